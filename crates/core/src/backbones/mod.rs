@@ -1,0 +1,1 @@
+//! The networks: lists of layers that read like the papers' tables.

@@ -1,0 +1,21 @@
+//! The science of `rkd`: data, networks, losses, optimisers, training, evaluation and artefacts.
+//!
+//! Knows nothing of Node; everything starts from a JSON [`plan`]. The way of one image:
+//! [`data`] (file -> cache -> augmented batch) -> [`backbones`] on a [`nn::Backend`] -> features -> [`losses`] ->
+//! gradients -> [`optim`]; [`train`] is the loop and [`artefact`] what it writes.
+#![forbid(unsafe_code)]
+
+pub mod artefact;
+pub mod backbones;
+pub mod data;
+pub mod error;
+pub mod losses;
+pub mod metrics;
+pub mod nn;
+pub mod optim;
+pub mod plan;
+pub mod random;
+pub mod sampling;
+pub mod train;
+
+pub use error::{Code, Error, Result};

@@ -1,0 +1,1 @@
+//! Retrieval metrics: Recall@K, MAP@R, R-precision.

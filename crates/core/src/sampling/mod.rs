@@ -1,0 +1,1 @@
+//! Choosing negatives for triplets.

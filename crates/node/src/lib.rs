@@ -1,0 +1,1 @@
+//! The napi-rs binding: conversions, one job thread, error mapping; no arithmetic.
