@@ -9,9 +9,18 @@
 //!
 //! A slice of the wrong length is a defect of the caller and panics with the name of the operation and both lengths.
 
+pub mod convolution;
+pub mod elementwise;
 pub mod isa;
+pub mod linear;
+pub mod matrix;
+pub mod normalization;
+pub mod optimizer;
 pub mod pool;
+pub mod pooling;
 
+mod check;
+mod columns;
 mod scratch;
 mod simd;
 

@@ -282,6 +282,12 @@ impl<'a, T> Parts<'a, T> {
         Parts { start: slice.as_mut_ptr(), length: slice.len(), slice: std::marker::PhantomData }
     }
 
+    /// The address of element `index`. Using it is up to the caller's own promise that blocks do not overlap.
+    pub(crate) fn pointer(&self, index: usize) -> *mut T {
+        assert!(index <= self.length, "a part lies outside its slice");
+        self.start.wrapping_add(index)
+    }
+
     /// The part of `length` elements from `start`.
     ///
     /// # Safety
