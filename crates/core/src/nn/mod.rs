@@ -10,7 +10,7 @@
 pub mod backend;
 pub mod backward;
 pub mod builder;
-//pub mod cpu;
+pub mod cpu;
 pub mod forward;
 pub mod geometry;
 pub mod layer;
@@ -20,6 +20,6 @@ pub mod portable;
 pub mod tape;
 
 pub use backend::Backend;
-//pub use cpu::Cpu;
+pub use cpu::Cpu;
 pub use network::{FeatureGradients, Features, Gradients, Network};
 pub use portable::Portable;
