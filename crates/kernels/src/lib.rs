@@ -18,6 +18,7 @@ pub mod normalization;
 pub mod optimizer;
 pub mod pool;
 pub mod pooling;
+pub mod relations;
 
 mod check;
 mod columns;
