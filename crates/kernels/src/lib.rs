@@ -19,6 +19,7 @@ pub mod optimizer;
 pub mod pool;
 pub mod pooling;
 pub mod relations;
+pub mod retrieval;
 
 mod check;
 mod columns;
