@@ -10,7 +10,7 @@
 // Vector operations on arrays of registers: plain index loops say it best.
 #![allow(clippy::needless_range_loop)]
 
-use super::{PLACES, TILE, Tiling};
+use super::{PLACES, Tiling};
 use crate::simd::{Kernel, Simd};
 
 const A: f32 = 0.75;
@@ -113,29 +113,30 @@ unsafe fn weight_gradient_1d<S: Simd>(u: [S::V; 6]) -> [S::V; 3] {
     }
 }
 
-/// Applies a 1-D transform from M to N values down the columns and then along the rows: `T x T^T`, row-major.
+/// `T x T^T` by a 1-D transform from M to N values, down the columns and then along the rows. Value `$at` of x comes
+/// from `$load`, and value `$to` of the result goes, as `$value`, to `$store`, row-major: neither is ever kept whole,
+/// since 36 vectors are more than there are registers.
 macro_rules! in_two_dimensions {
-    ($transform:ident, $m:literal => $n:literal, $x:expr) => {{
-        let x = $x;
+    ($transform:ident, $m:literal => $n:literal, $at:ident => $load:expr, ($to:ident, $value:ident) => $store:expr) => {{
         let mut half = [[S::splat(0.0); $m]; $n];
         for column in 0..$m {
-            let mut line = [S::splat(0.0); $m];
+            let mut line = [S::splat(0.0); $m]; // Registers.
             for row in 0..$m {
-                line[row] = x[row * $m + column];
+                let $at = row * $m + column;
+                line[row] = $load;
             }
             let down = $transform::<S>(line);
             for row in 0..$n {
                 half[row][column] = down[row];
             }
         }
-        let mut out = [S::splat(0.0); $n * $n];
         for row in 0..$n {
             let across = $transform::<S>(half[row]);
             for column in 0..$n {
-                out[row * $n + column] = across[column];
+                let ($to, $value) = (row * $n + column, across[column]);
+                $store;
             }
         }
-        out
     }};
 }
 
@@ -207,12 +208,10 @@ impl Kernel for FromPixels<'_> {
                 for channel in (0..self.channels).step_by(S::LANES) {
                     // SAFETY: a pixel's channels were bounds-checked as a slice, zeros are 16; `out` by its promise.
                     unsafe {
-                        let mut x = [S::splat(0.0); TILE * TILE];
-                        for at in 0..TILE * TILE {
-                            x[at] = S::load(from[at].0.add(from[at].1 * channel));
-                        }
-                        let z = in_two_dimensions!(gradient_1d, 4 => 6, x);
-                        store_planes::<S>(&self.out, self.out.at(self.row + row, channel), &z);
+                        let out = self.out.at(self.row + row, channel);
+                        in_two_dimensions!(gradient_1d, 4 => 6,
+                            at => S::load(from[at].0.add(from[at].1 * channel)),
+                            (place, value) => S::store(out.add(place * self.out.plane), value));
                     }
                 }
             } else {
@@ -220,40 +219,14 @@ impl Kernel for FromPixels<'_> {
                 for channel in (0..self.channels).step_by(S::LANES) {
                     // SAFETY: as above.
                     unsafe {
-                        let mut x = [S::splat(0.0); PLACES];
-                        for at in 0..PLACES {
-                            x[at] = S::load(from[at].0.add(from[at].1 * channel));
-                        }
-                        let v = in_two_dimensions!(input_1d, 6 => 6, x);
-                        store_planes::<S>(&self.out, self.out.at(self.row + row, channel), &v);
+                        let out = self.out.at(self.row + row, channel);
+                        in_two_dimensions!(input_1d, 6 => 6,
+                            at => S::load(from[at].0.add(from[at].1 * channel)),
+                            (place, value) => S::store(out.add(place * self.out.plane), value));
                     }
                 }
             }
         }
-    }
-}
-
-/// # Safety
-/// `at` is valid in each of the 36 planes.
-#[inline(always)]
-unsafe fn store_planes<S: Simd>(planes: &Planes, at: *mut f32, values: &[S::V; PLACES]) {
-    for (place, &value) in values.iter().enumerate() {
-        // SAFETY: the caller's promise.
-        unsafe { S::store(at.add(place * planes.plane), value) };
-    }
-}
-
-/// # Safety
-/// `at` is valid in each of the 36 planes.
-#[inline(always)]
-unsafe fn load_planes<S: Simd>(planes: &Planes, at: *const f32) -> [S::V; PLACES] {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let mut values = [S::splat(0.0); PLACES];
-        for place in 0..PLACES {
-            values[place] = S::load(at.add(place * planes.plane));
-        }
-        values
     }
 }
 
@@ -281,17 +254,16 @@ impl Kernel for ToPixels<'_> {
             for channel in (self.channels[0]..self.channels[1]).step_by(S::LANES) {
                 // SAFETY: by the fields' promises.
                 unsafe {
-                    let m = load_planes::<S>(&self.from, self.from.at(row, channel - self.channels[0]));
-                    let y = in_two_dimensions!(output_1d, 6 => 4, m);
+                    let from = self.from.at(row, channel - self.channels[0]);
                     let bias = match self.bias {
                         Some(bias) => S::load(bias[channel..channel + S::LANES].as_ptr()),
                         None => S::splat(0.0),
                     };
-                    for at in 0..TILE * TILE {
-                        if let Some(pixel) = pixels[at] {
-                            S::store(self.out.add(pixel * self.pitch + channel), S::add(y[at], bias));
-                        }
-                    }
+                    in_two_dimensions!(output_1d, 6 => 4,
+                    place => S::load(from.add(place * self.from.plane)),
+                    (at, value) => if let Some(pixel) = pixels[at] {
+                        S::store(self.out.add(pixel * self.pitch + channel), S::add(value, bias));
+                    });
                 }
             }
         }
@@ -324,14 +296,15 @@ impl Kernel for FromTaps<'_> {
                 let at = self.out.at(c - self.inputs[0], o - self.outputs[0]);
                 // SAFETY: within the weights by the assertion (o is whole vectors); `out` by its promise.
                 unsafe {
-                    let mut w = [S::splat(0.0); 9];
                     if o < self.o {
-                        for tap in 0..9 {
-                            w[tap] = S::load(self.weight.as_ptr().add((tap * self.c + c) * self.o + o));
+                        in_two_dimensions!(weight_1d, 3 => 6,
+                            tap => S::load(self.weight.as_ptr().add((tap * self.c + c) * self.o + o)),
+                            (place, value) => S::store(at.add(place * self.out.plane), value));
+                    } else {
+                        for place in 0..PLACES {
+                            S::store(at.add(place * self.out.plane), S::splat(0.0));
                         }
                     }
-                    let u = in_two_dimensions!(weight_1d, 3 => 6, w);
-                    store_planes::<S>(&self.out, at, &u);
                 }
             }
         }
@@ -361,11 +334,9 @@ impl Kernel for ToTaps {
                 let at = self.from.at(c - self.inputs[0], o - self.outputs[0]);
                 // SAFETY: by the fields' promises.
                 unsafe {
-                    let du = load_planes::<S>(&self.from, at);
-                    let dw = in_two_dimensions!(weight_gradient_1d, 6 => 3, du);
-                    for tap in 0..9 {
-                        S::store(self.out.add((tap * self.c + c) * self.o + o), dw[tap]);
-                    }
+                    in_two_dimensions!(weight_gradient_1d, 6 => 3,
+                        place => S::load(at.add(place * self.from.plane)),
+                        (tap, value) => S::store(self.out.add((tap * self.c + c) * self.o + o), value));
                 }
             }
         }
