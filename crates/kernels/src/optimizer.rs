@@ -156,7 +156,7 @@ impl Kernel for Sgd<'_> {
         let length = self.parameter.len();
         let (p, g) = (&mut self.parameter[..length], &self.gradient[..length]);
         let (rate, decay) = (self.step.learning_rate as f32, self.step.weight_decay as f32);
-        if self.velocity.is_empty() {
+        if self.step.momentum == 0.0 {
             for i in 0..length {
                 p[i] -= rate * (g[i] + decay * p[i]);
             }
