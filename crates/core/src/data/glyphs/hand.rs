@@ -36,16 +36,16 @@ impl Hand {
     /// Draws a hand.
     pub fn new(random: &mut Random) -> Hand {
         Hand {
-            pen: random.between(0.019, 0.036),
+            pen: random.between(0.017, 0.031),
             slant: random.between(-0.12, 0.34),
             turn: random.between(-0.12, 0.12),
-            height: random.between(0.58, 0.84),
-            breadth: random.between(0.78, 1.12),
-            wobble: random.between(0.004, 0.018),
-            tremor: random.between(1.0, 3.0),
-            carelessness: random.between(0.35, 1.0),
-            haste: random.between(-0.03, 0.06),
-            bow: random.between(-0.05, 0.05),
+            height: random.between(0.52, 0.82),
+            breadth: random.between(0.75, 1.15),
+            wobble: random.between(0.005, 0.022),
+            tremor: random.between(0.4, 1.0),
+            carelessness: random.between(0.6, 1.5),
+            haste: random.between(-0.03, 0.07),
+            bow: random.between(-0.06, 0.06),
         }
     }
 

@@ -23,7 +23,8 @@ pub fn skeleton(random: &mut Random) -> Vec<Stroke> {
             _ => grid(random),
         };
         let stroke = if count == 1 { curve(start, random) } else { any_stroke(start, random) };
-        if length(&stroke) > 0.25 || (strokes.len() > 1 && stroke.len() < 8) {
+        let is_dot = stroke.len() < 8;
+        if if is_dot { strokes.len() > 1 } else { length(&stroke) > 0.25 && adds_ink(&stroke, &strokes) } {
             strokes.push(stroke);
         }
     }
@@ -161,6 +162,14 @@ fn dot(at: Point) -> Stroke {
 
 fn sampled(count: usize, point: impl Fn(f64) -> Point) -> Stroke {
     (0..count).map(|i| point(i as f64 / (count - 1) as f64)).collect()
+}
+
+/// Whether most of `stroke` lies clear of the strokes before it: what runs along an earlier stroke cannot be seen, and
+/// what is tangled with it cannot be read.
+fn adds_ink(stroke: &[Point], before: &[Stroke]) -> bool {
+    const CLEAR: f64 = 0.12;
+    let is_clear = |p: &&Point| before.iter().flatten().all(|q| (p.0 - q.0).hypot(p.1 - q.1) > CLEAR);
+    stroke.iter().filter(is_clear).count() * 2 > stroke.len()
 }
 
 /// Length of a stroke.

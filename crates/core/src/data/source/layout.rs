@@ -87,7 +87,9 @@ fn take_parts(folders: &mut [Vec<&str>]) -> Vec<Option<Part>> {
     if !all_parts || !below {
         return vec![None; folders.len()];
     }
-    folders.iter_mut().filter(|f| !f.is_empty()).for_each(|f| { f.remove(0); });
+    folders.iter_mut().filter(|f| !f.is_empty()).for_each(|f| {
+        f.remove(0);
+    });
     tops
 }
 
