@@ -1,1 +1,4 @@
 //! What a run writes and reads: models, checkpoints, vectors.
+
+pub mod file;
+pub mod tensors;

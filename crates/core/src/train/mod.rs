@@ -1,1 +1,3 @@
 //! The training loop, its session, events and checkpoints.
+
+pub mod event;

@@ -1,0 +1,136 @@
+//! A safetensors file with one JSON document beside its tensors: the form of models, checkpoints and embeddings.
+//!
+//! The document stands in the header's `__metadata__` under one key, so that the same content gives the same bytes
+//! (the format's metadata is an unordered map; one key has one order). Tensors are float32 and sorted by name.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde_json::Value;
+
+use super::file::write_atomically;
+use crate::error::{Code, Error, Result};
+
+/// The metadata key of the JSON document.
+const KEY: &str = "rkd";
+
+/// A float32 tensor in row-major order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HostTensor {
+    /// Lengths of the axes; empty for a single number.
+    pub shape: Vec<usize>,
+    /// The values, as many as the product of `shape`.
+    pub data: Vec<f32>,
+}
+
+/// Named tensors and the JSON document that describes them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TensorFile {
+    /// What the tensors are; `null` where the file came from another program.
+    pub document: Value,
+    /// The tensors, sorted by name.
+    pub tensors: BTreeMap<String, HostTensor>,
+}
+
+impl TensorFile {
+    /// Writes the file: whole or not at all.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let bytes: Vec<(&String, Vec<u8>)> = self
+            .tensors
+            .iter()
+            .map(|(name, tensor)| (name, tensor.data.iter().flat_map(|value| value.to_le_bytes()).collect()))
+            .collect();
+        let views = bytes
+            .iter()
+            .map(|(name, data)| TensorView::new(Dtype::F32, self.tensors[*name].shape.clone(), data).map(|v| (*name, v)))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|e| Error::new(Code::Internal, format!("a tensor does not fit its shape: {e}")))?;
+        let metadata = HashMap::from([(KEY.to_string(), self.document.to_string())]);
+        let encoded = safetensors::serialize(views, Some(metadata))
+            .map_err(|e| Error::new(Code::Internal, format!("encoding the tensors failed: {e}")))?;
+        write_atomically(path, |out| out.write_all(&encoded))
+    }
+
+    /// Reads a file of this or another program. Tensors of other types than float32 are an error that names them.
+    pub fn load(path: &Path) -> Result<TensorFile> {
+        let bytes = std::fs::read(path).map_err(|e| Error::io("reading", path, e))?;
+        Self::decode(&bytes).map_err(|error| error.with_subject(path.display().to_string()))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<TensorFile> {
+        let damaged = |e: &dyn std::fmt::Display| {
+            Error::new(Code::InvalidArtefact, format!("not a readable safetensors file: {e}"))
+                .with_advice("the file is damaged or of another kind; write it again, or choose another one")
+        };
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(&e))?;
+        let text = header.metadata().as_ref().and_then(|map| map.get(KEY));
+        let document = match text {
+            Some(text) => serde_json::from_str(text).map_err(|e| damaged(&e))?,
+            None => Value::Null,
+        };
+        let mut tensors = BTreeMap::new();
+        for (name, view) in SafeTensors::deserialize(bytes).map_err(|e| damaged(&e))?.tensors() {
+            if view.dtype() != Dtype::F32 {
+                return Err(Error::new(Code::InvalidArtefact, format!("tensor {name:?} has a type that is not read here"))
+                    .with_values("float32", format!("{:?}", view.dtype()))
+                    .with_advice("convert the tensors to float32 before saving them"));
+            }
+            let data = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            tensors.insert(name, HostTensor { shape: view.shape().to_vec(), data });
+        }
+        Ok(TensorFile { document, tensors })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn example() -> TensorFile {
+        let tensors = [("b.weight", vec![2, 3]), ("a.bias", vec![3]), ("one", vec![])]
+            .into_iter()
+            .map(|(name, shape)| {
+                let count = shape.iter().product::<usize>();
+                (name.to_string(), HostTensor { shape, data: (0..count).map(|i| i as f32 - 1.5).collect() })
+            })
+            .collect();
+        TensorFile { document: json!({"step": 3, "text": "ä \" \n"}), tensors }
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded_and_the_bytes_repeat() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = [folder.path().join("a"), folder.path().join("b")];
+        for path in &paths {
+            example().save(path).unwrap();
+        }
+        assert_eq!(TensorFile::load(&paths[0]).unwrap(), example());
+        assert_eq!(std::fs::read(&paths[0]).unwrap(), std::fs::read(&paths[1]).unwrap());
+    }
+
+    #[test]
+    fn every_truncation_and_every_flipped_header_byte_is_an_error_or_a_value_never_a_panic() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        example().save(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        for length in 0..bytes.len() {
+            assert!(TensorFile::decode(&bytes[..length]).is_err(), "{length}");
+        }
+        for position in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[position] ^= 0xFF;
+            let _ = TensorFile::decode(&damaged);
+        }
+    }
+
+    #[test]
+    fn a_huge_header_is_refused_without_being_allocated() {
+        let mut bytes = u64::MAX.to_le_bytes().to_vec();
+        bytes.extend_from_slice(b"{}");
+        let error = TensorFile::decode(&bytes).unwrap_err();
+        assert_eq!(error.code, Code::InvalidArtefact);
+    }
+}

@@ -1,0 +1,140 @@
+//! What a running session tells its caller, and how the caller stops it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+/// One piece of news from a session. Step events are limited to [`Control::STEP_INTERVAL`]; the others always come.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Event {
+    /// Images are being decoded into the cache.
+    Decode {
+        /// Images done so far.
+        done: u64,
+        /// Images in all.
+        total: u64,
+        /// Rate since the start of decoding.
+        images_per_second: f64,
+    },
+    /// Teacher features are being computed once for all training images.
+    TeacherFeatures {
+        /// Images done so far.
+        done: u64,
+        /// Images in all.
+        total: u64,
+    },
+    /// A training step has ended.
+    Step(StepEvent),
+    /// Images are being embedded, for an evaluation or for `embed`.
+    Embed {
+        /// Images done so far.
+        done: u64,
+        /// Images in all.
+        total: u64,
+    },
+    /// Something the user should know that does not stop the run.
+    Warning {
+        /// A full sentence.
+        message: String,
+    },
+}
+
+/// The state of training after a step.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepEvent {
+    /// Steps done, from 1.
+    pub step: u64,
+    /// Steps of the whole run.
+    pub total_steps: u64,
+    /// Epoch this step belongs to, from 1.
+    pub epoch: u64,
+    /// The weighted sum of all terms.
+    pub loss: f64,
+    /// Each term, in the plan's order.
+    pub terms: Vec<Term>,
+    /// Learning rate of this step.
+    pub learning_rate: f64,
+    /// Euclidean norm of the whole gradient before clipping.
+    pub gradient_norm: f64,
+    /// Training images per second since the last step event.
+    pub images_per_second: f64,
+    /// Share of the time since the last step event that training waited for data, in `[0, 1]`.
+    pub data_wait_share: f64,
+}
+
+/// One term of the total loss.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Term {
+    /// The loss's kind; the second of the same kind is `kind#2`.
+    pub name: String,
+    /// Its weight in the sum.
+    pub weight: f64,
+    /// Its value before weighting. Terms of weight 0 are not computed and not listed.
+    pub value: f64,
+}
+
+/// The caller's side of a running session: where events go, and the flag that stops it at the next step boundary.
+#[derive(Clone)]
+pub struct Control {
+    cancelled: Arc<AtomicBool>,
+    sink: Arc<dyn Fn(Event) + Send + Sync>,
+    last_step_event: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Control {
+    /// Shortest time between two step events.
+    pub const STEP_INTERVAL: Duration = Duration::from_millis(50);
+
+    /// A control whose events go to `sink`, on the session's thread; `sink` must not block.
+    pub fn new(sink: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        Control {
+            cancelled: Arc::new(AtomicBool::new(false)),
+            sink: Arc::new(sink),
+            last_step_event: Arc::new(Mutex::new(None)),
+        }
+    }
+
+    /// A control that drops all events.
+    pub fn silent() -> Self {
+        Control::new(|_| {})
+    }
+
+    /// Asks the session to stop at the next step boundary. Idempotent; may be called from any thread.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets a session go on after a cancelled segment.
+    pub fn clear(&self) {
+        self.cancelled.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether [`Control::cancel`] was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Sends an event.
+    pub fn emit(&self, event: Event) {
+        (self.sink)(event);
+    }
+
+    /// Whether enough time has passed for another step event; if so, the clock starts anew. Returns the time since the
+    /// last one (the interval itself at first).
+    pub fn step_event_due(&self) -> Option<Duration> {
+        let mut last = self.last_step_event.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let now = Instant::now();
+        match *last {
+            Some(before) if now - before < Self::STEP_INTERVAL => None,
+            before => {
+                *last = Some(now);
+                Some(before.map_or(Self::STEP_INTERVAL, |before| now - before))
+            }
+        }
+    }
+}

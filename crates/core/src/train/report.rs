@@ -1,0 +1,105 @@
+//! What a session's calls return: plain, serialisable facts.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::event::Term;
+use crate::data::DatasetSummary;
+
+/// What a session is about to do.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionSummary {
+    /// What the data is.
+    pub data: DatasetSummary,
+    /// Images and classes of the three parts.
+    pub train: PartSize,
+    /// Images and classes that choose the checkpoint; may be empty.
+    pub validation: PartSize,
+    /// Images and classes of the final evaluation; may be empty.
+    pub test: PartSize,
+    /// The network that is trained.
+    pub student: NetworkSummary,
+    /// The teacher of a distillation.
+    pub teacher: Option<NetworkSummary>,
+    /// Batches of one epoch.
+    pub steps_per_epoch: u64,
+    /// Steps of the whole run.
+    pub total_steps: u64,
+    /// Steps done already (after a resume).
+    pub step: u64,
+    /// CPU threads in use.
+    pub threads: usize,
+    /// Instruction set in use.
+    pub instruction_set: String,
+}
+
+/// Size of one part of the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PartSize {
+    /// Number of images.
+    pub images: usize,
+    /// Number of classes.
+    pub classes: usize,
+}
+
+/// Size of one network.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkSummary {
+    /// The architecture's name.
+    pub backbone: String,
+    /// Trainable numbers (running statistics not counted).
+    pub parameters: usize,
+    /// Length of the embedding.
+    pub embedding: usize,
+}
+
+/// What a call of `train` did.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SegmentReport {
+    /// Steps done since the run began.
+    pub step: u64,
+    /// Whether it stopped early because the caller cancelled.
+    pub cancelled: bool,
+    /// Wall-clock time of the segment.
+    pub seconds: f64,
+    /// Part of it spent waiting for data.
+    pub data_wait_seconds: f64,
+    /// Images shown to the network in the segment.
+    pub images: u64,
+    /// Mean total loss of the segment's steps.
+    pub loss: f64,
+    /// Mean of each term.
+    pub terms: Vec<Term>,
+}
+
+/// The result of an evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Evaluation {
+    /// `recall@K` for every K asked for, `mapAtR`, `rPrecision`; all in `[0, 1]`.
+    pub metrics: BTreeMap<String, f64>,
+    /// Images that were embedded; each is a query against all others.
+    pub images: usize,
+    /// Classes among them.
+    pub classes: usize,
+    /// Mean time of the network's forward pass for one image, in batches of [`super::evaluate::BATCH`].
+    pub milliseconds_per_image: f64,
+}
+
+/// What `embed` wrote.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EmbedReport {
+    /// The file.
+    pub out: String,
+    /// Rows of the matrix.
+    pub images: usize,
+    /// Columns of the matrix.
+    pub embedding: usize,
+    /// Mean time of the network's forward pass for one image.
+    pub milliseconds_per_image: f64,
+}
