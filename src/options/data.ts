@@ -177,7 +177,7 @@ function checkSplit(name: string, split: Split): Split {
 function checkAugment(name: string, augment: NonNullable<DataOptions["augment"]>): typeof augment {
   if (typeof augment === "string") return oneOf(name, augment, ["affine", "crop-flip", "none"]);
   const { cropPadding, flip, rotate, scale, shear, translate } = object<Augment>(name, augment, [
-    ...["cropPadding", "flip", "rotate", "scale", "shear", "translate"] as const,
+    ...(["cropPadding", "flip", "rotate", "scale", "shear", "translate"] as const),
   ]);
   if (cropPadding !== undefined) integer(`${name}.cropPadding`, cropPadding, { from: 0, to: 512 });
   if (flip !== undefined) boolean(`${name}.flip`, flip);

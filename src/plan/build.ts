@@ -1,5 +1,6 @@
 /** Options -> plan: applies every default, checks what belongs together, and returns a JSON-able description of the run. */
 
+import { RkdError } from "../errors.ts";
 import type { Backbone } from "../options/backbone.ts";
 import { backboneKinds } from "../options/backbone.ts";
 import { boolean, integer, invalid, number, object, oneOf, path } from "../options/check.ts";
@@ -7,7 +8,6 @@ import { type Loss, lossKinds, rkdAngle, rkdDistance, triplet } from "../options
 import { adam } from "../options/optimizer.ts";
 import type { Device, DistillOptions, RunOptions, TrainOptions } from "../options/run.ts";
 import { cosine } from "../options/schedule.ts";
-import { RkdError } from "../errors.ts";
 import { planData, toData } from "./data.ts";
 import { findModel } from "./model.ts";
 import type { BackbonePlan, DataPlan, Plan, Policy, TeacherPlan } from "./plan.ts";
@@ -22,8 +22,24 @@ export interface Job {
 }
 
 const runKeys = [
-  "data", "out", "overwrite", "optimizer", "schedule", "epochs", "stepsPerEpoch", "batch", "clipGradientNorm", "seed",
-  "threads", "device", "evaluation", "keep", "patience", "checkpointEverySteps", "signal", "losses",
+  "data",
+  "out",
+  "overwrite",
+  "optimizer",
+  "schedule",
+  "epochs",
+  "stepsPerEpoch",
+  "batch",
+  "clipGradientNorm",
+  "seed",
+  "threads",
+  "device",
+  "evaluation",
+  "keep",
+  "patience",
+  "checkpointEverySteps",
+  "signal",
+  "losses",
 ] as const;
 
 /** The job of `train(options)`. @throws {RkdError} that names the option */

@@ -64,7 +64,9 @@ function inputOf(file: string): StoredModel["input"] {
     readSync(descriptor, header, 0, length, 8);
     const document = JSON.parse(JSON.parse(header.toString("utf8")).__metadata__.rkd);
     const { imageSize, inChannels } = document.backbone;
-    return Number.isInteger(imageSize) && Number.isInteger(inChannels) ? { imageSize, channels: inChannels } : undefined;
+    return Number.isInteger(imageSize) && Number.isInteger(inChannels)
+      ? { imageSize, channels: inChannels }
+      : undefined;
   } catch {
     return undefined;
   } finally {

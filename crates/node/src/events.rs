@@ -1,7 +1,8 @@
 //! The queue between the session's thread, which must never wait, and JavaScript, which may be busy.
 //!
 //! Holds at most [`CAPACITY`] events. When it is full the oldest droppable event (a progress record) makes room:
-//! the next one says the same and newer. Warnings are never dropped.
+//! the next one says the same and newer. Warnings are never dropped, nor the mark that ends a command, behind which
+//! no event of that command can come.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,7 +30,17 @@ impl EventQueue {
     /// Adds an event; never waits for the reader.
     pub fn push(&self, event: &Event) {
         let droppable = !matches!(event, Event::Warning { .. });
-        let Ok(text) = serde_json::to_string(event) else { return };
+        if let Ok(text) = serde_json::to_string(event) {
+            self.put(droppable, text);
+        }
+    }
+
+    /// Marks that a command and all its events are done.
+    pub fn mark(&self) {
+        self.put(false, r#"{"type":"done"}"#.to_string());
+    }
+
+    fn put(&self, droppable: bool, text: String) {
         let mut state = self.lock();
         if state.events.len() >= CAPACITY
             && let Some(oldest) = state.events.iter().position(|(droppable, _)| *droppable)

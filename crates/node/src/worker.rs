@@ -39,7 +39,7 @@ impl Worker {
         let control = Control::new(move |event| sink.push(&event));
         let (own_control, own_events) = (control.clone(), Arc::clone(&events));
         std::thread::Builder::new().name("rkd-session".to_string()).spawn(move || {
-            serve(&inbox, &own_control);
+            serve(&inbox, &own_control, &own_events);
             own_events.close();
         })?;
         Ok(Worker { requests: Mutex::new(Some(requests)), control, events })
@@ -69,13 +69,14 @@ impl Drop for Worker {
     }
 }
 
-fn serve(inbox: &Receiver<Request>, control: &Control) {
+fn serve(inbox: &Receiver<Request>, control: &Control, events: &EventQueue) {
     let mut session: Option<Session> = None;
     for request in inbox {
         let outcome = guard(|| execute(&mut session, &request.command, control));
         if outcome.as_ref().is_err_and(|error| error.code == Code::Internal) {
             session = None; // a panic may have left it half changed
         }
+        events.mark();
         let _ = request.reply.send(outcome);
     }
     let _ = guard(|| {
