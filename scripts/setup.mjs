@@ -39,8 +39,14 @@ export function cargoEnv() {
   return { CARGO_BUILD_TARGET: /^host: (.+)$/m.exec(stdout)[1] };
 }
 
-/** Hash of the names and contents of files and folders. */
-function hashOf(...paths) {
+/** Some fields of package.json, as an input. */
+function manifest(...fields) {
+  const all = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+  return { text: JSON.stringify(fields.map((field) => all[field])) };
+}
+
+/** Hash of the names and contents of files and folders (which end in a slash), and of texts. */
+function hashOf(...inputs) {
   const hash = createHash("sha256").update(process.version);
   const visit = (path) => {
     if (!existsSync(path)) return;
@@ -51,10 +57,10 @@ function hashOf(...paths) {
     }
   };
   const add = (file) => existsSync(file) && hash.update(relative(root, file)).update("\0").update(readFileSync(file));
-  for (const path of paths) {
-    const full = join(root, path);
-    if (path.endsWith("/")) visit(full);
-    else add(full);
+  for (const input of inputs) {
+    if (input.text) hash.update(input.text);
+    else if (input.endsWith("/")) visit(join(root, input));
+    else add(join(root, input));
   }
   return hash.digest("hex");
 }
@@ -63,7 +69,7 @@ const parts = [
   {
     name: "packages",
     says: "installing npm packages",
-    inputs: ["package.json", "package-lock.json", ".npmrc"],
+    inputs: ["package-lock.json", ".npmrc", manifest("dependencies", "devDependencies")],
     // `npm ci` refuses a lock without the newest builds of foreign platforms; `npm install` leaves it as it is.
     build: () => must(["npm", "install", "--no-audit", "--no-fund", "--loglevel=error"], "npm install"),
     made: "node_modules/.package-lock.json",
@@ -71,14 +77,14 @@ const parts = [
   {
     name: "addon",
     says: "compiling the native addon (a few minutes the first time)",
-    inputs: ["crates/", "Cargo.toml", "Cargo.lock", "package.json"],
+    inputs: ["crates/", "Cargo.toml", "Cargo.lock", manifest("version", "napi")],
     build: () => must(addonBuild(), "building the native addon", cargoEnv()),
     made: "dist/native/index.cjs",
   },
   {
     name: "typescript",
     says: "compiling TypeScript",
-    inputs: ["src/", "dist/native/index.d.cts", "tsconfig.json", "tsconfig.build.json", "package.json"],
+    inputs: ["src/", "dist/native/index.d.cts", "tsconfig.json", "tsconfig.build.json"],
     build: () => {
       for (const name of existsSync(join(root, "dist")) ? readdirSync(join(root, "dist")) : []) {
         if (name !== "native") rmSync(join(root, "dist", name), { recursive: true });

@@ -1,7 +1,7 @@
 /** `evaluate`: how well a stored model retrieves classes it has never seen. */
 
 import { RkdError } from "./errors.ts";
-import { integer, object, oneOf } from "./options/check.ts";
+import { integer, object, oneOf, or } from "./options/check.ts";
 import type { Data } from "./options/data.ts";
 import type { EvaluateOptions } from "./options/run.ts";
 import { checkKs, checkThreads } from "./plan/build.ts";
@@ -30,9 +30,9 @@ export function evaluate(options: EvaluateOptions): Run<EvaluateResult> {
   return startRun(async (context) => {
     object<EvaluateOptions>("options", options, ["model", "data", "part", "ks", "threads", "seed", "signal"]);
     const stored = findModel("model", options.model);
-    const part = oneOf("part", options.part ?? "test", ["train", "validation", "test"]);
+    const part = oneOf("part", or(options.part, "test"), ["train", "validation", "test"]);
     const ks = checkKs("ks", options.ks);
-    const seed = integer("seed", options.seed ?? stored.run?.plan.seed ?? 1, { from: 0 });
+    const seed = integer("seed", or(options.seed, stored.run?.plan.seed ?? 1), { from: 0 });
     const data = dataOf(stored, options.data);
     const plan = { model: stored.file, data, seed, part, ks, threads: checkThreads(options.threads) };
     const evaluation = await runCommand("evaluateModel", { plan }, context);

@@ -4,6 +4,13 @@ export { distill } from "./distill.ts";
 export { embed } from "./embed.ts";
 export { RkdError, type RkdErrorCode, type RkdErrorDetails } from "./errors.ts";
 export { type EvaluateResult, evaluate } from "./evaluate.ts";
+export {
+  type EvaluateLossOptions,
+  evaluateLoss,
+  type LossInputs,
+  type LossValue,
+  type TensorInput,
+} from "./evaluate-loss.ts";
 export type { EmbedReport } from "./native/session.ts";
 export { type Backbone, type BackboneOptions, conv4, type ResnetOptions, resnet } from "./options/backbone.ts";
 export {

@@ -8,26 +8,17 @@ import { glyphs } from "../options/data.ts";
 import { rkdAngle, rkdDistance } from "../options/losses.ts";
 import type { RunOptions } from "../options/run.ts";
 import type { DistillResult } from "../run/events.ts";
-import type { Run } from "../run/run.ts";
 import { verdictRow } from "../run/verdict.ts";
 import { train } from "../train.ts";
+import { json, print, signal, watch } from "./context.ts";
 import { writeJsonLine } from "./report.ts";
 import { verdictTable } from "./table.ts";
-
-/** What the demo needs of the command line. */
-export interface DemoContext {
-  readonly out: string;
-  readonly threads: number;
-  readonly signal: AbortSignal;
-  readonly json: boolean;
-  readonly watch: <R>(run: Run<R>, name?: string) => Promise<R>;
-}
 
 const TEACHER_EPOCHS = 6;
 const STUDENT_EPOCHS = 6;
 
 /** Trains a teacher, the student by triplet alone and the student by RKD-DA, and prints the verdict. */
-export async function demo({ out, threads, signal, json, watch }: DemoContext): Promise<void> {
+export async function demo(out: string, threads: number): Promise<void> {
   const say = (text: string) => process.stderr.write(`\n${text}\n`);
   const common = { data: glyphs(), overwrite: true, seed: 1, threads, signal } satisfies Partial<RunOptions>;
   const student = { width: 16, embedding: 16 };
@@ -49,6 +40,6 @@ export async function demo({ out, threads, signal, json, watch }: DemoContext): 
   const score = await evaluate({ model: paths.triplet, threads, signal });
   const row = verdictRow(byTriplet.network, score);
   if (json) return writeJsonLine({ type: "verdict", ...byRkd.verdict, studentByTriplet: row });
-  process.stdout.write(`\n${verdictTable(byRkd.verdict, { "student by triplet": row })}\n\n`);
-  process.stdout.write(`The three runs are in ${out}; rkd evaluate ${paths.rkd} measures the student again.\n`);
+  print(`\n${verdictTable(byRkd.verdict, { "student by triplet": row })}\n`);
+  print(`The three runs are in ${out}; rkd evaluate ${paths.rkd} measures the student again.`);
 }

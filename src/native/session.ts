@@ -21,7 +21,7 @@ export interface SessionSummary {
 }
 
 /** What a data source turned out to be: the core's `DatasetSummary`. */
-export interface DatasetSummary {
+interface DatasetSummary {
   readonly kind: string;
   readonly sentence: string;
   readonly images: number;
@@ -42,7 +42,7 @@ export interface SegmentReport {
 }
 
 /** A part of the data. */
-export type Part = "train" | "validation" | "test";
+type Part = "train" | "validation" | "test";
 
 /** Every command with what it takes and returns; crates/node/src/command.rs is the other side. */
 export interface Commands {

@@ -16,6 +16,11 @@ export function invalid(subject: string, expected: string, value: unknown, advic
   return new RkdError("ERR_INVALID_OPTION", "invalid value", details);
 }
 
+/** What was given, or the default; unlike `??` it lets a null through to the check, which refuses it. */
+export function or<T, D>(value: T | undefined, fallback: D): T | D {
+  return value === undefined ? fallback : value;
+}
+
 /** A finite number inside `range`. */
 export function number(subject: string, value: unknown, range: Range = {}): number {
   if (typeof value !== "number" || !Number.isFinite(value) || !within(value, range)) {
@@ -77,7 +82,7 @@ export function object<T extends object>(subject: string, value: unknown, keys: 
 }
 
 /** The value in an error message: short, and never a whole array. */
-export function show(value: unknown): string {
+function show(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value);
   if (typeof value === "bigint") return `${value}n`;
   if (Array.isArray(value)) return `an array of ${value.length}`;
@@ -89,7 +94,7 @@ export function show(value: unknown): string {
 }
 
 /** The choice closest to `word`, if it is close enough to be a slip of the fingers. */
-export function nearest(word: string, choices: readonly string[]): string | undefined {
+function nearest(word: string, choices: readonly string[]): string | undefined {
   const scored = choices.map((choice) => ({ choice, edits: edits(word.toLowerCase(), choice.toLowerCase()) }));
   const best = scored.sort((a, b) => a.edits - b.edits)[0];
   return best && best.edits <= Math.max(1, Math.floor(best.choice.length / 3)) ? best.choice : undefined;

@@ -75,6 +75,8 @@ export interface GlyphsOptions extends DataOptions {
 }
 
 const commonKeys = ["imageSize", "channels", "split", "augment", "cache"] as const;
+/** The keys of {@link Data}. */
+export const dataKeys: readonly (keyof Data)[] = [...commonKeys, "kind", "source", "more"];
 
 /** Procedurally drawn characters, each by several writers: the embedded data set, which needs no file. */
 export function glyphs(options: GlyphsOptions = {}): Data {

@@ -1,6 +1,6 @@
 /** Losses: the terms of the total loss. Every constructor returns the specification that plans and `evaluateLoss` take. */
 
-import { number, object, oneOf } from "./check.ts";
+import { number, object, oneOf, or } from "./check.ts";
 
 /** One term of the total loss. */
 export type Loss = RelationalLoss | TripletLoss | CrossEntropyLoss | PrototypicalLoss;
@@ -98,8 +98,8 @@ export function triplet(options: TripletOptions = {}): TripletLoss {
   return Object.freeze({
     kind: "triplet-squared",
     weight: weight("triplet", options),
-    margin: number("triplet.margin", options.margin ?? 0.2, { over: 0 }),
-    negatives: oneOf("triplet.negatives", options.negatives ?? "distance-weighted", negativeKinds),
+    margin: number("triplet.margin", or(options.margin, 0.2), { over: 0 }),
+    negatives: oneOf("triplet.negatives", or(options.negatives, "distance-weighted"), negativeKinds),
   });
 }
 
@@ -112,7 +112,7 @@ export function crossEntropy(options: CrossEntropyOptions = {}): CrossEntropyLos
   return Object.freeze({
     kind: "cross-entropy",
     weight: weight("crossEntropy", options),
-    labelSmoothing: number("crossEntropy.labelSmoothing", options.labelSmoothing ?? 0, { from: 0, under: 1 }),
+    labelSmoothing: number("crossEntropy.labelSmoothing", or(options.labelSmoothing, 0), { from: 0, under: 1 }),
   });
 }
 
@@ -120,11 +120,11 @@ function relational(name: string, options: RelationalOptions) {
   object<RelationalOptions>(name, options, ["weight", "delta", "reduction"]);
   return {
     weight: weight(name, options),
-    delta: number(`${name}.delta`, options.delta ?? 1, { over: 0 }),
-    reduction: oneOf(`${name}.reduction`, options.reduction ?? "reference", ["reference", "distinct"]),
+    delta: number(`${name}.delta`, or(options.delta, 1), { over: 0 }),
+    reduction: oneOf(`${name}.reduction`, or(options.reduction, "reference"), ["reference", "distinct"]),
   };
 }
 
 function weight(name: string, options: Weighted): number {
-  return number(`${name}.weight`, options.weight ?? 1, { from: 0 });
+  return number(`${name}.weight`, or(options.weight, 1), { from: 0 });
 }

@@ -1,6 +1,6 @@
 /** Optimisers. All follow PyTorch's definitions and defaults of the same names, except the learning rate. */
 
-import { boolean, invalid, number, object } from "./check.ts";
+import { boolean, invalid, number, object, or } from "./check.ts";
 
 interface Common {
   /** Step size, greater than 0. @default 1e-3; {@link sgd} 0.05 */
@@ -45,8 +45,8 @@ export function adamW(options: AdamOptions = {}): Optimizer {
 /** Stochastic gradient descent with momentum. @throws {RkdError} on a value out of range */
 export function sgd(options: SgdOptions = {}): Optimizer {
   object<SgdOptions>("sgd", options, ["learningRate", "weightDecay", "momentum", "nesterov"]);
-  const momentum = number("sgd.momentum", options.momentum ?? 0.9, { from: 0, under: 1 });
-  const nesterov = boolean("sgd.nesterov", options.nesterov ?? false);
+  const momentum = number("sgd.momentum", or(options.momentum, 0.9), { from: 0, under: 1 });
+  const nesterov = boolean("sgd.nesterov", or(options.nesterov, false));
   if (nesterov && momentum === 0) throw invalid("sgd.nesterov", "a momentum greater than 0 with nesterov", momentum);
   return Object.freeze({ kind: "sgd", ...common("sgd", options, 0.05, 0), momentum, nesterov });
 }
@@ -55,15 +55,15 @@ function adaptive(name: string, options: AdamOptions, weightDecay: number): Requ
   object<AdamOptions>(name, options, ["learningRate", "weightDecay", "beta1", "beta2", "epsilon"]);
   return {
     ...common(name, options, 1e-3, weightDecay),
-    beta1: number(`${name}.beta1`, options.beta1 ?? 0.9, { from: 0, under: 1 }),
-    beta2: number(`${name}.beta2`, options.beta2 ?? 0.999, { from: 0, under: 1 }),
-    epsilon: number(`${name}.epsilon`, options.epsilon ?? 1e-8, { over: 0 }),
+    beta1: number(`${name}.beta1`, or(options.beta1, 0.9), { from: 0, under: 1 }),
+    beta2: number(`${name}.beta2`, or(options.beta2, 0.999), { from: 0, under: 1 }),
+    epsilon: number(`${name}.epsilon`, or(options.epsilon, 1e-8), { over: 0 }),
   };
 }
 
 function common(name: string, options: Common, learningRate: number, weightDecay: number): Required<Common> {
   return {
-    learningRate: number(`${name}.learningRate`, options.learningRate ?? learningRate, { over: 0 }),
-    weightDecay: number(`${name}.weightDecay`, options.weightDecay ?? weightDecay, { from: 0 }),
+    learningRate: number(`${name}.learningRate`, or(options.learningRate, learningRate), { over: 0 }),
+    weightDecay: number(`${name}.weightDecay`, or(options.weightDecay, weightDecay), { from: 0 }),
   };
 }

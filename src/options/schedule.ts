@@ -1,6 +1,6 @@
 /** Learning-rate schedules, as a factor of the optimiser's rate. Lengths are in steps (batches). */
 
-import { integer, invalid, number, object } from "./check.ts";
+import { integer, invalid, number, object, or } from "./check.ts";
 
 interface WarmUp {
   /** Steps over which the rate grows linearly from 0, at least 0. @default 0 */
@@ -39,7 +39,7 @@ export function constant(options: ConstantOptions = {}): Schedule {
 /** Half a cosine from 1 to `minimum` over the whole run (Loshchilov, Hutter 2017). @throws {RkdError} on a value out of range */
 export function cosine(options: CosineOptions = {}): Schedule {
   object<CosineOptions>("cosine", options, ["warmupSteps", "minimum"]);
-  const minimum = number("cosine.minimum", options.minimum ?? 0, { from: 0, to: 1 });
+  const minimum = number("cosine.minimum", or(options.minimum, 0), { from: 0, to: 1 });
   return Object.freeze({ kind: "cosine", ...warmUp("cosine", options), minimum });
 }
 
@@ -53,10 +53,10 @@ export function step(options: StepOptions): Schedule {
   milestones.forEach((milestone, i) => {
     integer(`step.milestones[${i}]`, milestone, { from: i === 0 ? 0 : milestones[i - 1] + 1 });
   });
-  const factor = number("step.factor", options.factor ?? 0.1, { over: 0, to: 1 });
+  const factor = number("step.factor", or(options.factor, 0.1), { over: 0, to: 1 });
   return Object.freeze({ kind: "step", ...warmUp("step", options), milestones: [...milestones], factor });
 }
 
 function warmUp(name: string, { warmupSteps }: WarmUp): Required<WarmUp> {
-  return { warmupSteps: integer(`${name}.warmupSteps`, warmupSteps ?? 0, { from: 0 }) };
+  return { warmupSteps: integer(`${name}.warmupSteps`, or(warmupSteps, 0), { from: 0 }) };
 }

@@ -3,7 +3,7 @@
 import { RkdError } from "../errors.ts";
 import type { Backbone } from "../options/backbone.ts";
 import { backboneKinds } from "../options/backbone.ts";
-import { boolean, integer, invalid, number, object, oneOf, path } from "../options/check.ts";
+import { boolean, integer, invalid, number, object, oneOf, or, path } from "../options/check.ts";
 import { type Loss, lossKinds, rkdAngle, rkdDistance, triplet } from "../options/losses.ts";
 import { adam } from "../options/optimizer.ts";
 import type { Device, DistillOptions, RunOptions, TrainOptions } from "../options/run.ts";
@@ -64,9 +64,14 @@ export function planDistill(options: DistillOptions): Job {
     const { imageSize, channels } = teacher.input;
     const advice = "leave imageSize and channels out, and the teacher's are taken";
     const came = `${data.imageSize} pixels, ${data.channels} channels`;
-    throw invalid("data.imageSize", `what the teacher takes (${imageSize} pixels, ${channels} channels)`, came, advice);
+    throw new RkdError("ERR_INVALID_OPTION", "the images must be what the teacher takes", {
+      subject: "data.imageSize",
+      expected: `${imageSize} pixels, ${channels} channels`,
+      received: came,
+      advice,
+    });
   }
-  const features = oneOf("teacherFeatures", options.teacherFeatures ?? "live", ["live", "cached"]);
+  const features = oneOf("teacherFeatures", or(options.teacherFeatures, "live"), ["live", "cached"]);
   const warnings = leak(teacher.run?.plan, data, options.seed ?? DEFAULT_SEED);
   const student = required("student", options.student);
   return job("distill", options, losses, data, student, "student", { model: teacher.file, features }, warnings);
@@ -85,8 +90,8 @@ function job(
   warnings: readonly string[],
 ): Job {
   path("out", required("out", options.out));
-  boolean("overwrite", options.overwrite ?? false);
-  checkDevice(options.device ?? "auto");
+  boolean("overwrite", or(options.overwrite, false));
+  checkDevice(or(options.device, "auto"));
   if (options.signal !== undefined && !(options.signal instanceof AbortSignal)) {
     throw invalid("signal", "an AbortSignal", options.signal);
   }
@@ -95,13 +100,13 @@ function job(
     backbone: planBackbone(backboneOption, backbone, data, losses),
     teacher,
     losses,
-    optimizer: options.optimizer ?? adam(),
-    schedule: options.schedule ?? cosine(),
+    optimizer: made("optimizer", or(options.optimizer, adam()), ["adam", "adam-w", "sgd"]),
+    schedule: made("schedule", or(options.schedule, cosine()), ["constant", "cosine", "step"]),
     clipGradientNorm: optional(options.clipGradientNorm, (norm) => number("clipGradientNorm", norm, { over: 0 })),
-    batch: planBatch(options.batch ?? {}, losses),
-    epochs: integer("epochs", options.epochs ?? 20, { from: 1, to: 1_000_000 }),
+    batch: planBatch(or(options.batch, {}), losses),
+    epochs: integer("epochs", or(options.epochs, 20), { from: 1, to: 1_000_000 }),
     stepsPerEpoch: optional(options.stepsPerEpoch, (steps) => integer("stepsPerEpoch", steps, { from: 1 })),
-    seed: integer("seed", options.seed ?? DEFAULT_SEED, { from: 0 }),
+    seed: integer("seed", or(options.seed, DEFAULT_SEED), { from: 0 }),
     threads: checkThreads(options.threads),
   };
   return { job: kind, plan, policy: planPolicy(options), warnings };
@@ -109,7 +114,7 @@ function job(
 
 /** The threads option of every job. */
 export function checkThreads(threads: number | undefined): number {
-  return integer("threads", threads ?? 0, { from: 0, to: 1024 });
+  return integer("threads", or(threads, 0), { from: 0, to: 1024 });
 }
 
 /** The K of Recall@K: unique and rising. */
@@ -120,13 +125,13 @@ export function checkKs(name: string, ks: readonly number[] | undefined): number
 }
 
 function planPolicy(options: RunOptions): Policy {
-  const evaluation = object<NonNullable<RunOptions["evaluation"]>>("evaluation", options.evaluation ?? {}, [
+  const evaluation = object<NonNullable<RunOptions["evaluation"]>>("evaluation", or(options.evaluation, {}), [
     "everyEpochs",
     "ks",
   ]);
-  const keep = oneOf("keep", options.keep ?? "best", ["best", "last"]);
+  const keep = oneOf("keep", or(options.keep, "best"), ["best", "last"]);
   return {
-    evaluateEveryEpochs: integer("evaluation.everyEpochs", evaluation.everyEpochs ?? 1, { from: 1 }),
+    evaluateEveryEpochs: integer("evaluation.everyEpochs", or(evaluation.everyEpochs, 1), { from: 1 }),
     ks: checkKs("evaluation.ks", evaluation.ks),
     keep,
     patience: optional(options.patience, (patience) => integer("patience", patience, { from: 1 })),
@@ -152,7 +157,7 @@ function planBackbone(option: string, backbone: Backbone, data: DataPlan, losses
 
 function planBatch(options: NonNullable<RunOptions["batch"]>, losses: readonly Loss[]): Plan["batch"] {
   object<NonNullable<RunOptions["batch"]>>("batch", options, ["size", "perClass"]);
-  const size = integer("batch.size", options.size ?? 64, { from: 2, to: 65_536 });
+  const size = integer("batch.size", or(options.size, 64), { from: 2, to: 65_536 });
   const usual = losses.every(({ kind }) => kind === "cross-entropy") ? null : Math.min(4, size);
   const wanted = options.perClass === undefined ? usual : options.perClass;
   const perClass = optional(wanted, (count) => integer("batch.perClass", count, { from: 1, to: size }));
@@ -193,6 +198,13 @@ function leak(teacher: Plan | undefined, data: DataPlan, seed: number): readonly
     `The teacher was trained with seed ${teacher.seed} and split ${JSON.stringify(teacher.data.split)}, so it has seen ` +
       `classes that this run (seed ${seed}) holds back for its test: its score will be too good. Use the same seed and split.`,
   ];
+}
+
+/** Something a constructor made: of one of its kinds. The core checks the fields once more. */
+function made<T extends { readonly kind: string }>(name: string, value: T, kinds: readonly T["kind"][]): T {
+  if (typeof value !== "object" || value === null) throw invalid(name, `what ${kinds.join("(), ")}() return`, value);
+  oneOf(`${name}.kind`, value.kind, kinds);
+  return value;
 }
 
 function required<T>(name: string, value: T | undefined): T {

@@ -2,7 +2,8 @@
 
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
-import { type Augment, type Data, type DataKind, dataAt, hasOwnSplit } from "../options/data.ts";
+import { object, oneOf, text } from "../options/check.ts";
+import { type Augment, type Data, type DataKind, dataAt, dataKeys, hasOwnSplit } from "../options/data.ts";
 import type { DataPlan, SplitPlan } from "./plan.ts";
 
 const off: Required<Augment> = { cropPadding: 0, flip: false, rotate: 0, scale: 0, shear: 0, translate: 0 };
@@ -24,9 +25,15 @@ const byKind: Readonly<Record<DataKind, Defaults>> = {
   images: { imageSize: 64, channels: 3, split: { kind: "classes", validation: 0.1, test: 0.2 }, augment: "crop-flip" },
 };
 
+const dataKinds = Object.keys(byKind) as DataKind[];
+
 /** A source as the options give it: the object, or its name. */
 export function toData(data: Data | string): Data {
-  return typeof data === "string" ? dataAt(data) : data;
+  if (typeof data === "string") return dataAt(data);
+  const known = object<Data>("data", data, dataKeys);
+  oneOf("data.kind", known.kind, dataKinds);
+  text("data.source", known.source);
+  return known;
 }
 
 /**
@@ -49,7 +56,7 @@ export function planData(data: Data, input?: { readonly imageSize: number; reado
 }
 
 /** `$RKD_CACHE`, else `$XDG_CACHE_HOME/rkd`, else `~/.cache/rkd`. */
-export function defaultCache(): string {
+function defaultCache(): string {
   const { RKD_CACHE, XDG_CACHE_HOME } = process.env;
   return RKD_CACHE || join(XDG_CACHE_HOME || join(homedir(), ".cache"), "rkd");
 }

@@ -65,7 +65,7 @@ export function closeEpoch(state: PolicyState, validation: Metrics | null): bool
 }
 
 /** Recall@K of the smallest K that was asked for. */
-export function scoreOf(metrics: Metrics): number {
+function scoreOf(metrics: Metrics): number {
   const ks = Object.keys(metrics)
     .filter((name) => name.startsWith("recall@"))
     .map((name) => Number(name.slice("recall@".length)));
