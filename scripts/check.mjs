@@ -14,7 +14,9 @@ const steps = {
     says: "lint",
     run: [
       tool("biome", "check", "--formatter-enabled=false", "--error-on-warnings", "."),
-      cargo("clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"),
+      cargo("clippy", "--workspace", "--locked", "--", "-D", "warnings"),
+      // Not the binding: what Node calls looks unused to its test build.
+      cargo("clippy", "--workspace", "--exclude", "rkd-node", "--all-targets", "--locked", "--", "-D", "warnings"),
     ],
   },
   types: { says: "types, with the API's type tests", run: [tool("tsc", "-p", "tsconfig.json")] },

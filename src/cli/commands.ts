@@ -9,6 +9,7 @@ import { resume } from "../resume.ts";
 import { train } from "../train.ts";
 import { finish, json, print, signal, watch } from "./context.ts";
 import { demo } from "./demo.ts";
+import { doctor } from "./doctor.ts";
 import {
   addDataFlags,
   addRunFlags,
@@ -27,7 +28,9 @@ import { metricsLine } from "./table.ts";
 
 /** All commands, in the order of the help. */
 export function commands(): Command[] {
-  return [trainCommand(), distillCommand(), evaluateCommand(), embedCommand(), resumeCommand(), demoCommand()];
+  const work = [trainCommand(), distillCommand(), evaluateCommand(), embedCommand(), resumeCommand()];
+  const about = command("doctor", "Say what this installation is, and what is wrong with it.").action(doctor);
+  return [...work, demoCommand(), about];
 }
 
 function trainCommand(): Command {
@@ -104,7 +107,8 @@ function demoCommand(): Command {
 
 function command(name: string, description: string): Command {
   return new Command(name)
-    .description(description)
+    .description(`${description} Defaults stand in parentheses.`)
+    .summary(description)
     .showSuggestionAfterError()
     .option("--json", "one JSON object a line on standard output");
 }

@@ -60,8 +60,8 @@ export function addDataFlags(command: Command, required: boolean): Command {
   const flag = "--data <source>";
   const help = 'images: "glyphs", a folder, a ZIP or tar, Omniglot, IDX';
   return command
-    .option(flag, required ? help : `${help} (those of the run)`)
     .optionsGroup("Images:")
+    .option(flag, required ? help : `${help} (those of the run)`)
     .option("--image-size <pixels>", "side of the square that every image becomes (28 or 64, by source)", toNumber)
     .option("--channels <count>", "1 (grey) or 3 (RGB) (by source)", toNumber)
     .option("--augment <kind>", "affine, crop-flip or none (by source)")

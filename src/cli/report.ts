@@ -1,7 +1,7 @@
 /** Shows a run's events: JSON lines on standard output, or progress on standard error for people. */
 
 import type { DataEvent, RunEvent, StartEvent, StepEvent } from "../run/events.ts";
-import { duration, metricsLine } from "./table.ts";
+import { duration, metricsLine, shortMetrics } from "./table.ts";
 
 /** Shows events. */
 export interface Reporter {
@@ -56,7 +56,7 @@ class TextReporter implements Reporter {
       case "evaluation": {
         const who = { student: `epoch ${event.epoch}`, before: "before training", model: "model", teacher: "teacher" };
         const best = event.best ? "  (best so far)" : "";
-        this.#line(`${who[event.who]}, ${event.part} classes: ${metricsLine(event.metrics)}${best}`);
+        this.#line(`${who[event.who]}, ${event.part} classes: ${metricsLine(shortMetrics(event.metrics))}${best}`);
         break;
       }
       case "warning":

@@ -36,6 +36,12 @@ export function metricsLine(metrics: Metrics): string {
   return names.map((name) => `${name} ${percent(metrics[name])}`).join("  ");
 }
 
+/** The two metrics that tell most: recall of the smallest K, and MAP@R. */
+export function shortMetrics(metrics: Metrics): Metrics {
+  const [first] = Object.keys(metrics).sort(metricOrder);
+  return Object.fromEntries(Object.entries(metrics).filter(([name]) => name === first || name === "mapAtR"));
+}
+
 /** Recall by rising K, then the others by name. */
 function metricOrder(a: string, b: string): number {
   const k = (name: string) =>

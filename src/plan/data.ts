@@ -56,7 +56,7 @@ export function planData(data: Data, input?: { readonly imageSize: number; reado
 }
 
 /** `$RKD_CACHE`, else `$XDG_CACHE_HOME/rkd`, else `~/.cache/rkd`. */
-function defaultCache(): string {
+export function defaultCache(): string {
   const { RKD_CACHE, XDG_CACHE_HOME } = process.env;
   return RKD_CACHE || join(XDG_CACHE_HOME || join(homedir(), ".cache"), "rkd");
 }

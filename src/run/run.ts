@@ -36,13 +36,15 @@ export function startRun<Result>(
     if (outer.aborted) forward();
     else outer.addEventListener("abort", forward, { once: true });
   }
-  const result = Promise.resolve()
+  const working = Promise.resolve()
     .then(() => work({ emit: (event) => events.push(event), signal: controller.signal }))
     .finally(() => outer instanceof AbortSignal && outer.removeEventListener("abort", forward));
-  result.then(
+  working.then(
     () => events.finish(),
     (error: unknown) => events.finish({ error }),
   );
+  // A promise of its own, so that a failure nobody looks at is an unhandled rejection like any other.
+  const result = working.then((value) => value);
   return Object.assign(result, {
     abort: (reason?: unknown) => controller.abort(reason),
     [Symbol.asyncIterator]: () => {

@@ -19,6 +19,15 @@ describe("help", () => {
     expect(stdout).toContain("--json");
   });
 
+  it("comes with a doctor", async () => {
+    const { code, stdout } = await rkd("doctor");
+    expect(stdout).toContain("everything is in order");
+    expect(code).toBe(0);
+    const broken = await start(["doctor", "--json"], { RKD_NATIVE_PATH: "/no/addon.node" }).done;
+    expect(lines(broken.stdout)[0]).toMatchObject({ healthy: false, node: process.version });
+    expect(broken.code).toBe(4);
+  });
+
   it("has a version", async () => {
     const { version } = JSON.parse(readFileSync("package.json", "utf8"));
     expect((await rkd("--version")).stdout.trim()).toBe(version);

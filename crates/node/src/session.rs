@@ -38,7 +38,8 @@ impl BindingSession {
     /// Starts the thread.
     #[napi(constructor)]
     pub fn new() -> Result<Self> {
-        let worker = Worker::start().map_err(|e| napi::Error::from_reason(format!("no thread could be started: {e}")))?;
+        let worker =
+            Worker::start().map_err(|e| napi::Error::from_reason(format!("no thread could be started: {e}")))?;
         Ok(BindingSession { worker: Arc::new(worker) })
     }
 
