@@ -22,6 +22,29 @@ ${Object.entries(exitCodes)
   .map(([code, meaning]) => `  ${code.padStart(3)}  ${meaning}`)
   .join("\n")}`;
 
+/** Options whose flag has another name. */
+const flagNames: Readonly<Record<string, string>> = {
+  learningRate: "lr",
+  "batch.size": "batch",
+  warmupSteps: "warmup",
+  milestones: "schedule",
+  clipGradientNorm: "clip",
+  everyEpochs: "evaluate-every",
+  checkpointEverySteps: "checkpoint-every",
+  student: "backbone",
+};
+
+/** The message with the flag in place of the API's option: `batch.size: ...` is `--batch: ...`. */
+function messageOf({ subject, message }: RkdError): string {
+  if (subject === undefined || !/^[a-z][\w.]*(\[\d+\])?$/i.test(subject)) return message;
+  const option = subject.replace(/\[\d+\]$/, "");
+  const last = option.split(".").at(-1) ?? option;
+  const name = flagNames[option] ?? flagNames[last] ?? last.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  const flag = `--${name}`;
+  const known = program.commands.some(({ options }) => options.some(({ long }) => long === flag));
+  return known ? message.replace(subject, flag) : message;
+}
+
 /** Shows a failure and returns the exit code. */
 function fail(error: unknown): number {
   if (error instanceof CommanderError) {
@@ -31,7 +54,7 @@ function fail(error: unknown): number {
   }
   const known = error instanceof RkdError ? error : new RkdError("ERR_INTERNAL", String(error), { cause: error });
   if (json) writeJsonLine({ type: "error", ...known.toJSON() });
-  if (known !== interrupted) process.stderr.write(`rkd: ${known.message}\n`);
+  if (known !== interrupted) process.stderr.write(`rkd: ${messageOf(known)}\n`);
   if (known !== error && error instanceof Error) process.stderr.write(`${error.stack}\n`);
   return exitCodeOf(known.code);
 }

@@ -34,23 +34,21 @@ describe("help", () => {
   });
 });
 
+const complete = ["train", "--data", "glyphs", "--backbone", "conv4", "--out", "x"];
+
 describe("mistakes", () => {
   it.each([
     [["trian"], 2, "Did you mean train?"],
     [["train", "--epohcs", "3"], 2, "Did you mean --epochs?"],
     [["train"], 2, "--data: this option is needed"],
     [["train", "--data", "glyphs", "--backbone", "conv5", "--out", "x"], 2, 'Did you mean "conv4"?'],
-    [
-      ["train", "--data", "glyphs", "--backbone", "conv4", "--out", "x", "--loss", "tripet"],
-      2,
-      'Did you mean "triplet"?',
-    ],
-    [
-      ["train", "--data", "glyphs", "--backbone", "conv4", "--out", "x", "--epochs", "many"],
-      2,
-      "epochs: invalid value",
-    ],
-    [["train", "--data", "glyphs", "--backbone", "conv4", "--out", "x", "--device", "cuda"], 4, "CPU only"],
+    [[...complete, "--loss", "tripet"], 2, 'Did you mean "triplet"?'],
+    [[...complete, "--epochs", "many"], 2, "--epochs: invalid value"],
+    [[...complete, "--batch", "1"], 2, "--batch: invalid value: expected a whole number at least 2"],
+    [[...complete, "--lr", "0"], 2, "--lr: invalid value"],
+    [[...complete, "--warmup", "-1"], 2, "--warmup: invalid value"],
+    [[...complete, "--ks", "1,two"], 2, "--ks: invalid value"],
+    [[...complete, "--device", "cuda"], 4, "CPU only"],
     [["train", "--data", "no/such", "--backbone", "conv4", "--out", "x"], 3, "no/such: there is no such folder"],
     [["evaluate", "no/such"], 3, "no/such"],
     [["resume", "."], 3, "there is no run in this folder"],

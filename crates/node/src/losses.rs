@@ -58,9 +58,8 @@ pub fn evaluate_loss(spec: String, inputs: BindingLossInputs) -> BindingLossRepl
 type Gradients = Vec<(String, Vec<f32>)>;
 
 fn evaluate(spec: &str, inputs: &BindingLossInputs) -> Result<(f64, Gradients)> {
-    let spec: LossSpec = serde_json::from_str(spec).map_err(|e| {
-        Error::new(Code::InvalidOption, format!("not a loss: {e}")).with_subject("loss").with_source(e)
-    })?;
+    let spec: LossSpec = serde_json::from_str(spec)
+        .map_err(|e| Error::new(Code::InvalidOption, format!("not a loss: {e}")).with_subject("loss").with_source(e))?;
     let _ = inputs.tensors.len();
     let (value, gradient) = evaluate_stand_in(&spec)?;
     Ok((value, vec![("student".to_string(), gradient)]))
