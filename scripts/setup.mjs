@@ -4,7 +4,7 @@
 //   node scripts/setup.mjs
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -117,16 +117,6 @@ export function setUp() {
     writeFileSync(stampFile, JSON.stringify(stamps));
     console.error(`rkd set-up: ${name} ready after ${((performance.now() - start) / 1000).toFixed(1)} s`);
   }
-  linkOwnCommand();
-}
-
-/** Lets `npx rkd` find the checkout's own command. */
-function linkOwnCommand() {
-  const link = bin("rkd");
-  if (existsSync(link) || process.platform === "win32") return;
-  mkdirSync(join(root, "node_modules", ".bin"), { recursive: true });
-  rmSync(link, { force: true });
-  symlinkSync(join("..", "..", "bin", "rkd.mjs"), link);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) setUp();
