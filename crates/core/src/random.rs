@@ -88,7 +88,8 @@ mod tests {
         let seed = 20261123u64;
         let first: Vec<f64> = (0..4u64)
             .map(|i| {
-                let bits = splitmix64(fnv1a64("images/0").wrapping_add(seed).wrapping_add(i.wrapping_mul(GOLDEN_GAMMA)));
+                let bits =
+                    splitmix64(fnv1a64("images/0").wrapping_add(seed).wrapping_add(i.wrapping_mul(GOLDEN_GAMMA)));
                 2.0 * ((bits >> 40) as f64 / (1u64 << 24) as f64) - 1.0
             })
             .collect();

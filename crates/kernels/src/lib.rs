@@ -1,5 +1,29 @@
 //! CPU kernels of `rkd` over plain slices.
 //!
-//! This crate knows nothing of candle, of files or of Node. Activations are NHWC float32. Every kernel takes a
-//! [`Pool`]: work is cut into blocks by problem size, never by thread count, and sums are taken in a fixed order, so
-//! the same inputs give the same bits on any number of threads.
+//! This crate knows nothing of candle, of files or of Node, and has no dependencies. Activations are NHWC float32.
+//! Every kernel takes a [`Pool`]: work is cut into blocks by problem size, never by thread count, and sums are taken
+//! in a fixed order, so the same inputs give the same bits on any number of threads.
+//!
+//! Layers of the crate, from the ground up: [`pool`] (threads), `isa` and `simd` (the instruction set, chosen at run
+//! time), `scratch` (memory that is reused between calls), [`matrix`] (tiles of a product), and the layer operations.
+//!
+//! A slice of the wrong length is a defect of the caller and panics with the name of the operation and both lengths.
+
+pub mod convolution;
+pub mod elementwise;
+pub mod isa;
+pub mod linear;
+pub mod matrix;
+pub mod normalization;
+pub mod optimizer;
+pub mod pool;
+pub mod pooling;
+pub mod relations;
+
+mod check;
+mod columns;
+mod scratch;
+mod simd;
+
+pub use isa::Isa;
+pub use pool::Pool;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use rkd_core::plan::Plan;
 use rkd_core::train::event::Control;
-use rkd_core::train::session::{EmbedPlan, EvaluatePlan, Part, Session, Who, embed, evaluate_model};
+use rkd_core::train::stand_in::{EmbedPlan, EvaluatePlan, Part, Session, Who, embed, evaluate_model};
 use rkd_core::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
 //! What a run writes and reads: models, checkpoints, vectors.
 
 pub mod file;
+pub mod model;
 pub mod tensors;

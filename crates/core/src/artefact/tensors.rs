@@ -43,7 +43,9 @@ impl TensorFile {
             .collect();
         let views = bytes
             .iter()
-            .map(|(name, data)| TensorView::new(Dtype::F32, self.tensors[*name].shape.clone(), data).map(|v| (*name, v)))
+            .map(|(name, data)| {
+                TensorView::new(Dtype::F32, self.tensors[*name].shape.clone(), data).map(|v| (*name, v))
+            })
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| Error::new(Code::Internal, format!("a tensor does not fit its shape: {e}")))?;
         let metadata = HashMap::from([(KEY.to_string(), self.document.to_string())]);
@@ -72,9 +74,12 @@ impl TensorFile {
         let mut tensors = BTreeMap::new();
         for (name, view) in SafeTensors::deserialize(bytes).map_err(|e| damaged(&e))?.tensors() {
             if view.dtype() != Dtype::F32 {
-                return Err(Error::new(Code::InvalidArtefact, format!("tensor {name:?} has a type that is not read here"))
-                    .with_values("float32", format!("{:?}", view.dtype()))
-                    .with_advice("convert the tensors to float32 before saving them"));
+                return Err(Error::new(
+                    Code::InvalidArtefact,
+                    format!("tensor {name:?} has a type that is not read here"),
+                )
+                .with_values("float32", format!("{:?}", view.dtype()))
+                .with_advice("convert the tensors to float32 before saving them"));
             }
             let data = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
             tensors.insert(name, HostTensor { shape: view.shape().to_vec(), data });

@@ -1,1 +1,184 @@
 //! The networks: lists of layers that read like the papers' tables.
+//!
+//! [`define`] turns a [`BackboneSpec`] into a [`Definition`]. A new network is one file with a function that returns
+//! its [`Body`], and one line in `KINDS`.
+
+mod conv4;
+mod resnet;
+
+use crate::error::{Code, Error, Result};
+use crate::nn::builder::Builder;
+use crate::nn::layer::{Definition, Layer};
+use crate::plan::BackboneSpec;
+
+/// The part of a network that is its own: images to the pooled feature.
+struct Body {
+    layers: Vec<Layer>,
+    /// Length of the pooled feature.
+    pooled_size: usize,
+}
+
+/// An architecture: its name in plans, the smallest image it takes, and its table.
+struct Kind {
+    name: &'static str,
+    smallest_image: fn(&BackboneSpec) -> usize,
+    body: fn(&mut Builder, &BackboneSpec) -> Body,
+}
+
+const KINDS: &[Kind] = &[
+    Kind { name: "conv4", smallest_image: |_| conv4::SMALLEST_IMAGE, body: conv4::body },
+    Kind { name: "resnet18", smallest_image: resnet::smallest_image, body: resnet::body18 },
+    Kind { name: "resnet34", smallest_image: resnet::smallest_image, body: resnet::body34 },
+    Kind { name: "resnet50", smallest_image: resnet::smallest_image, body: resnet::body50 },
+];
+
+/// The names that [`BackboneSpec::kind`] takes.
+pub fn kinds() -> Vec<&'static str> {
+    KINDS.iter().map(|kind| kind.name).collect()
+}
+
+/// The layers and parameters of a network.
+///
+/// Above the body every network is alike: a linear layer `fc` to the embedding (if its length is given), a linear layer
+/// `classifier` from the embedding to the logits (if classes are given), and the L2 normalisation of the embedding (if
+/// asked for), which the logits do not see.
+///
+/// # Errors
+///
+/// `ERR_INVALID_OPTION` for an unknown kind (with a suggestion), a width, embedding or channel count of 0, fewer than
+/// two classes, and an image too small for the network.
+pub fn define(spec: &BackboneSpec) -> Result<Definition> {
+    let kind = find(&spec.kind)?;
+    check(spec, kind)?;
+    let mut builder = Builder::new();
+    let body = (kind.body)(&mut builder, spec);
+    let embedding = spec.embedding.map(|size| builder.linear("fc", body.pooled_size, size));
+    let embedding_size = spec.embedding.unwrap_or(body.pooled_size);
+    let classifier = spec.classes.map(|classes| builder.linear("classifier", embedding_size, classes));
+    Ok(Definition {
+        body: body.layers,
+        embedding: embedding.into_iter().collect(),
+        classifier: classifier.into_iter().collect(),
+        output: if spec.normalize { vec![Layer::L2Normalize] } else { Vec::new() },
+        parameters: builder.finish(),
+        pooled_size: body.pooled_size,
+        embedding_size,
+    })
+}
+
+fn find(name: &str) -> Result<&'static Kind> {
+    KINDS.iter().find(|kind| kind.name == name).ok_or_else(|| {
+        let nearest = KINDS.iter().map(|kind| kind.name).min_by_key(|kind| distance(kind, name));
+        let advice = match nearest.filter(|kind| distance(kind, name) <= 3) {
+            Some(kind) => format!("did you mean {kind:?}?"),
+            None => "choose one of these".to_string(),
+        };
+        Error::new(Code::InvalidOption, "there is no such network")
+            .with_subject("backbone")
+            .with_values(format!("one of {}", kinds().join(", ")), format!("{name:?}"))
+            .with_advice(advice)
+    })
+}
+
+fn check(spec: &BackboneSpec, kind: &Kind) -> Result<()> {
+    let smallest = (kind.smallest_image)(spec);
+    let at_least = |option: &str, lowest: usize, value: usize, advice: &str| match value >= lowest {
+        true => Ok(()),
+        false => Err(Error::new(Code::InvalidOption, format!("{} cannot be built like this", kind.name))
+            .with_subject(option)
+            .with_values(format!("at least {lowest}"), value.to_string())
+            .with_advice(advice)),
+    };
+    at_least("width", 1, spec.width, "64 is the published width")?;
+    at_least("inChannels", 1, spec.in_channels, "1 is grey, 3 is RGB")?;
+    at_least("embedding", 1, spec.embedding.unwrap_or(1), "leave it out to use the pooled feature itself")?;
+    at_least("classes", 2, spec.classes.unwrap_or(2), "leave it out for a network without classifier")?;
+    at_least("imageSize", smallest, spec.image_size, "use larger images, or a network that reduces them less")
+}
+
+/// Number of letters to insert, delete or replace to come from `a` to `b` (Levenshtein 1966).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, letter) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for j in 0..b.len() {
+            let replaced = diagonal + usize::from(b[j] != letter);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Stem;
+
+    fn spec(kind: &str) -> BackboneSpec {
+        BackboneSpec {
+            kind: kind.into(),
+            width: 64,
+            stem: Stem::Imagenet,
+            embedding: Some(1000),
+            normalize: false,
+            in_channels: 3,
+            image_size: 224,
+            classes: None,
+        }
+    }
+
+    fn count(definition: &Definition) -> usize {
+        definition.parameters.iter().filter(|p| p.is_trained()).map(|p| p.count()).sum()
+    }
+
+    #[test]
+    fn parameter_counts_are_those_of_torchvision() {
+        for (kind, expected) in [("resnet18", 11_689_512), ("resnet34", 21_797_672), ("resnet50", 25_557_032)] {
+            assert_eq!(count(&define(&spec(kind)).unwrap()), expected, "{kind}");
+        }
+    }
+
+    #[test]
+    fn names_come_in_the_order_of_a_state_dict() {
+        let names: Vec<String> = define(&spec("resnet18")).unwrap().parameters.into_iter().map(|p| p.name).collect();
+        assert_eq!(names.len(), 122);
+        assert_eq!(names[0], "conv1.weight");
+        assert_eq!(
+            names[1..6],
+            ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"].map(|n| format!("bn1.{n}"))
+        );
+        let at = |name: &str| names.iter().position(|n| n == name).unwrap();
+        assert!(at("layer2.0.bn2.weight") < at("layer2.0.downsample.0.weight"));
+        assert_eq!(names[121], "fc.bias");
+    }
+
+    #[test]
+    fn heads_have_the_lengths_asked_for() {
+        let conv4 = BackboneSpec { image_size: 28, width: 16, embedding: None, classes: Some(5), ..spec("conv4") };
+        let definition = define(&conv4).unwrap();
+        assert_eq!((definition.pooled_size, definition.embedding_size), (16, 16));
+        assert_eq!(definition.parameters.last().unwrap().name, "classifier.bias");
+        assert_eq!(definition.parameters.last().unwrap().shape, [5]);
+    }
+
+    #[test]
+    fn every_bad_option_is_named() {
+        let good = spec("conv4");
+        let table = [
+            (BackboneSpec { kind: "restnet18".into(), ..good.clone() }, "backbone", "Did you mean \"resnet18\"?"),
+            (BackboneSpec { kind: "transformer".into(), ..good.clone() }, "backbone", "Choose one of these"),
+            (BackboneSpec { width: 0, ..good.clone() }, "width", "at least 1"),
+            (BackboneSpec { in_channels: 0, ..good.clone() }, "inChannels", "at least 1"),
+            (BackboneSpec { embedding: Some(0), ..good.clone() }, "embedding", "at least 1"),
+            (BackboneSpec { classes: Some(1), ..good.clone() }, "classes", "at least 2"),
+            (BackboneSpec { image_size: 15, ..good.clone() }, "imageSize", "at least 16, received 15"),
+        ];
+        for (bad, subject, part) in table {
+            let error = define(&bad).unwrap_err();
+            assert_eq!((error.code, error.subject.as_deref()), (Code::InvalidOption, Some(subject)));
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+}

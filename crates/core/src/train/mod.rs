@@ -1,4 +1,4 @@
 //! The training loop, its session, events and checkpoints.
 
 pub mod event;
-pub mod session;
+pub mod stand_in;

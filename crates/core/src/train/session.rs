@@ -1,100 +1,184 @@
-//! STAND-IN: pretends to train, so that the surface can be built before the loop. Dropped when the loop is merged.
-#![allow(missing_docs, clippy::all)]
+//! A session: one network being trained, segment by segment, by a caller who decides what comes next.
+//!
+//! ```text
+//! open -> [ train(until) -> evaluate -> save_checkpoint ]* -> save_model
+//! ```
+//! One step, top to bottom, is [`Session::step`]: batch -> student forward -> teacher -> losses -> backward -> update.
+//! Everything random is keyed by the step's position, so a session that was opened from a checkpoint continues with the
+//! same bits, on any number of threads.
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::checkpoint::Checkpoint;
+use super::evaluate::{evaluate_items, open_dataset};
 use super::event::{Control, Event, StepEvent, Term};
+use super::objective::{Objective, ObjectiveValue};
+use super::report::{Evaluation, NetworkSummary, PartSize, SegmentReport, SessionSummary};
+use super::teacher::Teacher;
+use crate::artefact::tensors::HostTensor;
+use crate::data::{Batch, BatchSampler, Dataset, Loader, Normalization, Part, Split};
 use crate::error::{Code, Error, Result};
-use crate::plan::{DataPlan, Plan};
-use crate::random::splitmix64;
+use crate::losses::{Feature, LossInputs};
+use crate::nn::{Backend, Cpu, FeatureGradients, Features, Network};
+use crate::optim::Optimizer;
+use crate::plan::Plan;
+use crate::random::Random;
 
-pub struct Session { plan: Plan, step: u64, state: u64, best: Option<u64>, policy: Value }
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+/// One network being trained.
+pub struct Session {
+    plan: Plan,
+    dataset: Arc<Dataset>,
+    split: Split,
+    normalization: Normalization,
+    student: Network<Cpu>,
+    teacher: Option<Teacher>,
+    objective: Objective,
+    optimizer: Optimizer<Cpu>,
+    loader: Loader,
+    steps_per_epoch: u64,
+    step: u64,
+    best: Option<BTreeMap<String, HostTensor>>,
+    policy: Value,
+}
+
+/// Whose embeddings are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Who { Student, Teacher }
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Part { Train, Validation, Test }
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct EvaluatePlan { pub model: PathBuf, pub data: DataPlan, pub seed: u64, pub part: Part, pub ks: Vec<usize>, pub threads: usize }
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct EmbedPlan { pub model: PathBuf, pub data: DataPlan, pub out: PathBuf, pub format: String, pub threads: usize }
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Evaluation { pub metrics: BTreeMap<String, f64>, pub images: usize, pub classes: usize, pub milliseconds_per_image: f64 }
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SegmentReport { pub step: u64, pub cancelled: bool, pub seconds: f64, pub data_wait_seconds: f64, pub images: u64, pub loss: f64, pub terms: Vec<Term> }
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct EmbedReport { pub out: String, pub images: usize, pub embedding: usize, pub milliseconds_per_image: f64 }
+pub enum Who {
+    /// The network that is trained.
+    Student,
+    /// The teacher.
+    Teacher,
+}
 
 impl Session {
+    /// Opens the data, builds the networks and, with `resume`, takes up a checkpoint of the same plan.
     pub fn open(plan: Plan, resume: Option<&Path>, control: &Control) -> Result<Session> {
-        control.emit(Event::Decode { done: 10, total: 10, images_per_second: 100.0 });
-        let mut session = Session { state: plan.seed, plan, step: 0, best: None, policy: Value::Null };
-        if let Some(path) = resume {
-            let text = std::fs::read(path).map_err(|e| Error::io("reading the checkpoint", path, e))?;
-            let v: Value = serde_json::from_slice(&text).unwrap();
-            session.step = v["step"].as_u64().unwrap();
-            session.state = v["state"].as_u64().unwrap();
-            session.best = v["best"].as_u64();
-            session.policy = v["policy"].clone();
+        let objective = Objective::new(&plan.losses)?;
+        let checkpoint = resume.map(|path| load_checkpoint(path, &plan)).transpose()?;
+        let mut student = Network::new(Cpu::new(plan.threads), &plan.backbone, plan.seed)?;
+        let mut teacher = plan.teacher.as_ref().map(|teacher| Teacher::load(teacher, plan.threads)).transpose()?;
+        check_teacher(&objective, teacher.as_ref())?;
+        let dataset = Arc::new(open_dataset(&plan.data, &student, control)?);
+        let split = Split::new(&dataset, &plan.data.split, plan.seed)?;
+        let normalization = match &teacher {
+            Some(teacher) => teacher.normalization.clone(),
+            None => Normalization::measure(&dataset, &split.train),
+        };
+        if let Some(teacher) = &mut teacher {
+            teacher.prepare(&dataset, &split.train, control)?;
         }
-        Ok(session)
+        let mut optimizer = Optimizer::new(&plan.optimizer, &student)?;
+        let (mut step, mut best, mut policy) = (0, None, Value::Null);
+        if let Some(mut checkpoint) = checkpoint {
+            student.set_tensors(&checkpoint.take("model."))?;
+            optimizer.load_state(&checkpoint.take("optimizer."), &student)?;
+            best = Some(checkpoint.take("best.")).filter(|best| !best.is_empty());
+            (step, policy) = (checkpoint.step, checkpoint.policy);
+        }
+        let sampler = BatchSampler::new(&dataset, &split.train, &plan.batch, plan.steps_per_epoch, plan.seed)?;
+        let steps_per_epoch = sampler.steps_per_epoch();
+        let loader =
+            Loader::start(Arc::clone(&dataset), sampler, plan.data.augment.clone(), normalization.clone(), step);
+        Ok(Session {
+            plan,
+            dataset,
+            split,
+            normalization,
+            student,
+            teacher,
+            objective,
+            optimizer,
+            loader,
+            steps_per_epoch,
+            step,
+            best,
+            policy,
+        })
     }
-    pub fn policy(&self) -> &Value { &self.policy }
-    pub fn summary(&self) -> Value {
-        let network = json!({"backbone": self.plan.backbone.kind, "parameters": 1000, "embedding": 16});
-        json!({"data": {"kind": "glyphs", "sentence": "glyphs: 10 procedurally drawn characters", "images": 100, "classes": 10, "broken": [], "warnings": [], "cache": "", "reused": false},
-            "train": {"images": 70, "classes": 7}, "validation": {"images": 10, "classes": 1}, "test": {"images": 20, "classes": 2},
-            "student": network, "teacher": self.plan.teacher.as_ref().map(|_| network.clone()),
-            "stepsPerEpoch": self.plan.steps_per_epoch.unwrap_or(10), "totalSteps": self.plan.epochs * self.plan.steps_per_epoch.unwrap_or(10), "step": self.step, "threads": 2, "instructionSet": "none"})
+
+    /// What the session is about to do.
+    pub fn summary(&self) -> SessionSummary {
+        let pool = self.student.backend().pool();
+        SessionSummary {
+            data: self.dataset.describe().clone(),
+            train: self.part_size(Part::Train),
+            validation: self.part_size(Part::Validation),
+            test: self.part_size(Part::Test),
+            student: network_summary(&self.student),
+            teacher: self.teacher.as_ref().map(|teacher| network_summary(&teacher.network)),
+            steps_per_epoch: self.steps_per_epoch,
+            total_steps: self.total_steps(),
+            step: self.step,
+            threads: pool.threads(),
+            instruction_set: pool.isa().to_string(),
+        }
     }
-    pub fn train(&mut self, until: u64, control: &Control) -> Result<SegmentReport> {
-        while self.step < until && !control.is_cancelled() {
-            std::thread::sleep(Duration::from_millis(5));
+
+    /// What the caller gave to [`Session::save_checkpoint`], after a resume; else null.
+    pub fn policy(&self) -> &Value {
+        &self.policy
+    }
+
+    /// Trains until `until_step` steps have been done since the run began, or until cancelled, whichever comes first.
+    pub fn train(&mut self, until_step: u64, control: &Control) -> Result<SegmentReport> {
+        let mut segment = Segment::new();
+        while self.step < until_step && !control.is_cancelled() {
+            let (batch, waited) = self.loader.next()?;
+            let (value, learning_rate, gradient_norm) = self.step(&batch)?;
+            segment.add(&value, batch.items.len(), waited);
             self.step += 1;
-            self.state = splitmix64(self.state ^ self.step) >> 2;
-            if control.step_event_due().is_some() {
-                control.emit(Event::Step(StepEvent { step: self.step, total_steps: self.summary()["totalSteps"].as_u64().unwrap(), epoch: 1, loss: 0.5, terms: vec![Term { name: "triplet-squared".into(), weight: 1.0, value: 0.5 }], learning_rate: 0.1, gradient_norm: 1.0, images_per_second: 100.0, data_wait_share: 0.0 }));
+            self.loader.recycle(batch);
+            if let Some((images_per_second, data_wait_share)) = segment.news(control) {
+                control.emit(Event::Step(StepEvent {
+                    step: self.step,
+                    total_steps: self.total_steps(),
+                    epoch: (self.step - 1) / self.steps_per_epoch + 1,
+                    loss: value.total,
+                    terms: value.terms,
+                    learning_rate,
+                    gradient_norm,
+                    images_per_second,
+                    data_wait_share,
+                }));
             }
         }
-        Ok(SegmentReport { step: self.step, cancelled: control.is_cancelled(), seconds: 1.0, data_wait_seconds: 0.0, images: 10, loss: 0.5, terms: vec![] })
+        Ok(segment.report(self.step, control.is_cancelled() && self.step < until_step))
     }
-    pub fn evaluate(&mut self, who: Who, _part: Part, ks: &[usize], _control: &Control) -> Result<Evaluation> {
-        let base = match who { Who::Teacher => 0.9, Who::Student => 0.3 + (self.state % 1000) as f64 / 2000.0 };
-        let mut metrics: BTreeMap<String, f64> = ks.iter().map(|k| (format!("recall@{k}"), base)).collect();
-        metrics.insert("mapAtR".into(), base / 2.0);
-        metrics.insert("rPrecision".into(), base / 2.0);
-        Ok(Evaluation { metrics, images: 20, classes: 2, milliseconds_per_image: 0.1 })
+
+    /// One training step: the whole way of a batch. Returns the losses, the learning rate and the gradient's norm.
+    fn step(&mut self, batch: &Batch) -> Result<(ObjectiveValue, f64, f64)> {
+        let (n, side, channels) = (batch.items.len(), self.dataset.image_size(), self.dataset.channels());
+        let images = self.student.backend().from_f32(&batch.images, &[n, side, side, channels])?;
+        let (features, tape) = self.student.forward_train(&images)?;
+        let value = self.losses(batch, &images, &features)?;
+        let upstream = self.upstream(&value, &features)?;
+        let mut gradients = self.student.backward(tape, upstream, false)?;
+        let norm = self.optimizer.clip(&self.student, &mut gradients, self.plan.clip_gradient_norm, self.step + 1)?;
+        let learning_rate = self.plan.schedule.rate(self.plan.optimizer.learning_rate(), self.step, self.total_steps());
+        self.optimizer.step(&mut self.student, &gradients, learning_rate)?;
+        Ok((value, learning_rate, norm))
     }
-    pub fn keep(&mut self) { self.best = Some(self.state) }
-    pub fn save_checkpoint(&mut self, path: &Path, policy: Value) -> Result<()> {
-        let aside = path.with_extension("aside");
-        let text = json!({"step": self.step, "state": self.state, "best": self.best, "policy": policy}).to_string();
-        std::fs::write(&aside, text).and_then(|()| std::fs::rename(&aside, path)).map_err(|e| Error::io("writing the checkpoint", path, e))
+
+    /// The total loss of a batch.
+    fn losses(&self, batch: &Batch, images: &Tensor, features: &Features<Tensor>) -> Result<ObjectiveValue> {
+        let backend = self.student.backend();
+        let student = LossFeatures::download(backend, features)?;
+        let teacher = match &self.teacher {
+            Some(teacher) => Some(teacher.embeddings(&batch.items, images)?),
+            None => None,
+        };
+        let inputs = LossInputs::new(backend.pool(), Random::keyed(self.plan.seed, self.step, 0, "loss"));
+        self.objective.evaluate(&inputs, self.step + 1)
     }
-    pub fn save_model(&mut self, path: &Path, best: bool) -> Result<()> {
-        std::fs::write(path, format!("{:?}", if best { self.best } else { Some(self.state) })).map_err(|e| Error::io("writing the model", path, e))
+
+    fn total_steps(&self) -> u64 {
+        self.plan.epochs * self.steps_per_epoch
     }
-}
-pub fn evaluate_model(plan: EvaluatePlan, _control: &Control) -> Result<Evaluation> {
-    if !plan.model.exists() {
-        return Err(Error::new(Code::NotFound, "no model here").with_subject(plan.model.display().to_string()));
-    }
-    let mut metrics: BTreeMap<String, f64> = plan.ks.iter().map(|k| (format!("recall@{k}"), 0.5)).collect();
-    metrics.insert("mapAtR".into(), 0.4);
-    metrics.insert("rPrecision".into(), 0.4);
-    Ok(Evaluation { metrics, images: 20, classes: 2, milliseconds_per_image: 0.1 })
-}
-pub fn embed(plan: EmbedPlan, _control: &Control) -> Result<EmbedReport> {
-    std::fs::write(&plan.out, "x").map_err(|e| Error::io("writing", &plan.out, e))?;
-    Ok(EmbedReport { out: plan.out.display().to_string(), images: 20, embedding: 16, milliseconds_per_image: 0.1 })
 }

@@ -1,0 +1,232 @@
+//! The layer operations, each with its gradient, that a device must offer.
+//!
+//! Tensors are handles: cloning one copies no numbers. Activations are `[n, h, w, c]`, vectors `[n, d]`, convolution
+//! weights `[kernel_h, kernel_w, c_in / groups, c_out]`, linear weights `[out, in]`. Callers pass shapes that fit; the
+//! layers above check what a user can reach.
+
+use super::geometry::{Conv2d, Pool2d};
+use crate::error::Result;
+
+/// A device that runs layer operations.
+pub trait Backend: Clone + Send + Sync + std::fmt::Debug {
+    /// A tensor; cheap to clone.
+    type Tensor: Clone + Send + Sync + std::fmt::Debug;
+    /// Positions of the maxima that [`max_pool`](Backend::max_pool) found; cheap to clone.
+    type Indices: Clone + Send + Sync + std::fmt::Debug;
+
+    /// The lengths of a tensor's axes.
+    fn shape(tensor: &Self::Tensor) -> &[usize];
+    /// A tensor with these values, row-major.
+    fn from_f32(&self, values: &[f32], shape: &[usize]) -> Result<Self::Tensor>;
+    /// The values, row-major.
+    fn to_f32(&self, tensor: &Self::Tensor) -> Result<Vec<f32>>;
+    /// The values in double precision: what the device holds where it computes in float64.
+    fn to_f64(&self, tensor: &Self::Tensor) -> Result<Vec<f64>> {
+        Ok(self.to_f32(tensor)?.into_iter().map(f64::from).collect())
+    }
+    /// A tensor of zeros.
+    fn zeros(&self, shape: &[usize]) -> Result<Self::Tensor>;
+    /// `a + b`, of one shape.
+    fn add(&self, a: Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// Convolution (cross-correlation) of `x [n, h, w, c_in]`, plus `bias [c_out]`.
+    fn conv2d(
+        &self,
+        windows: &Conv2d,
+        x: &Self::Tensor,
+        weight: &Self::Tensor,
+        bias: Option<&Self::Tensor>,
+    ) -> Result<Self::Tensor>;
+    /// The gradient of [`conv2d`](Backend::conv2d) with respect to `x`, whose shape is `input`.
+    fn conv2d_backward_input(
+        &self,
+        windows: &Conv2d,
+        input: &[usize],
+        weight: &Self::Tensor,
+        dy: &Self::Tensor,
+    ) -> Result<Self::Tensor>;
+    /// The gradient with respect to the weight, and to the bias if `bias` asks for it.
+    fn conv2d_backward_weight(
+        &self,
+        windows: &Conv2d,
+        x: &Self::Tensor,
+        dy: &Self::Tensor,
+        bias: bool,
+    ) -> Result<(Self::Tensor, Option<Self::Tensor>)>;
+
+    /// Batch normalisation over all axes but the last; see [`BatchNorm`].
+    fn batch_norm(&self, operation: &BatchNorm<'_, Self::Tensor>) -> Result<Normalized<Self::Tensor>>;
+    /// The gradients of [`batch_norm`](Backend::batch_norm).
+    fn batch_norm_backward(
+        &self,
+        saved: &SavedNorm<'_, Self::Tensor>,
+        dy: &Self::Tensor,
+    ) -> Result<NormGradients<Self::Tensor>>;
+
+    /// `max(x, 0)`; NaN stays NaN.
+    fn relu(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
+    /// The gradient of ReLU from its output; 0 where the output is 0.
+    fn relu_backward(&self, y: &Self::Tensor, dy: &Self::Tensor) -> Result<Self::Tensor>;
+    /// The maximum of every window, with the position of the first maximum.
+    fn max_pool(&self, windows: &Pool2d, x: &Self::Tensor) -> Result<(Self::Tensor, Self::Indices)>;
+    /// The gradient of [`max_pool`](Backend::max_pool): all of it goes to the first maximum.
+    fn max_pool_backward(
+        &self,
+        windows: &Pool2d,
+        input: &[usize],
+        indices: &Self::Indices,
+        dy: &Self::Tensor,
+    ) -> Result<Self::Tensor>;
+    /// The mean over pixels: `[n, h, w, c]` to `[n, c]`.
+    fn global_average(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
+    /// The gradient of [`global_average`](Backend::global_average).
+    fn global_average_backward(&self, input: &[usize], dy: &Self::Tensor) -> Result<Self::Tensor>;
+    /// `[n, h, w, c]` to `[n, c * h * w]` in PyTorch's order: channel, row, column.
+    fn flatten(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
+    /// The gradient of [`flatten`](Backend::flatten).
+    fn flatten_backward(&self, input: &[usize], dy: &Self::Tensor) -> Result<Self::Tensor>;
+    /// `x [n, in] weight [out, in]^T + bias [out]`.
+    fn linear(&self, x: &Self::Tensor, weight: &Self::Tensor, bias: &Self::Tensor) -> Result<Self::Tensor>;
+    /// The gradient of [`linear`](Backend::linear) with respect to `x`.
+    fn linear_backward_input(&self, weight: &Self::Tensor, dy: &Self::Tensor) -> Result<Self::Tensor>;
+    /// The gradients with respect to weight and bias.
+    fn linear_backward_weight(&self, x: &Self::Tensor, dy: &Self::Tensor) -> Result<(Self::Tensor, Self::Tensor)>;
+    /// Every row of `[n, d]` divided by `max(norm, 1e-12)` (PyTorch's `normalize`), and the norms `[n]`.
+    fn l2_normalize(&self, x: &Self::Tensor) -> Result<(Self::Tensor, Self::Tensor)>;
+    /// The gradient of [`l2_normalize`](Backend::l2_normalize) from its output and the norms.
+    fn l2_normalize_backward(&self, y: &Self::Tensor, norm: &Self::Tensor, dy: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// `target = (1 - share) target + share * factor * source`: running statistics.
+    fn blend(&self, target: &mut Self::Tensor, source: &Self::Tensor, share: f64, factor: f64) -> Result<()>;
+    /// The sum of squares, in float64 and in a fixed order; not finite exactly if an entry is not.
+    fn sum_of_squares(&self, tensor: &Self::Tensor) -> Result<f64>;
+    /// `tensor *= factor`.
+    fn scale(&self, tensor: &mut Self::Tensor, factor: f64) -> Result<()>;
+    /// One step of Adam or AdamW on one parameter; `mean` and `square` are its state, zeros at first.
+    fn adam(
+        &self,
+        step: &AdamStep,
+        parameter: &mut Self::Tensor,
+        gradient: &Self::Tensor,
+        mean: &mut Self::Tensor,
+        square: &mut Self::Tensor,
+    ) -> Result<()>;
+    /// One step of stochastic gradient descent; `velocity`, zeros at first, is only read with a momentum.
+    fn sgd(
+        &self,
+        step: &SgdStep,
+        parameter: &mut Self::Tensor,
+        gradient: &Self::Tensor,
+        velocity: Option<&mut Self::Tensor>,
+    ) -> Result<()>;
+}
+
+/// Which statistics a batch normalisation subtracts and divides by.
+#[derive(Debug)]
+pub enum Statistics<'a, T> {
+    /// Those of the batch: training.
+    Batch,
+    /// Given ones: evaluation.
+    Fixed {
+        /// `[c]`.
+        mean: &'a T,
+        /// Biased or not, as it was stored. `[c]`.
+        variance: &'a T,
+    },
+}
+
+/// `y = relu?((x - mean) / sqrt(variance + epsilon) * weight + bias + residual)`, in one pass where the device can.
+#[derive(Debug)]
+pub struct BatchNorm<'a, T> {
+    /// `[n, h, w, c]`.
+    pub x: &'a T,
+    /// Scale `[c]`.
+    pub weight: &'a T,
+    /// Shift `[c]`.
+    pub bias: &'a T,
+    /// Added before the ReLU; of `x`'s shape.
+    pub residual: Option<&'a T>,
+    /// Whether a ReLU follows.
+    pub relu: bool,
+    /// Added to the variance.
+    pub epsilon: f64,
+    /// Of the batch or given.
+    pub statistics: Statistics<'a, T>,
+}
+
+/// What a batch normalisation gives.
+#[derive(Debug)]
+pub struct Normalized<T> {
+    /// The output.
+    pub y: T,
+    /// The mean that was subtracted, `[c]`.
+    pub mean: T,
+    /// `1 / sqrt(variance + epsilon)`, `[c]`.
+    pub rstd: T,
+    /// The variance (biased, if of the batch), `[c]`.
+    pub variance: T,
+}
+
+/// What the gradient of a batch normalisation needs.
+#[derive(Debug)]
+pub struct SavedNorm<'a, T> {
+    /// The input.
+    pub x: &'a T,
+    /// The output, where a ReLU made it: its gradient is read from it.
+    pub y: Option<&'a T>,
+    /// Scale `[c]`.
+    pub weight: &'a T,
+    /// `[c]`.
+    pub mean: &'a T,
+    /// `[c]`.
+    pub rstd: &'a T,
+    /// Whether a residual was added, so that its gradient is wanted.
+    pub residual: bool,
+    /// Whether the statistics were those of the batch, so that the gradient goes through them.
+    pub batch: bool,
+}
+
+/// The gradients of a batch normalisation.
+#[derive(Debug)]
+pub struct NormGradients<T> {
+    /// Of the input.
+    pub dx: T,
+    /// Of the scale, `[c]`.
+    pub dweight: T,
+    /// Of the shift, `[c]`.
+    pub dbias: T,
+    /// Of the residual, where there was one.
+    pub dresidual: Option<T>,
+}
+
+/// The constants of one Adam step (PyTorch's `Adam` and `AdamW`).
+#[derive(Clone, Copy, Debug)]
+pub struct AdamStep {
+    /// Step size.
+    pub learning_rate: f64,
+    /// Decay of the mean of gradients.
+    pub beta1: f64,
+    /// Decay of the mean of squares.
+    pub beta2: f64,
+    /// Added to the root.
+    pub epsilon: f64,
+    /// L2 factor (Adam) or share taken off (AdamW).
+    pub weight_decay: f64,
+    /// Whether weight decay is decoupled (AdamW).
+    pub decoupled: bool,
+    /// The number of this step, from 1.
+    pub step: u64,
+}
+
+/// The constants of one step of stochastic gradient descent (PyTorch's `SGD`, dampening 0).
+#[derive(Clone, Copy, Debug)]
+pub struct SgdStep {
+    /// Step size.
+    pub learning_rate: f64,
+    /// Share of the velocity kept.
+    pub momentum: f64,
+    /// Nesterov's form.
+    pub nesterov: bool,
+    /// L2 factor.
+    pub weight_decay: f64,
+}

@@ -1,0 +1,146 @@
+//! The backward pass: the same lists of layers, from the last to the first.
+//!
+//! A gradient may be absent (`None`): no loss has been met yet on the way down. Taps add theirs where they stand. A
+//! gradient that nobody needs (that of the images, usually) is not computed.
+
+use super::backend::{Backend, SavedNorm};
+use super::layer::{Convolution, Layer, Linear, Normalization, ParameterId, Residual};
+use super::parameters::Parameters;
+use super::tape::{Saved, Tape, mismatch};
+use crate::error::Result;
+
+/// One backward pass.
+#[derive(Debug)]
+pub struct Backward<'a, B: Backend> {
+    backend: &'a B,
+    parameters: &'a Parameters<B>,
+    tape: Tape<B>,
+    taps: Vec<(String, B::Tensor)>,
+    /// The gradient of each parameter, inside layout; `None` where no loss reaches it.
+    pub gradients: Vec<Option<B::Tensor>>,
+}
+
+impl<'a, B: Backend> Backward<'a, B> {
+    /// A pass over `tape`, with the gradients of the taps.
+    pub fn new(backend: &'a B, parameters: &'a Parameters<B>, tape: Tape<B>, taps: Vec<(String, B::Tensor)>) -> Self {
+        let gradients = vec![None; parameters.specs.len()];
+        Backward { backend, parameters, tape, taps, gradients }
+    }
+
+    /// Runs `layers` from the last to the first. The gradient of their input is computed only if `wanted`.
+    pub fn run(&mut self, layers: &[Layer], dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
+        let mut gradient = dy;
+        for (index, layer) in layers.iter().enumerate().rev() {
+            let below = wanted || layers[..index].iter().any(Layer::needs_gradient);
+            gradient = self.layer(layer, gradient, below)?;
+        }
+        Ok(gradient)
+    }
+
+    /// `a + b`, where either may be absent.
+    pub fn sum(&self, a: Option<B::Tensor>, b: Option<B::Tensor>) -> Result<Option<B::Tensor>> {
+        match (a, b) {
+            (Some(a), Some(b)) => self.backend.add(a, &b).map(Some),
+            (a, b) => Ok(a.or(b)),
+        }
+    }
+
+    fn layer(&mut self, layer: &Layer, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
+        match layer {
+            Layer::Convolution(convolution) => self.convolution(convolution, dy, wanted),
+            Layer::Normalization(normalization) => Ok(self.normalization(normalization, dy, false)?.0),
+            Layer::Linear(linear) => self.linear(linear, dy, wanted),
+            Layer::Residual(residual) => self.residual(residual, dy, wanted),
+            Layer::Tap(name) => {
+                let tap = self.taps.iter().find(|(tap, _)| tap == name).map(|(_, gradient)| gradient.clone());
+                self.sum(dy, tap)
+            }
+            Layer::Relu | Layer::MaxPool(_) | Layer::GlobalAverage | Layer::Flatten | Layer::L2Normalize => {
+                let saved = self.tape.pop()?;
+                match dy {
+                    Some(dy) if wanted => self.without_parameters(layer, saved, &dy).map(Some),
+                    _ => Ok(None),
+                }
+            }
+        }
+    }
+
+    fn without_parameters(&self, layer: &Layer, saved: Saved<B>, dy: &B::Tensor) -> Result<B::Tensor> {
+        match (layer, saved) {
+            (Layer::Relu, Saved::Output(y)) => self.backend.relu_backward(&y, dy),
+            (Layer::MaxPool(windows), Saved::Pool { input, indices }) => {
+                self.backend.max_pool_backward(windows, &input, &indices, dy)
+            }
+            (Layer::GlobalAverage, Saved::Shape(input)) => self.backend.global_average_backward(&input, dy),
+            (Layer::Flatten, Saved::Shape(input)) => self.backend.flatten_backward(&input, dy),
+            (Layer::L2Normalize, Saved::L2 { y, norm }) => self.backend.l2_normalize_backward(&y, &norm, dy),
+            (layer, _) => Err(mismatch(&format!("the entry of {layer:?}"), "that of another layer")),
+        }
+    }
+
+    fn convolution(&mut self, layer: &Convolution, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
+        let x = self.pop_input()?;
+        let Some(dy) = dy else { return Ok(None) };
+        let (weight, bias) = self.backend.conv2d_backward_weight(&layer.windows, &x, &dy, layer.bias.is_some())?;
+        self.learn(layer.weight, weight)?;
+        if let (Some(id), Some(gradient)) = (layer.bias, bias) {
+            self.learn(id, gradient)?;
+        }
+        let weight = &self.parameters.values[layer.weight];
+        let input = || self.backend.conv2d_backward_input(&layer.windows, B::shape(&x), weight, &dy);
+        wanted.then(input).transpose()
+    }
+
+    fn linear(&mut self, layer: &Linear, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
+        let x = self.pop_input()?;
+        let Some(dy) = dy else { return Ok(None) };
+        let (weight, bias) = self.backend.linear_backward_weight(&x, &dy)?;
+        self.learn(layer.weight, weight)?;
+        self.learn(layer.weight + 1, bias)?;
+        let weight = &self.parameters.values[layer.weight];
+        wanted.then(|| self.backend.linear_backward_input(weight, &dy)).transpose()
+    }
+
+    /// The gradients of the input and of the residual.
+    fn normalization(&mut self, layer: &Normalization, dy: Option<B::Tensor>, residual: bool) -> Result<Pair<B>> {
+        let Saved::Norm { x, y, mean, rstd, batch } = self.tape.pop()? else {
+            return Err(mismatch("the entry of a batch normalisation", "that of another layer"));
+        };
+        let Some(dy) = dy else { return Ok((None, None)) };
+        let weight = &self.parameters.values[layer.weight];
+        let saved = SavedNorm { x: &x, y: y.as_ref(), weight, mean: &mean, rstd: &rstd, residual, batch };
+        let gradients = self.backend.batch_norm_backward(&saved, &dy)?;
+        self.learn(layer.weight, gradients.dweight)?;
+        self.learn(layer.bias(), gradients.dbias)?;
+        Ok((Some(gradients.dx), gradients.dresidual))
+    }
+
+    fn residual(&mut self, block: &Residual, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
+        let (through, around) = self.normalization(&block.last, dy, true)?;
+        let around = self.run(&block.shortcut, around, wanted)?;
+        let through = self.run(&block.body, through, wanted)?;
+        if wanted { self.sum(through, around) } else { Ok(None) }
+    }
+
+    fn pop_input(&mut self) -> Result<B::Tensor> {
+        match self.tape.pop()? {
+            Saved::Input(x) => Ok(x),
+            _ => Err(mismatch("the input of a layer", "the entry of another layer")),
+        }
+    }
+
+    fn learn(&mut self, id: ParameterId, gradient: B::Tensor) -> Result<()> {
+        let before = self.gradients[id].take();
+        self.gradients[id] = self.sum(before, Some(gradient))?;
+        Ok(())
+    }
+}
+
+type Pair<B> = (Option<<B as Backend>::Tensor>, Option<<B as Backend>::Tensor>);
+
+impl Layer {
+    /// Whether the layer has something that a gradient must reach: parameters, or a tap's own gradient to pass on.
+    fn needs_gradient(&self) -> bool {
+        matches!(self, Layer::Convolution(_) | Layer::Normalization(_) | Layer::Linear(_) | Layer::Residual(_))
+    }
+}

@@ -1,0 +1,70 @@
+//! Builds lists of layers and registers their parameters by name, in the order of PyTorch's `state_dict`.
+//!
+//! A name is the path of modules joined by dots. The paths of one network are given in full, so that they can be
+//! searched for: `builder.convolution("layer1.0.conv1", ...)` makes the parameter `layer1.0.conv1.weight`.
+
+use super::geometry::Conv2d;
+use super::layer::{Convolution, Layer, Linear, Normalization, ParameterId};
+use super::parameters::{Init, Layout, ParameterSpec};
+
+/// The parameters registered so far.
+#[derive(Debug, Default)]
+pub struct Builder {
+    parameters: Vec<ParameterSpec>,
+}
+
+impl Builder {
+    /// No parameters.
+    pub fn new() -> Self {
+        Builder::default()
+    }
+
+    /// What was registered.
+    pub fn finish(self) -> Vec<ParameterSpec> {
+        self.parameters
+    }
+
+    fn register(&mut self, name: String, shape: Vec<usize>, layout: Layout, init: Init) -> ParameterId {
+        self.parameters.push(ParameterSpec { name, shape, layout, init });
+        self.parameters.len() - 1
+    }
+
+    /// A convolution without bias, started from a normal distribution of variance 2 / (kernel area * c_out / groups)
+    /// (He et al. 2015, fan-out): torchvision's start of ResNets.
+    pub fn convolution(&mut self, name: &str, c_in: usize, c_out: usize, windows: Conv2d) -> Layer {
+        let area = windows.kernel[0] * windows.kernel[1];
+        let fan_out = (area * c_out / windows.groups).max(1);
+        let init = Init::Normal { deviation: (2.0 / fan_out as f64).sqrt() };
+        let shape = vec![c_out, c_in / windows.groups, windows.kernel[0], windows.kernel[1]];
+        let weight = self.register(format!("{name}.weight"), shape, Layout::Convolution, init);
+        Layer::Convolution(Convolution { weight, bias: None, windows })
+    }
+
+    /// A convolution with bias, both uniform within 1 / sqrt(fan_in): PyTorch's own start.
+    pub fn convolution_with_bias(&mut self, name: &str, c_in: usize, c_out: usize, windows: Conv2d) -> Layer {
+        let shape = vec![c_out, c_in / windows.groups, windows.kernel[0], windows.kernel[1]];
+        let init = Init::Uniform { bound: 1.0 / (shape[1..].iter().product::<usize>() as f64).sqrt() };
+        let weight = self.register(format!("{name}.weight"), shape, Layout::Convolution, init);
+        let bias = self.register(format!("{name}.bias"), vec![c_out], Layout::Plain, init);
+        Layer::Convolution(Convolution { weight, bias: Some(bias), windows })
+    }
+
+    /// A batch normalisation of `c` channels, started as the identity.
+    pub fn normalization(&mut self, name: &str, c: usize, relu: bool) -> Normalization {
+        let weight = self.register(format!("{name}.weight"), vec![c], Layout::Plain, Init::Constant(1.0));
+        self.register(format!("{name}.bias"), vec![c], Layout::Plain, Init::Constant(0.0));
+        self.register(format!("{name}.running_mean"), vec![c], Layout::Statistic, Init::Constant(0.0));
+        self.register(format!("{name}.running_var"), vec![c], Layout::Statistic, Init::Constant(1.0));
+        self.register(format!("{name}.num_batches_tracked"), vec![], Layout::Statistic, Init::Constant(0.0));
+        Normalization { weight, name: name.to_string(), relu }
+    }
+
+    /// A linear layer, weight and bias uniform within 1 / sqrt(in): PyTorch's own start (its `kaiming_uniform` with
+    /// a = sqrt(5) is this bound).
+    pub fn linear(&mut self, name: &str, size_in: usize, size_out: usize) -> Layer {
+        let init = Init::Uniform { bound: 1.0 / (size_in as f64).sqrt() };
+        let weight = self.register(format!("{name}.weight"), vec![size_out, size_in], Layout::Plain, init);
+        self.register(format!("{name}.bias"), vec![size_out], Layout::Plain, init);
+        Layer::Linear(Linear { weight })
+    }
+}

@@ -1,0 +1,314 @@
+//! The CPU backend: float32 kernels on all cores, in recycled memory. The same bits on any number of threads.
+
+mod buffer;
+mod normalization;
+mod tensor;
+
+use std::fmt;
+use std::sync::Arc;
+
+use rkd_kernels::linear::Linear;
+use rkd_kernels::{Pool, convolution, elementwise, linear, optimizer, pooling};
+
+use self::buffer::{Buffer, FreeList};
+pub use self::tensor::CpuTensor;
+use super::backend::{AdamStep, Backend, BatchNorm, NormGradients, Normalized, SavedNorm, SgdStep};
+use super::geometry::{Conv2d, Pool2d};
+use crate::error::{Code, Error, Result};
+
+/// Layer operations by the kernels of `rkd-kernels`. Clones share threads and memory.
+#[derive(Clone)]
+pub struct Cpu {
+    pool: Arc<Pool>,
+    floats: Arc<FreeList<f32>>,
+    positions: Arc<FreeList<u32>>,
+}
+
+impl fmt::Debug for Cpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cpu({} threads, {})", self.pool.threads(), self.pool.isa().name())
+    }
+}
+
+impl Cpu {
+    /// Kernels that run on `pool`.
+    pub fn new(pool: Arc<Pool>) -> Self {
+        Cpu { pool, floats: FreeList::new(), positions: FreeList::new() }
+    }
+
+    /// The threads.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// Gives memory that no tensor uses back to the system.
+    pub fn trim(&self) {
+        self.floats.trim();
+        self.positions.trim();
+    }
+
+    fn make(&self, shape: &[usize], fill: impl FnOnce(&mut [f32])) -> CpuTensor {
+        CpuTensor::make(&self.floats, shape, fill)
+    }
+
+    fn like(&self, tensor: &CpuTensor, fill: impl FnOnce(&mut [f32])) -> CpuTensor {
+        self.make(&tensor.shape, fill)
+    }
+}
+
+/// The kernel's description of a convolution.
+fn convolution_shape(windows: &Conv2d, input: &[usize], c_out: usize) -> Result<convolution::Conv2d> {
+    let Conv2d { kernel, stride, padding, dilation, groups } = *windows;
+    windows.output([input[1], input[2]])?;
+    let [n, h, w, c_in] = four(input)?;
+    Ok(convolution::Conv2d { n, h, w, c_in, c_out, kernel, stride, padding, dilation, groups })
+}
+
+/// The kernel's description of a pool.
+fn pool_shape(windows: &Pool2d, input: &[usize]) -> Result<pooling::Pool2d> {
+    let Pool2d { kernel, stride, padding, ceil } = *windows;
+    let [n, h, w, c] = four(input)?;
+    windows.output([h, w])?;
+    Ok(pooling::Pool2d { n, h, w, c, kernel, stride, padding, ceil })
+}
+
+fn four(shape: &[usize]) -> Result<[usize; 4]> {
+    shape.try_into().map_err(|_| {
+        Error::new(Code::Internal, "an activation has four axes").with_values("[n, h, w, c]", format!("{shape:?}"))
+    })
+}
+
+fn linear_shape(x: &CpuTensor, weight: &CpuTensor) -> Linear {
+    Linear { n: x.shape[0], inputs: weight.shape[1], outputs: weight.shape[0] }
+}
+
+impl Backend for Cpu {
+    type Tensor = CpuTensor;
+    type Indices = Arc<Buffer<u32>>;
+
+    fn shape(tensor: &CpuTensor) -> &[usize] {
+        &tensor.shape
+    }
+
+    fn from_f32(&self, values: &[f32], shape: &[usize]) -> Result<CpuTensor> {
+        if values.len() != shape.iter().product::<usize>() {
+            return Err(Error::new(Code::InvalidShape, "the values do not fill the shape")
+                .with_values(
+                    format!("{} values for {shape:?}", shape.iter().product::<usize>()),
+                    values.len().to_string(),
+                )
+                .with_advice("give as many values as the product of the axes"));
+        }
+        Ok(self.make(shape, |tensor| tensor.copy_from_slice(values)))
+    }
+
+    fn to_f32(&self, tensor: &CpuTensor) -> Result<Vec<f32>> {
+        Ok(tensor.values().to_vec())
+    }
+
+    fn zeros(&self, shape: &[usize]) -> Result<CpuTensor> {
+        Ok(self.make(shape, |values| values.fill(0.0)))
+    }
+
+    fn add(&self, mut a: CpuTensor, b: &CpuTensor) -> Result<CpuTensor> {
+        elementwise::add_in_place(&self.pool, b.values(), a.values_mut(&self.floats));
+        Ok(a)
+    }
+
+    fn conv2d(
+        &self,
+        windows: &Conv2d,
+        x: &CpuTensor,
+        weight: &CpuTensor,
+        bias: Option<&CpuTensor>,
+    ) -> Result<CpuTensor> {
+        let shape = convolution_shape(windows, &x.shape, weight.channels())?;
+        let [h, w] = shape.output();
+        let bias = bias.map(CpuTensor::values);
+        let forward = |y: &mut [f32]| convolution::forward(&self.pool, &shape, x.values(), weight.values(), bias, y);
+        Ok(self.make(&[shape.n, h, w, shape.c_out], forward))
+    }
+
+    fn conv2d_backward_input(
+        &self,
+        windows: &Conv2d,
+        input: &[usize],
+        weight: &CpuTensor,
+        dy: &CpuTensor,
+    ) -> Result<CpuTensor> {
+        let shape = convolution_shape(windows, input, weight.channels())?;
+        Ok(self.make(input, |dx| convolution::backward_input(&self.pool, &shape, dy.values(), weight.values(), dx)))
+    }
+
+    fn conv2d_backward_weight(
+        &self,
+        windows: &Conv2d,
+        x: &CpuTensor,
+        dy: &CpuTensor,
+        bias: bool,
+    ) -> Result<(CpuTensor, Option<CpuTensor>)> {
+        let shape = convolution_shape(windows, &x.shape, dy.channels())?;
+        let mut dbias = None;
+        let [height, width] = shape.kernel;
+        let dweight = self.make(&[height, width, shape.c_in / shape.groups, shape.c_out], |dweight| {
+            let mut backward = |dbias: Option<&mut [f32]>| {
+                convolution::backward_weight(&self.pool, &shape, x.values(), dy.values(), dweight, dbias)
+            };
+            match bias {
+                true => dbias = Some(self.make(&[shape.c_out], |dbias| backward(Some(dbias)))),
+                false => backward(None),
+            }
+        });
+        Ok((dweight, dbias))
+    }
+
+    fn batch_norm(&self, operation: &BatchNorm<'_, CpuTensor>) -> Result<Normalized<CpuTensor>> {
+        Ok(normalization::batch_norm(self, operation))
+    }
+
+    fn batch_norm_backward(
+        &self,
+        saved: &SavedNorm<'_, CpuTensor>,
+        dy: &CpuTensor,
+    ) -> Result<NormGradients<CpuTensor>> {
+        Ok(normalization::batch_norm_backward(self, saved, dy))
+    }
+
+    fn relu(&self, x: &CpuTensor) -> Result<CpuTensor> {
+        Ok(self.like(x, |y| elementwise::relu(&self.pool, x.values(), y)))
+    }
+
+    fn relu_backward(&self, y: &CpuTensor, dy: &CpuTensor) -> Result<CpuTensor> {
+        Ok(self.like(y, |dx| elementwise::relu_backward(&self.pool, y.values(), dy.values(), dx)))
+    }
+
+    fn max_pool(&self, windows: &Pool2d, x: &CpuTensor) -> Result<(CpuTensor, Arc<Buffer<u32>>)> {
+        let shape = pool_shape(windows, &x.shape)?;
+        let [h, w] = shape.output();
+        let mut positions = self.positions.take(shape.n * h * w * shape.c);
+        let y = self.make(&[shape.n, h, w, shape.c], |y| {
+            pooling::max_pool(&self.pool, &shape, x.values(), y, positions.values_mut())
+        });
+        Ok((y, Arc::new(positions)))
+    }
+
+    fn max_pool_backward(
+        &self,
+        windows: &Pool2d,
+        input: &[usize],
+        positions: &Arc<Buffer<u32>>,
+        dy: &CpuTensor,
+    ) -> Result<CpuTensor> {
+        let shape = pool_shape(windows, input)?;
+        Ok(self.make(input, |dx| pooling::max_pool_backward(&self.pool, &shape, positions.values(), dy.values(), dx)))
+    }
+
+    fn global_average(&self, x: &CpuTensor) -> Result<CpuTensor> {
+        let [n, h, w, c] = four(&x.shape)?;
+        Ok(self.make(&[n, c], |y| pooling::global_average(&self.pool, h * w, c, x.values(), y)))
+    }
+
+    fn global_average_backward(&self, input: &[usize], dy: &CpuTensor) -> Result<CpuTensor> {
+        let [_, h, w, c] = four(input)?;
+        Ok(self.make(input, |dx| pooling::global_average_backward(&self.pool, h * w, c, dy.values(), dx)))
+    }
+
+    fn flatten(&self, x: &CpuTensor) -> Result<CpuTensor> {
+        let [n, h, w, c] = four(&x.shape)?;
+        Ok(self.make(&[n, c * h * w], |y| transpose_images(x.values(), [h * w, c], y)))
+    }
+
+    fn flatten_backward(&self, input: &[usize], dy: &CpuTensor) -> Result<CpuTensor> {
+        let [_, h, w, c] = four(input)?;
+        Ok(self.make(input, |dx| transpose_images(dy.values(), [c, h * w], dx)))
+    }
+
+    fn linear(&self, x: &CpuTensor, weight: &CpuTensor, bias: &CpuTensor) -> Result<CpuTensor> {
+        let shape = linear_shape(x, weight);
+        Ok(self.make(&[shape.n, shape.outputs], |y| {
+            linear::forward(&self.pool, &shape, x.values(), weight.values(), Some(bias.values()), y)
+        }))
+    }
+
+    fn linear_backward_input(&self, weight: &CpuTensor, dy: &CpuTensor) -> Result<CpuTensor> {
+        let shape = linear_shape(dy, weight);
+        Ok(self.make(&[shape.n, shape.inputs], |dx| {
+            linear::backward_input(&self.pool, &shape, dy.values(), weight.values(), dx)
+        }))
+    }
+
+    fn linear_backward_weight(&self, x: &CpuTensor, dy: &CpuTensor) -> Result<(CpuTensor, CpuTensor)> {
+        let shape = Linear { n: x.shape[0], inputs: x.channels(), outputs: dy.channels() };
+        let mut dbias = self.zeros(&[shape.outputs])?;
+        let dweight = self.make(&[shape.outputs, shape.inputs], |dweight| {
+            let dbias = dbias.values_mut(&self.floats);
+            linear::backward_weight(&self.pool, &shape, x.values(), dy.values(), dweight, Some(dbias))
+        });
+        Ok((dweight, dbias))
+    }
+
+    fn l2_normalize(&self, x: &CpuTensor) -> Result<(CpuTensor, CpuTensor)> {
+        Ok(normalization::l2_normalize(self, x))
+    }
+
+    fn l2_normalize_backward(&self, y: &CpuTensor, norm: &CpuTensor, dy: &CpuTensor) -> Result<CpuTensor> {
+        Ok(normalization::l2_normalize_backward(self, y, norm, dy))
+    }
+
+    fn blend(&self, target: &mut CpuTensor, source: &CpuTensor, share: f64, factor: f64) -> Result<()> {
+        let values = target.values_mut(&self.floats);
+        elementwise::scale(&self.pool, (1.0 - share) as f32, values);
+        elementwise::add_scaled(&self.pool, (share * factor) as f32, source.values(), values);
+        Ok(())
+    }
+
+    fn sum_of_squares(&self, tensor: &CpuTensor) -> Result<f64> {
+        Ok(elementwise::sum_of_squares(&self.pool, tensor.values()))
+    }
+
+    fn scale(&self, tensor: &mut CpuTensor, factor: f64) -> Result<()> {
+        elementwise::scale(&self.pool, factor as f32, tensor.values_mut(&self.floats));
+        Ok(())
+    }
+
+    fn adam(
+        &self,
+        step: &AdamStep,
+        parameter: &mut CpuTensor,
+        gradient: &CpuTensor,
+        mean: &mut CpuTensor,
+        square: &mut CpuTensor,
+    ) -> Result<()> {
+        let AdamStep { learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step } = *step;
+        let step = optimizer::AdamStep { learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step };
+        let [parameter, mean, square] = [parameter, mean, square].map(|tensor| tensor.values_mut(&self.floats));
+        optimizer::adam(&self.pool, &step, parameter, gradient.values(), mean, square);
+        Ok(())
+    }
+
+    fn sgd(
+        &self,
+        step: &SgdStep,
+        parameter: &mut CpuTensor,
+        gradient: &CpuTensor,
+        velocity: Option<&mut CpuTensor>,
+    ) -> Result<()> {
+        let SgdStep { learning_rate, momentum, nesterov, weight_decay } = *step;
+        // The velocity starts at zero, which gives the first step that PyTorch's special case gives.
+        let step = optimizer::SgdStep { learning_rate, momentum, nesterov, weight_decay, first: false };
+        let velocity = velocity.map(|tensor| tensor.values_mut(&self.floats)).unwrap_or_default();
+        optimizer::sgd(&self.pool, &step, parameter.values_mut(&self.floats), gradient.values(), velocity);
+        Ok(())
+    }
+}
+
+/// Transposes each image of `rows` x `columns` values. The maps at the end of a network are small: a plain loop does.
+fn transpose_images(from: &[f32], [rows, columns]: [usize; 2], to: &mut [f32]) {
+    for (from, to) in from.chunks_exact(rows * columns).zip(to.chunks_exact_mut(rows * columns)) {
+        for (row, values) in from.chunks_exact(columns).enumerate() {
+            for (column, value) in values.iter().enumerate() {
+                to[column * rows + row] = *value;
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Batch normalisation and L2 normalisation by kernels.
+
+use rkd_kernels::normalization as kernel;
+
+use super::super::backend::{BatchNorm, NormGradients, Normalized, SavedNorm, Statistics};
+use super::{Cpu, CpuTensor};
+
+/// See [`BatchNorm`].
+pub(super) fn batch_norm(cpu: &Cpu, operation: &BatchNorm<'_, CpuTensor>) -> Normalized<CpuTensor> {
+    match operation.statistics {
+        Statistics::Batch => with_batch_statistics(cpu, operation),
+        Statistics::Fixed { mean, variance } => with_fixed_statistics(cpu, operation, mean, variance),
+    }
+}
+
+fn with_batch_statistics(cpu: &Cpu, operation: &BatchNorm<'_, CpuTensor>) -> Normalized<CpuTensor> {
+    let BatchNorm { x, weight, bias, residual, relu, epsilon, .. } = *operation;
+    let c = x.channels();
+    let (pool, residual) = (cpu.pool(), residual.map(CpuTensor::values));
+    let mut statistics = [(); 3].map(|()| cpu.make(&[c], |_| ()));
+    let y = cpu.like(x, |y| {
+        let [mean, rstd, variance] = statistics.each_mut().map(|tensor| tensor.values_mut(&cpu.floats));
+        let (x, weight, bias) = (x.values(), weight.values(), bias.values());
+        kernel::batch_norm_train(pool, c, epsilon, x, weight, bias, residual, relu, y, mean, rstd, variance);
+    });
+    let [mean, rstd, variance] = statistics;
+    Normalized { y, mean, rstd, variance }
+}
+
+fn with_fixed_statistics(
+    cpu: &Cpu,
+    operation: &BatchNorm<'_, CpuTensor>,
+    mean: &CpuTensor,
+    variance: &CpuTensor,
+) -> Normalized<CpuTensor> {
+    let BatchNorm { x, weight, bias, residual, relu, epsilon, .. } = *operation;
+    let c = x.channels();
+    let rstd: Vec<f64> = variance.values().iter().map(|&v| 1.0 / (f64::from(v) + epsilon).sqrt()).collect();
+    let scale: Vec<f64> = weight.values().iter().zip(&rstd).map(|(&w, r)| f64::from(w) * r).collect();
+    let offset = bias.values().iter().zip(mean.values()).zip(&scale);
+    let shift: Vec<f32> = offset.map(|((&b, &m), s)| (f64::from(b) - f64::from(m) * s) as f32).collect();
+    let scale: Vec<f32> = scale.into_iter().map(|s| s as f32).collect();
+    let residual = residual.map(CpuTensor::values);
+    let y = cpu.like(x, |y| kernel::batch_norm_eval(cpu.pool(), c, x.values(), &scale, &shift, residual, relu, y));
+    let rstd = cpu.make(&[c], |values| values.iter_mut().zip(&rstd).for_each(|(value, r)| *value = *r as f32));
+    Normalized { y, mean: mean.clone(), rstd, variance: variance.clone() }
+}
+
+/// The gradients of [`batch_norm`].
+pub(super) fn batch_norm_backward(
+    cpu: &Cpu,
+    saved: &SavedNorm<'_, CpuTensor>,
+    dy: &CpuTensor,
+) -> NormGradients<CpuTensor> {
+    let c = saved.x.channels();
+    let backward = if saved.batch { kernel::batch_norm_backward } else { kernel::batch_norm_eval_backward };
+    let relu = saved.y.is_some();
+    // Without a ReLU the residual's gradient is `dy` itself.
+    let mut masked = (saved.residual && relu).then(|| cpu.like(dy, |_| ()));
+    let mut parameters = [(); 2].map(|()| cpu.make(&[c], |_| ()));
+    let dx = cpu.like(saved.x, |dx| {
+        let [dweight, dbias] = parameters.each_mut().map(|tensor| tensor.values_mut(&cpu.floats));
+        let dresidual = masked.as_mut().map(|tensor| tensor.values_mut(&cpu.floats));
+        let (x, y) = (saved.x.values(), saved.y.map_or(&[][..], CpuTensor::values));
+        let (weight, mean, rstd) = (saved.weight.values(), saved.mean.values(), saved.rstd.values());
+        let dy = dy.values();
+        backward(cpu.pool(), c, x, y, dy, weight, mean, rstd, relu, dx, dweight, dbias, dresidual);
+    });
+    let [dweight, dbias] = parameters;
+    let dresidual = masked.or_else(|| saved.residual.then(|| dy.clone()));
+    NormGradients { dx, dweight, dbias, dresidual }
+}
+
+/// Rows divided by their norm, and the norms.
+pub(super) fn l2_normalize(cpu: &Cpu, x: &CpuTensor) -> (CpuTensor, CpuTensor) {
+    let mut norm = cpu.make(&x.shape[..1], |_| ());
+    let y = cpu.like(x, |y| {
+        kernel::l2_normalize(cpu.pool(), x.channels(), x.values(), y, norm.values_mut(&cpu.floats));
+    });
+    (y, norm)
+}
+
+/// The gradient of [`l2_normalize`].
+pub(super) fn l2_normalize_backward(cpu: &Cpu, y: &CpuTensor, norm: &CpuTensor, dy: &CpuTensor) -> CpuTensor {
+    cpu.like(y, |dx| {
+        kernel::l2_normalize_backward(cpu.pool(), y.channels(), y.values(), norm.values(), dy.values(), dx);
+    })
+}

@@ -1,0 +1,40 @@
+//! A float32 tensor on the CPU: a shape and a shared, recycled buffer.
+
+use std::sync::Arc;
+
+use super::buffer::{Buffer, FreeList};
+
+/// A handle; cloning copies no numbers.
+#[derive(Clone, Debug)]
+pub struct CpuTensor {
+    pub(super) shape: Vec<usize>,
+    buffer: Arc<Buffer<f32>>,
+}
+
+impl CpuTensor {
+    /// A tensor whose values `fill` writes, all of them.
+    pub(super) fn make(list: &Arc<FreeList<f32>>, shape: &[usize], fill: impl FnOnce(&mut [f32])) -> Self {
+        let mut buffer = list.take(shape.iter().product());
+        fill(buffer.values_mut());
+        CpuTensor { shape: shape.to_vec(), buffer: Arc::new(buffer) }
+    }
+
+    /// The values, row-major.
+    pub fn values(&self) -> &[f32] {
+        self.buffer.values()
+    }
+
+    /// The values, to be changed in place; copied first if another handle shares them.
+    pub(super) fn values_mut(&mut self, list: &Arc<FreeList<f32>>) -> &mut [f32] {
+        if Arc::get_mut(&mut self.buffer).is_none() {
+            *self = CpuTensor::make(list, &self.shape, |copy| copy.copy_from_slice(self.values()));
+        }
+        // Either it was the only handle, or it is now.
+        Arc::get_mut(&mut self.buffer).expect("the only handle").values_mut()
+    }
+
+    /// The length of the last axis.
+    pub(super) fn channels(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
+    }
+}

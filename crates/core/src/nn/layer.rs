@@ -1,0 +1,120 @@
+//! A network as plain data: layers that name their parameters by index.
+//!
+//! Nothing here computes. [`super::forward`] and [`super::backward`] read the lists on any backend, so a backbone is a
+//! table of layers and no code is written twice per device.
+
+use super::geometry::{Conv2d, Pool2d};
+use super::parameters::ParameterSpec;
+
+/// Index of a parameter in [`Definition::parameters`].
+pub type ParameterId = usize;
+
+/// One layer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Layer {
+    /// Convolution.
+    Convolution(Convolution),
+    /// Batch normalisation, with the ReLU that follows it.
+    Normalization(Normalization),
+    /// ReLU on its own.
+    Relu,
+    /// Max pool.
+    MaxPool(Pool2d),
+    /// Mean over pixels.
+    GlobalAverage,
+    /// `[n, h, w, c]` to `[n, c * h * w]`, in PyTorch's order.
+    Flatten,
+    /// Linear layer.
+    Linear(Linear),
+    /// A block whose input is added to its output.
+    Residual(Residual),
+    /// Rows divided by their Euclidean norm.
+    L2Normalize,
+    /// The activation here is a feature of this name.
+    Tap(String),
+}
+
+/// A convolution and its parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Convolution {
+    /// The weight.
+    pub weight: ParameterId,
+    /// The bias.
+    pub bias: Option<ParameterId>,
+    /// The windows.
+    pub windows: Conv2d,
+}
+
+/// A batch normalisation and its parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Normalization {
+    /// The scale; the shift and the three running statistics follow it in the list of parameters.
+    pub weight: ParameterId,
+    /// The layer's name, for errors.
+    pub name: String,
+    /// Whether a ReLU follows.
+    pub relu: bool,
+}
+
+impl Normalization {
+    /// Added to the variance: PyTorch's default.
+    pub const EPSILON: f64 = 1e-5;
+    /// Share of the batch in the running statistics: PyTorch's default.
+    pub const MOMENTUM: f64 = 0.1;
+
+    /// The shift.
+    pub fn bias(&self) -> ParameterId {
+        self.weight + 1
+    }
+    /// The running mean.
+    pub fn running_mean(&self) -> ParameterId {
+        self.weight + 2
+    }
+    /// The running variance.
+    pub fn running_variance(&self) -> ParameterId {
+        self.weight + 3
+    }
+    /// The number of batches seen.
+    pub fn batches(&self) -> ParameterId {
+        self.weight + 4
+    }
+}
+
+/// A linear layer and its parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Linear {
+    /// The weight; the bias follows it.
+    pub weight: ParameterId,
+}
+
+/// `y = relu(norm(body(x)) + shortcut(x))`: the block of He et al. 2016.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Residual {
+    /// The way through the block, without its last normalisation.
+    pub body: Vec<Layer>,
+    /// The last normalisation; the shortcut is added to its result, before the ReLU.
+    pub last: Normalization,
+    /// The way around; empty is the identity.
+    pub shortcut: Vec<Layer>,
+}
+
+/// A whole network: four lists of layers and the parameters they name.
+///
+/// `pooled = body(images)`, `raw = embedding(pooled)`, `logits = classifier(raw)`, `embedding = output(raw)`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Definition {
+    /// Images to the pooled feature `[n, d]`.
+    pub body: Vec<Layer>,
+    /// The pooled feature to the embedding.
+    pub embedding: Vec<Layer>,
+    /// The embedding to the logits; empty: no logits.
+    pub classifier: Vec<Layer>,
+    /// What follows the embedding: the L2 normalisation, or nothing.
+    pub output: Vec<Layer>,
+    /// The parameters, in torchvision's order.
+    pub parameters: Vec<ParameterSpec>,
+    /// Length of the pooled feature.
+    pub pooled_size: usize,
+    /// Length of the embedding.
+    pub embedding_size: usize,
+}

@@ -1,0 +1,211 @@
+//! A network on a backend: images in, features out; feature gradients in, parameter gradients out.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::backend::Backend;
+use super::backward::Backward;
+use super::forward::{BatchStatistics, Forward, Mode};
+use super::layer::{Definition, Normalization};
+use super::parameters::Parameters;
+use super::tape::Tape;
+use crate::artefact::model::Model;
+use crate::artefact::tensors::HostTensor;
+use crate::backbones;
+use crate::error::{Code, Error, Result};
+use crate::plan::BackboneSpec;
+
+/// What a network says about a batch of n images.
+#[derive(Clone, Debug)]
+pub struct Features<T> {
+    /// Named activations inside the body, `[n, h, w, c]`.
+    pub taps: Vec<(String, T)>,
+    /// The feature after pooling, `[n, p]`.
+    pub pooled: T,
+    /// The embedding, `[n, d]`.
+    pub embedding: T,
+    /// The logits `[n, classes]`, where the network has a classifier.
+    pub logits: Option<T>,
+}
+
+/// The gradients of features; any of them may be absent.
+#[derive(Clone, Debug)]
+pub struct FeatureGradients<T> {
+    /// Of taps, by name.
+    pub taps: Vec<(String, T)>,
+    /// `[n, p]`.
+    pub pooled: Option<T>,
+    /// `[n, d]`.
+    pub embedding: Option<T>,
+    /// `[n, classes]`.
+    pub logits: Option<T>,
+}
+
+impl<T> Default for FeatureGradients<T> {
+    fn default() -> Self {
+        FeatureGradients { taps: Vec::new(), pooled: None, embedding: None, logits: None }
+    }
+}
+
+/// The gradients of parameters, in the order of [`Definition::parameters`] and inside layout; `None` where no loss
+/// reaches a parameter, and for running statistics.
+#[derive(Clone, Debug)]
+pub struct Gradients<B: Backend> {
+    /// One entry for each parameter.
+    pub parameters: Vec<Option<B::Tensor>>,
+    /// Of the images, if asked for.
+    pub images: Option<B::Tensor>,
+}
+
+/// A network with its parameters.
+#[derive(Clone, Debug)]
+pub struct Network<B: Backend> {
+    backend: B,
+    spec: BackboneSpec,
+    definition: Definition,
+    /// The parameters.
+    pub parameters: Parameters<B>,
+}
+
+impl<B: Backend> Network<B> {
+    /// A network before training; its start belongs to `seed`. The errors are those of [`backbones::define`].
+    pub fn new(backend: B, spec: &BackboneSpec, seed: u64) -> Result<Self> {
+        let definition = backbones::define(spec)?;
+        let parameters = Parameters::draw(&backend, definition.parameters.clone(), seed)?;
+        Ok(Network { backend, spec: spec.clone(), definition, parameters })
+    }
+
+    /// A network with given parameters, by torchvision's names and in its layouts. Every name must be there with its
+    /// shape, and no other.
+    pub fn from_tensors(backend: B, spec: &BackboneSpec, tensors: &BTreeMap<String, HostTensor>) -> Result<Self> {
+        let definition = backbones::define(spec)?;
+        let parameters = Parameters::from_tensors(&backend, definition.parameters.clone(), tensors)?;
+        Ok(Network { backend, spec: spec.clone(), definition, parameters })
+    }
+
+    /// Reads a `model.safetensors`; also gives the JSON that its writer put beside the network.
+    pub fn load(backend: B, path: &Path) -> Result<(Self, Value)> {
+        let model = Model::load(path)?;
+        let network = Self::from_tensors(backend, &model.backbone, &model.tensors)
+            .map_err(|error| error.with_subject(path.display().to_string()))?;
+        Ok((network, model.about))
+    }
+
+    /// The parameters with the network's description, to be saved; `about` is kept beside them.
+    pub fn to_model(&self, about: Value) -> Result<Model> {
+        Ok(Model { backbone: self.spec.clone(), about, tensors: self.tensors()? })
+    }
+
+    /// The parameters and running statistics, by torchvision's names and in its layouts.
+    pub fn tensors(&self) -> Result<BTreeMap<String, HostTensor>> {
+        self.parameters.to_tensors(&self.backend)
+    }
+
+    /// Replaces all parameters and running statistics.
+    pub fn set_tensors(&mut self, tensors: &BTreeMap<String, HostTensor>) -> Result<()> {
+        self.parameters = Parameters::from_tensors(&self.backend, self.definition.parameters.clone(), tensors)?;
+        Ok(())
+    }
+
+    /// The backend.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// What was asked for.
+    pub fn spec(&self) -> &BackboneSpec {
+        &self.spec
+    }
+
+    /// The layers.
+    pub fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    /// Number of trained values.
+    pub fn parameter_count(&self) -> usize {
+        self.parameters.count()
+    }
+
+    /// Length of the embedding.
+    pub fn embedding_size(&self) -> usize {
+        self.definition.embedding_size
+    }
+
+    /// A training pass over `images [n, h, w, c]`: statistics of the batch, running statistics updated.
+    pub fn forward_train(&mut self, images: &B::Tensor) -> Result<(Features<B::Tensor>, Tape<B>)> {
+        let (features, tape, statistics) = {
+            let mut forward = Forward::new(&self.backend, &self.parameters, Mode::Train, true);
+            let features = self.features(&mut forward, images)?;
+            (features, forward.tape.take().unwrap_or_default(), forward.statistics)
+        };
+        for batch in &statistics {
+            self.learn_statistics(batch)?;
+        }
+        Ok((features, tape))
+    }
+
+    /// An evaluation pass over `images [n, h, w, c]`: running statistics, nothing kept.
+    pub fn forward_eval(&self, images: &B::Tensor) -> Result<Features<B::Tensor>> {
+        self.features(&mut Forward::new(&self.backend, &self.parameters, Mode::Eval, false), images)
+    }
+
+    /// The gradients of the parameters, given those of features; of the images too if `images`.
+    pub fn backward(
+        &self,
+        tape: Tape<B>,
+        gradients: FeatureGradients<B::Tensor>,
+        images: bool,
+    ) -> Result<Gradients<B>> {
+        let layers = &self.definition;
+        let mut backward = Backward::new(&self.backend, &self.parameters, tape, gradients.taps);
+        let output = backward.run(&layers.output, gradients.embedding, true)?;
+        let logits = backward.run(&layers.classifier, gradients.logits, true)?;
+        let raw = backward.sum(output, logits)?;
+        let pooled = backward.run(&layers.embedding, raw, true)?;
+        let pooled = backward.sum(pooled, gradients.pooled)?;
+        let images = backward.run(&layers.body, pooled, images)?;
+        Ok(Gradients { parameters: backward.gradients, images })
+    }
+
+    fn features(&self, forward: &mut Forward<'_, B>, images: &B::Tensor) -> Result<Features<B::Tensor>> {
+        self.check_images(B::shape(images))?;
+        let layers = &self.definition;
+        let pooled = forward.run(&layers.body, images.clone())?;
+        let raw = forward.run(&layers.embedding, pooled.clone())?;
+        let logits = match layers.classifier.is_empty() {
+            true => None,
+            false => Some(forward.run(&layers.classifier, raw.clone())?),
+        };
+        let embedding = forward.run(&layers.output, raw)?;
+        Ok(Features { taps: std::mem::take(&mut forward.taps), pooled, embedding, logits })
+    }
+
+    fn check_images(&self, shape: &[usize]) -> Result<()> {
+        let (side, channels) = (self.spec.image_size, self.spec.in_channels);
+        if matches!(shape, &[n, h, w, c] if n > 0 && h == side && w == side && c == channels) {
+            return Ok(());
+        }
+        Err(Error::new(Code::InvalidShape, "the images do not fit the network")
+            .with_values(format!("[n, {side}, {side}, {channels}] with n at least 1"), format!("{shape:?}"))
+            .with_advice("resize the images, or build the network for their size"))
+    }
+
+    /// PyTorch's update: 10 % of the batch, its variance without bias.
+    fn learn_statistics(&mut self, batch: &BatchStatistics<B::Tensor>) -> Result<()> {
+        let (backend, values) = (&self.backend, &mut self.parameters.values);
+        let unbiased = batch.count as f64 / (batch.count as f64 - 1.0);
+        backend.blend(&mut values[batch.layer.running_mean()], &batch.mean, Normalization::MOMENTUM, 1.0)?;
+        backend.blend(
+            &mut values[batch.layer.running_variance()],
+            &batch.variance,
+            Normalization::MOMENTUM,
+            unbiased,
+        )?;
+        let count = &mut values[batch.layer.batches()];
+        *count = backend.from_f32(&[backend.to_f32(count)?[0] + 1.0], &[])?;
+        Ok(())
+    }
+}

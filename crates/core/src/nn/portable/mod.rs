@@ -1,0 +1,217 @@
+//! The portable backend: every operation composed of candle operations whose results are right on any device.
+//!
+//! It is the oracle of the CPU kernels and runs where there are none. candle's own convolution, pooling and
+//! normalisation gradients are not used: in places they are missing, slow or wrong. Gradients are written out here;
+//! candle's autograd has no part in it. Float32 or float64 (the latter for numeric gradient checks).
+
+mod convolution;
+mod normalization;
+mod optimizer;
+mod pooling;
+mod windows;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::backend::{AdamStep, Backend, BatchNorm, NormGradients, Normalized, SavedNorm, SgdStep};
+use super::geometry::{Conv2d, Pool2d};
+use crate::error::Result;
+
+/// Layer operations on a candle device.
+#[derive(Clone, Debug)]
+pub struct Portable {
+    device: Device,
+    dtype: DType,
+}
+
+impl Portable {
+    /// On `device`, in `dtype` (`F32` or `F64`).
+    pub fn new(device: Device, dtype: DType) -> Self {
+        Portable { device, dtype }
+    }
+
+    /// Float32 on the CPU.
+    pub fn cpu_f32() -> Self {
+        Portable::new(Device::Cpu, DType::F32)
+    }
+
+    /// Float64 on the CPU.
+    pub fn cpu_f64() -> Self {
+        Portable::new(Device::Cpu, DType::F64)
+    }
+
+    /// A tensor of values in double precision; rounded where the backend computes in float32.
+    pub fn from_f64(&self, values: &[f64], shape: &[usize]) -> Result<Tensor> {
+        Ok(Tensor::from_slice(values, shape, &self.device)?.to_dtype(self.dtype)?)
+    }
+}
+
+/// `[..., c]` as `[m, c]`.
+fn rows(x: &Tensor) -> Result<Tensor> {
+    let c = x.dims().last().copied().unwrap_or(1);
+    Ok(x.reshape((x.elem_count() / c.max(1), c))?)
+}
+
+/// The sum of each column of `[m, c]`, `[c]`. A product with ones: it adds in blocks, which loses fewer digits than
+/// candle's sequential sum.
+fn column_sums(x: &Tensor) -> Result<Tensor> {
+    let (m, c) = x.dims2()?;
+    let ones = Tensor::ones((1, m), x.dtype(), x.device())?;
+    Ok(ones.matmul(&x.contiguous()?)?.reshape(c)?)
+}
+
+/// `max(x, 0)`; NaN stays NaN.
+fn relu(x: &Tensor) -> Result<Tensor> {
+    Ok(x.lt(0.0)?.where_cond(&x.zeros_like()?, x)?)
+}
+
+/// `dy` where `y > 0`, else 0.
+fn relu_backward(y: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    Ok(y.gt(0.0)?.where_cond(dy, &dy.zeros_like()?)?)
+}
+
+impl Backend for Portable {
+    type Tensor = Tensor;
+    type Indices = Tensor;
+
+    fn shape(tensor: &Tensor) -> &[usize] {
+        tensor.dims()
+    }
+
+    fn from_f32(&self, values: &[f32], shape: &[usize]) -> Result<Tensor> {
+        Ok(Tensor::from_slice(values, shape, &self.device)?.to_dtype(self.dtype)?)
+    }
+
+    fn to_f32(&self, tensor: &Tensor) -> Result<Vec<f32>> {
+        Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+    }
+
+    fn to_f64(&self, tensor: &Tensor) -> Result<Vec<f64>> {
+        Ok(tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
+    }
+
+    fn zeros(&self, shape: &[usize]) -> Result<Tensor> {
+        Ok(Tensor::zeros(shape, self.dtype, &self.device)?)
+    }
+
+    fn add(&self, a: Tensor, b: &Tensor) -> Result<Tensor> {
+        Ok((a + b)?)
+    }
+
+    fn conv2d(&self, windows: &Conv2d, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        convolution::forward(windows, x, weight, bias)
+    }
+
+    fn conv2d_backward_input(&self, windows: &Conv2d, input: &[usize], weight: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        convolution::backward_input(windows, input, weight, dy)
+    }
+
+    fn conv2d_backward_weight(
+        &self,
+        windows: &Conv2d,
+        x: &Tensor,
+        dy: &Tensor,
+        bias: bool,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let dbias = bias.then(|| column_sums(&rows(dy)?)).transpose()?;
+        Ok((convolution::backward_weight(windows, x, dy)?, dbias))
+    }
+
+    fn batch_norm(&self, operation: &BatchNorm<'_, Tensor>) -> Result<Normalized<Tensor>> {
+        normalization::batch_norm(operation)
+    }
+
+    fn batch_norm_backward(&self, saved: &SavedNorm<'_, Tensor>, dy: &Tensor) -> Result<NormGradients<Tensor>> {
+        normalization::batch_norm_backward(saved, dy)
+    }
+
+    fn relu(&self, x: &Tensor) -> Result<Tensor> {
+        relu(x)
+    }
+
+    fn relu_backward(&self, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        relu_backward(y, dy)
+    }
+
+    fn max_pool(&self, windows: &Pool2d, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        pooling::max_pool(windows, x)
+    }
+
+    fn max_pool_backward(&self, _: &Pool2d, input: &[usize], indices: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        pooling::max_pool_backward(input, indices, dy)
+    }
+
+    fn global_average(&self, x: &Tensor) -> Result<Tensor> {
+        let (n, h, w, c) = x.dims4()?;
+        Ok(x.reshape((n, h * w, c))?.mean(1)?)
+    }
+
+    fn global_average_backward(&self, input: &[usize], dy: &Tensor) -> Result<Tensor> {
+        let (n, c) = dy.dims2()?;
+        let share = (dy / (input[1] * input[2]) as f64)?;
+        Ok(share.reshape((n, 1, 1, c))?.broadcast_as(input)?.contiguous()?)
+    }
+
+    fn flatten(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.permute((0, 3, 1, 2))?.contiguous()?.flatten_from(1)?)
+    }
+
+    fn flatten_backward(&self, input: &[usize], dy: &Tensor) -> Result<Tensor> {
+        let &[n, h, w, c] = input else { unreachable!("an activation has four axes") };
+        Ok(dy.reshape((n, c, h, w))?.permute((0, 2, 3, 1))?.contiguous()?)
+    }
+
+    fn linear(&self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        Ok(x.matmul(&weight.t()?)?.broadcast_add(bias)?)
+    }
+
+    fn linear_backward_input(&self, weight: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        Ok(dy.matmul(weight)?)
+    }
+
+    fn linear_backward_weight(&self, x: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
+        Ok((dy.t()?.matmul(x)?, column_sums(dy)?))
+    }
+
+    fn l2_normalize(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        normalization::l2_normalize(x)
+    }
+
+    fn l2_normalize_backward(&self, y: &Tensor, norm: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        normalization::l2_normalize_backward(y, norm, dy)
+    }
+
+    fn blend(&self, target: &mut Tensor, source: &Tensor, share: f64, factor: f64) -> Result<()> {
+        *target = (target.affine(1.0 - share, 0.0)? + source.affine(share * factor, 0.0)?)?;
+        Ok(())
+    }
+
+    fn sum_of_squares(&self, tensor: &Tensor) -> Result<f64> {
+        Ok(tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar()?)
+    }
+
+    fn scale(&self, tensor: &mut Tensor, factor: f64) -> Result<()> {
+        *tensor = tensor.affine(factor, 0.0)?;
+        Ok(())
+    }
+
+    fn adam(
+        &self,
+        step: &AdamStep,
+        parameter: &mut Tensor,
+        gradient: &Tensor,
+        mean: &mut Tensor,
+        square: &mut Tensor,
+    ) -> Result<()> {
+        optimizer::adam(step, parameter, gradient, mean, square)
+    }
+
+    fn sgd(
+        &self,
+        step: &SgdStep,
+        parameter: &mut Tensor,
+        gradient: &Tensor,
+        velocity: Option<&mut Tensor>,
+    ) -> Result<()> {
+        optimizer::sgd(step, parameter, gradient, velocity)
+    }
+}

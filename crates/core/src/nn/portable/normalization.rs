@@ -1,0 +1,73 @@
+//! Batch normalisation and L2 normalisation.
+//!
+//! With m values per channel, z = (x - mean) * rstd, y = relu?(weight * z + bias + residual), and g = dy where the ReLU
+//! let it pass:
+//!   d bias = sum g,   d weight = sum g z,   d residual = g
+//!   statistics of the batch:  dx = weight * rstd * (g - (d bias + z * d weight) / m)
+//!   fixed statistics:         dx = weight * rstd * g
+
+use candle_core::Tensor;
+
+use super::super::backend::{BatchNorm, NormGradients, Normalized, SavedNorm, Statistics};
+use super::{column_sums, relu, relu_backward, rows};
+use crate::error::Result;
+
+/// The smallest divisor of the L2 normalisation: PyTorch's `normalize`.
+const SMALLEST_NORM: f64 = 1e-12;
+
+/// See [`BatchNorm`].
+pub(super) fn batch_norm(operation: &BatchNorm<'_, Tensor>) -> Result<Normalized<Tensor>> {
+    let x = rows(operation.x)?;
+    let m = x.dims()[0] as f64;
+    let (mean, variance) = match operation.statistics {
+        Statistics::Fixed { mean, variance } => (mean.clone(), variance.clone()),
+        Statistics::Batch => {
+            let mean = (column_sums(&x)? / m)?;
+            let variance = (column_sums(&x.broadcast_sub(&mean)?.sqr()?)? / m)?;
+            (mean, variance)
+        }
+    };
+    let rstd = (&variance + operation.epsilon)?.sqrt()?.recip()?;
+    let scale = (&rstd * operation.weight)?;
+    let mut y = x.broadcast_sub(&mean)?.broadcast_mul(&scale)?.broadcast_add(operation.bias)?;
+    if let Some(residual) = operation.residual {
+        y = (y + rows(residual)?)?;
+    }
+    if operation.relu {
+        y = relu(&y)?;
+    }
+    Ok(Normalized { y: y.reshape(operation.x.shape())?, mean, rstd, variance })
+}
+
+/// The gradients in this file's head.
+pub(super) fn batch_norm_backward(saved: &SavedNorm<'_, Tensor>, dy: &Tensor) -> Result<NormGradients<Tensor>> {
+    let passed = match saved.y {
+        Some(y) => relu_backward(y, dy)?,
+        None => dy.clone(),
+    };
+    let (x, g) = (rows(saved.x)?, rows(&passed)?);
+    let z = x.broadcast_sub(saved.mean)?.broadcast_mul(saved.rstd)?;
+    let (dbias, dweight) = (column_sums(&g)?, column_sums(&(&g * &z)?)?);
+    let mut dx = g;
+    if saved.batch {
+        let through = z.broadcast_mul(&dweight)?.broadcast_add(&dbias)?;
+        dx = (dx - (through / x.dims()[0] as f64)?)?;
+    }
+    let dx = dx.broadcast_mul(&(saved.weight * saved.rstd)?)?.reshape(saved.x.shape())?;
+    Ok(NormGradients { dx, dweight, dbias, dresidual: saved.residual.then_some(passed) })
+}
+
+/// Rows divided by `max(norm, 1e-12)`, and the norms.
+pub(super) fn l2_normalize(x: &Tensor) -> Result<(Tensor, Tensor)> {
+    let norm = x.sqr()?.sum(1)?.sqrt()?;
+    let divisor = norm.maximum(SMALLEST_NORM)?.unsqueeze(1)?;
+    Ok((x.broadcast_div(&divisor)?, norm))
+}
+
+/// `dx = (dy - y (y . dy)) / norm`; below the smallest norm the divisor is a constant, and `dx = dy / 1e-12`.
+pub(super) fn l2_normalize_backward(y: &Tensor, norm: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    let along = (y * dy)?.sum(1)?;
+    let along = norm.gt(SMALLEST_NORM)?.where_cond(&along, &along.zeros_like()?)?.unsqueeze(1)?;
+    let across = (dy - y.broadcast_mul(&along)?)?;
+    Ok(across.broadcast_div(&norm.maximum(SMALLEST_NORM)?.unsqueeze(1)?)?)
+}

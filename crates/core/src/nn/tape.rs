@@ -1,0 +1,76 @@
+//! What a forward pass keeps for its backward pass: a stack, pushed forwards and popped backwards.
+
+use super::backend::Backend;
+use crate::error::{Code, Error, Result};
+
+/// The stack of one forward pass. Dropping it gives the activations back.
+#[derive(Debug)]
+pub struct Tape<B: Backend> {
+    saved: Vec<Saved<B>>,
+}
+
+/// What one layer keeps.
+#[derive(Debug)]
+pub enum Saved<B: Backend> {
+    /// The input: convolution and linear layer.
+    Input(B::Tensor),
+    /// The output: ReLU.
+    Output(B::Tensor),
+    /// The shape of the input: global average pool and flattening.
+    Shape(Vec<usize>),
+    /// Max pool.
+    Pool {
+        /// The shape of the input.
+        input: Vec<usize>,
+        /// Where the maxima were.
+        indices: B::Indices,
+    },
+    /// Batch normalisation.
+    Norm {
+        /// The input.
+        x: B::Tensor,
+        /// The output, where a ReLU made it.
+        y: Option<B::Tensor>,
+        /// `[c]`.
+        mean: B::Tensor,
+        /// `[c]`.
+        rstd: B::Tensor,
+        /// Whether the statistics were those of the batch.
+        batch: bool,
+    },
+    /// L2 normalisation.
+    L2 {
+        /// The output.
+        y: B::Tensor,
+        /// Norms of the rows.
+        norm: B::Tensor,
+    },
+}
+
+impl<B: Backend> Tape<B> {
+    /// An empty tape.
+    pub fn new() -> Self {
+        Tape { saved: Vec::new() }
+    }
+
+    /// Keeps an entry.
+    pub fn push(&mut self, saved: Saved<B>) {
+        self.saved.push(saved);
+    }
+
+    /// Gives the last entry back.
+    pub fn pop(&mut self) -> Result<Saved<B>> {
+        self.saved.pop().ok_or_else(|| mismatch("an entry", "an empty tape"))
+    }
+}
+
+impl<B: Backend> Default for Tape<B> {
+    fn default() -> Self {
+        Tape::new()
+    }
+}
+
+/// A tape that belongs to another network.
+pub fn mismatch(expected: &str, received: &str) -> Error {
+    Error::new(Code::Internal, "a tape does not belong to this network").with_values(expected, received)
+}

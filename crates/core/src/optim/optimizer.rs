@@ -1,0 +1,195 @@
+//! One optimiser for a list of parameters: clipping, the update of each, and its state by name.
+
+use std::collections::BTreeMap;
+
+use super::OptimizerSpec;
+use crate::artefact::tensors::HostTensor;
+use crate::error::{Code, Error, Result};
+use crate::nn::backend::{AdamStep, Backend, SgdStep};
+use crate::nn::parameters::{ParameterSpec, Parameters};
+
+/// What a step reports.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// The Euclidean norm of all gradients together, before clipping.
+    pub gradient_norm: f64,
+}
+
+/// An optimiser and its state.
+#[derive(Clone, Debug)]
+pub struct Optimizer<B: Backend> {
+    spec: OptimizerSpec,
+    step: u64,
+    /// For each parameter one tensor for each of [`slots`]; none before the first step.
+    state: Vec<Vec<B::Tensor>>,
+}
+
+/// PyTorch's names of the state of one parameter.
+fn slots(spec: &OptimizerSpec) -> &'static [&'static str] {
+    match spec {
+        OptimizerSpec::Adam { .. } | OptimizerSpec::AdamW { .. } => &["exp_avg", "exp_avg_sq"],
+        OptimizerSpec::Sgd { momentum, .. } if *momentum > 0.0 => &["momentum_buffer"],
+        OptimizerSpec::Sgd { .. } => &[],
+    }
+}
+
+impl<B: Backend> Optimizer<B> {
+    /// An optimiser before its first step. An error names the constant that is out of range.
+    pub fn new(spec: &OptimizerSpec) -> Result<Self> {
+        spec.validate()?;
+        Ok(Optimizer { spec: spec.clone(), step: 0, state: Vec::new() })
+    }
+
+    /// Number of steps taken.
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
+    /// Changes `parameters` along `gradients` (one entry for each parameter, `None` for running statistics) with step
+    /// size `learning_rate`. Gradients whose common norm exceeds `largest_norm` are scaled down to it, as PyTorch's
+    /// `clip_grad_norm_` does.
+    ///
+    /// # Errors
+    ///
+    /// `ERR_INVALID_OPTION` in the first step if a trained parameter has no gradient, naming it; `ERR_NON_FINITE` if a
+    /// gradient has an entry that is no finite number, naming the parameter. The parameters are then unchanged.
+    pub fn step(
+        &mut self,
+        backend: &B,
+        parameters: &mut Parameters<B>,
+        mut gradients: Vec<Option<B::Tensor>>,
+        learning_rate: f64,
+        largest_norm: Option<f64>,
+    ) -> Result<StepReport> {
+        if self.step == 0 {
+            check_all_reached(&parameters.specs, &gradients)?;
+        }
+        let gradient_norm = norm(backend, &parameters.specs, &gradients)?;
+        // PyTorch's formula; the small number keeps it finite at norm 0.
+        let factor = largest_norm.map_or(1.0, |largest| (largest / (gradient_norm + 1e-6)).min(1.0));
+        self.allocate(backend, parameters)?;
+        self.step += 1;
+        for (index, gradient) in gradients.iter_mut().enumerate() {
+            let Some(gradient) = gradient else { continue };
+            if factor < 1.0 {
+                backend.scale(gradient, factor)?;
+            }
+            self.update(backend, index, &mut parameters.values[index], gradient, learning_rate)?;
+        }
+        Ok(StepReport { gradient_norm })
+    }
+
+    fn update(
+        &mut self,
+        backend: &B,
+        index: usize,
+        parameter: &mut B::Tensor,
+        gradient: &B::Tensor,
+        learning_rate: f64,
+    ) -> Result<()> {
+        let decoupled = matches!(self.spec, OptimizerSpec::AdamW { .. });
+        match self.spec {
+            OptimizerSpec::Adam { beta1, beta2, epsilon, weight_decay, .. }
+            | OptimizerSpec::AdamW { beta1, beta2, epsilon, weight_decay, .. } => {
+                let step = AdamStep { learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step: self.step };
+                let [mean, square] = self.state[index].as_mut_slice() else {
+                    return Err(Error::new(Code::Internal, "Adam's state has two tensors for each parameter"));
+                };
+                backend.adam(&step, parameter, gradient, mean, square)
+            }
+            OptimizerSpec::Sgd { momentum, nesterov, weight_decay, .. } => {
+                let step = SgdStep { learning_rate, momentum, nesterov, weight_decay };
+                backend.sgd(&step, parameter, gradient, self.state[index].first_mut())
+            }
+        }
+    }
+
+    fn allocate(&mut self, backend: &B, parameters: &Parameters<B>) -> Result<()> {
+        if self.state.is_empty() {
+            let slots = slots(&self.spec).len();
+            let zeros = |spec: &ParameterSpec| {
+                let count = if spec.is_trained() { slots } else { 0 };
+                (0..count).map(|_| backend.zeros(&spec.inner_shape())).collect::<Result<Vec<_>>>()
+            };
+            self.state = parameters.specs.iter().map(zeros).collect::<Result<_>>()?;
+        }
+        Ok(())
+    }
+
+    /// The state by name, `conv1.weight.exp_avg` for example, in the parameters' outside layout. Empty before the first
+    /// step.
+    pub fn tensors(&self, backend: &B, parameters: &Parameters<B>) -> Result<BTreeMap<String, HostTensor>> {
+        let mut tensors = BTreeMap::new();
+        for (spec, state) in parameters.specs.iter().zip(&self.state) {
+            for (slot, tensor) in slots(&self.spec).iter().zip(state) {
+                tensors.insert(format!("{}.{slot}", spec.name), spec.download(backend, tensor)?);
+            }
+        }
+        Ok(tensors)
+    }
+
+    /// Continues after `step` steps with the state that [`tensors`](Optimizer::tensors) gave.
+    pub fn restore(
+        &mut self,
+        backend: &B,
+        parameters: &Parameters<B>,
+        step: u64,
+        tensors: &BTreeMap<String, HostTensor>,
+    ) -> Result<()> {
+        let restore = |spec: &ParameterSpec, slot: &str| {
+            let name = format!("{}.{slot}", spec.name);
+            match tensors.get(&name) {
+                Some(tensor) if tensor.shape == spec.shape => spec.upload(backend, tensor),
+                other => Err(Error::new(Code::InvalidArtefact, format!("the optimiser's state {name} does not fit"))
+                    .with_values(format!("{:?}", spec.shape), format!("{:?}", other.map(|tensor| &tensor.shape)))
+                    .with_advice("resume from a checkpoint of this very run")),
+            }
+        };
+        self.step = step;
+        self.state = Vec::new();
+        if step > 0 {
+            let slots = slots(&self.spec);
+            let all = |spec: &ParameterSpec| match spec.is_trained() {
+                true => slots.iter().map(|slot| restore(spec, slot)).collect::<Result<Vec<_>>>(),
+                false => Ok(Vec::new()),
+            };
+            self.state = parameters.specs.iter().map(all).collect::<Result<_>>()?;
+        }
+        Ok(())
+    }
+}
+
+/// The first step looks whether every trained parameter has a gradient: a loss wired to the wrong feature must not pass.
+fn check_all_reached<T>(specs: &[ParameterSpec], gradients: &[Option<T>]) -> Result<()> {
+    let without: Vec<&str> = specs
+        .iter()
+        .zip(gradients)
+        .filter(|(spec, gradient)| spec.is_trained() && gradient.is_none())
+        .map(|(spec, _)| spec.name.as_str())
+        .collect();
+    if without.is_empty() {
+        return Ok(());
+    }
+    let names = without.iter().take(8).copied().collect::<Vec<_>>().join(", ");
+    Err(Error::new(Code::InvalidOption, format!("no loss reaches {} of the parameters: {names}", without.len()))
+        .with_subject("losses")
+        .with_values("a gradient for every trained parameter", format!("none for {names}"))
+        .with_advice("add a loss that reads the feature on top of them, or leave that part of the network out"))
+}
+
+/// The norm of all gradients together.
+fn norm<B: Backend>(backend: &B, specs: &[ParameterSpec], gradients: &[Option<B::Tensor>]) -> Result<f64> {
+    let mut total = 0.0;
+    for (spec, gradient) in specs.iter().zip(gradients) {
+        let Some(gradient) = gradient else { continue };
+        let squares = backend.sum_of_squares(gradient)?;
+        if !squares.is_finite() {
+            return Err(Error::new(Code::NonFinite, format!("the gradient of {} is not finite", spec.name))
+                .with_subject(spec.name.clone())
+                .with_values("finite numbers", "NaN or infinity")
+                .with_advice("lower the learning rate, clip the gradient norm, or warm up longer"));
+        }
+        total += squares;
+    }
+    Ok(total.sqrt())
+}

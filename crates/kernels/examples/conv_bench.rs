@@ -1,0 +1,93 @@
+//! Milliseconds and GFLOP/s of the three convolution passes over the layers of ResNet-18 and Conv-4.
+//!
+//! `cargo run -p rkd-kernels --example conv_bench -- [--threads N] [--isa avx512|avx2|portable] [--only TEXT]`
+//!
+//! Rates count the multiplications of the definition, whatever the algorithm does, so that they compare algorithms.
+//! Times are the best of fifteen calls: other programs' load only ever adds.
+
+use std::time::Instant;
+
+use rkd_kernels::convolution::{Conv2d, backward_input, backward_weight, forward};
+use rkd_kernels::matrix::{Operand, gemm};
+use rkd_kernels::{Isa, Pool};
+
+/// Images, size of the square input, input and output channels, kernel, stride: padding keeps the size.
+type Layer = (&'static str, [usize; 6]);
+
+const LAYERS: [Layer; 24] = [
+    ("resnet18-cifar stem", [64, 32, 3, 64, 3, 1]),
+    ("resnet18-cifar layer1", [64, 32, 64, 64, 3, 1]),
+    ("resnet18-cifar layer2.0", [64, 32, 64, 128, 3, 2]),
+    ("resnet18-cifar layer2.0 shortcut", [64, 32, 64, 128, 1, 2]),
+    ("resnet18-cifar layer2", [64, 16, 128, 128, 3, 1]),
+    ("resnet18-cifar layer3.0", [64, 16, 128, 256, 3, 2]),
+    ("resnet18-cifar layer3.0 shortcut", [64, 16, 128, 256, 1, 2]),
+    ("resnet18-cifar layer3", [64, 8, 256, 256, 3, 1]),
+    ("resnet18-cifar layer4.0", [64, 8, 256, 512, 3, 2]),
+    ("resnet18-cifar layer4.0 shortcut", [64, 8, 256, 512, 1, 2]),
+    ("resnet18-cifar layer4", [64, 4, 512, 512, 3, 1]),
+    ("resnet18-224 stem", [16, 224, 3, 64, 7, 2]),
+    ("resnet18-224 layer1", [16, 56, 64, 64, 3, 1]),
+    ("resnet18-224 layer2", [16, 28, 128, 128, 3, 1]),
+    ("resnet18-224 layer3", [16, 14, 256, 256, 3, 1]),
+    ("resnet18-224 layer4", [16, 7, 512, 512, 3, 1]),
+    ("resnet50-224 reduce", [8, 56, 256, 64, 1, 1]),
+    ("resnet50-224 expand", [8, 14, 256, 1024, 1, 1]),
+    ("conv4-28 layer1", [64, 28, 1, 64, 3, 1]),
+    ("conv4-28 layer2", [64, 14, 64, 64, 3, 1]),
+    ("conv4-28 layer3", [64, 7, 64, 64, 3, 1]),
+    ("conv4-28 layer4", [64, 3, 64, 64, 3, 1]),
+    ("conv4-84 layer2", [32, 42, 64, 64, 3, 1]),
+    ("conv4-84 layer3", [32, 21, 64, 64, 3, 1]),
+];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let option = |name: &str| arguments.iter().position(|a| a == name).and_then(|i| arguments.get(i + 1)).cloned();
+    let threads = option("--threads").map_or(0, |count| count.parse().expect("--threads takes a number"));
+    let isa = match option("--isa") {
+        None => Isa::detect(),
+        Some(name) => Isa::supported().into_iter().find(|isa| isa.name() == name).expect("--isa: not supported here"),
+    };
+    let only = option("--only").unwrap_or_default();
+    let pool = Pool::with_isa(threads, isa);
+    println!("{} threads, {}; a product inside the cache: {:.0} GFLOP/s", pool.threads(), isa.name(), rate(&pool));
+    println!("{:34} {:>18} {:>18} {:>18}", "layer", "forward", "grad input", "grad weight");
+    for (name, layer) in LAYERS.iter().filter(|(name, _)| name.contains(&only)) {
+        measure(&pool, name, *layer);
+    }
+}
+
+/// The rate of a matrix product that stays in the cache: what the machine gives at best.
+fn rate(pool: &Pool) -> f64 {
+    let size = [1680, 128, 256];
+    let (a, b, mut c) = (vec![0.5; size[0] * size[2]], vec![0.5; size[2] * size[1]], vec![0.0; size[0] * size[1]]);
+    let (left, right) = (Operand::row_major(&a, size[2]), Operand::row_major(&b, size[1]));
+    let ms = best(|| gemm(pool, size, left, right, None, &mut c));
+    2.0 * size.iter().product::<usize>() as f64 / ms / 1e6
+}
+
+fn measure(pool: &Pool, name: &str, [n, size, c_in, c_out, kernel, stride]: [usize; 6]) {
+    let (kernel2, padding) = ([kernel; 2], [kernel / 2; 2]);
+    let (h, w, dilation, groups) = (size, size, [1; 2], 1);
+    let s = Conv2d { n, h, w, c_in, c_out, kernel: kernel2, stride: [stride; 2], padding, dilation, groups };
+    let wave = |length: usize| (0..length).map(|i| ((i * 37 % 101) as f32 - 50.0) / 100.0).collect::<Vec<f32>>();
+    let (x, weight, dy) = (wave(s.input_len()), wave(s.weight_len()), wave(s.output_len()));
+    let (mut y, mut dx, mut dweight) = (dy.clone(), x.clone(), weight.clone());
+    let times = [
+        best(|| forward(pool, &s, &x, &weight, None, &mut y)),
+        best(|| backward_input(pool, &s, &dy, &weight, &mut dx)),
+        best(|| backward_weight(pool, &s, &x, &dy, &mut dweight, None)),
+    ];
+    let cells = times.map(|ms| format!("{ms:9.2} ({:5.0})", s.flops() / ms / 1e6));
+    println!("{name:34} {:>18} {:>18} {:>18}", cells[0], cells[1], cells[2]);
+}
+
+fn best(mut call: impl FnMut()) -> f64 {
+    let times = (0..15).map(|_| {
+        let start = Instant::now();
+        call();
+        start.elapsed().as_secs_f64() * 1e3
+    });
+    times.fold(f64::INFINITY, f64::min)
+}

@@ -1,0 +1,111 @@
+//! Gathering the pixels under the taps of a convolution into rows of a matrix.
+//!
+//! A row belongs to one pixel of a *grid* (the output of a convolution, or one phase of its input); its columns are the
+//! taps' channels: `[tap][channel]`. Taps that lie side by side in the source form one *segment*, one copy.
+
+use super::Conv2d;
+
+/// Where the rows come from.
+pub(super) struct Gather<'a> {
+    pub source: &'a [f32],
+    /// Rows, columns and channels of a source image.
+    pub size: [usize; 3],
+    /// The first channel of the group.
+    pub first: usize,
+    /// The channels of the group.
+    pub channels: usize,
+    /// Images.
+    pub n: usize,
+    /// Rows and columns of the grid in one image.
+    pub grid: [usize; 2],
+    /// Source pixels from one grid pixel to the next.
+    pub step: [usize; 2],
+    pub segments: Vec<Segment>,
+}
+
+/// A run of `columns` neighbouring taps.
+pub(super) struct Segment {
+    /// The source pixel of the first tap, from the grid pixel times the step.
+    pub offset: [isize; 2],
+    pub columns: usize,
+    /// The first column in the gathered matrix.
+    pub at: usize,
+}
+
+impl<'a> Gather<'a> {
+    /// The gathering of a convolution's input for group `group`: the k dimension is `[kh, kw, c_in / groups]`.
+    pub(super) fn input(shape: &Conv2d, x: &'a [f32], group: usize) -> Gather<'a> {
+        let channels = shape.group_inputs();
+        let run = if shape.groups == 1 && shape.dilation[1] == 1 { shape.kernel[1] } else { 1 };
+        let mut segments = Vec::new();
+        for tap in (0..shape.taps()).step_by(run) {
+            let position = [tap / shape.kernel[1], tap % shape.kernel[1]];
+            let offset = [0, 1].map(|a| (position[a] * shape.dilation[a]) as isize - shape.padding[a] as isize);
+            segments.push(Segment { offset, columns: run, at: tap * channels });
+        }
+        Gather {
+            source: x,
+            size: [shape.h, shape.w, shape.c_in],
+            first: group * channels,
+            channels,
+            n: shape.n,
+            grid: shape.output(),
+            step: shape.stride,
+            segments,
+        }
+    }
+
+    /// Rows of the gathered matrix.
+    pub(super) fn rows(&self) -> usize {
+        self.n * self.grid[0] * self.grid[1]
+    }
+
+    /// Columns of the gathered matrix.
+    pub(super) fn columns(&self) -> usize {
+        self.segments.iter().map(|segment| segment.columns * self.channels).sum()
+    }
+
+    /// Whether the gathered matrix is the source itself: a 1 x 1 convolution of stride 1 without padding.
+    pub(super) fn is_source(&self) -> bool {
+        let one = self.segments.len() == 1 && self.segments[0].columns == 1 && self.segments[0].offset == [0, 0];
+        one && self.step == [1, 1] && self.grid == [self.size[0], self.size[1]] && self.channels == self.size[2]
+    }
+
+    /// Writes rows `rows[0]..rows[1]`, columns `columns[0]..columns[1]`, into `out`, row-major without gaps.
+    pub(super) fn fill(&self, rows: [usize; 2], columns: [usize; 2], out: &mut [f32]) {
+        let width = columns[1] - columns[0];
+        let image = self.grid[0] * self.grid[1];
+        for (row, out) in (rows[0]..rows[1]).zip(out.chunks_exact_mut(width)) {
+            let pixel = row % image;
+            let grid = [pixel / self.grid[1], pixel % self.grid[1]];
+            for segment in &self.segments {
+                let end = segment.at + segment.columns * self.channels;
+                let (low, high) = (segment.at.max(columns[0]), end.min(columns[1]));
+                if low < high {
+                    let range = [low - segment.at, high - segment.at];
+                    self.copy(segment, row / image, grid, range, &mut out[low - columns[0]..high - columns[0]]);
+                }
+            }
+        }
+    }
+
+    /// Copies elements `range` of a segment's `columns * channels`, zero where they lie outside the source.
+    #[inline]
+    fn copy(&self, segment: &Segment, n: usize, grid: [usize; 2], range: [usize; 2], out: &mut [f32]) {
+        let [h, w, pitch] = self.size;
+        let row = (grid[0] * self.step[0]) as isize + segment.offset[0];
+        let column = (grid[1] * self.step[1]) as isize + segment.offset[1];
+        let inside = |position: isize| position.clamp(0, segment.columns as isize) as usize * self.channels;
+        let low = inside(-column).clamp(range[0], range[1]);
+        let high = inside(w as isize - column).clamp(range[0], range[1]);
+        if row < 0 || row >= h as isize || low >= high {
+            out.fill(0.0);
+            return;
+        }
+        out[..low - range[0]].fill(0.0);
+        out[high - range[0]..].fill(0.0);
+        let start = ((n * h + row as usize) * w) as isize + column;
+        let start = start * pitch as isize + (self.first + low) as isize;
+        out[low - range[0]..high - range[0]].copy_from_slice(&self.source[start as usize..start as usize + high - low]);
+    }
+}

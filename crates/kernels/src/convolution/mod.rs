@@ -1,0 +1,139 @@
+//! Two-dimensional convolution: forward, gradient of the input, gradient of the weights.
+//!
+//!   y[n, i, j, o] = bias[o] + sum over (p, q, c) of x[n, i s - pad + p d, j s - pad + q d, c] weight[p, q, c, o]
+//!
+//! Shapes: x [n, h, w, c_in], weight [kh, kw, c_in / groups, c_out], y [n, oh, ow, c_out].
+//!
+//! Every pass is a matrix product whose pixel operand is gathered block by block from the NHWC tensor (`gather`); the
+//! big column matrix of textbooks never exists. Forward and input gradient are one routine (`product`): the input
+//! gradient of stride s is s x s interleaved convolutions of stride 1, each with the taps that reach its pixels. The
+//! weight gradient (`weight`) sums fixed blocks of pixels.
+
+mod gather;
+mod product;
+mod weight;
+
+use crate::{Pool, check, columns};
+
+/// The geometry of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv2d {
+    /// Images.
+    pub n: usize,
+    /// Rows of the input.
+    pub h: usize,
+    /// Columns of the input.
+    pub w: usize,
+    /// Channels of the input, divisible by `groups`.
+    pub c_in: usize,
+    /// Channels of the output, divisible by `groups`.
+    pub c_out: usize,
+    /// Rows and columns of the kernel, >= 1.
+    pub kernel: [usize; 2],
+    /// Steps down and across, >= 1.
+    pub stride: [usize; 2],
+    /// Rows and columns of zeros around the input.
+    pub padding: [usize; 2],
+    /// Distance between taps down and across, >= 1.
+    pub dilation: [usize; 2],
+    /// Groups of channels that do not mix; `c_in` for a depthwise convolution.
+    pub groups: usize,
+}
+
+impl Conv2d {
+    /// Rows and columns of the output.
+    ///
+    /// # Panics
+    /// If the geometry is impossible: a zero, channels not divisible by the groups, a kernel beyond the padded input.
+    pub fn output(&self) -> [usize; 2] {
+        assert!(self.groups > 0, "convolution: groups must be at least 1: {self:?}");
+        let divisible = self.c_in.is_multiple_of(self.groups) && self.c_out.is_multiple_of(self.groups);
+        assert!(divisible, "convolution: channels must be divisible by groups: {self:?}");
+        [0, 1].map(|axis| {
+            let (kernel, stride, dilation) = (self.kernel[axis], self.stride[axis], self.dilation[axis]);
+            assert!(kernel > 0 && stride > 0 && dilation > 0, "convolution: sizes must be at least 1: {self:?}");
+            let padded = [self.h, self.w][axis] + 2 * self.padding[axis];
+            let reach = dilation * (kernel - 1) + 1;
+            assert!(padded >= reach, "convolution: the kernel exceeds the padded input: {self:?}");
+            (padded - reach) / stride + 1
+        })
+    }
+
+    /// Elements of x.
+    pub fn input_len(&self) -> usize {
+        self.n * self.h * self.w * self.c_in
+    }
+
+    /// Elements of y.
+    pub fn output_len(&self) -> usize {
+        let [oh, ow] = self.output();
+        self.n * oh * ow * self.c_out
+    }
+
+    /// Elements of the weights.
+    pub fn weight_len(&self) -> usize {
+        self.taps() * self.group_inputs() * self.c_out
+    }
+
+    /// Multiplications and additions of one pass, for rates in GFLOP/s.
+    pub fn flops(&self) -> f64 {
+        2.0 * self.output_len() as f64 * (self.taps() * self.group_inputs()) as f64
+    }
+
+    fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+
+    fn group_inputs(&self) -> usize {
+        self.c_in / self.groups
+    }
+
+    fn group_outputs(&self) -> usize {
+        self.c_out / self.groups
+    }
+
+    #[track_caller]
+    fn check(
+        &self,
+        operation: &str,
+        input: [(&str, usize); 1],
+        output: [(&str, usize); 1],
+        weight: [(&str, usize); 1],
+    ) {
+        check::length(operation, input[0].0, input[0].1, self.input_len());
+        check::length(operation, output[0].0, output[0].1, self.output_len());
+        check::length(operation, weight[0].0, weight[0].1, self.weight_len());
+    }
+}
+
+/// `y = x * weight + bias`. Overwrites `y`.
+pub fn forward(pool: &Pool, shape: &Conv2d, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+    shape.check("convolution forward", [("x", x.len())], [("y", y.len())], [("weight", weight.len())]);
+    if let Some(bias) = bias {
+        check::length("convolution forward", "bias", bias.len(), shape.c_out);
+    }
+    product::forward(pool, shape, x, weight, bias, y);
+}
+
+/// The gradient of the input, `dx`, from that of the output, `dy`. Overwrites `dx`.
+pub fn backward_input(pool: &Pool, shape: &Conv2d, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
+    shape.check("convolution backward_input", [("dx", dx.len())], [("dy", dy.len())], [("weight", weight.len())]);
+    product::backward_input(pool, shape, dy, weight, dx);
+}
+
+/// The gradients of the weights, `dweight`, and of the bias, `dbias`. Overwrites both.
+pub fn backward_weight(
+    pool: &Pool,
+    shape: &Conv2d,
+    x: &[f32],
+    dy: &[f32],
+    dweight: &mut [f32],
+    dbias: Option<&mut [f32]>,
+) {
+    shape.check("convolution backward_weight", [("x", x.len())], [("dy", dy.len())], [("dweight", dweight.len())]);
+    weight::backward(pool, shape, x, dy, dweight);
+    if let Some(dbias) = dbias {
+        check::length("convolution backward_weight", "dbias", dbias.len(), shape.c_out);
+        columns::sum_into(pool, dy, dbias);
+    }
+}

@@ -1,0 +1,171 @@
+//! Gathered pixels times packed weights: the forward pass and the gradient of the input.
+
+use super::Conv2d;
+use super::gather::{Gather, Segment};
+use crate::matrix::{Block, Cut, DEPTH, Operand, fill_panel, panel_width, panels_length};
+use crate::pool::Parts;
+use crate::{Pool, scratch};
+
+/// Where the rows of a product go: the pixels `grid * step + offset` of an NHWC tensor.
+struct Target<'a> {
+    data: Parts<'a, f32>,
+    /// Rows, columns and channels of an image.
+    size: [usize; 3],
+    /// The first channel of the group.
+    first: usize,
+    step: [usize; 2],
+    offset: [usize; 2],
+}
+
+pub(super) fn forward(pool: &Pool, shape: &Conv2d, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+    let [oh, ow] = shape.output();
+    let outputs = shape.group_outputs();
+    for group in 0..shape.groups {
+        let gather = Gather::input(shape, x, group);
+        let first = group * outputs;
+        let size = [oh, ow, shape.c_out];
+        let target = Target { data: Parts::new(y), size, first, step: [1, 1], offset: [0, 0] };
+        let bias = bias.map(|bias| &bias[first..first + outputs]);
+        let weights = Operand::row_major(weight, shape.c_out).skip(0, first);
+        multiply(pool, &gather, outputs, &[(0, gather.columns(), weights)], bias, &target);
+    }
+}
+
+pub(super) fn backward_input(pool: &Pool, shape: &Conv2d, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
+    if (0..2).any(|axis| shape.kernel[axis] < shape.stride[axis] || shape.dilation[axis] > 1) {
+        // Some pixels may lie under no tap.
+        pool.for_each_chunk(dx, crate::elementwise::BLOCK, |_, dx| dx.fill(0.0));
+    }
+    for group in 0..shape.groups {
+        for row in 0..shape.stride[0].min(shape.h) {
+            for column in 0..shape.stride[1].min(shape.w) {
+                backward_phase(pool, shape, group, [row, column], dy, weight, dx);
+            }
+        }
+    }
+}
+
+/// The input gradient at the pixels `phase + stride * (i, j)`: a convolution of stride 1 over dy. Input pixel
+/// `phase + stride i` lies under tap p of output pixel `i + (phase + padding - p dilation) / stride` where that divides.
+fn backward_phase(
+    pool: &Pool,
+    shape: &Conv2d,
+    group: usize,
+    phase: [usize; 2],
+    dy: &[f32],
+    weight: &[f32],
+    dx: &mut [f32],
+) {
+    let [oh, ow] = shape.output();
+    let (inputs, outputs) = (shape.group_inputs(), shape.group_outputs());
+    let (mut segments, mut weights) = (Vec::new(), Vec::new());
+    for tap in 0..shape.taps() {
+        let position = [tap / shape.kernel[1], tap % shape.kernel[1]];
+        let reach = [0, 1].map(|a| (phase[a] + shape.padding[a]) as isize - (position[a] * shape.dilation[a]) as isize);
+        if (0..2).all(|a| reach[a] % shape.stride[a] as isize == 0) {
+            let (offset, at) = ([0, 1].map(|a| reach[a] / shape.stride[a] as isize), segments.len() * outputs);
+            segments.push(Segment { offset, columns: 1, at });
+            // Term (output channel), column (input channel): the transpose of the stored tap.
+            let tap = Operand::transposed(weight, shape.c_out).skip(group * outputs, tap * inputs);
+            weights.push((at, at + outputs, tap));
+        }
+    }
+    if segments.is_empty() {
+        return;
+    }
+    let grid = [0, 1].map(|axis| ([shape.h, shape.w][axis] - phase[axis]).div_ceil(shape.stride[axis]));
+    let (size, first) = ([oh, ow, shape.c_out], group * outputs);
+    let gather = Gather { source: dy, size, first, channels: outputs, n: shape.n, grid, step: [1, 1], segments };
+    let (size, first) = ([shape.h, shape.w, shape.c_in], group * inputs);
+    let target = Target { data: Parts::new(dx), size, first, step: shape.stride, offset: phase };
+    multiply(pool, &gather, inputs, &weights, None, &target);
+}
+
+/// The product of the gathered matrix with `weights`: terms `[first, end)` of k, each an operand of `n` columns.
+fn multiply(
+    pool: &Pool,
+    gather: &Gather<'_>,
+    n: usize,
+    weights: &[(usize, usize, Operand<'_>)],
+    bias: Option<&[f32]>,
+    target: &Target<'_>,
+) {
+    let (isa, k, width) = (pool.isa(), gather.columns(), panel_width(pool.isa()));
+    scratch::with(panels_length(isa, k, n), |panels| {
+        pool.for_each_chunk(panels, (k * width).max(1), |panel, out| {
+            let column = panel * width;
+            for &(first, end, operand) in weights {
+                fill_panel(&mut out[first * width..end * width], width, operand.skip(0, column), width.min(n - column));
+            }
+        });
+        let (panels, cut) = (&*panels, Cut::new(isa, gather.rows(), n));
+        pool.for_each(cut.units(), |unit| {
+            let (rows, columns) = cut.unit(unit);
+            let unit = Unit { pool, gather, panels, k, bias, rows, columns };
+            target.receive(gather.grid, rows, columns, |out, out_row| unit.multiply(out, out_row));
+        });
+    });
+}
+
+/// One unit of work: some rows and columns of the product.
+struct Unit<'a> {
+    pool: &'a Pool,
+    gather: &'a Gather<'a>,
+    panels: &'a [f32],
+    k: usize,
+    bias: Option<&'a [f32]>,
+    rows: [usize; 2],
+    columns: [usize; 2],
+}
+
+impl Unit<'_> {
+    /// Writes element (i, j) of the unit's rows and all columns to `out[i * out_row + j]`. [`Target::receive`], the
+    /// only caller, gives an `out` of the right extent.
+    fn multiply(&self, out: *mut f32, out_row: usize) {
+        let rows = self.rows[1] - self.rows[0];
+        for start in (0..self.k).step_by(DEPTH) {
+            let depth = [start, self.k.min(start + DEPTH)];
+            let multiply = |left: Operand<'_>| {
+                let block = Block { left, rows, depth, columns: self.columns };
+                // SAFETY: `Target::receive` gives an `out` that is valid for the unit's elements and is its alone.
+                unsafe { block.multiply(self.pool.isa(), self.panels, self.k, self.bias, out, out_row) };
+            };
+            if self.gather.is_source() {
+                multiply(Operand::row_major(self.gather.source, self.k).skip(self.rows[0], start));
+            } else {
+                let width = depth[1] - depth[0];
+                scratch::with(rows * width, |gathered| {
+                    self.gather.fill(self.rows, depth, gathered);
+                    multiply(Operand::row_major(gathered, width));
+                });
+            }
+        }
+    }
+}
+
+impl Target<'_> {
+    /// Calls `write(out, out_row)` to produce rows x columns of the product, and brings them to their pixels: in place
+    /// where rows of the product are consecutive pixels, else by way of a buffer.
+    fn receive(&self, grid: [usize; 2], rows: [usize; 2], columns: [usize; 2], write: impl Fn(*mut f32, usize)) {
+        let [h, w, pitch] = self.size;
+        if self.step == [1, 1] {
+            let (last, end) = (rows[1] - 1, self.first + columns[1]);
+            let _ = self.data.pointer(last * pitch + end);
+            write(self.data.pointer(rows[0] * pitch + self.first), pitch);
+            return;
+        }
+        let width = columns[1] - columns[0];
+        scratch::with((rows[1] - rows[0]) * width, |buffer| {
+            // `write` counts all columns, and the buffer holds only those from the first on.
+            write(buffer.as_mut_ptr().wrapping_sub(columns[0]), width);
+            for (row, from) in (rows[0]..rows[1]).zip(buffer.chunks_exact(width)) {
+                let (n, pixel) = (row / (grid[0] * grid[1]), row % (grid[0] * grid[1]));
+                let row = pixel / grid[1] * self.step[0] + self.offset[0];
+                let column = pixel % grid[1] * self.step[1] + self.offset[1];
+                let start = ((n * h + row) * w + column) * pitch + self.first + columns[0];
+                // SAFETY: each unit writes its own rows and columns, each element once.
+                unsafe { self.data.slice(start, width).copy_from_slice(from) };
+            }
+        });
+    }
+}

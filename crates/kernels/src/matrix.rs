@@ -1,0 +1,362 @@
+//! The matrix product C = A B in f32, and the register tile that everything heavy is built on.
+//!
+//! B is packed into *panels* two vectors wide: `[n / W][k][W]`, zero beyond n. A is read where it lies, by a row stride
+//! and a step stride, since a broadcast needs no alignment: row-major and transposed operands, and gathered pixels, all
+//! go without packing. A tile of `Simd::ROWS` x W sums lives in registers.
+//!
+//! The k terms of an element are summed in stretches of `DEPTH` (fused multiply-add in order, from zero), and the
+//! stretches in order; how rows and columns are cut among threads never changes a bit.
+//!
+//! Shapes: A `[m, k]`, B `[k, n]`, C `[m, n]`.
+
+use crate::pool::Parts;
+use crate::simd::{Kernel, Simd, dispatch};
+use crate::{Isa, Pool, check, scratch};
+
+/// Terms summed at a stretch: a panel of 256 x 16 floats is 16 KiB, half of a first-level cache.
+pub(crate) const DEPTH: usize = 256;
+/// Most rows of a block of work: 28 tiles of 6, 12 of 14; 168 KiB of A at full depth stay in the second-level cache.
+pub(crate) const BLOCK_ROWS: usize = 168;
+/// Units of work wanted at least, so that a few threads end at about the same time.
+const UNITS: usize = 16;
+/// Floats of the largest tile, 14 x 32.
+const TILE: usize = 14 * 32;
+
+/// The panel width of an instruction set: two vectors.
+pub(crate) fn panel_width(isa: Isa) -> usize {
+    match isa {
+        Isa::Avx512 => 32,
+        Isa::Avx2 | Isa::Portable => 16,
+    }
+}
+
+/// A matrix operand in a slice: element (i, j) is `data[i * row + j * column]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Operand<'a> {
+    /// The elements.
+    pub data: &'a [f32],
+    /// The stride from one row to the next.
+    pub row: usize,
+    /// The stride from one column to the next.
+    pub column: usize,
+}
+
+impl<'a> Operand<'a> {
+    /// A row-major matrix of `columns` columns.
+    pub fn row_major(data: &'a [f32], columns: usize) -> Self {
+        Operand { data, row: columns, column: 1 }
+    }
+
+    /// The transpose of a row-major matrix of `columns` columns.
+    pub fn transposed(data: &'a [f32], columns: usize) -> Self {
+        Operand { data, row: 1, column: columns }
+    }
+
+    /// The operand without its first `rows` rows and `columns` columns.
+    pub(crate) fn skip(self, rows: usize, columns: usize) -> Self {
+        Operand { data: &self.data[(rows * self.row + columns * self.column).min(self.data.len())..], ..self }
+    }
+
+    /// Panics unless a `rows` x `columns` matrix lies inside the data.
+    #[track_caller]
+    fn check(&self, name: &str, rows: usize, columns: usize) {
+        if rows > 0 && columns > 0 {
+            let last = (rows - 1) * self.row + (columns - 1) * self.column;
+            let length = self.data.len();
+            assert!(last < length, "gemm: `{name}` must hold {rows} x {columns} elements and has {length}");
+        }
+    }
+}
+
+/// `c = a b (+ bias)`: `a` is m x k, `b` k x n, `c` row-major m x n, `bias` `[n]` added to every row.
+pub fn gemm(pool: &Pool, [m, n, k]: [usize; 3], a: Operand<'_>, b: Operand<'_>, bias: Option<&[f32]>, c: &mut [f32]) {
+    a.check("a", m, k);
+    b.check("b", k, n);
+    check::length("gemm", "c", c.len(), m * n);
+    if let Some(bias) = bias {
+        check::length("gemm", "bias", bias.len(), n);
+    }
+    let width = panel_width(pool.isa());
+    scratch::with(panels_length(pool.isa(), k, n), |panels| {
+        pool.for_each_chunk(panels, (k * width).max(1), |panel, out| {
+            fill_panel(out, width, b.skip(0, panel * width), width.min(n - panel * width));
+        });
+        let (panels, out, cut) = (&*panels, Parts::new(c), Cut::new(pool.isa(), m, n));
+        pool.for_each(cut.units(), |unit| {
+            let (rows, columns) = cut.unit(unit);
+            for start in (0..k.max(1)).step_by(DEPTH) {
+                let left = a.skip(rows[0], start);
+                let block = Block { left, rows: rows[1] - rows[0], depth: [start, k.min(start + DEPTH)], columns };
+                // SAFETY: units write different rows or columns of `c`, and its length was checked.
+                unsafe { block.multiply(pool.isa(), panels, k, bias, out.pointer(rows[0] * n), n) };
+            }
+        });
+    });
+}
+
+/// Floats of all panels of a k x n matrix.
+pub(crate) fn panels_length(isa: Isa, k: usize, n: usize) -> usize {
+    n.next_multiple_of(panel_width(isa)) * k
+}
+
+/// Packs `columns` <= `width` columns of `b` into one panel of `out.len() / width` terms, zero beyond them.
+pub(crate) fn fill_panel(out: &mut [f32], width: usize, b: Operand<'_>, columns: usize) {
+    if b.column == 1 {
+        for (i, out) in out.chunks_exact_mut(width).enumerate() {
+            out[..columns].copy_from_slice(&b.data[i * b.row..i * b.row + columns]);
+            out[columns..].fill(0.0);
+        }
+        return;
+    }
+    // Squares of `width` x `width`, so that neither reading nor writing leaves the first-level cache.
+    for (block, out) in out.chunks_mut(width * width).enumerate() {
+        let start = block * width;
+        for column in 0..width {
+            for (i, out) in out.chunks_exact_mut(width).enumerate() {
+                let value = if column < columns { b.data[(start + i) * b.row + column * b.column] } else { 0.0 };
+                out[column] = value;
+            }
+        }
+    }
+}
+
+/// How an m x n result is cut into units of work: blocks of rows, and of columns where the rows are few.
+pub(crate) struct Cut {
+    m: usize,
+    n: usize,
+    rows: usize,
+    columns: usize,
+}
+
+impl Cut {
+    pub(crate) fn new(isa: Isa, m: usize, n: usize) -> Cut {
+        let (tile, width) = if isa == Isa::Avx512 { (14, 32) } else { (6, 16) };
+        let blocks = m.div_ceil(BLOCK_ROWS).max(1);
+        let rows = m.div_ceil(blocks).next_multiple_of(tile);
+        let panels = n.div_ceil(width).max(1);
+        let groups = UNITS.div_ceil(blocks).min(panels);
+        Cut { m, n, rows, columns: panels.div_ceil(groups) * width }
+    }
+
+    pub(crate) fn units(&self) -> usize {
+        self.m.div_ceil(self.rows.max(1)) * self.n.div_ceil(self.columns)
+    }
+
+    /// The rows and the columns of a unit, each `[first, end]`.
+    pub(crate) fn unit(&self, unit: usize) -> ([usize; 2], [usize; 2]) {
+        let groups = self.n.div_ceil(self.columns);
+        let (row, column) = (unit / groups * self.rows, unit % groups * self.columns);
+        ([row, self.m.min(row + self.rows)], [column, self.n.min(column + self.columns)])
+    }
+}
+
+/// One stretch of terms of one block of the result.
+#[derive(Clone, Copy)]
+pub(crate) struct Block<'a> {
+    /// A, from the block's first row and first term.
+    pub left: Operand<'a>,
+    pub rows: usize,
+    /// The terms `[first, end]` within the panels. From 0 the result is overwritten, else added to.
+    pub depth: [usize; 2],
+    /// The columns `[first, end]` of the result; the first begins a panel.
+    pub columns: [usize; 2],
+}
+
+impl Block<'_> {
+    /// Multiplies by `panels` of `k` terms in all, and adds to the elements of `out` as in [`Block::multiply`].
+    ///
+    /// # Safety
+    /// As [`Block::multiply`].
+    pub(crate) unsafe fn add(self, isa: Isa, panels: &[f32], k: usize, out: *mut f32, out_row: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { self.run(isa, panels, k, Start::Add, out, out_row) };
+    }
+
+    /// Multiplies by `panels` of `k` terms in all, into `out`: element (i, j) is `out[i * out_row + j]`, where i counts
+    /// the block's rows and j all columns. `bias` is added with the first stretch.
+    ///
+    /// # Safety
+    /// `out` is valid for all the block's elements, and nobody else uses them now.
+    pub(crate) unsafe fn multiply(
+        self,
+        isa: Isa,
+        panels: &[f32],
+        k: usize,
+        bias: Option<&[f32]>,
+        out: *mut f32,
+        out_row: usize,
+    ) {
+        let start = match bias {
+            _ if self.depth[0] > 0 => Start::Add,
+            None => Start::Zero,
+            Some(bias) => Start::Bias(&bias[..self.columns[1]]),
+        };
+        // SAFETY: the caller's promise.
+        unsafe { self.run(isa, panels, k, start, out, out_row) };
+    }
+
+    /// # Safety
+    /// As [`Block::multiply`].
+    unsafe fn run(self, isa: Isa, panels: &[f32], k: usize, start: Start<'_>, out: *mut f32, out_row: usize) {
+        let ([first, end], [_, last]) = (self.depth, self.columns);
+        if self.rows == 0 || last == self.columns[0] {
+            return;
+        }
+        assert!(first <= end && end <= k && panels.len() >= panels_length(isa, k, last), "a block exceeds its panels");
+        if end > first {
+            self.left.check("left", self.rows, end - first);
+        }
+        dispatch(isa, BlockProduct { block: self, panels, k, start, out, out_row });
+    }
+}
+
+/// What the sums of a stretch are added to.
+#[derive(Clone, Copy)]
+enum Start<'a> {
+    Zero,
+    Bias(&'a [f32]),
+    Add,
+}
+
+/// [`Block::multiply`], which has checked every bound.
+struct BlockProduct<'a> {
+    block: Block<'a>,
+    panels: &'a [f32],
+    k: usize,
+    start: Start<'a>,
+    out: *mut f32,
+    out_row: usize,
+}
+
+impl Kernel for BlockProduct<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let (block, width) = (self.block, 2 * S::LANES);
+        for column in (block.columns[0]..block.columns[1]).step_by(width) {
+            for row in (0..block.rows).step_by(S::ROWS) {
+                // SAFETY: `Block::multiply` checked that A holds the block's rows and terms, that the panels hold its
+                // columns and terms, and its caller promised the same of `out`.
+                unsafe {
+                    let tile = Tile {
+                        depth: block.depth[1] - block.depth[0],
+                        a: block.left.data.as_ptr().add(row * block.left.row),
+                        row: block.left.row,
+                        step: block.left.column,
+                        panel: self.panels.as_ptr().add(column * self.k + block.depth[0] * width),
+                        out: self.out.wrapping_add(row * self.out_row + column),
+                        out_row: self.out_row,
+                        columns: width.min(block.columns[1] - column),
+                        start: match self.start {
+                            Start::Bias(bias) => Start::Bias(&bias[column..]),
+                            start => start,
+                        },
+                    };
+                    tile.multiply_rows::<S>(S::ROWS.min(block.rows - row));
+                }
+            }
+        }
+    }
+}
+
+/// One register tile: `depth` terms from A by strides and from one panel.
+struct Tile<'a> {
+    depth: usize,
+    a: *const f32,
+    row: usize,
+    step: usize,
+    panel: *const f32,
+    out: *mut f32,
+    out_row: usize,
+    columns: usize,
+    start: Start<'a>,
+}
+
+impl Tile<'_> {
+    /// # Safety
+    /// The pointers are valid for `rows` <= `S::ROWS` rows, `depth` terms and `columns` columns.
+    #[inline(always)]
+    unsafe fn multiply_rows<S: Simd>(&self, rows: usize) {
+        macro_rules! one_of {
+            ($($r:literal)*) => {
+                match rows {
+                    // SAFETY: the caller's promise.
+                    $($r if $r <= S::ROWS => unsafe { self.multiply::<S, $r>() },)*
+                    _ => unreachable!("a tile has at most as many rows as registers"),
+                }
+            };
+        }
+        one_of!(1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+    }
+
+    /// # Safety
+    /// As [`Tile::multiply_rows`] for R rows.
+    #[inline(always)]
+    unsafe fn multiply<S: Simd, const R: usize>(&self) {
+        // SAFETY: the caller's promise; a panel has two vectors for each term.
+        unsafe {
+            let mut sums = [[S::splat(0.0); 2]; R];
+            let (mut a, mut panel) = (self.a, self.panel);
+            for _ in 0..self.depth {
+                let b = [S::load(panel), S::load(panel.add(S::LANES))];
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    let value = S::splat(*a.add(r * self.row));
+                    sum[0] = S::mul_add(value, b[0], sum[0]);
+                    sum[1] = S::mul_add(value, b[1], sum[1]);
+                }
+                a = a.wrapping_add(self.step);
+                panel = panel.add(2 * S::LANES);
+            }
+            if self.columns == 2 * S::LANES {
+                self.finish_whole::<S, R>(&sums);
+            } else {
+                self.finish_partial::<S, R>(&sums);
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Tile::multiply_rows`], with all columns of a panel.
+    #[inline(always)]
+    unsafe fn finish_whole<S: Simd, const R: usize>(&self, sums: &[[S::V; 2]; R]) {
+        for (r, sum) in sums.iter().enumerate() {
+            for (half, &sum) in sum.iter().enumerate() {
+                let at = half * S::LANES;
+                // SAFETY: the caller's promise; a bias slice reaches to the block's last column.
+                unsafe {
+                    let out = self.out.add(r * self.out_row + at);
+                    let value = match self.start {
+                        Start::Zero => sum,
+                        Start::Bias(bias) => S::add(sum, S::load(bias.as_ptr().add(at))),
+                        Start::Add => S::add(sum, S::load(out)),
+                    };
+                    S::store(out, value);
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Tile::multiply_rows`].
+    #[inline(always)]
+    unsafe fn finish_partial<S: Simd, const R: usize>(&self, sums: &[[S::V; 2]; R]) {
+        let mut buffer = [0.0_f32; TILE];
+        // SAFETY: the buffer holds the largest tile; `out` by the caller's promise.
+        unsafe {
+            for (r, sum) in sums.iter().enumerate() {
+                S::store(buffer.as_mut_ptr().add(r * 2 * S::LANES), sum[0]);
+                S::store(buffer.as_mut_ptr().add(r * 2 * S::LANES + S::LANES), sum[1]);
+            }
+            for r in 0..R {
+                for column in 0..self.columns {
+                    let (out, sum) = (self.out.add(r * self.out_row + column), buffer[r * 2 * S::LANES + column]);
+                    *out = match self.start {
+                        Start::Zero => sum,
+                        Start::Bias(bias) => sum + bias[column],
+                        Start::Add => sum + *out,
+                    };
+                }
+            }
+        }
+    }
+}

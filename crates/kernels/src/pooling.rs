@@ -1,0 +1,155 @@
+//! Max pooling with saved indices, and the global average.
+//!
+//! Shapes: x [n, h, w, c], y [n, oh, ow, c]; an index is a pixel of its image, `row * w + column`.
+
+use crate::pool::Parts;
+use crate::simd::{Kernel, Simd, dispatch};
+use crate::{Pool, check};
+
+/// The geometry of a max pooling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool2d {
+    /// Images.
+    pub n: usize,
+    /// Rows of the input.
+    pub h: usize,
+    /// Columns of the input.
+    pub w: usize,
+    /// Channels.
+    pub c: usize,
+    /// Rows and columns of the window, >= 1.
+    pub kernel: [usize; 2],
+    /// Steps of the window down and across, >= 1.
+    pub stride: [usize; 2],
+    /// Rows and columns around the input that never win; at most half the window, as in PyTorch.
+    pub padding: [usize; 2],
+    /// Whether a window that only partly covers the input at its end counts (PyTorch's `ceil_mode`).
+    pub ceil: bool,
+}
+
+impl Pool2d {
+    /// Rows and columns of the output, by PyTorch's rule: rounded down, or up with `ceil`, where the last window must
+    /// start inside the input or its leading padding.
+    ///
+    /// # Panics
+    /// If a kernel or stride is 0, the padding exceeds half the window, or the window exceeds the padded input.
+    pub fn output(&self) -> [usize; 2] {
+        [0, 1].map(|axis| {
+            let (size, kernel) = ([self.h, self.w][axis], self.kernel[axis]);
+            let (stride, padding) = (self.stride[axis], self.padding[axis]);
+            assert!(kernel > 0 && stride > 0, "max_pool: kernel and stride must be at least 1: {self:?}");
+            assert!(padding * 2 <= kernel, "max_pool: padding must be at most half the kernel: {self:?}");
+            assert!(size + 2 * padding >= kernel, "max_pool: the kernel exceeds the padded input: {self:?}");
+            let room = size + 2 * padding - kernel;
+            let count = if self.ceil { room.div_ceil(stride) } else { room / stride } + 1;
+            if self.ceil && (count - 1) * stride >= size + padding { count - 1 } else { count }
+        })
+    }
+
+    /// The input rows or columns of window `position` along `axis`.
+    fn window(&self, axis: usize, position: usize) -> std::ops::Range<usize> {
+        let start = position * self.stride[axis];
+        let size = [self.h, self.w][axis];
+        let end = (start + self.kernel[axis]).saturating_sub(self.padding[axis]).min(size);
+        start.saturating_sub(self.padding[axis])..end
+    }
+}
+
+/// `y` = the largest value of each window and `indices` = its pixel. The first of equal maxima wins; a NaN wins over
+/// every number, as in PyTorch.
+pub fn max_pool(pool: &Pool, shape: &Pool2d, x: &[f32], y: &mut [f32], indices: &mut [u32]) {
+    let [oh, ow] = shape.output();
+    check::length("max_pool", "x", x.len(), shape.n * shape.h * shape.w * shape.c);
+    check::length("max_pool", "y", y.len(), shape.n * oh * ow * shape.c);
+    check::length("max_pool", "indices", indices.len(), y.len());
+    let row = ow * shape.c;
+    let image = shape.h * shape.w * shape.c;
+    let indices = Parts::new(indices);
+    pool.for_each_chunk(y, row.max(1), |block, y| {
+        // SAFETY: blocks are different output rows.
+        let indices = unsafe { indices.slice(block * row, row) };
+        let x = &x[block / oh * image..][..image];
+        dispatch(pool.isa(), MaxRow { shape, row: block % oh, x, y, indices });
+    });
+}
+
+/// One output row of one image.
+struct MaxRow<'a> {
+    shape: &'a Pool2d,
+    row: usize,
+    x: &'a [f32],
+    y: &'a mut [f32],
+    indices: &'a mut [u32],
+}
+
+impl Kernel for MaxRow<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let c = self.shape.c;
+        let rows = self.shape.window(0, self.row);
+        for (column, (y, indices)) in self.y.chunks_exact_mut(c).zip(self.indices.chunks_exact_mut(c)).enumerate() {
+            let columns = self.shape.window(1, column);
+            y.fill(f32::NEG_INFINITY);
+            indices.fill((rows.start * self.shape.w + columns.start) as u32);
+            for row in rows.start..rows.end {
+                for pixel in row * self.shape.w + columns.start..row * self.shape.w + columns.end {
+                    let x = &self.x[pixel * c..pixel * c + c];
+                    for i in 0..c {
+                        let wins = x[i] > y[i] || x[i].is_nan();
+                        y[i] = if wins { x[i] } else { y[i] };
+                        indices[i] = if wins { pixel as u32 } else { indices[i] };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `dx` = the sum of `dy` over the windows each pixel won. Overwrites `dx`.
+pub fn max_pool_backward(pool: &Pool, shape: &Pool2d, indices: &[u32], dy: &[f32], dx: &mut [f32]) {
+    let [oh, ow] = shape.output();
+    let (image, c) = (shape.h * shape.w * shape.c, shape.c);
+    check::length("max_pool_backward", "dx", dx.len(), shape.n * image);
+    check::length("max_pool_backward", "dy", dy.len(), shape.n * oh * ow * c);
+    check::length("max_pool_backward", "indices", indices.len(), dy.len());
+    pool.for_each_chunk(dx, image.max(1), |block, dx| {
+        dx.fill(0.0);
+        let range = block * oh * ow * c..(block + 1) * oh * ow * c;
+        for (dy, indices) in dy[range.clone()].chunks_exact(c).zip(indices[range].chunks_exact(c)) {
+            for (channel, (&dy, &index)) in dy.iter().zip(indices).enumerate() {
+                dx[index as usize * c + channel] += dy;
+            }
+        }
+    });
+}
+
+/// `y[n, c]` = the mean of `x[n, hw, c]` over the `hw` pixels, summed in f64.
+pub fn global_average(pool: &Pool, hw: usize, c: usize, x: &[f32], y: &mut [f32]) {
+    check::length("global_average", "x", x.len() * c, y.len() * hw * c);
+    pool.for_each_chunk(y, c.max(1), |image, y| {
+        let mut sums = vec![0.0_f64; c];
+        for pixel in x[image * hw * c..][..hw * c].chunks_exact(c) {
+            for (sum, &value) in sums.iter_mut().zip(pixel) {
+                *sum += f64::from(value);
+            }
+        }
+        for (y, sum) in y.iter_mut().zip(sums) {
+            *y = (sum / hw as f64) as f32;
+        }
+    });
+}
+
+/// `dx[n, hw, c] = dy[n, c] / hw`. Overwrites `dx`.
+pub fn global_average_backward(pool: &Pool, hw: usize, c: usize, dy: &[f32], dx: &mut [f32]) {
+    check::length("global_average_backward", "dx", dx.len(), dy.len() * hw);
+    let share = 1.0 / hw as f32;
+    pool.for_each_chunk(dx, (hw * c).max(1), |image, dx| {
+        let dy = &dy[image * c..][..c];
+        for pixel in dx.chunks_exact_mut(c) {
+            for (dx, &dy) in pixel.iter_mut().zip(dy) {
+                *dx = dy * share;
+            }
+        }
+    });
+}

@@ -1,0 +1,185 @@
+//! One way to write a kernel for every instruction set.
+//!
+//! A kernel is a type with a generic [`Kernel::run`] that is always inlined; [`dispatch`] calls it from a function
+//! compiled for the chosen instruction set, so that both the vector operations of [`Simd`] and plain loops (which the
+//! compiler vectorises) use it. Closures and functions that are not inlined would be compiled for the baseline: hot
+//! code keeps to loops and `#[inline(always)]` functions.
+
+use crate::Isa;
+
+/// A vector of `f32` lanes.
+///
+/// # Safety of the methods
+/// The instruction set of the implementation must be available; pointers must be valid for `LANES` floats.
+pub(crate) trait Simd: Copy {
+    /// The vector.
+    type V: Copy;
+    /// Floats in a vector.
+    const LANES: usize;
+    /// Rows of the matrix product's register tile ([`crate::matrix`]); it is two vectors wide.
+    const ROWS: usize;
+    unsafe fn load(from: *const f32) -> Self::V;
+    unsafe fn store(to: *mut f32, v: Self::V);
+    unsafe fn splat(value: f32) -> Self::V;
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once where the instruction set has it.
+    unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+}
+
+/// A computation that can be compiled for several instruction sets. Implementations mark `run` `#[inline(always)]`.
+pub(crate) trait Kernel {
+    /// What it returns.
+    type Output;
+    /// Does the work.
+    fn run<S: Simd>(self) -> Self::Output;
+}
+
+/// Runs `kernel` compiled for `isa`, which comes from a [`crate::Pool`] and so is supported.
+pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
+    match isa {
+        // SAFETY: `Pool::with_isa`, the only source of an `Isa` here, has checked that the processor supports it.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { x86::avx512(kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { x86::avx2(kernel) },
+        _ => kernel.run::<Portable>(),
+    }
+}
+
+/// Eight lanes in plain Rust.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable;
+
+/// Applies a scalar operation lane by lane.
+macro_rules! lanes {
+    ($i:ident => $value:expr) => {{
+        let mut out = [0.0_f32; 8];
+        let mut $i = 0;
+        while $i < 8 {
+            out[$i] = $value;
+            $i += 1;
+        }
+        out
+    }};
+}
+
+impl Simd for Portable {
+    type V = [f32; 8];
+    const LANES: usize = 8;
+    const ROWS: usize = 4;
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> [f32; 8] {
+        // SAFETY: valid for 8 floats by the trait's contract.
+        unsafe { from.cast::<[f32; 8]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, v: [f32; 8]) {
+        // SAFETY: valid for 8 floats by the trait's contract.
+        unsafe { to.cast::<[f32; 8]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> [f32; 8] {
+        [value; 8]
+    }
+    #[inline(always)]
+    unsafe fn add(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        lanes!(i => a[i] + b[i])
+    }
+    #[inline(always)]
+    unsafe fn sub(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        lanes!(i => a[i] - b[i])
+    }
+    #[inline(always)]
+    unsafe fn mul(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        lanes!(i => a[i] * b[i])
+    }
+    #[inline(always)]
+    unsafe fn mul_add(a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
+        lanes!(i => a[i] * b[i] + c[i])
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Kernel, Simd};
+    use std::arch::x86_64::*;
+
+    /// # Safety
+    /// The processor supports AVX2 and FMA.
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn avx2<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run::<Avx2>()
+    }
+
+    /// # Safety
+    /// The processor supports AVX-512 F, AVX2 and FMA.
+    #[target_feature(enable = "avx512f,avx2,fma")]
+    pub(super) unsafe fn avx512<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run::<Avx512>()
+    }
+
+    /// AVX2 with FMA: 12 accumulators of 6 x 16, two vectors of the panel and one broadcast fill 15 of 16 registers.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx2;
+
+    /// AVX-512 F: 28 accumulators of 14 x 32, two vectors of the panel and one broadcast fill 31 of 32 registers.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx512;
+
+    macro_rules! implement {
+        ($name:ident, $vector:ty, $lanes:expr, $rows:expr, $load:ident, $store:ident, $splat:ident,
+         $add:ident, $sub:ident, $mul:ident, $fma:ident) => {
+            // The contract of every method is the trait's: the instruction set is available, pointers are valid.
+            impl Simd for $name {
+                type V = $vector;
+                const LANES: usize = $lanes;
+                const ROWS: usize = $rows;
+                #[inline(always)]
+                unsafe fn load(from: *const f32) -> $vector {
+                    // SAFETY: the trait's contract.
+                    unsafe { $load(from) }
+                }
+                #[inline(always)]
+                unsafe fn store(to: *mut f32, v: $vector) {
+                    // SAFETY: the trait's contract.
+                    unsafe { $store(to, v) }
+                }
+                #[inline(always)]
+                unsafe fn splat(value: f32) -> $vector {
+                    // SAFETY: the trait's contract.
+                    unsafe { $splat(value) }
+                }
+                #[inline(always)]
+                unsafe fn add(a: $vector, b: $vector) -> $vector {
+                    // SAFETY: the trait's contract.
+                    unsafe { $add(a, b) }
+                }
+                #[inline(always)]
+                unsafe fn sub(a: $vector, b: $vector) -> $vector {
+                    // SAFETY: the trait's contract.
+                    unsafe { $sub(a, b) }
+                }
+                #[inline(always)]
+                unsafe fn mul(a: $vector, b: $vector) -> $vector {
+                    // SAFETY: the trait's contract.
+                    unsafe { $mul(a, b) }
+                }
+                #[inline(always)]
+                unsafe fn mul_add(a: $vector, b: $vector, c: $vector) -> $vector {
+                    // SAFETY: the trait's contract.
+                    unsafe { $fma(a, b, c) }
+                }
+            }
+        };
+    }
+
+    #[rustfmt::skip]
+    implement!(Avx2, __m256, 8, 6, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps,
+               _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_fmadd_ps);
+    #[rustfmt::skip]
+    implement!(Avx512, __m512, 16, 14, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps,
+               _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_fmadd_ps);
+}

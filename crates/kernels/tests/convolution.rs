@@ -1,0 +1,141 @@
+//! The three passes of a convolution against loops in f64, over shapes that meet every edge of the kernels.
+
+mod support;
+
+use rkd_kernels::Pool;
+use rkd_kernels::convolution::{Conv2d, backward_input, backward_weight, forward};
+use support::{assert_close, check, random};
+
+/// The largest error allowed, of the largest entry: f32 rounding of at most some thousand terms.
+const TOLERANCE: f64 = 3e-6;
+
+fn shape(n: usize, size: [usize; 2], channels: [usize; 2], kernel: usize, stride: usize, padding: usize) -> Conv2d {
+    Conv2d {
+        n,
+        h: size[0],
+        w: size[1],
+        c_in: channels[0],
+        c_out: channels[1],
+        kernel: [kernel; 2],
+        stride: [stride; 2],
+        padding: [padding; 2],
+        dilation: [1; 2],
+        groups: 1,
+    }
+}
+
+fn shapes() -> Vec<Conv2d> {
+    vec![
+        shape(2, [7, 5], [3, 5], 3, 1, 1),
+        shape(1, [1, 1], [1, 1], 1, 1, 0),
+        shape(3, [1, 1], [5, 33], 3, 1, 1),
+        shape(2, [4, 4], [33, 17], 3, 1, 1),
+        shape(2, [9, 11], [16, 32], 3, 2, 1),
+        shape(1, [8, 8], [3, 64], 7, 2, 3),
+        shape(2, [8, 6], [32, 48], 1, 1, 0),
+        shape(2, [7, 7], [24, 10], 1, 2, 0),
+        shape(1, [3, 3], [2, 4], 3, 1, 4),
+        shape(2, [10, 10], [4, 6], 2, 3, 0),
+        shape(1, [12, 13], [5, 3], 5, 4, 2),
+        shape(3, [14, 14], [64, 64], 3, 1, 1),
+        shape(1, [6, 6], [300, 40], 3, 1, 1),
+        shape(5, [30, 31], [8, 16], 3, 1, 1),
+        shape(2, [9, 9], [20, 36], 3, 1, 0),
+        shape(1, [5, 5], [32, 32], 3, 1, 2),
+        Conv2d { dilation: [2, 2], ..shape(2, [9, 8], [5, 7], 3, 1, 2) },
+        Conv2d { dilation: [3, 2], stride: [2, 3], ..shape(2, [15, 14], [4, 6], 3, 1, 3) },
+        Conv2d { groups: 3, ..shape(2, [6, 7], [9, 6], 3, 1, 1) },
+        Conv2d { groups: 8, ..shape(2, [6, 7], [8, 8], 3, 2, 1) },
+        Conv2d { groups: 2, dilation: [2, 1], ..shape(1, [8, 8], [8, 34], 3, 1, 2) },
+        Conv2d { kernel: [1, 3], padding: [0, 1], ..shape(2, [5, 6], [6, 7], 3, 1, 1) },
+        Conv2d { kernel: [3, 1], stride: [1, 2], padding: [2, 0], ..shape(2, [5, 6], [6, 7], 3, 1, 1) },
+        shape(1, [40, 40], [1, 3], 3, 1, 1),
+    ]
+}
+
+/// Calls `visit(x index, weight index, y index)` for every multiplication of the convolution.
+fn each_product(s: &Conv2d, mut visit: impl FnMut(usize, usize, usize)) {
+    let [oh, ow] = s.output();
+    let (inputs, outputs) = (s.c_in / s.groups, s.c_out / s.groups);
+    for (n, i, j) in (0..s.n).flat_map(|n| (0..oh).flat_map(move |i| (0..ow).map(move |j| (n, i, j)))) {
+        for (p, q) in (0..s.kernel[0]).flat_map(|p| (0..s.kernel[1]).map(move |q| (p, q))) {
+            let row = (i * s.stride[0] + p * s.dilation[0]).wrapping_sub(s.padding[0]);
+            let column = (j * s.stride[1] + q * s.dilation[1]).wrapping_sub(s.padding[1]);
+            if row >= s.h || column >= s.w {
+                continue;
+            }
+            for c in 0..inputs {
+                for o in 0..s.c_out {
+                    let x = ((n * s.h + row) * s.w + column) * s.c_in + o / outputs * inputs + c;
+                    let weight = ((p * s.kernel[1] + q) * inputs + c) * s.c_out + o;
+                    visit(x, weight, ((n * oh + i) * ow + j) * s.c_out + o);
+                }
+            }
+        }
+    }
+}
+
+struct Case {
+    x: Vec<f32>,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    dy: Vec<f32>,
+    /// y, dx, dweight, dbias.
+    expected: Vec<Vec<f64>>,
+}
+
+fn case(s: &Conv2d) -> Case {
+    let (x, weight) = (random(s.input_len(), 1), random(s.weight_len(), 2));
+    let (bias, dy) = (random(s.c_out, 3), random(s.output_len(), 4));
+    let mut y: Vec<f64> = (0..s.output_len()).map(|i| f64::from(bias[i % s.c_out])).collect();
+    let (mut dx, mut dweight, mut dbias) = (vec![0.0; x.len()], vec![0.0; weight.len()], vec![0.0; s.c_out]);
+    each_product(s, |xi, wi, yi| {
+        y[yi] += f64::from(x[xi]) * f64::from(weight[wi]);
+        dx[xi] += f64::from(dy[yi]) * f64::from(weight[wi]);
+        dweight[wi] += f64::from(dy[yi]) * f64::from(x[xi]);
+    });
+    dy.iter().enumerate().for_each(|(i, &dy)| dbias[i % s.c_out] += f64::from(dy));
+    Case { x, weight, bias, dy, expected: vec![y, dx, dweight, dbias] }
+}
+
+fn run(pool: &Pool, s: &Conv2d, case: &Case) -> Vec<Vec<f32>> {
+    // NaN where a kernel forgets to write.
+    let mut out: Vec<Vec<f32>> = case.expected.iter().map(|expected| vec![f32::NAN; expected.len()]).collect();
+    forward(pool, s, &case.x, &case.weight, Some(&case.bias), &mut out[0]);
+    backward_input(pool, s, &case.dy, &case.weight, &mut out[1]);
+    let [_, _, dweight, dbias] = &mut out[..] else { unreachable!() };
+    backward_weight(pool, s, &case.x, &case.dy, dweight, Some(dbias));
+    out
+}
+
+#[test]
+fn all_passes_equal_loops_on_every_isa_and_thread_count() {
+    for s in shapes() {
+        let case = case(&s);
+        check(&format!("{s:?}"), &case.expected, TOLERANCE, |pool| run(pool, &s, &case));
+    }
+}
+
+#[test]
+fn forward_without_bias_overwrites() {
+    let s = shape(2, [5, 5], [7, 9], 3, 1, 1);
+    let case = case(&s);
+    let expected: Vec<f64> =
+        case.expected[0].iter().enumerate().map(|(i, y)| y - f64::from(case.bias[i % s.c_out])).collect();
+    let mut y = vec![f32::NAN; s.output_len()];
+    forward(&Pool::new(1), &s, &case.x, &case.weight, None, &mut y);
+    assert_close("y", &y, &expected, TOLERANCE);
+}
+
+#[test]
+#[should_panic(expected = "`y` must have 450 elements and has 449")]
+fn a_wrong_length_names_the_slice() {
+    let s = shape(2, [5, 5], [7, 9], 3, 1, 1);
+    forward(&Pool::new(1), &s, &random(s.input_len(), 1), &random(s.weight_len(), 2), None, &mut [0.0; 449]);
+}
+
+#[test]
+#[should_panic(expected = "the kernel exceeds the padded input")]
+fn an_impossible_geometry_is_refused() {
+    shape(1, [2, 2], [1, 1], 5, 1, 1).output();
+}

@@ -1,0 +1,419 @@
+//! Normalisation, pooling, linear, element-wise and optimiser kernels against plain loops in f64.
+
+mod support;
+
+use rkd_kernels::elementwise::{add, add_in_place, add_scaled, relu, relu_backward, scale, sum_of_squares};
+use rkd_kernels::linear::{self, Linear};
+use rkd_kernels::matrix::{Operand, gemm};
+use rkd_kernels::normalization::{
+    batch_norm_backward, batch_norm_eval, batch_norm_eval_backward, batch_norm_train, l2_normalize,
+    l2_normalize_backward,
+};
+use rkd_kernels::optimizer::{AdamStep, SgdStep, adam, sgd};
+use rkd_kernels::pooling::{Pool2d, global_average, global_average_backward, max_pool, max_pool_backward};
+use rkd_kernels::{Isa, Pool};
+use support::{check, random};
+
+const TOLERANCE: f64 = 2e-6;
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
+
+/// Rows and channels that meet whole and partial column groups and several row blocks.
+const ROWS: [[usize; 2]; 6] = [[1, 1], [7, 3], [64, 16], [50, 33], [3000, 64], [9000, 5]];
+
+struct Norm {
+    r: usize,
+    c: usize,
+    x: Vec<f32>,
+    gamma: Vec<f32>,
+    beta: Vec<f32>,
+    residual: Vec<f32>,
+    dy: Vec<f32>,
+}
+
+impl Norm {
+    fn new([r, c]: [usize; 2]) -> Norm {
+        // A mean of 3 beside a spread of 0.3: statistics in f32 would lose digits.
+        let x = random(r * c, 1).iter().map(|v| v + 3.0).collect();
+        let gamma = random(c, 2).iter().map(|v| v + 1.0).collect();
+        Norm { r, c, x, gamma, beta: random(c, 3), residual: random(r * c, 4), dy: random(r * c, 5) }
+    }
+
+    fn column(&self, values: &[f64], j: usize) -> Vec<f64> {
+        (0..self.r).map(|i| values[i * self.c + j]).collect()
+    }
+
+    /// y, mean, rstd, variance, dx, dgamma, dbeta, dresidual in f64, with batch (`train`) or given statistics.
+    fn expected(&self, train: bool, residual: bool, relu: bool, mask: &[f32]) -> Vec<Vec<f64>> {
+        let Norm { r, c, .. } = *self;
+        let mut out: Vec<Vec<f64>> = [r * c, c, c, c, r * c, c, c, r * c].iter().map(|&l| vec![0.0; l]).collect();
+        for j in 0..c {
+            let x = self.column(&wide(&self.x), j);
+            let mean = x.iter().sum::<f64>() / r as f64;
+            let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / r as f64;
+            let rstd = 1.0 / (variance + 1e-5).sqrt();
+            let gamma = f64::from(self.gamma[j]);
+            let hat: Vec<f64> = x.iter().map(|x| (x - mean) * rstd).collect();
+            let g: Vec<f64> = (0..r)
+                .map(|i| if relu && mask[i * c + j] <= 0.0 { 0.0 } else { f64::from(self.dy[i * c + j]) })
+                .collect();
+            let sum: f64 = g.iter().sum();
+            let product: f64 = g.iter().zip(&hat).map(|(g, h)| g * h).sum();
+            for i in 0..r {
+                let added = if residual { f64::from(self.residual[i * c + j]) } else { 0.0 };
+                let y = gamma * hat[i] + f64::from(self.beta[j]) + added;
+                out[0][i * c + j] = if relu { y.max(0.0) } else { y };
+                let centred = if train { (sum + hat[i] * product) / r as f64 } else { 0.0 };
+                out[4][i * c + j] = gamma * rstd * (g[i] - centred);
+                out[7][i * c + j] = g[i];
+            }
+            (out[1][j], out[2][j], out[3][j], out[5][j], out[6][j]) = (mean, rstd, variance, product, sum);
+        }
+        out
+    }
+}
+
+#[test]
+fn batch_norm_of_a_batch_and_its_gradient() {
+    for size in ROWS {
+        for (residual, with_relu) in [(false, false), (false, true), (true, true), (true, false)] {
+            let t = Norm::new(size);
+            let run = |pool: &Pool| {
+                let (n, c) = (t.r * t.c, t.c);
+                let mut out: Vec<Vec<f32>> = [n, c, c, c, n, c, c, n].iter().map(|&l| vec![f32::NAN; l]).collect();
+                let [y, mean, rstd, variance, dx, dgamma, dbeta, dresidual] = &mut out[..] else { unreachable!() };
+                let added = residual.then_some(&t.residual[..]);
+                batch_norm_train(pool, c, 1e-5, &t.x, &t.gamma, &t.beta, added, with_relu, y, mean, rstd, variance);
+                batch_norm_backward(
+                    pool,
+                    c,
+                    &t.x,
+                    y,
+                    &t.dy,
+                    &t.gamma,
+                    mean,
+                    rstd,
+                    with_relu,
+                    dx,
+                    dgamma,
+                    dbeta,
+                    Some(dresidual),
+                );
+                out
+            };
+            let y = run(&Pool::with_isa(1, Isa::Portable)).swap_remove(0);
+            // Near-constant columns divide rounding errors by sqrt(eps): a single row is such a case.
+            let tolerance = if t.r == 1 { 1e-4 } else { 6e-6 };
+            let what = format!("batch norm {size:?}, residual {residual}, relu {with_relu}");
+            check(&what, &t.expected(true, residual, with_relu, &y), tolerance, run);
+        }
+    }
+}
+
+#[test]
+fn batch_norm_of_constant_statistics_and_its_gradient() {
+    for size in &ROWS[1..] {
+        for (residual, with_relu) in [(false, false), (true, true)] {
+            let t = Norm::new(*size);
+            let statistics = t.expected(true, residual, with_relu, &t.dy);
+            let [mean, rstd] = [1, 2].map(|i| statistics[i].iter().map(|&v| v as f32).collect::<Vec<f32>>());
+            let factor: Vec<f32> = t.gamma.iter().zip(&rstd).map(|(g, r)| g * r).collect();
+            let shift: Vec<f32> = t.beta.iter().zip(&mean).zip(&factor).map(|((b, m), s)| b - m * s).collect();
+            let run = |pool: &Pool| {
+                let (n, c) = (t.r * t.c, t.c);
+                let mut out: Vec<Vec<f32>> = [n, n, c, c, n].iter().map(|&l| vec![f32::NAN; l]).collect();
+                let [y, dx, dgamma, dbeta, dresidual] = &mut out[..] else { unreachable!() };
+                batch_norm_eval(pool, c, &t.x, &factor, &shift, residual.then_some(&t.residual), with_relu, y);
+                batch_norm_eval_backward(
+                    pool,
+                    c,
+                    &t.x,
+                    y,
+                    &t.dy,
+                    &t.gamma,
+                    &mean,
+                    &rstd,
+                    with_relu,
+                    dx,
+                    dgamma,
+                    dbeta,
+                    Some(dresidual),
+                );
+                out
+            };
+            let y = run(&Pool::with_isa(1, Isa::Portable)).swap_remove(0);
+            let mut expected = t.expected(false, residual, with_relu, &y);
+            let expected = [0, 4, 5, 6, 7].map(|i| std::mem::take(&mut expected[i]));
+            // shift cancels a mean ten times the spread.
+            check(&format!("eval {size:?} {residual} {with_relu}"), &expected, 2e-5, run);
+        }
+    }
+}
+
+#[test]
+fn batch_norm_keeps_a_nan_visible() {
+    let (mut y, mut s) = ([0.0; 4], [[0.0; 2]; 3]);
+    let [mean, rstd, variance] = &mut s;
+    let x = [1.0, 2.0, f32::NAN, 3.0];
+    batch_norm_train(&Pool::new(1), 2, 1e-5, &x, &[1.0; 2], &[0.0; 2], None, true, &mut y, mean, rstd, variance);
+    assert!(y[0].is_nan() && y[2].is_nan() && variance[0].is_nan() && y[1].is_finite());
+}
+
+#[test]
+fn l2_normalisation_and_its_gradient() {
+    let d = 37;
+    let mut x = random(5 * d, 1);
+    x[d..2 * d].fill(0.0);
+    let dy = random(5 * d, 2);
+    let mut expected = vec![vec![0.0; 5 * d], vec![0.0; 5], vec![0.0; 5 * d]];
+    for row in 0..5 {
+        let range = row * d..row * d + d;
+        let (x, dy) = (wide(&x[range.clone()]), wide(&dy[range]));
+        let norm = x.iter().map(|v| v * v).sum::<f64>().sqrt();
+        let divisor = norm.max(1e-12);
+        let along = x.iter().zip(&dy).map(|(x, dy)| x * dy).sum::<f64>() / divisor;
+        for i in 0..d {
+            let y = x[i] / divisor;
+            expected[0][row * d + i] = y;
+            expected[2][row * d + i] = (dy[i] - y * along) / divisor;
+        }
+        expected[1][row] = norm;
+    }
+    let run = |pool: &Pool| {
+        let mut out = vec![vec![f32::NAN; 5 * d], vec![f32::NAN; 5], vec![f32::NAN; 5 * d]];
+        let [y, norm, dx] = &mut out[..] else { unreachable!() };
+        l2_normalize(pool, d, &x, y, norm);
+        l2_normalize_backward(pool, d, y, norm, &dy, dx);
+        // The zero row's gradient is 1e12 times the others': checked by itself below.
+        assert!(dx[d..2 * d].iter().zip(&dy[d..]).all(|(dx, dy)| (dx / (dy * 1e12) - 1.0).abs() < 1e-6));
+        dx[d..2 * d].fill(0.0);
+        out
+    };
+    expected[2][d..2 * d].fill(0.0);
+    check("l2", &expected, TOLERANCE, run);
+}
+
+/// The window's best pixel by the definition: first maximum, NaN above all.
+fn naive_max_pool(s: &Pool2d, x: &[f32]) -> (Vec<f32>, Vec<u32>) {
+    let [oh, ow] = s.output();
+    let (mut y, mut indices) = (Vec::new(), Vec::new());
+    for at in 0..s.n * oh * ow * s.c {
+        let (n, i, j, c) = (at / (oh * ow * s.c), at / (ow * s.c) % oh, at / s.c % ow, at % s.c);
+        let mut best: Option<(f32, usize)> = None;
+        for p in 0..s.kernel[0] * s.kernel[1] {
+            let row = (i * s.stride[0] + p / s.kernel[1]).wrapping_sub(s.padding[0]);
+            let column = (j * s.stride[1] + p % s.kernel[1]).wrapping_sub(s.padding[1]);
+            if row < s.h && column < s.w {
+                let value = x[((n * s.h + row) * s.w + column) * s.c + c];
+                if best.is_none_or(|(max, _)| value > max || value.is_nan()) {
+                    best = Some((value, row * s.w + column));
+                }
+            }
+        }
+        let (value, pixel) = best.expect("every window has a pixel");
+        y.push(value);
+        indices.push(pixel as u32);
+    }
+    (y, indices)
+}
+
+#[test]
+fn max_pooling_and_its_gradient() {
+    let shape = |size: [usize; 2], c, kernel, stride, padding, ceil| Pool2d {
+        n: 3,
+        h: size[0],
+        w: size[1],
+        c,
+        kernel: [kernel; 2],
+        stride: [stride; 2],
+        padding: [padding; 2],
+        ceil,
+    };
+    for s in [
+        shape([8, 8], 16, 2, 2, 0, false),
+        shape([7, 9], 5, 3, 2, 1, false),
+        shape([7, 7], 33, 3, 2, 0, true),
+        shape([6, 5], 3, 2, 2, 0, true),
+        shape([5, 5], 1, 3, 1, 1, true),
+        shape([1, 1], 4, 1, 1, 0, false),
+        shape([3, 3], 4, 2, 3, 1, true),
+    ] {
+        // Few different values, so that windows have ties.
+        let x: Vec<f32> = random(s.n * s.h * s.w * s.c, 1).iter().map(|v| (v * 8.0).round()).collect();
+        let (y, indices) = naive_max_pool(&s, &x);
+        let dy = random(y.len(), 2);
+        let mut dx = vec![0.0; x.len()];
+        let image = y.len() / s.n;
+        for (at, &index) in indices.iter().enumerate() {
+            dx[(at / image * s.h * s.w + index as usize) * s.c + at % s.c] += f64::from(dy[at]);
+        }
+        check(&format!("{s:?}"), &[wide(&y), dx], TOLERANCE, |pool| {
+            let (mut got, mut got_indices, mut dx) =
+                (vec![f32::NAN; y.len()], vec![9; y.len()], vec![f32::NAN; x.len()]);
+            max_pool(pool, &s, &x, &mut got, &mut got_indices);
+            assert_eq!(got_indices, indices);
+            max_pool_backward(pool, &s, &indices, &dy, &mut dx);
+            vec![got, dx]
+        });
+    }
+}
+
+#[test]
+fn max_pooling_sees_nan_and_minus_infinity() {
+    let s = Pool2d { n: 1, h: 2, w: 4, c: 1, kernel: [2; 2], stride: [2; 2], padding: [0; 2], ceil: false };
+    let low = f32::NEG_INFINITY;
+    let (mut y, mut indices) = ([0.0; 2], [9; 2]);
+    max_pool(&Pool::new(1), &s, &[1.0, f32::NAN, low, low, 5.0, 2.0, low, low], &mut y, &mut indices);
+    assert!(y[0].is_nan() && indices[0] == 1);
+    assert_eq!((y[1], indices[1]), (low, 2));
+}
+
+#[test]
+fn global_average_and_its_gradient() {
+    let (n, hw, c) = (4, 35, 13);
+    let (x, dy) = (random(n * hw * c, 1), random(n * c, 2));
+    let mut y = vec![0.0; n * c];
+    (0..x.len()).for_each(|at| y[at / (hw * c) * c + at % c] += f64::from(x[at]) / hw as f64);
+    let dx = (0..x.len()).map(|at| f64::from(dy[at / (hw * c) * c + at % c]) / hw as f64).collect();
+    check("global average", &[y, dx], TOLERANCE, |pool| {
+        let (mut y, mut dx) = (vec![f32::NAN; n * c], vec![f32::NAN; x.len()]);
+        global_average(pool, hw, c, &x, &mut y);
+        global_average_backward(pool, hw, c, &dy, &mut dx);
+        vec![y, dx]
+    });
+}
+
+#[test]
+fn linear_and_its_gradients() {
+    for (n, inputs, outputs) in [(1, 1, 1), (5, 7, 3), (64, 512, 64), (200, 300, 33), (7, 33, 100)] {
+        let s = Linear { n, inputs, outputs };
+        let (x, weight) = (random(n * inputs, 1), random(outputs * inputs, 2));
+        let (bias, dy) = (random(outputs, 3), random(n * outputs, 4));
+        let lengths = [n * outputs, n * inputs, outputs * inputs, outputs];
+        let mut expected: Vec<Vec<f64>> = lengths.iter().map(|&l| vec![0.0; l]).collect();
+        for (i, o) in (0..n).flat_map(|i| (0..outputs).map(move |o| (i, o))) {
+            let (at, gradient) = (i * outputs + o, f64::from(dy[i * outputs + o]));
+            expected[0][at] += f64::from(bias[o]);
+            expected[3][o] += gradient;
+            for j in 0..inputs {
+                let (x, w) = (f64::from(x[i * inputs + j]), f64::from(weight[o * inputs + j]));
+                expected[0][at] += x * w;
+                expected[1][i * inputs + j] += gradient * w;
+                expected[2][o * inputs + j] += gradient * x;
+            }
+        }
+        check(&format!("{s:?}"), &expected, TOLERANCE, |pool| {
+            let mut out: Vec<Vec<f32>> = lengths.iter().map(|&l| vec![f32::NAN; l]).collect();
+            let [y, dx, dweight, dbias] = &mut out[..] else { unreachable!() };
+            linear::forward(pool, &s, &x, &weight, Some(&bias), y);
+            linear::backward_input(pool, &s, &dy, &weight, dx);
+            linear::backward_weight(pool, &s, &x, &dy, dweight, Some(dbias));
+            out
+        });
+    }
+}
+
+#[test]
+fn a_product_of_no_terms_is_the_bias() {
+    let mut c = [f32::NAN; 4];
+    let empty = Operand::row_major(&[], 0);
+    gemm(&Pool::new(2), [2, 2, 0], empty, empty, Some(&[1.0, 2.0]), &mut c);
+    assert_eq!(c, [1.0, 2.0, 1.0, 2.0]);
+    gemm(&Pool::new(2), [0, 2, 3], empty, Operand::row_major(&[1.0; 6], 2), None, &mut []);
+}
+
+#[test]
+fn elementwise_operations() {
+    let n = 40_000;
+    let (a, b) = (random(n, 1), random(n, 2));
+    let both = |f: fn(f64, f64) -> f64| (0..n).map(|i| f(f64::from(a[i]), f64::from(b[i]))).collect::<Vec<f64>>();
+    let expected = [
+        both(|a, _| a.max(0.0)),
+        both(|a, b| if a > 0.0 { b } else { 0.0 }),
+        both(|a, b| a + b),
+        both(|a, b| a + b),
+        both(|a, b| a + 0.25 * b),
+        both(|a, _| a * 0.25),
+    ];
+    check("elementwise", &expected, 1e-7, |pool| {
+        let mut out = vec![vec![f32::NAN; n], vec![f32::NAN; n], vec![f32::NAN; n], a.clone(), a.clone(), a.clone()];
+        relu(pool, &a, &mut out[0]);
+        relu_backward(pool, &a, &b, &mut out[1]);
+        add(pool, &a, &b, &mut out[2]);
+        add_in_place(pool, &b, &mut out[3]);
+        add_scaled(pool, 0.25, &b, &mut out[4]);
+        scale(pool, 0.25, &mut out[5]);
+        out
+    });
+    let expected: f64 = a.iter().map(|&v| f64::from(v).powi(2)).sum();
+    let sums: Vec<f64> = support::pools().iter().flatten().map(|pool| sum_of_squares(pool, &a)).collect();
+    assert!(sums.iter().all(|sum| sum.to_bits() == sums[0].to_bits() && (sum / expected - 1.0).abs() < 1e-12));
+    let mut y = [0.0; 3];
+    relu(&Pool::new(1), &[f32::NAN, -1.0, 2.0], &mut y);
+    assert!(y[0].is_nan() && y[1..] == [0.0, 2.0]);
+}
+
+/// PyTorch's Adam in f64 (torch.optim.Adam and AdamW, single tensor).
+fn naive_adam(s: &AdamStep, [p, g, m, v]: [f64; 4]) -> [f64; 3] {
+    let (p, g) = match s.decoupled {
+        true => (p * (1.0 - s.learning_rate * s.weight_decay), g),
+        false => (p, g + s.weight_decay * p),
+    };
+    let (m, v) = (s.beta1 * m + (1.0 - s.beta1) * g, s.beta2 * v + (1.0 - s.beta2) * g * g);
+    let (c1, c2) = (1.0 - s.beta1.powf(s.step as f64), 1.0 - s.beta2.powf(s.step as f64));
+    [p - s.learning_rate / c1 * m / ((v / c2).sqrt() + s.epsilon), m, v]
+}
+
+#[test]
+fn three_steps_of_adam_and_adamw() {
+    let n = 20_000;
+    for decoupled in [false, true] {
+        let step = |step| AdamStep {
+            learning_rate: 1e-2,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+            decoupled,
+            step,
+        };
+        let mut expected = [wide(&random(n, 1)), vec![0.0; n], vec![0.0; n]];
+        for t in 1..=3 {
+            for (i, g) in wide(&random(n, 10 + t)).into_iter().enumerate() {
+                let new = naive_adam(&step(t), [expected[0][i], g, expected[1][i], expected[2][i]]);
+                (0..3).for_each(|k| expected[k][i] = new[k]);
+            }
+        }
+        check(&format!("adam, decoupled {decoupled}"), &expected, TOLERANCE, |pool| {
+            let mut out = vec![random(n, 1), vec![0.0; n], vec![0.0; n]];
+            let [p, m, v] = &mut out[..] else { unreachable!() };
+            (1..=3).for_each(|t| adam(pool, &step(t), p, &random(n, 10 + t), m, v));
+            out
+        });
+    }
+}
+
+#[test]
+fn three_steps_of_sgd() {
+    let n = 20_000;
+    for (momentum, nesterov) in [(0.0, false), (0.9, false), (0.9, true)] {
+        let step = |t| SgdStep { learning_rate: 0.1, momentum, nesterov, weight_decay: 5e-4, first: t == 1 };
+        let mut expected = [wide(&random(n, 1)), vec![0.0; n]];
+        for t in 1..=3_u64 {
+            for (i, g) in wide(&random(n, 10 + t)).into_iter().enumerate() {
+                let g = g + 5e-4 * expected[0][i];
+                let v = if t == 1 { g } else { momentum * expected[1][i] + g };
+                expected[1][i] = if momentum == 0.0 { 0.0 } else { v };
+                expected[0][i] -= 0.1 * if nesterov { g + momentum * v } else { v };
+            }
+        }
+        check(&format!("sgd {momentum} {nesterov}"), &expected, TOLERANCE, |pool| {
+            let mut out = vec![random(n, 1), vec![0.0; n]];
+            let [p, v] = &mut out[..] else { unreachable!() };
+            (1..=3).for_each(|t| sgd(pool, &step(t), p, &random(n, 10 + t), v));
+            out
+        });
+    }
+}

@@ -1,0 +1,67 @@
+//! What the kernel tests share: random slices, comparisons, and the pools to try.
+#![allow(dead_code)] // Each test binary uses some of these.
+
+use rkd_kernels::{Isa, Pool};
+
+/// `length` numbers in [-0.5, 0.5), always the same for a seed (splitmix64).
+pub fn random(length: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let next = |_| {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    (0..length).map(next).collect()
+}
+
+/// One pool for every instruction set here and 1, 2 and 3 threads, the threads of one set together.
+pub fn pools() -> Vec<Vec<Pool>> {
+    Isa::supported().into_iter().map(|isa| (1..=3).map(|threads| Pool::with_isa(threads, isa)).collect()).collect()
+}
+
+/// Panics unless the largest difference is at most `tolerance` of the largest expected entry.
+#[track_caller]
+pub fn assert_close(what: &str, got: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(got.len(), expected.len(), "{what}: length");
+    let largest = expected.iter().fold(1e-30, |m: f64, v| m.max(v.abs()));
+    for (i, (&got, &expected)) in got.iter().zip(expected).enumerate() {
+        let error = (f64::from(got) - expected).abs() / largest;
+        // Written so that a NaN fails.
+        assert!(error <= tolerance, "{what}: element {i} is {got}, expected {expected} ({error:.1e} of the largest)");
+    }
+}
+
+/// Panics unless both have the same bits.
+#[track_caller]
+pub fn assert_same_bits(what: &str, a: &[f32], b: &[f32]) {
+    assert_eq!(a.len(), b.len(), "{what}: length");
+    for (i, (a, b)) in a.iter().zip(b).enumerate() {
+        assert!(a.to_bits() == b.to_bits(), "{what}: element {i} is {a:e} and {b:e}");
+    }
+}
+
+/// Runs `kernel` on every pool: all results must be near `expected`, those of one instruction set the same bits on any
+/// number of threads, and those of AVX2 and AVX-512 the same bits.
+#[track_caller]
+pub fn check(what: &str, expected: &[Vec<f64>], tolerance: f64, kernel: impl Fn(&Pool) -> Vec<Vec<f32>>) {
+    let mut fused: Option<Vec<Vec<f32>>> = None;
+    for pools in pools() {
+        let isa = pools[0].isa();
+        let first = kernel(&pools[0]);
+        for (i, (got, expected)) in first.iter().zip(expected).enumerate() {
+            assert_close(&format!("{what}, output {i}, {isa:?}"), got, expected, tolerance);
+        }
+        for pool in &pools[1..] {
+            for (i, (a, b)) in first.iter().zip(kernel(pool)).enumerate() {
+                assert_same_bits(&format!("{what}, output {i}, {isa:?}, {} threads", pool.threads()), a, &b);
+            }
+        }
+        if isa != Isa::Portable {
+            for (a, b) in fused.get_or_insert_with(|| first.clone()).iter().zip(&first) {
+                assert_same_bits(&format!("{what}, {isa:?} against the widest"), a, b);
+            }
+        }
+    }
+}
