@@ -120,6 +120,7 @@ class Loop {
       instructionSet,
       plan,
     });
+    for (const message of [...summary.data.warnings, ...brokenImages(summary.data.broken)]) this.#warn(message);
     if (this.#job.policy.keep === "best" && validation.images === 0) {
       this.#warn("There are no validation classes, so the model will have the last weights, not the best.");
     }
@@ -219,6 +220,15 @@ class Loop {
   #warn(message: string): void {
     this.#emit({ type: "warning", message });
   }
+}
+
+/** Counts the images that could not be used, and names the first few. */
+function brokenImages(broken: SessionSummary["data"]["broken"]): string[] {
+  if (broken.length === 0) return [];
+  const some = broken.slice(0, 5).map(({ path, reason }) => `${path} (${reason})`);
+  const rest = broken.length > some.length ? `, and ${broken.length - some.length} more` : "";
+  const count = broken.length === 1 ? "1 image" : `${broken.length} images`;
+  return [`${count} could not be used: ${some.join(", ")}${rest}.`];
 }
 
 function isCancelled(error: unknown): boolean {
