@@ -1,6 +1,6 @@
 /** The folder of a run: its files, written whole or not at all. */
 
-import { createHash, randomBytes } from "node:crypto";
+import { createHash } from "node:crypto";
 import {
   closeSync,
   createReadStream,
@@ -49,7 +49,7 @@ export async function prepareFolder(out: string): Promise<void> {
 
 /** Writes JSON aside, syncs it and renames it: a kill at any moment leaves the old file or the new one. */
 export function writeJson(file: string, value: unknown): void {
-  const aside = `${file}.${randomBytes(4).toString("hex")}.aside`;
+  const aside = `${file}.aside`;
   withErrors(file, () => {
     const descriptor = openSync(aside, "w");
     try {
