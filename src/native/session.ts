@@ -57,6 +57,7 @@ export interface Commands {
     Evaluation,
   ];
   embed: [{ plan: { model: string; data: DataPlan; out: string; format: string; threads: number } }, EmbedReport];
+  bench: [{ plan: { workload: string; seconds: number; threads: number } }, BenchReport];
   /** Only in builds with debug assertions, for tests. */
   panic: [{ message: string }, never];
 }
@@ -71,6 +72,18 @@ export interface EmbedReport {
   readonly embedding: number;
   /** Mean time of the network's forward pass for one image. */
   readonly millisecondsPerImage: number;
+}
+
+/** Times of one workload: the core's `BenchReport`, with the field names of bench/pytorch_steps.py. */
+export interface BenchReport {
+  readonly workload: string;
+  /** Median of a step. */
+  readonly step_ms: number;
+  readonly best_ms: number;
+  readonly threads: number;
+  /** Steps measured. */
+  readonly runs: number;
+  readonly instruction_set: string;
 }
 
 /** An event of the core: `Event` of crates/core/src/train/event.rs. */
