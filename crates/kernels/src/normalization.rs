@@ -266,23 +266,33 @@ impl Kernel for Apply<'_> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let c = self.c;
-        let (mean, scale, shift) = (&self.mean[..c], &self.scale[..c], &self.shift[..c]);
+        let factors = [&self.mean[..c], &self.scale[..c], &self.shift[..c]];
         // -inf keeps everything, a NaN included.
         let floor = if self.relu { 0.0 } else { f32::NEG_INFINITY };
         for (row, (x, y)) in self.x.chunks_exact(c).zip(self.y.chunks_exact_mut(c)).enumerate() {
-            if self.residual.is_empty() {
-                for i in 0..c {
-                    let value = (x[i] - mean[i]) * scale[i] + shift[i];
-                    y[i] = if value < floor { floor } else { value };
-                }
-            } else {
-                let residual = &self.residual[row * c..row * c + c];
-                for i in 0..c {
-                    let value = (x[i] - mean[i]) * scale[i] + shift[i] + residual[i];
-                    y[i] = if value < floor { floor } else { value };
-                }
+            match self.residual.is_empty() {
+                true => apply_row(y, x, factors, floor),
+                false => apply_residual_row(y, x, &self.residual[row * c..row * c + c], factors, floor),
             }
         }
+    }
+}
+
+// The loops are functions of slices, so that the compiler knows the output apart from the inputs and vectorises them.
+
+#[inline(always)]
+fn apply_row(y: &mut [f32], x: &[f32], [mean, scale, shift]: [&[f32]; 3], floor: f32) {
+    for i in 0..y.len() {
+        let value = (x[i] - mean[i]) * scale[i] + shift[i];
+        y[i] = if value < floor { floor } else { value };
+    }
+}
+
+#[inline(always)]
+fn apply_residual_row(y: &mut [f32], x: &[f32], residual: &[f32], [mean, scale, shift]: [&[f32]; 3], floor: f32) {
+    for i in 0..y.len() {
+        let value = (x[i] - mean[i]) * scale[i] + shift[i] + residual[i];
+        y[i] = if value < floor { floor } else { value };
     }
 }
 
@@ -326,8 +336,6 @@ impl Kernel for InputGradient<'_> {
         }
     }
 }
-
-// The loops are functions of slices, so that the compiler knows the output apart from the inputs and vectorises them.
 
 #[inline(always)]
 fn mask_row(out: &mut [f32], y: &[f32], dy: &[f32]) {
