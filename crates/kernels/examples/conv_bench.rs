@@ -59,11 +59,17 @@ fn main() {
     for (name, layer) in LAYERS.iter().filter(|(name, _)| name.contains(&only)) {
         measure(&pool, name, *layer);
     }
+    if only.is_empty() {
+        measure_others(&pool);
+    }
+}
+
+fn measure_others(pool: &Pool) {
     println!("{:34} {:>18} {:>18}", "rows x channels", "batch norm + relu", "its gradient");
     for [rows, c] in [[65536, 64], [16384, 128], [4096, 256], [1024, 512]] {
-        measure_batch_norm(&pool, rows, c);
+        measure_batch_norm(pool, rows, c);
     }
-    measure_adam(&pool, 11 << 20);
+    measure_adam(pool, 11 << 20);
 }
 
 /// Rates count every tensor read or written once in each sweep: two forward, two backward.

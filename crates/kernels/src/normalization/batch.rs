@@ -1,14 +1,16 @@
-//! Batch normalisation (Ioffe and Szegedy, 2015) fused with ReLU and the residual sum, and L2 normalisation of rows.
+//! Batch normalisation (Ioffe and Szegedy, 2015) fused with ReLU and the residual sum.
 //!
-//!   y = relu?(gamma (x - mean) rstd + beta + residual),   rstd = 1 / sqrt(variance + eps),
-//!   variance = mean of (x - mean)^2 (biased)
+//! ```text
+//! y = relu?(gamma (x - mean) rstd + beta + residual),   rstd = 1 / sqrt(variance + eps),
+//! variance = mean of (x - mean)^2 (biased)
 //!
 //! With g = dy where y > 0 (all of dy without ReLU), x^ = (x - mean) rstd and E the mean over the rows:
-//!   dbeta = sum g,   dgamma = sum g x^,   dresidual = g,
-//!   dx = gamma rstd (g - E[g] - x^ E[g x^])   in training;   dx = gamma rstd g   with constant statistics.
+//! dbeta = sum g,   dgamma = sum g x^,   dresidual = g,
+//! dx = gamma rstd (g - E[g] - x^ E[g x^])   in training,   dx = gamma rstd g   with constant statistics
+//! ```
 //!
 //! Shapes: r = n h w rows of c channels. Sums are taken in f64 over fixed row blocks (see `columns`); products of two
-//! f32 are exact there, so E[x^2] - E[x]^2 loses nothing that matters.
+//! f32 are exact there, so the mean of squares less the square of the mean loses nothing that matters.
 
 // The operands of one formula; a struct would only move the names.
 #![allow(clippy::too_many_arguments)]
@@ -266,23 +268,33 @@ impl Kernel for Apply<'_> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let c = self.c;
-        let (mean, scale, shift) = (&self.mean[..c], &self.scale[..c], &self.shift[..c]);
+        let factors = [&self.mean[..c], &self.scale[..c], &self.shift[..c]];
         // -inf keeps everything, a NaN included.
         let floor = if self.relu { 0.0 } else { f32::NEG_INFINITY };
         for (row, (x, y)) in self.x.chunks_exact(c).zip(self.y.chunks_exact_mut(c)).enumerate() {
-            if self.residual.is_empty() {
-                for i in 0..c {
-                    let value = (x[i] - mean[i]) * scale[i] + shift[i];
-                    y[i] = if value < floor { floor } else { value };
-                }
-            } else {
-                let residual = &self.residual[row * c..row * c + c];
-                for i in 0..c {
-                    let value = (x[i] - mean[i]) * scale[i] + shift[i] + residual[i];
-                    y[i] = if value < floor { floor } else { value };
-                }
+            match self.residual.is_empty() {
+                true => apply_row(y, x, factors, floor),
+                false => apply_residual_row(y, x, &self.residual[row * c..row * c + c], factors, floor),
             }
         }
+    }
+}
+
+// The loops are functions of slices, so that the compiler knows the output apart from the inputs and vectorises them.
+
+#[inline(always)]
+fn apply_row(y: &mut [f32], x: &[f32], [mean, scale, shift]: [&[f32]; 3], floor: f32) {
+    for i in 0..y.len() {
+        let value = (x[i] - mean[i]) * scale[i] + shift[i];
+        y[i] = if value < floor { floor } else { value };
+    }
+}
+
+#[inline(always)]
+fn apply_residual_row(y: &mut [f32], x: &[f32], residual: &[f32], [mean, scale, shift]: [&[f32]; 3], floor: f32) {
+    for i in 0..y.len() {
+        let value = (x[i] - mean[i]) * scale[i] + shift[i] + residual[i];
+        y[i] = if value < floor { floor } else { value };
     }
 }
 
@@ -327,8 +339,6 @@ impl Kernel for InputGradient<'_> {
     }
 }
 
-// The loops are functions of slices, so that the compiler knows the output apart from the inputs and vectorises them.
-
 #[inline(always)]
 fn mask_row(out: &mut [f32], y: &[f32], dy: &[f32]) {
     for ((out, &y), &dy) in out.iter_mut().zip(y).zip(dy) {
@@ -348,42 +358,4 @@ fn gradient_row(dx: &mut [f32], x: &[f32], g: &[f32], [scale, slope, offset, mea
     for i in 0..dx.len() {
         dx[i] = scale[i] * g[i] + (slope[i] * (x[i] - mean[i]) + offset[i]);
     }
-}
-
-/// The smallest norm [`l2_normalize`] divides by, as in PyTorch's `F.normalize`.
-const SMALLEST_NORM: f32 = 1e-12;
-
-/// `y = x / max(|x|, 1e-12)` for each row of length `d`; `norm` (one a row) receives |x|, summed in f64.
-pub fn l2_normalize(pool: &Pool, d: usize, x: &[f32], y: &mut [f32], norm: &mut [f32]) {
-    check::length("l2_normalize", "y", y.len(), x.len());
-    check::length("l2_normalize", "norm", norm.len() * d, x.len());
-    let norm = Parts::new(norm);
-    pool.for_each_chunk(y, d.max(1), |row, y| {
-        let x = &x[row * d..row * d + d];
-        let length = x.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt() as f32;
-        // SAFETY: one element for each row.
-        unsafe { norm.slice(row, 1)[0] = length };
-        let divisor = if length < SMALLEST_NORM { SMALLEST_NORM } else { length };
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = x / divisor;
-        }
-    });
-}
-
-/// The gradient of [`l2_normalize`] from its output `y` and `norm`: `dx = (dy - y (y . dy)) / norm`; below the clamp the
-/// divisor is a constant, and `dx = dy / 1e-12`. Overwrites `dx`.
-pub fn l2_normalize_backward(pool: &Pool, d: usize, y: &[f32], norm: &[f32], dy: &[f32], dx: &mut [f32]) {
-    check::length("l2_normalize_backward", "dy", dy.len(), y.len());
-    check::length("l2_normalize_backward", "dx", dx.len(), y.len());
-    check::length("l2_normalize_backward", "norm", norm.len() * d, y.len());
-    pool.for_each_chunk(dx, d.max(1), |row, dx| {
-        let (y, dy) = (&y[row * d..row * d + d], &dy[row * d..row * d + d]);
-        let clamped = norm[row] < SMALLEST_NORM;
-        let divisor = if clamped { SMALLEST_NORM } else { norm[row] };
-        let along: f64 = y.iter().zip(dy).map(|(&y, &dy)| f64::from(y) * f64::from(dy)).sum();
-        let along = if clamped { 0.0 } else { along as f32 };
-        for (dx, (&y, &dy)) in dx.iter_mut().zip(y.iter().zip(dy)) {
-            *dx = (dy - y * along) / divisor;
-        }
-    });
 }
