@@ -94,15 +94,20 @@ impl Kernel for MaxRow<'_> {
             indices.fill((rows.start * self.shape.w + columns.start) as u32);
             for row in rows.start..rows.end {
                 for pixel in row * self.shape.w + columns.start..row * self.shape.w + columns.end {
-                    let x = &self.x[pixel * c..pixel * c + c];
-                    for i in 0..c {
-                        let wins = x[i] > y[i] || x[i].is_nan();
-                        y[i] = if wins { x[i] } else { y[i] };
-                        indices[i] = if wins { pixel as u32 } else { indices[i] };
-                    }
+                    challenge(&self.x[pixel * c..pixel * c + c], pixel as u32, y, indices);
                 }
             }
         }
+    }
+}
+
+/// Lets one pixel's channels win over the largest so far. A function of slices, so that the compiler knows them apart.
+#[inline(always)]
+fn challenge(x: &[f32], pixel: u32, y: &mut [f32], indices: &mut [u32]) {
+    for ((&x, y), index) in x.iter().zip(y).zip(indices) {
+        let wins = x > *y || x.is_nan();
+        *y = if wins { x } else { *y };
+        *index = if wins { pixel } else { *index };
     }
 }
 

@@ -50,6 +50,10 @@ fn shapes() -> Vec<Conv2d> {
         Conv2d { kernel: [1, 3], padding: [0, 1], ..shape(2, [5, 6], [6, 7], 3, 1, 1) },
         Conv2d { kernel: [3, 1], stride: [1, 2], padding: [2, 0], ..shape(2, [5, 6], [6, 7], 3, 1, 1) },
         shape(1, [40, 40], [1, 3], 3, 1, 1),
+        shape(0, [4, 4], [3, 5], 3, 1, 1),
+        shape(0, [4, 4], [32, 32], 3, 1, 1),
+        shape(1, [6, 6], [40, 300], 1, 1, 0),
+        Conv2d { groups: 2, ..shape(3, [20, 20], [6, 320], 3, 2, 1) },
         // Winograd: maps of one pixel and of whole and partial tiles, all paddings, several blocks and stretches of
         // channels, and the weight gradient's several rounds.
         shape(2, [1, 1], [32, 32], 3, 1, 1),
@@ -147,4 +151,41 @@ fn a_wrong_length_names_the_slice() {
 #[should_panic(expected = "the kernel exceeds the padded input")]
 fn an_impossible_geometry_is_refused() {
     shape(1, [2, 2], [1, 1], 5, 1, 1).output();
+}
+
+/// The value of y at (n, i, j, o) in f64.
+fn exact_output(s: &Conv2d, x: &[f32], weight: &[f32], [n, i, j, o]: [usize; 4]) -> f64 {
+    let mut sum = 0.0;
+    for tap in 0..s.kernel[0] * s.kernel[1] {
+        let row = (i * s.stride[0] + tap / s.kernel[1]).wrapping_sub(s.padding[0]);
+        let column = (j * s.stride[1] + tap % s.kernel[1]).wrapping_sub(s.padding[1]);
+        if row < s.h && column < s.w {
+            let pixel = ((n * s.h + row) * s.w + column) * s.c_in;
+            let terms =
+                (0..s.c_in).map(|c| f64::from(x[pixel + c]) * f64::from(weight[(tap * s.c_in + c) * s.c_out + o]));
+            sum += terms.sum::<f64>();
+        }
+    }
+    sum
+}
+
+#[test]
+fn rounding_stays_small_for_the_widest_layers_after_a_relu() {
+    for s in [shape(2, [8, 8], [512, 512], 3, 1, 1), shape(2, [16, 16], [256, 256], 3, 2, 1)] {
+        let x: Vec<f32> = random(s.input_len(), 1).iter().map(|v| v.max(0.0)).collect();
+        let weight = random(s.weight_len(), 2);
+        let mut y = vec![f32::NAN; s.output_len()];
+        forward(&Pool::new(0), &s, &x, &weight, None, &mut y);
+        let [oh, ow] = s.output();
+        let sampled: Vec<usize> = (0..y.len()).step_by(97).collect();
+        let expected: Vec<f64> = sampled
+            .iter()
+            .map(|&at| {
+                let pixel = at / s.c_out;
+                exact_output(&s, &x, &weight, [pixel / (oh * ow), pixel / ow % oh, pixel % ow, at % s.c_out])
+            })
+            .collect();
+        let got: Vec<f32> = sampled.iter().map(|&at| y[at]).collect();
+        assert_close(&format!("{s:?}"), &got, &expected, 4e-6);
+    }
 }

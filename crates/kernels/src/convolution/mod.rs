@@ -1,6 +1,8 @@
 //! Two-dimensional convolution: forward, gradient of the input, gradient of the weights.
 //!
-//!   y[n, i, j, o] = bias[o] + sum over (p, q, c) of x[n, i s - pad + p d, j s - pad + q d, c] weight[p, q, c, o]
+//! ```text
+//! y[n, i, j, o] = bias[o] + sum over (p, q, c) of x[n, i s - pad + p d, j s - pad + q d, c] weight[p, q, c, o]
+//! ```
 //!
 //! Shapes: x [n, h, w, c_in], weight [kh, kw, c_in / groups, c_out], y [n, oh, ow, c_out].
 //!

@@ -1,7 +1,8 @@
 //! The gradient of the weights: gathered pixels, transposed, times the output's gradient.
 //!
-//! The sum runs over all pixels of all images. They are cut into fixed *chunks*, each summed on its own in blocks of
-//! [`DEPTH`] pixels; the chunks' sums are then added in pairs, which keeps rounding small however many pixels there are.
+//! The sum runs over all pixels of all images, in blocks of [`DEPTH`]. Work is cut by columns (taps and input channels)
+//! and by output channels first. Where that gives too few units, or the sum is long, the pixels are cut too, into fixed
+//! *chunks* whose sums are added in pairs at the end: rounding stays small however many pixels there are.
 //! Shapes: r pixels, k = kh kw c_in / groups, o = c_out / groups.
 
 use super::Conv2d;
@@ -10,109 +11,142 @@ use crate::matrix::{BLOCK_ROWS, Block, DEPTH, Operand, fill_panel, panel_width, 
 use crate::pool::Parts;
 use crate::{Pool, scratch};
 
-/// Units of work wanted at least (see [`crate::matrix`]).
+/// Units of work wanted at least, so that a few threads end at about the same time.
 const UNITS: usize = 16;
+/// Output channels of a unit, at least: fewer would gather the same pixels too often. A multiple of every panel width.
+const LEAST_OUTPUTS: usize = 128;
 /// Most blocks of pixels summed one after the other: 64 * 256 pixels.
 const CHUNK_BLOCKS: usize = 64;
 
 pub(super) fn backward(pool: &Pool, shape: &Conv2d, x: &[f32], dy: &[f32], dweight: &mut [f32]) {
-    let outputs = shape.group_outputs();
+    let o = shape.group_outputs();
     for group in 0..shape.groups {
         let gather = Gather::input(shape, x, group);
-        let gradient = Operand::row_major(dy, shape.c_out).skip(0, group * outputs);
-        let k = gather.columns();
-        let cut = Cut::new(gather.rows(), k);
-        scratch::with(cut.chunks * k * outputs, |partial| {
-            let parts = Parts::new(partial);
-            pool.for_each(cut.chunks * cut.blocks, |unit| {
-                let (chunk, block) = (unit / cut.blocks, unit % cut.blocks);
-                let columns = [block * cut.columns, k.min((block + 1) * cut.columns)];
-                let start = (chunk * k + columns[0]) * outputs;
-                // SAFETY: units have different chunks or columns, so different parts.
-                let out = unsafe { parts.slice(start, (columns[1] - columns[0]) * outputs) };
-                sum_chunk(pool, &gather, gradient, cut.pixels(chunk), columns, outputs, out);
-            });
-            add_chunks(pool, partial, cut.chunks, outputs, |row| row * shape.c_out + group * outputs, dweight);
+        let gradient = Operand::row_major(dy, shape.c_out).skip(0, group * o);
+        let (k, first) = (gather.columns(), group * o);
+        let cut = Cut::new(gather.rows(), k, o);
+        let sum = |unit: usize, out: &Parts<'_, f32>, first: usize, pitch: usize| {
+            let [chunk, block, outputs] = cut.unit(unit);
+            let unit = Unit { gather: &gather, gradient, pixels: cut.pixels(chunk), columns: cut.columns(block, k), o };
+            unit.sum(pool, cut.outputs(outputs, o), out, chunk * k * o + first, pitch);
+        };
+        if cut.chunks == 1 {
+            let out = Parts::new(dweight);
+            pool.for_each(cut.units(), |unit| sum(unit, &out, first, shape.c_out));
+            continue;
+        }
+        scratch::with(cut.chunks * k * o, |partial| {
+            let out = Parts::new(partial);
+            pool.for_each(cut.units(), |unit| sum(unit, &out, 0, o));
+            add_chunks(pool, partial, cut.chunks);
+            for (row, sum) in partial[..k * o].chunks_exact(o).enumerate() {
+                dweight[row * shape.c_out + first..][..o].copy_from_slice(sum);
+            }
         });
     }
 }
 
-/// How the work is cut: chunks of pixels, blocks of columns.
+/// How the work is cut: chunks of pixels, blocks of columns, groups of output channels.
 struct Cut {
     rows: usize,
+    /// Pixels of a chunk, and how many chunks there are; likewise below.
     chunk: usize,
     chunks: usize,
-    columns: usize,
+    block: usize,
     blocks: usize,
+    group: usize,
+    groups: usize,
 }
 
 impl Cut {
-    fn new(rows: usize, k: usize) -> Cut {
-        let blocks = k.div_ceil(BLOCK_ROWS);
-        let columns = k.div_ceil(blocks);
+    fn new(rows: usize, k: usize, o: usize) -> Cut {
+        let block = k.div_ceil(k.div_ceil(BLOCK_ROWS));
+        let blocks = k.div_ceil(block);
+        let wanted = UNITS.div_ceil(blocks).min(o.div_ceil(LEAST_OUTPUTS));
+        let group = o.div_ceil(wanted).next_multiple_of(LEAST_OUTPUTS);
+        let groups = o.div_ceil(group);
         let pixel_blocks = rows.div_ceil(DEPTH).max(1);
-        let chunks = UNITS.div_ceil(blocks).max(pixel_blocks.div_ceil(CHUNK_BLOCKS)).min(pixel_blocks);
-        let chunk = pixel_blocks.div_ceil(chunks) * DEPTH;
-        Cut { rows, chunk, chunks: rows.div_ceil(chunk).max(1), columns, blocks }
+        let wanted = UNITS.div_ceil(blocks * groups).max(pixel_blocks.div_ceil(CHUNK_BLOCKS)).min(pixel_blocks);
+        let chunk = pixel_blocks.div_ceil(wanted) * DEPTH;
+        Cut { rows, chunk, chunks: rows.div_ceil(chunk).max(1), block, blocks, group, groups }
+    }
+
+    fn units(&self) -> usize {
+        self.chunks * self.blocks * self.groups
+    }
+
+    /// The chunk, the block of columns and the group of outputs of a unit.
+    fn unit(&self, unit: usize) -> [usize; 3] {
+        [unit / (self.blocks * self.groups), unit / self.groups % self.blocks, unit % self.groups]
     }
 
     /// The pixels `[first, end]` of a chunk.
     fn pixels(&self, chunk: usize) -> [usize; 2] {
         [chunk * self.chunk, self.rows.min((chunk + 1) * self.chunk)]
     }
+
+    fn columns(&self, block: usize, k: usize) -> [usize; 2] {
+        [block * self.block, k.min((block + 1) * self.block)]
+    }
+
+    fn outputs(&self, group: usize, o: usize) -> [usize; 2] {
+        [group * self.group, o.min((group + 1) * self.group)]
+    }
 }
 
-/// `out[column, o]` = the sum over the chunk's pixels of gathered\[pixel, column\] * gradient\[pixel, o\].
-fn sum_chunk(
-    pool: &Pool,
-    gather: &Gather<'_>,
-    gradient: Operand<'_>,
+/// What one unit sums: `out[column, o]` = the sum over pixels of gathered\[pixel, column\] * gradient\[pixel, o\].
+struct Unit<'a> {
+    gather: &'a Gather<'a>,
+    gradient: Operand<'a>,
     pixels: [usize; 2],
     columns: [usize; 2],
-    outputs: usize,
-    out: &mut [f32],
-) {
-    let (isa, width, rows) = (pool.isa(), panel_width(pool.isa()), columns[1] - columns[0]);
-    out.fill(0.0);
-    scratch::with(panels_length(isa, DEPTH, outputs), |panels| {
-        scratch::with(DEPTH * rows, |gathered| {
-            for start in (pixels[0]..pixels[1]).step_by(DEPTH) {
-                let end = pixels[1].min(start + DEPTH);
-                let depth = end - start;
-                for (panel, out) in panels[..panels_length(isa, depth, outputs)].chunks_mut(depth * width).enumerate() {
-                    let column = panel * width;
-                    fill_panel(out, width, gradient.skip(start, column), width.min(outputs - column));
-                }
-                gather.fill([start, end], columns, gathered);
-                let left = Operand::transposed(gathered, rows);
-                let block = Block { left, rows, depth: [0, depth], columns: [0, outputs] };
-                // SAFETY: `out` is a slice of rows x outputs elements.
-                unsafe { block.add(isa, panels, depth, out.as_mut_ptr(), outputs) };
-            }
-        });
-    });
+    /// All output channels.
+    o: usize,
 }
 
-/// Adds the chunks' sums in pairs and writes row `row` of the result to `out` from `place(row)` on.
-fn add_chunks(
-    pool: &Pool,
-    partial: &mut [f32],
-    chunks: usize,
-    outputs: usize,
-    place: impl Fn(usize) -> usize + Sync,
-    out: &mut [f32],
-) {
+impl Unit<'_> {
+    /// Overwrites the unit's elements, (column, o) at `first + column * pitch + o` of `out`.
+    fn sum(&self, pool: &Pool, outputs: [usize; 2], out: &Parts<'_, f32>, first: usize, pitch: usize) {
+        let (isa, width, rows) = (pool.isa(), panel_width(pool.isa()), self.columns[1] - self.columns[0]);
+        let count = outputs[1] - outputs[0];
+        assert!(outputs[1] <= self.o && rows > 0, "a unit lies outside the weights");
+        // Both ends lie inside the slice.
+        let _ = out.pointer(first + (self.columns[1] - 1) * pitch + outputs[1]);
+        let out = out.pointer(first + self.columns[0] * pitch + outputs[0]);
+        scratch::with(panels_length(isa, DEPTH, count) + DEPTH * rows, |buffer| {
+            let (panels, gathered) = buffer.split_at_mut(panels_length(isa, DEPTH, count));
+            for start in (self.pixels[0]..self.pixels[1].max(self.pixels[0] + 1)).step_by(DEPTH) {
+                let end = self.pixels[1].min(start + DEPTH);
+                let depth = end - start;
+                let panels = &mut panels[..panels_length(isa, depth, count)];
+                for (panel, out) in panels.chunks_mut((depth * width).max(1)).enumerate() {
+                    let column = outputs[0] + panel * width;
+                    fill_panel(out, width, self.gradient.skip(start, column), width.min(outputs[1] - column));
+                }
+                self.gather.fill([start, end], self.columns, gathered);
+                let left = Operand::transposed(gathered, rows);
+                let block = Block { left, rows, depth: [0, depth], columns: [0, count] };
+                // SAFETY: `out` holds the unit's elements, as checked above, and units have different elements.
+                unsafe {
+                    match start == self.pixels[0] {
+                        true => block.multiply(isa, panels, depth, None, out, pitch),
+                        false => block.add(isa, panels, depth, out, pitch),
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Adds the chunks' sums in pairs; the first chunk ends as the sum of all.
+fn add_chunks(pool: &Pool, partial: &mut [f32], chunks: usize) {
     let size = partial.len() / chunks;
     let mut count = chunks;
     while count > 1 {
         let half = count.div_ceil(2);
         let (kept, added) = partial.split_at_mut(half * size);
-        crate::elementwise::add_in_place(pool, &added[..(count - half) * size], &mut kept[..(count - half) * size]);
+        let length = (count - half) * size;
+        crate::elementwise::add_in_place(pool, &added[..length], &mut kept[..length]);
         count = half;
-    }
-    let out = Parts::new(out);
-    for (row, sum) in partial[..size].chunks_exact(outputs).enumerate() {
-        // SAFETY: one thread, one row after the other.
-        unsafe { out.slice(place(row), outputs).copy_from_slice(sum) };
     }
 }

@@ -1,4 +1,4 @@
-//! Batch normalisation (Ioffe and Szegedy, 2015) fused with ReLU and the residual sum, and L2 normalisation of rows.
+//! Batch normalisation (Ioffe and Szegedy, 2015) fused with ReLU and the residual sum.
 //!
 //!   y = relu?(gamma (x - mean) rstd + beta + residual),   rstd = 1 / sqrt(variance + eps),
 //!   variance = mean of (x - mean)^2 (biased)
@@ -44,7 +44,7 @@ pub fn batch_norm_train(
     statistics.iter().for_each(|&(name, length)| check::length("batch_norm_train", name, length, c));
     let rows = x.len() / c.max(1);
     let mut scale = vec![0.0; c];
-    for (i, [sum, squares]) in columns::sums(pool, rows, c, Moments(x)).into_iter().enumerate() {
+    for (i, [sum, squares]) in columns::sums(pool, rows, c, [x], Moments).into_iter().enumerate() {
         let average = sum / rows as f64;
         // `max` would turn a NaN into 0 and hide it.
         let spread = squares / rows as f64 - average * average;
@@ -153,9 +153,9 @@ impl Saved<'_> {
         let rows = self.x.len() / c.max(1);
         let mut sums = if self.relu {
             check::length("batch_norm_backward", "y", self.y.len(), self.x.len());
-            columns::sums(pool, rows, c, MaskedGradients { x: self.x, y: self.y, dy: self.dy })
+            columns::sums(pool, rows, c, [self.x, self.dy, self.y], MaskedGradients)
         } else {
-            columns::sums(pool, rows, c, Gradients { x: self.x, dy: self.dy })
+            columns::sums(pool, rows, c, [self.x, self.dy], Gradients)
         };
         for (i, [sum, product]) in sums.iter_mut().enumerate() {
             *product = (*product - f64::from(self.mean[i]) * *sum) * f64::from(self.rstd[i]);
@@ -190,44 +190,37 @@ impl Saved<'_> {
 
 /// Sums of x and x^2.
 #[derive(Clone, Copy)]
-struct Moments<'a>(&'a [f32]);
+struct Moments;
 
-impl Terms for Moments<'_> {
+impl Terms<1> for Moments {
     #[inline(always)]
-    fn terms(&self, index: usize) -> [f64; 2] {
-        let x = f64::from(self.0[index]);
+    fn terms([x]: [f32; 1]) -> [f64; 2] {
+        let x = f64::from(x);
         [x, x * x]
     }
 }
 
 /// Sums of dy and dy x.
 #[derive(Clone, Copy)]
-struct Gradients<'a> {
-    x: &'a [f32],
-    dy: &'a [f32],
-}
+struct Gradients;
 
-impl Terms for Gradients<'_> {
+impl Terms<2> for Gradients {
     #[inline(always)]
-    fn terms(&self, index: usize) -> [f64; 2] {
-        let g = f64::from(self.dy[index]);
-        [g, g * f64::from(self.x[index])]
+    fn terms([x, dy]: [f32; 2]) -> [f64; 2] {
+        let g = f64::from(dy);
+        [g, g * f64::from(x)]
     }
 }
 
 /// Sums of g and g x, where g is dy masked by y > 0.
 #[derive(Clone, Copy)]
-struct MaskedGradients<'a> {
-    x: &'a [f32],
-    y: &'a [f32],
-    dy: &'a [f32],
-}
+struct MaskedGradients;
 
-impl Terms for MaskedGradients<'_> {
+impl Terms<3> for MaskedGradients {
     #[inline(always)]
-    fn terms(&self, index: usize) -> [f64; 2] {
-        let g = f64::from(if self.y[index] > 0.0 { self.dy[index] } else { 0.0 });
-        [g, g * f64::from(self.x[index])]
+    fn terms([x, dy, y]: [f32; 3]) -> [f64; 2] {
+        let g = f64::from(if y > 0.0 { dy } else { 0.0 });
+        [g, g * f64::from(x)]
     }
 }
 
@@ -273,23 +266,33 @@ impl Kernel for Apply<'_> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let c = self.c;
-        let (mean, scale, shift) = (&self.mean[..c], &self.scale[..c], &self.shift[..c]);
+        let factors = [&self.mean[..c], &self.scale[..c], &self.shift[..c]];
         // -inf keeps everything, a NaN included.
         let floor = if self.relu { 0.0 } else { f32::NEG_INFINITY };
         for (row, (x, y)) in self.x.chunks_exact(c).zip(self.y.chunks_exact_mut(c)).enumerate() {
-            if self.residual.is_empty() {
-                for i in 0..c {
-                    let value = (x[i] - mean[i]) * scale[i] + shift[i];
-                    y[i] = if value < floor { floor } else { value };
-                }
-            } else {
-                let residual = &self.residual[row * c..row * c + c];
-                for i in 0..c {
-                    let value = (x[i] - mean[i]) * scale[i] + shift[i] + residual[i];
-                    y[i] = if value < floor { floor } else { value };
-                }
+            match self.residual.is_empty() {
+                true => apply_row(y, x, factors, floor),
+                false => apply_residual_row(y, x, &self.residual[row * c..row * c + c], factors, floor),
             }
         }
+    }
+}
+
+// The loops are functions of slices, so that the compiler knows the output apart from the inputs and vectorises them.
+
+#[inline(always)]
+fn apply_row(y: &mut [f32], x: &[f32], [mean, scale, shift]: [&[f32]; 3], floor: f32) {
+    for i in 0..y.len() {
+        let value = (x[i] - mean[i]) * scale[i] + shift[i];
+        y[i] = if value < floor { floor } else { value };
+    }
+}
+
+#[inline(always)]
+fn apply_residual_row(y: &mut [f32], x: &[f32], residual: &[f32], [mean, scale, shift]: [&[f32]; 3], floor: f32) {
+    for i in 0..y.len() {
+        let value = (x[i] - mean[i]) * scale[i] + shift[i] + residual[i];
+        y[i] = if value < floor { floor } else { value };
     }
 }
 
@@ -313,63 +316,44 @@ impl Kernel for InputGradient<'_> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let c = self.c;
-        let (scale, slope) = (&self.scale[..c], &self.slope[..c]);
-        let (offset, mean) = (&self.offset[..c], &self.mean[..c]);
+        let factors = [&self.scale[..c], &self.slope[..c], &self.offset[..c], &self.mean[..c]];
         for row in (0..self.x.len()).step_by(c) {
             let (x, dy, dx) = (&self.x[row..row + c], &self.dy[row..row + c], &mut self.dx[row..row + c]);
-            // The masked gradient passes through dx (or dresidual), so that the formula stands once.
-            if self.y.is_empty() {
-                dx.copy_from_slice(dy);
+            let g = if self.y.is_empty() {
+                dy
             } else {
-                let y = &self.y[row..row + c];
-                for i in 0..c {
-                    dx[i] = if y[i] > 0.0 { dy[i] } else { 0.0 };
-                }
-            }
+                // The masked gradient waits in dx.
+                mask_row(dx, &self.y[row..row + c], dy);
+                &[]
+            };
             if !self.dresidual.is_empty() {
-                self.dresidual[row..row + c].copy_from_slice(dx);
+                self.dresidual[row..row + c].copy_from_slice(if g.is_empty() { dx } else { g });
             }
-            for i in 0..c {
-                dx[i] = scale[i] * dx[i] + (slope[i] * (x[i] - mean[i]) + offset[i]);
+            match g.is_empty() {
+                true => finish_row(dx, x, factors),
+                false => gradient_row(dx, x, g, factors),
             }
         }
     }
 }
 
-/// The smallest norm [`l2_normalize`] divides by, as in PyTorch's `F.normalize`.
-const SMALLEST_NORM: f32 = 1e-12;
-
-/// `y = x / max(|x|, 1e-12)` for each row of length `d`; `norm` (one a row) receives |x|, summed in f64.
-pub fn l2_normalize(pool: &Pool, d: usize, x: &[f32], y: &mut [f32], norm: &mut [f32]) {
-    check::length("l2_normalize", "y", y.len(), x.len());
-    check::length("l2_normalize", "norm", norm.len() * d, x.len());
-    let norm = Parts::new(norm);
-    pool.for_each_chunk(y, d.max(1), |row, y| {
-        let x = &x[row * d..row * d + d];
-        let length = x.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt() as f32;
-        // SAFETY: one element for each row.
-        unsafe { norm.slice(row, 1)[0] = length };
-        let divisor = if length < SMALLEST_NORM { SMALLEST_NORM } else { length };
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = x / divisor;
-        }
-    });
+#[inline(always)]
+fn mask_row(out: &mut [f32], y: &[f32], dy: &[f32]) {
+    for ((out, &y), &dy) in out.iter_mut().zip(y).zip(dy) {
+        *out = if y > 0.0 { dy } else { 0.0 };
+    }
 }
 
-/// The gradient of [`l2_normalize`] from its output `y` and `norm`: `dx = (dy - y (y . dy)) / norm`; below the clamp the
-/// divisor is a constant, and `dx = dy / 1e-12`. Overwrites `dx`.
-pub fn l2_normalize_backward(pool: &Pool, d: usize, y: &[f32], norm: &[f32], dy: &[f32], dx: &mut [f32]) {
-    check::length("l2_normalize_backward", "dy", dy.len(), y.len());
-    check::length("l2_normalize_backward", "dx", dx.len(), y.len());
-    check::length("l2_normalize_backward", "norm", norm.len() * d, y.len());
-    pool.for_each_chunk(dx, d.max(1), |row, dx| {
-        let (y, dy) = (&y[row * d..row * d + d], &dy[row * d..row * d + d]);
-        let clamped = norm[row] < SMALLEST_NORM;
-        let divisor = if clamped { SMALLEST_NORM } else { norm[row] };
-        let along: f64 = y.iter().zip(dy).map(|(&y, &dy)| f64::from(y) * f64::from(dy)).sum();
-        let along = if clamped { 0.0 } else { along as f32 };
-        for (dx, (&y, &dy)) in dx.iter_mut().zip(y.iter().zip(dy)) {
-            *dx = (dy - y * along) / divisor;
-        }
-    });
+#[inline(always)]
+fn finish_row(dx: &mut [f32], x: &[f32], [scale, slope, offset, mean]: [&[f32]; 4]) {
+    for i in 0..dx.len() {
+        dx[i] = scale[i] * dx[i] + (slope[i] * (x[i] - mean[i]) + offset[i]);
+    }
+}
+
+#[inline(always)]
+fn gradient_row(dx: &mut [f32], x: &[f32], g: &[f32], [scale, slope, offset, mean]: [&[f32]; 4]) {
+    for i in 0..dx.len() {
+        dx[i] = scale[i] * g[i] + (slope[i] * (x[i] - mean[i]) + offset[i]);
+    }
 }

@@ -1,0 +1,7 @@
+//! Normalisation: by the statistics of a batch, and of rows to unit length.
+
+mod batch;
+mod l2;
+
+pub use batch::{batch_norm_backward, batch_norm_eval, batch_norm_eval_backward, batch_norm_train};
+pub use l2::{l2_normalize, l2_normalize_backward};
