@@ -1,0 +1,84 @@
+//! Writing the embeddings of a whole data set to a file.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::evaluate::{embed_items, load_model, open_dataset};
+use super::event::{Control, Event};
+use super::report::EmbedReport;
+use crate::artefact::npy;
+use crate::artefact::tensors::{HostTensor, TensorFile};
+use crate::data::Dataset;
+use crate::error::Result;
+use crate::plan::DataPlan;
+
+/// What `embed` writes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EmbedPlan {
+    /// A `model.safetensors`.
+    pub model: PathBuf,
+    /// The images; all of them are embedded, whatever the split.
+    pub data: DataPlan,
+    /// The file to write.
+    pub out: PathBuf,
+    /// Its form.
+    pub format: EmbedFormat,
+    /// CPU threads; 0: all cores.
+    pub threads: usize,
+}
+
+/// The form of the written embeddings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EmbedFormat {
+    /// NumPy's array file `[images, d]`, float32; ids and classes stand beside it in `<out>.ids.json`.
+    Npy,
+    /// One tensor `embeddings`; ids and classes stand in its document.
+    Safetensors,
+}
+
+/// Embeds every image of the data set, in the order of their ids, and writes them.
+pub fn embed(plan: &EmbedPlan, control: &Control) -> Result<EmbedReport> {
+    let (network, normalization) = load_model(&plan.model, plan.threads)?;
+    let dataset = open_dataset(&plan.data, &network, control)?;
+    let items: Vec<u32> = (0..dataset.len() as u32).collect();
+    let embeddings =
+        embed_items(&network, &dataset, &normalization, &items, |done, total| Event::Embed { done, total }, control)?;
+    let milliseconds_per_image = embeddings.milliseconds_per_image(items.len());
+    let tensor = HostTensor { shape: vec![items.len(), network.embedding_size()], data: embeddings.values };
+    write(&plan.out, plan.format, tensor, names(&dataset))?;
+    Ok(EmbedReport {
+        out: plan.out.display().to_string(),
+        images: items.len(),
+        embedding: network.embedding_size(),
+        milliseconds_per_image,
+    })
+}
+
+/// The id and the class of every row.
+fn names(dataset: &Dataset) -> serde_json::Value {
+    let items = 0..dataset.len() as u32;
+    json!({
+        "ids": items.clone().map(|item| dataset.id(item)).collect::<Vec<_>>(),
+        "classes": items.map(|item| dataset.class_name(dataset.label(item))).collect::<Vec<_>>(),
+    })
+}
+
+fn write(out: &Path, format: EmbedFormat, tensor: HostTensor, names: serde_json::Value) -> Result<()> {
+    match format {
+        EmbedFormat::Npy => {
+            npy::write(out, &tensor)?;
+            let mut beside = out.as_os_str().to_os_string();
+            beside.push(".ids.json");
+            crate::artefact::file::write_atomically(Path::new(&beside), |file| {
+                serde_json::to_writer(file, &names).map_err(std::io::Error::other)
+            })
+        }
+        EmbedFormat::Safetensors => {
+            TensorFile { document: names, tensors: [("embeddings".to_string(), tensor)].into() }.save(out)
+        }
+    }
+}

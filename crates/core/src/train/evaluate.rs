@@ -1,0 +1,171 @@
+//! Embedding whole parts of a data set, and measuring retrieval on them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::event::{Control, Event};
+use super::report::Evaluation;
+use super::session::Part;
+use crate::data::{Dataset, Normalization, Split};
+use crate::error::{Code, Error, Result};
+use crate::metrics::retrieval;
+use crate::nn::{Backend, Cpu, Network};
+use crate::plan::DataPlan;
+
+/// Images of one forward pass of an evaluation.
+pub const BATCH: usize = 64;
+
+/// Embeddings of some images, row by row, and what they took.
+#[derive(Debug)]
+pub struct Embeddings {
+    /// `[images, d]`, row-major.
+    pub values: Vec<f32>,
+    /// Time spent in forward passes only.
+    pub time: Duration,
+}
+
+impl Embeddings {
+    /// Mean time of the forward pass for one of `images` images.
+    pub fn milliseconds_per_image(&self, images: usize) -> f64 {
+        self.time.as_secs_f64() * 1e3 / images.max(1) as f64
+    }
+}
+
+/// Embeds `items` in order, without augmentation, with running statistics.
+///
+/// `progress` makes the event that reports images done and images in all.
+pub fn embed_items(
+    network: &Network<Cpu>,
+    dataset: &Dataset,
+    normalization: &Normalization,
+    items: &[u32],
+    progress: impl Fn(u64, u64) -> Event,
+    control: &Control,
+) -> Result<Embeddings> {
+    let (side, channels) = (dataset.image_size(), dataset.channels());
+    let mut embeddings =
+        Embeddings { values: Vec::with_capacity(items.len() * network.embedding_size()), time: Duration::ZERO };
+    let mut images = vec![0.0; BATCH * side * side * channels];
+    for (index, batch) in items.chunks(BATCH).enumerate() {
+        if control.is_cancelled() {
+            return Err(Error::new(Code::Cancelled, "stopped while embedding images"));
+        }
+        let images = &mut images[..batch.len() * side * side * channels];
+        for (image, &item) in images.chunks_exact_mut(side * side * channels).zip(batch) {
+            normalization.apply(dataset.pixels(item), image);
+        }
+        let start = Instant::now();
+        let images = network.backend().from_f32(images, &[batch.len(), side, side, channels])?;
+        let features = network.forward_eval(&images)?;
+        embeddings.values.extend(network.backend().to_f32(&features.embedding)?);
+        embeddings.time += start.elapsed();
+        control.emit(progress((index * BATCH + batch.len()) as u64, items.len() as u64));
+    }
+    Ok(embeddings)
+}
+
+/// Embeds `items` and measures retrieval among them: every image is a query against all others.
+pub fn evaluate_items(
+    network: &Network<Cpu>,
+    dataset: &Dataset,
+    normalization: &Normalization,
+    items: &[u32],
+    ks: &[usize],
+    control: &Control,
+) -> Result<Evaluation> {
+    let embeddings =
+        embed_items(network, dataset, normalization, items, |done, total| Event::Embed { done, total }, control)?;
+    let labels: Vec<u32> = items.iter().map(|&item| dataset.label(item)).collect();
+    let classes = labels.iter().collect::<std::collections::BTreeSet<_>>().len();
+    let found = retrieval(
+        network.backend().pool(),
+        &embeddings.values,
+        items.len(),
+        network.embedding_size(),
+        &labels,
+        ks,
+    )?;
+    let mut metrics: BTreeMap<String, f64> =
+        found.recall.iter().map(|(k, recall)| (format!("recall@{k}"), *recall)).collect();
+    metrics.insert("mapAtR".into(), found.map_at_r);
+    metrics.insert("rPrecision".into(), found.r_precision);
+    Ok(Evaluation {
+        metrics,
+        images: items.len(),
+        classes,
+        milliseconds_per_image: embeddings.milliseconds_per_image(items.len()),
+    })
+}
+
+/// What `evaluate` measures.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EvaluatePlan {
+    /// A `model.safetensors`.
+    pub model: PathBuf,
+    /// The images; image size and channels are the model's.
+    pub data: DataPlan,
+    /// The seed of the split.
+    pub seed: u64,
+    /// Which part is measured.
+    pub part: Part,
+    /// The K of Recall@K.
+    pub ks: Vec<usize>,
+    /// CPU threads; 0: all cores.
+    pub threads: usize,
+}
+
+/// Measures a stored model on one part of a data set.
+pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluation> {
+    let (network, normalization) = load_model(&plan.model, plan.threads)?;
+    let dataset = open_dataset(&plan.data, &network, control)?;
+    let split = Split::new(&dataset, &plan.data.split, plan.seed)?;
+    let items = plan.part.of(&split);
+    if items.is_empty() {
+        return Err(Error::new(Code::InvalidData, format!("the {} part has no images", plan.part.name()))
+            .with_subject(plan.data.source.clone())
+            .with_advice("choose another part, or a split that leaves images for it"));
+    }
+    evaluate_items(&network, &dataset, &normalization, items, &plan.ks, control)
+}
+
+/// A stored network on the CPU, with the way it wants its pixels.
+pub fn load_model(path: &std::path::Path, threads: usize) -> Result<(Network<Cpu>, Normalization)> {
+    let (network, about) = Network::load(Cpu::new(threads), path)?;
+    Ok((network, normalization_of(&about, path)?))
+}
+
+/// The input normalisation in a model's document.
+fn normalization_of(about: &Value, path: &std::path::Path) -> Result<Normalization> {
+    serde_json::from_value(about["normalization"].clone()).map_err(|e| {
+        Error::new(Code::InvalidArtefact, "the model does not say how its input is normalised")
+            .with_subject(path.display().to_string())
+            .with_advice("use a model.safetensors that rkd wrote")
+            .with_source(e)
+    })
+}
+
+/// Opens `plan`'s images for `network`, reporting the decoding.
+pub fn open_dataset(plan: &DataPlan, network: &Network<Cpu>, control: &Control) -> Result<Dataset> {
+    let spec = network.spec();
+    if (plan.image_size, plan.channels) != (spec.image_size, spec.in_channels) {
+        return Err(Error::new(Code::InvalidOption, "the images do not fit the network")
+            .with_subject("data")
+            .with_values(
+                format!("{0}x{0} pixels of {1} channels", spec.image_size, spec.in_channels),
+                format!("{0}x{0} of {1}", plan.image_size, plan.channels),
+            )
+            .with_advice("leave image size and channels out; they follow the network"));
+    }
+    Dataset::open(plan, &mut |progress| {
+        control.emit(Event::Decode {
+            done: progress.done,
+            total: progress.total,
+            images_per_second: progress.images_per_second,
+        });
+    })
+}
