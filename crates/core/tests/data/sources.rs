@@ -249,6 +249,7 @@ fn files_and_folders_that_may_not_be_read_are_named() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new();
     place.images(&four());
+    place.images(&[("cat/3.png", 1), ("cat/4.png", 2), ("emu/1.png", 3)]);
     let forbid =
         |path: &str, mode| fs::set_permissions(place.data().join(path), fs::Permissions::from_mode(mode)).unwrap();
     forbid("cat/1.png", 0o000);
