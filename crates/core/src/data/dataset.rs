@@ -10,6 +10,7 @@ use crate::error::{Code, Error, Result};
 use crate::plan::DataPlan;
 
 mod build;
+mod factory;
 
 /// An image that could not be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
