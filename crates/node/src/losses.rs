@@ -1,11 +1,13 @@
 //! `evaluateLoss`: one loss on given features, on the calling thread.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 use napi::bindgen_prelude::{Float32Array, Uint32Array};
 use napi_derive::napi;
-use rkd_core::losses::{LossSpec, evaluate_stand_in};
+use rkd_core::losses::{LossSpec, Matrix, evaluate_loss as core_evaluate_loss};
 use rkd_core::{Code, Error, Result};
+use rkd_kernels::Pool;
 
 use crate::error::BindingError;
 use crate::panics::guard;
@@ -60,7 +62,33 @@ type Gradients = Vec<(String, Vec<f32>)>;
 fn evaluate(spec: &str, inputs: &BindingLossInputs) -> Result<(f64, Gradients)> {
     let spec: LossSpec = serde_json::from_str(spec)
         .map_err(|e| Error::new(Code::InvalidOption, format!("not a loss: {e}")).with_subject("loss").with_source(e))?;
-    let _ = inputs.tensors.len();
-    let (value, gradient) = evaluate_stand_in(&spec)?;
-    Ok((value, vec![("student".to_string(), gradient)]))
+    let student = matrix("student", inputs)?
+        .ok_or_else(|| Error::new(Code::InvalidShape, "a loss needs the student").with_subject("student"))?;
+    let teacher = matrix("teacher", inputs)?;
+    let value = with_pool(inputs.threads as usize, |pool| {
+        core_evaluate_loss(&spec, student, teacher, inputs.labels.as_deref(), pool, inputs.seed as u64)
+    })?;
+    let gradient = value.gradients.into_iter().map(|(_, gradient)| ("student".to_string(), gradient));
+    Ok((value.value, gradient.collect()))
+}
+
+fn matrix<'a>(name: &str, inputs: &'a BindingLossInputs) -> Result<Option<Matrix<'a>>> {
+    let Some(tensor) = inputs.tensors.get(name) else { return Ok(None) };
+    let [rows, columns] = tensor.shape[..] else {
+        return Err(Error::new(Code::InvalidShape, "a feature must be a matrix")
+            .with_subject(name)
+            .with_values("two axes, items and numbers of an item", format!("shape {:?}", tensor.shape)));
+    };
+    Ok(Some(Matrix { rows: rows as usize, columns: columns as usize, data: &tensor.data }))
+}
+
+/// Calls `work` with a pool that is kept for the next call: starting threads takes longer than a small loss.
+fn with_pool<T>(threads: usize, work: impl FnOnce(&Pool) -> T) -> T {
+    static LAST: Mutex<Option<(usize, Pool)>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.as_ref().is_none_or(|(count, _)| *count != threads) {
+        *last = None; // ends the old threads before new ones start
+    }
+    let (_, pool) = last.get_or_insert_with(|| (threads, Pool::new(threads)));
+    work(pool)
 }
