@@ -42,7 +42,7 @@ const negativeKinds: readonly Negatives[] = ["all", "random", "hard", "semi-hard
 
 /** Options of {@link triplet}. */
 export interface TripletOptions extends Weighted {
-  /** Wanted gap between the negative's and the positive's squared distance, greater than 0. @default 0.2 */
+  /** Wanted gap between the negative's and the positive's squared distance, at least 0. @default 0.2 */
   readonly margin?: number;
   /** How negatives are chosen. @default "distance-weighted" (Wu et al. 2017), as in the paper */
   readonly negatives?: Negatives;
@@ -98,7 +98,7 @@ export function triplet(options: TripletOptions = {}): TripletLoss {
   return Object.freeze({
     kind: "triplet-squared",
     weight: weight("triplet", options),
-    margin: number("triplet.margin", or(options.margin, 0.2), { over: 0 }),
+    margin: number("triplet.margin", or(options.margin, 0.2), { from: 0 }),
     negatives: oneOf("triplet.negatives", or(options.negatives, "distance-weighted"), negativeKinds),
   });
 }

@@ -91,7 +91,7 @@ const constructorTable: [string, (value: Bad) => unknown, Bad[]][] = [
   ["rkdDistance.weight", (weight) => rkdDistance({ weight }), [-1, ...notNumbers.slice(0, 3)]],
   ["rkdAngle.delta", (delta) => rkdAngle({ delta }), [0, -1, ...notNumbers.slice(0, 3)]],
   ["rkdAngle.reduction", (reduction) => rkdAngle({ reduction }), ["mean", 3]],
-  ["triplet.margin", (margin) => triplet({ margin }), [0, -0.2, "0.2"]],
+  ["triplet.margin", (margin) => triplet({ margin }), [-0.2, "0.2", Number.NaN]],
   ["triplet.negatives", (negatives) => triplet({ negatives }), ["semihard", "best", 1]],
   ["crossEntropy.labelSmoothing", (labelSmoothing) => crossEntropy({ labelSmoothing }), [-0.1, 1, "0"]],
   ["adam.learningRate", (learningRate) => adam({ learningRate }), [0, -1, "1e-3"]],
