@@ -98,6 +98,9 @@ function render(all) {
     "| workload | PyTorch ms | rkd ms | ratio | lowest | highest |",
     "| --- | ---: | ---: | ---: | ---: | ---: |",
   ];
-  const body = all.map((r) => `| ${r.workload} | ${r.peer} | ${r.rkd} | ${r.ratio.toFixed(2)} | ${r.lowest.toFixed(2)} | ${r.highest.toFixed(2)} |`);
+  const body = all.map(
+    (r) =>
+      `| ${r.workload} | ${r.peer} | ${r.rkd} | ${r.ratio.toFixed(2)} | ${r.lowest.toFixed(2)} | ${r.highest.toFixed(2)} |`,
+  );
   return `${[...head, ...body].join("\n")}\n`;
 }

@@ -25,7 +25,7 @@ const TILE: usize = 14 * 32;
 /// The panel width of an instruction set: two vectors.
 pub(crate) fn panel_width(isa: Isa) -> usize {
     match isa {
-        Isa::Avx512 => 32,
+        Isa::Avx512 | Isa::PortableWide => 32,
         Isa::Avx2 | Isa::Portable => 16,
     }
 }
@@ -130,7 +130,8 @@ pub(crate) struct Cut {
 
 impl Cut {
     pub(crate) fn new(isa: Isa, m: usize, n: usize) -> Cut {
-        let (tile, width) = if isa == Isa::Avx512 { (14, 32) } else { (6, 16) };
+        let width = panel_width(isa);
+        let tile = if width == 32 { 14 } else { 6 };
         let blocks = m.div_ceil(BLOCK_ROWS).max(1);
         let rows = m.div_ceil(blocks).next_multiple_of(tile);
         let panels = n.div_ceil(width).max(1);

@@ -45,20 +45,21 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => unsafe { x86::avx2(kernel) },
-        _ => kernel.run::<Portable>(),
+        Isa::PortableWide => kernel.run::<Portable<16, 14>>(),
+        _ => kernel.run::<Portable<8, 4>>(),
     }
 }
 
-/// Eight lanes in plain Rust.
+/// L lanes in plain Rust, with register tiles of R rows.
 #[derive(Clone, Copy)]
-pub(crate) struct Portable;
+pub(crate) struct Portable<const L: usize, const R: usize>;
 
 /// Applies a scalar operation lane by lane.
 macro_rules! lanes {
     ($i:ident => $value:expr) => {{
-        let mut out = [0.0_f32; 8];
+        let mut out = [0.0_f32; L];
         let mut $i = 0;
-        while $i < 8 {
+        while $i < L {
             out[$i] = $value;
             $i += 1;
         }
@@ -66,38 +67,38 @@ macro_rules! lanes {
     }};
 }
 
-impl Simd for Portable {
-    type V = [f32; 8];
-    const LANES: usize = 8;
-    const ROWS: usize = 4;
+impl<const L: usize, const R: usize> Simd for Portable<L, R> {
+    type V = [f32; L];
+    const LANES: usize = L;
+    const ROWS: usize = R;
     #[inline(always)]
-    unsafe fn load(from: *const f32) -> [f32; 8] {
-        // SAFETY: valid for 8 floats by the trait's contract.
-        unsafe { from.cast::<[f32; 8]>().read_unaligned() }
+    unsafe fn load(from: *const f32) -> [f32; L] {
+        // SAFETY: valid for L floats by the trait's contract.
+        unsafe { from.cast::<[f32; L]>().read_unaligned() }
     }
     #[inline(always)]
-    unsafe fn store(to: *mut f32, v: [f32; 8]) {
-        // SAFETY: valid for 8 floats by the trait's contract.
-        unsafe { to.cast::<[f32; 8]>().write_unaligned(v) }
+    unsafe fn store(to: *mut f32, v: [f32; L]) {
+        // SAFETY: valid for L floats by the trait's contract.
+        unsafe { to.cast::<[f32; L]>().write_unaligned(v) }
     }
     #[inline(always)]
-    unsafe fn splat(value: f32) -> [f32; 8] {
-        [value; 8]
+    unsafe fn splat(value: f32) -> [f32; L] {
+        [value; L]
     }
     #[inline(always)]
-    unsafe fn add(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+    unsafe fn add(a: [f32; L], b: [f32; L]) -> [f32; L] {
         lanes!(i => a[i] + b[i])
     }
     #[inline(always)]
-    unsafe fn sub(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+    unsafe fn sub(a: [f32; L], b: [f32; L]) -> [f32; L] {
         lanes!(i => a[i] - b[i])
     }
     #[inline(always)]
-    unsafe fn mul(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+    unsafe fn mul(a: [f32; L], b: [f32; L]) -> [f32; L] {
         lanes!(i => a[i] * b[i])
     }
     #[inline(always)]
-    unsafe fn mul_add(a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
+    unsafe fn mul_add(a: [f32; L], b: [f32; L], c: [f32; L]) -> [f32; L] {
         lanes!(i => a[i] * b[i] + c[i])
     }
 }

@@ -1,7 +1,5 @@
 //! A data set: decoded images with their names, classes and parts.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
 use super::cache::Cache;
@@ -12,6 +10,7 @@ use crate::error::{Code, Error, Result};
 use crate::plan::DataPlan;
 
 mod build;
+mod factory;
 
 /// An image that could not be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,14 +50,14 @@ pub struct DatasetSummary {
     pub images: usize,
     /// Number of classes with at least one usable image.
     pub classes: usize,
-    /// Whether the source has parts of its own (train, validation, test).
+    /// Whether the source has parts of its own (at least two of train, validation, test).
     pub own_split: bool,
     /// Images that could not be used.
     pub broken: Vec<BrokenImage>,
     /// Things a user should know.
     pub warnings: Vec<String>,
-    /// The file with the decoded images.
-    pub cache: PathBuf,
+    /// The path of the file with the decoded images.
+    pub cache: String,
     /// Whether that file was there already.
     pub reused: bool,
     /// Hash of all decoded content; equal for equal data.
@@ -123,7 +122,7 @@ impl Dataset {
             own_split: self.has_own_split(),
             broken: manifest.broken.clone(),
             warnings: manifest.warnings.clone(),
-            cache: self.cache.path.clone(),
+            cache: self.cache.path.display().to_string(),
             reused: self.reused,
             fingerprint: self.cache.fingerprint.clone(),
             image_size: self.image_size,
@@ -190,9 +189,11 @@ impl Dataset {
         &self.cache.manifest.classes[label as usize]
     }
 
-    /// Whether the source has parts of its own.
+    /// Whether the source has parts of its own, at least two of them.
     pub fn has_own_split(&self) -> bool {
-        self.cache.manifest.parts.iter().any(Option::is_some)
+        let mut parts = self.cache.manifest.parts.iter().flatten();
+        let first = parts.next();
+        parts.any(|part| Some(part) != first)
     }
 
     /// Whether the images are bright ink on black (glyphs and Omniglot), for which a mirrored image is another character.

@@ -70,6 +70,9 @@ struct Shared {
     room: Condvar,
 }
 
+/// The items of each batch of an epoch.
+type Epoch = Arc<Vec<Vec<u32>>>;
+
 struct State {
     /// Batches counted from the start position: the next to be made, and the one `next` waits for.
     to_make: u64,
@@ -78,7 +81,7 @@ struct State {
     /// Batches handed back, whose memory is used again.
     spare: Vec<Batch>,
     /// The composition of the epoch that was asked for last.
-    epoch: Option<(u64, Arc<Vec<Vec<u32>>>)>,
+    epoch: Option<(u64, Epoch)>,
     stop: bool,
     failed: bool,
 }
@@ -210,7 +213,7 @@ impl Shared {
     }
 
     /// The next batch to make: its number and place, its epoch's composition, and memory for it. `None`: stop.
-    fn take(&self) -> Option<(u64, Position, Arc<Vec<Vec<u32>>>, Batch)> {
+    fn take(&self) -> Option<(u64, Position, Epoch, Batch)> {
         let mut state = self.lock();
         while !state.stop && state.to_make >= state.to_deliver + self.options.ahead as u64 {
             state = self.room.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());

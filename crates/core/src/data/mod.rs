@@ -1,7 +1,7 @@
 //! From files to batches.
 //!
-//! The way of one image: [`Dataset::open`] finds out what the source is ([`mod@source`]), decodes every image once into a
-//! memory-mapped cache of bytes ([`decode`], [`cache`]), [`Split`] gives whole classes to training, validation and test,
+//! The way of one image: [`Dataset::open`] finds out what the source is (`source`), decodes every image once into a
+//! memory-mapped cache of bytes ([`decode`], `cache`), [`Split`] gives whole classes to training, validation and test,
 //! [`BatchSampler`] says which items make a batch, [`augment()`] changes one image at random and normalises it, and
 //! [`Loader`] does that ahead of training on its own threads.
 //!
@@ -12,13 +12,13 @@
 
 pub mod augment;
 pub mod batches;
-pub mod cache;
+mod cache;
 pub mod dataset;
 pub mod decode;
 pub mod glyphs;
 pub mod loader;
 pub mod sampler;
-pub mod source;
+mod source;
 pub mod split;
 pub mod statistics;
 

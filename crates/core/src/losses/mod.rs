@@ -7,6 +7,7 @@
 mod cross_entropy;
 mod embedding;
 mod inputs;
+pub mod portable;
 mod prototypical;
 mod relational;
 mod rkd_angle;

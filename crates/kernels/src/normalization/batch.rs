@@ -1,14 +1,16 @@
 //! Batch normalisation (Ioffe and Szegedy, 2015) fused with ReLU and the residual sum.
 //!
-//!   y = relu?(gamma (x - mean) rstd + beta + residual),   rstd = 1 / sqrt(variance + eps),
-//!   variance = mean of (x - mean)^2 (biased)
+//! ```text
+//! y = relu?(gamma (x - mean) rstd + beta + residual),   rstd = 1 / sqrt(variance + eps),
+//! variance = mean of (x - mean)^2 (biased)
 //!
 //! With g = dy where y > 0 (all of dy without ReLU), x^ = (x - mean) rstd and E the mean over the rows:
-//!   dbeta = sum g,   dgamma = sum g x^,   dresidual = g,
-//!   dx = gamma rstd (g - E[g] - x^ E[g x^])   in training;   dx = gamma rstd g   with constant statistics.
+//! dbeta = sum g,   dgamma = sum g x^,   dresidual = g,
+//! dx = gamma rstd (g - E[g] - x^ E[g x^])   in training,   dx = gamma rstd g   with constant statistics
+//! ```
 //!
 //! Shapes: r = n h w rows of c channels. Sums are taken in f64 over fixed row blocks (see `columns`); products of two
-//! f32 are exact there, so E[x^2] - E[x]^2 loses nothing that matters.
+//! f32 are exact there, so the mean of squares less the square of the mean loses nothing that matters.
 
 // The operands of one formula; a struct would only move the names.
 #![allow(clippy::too_many_arguments)]

@@ -18,7 +18,8 @@ pub fn random(length: usize, seed: u64) -> Vec<f32> {
 
 /// One pool for every instruction set here and 1, 2 and 3 threads, the threads of one set together.
 pub fn pools() -> Vec<Vec<Pool>> {
-    Isa::supported().into_iter().map(|isa| (1..=3).map(|threads| Pool::with_isa(threads, isa)).collect()).collect()
+    let all = Isa::supported().into_iter().chain([Isa::PortableWide]);
+    all.map(|isa| (1..=3).map(|threads| Pool::with_isa(threads, isa)).collect()).collect()
 }
 
 /// Panics unless the largest difference is at most `tolerance` of the largest expected entry.
@@ -43,10 +44,10 @@ pub fn assert_same_bits(what: &str, a: &[f32], b: &[f32]) {
 }
 
 /// Runs `kernel` on every pool: all results must be near `expected`, those of one instruction set the same bits on any
-/// number of threads, and those of AVX2 and AVX-512 the same bits.
+/// number of threads, and so those of AVX2 and AVX-512, and of the two portable forms.
 #[track_caller]
 pub fn check(what: &str, expected: &[Vec<f64>], tolerance: f64, kernel: impl Fn(&Pool) -> Vec<Vec<f32>>) {
-    let mut fused: Option<Vec<Vec<f32>>> = None;
+    let mut families: [Option<Vec<Vec<f32>>>; 2] = [None, None];
     for pools in pools() {
         let isa = pools[0].isa();
         let first = kernel(&pools[0]);
@@ -58,10 +59,9 @@ pub fn check(what: &str, expected: &[Vec<f64>], tolerance: f64, kernel: impl Fn(
                 assert_same_bits(&format!("{what}, output {i}, {isa:?}, {} threads", pool.threads()), a, &b);
             }
         }
-        if isa != Isa::Portable {
-            for (a, b) in fused.get_or_insert_with(|| first.clone()).iter().zip(&first) {
-                assert_same_bits(&format!("{what}, {isa:?} against the widest"), a, b);
-            }
+        let portable = matches!(isa, Isa::Portable | Isa::PortableWide);
+        for (a, b) in families[usize::from(portable)].get_or_insert_with(|| first.clone()).iter().zip(&first) {
+            assert_same_bits(&format!("{what}, {isa:?} against its family"), a, b);
         }
     }
 }

@@ -1,14 +1,11 @@
 //! Decoding a source into its cache: list, decode on all cores, write the manifest.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, mpsc};
-use std::time::{Duration, Instant};
 
+use super::factory::{Factory, Job, Notes, count_up};
 use super::{BrokenImage, DecodeProgress};
-use crate::data::cache::{CacheWriter, Manifest};
 use crate::data::decode::Decoder;
 use crate::data::decode_threads;
 use crate::data::glyphs::GlyphSpec;
@@ -19,22 +16,6 @@ use crate::data::source::{Listing, Reader, Root, Source, layout, tar};
 use crate::data::split::Part;
 use crate::error::{Code, Error, Result};
 use crate::plan::DataPlan;
-
-/// One image to be made: slot `i` of the cache is job `i`.
-struct Job {
-    id: String,
-    class: String,
-    part: Option<Part>,
-    /// Which root, and where in it.
-    at: (usize, usize),
-}
-
-/// What a listing gives beside the jobs.
-#[derive(Default)]
-struct Notes {
-    broken: Vec<BrokenImage>,
-    warnings: Vec<String>,
-}
 
 /// Decodes `source` into a new cache file at `path`.
 pub fn build(source: &Source, plan: &DataPlan, path: &Path, progress: &mut dyn FnMut(DecodeProgress)) -> Result<()> {
@@ -257,171 +238,5 @@ fn decode_root(
             drop(receiver); // Else a feeder whose workers stopped early would wait for ever.
             decoded.and(feeder.join().expect("reading a tar does not panic"))
         }),
-    }
-}
-
-fn count_up(next: &AtomicUsize, end: usize) -> Option<usize> {
-    Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&i| i < end)
-}
-
-/// Runs jobs on all cores and writes their pixels.
-struct Factory<'a> {
-    writer: CacheWriter,
-    slot_bytes: usize,
-    failures: Vec<Option<String>>,
-    done: usize,
-    broken: usize,
-    start: Instant,
-    progress: &'a mut dyn FnMut(DecodeProgress),
-}
-
-impl<'a> Factory<'a> {
-    fn new(path: &Path, slot_bytes: usize, jobs: usize, progress: &'a mut dyn FnMut(DecodeProgress)) -> Result<Self> {
-        let writer = CacheWriter::new(path, slot_bytes, jobs)?;
-        Ok(Factory {
-            writer,
-            slot_bytes,
-            failures: vec![None; jobs],
-            done: 0,
-            broken: 0,
-            start: Instant::now(),
-            progress,
-        })
-    }
-
-    /// [`Factory::new`], once the number of jobs is known.
-    fn new_later(
-        path: &Path,
-        slot_bytes: usize,
-        progress: &'a mut dyn FnMut(DecodeProgress),
-    ) -> impl FnOnce(usize) -> Result<Self> {
-        move |jobs| Factory::new(path, slot_bytes, jobs, progress)
-    }
-
-    /// On each thread: makes a state, then fetches (slot, input) and makes the slot's pixels of it until there is no more.
-    fn run<S, T>(
-        &mut self,
-        state: impl Fn() -> S + Sync,
-        fetch: impl Fn(&mut S) -> Option<(usize, T)> + Sync,
-        make: impl Fn(&mut S, T, &mut [u8]) -> Result<(), String> + Sync,
-    ) -> Result<()> {
-        let (sender, receiver) = mpsc::channel::<Result<(usize, Option<String>)>>();
-        let stop = AtomicBool::new(false);
-        let (writer, slot_bytes) = (&self.writer, self.slot_bytes);
-        let work = |sender: mpsc::Sender<_>| {
-            let mut state_now = state();
-            let mut pixels = vec![0; slot_bytes];
-            while !stop.load(Ordering::Relaxed) {
-                let Some((slot, input)) = fetch(&mut state_now) else { return };
-                // A decoder that panics on a strange file must not take the run with it.
-                let made =
-                    catch_unwind(AssertUnwindSafe(|| make(&mut state_now, input, &mut pixels))).unwrap_or_else(|_| {
-                        state_now = state();
-                        Err("made the decoder fail".into())
-                    });
-                let result = match made {
-                    Ok(()) => writer.write(slot, &pixels).map(|()| (slot, None)),
-                    Err(reason) => Ok((slot, Some(reason))),
-                };
-                if sender.send(result).is_err() {
-                    return;
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..decode_threads() {
-                let sender = sender.clone();
-                scope.spawn(|| work(sender));
-            }
-            drop(sender);
-            let mut reported = Instant::now();
-            for result in receiver {
-                let (slot, failure) = result.inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
-                self.done += 1;
-                self.broken += usize::from(failure.is_some());
-                self.failures[slot] = failure;
-                if reported.elapsed() > Duration::from_millis(100) {
-                    reported = Instant::now();
-                    let (done, total, broken, start) = (self.done, self.failures.len(), self.broken, self.start);
-                    (self.progress)(progress_of(done, total, broken, start));
-                }
-            }
-            Ok(())
-        })
-    }
-
-    /// Checks the outcome, writes the manifest and puts the file in place.
-    fn finish(self, jobs: Vec<Job>, mut notes: Notes) -> Result<()> {
-        (self.progress)(progress_of(self.done, self.failures.len(), self.broken, self.start));
-        let listed: BTreeSet<&str> = jobs.iter().map(|job| &job.class[..]).collect();
-        let (mut usable, mut slots) = (Vec::new(), Vec::new());
-        for (slot, (job, failure)) in jobs.iter().zip(self.failures).enumerate() {
-            match failure {
-                Some(reason) => notes.broken.push(BrokenImage { path: job.id.clone(), reason }),
-                None => {
-                    usable.push(job);
-                    slots.push(slot as u32);
-                }
-            }
-        }
-        notes.broken.sort_by(|a, b| a.path.cmp(&b.path));
-        refuse_if_mostly_broken(usable.len(), &notes.broken)?;
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        usable.iter().for_each(|job| *counts.entry(&job.class).or_default() += 1);
-        warn_of_small_classes(&listed, &counts, &mut notes.warnings);
-        let classes: Vec<String> = counts.keys().map(|class| class.to_string()).collect();
-        let labels =
-            usable.iter().map(|job| classes.binary_search(&job.class).expect("it was counted") as u32).collect();
-        self.writer.finish(Manifest {
-            labels,
-            ids: usable.iter().map(|job| job.id.clone()).collect(),
-            parts: usable.iter().map(|job| job.part).collect(),
-            slots,
-            classes,
-            broken: notes.broken,
-            warnings: notes.warnings,
-            chunks: Vec::new(),
-        })
-    }
-}
-
-fn progress_of(done: usize, total: usize, broken: usize, start: Instant) -> DecodeProgress {
-    let seconds = start.elapsed().as_secs_f64();
-    DecodeProgress { done, total, broken, seconds, images_per_second: done as f64 / seconds.max(1e-9) }
-}
-
-fn refuse_if_mostly_broken(usable: usize, broken: &[BrokenImage]) -> Result<()> {
-    if usable > 0 && broken.len() <= usable {
-        return Ok(());
-    }
-    let first: Vec<String> = broken.iter().take(3).map(|b| format!("{} {}", b.path, b.reason)).collect();
-    let message = format!("{} of {} images cannot be used: {}", broken.len(), usable + broken.len(), first.join("; "));
-    Err(Error::new(Code::InvalidData, message).with_advice(
-        "when more than half are broken, something is wrong with the whole; check how the images were made or copied",
-    ))
-}
-
-fn warn_of_small_classes(listed: &BTreeSet<&str>, counts: &BTreeMap<&str, usize>, warnings: &mut Vec<String>) {
-    let name_some = |names: &[&str]| {
-        let rest = if names.len() > 3 { format!(" and {} more", names.len() - 3) } else { String::new() };
-        format!("{}{rest}", names[..names.len().min(3)].join(", "))
-    };
-    let empty: Vec<&str> = listed.iter().copied().filter(|class| !counts.contains_key(class)).collect();
-    if !empty.is_empty() {
-        warnings.push(format!(
-            "all images of these classes are broken, so the classes are left out: {}",
-            name_some(&empty)
-        ));
-    }
-    let single: Vec<&str> = counts.iter().filter(|(_, n)| **n == 1).map(|(class, _)| *class).collect();
-    if !single.is_empty() {
-        warnings
-            .push(format!("these classes have one image only, so no image to match it with: {}", name_some(&single)));
-    }
-    if counts.len() == 1 {
-        let class = counts.keys().next().expect("there is one");
-        warnings.push(format!(
-            "all images are of one class, {class}: that is enough to embed them, not to train or to evaluate"
-        ));
     }
 }

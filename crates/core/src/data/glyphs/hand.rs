@@ -60,7 +60,7 @@ impl Hand {
             let (x, y) = ((x - 0.5) * breadth + (0.5 - y) * self.slant, y - 0.5);
             (0.5 + shift.0 + height * (cos * x - sin * y), 0.5 + shift.1 + height * (sin * x + cos * y))
         };
-        let mut inks: Vec<Ink> = skeleton.iter().map(|stroke| self.stroke(stroke, random, &place)).collect();
+        let mut inks: Vec<Ink> = skeleton.iter().map(|stroke| self.stroke(stroke, random, place)).collect();
         keep_inside(&mut inks);
         inks
     }

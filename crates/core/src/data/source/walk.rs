@@ -43,10 +43,18 @@ impl Walk {
         for (path, class) in &self.listing.annotations {
             hasher.update(path.as_bytes()).update(class.as_bytes());
         }
-        // What cannot be read today may be tomorrow.
-        for broken in &self.listing.broken {
-            hasher.update(broken.path.as_bytes());
+        // What cannot be read today may be tomorrow; and what is told of the folder is told from the cache.
+        let told = self
+            .listing
+            .broken
+            .iter()
+            .map(|broken| &broken.path)
+            .chain(&self.listing.empty)
+            .chain(&self.listing.warnings);
+        for text in told {
+            hasher.update(text.as_bytes());
         }
+        hasher.update(&self.listing.ignored.to_le_bytes());
     }
 
     /// Walks one folder; `inside` is its path in the root, `above` the real paths of the folders around it and its own.

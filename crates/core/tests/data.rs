@@ -1,0 +1,16 @@
+//! From files to batches: sources, decoding, cache, split, batches, glyphs.
+
+#[path = "data/batches.rs"]
+mod batches;
+#[path = "data/cache.rs"]
+mod cache;
+#[path = "data/common.rs"]
+mod common;
+#[path = "data/decode.rs"]
+mod decode;
+#[path = "data/glyphs.rs"]
+mod glyphs;
+#[path = "data/real.rs"]
+mod real;
+#[path = "data/sources.rs"]
+mod sources;

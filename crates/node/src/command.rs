@@ -1,0 +1,77 @@
+//! The commands a session understands: JSON in, JSON out. The structures are the core's own.
+
+use std::path::PathBuf;
+
+use rkd_core::bench::{self, BenchPlan};
+use rkd_core::data::Part;
+use rkd_core::plan::Plan;
+use rkd_core::train::event::Control;
+use rkd_core::train::{EmbedPlan, EvaluatePlan, Session, Who, embed, evaluate_model};
+use rkd_core::{Code, Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// One command. `open` comes before every other but those with a plan of their own.
+#[derive(Deserialize)]
+#[serde(tag = "command", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum Command {
+    /// Opens data, networks and, with `resume`, a checkpoint.
+    Open { plan: Box<Plan>, resume: Option<PathBuf> },
+    /// Trains until `until_step` steps are done in all.
+    Train { until_step: u64 },
+    /// Measures a network on one part of the data.
+    Evaluate { who: Who, part: Part, ks: Vec<usize> },
+    /// Remembers the present weights as the best.
+    Keep,
+    /// Writes a checkpoint with the caller's own state in it.
+    SaveCheckpoint { path: PathBuf, policy: Value },
+    /// Writes the model: the best weights, or the present ones.
+    SaveModel { path: PathBuf, best: bool },
+    /// Measures a stored model.
+    EvaluateModel { plan: EvaluatePlan },
+    /// Writes the embeddings of a data set.
+    Embed { plan: EmbedPlan },
+    /// Measures one workload of `rkd bench`.
+    Bench { plan: BenchPlan },
+    /// Panics, so that tests see what a panic does. Not in published binaries: they have no debug assertions.
+    #[cfg(debug_assertions)]
+    Panic { message: String },
+}
+
+/// Runs the command `text` on `session`.
+pub fn execute(session: &mut Option<Session>, text: &str, control: &Control) -> Result<Value> {
+    let command: Command = serde_json::from_str(text).map_err(|e| {
+        Error::new(Code::InvalidOption, format!("the plan does not fit this version: {e}"))
+            .with_subject("plan")
+            .with_advice("if you wrote plan.json by hand, correct the named field; else let rkd write it anew")
+            .with_source(e)
+    })?;
+    match command {
+        Command::Open { plan, resume } => {
+            *session = None; // frees the old one before the new one takes memory
+            let opened = session.insert(Session::open(*plan, resume.as_deref(), control)?);
+            Ok(json!({ "summary": value(&opened.summary())?, "policy": opened.policy() }))
+        }
+        Command::Train { until_step } => value(&opened(session)?.train(until_step, control)?),
+        Command::Evaluate { who, part, ks } => value(&opened(session)?.evaluate(who, part, &ks, control)?),
+        Command::Keep => {
+            opened(session)?.keep()?;
+            Ok(Value::Null)
+        }
+        Command::SaveCheckpoint { path, policy } => value(&opened(session)?.save_checkpoint(&path, policy)?),
+        Command::SaveModel { path, best } => value(&opened(session)?.save_model(&path, best)?),
+        Command::EvaluateModel { plan } => value(&evaluate_model(&plan, control)?),
+        Command::Embed { plan } => value(&embed(&plan, control)?),
+        Command::Bench { plan } => value(&bench::run(&plan)?),
+        #[cfg(debug_assertions)]
+        Command::Panic { message } => panic!("{message}"),
+    }
+}
+
+fn opened(session: &mut Option<Session>) -> Result<&mut Session> {
+    session.as_mut().ok_or_else(|| Error::new(Code::Internal, "no session is open"))
+}
+
+fn value(result: &impl Serialize) -> Result<Value> {
+    serde_json::to_value(result).map_err(|e| Error::new(Code::Internal, "a report has no JSON form").with_source(e))
+}

@@ -1,0 +1,108 @@
+//! `evaluateLoss`: one loss on given features, on the calling thread.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use napi::bindgen_prelude::{Float32Array, Uint32Array};
+use napi_derive::napi;
+use rkd_core::losses::{LossInputs, LossSpec, Matrix};
+use rkd_core::random::Random;
+use rkd_core::{Code, Error, Result};
+use rkd_kernels::Pool;
+
+use crate::error::BindingError;
+use crate::panics::guard;
+
+/// A row-major tensor.
+#[napi(object)]
+pub struct BindingTensor {
+    /// As many values as the product of `shape`.
+    pub data: Float32Array,
+    /// Lengths of the axes.
+    pub shape: Vec<u32>,
+}
+
+/// What a loss is evaluated on.
+#[napi(object)]
+pub struct BindingLossInputs {
+    /// `student`, `teacher`, ... by name.
+    pub tensors: HashMap<String, BindingTensor>,
+    /// The class of each row.
+    pub labels: Option<Uint32Array>,
+    /// CPU threads; 0 is all cores.
+    pub threads: u32,
+    /// Seed of sampled negatives.
+    pub seed: f64,
+}
+
+/// A loss and its gradients, or why there are none.
+#[napi(object)]
+pub struct BindingLossReply {
+    /// The loss before weighting.
+    pub value: Option<f64>,
+    /// The gradient with respect to each tensor that has one.
+    pub gradients: Option<HashMap<String, Float32Array>>,
+    /// Why there are none.
+    pub error: Option<BindingError>,
+}
+
+/// Evaluates the loss `spec` (JSON) and its gradients.
+#[napi]
+pub fn evaluate_loss(spec: String, inputs: BindingLossInputs) -> BindingLossReply {
+    match guard(|| evaluate(&spec, &inputs)) {
+        Ok((value, gradients)) => {
+            let gradients = gradients.into_iter().map(|(name, data)| (name, Float32Array::new(data))).collect();
+            BindingLossReply { value: Some(value), gradients: Some(gradients), error: None }
+        }
+        Err(error) => BindingLossReply { value: None, gradients: None, error: Some(error.into()) },
+    }
+}
+
+type Gradients = Vec<(String, Vec<f32>)>;
+
+fn evaluate(spec: &str, inputs: &BindingLossInputs) -> Result<(f64, Gradients)> {
+    let spec: LossSpec = serde_json::from_str(spec)
+        .map_err(|e| Error::new(Code::InvalidOption, format!("not a loss: {e}")).with_subject("loss").with_source(e))?;
+    with_pool(inputs.threads as usize, |pool| compute(&spec, inputs, pool))
+}
+
+fn compute(spec: &LossSpec, inputs: &BindingLossInputs, pool: &Pool) -> Result<(f64, Gradients)> {
+    let feature = spec.build().reads();
+    let random = Random::keyed(inputs.seed as u64, 0, 0, "loss");
+    let mut prepared = LossInputs::new(pool, random).with_student(feature.clone(), matrix("student", inputs)?);
+    if inputs.tensors.contains_key("teacher") {
+        prepared = prepared.with_teacher(feature, matrix("teacher", inputs)?);
+    }
+    let labels = inputs.labels.as_ref().map(|labels| labels.to_vec());
+    if let Some(labels) = &labels {
+        prepared = prepared.with_labels(labels);
+    }
+    let found = rkd_core::losses::evaluate_loss(spec, &prepared)?;
+    Ok((found.value, vec![("student".to_string(), found.gradient.iter().map(|&g| g as f32).collect())]))
+}
+
+/// The tensor `name` as n rows of d numbers.
+fn matrix(name: &str, inputs: &BindingLossInputs) -> Result<Matrix> {
+    let shape = |received: String| {
+        Error::new(Code::InvalidShape, "a feature has n rows of d numbers")
+            .with_subject(name)
+            .with_values("a shape [n, d]", received)
+            .with_advice("give the data row by row, with its shape")
+    };
+    let tensor = inputs.tensors.get(name).ok_or_else(|| shape("nothing".to_string()))?;
+    match tensor.shape.as_slice() {
+        &[rows, columns] => Matrix::new(name, &tensor.data, rows as usize, columns as usize),
+        other => Err(shape(format!("{other:?}"))),
+    }
+}
+
+/// Calls `work` with a pool that is kept for the next call: starting threads takes longer than a small loss.
+fn with_pool<T>(threads: usize, work: impl FnOnce(&Pool) -> T) -> T {
+    static LAST: Mutex<Option<(usize, Pool)>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.as_ref().is_none_or(|(count, _)| *count != threads) {
+        *last = None; // ends the old threads before new ones start
+    }
+    let (_, pool) = last.get_or_insert_with(|| (threads, Pool::new(threads)));
+    work(pool)
+}

@@ -1,0 +1,104 @@
+// Every check of the project, each also alone: `node scripts/check.mjs [format|lint|types|docs|unused|rust|ts|package]...`.
+// Warnings are errors. The last line is `N passed, N failed`: tests, and one for each step that is no test.
+import { spawn } from "node:child_process";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { cargoEnv, root, setUp, tool } from "./setup.mjs";
+
+const cargo = (...args) => ["cargo", ...args];
+const vitestReport = join(root, "target", "vitest.json");
+
+const steps = {
+  format: { says: "format", run: [tool("biome", "format", "."), cargo("fmt", "--all", "--check")] },
+  lint: {
+    says: "lint",
+    run: [
+      tool("biome", "check", "--formatter-enabled=false", "--error-on-warnings", "."),
+      cargo("clippy", "--workspace", "--locked", "--", "-D", "warnings"),
+      // Not the binding: what Node calls looks unused to its test build.
+      cargo("clippy", "--workspace", "--exclude", "rkd-node", "--all-targets", "--locked", "--", "-D", "warnings"),
+    ],
+  },
+  types: { says: "types, with the API's type tests", run: [tool("tsc", "-p", "tsconfig.json")] },
+  docs: { says: "documentation", run: [cargo("doc", "--workspace", "--no-deps", "--locked")] },
+  unused: { says: "unused code and dependencies", run: [tool("knip")] },
+  rust: { says: "Rust tests", run: [cargo("test", "--workspace", "--locked")], count: countCargo },
+  ts: { says: "TypeScript tests", run: [vitest()], count: countVitest },
+  package: { says: "the packed package in an empty folder", run: [[process.execPath, "scripts/test-package.mjs"]] },
+};
+
+function vitest() {
+  return tool("vitest", "run", "--reporter=default", "--reporter=json", `--outputFile.json=${vitestReport}`);
+}
+
+/** Runs one program; resolves with its exit code and what it printed. */
+function execute([command, ...args], env) {
+  return new Promise((resolve) => {
+    const child = spawn(command, args, { cwd: root, env, stdio: ["ignore", "pipe", "inherit"] });
+    let text = "";
+    child.stdout.on("data", (chunk) => {
+      text += chunk;
+      process.stdout.write(chunk);
+    });
+    child.on("error", (error) => resolve({ code: 1, text: `${command}: ${error.message}` }));
+    child.on("close", (code) => resolve({ code: code ?? 1, text }));
+  });
+}
+
+function countCargo(text) {
+  const counts = [...text.matchAll(/^test result: \w+\. (\d+) passed; (\d+) failed/gm)];
+  return counts.reduce((sum, [, passed, failed]) => [sum[0] + Number(passed), sum[1] + Number(failed)], [0, 0]);
+}
+
+function countVitest() {
+  try {
+    const { numPassedTests, numFailedTests } = JSON.parse(readFileSync(vitestReport, "utf8"));
+    return [numPassedTests, numFailedTests];
+  } catch {
+    return [0, 0];
+  }
+}
+
+async function runStep(name, env) {
+  const { says, run, count } = steps[name];
+  console.log(`\n== ${says}`);
+  const start = performance.now();
+  let [passed, failed] = [0, 0];
+  for (const command of run) {
+    const { code, text } = await execute(command, env);
+    const [some, bad] = count ? count(text) : [code === 0 ? 1 : 0, code === 0 ? 0 : 1];
+    passed += some;
+    failed += code !== 0 && bad === 0 ? 1 : bad;
+  }
+  const seconds = ((performance.now() - start) / 1000).toFixed(1);
+  console.log(`== ${says}: ${failed === 0 ? "passed" : "FAILED"} after ${seconds} s`);
+  return { passed, failed, says };
+}
+
+const summaryFile = join(root, "target", "check-summary");
+const wanted = process.argv.slice(2);
+const unknown = wanted.find((name) => !(name in steps));
+if (unknown) {
+  console.error(`There is no check "${unknown}"; there are ${Object.keys(steps).join(", ")}.`);
+  process.exit(2);
+}
+mkdirSync(join(root, "target"), { recursive: true });
+rmSync(summaryFile, { force: true });
+rmSync(vitestReport, { force: true });
+setUp();
+const env = {
+  ...process.env,
+  ...cargoEnv(),
+  RUSTDOCFLAGS: "-D warnings",
+  FORCE_COLOR: process.stdout.isTTY ? "1" : "0",
+};
+const outcomes = [];
+for (const name of wanted.length > 0 ? wanted : Object.keys(steps)) outcomes.push(await runStep(name, env));
+const passed = outcomes.reduce((sum, outcome) => sum + outcome.passed, 0);
+const failed = outcomes.reduce((sum, outcome) => sum + outcome.failed, 0);
+const broken = outcomes.filter((outcome) => outcome.failed > 0).map(({ says }) => says);
+if (broken.length > 0) console.log(`\nFailed: ${broken.join("; ")}`);
+const summary = `${passed} passed, ${failed} failed`;
+writeFileSync(summaryFile, `${summary}\n`);
+console.log(`\n${summary}`);
+process.exitCode = failed === 0 ? 0 : 1;

@@ -1,0 +1,122 @@
+// Makes a checkout ready: npm packages, the native addon, the compiled TypeScript. Needs Node, Rust and a C compiler.
+// Each part remembers a hash of what it was made from, so that a second call takes a fraction of a second.
+//
+//   node scripts/setup.mjs
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
+
+/** Root of the repository. */
+export const root = fileURLToPath(new URL("..", import.meta.url));
+const stampFile = join(root, ".rkd-setup");
+const bin = (name) => join(root, "node_modules", ".bin", process.platform === "win32" ? `${name}.cmd` : name);
+
+/** The command of a tool that npm installed. */
+export function tool(name, ...args) {
+  return [bin(name), ...args];
+}
+
+/** Ends the program with a message that says what to do. */
+export function stop(message) {
+  console.error(`\nrkd set-up: ${message}`);
+  process.exit(1);
+}
+
+/** Runs a program in the root and stops where it fails. */
+export function must([command, ...args], what, env = {}) {
+  const { status, error } = spawnSync(command, args, { cwd: root, stdio: "inherit", env: { ...process.env, ...env } });
+  if (error?.code === "ENOENT") stop(`${command} is not installed, and ${what} needs it.`);
+  if (status !== 0) stop(`${what} failed; the reason stands above.`);
+}
+
+/** Cargo's target is named for every call, as the addon's build does it, so that dependencies compile once. */
+export function cargoEnv() {
+  if (process.env.CARGO_BUILD_TARGET) return {};
+  const { status, stdout } = spawnSync("rustc", ["-vV"], { encoding: "utf8" });
+  if (status !== 0) stop("Rust is not installed. Install it from https://rustup.rs and try again.");
+  return { CARGO_BUILD_TARGET: /^host: (.+)$/m.exec(stdout)[1] };
+}
+
+/** Some fields of package.json, as an input. */
+function manifest(...fields) {
+  const all = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+  return { text: JSON.stringify(fields.map((field) => all[field])) };
+}
+
+/** Hash of the names and contents of files and folders (which end in a slash), and of texts. */
+function hashOf(...inputs) {
+  const hash = createHash("sha256").update(process.version);
+  const visit = (path) => {
+    if (!existsSync(path)) return;
+    for (const entry of readdirSync(path, { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1))) {
+      const child = join(path, entry.name);
+      if (entry.isDirectory()) visit(child);
+      else add(child);
+    }
+  };
+  const add = (file) => existsSync(file) && hash.update(relative(root, file)).update("\0").update(readFileSync(file));
+  for (const input of inputs) {
+    if (input.text) hash.update(input.text);
+    else if (input.endsWith("/")) visit(join(root, input));
+    else add(join(root, input));
+  }
+  return hash.digest("hex");
+}
+
+const parts = [
+  {
+    name: "packages",
+    says: "installing npm packages",
+    inputs: ["package-lock.json", ".npmrc", manifest("dependencies", "devDependencies")],
+    // `npm ci` refuses a lock without the newest builds of foreign platforms; `npm install` leaves it as it is.
+    build: () => must(["npm", "install", "--no-audit", "--no-fund", "--loglevel=error"], "npm install"),
+    made: "node_modules/.package-lock.json",
+  },
+  {
+    name: "addon",
+    says: "compiling the native addon (a few minutes the first time)",
+    inputs: ["crates/", "Cargo.toml", "Cargo.lock", manifest("version", "napi")],
+    build: () => must(addonBuild(), "building the native addon", cargoEnv()),
+    made: "dist/native/index.cjs",
+  },
+  {
+    name: "typescript",
+    says: "compiling TypeScript",
+    inputs: ["src/", "dist/native/index.d.cts", "tsconfig.json", "tsconfig.build.json"],
+    build: () => {
+      for (const name of existsSync(join(root, "dist")) ? readdirSync(join(root, "dist")) : []) {
+        if (name !== "native") rmSync(join(root, "dist", name), { recursive: true });
+      }
+      must(tool("tsc", "-p", "tsconfig.build.json"), "compiling TypeScript");
+    },
+    made: "dist/index.js",
+  },
+];
+
+/** The build of the addon in the tuned dev profile, which the tests share. */
+function addonBuild() {
+  const where = ["--manifest-path", "crates/node/Cargo.toml", "--output-dir", "dist/native"];
+  const names = ["--js", "index.cjs", "--dts", "index.d.cts", "--no-const-enum"];
+  return tool("napi", "build", "--platform", ...where, ...names, "--", "--locked");
+}
+
+/** Brings every part up to date. */
+export function setUp() {
+  const [major, minor] = process.versions.node.split(".").map(Number);
+  if (major < 20 || (major === 20 && minor < 19)) stop(`Node 20.19 or newer is needed; this is ${process.version}.`);
+  const stamps = existsSync(stampFile) ? JSON.parse(readFileSync(stampFile, "utf8")) : {};
+  for (const { name, says, inputs, build, made } of parts) {
+    const stamp = hashOf(...inputs);
+    if (stamps[name] === stamp && existsSync(join(root, made))) continue;
+    console.error(`rkd set-up: ${says} ...`);
+    const start = performance.now();
+    build();
+    stamps[name] = hashOf(...inputs); // npm install may have touched the lock
+    writeFileSync(stampFile, JSON.stringify(stamps));
+    console.error(`rkd set-up: ${name} ready after ${((performance.now() - start) / 1000).toFixed(1)} s`);
+  }
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) setUp();

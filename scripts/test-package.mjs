@@ -1,0 +1,88 @@
+// Packs the package as it would be published (main package and this platform's binary), installs both into an empty
+// folder, and runs the library and the command line there.
+import { spawnSync } from "node:child_process";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { must, root, tool } from "./setup.mjs";
+
+const folder = mkdtempSync(join(tmpdir(), "rkd-package-"));
+const empty = join(folder, "somewhere else");
+mkdirSync(empty);
+const quiet = { npm_config_loglevel: "error", npm_config_audit: "false", npm_config_fund: "false" };
+
+/** Runs a program and returns what it printed. */
+function output([command, ...args], cwd, env = {}) {
+  const all = { ...process.env, ...quiet, ...env };
+  const { status, stdout, stderr, error } = spawnSync(command, args, { cwd, env: all, encoding: "utf8" });
+  if (status !== 0)
+    throw new Error(`${command} ${args.join(" ")} failed in ${cwd}:\n${stdout}\n${stderr}${error ?? ""}`);
+  return stdout;
+}
+
+/** Packs a folder; returns the tarball's path and the names in it. */
+function pack(source) {
+  const [{ filename, files }] = JSON.parse(
+    output(["npm", "pack", "--json", "--ignore-scripts", "--pack-destination", folder], source),
+  );
+  return { tarball: join(folder, filename), names: files.map(({ path }) => path) };
+}
+
+/** The package of this platform's binary. */
+function packBinary() {
+  const [binary] = readdirSync(join(root, "dist", "native")).filter((name) => name.endsWith(".node"));
+  const platform = /^rkd\.(.+)\.node$/.exec(binary)[1];
+  output(tool("napi", "create-npm-dirs", "--npm-dir", join(folder, "npm")), root);
+  const source = join(folder, "npm", platform);
+  cpSync(join(root, "dist", "native", binary), join(source, binary));
+  return pack(source);
+}
+
+const program = `
+import { evaluateLoss, RkdError, rkdDistance, train, version } from "rkd";
+import { createRequire } from "node:module";
+import assert from "node:assert/strict";
+assert.equal(createRequire(import.meta.url)("rkd").version, version);
+const matrix = (...data) => ({ data: Float32Array.from(data), shape: [3, 2] });
+const student = matrix(0, 0, 1, 0, 0, 2);
+const { value, gradients } = evaluateLoss(rkdDistance(), { student, teacher: matrix(0, 0, 2, 0, 0, 4) });
+assert.ok(value < 1e-10 && gradients.student.length === 6, "a scaled copy costs nothing");
+await assert.rejects(async () => await train({ data: "no/such", out: "x" }), (error) => error instanceof RkdError);
+`;
+
+try {
+  must(tool("publint", "--strict"), "publint");
+  const main = pack(root);
+  const stray = main.names.filter(
+    (name) => !/^(dist|bin)\/|^(package\.json|README\.md|LICENSE.*|CHANGELOG\.md)$/.test(name),
+  );
+  if (stray.length > 0 || main.names.some((name) => name.endsWith(".node"))) throw new Error(`stray files: ${stray}`);
+  const binary = packBinary();
+  writeFileSync(join(empty, "package.json"), '{ "name": "user", "private": true }');
+  output(["npm", "install", "--prefer-offline", binary.tarball, main.tarball], empty);
+  writeFileSync(join(empty, "main.mjs"), program);
+  output([process.execPath, "main.mjs"], empty);
+  const data = ["--data", "glyphs:classes=20,writers=8", "--validation", "0.2", "--test", "0.2"];
+  const run = [
+    "--backbone",
+    "conv4",
+    "--width",
+    "4",
+    "--embedding",
+    "8",
+    "--batch",
+    "16",
+    "--epochs",
+    "1",
+    "--out",
+    "run",
+  ];
+  const cache = { RKD_CACHE: join(folder, "cache") };
+  output(["npx", "--no-install", "rkd", "train", ...data, ...run], empty, cache);
+  const printed = output(["npx", "--no-install", "rkd", "evaluate", "run", "--json"], empty, cache);
+  const recall = JSON.parse(printed.trim().split("\n").at(-1)).metrics["recall@1"];
+  if (!(recall >= 0 && recall <= 1)) throw new Error(`no recall in ${printed}`);
+  console.log(`packed, installed and run: ${main.names.length} files, recall@1 ${recall.toFixed(3)}`);
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}

@@ -1,0 +1,128 @@
+/** The commands: flags in, API call, result out. */
+
+import { Command } from "commander";
+import { distill } from "../distill.ts";
+import { embed } from "../embed.ts";
+import { evaluate } from "../evaluate.ts";
+import type { DistillOptions, EmbedOptions, EvaluateOptions } from "../options/run.ts";
+import { resume } from "../resume.ts";
+import { train } from "../train.ts";
+import { finish, json, print, signal, watch } from "./context.ts";
+import { type BenchFlags, bench } from "./bench.ts";
+import { demo } from "./demo.ts";
+import { doctor } from "./doctor.ts";
+import {
+  addDataFlags,
+  addRunFlags,
+  backboneOf,
+  type DataFlags,
+  dataOf,
+  defined,
+  needed,
+  type RunFlags,
+  runOptions,
+  toNumber,
+  toNumbers,
+} from "./options.ts";
+import { writeJsonLine } from "./report.ts";
+import { metricsLine } from "./table.ts";
+
+/** All commands, in the order of the help. */
+export function commands(): Command[] {
+  const work = [trainCommand(), distillCommand(), evaluateCommand(), embedCommand(), resumeCommand()];
+  const about = command("doctor", "Say what this installation is, and what is wrong with it.").action(doctor);
+  return [...work, demoCommand(), benchCommand(), about];
+}
+
+function trainCommand(): Command {
+  const it = command("train", "Train a network, for example a teacher.");
+  return addRunFlags(it, "triplet, cross-entropy; default triplet").action((flags: RunFlags) => {
+    const options = { ...runOptions(flags, signal), backbone: backboneOf(flags) };
+    return finish(train(options), options.out);
+  });
+}
+
+function distillCommand(): Command {
+  const it = command("distill", "Train a student that keeps a teacher's relations.")
+    .option("--teacher <run>", "folder of a finished run, or a model.safetensors")
+    .option("--teacher-features <when>", "live: in every step; cached: once per image (live)");
+  const losses = "rkd-distance, rkd-angle, triplet, cross-entropy; default rkd-distance:1 rkd-angle:2";
+  type Flags = RunFlags & { teacher?: string; teacherFeatures?: DistillOptions["teacherFeatures"] };
+  return addRunFlags(it, losses).action((flags: Flags) => {
+    const own = { teacher: needed("--teacher", flags.teacher), student: backboneOf(flags) };
+    const options = { ...runOptions(flags, signal), ...own, ...defined({ teacherFeatures: flags.teacherFeatures }) };
+    return finish(distill(options), options.out);
+  });
+}
+
+function evaluateCommand(): Command {
+  type Flags = DataFlags & Pick<EvaluateOptions, "part" | "ks" | "seed" | "threads">;
+  return addDataFlags(modelCommand("evaluate", "Measure a stored model: Recall@K, MAP@R, R-precision."), false)
+    .optionsGroup("Evaluation:")
+    .option("--part <part>", "train, validation or test (test)")
+    .option("--ks <list>", "the K of Recall@K (1,2,4,8)", toNumbers)
+    .option("--seed <number>", "seed of the class split (the run's)", toNumber)
+    .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
+    .action(async (model: string, flags: Flags) => {
+      const { part, ks, seed, threads } = flags;
+      const data = flags.data === undefined ? undefined : dataOf(flags);
+      const result = await watch(evaluate({ model, signal, ...defined({ data, part, ks, seed, threads }) }));
+      if (json) return writeJsonLine({ type: "end", ...result });
+      const { images, classes, metrics, millisecondsPerImage } = result;
+      print(`${result.part}: ${images} images of ${classes} classes, ${millisecondsPerImage.toFixed(3)} ms/image`);
+      print(metricsLine(metrics));
+    });
+}
+
+function embedCommand(): Command {
+  type Flags = DataFlags & Partial<Pick<EmbedOptions, "out" | "format" | "threads">>;
+  return addDataFlags(modelCommand("embed", "Write the embeddings of images to a .npy or .safetensors file."), true)
+    .optionsGroup("Output:")
+    .option("--out <file>", "the file to write")
+    .option("--format <kind>", "npy or safetensors (by the file's ending)")
+    .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
+    .action(async (model: string, flags: Flags) => {
+      const { format, threads } = flags;
+      const out = needed("--out", flags.out);
+      const result = await watch(embed({ model, out, data: dataOf(flags), signal, ...defined({ format, threads }) }));
+      if (json) return writeJsonLine({ type: "end", ...result });
+      print(`${result.images} embeddings of length ${result.embedding} in ${result.out}`);
+    });
+}
+
+function resumeCommand(): Command {
+  return command("resume", "Go on with a run that was stopped or killed; it ends with the same bytes.")
+    .argument("<out>", "folder of the run")
+    .option("--threads <count>", "CPU threads (those of the run)", toNumber)
+    .action((out: string, { threads }: { threads?: number }) =>
+      finish(resume(out, { signal, ...defined({ threads }) }), out),
+    );
+}
+
+function demoCommand(): Command {
+  return command("demo", "On built-in data: a teacher, a student by triplet alone, the same by RKD, the verdict.")
+    .option("--out <folder>", "folder of the three runs, replaced", "runs/demo")
+    .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
+    .action(({ out, threads }: { out: string; threads?: number }) => demo(out, threads ?? 0));
+}
+
+function benchCommand(): Command {
+  return command("bench", "Time training steps, under the names that the comparison with PyTorch uses.")
+    .option("--only <names...>", "workloads (all)")
+    .option("--seconds <number>", "time for each (3)", toNumber)
+    .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
+    .option("--list", "only list the workloads")
+    .action((flags: BenchFlags) => bench(flags));
+}
+
+function command(name: string, description: string): Command {
+  return new Command(name)
+    .description(`${description} Defaults stand in parentheses.`)
+    .summary(description)
+    .showSuggestionAfterError()
+    .option("--json", "one JSON object a line on standard output");
+}
+
+function modelCommand(name: string, description: string): Command {
+  return command(name, description).argument("<model>", "folder of a finished run, or a model.safetensors");
+}

@@ -1,0 +1,41 @@
+/** Exit codes: one for each thing a script may want to do about a failure. */
+
+import type { RkdErrorCode } from "../errors.ts";
+
+/** What `rkd --help` prints. */
+export const exitCodes = {
+  0: "it worked",
+  1: "a defect of rkd, or a failure that fits none of the others",
+  2: "the command line or an option is wrong",
+  3: "a file, folder or data set is missing or cannot be used",
+  4: "the native addon, or CUDA when asked for, is not available",
+  5: "training stopped: a loss, gradient or parameter was not finite",
+  130: "stopped by Ctrl-C, after a checkpoint",
+} as const;
+
+/** The exit code of an error. */
+export function exitCodeOf(code: RkdErrorCode): keyof typeof exitCodes {
+  switch (code) {
+    case "ERR_INVALID_OPTION":
+    case "ERR_UNKNOWN_OPTION":
+    case "ERR_INVALID_SHAPE":
+    case "ERR_OUTPUT_EXISTS":
+      return 2;
+    case "ERR_NOT_FOUND":
+    case "ERR_PERMISSION_DENIED":
+    case "ERR_INVALID_DATA":
+    case "ERR_INVALID_ARCHIVE":
+    case "ERR_INVALID_ARTEFACT":
+    case "ERR_IO":
+      return 3;
+    case "ERR_NATIVE_LOAD":
+    case "ERR_CUDA_UNAVAILABLE":
+      return 4;
+    case "ERR_NON_FINITE":
+      return 5;
+    case "ERR_CANCELLED":
+      return 130;
+    case "ERR_INTERNAL":
+      return 1;
+  }
+}

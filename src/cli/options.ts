@@ -1,0 +1,211 @@
+/** Command-line flags -> the options that `train` and `distill` take. The checks are those of the API. */
+
+import type { Command } from "commander";
+import { RkdError } from "../errors.ts";
+import { type Backbone, backboneKinds, conv4, resnet } from "../options/backbone.ts";
+import { invalid, number, oneOf } from "../options/check.ts";
+import { type Data, type DataOptions, dataAt } from "../options/data.ts";
+import { crossEntropy, type Loss, rkdAngle, rkdDistance, triplet } from "../options/losses.ts";
+import { adam, adamW, type Optimizer, sgd } from "../options/optimizer.ts";
+import type { Device, RunOptions } from "../options/run.ts";
+import { constant, cosine, type Schedule, step } from "../options/schedule.ts";
+
+/** The flags of `train` and `distill`, as commander names them. */
+export interface RunFlags extends DataFlags, NetworkFlags {
+  out?: string;
+  overwrite?: boolean;
+  loss?: Loss[];
+  epochs?: number;
+  stepsPerEpoch?: number;
+  batch?: number;
+  perClass?: number | null;
+  optimizer?: string;
+  lr?: number;
+  weightDecay?: number;
+  schedule?: string;
+  warmup?: number;
+  clip?: number;
+  seed?: number;
+  threads?: number;
+  device?: Device;
+  keep?: "best" | "last";
+  patience?: number;
+  evaluateEvery?: number;
+  checkpointEvery?: number;
+  ks?: number[];
+}
+
+/** The flags that describe the images. */
+export interface DataFlags {
+  data?: string;
+  imageSize?: number;
+  channels?: 1 | 3;
+  augment?: "affine" | "crop-flip" | "none";
+  validation?: number;
+  test?: number;
+  cache?: string;
+}
+
+/** The flags that describe the network. */
+export interface NetworkFlags {
+  backbone?: string;
+  width?: number;
+  embedding?: number;
+  stem?: "imagenet" | "small";
+  normalize?: boolean;
+}
+
+/** Adds the flags of the images. */
+export function addDataFlags(command: Command, required: boolean): Command {
+  const flag = "--data <source>";
+  const help = 'images: "glyphs", a folder, a ZIP or tar, Omniglot, IDX';
+  return command
+    .optionsGroup("Images:")
+    .option(flag, required ? help : `${help} (those of the run)`)
+    .option("--image-size <pixels>", "side of the square that every image becomes (28 or 64, by source)", toNumber)
+    .option("--channels <count>", "1 (grey) or 3 (RGB) (by source)", toNumber)
+    .option("--augment <kind>", "affine, crop-flip or none (by source)")
+    .option("--validation <share>", "share of the classes that choose the model (0.1)", toNumber)
+    .option("--test <share>", "share of the classes for the final score (0.2)", toNumber)
+    .option("--cache <folder>", "folder of the decoded images ($RKD_CACHE or ~/.cache/rkd)");
+}
+
+/** Adds the flags of a training run. */
+export function addRunFlags(command: Command, losses: string): Command {
+  addDataFlags(command, true)
+    .optionsGroup("Network:")
+    .option("--backbone <name>", backboneKinds.join(", "))
+    .option("--width <channels>", "channels of the first block (64)", toNumber)
+    .option("--embedding <length>", "length of the embedding (the pooled feature itself)", toNumber)
+    .option("--stem <kind>", "first layers of a ResNet: imagenet or small (by image size)")
+    .option("--normalize", "divide embeddings by their norm (only with triplet)")
+    .option("--no-normalize", "leave embeddings as they are")
+    .optionsGroup("Training:")
+    .option("--loss <kind[:weight]>", `a term of the loss, may be repeated (${losses})`, addLoss)
+    .option("--epochs <count>", "epochs (20)", toNumber)
+    .option("--steps-per-epoch <count>", "batches of an epoch (all images once)", toNumber)
+    .option("--batch <images>", "images of a batch (64)", toNumber)
+    .option("--per-class <images>", 'images of each class in a batch, or "any" (4)', toPerClass)
+    .option("--optimizer <name>", "adam, adam-w or sgd (adam)")
+    .option("--lr <rate>", "learning rate (1e-3, sgd 0.05)", toNumber)
+    .option("--weight-decay <factor>", "weight decay (0, adam-w 0.01)", toNumber)
+    .option("--schedule <name>", "cosine, constant, or step:1000,2000 in steps (cosine)")
+    .option("--warmup <steps>", "steps of linear warm-up (0)", toNumber)
+    .option("--clip <norm>", "largest norm of the whole gradient (none)", toNumber)
+    .option("--seed <number>", "seed of everything random (1)", toNumber)
+    .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
+    .option("--device <name>", "auto, cpu or cuda (auto)")
+    .optionsGroup("Output:")
+    .option("--out <folder>", "folder of the run")
+    .option("--overwrite", "replace a run that is already there")
+    .option("--keep <which>", "the model has the best or the last weights (best)")
+    .option("--patience <count>", "stop after so many evaluations without a new best (never)", toNumber)
+    .option("--evaluate-every <epochs>", "epochs between evaluations (1)", toNumber)
+    .option("--checkpoint-every <steps>", "also checkpoint every so many steps (each epoch only)", toNumber)
+    .option("--ks <list>", "the K of Recall@K (1,2,4,8)", toNumbers);
+  return command;
+}
+
+/** The options that `train` and `distill` share. */
+export function runOptions(flags: RunFlags, signal: AbortSignal): RunOptions & { losses?: Loss[] } {
+  const { evaluateEvery, ks, batch, perClass } = flags;
+  return defined({
+    data: dataOf(flags),
+    out: needed("--out", flags.out),
+    overwrite: flags.overwrite,
+    losses: flags.loss,
+    optimizer: optimizerOf(flags),
+    schedule: scheduleOf(flags),
+    epochs: flags.epochs,
+    stepsPerEpoch: flags.stepsPerEpoch,
+    batch: defined({ size: batch, perClass }),
+    clipGradientNorm: flags.clip,
+    seed: flags.seed,
+    threads: flags.threads,
+    device: flags.device,
+    evaluation: defined({ everyEpochs: evaluateEvery, ks }),
+    keep: flags.keep,
+    patience: flags.patience,
+    checkpointEverySteps: flags.checkpointEvery,
+    signal,
+  }) as RunOptions & { losses?: Loss[] };
+}
+
+/**
+ * A flag that has no default. Not left to commander, which would complain of a missing `--data` where the user
+ * typed `--dat`.
+ */
+export function needed(flag: string, value: string | undefined): string {
+  if (value !== undefined) return value;
+  throw new RkdError("ERR_INVALID_OPTION", "this option is needed", { subject: flag, advice: "see rkd --help" });
+}
+
+/** The source with its options. */
+export function dataOf({ data: given, imageSize, channels, augment, validation, test, cache }: DataFlags): Data {
+  const data = needed("--data", given);
+  const kind = validation === undefined && test === undefined ? undefined : test === undefined ? "source" : "classes";
+  const split = kind && (kind === "source" ? { kind, validation } : { kind, validation: validation ?? 0.1, test });
+  return dataAt(data, defined({ imageSize, channels, augment, split, cache }) as DataOptions);
+}
+
+/** The network. */
+export function backboneOf({ backbone, width, embedding, stem, normalize }: NetworkFlags): Backbone {
+  const kind = oneOf("--backbone", needed("--backbone", backbone), backboneKinds);
+  const options = defined({ width, embedding, normalize });
+  if (kind === "conv4") {
+    if (stem !== undefined) throw invalid("--stem", "a ResNet backbone", "conv4", "leave --stem out");
+    return conv4(options);
+  }
+  const depth = Number(kind.slice("resnet".length)) as 18 | 34 | 50;
+  return resnet(depth, defined({ ...options, stem }));
+}
+
+/** A number; commander shows the message with the flag. */
+export function toNumber(text: string): number {
+  return text.trim() === "" ? Number.NaN : Number(text);
+}
+
+/** Numbers between commas. */
+export function toNumbers(text: string): number[] {
+  return text.split(",").map(toNumber);
+}
+
+function toPerClass(text: string): number | null {
+  return text === "any" ? null : toNumber(text);
+}
+
+const lossNames = ["rkd-distance", "rkd-angle", "triplet", "cross-entropy"] as const;
+
+function addLoss(text: string, before: Loss[] | undefined): Loss[] {
+  const [name, weightText, ...rest] = text.split(":");
+  if (rest.length > 0) throw invalid("--loss", "kind or kind:weight", text);
+  const kind = oneOf("--loss", name, lossNames);
+  const weight = weightText === undefined ? 1 : number(`--loss ${kind}`, toNumber(weightText), { from: 0 });
+  const make = { "rkd-distance": rkdDistance, "rkd-angle": rkdAngle, triplet, "cross-entropy": crossEntropy }[kind];
+  return [...(before ?? []), make({ weight })];
+}
+
+function optimizerOf({ optimizer, lr, weightDecay }: RunFlags): Optimizer {
+  const name = oneOf("--optimizer", optimizer ?? "adam", ["adam", "adam-w", "sgd"]);
+  const options = defined({ learningRate: lr, weightDecay });
+  return { adam, "adam-w": adamW, sgd }[name](options);
+}
+
+function scheduleOf({ schedule, warmup }: RunFlags): Schedule {
+  const [name, list, ...rest] = (schedule ?? "cosine").split(":");
+  const kind = oneOf("--schedule", name, ["cosine", "constant", "step"]);
+  const warm = defined({ warmupSteps: warmup });
+  if (kind === "step") {
+    if (!list) throw invalid("--schedule", "step with its milestones in steps, for example step:1000,2000", schedule);
+    return step({ ...warm, milestones: toNumbers(list) });
+  }
+  if (list !== undefined || rest.length > 0) throw invalid("--schedule", `${kind} without a colon`, schedule);
+  return kind === "cosine" ? cosine(warm) : constant(warm);
+}
+
+type Defined<T> = { [K in keyof T]?: Exclude<T[K], undefined> };
+
+/** Without the keys that are undefined. */
+export function defined<T extends object>(value: T): Defined<T> {
+  return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as Defined<T>;
+}

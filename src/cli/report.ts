@@ -1,0 +1,137 @@
+/** Shows a run's events: JSON lines on standard output, or progress on standard error for people. */
+
+import type { DataEvent, RunEvent, StartEvent, StepEvent } from "../run/events.ts";
+import { duration, metricsLine, shortMetrics } from "./table.ts";
+
+/** Shows events. */
+export interface Reporter {
+  /** Shows one event. */
+  event(event: RunEvent): void;
+  /** Clears a progress line; called once, however the run ends. */
+  end(): void;
+}
+
+/** One JSON object a line on standard output. */
+export function jsonReporter(): Reporter {
+  return { event: writeJsonLine, end: () => {} };
+}
+
+/** Writes one JSON line. */
+export function writeJsonLine(value: object): void {
+  process.stdout.write(`${JSON.stringify(value)}\n`);
+}
+
+/** For people: a line that redraws itself on a terminal, a plain line every few seconds elsewhere. */
+export function textReporter(name = ""): Reporter {
+  return new TextReporter(name, process.stderr);
+}
+
+/** Between two plain progress lines; a log of an hour has a screen or two of them. */
+const PLAIN_INTERVAL_MS = 5_000;
+
+class TextReporter implements Reporter {
+  readonly #name: string;
+  readonly #out: NodeJS.WriteStream;
+  #lastPlain = 0;
+  #drawn = false;
+  #start: { readonly time: number; readonly step: number } | undefined;
+  #epochs = 0;
+
+  constructor(name: string, out: NodeJS.WriteStream) {
+    this.#name = name ? `${name}: ` : "";
+    this.#out = out;
+  }
+
+  event(event: RunEvent): void {
+    switch (event.type) {
+      case "start":
+        this.#started(event);
+        break;
+      case "data":
+        this.#progress(dataLine(event));
+        break;
+      case "step":
+        this.#progress(this.#stepLine(event));
+        break;
+      case "evaluation": {
+        const who = { student: `epoch ${event.epoch}`, before: "before training", model: "model", teacher: "teacher" };
+        const best = event.best ? "  (best so far)" : "";
+        this.#line(`${who[event.who]}, ${event.part} classes: ${metricsLine(shortMetrics(event.metrics))}${best}`);
+        break;
+      }
+      case "warning":
+        this.#line(`warning: ${event.message}`);
+        break;
+      default: // checkpoints are many, and what stands in the end is printed by the command
+    }
+  }
+
+  end(): void {
+    if (this.#drawn) this.#out.write("\r\x1b[K");
+    this.#drawn = false;
+  }
+
+  #started({
+    step,
+    stepsPerEpoch,
+    totalSteps,
+    data,
+    train,
+    validation,
+    test,
+    student,
+    teacher,
+    resumed,
+  }: StartEvent): void {
+    this.#start = { time: performance.now(), step };
+    this.#epochs = Math.round(totalSteps / stepsPerEpoch);
+    this.#line(data);
+    const parts = Object.entries({ train, validation, test }).map(
+      ([part, size]) => `${part} ${size.images}/${size.classes}`,
+    );
+    this.#line(`images/classes: ${parts.join(", ")}`);
+    const size = ({ backbone, parameters, embedding }: NonNullable<typeof teacher>) =>
+      `${backbone} with ${parameters.toLocaleString("en")} parameters, embedding ${embedding}`;
+    this.#line(`${teacher ? `teacher: ${size(teacher)}; student: ` : "network: "}${size(student)}`);
+    if (resumed) this.#line(`going on after step ${step} of ${totalSteps}`);
+  }
+
+  #stepLine({ step, totalSteps, epoch, loss, terms, imagesPerSecond, dataWaitShare }: StepEvent): string {
+    const done = this.#start ? step - this.#start.step : 0;
+    const elapsed = this.#start ? (performance.now() - this.#start.time) / 1000 : 0;
+    const left = done > 0 ? duration((elapsed / done) * (totalSteps - step)) : "?";
+    const each =
+      terms.length > 1 ? ` (${terms.map(({ name, value }) => `${name} ${value.toPrecision(3)}`).join(", ")})` : "";
+    const wait = dataWaitShare >= 0.05 ? `  waited for data ${Math.round(100 * dataWaitShare)} %` : "";
+    const rate = `${Math.round(imagesPerSecond).toLocaleString("en")} images/s`;
+    return `epoch ${epoch}/${this.#epochs}  ${bar(step / totalSteps)}  ${rate}  loss ${loss.toPrecision(4)}${each}${wait}  ${left} left`;
+  }
+
+  #progress(text: string): void {
+    if (this.#out.isTTY) {
+      const width = this.#out.columns || 80;
+      this.#out.write(`\r\x1b[K${`${this.#name}${text}`.slice(0, width - 1)}`);
+      this.#drawn = true;
+      return;
+    }
+    if (performance.now() - this.#lastPlain < PLAIN_INTERVAL_MS) return;
+    this.#lastPlain = performance.now();
+    this.#line(text);
+  }
+
+  #line(text: string): void {
+    this.end();
+    this.#out.write(`${this.#name}${text}\n`);
+  }
+}
+
+function dataLine({ phase, done, total, imagesPerSecond }: DataEvent): string {
+  const what = { decode: "reading images", teacherFeatures: "teacher's features", embed: "embedding" }[phase];
+  const rate = imagesPerSecond ? `  ${Math.round(imagesPerSecond).toLocaleString("en")} images/s` : "";
+  return `${what}  ${bar(total > 0 ? done / total : 1)}  ${done}/${total}${rate}`;
+}
+
+function bar(share: number): string {
+  const full = Math.round(20 * Math.min(1, Math.max(0, share)));
+  return `[${"#".repeat(full)}${"-".repeat(20 - full)}] ${Math.floor(100 * share)} %`;
+}

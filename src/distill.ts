@@ -1,0 +1,30 @@
+/** `distill`: a small network that keeps a teacher's relations. */
+
+import type { DistillOptions } from "./options/run.ts";
+import { planDistill } from "./plan/build.ts";
+import type { DistillResult } from "./run/events.ts";
+import { type Run, startRun } from "./run/run.ts";
+import { startJob } from "./run/start.ts";
+
+/**
+ * Trains a student whose embedding space keeps the teacher's distances and angles (Park et al. 2019), and says how much
+ * of the teacher survived.
+ *
+ * ```ts
+ * const { verdict } = await distill({
+ *   teacher: "runs/teacher",
+ *   student: conv4({ width: 16, embedding: 16 }),
+ *   data: imageFolder("photos"),
+ *   losses: [rkdDistance({ weight: 1 }), rkdAngle({ weight: 2 })],
+ *   out: "runs/student",
+ * });
+ * ```
+ * @returns A {@link Run}: await it for the result with its verdict, iterate it for the events.
+ * @throws {RkdError} by rejection: bad options before anything is touched, then whatever stops the run
+ */
+export function distill(options: DistillOptions): Run<DistillResult> {
+  return startRun(async (context) => {
+    const job = planDistill(options);
+    return (await startJob(job, options.out, options.overwrite ?? false, context)) as DistillResult;
+  }, options?.signal);
+}

@@ -1,0 +1,86 @@
+/** `evaluateLoss`: one loss and its gradient on given features, for tests, notebooks and training loops of your own. */
+
+import { fromNative } from "./errors.ts";
+import { addon } from "./native/addon.ts";
+import { integer, invalid, object, oneOf, or } from "./options/check.ts";
+import { type Loss, lossKinds } from "./options/losses.ts";
+import { checkThreads } from "./plan/build.ts";
+
+/** A row-major tensor. */
+export interface TensorInput {
+  /** As many numbers as the product of `shape`; computed with as float32. */
+  readonly data: Float32Array | Float64Array | readonly number[];
+  /** Lengths of the axes; for embeddings and logits [n, d]. */
+  readonly shape: readonly number[];
+}
+
+/** What a loss is evaluated on. */
+export interface LossInputs {
+  /** The student's embeddings (or logits, for cross entropy), [n, d]. */
+  readonly student: TensorInput;
+  /** The teacher's embeddings, [n, any length], for the relational losses. */
+  readonly teacher?: TensorInput;
+  /** The class of each row, whole numbers from 0, for the losses that need them. */
+  readonly labels?: ArrayLike<number>;
+}
+
+/** How a loss is computed. */
+export interface EvaluateLossOptions {
+  /** CPU threads, 0 is all cores. The value has the same bits on any number. @default 0 */
+  readonly threads?: number;
+  /** Seed of the sampled negatives. @default 0 */
+  readonly seed?: number;
+}
+
+/** A loss and its gradient. */
+export interface LossValue {
+  /** The loss, before weighting. */
+  readonly value: number;
+  /** The gradient of `value` with respect to each input that has one, row-major like the input. */
+  readonly gradients: Readonly<Record<string, Float32Array>> & { readonly student: Float32Array };
+}
+
+/**
+ * Evaluates one loss. Computes on the calling thread: use it for batches, not for data sets.
+ *
+ * ```ts
+ * const { value, gradients } = evaluateLoss(
+ *   { kind: "rkd-angle", delta: 1 },
+ *   { student: { data, shape: [n, d] }, teacher: { data: teacherData, shape: [n, e] } },
+ * );
+ * ```
+ * @param loss A specification, or what a constructor (`rkdAngle()`) returns; its weight is not applied.
+ * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_INVALID_SHAPE`, `ERR_NON_FINITE` for inputs that are not finite
+ */
+export function evaluateLoss(loss: Loss, inputs: LossInputs, options: EvaluateLossOptions = {}): LossValue {
+  if (typeof loss !== "object" || loss === null) throw invalid("loss", "a loss, for example rkdAngle()", loss);
+  oneOf("loss.kind", loss.kind, lossKinds);
+  object<LossInputs>("inputs", inputs, ["student", "teacher", "labels"]);
+  object<EvaluateLossOptions>("options", options, ["threads", "seed"]);
+  const { student, teacher, labels } = inputs;
+  const reply = addon().evaluateLoss(JSON.stringify(loss), {
+    tensors: { student: tensor("student", student), ...(teacher && { teacher: tensor("teacher", teacher) }) },
+    ...(labels !== undefined && { labels: toLabels(labels) }),
+    threads: checkThreads(options.threads),
+    seed: integer("seed", or(options.seed, 0), { from: 0 }),
+  });
+  if (reply.error) throw fromNative(reply.error);
+  return { value: reply.value ?? Number.NaN, gradients: reply.gradients as LossValue["gradients"] };
+}
+
+function tensor(name: string, value: TensorInput) {
+  const { data, shape } = object<TensorInput>(name, value, ["data", "shape"]);
+  if (!Array.isArray(shape)) throw invalid(`${name}.shape`, "the lengths of the axes, for example [64, 128]", shape);
+  shape.forEach((length, i) => {
+    integer(`${name}.shape[${i}]`, length, { from: 0, to: 0xffff_ffff });
+  });
+  const isNumbers = data instanceof Float32Array || data instanceof Float64Array || Array.isArray(data);
+  if (!isNumbers) throw invalid(`${name}.data`, "a Float32Array, Float64Array or array of numbers", data);
+  const count = shape.reduce((product, length) => product * length, 1);
+  if (data.length !== count) throw invalid(`${name}.data`, `${count} numbers, as the shape says`, data.length);
+  return { data: data instanceof Float32Array ? data : Float32Array.from(data), shape: [...shape] };
+}
+
+function toLabels(labels: ArrayLike<number>): Uint32Array {
+  return Uint32Array.from(labels, (label, i) => integer(`labels[${i}]`, label, { from: 0, to: 0xffff_ffff }));
+}

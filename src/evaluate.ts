@@ -1,0 +1,56 @@
+/** `evaluate`: how well a stored model retrieves classes it has never seen. */
+
+import { RkdError } from "./errors.ts";
+import { integer, object, oneOf, or } from "./options/check.ts";
+import type { Data } from "./options/data.ts";
+import type { EvaluateOptions } from "./options/run.ts";
+import { checkKs, checkThreads } from "./plan/build.ts";
+import { planData, toData } from "./plan/data.ts";
+import { findModel, type StoredModel } from "./plan/model.ts";
+import type { DataPlan } from "./plan/plan.ts";
+import { runCommand } from "./run/command.ts";
+import type { Evaluation } from "./run/events.ts";
+import { type Run, startRun } from "./run/run.ts";
+
+/** What `evaluate` returns. */
+export interface EvaluateResult extends Evaluation {
+  /** Absolute path of the model. */
+  readonly model: string;
+  /** The classes that were used. */
+  readonly part: "train" | "validation" | "test";
+}
+
+/**
+ * Recall@K, MAP@R and R-precision of a stored model, exact, over one part of the data.
+ *
+ * With the data a run was trained on, the split is the run's own, so `"test"` means classes the model has never seen.
+ * @throws {RkdError} by rejection: bad options, `ERR_NOT_FOUND`, `ERR_INVALID_ARTEFACT`, bad data
+ */
+export function evaluate(options: EvaluateOptions): Run<EvaluateResult> {
+  return startRun(async (context) => {
+    object<EvaluateOptions>("options", options, ["model", "data", "part", "ks", "threads", "seed", "signal"]);
+    const stored = findModel("model", options.model);
+    const part = oneOf("part", or(options.part, "test"), ["train", "validation", "test"]);
+    const ks = checkKs("ks", options.ks);
+    const seed = integer("seed", or(options.seed, stored.run?.plan.seed ?? 1), { from: 0 });
+    const data = dataOf(stored, options.data);
+    const plan = { model: stored.file, data, seed, part, ks, threads: checkThreads(options.threads) };
+    const evaluation = await runCommand("evaluateModel", { plan }, context);
+    return { model: stored.file, part, ...evaluation };
+  }, options?.signal);
+}
+
+/** The data of an evaluation or embedding: what the options leave open is the run's. */
+export function dataOf(stored: StoredModel, given: Data | string | undefined): DataPlan {
+  const own = stored.run?.plan.data;
+  if (given === undefined) {
+    if (own) return own;
+    throw new RkdError("ERR_INVALID_OPTION", "this option is needed with a model outside a run's folder", {
+      subject: "data",
+    });
+  }
+  const data = toData(given);
+  const plan = planData(data, stored.input);
+  const same = own !== undefined && own.source === plan.source && data.split === undefined;
+  return same ? { ...plan, split: own.split } : plan;
+}

@@ -1,0 +1,76 @@
+/** `rkd`: relational knowledge distillation (Park et al., CVPR 2019). The public API, and nothing else. */
+
+export { distill } from "./distill.ts";
+export { embed } from "./embed.ts";
+export { RkdError, type RkdErrorCode, type RkdErrorDetails } from "./errors.ts";
+export { type EvaluateResult, evaluate } from "./evaluate.ts";
+export {
+  type EvaluateLossOptions,
+  evaluateLoss,
+  type LossInputs,
+  type LossValue,
+  type TensorInput,
+} from "./evaluate-loss.ts";
+export type { EmbedReport } from "./native/session.ts";
+export { type Backbone, type BackboneOptions, conv4, type ResnetOptions, resnet } from "./options/backbone.ts";
+export {
+  type Augment,
+  type Data,
+  type DataOptions,
+  type GlyphsOptions,
+  glyphs,
+  idx,
+  imageFolder,
+  omniglot,
+  type Split,
+} from "./options/data.ts";
+export {
+  type CrossEntropyLoss,
+  type CrossEntropyOptions,
+  crossEntropy,
+  type Loss,
+  type Negatives,
+  type PrototypicalLoss,
+  type RelationalLoss,
+  type RelationalOptions,
+  rkdAngle,
+  rkdDistance,
+  type TripletLoss,
+  type TripletOptions,
+  triplet,
+} from "./options/losses.ts";
+export { type AdamOptions, adam, adamW, type Optimizer, type SgdOptions, sgd } from "./options/optimizer.ts";
+export type { Device, DistillOptions, EmbedOptions, EvaluateOptions, RunOptions, TrainOptions } from "./options/run.ts";
+export {
+  type ConstantOptions,
+  type CosineOptions,
+  constant,
+  cosine,
+  type Schedule,
+  type StepOptions,
+  step,
+} from "./options/schedule.ts";
+export { type ResumeOptions, resume } from "./resume.ts";
+export type {
+  CheckpointEvent,
+  DataEvent,
+  DistillResult,
+  EndEvent,
+  EpochRecord,
+  Evaluation,
+  EvaluationEvent,
+  Metrics,
+  NetworkSummary,
+  PartSize,
+  RunEvent,
+  StartEvent,
+  StepEvent,
+  TermValue,
+  TrainResult,
+  Verdict,
+  VerdictRow,
+  WarningEvent,
+} from "./run/events.ts";
+export type { Run } from "./run/run.ts";
+export { train } from "./train.ts";
+export { version } from "./version.ts";

@@ -1,0 +1,150 @@
+/** The core's session, seen from TypeScript: typed commands, events in order, errors as {@link RkdError}. */
+
+import { fromNative } from "../errors.ts";
+import type { DataPlan, Plan } from "../plan/plan.ts";
+import type { Evaluation, NetworkSummary, PartSize, TermValue } from "../run/events.ts";
+import { addon } from "./addon.ts";
+
+/** What `open` found: the core's `SessionSummary`. */
+export interface SessionSummary {
+  readonly data: DatasetSummary;
+  readonly train: PartSize;
+  readonly validation: PartSize;
+  readonly test: PartSize;
+  readonly student: NetworkSummary;
+  readonly teacher: NetworkSummary | null;
+  readonly stepsPerEpoch: number;
+  readonly totalSteps: number;
+  readonly step: number;
+  readonly threads: number;
+  readonly instructionSet: string;
+}
+
+/** What a data source turned out to be: the core's `DatasetSummary`. */
+interface DatasetSummary {
+  readonly kind: string;
+  readonly sentence: string;
+  readonly images: number;
+  readonly classes: number;
+  readonly broken: readonly { readonly path: string; readonly reason: string }[];
+  readonly warnings: readonly string[];
+}
+
+/** What a call of `train` did: the core's `SegmentReport`. */
+export interface SegmentReport {
+  readonly step: number;
+  readonly cancelled: boolean;
+  readonly seconds: number;
+  readonly dataWaitSeconds: number;
+  readonly images: number;
+  readonly loss: number;
+  readonly terms: readonly TermValue[];
+}
+
+/** A part of the data. */
+type Part = "train" | "validation" | "test";
+
+/** Every command with what it takes and returns; crates/node/src/command.rs is the other side. */
+export interface Commands {
+  open: [{ plan: Plan; resume: string | null }, { summary: SessionSummary; policy: unknown }];
+  train: [{ untilStep: number }, SegmentReport];
+  evaluate: [{ who: "student" | "teacher"; part: Part; ks: readonly number[] }, Evaluation];
+  keep: [object, null];
+  saveCheckpoint: [{ path: string; policy: unknown }, null];
+  saveModel: [{ path: string; best: boolean }, null];
+  evaluateModel: [
+    { plan: { model: string; data: DataPlan; seed: number; part: Part; ks: readonly number[]; threads: number } },
+    Evaluation,
+  ];
+  embed: [{ plan: { model: string; data: DataPlan; out: string; format: string; threads: number } }, EmbedReport];
+  bench: [{ plan: { workload: string; seconds: number; threads: number } }, BenchReport];
+  /** Only in builds with debug assertions, for tests. */
+  panic: [{ message: string }, never];
+}
+
+/** What `embed` wrote: the core's `EmbedReport`. */
+export interface EmbedReport {
+  /** The file. */
+  readonly out: string;
+  /** Rows of the matrix. */
+  readonly images: number;
+  /** Columns of the matrix. */
+  readonly embedding: number;
+  /** Mean time of the network's forward pass for one image. */
+  readonly millisecondsPerImage: number;
+}
+
+/** Times of one workload: the core's `BenchReport`, with the field names of bench/pytorch_steps.py. */
+export interface BenchReport {
+  readonly workload: string;
+  /** Median of a step. */
+  readonly step_ms: number;
+  readonly best_ms: number;
+  readonly threads: number;
+  /** Steps measured. */
+  readonly runs: number;
+  readonly instruction_set: string;
+}
+
+/** An event of the core: `Event` of crates/core/src/train/event.rs. */
+export type NativeEvent =
+  | { readonly type: "decode"; readonly done: number; readonly total: number; readonly imagesPerSecond: number }
+  | { readonly type: "teacherFeatures" | "embed"; readonly done: number; readonly total: number }
+  | { readonly type: "warning"; readonly message: string }
+  | {
+      readonly type: "step";
+      readonly step: number;
+      readonly totalSteps: number;
+      readonly epoch: number;
+      readonly loss: number;
+      readonly terms: readonly TermValue[];
+      readonly learningRate: number;
+      readonly gradientNorm: number;
+      readonly imagesPerSecond: number;
+      readonly dataWaitShare: number;
+    };
+
+/** A session on a thread of its own. Commands run in order; {@link NativeSession.close} ends the thread. */
+export class NativeSession {
+  readonly #binding = new (addon().BindingSession)();
+  readonly #marks: (() => void)[] = [];
+  readonly #pump: Promise<void>;
+  #ended = false;
+
+  /** @param onEvent Sees every event before the command that caused it resolves; must not throw. */
+  constructor(onEvent: (event: NativeEvent) => void) {
+    this.#pump = this.#pull(onEvent);
+  }
+
+  /** Runs one command. @throws {RkdError} the core's error; `ERR_INTERNAL` after a panic */
+  async call<C extends keyof Commands>(command: C, input: Commands[C][0]): Promise<Commands[C][1]> {
+    const mark = this.#ended ? Promise.resolve() : new Promise<void>((resolve) => this.#marks.push(resolve));
+    const reply = await this.#binding.send(JSON.stringify({ command, ...input }));
+    await mark; // all its events have been seen
+    if (reply.error) throw fromNative(reply.error);
+    return JSON.parse(reply.value ?? "null");
+  }
+
+  /** Stops the running command at the next step boundary. */
+  cancel(): void {
+    this.#binding.cancel();
+  }
+
+  /** Cancels, and resolves when the thread has ended. Idempotent. */
+  async close(): Promise<void> {
+    this.#binding.close();
+    await this.#pump;
+  }
+
+  async #pull(onEvent: (event: NativeEvent) => void): Promise<void> {
+    for (;;) {
+      const text = await this.#binding.next();
+      if (!text) break;
+      const event: NativeEvent | { type: "done" } = JSON.parse(text);
+      if (event.type === "done") this.#marks.shift()?.();
+      else onEvent(event);
+    }
+    this.#ended = true;
+    for (const resolve of this.#marks.splice(0)) resolve();
+  }
+}

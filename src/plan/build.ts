@@ -1,0 +1,219 @@
+/** Options -> plan: applies every default, checks what belongs together, and returns a JSON-able description of the run. */
+
+import { RkdError } from "../errors.ts";
+import type { Backbone } from "../options/backbone.ts";
+import { backboneKinds } from "../options/backbone.ts";
+import { boolean, integer, invalid, number, object, oneOf, or, path } from "../options/check.ts";
+import { type Loss, lossKinds, rkdAngle, rkdDistance, triplet } from "../options/losses.ts";
+import { adam } from "../options/optimizer.ts";
+import type { Device, DistillOptions, RunOptions, TrainOptions } from "../options/run.ts";
+import { cosine } from "../options/schedule.ts";
+import { planData, toData } from "./data.ts";
+import { findModel } from "./model.ts";
+import type { BackbonePlan, DataPlan, Plan, Policy, TeacherPlan } from "./plan.ts";
+
+/** A run that is ready to start. */
+export interface Job {
+  readonly job: "train" | "distill";
+  readonly plan: Plan;
+  readonly policy: Policy;
+  /** What the user should know before it starts, in full sentences. */
+  readonly warnings: readonly string[];
+}
+
+const runKeys = [
+  "data",
+  "out",
+  "overwrite",
+  "optimizer",
+  "schedule",
+  "epochs",
+  "stepsPerEpoch",
+  "batch",
+  "clipGradientNorm",
+  "seed",
+  "threads",
+  "device",
+  "evaluation",
+  "keep",
+  "patience",
+  "checkpointEverySteps",
+  "signal",
+  "losses",
+] as const;
+
+/** The job of `train(options)`. @throws {RkdError} that names the option */
+export function planTrain(options: TrainOptions): Job {
+  object<TrainOptions>("options", options, [...runKeys, "backbone"]);
+  const losses = checkLosses(options.losses ?? [triplet()]);
+  const relational = losses.find(({ kind }) => kind.startsWith("rkd-"));
+  if (relational) {
+    throw invalid("losses", "losses without a teacher", relational.kind, "to distill from a teacher, use distill");
+  }
+  const data = planData(toData(required("data", options.data)));
+  return job("train", options, losses, data, required("backbone", options.backbone), "backbone", null, []);
+}
+
+/** The job of `distill(options)`. @throws {RkdError} that names the option */
+export function planDistill(options: DistillOptions): Job {
+  object<DistillOptions>("options", options, [...runKeys, "teacher", "student", "teacherFeatures"]);
+  const teacher = findModel("teacher", required("teacher", options.teacher));
+  const losses = checkLosses(options.losses ?? [rkdDistance({ weight: 1 }), rkdAngle({ weight: 2 })]);
+  const data = planData(toData(required("data", options.data)), teacher.input);
+  if (teacher.input && (teacher.input.imageSize !== data.imageSize || teacher.input.channels !== data.channels)) {
+    const { imageSize, channels } = teacher.input;
+    const advice = "leave imageSize and channels out, and the teacher's are taken";
+    const came = `${data.imageSize} pixels, ${data.channels} channels`;
+    throw new RkdError("ERR_INVALID_OPTION", "the images must be what the teacher takes", {
+      subject: "data.imageSize",
+      expected: `${imageSize} pixels, ${channels} channels`,
+      received: came,
+      advice,
+    });
+  }
+  const features = oneOf("teacherFeatures", or(options.teacherFeatures, "live"), ["live", "cached"]);
+  const warnings = leak(teacher.run?.plan, data, options.seed ?? DEFAULT_SEED);
+  const student = required("student", options.student);
+  return job("distill", options, losses, data, student, "student", { model: teacher.file, features }, warnings);
+}
+
+const DEFAULT_SEED = 1;
+
+function job(
+  kind: Job["job"],
+  options: RunOptions,
+  losses: readonly Loss[],
+  data: DataPlan,
+  backbone: Backbone,
+  backboneOption: string,
+  teacher: TeacherPlan | null,
+  warnings: readonly string[],
+): Job {
+  path("out", required("out", options.out));
+  boolean("overwrite", or(options.overwrite, false));
+  checkDevice(or(options.device, "auto"));
+  if (options.signal !== undefined && !(options.signal instanceof AbortSignal)) {
+    throw invalid("signal", "an AbortSignal", options.signal);
+  }
+  const plan: Plan = {
+    data,
+    backbone: planBackbone(backboneOption, backbone, data, losses),
+    teacher,
+    losses,
+    optimizer: made("optimizer", or(options.optimizer, adam()), ["adam", "adam-w", "sgd"]),
+    schedule: made("schedule", or(options.schedule, cosine()), ["constant", "cosine", "step"]),
+    clipGradientNorm: optional(options.clipGradientNorm, (norm) => number("clipGradientNorm", norm, { over: 0 })),
+    batch: planBatch(or(options.batch, {}), losses),
+    epochs: integer("epochs", or(options.epochs, 20), { from: 1, to: 1_000_000 }),
+    stepsPerEpoch: optional(options.stepsPerEpoch, (steps) => integer("stepsPerEpoch", steps, { from: 1 })),
+    seed: integer("seed", or(options.seed, DEFAULT_SEED), { from: 0 }),
+    threads: checkThreads(options.threads),
+  };
+  return { job: kind, plan, policy: planPolicy(options), warnings };
+}
+
+/** The threads option of every job. */
+export function checkThreads(threads: number | undefined): number {
+  return integer("threads", or(threads, 0), { from: 0, to: 1024 });
+}
+
+/** The K of Recall@K: unique and rising. */
+export function checkKs(name: string, ks: readonly number[] | undefined): number[] {
+  if (ks === undefined) return [1, 2, 4, 8];
+  if (!Array.isArray(ks) || ks.length === 0) throw invalid(name, "a list of K, for example [1, 2, 4, 8]", ks);
+  return [...new Set(ks.map((k, i) => integer(`${name}[${i}]`, k, { from: 1 })))].sort((a, b) => a - b);
+}
+
+function planPolicy(options: RunOptions): Policy {
+  const evaluation = object<NonNullable<RunOptions["evaluation"]>>("evaluation", or(options.evaluation, {}), [
+    "everyEpochs",
+    "ks",
+  ]);
+  const keep = oneOf("keep", or(options.keep, "best"), ["best", "last"]);
+  return {
+    evaluateEveryEpochs: integer("evaluation.everyEpochs", or(evaluation.everyEpochs, 1), { from: 1 }),
+    ks: checkKs("evaluation.ks", evaluation.ks),
+    keep,
+    patience: optional(options.patience, (patience) => integer("patience", patience, { from: 1 })),
+    checkpointEverySteps: optional(options.checkpointEverySteps, (steps) =>
+      integer("checkpointEverySteps", steps, { from: 1 }),
+    ),
+  };
+}
+
+function planBackbone(option: string, backbone: Backbone, data: DataPlan, losses: readonly Loss[]): BackbonePlan {
+  const known = object<Backbone>(option, backbone, ["kind", "width", "embedding", "normalize", "stem"]);
+  return {
+    kind: oneOf(`${option}.kind`, known.kind, backboneKinds),
+    width: known.width ?? 64,
+    stem: known.stem ?? (data.imageSize <= 64 ? "small" : "imagenet"),
+    embedding: known.embedding ?? null,
+    normalize: known.normalize ?? losses.some(({ kind }) => kind.startsWith("triplet")),
+    inChannels: data.channels,
+    imageSize: data.imageSize,
+    classes: null,
+  };
+}
+
+function planBatch(options: NonNullable<RunOptions["batch"]>, losses: readonly Loss[]): Plan["batch"] {
+  object<NonNullable<RunOptions["batch"]>>("batch", options, ["size", "perClass"]);
+  const size = integer("batch.size", or(options.size, 64), { from: 2, to: 65_536 });
+  const usual = losses.every(({ kind }) => kind === "cross-entropy") ? null : Math.min(4, size);
+  const wanted = options.perClass === undefined ? usual : options.perClass;
+  const perClass = optional(wanted, (count) => integer("batch.perClass", count, { from: 1, to: size }));
+  const triplets = losses.find(({ kind, weight }) => kind.startsWith("triplet") && weight !== 0);
+  if (triplets && (perClass === null || perClass < 2 || perClass >= size)) {
+    const advice = "a triplet needs two images of one class and one of another";
+    throw invalid("batch.perClass", `2 to ${size - 1} with ${triplets.kind}`, perClass, advice);
+  }
+  return { size, perClass };
+}
+
+function checkLosses(losses: readonly Loss[]): readonly Loss[] {
+  if (!Array.isArray(losses) || losses.length === 0) throw invalid("losses", "a list of at least one loss", losses);
+  losses.forEach((loss, i) => {
+    if (typeof loss !== "object" || loss === null) throw invalid(`losses[${i}]`, "a loss, for example triplet()", loss);
+    oneOf(`losses[${i}].kind`, loss.kind, lossKinds);
+  });
+  if (losses.every(({ weight }) => weight === 0)) throw invalid("losses", "a loss of weight greater than 0", 0);
+  return losses.map((loss) => ({ weight: 1, ...loss }));
+}
+
+function checkDevice(device: Device): void {
+  if (oneOf("device", device, ["auto", "cpu", "cuda"]) !== "cuda") return;
+  throw new RkdError("ERR_CUDA_UNAVAILABLE", "this build computes on the CPU only", {
+    subject: "device",
+    expected: '"auto" or "cpu"',
+    received: '"cuda"',
+    advice: 'use device "auto", which takes the best there is',
+  });
+}
+
+/** A teacher that was trained on other classes of the same data knows classes that this run holds for its test. */
+function leak(teacher: Plan | undefined, data: DataPlan, seed: number): readonly string[] {
+  if (!teacher || teacher.data.source !== data.source || data.split.kind !== "classes") return [];
+  const same = teacher.seed === seed && JSON.stringify(teacher.data.split) === JSON.stringify(data.split);
+  if (same) return [];
+  return [
+    `The teacher was trained with seed ${teacher.seed} and split ${JSON.stringify(teacher.data.split)}, so it has seen ` +
+      `classes that this run (seed ${seed}) holds back for its test: its score will be too good. Use the same seed and split.`,
+  ];
+}
+
+/** Something a constructor made: of one of its kinds. The core checks the fields once more. */
+function made<T extends { readonly kind: string }>(name: string, value: T, kinds: readonly T["kind"][]): T {
+  if (typeof value !== "object" || value === null) throw invalid(name, `what ${kinds.join("(), ")}() return`, value);
+  oneOf(`${name}.kind`, value.kind, kinds);
+  return value;
+}
+
+function required<T>(name: string, value: T | undefined): T {
+  if (value === undefined || value === null) {
+    throw new RkdError("ERR_INVALID_OPTION", "this option is needed", { subject: name });
+  }
+  return value;
+}
+
+function optional<T, R>(value: T | null | undefined, check: (value: T) => R): R | null {
+  return value === null || value === undefined ? null : check(value);
+}

@@ -1,0 +1,89 @@
+/**
+ * The plan: one complete description of a run, with every default filled in. The same structure as the core's
+ * `plan::Plan` (crates/core/src/plan.rs), field by field; the core refuses a field it does not know.
+ */
+
+import type { BackboneKind } from "../options/backbone.ts";
+import type { Augment } from "../options/data.ts";
+import type { Loss } from "../options/losses.ts";
+import type { Optimizer } from "../options/optimizer.ts";
+import type { Schedule } from "../options/schedule.ts";
+
+/** A training run of one network. */
+export interface Plan {
+  readonly data: DataPlan;
+  readonly backbone: BackbonePlan;
+  /** The teacher, for a distillation. */
+  readonly teacher: TeacherPlan | null;
+  readonly losses: readonly Loss[];
+  readonly optimizer: Optimizer;
+  readonly schedule: Schedule;
+  readonly clipGradientNorm: number | null;
+  readonly batch: { readonly size: number; readonly perClass: number | null };
+  readonly epochs: number;
+  readonly stepsPerEpoch: number | null;
+  readonly seed: number;
+  readonly threads: number;
+}
+
+/** Where the images come from and how they reach the network. */
+export interface DataPlan {
+  readonly source: string;
+  readonly more: readonly string[];
+  readonly imageSize: number;
+  readonly channels: number;
+  readonly split: SplitPlan;
+  readonly augment: Required<Augment>;
+  readonly cache: string;
+}
+
+/** How classes go to the three parts. */
+export type SplitPlan =
+  | { readonly kind: "classes"; readonly validation: number; readonly test: number }
+  | { readonly kind: "source"; readonly validation: number };
+
+/** The network. */
+export interface BackbonePlan {
+  readonly kind: BackboneKind;
+  readonly width: number;
+  readonly stem: "imagenet" | "small";
+  readonly embedding: number | null;
+  readonly normalize: boolean;
+  readonly inChannels: number;
+  readonly imageSize: number;
+  /** Classes of the classifier that cross entropy needs; the core fills it in from the data. */
+  readonly classes: number | null;
+}
+
+/** The teacher. */
+export interface TeacherPlan {
+  readonly model: string;
+  readonly features: "live" | "cached";
+}
+
+/** What the TypeScript side does between the core's segments. It stands beside the plan in `plan.json`. */
+export interface Policy {
+  /** Epochs between evaluations on the validation classes. */
+  readonly evaluateEveryEpochs: number;
+  /** The K of Recall@K, rising. */
+  readonly ks: readonly number[];
+  /** Which weights become the model. */
+  readonly keep: "best" | "last";
+  /** Evaluations without a new best after which the run ends. */
+  readonly patience: number | null;
+  /** Steps between checkpoints besides the one after every epoch. */
+  readonly checkpointEverySteps: number | null;
+}
+
+/** The content of `plan.json`. */
+export interface PlanFile {
+  /** Form of this file; another number is refused. */
+  readonly form: 1;
+  /** The version of rkd that wrote it. */
+  readonly rkd: string;
+  readonly job: "train" | "distill";
+  readonly plan: Plan;
+  readonly policy: Policy;
+  /** SHA-256 of the files the run was started from, by path. */
+  readonly inputs: Readonly<Record<string, string>>;
+}

@@ -1,0 +1,84 @@
+/**
+ * One stream of events for any number of readers, none of which can hold up the run or make memory grow.
+ *
+ * Events before the first reader are kept for it. A reader that falls behind loses the oldest step and data events
+ * (the next ones say the same and newer) and nothing else.
+ */
+
+import type { RunEvent } from "./events.ts";
+
+/** Events kept for one reader; about a minute of step events. */
+const CAPACITY = 1024;
+
+/** The writing side. */
+export class EventStream {
+  readonly #readers = new Set<Reader>();
+  #backlog: Reader | undefined = new Reader();
+  #end: { readonly error?: unknown } | undefined;
+
+  /** Gives the event to all readers. */
+  push(event: RunEvent): void {
+    this.#backlog?.push(event);
+    for (const reader of this.#readers) reader.push(event);
+  }
+
+  /** No event will come any more; with an error, readers throw it. */
+  finish(end: { readonly error?: unknown } = {}): void {
+    this.#end = end;
+    this.#backlog?.finish(end);
+    for (const reader of this.#readers) reader.finish(end);
+  }
+
+  /** A new reader; the first one gets what has been missed. */
+  read(): AsyncIterator<RunEvent, undefined> {
+    const reader = this.#backlog ?? new Reader();
+    this.#backlog = undefined;
+    this.#readers.add(reader);
+    if (this.#end) reader.finish(this.#end);
+    reader.onLeave = () => this.#readers.delete(reader);
+    return reader;
+  }
+}
+
+class Reader implements AsyncIterator<RunEvent, undefined> {
+  readonly #events: RunEvent[] = [];
+  readonly #waiting: (() => void)[] = [];
+  #end: { readonly error?: unknown } | undefined;
+  onLeave: () => void = () => {};
+
+  push(event: RunEvent): void {
+    if (this.#events.length >= CAPACITY) {
+      const oldest = this.#events.findIndex(({ type }) => type === "step" || type === "data");
+      this.#events.splice(Math.max(oldest, 0), 1);
+    }
+    this.#events.push(event);
+    this.#waiting.shift()?.();
+  }
+
+  finish(end: { readonly error?: unknown }): void {
+    this.#end ??= end;
+    for (const wake of this.#waiting.splice(0)) wake();
+  }
+
+  async next(): Promise<IteratorResult<RunEvent, undefined>> {
+    for (;;) {
+      const value = this.#events.shift();
+      if (value) return { value, done: false };
+      if (this.#end) {
+        const { error } = this.#end;
+        this.#end = {}; // an error is thrown once
+        if (error !== undefined) throw error;
+        return { value: undefined, done: true };
+      }
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    }
+  }
+
+  async return(): Promise<IteratorResult<RunEvent, undefined>> {
+    this.onLeave();
+    this.#events.length = 0;
+    this.finish({});
+    this.#end = {};
+    return { value: undefined, done: true };
+  }
+}

@@ -1,0 +1,59 @@
+/** A running job: await it for the result, iterate it for the events, abort or dispose it to stop. */
+
+import { EventStream } from "./event-stream.ts";
+import type { RunEvent } from "./events.ts";
+
+/**
+ * A job that has started. `await run` gives the result; `for await (const event of run)` gives the events, and throws
+ * the run's error where there is one. Leaving the loop does not stop the run; nobody needs to read the events.
+ * `await using run = distill(...)` stops it at the end of the block.
+ */
+export interface Run<Result> extends Promise<Result>, AsyncIterable<RunEvent>, AsyncDisposable {
+  /**
+   * Stops the run at the next step boundary, after a clean checkpoint.
+   * @param reason What the run rejects with. @default an `AbortError`
+   */
+  abort(reason?: unknown): void;
+  /** Aborts, and resolves when the run has ended, however it ended. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** What a job gets to work with. */
+export interface RunContext {
+  readonly emit: (event: RunEvent) => void;
+  readonly signal: AbortSignal;
+}
+
+/** Starts `work` in the next microtask, so that bad options reject like every other failure. */
+export function startRun<Result>(
+  work: (context: RunContext) => Promise<Result>,
+  outer: AbortSignal | undefined,
+): Run<Result> {
+  const events = new EventStream();
+  const controller = new AbortController();
+  const forward = () => controller.abort(outer?.reason);
+  if (outer instanceof AbortSignal) {
+    if (outer.aborted) forward();
+    else outer.addEventListener("abort", forward, { once: true });
+  }
+  const working = Promise.resolve()
+    .then(() => work({ emit: (event) => events.push(event), signal: controller.signal }))
+    .finally(() => outer instanceof AbortSignal && outer.removeEventListener("abort", forward));
+  working.then(
+    () => events.finish(),
+    (error: unknown) => events.finish({ error }),
+  );
+  // A promise of its own, so that a failure nobody looks at is an unhandled rejection like any other.
+  const result = working.then((value) => value);
+  return Object.assign(result, {
+    abort: (reason?: unknown) => controller.abort(reason),
+    [Symbol.asyncIterator]: () => {
+      result.catch(() => {}); // the loop throws it
+      return events.read();
+    },
+    [Symbol.asyncDispose]: async () => {
+      controller.abort();
+      await result.catch(() => {});
+    },
+  });
+}

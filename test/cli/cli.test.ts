@@ -1,0 +1,140 @@
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { lines, rkd, smallFlags, start } from "../support/cli.ts";
+import { temporaryFolder } from "../support/folders.ts";
+
+describe("help", () => {
+  it("shows commands, examples and exit codes", async () => {
+    const { code, stdout } = await rkd("--help");
+    expect(code).toBe(0);
+    for (const word of ["train", "distill", "evaluate", "embed", "resume", "demo", "Examples:", "Exit codes:", "130"]) {
+      expect(stdout).toContain(word);
+    }
+  });
+
+  it.each(["train", "distill", "evaluate", "embed", "resume", "demo"])("of %s names its options", async (command) => {
+    const { code, stdout } = await rkd(command, "--help");
+    expect(code).toBe(0);
+    expect(stdout).toContain("--json");
+  });
+
+  it("comes with a doctor", async () => {
+    const { code, stdout } = await rkd("doctor");
+    expect(stdout).toContain("everything is in order");
+    expect(code).toBe(0);
+    const broken = await start(["doctor", "--json"], { RKD_NATIVE_PATH: "/no/addon.node" }).done;
+    expect(lines(broken.stdout)[0]).toMatchObject({ healthy: false, node: process.version });
+    expect(broken.code).toBe(4);
+  });
+
+  it("has a version", async () => {
+    const { version } = JSON.parse(readFileSync("package.json", "utf8"));
+    expect((await rkd("--version")).stdout.trim()).toBe(version);
+  });
+});
+
+const complete = ["train", "--data", "glyphs", "--backbone", "conv4", "--out", "x"];
+
+describe("mistakes", () => {
+  it.each([
+    [["trian"], 2, "Did you mean train?"],
+    [["train", "--epohcs", "3"], 2, "Did you mean --epochs?"],
+    [["train"], 2, "--data: this option is needed"],
+    [["train", "--data", "glyphs", "--backbone", "conv5", "--out", "x"], 2, 'Did you mean "conv4"?'],
+    [[...complete, "--loss", "tripet"], 2, 'Did you mean "triplet"?'],
+    [[...complete, "--epochs", "many"], 2, "--epochs: invalid value"],
+    [[...complete, "--batch", "1"], 2, "--batch: invalid value: expected a whole number at least 2"],
+    [[...complete, "--lr", "0"], 2, "--lr: invalid value"],
+    [[...complete, "--warmup", "-1"], 2, "--warmup: invalid value"],
+    [[...complete, "--ks", "1,two"], 2, "--ks: invalid value"],
+    [[...complete, "--device", "cuda"], 4, "CPU only"],
+    [["train", "--data", "no/such", "--backbone", "conv4", "--out", "x"], 3, "no/such: there is no such folder"],
+    [["evaluate", "no/such"], 3, "no/such"],
+    [["resume", "."], 3, "there is no run in this folder"],
+    [["embed", "no/such", "--data", "glyphs", "--out", "x.npy"], 3, "no/such"],
+  ] as const)("%j exits with %i", async (args, expected, message) => {
+    const { code, stderr } = await rkd(...args);
+    expect(stderr).toContain(message);
+    expect(code).toBe(expected);
+    expect(existsSync("x")).toBe(false);
+  });
+
+  it("are one JSON line with --json", async () => {
+    const { code, stdout } = await rkd("evaluate", "no/such", "--json");
+    expect(code).toBe(3);
+    expect(lines(stdout)).toEqual([expect.objectContaining({ type: "error", code: "ERR_NOT_FOUND" })]);
+    expect(lines((await rkd("train", "--seeed", "1", "--json")).stdout)).toEqual([
+      expect.objectContaining({ type: "error", code: "ERR_UNKNOWN_OPTION" }),
+    ]);
+  });
+
+  it("say what to do where the addon cannot be loaded", async () => {
+    const args = ["train", ...smallFlags(join(temporaryFolder(), "x"))];
+    const { code, stderr } = await start(args, { RKD_NATIVE_PATH: "/no/addon.node" }).done;
+    expect(stderr).toMatch(/native addon could not be loaded.+Correct or unset RKD_NATIVE_PATH/);
+    expect(code).toBe(4);
+  });
+});
+
+describe("the way of a user", () => {
+  it("trains, distills, evaluates and embeds", async () => {
+    const folder = temporaryFolder();
+    const [teacher, student] = [join(folder, "a teacher"), join(folder, "schüler")];
+    const trained = await rkd("train", ...smallFlags(teacher), "--loss", "triplet", "--json");
+    expect(trained.code, trained.stderr).toBe(0);
+    const events = lines(trained.stdout);
+    expect(new Set(events.map(({ type }) => type))).toEqual(
+      new Set(["data", "start", "step", "evaluation", "checkpoint", "end"]),
+    );
+    expect(events.at(-1)).toMatchObject({ type: "end", result: { steps: 12 } });
+
+    const losses = ["--loss", "rkd-distance:1", "--loss", "rkd-angle:2"];
+    const distilled = await rkd("distill", "--teacher", teacher, ...smallFlags(student), ...losses);
+    expect(distilled.code, distilled.stderr).toBe(0);
+    for (const word of ["teacher", "student before", "student after", "gap closed", "parameters", "ms/image"]) {
+      expect(distilled.stdout).toContain(word);
+    }
+    expect(distilled.stderr).toContain("epoch 2, validation classes: recall@1");
+    expect(distilled.stderr).not.toContain("\r");
+
+    const evaluated = await rkd("evaluate", student, "--data", "glyphs:classes=20,writers=8", "--json");
+    const last = lines(evaluated.stdout).at(-1);
+    const stored = JSON.parse(readFileSync(join(student, "metrics.json"), "utf8"));
+    expect(last.metrics["recall@1"]).toBe(stored.metrics["recall@1"]);
+
+    for (const name of ["vectors.npy", "vectors.safetensors"]) {
+      const out = join(folder, name);
+      const embedded = await rkd("embed", student, "--data", "glyphs:classes=20,writers=8", "--out", out, "--json");
+      expect(embedded.code, embedded.stderr).toBe(0);
+      expect(lines(embedded.stdout).at(-1)).toMatchObject({ type: "end", out, embedding: 8 });
+      expect(existsSync(out)).toBe(true);
+    }
+  });
+
+  it("stops on Ctrl-C at a checkpoint, says how to go on, and does", async () => {
+    const out = join(temporaryFolder(), "run");
+    const child = start(["train", ...smallFlags(out), "--steps-per-epoch", "20000", "--json"]);
+    await new Promise<void>((resolve) => {
+      child.stdout?.on("data", (chunk) => String(chunk).includes('"step"') && resolve());
+      child.on("close", () => resolve());
+    });
+    child.kill("SIGINT");
+    const { code, stdout, stderr } = await child.done;
+    expect(code).toBe(130);
+    expect(stderr).toContain(`Go on with: rkd resume ${out}`);
+    const [checkpoint, error] = lines(stdout).slice(-2);
+    expect(checkpoint).toMatchObject({ type: "checkpoint" });
+    expect(error).toMatchObject({ type: "error", code: "ERR_CANCELLED" });
+    const resumed = start(["resume", out, "--json"]);
+    await new Promise<void>((resolve) => {
+      resumed.stdout?.on("data", (chunk) => String(chunk).includes('"start"') && resolve());
+      resumed.on("close", () => resolve());
+    });
+    resumed.kill("SIGINT");
+    resumed.kill("SIGINT");
+    const second = await resumed.done;
+    expect(second.code).toBe(130);
+    expect(lines(second.stdout).find(({ type }) => type === "start")).toMatchObject({ step: checkpoint.step });
+  });
+});

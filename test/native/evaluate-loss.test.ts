@@ -1,0 +1,113 @@
+/** The losses, through the whole stack, against PyTorch's values; `RKD_GOLDEN` names another folder of them. */
+
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import {
+  evaluateLoss,
+  type Loss,
+  RkdError,
+  rkdAngle,
+  rkdDistance,
+  type TensorInput,
+  triplet,
+} from "../../src/index.ts";
+import { lossKinds } from "../../src/options/losses.ts";
+
+interface GoldenCase {
+  readonly name: string;
+  readonly loss: string;
+  readonly params: Record<string, number>;
+  readonly inputs: { student: TensorInput; teacher?: TensorInput; labels?: number[] };
+  readonly expected: { value: number; gradient_student: TensorInput };
+}
+
+const folder = process.env.RKD_GOLDEN ?? "test/golden";
+const golden: { losses: GoldenCase[] } = JSON.parse(readFileSync(join(folder, "losses.json"), "utf8"));
+const cases = golden.losses.filter(({ loss }) => (lossKinds as readonly string[]).includes(loss));
+const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+
+/** Shares of the largest entry; the README beside the golden values says why some are wider. */
+function tolerance(name: string): number {
+  return /far from the origin|near-duplicate/.test(name) ? 1e-4 : 1e-5;
+}
+
+describe("golden values", () => {
+  it("has cases of every kind", () => {
+    expect(new Set(cases.map(({ loss }) => loss))).toEqual(new Set(lossKinds));
+  });
+
+  it.each(cases.map((one) => [one.name, one] as const))("%s", (name, { loss, params, inputs, expected }) => {
+    const options = Object.fromEntries(Object.entries(params).map(([key, value]) => [camel(key), value]));
+    const { value, gradients } = evaluateLoss({ kind: loss, ...options } as unknown as Loss, inputs);
+    const wanted = Array.from(expected.gradient_student.data);
+    const largest = Math.max(...wanted.map(Math.abs));
+    const zero = name.includes("zero at");
+    expect(Math.abs(value - expected.value)).toBeLessThanOrEqual(
+      zero ? 1e-10 : tolerance(name) * Math.max(Math.abs(expected.value), 1e-12),
+    );
+    expect(gradients.student).toBeInstanceOf(Float32Array);
+    expect(gradients.student).toHaveLength(wanted.length);
+    const worst = Math.max(...wanted.map((entry, i) => Math.abs(entry - (gradients.student[i] ?? Number.NaN))));
+    expect(worst).toBeLessThanOrEqual(zero ? 1e-5 : tolerance(name) * largest);
+  });
+});
+
+const matrix = (rows: number, columns: number, at: (i: number) => number): TensorInput => ({
+  data: Float32Array.from({ length: rows * columns }, (_, i) => at(i)),
+  shape: [rows, columns],
+});
+const student = matrix(12, 5, (i) => Math.sin(i * 1.7));
+const teacher = matrix(12, 7, (i) => Math.cos(i * 2.3));
+const labels = Array.from({ length: 12 }, (_, i) => Math.floor(i / 3));
+
+describe("evaluateLoss", () => {
+  it("has the same bits on any number of threads", () => {
+    for (const loss of [rkdDistance(), rkdAngle()]) {
+      const one = evaluateLoss(loss, { student, teacher }, { threads: 1 });
+      const three = evaluateLoss(loss, { student, teacher }, { threads: 3 });
+      expect(three).toEqual(one);
+    }
+  });
+
+  it("leaves the weight to the total", () => {
+    const value = (weight: number) => evaluateLoss(rkdAngle({ weight }), { student, teacher }).value;
+    expect(value(5)).toBe(value(1));
+  });
+
+  it("samples by its seed", () => {
+    const value = (seed: number) => evaluateLoss(triplet({ negatives: "random" }), { student, labels }, { seed }).value;
+    expect(value(1)).toBe(value(1));
+    expect(new Set([1, 2, 3, 4, 5].map(value)).size).toBeGreaterThan(1);
+  });
+
+  it("takes plain numbers and Float64Array, and a part of a larger buffer", () => {
+    const { value } = evaluateLoss(rkdAngle(), { student, teacher });
+    const plain = { ...student, data: Array.from(student.data) };
+    const double = { ...student, data: Float64Array.from(student.data) };
+    const padded = Float32Array.from([9, 9, ...student.data, 9]);
+    const part = { ...student, data: padded.subarray(2, 62) };
+    for (const other of [plain, double, part])
+      expect(evaluateLoss(rkdAngle(), { student: other, teacher }).value).toBe(value);
+  });
+
+  // biome-ignore lint/suspicious/noExplicitAny: wrong types are the point
+  const bad: [string, any, any, RegExp][] = [
+    ["no such kind", { kind: "rkd-angel" }, { student, teacher }, /loss\.kind.+Did you mean "rkd-angle"/],
+    ["no loss", null, { student }, /a loss, for example/],
+    ["a shape that does not fit", rkdAngle(), { student: { ...student, shape: [12, 6] }, teacher }, /72 numbers.+60/],
+    ["no numbers", rkdAngle(), { student: { data: "abc", shape: [1, 3] }, teacher }, /student\.data/],
+    ["a fractional label", triplet(), { student, labels: labels.map((l) => l + 0.5) }, /labels\[0\]/],
+    ["no teacher", rkdAngle(), { student }, /teacher/],
+    ["another number of teacher rows", rkdAngle(), { student, teacher: matrix(11, 7, Math.sin) }, /1[12]/],
+    ["no labels", triplet(), { student }, /labels/],
+    ["another number of labels", triplet(), { student, labels: [0, 1] }, /labels|rows/],
+    ["NaN", rkdAngle(), { student: matrix(12, 5, () => Number.NaN), teacher }, /finite|NaN/i],
+    ["an option that does not exist", { kind: "rkd-angle", deltas: 1 }, { student, teacher }, /deltas/],
+    ["an option out of range", { kind: "rkd-angle", delta: -1 }, { student, teacher }, /delta/],
+  ];
+  it.each(bad)("refuses %s", (_, loss, inputs, message) => {
+    expect(() => evaluateLoss(loss, inputs)).toThrow(RkdError);
+    expect(() => evaluateLoss(loss, inputs)).toThrow(message);
+  });
+});

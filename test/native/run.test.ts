@@ -1,0 +1,199 @@
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setImmediate as nextTick } from "node:timers/promises";
+import { describe, expect, it } from "vitest";
+import { conv4, distill, evaluate, glyphs, type RunEvent, resume, train } from "../../src/index.ts";
+import { temporaryFolder } from "../support/folders.ts";
+import { smallRun } from "../support/small.ts";
+
+async function collect(run: AsyncIterable<RunEvent>): Promise<RunEvent[]> {
+  const events: RunEvent[] = [];
+  for await (const event of run) events.push(event);
+  return events;
+}
+
+const bytes = (out: string) => readFileSync(join(out, "model.safetensors")).toString("base64");
+
+describe("a run", () => {
+  it("can be iterated and awaited, and writes what it says", async () => {
+    const out = join(temporaryFolder(), "run");
+    const run = train(smallRun(out));
+    const events = await collect(run);
+    const result = await run;
+    const types = events.map(({ type }) => type);
+    expect(types.indexOf("start")).toBeLessThan(types.indexOf("step"));
+    expect(types.filter((type) => type === "evaluation")).toHaveLength(3); // two epochs, one test
+    expect(events.at(-1)).toEqual({ type: "end", result });
+    expect(result).toMatchObject({ job: "train", out, steps: 12, epochs: 2, stoppedEarly: false });
+    expect(result.history.map(({ epoch }) => epoch)).toEqual([1, 2]);
+    expect(Object.keys(result.metrics ?? {}).sort()).toEqual(["mapAtR", "rPrecision", "recall@1", "recall@2"]);
+    expect(JSON.parse(readFileSync(join(out, "metrics.json"), "utf8"))).toEqual(JSON.parse(JSON.stringify(result)));
+    const log = readFileSync(join(out, "events.jsonl"), "utf8").trim().split("\n");
+    expect(JSON.parse(log.at(-1) ?? "")).toMatchObject({ type: "end" });
+    expect(JSON.parse(readFileSync(join(out, "plan.json"), "utf8"))).toMatchObject({ form: 1, job: "train" });
+    expect(existsSync(result.model)).toBe(true);
+  });
+
+  it("needs no reader", async () => {
+    const out = join(temporaryFolder(), "run");
+    expect(await train(smallRun(out, { epochs: 1 }))).toMatchObject({ epochs: 1 });
+  });
+
+  it("leaves the event loop free", async () => {
+    const run = train(smallRun(join(temporaryFolder(), "run"), { stepsPerEpoch: 60 }));
+    let [ended, longest, ticks] = [false, 0, 0];
+    const done = run.finally(() => {
+      ended = true;
+    });
+    for (let last = performance.now(); !ended; ticks++) {
+      await nextTick();
+      longest = Math.max(longest, performance.now() - last);
+      last = performance.now();
+    }
+    const { seconds } = await done;
+    expect(ticks).toBeGreaterThan(100);
+    expect(longest / 1000).toBeLessThan(Math.max(seconds, 1)); // a run on this thread would be one tick
+  });
+
+  it("refuses a folder that holds a run, unless told to overwrite", async () => {
+    const out = join(temporaryFolder(), "run");
+    await train(smallRun(out, { epochs: 1 }));
+    writeFileSync(join(out, "notes.txt"), "mine");
+    await expect(train(smallRun(out))).rejects.toMatchObject({ code: "ERR_OUTPUT_EXISTS", subject: out });
+    await train(smallRun(out, { epochs: 1, overwrite: true }));
+    expect(readFileSync(join(out, "notes.txt"), "utf8")).toBe("mine");
+  });
+
+  it("stops early when the validation gets no better", async () => {
+    const run = smallRun(join(temporaryFolder(), "run"), { epochs: 30, stepsPerEpoch: 1, patience: 2 });
+    const result = await train(run);
+    expect(result.stoppedEarly).toBe(result.epochs < 30);
+    const best = Math.max(...result.history.map(({ validation }) => validation?.["recall@1"] ?? 0));
+    expect(result.history[result.epoch - 1]?.validation?.["recall@1"]).toBe(best);
+  });
+});
+
+describe("the same seed gives the same bytes", () => {
+  it("on one thread and on two", async () => {
+    const folder = temporaryFolder();
+    await train(smallRun(join(folder, "one"), { threads: 1 }));
+    await train(smallRun(join(folder, "two"), { threads: 2 }));
+    await train(smallRun(join(folder, "other"), { threads: 2, seed: 2 }));
+    expect(bytes(join(folder, "two"))).toBe(bytes(join(folder, "one")));
+    expect(bytes(join(folder, "other"))).not.toBe(bytes(join(folder, "one")));
+  });
+});
+
+describe("abort", () => {
+  it("rejects with the signal's reason after a checkpoint, and resume ends with the same bytes", async () => {
+    const folder = temporaryFolder();
+    const options = smallRun(join(folder, "whole"), { stepsPerEpoch: 40 });
+    await train(options);
+    const out = join(folder, "cut");
+    const controller = new AbortController();
+    const reason = new Error("enough");
+    const run = train({ ...options, out, signal: controller.signal });
+    const seen: RunEvent[] = [];
+    const reading = (async () => {
+      for await (const event of run) {
+        seen.push(event);
+        if (event.type === "step") controller.abort(reason);
+      }
+    })();
+    await expect(run).rejects.toBe(reason);
+    await expect(reading).rejects.toBe(reason);
+    expect(seen.at(-1)?.type).toBe("checkpoint");
+    expect(existsSync(join(out, "model.safetensors"))).toBe(false);
+    const events = await collect(resume(out));
+    expect(events.find(({ type }) => type === "start")).toMatchObject({ resumed: true });
+    expect(bytes(out)).toBe(bytes(join(folder, "whole")));
+  });
+
+  it("does nothing at all when the signal is aborted already", async () => {
+    const out = join(temporaryFolder(), "run");
+    const signal = AbortSignal.abort(new Error("too late"));
+    await expect(train(smallRun(out, { signal }))).rejects.toThrow("too late");
+    expect(existsSync(out)).toBe(false);
+  });
+
+  it("comes with dispose", async () => {
+    const out = join(temporaryFolder(), "run");
+    const run = train(smallRun(out, { stepsPerEpoch: 10_000 }));
+    for await (const event of run) if (event.type === "step") break;
+    await run[Symbol.asyncDispose]();
+    await expect(run).rejects.toMatchObject({ name: "AbortError" });
+    expect(existsSync(join(out, "checkpoint", "latest.safetensors"))).toBe(true);
+  });
+});
+
+describe("resume", () => {
+  it("says where there is no run", async () => {
+    await expect(resume(temporaryFolder())).rejects.toMatchObject({ code: "ERR_NOT_FOUND" });
+  });
+
+  it("of a finished run returns its result again", async () => {
+    const out = join(temporaryFolder(), "run");
+    const first = await train(smallRun(out));
+    const model = bytes(out);
+    const again = await resume(out);
+    expect(again.metrics).toEqual(first.metrics);
+    expect(bytes(out)).toBe(model);
+  });
+
+  it("refuses a damaged plan and a damaged checkpoint", async () => {
+    const out = join(temporaryFolder(), "run");
+    await train(smallRun(out, { epochs: 1 }));
+    const checkpoint = join(out, "checkpoint", "latest.safetensors");
+    const whole = readFileSync(checkpoint);
+    writeFileSync(checkpoint, whole.subarray(0, whole.length / 2));
+    await expect(resume(out)).rejects.toMatchObject({ code: "ERR_INVALID_ARTEFACT" });
+    writeFileSync(join(out, "plan.json"), "{");
+    await expect(resume(out)).rejects.toMatchObject({ code: "ERR_INVALID_ARTEFACT" });
+  });
+});
+
+describe("distill", () => {
+  it("ends with a verdict that adds up, and evaluate says the same", async () => {
+    const folder = temporaryFolder();
+    const teacher = join(folder, "teacher");
+    const { data, batch, stepsPerEpoch, evaluation } = smallRun(teacher);
+    await train(smallRun(teacher, { backbone: conv4({ width: 8, embedding: 16 }) }));
+    const out = join(folder, "student");
+    const common = {
+      data,
+      ...(batch && { batch }),
+      ...(stepsPerEpoch && { stepsPerEpoch }),
+      ...(evaluation && { evaluation }),
+    };
+    const run = distill({ ...common, teacher, student: conv4({ width: 4, embedding: 4 }), epochs: 2, out });
+    const { verdict, metrics, history } = await run;
+    expect(verdict.teacher).toMatchObject({ embedding: 16, backbone: "conv4" });
+    expect(verdict.studentAfter).toMatchObject({ embedding: 4, metrics });
+    const [t, b, a] = [verdict.teacher, verdict.studentBefore, verdict.studentAfter].map(
+      (row) => row.metrics["recall@1"] ?? 0,
+    );
+    if (t !== undefined && b !== undefined && a !== undefined && t > b) {
+      expect(verdict.gapClosed["recall@1"]).toBeCloseTo((a - b) / (t - b), 12);
+    } else expect(verdict.gapClosed["recall@1"]).toBeNull();
+    expect(history[0]?.terms.map(({ name, weight }) => [name, weight])).toEqual([
+      ["rkd-distance", 1],
+      ["rkd-angle", 2],
+    ]);
+    expect((await evaluate({ model: out, ks: [1, 2] })).metrics).toEqual(metrics);
+    await expect(
+      distill({ ...common, teacher, student: conv4(), epochs: 1, out: teacher, overwrite: true }),
+    ).rejects.toThrow(/the teacher lies in this folder/);
+    writeFileSync(join(teacher, "model.safetensors"), "other");
+    await expect(resume(out)).rejects.toThrow(/has changed since/);
+  });
+
+  it("names the file when the model is damaged", async () => {
+    const folder = temporaryFolder();
+    writeFileSync(join(folder, "model.safetensors"), "not a model");
+    const failure = distill({ teacher: folder, student: conv4(), data: glyphs(), out: join(folder, "out") });
+    await expect(failure).rejects.toMatchObject({
+      code: "ERR_INVALID_ARTEFACT",
+      message: expect.stringContaining("model.safetensors"),
+    });
+  });
+});

@@ -1,0 +1,86 @@
+/** The types of the public API: what must compile, and what must not. Checked by `tsc`, never run. */
+
+import {
+  adam,
+  conv4,
+  type DistillResult,
+  distill,
+  type evaluate,
+  glyphs,
+  imageFolder,
+  RkdError,
+  type RunEvent,
+  resnet,
+  rkdAngle,
+  rkdDistance,
+  sgd,
+  type TrainResult,
+  train,
+  triplet,
+} from "../../src/index.ts";
+
+type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+function same<_T extends true>(): void {}
+
+export async function everything(signal: AbortSignal): Promise<void> {
+  const run = distill({
+    teacher: "runs/teacher",
+    student: resnet(18, { embedding: 64 }),
+    data: imageFolder("photos"),
+    losses: [rkdDistance({ weight: 1 }), rkdAngle({ weight: 2 })],
+    optimizer: adam({ learningRate: 1e-4 }),
+    epochs: 80,
+    batch: { size: 128, perClass: 5 },
+    seed: 1,
+    device: "auto",
+    out: "runs/student",
+    signal,
+  });
+  for await (const event of run) {
+    same<Equal<typeof event, RunEvent>>();
+    switch (event.type) {
+      case "start":
+      case "data":
+      case "evaluation":
+      case "checkpoint":
+      case "warning":
+      case "end":
+        break;
+      case "step":
+        same<Equal<typeof event.loss, number>>();
+        break;
+      default:
+        event satisfies never; // the union is closed
+    }
+  }
+  const result = await run;
+  same<Equal<typeof result, DistillResult>>();
+  same<Equal<(typeof result.verdict.gapClosed)[string], number | null>>();
+
+  await using trained = train({ data: "glyphs", backbone: conv4(), out: "x" });
+  same<Equal<Awaited<typeof trained>, TrainResult>>();
+  same<Equal<Awaited<ReturnType<typeof evaluate>>["metrics"][string], number>>();
+}
+
+export function mistakes(): void {
+  // @ts-expect-error a teacher is needed
+  distill({ student: conv4(), data: glyphs(), out: "x" });
+  // @ts-expect-error an option that does not exist
+  train({ data: "glyphs", backbone: conv4(), out: "x", epoch: 3 });
+  // @ts-expect-error a depth that does not exist
+  resnet(101);
+  // @ts-expect-error a negative that does not exist
+  triplet({ negatives: "easy" });
+  // @ts-expect-error Adam has no momentum
+  adam({ momentum: 0.9 });
+  // @ts-expect-error a device that does not exist
+  train({ data: "glyphs", backbone: conv4(), out: "x", device: "gpu" });
+  // @ts-expect-error a network is an object
+  train({ data: "glyphs", backbone: "conv4", out: "x", optimizer: sgd() });
+}
+
+export function codes(error: RkdError): boolean {
+  // @ts-expect-error a code that does not exist
+  if (error.code === "ERR_WHATEVER") return true;
+  return error instanceof RkdError && error.code === "ERR_NON_FINITE";
+}

@@ -1,0 +1,43 @@
+import { expect, it } from "vitest";
+import { duration, metricsLine, shortMetrics, verdictTable } from "../../src/cli/table.ts";
+import type { VerdictRow } from "../../src/run/events.ts";
+import { verdictOf } from "../../src/run/verdict.ts";
+
+const row = (recall: number, parameters: number): VerdictRow => ({
+  backbone: "conv4",
+  parameters,
+  embedding: 16,
+  metrics: { mapAtR: recall / 2, "recall@1": recall, "recall@10": 1, "recall@2": 0.95 },
+  millisecondsPerImage: 0.25,
+});
+
+it("lines up the verdict", () => {
+  const verdict = verdictOf(row(0.9, 130_000), row(0.5, 9_000), row(0.8, 9_000));
+  expect(verdictTable(verdict, { "student by triplet": row(0.6, 9_000) })).toBe(
+    [
+      "test classes        recall@1  recall@2  recall@10   mapAtR  parameters  embedding  ms/image",
+      "------------------  --------  --------  ---------  -------  ----------  ---------  --------",
+      "teacher              90.00 %   95.00 %   100.00 %  45.00 %     130,000         16     0.250",
+      "student before       50.00 %   95.00 %   100.00 %  25.00 %       9,000         16     0.250",
+      "student by triplet   60.00 %   95.00 %   100.00 %  30.00 %       9,000         16     0.250",
+      "student after        80.00 %   95.00 %   100.00 %  40.00 %       9,000         16     0.250",
+      "gap closed              75 %         -          -     75 %",
+    ].join("\n"),
+  );
+});
+
+it("orders metrics by K, and shortens them", () => {
+  const { metrics } = row(0.5, 1);
+  expect(metricsLine(metrics)).toBe("recall@1 50.00 %  recall@2 95.00 %  recall@10 100.00 %  mapAtR 25.00 %");
+  expect(metricsLine(shortMetrics(metrics))).toBe("recall@1 50.00 %  mapAtR 25.00 %");
+});
+
+it.each([
+  [0.4, "0 s"],
+  [59.4, "59 s"],
+  [59.6, "1 min 0 s"],
+  [3725, "1 h 2 min"],
+  [Number.POSITIVE_INFINITY, "?"],
+])("writes %d seconds as %s", (seconds, text) => {
+  expect(duration(seconds)).toBe(text);
+});

@@ -1,0 +1,28 @@
+import { expect, it } from "vitest";
+import { exitCodeOf } from "../../src/cli/exit.ts";
+import { errorCodes, fromNative, RkdError, type RkdErrorCode } from "../../src/errors.ts";
+
+it("reads subject, summary, values, advice", () => {
+  const error = new RkdError("ERR_INVALID_OPTION", "invalid value", {
+    subject: "epochs",
+    expected: "a whole number",
+    received: "-1",
+    advice: "count from 1",
+  });
+  expect(error.message).toBe("epochs: invalid value: expected a whole number, received -1. Count from 1");
+  expect(error.toJSON()).toMatchObject({ code: "ERR_INVALID_OPTION", subject: "epochs", received: "-1" });
+});
+
+it("rebuilds the chain of causes that came out of the addon", () => {
+  const error = fromNative({ code: "ERR_IO", message: "writing failed", causes: ["outer", "inner"] });
+  expect(error.code).toBe("ERR_IO");
+  expect(error.cause).toMatchObject({ message: "outer", cause: { message: "inner" } });
+});
+
+it("calls a code it does not know a defect", () => {
+  expect(fromNative({ code: "ERR_NEW", message: "x", causes: [] }).code).toBe("ERR_INTERNAL");
+});
+
+it("gives every code an exit code other than 0", () => {
+  for (const code of Object.keys(errorCodes)) expect(exitCodeOf(code as RkdErrorCode)).toBeGreaterThan(0);
+});

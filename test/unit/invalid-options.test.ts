@@ -1,0 +1,126 @@
+/** One table of bad values for each option: every one is refused with the option's name, before anything is touched. */
+
+import { existsSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import {
+  adam,
+  adamW,
+  constant,
+  conv4,
+  cosine,
+  crossEntropy,
+  glyphs,
+  imageFolder,
+  RkdError,
+  resnet,
+  rkdAngle,
+  rkdDistance,
+  sgd,
+  step,
+  train,
+  triplet,
+} from "../../src/index.ts";
+
+const notNumbers = [Number.NaN, Number.POSITIVE_INFINITY, "1", null, {}, []];
+const notCounts = [0, -1, 1.5, ...notNumbers];
+
+// biome-ignore lint/suspicious/noExplicitAny: wrong types are the point
+type Bad = any;
+
+const run = { data: "glyphs", backbone: conv4(), out: "never-made" };
+const runTable: Record<string, Bad[]> = {
+  data: [undefined, "", 7, "no/such/folder"],
+  backbone: [undefined, "conv4", { kind: "conv5" }, { kind: "conv4", depth: 4 }],
+  out: [undefined, "", "a\0b", 3],
+  overwrite: ["yes", 1],
+  losses: [[], {}, [null], [{ kind: "triplet" }], [triplet({ weight: 0 })], [rkdAngle()]],
+  optimizer: ["adam", null, { kind: "adamw" }],
+  schedule: ["cosine", null, { kind: "linear" }],
+  epochs: [...notCounts, 1e9],
+  stepsPerEpoch: notCounts.filter((value) => value !== null),
+  "batch.size": [1, ...notCounts],
+  "batch.perClass": [0, 1, 64, 65, 1.5, "4", null],
+  clipGradientNorm: [0, -1, "1", Number.NaN],
+  seed: [-1, 0.5, "1", 2 ** 53],
+  threads: [-1, 0.5, 2000, "2"],
+  device: ["gpu", "tpu", 0],
+  "evaluation.everyEpochs": notCounts,
+  "evaluation.ks": [[], [0], ["1"], 5, [1.5]],
+  keep: ["first", true],
+  patience: [0, -1, 1.5, "3"],
+  checkpointEverySteps: [0, -1, 1.5],
+  signal: [{}, "stop"],
+};
+
+describe("train refuses", () => {
+  const cases = Object.entries(runTable).flatMap(([name, values]) => values.map((value) => [name, value] as const));
+  it.each(cases)("%s: %j", async (name, value) => {
+    const [outer = "", inner] = name.split(".");
+    const options = { ...run, [outer]: inner ? { [inner]: value } : value } as Bad;
+    const error = await train(options).then(
+      () => undefined,
+      (reason: unknown) => reason,
+    );
+    expect(error).toBeInstanceOf(RkdError);
+    expect((error as RkdError).message).toContain(name.split(".")[0] === "data" ? "" : name);
+    expect((error as RkdError).code).toMatch(/^ERR_(INVALID_OPTION|UNKNOWN_OPTION|NOT_FOUND)$/);
+    expect(existsSync("never-made")).toBe(false);
+  });
+
+  it.each([
+    ["epoch", "epochs"],
+    ["optimiser", "optimizer"],
+    ["seeds", "seed"],
+  ])("the unknown option %s, with a suggestion", async (typed, meant) => {
+    const error = await train({ ...run, [typed]: 1 } as Bad).catch((reason: unknown) => reason);
+    expect(error).toMatchObject({ code: "ERR_UNKNOWN_OPTION", subject: typed });
+    expect((error as Error).message).toContain(`Did you mean "${meant}"?`);
+  });
+
+  it("CUDA in a build without it", async () => {
+    await expect(train({ ...run, device: "cuda" })).rejects.toMatchObject({ code: "ERR_CUDA_UNAVAILABLE" });
+  });
+});
+
+const constructorTable: [string, (value: Bad) => unknown, Bad[]][] = [
+  ["conv4.width", (width) => conv4({ width }), notCounts],
+  ["conv4.embedding", (embedding) => conv4({ embedding }), notCounts],
+  ["conv4.normalize", (normalize) => conv4({ normalize }), ["yes", 1]],
+  ["resnet depth", (depth) => resnet(depth), [17, 101, "18", null]],
+  ["resnet.stem", (stem) => resnet(18, { stem }), ["cifar", "", 3]],
+  ["rkdDistance.weight", (weight) => rkdDistance({ weight }), [-1, ...notNumbers.slice(0, 3)]],
+  ["rkdAngle.delta", (delta) => rkdAngle({ delta }), [0, -1, ...notNumbers.slice(0, 3)]],
+  ["rkdAngle.reduction", (reduction) => rkdAngle({ reduction }), ["mean", 3]],
+  ["triplet.margin", (margin) => triplet({ margin }), [-0.2, "0.2", Number.NaN]],
+  ["triplet.negatives", (negatives) => triplet({ negatives }), ["semihard", "best", 1]],
+  ["crossEntropy.labelSmoothing", (labelSmoothing) => crossEntropy({ labelSmoothing }), [-0.1, 1, "0"]],
+  ["adam.learningRate", (learningRate) => adam({ learningRate }), [0, -1, "1e-3"]],
+  ["adam.beta1", (beta1) => adam({ beta1 }), [1, -0.1]],
+  ["adam.beta2", (beta2) => adam({ beta2 }), [1, 2]],
+  ["adam.epsilon", (epsilon) => adam({ epsilon }), [0]],
+  ["adamW.weightDecay", (weightDecay) => adamW({ weightDecay }), [-1]],
+  ["sgd.momentum", (momentum) => sgd({ momentum }), [1, -0.5]],
+  ["sgd.nesterov", (nesterov) => sgd({ momentum: 0, nesterov }), [true, 1]],
+  ["constant.warmupSteps", (warmupSteps) => constant({ warmupSteps }), [-1, 0.5]],
+  ["cosine.minimum", (minimum) => cosine({ minimum }), [-0.1, 1.1]],
+  ["step.milestones", (milestones) => step({ milestones }), [[], [5, 5], [5, 3], [-1], "10"]],
+  ["step.factor", (factor) => step({ milestones: [1], factor }), [0, 1.5]],
+  ["glyphs.classes", (classes) => glyphs({ classes }), [1, 0, 2.5]],
+  ["glyphs.writers", (writers) => glyphs({ writers }), [1, "20"]],
+  ["glyphs.imageSize", (imageSize) => glyphs({ imageSize }), [4, 2000, 28.5]],
+  ["glyphs.channels", (channels) => glyphs({ channels }), [2, 4, "1"]],
+  ["glyphs.augment", (augment) => glyphs({ augment }), ["rotate", { rotate: 200 }, { spin: 1 }]],
+  ["glyphs.split", (split) => glyphs({ split }), [{ kind: "random" }, { kind: "classes", validation: 0.5, test: 0.5 }]],
+];
+
+describe("constructors refuse", () => {
+  const cases = constructorTable.flatMap(([name, make, values]) => values.map((value) => [name, value, make] as const));
+  it.each(cases)("%s: %j", (name, value, make) => {
+    expect(() => make(value)).toThrow(RkdError);
+    expect(() => make(value)).toThrow(name);
+  });
+
+  it("a folder that is not there", () => {
+    expect(() => imageFolder("no/such")).toThrow(/no\/such: there is no such folder or file/);
+  });
+});

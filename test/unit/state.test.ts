@@ -1,0 +1,47 @@
+import { expect, it } from "vitest";
+import { addSegment, closeEpoch, freshState } from "../../src/run/state.ts";
+import { verdictOf, verdictRow } from "../../src/run/verdict.ts";
+
+const term = (value: number) => ({ name: "rkd-angle", weight: 2, value });
+
+it("averages an epoch's segments by their steps, whatever they were cut into", () => {
+  const [whole, cut] = [freshState(), freshState()];
+  addSegment(whole, 4, 2.5, [term(1.25)]);
+  addSegment(cut, 1, 1, [term(0.5)]);
+  addSegment(cut, 0, Number.NaN, []);
+  addSegment(cut, 3, 3, [term(1.5)]);
+  closeEpoch(whole, null);
+  closeEpoch(cut, null);
+  expect(cut).toEqual(whole);
+  expect(whole.history).toEqual([{ epoch: 1, loss: 2.5, terms: [term(1.25)], validation: null }]);
+});
+
+it("calls the first of equal scores the best, and counts evaluations since", () => {
+  const state = freshState();
+  const bests = [0.5, 0.5, 0.7, 0.6].map((score) =>
+    closeEpoch(state, { "recall@1": score, "recall@10": 1, mapAtR: 0 }),
+  );
+  expect(bests).toEqual([true, false, true, false]);
+  expect(state).toMatchObject({ best: { epoch: 3, score: 0.7 }, sinceBest: 1, epochsDone: 4 });
+});
+
+it("survives JSON, as it travels in the checkpoint", () => {
+  const state = freshState();
+  addSegment(state, 4, 2.5, [term(1.25)]);
+  expect(JSON.parse(JSON.stringify(state))).toEqual(state);
+});
+
+it("says how much of the gap was closed, and nothing where there is no gap", () => {
+  const network = { backbone: "conv4", parameters: 10, embedding: 4 };
+  const row = (recall: number, map: number) =>
+    verdictRow(network, {
+      metrics: { "recall@1": recall, mapAtR: map },
+      images: 1,
+      classes: 1,
+      millisecondsPerImage: 1,
+    });
+  const { gapClosed, studentAfter } = verdictOf(row(0.9, 0.2), row(0.5, 0.3), row(0.8, 0.4));
+  expect(gapClosed["recall@1"]).toBeCloseTo(0.75, 12);
+  expect(gapClosed.mapAtR).toBeNull();
+  expect(studentAfter).toMatchObject({ parameters: 10, metrics: { "recall@1": 0.8 } });
+});
