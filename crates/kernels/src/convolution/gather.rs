@@ -73,10 +73,39 @@ impl<'a> Gather<'a> {
 
     /// Writes rows `rows[0]..rows[1]`, columns `columns[0]..columns[1]`, into `out`, row-major without gaps.
     pub(super) fn fill(&self, rows: [usize; 2], columns: [usize; 2], out: &mut [f32]) {
-        let (width, image) = (columns[1] - columns[0], self.grid[0] * self.grid[1]);
-        let (mut n, pixel) = (rows[0] / image, rows[0] % image);
-        let mut grid = [pixel / self.grid[1], pixel % self.grid[1]];
-        for row in 0..rows[1] - rows[0] {
+        let longest = self.segments.iter().map(|segment| segment.columns * self.channels).max().unwrap_or(0);
+        match longest {
+            0..=16 if columns == [0, self.columns()] => self.fill_short::<16>(rows, out),
+            17..=32 if columns == [0, self.columns()] => self.fill_short::<32>(rows, out),
+            _ => self.fill_long(rows, columns, out),
+        }
+    }
+
+    /// [`Gather::fill`] of all columns, for segments of at most N floats (few input channels, as in a first layer). A
+    /// segment inside the source is copied as N floats, a few vectors, which beats a call for nine floats; what that
+    /// writes beyond the segment is written again by those that follow.
+    fn fill_short<const N: usize>(&self, rows: [usize; 2], out: &mut [f32]) {
+        let (width, [h, w, pitch]) = (self.columns(), self.size);
+        self.each_row(rows, |row, n, grid| {
+            for segment in &self.segments {
+                let out = &mut out[row * width + segment.at..];
+                let line = (grid[0] * self.step[0]) as isize + segment.offset[0];
+                let column = (grid[1] * self.step[1]) as isize + segment.offset[1];
+                let start = (((n * h) as isize + line) * w as isize + column) * pitch as isize + self.first as isize;
+                let whole = column >= 0 && column as usize + segment.columns <= w && line >= 0 && line < h as isize;
+                if whole && start as usize + N <= self.source.len() && N <= out.len() {
+                    out[..N].copy_from_slice(&self.source[start as usize..start as usize + N]);
+                } else {
+                    self.copy(segment, n, grid, [0, segment.columns * self.channels], out);
+                }
+            }
+        });
+    }
+
+    /// [`Gather::fill`] for any segments and columns.
+    fn fill_long(&self, rows: [usize; 2], columns: [usize; 2], out: &mut [f32]) {
+        let width = columns[1] - columns[0];
+        self.each_row(rows, |row, n, grid| {
             for segment in &self.segments {
                 let end = segment.at + segment.columns * self.channels;
                 let (low, high) = (segment.at.max(columns[0]), end.min(columns[1]));
@@ -85,6 +114,17 @@ impl<'a> Gather<'a> {
                     self.copy(segment, n, grid, range, &mut out[row * width + low - columns[0]..]);
                 }
             }
+        });
+    }
+
+    /// Calls `visit(row from 0, image, grid pixel)` for each row, without a division for each.
+    #[inline(always)]
+    fn each_row(&self, rows: [usize; 2], mut visit: impl FnMut(usize, usize, [usize; 2])) {
+        let image = self.grid[0] * self.grid[1];
+        let (mut n, pixel) = (rows[0] / image, rows[0] % image);
+        let mut grid = [pixel / self.grid[1], pixel % self.grid[1]];
+        for row in 0..rows[1] - rows[0] {
+            visit(row, n, grid);
             grid[1] += 1;
             if grid[1] == self.grid[1] {
                 grid = [grid[0] + 1, 0];
@@ -96,7 +136,7 @@ impl<'a> Gather<'a> {
     }
 
     /// Copies elements `range` of a segment's `columns * channels` to the beginning of `out`, zero where they lie
-    /// outside the source. May write up to [`SHORT`] elements: what follows in `out` is written later.
+    /// outside the source.
     #[inline]
     fn copy(&self, segment: &Segment, n: usize, grid: [usize; 2], range: [usize; 2], out: &mut [f32]) {
         let [h, w, pitch] = self.size;
@@ -112,15 +152,8 @@ impl<'a> Gather<'a> {
         }
         let start = ((n * h + row as usize) * w) as isize + column;
         let start = (start * pitch as isize + (self.first + low) as isize) as usize;
-        if high - low == length && length <= SHORT && start + SHORT <= self.source.len() && SHORT <= out.len() {
-            out[..SHORT].copy_from_slice(&self.source[start..start + SHORT]);
-            return;
-        }
         out[..low - range[0]].fill(0.0);
         out[low - range[0]..high - range[0]].copy_from_slice(&self.source[start..start + high - low]);
         out[high - range[0]..length].fill(0.0);
     }
 }
-
-/// A run of at most this many floats is copied as a few vectors of fixed size, which beats a call for nine floats.
-const SHORT: usize = 16;

@@ -202,27 +202,29 @@ impl Kernel for FromPixels<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
+        // Locals: the compiler must assume that a store through a pointer changes a field.
+        let (planes, plane, channels) = (self.out, self.out.plane, self.channels);
         for (row, tile) in (self.tiles[0]..self.tiles[1]).enumerate() {
             if self.gradient {
                 let from = self.addresses(self.tiling.output_pixels(tile));
-                for channel in (0..self.channels).step_by(S::LANES) {
+                for channel in (0..channels).step_by(S::LANES) {
                     // SAFETY: a pixel's channels were bounds-checked as a slice, zeros are 16; `out` by its promise.
                     unsafe {
-                        let out = self.out.at(self.row + row, channel);
+                        let out = planes.at(self.row + row, channel);
                         in_two_dimensions!(gradient_1d, 4 => 6,
                             at => S::load(from[at].0.add(from[at].1 * channel)),
-                            (place, value) => S::store(out.add(place * self.out.plane), value));
+                            (place, value) => S::store(out.add(place * plane), value));
                     }
                 }
             } else {
                 let from = self.addresses(self.tiling.input_pixels(tile));
-                for channel in (0..self.channels).step_by(S::LANES) {
+                for channel in (0..channels).step_by(S::LANES) {
                     // SAFETY: as above.
                     unsafe {
-                        let out = self.out.at(self.row + row, channel);
+                        let out = planes.at(self.row + row, channel);
                         in_two_dimensions!(input_1d, 6 => 6,
                             at => S::load(from[at].0.add(from[at].1 * channel)),
-                            (place, value) => S::store(out.add(place * self.out.plane), value));
+                            (place, value) => S::store(out.add(place * plane), value));
                     }
                 }
             }
@@ -249,20 +251,21 @@ impl Kernel for ToPixels<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
+        let (planes, plane, to, pitch) = (self.from, self.from.plane, self.out, self.pitch);
         for (row, tile) in (self.tiles[0]..self.tiles[1]).enumerate() {
             let pixels = self.tiling.output_pixels(tile);
             for channel in (self.channels[0]..self.channels[1]).step_by(S::LANES) {
                 // SAFETY: by the fields' promises.
                 unsafe {
-                    let from = self.from.at(row, channel - self.channels[0]);
+                    let from = planes.at(row, channel - self.channels[0]);
                     let bias = match self.bias {
                         Some(bias) => S::load(bias[channel..channel + S::LANES].as_ptr()),
                         None => S::splat(0.0),
                     };
                     in_two_dimensions!(output_1d, 6 => 4,
-                    place => S::load(from.add(place * self.from.plane)),
+                    place => S::load(from.add(place * plane)),
                     (at, value) => if let Some(pixel) = pixels[at] {
-                        S::store(self.out.add(pixel * self.pitch + channel), S::add(value, bias));
+                        S::store(to.add(pixel * pitch + channel), S::add(value, bias));
                     });
                 }
             }
@@ -291,18 +294,20 @@ impl Kernel for FromTaps<'_> {
         assert!(
             self.weight.len() == 9 * self.c * self.o && self.inputs[1] <= self.c && self.o.is_multiple_of(S::LANES)
         );
+        let (planes, plane, weight, tap_stride) = (self.out, self.out.plane, self.weight.as_ptr(), self.c * self.o);
         for c in self.inputs[0]..self.inputs[1] {
             for o in (self.outputs[0]..self.outputs[1]).step_by(S::LANES) {
-                let at = self.out.at(c - self.inputs[0], o - self.outputs[0]);
+                let at = planes.at(c - self.inputs[0], o - self.outputs[0]);
                 // SAFETY: within the weights by the assertion (o is whole vectors); `out` by its promise.
                 unsafe {
                     if o < self.o {
+                        let from = weight.add(c * self.o + o);
                         in_two_dimensions!(weight_1d, 3 => 6,
-                            tap => S::load(self.weight.as_ptr().add((tap * self.c + c) * self.o + o)),
-                            (place, value) => S::store(at.add(place * self.out.plane), value));
+                            tap => S::load(from.add(tap * tap_stride)),
+                            (place, value) => S::store(at.add(place * plane), value));
                     } else {
                         for place in 0..PLACES {
-                            S::store(at.add(place * self.out.plane), S::splat(0.0));
+                            S::store(at.add(place * plane), S::splat(0.0));
                         }
                     }
                 }
@@ -329,14 +334,16 @@ impl Kernel for ToTaps {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
+        let (planes, plane, tap_stride) = (self.from, self.from.plane, self.c * self.o);
         for c in self.inputs[0]..self.inputs[1] {
             for o in (self.outputs[0]..self.outputs[1]).step_by(S::LANES) {
-                let at = self.from.at(c - self.inputs[0], o - self.outputs[0]);
+                let at = planes.at(c - self.inputs[0], o - self.outputs[0]);
                 // SAFETY: by the fields' promises.
                 unsafe {
+                    let to = self.out.add(c * self.o + o);
                     in_two_dimensions!(weight_gradient_1d, 6 => 3,
-                        place => S::load(at.add(place * self.from.plane)),
-                        (tap, value) => S::store(self.out.add((tap * self.c + c) * self.o + o), value));
+                        place => S::load(at.add(place * plane)),
+                        (tap, value) => S::store(to.add(tap * tap_stride), value));
                 }
             }
         }
