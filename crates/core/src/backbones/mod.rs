@@ -1,7 +1,7 @@
 //! The networks: lists of layers that read like the papers' tables.
 //!
 //! [`define`] turns a [`BackboneSpec`] into a [`Definition`]. A new network is one file with a function that returns
-//! its [`Body`], and one line in `KINDS`.
+//! its `Body`, and one line in `KINDS`.
 
 mod conv4;
 mod resnet;
@@ -9,6 +9,7 @@ mod resnet;
 use crate::error::{Code, Error, Result};
 use crate::nn::builder::Builder;
 use crate::nn::layer::{Definition, Layer};
+use crate::nn::parameters::ParameterSpec;
 use crate::plan::BackboneSpec;
 
 /// The part of a network that is its own: images to the pooled feature.
@@ -46,7 +47,7 @@ pub fn kinds() -> Vec<&'static str> {
 /// # Errors
 ///
 /// `ERR_INVALID_OPTION` for an unknown kind (with a suggestion), a width, embedding or channel count of 0, fewer than
-/// two classes, and an image too small for the network.
+/// two classes, an image too small for the network, and numbers that are too large for any machine.
 pub fn define(spec: &BackboneSpec) -> Result<Definition> {
     let kind = find(&spec.kind)?;
     check(spec, kind)?;
@@ -55,12 +56,14 @@ pub fn define(spec: &BackboneSpec) -> Result<Definition> {
     let embedding = spec.embedding.map(|size| builder.linear("fc", body.pooled_size, size));
     let embedding_size = spec.embedding.unwrap_or(body.pooled_size);
     let classifier = spec.classes.map(|classes| builder.linear("classifier", embedding_size, classes));
+    let parameters = builder.finish();
+    check_parameters(spec, &parameters)?;
     Ok(Definition {
         body: body.layers,
         embedding: embedding.into_iter().collect(),
         classifier: classifier.into_iter().collect(),
         output: if spec.normalize { vec![Layer::L2Normalize] } else { Vec::new() },
-        parameters: builder.finish(),
+        parameters,
         pooled_size: body.pooled_size,
         embedding_size,
     })
@@ -80,20 +83,37 @@ fn find(name: &str) -> Result<&'static Kind> {
     })
 }
 
+/// The largest value of any option: far beyond use, and small enough that no product of them overflows.
+const LARGEST: usize = 1 << 16;
+
+/// The largest number of parameters: 8 GiB of weights, and three times that with gradients and an optimiser's state.
+const MOST_PARAMETERS: usize = 1 << 31;
+
 fn check(spec: &BackboneSpec, kind: &Kind) -> Result<()> {
     let smallest = (kind.smallest_image)(spec);
-    let at_least = |option: &str, lowest: usize, value: usize, advice: &str| match value >= lowest {
+    let between = |option: &str, lowest: usize, value: usize, advice: &str| match (lowest..=LARGEST).contains(&value) {
         true => Ok(()),
         false => Err(Error::new(Code::InvalidOption, format!("{} cannot be built like this", kind.name))
             .with_subject(option)
-            .with_values(format!("at least {lowest}"), value.to_string())
+            .with_values(format!("at least {lowest} and at most {LARGEST}"), value.to_string())
             .with_advice(advice)),
     };
-    at_least("width", 1, spec.width, "64 is the published width")?;
-    at_least("inChannels", 1, spec.in_channels, "1 is grey, 3 is RGB")?;
-    at_least("embedding", 1, spec.embedding.unwrap_or(1), "leave it out to use the pooled feature itself")?;
-    at_least("classes", 2, spec.classes.unwrap_or(2), "leave it out for a network without classifier")?;
-    at_least("imageSize", smallest, spec.image_size, "use larger images, or a network that reduces them less")
+    between("width", 1, spec.width, "64 is the published width")?;
+    between("inChannels", 1, spec.in_channels, "1 is grey, 3 is RGB")?;
+    between("embedding", 1, spec.embedding.unwrap_or(1), "leave it out to use the pooled feature itself")?;
+    between("classes", 2, spec.classes.unwrap_or(2), "leave it out for a network without classifier")?;
+    between("imageSize", smallest, spec.image_size, "use larger images, or a network that reduces them less")
+}
+
+fn check_parameters(spec: &BackboneSpec, parameters: &[ParameterSpec]) -> Result<()> {
+    let count: usize = parameters.iter().map(ParameterSpec::count).sum();
+    if count <= MOST_PARAMETERS {
+        return Ok(());
+    }
+    Err(Error::new(Code::InvalidOption, format!("the network would have {count} parameters"))
+        .with_subject("width")
+        .with_values(format!("at most {MOST_PARAMETERS} parameters"), format!("width {}", spec.width))
+        .with_advice("choose a smaller width, embedding or image size"))
 }
 
 /// Number of letters to insert, delete or replace to come from `a` to `b` (Levenshtein 1966).
@@ -173,7 +193,18 @@ mod tests {
             (BackboneSpec { in_channels: 0, ..good.clone() }, "inChannels", "at least 1"),
             (BackboneSpec { embedding: Some(0), ..good.clone() }, "embedding", "at least 1"),
             (BackboneSpec { classes: Some(1), ..good.clone() }, "classes", "at least 2"),
-            (BackboneSpec { image_size: 15, ..good.clone() }, "imageSize", "at least 16, received 15"),
+            (
+                BackboneSpec { image_size: 15, ..good.clone() },
+                "imageSize",
+                "at least 16 and at most 65536, received 15",
+            ),
+            (BackboneSpec { width: usize::MAX, ..good.clone() }, "width", "64 is the published width"),
+            (BackboneSpec { kind: "resnet50".into(), width: 1 << 16, ..good.clone() }, "width", "parameters"),
+            (
+                BackboneSpec { image_size: 1 << 16, width: 1 << 16, embedding: Some(1 << 16), ..good.clone() },
+                "width",
+                "parameters",
+            ),
         ];
         for (bad, subject, part) in table {
             let error = define(&bad).unwrap_err();

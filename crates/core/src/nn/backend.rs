@@ -8,6 +8,7 @@ use super::geometry::{Conv2d, Pool2d};
 use crate::error::Result;
 
 /// A device that runs layer operations.
+#[allow(clippy::wrong_self_convention)] // `backend.from_f32(...)`: the backend is the factory, not what is converted.
 pub trait Backend: Clone + Send + Sync + std::fmt::Debug {
     /// A tensor; cheap to clone.
     type Tensor: Clone + Send + Sync + std::fmt::Debug;
