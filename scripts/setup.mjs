@@ -113,7 +113,7 @@ export function setUp() {
     console.error(`rkd set-up: ${says} ...`);
     const start = performance.now();
     build();
-    stamps[name] = hashOf(...inputs); // npm install may have touched the lock
+    stamps[name] = stamp; // of what was there before: a file changed meanwhile is built next time
     writeFileSync(stampFile, JSON.stringify(stamps));
     console.error(`rkd set-up: ${name} ready after ${((performance.now() - start) / 1000).toFixed(1)} s`);
   }
