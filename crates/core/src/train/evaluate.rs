@@ -38,7 +38,8 @@ impl Embeddings {
 
 /// Embeds `items` in order, without augmentation, with running statistics.
 ///
-/// `progress` makes the event that reports images done and images in all.
+/// `progress` makes the event that reports images done and images in all; it comes at most every
+/// [`Control::STEP_INTERVAL`], and at the end.
 pub fn embed_items(
     network: &Network<Cpu>,
     dataset: &Dataset,
@@ -50,6 +51,7 @@ pub fn embed_items(
     let (side, channels) = (dataset.image_size(), dataset.channels());
     let mut embeddings =
         Embeddings { values: Vec::with_capacity(items.len() * network.embedding_size()), time: Duration::ZERO };
+    let mut last_news = Instant::now();
     for (index, batch) in EvaluationBatches::new(dataset, items, BATCH, normalization).enumerate() {
         if control.is_cancelled() {
             return Err(Error::new(Code::Cancelled, "stopped while embedding images"));
@@ -59,7 +61,11 @@ pub fn embed_items(
         let features = network.forward_eval(&images)?;
         embeddings.values.extend(network.backend().to_f32(&features.embedding)?);
         embeddings.time += start.elapsed();
-        control.emit(progress((index * BATCH + batch.len()) as u64, items.len() as u64));
+        let done = index * BATCH + batch.len();
+        if done == items.len() || last_news.elapsed() >= Control::STEP_INTERVAL {
+            last_news = Instant::now();
+            control.emit(progress(done as u64, items.len() as u64));
+        }
     }
     Ok(embeddings)
 }
