@@ -73,19 +73,27 @@ impl TensorFile {
         };
         let mut tensors = BTreeMap::new();
         for (name, view) in SafeTensors::deserialize(bytes).map_err(|e| damaged(&e))?.tensors() {
-            if view.dtype() != Dtype::F32 {
-                return Err(Error::new(
-                    Code::InvalidArtefact,
-                    format!("tensor {name:?} has a type that is not read here"),
-                )
-                .with_values("float32", format!("{:?}", view.dtype()))
-                .with_advice("convert the tensors to float32 before saving them"));
-            }
-            let data = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            let data = match view.dtype() {
+                Dtype::F32 => {
+                    view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+                }
+                // PyTorch counts batches (`num_batches_tracked`) in 64-bit integers.
+                Dtype::I64 if view.shape().is_empty() => {
+                    let bytes = view.data().try_into().map_err(|e| damaged(&e))?;
+                    vec![i64::from_le_bytes(bytes) as f32]
+                }
+                other => return Err(unreadable(&name, other)),
+            };
             tensors.insert(name, HostTensor { shape: view.shape().to_vec(), data });
         }
         Ok(TensorFile { document, tensors })
     }
+}
+
+fn unreadable(name: &str, dtype: Dtype) -> Error {
+    Error::new(Code::InvalidArtefact, format!("tensor {name:?} has a type that is not read here"))
+        .with_values("float32", format!("{dtype:?}"))
+        .with_advice("convert the tensors to float32 before saving them")
 }
 
 #[cfg(test)]
@@ -129,6 +137,18 @@ mod tests {
             damaged[position] ^= 0xFF;
             let _ = TensorFile::decode(&damaged);
         }
+    }
+
+    #[test]
+    fn a_counter_of_pytorch_is_read_and_another_type_is_named() {
+        let file = |dtype, shape: Vec<usize>, data: &[u8]| {
+            let view = TensorView::new(dtype, shape, data).unwrap();
+            TensorFile::decode(&safetensors::serialize([("bn1.num_batches_tracked", view)], None).unwrap())
+        };
+        let counter = file(Dtype::I64, vec![], &7i64.to_le_bytes()).unwrap();
+        assert_eq!(counter.tensors["bn1.num_batches_tracked"].data, [7.0]);
+        let error = file(Dtype::F16, vec![2], &[0; 4]).unwrap_err().to_string();
+        assert!(error.contains("bn1.num_batches_tracked") && error.contains("F16"), "{error}");
     }
 
     #[test]
