@@ -7,8 +7,8 @@ import { evaluate } from "../evaluate.ts";
 import type { DistillOptions, EmbedOptions, EvaluateOptions } from "../options/run.ts";
 import { resume } from "../resume.ts";
 import { train } from "../train.ts";
-import { finish, json, print, signal, watch } from "./context.ts";
 import { type BenchFlags, bench } from "./bench.ts";
+import { finish, json, print, signal, watch } from "./context.ts";
 import { demo } from "./demo.ts";
 import { doctor } from "./doctor.ts";
 import {

@@ -3,7 +3,7 @@
 //! ```text
 //! open -> [ train(until) -> evaluate -> save_checkpoint ]* -> save_model
 //! ```
-//! One step, top to bottom, is [`Session::step`]: batch -> student forward -> teacher -> losses -> backward -> update.
+//! One step, top to bottom, is `Session::step`: batch -> student forward -> teacher -> losses -> backward -> update.
 //! Everything random is keyed by the step's position, so a session that was opened from a checkpoint continues with the
 //! same bits, on any number of threads.
 
