@@ -7,6 +7,7 @@ import { evaluate } from "../evaluate.ts";
 import type { DistillOptions, EmbedOptions, EvaluateOptions } from "../options/run.ts";
 import { resume } from "../resume.ts";
 import { train } from "../train.ts";
+import { type BenchFlags, bench } from "./bench.ts";
 import { finish, json, print, signal, watch } from "./context.ts";
 import { demo } from "./demo.ts";
 import { doctor } from "./doctor.ts";
@@ -30,7 +31,7 @@ import { metricsLine } from "./table.ts";
 export function commands(): Command[] {
   const work = [trainCommand(), distillCommand(), evaluateCommand(), embedCommand(), resumeCommand()];
   const about = command("doctor", "Say what this installation is, and what is wrong with it.").action(doctor);
-  return [...work, demoCommand(), about];
+  return [...work, demoCommand(), benchCommand(), about];
 }
 
 function trainCommand(): Command {
@@ -103,6 +104,15 @@ function demoCommand(): Command {
     .option("--out <folder>", "folder of the three runs, replaced", "runs/demo")
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
     .action(({ out, threads }: { out: string; threads?: number }) => demo(out, threads ?? 0));
+}
+
+function benchCommand(): Command {
+  return command("bench", "Time training steps, under the names that the comparison with PyTorch uses.")
+    .option("--only <names...>", "workloads (all)")
+    .option("--seconds <number>", "time for each (3)", toNumber)
+    .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
+    .option("--list", "only list the workloads")
+    .action((flags: BenchFlags) => bench(flags));
 }
 
 function command(name: string, description: string): Command {

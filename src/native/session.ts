@@ -46,17 +46,19 @@ type Part = "train" | "validation" | "test";
 
 /** Every command with what it takes and returns; crates/node/src/command.rs is the other side. */
 export interface Commands {
-  open: [{ plan: Plan; resume: string | null }, { summary: SessionSummary; policy: unknown }];
+  open: [{ plan: Plan; resume: string | null }, { summary: SessionSummary; policy: string | null }];
   train: [{ untilStep: number }, SegmentReport];
   evaluate: [{ who: "student" | "teacher"; part: Part; ks: readonly number[] }, Evaluation];
   keep: [object, null];
-  saveCheckpoint: [{ path: string; policy: unknown }, null];
+  /** The policy is text, not JSON: numbers that another program parsed and printed might not be the same bits. */
+  saveCheckpoint: [{ path: string; policy: string }, null];
   saveModel: [{ path: string; best: boolean }, null];
   evaluateModel: [
     { plan: { model: string; data: DataPlan; seed: number; part: Part; ks: readonly number[]; threads: number } },
     Evaluation,
   ];
   embed: [{ plan: { model: string; data: DataPlan; out: string; format: string; threads: number } }, EmbedReport];
+  bench: [{ plan: { workload: string; seconds: number; threads: number } }, BenchReport];
   /** Only in builds with debug assertions, for tests. */
   panic: [{ message: string }, never];
 }
@@ -71,6 +73,18 @@ export interface EmbedReport {
   readonly embedding: number;
   /** Mean time of the network's forward pass for one image. */
   readonly millisecondsPerImage: number;
+}
+
+/** Times of one workload: the core's `BenchReport`, with the field names of bench/pytorch_steps.py. */
+interface BenchReport {
+  readonly workload: string;
+  /** Median of a step. */
+  readonly step_ms: number;
+  readonly best_ms: number;
+  readonly threads: number;
+  /** Steps measured. */
+  readonly runs: number;
+  readonly instruction_set: string;
 }
 
 /** An event of the core: `Event` of crates/core/src/train/event.rs. */

@@ -7,6 +7,7 @@
 
 pub mod artefact;
 pub mod backbones;
+pub mod bench;
 pub mod data;
 pub mod error;
 pub mod losses;

@@ -1,4 +1,5 @@
-//! Milliseconds and GFLOP/s of the three convolution passes over the layers of ResNet-18 and Conv-4.
+//! Milliseconds and GFLOP/s of the three convolution passes over the layers of ResNet-18 and Conv-4, and milliseconds
+//! and GB/s of batch normalisation with ReLU and of an Adam step.
 //!
 //! `cargo run -p rkd-kernels --example conv_bench -- [--threads N] [--isa avx512|avx2|portable] [--only TEXT]`
 //!
@@ -9,6 +10,8 @@ use std::time::Instant;
 
 use rkd_kernels::convolution::{Conv2d, backward_input, backward_weight, forward};
 use rkd_kernels::matrix::{Operand, gemm};
+use rkd_kernels::normalization::{batch_norm_backward, batch_norm_train};
+use rkd_kernels::optimizer::{AdamStep, adam};
 use rkd_kernels::{Isa, Pool};
 
 /// Images, size of the square input, input and output channels, kernel, stride: padding keeps the size.
@@ -56,6 +59,45 @@ fn main() {
     for (name, layer) in LAYERS.iter().filter(|(name, _)| name.contains(&only)) {
         measure(&pool, name, *layer);
     }
+    println!("{:34} {:>18} {:>18}", "rows x channels", "batch norm + relu", "its gradient");
+    for [rows, c] in [[65536, 64], [16384, 128], [4096, 256], [1024, 512]] {
+        measure_batch_norm(&pool, rows, c);
+    }
+    measure_adam(&pool, 11 << 20);
+}
+
+/// Rates count every tensor read or written once in each sweep: two forward, two backward.
+fn measure_batch_norm(pool: &Pool, rows: usize, c: usize) {
+    let wave = |length: usize| (0..length).map(|i| ((i * 37 % 101) as f32 - 50.0) / 100.0).collect::<Vec<f32>>();
+    let (x, dy, mut y, mut dx) = (wave(rows * c), wave(rows * c), wave(rows * c), wave(rows * c));
+    let (gamma, beta) = (vec![1.0; c], vec![0.0; c]);
+    let [mut mean, mut rstd, mut variance, mut dgamma, mut dbeta] = [(); 5].map(|()| vec![0.0; c]);
+    let forward = best(|| {
+        batch_norm_train(pool, c, 1e-5, &x, &gamma, &beta, None, true, &mut y, &mut mean, &mut rstd, &mut variance)
+    });
+    let backward = best(|| {
+        batch_norm_backward(pool, c, &x, &y, &dy, &gamma, &mean, &rstd, true, &mut dx, &mut dgamma, &mut dbeta, None)
+    });
+    let gigabytes = (rows * c * 4) as f64 / 1e6;
+    let cells =
+        [(forward, 3.0), (backward, 7.0)].map(|(ms, sweeps)| format!("{ms:9.2} ({:5.1})", gigabytes * sweeps / ms));
+    println!("{:34} {:>18} {:>18}", format!("{rows} x {c}"), cells[0], cells[1]);
+}
+
+fn measure_adam(pool: &Pool, length: usize) {
+    let gradient = vec![0.5; length];
+    let [mut parameter, mut mean, mut square] = [(); 3].map(|()| vec![0.1; length]);
+    let step = AdamStep {
+        learning_rate: 1e-3,
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        weight_decay: 0.0,
+        decoupled: false,
+        step: 10,
+    };
+    let ms = best(|| adam(pool, &step, &mut parameter, &gradient, &mut mean, &mut square));
+    println!("{:34} {:>18}", format!("adam, {length}"), format!("{ms:9.2} ({:5.1})", length as f64 * 28.0 / ms / 1e6));
 }
 
 /// The rate of a matrix product that stays in the cache: what the machine gives at best.

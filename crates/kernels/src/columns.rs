@@ -3,6 +3,8 @@
 //! Rows are cut into blocks of about [`BLOCK`] elements. Within a block, 16 columns at a time are summed in f64
 //! registers; the blocks' sums are added in order. Shapes: r rows, c columns, q sums for each column.
 
+use std::marker::PhantomData;
+
 use crate::Pool;
 use crate::simd::{Kernel, Simd, dispatch};
 
@@ -16,19 +18,26 @@ pub(crate) fn block_rows(c: usize) -> usize {
     (BLOCK / c.max(1)).max(1)
 }
 
-/// Two terms that are summed down the columns; the second may be left 0.
-pub(crate) trait Terms: Copy + Sync {
-    /// The terms of the element at `index` of the whole matrix.
-    fn terms(&self, index: usize) -> [f64; 2];
+/// Two terms for each element of N matrices of one shape, which are summed down the columns.
+pub(crate) trait Terms<const N: usize>: Copy + Sync {
+    /// The terms of one element from its N values. Implementations are `#[inline(always)]`.
+    fn terms(values: [f32; N]) -> [f64; 2];
 }
 
-/// Sums the two terms of every column of an r x c matrix: `[sum of first, sum of second]` for each column.
-pub(crate) fn sums<T: Terms>(pool: &Pool, r: usize, c: usize, terms: T) -> Vec<[f64; 2]> {
+/// Sums the two terms of every column of r x c matrices: `[sum of first, sum of second]` for each column.
+pub(crate) fn sums<const N: usize, T: Terms<N>>(
+    pool: &Pool,
+    r: usize,
+    c: usize,
+    matrices: [&[f32]; N],
+    _terms: T,
+) -> Vec<[f64; 2]> {
     let step = block_rows(c);
     let mut partial = vec![[0.0; 2]; r.div_ceil(step) * c];
     pool.for_each_chunk(&mut partial, c.max(1), |block, sums| {
-        let rows = [block * step, r.min((block + 1) * step)];
-        dispatch(pool.isa(), BlockSums { terms, rows, c, sums });
+        let range = block * step * c..r.min((block + 1) * step) * c;
+        let matrices = matrices.map(|matrix| &matrix[range.clone()]);
+        dispatch(pool.isa(), BlockSums { terms: PhantomData::<T>, matrices, sums });
     });
     let mut total = vec![[0.0; 2]; c];
     for block in partial.chunks_exact(c.max(1)) {
@@ -40,23 +49,33 @@ pub(crate) fn sums<T: Terms>(pool: &Pool, r: usize, c: usize, terms: T) -> Vec<[
     total
 }
 
-struct BlockSums<'a, T> {
-    terms: T,
-    rows: [usize; 2],
-    c: usize,
+/// Sums whole rows of as many columns as there are sums.
+struct BlockSums<'a, T, const N: usize> {
+    terms: PhantomData<T>,
+    matrices: [&'a [f32]; N],
     sums: &'a mut [[f64; 2]],
 }
 
-impl<T: Terms> Kernel for BlockSums<'_, T> {
+impl<T: Terms<N>, const N: usize> Kernel for BlockSums<'_, T, N> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let whole = self.c / WIDTH * WIDTH;
+        let c = self.sums.len();
+        let whole = c / WIDTH * WIDTH;
         for column in (0..whole).step_by(WIDTH) {
             let (mut first, mut second) = ([0.0; WIDTH], [0.0; WIDTH]);
-            for row in self.rows[0]..self.rows[1] {
+            for row in (0..self.matrices[0].len()).step_by(c) {
+                // One bounds check for each matrix and group, none for each element: the lanes become vectors.
+                let mut group = [&[0.0_f32; WIDTH]; N];
+                for (group, matrix) in group.iter_mut().zip(&self.matrices) {
+                    *group = matrix[row + column..].first_chunk().expect("a row has all its columns");
+                }
                 for lane in 0..WIDTH {
-                    let [a, b] = self.terms.terms(row * self.c + column + lane);
+                    let mut values = [0.0; N];
+                    for (value, group) in values.iter_mut().zip(&group) {
+                        *value = group[lane];
+                    }
+                    let [a, b] = T::terms(values);
                     first[lane] += a;
                     second[lane] += b;
                 }
@@ -65,9 +84,9 @@ impl<T: Terms> Kernel for BlockSums<'_, T> {
                 self.sums[column + lane] = [first[lane], second[lane]];
             }
         }
-        for row in self.rows[0]..self.rows[1] {
-            for column in whole..self.c {
-                let [a, b] = self.terms.terms(row * self.c + column);
+        for row in (0..self.matrices[0].len()).step_by(c) {
+            for column in whole..c {
+                let [a, b] = T::terms(self.matrices.map(|matrix| matrix[row + column]));
                 self.sums[column][0] += a;
                 self.sums[column][1] += b;
             }
@@ -77,19 +96,19 @@ impl<T: Terms> Kernel for BlockSums<'_, T> {
 
 /// The plain sum of each column.
 #[derive(Clone, Copy)]
-pub(crate) struct Values<'a>(pub &'a [f32]);
+struct Values;
 
-impl Terms for Values<'_> {
+impl Terms<1> for Values {
     #[inline(always)]
-    fn terms(&self, index: usize) -> [f64; 2] {
-        [f64::from(self.0[index]), 0.0]
+    fn terms([x]: [f32; 1]) -> [f64; 2] {
+        [f64::from(x), 0.0]
     }
 }
 
 /// Writes the sum of each of the `out.len()` columns of `x` into `out`.
 pub(crate) fn sum_into(pool: &Pool, x: &[f32], out: &mut [f32]) {
     let c = out.len();
-    let sums = sums(pool, x.len() / c.max(1), c, Values(x));
+    let sums = sums(pool, x.len() / c.max(1), c, [x], Values);
     for (out, sum) in out.iter_mut().zip(sums) {
         *out = sum[0] as f32;
     }

@@ -1,6 +1,7 @@
 //! CPU kernels of `rkd` over plain slices.
 //!
-//! This crate knows nothing of candle, of files or of Node, and has no dependencies. Activations are NHWC float32.
+//! This crate knows nothing of candle, of files or of Node, and depends on nothing but
+//! `memmap2`. Activations are NHWC float32.
 //! Every kernel takes a [`Pool`]: work is cut into blocks by problem size, never by thread count, and sums are taken
 //! in a fixed order, so the same inputs give the same bits on any number of threads.
 //!
@@ -13,12 +14,14 @@ pub mod convolution;
 pub mod elementwise;
 pub mod isa;
 pub mod linear;
+pub mod mapped_file;
 pub mod matrix;
 pub mod normalization;
 pub mod optimizer;
 pub mod pool;
 pub mod pooling;
 pub mod relations;
+pub mod retrieval;
 
 mod check;
 mod columns;

@@ -44,7 +44,7 @@ pub fn batch_norm_train(
     statistics.iter().for_each(|&(name, length)| check::length("batch_norm_train", name, length, c));
     let rows = x.len() / c.max(1);
     let mut scale = vec![0.0; c];
-    for (i, [sum, squares]) in columns::sums(pool, rows, c, Moments(x)).into_iter().enumerate() {
+    for (i, [sum, squares]) in columns::sums(pool, rows, c, [x], Moments).into_iter().enumerate() {
         let average = sum / rows as f64;
         // `max` would turn a NaN into 0 and hide it.
         let spread = squares / rows as f64 - average * average;
@@ -153,9 +153,9 @@ impl Saved<'_> {
         let rows = self.x.len() / c.max(1);
         let mut sums = if self.relu {
             check::length("batch_norm_backward", "y", self.y.len(), self.x.len());
-            columns::sums(pool, rows, c, MaskedGradients { x: self.x, y: self.y, dy: self.dy })
+            columns::sums(pool, rows, c, [self.x, self.dy, self.y], MaskedGradients)
         } else {
-            columns::sums(pool, rows, c, Gradients { x: self.x, dy: self.dy })
+            columns::sums(pool, rows, c, [self.x, self.dy], Gradients)
         };
         for (i, [sum, product]) in sums.iter_mut().enumerate() {
             *product = (*product - f64::from(self.mean[i]) * *sum) * f64::from(self.rstd[i]);
@@ -190,44 +190,37 @@ impl Saved<'_> {
 
 /// Sums of x and x^2.
 #[derive(Clone, Copy)]
-struct Moments<'a>(&'a [f32]);
+struct Moments;
 
-impl Terms for Moments<'_> {
+impl Terms<1> for Moments {
     #[inline(always)]
-    fn terms(&self, index: usize) -> [f64; 2] {
-        let x = f64::from(self.0[index]);
+    fn terms([x]: [f32; 1]) -> [f64; 2] {
+        let x = f64::from(x);
         [x, x * x]
     }
 }
 
 /// Sums of dy and dy x.
 #[derive(Clone, Copy)]
-struct Gradients<'a> {
-    x: &'a [f32],
-    dy: &'a [f32],
-}
+struct Gradients;
 
-impl Terms for Gradients<'_> {
+impl Terms<2> for Gradients {
     #[inline(always)]
-    fn terms(&self, index: usize) -> [f64; 2] {
-        let g = f64::from(self.dy[index]);
-        [g, g * f64::from(self.x[index])]
+    fn terms([x, dy]: [f32; 2]) -> [f64; 2] {
+        let g = f64::from(dy);
+        [g, g * f64::from(x)]
     }
 }
 
 /// Sums of g and g x, where g is dy masked by y > 0.
 #[derive(Clone, Copy)]
-struct MaskedGradients<'a> {
-    x: &'a [f32],
-    y: &'a [f32],
-    dy: &'a [f32],
-}
+struct MaskedGradients;
 
-impl Terms for MaskedGradients<'_> {
+impl Terms<3> for MaskedGradients {
     #[inline(always)]
-    fn terms(&self, index: usize) -> [f64; 2] {
-        let g = f64::from(if self.y[index] > 0.0 { self.dy[index] } else { 0.0 });
-        [g, g * f64::from(self.x[index])]
+    fn terms([x, dy, y]: [f32; 3]) -> [f64; 2] {
+        let g = f64::from(if y > 0.0 { dy } else { 0.0 });
+        [g, g * f64::from(x)]
     }
 }
 
@@ -313,26 +306,47 @@ impl Kernel for InputGradient<'_> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let c = self.c;
-        let (scale, slope) = (&self.scale[..c], &self.slope[..c]);
-        let (offset, mean) = (&self.offset[..c], &self.mean[..c]);
+        let factors = [&self.scale[..c], &self.slope[..c], &self.offset[..c], &self.mean[..c]];
         for row in (0..self.x.len()).step_by(c) {
             let (x, dy, dx) = (&self.x[row..row + c], &self.dy[row..row + c], &mut self.dx[row..row + c]);
-            // The masked gradient passes through dx (or dresidual), so that the formula stands once.
-            if self.y.is_empty() {
-                dx.copy_from_slice(dy);
+            let g = if self.y.is_empty() {
+                dy
             } else {
-                let y = &self.y[row..row + c];
-                for i in 0..c {
-                    dx[i] = if y[i] > 0.0 { dy[i] } else { 0.0 };
-                }
-            }
+                // The masked gradient waits in dx.
+                mask_row(dx, &self.y[row..row + c], dy);
+                &[]
+            };
             if !self.dresidual.is_empty() {
-                self.dresidual[row..row + c].copy_from_slice(dx);
+                self.dresidual[row..row + c].copy_from_slice(if g.is_empty() { dx } else { g });
             }
-            for i in 0..c {
-                dx[i] = scale[i] * dx[i] + (slope[i] * (x[i] - mean[i]) + offset[i]);
+            match g.is_empty() {
+                true => finish_row(dx, x, factors),
+                false => gradient_row(dx, x, g, factors),
             }
         }
+    }
+}
+
+// The loops are functions of slices, so that the compiler knows the output apart from the inputs and vectorises them.
+
+#[inline(always)]
+fn mask_row(out: &mut [f32], y: &[f32], dy: &[f32]) {
+    for ((out, &y), &dy) in out.iter_mut().zip(y).zip(dy) {
+        *out = if y > 0.0 { dy } else { 0.0 };
+    }
+}
+
+#[inline(always)]
+fn finish_row(dx: &mut [f32], x: &[f32], [scale, slope, offset, mean]: [&[f32]; 4]) {
+    for i in 0..dx.len() {
+        dx[i] = scale[i] * dx[i] + (slope[i] * (x[i] - mean[i]) + offset[i]);
+    }
+}
+
+#[inline(always)]
+fn gradient_row(dx: &mut [f32], x: &[f32], g: &[f32], [scale, slope, offset, mean]: [&[f32]; 4]) {
+    for i in 0..dx.len() {
+        dx[i] = scale[i] * g[i] + (slope[i] * (x[i] - mean[i]) + offset[i]);
     }
 }
 

@@ -50,6 +50,15 @@ fn shapes() -> Vec<Conv2d> {
         Conv2d { kernel: [1, 3], padding: [0, 1], ..shape(2, [5, 6], [6, 7], 3, 1, 1) },
         Conv2d { kernel: [3, 1], stride: [1, 2], padding: [2, 0], ..shape(2, [5, 6], [6, 7], 3, 1, 1) },
         shape(1, [40, 40], [1, 3], 3, 1, 1),
+        // Winograd: maps of one pixel and of whole and partial tiles, all paddings, several blocks and stretches of
+        // channels, and the weight gradient's several rounds.
+        shape(2, [1, 1], [32, 32], 3, 1, 1),
+        shape(1, [1, 3], [32, 48], 3, 1, 2),
+        shape(2, [3, 3], [48, 32], 3, 1, 0),
+        shape(2, [7, 10], [144, 32], 3, 1, 1),
+        Conv2d { padding: [0, 2], ..shape(2, [5, 9], [32, 80], 3, 1, 0) },
+        shape(1, [4, 4], [256, 272], 3, 1, 1),
+        shape(8, [45, 45], [32, 32], 3, 1, 1),
     ]
 }
 

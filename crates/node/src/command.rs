@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 
+use rkd_core::bench::{self, BenchPlan};
+use rkd_core::data::Part;
 use rkd_core::plan::Plan;
 use rkd_core::train::event::Control;
-use rkd_core::train::stand_in::{EmbedPlan, EvaluatePlan, Part, Session, Who, embed, evaluate_model};
+use rkd_core::train::{EmbedPlan, EvaluatePlan, Session, Who, embed, evaluate_model};
 use rkd_core::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// One command. `open` comes before every other but the last two, which need no session.
+/// One command. `open` comes before every other but those with a plan of their own.
 #[derive(Deserialize)]
 #[serde(tag = "command", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum Command {
@@ -29,6 +31,8 @@ pub enum Command {
     EvaluateModel { plan: EvaluatePlan },
     /// Writes the embeddings of a data set.
     Embed { plan: EmbedPlan },
+    /// Measures one workload of `rkd bench`.
+    Bench { plan: BenchPlan },
     /// Panics, so that tests see what a panic does. Not in published binaries: they have no debug assertions.
     #[cfg(debug_assertions)]
     Panic { message: String },
@@ -51,13 +55,14 @@ pub fn execute(session: &mut Option<Session>, text: &str, control: &Control) -> 
         Command::Train { until_step } => value(&opened(session)?.train(until_step, control)?),
         Command::Evaluate { who, part, ks } => value(&opened(session)?.evaluate(who, part, &ks, control)?),
         Command::Keep => {
-            opened(session)?.keep();
+            opened(session)?.keep()?;
             Ok(Value::Null)
         }
         Command::SaveCheckpoint { path, policy } => value(&opened(session)?.save_checkpoint(&path, policy)?),
         Command::SaveModel { path, best } => value(&opened(session)?.save_model(&path, best)?),
-        Command::EvaluateModel { plan } => value(&evaluate_model(plan, control)?),
-        Command::Embed { plan } => value(&embed(plan, control)?),
+        Command::EvaluateModel { plan } => value(&evaluate_model(&plan, control)?),
+        Command::Embed { plan } => value(&embed(&plan, control)?),
+        Command::Bench { plan } => value(&bench::run(&plan)?),
         #[cfg(debug_assertions)]
         Command::Panic { message } => panic!("{message}"),
     }

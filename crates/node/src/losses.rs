@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use napi::bindgen_prelude::{Float32Array, Uint32Array};
 use napi_derive::napi;
-use rkd_core::losses::{LossSpec, Matrix, evaluate_loss as core_evaluate_loss};
+use rkd_core::losses::{LossInputs, LossSpec, Matrix};
+use rkd_core::random::Random;
 use rkd_core::{Code, Error, Result};
 use rkd_kernels::Pool;
 
@@ -62,24 +63,21 @@ type Gradients = Vec<(String, Vec<f32>)>;
 fn evaluate(spec: &str, inputs: &BindingLossInputs) -> Result<(f64, Gradients)> {
     let spec: LossSpec = serde_json::from_str(spec)
         .map_err(|e| Error::new(Code::InvalidOption, format!("not a loss: {e}")).with_subject("loss").with_source(e))?;
-    let student = matrix("student", inputs)?
-        .ok_or_else(|| Error::new(Code::InvalidShape, "a loss needs the student").with_subject("student"))?;
-    let teacher = matrix("teacher", inputs)?;
-    let value = with_pool(inputs.threads as usize, |pool| {
-        core_evaluate_loss(&spec, student, teacher, inputs.labels.as_deref(), pool, inputs.seed as u64)
+    let feature = spec.build().reads();
+    let student = matrix("student", inputs)?;
+    let teacher = if inputs.tensors.contains_key("teacher") { Some(matrix("teacher", inputs)?) } else { None };
+    let random = Random::keyed(inputs.seed as u64, 0, 0, "loss");
+    let found = with_pool(inputs.threads as usize, |pool| {
+        let mut prepared = LossInputs::new(pool, random).with_student(feature.clone(), student);
+        if let Some(teacher) = teacher {
+            prepared = prepared.with_teacher(feature, teacher);
+        }
+        if let Some(labels) = inputs.labels.as_deref() {
+            prepared = prepared.with_labels(labels);
+        }
+        rkd_core::losses::evaluate_loss(&spec, &prepared)
     })?;
-    let gradient = value.gradients.into_iter().map(|(_, gradient)| ("student".to_string(), gradient));
-    Ok((value.value, gradient.collect()))
-}
-
-fn matrix<'a>(name: &str, inputs: &'a BindingLossInputs) -> Result<Option<Matrix<'a>>> {
-    let Some(tensor) = inputs.tensors.get(name) else { return Ok(None) };
-    let [rows, columns] = tensor.shape[..] else {
-        return Err(Error::new(Code::InvalidShape, "a feature must be a matrix")
-            .with_subject(name)
-            .with_values("two axes, items and numbers of an item", format!("shape {:?}", tensor.shape)));
-    };
-    Ok(Some(Matrix { rows: rows as usize, columns: columns as usize, data: &tensor.data }))
+    Ok((found.value, vec![("student".to_string(), found.gradient.iter().map(|&g| g as f32).collect())]))
 }
 
 /// Calls `work` with a pool that is kept for the next call: starting threads takes longer than a small loss.
@@ -91,4 +89,19 @@ fn with_pool<T>(threads: usize, work: impl FnOnce(&Pool) -> T) -> T {
     }
     let (_, pool) = last.get_or_insert_with(|| (threads, Pool::new(threads)));
     work(pool)
+}
+
+/// The tensor `name` as n rows of d numbers.
+fn matrix(name: &str, inputs: &BindingLossInputs) -> Result<Matrix> {
+    let shape = |received: String| {
+        Error::new(Code::InvalidShape, "a feature has n rows of d numbers")
+            .with_subject(name)
+            .with_values("a shape [n, d]", received)
+            .with_advice("give the data row by row, with its shape")
+    };
+    let tensor = inputs.tensors.get(name).ok_or_else(|| shape("nothing".to_string()))?;
+    match tensor.shape.as_slice() {
+        &[rows, columns] => Matrix::new(name, &tensor.data, rows as usize, columns as usize),
+        other => Err(shape(format!("{other:?}"))),
+    }
 }

@@ -3,8 +3,8 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rkd_core::train::Session;
 use rkd_core::train::event::Control;
-use rkd_core::train::stand_in::Session;
 use rkd_core::{Code, Error, Result};
 use serde_json::Value;
 use tokio::sync::oneshot;

@@ -2,4 +2,5 @@
 
 pub mod file;
 pub mod model;
+pub mod npy;
 pub mod tensors;

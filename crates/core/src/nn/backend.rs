@@ -18,6 +18,11 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug {
     fn shape(tensor: &Self::Tensor) -> &[usize];
     /// A tensor with these values, row-major.
     fn from_f32(&self, values: &[f32], shape: &[usize]) -> Result<Self::Tensor>;
+    /// A tensor of values in double precision; rounded where the device computes in float32.
+    fn from_f64(&self, values: &[f64], shape: &[usize]) -> Result<Self::Tensor> {
+        let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+        self.from_f32(&values, shape)
+    }
     /// The values, row-major.
     fn to_f32(&self, tensor: &Self::Tensor) -> Result<Vec<f32>>;
     /// The values in double precision: what the device holds where it computes in float64.

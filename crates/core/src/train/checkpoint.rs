@@ -70,7 +70,8 @@ impl Checkpoint {
 
     /// Takes the tensors under `prefix` (with its dot) out, without the prefix.
     pub fn take(&mut self, prefix: &str) -> BTreeMap<String, HostTensor> {
-        let (taken, rest) = std::mem::take(&mut self.tensors).into_iter().partition(|(name, _)| name.starts_with(prefix));
+        let (taken, rest) =
+            std::mem::take(&mut self.tensors).into_iter().partition(|(name, _)| name.starts_with(prefix));
         self.tensors = rest;
         let taken: BTreeMap<String, HostTensor> = taken;
         taken.into_iter().map(|(name, tensor)| (name[prefix.len()..].to_string(), tensor)).collect()
@@ -87,7 +88,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("latest.safetensors");
         let tensor = HostTensor { shape: vec![2], data: vec![1.0, f32::MIN_POSITIVE] };
-        let mut checkpoint = Checkpoint { step: 7, plan: json!({"seed": 1}), policy: json!([1, 2]), tensors: BTreeMap::new() };
+        let mut checkpoint =
+            Checkpoint { step: 7, plan: json!({"seed": 1}), policy: json!([1, 2]), tensors: BTreeMap::new() };
         checkpoint.insert("model.", [("fc.weight".to_string(), tensor.clone())]);
         checkpoint.insert("optimizer.", [("fc.weight.mean".to_string(), tensor.clone())]);
         checkpoint.clone().save(&path).unwrap();

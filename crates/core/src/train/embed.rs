@@ -1,7 +1,9 @@
 //! Writing the embeddings of a whole data set to a file.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use rkd_kernels::Pool;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -12,6 +14,7 @@ use crate::artefact::npy;
 use crate::artefact::tensors::{HostTensor, TensorFile};
 use crate::data::Dataset;
 use crate::error::Result;
+use crate::nn::Cpu;
 use crate::plan::DataPlan;
 
 /// What `embed` writes.
@@ -42,8 +45,9 @@ pub enum EmbedFormat {
 
 /// Embeds every image of the data set, in the order of their ids, and writes them.
 pub fn embed(plan: &EmbedPlan, control: &Control) -> Result<EmbedReport> {
-    let (network, normalization) = load_model(&plan.model, plan.threads)?;
-    let dataset = open_dataset(&plan.data, &network, control)?;
+    let backend = Cpu::new(Arc::new(Pool::new(plan.threads)));
+    let (network, normalization) = load_model(&plan.model, &backend)?;
+    let dataset = open_dataset(&plan.data, network.spec(), control)?;
     let items: Vec<u32> = (0..dataset.len() as u32).collect();
     let embeddings =
         embed_items(&network, &dataset, &normalization, &items, |done, total| Event::Embed { done, total }, control)?;

@@ -2,19 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rkd_kernels::Pool;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::event::{Control, Event};
 use super::report::Evaluation;
-use super::session::Part;
-use crate::data::{Dataset, Normalization, Split};
+use crate::data::{Dataset, EvaluationBatches, Normalization, Part, Split};
 use crate::error::{Code, Error, Result};
 use crate::metrics::retrieval;
 use crate::nn::{Backend, Cpu, Network};
-use crate::plan::DataPlan;
+use crate::plan::{BackboneSpec, DataPlan};
 
 /// Images of one forward pass of an evaluation.
 pub const BATCH: usize = 64;
@@ -49,17 +50,12 @@ pub fn embed_items(
     let (side, channels) = (dataset.image_size(), dataset.channels());
     let mut embeddings =
         Embeddings { values: Vec::with_capacity(items.len() * network.embedding_size()), time: Duration::ZERO };
-    let mut images = vec![0.0; BATCH * side * side * channels];
-    for (index, batch) in items.chunks(BATCH).enumerate() {
+    for (index, batch) in EvaluationBatches::new(dataset, items, BATCH, normalization).enumerate() {
         if control.is_cancelled() {
             return Err(Error::new(Code::Cancelled, "stopped while embedding images"));
         }
-        let images = &mut images[..batch.len() * side * side * channels];
-        for (image, &item) in images.chunks_exact_mut(side * side * channels).zip(batch) {
-            normalization.apply(dataset.pixels(item), image);
-        }
         let start = Instant::now();
-        let images = network.backend().from_f32(images, &[batch.len(), side, side, channels])?;
+        let images = network.backend().from_f32(&batch.images, &[batch.len(), side, side, channels])?;
         let features = network.forward_eval(&images)?;
         embeddings.values.extend(network.backend().to_f32(&features.embedding)?);
         embeddings.time += start.elapsed();
@@ -77,18 +73,17 @@ pub fn evaluate_items(
     ks: &[usize],
     control: &Control,
 ) -> Result<Evaluation> {
+    if items.len() < 2 {
+        return Err(Error::new(Code::InvalidData, "there is too little to evaluate on")
+            .with_values("at least 2 images in the part", items.len().to_string())
+            .with_advice("choose another part, or a split that leaves images for it"));
+    }
     let embeddings =
         embed_items(network, dataset, normalization, items, |done, total| Event::Embed { done, total }, control)?;
     let labels: Vec<u32> = items.iter().map(|&item| dataset.label(item)).collect();
     let classes = labels.iter().collect::<std::collections::BTreeSet<_>>().len();
-    let found = retrieval(
-        network.backend().pool(),
-        &embeddings.values,
-        items.len(),
-        network.embedding_size(),
-        &labels,
-        ks,
-    )?;
+    let found =
+        retrieval(network.backend().pool(), &embeddings.values, items.len(), network.embedding_size(), &labels, ks)?;
     let mut metrics: BTreeMap<String, f64> =
         found.recall.iter().map(|(k, recall)| (format!("recall@{k}"), *recall)).collect();
     metrics.insert("mapAtR".into(), found.map_at_r);
@@ -121,21 +116,17 @@ pub struct EvaluatePlan {
 
 /// Measures a stored model on one part of a data set.
 pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluation> {
-    let (network, normalization) = load_model(&plan.model, plan.threads)?;
-    let dataset = open_dataset(&plan.data, &network, control)?;
+    let backend = Cpu::new(Arc::new(Pool::new(plan.threads)));
+    let (network, normalization) = load_model(&plan.model, &backend)?;
+    let dataset = open_dataset(&plan.data, network.spec(), control)?;
     let split = Split::new(&dataset, &plan.data.split, plan.seed)?;
-    let items = plan.part.of(&split);
-    if items.is_empty() {
-        return Err(Error::new(Code::InvalidData, format!("the {} part has no images", plan.part.name()))
-            .with_subject(plan.data.source.clone())
-            .with_advice("choose another part, or a split that leaves images for it"));
-    }
+    let items = split.items(plan.part);
     evaluate_items(&network, &dataset, &normalization, items, &plan.ks, control)
 }
 
 /// A stored network on the CPU, with the way it wants its pixels.
-pub fn load_model(path: &std::path::Path, threads: usize) -> Result<(Network<Cpu>, Normalization)> {
-    let (network, about) = Network::load(Cpu::new(threads), path)?;
+pub fn load_model(path: &std::path::Path, backend: &Cpu) -> Result<(Network<Cpu>, Normalization)> {
+    let (network, about) = Network::load(backend.clone(), path)?;
     Ok((network, normalization_of(&about, path)?))
 }
 
@@ -149,9 +140,8 @@ fn normalization_of(about: &Value, path: &std::path::Path) -> Result<Normalizati
     })
 }
 
-/// Opens `plan`'s images for `network`, reporting the decoding.
-pub fn open_dataset(plan: &DataPlan, network: &Network<Cpu>, control: &Control) -> Result<Dataset> {
-    let spec = network.spec();
+/// Opens `plan`'s images for a network of `spec`, reporting the decoding.
+pub fn open_dataset(plan: &DataPlan, spec: &BackboneSpec, control: &Control) -> Result<Dataset> {
     if (plan.image_size, plan.channels) != (spec.image_size, spec.in_channels) {
         return Err(Error::new(Code::InvalidOption, "the images do not fit the network")
             .with_subject("data")
@@ -163,8 +153,8 @@ pub fn open_dataset(plan: &DataPlan, network: &Network<Cpu>, control: &Control) 
     }
     Dataset::open(plan, &mut |progress| {
         control.emit(Event::Decode {
-            done: progress.done,
-            total: progress.total,
+            done: progress.done as u64,
+            total: progress.total as u64,
             images_per_second: progress.images_per_second,
         });
     })

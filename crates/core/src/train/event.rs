@@ -124,17 +124,13 @@ impl Control {
         (self.sink)(event);
     }
 
-    /// Whether enough time has passed for another step event; if so, the clock starts anew. Returns the time since the
-    /// last one (the interval itself at first).
-    pub fn step_event_due(&self) -> Option<Duration> {
+    /// Whether enough time has passed for another step event; if so, the clock starts anew.
+    pub fn step_event_due(&self) -> bool {
         let mut last = self.last_step_event.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let now = Instant::now();
-        match *last {
-            Some(before) if now - before < Self::STEP_INTERVAL => None,
-            before => {
-                *last = Some(now);
-                Some(before.map_or(Self::STEP_INTERVAL, |before| now - before))
-            }
+        let due = last.is_none_or(|before| before.elapsed() >= Self::STEP_INTERVAL);
+        if due {
+            *last = Some(Instant::now());
         }
+        due
     }
 }

@@ -1,4 +1,20 @@
 //! The training loop, its session, events and checkpoints.
+//!
+//! [`session`] is the main path: opening, one step top to bottom, saving. [`objective`] adds up the losses, [`teacher`]
+//! gives what they compare with, [`evaluate`](mod@evaluate) and [`embed`](mod@embed) use a stored network,
+//! [`checkpoint`] is the file between two steps.
 
+pub mod checkpoint;
+pub mod embed;
+pub mod evaluate;
 pub mod event;
-pub mod stand_in;
+pub mod objective;
+pub mod report;
+pub mod segment;
+pub mod session;
+pub mod teacher;
+
+pub use embed::{EmbedPlan, embed};
+pub use evaluate::{EvaluatePlan, evaluate_model};
+pub use event::{Control, Event};
+pub use session::{Session, Who};

@@ -25,7 +25,7 @@ pub struct ObjectiveValue {
     /// Each term, in the plan's order.
     pub terms: Vec<Term>,
     /// The gradient of the total with respect to each feature that a term read, in order of first reading.
-    pub gradients: Vec<(Feature, Vec<f32>)>,
+    pub gradients: Vec<(Feature, Vec<f64>)>,
 }
 
 impl Objective {
@@ -61,31 +61,24 @@ impl Objective {
         self.terms.iter().any(|term| term.loss.reads() == *feature)
     }
 
-    /// The names of the terms.
-    pub fn names(&self) -> Vec<&str> {
-        self.terms.iter().map(|term| term.name.as_str()).collect()
-    }
-
     /// Computes every term and adds them up. A value that is not finite is an error that names `step` and term.
     pub fn evaluate(&self, inputs: &LossInputs<'_>, step: u64) -> Result<ObjectiveValue> {
         let mut value = ObjectiveValue { total: 0.0, terms: Vec::new(), gradients: Vec::new() };
         for term in &self.terms {
             let found = term.loss.evaluate(inputs)?;
-            let finite = found.gradients.iter().all(|(_, gradient)| gradient.iter().all(|g| g.is_finite()));
+            let finite = found.gradient.iter().all(|g| g.is_finite());
             if !found.value.is_finite() || !finite {
                 return Err(non_finite(step, &term.name, found.value));
             }
             value.total += term.weight * found.value;
             value.terms.push(Term { name: term.name.clone(), weight: term.weight, value: found.value });
-            for (feature, gradient) in found.gradients {
-                add_weighted(&mut value.gradients, feature, &gradient, term.weight as f32);
-            }
+            add_weighted(&mut value.gradients, term.loss.reads(), &found.gradient, term.weight);
         }
         Ok(value)
     }
 }
 
-fn add_weighted(sums: &mut Vec<(Feature, Vec<f32>)>, feature: Feature, gradient: &[f32], weight: f32) {
+fn add_weighted(sums: &mut Vec<(Feature, Vec<f64>)>, feature: Feature, gradient: &[f64], weight: f64) {
     match sums.iter_mut().find(|(name, _)| *name == feature) {
         Some((_, sum)) => sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += weight * g),
         None => sums.push((feature, gradient.iter().map(|g| weight * g).collect())),
@@ -93,7 +86,7 @@ fn add_weighted(sums: &mut Vec<(Feature, Vec<f32>)>, feature: Feature, gradient:
 }
 
 fn non_finite(step: u64, term: &str, value: f64) -> Error {
-    let what = if value.is_finite() { "its gradient with respect to the embedding" } else { "its value" };
+    let what = if value.is_finite() { "its gradient" } else { "its value" };
     Error::new(Code::NonFinite, format!("the loss stopped being a number at step {step}: term {term}, {what}"))
         .with_values("finite numbers", format!("a value of {value}"))
         .with_advice("the last checkpoint is whole; resume with a smaller learning rate, or clip the gradient norm")

@@ -10,29 +10,33 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
+use rkd_kernels::Pool;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::checkpoint::Checkpoint;
 use super::evaluate::{evaluate_items, open_dataset};
-use super::event::{Control, Event, StepEvent, Term};
+use super::event::{Control, Event, StepEvent};
 use super::objective::{Objective, ObjectiveValue};
 use super::report::{Evaluation, NetworkSummary, PartSize, SegmentReport, SessionSummary};
+use super::segment::Segment;
 use super::teacher::Teacher;
 use crate::artefact::tensors::HostTensor;
-use crate::data::{Batch, BatchSampler, Dataset, Loader, Normalization, Part, Split};
+use crate::data::{Batch, BatchSampler, Dataset, Loader, LoaderOptions, Normalization, Part, Position, Split};
 use crate::error::{Code, Error, Result};
-use crate::losses::{Feature, LossInputs};
+use crate::losses::{Feature, LossInputs, Matrix};
 use crate::nn::{Backend, Cpu, FeatureGradients, Features, Network};
 use crate::optim::Optimizer;
 use crate::plan::Plan;
 use crate::random::Random;
 
+type Tensor = <Cpu as Backend>::Tensor;
+
 /// One network being trained.
 pub struct Session {
     plan: Plan,
+    backend: Cpu,
     dataset: Arc<Dataset>,
     split: Split,
     normalization: Normalization,
@@ -59,14 +63,24 @@ pub enum Who {
 
 impl Session {
     /// Opens the data, builds the networks and, with `resume`, takes up a checkpoint of the same plan.
-    pub fn open(plan: Plan, resume: Option<&Path>, control: &Control) -> Result<Session> {
+    ///
+    /// # Errors
+    /// Those of the plan's parts: options out of range, data or models that cannot be read, a teacher that the losses
+    /// need and the plan lacks; `ERR_INVALID_ARTEFACT` for a checkpoint of another plan.
+    pub fn open(mut plan: Plan, resume: Option<&Path>, control: &Control) -> Result<Session> {
         let objective = Objective::new(&plan.losses)?;
+        plan.schedule.validate()?;
         let checkpoint = resume.map(|path| load_checkpoint(path, &plan)).transpose()?;
-        let mut student = Network::new(Cpu::new(plan.threads), &plan.backbone, plan.seed)?;
-        let mut teacher = plan.teacher.as_ref().map(|teacher| Teacher::load(teacher, plan.threads)).transpose()?;
-        check_teacher(&objective, teacher.as_ref())?;
-        let dataset = Arc::new(open_dataset(&plan.data, &student, control)?);
+        let backend = Cpu::new(Arc::new(Pool::new(plan.threads)));
+        let mut teacher = plan.teacher.as_ref().map(|teacher| Teacher::load(teacher, &backend)).transpose()?;
+        check_teacher(&objective, &plan, teacher.as_ref())?;
+        let dataset = Arc::new(open_dataset(&plan.data, &plan.backbone, control)?);
         let split = Split::new(&dataset, &plan.data.split, plan.seed)?;
+        for message in &split.warnings {
+            control.emit(Event::Warning { message: message.clone() });
+        }
+        plan.backbone.classes = objective.reads(&Feature::Logits).then_some(split.train_classes.len());
+        let mut student = Network::new(backend.clone(), &plan.backbone, plan.seed)?;
         let normalization = match &teacher {
             Some(teacher) => teacher.normalization.clone(),
             None => Normalization::measure(&dataset, &split.train),
@@ -74,20 +88,23 @@ impl Session {
         if let Some(teacher) = &mut teacher {
             teacher.prepare(&dataset, &split.train, control)?;
         }
-        let mut optimizer = Optimizer::new(&plan.optimizer, &student)?;
+        let mut optimizer = Optimizer::new(&plan.optimizer)?;
         let (mut step, mut best, mut policy) = (0, None, Value::Null);
         if let Some(mut checkpoint) = checkpoint {
             student.set_tensors(&checkpoint.take("model."))?;
-            optimizer.load_state(&checkpoint.take("optimizer."), &student)?;
+            optimizer.restore(&backend, &student.parameters, checkpoint.step, &checkpoint.take("optimizer."))?;
             best = Some(checkpoint.take("best.")).filter(|best| !best.is_empty());
             (step, policy) = (checkpoint.step, checkpoint.policy);
         }
         let sampler = BatchSampler::new(&dataset, &split.train, &plan.batch, plan.steps_per_epoch, plan.seed)?;
-        let steps_per_epoch = sampler.steps_per_epoch();
-        let loader =
-            Loader::start(Arc::clone(&dataset), sampler, plan.data.augment.clone(), normalization.clone(), step);
+        let steps_per_epoch = sampler.batches();
+        let start = Position { epoch: step / steps_per_epoch, batch: step % steps_per_epoch };
+        let options = LoaderOptions { seed: plan.seed, start, ..LoaderOptions::default() };
+        let augment = plan.data.augment.clone();
+        let loader = Loader::new(Arc::clone(&dataset), sampler, augment, normalization.clone(), options)?;
         Ok(Session {
             plan,
+            backend,
             dataset,
             split,
             normalization,
@@ -105,9 +122,8 @@ impl Session {
 
     /// What the session is about to do.
     pub fn summary(&self) -> SessionSummary {
-        let pool = self.student.backend().pool();
         SessionSummary {
-            data: self.dataset.describe().clone(),
+            data: self.dataset.describe(),
             train: self.part_size(Part::Train),
             validation: self.part_size(Part::Validation),
             test: self.part_size(Part::Test),
@@ -116,8 +132,8 @@ impl Session {
             steps_per_epoch: self.steps_per_epoch,
             total_steps: self.total_steps(),
             step: self.step,
-            threads: pool.threads(),
-            instruction_set: pool.isa().to_string(),
+            threads: self.backend.pool().threads(),
+            instruction_set: self.backend.pool().isa().name().to_string(),
         }
     }
 
@@ -127,13 +143,17 @@ impl Session {
     }
 
     /// Trains until `until_step` steps have been done since the run began, or until cancelled, whichever comes first.
+    ///
+    /// # Errors
+    /// `ERR_NON_FINITE` if a loss, a gradient or an embedding stops being a finite number: it names step and term or
+    /// tensor, and the parameters are those of the step before.
     pub fn train(&mut self, until_step: u64, control: &Control) -> Result<SegmentReport> {
         let mut segment = Segment::new();
         while self.step < until_step && !control.is_cancelled() {
-            let (batch, waited) = self.loader.next()?;
+            let batch = self.loader.next()?;
             let (value, learning_rate, gradient_norm) = self.step(&batch)?;
-            segment.add(&value, batch.items.len(), waited);
             self.step += 1;
+            segment.add(&value, batch.len(), batch.waited);
             self.loader.recycle(batch);
             if let Some((images_per_second, data_wait_share)) = segment.news(control) {
                 control.emit(Event::Step(StepEvent {
@@ -154,31 +174,181 @@ impl Session {
 
     /// One training step: the whole way of a batch. Returns the losses, the learning rate and the gradient's norm.
     fn step(&mut self, batch: &Batch) -> Result<(ObjectiveValue, f64, f64)> {
-        let (n, side, channels) = (batch.items.len(), self.dataset.image_size(), self.dataset.channels());
-        let images = self.student.backend().from_f32(&batch.images, &[n, side, side, channels])?;
+        let (side, channels) = (self.dataset.image_size(), self.dataset.channels());
+        let images = self.backend.from_f32(&batch.images, &[batch.len(), side, side, channels])?;
         let (features, tape) = self.student.forward_train(&images)?;
         let value = self.losses(batch, &images, &features)?;
         let upstream = self.upstream(&value, &features)?;
-        let mut gradients = self.student.backward(tape, upstream, false)?;
-        let norm = self.optimizer.clip(&self.student, &mut gradients, self.plan.clip_gradient_norm, self.step + 1)?;
-        let learning_rate = self.plan.schedule.rate(self.plan.optimizer.learning_rate(), self.step, self.total_steps());
-        self.optimizer.step(&mut self.student, &gradients, learning_rate)?;
-        Ok((value, learning_rate, norm))
+        let gradients = self.student.backward(tape, upstream, false)?;
+        let factor = self.plan.schedule.factor(self.step, self.total_steps());
+        let learning_rate = self.plan.optimizer.learning_rate() * factor;
+        let (parameters, clip) = (&mut self.student.parameters, self.plan.clip_gradient_norm);
+        let report = self
+            .optimizer
+            .step(&self.backend, parameters, gradients.parameters, learning_rate, clip)
+            .map_err(|error| at_step(error, self.step + 1))?;
+        Ok((value, learning_rate, report.gradient_norm))
     }
 
     /// The total loss of a batch.
     fn losses(&self, batch: &Batch, images: &Tensor, features: &Features<Tensor>) -> Result<ObjectiveValue> {
-        let backend = self.student.backend();
-        let student = LossFeatures::download(backend, features)?;
-        let teacher = match &self.teacher {
-            Some(teacher) => Some(teacher.embeddings(&batch.items, images)?),
-            None => None,
-        };
-        let inputs = LossInputs::new(backend.pool(), Random::keyed(self.plan.seed, self.step, 0, "loss"));
+        let random = Random::keyed(self.plan.seed, self.step, 0, "loss");
+        let labels: Vec<u32> =
+            batch.labels.iter().map(|&label| self.split.train_index(label).unwrap_or_default()).collect();
+        let mut inputs = LossInputs::new(self.backend.pool(), random).with_labels(&labels);
+        for (feature, tensor) in self.read_features(features) {
+            let name = format!("the student's {}", feature.name());
+            let matrix = self.matrix(&name, tensor).map_err(|error| at_step(error, self.step + 1))?;
+            inputs = inputs.with_student(feature, matrix);
+        }
+        if let Some(teacher) = &self.teacher {
+            let embeddings = teacher.embeddings(&batch.items, images)?;
+            let d = teacher.network.embedding_size();
+            inputs = inputs
+                .with_teacher(Feature::Embedding, Matrix::new("the teacher's embedding", &embeddings, batch.len(), d)?);
+        }
         self.objective.evaluate(&inputs, self.step + 1)
+    }
+
+    /// The student's features that a loss reads.
+    fn read_features<'f>(&self, features: &'f Features<Tensor>) -> Vec<(Feature, &'f Tensor)> {
+        let all = [
+            (Feature::Embedding, Some(&features.embedding)),
+            (Feature::Pooled, Some(&features.pooled)),
+            (Feature::Logits, features.logits.as_ref()),
+        ];
+        let read = all.into_iter().filter(|(feature, _)| self.objective.reads(feature));
+        read.filter_map(|(feature, tensor)| Some((feature, tensor?))).collect()
+    }
+
+    fn matrix(&self, name: &str, tensor: &Tensor) -> Result<Matrix> {
+        let shape = Cpu::shape(tensor);
+        Matrix::new(name, &self.backend.to_f32(tensor)?, shape[0], shape[1..].iter().product())
+    }
+
+    /// The gradients of the total loss, on the backend.
+    fn upstream(&self, value: &ObjectiveValue, features: &Features<Tensor>) -> Result<FeatureGradients<Tensor>> {
+        let mut upstream = FeatureGradients::default();
+        for (feature, gradient) in &value.gradients {
+            let gradient: Vec<f32> = gradient.iter().map(|&g| g as f32).collect();
+            let (place, like) = match feature {
+                Feature::Embedding => (&mut upstream.embedding, Some(&features.embedding)),
+                Feature::Pooled => (&mut upstream.pooled, Some(&features.pooled)),
+                Feature::Logits => (&mut upstream.logits, features.logits.as_ref()),
+                Feature::Tap(name) => return Err(Error::new(Code::Internal, format!("no loss reads the tap {name}"))),
+            };
+            *place = like.map(|like| self.backend.from_f32(&gradient, Cpu::shape(like))).transpose()?;
+        }
+        Ok(upstream)
+    }
+
+    /// Measures the student as it is now, or the teacher, on one part of the data.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_DATA` if the part has no images, `ERR_CANCELLED` if cancelled.
+    pub fn evaluate(&mut self, who: Who, part: Part, ks: &[usize], control: &Control) -> Result<Evaluation> {
+        let network = match who {
+            Who::Student => &self.student,
+            Who::Teacher => match &self.teacher {
+                Some(teacher) => &teacher.network,
+                None => return Err(Error::new(Code::Internal, "this run has no teacher to measure")),
+            },
+        };
+        evaluate_items(network, &self.dataset, &self.normalization, self.split.items(part), ks, control)
+    }
+
+    /// Remembers the present weights as the best.
+    pub fn keep(&mut self) -> Result<()> {
+        self.best = Some(self.student.tensors()?);
+        Ok(())
+    }
+
+    /// Writes a checkpoint, whole or not at all; `policy` comes back from [`Session::policy`] after a resume.
+    pub fn save_checkpoint(&mut self, path: &Path, policy: Value) -> Result<()> {
+        let mut checkpoint =
+            Checkpoint { step: self.step, plan: comparable(&self.plan)?, policy, tensors: BTreeMap::new() };
+        checkpoint.insert("model.", self.student.tensors()?);
+        checkpoint.insert("optimizer.", self.optimizer.tensors(&self.backend, &self.student.parameters)?);
+        checkpoint.insert("best.", self.best.clone().unwrap_or_default());
+        checkpoint.save(path)
+    }
+
+    /// Writes `model.safetensors`: the weights last kept if `best`, else the present ones. The same run gives the same
+    /// bytes.
+    pub fn save_model(&mut self, path: &Path, best: bool) -> Result<()> {
+        let mut model = self.student.to_model(json!({ "normalization": self.normalization }))?;
+        if let (true, Some(best)) = (best, &self.best) {
+            model.tensors = best.clone();
+        }
+        model.save(path)
+    }
+
+    fn part_size(&self, part: Part) -> PartSize {
+        PartSize { images: self.split.items(part).len(), classes: self.split.classes(part).len() }
     }
 
     fn total_steps(&self) -> u64 {
         self.plan.epochs * self.steps_per_epoch
     }
+}
+
+fn network_summary(network: &Network<Cpu>) -> NetworkSummary {
+    NetworkSummary {
+        backbone: network.spec().kind.clone(),
+        parameters: network.parameter_count(),
+        embedding: network.embedding_size(),
+    }
+}
+
+/// The plan as a checkpoint compares it: threads and the cache's place do not change a run. The classes of the
+/// classifier are not the plan's, they follow from the data.
+fn comparable(plan: &Plan) -> Result<Value> {
+    let mut plan = plan.clone();
+    plan.threads = 0;
+    plan.data.cache = Default::default();
+    plan.backbone.classes = None;
+    serde_json::to_value(&plan).map_err(|e| Error::new(Code::Internal, format!("a plan has no JSON form: {e}")))
+}
+
+fn load_checkpoint(path: &Path, plan: &Plan) -> Result<Checkpoint> {
+    let checkpoint = Checkpoint::load(path)?;
+    let expected = comparable(plan)?;
+    if checkpoint.plan == expected {
+        return Ok(checkpoint);
+    }
+    let differ = |(name, value): (&String, &Value)| (checkpoint.plan.get(name) != Some(value)).then(|| name.clone());
+    let names: Vec<String> = expected.as_object().into_iter().flatten().filter_map(differ).collect();
+    Err(Error::new(Code::InvalidArtefact, "the checkpoint belongs to another plan")
+        .with_subject(path.display().to_string())
+        .with_values("a checkpoint of this plan", format!("one that differs in {}", names.join(", ")))
+        .with_advice("resume with the plan.json beside it, or start the run anew"))
+}
+
+fn check_teacher(objective: &Objective, plan: &Plan, teacher: Option<&Teacher>) -> Result<()> {
+    if objective.needs_teacher() && teacher.is_none() {
+        return Err(Error::new(Code::InvalidOption, "a loss compares with a teacher, and there is none")
+            .with_subject("teacher")
+            .with_values("the folder of a trained run", "none")
+            .with_advice("use distill() with a teacher, or losses that need none"));
+    }
+    let Some(teacher) = teacher else { return Ok(()) };
+    let (wants, has) = (teacher.network.spec(), &plan.backbone);
+    if (wants.image_size, wants.in_channels) == (has.image_size, has.in_channels) {
+        return Ok(());
+    }
+    Err(Error::new(Code::InvalidOption, "teacher and student see images of different sizes")
+        .with_subject("imageSize, channels")
+        .with_values(
+            format!("the teacher's {0} x {0} of {1} channels", wants.image_size, wants.in_channels),
+            format!("{0} x {0} of {1}", has.image_size, has.in_channels),
+        )
+        .with_advice("leave image size and channels out; they follow the teacher"))
+}
+
+/// The error with the step it happened at.
+fn at_step(mut error: Error, step: u64) -> Error {
+    if error.code == Code::NonFinite {
+        error.message = format!("step {step}: {}", error.message);
+    }
+    error
 }

@@ -21,8 +21,8 @@ pub struct Teacher {
 
 impl Teacher {
     /// Reads the teacher's model.
-    pub fn load(plan: &TeacherPlan, threads: usize) -> Result<Teacher> {
-        let (network, normalization) = super::evaluate::load_model(&plan.model, threads)?;
+    pub fn load(plan: &TeacherPlan, backend: &Cpu) -> Result<Teacher> {
+        let (network, normalization) = super::evaluate::load_model(&plan.model, backend)?;
         Ok(Teacher { network, normalization, features: plan.features, cached: Vec::new() })
     }
 

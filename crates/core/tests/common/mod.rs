@@ -97,10 +97,10 @@ pub fn sizes(value: &Value) -> Vec<usize> {
     numbers(value).into_iter().map(|v| v as usize).collect()
 }
 
-/// The largest difference as a share of the largest expected entry.
-pub fn distance(actual: &[f64], expected: &[f64]) -> f64 {
+/// The largest difference as a share of the largest expected entry, or of `floor` if that is larger.
+pub fn distance(actual: &[f64], expected: &[f64], floor: f64) -> f64 {
     assert_eq!(actual.len(), expected.len());
-    let largest = expected.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    let largest = expected.iter().fold(floor, |m, v| m.max(v.abs()));
     let difference = actual.iter().zip(expected).fold(0.0f64, |m, (a, e)| m.max((a - e).abs()));
     // Also catches NaN, which `max` passes over.
     assert!(actual.iter().all(|v| v.is_finite()), "a value is not finite");

@@ -73,39 +73,54 @@ impl<'a> Gather<'a> {
 
     /// Writes rows `rows[0]..rows[1]`, columns `columns[0]..columns[1]`, into `out`, row-major without gaps.
     pub(super) fn fill(&self, rows: [usize; 2], columns: [usize; 2], out: &mut [f32]) {
-        let width = columns[1] - columns[0];
-        let image = self.grid[0] * self.grid[1];
-        for (row, out) in (rows[0]..rows[1]).zip(out.chunks_exact_mut(width)) {
-            let pixel = row % image;
-            let grid = [pixel / self.grid[1], pixel % self.grid[1]];
+        let (width, image) = (columns[1] - columns[0], self.grid[0] * self.grid[1]);
+        let (mut n, pixel) = (rows[0] / image, rows[0] % image);
+        let mut grid = [pixel / self.grid[1], pixel % self.grid[1]];
+        for row in 0..rows[1] - rows[0] {
             for segment in &self.segments {
                 let end = segment.at + segment.columns * self.channels;
                 let (low, high) = (segment.at.max(columns[0]), end.min(columns[1]));
                 if low < high {
                     let range = [low - segment.at, high - segment.at];
-                    self.copy(segment, row / image, grid, range, &mut out[low - columns[0]..high - columns[0]]);
+                    self.copy(segment, n, grid, range, &mut out[row * width + low - columns[0]..]);
                 }
+            }
+            grid[1] += 1;
+            if grid[1] == self.grid[1] {
+                grid = [grid[0] + 1, 0];
+            }
+            if grid[0] == self.grid[0] {
+                (n, grid[0]) = (n + 1, 0);
             }
         }
     }
 
-    /// Copies elements `range` of a segment's `columns * channels`, zero where they lie outside the source.
+    /// Copies elements `range` of a segment's `columns * channels` to the beginning of `out`, zero where they lie
+    /// outside the source. May write up to [`SHORT`] elements: what follows in `out` is written later.
     #[inline]
     fn copy(&self, segment: &Segment, n: usize, grid: [usize; 2], range: [usize; 2], out: &mut [f32]) {
         let [h, w, pitch] = self.size;
+        let length = range[1] - range[0];
         let row = (grid[0] * self.step[0]) as isize + segment.offset[0];
         let column = (grid[1] * self.step[1]) as isize + segment.offset[1];
         let inside = |position: isize| position.clamp(0, segment.columns as isize) as usize * self.channels;
         let low = inside(-column).clamp(range[0], range[1]);
         let high = inside(w as isize - column).clamp(range[0], range[1]);
         if row < 0 || row >= h as isize || low >= high {
-            out.fill(0.0);
+            out[..length].fill(0.0);
+            return;
+        }
+        let start = ((n * h + row as usize) * w) as isize + column;
+        let start = (start * pitch as isize + (self.first + low) as isize) as usize;
+        if high - low == length && length <= SHORT && start + SHORT <= self.source.len() && SHORT <= out.len() {
+            out[..SHORT].copy_from_slice(&self.source[start..start + SHORT]);
             return;
         }
         out[..low - range[0]].fill(0.0);
-        out[high - range[0]..].fill(0.0);
-        let start = ((n * h + row as usize) * w) as isize + column;
-        let start = start * pitch as isize + (self.first + low) as isize;
-        out[low - range[0]..high - range[0]].copy_from_slice(&self.source[start as usize..start as usize + high - low]);
+        out[low - range[0]..high - range[0]].copy_from_slice(&self.source[start..start + high - low]);
+        out[high - range[0]..length].fill(0.0);
     }
 }
+
+/// A run of at most this many floats is copied as a few vectors of fixed size, which beats a call for nine floats.
+const SHORT: usize = 16;

@@ -38,11 +38,6 @@ impl Portable {
     pub fn cpu_f64() -> Self {
         Portable::new(Device::Cpu, DType::F64)
     }
-
-    /// A tensor of values in double precision; rounded where the backend computes in float32.
-    pub fn from_f64(&self, values: &[f64], shape: &[usize]) -> Result<Tensor> {
-        Ok(Tensor::from_slice(values, shape, &self.device)?.to_dtype(self.dtype)?)
-    }
 }
 
 /// `[..., c]` as `[m, c]`.
@@ -78,6 +73,10 @@ impl Backend for Portable {
     }
 
     fn from_f32(&self, values: &[f32], shape: &[usize]) -> Result<Tensor> {
+        Ok(Tensor::from_slice(values, shape, &self.device)?.to_dtype(self.dtype)?)
+    }
+
+    fn from_f64(&self, values: &[f64], shape: &[usize]) -> Result<Tensor> {
         Ok(Tensor::from_slice(values, shape, &self.device)?.to_dtype(self.dtype)?)
     }
 

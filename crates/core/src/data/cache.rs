@@ -1,0 +1,233 @@
+//! The decoded cache: one file with every image of a data set as bytes, and the list of what they are.
+//!
+//! ```text
+//! 0    magic "RKDCACHE"
+//! 8    length of the pixels in bytes, u64 little-endian
+//! 16   length of the manifest in bytes, u64 little-endian
+//! 24   BLAKE3 of the manifest (32 bytes), then zeros
+//! 64   pixels: slots of [size, size, channels] bytes
+//! ...  manifest: JSON, with a BLAKE3 of each 16 MiB of the pixels
+//! ```
+//!
+//! A file's name is the hash of what went into it (names, sizes and times of the source's files, image size, channels,
+//! decoder version), so a changed source finds no file and is decoded again. A file is written under another name, synced
+//! and renamed: readers see a whole file or none, and of two processes that decode the same source the later rename wins
+//! with the same content. Every byte is checked against its hash when a file is opened; a damaged file counts as none.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use rkd_kernels::mapped_file::MappedFile;
+use serde::{Deserialize, Serialize};
+
+use super::dataset::BrokenImage;
+use super::split::Part;
+use crate::error::{Error, Result};
+
+const MAGIC: &[u8; 8] = b"RKDCACHE";
+const HEAD_BYTES: u64 = 64;
+const CHUNK_BYTES: usize = 16 << 20;
+
+/// What a cache file says of its images. The vectors `ids`, `labels`, `parts` and `slots` have one entry an item.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The images' paths inside the source, unique and in byte order.
+    pub ids: Vec<String>,
+    /// Index into `classes`.
+    pub labels: Vec<u32>,
+    /// The part that the source itself puts the image in, where it has such parts.
+    pub parts: Vec<Option<Part>>,
+    /// Position of the pixels in the file; broken images leave unused slots.
+    pub slots: Vec<u32>,
+    /// Class names in byte order.
+    pub classes: Vec<String>,
+    /// Images that could not be decoded.
+    pub broken: Vec<BrokenImage>,
+    /// Things a user should know.
+    pub warnings: Vec<String>,
+    /// BLAKE3 of each 16 MiB of the pixels, hexadecimal.
+    pub chunks: Vec<String>,
+}
+
+/// An open, checked cache file.
+#[derive(Debug)]
+pub struct Cache {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What is in it.
+    pub manifest: Manifest,
+    /// BLAKE3 of the manifest, and by way of its chunk hashes of all content; hexadecimal.
+    pub fingerprint: String,
+    map: MappedFile,
+    slot_bytes: usize,
+}
+
+impl Cache {
+    /// Opens the file at `path` with slots of `slot_bytes`; `None` when there is none or it is damaged in any way.
+    pub fn open(path: &Path, slot_bytes: usize) -> Option<Cache> {
+        let map = MappedFile::open(path).ok()?;
+        let head = map.get(..HEAD_BYTES as usize)?;
+        let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("8 bytes"));
+        let (pixel_bytes, manifest_bytes) = (number(8), number(16));
+        let end = HEAD_BYTES.checked_add(pixel_bytes)?;
+        if &head[..8] != MAGIC || end.checked_add(manifest_bytes)? != map.len() as u64 {
+            return None;
+        }
+        let manifest = &map[end as usize..];
+        let hash = blake3::hash(manifest);
+        if hash.as_bytes()[..] != head[24..56] {
+            return None;
+        }
+        let manifest: Manifest = serde_json::from_slice(manifest).ok()?;
+        let slots = pixel_bytes / slot_bytes as u64;
+        let count = manifest.ids.len();
+        let lengths_agree =
+            [manifest.labels.len(), manifest.parts.len(), manifest.slots.len()].iter().all(|&n| n == count);
+        let in_range = manifest.slots.iter().all(|&slot| u64::from(slot) < slots)
+            && manifest.labels.iter().all(|&label| (label as usize) < manifest.classes.len());
+        if !lengths_agree || !in_range || chunk_hashes(&map[HEAD_BYTES as usize..end as usize]) != manifest.chunks {
+            return None;
+        }
+        Some(Cache { path: path.into(), manifest, fingerprint: hash.to_hex().to_string(), map, slot_bytes })
+    }
+
+    /// The pixels of `item`.
+    pub fn pixels(&self, item: usize) -> &[u8] {
+        let start = HEAD_BYTES as usize + self.manifest.slots[item] as usize * self.slot_bytes;
+        &self.map[start..start + self.slot_bytes]
+    }
+}
+
+/// BLAKE3 of each chunk, on all cores.
+fn chunk_hashes(pixels: &[u8]) -> Vec<String> {
+    let chunks: Vec<&[u8]> = pixels.chunks(CHUNK_BYTES).collect();
+    let next = AtomicUsize::new(0);
+    let mut hashes = vec![String::new(); chunks.len()];
+    std::thread::scope(|scope| {
+        let work = || {
+            let mut done = Vec::new();
+            while let Some(i) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&i| i < chunks.len()) {
+                done.push((i, blake3::hash(chunks[i]).to_hex().to_string()));
+            }
+            done
+        };
+        let workers: Vec<_> = (0..super::decode_threads().min(chunks.len())).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            for (i, hash) in worker.join().expect("hashing does not panic") {
+                hashes[i] = hash;
+            }
+        }
+    });
+    hashes
+}
+
+/// A cache file in the making. Threads write slots in any order; dropped before [`CacheWriter::finish`] it removes itself.
+pub struct CacheWriter {
+    file: File,
+    partial: PathBuf,
+    path: PathBuf,
+    slot_bytes: usize,
+    slots: usize,
+    finished: bool,
+}
+
+impl CacheWriter {
+    /// Starts the file that will be `path`, with room for `slots` images.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or written, or the disk is too small.
+    pub fn new(path: &Path, slot_bytes: usize, slots: usize) -> Result<Self> {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let failed = |source| Error::io("writing the decoded cache", folder, source);
+        fs::create_dir_all(folder).map_err(failed)?;
+        remove_abandoned(folder);
+        let name = path.file_name().expect("a cache file has a name").to_string_lossy();
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let partial = folder.join(format!(".{name}.{}.{count}.partial", std::process::id()));
+        let mut options = File::options();
+        let file = options.read(true).write(true).create(true).truncate(true).open(&partial).map_err(failed)?;
+        let writer = CacheWriter { file, partial, path: path.into(), slot_bytes, slots, finished: false };
+        writer.file.set_len(HEAD_BYTES + (slots * slot_bytes) as u64).map_err(failed)?;
+        Ok(writer)
+    }
+
+    /// Writes the pixels of one slot.
+    ///
+    /// # Errors
+    /// When the disk is full, for example.
+    pub fn write(&self, slot: usize, pixels: &[u8]) -> Result<()> {
+        assert!(slot < self.slots && pixels.len() == self.slot_bytes, "a slot of this file");
+        let at = HEAD_BYTES + (slot * self.slot_bytes) as u64;
+        write_all_at(&self.file, pixels, at).map_err(|e| Error::io("writing the decoded cache", &self.partial, e))
+    }
+
+    /// Adds the manifest (whose `chunks` are filled in here), syncs, and renames the file into place.
+    ///
+    /// # Errors
+    /// When writing, syncing or renaming fails.
+    pub fn finish(mut self, mut manifest: Manifest) -> Result<()> {
+        self.complete(&mut manifest).map_err(|e| Error::io("writing the decoded cache", &self.path, e))?;
+        self.finished = true;
+        Ok(())
+    }
+
+    fn complete(&mut self, manifest: &mut Manifest) -> std::io::Result<()> {
+        let pixel_bytes = (self.slots * self.slot_bytes) as u64;
+        let end = HEAD_BYTES + pixel_bytes;
+        manifest.chunks = chunk_hashes(&MappedFile::open(&self.partial)?[HEAD_BYTES as usize..end as usize]);
+        let text = serde_json::to_vec(manifest)?;
+        let mut head = Vec::with_capacity(HEAD_BYTES as usize);
+        head.write_all(MAGIC)?;
+        head.write_all(&pixel_bytes.to_le_bytes())?;
+        head.write_all(&(text.len() as u64).to_le_bytes())?;
+        head.write_all(blake3::hash(&text).as_bytes())?;
+        write_all_at(&self.file, &head, 0)?;
+        write_all_at(&self.file, &text, end)?;
+        self.file.sync_all()?;
+        fs::rename(&self.partial, &self.path)
+    }
+}
+
+impl Drop for CacheWriter {
+    fn drop(&mut self) {
+        if !self.finished {
+            let _ = fs::remove_file(&self.partial);
+        }
+    }
+}
+
+/// Removes what killed processes left behind: partial files that nobody has written to for a day.
+fn remove_abandoned(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let ours = name.starts_with('.') && name.ends_with(".partial") && name.contains(".rkdcache.");
+        let age =
+            entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| SystemTime::now().duration_since(t).ok());
+        if ours && age.is_some_and(|age| age > Duration::from_secs(86_400)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(unix)]
+fn write_all_at(file: &File, bytes: &[u8], at: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, at)
+}
+
+#[cfg(windows)]
+fn write_all_at(file: &File, mut bytes: &[u8], mut at: u64) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        let count = std::os::windows::fs::FileExt::seek_write(file, bytes, at)?;
+        if count == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        (bytes, at) = (&bytes[count..], at + count as u64);
+    }
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! A data set: decoded images with their names, classes and parts.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::cache::Cache;
+use super::decode::DECODER_VERSION;
+use super::source::Source;
+use super::split::Part;
+use crate::error::{Code, Error, Result};
+use crate::plan::DataPlan;
+
+mod build;
+
+/// An image that could not be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokenImage {
+    /// Its path inside the source.
+    pub path: String,
+    /// Why, a clause that reads on from the path: `is empty (0 bytes)`.
+    pub reason: String,
+}
+
+/// How far decoding is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DecodeProgress {
+    /// Images done, broken ones among them.
+    pub done: usize,
+    /// Images in all.
+    pub total: usize,
+    /// Broken images so far.
+    pub broken: usize,
+    /// Seconds since decoding began.
+    pub seconds: f64,
+    /// Images a second since then.
+    pub images_per_second: f64,
+}
+
+/// What was found, for people and programs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DatasetSummary {
+    /// `"glyphs"`, `"folder"`, `"zip"`, `"tar"`, `"omniglot"` or `"idx"`.
+    pub kind: String,
+    /// One sentence for people: what was recognised and how much is in it.
+    pub sentence: String,
+    /// Number of usable images.
+    pub images: usize,
+    /// Number of classes with at least one usable image.
+    pub classes: usize,
+    /// Whether the source has parts of its own (train, validation, test).
+    pub own_split: bool,
+    /// Images that could not be used.
+    pub broken: Vec<BrokenImage>,
+    /// Things a user should know.
+    pub warnings: Vec<String>,
+    /// The file with the decoded images.
+    pub cache: PathBuf,
+    /// Whether that file was there already.
+    pub reused: bool,
+    /// Hash of all decoded content; equal for equal data.
+    pub fingerprint: String,
+    /// Height and width of the decoded images.
+    pub image_size: usize,
+    /// Channels of the decoded images.
+    pub channels: usize,
+}
+
+/// A decoded data set. Items are ordered by id, labels by class name; both orders depend on nothing else.
+#[derive(Debug)]
+pub struct Dataset {
+    cache: Cache,
+    kind: &'static str,
+    reason: String,
+    reused: bool,
+    image_size: usize,
+    channels: usize,
+}
+
+impl Dataset {
+    /// Finds out what `plan.source` is and opens its decoded cache, decoding on all cores first if there is none.
+    /// `progress` is called about ten times a second while it decodes, from this thread.
+    ///
+    /// # Errors
+    /// When the source cannot be read or recognised, has no images, or more than half of them are broken; when the cache
+    /// cannot be written; when `image_size` or `channels` is out of range.
+    pub fn open(plan: &DataPlan, progress: &mut dyn FnMut(DecodeProgress)) -> Result<Dataset> {
+        check_plan(plan)?;
+        let source = Source::detect(plan)?;
+        let mut key = source.key()?;
+        key.update(
+            format!("{} {} {DECODER_VERSION} {}", plan.image_size, plan.channels, env!("CARGO_PKG_VERSION")).as_bytes(),
+        );
+        let path = plan.cache.join(format!("{}.rkdcache", &key.finalize().to_hex()[..32]));
+        let slot_bytes = plan.image_size * plan.image_size * plan.channels;
+        let (cache, reused) = match Cache::open(&path, slot_bytes) {
+            Some(cache) => (cache, true),
+            None => {
+                build::build(&source, plan, &path, progress)?;
+                let damaged = || {
+                    Error::new(Code::Io, "the decoded cache was damaged right after it was written")
+                        .with_subject(path.display().to_string())
+                        .with_advice("check the disk, or choose another cache folder")
+                };
+                (Cache::open(&path, slot_bytes).ok_or_else(damaged)?, false)
+            }
+        };
+        let (image_size, channels) = (plan.image_size, plan.channels);
+        Ok(Dataset { cache, kind: source.kind, reason: source.reason, reused, image_size, channels })
+    }
+
+    /// What was found.
+    pub fn describe(&self) -> DatasetSummary {
+        let manifest = &self.cache.manifest;
+        DatasetSummary {
+            kind: self.kind.into(),
+            sentence: self.sentence(),
+            images: self.len(),
+            classes: self.classes(),
+            own_split: self.has_own_split(),
+            broken: manifest.broken.clone(),
+            warnings: manifest.warnings.clone(),
+            cache: self.cache.path.clone(),
+            reused: self.reused,
+            fingerprint: self.cache.fingerprint.clone(),
+            image_size: self.image_size,
+            channels: self.channels,
+        }
+    }
+
+    fn sentence(&self) -> String {
+        let ink = if self.kind == "omniglot" { "; black ink on white is turned into bright ink on black" } else { "" };
+        let split = if self.has_own_split() { ", with a train / test split of its own" } else { "" };
+        let count = |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
+        let images = count(self.len(), "image", "images");
+        let classes = count(self.classes(), "class", "classes");
+        format!("Recognised {}: {images} of {classes}{split}{ink}.", self.reason)
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.cache.manifest.ids.len()
+    }
+
+    /// Whether there is no image; [`Dataset::open`] gives no such data set.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Height and width in pixels.
+    pub fn image_size(&self) -> usize {
+        self.image_size
+    }
+
+    /// 1 or 3.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.cache.manifest.classes.len()
+    }
+
+    /// The pixels of `item`, `[h, w, c]`.
+    pub fn pixels(&self, item: u32) -> &[u8] {
+        self.cache.pixels(item as usize)
+    }
+
+    /// The label of `item`, in `0..classes()`.
+    pub fn label(&self, item: u32) -> u32 {
+        self.cache.manifest.labels[item as usize]
+    }
+
+    /// The id of `item`: the image's path inside the source. Unique.
+    pub fn id(&self, item: u32) -> &str {
+        &self.cache.manifest.ids[item as usize]
+    }
+
+    /// The part that the source itself puts `item` in.
+    pub fn part(&self, item: u32) -> Option<Part> {
+        self.cache.manifest.parts[item as usize]
+    }
+
+    /// The name of a class.
+    pub fn class_name(&self, label: u32) -> &str {
+        &self.cache.manifest.classes[label as usize]
+    }
+
+    /// Whether the source has parts of its own.
+    pub fn has_own_split(&self) -> bool {
+        self.cache.manifest.parts.iter().any(Option::is_some)
+    }
+
+    /// Whether the images are bright ink on black (glyphs and Omniglot), for which a mirrored image is another character.
+    pub fn is_ink(&self) -> bool {
+        matches!(self.kind, "glyphs" | "omniglot")
+    }
+
+    /// Hash of all decoded content: pixels, ids and classes. Equal for equal data wherever it lies.
+    pub fn fingerprint(&self) -> &str {
+        &self.cache.fingerprint
+    }
+}
+
+fn check_plan(plan: &DataPlan) -> Result<()> {
+    if !(1..=2048).contains(&plan.image_size) {
+        return Err(Error::new(Code::InvalidOption, "the image size is out of range")
+            .with_subject("imageSize")
+            .with_values("1 to 2048 pixels", plan.image_size.to_string()));
+    }
+    if plan.channels != 1 && plan.channels != 3 {
+        return Err(Error::new(Code::InvalidOption, "the number of channels is out of range")
+            .with_subject("channels")
+            .with_values("1 (grey) or 3 (RGB)", plan.channels.to_string()));
+    }
+    Ok(())
+}

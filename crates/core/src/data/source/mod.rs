@@ -1,0 +1,361 @@
+//! What a user's `--data` is, found out by looking at it.
+//!
+//! | looks like | kind | classes | own parts |
+//! |---|---|---|---|
+//! | the word `glyphs`, with options | `glyphs` | drawn characters | none |
+//! | a folder with `*-images-idx3-ubyte(.gz)` | `idx` | digits `0`..`9` | train / t10k, classes shared |
+//! | `images_background` / `images_evaluation`, folder or ZIP | `omniglot` | alphabet/character | background / evaluation |
+//! | a ZIP file (by content) | `zip` | as a folder | as a folder |
+//! | a tar file, gzip or not (by content) | `tar` | as a folder | as a folder |
+//! | a folder that holds nothing but one such archive | that archive | | |
+//! | a folder | `folder` | path of the folder that holds the image | `train`, `val`, `test` on top |
+//!
+//! Archives are read in place: nothing is unpacked. [`layout`] turns paths into classes and parts, the same for all three.
+
+pub mod idx;
+pub mod layout;
+pub mod tar;
+pub mod walk;
+pub mod zip;
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::dataset::BrokenImage;
+use super::glyphs::GlyphSpec;
+use crate::error::{Code, Error, Result};
+use crate::plan::DataPlan;
+
+/// Largest file inside an archive that is read, in bytes; more than any picture within the decoder's limit.
+pub const MAX_ENTRY_BYTES: u64 = 256 << 20;
+
+/// An archive may unpack to this many times its size once that is more than [`BOMB_FLOOR`]; more is taken for a bomb.
+pub const BOMB_RATIO: u64 = 200;
+
+/// See [`BOMB_RATIO`]: 1 GiB.
+pub const BOMB_FLOOR: u64 = 1 << 30;
+
+/// A source after a first look: cheap to find, not yet listed or decoded.
+pub struct Source {
+    /// `"glyphs"`, `"folder"`, `"zip"`, `"tar"`, `"omniglot"` or `"idx"`.
+    pub kind: &'static str,
+    /// What was recognised and why, a clause.
+    pub reason: String,
+    /// How to read it.
+    pub reader: Reader,
+}
+
+/// How a source is read.
+pub enum Reader {
+    /// Draws every image.
+    Glyphs(GlyphSpec),
+    /// Copies images out of IDX files.
+    Idx(idx::IdxFiles),
+    /// Decodes image files.
+    Files(Vec<Root>),
+}
+
+/// One place with image files.
+pub enum Root {
+    /// A folder, with its image files.
+    Folder(walk::Walk),
+    /// A ZIP archive.
+    Zip(PathBuf),
+    /// A tar archive.
+    Tar(PathBuf),
+}
+
+/// One image file of a root, before decoding.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Path inside the root, parts divided by `/`.
+    pub path: String,
+    /// What the root needs to find it again.
+    pub index: usize,
+}
+
+/// The image files of a root, and what was noticed on the way.
+#[derive(Default)]
+pub struct Listing {
+    /// Image files.
+    pub entries: Vec<Entry>,
+    /// Classes that a `val_annotations.txt` gives (Tiny ImageNet): image path and class.
+    pub annotations: Vec<(String, String)>,
+    /// Files and folders that could not be read.
+    pub broken: Vec<BrokenImage>,
+    /// Folders without any image.
+    pub empty: Vec<String>,
+    /// Things a user should know.
+    pub warnings: Vec<String>,
+    /// Number of files that are no images.
+    pub ignored: usize,
+}
+
+impl Source {
+    /// Looks at `plan.source` and `plan.more`.
+    ///
+    /// # Errors
+    /// When a path does not exist, may not be read, or is nothing that is known.
+    pub fn detect(plan: &DataPlan) -> Result<Source> {
+        if plan.source == "glyphs" || plan.source.starts_with("glyphs:") {
+            return glyphs(plan);
+        }
+        let paths: Vec<PathBuf> = std::iter::once(&plan.source).chain(&plan.more).map(PathBuf::from).collect();
+        if let [path] = &paths[..] {
+            return detect_one(path);
+        }
+        let mut roots = Vec::new();
+        let mut kinds = Vec::new();
+        for path in &paths {
+            let found = detect_one(path)?;
+            let Reader::Files(mut more) = found.reader else {
+                return Err(Error::new(Code::InvalidOption, "only folders and archives of images can be put together")
+                    .with_subject(path.display().to_string())
+                    .with_advice("give an IDX folder alone"));
+            };
+            roots.append(&mut more);
+            kinds.push(found.kind);
+        }
+        let kind = if kinds.iter().all(|&kind| kind == kinds[0]) { kinds[0] } else { "folder" };
+        let reason = format!("{} places of images put together ({})", paths.len(), kinds.join(", "));
+        Ok(Source { kind, reason, reader: Reader::Files(roots) })
+    }
+
+    /// A hash of what the images depend on without reading them: names, sizes and times of the files, or the options.
+    ///
+    /// On Unix the time of the last change of a file's status counts too, which no program can set back: an edit that
+    /// keeps size and modification time is seen.
+    ///
+    /// # Errors
+    /// When a file disappeared or may not be read.
+    pub fn key(&self) -> Result<blake3::Hasher> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.kind.as_bytes());
+        match &self.reader {
+            Reader::Glyphs(spec) => {
+                hasher.update(spec.to_string().as_bytes());
+            }
+            Reader::Idx(files) => files.paths().try_for_each(|path| hash_file(&mut hasher, path))?,
+            Reader::Files(roots) => {
+                for root in roots {
+                    match root {
+                        Root::Folder(walk) => walk.hash(&mut hasher),
+                        Root::Zip(path) | Root::Tar(path) => hash_file(&mut hasher, path)?,
+                    }
+                }
+            }
+        }
+        Ok(hasher)
+    }
+}
+
+fn glyphs(plan: &DataPlan) -> Result<Source> {
+    if let Some(more) = plan.more.first() {
+        return Err(Error::new(Code::InvalidOption, "glyphs are drawn and cannot be put together with files")
+            .with_subject(more.clone())
+            .with_advice("give one source"));
+    }
+    let spec = GlyphSpec::parse(&plan.source)?;
+    let reason = format!("{} procedurally drawn characters by {} writers each", spec.classes, spec.writers);
+    Ok(Source { kind: "glyphs", reason, reader: Reader::Glyphs(spec) })
+}
+
+fn detect_one(path: &Path) -> Result<Source> {
+    let meta = fs::metadata(path).map_err(|e| unreadable_source(path, e))?;
+    if meta.is_dir() { detect_folder(path) } else { detect_archive(path) }
+}
+
+fn unreadable_source(path: &Path, source: std::io::Error) -> Error {
+    let missing = source.kind() == std::io::ErrorKind::NotFound;
+    let error = Error::io("looking at the data", path, source);
+    if missing {
+        return error.with_advice(
+            "give \"glyphs\", or the path of a folder with one subfolder of images for each class, or of a ZIP or tar of one",
+        );
+    }
+    error
+}
+
+fn detect_folder(path: &Path) -> Result<Source> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path).map_err(|e| Error::io("listing the data folder", path, e))? {
+        names.push(entry.map_err(|e| Error::io("listing the data folder", path, e))?.file_name());
+    }
+    names.sort();
+    if let Some(files) = idx::IdxFiles::find(path, &names) {
+        let reason = "a folder of IDX files (the format of MNIST and Fashion-MNIST)".into();
+        return Ok(Source { kind: "idx", reason, reader: Reader::Idx(files) });
+    }
+    let omniglot: Vec<PathBuf> = ["images_background.zip", "images_evaluation.zip"]
+        .iter()
+        .filter(|name| names.iter().any(|n| n == *name))
+        .map(|name| path.join(name))
+        .collect();
+    if !omniglot.is_empty() {
+        let reason = format!("the Omniglot archives in a folder ({} of 2)", omniglot.len());
+        let roots = omniglot.into_iter().map(Root::Zip).collect();
+        return Ok(Source { kind: "omniglot", reason, reader: Reader::Files(roots) });
+    }
+    let walk = walk::Walk::new(path)?;
+    if walk.files.is_empty() {
+        let archives: Vec<PathBuf> =
+            names.iter().map(|name| path.join(name)).filter(|p| sniff(p).is_ok_and(|k| k.is_some())).collect();
+        if let [archive] = &archives[..] {
+            let mut source = detect_archive(archive)?;
+            source.reason = format!("{}, the only archive in the folder", source.reason);
+            return Ok(source);
+        }
+        return Err(no_images(path, &walk.listing.broken, archives.len()));
+    }
+    let omniglot = names.iter().any(|n| n == "images_background" || n == "images_evaluation")
+        || path.file_name().is_some_and(|n| n == "images_background" || n == "images_evaluation");
+    let (kind, what) =
+        if omniglot { ("omniglot", "Omniglot's folders") } else { ("folder", "a folder of image files") };
+    Ok(Source { kind, reason: what.into(), reader: Reader::Files(vec![Root::Folder(walk)]) })
+}
+
+fn no_images(path: &Path, unreadable: &[BrokenImage], archives: usize) -> Error {
+    let subject = path.display().to_string();
+    if let Some(first) = unreadable.first() {
+        return Error::new(
+            Code::PermissionDenied,
+            format!("no image can be read in this folder; {}: {}", first.path, first.reason),
+        )
+        .with_subject(subject)
+        .with_advice("give this user the right to read it");
+    }
+    if archives > 1 {
+        return Error::new(Code::InvalidData, format!("the folder holds {archives} archives and no images"))
+            .with_subject(subject)
+            .with_advice("give the path of the archive to use, or the paths of several");
+    }
+    Error::new(Code::InvalidData, "the folder holds no images")
+        .with_subject(subject)
+        .with_values("class/image.png, .jpg, .jpeg, .webp, .bmp, .gif or .tiff", "no such file")
+        .with_advice("put the images of each class into a subfolder of their own")
+}
+
+fn detect_archive(path: &Path) -> Result<Source> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let (kind, reason, root) = match sniff(path).map_err(|e| Error::io("reading the data file", path, e))? {
+        Some(Archive::Zip) if name.starts_with("images_background") || name.starts_with("images_evaluation") => {
+            ("omniglot", format!("the Omniglot archive {name}"), Root::Zip(path.into()))
+        }
+        Some(Archive::Zip) => ("zip", format!("the ZIP archive {name}"), Root::Zip(path.into())),
+        Some(Archive::Tar) => ("tar", format!("the tar archive {name}"), Root::Tar(path.into())),
+        None => {
+            return Err(Error::new(Code::InvalidData, "the file is no archive that is known")
+                .with_subject(path.display().to_string())
+                .with_values(
+                    "a folder, a ZIP, a tar or a tar.gz (told by content, not by name)",
+                    "another kind of file",
+                )
+                .with_advice("give the folder that holds the images, or pack them as a ZIP"));
+        }
+    };
+    Ok(Source { kind, reason, reader: Reader::Files(vec![root]) })
+}
+
+enum Archive {
+    Zip,
+    Tar,
+}
+
+/// Tells an archive by its first bytes. A gzip that holds no tar is found out when it is listed.
+fn sniff(path: &Path) -> std::io::Result<Option<Archive>> {
+    if path.is_dir() {
+        return Ok(None);
+    }
+    let mut head = Vec::new();
+    fs::File::open(path)?.take(512).read_to_end(&mut head)?;
+    let is_tar = head.get(257..262) == Some(b"ustar");
+    let is_idx = path.file_name().is_some_and(|name| name.to_string_lossy().contains("-ubyte"));
+    Ok(match &head[..] {
+        [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => Some(Archive::Zip),
+        [0x1f, 0x8b, ..] if !is_idx => Some(Archive::Tar),
+        _ if is_tar => Some(Archive::Tar),
+        _ => None,
+    })
+}
+
+fn hash_file(hasher: &mut blake3::Hasher, path: &Path) -> Result<()> {
+    let meta = fs::metadata(path).map_err(|e| Error::io("looking at the data", path, e))?;
+    hash_metadata(hasher, &path.display().to_string(), &meta);
+    Ok(())
+}
+
+/// Adds a file's name, size and times.
+fn hash_metadata(hasher: &mut blake3::Hasher, name: &str, meta: &fs::Metadata) {
+    hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes()).update(&meta.len().to_le_bytes());
+    let modified = meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+    hasher.update(&modified.map_or(0, |t| t.as_nanos()).to_le_bytes());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        hasher.update(&meta.ctime().to_le_bytes()).update(&meta.ctime_nsec().to_le_bytes());
+    }
+}
+
+/// Whether a file's name ends like an image's and is no left-over of an operating system.
+fn is_image_name(path: &str) -> bool {
+    const ENDINGS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"];
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
+    !is_hidden(path) && ending.is_some_and(|ending| ENDINGS.contains(&&ending[..]))
+}
+
+/// Hidden files and what macOS adds to archives.
+fn is_hidden(path: &str) -> bool {
+    path.split('/').any(|part| (part.starts_with('.') && part != ".") || part == "__MACOSX")
+}
+
+/// The error for an entry of an archive that would leave the folder it is unpacked in; `None` for a harmless path.
+fn check_entry_path(archive: &Path, entry: &str) -> Result<()> {
+    let drive = entry.as_bytes().get(1) == Some(&b':') && entry.as_bytes()[0].is_ascii_alphabetic();
+    let absolute = entry.starts_with(['/', '\\']) || drive;
+    if !absolute && !entry.split(['/', '\\']).any(|part| part == "..") {
+        return Ok(());
+    }
+    Err(Error::new(Code::InvalidArchive, format!("the archive has an entry with an unsafe path, {entry:?}"))
+        .with_subject(archive.display().to_string())
+        .with_values(
+            "relative paths inside the archive",
+            if absolute { "an absolute path" } else { "a path with \"..\"" },
+        )
+        .with_advice("do not trust this archive; pack the images again with relative paths"))
+}
+
+fn damaged_archive(path: &Path, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(Code::InvalidArchive, format!("the archive is damaged or cut off: {source}"))
+        .with_subject(path.display().to_string())
+        .with_advice("download or pack it again")
+        .with_source(source)
+}
+
+fn bomb(path: &Path) -> Error {
+    Error::new(Code::InvalidArchive, format!("the archive unpacks to more than {BOMB_RATIO} times its size"))
+        .with_subject(path.display().to_string())
+        .with_values(format!("at most {BOMB_RATIO} times its size, or 1 GiB"), "more")
+        .with_advice("if the images really are that large, unpack them into a folder and give that")
+}
+
+/// Lines of Tiny ImageNet's `val_annotations.txt`: image name, tab, class, more columns. `path` is the file's own path;
+/// the images lie beside it or in a folder `images` beside it.
+fn parse_annotations(path: &str, text: &str) -> Vec<(String, String)> {
+    let folder = path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+    let mut out = Vec::new();
+    for line in text.lines() {
+        let mut columns = line.split('\t');
+        if let (Some(name), Some(class)) = (columns.next(), columns.next()) {
+            out.push((format!("{folder}images/{name}"), class.trim().to_string()));
+            out.push((format!("{folder}{name}"), class.trim().to_string()));
+        }
+    }
+    out
+}
+
+/// The name of the file that [`parse_annotations`] reads.
+fn is_annotations(path: &str) -> bool {
+    path.rsplit('/').next() == Some("val_annotations.txt")
+}

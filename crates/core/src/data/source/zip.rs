@@ -1,0 +1,155 @@
+//! The image files of a ZIP archive, read in place.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+use std::sync::Arc;
+
+use zip::ZipArchive;
+use zip::result::ZipError;
+
+use super::{BOMB_FLOOR, BOMB_RATIO, Entry, Listing, MAX_ENTRY_BYTES, bomb, check_entry_path, damaged_archive};
+use super::{is_annotations, is_image_name, parse_annotations};
+use crate::error::{Error, Result};
+
+/// An open archive. Clones share the file and its table of contents, so that each thread reads with its own.
+#[derive(Clone)]
+pub struct Zip {
+    archive: ZipArchive<SharedFile>,
+}
+
+impl Zip {
+    /// Opens the archive and lists its images.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is no whole ZIP, has an entry whose path leaves the archive, or is a bomb.
+    pub fn open(path: &Path) -> Result<(Zip, Listing)> {
+        let file = SharedFile::open(path).map_err(|e| Error::io("reading the archive", path, e))?;
+        let packed = file.len;
+        let mut archive = ZipArchive::new(file).map_err(|e| damaged_archive(path, e))?;
+        let mut listing = Listing::default();
+        let (mut unpacked, mut notes) = (0u64, Vec::new());
+        for index in 0..archive.len() {
+            let entry = archive.by_index_raw(index).map_err(|e| damaged_archive(path, e))?;
+            let name = String::from_utf8_lossy(entry.name_raw()).into_owned();
+            check_entry_path(path, &name)?;
+            unpacked = unpacked.saturating_add(entry.size());
+            if entry.is_dir() || entry.is_symlink() {
+                continue;
+            }
+            if is_image_name(&name) {
+                listing.entries.push(Entry { path: name, index });
+            } else if is_annotations(&name) {
+                notes.push((name, index));
+            } else {
+                listing.ignored += 1;
+            }
+        }
+        if unpacked > BOMB_FLOOR && unpacked / BOMB_RATIO > packed {
+            return Err(bomb(path));
+        }
+        let mut zip = Zip { archive };
+        for (name, index) in notes {
+            if let Ok(bytes) = zip.read(index) {
+                listing.annotations.extend(parse_annotations(&name, &String::from_utf8_lossy(&bytes)));
+            }
+        }
+        Ok((zip, listing))
+    }
+
+    /// The content of entry `index`.
+    ///
+    /// # Errors
+    /// A clause that says what is wrong with the entry.
+    pub fn read(&mut self, index: usize) -> std::result::Result<Vec<u8>, String> {
+        let entry = self.archive.by_index(index).map_err(|e| match e {
+            ZipError::UnsupportedArchive(ZipError::PASSWORD_REQUIRED) => {
+                "is encrypted; unpack it with its password".into()
+            }
+            e => format!("cannot be unpacked: {e}"),
+        })?;
+        if entry.size() > MAX_ENTRY_BYTES {
+            return Err(format!("is larger than {} MiB", MAX_ENTRY_BYTES >> 20));
+        }
+        // The declared size may lie: the limit holds for what really comes out, and no more is reserved than came in.
+        let mut bytes = Vec::with_capacity(entry.size().min(entry.compressed_size().saturating_mul(4)) as usize);
+        entry.take(MAX_ENTRY_BYTES + 1).read_to_end(&mut bytes).map_err(|e| format!("cannot be unpacked: {e}"))?;
+        if bytes.len() as u64 > MAX_ENTRY_BYTES {
+            return Err(format!("is larger than {} MiB", MAX_ENTRY_BYTES >> 20));
+        }
+        Ok(bytes)
+    }
+}
+
+/// A file that is read at positions, so that clones do not disturb each other; with a small buffer of its own.
+struct SharedFile {
+    file: Arc<File>,
+    len: u64,
+    position: u64,
+    buffer: Vec<u8>,
+    buffer_start: u64,
+}
+
+const BUFFER_BYTES: usize = 16 << 10;
+
+impl Clone for SharedFile {
+    fn clone(&self) -> Self {
+        let file = Arc::clone(&self.file);
+        SharedFile { file, len: self.len, position: self.position, buffer: Vec::new(), buffer_start: 0 }
+    }
+}
+
+impl SharedFile {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let len = file.metadata()?.len();
+        Ok(SharedFile { file: Arc::new(file), len, position: 0, buffer: Vec::new(), buffer_start: 0 })
+    }
+
+    /// The buffered bytes from the position on.
+    fn buffered(&self) -> &[u8] {
+        let skip = self.position.checked_sub(self.buffer_start).and_then(|n| usize::try_from(n).ok());
+        skip.and_then(|skip| self.buffer.get(skip..)).unwrap_or(&[])
+    }
+}
+
+impl Read for SharedFile {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.buffered().is_empty() {
+            if out.len() >= BUFFER_BYTES {
+                let count = read_at(&self.file, out, self.position)?;
+                self.position += count as u64;
+                return Ok(count);
+            }
+            self.buffer.resize(BUFFER_BYTES, 0);
+            let count = read_at(&self.file, &mut self.buffer, self.position)?;
+            self.buffer.truncate(count);
+            self.buffer_start = self.position;
+        }
+        let count = self.buffered().read(out)?;
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+impl Seek for SharedFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let target = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => self.len.checked_add_signed(by),
+            SeekFrom::Current(by) => self.position.checked_add_signed(by),
+        };
+        self.position = target.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        Ok(self.position)
+    }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, out: &mut [u8], at: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, out, at)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, out: &mut [u8], at: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, out, at)
+}

@@ -1,0 +1,76 @@
+//! Mean and standard deviation of each channel, by which pixels are normalised.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use super::dataset::Dataset;
+
+/// Pixels `v` in `0..=255` become `(v / 255 - mean) / std`, channel by channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Normalization {
+    /// Mean of `v / 255`, one a channel.
+    pub mean: Vec<f32>,
+    /// Standard deviation of `v / 255` over all pixels (not below 1/255, so that a constant channel is no division by
+    /// zero), one a channel.
+    pub std: Vec<f32>,
+}
+
+impl Normalization {
+    /// The statistics of all pixels of `items`. The sums are whole numbers, so the result depends on nothing but them.
+    pub fn measure(dataset: &Dataset, items: &[u32]) -> Normalization {
+        let c = dataset.channels();
+        let sums = sum_pixels(dataset, items);
+        let count = (items.len() * dataset.image_size() * dataset.image_size()).max(1) as f64;
+        let mean: Vec<f64> = (0..c).map(|i| sums[i].0 as f64 / count / 255.0).collect();
+        let std = (0..c).map(|i| {
+            let square = sums[i].1 as f64 / count / (255.0 * 255.0);
+            (square - mean[i] * mean[i]).max(0.0).sqrt().max(1.0 / 255.0) as f32
+        });
+        Normalization { std: std.collect(), mean: mean.iter().map(|&m| m as f32).collect() }
+    }
+
+    /// The factor and the summand of each channel: `(v / 255 - mean) / std = factor * v + summand`.
+    pub(super) fn linear(&self) -> Vec<(f32, f32)> {
+        self.mean.iter().zip(&self.std).map(|(mean, std)| (1.0 / (255.0 * std), -mean / std)).collect()
+    }
+
+    /// Normalises `pixels` (`[h, w, c]`) into `out` of the same shape.
+    pub fn apply(&self, pixels: &[u8], out: &mut [f32]) {
+        let linear = self.linear();
+        let c = linear.len();
+        for (out, pixels) in out.chunks_exact_mut(c).zip(pixels.chunks_exact(c)) {
+            for i in 0..c {
+                out[i] = linear[i].0 * f32::from(pixels[i]) + linear[i].1;
+            }
+        }
+    }
+}
+
+/// Sum and sum of squares of each channel.
+fn sum_pixels(dataset: &Dataset, items: &[u32]) -> [(u64, u64); 3] {
+    let c = dataset.channels();
+    let blocks: Vec<&[u32]> = items.chunks(256).collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut sums = [(0u64, 0u64); 3];
+        while let Some(block) = blocks.get(next.fetch_add(1, Ordering::Relaxed)) {
+            for pixel in block.iter().flat_map(|&item| dataset.pixels(item).chunks_exact(c)) {
+                for (sum, &value) in sums.iter_mut().zip(pixel) {
+                    sum.0 += u64::from(value);
+                    sum.1 += u64::from(value) * u64::from(value);
+                }
+            }
+        }
+        sums
+    };
+    std::thread::scope(|scope| {
+        let threads = super::decode_threads().min(blocks.len().max(1));
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().fold([(0, 0); 3], |total, worker| {
+            let sums = worker.join().expect("adding does not panic");
+            [0, 1, 2].map(|i| (total[i].0 + sums[i].0, total[i].1 + sums[i].1))
+        })
+    })
+}

@@ -1,0 +1,62 @@
+//! Angle-wise relational knowledge distillation (Park et al., CVPR 2019, eq. 6 to 8).
+//!
+//! ```text
+//! cos_abc = <u_ab, u_ac>,  u_ab = (z_b - z_a) / |z_b - z_a|
+//! L = 1/N sum_abc huber(cos^s_abc - cos^t_abc)
+//! ```
+//! n items, student z `[n, d_s]`, teacher `[n, d_t]`; d_s and d_t may differ. N = n^3, or n (n - 1) (n - 2) with
+//! `reduction: "distinct"`. The paper names the vertex in the middle of the triple; here it stands first. Exact, in
+//! O(n^2) memory and O(n^2 d + n^3) time: see [`rkd_kernels::relations`].
+//!
+//! Degenerate batches: where two items coincide the cosine is 0 and nothing flows; batches of one or two have value 0; a
+//! collapsed student has a finite value and no gradient.
+
+use rkd_kernels::relations;
+use serde::{Deserialize, Serialize};
+
+use super::embedding::Embedding;
+use super::relational::{Reduction, check_delta};
+use super::{Feature, Loss, LossInputs, LossValue};
+use crate::error::Result;
+
+/// Options of `rkd-angle`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct RkdAngle {
+    /// Weight in the total loss; the paper's metric learning uses 2 beside a distance term of 1.
+    pub weight: f64,
+    /// Huber threshold, positive; the paper's is 1.
+    pub delta: f64,
+    /// What the sum is divided by.
+    pub reduction: Reduction,
+}
+
+impl Default for RkdAngle {
+    fn default() -> Self {
+        RkdAngle { weight: 1.0, delta: 1.0, reduction: Reduction::Reference }
+    }
+}
+
+impl RkdAngle {
+    pub(super) fn validate(&self) -> Result<()> {
+        check_delta("rkd-angle", self.delta)
+    }
+}
+
+impl Loss for RkdAngle {
+    fn needs_teacher(&self) -> bool {
+        true
+    }
+
+    fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
+        let (student, teacher) = (inputs.student(&Feature::Embedding)?, inputs.teacher(&Feature::Embedding)?);
+        let n = student.rows;
+        let student = Embedding::new(inputs.pool, student);
+        let teacher = Embedding::new(inputs.pool, teacher);
+        let (value, mut over_distances) =
+            relations::angle_huber(inputs.pool, &student.squared, &teacher.squared, n, self.delta);
+        let divisor = self.reduction.divisor(n, 3);
+        over_distances.iter_mut().for_each(|g| *g /= divisor);
+        Ok(LossValue { value: value / divisor, gradient: student.pull_back(inputs.pool, &over_distances) })
+    }
+}

@@ -1,0 +1,307 @@
+//! The CPU kernels against the portable form on many shapes, and against themselves on 1, 2 and 3 threads.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::Draw;
+use rkd_core::nn::backend::{AdamStep, Backend, BatchNorm, SavedNorm, SgdStep, Statistics};
+use rkd_core::nn::geometry::{Conv2d, Pool2d};
+use rkd_core::nn::{Cpu, FeatureGradients, Network, Portable};
+use rkd_core::optim::{Optimizer, OptimizerSpec};
+use rkd_core::plan::{BackboneSpec, Stem};
+use rkd_core::random::Random;
+use rkd_kernels::Pool;
+
+const DRAW: Draw = Draw { seed: 23 };
+
+fn cpu(threads: usize) -> Cpu {
+    Cpu::new(Arc::new(Pool::new(threads)))
+}
+
+/// Both backends, to be given the same values.
+struct Both {
+    cpu: Cpu,
+    portable: Portable,
+}
+
+/// The same tensor on both.
+type Pair = (<Cpu as Backend>::Tensor, <Portable as Backend>::Tensor);
+
+impl Both {
+    fn new() -> Self {
+        Both { cpu: cpu(2), portable: Portable::cpu_f64() }
+    }
+
+    fn random(&self, name: &str, shape: &[usize]) -> Pair {
+        self.of(&DRAW.hashed(name, shape.iter().product()), shape)
+    }
+
+    fn of(&self, values: &[f32], shape: &[usize]) -> Pair {
+        (self.cpu.from_f32(values, shape).unwrap(), self.portable.from_f32(values, shape).unwrap())
+    }
+
+    fn assert_equal(&self, what: &str, cpu: &<Cpu as Backend>::Tensor, portable: &<Portable as Backend>::Tensor) {
+        assert_eq!(Cpu::shape(cpu), Portable::shape(portable), "{what}");
+        let (actual, expected) = (self.cpu.to_f64(cpu).unwrap(), self.portable.to_f64(portable).unwrap());
+        let distance = common::distance(&actual, &expected, 1e-3);
+        assert!(distance < 2e-5, "{what}: the kernel is {distance:.1e} off");
+    }
+}
+
+#[test]
+fn convolutions_of_random_shapes() {
+    let both = Both::new();
+    for case in 0..60 {
+        let mut random = Random::keyed(1, 0, case, "convolution");
+        let mut pick = |choices: &[usize]| choices[random.below(choices.len())];
+        let groups = pick(&[1, 1, 1, 1, 2, 4]);
+        let windows = Conv2d {
+            kernel: [pick(&[1, 2, 3, 3, 5]), pick(&[1, 3, 3, 5])],
+            stride: [pick(&[1, 1, 2, 3]), pick(&[1, 1, 2])],
+            padding: [pick(&[0, 1, 1, 3]), pick(&[0, 1, 1, 2])],
+            dilation: [pick(&[1, 1, 1, 2]), pick(&[1, 1, 1, 3])],
+            groups,
+        };
+        let (c_in, c_out) = (groups * pick(&[1, 3, 8, 20, 33]), groups * pick(&[1, 4, 16, 35]));
+        let input = [pick(&[1, 2, 3]), pick(&[5, 8, 9, 13]), pick(&[7, 8, 12]), c_in];
+        let Ok([h, w]) = windows.output([input[1], input[2]]) else { continue };
+        let what = format!("{windows:?} on {input:?}");
+        let x = both.random("x", &input);
+        let weight = both.random("weight", &[windows.kernel[0], windows.kernel[1], c_in / groups, c_out]);
+        let bias = both.random("bias", &[c_out]);
+        let dy = both.random("dy", &[input[0], h, w, c_out]);
+        let y = both.cpu.conv2d(&windows, &x.0, &weight.0, Some(&bias.0)).unwrap();
+        both.assert_equal(&what, &y, &both.portable.conv2d(&windows, &x.1, &weight.1, Some(&bias.1)).unwrap());
+        let dx = both.cpu.conv2d_backward_input(&windows, &input, &weight.0, &dy.0).unwrap();
+        let expected = both.portable.conv2d_backward_input(&windows, &input, &weight.1, &dy.1).unwrap();
+        both.assert_equal(&format!("dx of {what}"), &dx, &expected);
+        let (dweight, dbias) = both.cpu.conv2d_backward_weight(&windows, &x.0, &dy.0, true).unwrap();
+        let expected = both.portable.conv2d_backward_weight(&windows, &x.1, &dy.1, true).unwrap();
+        both.assert_equal(&format!("dweight of {what}"), &dweight, &expected.0);
+        both.assert_equal(&format!("dbias of {what}"), &dbias.unwrap(), &expected.1.unwrap());
+    }
+}
+
+#[test]
+fn batch_norms_in_every_combination() {
+    let both = Both::new();
+    for (index, shape) in [[2, 3, 3, 5], [4, 7, 5, 33], [1, 1, 2, 1], [3, 16, 16, 64]].iter().enumerate() {
+        for combination in 0..8 {
+            let (residual, relu, batch) = (combination & 1 > 0, combination & 2 > 0, combination & 4 > 0);
+            let what = format!("shape {index}, residual {residual}, ReLU {relu}, statistics of the batch {batch}");
+            let c = shape[3];
+            let [x, added, dy] = ["x", "added", "dy"].map(|name| both.random(name, shape));
+            let [weight, bias, mean] = ["weight", "bias", "mean"].map(|name| both.random(name, &[c]));
+            let variance: Vec<f32> = DRAW.hashed("variance", c).iter().map(|v| 1.2 + v).collect();
+            let variance = both.of(&variance, &[c]);
+            macro_rules! run {
+                ($backend:expr, $i:tt) => {{
+                    let statistics = match batch {
+                        true => Statistics::Batch,
+                        false => Statistics::Fixed { mean: &mean.$i, variance: &variance.$i },
+                    };
+                    let out = $backend
+                        .batch_norm(&BatchNorm {
+                            x: &x.$i,
+                            weight: &weight.$i,
+                            bias: &bias.$i,
+                            residual: residual.then_some(&added.$i),
+                            relu,
+                            epsilon: 1e-5,
+                            statistics,
+                        })
+                        .unwrap();
+                    let saved = SavedNorm {
+                        x: &x.$i,
+                        y: relu.then_some(&out.y),
+                        weight: &weight.$i,
+                        mean: &out.mean,
+                        rstd: &out.rstd,
+                        residual,
+                        batch,
+                    };
+                    let gradients = $backend.batch_norm_backward(&saved, &dy.$i).unwrap();
+                    (out, gradients)
+                }};
+            }
+            let ((out, gradients), (expected, expected_gradients)) = (run!(both.cpu, 0), run!(both.portable, 1));
+            both.assert_equal(&format!("y: {what}"), &out.y, &expected.y);
+            both.assert_equal(&format!("variance: {what}"), &out.variance, &expected.variance);
+            // Two values a channel leave a gradient of rounding only.
+            if shape[..3].iter().product::<usize>() > 2 {
+                both.assert_equal(&format!("dx: {what}"), &gradients.dx, &expected_gradients.dx);
+            }
+            both.assert_equal(&format!("dweight: {what}"), &gradients.dweight, &expected_gradients.dweight);
+            both.assert_equal(&format!("dbias: {what}"), &gradients.dbias, &expected_gradients.dbias);
+            assert_eq!(gradients.dresidual.is_some(), residual);
+            if let (Some(actual), Some(expected)) = (&gradients.dresidual, &expected_gradients.dresidual) {
+                both.assert_equal(&format!("dresidual: {what}"), actual, expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn pools_of_random_shapes() {
+    let both = Both::new();
+    for case in 0..40 {
+        let mut random = Random::keyed(1, 0, case, "pool");
+        let mut pick = |choices: &[usize]| choices[random.below(choices.len())];
+        let kernel = [pick(&[1, 2, 3]), pick(&[2, 3, 5])];
+        let padding = [pick(&[0, kernel[0] / 2]), pick(&[0, kernel[1] / 2])];
+        let windows = Pool2d { kernel, padding, stride: [pick(&[1, 2]), pick(&[1, 2, 3])], ceil: pick(&[0, 1]) == 1 };
+        let input = [pick(&[1, 2]), pick(&[5, 6, 9]), pick(&[5, 7, 8]), pick(&[1, 3, 16, 17])];
+        let what = format!("{windows:?} on {input:?}");
+        // Few distinct values: ties must go to the first maximum.
+        let values: Vec<f32> = DRAW.hashed("x", input.iter().product()).iter().map(|v| (v * 4.0).round()).collect();
+        let x = both.of(&values, &input);
+        let (y, at) = both.cpu.max_pool(&windows, &x.0).unwrap();
+        let (expected, expected_at) = both.portable.max_pool(&windows, &x.1).unwrap();
+        both.assert_equal(&what, &y, &expected);
+        let dy = both.random("dy", Cpu::shape(&y));
+        let dx = both.cpu.max_pool_backward(&windows, &input, &at, &dy.0).unwrap();
+        let expected = both.portable.max_pool_backward(&windows, &input, &expected_at, &dy.1).unwrap();
+        both.assert_equal(&format!("dx of {what}"), &dx, &expected);
+    }
+}
+
+#[test]
+fn the_other_operations() {
+    let both = Both::new();
+    let (c, p) = (&both.cpu, &both.portable);
+    let x = both.random("x", &[3, 5, 4, 7]);
+    let flat = both.random("flat", &[3, 140]);
+    let pooled = both.random("pooled", &[3, 7]);
+    let weight = both.random("weight", &[5, 7]);
+    let bias = both.random("bias", &[5]);
+    let out = both.random("out", &[3, 5]);
+    let input = [3, 5, 4, 7];
+    let y = (c.relu(&x.0).unwrap(), p.relu(&x.1).unwrap());
+    both.assert_equal("relu", &y.0, &y.1);
+    let dy = both.random("dy", &input);
+    both.assert_equal("relu gradient", &c.relu_backward(&y.0, &dy.0).unwrap(), &p.relu_backward(&y.1, &dy.1).unwrap());
+    both.assert_equal("add", &c.add(x.0.clone(), &dy.0).unwrap(), &p.add(x.1.clone(), &dy.1).unwrap());
+    both.assert_equal("average", &c.global_average(&x.0).unwrap(), &p.global_average(&x.1).unwrap());
+    let average = c.global_average_backward(&input, &pooled.0).unwrap();
+    both.assert_equal("average gradient", &average, &p.global_average_backward(&input, &pooled.1).unwrap());
+    both.assert_equal("flatten", &c.flatten(&x.0).unwrap(), &p.flatten(&x.1).unwrap());
+    let unflattened = c.flatten_backward(&input, &flat.0).unwrap();
+    both.assert_equal("flatten gradient", &unflattened, &p.flatten_backward(&input, &flat.1).unwrap());
+    let linear = c.linear(&pooled.0, &weight.0, &bias.0).unwrap();
+    both.assert_equal("linear", &linear, &p.linear(&pooled.1, &weight.1, &bias.1).unwrap());
+    let dx = c.linear_backward_input(&weight.0, &out.0).unwrap();
+    both.assert_equal("linear dx", &dx, &p.linear_backward_input(&weight.1, &out.1).unwrap());
+    let (dweight, dbias) = c.linear_backward_weight(&pooled.0, &out.0).unwrap();
+    let expected = p.linear_backward_weight(&pooled.1, &out.1).unwrap();
+    both.assert_equal("linear dweight", &dweight, &expected.0);
+    both.assert_equal("linear dbias", &dbias, &expected.1);
+    let (y, norm) = c.l2_normalize(&pooled.0).unwrap();
+    let (expected, expected_norm) = p.l2_normalize(&pooled.1).unwrap();
+    both.assert_equal("l2", &y, &expected);
+    let dy = both.random("other", &[3, 7]);
+    let dx = c.l2_normalize_backward(&y, &norm, &dy.0).unwrap();
+    both.assert_equal("l2 gradient", &dx, &p.l2_normalize_backward(&expected, &expected_norm, &dy.1).unwrap());
+    let (mut a, mut b) = (both.random("target", &[7]).0, both.random("target", &[7]).1);
+    let source = both.random("source", &[7]);
+    c.blend(&mut a, &source.0, 0.1, 1.5).unwrap();
+    p.blend(&mut b, &source.1, 0.1, 1.5).unwrap();
+    both.assert_equal("blend", &a, &b);
+    let (squares, expected) = (c.sum_of_squares(&x.0).unwrap(), p.sum_of_squares(&x.1).unwrap());
+    assert!((squares - expected).abs() < 1e-9 * expected);
+}
+
+#[test]
+fn optimizer_steps() {
+    let both = Both::new();
+    for (kind, decoupled) in [("adam", false), ("adam-w", true)] {
+        let (mut p, zero) = (both.random("p", &[70]), both.of(&[0.0; 70], &[70]));
+        let (mut mean, mut square) = (zero.clone(), zero);
+        for step in 1..=4 {
+            let step = AdamStep {
+                learning_rate: 0.1,
+                beta1: 0.9,
+                beta2: 0.99,
+                epsilon: 1e-8,
+                weight_decay: 0.1,
+                decoupled,
+                step,
+            };
+            let gradient = both.random(&format!("gradient {}", step.step), &[70]);
+            both.cpu.adam(&step, &mut p.0, &gradient.0, &mut mean.0, &mut square.0).unwrap();
+            both.portable.adam(&step, &mut p.1, &gradient.1, &mut mean.1, &mut square.1).unwrap();
+            both.assert_equal(kind, &p.0, &p.1);
+        }
+    }
+    for (momentum, nesterov) in [(0.0, false), (0.9, false), (0.9, true)] {
+        let (mut p, mut velocity) = (both.random("p", &[70]), both.of(&[0.0; 70], &[70]));
+        for index in 0..4 {
+            let step = SgdStep { learning_rate: 0.1, momentum, nesterov, weight_decay: 0.1 };
+            let gradient = both.random(&format!("gradient {index}"), &[70]);
+            let moving = momentum > 0.0;
+            both.cpu.sgd(&step, &mut p.0, &gradient.0, moving.then_some(&mut velocity.0)).unwrap();
+            both.portable.sgd(&step, &mut p.1, &gradient.1, moving.then_some(&mut velocity.1)).unwrap();
+            both.assert_equal("sgd", &p.0, &p.1);
+        }
+    }
+}
+
+#[test]
+fn not_a_number_is_passed_on_and_never_hidden() {
+    fn check<B: Backend>(backend: &B) {
+        let x = backend.from_f32(&[1.0, f32::NAN, -1.0, 2.0], &[1, 2, 2, 1]).unwrap();
+        let nan = |tensor: &B::Tensor| backend.to_f32(tensor).unwrap().iter().any(|v| v.is_nan());
+        assert!(nan(&backend.relu(&x).unwrap()));
+        assert!(nan(&backend.max_pool(&Pool2d::square(2, 2, 0), &x).unwrap().0));
+        assert!(nan(&backend.global_average(&x).unwrap()));
+        let one = backend.from_f32(&[1.0], &[1]).unwrap();
+        let operation = BatchNorm {
+            x: &x,
+            weight: &one,
+            bias: &one,
+            residual: None,
+            relu: true,
+            epsilon: 1e-5,
+            statistics: Statistics::Batch,
+        };
+        assert!(nan(&backend.batch_norm(&operation).unwrap().y));
+        assert!(!backend.sum_of_squares(&x).unwrap().is_finite());
+    }
+    check(&Portable::cpu_f32());
+    check(&cpu(2));
+}
+
+/// Three steps of a small network; the bits of everything it learnt.
+fn train(threads: usize, kind: &str) -> Vec<u32> {
+    let spec = BackboneSpec {
+        kind: kind.into(),
+        width: 20,
+        stem: Stem::Small,
+        embedding: Some(9),
+        normalize: true,
+        in_channels: 3,
+        image_size: 20,
+        classes: None,
+    };
+    let backend = cpu(threads);
+    let mut network = Network::new(backend.clone(), &spec, 1).unwrap();
+    let adam = OptimizerSpec::Adam { learning_rate: 1e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 1e-3 };
+    let mut optimizer = Optimizer::new(&adam).unwrap();
+    for step in 0..3 {
+        let images = DRAW.hashed(&format!("images {step}"), 6 * 20 * 20 * 3);
+        let (features, tape) = network.forward_train(&backend.from_f32(&images, &[6, 20, 20, 3]).unwrap()).unwrap();
+        let embedding = Some(backend.from_f32(&DRAW.hashed("dy", 54), Cpu::shape(&features.embedding)).unwrap());
+        let gradients = network.backward(tape, FeatureGradients { embedding, ..Default::default() }, false).unwrap();
+        optimizer.step(&backend, &mut network.parameters, gradients.parameters, 1e-2, Some(0.5)).unwrap();
+    }
+    network.tensors().unwrap().values().flat_map(|tensor| tensor.data.iter().map(|v| v.to_bits())).collect()
+}
+
+#[test]
+fn training_gives_the_same_bits_on_any_number_of_threads() {
+    for kind in ["conv4", "resnet18", "resnet50"] {
+        let one = train(1, kind);
+        assert_eq!(one, train(2, kind), "{kind}");
+        assert_eq!(one, train(3, kind), "{kind}");
+    }
+}

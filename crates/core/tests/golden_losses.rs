@@ -1,0 +1,110 @@
+//! Losses, retrieval and the distance-weighted sampler against `golden/losses.json` (PyTorch, float64).
+
+mod golden;
+
+use golden::{Json, numbers, read};
+use rkd_core::losses::{Feature, LossInputs, LossSpec, Matrix, evaluate_loss};
+use rkd_core::metrics::retrieval;
+use rkd_core::random::Random;
+use rkd_core::sampling::distance_weights;
+use rkd_kernels::Pool;
+
+/// A kind of the golden file with its parameters, as this project writes it; `None` for kinds that are not there yet.
+fn spec(case: &Json) -> Option<LossSpec> {
+    let mut spec = serde_json::Map::from_iter([("kind".to_string(), case["loss"].clone())]);
+    for (name, value) in case["params"].as_object().unwrap() {
+        spec.insert(golden::camel_case(name), value.clone());
+    }
+    serde_json::from_value(Json::Object(spec)).ok()
+}
+
+fn matrix(name: &str, tensor: &Json) -> Matrix {
+    let shape: Vec<usize> = serde_json::from_value(tensor["shape"].clone()).unwrap();
+    Matrix::new(name, &numbers(&tensor["data"]), shape[0], shape[1]).unwrap()
+}
+
+#[test]
+fn values_and_gradients_are_those_of_pytorch() {
+    let file = read("losses.json");
+    let pool = Pool::new(2);
+    let mut seen = std::collections::BTreeSet::new();
+    for case in file["losses"].as_array().unwrap() {
+        let name = case["name"].as_str().unwrap();
+        let Some(spec) = spec(case) else { continue };
+        seen.insert(spec.name());
+        let labels: Option<Vec<u32>> = serde_json::from_value(case["labels"].clone()).unwrap();
+        let feature = spec.build().reads();
+        let mut inputs = LossInputs::new(&pool, Random::keyed(0, 0, 0, "golden"))
+            .with_student(feature.clone(), matrix("student", &case["inputs"]["student"]));
+        if let Some(teacher) = case["inputs"].get("teacher") {
+            inputs = inputs.with_teacher(feature, matrix("teacher", teacher));
+        }
+        if let Some(labels) = &labels {
+            inputs = inputs.with_labels(labels);
+        }
+        let found = evaluate_loss(&spec, &inputs).unwrap();
+        let expected = case["expected"]["value"].as_f64().unwrap();
+        let gradient = numbers(&case["expected"]["gradient_student"]["data"]);
+        let largest = gradient.iter().fold(0.0f64, |largest, g| largest.max(g.abs()));
+        // The inputs are float32 numbers and all arithmetic is float64, so there is no need for float32's tolerances.
+        assert!((found.value - expected).abs() <= 1e-9 * expected.abs() + 1e-13, "{name}: {} {expected}", found.value);
+        for (found, expected) in found.gradient.iter().zip(&gradient) {
+            assert!((found - expected).abs() <= 1e-8 * largest + 1e-12, "{name}: {found} {expected} of {largest}");
+        }
+        assert_eq!(found.gradient.len(), gradient.len(), "{name}");
+    }
+    let kinds = ["cross-entropy", "prototypical", "rkd-angle", "rkd-distance", "triplet-euclidean", "triplet-squared"];
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), kinds);
+}
+
+#[test]
+fn retrieval_is_that_of_the_definition() {
+    let file = read("losses.json");
+    let cases = file["retrieval"].as_array().unwrap();
+    assert!(!cases.is_empty());
+    for case in cases {
+        let z = matrix("embeddings", &case["embeddings"]);
+        let data: Vec<f32> = z.data.iter().map(|&v| v as f32).collect();
+        let labels: Vec<u32> = serde_json::from_value(case["labels"].clone()).unwrap();
+        let ks: Vec<usize> = serde_json::from_value(case["ks"].clone()).unwrap();
+        let found = retrieval(&Pool::new(2), &data, z.rows, z.columns, &labels, &ks).unwrap();
+        let expected = &case["expected"];
+        for (k, recall) in &found.recall {
+            assert_eq!(Some(*recall), expected["recall"][k.to_string()].as_f64(), "{}: recall@{k}", case["name"]);
+        }
+        assert!((found.map_at_r - expected["mapAtR"].as_f64().unwrap()).abs() < 1e-12, "{}", case["name"]);
+        assert!((found.r_precision - expected["rPrecision"].as_f64().unwrap()).abs() < 1e-12, "{}", case["name"]);
+        assert_eq!(Some(found.queries_with_relevant as u64), expected["queriesWithRelevant"].as_u64());
+    }
+}
+
+#[test]
+fn distance_weighted_probabilities_do_not_underflow() {
+    let file = read("losses.json");
+    let cases = file["samplers"].as_array().unwrap();
+    assert!(!cases.is_empty());
+    for case in cases {
+        let z = matrix("embeddings", &case["embeddings"]);
+        let labels: Vec<u32> = serde_json::from_value(case["labels"].clone()).unwrap();
+        let (cutoff, nonzero) =
+            (case["params"]["cutoff"].as_f64().unwrap(), case["params"]["nonzero"].as_f64().unwrap());
+        let found = distance_weights(&z, &labels, cutoff, nonzero);
+        let expected = numbers(&case["expected"]["probabilities"]["data"]);
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-9, "{}: {found} {expected}", case["name"]);
+        }
+    }
+}
+
+#[test]
+fn a_feature_of_the_wrong_name_is_asked_for() {
+    let pool = Pool::new(1);
+    let z = Matrix::new("student", &[1.0f32, 2.0], 2, 1).unwrap();
+    let inputs = LossInputs::new(&pool, Random::keyed(0, 0, 0, "")).with_student(Feature::Embedding, z);
+    let spec = serde_json::from_value(serde_json::json!({"kind": "rkd-angle"})).unwrap();
+    let error = evaluate_loss(&spec, &inputs).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "teacher: this loss needs the teacher's embedding. Give the teacher's embedding for every row"
+    );
+}

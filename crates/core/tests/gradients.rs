@@ -1,0 +1,201 @@
+//! Every gradient against central differences in float64: each kind of layer alone, and a whole network through every
+//! feature at once. Inputs stay off the kinks (random numbers do).
+
+mod common;
+
+use common::Draw;
+use rkd_core::nn::backend::Backend;
+use rkd_core::nn::backward::Backward;
+use rkd_core::nn::builder::Builder;
+use rkd_core::nn::forward::{Forward, Mode};
+use rkd_core::nn::geometry::{Conv2d, Pool2d};
+use rkd_core::nn::layer::{Layer, Residual};
+use rkd_core::nn::parameters::Parameters;
+use rkd_core::nn::{FeatureGradients, Network, Portable};
+use rkd_core::plan::{BackboneSpec, Stem};
+
+const DRAW: Draw = Draw { seed: 11 };
+
+fn random(name: &str, count: usize) -> Vec<f64> {
+    DRAW.hashed(name, count).into_iter().map(f64::from).collect()
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// Compares `analytic` with the differences of `value` around `x`, entry by entry.
+fn compare(what: &str, x: &[f64], analytic: &[f64], mut value: impl FnMut(&[f64]) -> f64) {
+    let largest = analytic.iter().fold(1e-6f64, |m, v| m.max(v.abs()));
+    let mut x = x.to_vec();
+    for i in 0..x.len() {
+        let (center, step) = (x[i], 1e-5);
+        x[i] = center + step;
+        let above = value(&x);
+        x[i] = center - step;
+        let numeric = (above - value(&x)) / (2.0 * step);
+        x[i] = center;
+        let off = (numeric - analytic[i]).abs() / largest;
+        assert!(off < 1e-6, "{what}[{i}]: {} by the layer, {numeric} by differences", analytic[i]);
+    }
+}
+
+/// Checks the gradients of `layers` with respect to an input of `shape` and all their parameters.
+fn check(what: &str, layers: &[Layer], builder: Builder, shape: &[usize], mode: Mode) {
+    let backend = Portable::cpu_f64();
+    let specs = builder.finish();
+    let mut parameters = Parameters::draw(&backend, specs, 5).unwrap();
+    for (spec, value) in parameters.specs.iter().zip(&mut parameters.values) {
+        // Off their special starts: scales near 1, shifts near 0, variances positive.
+        let noise = random(&spec.name, spec.count());
+        let center = if spec.name.ends_with("weight") && spec.shape.len() == 1 || spec.name.ends_with("var") {
+            1.0
+        } else {
+            0.0
+        };
+        let values: Vec<f64> = noise.iter().map(|v| center + 0.3 * v).collect();
+        *value = backend.from_f64(&values, &spec.inner_shape()).unwrap();
+    }
+    let x = random(what, shape.iter().product());
+    let run = |parameters: &Parameters<Portable>, x: &[f64]| {
+        let mut forward = Forward::new(&backend, parameters, mode, true);
+        let y = forward.run(layers, backend.from_f64(x, shape).unwrap()).unwrap();
+        (y, forward.tape.take().unwrap())
+    };
+    let (y, tape) = run(&parameters, &x);
+    let upstream = random("upstream", Portable::shape(&y).iter().product());
+    let dy = backend.from_f64(&upstream, Portable::shape(&y)).unwrap();
+    let mut backward = Backward::new(&backend, &parameters, tape, Vec::new());
+    let dx = backward.run(layers, Some(dy), true).unwrap().unwrap();
+    let gradients = std::mem::take(&mut backward.gradients);
+    let value =
+        |parameters: &Parameters<Portable>, x: &[f64]| dot(&backend.to_f64(&run(parameters, x).0).unwrap(), &upstream);
+    compare(&format!("{what}: input"), &x, &backend.to_f64(&dx).unwrap(), |x| value(&parameters, x));
+    for (index, gradient) in gradients.iter().enumerate() {
+        let Some(gradient) = gradient else { continue };
+        let (name, center) = (&parameters.specs[index].name, backend.to_f64(&parameters.values[index]).unwrap());
+        let mut changed = parameters.clone();
+        compare(&format!("{what}: {name}"), &center, &backend.to_f64(gradient).unwrap(), |values| {
+            changed.values[index] = backend.from_f64(values, Portable::shape(gradient)).unwrap();
+            value(&changed, &x)
+        });
+    }
+}
+
+#[test]
+fn convolutions() {
+    let table = [
+        ("plain", Conv2d::square(3, 1, 1), [2, 4, 5, 3], 2),
+        ("strided", Conv2d::square(3, 2, 1), [2, 5, 4, 2], 3),
+        ("pointwise, strided", Conv2d::square(1, 2, 0), [2, 5, 4, 2], 3),
+        ("dilated", Conv2d { dilation: [2, 1], ..Conv2d::square(3, 1, 2) }, [1, 5, 4, 2], 2),
+        ("grouped", Conv2d { groups: 2, ..Conv2d::square(3, 1, 1) }, [2, 3, 4, 4], 6),
+        (
+            "oblong",
+            Conv2d { kernel: [1, 3], stride: [1, 2], padding: [0, 1], ..Conv2d::square(1, 1, 0) },
+            [2, 3, 6, 2],
+            2,
+        ),
+    ];
+    for (what, windows, shape, c_out) in table {
+        let mut builder = Builder::new();
+        let layer = builder.convolution_with_bias("conv", shape[3], c_out, windows);
+        check(what, &[layer], builder, &shape, Mode::Train);
+    }
+}
+
+#[test]
+fn normalizations() {
+    for (what, relu, mode) in [
+        ("batch statistics", false, Mode::Train),
+        ("batch statistics and ReLU", true, Mode::Train),
+        ("running statistics", false, Mode::Eval),
+        ("running statistics and ReLU", true, Mode::Eval),
+    ] {
+        let mut builder = Builder::new();
+        let layer = Layer::Normalization(builder.normalization("bn", 3, relu));
+        check(what, &[layer], builder, &[2, 2, 3, 3], mode);
+    }
+    check("L2", &[Layer::L2Normalize], Builder::new(), &[3, 4], Mode::Train);
+}
+
+#[test]
+fn layers_without_parameters() {
+    let overlapping = Pool2d { ceil: true, ..Pool2d::square(3, 2, 1) };
+    for (what, layer) in [
+        ("ReLU", Layer::Relu),
+        ("max pool", Layer::MaxPool(Pool2d::square(2, 2, 0))),
+        ("overlapping max pool", Layer::MaxPool(overlapping)),
+        ("global average", Layer::GlobalAverage),
+        ("flatten", Layer::Flatten),
+    ] {
+        check(what, &[layer], Builder::new(), &[2, 5, 4, 3], Mode::Train);
+    }
+    let mut builder = Builder::new();
+    let layer = builder.linear("fc", 4, 3);
+    check("linear", &[layer], builder, &[3, 4], Mode::Train);
+}
+
+#[test]
+fn residual_blocks() {
+    for (what, shortcut) in [("identity", false), ("projection", true)] {
+        let mut builder = Builder::new();
+        let (c_out, stride) = if shortcut { (3, 2) } else { (2, 1) };
+        let body = vec![builder.convolution("conv", 2, c_out, Conv2d::square(3, stride, 1))];
+        let last = builder.normalization("bn", c_out, true);
+        let shortcut = match shortcut {
+            true => vec![
+                builder.convolution("downsample.0", 2, c_out, Conv2d::square(1, stride, 0)),
+                Layer::Normalization(builder.normalization("downsample.1", c_out, false)),
+            ],
+            false => Vec::new(),
+        };
+        check(what, &[Layer::Residual(Residual { body, last, shortcut })], builder, &[2, 4, 4, 2], Mode::Train);
+    }
+}
+
+#[test]
+fn a_network_through_every_feature_at_once() {
+    let spec = BackboneSpec {
+        kind: "conv4".into(),
+        width: 2,
+        stem: Stem::Small,
+        embedding: Some(3),
+        normalize: true,
+        in_channels: 1,
+        image_size: 17,
+        classes: Some(2),
+    };
+    let backend = Portable::cpu_f64();
+    let network = Network::new(backend.clone(), &spec, 3).unwrap();
+    let shape = [3, 17, 17, 1];
+    let x = random("images", shape.iter().product());
+    // A forward pass in training changes the running statistics only; a clone keeps them out of the way.
+    let forward = |x: &[f64]| network.clone().forward_train(&backend.from_f64(x, &shape).unwrap()).unwrap();
+    let (features, tape) = forward(&x);
+    let upstream = |name: &str, of: &candle_core::Tensor| {
+        let values = random(name, of.elem_count());
+        (backend.from_f64(&values, of.dims()).unwrap(), values)
+    };
+    let (tap_name, tap) = &features.taps[1];
+    let (tap, tap_weights) = upstream("tap", tap);
+    let (pooled, pooled_weights) = upstream("pooled", &features.pooled);
+    let (embedding, embedding_weights) = upstream("embedding", &features.embedding);
+    let (logits, logit_weights) = upstream("logits", features.logits.as_ref().unwrap());
+    let given = FeatureGradients {
+        taps: vec![(tap_name.clone(), tap)],
+        pooled: Some(pooled),
+        embedding: Some(embedding),
+        logits: Some(logits),
+    };
+    let gradients = network.backward(tape, given, true).unwrap();
+    let dx = backend.to_f64(&gradients.images.unwrap()).unwrap();
+    compare("images", &x, &dx, |x| {
+        let (features, _) = forward(x);
+        let part = |of: &candle_core::Tensor, weights: &[f64]| dot(&backend.to_f64(of).unwrap(), weights);
+        part(&features.taps[1].1, &tap_weights)
+            + part(&features.pooled, &pooled_weights)
+            + part(&features.embedding, &embedding_weights)
+            + part(features.logits.as_ref().unwrap(), &logit_weights)
+    });
+}

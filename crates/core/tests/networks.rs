@@ -1,0 +1,192 @@
+//! Networks and optimisers as a user meets them: partial losses, bad inputs, state that is saved and restored.
+
+mod common;
+
+use common::Draw;
+use rkd_core::Code;
+use rkd_core::nn::backend::Backend;
+use rkd_core::nn::{FeatureGradients, Gradients, Network, Portable};
+use rkd_core::optim::{Optimizer, OptimizerSpec};
+use rkd_core::plan::{BackboneSpec, Stem};
+
+const DRAW: Draw = Draw { seed: 31 };
+const SGD: OptimizerSpec = OptimizerSpec::Sgd { learning_rate: 0.1, momentum: 0.9, nesterov: true, weight_decay: 1e-3 };
+const ADAM: OptimizerSpec =
+    OptimizerSpec::Adam { learning_rate: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 };
+
+fn spec() -> BackboneSpec {
+    BackboneSpec {
+        kind: "conv4".into(),
+        width: 3,
+        stem: Stem::Small,
+        embedding: Some(4),
+        normalize: true,
+        in_channels: 1,
+        image_size: 16,
+        classes: Some(5),
+    }
+}
+
+fn network() -> Network<Portable> {
+    Network::new(Portable::cpu_f32(), &spec(), 2).unwrap()
+}
+
+fn images(backend: &Portable, n: usize) -> <Portable as Backend>::Tensor {
+    backend.from_f32(&DRAW.hashed("images", n * 256), &[n, 16, 16, 1]).unwrap()
+}
+
+/// The gradients that come of gradients of ones on the chosen features.
+fn gradients(network: &mut Network<Portable>, embedding: bool, logits: bool) -> Gradients<Portable> {
+    let backend = network.backend().clone();
+    let (features, tape) = network.forward_train(&images(&backend, 4)).unwrap();
+    let random =
+        |of: &candle_core::Tensor| backend.from_f32(&DRAW.hashed("upstream", of.elem_count()), of.dims()).unwrap();
+    let given = FeatureGradients {
+        embedding: embedding.then(|| random(&features.embedding)),
+        logits: logits.then(|| random(features.logits.as_ref().unwrap())),
+        ..Default::default()
+    };
+    network.backward(tape, given, false).unwrap()
+}
+
+#[test]
+fn features_have_names_and_shapes() {
+    let network = network();
+    let features = network.forward_eval(&images(network.backend(), 2)).unwrap();
+    let taps: Vec<_> = features.taps.iter().map(|(name, tap)| (name.as_str(), tap.dims().to_vec())).collect();
+    assert_eq!(taps[0], ("blocks.0", vec![2, 8, 8, 3]));
+    assert_eq!(taps[3], ("blocks.3", vec![2, 1, 1, 3]));
+    assert_eq!(features.pooled.dims(), [2, 3]);
+    assert_eq!(features.logits.unwrap().dims(), [2, 5]);
+    let embedding = network.backend().to_f32(&features.embedding).unwrap();
+    assert!(embedding.chunks(4).all(|row| (row.iter().map(|v| v * v).sum::<f32>() - 1.0).abs() < 1e-5));
+}
+
+#[test]
+fn gradients_of_two_features_add_up() {
+    let sums = |embedding, logits| -> Vec<f32> {
+        let mut network = network();
+        let gradients = gradients(&mut network, embedding, logits);
+        let backend = network.backend();
+        gradients.parameters[0].as_ref().map(|first| backend.to_f32(first).unwrap()).unwrap()
+    };
+    let (both, one, other) = (sums(true, true), sums(true, false), sums(false, true));
+    for ((both, one), other) in both.iter().zip(one).zip(other) {
+        assert!((both - (one + other)).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn training_moves_the_running_statistics_and_evaluation_does_not() {
+    let mut network = network();
+    let before = network.tensors().unwrap();
+    network.forward_eval(&images(&network.backend().clone(), 4)).unwrap();
+    assert_eq!(network.tensors().unwrap(), before);
+    network.forward_train(&images(&network.backend().clone(), 4)).unwrap();
+    let after = network.tensors().unwrap();
+    assert_ne!(after["blocks.0.1.running_mean"], before["blocks.0.1.running_mean"]);
+    assert_eq!(after["blocks.3.1.num_batches_tracked"].data, [1.0]);
+    assert_eq!(after["blocks.0.0.weight"], before["blocks.0.0.weight"]);
+}
+
+#[test]
+fn images_of_another_shape_are_an_error() {
+    let mut network = network();
+    let wrong = network.backend().zeros(&[2, 17, 16, 1]).unwrap();
+    let error = network.forward_eval(&wrong).unwrap_err();
+    assert_eq!(error.code, Code::InvalidShape);
+    assert!(error.to_string().contains("expected [n, 16, 16, 1]"), "{error}");
+    let none = network.backend().zeros(&[0, 16, 16, 1]).unwrap();
+    assert_eq!(network.forward_train(&none).unwrap_err().code, Code::InvalidShape);
+}
+
+#[test]
+fn one_value_per_channel_in_training_is_an_error_that_names_the_layer() {
+    // At 16 pixels the last normalisation sees a 2x2 map; one pixel only comes with a bottleneck's last stage.
+    let spec = BackboneSpec { kind: "resnet18".into(), stem: Stem::Imagenet, image_size: 16, ..spec() };
+    let mut network = Network::new(Portable::cpu_f32(), &spec, 2).unwrap();
+    let backend = network.backend().clone();
+    let error = network.forward_train(&images(&backend, 1)).unwrap_err();
+    assert_eq!(error.code, Code::InvalidShape);
+    assert!(error.to_string().contains("more than one image"), "{error}");
+    assert!(error.to_string().contains("layer"), "{error}");
+    network.forward_eval(&images(&backend, 1)).unwrap();
+}
+
+#[test]
+fn the_first_step_names_parameters_that_no_loss_reaches() {
+    let mut network = network();
+    let gradients = gradients(&mut network, true, false);
+    let before = network.tensors().unwrap();
+    let mut optimizer = Optimizer::new(&SGD).unwrap();
+    let backend = network.backend().clone();
+    let error = optimizer.step(&backend, &mut network.parameters, gradients.parameters, 0.1, None).unwrap_err();
+    assert_eq!((error.code, error.subject.as_deref()), (Code::InvalidOption, Some("losses")));
+    assert!(error.to_string().contains("classifier.weight, classifier.bias"), "{error}");
+    assert_eq!(network.tensors().unwrap(), before);
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_is_named_and_nothing_changes() {
+    let mut network = network();
+    let mut gradients = gradients(&mut network, true, true).parameters;
+    let backend = network.backend().clone();
+    let place = network.parameters.specs.iter().position(|spec| spec.name == "fc.weight").unwrap();
+    gradients[place] = Some(backend.from_f32(&[f32::NAN; 12], &[4, 3]).unwrap());
+    let before = network.tensors().unwrap();
+    let mut optimizer = Optimizer::new(&ADAM).unwrap();
+    let error = optimizer.step(&backend, &mut network.parameters, gradients, 0.1, None).unwrap_err();
+    assert_eq!((error.code, error.subject.as_deref()), (Code::NonFinite, Some("fc.weight")));
+    assert_eq!(network.tensors().unwrap(), before);
+}
+
+#[test]
+fn clipping_scales_the_whole_gradient_to_the_norm() {
+    let norm_after = |largest: Option<f64>| {
+        let mut network = network();
+        let gradients = gradients(&mut network, true, true).parameters;
+        let backend = network.backend().clone();
+        let plain = OptimizerSpec::Sgd { learning_rate: 1.0, momentum: 0.0, nesterov: false, weight_decay: 0.0 };
+        let before = network.tensors().unwrap();
+        let mut optimizer = Optimizer::new(&plain).unwrap();
+        let report = optimizer.step(&backend, &mut network.parameters, gradients, 1.0, largest).unwrap();
+        let after = network.tensors().unwrap();
+        let change = after.iter().filter(|(name, _)| !name.contains("running")).flat_map(|(name, tensor)| {
+            tensor.data.iter().zip(&before[name].data).map(|(a, b)| f64::from(a - b).powi(2))
+        });
+        (report.gradient_norm, change.sum::<f64>().sqrt())
+    };
+    let (norm, change) = norm_after(None);
+    assert!((norm - change).abs() < 1e-4 * norm);
+    let (reported, change) = norm_after(Some(norm / 4.0));
+    assert_eq!(reported, norm);
+    assert!((change - norm / 4.0).abs() < 1e-4 * norm, "{change} {norm}");
+    assert!((norm_after(Some(norm * 4.0)).1 - norm).abs() < 1e-4 * norm);
+}
+
+#[test]
+fn an_optimiser_restored_from_its_tensors_goes_on_with_the_same_bits() {
+    for spec in [SGD, ADAM] {
+        let step = |network: &mut Network<Portable>, optimizer: &mut Optimizer<Portable>| {
+            let gradients = gradients(network, true, true).parameters;
+            let backend = network.backend().clone();
+            optimizer.step(&backend, &mut network.parameters, gradients, 0.1, None).unwrap();
+        };
+        let mut network = network();
+        let mut optimizer = Optimizer::new(&spec).unwrap();
+        step(&mut network, &mut optimizer);
+        step(&mut network, &mut optimizer);
+        let backend = network.backend().clone();
+        let state = optimizer.tensors(&backend, &network.parameters).unwrap();
+        let mut resumed = Network::from_tensors(backend.clone(), network.spec(), &network.tensors().unwrap()).unwrap();
+        let mut restored = Optimizer::new(&spec).unwrap();
+        restored.restore(&backend, &resumed.parameters, optimizer.steps(), &state).unwrap();
+        step(&mut network, &mut optimizer);
+        step(&mut resumed, &mut restored);
+        assert_eq!(network.tensors().unwrap(), resumed.tensors().unwrap());
+        let mut short = state.clone();
+        short.pop_first();
+        let error = restored.restore(&backend, &resumed.parameters, 2, &short).unwrap_err();
+        assert_eq!(error.code, Code::InvalidArtefact);
+    }
+}

@@ -1,0 +1,344 @@
+//! The transforms between pixels and the transform domain, vectorised over channels.
+//!
+//! With the points +-a, +-b (a = 3/4, b = 3/2), beside 0 and infinity:
+//!
+//!   B^T d: [a2 b2 d0 - (a2 + b2) d2 + d4,  (d4 - b2 d2) +- a (d3 - b2 d1),  (d4 - a2 d2) +- b (d3 - a2 d1),
+//!           a2 b2 d1 - (a2 + b2) d3 + d5]
+//!   A^T m: y_k = sum over the points p of p^k m_p, with m_0 only in y_0 and m_infinity only in y_3
+//!   G w:   [w0 / (a2 b2),  (w0 +- a w1 + a2 w2) / (2 a2 (a2 - b2)),  (w0 +- b w1 + b2 w2) / (2 b2 (b2 - a2)),  w2]
+
+// Vector operations on arrays of registers: plain index loops say it best.
+#![allow(clippy::needless_range_loop)]
+
+use super::{PLACES, Tiling};
+use crate::simd::{Kernel, Simd};
+
+const A: f32 = 0.75;
+const B: f32 = 1.5;
+const A2: f32 = A * A;
+const B2: f32 = B * B;
+/// 1 / (2 a^2 (a^2 - b^2)) and 1 / (2 b^2 (b^2 - a^2)).
+const NA: f32 = 1.0 / (2.0 * A2 * (A2 - B2));
+const NB: f32 = 1.0 / (2.0 * B2 * (B2 - A2));
+
+/// `a x + b y`.
+///
+/// # Safety
+/// The instruction set of `S` is available; so for all functions here.
+#[inline(always)]
+unsafe fn two<S: Simd>(a: f32, x: S::V, b: f32, y: S::V) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe { S::mul_add(S::splat(a), x, S::mul(S::splat(b), y)) }
+}
+
+/// `B^T d`.
+///
+/// # Safety
+/// The instruction set of `S` is available; so for all functions here.
+#[inline(always)]
+unsafe fn input_1d<S: Simd>(d: [S::V; 6]) -> [S::V; 6] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (product, sum) = (S::splat(A2 * B2), S::splat(-(A2 + B2)));
+        let even_a = S::mul_add(S::splat(-B2), d[2], d[4]);
+        let odd_a = S::mul(S::splat(A), S::mul_add(S::splat(-B2), d[1], d[3]));
+        let even_b = S::mul_add(S::splat(-A2), d[2], d[4]);
+        let odd_b = S::mul(S::splat(B), S::mul_add(S::splat(-A2), d[1], d[3]));
+        [
+            S::mul_add(product, d[0], S::mul_add(sum, d[2], d[4])),
+            S::add(even_a, odd_a),
+            S::sub(even_a, odd_a),
+            S::add(even_b, odd_b),
+            S::sub(even_b, odd_b),
+            S::mul_add(product, d[1], S::mul_add(sum, d[3], d[5])),
+        ]
+    }
+}
+
+/// `A^T m`.
+#[inline(always)]
+unsafe fn output_1d<S: Simd>(m: [S::V; 6]) -> [S::V; 4] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (sum_a, difference_a) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
+        let (sum_b, difference_b) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
+        [
+            S::add(m[0], S::add(sum_a, sum_b)),
+            two::<S>(A, difference_a, B, difference_b),
+            two::<S>(A2, sum_a, B2, sum_b),
+            S::add(two::<S>(A2 * A, difference_a, B2 * B, difference_b), m[5]),
+        ]
+    }
+}
+
+/// `A y`, the transpose of [`output_1d`].
+#[inline(always)]
+unsafe fn gradient_1d<S: Simd>(y: [S::V; 4]) -> [S::V; 6] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let even_a = S::mul_add(S::splat(A2), y[2], y[0]);
+        let odd_a = S::mul(S::splat(A), S::mul_add(S::splat(A2), y[3], y[1]));
+        let even_b = S::mul_add(S::splat(B2), y[2], y[0]);
+        let odd_b = S::mul(S::splat(B), S::mul_add(S::splat(B2), y[3], y[1]));
+        [y[0], S::add(even_a, odd_a), S::sub(even_a, odd_a), S::add(even_b, odd_b), S::sub(even_b, odd_b), y[3]]
+    }
+}
+
+/// `G w`.
+#[inline(always)]
+unsafe fn weight_1d<S: Simd>(w: [S::V; 3]) -> [S::V; 6] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let even_a = S::mul_add(S::splat(NA * A2), w[2], S::mul(S::splat(NA), w[0]));
+        let odd_a = S::mul(S::splat(NA * A), w[1]);
+        let even_b = S::mul_add(S::splat(NB * B2), w[2], S::mul(S::splat(NB), w[0]));
+        let odd_b = S::mul(S::splat(NB * B), w[1]);
+        let first = S::mul(S::splat(1.0 / (A2 * B2)), w[0]);
+        [first, S::add(even_a, odd_a), S::sub(even_a, odd_a), S::add(even_b, odd_b), S::sub(even_b, odd_b), w[2]]
+    }
+}
+
+/// `G^T u`, the transpose of [`weight_1d`].
+#[inline(always)]
+unsafe fn weight_gradient_1d<S: Simd>(u: [S::V; 6]) -> [S::V; 3] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (sum_a, difference_a) = (S::add(u[1], u[2]), S::sub(u[1], u[2]));
+        let (sum_b, difference_b) = (S::add(u[3], u[4]), S::sub(u[3], u[4]));
+        [
+            S::mul_add(S::splat(1.0 / (A2 * B2)), u[0], two::<S>(NA, sum_a, NB, sum_b)),
+            two::<S>(NA * A, difference_a, NB * B, difference_b),
+            S::add(two::<S>(NA * A2, sum_a, NB * B2, sum_b), u[5]),
+        ]
+    }
+}
+
+/// `T x T^T` by a 1-D transform from M to N values, down the columns and then along the rows. Value `$at` of x comes
+/// from `$load`, and value `$to` of the result goes, as `$value`, to `$store`, row-major: neither is ever kept whole,
+/// since 36 vectors are more than there are registers.
+macro_rules! in_two_dimensions {
+    ($transform:ident, $m:literal => $n:literal, $at:ident => $load:expr, ($to:ident, $value:ident) => $store:expr) => {{
+        let mut half = [[S::splat(0.0); $m]; $n];
+        for column in 0..$m {
+            let mut line = [S::splat(0.0); $m]; // Registers.
+            for row in 0..$m {
+                let $at = row * $m + column;
+                line[row] = $load;
+            }
+            let down = $transform::<S>(line);
+            for row in 0..$n {
+                half[row][column] = down[row];
+            }
+        }
+        for row in 0..$n {
+            let across = $transform::<S>(half[row]);
+            for column in 0..$n {
+                let ($to, $value) = (row * $n + column, across[column]);
+                $store;
+            }
+        }
+    }};
+}
+
+/// Where values of the transform domain lie: 36 planes, each of panels of `rows` rows of `width` channels
+/// (`width` = all channels for a plain matrix).
+#[derive(Clone, Copy)]
+pub(super) struct Planes {
+    pub data: *mut f32,
+    /// Floats from one plane to the next.
+    pub plane: usize,
+    pub rows: usize,
+    pub width: usize,
+}
+
+// SAFETY: the pointer is only used by blocks of one job that touch different elements.
+unsafe impl Send for Planes {}
+// SAFETY: as above.
+unsafe impl Sync for Planes {}
+
+impl Planes {
+    /// The same planes from `floats` on.
+    pub(super) fn skip(self, floats: usize) -> Planes {
+        Planes { data: self.data.wrapping_add(floats), ..self }
+    }
+
+    /// The address of (row, channel) in the first plane.
+    #[inline(always)]
+    fn at(&self, row: usize, channel: usize) -> *mut f32 {
+        let panel = channel / self.width;
+        self.data.wrapping_add(panel * self.rows * self.width + row * self.width + channel % self.width)
+    }
+}
+
+/// Pixels to the transform domain: `B^T d B` of input tiles, or `A dy A^T` of output gradient tiles.
+pub(super) struct FromPixels<'a> {
+    pub tiling: &'a Tiling,
+    /// The tiles `[first, end]`, written to the rows from `row` on.
+    pub tiles: [usize; 2],
+    pub row: usize,
+    /// The tensor, `channels` (a multiple of 16) a pixel: the input, or with `gradient` the output's gradient.
+    pub pixels: &'a [f32],
+    pub channels: usize,
+    pub gradient: bool,
+    /// Valid for all rows and channels written here, which nobody else uses now.
+    pub out: Planes,
+}
+
+/// What stands for a pixel outside the image; the most channels a vector step reads at once.
+static ZERO: [f32; 16] = [0.0; 16];
+
+impl FromPixels<'_> {
+    /// The address of each pixel's first channel and whether it moves on with the channels (a zero stays).
+    #[inline(always)]
+    fn addresses<const N: usize>(&self, pixels: [Option<usize>; N]) -> [(*const f32, usize); N] {
+        pixels.map(|pixel| match pixel {
+            Some(pixel) => (self.pixels[pixel * self.channels..][..self.channels].as_ptr(), 1),
+            None => (ZERO.as_ptr(), 0),
+        })
+    }
+}
+
+impl Kernel for FromPixels<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        for (row, tile) in (self.tiles[0]..self.tiles[1]).enumerate() {
+            if self.gradient {
+                let from = self.addresses(self.tiling.output_pixels(tile));
+                for channel in (0..self.channels).step_by(S::LANES) {
+                    // SAFETY: a pixel's channels were bounds-checked as a slice, zeros are 16; `out` by its promise.
+                    unsafe {
+                        let out = self.out.at(self.row + row, channel);
+                        in_two_dimensions!(gradient_1d, 4 => 6,
+                            at => S::load(from[at].0.add(from[at].1 * channel)),
+                            (place, value) => S::store(out.add(place * self.out.plane), value));
+                    }
+                }
+            } else {
+                let from = self.addresses(self.tiling.input_pixels(tile));
+                for channel in (0..self.channels).step_by(S::LANES) {
+                    // SAFETY: as above.
+                    unsafe {
+                        let out = self.out.at(self.row + row, channel);
+                        in_two_dimensions!(input_1d, 6 => 6,
+                            at => S::load(from[at].0.add(from[at].1 * channel)),
+                            (place, value) => S::store(out.add(place * self.out.plane), value));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The transform domain to output pixels: `A^T m A + bias`.
+pub(super) struct ToPixels<'a> {
+    pub tiling: &'a Tiling,
+    /// The tiles `[first, end]`, which are the rows from 0 on of `from`.
+    pub tiles: [usize; 2],
+    /// The channels `[first, end]`, multiples of 16; channel `first` is channel 0 of `from`.
+    pub channels: [usize; 2],
+    /// Valid for these tiles and channels.
+    pub from: Planes,
+    pub bias: Option<&'a [f32]>,
+    /// The output tensor of `pitch` channels a pixel, all valid; nobody else uses these tiles' channels now.
+    pub out: *mut f32,
+    pub pitch: usize,
+}
+
+impl Kernel for ToPixels<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        for (row, tile) in (self.tiles[0]..self.tiles[1]).enumerate() {
+            let pixels = self.tiling.output_pixels(tile);
+            for channel in (self.channels[0]..self.channels[1]).step_by(S::LANES) {
+                // SAFETY: by the fields' promises.
+                unsafe {
+                    let from = self.from.at(row, channel - self.channels[0]);
+                    let bias = match self.bias {
+                        Some(bias) => S::load(bias[channel..channel + S::LANES].as_ptr()),
+                        None => S::splat(0.0),
+                    };
+                    in_two_dimensions!(output_1d, 6 => 4,
+                    place => S::load(from.add(place * self.from.plane)),
+                    (at, value) => if let Some(pixel) = pixels[at] {
+                        S::store(self.out.add(pixel * self.pitch + channel), S::add(value, bias));
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Taps to the transform domain: `G w G^T`, into panels.
+pub(super) struct FromTaps<'a> {
+    /// `[9, c, o]`.
+    pub weight: &'a [f32],
+    pub c: usize,
+    pub o: usize,
+    /// The input channels `[first, end]`; the first is row 0 of `out`.
+    pub inputs: [usize; 2],
+    /// The output channels `[first, end]`, whole panels (beyond o: zeros); the first is channel 0 of `out`.
+    pub outputs: [usize; 2],
+    /// Valid for these channels, which nobody else uses now.
+    pub out: Planes,
+}
+
+impl Kernel for FromTaps<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        assert!(
+            self.weight.len() == 9 * self.c * self.o && self.inputs[1] <= self.c && self.o.is_multiple_of(S::LANES)
+        );
+        for c in self.inputs[0]..self.inputs[1] {
+            for o in (self.outputs[0]..self.outputs[1]).step_by(S::LANES) {
+                let at = self.out.at(c - self.inputs[0], o - self.outputs[0]);
+                // SAFETY: within the weights by the assertion (o is whole vectors); `out` by its promise.
+                unsafe {
+                    if o < self.o {
+                        in_two_dimensions!(weight_1d, 3 => 6,
+                            tap => S::load(self.weight.as_ptr().add((tap * self.c + c) * self.o + o)),
+                            (place, value) => S::store(at.add(place * self.out.plane), value));
+                    } else {
+                        for place in 0..PLACES {
+                            S::store(at.add(place * self.out.plane), S::splat(0.0));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The transform domain to the gradient of the taps: `G^T du G`.
+pub(super) struct ToTaps {
+    /// Input channels, rows of `from`: `[first, end]`; row 0 of `from` is `first`.
+    pub inputs: [usize; 2],
+    /// Output channels `[first, end]`, whole vectors; channel 0 of `from` is `first`.
+    pub outputs: [usize; 2],
+    /// Valid for these channels.
+    pub from: Planes,
+    /// `[9, c, o]`, valid; nobody else uses these channels now.
+    pub out: *mut f32,
+    pub c: usize,
+    pub o: usize,
+}
+
+impl Kernel for ToTaps {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        for c in self.inputs[0]..self.inputs[1] {
+            for o in (self.outputs[0]..self.outputs[1]).step_by(S::LANES) {
+                let at = self.from.at(c - self.inputs[0], o - self.outputs[0]);
+                // SAFETY: by the fields' promises.
+                unsafe {
+                    in_two_dimensions!(weight_gradient_1d, 6 => 3,
+                        place => S::load(at.add(place * self.from.plane)),
+                        (tap, value) => S::store(self.out.add((tap * self.c + c) * self.o + o), value));
+                }
+            }
+        }
+    }
+}

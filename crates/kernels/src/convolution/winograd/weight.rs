@@ -1,0 +1,148 @@
+//! The gradient of the weights: `dU[xi] = V[xi]^T Z[xi]`, summed over all tiles, then `dw = G^T dU G`.
+//!
+//! Tiles go in *rounds* whose V and Z stay in the last-level cache: all threads transform the round's tiles, then all
+//! take units of the product. A unit is a place xi when there are several rounds (dU lies in memory between them), or a
+//! square of channels with all its 36 places when one round holds all tiles: then the unit transforms its part of dU
+//! back at once, and dU is never stored.
+
+use super::transform::{FromPixels, Planes, ToTaps};
+use super::{Conv2d, PLACES, Tiling};
+use crate::matrix::{Block, DEPTH, Operand, panel_width, panels_length};
+use crate::pool::Parts;
+use crate::simd::dispatch;
+use crate::{Pool, scratch};
+
+/// Bytes of V and Z of a round.
+const ROUND_BYTES: usize = 8 << 20;
+/// One cache line between planes, so that the 36 do not fall into the same sets.
+const SPARE: usize = 16;
+/// Tiles in a unit of the transforms.
+const TRANSFORM_TILES: usize = 8;
+/// Input channels of a unit that owns all 36 places: 36 x 64 x 16 floats are 144 KiB.
+const SQUARE_INPUTS: usize = 64;
+
+pub(in crate::convolution) fn backward_weight(pool: &Pool, shape: &Conv2d, x: &[f32], dy: &[f32], dweight: &mut [f32]) {
+    let tiling = Tiling::new(shape);
+    let (c, o, tiles) = (shape.c_in, shape.c_out, tiling.tiles());
+    let fitting = (ROUND_BYTES / (4 * PLACES * (c + o))).max(DEPTH);
+    let rounds = tiles.div_ceil(fitting).max(1);
+    let rows = tiles.div_ceil(rounds);
+    let (v_plane, z_plane) = (rows * c + SPARE, panels_length(pool.isa(), rows, o) + SPARE);
+    scratch::with(PLACES * (v_plane + z_plane), |buffer| {
+        let (v, z) = buffer.split_at_mut(PLACES * v_plane);
+        let mut round = Round { tiling, c, o, x, dy, v, v_plane, z, z_plane, rows };
+        if rounds == 1 {
+            round.transform(pool, [0, tiles]);
+            round.multiply_squares(pool, dweight);
+            return;
+        }
+        let du_plane = c * o + SPARE;
+        scratch::with(PLACES * du_plane, |du| {
+            for start in (0..tiles).step_by(rows) {
+                round.rows = rows.min(tiles - start);
+                round.transform(pool, [start, start + round.rows]);
+                round.multiply_places(pool, start == 0, du, du_plane);
+            }
+            let from = Planes { data: du.as_mut_ptr(), plane: du_plane, rows: c, width: o };
+            let out = Parts::new(dweight);
+            pool.for_each(c, |input| {
+                let (inputs, outputs) = ([input, input + 1], [0, o]);
+                let from = from.skip(input * o);
+                dispatch(pool.isa(), ToTaps { inputs, outputs, from, out: out.pointer(0), c, o });
+            });
+        });
+    });
+}
+
+/// The tiles that are in the transform domain together.
+struct Round<'a> {
+    tiling: Tiling,
+    c: usize,
+    o: usize,
+    x: &'a [f32],
+    dy: &'a [f32],
+    /// `[36][tile][c]`
+    v: &'a mut [f32],
+    v_plane: usize,
+    /// Panels `[36][o / W][tile][W]`
+    z: &'a mut [f32],
+    z_plane: usize,
+    /// Tiles of this round.
+    rows: usize,
+}
+
+impl Round<'_> {
+    fn transform(&mut self, pool: &Pool, tiles: [usize; 2]) {
+        let (isa, width) = (pool.isa(), panel_width(pool.isa()));
+        if !self.o.is_multiple_of(width) {
+            // The last panel is only partly written below.
+            self.z.fill(0.0);
+        }
+        let v = Planes { data: self.v.as_mut_ptr(), plane: self.v_plane, rows: self.rows, width: self.c };
+        let z = Planes { data: self.z.as_mut_ptr(), plane: self.z_plane, rows: self.rows, width };
+        let tiling = &self.tiling;
+        pool.for_each(self.rows.div_ceil(TRANSFORM_TILES), |unit| {
+            let row = unit * TRANSFORM_TILES;
+            let range = [tiles[0] + row, tiles[1].min(tiles[0] + row + TRANSFORM_TILES)];
+            let (pixels, channels) = (self.x, self.c);
+            dispatch(isa, FromPixels { tiling, tiles: range, row, pixels, channels, gradient: false, out: v });
+            let (pixels, channels) = (self.dy, self.o);
+            dispatch(isa, FromPixels { tiling, tiles: range, row, pixels, channels, gradient: true, out: z });
+        });
+    }
+
+    /// Adds `V[place]^T Z[place]`, channels `inputs` x `outputs`, to `du`, or overwrites it when `fresh`.
+    fn multiply(
+        &self,
+        pool: &Pool,
+        place: usize,
+        inputs: [usize; 2],
+        outputs: [usize; 2],
+        fresh: bool,
+        du: &mut [f32],
+    ) {
+        let (isa, columns) = (pool.isa(), outputs[1] - outputs[0]);
+        assert!(du.len() >= (inputs[1] - inputs[0]) * columns, "du is too short");
+        let v = &self.v[place * self.v_plane..(place + 1) * self.v_plane];
+        let z = &self.z[place * self.z_plane + outputs[0] * self.rows..(place + 1) * self.z_plane];
+        let left = Operand::transposed(v, self.c).skip(inputs[0], 0);
+        for start in (0..self.rows).step_by(DEPTH) {
+            let depth = [start, self.rows.min(start + DEPTH)];
+            let left = left.skip(0, start);
+            let block = Block { left, rows: inputs[1] - inputs[0], depth, columns: [0, columns] };
+            // SAFETY: `du` holds the block's elements, by the assertion.
+            unsafe {
+                match fresh {
+                    true => block.multiply(isa, z, self.rows, None, du.as_mut_ptr(), columns),
+                    false => block.add(isa, z, self.rows, du.as_mut_ptr(), columns),
+                }
+            }
+        }
+    }
+
+    fn multiply_places(&self, pool: &Pool, fresh: bool, du: &mut [f32], du_plane: usize) {
+        pool.for_each_chunk(du, du_plane, |place, du| {
+            self.multiply(pool, place, [0, self.c], [0, self.o], fresh, du);
+        });
+    }
+
+    fn multiply_squares(&self, pool: &Pool, dweight: &mut [f32]) {
+        let width = panel_width(pool.isa());
+        let (across, down) = (self.o.div_ceil(width), self.c.div_ceil(SQUARE_INPUTS));
+        let out = Parts::new(dweight);
+        pool.for_each(across * down, |unit| {
+            let (first, panel) = (unit / across * SQUARE_INPUTS, unit % across * width);
+            let inputs = [first, self.c.min(first + SQUARE_INPUTS)];
+            let outputs = [panel, self.o.min(panel + width)];
+            let (rows, columns) = (inputs[1] - inputs[0], outputs[1] - outputs[0]);
+            let plane = rows * columns + SPARE;
+            scratch::with(PLACES * plane, |du| {
+                for (place, du) in du.chunks_exact_mut(plane).enumerate() {
+                    self.multiply(pool, place, inputs, outputs, true, du);
+                }
+                let from = Planes { data: du.as_mut_ptr(), plane, rows, width: columns };
+                dispatch(pool.isa(), ToTaps { inputs, outputs, from, out: out.pointer(0), c: self.c, o: self.o });
+            });
+        });
+    }
+}

@@ -1,0 +1,166 @@
+//! The exact nearest neighbours of every row among all other rows, in tiles.
+//!
+//! A float32 matrix product of centred rows gives all distances of a tile of queries approximately. For each query, an
+//! upper bound of its k-th distance comes from the minima of short stretches; whatever lies within the bound plus the
+//! product's worst rounding error is measured again in float64 from differences, and sorted by (distance, index). So the
+//! order is that of the exact distances, at the speed of a matrix product.
+//!
+//! The worst error: a product of d terms in float32 is off by at most (d + 1) u |a| |b| (u = 2^-24; Higham 2002, section
+//! 3.1), the norms and the centring by a few u of the same size.
+//!
+//! Memory beside the rows: one copy, its panels, and a tile of [`TILE`] x n.
+
+use crate::matrix::{Operand, gemm};
+use crate::pool::Parts;
+use crate::{Pool, check};
+
+/// Queries of one tile: at 60,000 rows the tile has 123 MB.
+const TILE: usize = 512;
+/// Distances of one stretch, whose minimum stands for it.
+const STRETCH: usize = 32;
+
+/// For every row i of `[n, d]`, calls `visit(i, order)` with its nearest other rows, nearest first, ties by the smaller
+/// index: `count(i)` of them, or all n - 1 if there are fewer. Returns what `visit` gave, in order of i.
+///
+/// The rows must be finite.
+pub fn nearest<T: Send>(
+    pool: &Pool,
+    rows: &[f32],
+    n: usize,
+    d: usize,
+    count: impl Fn(usize) -> usize + Sync,
+    visit: impl Fn(usize, &[u32]) -> T + Sync,
+) -> Vec<T> {
+    check::length("retrieval::nearest", "rows", rows.len(), n * d);
+    let centred = Centred::new(rows, n, d);
+    let mut results: Vec<Option<T>> = (0..n).map(|_| None).collect();
+    let mut tile = vec![0.0; TILE.min(n) * n];
+    for first in (0..n).step_by(TILE) {
+        let queries = TILE.min(n - first);
+        let tile = &mut tile[..queries * n];
+        let left = Operand::row_major(&centred.rows[first * d..], d);
+        gemm(pool, [queries, n, d], left, Operand::transposed(&centred.rows, d), None, tile);
+        let (products, out) = (&*tile, Parts::new(&mut results));
+        pool.for_each(queries, |query| {
+            let i = first + query;
+            let order = centred.order(rows, i, &products[query * n..][..n], count(i).min(n - 1));
+            // SAFETY: each query writes its own place, which is valid and initialised.
+            unsafe { *out.pointer(i) = Some(visit(i, &order)) };
+        });
+    }
+    results.into_iter().flatten().collect()
+}
+
+/// The rows without their mean, for products that lose as little as possible.
+struct Centred {
+    rows: Vec<f32>,
+    /// Squared norms of `rows`.
+    squares: Vec<f64>,
+    /// The largest norm.
+    largest: f64,
+    d: usize,
+}
+
+impl Centred {
+    fn new(rows: &[f32], n: usize, d: usize) -> Centred {
+        let mut mean = vec![0.0f64; d];
+        for row in rows.chunks_exact(d.max(1)) {
+            mean.iter_mut().zip(row).for_each(|(mean, &v)| *mean += f64::from(v) / n as f64);
+        }
+        let centre =
+            |row: &[f32]| row.iter().zip(&mean).map(|(&v, mean)| (f64::from(v) - mean) as f32).collect::<Vec<_>>();
+        let centred: Vec<f32> = rows.chunks_exact(d.max(1)).flat_map(centre).collect();
+        let square = |row: &[f32]| row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
+        let squares: Vec<f64> = centred.chunks_exact(d.max(1)).map(square).collect();
+        let largest = squares.iter().copied().fold(0.0, f64::max).sqrt();
+        Centred { rows: centred, squares, largest, d }
+    }
+
+    /// The `count` nearest rows of row `i`, given its products with all rows.
+    fn order(&self, rows: &[f32], i: usize, products: &[f32], count: usize) -> Vec<u32> {
+        if count == 0 {
+            return Vec::new();
+        }
+        // |a - b|^2 - |a|^2 = |b|^2 - 2 a b: the query's own norm does not change the order.
+        let approximate =
+            |j: usize| if j == i { f64::INFINITY } else { self.squares[j] - 2.0 * f64::from(products[j]) };
+        let bound = self.bound(products.len(), count, approximate) + 2.0 * self.error(i);
+        let mut near: Vec<(f64, u32)> = (0..products.len())
+            .filter(|&j| j != i && approximate(j) <= bound)
+            .map(|j| (exact(&rows[i * self.d..][..self.d], &rows[j * self.d..][..self.d]), j as u32))
+            .collect();
+        near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        near.iter().take(count).map(|&(_, j)| j).collect()
+    }
+
+    /// A value that at least `count` of the approximate distances do not exceed.
+    fn bound(&self, n: usize, count: usize, approximate: impl Fn(usize) -> f64) -> f64 {
+        let stretch = if n / STRETCH >= 2 * count { STRETCH } else { 1 };
+        let smallest = |start: usize| (start..n.min(start + stretch)).map(&approximate).fold(f64::INFINITY, f64::min);
+        let mut minima: Vec<f64> = (0..n).step_by(stretch).map(smallest).collect();
+        *minima.select_nth_unstable_by(count - 1, f64::total_cmp).1
+    }
+
+    /// The largest error of an approximate distance of row `i` from the exact one.
+    fn error(&self, i: usize) -> f64 {
+        let unit = f64::from(f32::EPSILON) / 2.0;
+        let (own, largest) = (self.squares[i].sqrt(), self.largest);
+        2.0 * (self.d + 8) as f64 * unit * own * largest + 8.0 * unit * (own + largest) * (own + largest)
+    }
+}
+
+/// The squared distance in float64, from differences.
+fn exact(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(&a, &b)| f64::from(a) - f64::from(b)).map(|difference| difference * difference).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn naive(rows: &[f32], n: usize, d: usize, count: usize) -> Vec<Vec<u32>> {
+        let row = |i: usize| &rows[i * d..][..d];
+        let of = |i: usize| {
+            let mut order: Vec<u32> = (0..n as u32).filter(|&j| j as usize != i).collect();
+            order.sort_by(|&a, &b| {
+                exact(row(i), row(a as usize)).total_cmp(&exact(row(i), row(b as usize))).then(a.cmp(&b))
+            });
+            order.truncate(count);
+            order
+        };
+        (0..n).map(of).collect()
+    }
+
+    fn random(count: usize, seed: u64, levels: f32) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 40) as f32 / (1u64 << 24) as f32
+        };
+        (0..count).map(|_| (next() * levels).floor() / levels).collect()
+    }
+
+    #[test]
+    fn equals_sorting_everything() {
+        // Few levels make many exact ties; an offset of 1000 makes the product's rounding large.
+        for (n, d, count, levels, offset) in [
+            (2, 1, 1, 4.0, 0.0),
+            (60, 2, 5, 3.0, 0.0),
+            (300, 3, 4, 2.0, 0.0),
+            (1200, 5, 8, 1e6, 1000.0),
+            (90, 40, 89, 1e6, 0.0),
+        ] {
+            let rows: Vec<f32> = random(n * d, 3, levels).iter().map(|v| v + offset).collect();
+            let found = nearest(&Pool::new(2), &rows, n, d, |_| count, |_, order| order.to_vec());
+            assert!(found == naive(&rows, n, d, count), "n={n} d={d}");
+        }
+    }
+
+    #[test]
+    fn identical_rows_come_in_order_of_index() {
+        let found = nearest(&Pool::new(1), &[0.25; 40], 20, 2, |i| i % 3, |i, order| (i, order.to_vec()));
+        assert_eq!(found[5], (5, vec![0, 1]));
+        assert_eq!(found[1], (1, vec![0]));
+        assert_eq!(found[0], (0, vec![]));
+    }
+}
