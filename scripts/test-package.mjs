@@ -32,8 +32,10 @@ function pack(source) {
 function packBinary() {
   const [binary] = readdirSync(join(root, "dist", "native")).filter((name) => name.endsWith(".node"));
   const platform = /^rkd\.(.+)\.node$/.exec(binary)[1];
-  output(tool("napi", "create-npm-dirs", "--npm-dir", join(folder, "npm")), root);
-  const source = join(folder, "npm", platform);
+  output(tool("napi", "create-npm-dirs", "--npm-dir", "npm"), root); // git ignores it; the tool wants it in the project
+  const source = join(folder, platform);
+  cpSync(join(root, "npm", platform), source, { recursive: true });
+  rmSync(join(root, "npm"), { recursive: true });
   cpSync(join(root, "dist", "native", binary), join(source, binary));
   return pack(source);
 }

@@ -15,7 +15,7 @@ import { writeJsonLine } from "./report.ts";
 import { verdictTable } from "./table.ts";
 
 const TEACHER_EPOCHS = 6;
-const STUDENT_EPOCHS = 6;
+const STUDENT_EPOCHS = 16;
 
 /** Trains a teacher, the student by triplet alone and the student by RKD-DA, and prints the verdict. */
 export async function demo(out: string, threads: number): Promise<void> {

@@ -46,11 +46,12 @@ type Part = "train" | "validation" | "test";
 
 /** Every command with what it takes and returns; crates/node/src/command.rs is the other side. */
 export interface Commands {
-  open: [{ plan: Plan; resume: string | null }, { summary: SessionSummary; policy: unknown }];
+  open: [{ plan: Plan; resume: string | null }, { summary: SessionSummary; policy: string | null }];
   train: [{ untilStep: number }, SegmentReport];
   evaluate: [{ who: "student" | "teacher"; part: Part; ks: readonly number[] }, Evaluation];
   keep: [object, null];
-  saveCheckpoint: [{ path: string; policy: unknown }, null];
+  /** The policy is text, not JSON: numbers that another program parsed and printed might not be the same bits. */
+  saveCheckpoint: [{ path: string; policy: string }, null];
   saveModel: [{ path: string; best: boolean }, null];
   evaluateModel: [
     { plan: { model: string; data: DataPlan; seed: number; part: Part; ks: readonly number[]; threads: number } },
@@ -75,7 +76,7 @@ export interface EmbedReport {
 }
 
 /** Times of one workload: the core's `BenchReport`, with the field names of bench/pytorch_steps.py. */
-export interface BenchReport {
+interface BenchReport {
   readonly workload: string;
   /** Median of a step. */
   readonly step_ms: number;

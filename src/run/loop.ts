@@ -103,7 +103,7 @@ class Loop {
     await onOpen();
     this.#summary = summary;
     this.#step = summary.step;
-    if (resume && policy) this.#state = policy as PolicyState;
+    if (resume && policy) this.#state = JSON.parse(policy) as PolicyState;
     this.#opened = true;
     const { data, train, validation, test, student, teacher, totalSteps, stepsPerEpoch, threads } = summary;
     const sizes = { train, validation, test, student, teacher, totalSteps, stepsPerEpoch, threads };
@@ -213,7 +213,7 @@ class Loop {
 
   async #checkpoint(): Promise<void> {
     const path = join(this.#start.out, files.checkpoint);
-    await this.#session.call("saveCheckpoint", { path, policy: this.#state });
+    await this.#session.call("saveCheckpoint", { path, policy: JSON.stringify(this.#state) });
     this.#emit({ type: "checkpoint", step: this.#step, path });
   }
 

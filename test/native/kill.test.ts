@@ -18,7 +18,16 @@ function moments(seed: number): () => number {
 
 it("ends with the same bytes after any number of kills", async () => {
   const folder = temporaryFolder();
-  const flags = (out: string) => [...smallFlags(out), "--checkpoint-every", "2", "--seed", "3", "--json"];
+  const flags = (out: string) => [
+    ...smallFlags(out),
+    "--steps-per-epoch",
+    "60",
+    "--checkpoint-every",
+    "7",
+    "--seed",
+    "3",
+    "--json",
+  ];
   const whole = join(folder, "whole");
   expect((await start(["train", ...flags(whole)]).done).code).toBe(0);
   const model = (out: string) => readFileSync(join(out, "model.safetensors")).toString("base64");
@@ -30,7 +39,7 @@ it("ends with the same bytes after any number of kills", async () => {
       const resumable = existsSync(join(out, "plan.json"));
       const child = start(resumable ? ["resume", out, "--json"] : ["train", ...flags(out)]);
       // Later attempts get longer, so that the test ends on any machine.
-      await Promise.race([sleep((0.3 + random()) * 400 * 1.3 ** attempt), child.done]);
+      await Promise.race([sleep((0.4 + random()) * 350 * 1.3 ** attempt), child.done]);
       if (child.exitCode === null) kills += 1;
       child.kill("SIGKILL");
       const { code, stderr } = await child.done;
@@ -38,5 +47,5 @@ it("ends with the same bytes after any number of kills", async () => {
     }
     expect(model(out)).toBe(model(whole));
   }
-  expect(kills).toBeGreaterThan(2);
+  expect(kills).toBeGreaterThanOrEqual(3); // else the moments above come too late for this machine
 });

@@ -230,9 +230,15 @@ fn smallest_norm(name: &str, gradients: &Value) -> f64 {
 /// The README's tolerance for networks in float32.
 const NETWORK: f64 = 2e-4;
 
-/// The same for gradients of deep networks, where a few activations of a million lie within rounding of 0 and may pass
-/// the ReLU in one arithmetic and not in the other.
-const FLIPPED: f64 = 3e-2;
+/// The same for gradients where a few activations of a million lie within rounding of 0 and pass the ReLU in one
+/// arithmetic and not in the other. PyTorch's own float32 is 8e-3 off for ResNet-50 with the seed of `test/golden`.
+const FLIPPED: f64 = 8e-3;
+
+/// The tolerance of a ResNet's gradients: whether an activation flips depends on the seed, so golden files of another
+/// one (`RKD_GOLDEN`) get more.
+fn gradients(here: f64) -> f64 {
+    if std::env::var_os("RKD_GOLDEN").is_some() { 3e-2 } else { here }
+}
 
 #[test]
 fn conv4_in_all_forms() {
@@ -244,23 +250,23 @@ fn conv4_in_all_forms() {
 #[test]
 fn resnet18() {
     check_network(Portable::cpu_f64(), "resnet18", 1e-9, 1e-9);
-    check_network(cpu(), "resnet18", NETWORK, FLIPPED);
+    check_network(cpu(), "resnet18", NETWORK, gradients(NETWORK));
 }
 
 #[test]
 fn resnet34() {
     check_network(Portable::cpu_f64(), "resnet34", 1e-9, 1e-9);
-    check_network(cpu(), "resnet34", NETWORK, FLIPPED);
+    check_network(cpu(), "resnet34", NETWORK, gradients(NETWORK));
 }
 
 #[test]
 fn resnet50() {
     check_network(Portable::cpu_f64(), "resnet50", 1e-9, 1e-9);
-    check_network(cpu(), "resnet50", NETWORK, FLIPPED);
+    check_network(cpu(), "resnet50", NETWORK, gradients(FLIPPED));
 }
 
 #[test]
 fn resnet18_with_the_small_stem() {
     check_network(Portable::cpu_f64(), "resnet18 cifar stem", 1e-9, 1e-9);
-    check_network(cpu(), "resnet18 cifar stem", NETWORK, FLIPPED);
+    check_network(cpu(), "resnet18 cifar stem", NETWORK, gradients(NETWORK));
 }

@@ -1,9 +1,10 @@
 //! Short training runs against PyTorch's numbers in `networks.json`: every step's loss, and the parameters at the end.
 //!
-//! In float64 the losses must agree to 1e-4 (seen: 1e-9, and 1e-5 where the teacher's features are float32). In float32 a run is chaotic: an activation within rounding of 0 may pass a
-//! ReLU in one arithmetic and not in the other, which moves every gradient below it by 1e-3, and Adam's first steps
-//! are signs. PyTorch's own two memory formats differ by as much. So float32 must stay within three times PyTorch's
-//! worst error in the run, or within [`FLIPPED`].
+//! In float64 the losses must agree to 1e-4 (seen: 1e-9, and 1e-5 where the teacher's features are float32). In float32
+//! they stay within three times PyTorch's worst error in the run, or 1e-4, whichever is larger. A run is chaotic: an
+//! activation within rounding of 0 may pass a ReLU in one arithmetic and not in the other, which moves every gradient
+//! below it by 1e-3, and Adam's first steps are signs. Whether that happens depends on the seed, so golden files of
+//! another seed (`RKD_GOLDEN`) are allowed [`FLIPPED`].
 //!
 //! The losses here are naive on purpose, with numeric gradients in float64: these runs test networks and optimisers, and
 //! nothing of this project's losses goes into them.
@@ -106,7 +107,8 @@ fn check(golden: &Value, run: &Run<'_>, float64_steps: usize) {
         }
     };
     let (losses, network) = train(&cpu(), draw, run, expected.len());
-    compare("float32", &losses, &|expected| (3.0 * worst).max(FLIPPED * expected.abs()));
+    let relative = if std::env::var_os("RKD_GOLDEN").is_some() { FLIPPED } else { 1e-4 };
+    compare("float32", &losses, &|expected| (3.0 * worst).max(relative * expected.abs()));
     check_tensors(&network, case, 2e-2);
     let (losses, network) = train(&Portable::cpu_f64(), draw, run, float64_steps);
     compare("float64", &losses, &|expected| 1e-4 * expected.abs());

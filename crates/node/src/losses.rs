@@ -63,22 +63,32 @@ type Gradients = Vec<(String, Vec<f32>)>;
 fn evaluate(spec: &str, inputs: &BindingLossInputs) -> Result<(f64, Gradients)> {
     let spec: LossSpec = serde_json::from_str(spec)
         .map_err(|e| Error::new(Code::InvalidOption, format!("not a loss: {e}")).with_subject("loss").with_source(e))?;
-    with_pool(inputs.threads as usize, |pool| compute(&spec, inputs, pool))
+    let feature = spec.build().reads();
+    let student = matrix("student", inputs)?;
+    let teacher = if inputs.tensors.contains_key("teacher") { Some(matrix("teacher", inputs)?) } else { None };
+    let random = Random::keyed(inputs.seed as u64, 0, 0, "loss");
+    let found = with_pool(inputs.threads as usize, |pool| {
+        let mut prepared = LossInputs::new(pool, random).with_student(feature.clone(), student);
+        if let Some(teacher) = teacher {
+            prepared = prepared.with_teacher(feature, teacher);
+        }
+        if let Some(labels) = inputs.labels.as_deref() {
+            prepared = prepared.with_labels(labels);
+        }
+        rkd_core::losses::evaluate_loss(&spec, &prepared)
+    })?;
+    Ok((found.value, vec![("student".to_string(), found.gradient.iter().map(|&g| g as f32).collect())]))
 }
 
-fn compute(spec: &LossSpec, inputs: &BindingLossInputs, pool: &Pool) -> Result<(f64, Gradients)> {
-    let feature = spec.build().reads();
-    let random = Random::keyed(inputs.seed as u64, 0, 0, "loss");
-    let mut prepared = LossInputs::new(pool, random).with_student(feature.clone(), matrix("student", inputs)?);
-    if inputs.tensors.contains_key("teacher") {
-        prepared = prepared.with_teacher(feature, matrix("teacher", inputs)?);
+/// Calls `work` with a pool that is kept for the next call: starting threads takes longer than a small loss.
+fn with_pool<T>(threads: usize, work: impl FnOnce(&Pool) -> T) -> T {
+    static LAST: Mutex<Option<(usize, Pool)>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.as_ref().is_none_or(|(count, _)| *count != threads) {
+        *last = None; // ends the old threads before new ones start
     }
-    let labels = inputs.labels.as_ref().map(|labels| labels.to_vec());
-    if let Some(labels) = &labels {
-        prepared = prepared.with_labels(labels);
-    }
-    let found = rkd_core::losses::evaluate_loss(spec, &prepared)?;
-    Ok((found.value, vec![("student".to_string(), found.gradient.iter().map(|&g| g as f32).collect())]))
+    let (_, pool) = last.get_or_insert_with(|| (threads, Pool::new(threads)));
+    work(pool)
 }
 
 /// The tensor `name` as n rows of d numbers.
@@ -94,15 +104,4 @@ fn matrix(name: &str, inputs: &BindingLossInputs) -> Result<Matrix> {
         &[rows, columns] => Matrix::new(name, &tensor.data, rows as usize, columns as usize),
         other => Err(shape(format!("{other:?}"))),
     }
-}
-
-/// Calls `work` with a pool that is kept for the next call: starting threads takes longer than a small loss.
-fn with_pool<T>(threads: usize, work: impl FnOnce(&Pool) -> T) -> T {
-    static LAST: Mutex<Option<(usize, Pool)>> = Mutex::new(None);
-    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    if last.as_ref().is_none_or(|(count, _)| *count != threads) {
-        *last = None; // ends the old threads before new ones start
-    }
-    let (_, pool) = last.get_or_insert_with(|| (threads, Pool::new(threads)));
-    work(pool)
 }
