@@ -2,7 +2,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate as nextTick } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
-import { conv4, distill, evaluate, glyphs, type RunEvent, resume, train } from "../../src/index.ts";
+import { constant, conv4, distill, evaluate, glyphs, type RunEvent, resume, sgd, train } from "../../src/index.ts";
 import { temporaryFolder } from "../support/folders.ts";
 import { smallRun } from "../support/small.ts";
 
@@ -70,6 +70,18 @@ describe("a run", () => {
     expect(result.stoppedEarly).toBe(result.epochs < 30);
     const best = Math.max(...result.history.map(({ validation }) => validation?.["recall@1"] ?? 0));
     expect(result.history[result.epoch - 1]?.validation?.["recall@1"]).toBe(best);
+  });
+});
+
+describe("a run that diverges", () => {
+  it("stops with the step and what broke, and leaves the last whole checkpoint", async () => {
+    const out = join(temporaryFolder(), "run");
+    const optimizer = sgd({ learningRate: 1e36, momentum: 0 });
+    const run = train(smallRun(out, { optimizer, schedule: constant(), epochs: 4, checkpointEverySteps: 1 }));
+    await expect(run).rejects.toMatchObject({ code: "ERR_NON_FINITE", message: expect.stringMatching(/step \d+/) });
+    expect(existsSync(join(out, "model.safetensors"))).toBe(false);
+    // The checkpoint is whole: going on with it reaches the same step and says the same.
+    await expect(resume(out)).rejects.toMatchObject({ code: "ERR_NON_FINITE" });
   });
 });
 

@@ -8,7 +8,7 @@
 //! The worst error: a product of d terms in float32 is off by at most (d + 1) u |a| |b| (u = 2^-24; Higham 2002, section
 //! 3.1), the norms and the centring by a few u of the same size.
 //!
-//! Memory beside the rows: one copy, its panels, and a tile of [`TILE`] x n.
+//! Memory beside the rows: one copy, its panels, and a tile of 512 x n.
 
 use crate::matrix::{Operand, gemm};
 use crate::pool::Parts;
