@@ -230,14 +230,16 @@ fn smallest_norm(name: &str, gradients: &Value) -> f64 {
 /// The README's tolerance for networks in float32.
 const NETWORK: f64 = 2e-4;
 
-/// The same for gradients where a few activations of a million lie within rounding of 0 and pass the ReLU in one
-/// arithmetic and not in the other. PyTorch's own float32 is 8e-3 off for ResNet-50 with the seed of `test/golden`.
+/// The same for gradients of ResNets, where a few activations of a million lie within rounding of 0 and pass the ReLU in
+/// one arithmetic and not in the other; that moves the gradients below by 1e-3. Seen with the seed of `test/golden`:
+/// ResNet-18 7e-6, with the small stem 1.2e-3, ResNet-34 1.9e-3, ResNet-50 2.9e-3. PyTorch's own float32 is 4e-4 off for
+/// ResNet-34 and 8e-3 for ResNet-50. The proof of the formulas is the float64 run of the same layers, to 1e-9.
 const FLIPPED: f64 = 8e-3;
 
-/// The tolerance of a ResNet's gradients: whether an activation flips depends on the seed, so golden files of another
-/// one (`RKD_GOLDEN`) get more.
-fn gradients(here: f64) -> f64 {
-    if std::env::var_os("RKD_GOLDEN").is_some() { 3e-2 } else { here }
+/// The tolerance of a ResNet's gradients: how many activations flip depends on the seed, so golden files of another one
+/// (`RKD_GOLDEN`) get more.
+fn gradients() -> f64 {
+    if std::env::var_os("RKD_GOLDEN").is_some() { 3e-2 } else { FLIPPED }
 }
 
 #[test]
@@ -250,23 +252,23 @@ fn conv4_in_all_forms() {
 #[test]
 fn resnet18() {
     check_network(Portable::cpu_f64(), "resnet18", 1e-9, 1e-9);
-    check_network(cpu(), "resnet18", NETWORK, gradients(NETWORK));
+    check_network(cpu(), "resnet18", NETWORK, gradients());
 }
 
 #[test]
 fn resnet34() {
     check_network(Portable::cpu_f64(), "resnet34", 1e-9, 1e-9);
-    check_network(cpu(), "resnet34", NETWORK, gradients(NETWORK));
+    check_network(cpu(), "resnet34", NETWORK, gradients());
 }
 
 #[test]
 fn resnet50() {
     check_network(Portable::cpu_f64(), "resnet50", 1e-9, 1e-9);
-    check_network(cpu(), "resnet50", NETWORK, gradients(FLIPPED));
+    check_network(cpu(), "resnet50", NETWORK, gradients());
 }
 
 #[test]
 fn resnet18_with_the_small_stem() {
     check_network(Portable::cpu_f64(), "resnet18 cifar stem", 1e-9, 1e-9);
-    check_network(cpu(), "resnet18 cifar stem", NETWORK, gradients(NETWORK));
+    check_network(cpu(), "resnet18 cifar stem", NETWORK, gradients());
 }
