@@ -45,7 +45,7 @@ function installPyTorch() {
 
 /** Runs `rkd bench` and gives its JSON lines. */
 function ours(args) {
-  return lines(execFileSync(process.execPath, [path.join(here, "..", "dist", "cli.js"), "bench", ...args, "--json"]));
+  return lines(execFileSync(process.execPath, [path.join(here, "..", "bin", "rkd.mjs"), "bench", ...args, "--json"]));
 }
 
 /** Runs the peer's program and gives its JSON lines. */
