@@ -89,7 +89,7 @@ function render() {
   const of = (name, metric) => spread(rows[name].map((result) => result.metrics[metric]));
   const text = ({ mean, deviation }) => `${mean.toFixed(2)} ± ${deviation.toFixed(2)}`;
   const line = (name) =>
-    `| ${name} | ${metricNames.map((metric) => text(of(name, metric))).join(" | ")} | ${rows[name][0].network.parameters} | ${rows[name][0].network.embedding} | ${Math.round(spread(rows[name].map((r) => r.seconds / 100)).mean)} |`;
+    `| ${name} | ${metricNames.map((metric) => text(of(name, metric))).join(" | ")} | ${rows[name][0].network.parameters} | ${rows[name][0].network.embedding} |`;
   const names = ["teacher", ...wanted];
   return `${[
     "# Omniglot: a Conv-4 student of a quarter of the width",
@@ -97,10 +97,10 @@ function render() {
     `${new Date().toISOString().slice(0, 10)}, rkd ${version}, ${os.cpus()[0]?.model}, ${os.availableParallelism()} threads, seeds ${seeds.join(", ")}.`,
     `Command: \`node bench/omniglot.mjs --data DIR --seeds ${options.seeds} --epochs ${options.epochs} --teacher-rate ${options["teacher-rate"]} --student-rate ${options["student-rate"]}\`.`,
     "Trained on the 964 background characters (a tenth of them choose the checkpoint), measured on the 659 unseen ones (13,180 images,",
-    "each a query against all others). Percent, mean ± standard deviation over seeds; seconds are training alone, mean.",
+    "each a query against all others). Percent, mean ± standard deviation over seeds.",
     "",
-    "| network | recall@1 | recall@8 | MAP@R | R-precision | parameters | embedding | seconds |",
-    "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    "| network | recall@1 | recall@8 | MAP@R | R-precision | parameters | embedding |",
+    "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ...names.map(line),
     "",
     ...verdict(),

@@ -281,28 +281,43 @@ impl Pair<'_> {
     /// Adds the edges' gradient to `edges` and the losses to `value`; returns sum g r_ac / 2 and sum g cos_abc.
     #[inline(always)]
     fn run(&self, edges: &mut [f64], value: &mut [f64; LANES]) -> (f64, f64) {
-        let (mut sum_legs, mut sum_cosines) = ([0.0; LANES], [0.0; LANES]);
-        for (k, edges) in edges.chunks_exact_mut(LANES).enumerate() {
-            let at = k * LANES;
-            let [vertex_s, vertex_t] = self.vertex.map(|v| &v[at..at + LANES]);
-            let [row_s, row_t] = self.row.map(|v| &v[at..at + LANES]);
-            let half_s = &self.half_legs[0][at..at + LANES];
-            let half_t = &self.half_legs[1][at..at + LANES];
+        let [vertex_s, vertex_t] = self.vertex.map(lanes);
+        let [row_s, row_t] = self.row.map(lanes);
+        let [half_s, half_t] = [lanes(&self.half_legs[0]), lanes(&self.half_legs[1])];
+        let (leg_s, leg_t, squared_s, squared_t) = (self.legs[0], self.legs[1], self.squared[0], self.squared[1]);
+        let (mut losses, mut sum_legs, mut sum_cosines) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+        let edges = edges.as_chunks_mut::<LANES>().0.iter_mut();
+        let vertices = vertex_s.iter().zip(vertex_t);
+        let rows = row_s.iter().zip(row_t);
+        let halves = half_s.iter().zip(half_t);
+        for (((edge, (vertex_s, vertex_t)), (row_s, row_t)), (half_s, half_t)) in
+            edges.zip(vertices).zip(rows).zip(halves)
+        {
             for lane in 0..LANES {
-                let product = self.legs[0] * half_s[lane];
-                let cos_s = (self.squared[0] + vertex_s[lane] - row_s[lane]) * product;
-                let cos_t = (self.squared[1] + vertex_t[lane] - row_t[lane]) * (self.legs[1] * half_t[lane]);
+                let product = leg_s * half_s[lane];
+                let cos_s = (squared_s + vertex_s[lane] - row_s[lane]) * product;
+                let cos_t = (squared_t + vertex_t[lane] - row_t[lane]) * (leg_t * half_t[lane]);
                 let difference = cos_s - cos_t;
-                let g = difference.min(self.delta).max(-self.delta);
+                let above = if difference > self.delta { self.delta } else { difference };
+                let g = if above < -self.delta { -self.delta } else { above };
                 // huber(x) = g (x - g / 2) with g = huber'(x), on both branches.
-                value[lane] += g * (difference - 0.5 * g);
-                edges[lane] -= g * product;
+                losses[lane] += g * (difference - 0.5 * g);
+                edge[lane] -= g * product;
                 sum_legs[lane] += g * half_s[lane];
                 sum_cosines[lane] += g * cos_s;
             }
         }
+        for lane in 0..LANES {
+            value[lane] += losses[lane];
+        }
         (add_lanes(sum_legs), add_lanes(sum_cosines))
     }
+}
+
+/// The whole vectors of a row.
+#[inline(always)]
+fn lanes(row: &[f64]) -> &[[f64; LANES]] {
+    row.as_chunks::<LANES>().0
 }
 
 #[cfg(test)]
