@@ -23,8 +23,8 @@ use crate::pool::Parts;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::{Isa, Pool, check};
 
-/// Numbers that the loops take at once: one AVX-512 vector of float64.
-const LANES: usize = 8;
+/// Numbers that the loops take at once: one AVX2 vector of float64.
+const LANES: usize = 4;
 /// Rows b of one unit of work.
 const ROWS: usize = 32;
 /// Columns c of one stretch: with [`ROWS`] rows of three matrices 48 KiB, well inside a second-level cache.
@@ -101,10 +101,10 @@ impl<P: Fn(usize, usize, f64)> Kernel for DistanceRow<'_, P> {
     }
 }
 
-/// The sum of eight lanes, pairwise.
+/// The sum of the lanes, pairwise.
 #[inline(always)]
 fn add_lanes(v: [f64; LANES]) -> f64 {
-    ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]))
+    (v[0] + v[2]) + (v[1] + v[3])
 }
 
 /// Brings a gradient over squared distances back to the rows: `out_i = 2 sum_j (m_ij + m_ji) (row_i - row_j)`.
@@ -237,7 +237,7 @@ impl Kernel for AngleTile<'_, '_> {
         let (row, columns) = (stride(self.n), self.columns.clone());
         let rows = self.out.len() / row;
         let mut half_legs = [[0.0; COLUMNS]; 2];
-        let mut value = [0.0; LANES];
+        let (mut value, mut scratch) = ([0.0; COLUMNS], [[0.0; COLUMNS]; 4]);
         for a in 0..self.n {
             let student_a = &self.student[a * row..][columns.clone()];
             let teacher_a = &self.teacher[a * row..][columns.clone()];
@@ -258,12 +258,12 @@ impl Kernel for AngleTile<'_, '_> {
                     delta: self.delta,
                 };
                 let out = &mut self.out[b * row..][..row];
-                let (sum_legs, sum_cosines) = pair.run(&mut out[columns.clone()], &mut value);
+                let (sum_legs, sum_cosines) = pair.run(&mut scratch, &mut out[columns.clone()], &mut value);
                 // The leg (a, b): both orders of b and c.
                 out[a] += 2.0 * leg_s * sum_legs - leg_s * leg_s * sum_cosines;
             }
         }
-        add_lanes(value)
+        sum(&value)
     }
 }
 
@@ -279,45 +279,46 @@ struct Pair<'a> {
 
 impl Pair<'_> {
     /// Adds the edges' gradient to `edges` and the losses to `value`; returns sum g r_ac / 2 and sum g cos_abc.
+    ///
+    /// The first loop has no sum across columns and writes to the caller's local `scratch` only, which cannot overlap its
+    /// inputs: so the compiler turns it into vector instructions.
     #[inline(always)]
-    fn run(&self, edges: &mut [f64], value: &mut [f64; LANES]) -> (f64, f64) {
-        let [vertex_s, vertex_t] = self.vertex.map(lanes);
-        let [row_s, row_t] = self.row.map(lanes);
-        let [half_s, half_t] = [lanes(&self.half_legs[0]), lanes(&self.half_legs[1])];
-        let (leg_s, leg_t, squared_s, squared_t) = (self.legs[0], self.legs[1], self.squared[0], self.squared[1]);
-        let (mut losses, mut sum_legs, mut sum_cosines) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
-        let edges = edges.as_chunks_mut::<LANES>().0.iter_mut();
-        let vertices = vertex_s.iter().zip(vertex_t);
-        let rows = row_s.iter().zip(row_t);
-        let halves = half_s.iter().zip(half_t);
-        for (((edge, (vertex_s, vertex_t)), (row_s, row_t)), (half_s, half_t)) in
-            edges.zip(vertices).zip(rows).zip(halves)
-        {
-            for lane in 0..LANES {
-                let product = leg_s * half_s[lane];
-                let cos_s = (squared_s + vertex_s[lane] - row_s[lane]) * product;
-                let cos_t = (squared_t + vertex_t[lane] - row_t[lane]) * (leg_t * half_t[lane]);
-                let difference = cos_s - cos_t;
-                let above = if difference > self.delta { self.delta } else { difference };
-                let g = if above < -self.delta { -self.delta } else { above };
-                // huber(x) = g (x - g / 2) with g = huber'(x), on both branches.
-                losses[lane] += g * (difference - 0.5 * g);
-                edge[lane] -= g * product;
-                sum_legs[lane] += g * half_s[lane];
-                sum_cosines[lane] += g * cos_s;
-            }
+    fn run(&self, scratch: &mut [[f64; COLUMNS]; 4], edges: &mut [f64], value: &mut [f64; COLUMNS]) -> (f64, f64) {
+        let columns = edges.len().min(COLUMNS);
+        let [vertex_s, vertex_t] = self.vertex.map(|row| &row[..columns]);
+        let [row_s, row_t] = self.row.map(|row| &row[..columns]);
+        let (half_s, half_t) = (&self.half_legs[0][..columns], &self.half_legs[1][..columns]);
+        let ([leg_s, leg_t], [squared_s, squared_t], delta) = (self.legs, self.squared, self.delta);
+        let [losses, steps, legs, cosines] = scratch;
+        for c in 0..columns {
+            let product = leg_s * half_s[c];
+            let cos_s = (squared_s + vertex_s[c] - row_s[c]) * product;
+            let cos_t = (squared_t + vertex_t[c] - row_t[c]) * (leg_t * half_t[c]);
+            let difference = cos_s - cos_t;
+            let above = if difference > delta { delta } else { difference };
+            let g = if above < -delta { -delta } else { above };
+            // huber(x) = g (x - g / 2) with g = huber'(x), on both branches.
+            losses[c] = g * (difference - 0.5 * g);
+            steps[c] = g * product;
+            legs[c] = g * half_s[c];
+            cosines[c] = g * cos_s;
         }
-        for lane in 0..LANES {
-            value[lane] += losses[lane];
-        }
-        (add_lanes(sum_legs), add_lanes(sum_cosines))
+        edges.iter_mut().zip(&*steps).for_each(|(edge, step)| *edge -= step);
+        value.iter_mut().zip(&losses[..columns]).for_each(|(value, loss)| *value += loss);
+        (sum(&legs[..columns]), sum(&cosines[..columns]))
     }
 }
 
-/// The whole vectors of a row.
+/// The sum of a row of whole vectors, lane by lane.
 #[inline(always)]
-fn lanes(row: &[f64]) -> &[[f64; LANES]] {
-    row.as_chunks::<LANES>().0
+fn sum(row: &[f64]) -> f64 {
+    let mut sums = [0.0; LANES];
+    for chunk in row.as_chunks::<LANES>().0 {
+        for lane in 0..LANES {
+            sums[lane] += chunk[lane];
+        }
+    }
+    add_lanes(sums)
 }
 
 #[cfg(test)]
