@@ -1,21 +1,29 @@
 //! Losses, retrieval and the distance-weighted sampler against `golden/losses.json` (PyTorch, float64).
 
-mod golden;
+mod common;
 
-use golden::{Json, numbers, read};
+use common::{golden, numbers};
 use rkd_core::losses::{Feature, LossInputs, LossSpec, Matrix, evaluate_loss};
 use rkd_core::metrics::retrieval;
 use rkd_core::random::Random;
 use rkd_core::sampling::distance_weights;
 use rkd_kernels::Pool;
+use serde_json::Value as Json;
 
 /// A kind of the golden file with its parameters, as this project writes it; `None` for kinds that are not there yet.
 fn spec(case: &Json) -> Option<LossSpec> {
     let mut spec = serde_json::Map::from_iter([("kind".to_string(), case["loss"].clone())]);
     for (name, value) in case["params"].as_object().unwrap() {
-        spec.insert(golden::camel_case(name), value.clone());
+        spec.insert(camel_case(name), value.clone());
     }
     serde_json::from_value(Json::Object(spec)).ok()
+}
+
+/// `support_count` to `supportCount`.
+fn camel_case(name: &str) -> String {
+    let mut words = name.split('_');
+    let first = words.next().unwrap_or_default().to_string();
+    words.fold(first, |text, word| text + &word[..1].to_uppercase() + &word[1..])
 }
 
 fn matrix(name: &str, tensor: &Json) -> Matrix {
@@ -25,7 +33,7 @@ fn matrix(name: &str, tensor: &Json) -> Matrix {
 
 #[test]
 fn values_and_gradients_are_those_of_pytorch() {
-    let file = read("losses.json");
+    let file = golden("losses.json");
     let pool = Pool::new(2);
     let mut seen = std::collections::BTreeSet::new();
     for case in file["losses"].as_array().unwrap() {
@@ -59,7 +67,7 @@ fn values_and_gradients_are_those_of_pytorch() {
 
 #[test]
 fn retrieval_is_that_of_the_definition() {
-    let file = read("losses.json");
+    let file = golden("losses.json");
     let cases = file["retrieval"].as_array().unwrap();
     assert!(!cases.is_empty());
     for case in cases {
@@ -80,7 +88,7 @@ fn retrieval_is_that_of_the_definition() {
 
 #[test]
 fn distance_weighted_probabilities_do_not_underflow() {
-    let file = read("losses.json");
+    let file = golden("losses.json");
     let cases = file["samplers"].as_array().unwrap();
     assert!(!cases.is_empty());
     for case in cases {
