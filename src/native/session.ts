@@ -2,7 +2,7 @@
 
 import { fromNative } from "../errors.ts";
 import type { DataPlan, Plan } from "../plan/plan.ts";
-import type { Evaluation, NetworkSummary, PartSize, TermValue } from "../run/events.ts";
+import type { Evaluation, NetworkSummary, PartSize, StepEvent, TermValue } from "../run/events.ts";
 import { addon } from "./addon.ts";
 
 /** What `open` found: the core's `SessionSummary`. */
@@ -58,6 +58,7 @@ export interface Commands {
     Evaluation,
   ];
   embed: [{ plan: { model: string; data: DataPlan; out: string; format: string; threads: number } }, EmbedReport];
+  workloads: [object, readonly string[]];
   bench: [{ plan: { workload: string; seconds: number; threads: number } }, BenchReport];
   /** Only in builds with debug assertions, for tests. */
   panic: [{ message: string }, never];
@@ -92,18 +93,7 @@ export type NativeEvent =
   | { readonly type: "decode"; readonly done: number; readonly total: number; readonly imagesPerSecond: number }
   | { readonly type: "teacherFeatures" | "embed"; readonly done: number; readonly total: number }
   | { readonly type: "warning"; readonly message: string }
-  | {
-      readonly type: "step";
-      readonly step: number;
-      readonly totalSteps: number;
-      readonly epoch: number;
-      readonly loss: number;
-      readonly terms: readonly TermValue[];
-      readonly learningRate: number;
-      readonly gradientNorm: number;
-      readonly imagesPerSecond: number;
-      readonly dataWaitShare: number;
-    };
+  | StepEvent;
 
 /** A session on a thread of its own. Commands run in order; {@link NativeSession.close} ends the thread. */
 export class NativeSession {

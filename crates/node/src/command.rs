@@ -11,7 +11,7 @@ use rkd_core::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// One command. `open` comes before every other but those with a plan of their own.
+/// One command. `open` comes before every other but those of models and benches.
 #[derive(Deserialize)]
 #[serde(tag = "command", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum Command {
@@ -31,7 +31,9 @@ pub enum Command {
     EvaluateModel { plan: EvaluatePlan },
     /// Writes the embeddings of a data set.
     Embed { plan: EmbedPlan },
-    /// Measures one workload of `rkd bench`.
+    /// The names of the workloads of `rkd bench`.
+    Workloads,
+    /// Measures one of them.
     Bench { plan: BenchPlan },
     /// Panics, so that tests see what a panic does. Not in published binaries: they have no debug assertions.
     #[cfg(debug_assertions)]
@@ -62,6 +64,7 @@ pub fn execute(session: &mut Option<Session>, text: &str, control: &Control) -> 
         Command::SaveModel { path, best } => value(&opened(session)?.save_model(&path, best)?),
         Command::EvaluateModel { plan } => value(&evaluate_model(&plan, control)?),
         Command::Embed { plan } => value(&embed(&plan, control)?),
+        Command::Workloads => value(&bench::workloads()),
         Command::Bench { plan } => value(&bench::run(&plan)?),
         #[cfg(debug_assertions)]
         Command::Panic { message } => panic!("{message}"),

@@ -4,6 +4,8 @@
 //! weights `[kernel_h, kernel_w, c_in / groups, c_out]`, linear weights `[out, in]`. Callers pass shapes that fit; the
 //! layers above check what a user can reach.
 
+pub use rkd_kernels::optimizer::AdamStep;
+
 use super::geometry::{Conv2d, Pool2d};
 use crate::error::Result;
 
@@ -203,25 +205,6 @@ pub struct NormGradients<T> {
     pub dbias: T,
     /// Of the residual, where there was one.
     pub dresidual: Option<T>,
-}
-
-/// The constants of one Adam step (PyTorch's `Adam` and `AdamW`).
-#[derive(Clone, Copy, Debug)]
-pub struct AdamStep {
-    /// Step size.
-    pub learning_rate: f64,
-    /// Decay of the mean of gradients.
-    pub beta1: f64,
-    /// Decay of the mean of squares.
-    pub beta2: f64,
-    /// Added to the root.
-    pub epsilon: f64,
-    /// L2 factor (Adam) or share taken off (AdamW).
-    pub weight_decay: f64,
-    /// Whether weight decay is decoupled (AdamW).
-    pub decoupled: bool,
-    /// The number of this step, from 1.
-    pub step: u64,
 }
 
 /// The constants of one step of stochastic gradient descent (PyTorch's `SGD`, dampening 0).

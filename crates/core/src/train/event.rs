@@ -109,11 +109,6 @@ impl Control {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
-    /// Lets a session go on after a cancelled segment.
-    pub fn clear(&self) {
-        self.cancelled.store(false, Ordering::Relaxed);
-    }
-
     /// Whether [`Control::cancel`] was called.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)

@@ -279,10 +279,8 @@ impl Backend for Cpu {
         mean: &mut CpuTensor,
         square: &mut CpuTensor,
     ) -> Result<()> {
-        let AdamStep { learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step } = *step;
-        let step = optimizer::AdamStep { learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step };
         let [parameter, mean, square] = [parameter, mean, square].map(|tensor| tensor.values_mut(&self.floats));
-        optimizer::adam(&self.pool, &step, parameter, gradient.values(), mean, square);
+        optimizer::adam(&self.pool, step, parameter, gradient.values(), mean, square);
         Ok(())
     }
 
