@@ -22,6 +22,8 @@ export const files = {
   events: "events.jsonl",
   metrics: "metrics.json",
   model: "model.safetensors",
+  /** The last weights, where the model has the best ones and both are kept. */
+  last: "last.safetensors",
   checkpoints: "checkpoint",
   checkpoint: join("checkpoint", "latest.safetensors"),
 } as const;
@@ -41,7 +43,7 @@ export function checkFree(out: string, overwrite: boolean): void {
 export async function prepareFolder(out: string): Promise<void> {
   await onDisk(out, async () => {
     await mkdir(out, { recursive: true });
-    const ours = [files.plan, files.events, files.metrics, files.model, files.checkpoints];
+    const ours = [files.plan, files.events, files.metrics, files.model, files.last, files.checkpoints];
     for (const name of ours) await rm(join(out, name), { recursive: true, force: true });
     await mkdir(join(out, files.checkpoints));
   });

@@ -28,7 +28,7 @@ export interface RunFlags extends DataFlags, NetworkFlags {
   seed?: number;
   threads?: number;
   device?: Device;
-  keep?: "best" | "last";
+  keep?: RunOptions["keep"];
   patience?: number;
   evaluateEvery?: number;
   checkpointEvery?: number;
@@ -98,7 +98,7 @@ export function addRunFlags(command: Command, losses: string): Command {
     .optionsGroup("Output:")
     .option("--out <folder>", "folder of the run")
     .option("--overwrite", "replace a run that is already there")
-    .option("--keep <which>", "the model has the best or the last weights (best)")
+    .option("--keep <which>", "the model has the best or the last weights; both measures the last ones too (best)")
     .option("--patience <count>", "stop after so many evaluations without a new best (never)", toNumber)
     .option("--evaluate-every <epochs>", "epochs between evaluations (1)", toNumber)
     .option("--checkpoint-every <steps>", "also checkpoint every so many steps (each epoch only)", toNumber)

@@ -46,9 +46,17 @@ export interface RunOptions {
     readonly everyEpochs?: number;
     /** The K of Recall@K, each at least 1. @default [1, 2, 4, 8] */
     readonly ks?: readonly number[];
+    /**
+     * The classes that are measured after an epoch and so choose the best weights. `"test"` is what the paper's code
+     * does: its scores are of weights chosen by the very same classes, and too good. @default "validation"
+     */
+    readonly part?: "validation" | "test";
   };
-  /** Which weights become the model: those with the best validation Recall@K of the smallest K, or the last. @default "best" */
-  readonly keep?: "best" | "last";
+  /**
+   * Which weights become the model: those with the best Recall@K of the smallest K, or the last. `"both"` is the best,
+   * and writes and measures the last ones beside them. @default "best"
+   */
+  readonly keep?: "best" | "last" | "both";
   /** Evaluations without a new best after which the run ends, at least 1; `null` never. @default null */
   readonly patience?: number | null;
   /** Steps between checkpoints besides the one after every epoch, at least 1; `null` none. @default null */

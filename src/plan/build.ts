@@ -128,12 +128,14 @@ function planPolicy(options: RunOptions): Policy {
   const evaluation = object<NonNullable<RunOptions["evaluation"]>>("evaluation", or(options.evaluation, {}), [
     "everyEpochs",
     "ks",
+    "part",
   ]);
-  const keep = oneOf("keep", or(options.keep, "best"), ["best", "last"]);
+  const keep = oneOf("keep", or(options.keep, "best"), ["best", "last", "both"]);
   return {
     evaluateEveryEpochs: integer("evaluation.everyEpochs", or(evaluation.everyEpochs, 1), { from: 1 }),
     ks: checkKs("evaluation.ks", evaluation.ks),
     keep,
+    chooseBy: oneOf("evaluation.part", or(evaluation.part, "validation"), ["validation", "test"]),
     patience: optional(options.patience, (patience) => integer("patience", patience, { from: 1 })),
     checkpointEverySteps: optional(options.checkpointEverySteps, (steps) =>
       integer("checkpointEverySteps", steps, { from: 1 }),

@@ -68,7 +68,9 @@ export interface Policy {
   /** The K of Recall@K, rising. */
   readonly ks: readonly number[];
   /** Which weights become the model. */
-  readonly keep: "best" | "last";
+  readonly keep: "best" | "last" | "both";
+  /** The classes that say which weights are the best. */
+  readonly chooseBy: "validation" | "test";
   /** Evaluations without a new best after which the run ends. */
   readonly patience: number | null;
   /** Steps between checkpoints besides the one after every epoch. */

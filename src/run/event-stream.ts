@@ -1,23 +1,29 @@
 /**
  * One stream of events for any number of readers, none of which can hold up the run or make memory grow.
  *
- * Events before the first reader are kept for it. A reader that falls behind loses the oldest step and data events
+ * Events before the first reader are kept for it. A reader that falls behind loses the oldest progress events
  * (the next ones say the same and newer) and nothing else.
  */
 
-import type { RunEvent } from "./events.ts";
+/** What streams carry. */
+interface Event {
+  readonly type: string;
+}
+
+/** The kinds that may be lost: the next one says the same and newer. */
+const droppable: readonly string[] = ["step", "data", "progress"];
 
 /** Events kept for one reader; about a minute of step events. */
 const CAPACITY = 1024;
 
 /** The writing side. */
-export class EventStream {
-  readonly #readers = new Set<Reader>();
-  #backlog: Reader | undefined = new Reader();
+export class EventStream<E extends Event> {
+  readonly #readers = new Set<Reader<E>>();
+  #backlog: Reader<E> | undefined = new Reader();
   #end: { readonly error?: unknown } | undefined;
 
   /** Gives the event to all readers. */
-  push(event: RunEvent): void {
+  push(event: E): void {
     this.#backlog?.push(event);
     for (const reader of this.#readers) reader.push(event);
   }
@@ -30,8 +36,8 @@ export class EventStream {
   }
 
   /** A new reader; the first one gets what has been missed. */
-  read(): AsyncIterator<RunEvent, undefined> {
-    const reader = this.#backlog ?? new Reader();
+  read(): AsyncIterator<E, undefined> {
+    const reader = this.#backlog ?? new Reader<E>();
     this.#backlog = undefined;
     this.#readers.add(reader);
     if (this.#end) reader.finish(this.#end);
@@ -40,15 +46,15 @@ export class EventStream {
   }
 }
 
-class Reader implements AsyncIterator<RunEvent, undefined> {
-  readonly #events: RunEvent[] = [];
+class Reader<E extends Event> implements AsyncIterator<E, undefined> {
+  readonly #events: E[] = [];
   readonly #waiting: (() => void)[] = [];
   #end: { readonly error?: unknown } | undefined;
   onLeave: () => void = () => {};
 
-  push(event: RunEvent): void {
+  push(event: E): void {
     if (this.#events.length >= CAPACITY) {
-      const oldest = this.#events.findIndex(({ type }) => type === "step" || type === "data");
+      const oldest = this.#events.findIndex(({ type }) => droppable.includes(type));
       this.#events.splice(Math.max(oldest, 0), 1);
     }
     this.#events.push(event);
@@ -60,7 +66,7 @@ class Reader implements AsyncIterator<RunEvent, undefined> {
     for (const wake of this.#waiting.splice(0)) wake();
   }
 
-  async next(): Promise<IteratorResult<RunEvent, undefined>> {
+  async next(): Promise<IteratorResult<E, undefined>> {
     for (;;) {
       const value = this.#events.shift();
       if (value) return { value, done: false };
@@ -74,7 +80,7 @@ class Reader implements AsyncIterator<RunEvent, undefined> {
     }
   }
 
-  async return(): Promise<IteratorResult<RunEvent, undefined>> {
+  async return(): Promise<IteratorResult<E, undefined>> {
     this.onLeave();
     this.#events.length = 0;
     this.finish({});

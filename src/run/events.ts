@@ -157,6 +157,8 @@ export interface TrainResult {
   readonly dataWaitShare: number;
   /** Whether the run ended before its last epoch (`patience`). */
   readonly stoppedEarly: boolean;
+  /** The last weights on the test classes, where both are kept (`keep: "both"`); nothing else. */
+  readonly last: { readonly epoch: number; readonly model: string; readonly metrics: Metrics } | null;
   readonly history: readonly EpochRecord[];
 }
 

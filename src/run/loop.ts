@@ -121,8 +121,12 @@ class Loop {
       plan,
     });
     for (const message of [...summary.data.warnings, ...brokenImages(summary.data.broken)]) this.#warn(message);
-    if (this.#job.policy.keep === "best" && validation.images === 0) {
-      this.#warn("There are no validation classes, so the model will have the last weights, not the best.");
+    const { keep, chooseBy } = this.#job.policy;
+    if (keep !== "last" && this.#summary[chooseBy].images === 0) {
+      this.#warn(`There are no ${chooseBy} classes, so the model will have the last weights, not the best.`);
+    }
+    if (keep !== "last" && chooseBy === "test") {
+      this.#warn("The test classes choose the model, as in the paper's code: its score on them will be too good.");
     }
     if (test.images === 0) this.#warn("There are no test classes, so there will be no final score.");
   }
@@ -158,21 +162,24 @@ class Loop {
     const { policy } = this.#job;
     const epoch = this.#state.epochsDone + 1;
     const last = this.#step >= this.#summary.totalSteps;
-    const due = this.#summary.validation.images > 0 && (epoch % policy.evaluateEveryEpochs === 0 || last);
-    const validation = due ? await this.#evaluate("student", "validation") : null;
-    const best = closeEpoch(this.#state, validation?.metrics ?? null);
-    if (best && policy.keep === "best") await this.#session.call("keep", {});
-    if (validation) this.#report("student", "validation", validation, best);
+    const part = policy.chooseBy;
+    const due = this.#summary[part].images > 0 && (epoch % policy.evaluateEveryEpochs === 0 || last);
+    const score = due ? await this.#evaluate("student", part) : null;
+    const best = closeEpoch(this.#state, score?.metrics ?? null);
+    if (best && policy.keep !== "last") await this.#session.call("keep", {});
+    if (score) this.#report("student", part, score, best);
     this.#state.stoppedEarly = !last && policy.patience !== null && this.#state.sinceBest >= policy.patience;
     await this.#checkpoint();
   }
 
   async #finish(): Promise<TrainResult> {
     const model = join(this.#start.out, files.model);
-    const best = this.#job.policy.keep === "best" ? this.#state.best : null;
+    const best = this.#job.policy.keep === "last" ? null : this.#state.best;
     await this.#session.call("saveModel", { path: model, best: best !== null });
     const after = this.#summary.test.images > 0 ? await this.#test(model) : null;
-    const result = await this.#result(model, best?.epoch ?? this.#state.epochsDone, after);
+    const epoch = best?.epoch ?? this.#state.epochsDone;
+    const last = await this.#last(model, epoch, after);
+    const result = await this.#result(model, epoch, after, last);
     writeJson(join(this.#start.out, files.metrics), result);
     this.#emit({ type: "end", result });
     return result;
@@ -187,7 +194,22 @@ class Loop {
     return after;
   }
 
-  async #result(model: string, epoch: number, after: Evaluation | null): Promise<TrainResult | DistillResult> {
+  /** The last weights beside the best: a file and a score of their own, unless they are the same. */
+  async #last(model: string, epoch: number, after: Evaluation | null): Promise<TrainResult["last"]> {
+    const { epochsDone } = this.#state;
+    if (this.#job.policy.keep !== "both" || !after) return null;
+    if (epoch === epochsDone) return { epoch, model, metrics: after.metrics };
+    const path = join(this.#start.out, files.last);
+    await this.#session.call("saveModel", { path, best: false });
+    return { epoch: epochsDone, model: path, metrics: (await this.#test(path)).metrics };
+  }
+
+  async #result(
+    model: string,
+    epoch: number,
+    after: Evaluation | null,
+    last: TrainResult["last"],
+  ): Promise<TrainResult | DistillResult> {
     const { history, epochsDone: epochs, seconds, dataWaitSeconds, stoppedEarly, before } = this.#state;
     const { student, teacher } = this.#summary;
     const dataWaitShare = seconds > 0 ? dataWaitSeconds / seconds : 0;
@@ -195,7 +217,7 @@ class Loop {
     const { out } = this.#start;
     const steps = this.#step;
     const core = { job: this.#job.job, out, model, metrics, network: student, epoch, epochs, steps, seconds };
-    const result = { ...core, dataWaitShare, stoppedEarly, history };
+    const result = { ...core, dataWaitShare, stoppedEarly, last, history };
     if (!teacher || !after || !before) return result;
     const teacherScore = await this.#evaluate("teacher", "test");
     this.#report("teacher", "test", teacherScore, false);

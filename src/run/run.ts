@@ -8,7 +8,7 @@ import type { RunEvent } from "./events.ts";
  * the run's error where there is one. Leaving the loop does not stop the run; nobody needs to read the events.
  * `await using run = distill(...)` stops it at the end of the block.
  */
-export interface Run<Result> extends Promise<Result>, AsyncIterable<RunEvent>, AsyncDisposable {
+export interface Run<Result, Event = RunEvent> extends Promise<Result>, AsyncIterable<Event>, AsyncDisposable {
   /**
    * Stops the run at the next step boundary, after a clean checkpoint.
    * @param reason What the run rejects with. @default an `AbortError`
@@ -19,17 +19,17 @@ export interface Run<Result> extends Promise<Result>, AsyncIterable<RunEvent>, A
 }
 
 /** What a job gets to work with. */
-export interface RunContext {
-  readonly emit: (event: RunEvent) => void;
+export interface RunContext<Event = RunEvent> {
+  readonly emit: (event: Event) => void;
   readonly signal: AbortSignal;
 }
 
 /** Starts `work` in the next microtask, so that bad options reject like every other failure. */
-export function startRun<Result>(
-  work: (context: RunContext) => Promise<Result>,
+export function startRun<Result, Event extends { readonly type: string } = RunEvent>(
+  work: (context: RunContext<Event>) => Promise<Result>,
   outer: AbortSignal | undefined,
-): Run<Result> {
-  const events = new EventStream();
+): Run<Result, Event> {
+  const events = new EventStream<Event>();
   const controller = new AbortController();
   const forward = () => controller.abort(outer?.reason);
   if (outer instanceof AbortSignal) {

@@ -5,14 +5,14 @@ import type { RunEvent } from "../../src/run/events.ts";
 const warning = (message: string): RunEvent => ({ type: "warning", message });
 const progress = (done: number): RunEvent => ({ type: "data", phase: "decode", done, total: 1e6 });
 
-async function all(stream: EventStream): Promise<RunEvent[]> {
+async function all(stream: EventStream<RunEvent>): Promise<RunEvent[]> {
   const events: RunEvent[] = [];
   for await (const event of { [Symbol.asyncIterator]: () => stream.read() }) events.push(event);
   return events;
 }
 
 it("gives the first reader what came before it, and later ones what comes after", async () => {
-  const stream = new EventStream();
+  const stream = new EventStream<RunEvent>();
   stream.push(warning("a"));
   const first = all(stream);
   const second = all(stream);
@@ -23,7 +23,7 @@ it("gives the first reader what came before it, and later ones what comes after"
 });
 
 it("keeps every warning and a bounded number of progress events when nobody reads", async () => {
-  const stream = new EventStream();
+  const stream = new EventStream<RunEvent>();
   for (let i = 0; i < 50_000; i++) {
     stream.push(progress(i));
     if (i % 1000 === 0) stream.push(warning(`at ${i}`));
@@ -36,7 +36,7 @@ it("keeps every warning and a bounded number of progress events when nobody read
 });
 
 it("throws the run's error once, after the events before it", async () => {
-  const stream = new EventStream();
+  const stream = new EventStream<RunEvent>();
   stream.push(warning("a"));
   stream.finish({ error: new Error("stopped") });
   const reader = stream.read();
@@ -46,7 +46,7 @@ it("throws the run's error once, after the events before it", async () => {
 });
 
 it("wakes a waiting reader that leaves", async () => {
-  const stream = new EventStream();
+  const stream = new EventStream<RunEvent>();
   const reader = stream.read();
   const waiting = reader.next();
   await reader.return?.();

@@ -55,7 +55,14 @@ describe("the plan of train", () => {
         seed: 1,
         threads: 0,
       },
-      policy: { evaluateEveryEpochs: 1, ks: [1, 2, 4, 8], keep: "best", patience: null, checkpointEverySteps: null },
+      policy: {
+        evaluateEveryEpochs: 1,
+        ks: [1, 2, 4, 8],
+        keep: "best",
+        chooseBy: "validation",
+        patience: null,
+        checkpointEverySteps: null,
+      },
     });
   });
 
