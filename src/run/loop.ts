@@ -176,7 +176,7 @@ class Loop {
     const model = join(this.#start.out, files.model);
     const best = this.#job.policy.keep === "last" ? null : this.#state.best;
     await this.#session.call("saveModel", { path: model, best: best !== null });
-    const after = this.#summary.test.images > 0 ? await this.#test(model) : null;
+    const after = this.#summary.test.images > 0 ? await this.#test(model, this.#job.plan.teacher?.model ?? null) : null;
     const epoch = best?.epoch ?? this.#state.epochsDone;
     const last = await this.#last(model, epoch, after);
     const result = await this.#result(model, epoch, after, last);
@@ -185,11 +185,12 @@ class Loop {
     return result;
   }
 
-  /** The stored model, read back from disk: the score is that of the artefact. */
-  async #test(model: string): Promise<Evaluation> {
+  /** A stored model, read back from disk: the score is that of the artefact. */
+  async #test(model: string, teacher: string | null): Promise<Evaluation> {
     const { data, seed, threads } = this.#job.plan;
     const { ks } = this.#job.policy;
-    const after = await this.#session.call("evaluateModel", { plan: { model, data, seed, part: "test", ks, threads } });
+    const plan = { model, data, seed, part: "test", ks, teacher, threads } as const;
+    const after = await this.#session.call("evaluateModel", { plan });
     this.#report("model", "test", after, false);
     return after;
   }
@@ -201,7 +202,7 @@ class Loop {
     if (epoch === epochsDone) return { epoch, model, metrics: after.metrics };
     const path = join(this.#start.out, files.last);
     await this.#session.call("saveModel", { path, best: false });
-    return { epoch: epochsDone, model: path, metrics: (await this.#test(path)).metrics };
+    return { epoch: epochsDone, model: path, metrics: (await this.#test(path, null)).metrics };
   }
 
   async #result(
@@ -218,11 +219,11 @@ class Loop {
     const steps = this.#step;
     const core = { job: this.#job.job, out, model, metrics, network: student, epoch, epochs, steps, seconds };
     const result = { ...core, dataWaitShare, stoppedEarly, last, history };
-    if (!teacher || !after || !before) return result;
+    if (!teacher || !after?.fidelity || !before) return result;
     const teacherScore = await this.#evaluate("teacher", "test");
     this.#report("teacher", "test", teacherScore, false);
     const rows = [verdictRow(teacher, teacherScore), verdictRow(student, before), verdictRow(student, after)] as const;
-    return { ...result, verdict: verdictOf(...rows) };
+    return { ...result, verdict: verdictOf(...rows, after.fidelity) };
   }
 
   #evaluate(who: "student" | "teacher", part: "validation" | "test"): Promise<Evaluation> {
