@@ -11,6 +11,26 @@ export {
   type LossValue,
   type TensorInput,
 } from "./evaluate-loss.ts";
+export type {
+  ExperimentCellEvent,
+  ExperimentEndEvent,
+  ExperimentEvent,
+  ExperimentPlanEvent,
+  ExperimentProgressEvent,
+  ExperimentWarningEvent,
+} from "./experiment/events.ts";
+export { experiment } from "./experiment/experiment.ts";
+export type {
+  Cell,
+  CellContext,
+  Claim,
+  ExperimentOptions,
+  Measure,
+  Protocol,
+  PublishedTable,
+} from "./experiment/options.ts";
+export type { ClaimResult, ExperimentResult, ResultCell, ResultRow, ResultRun } from "./experiment/result.ts";
+export type { Difference, Judgement, Spread } from "./experiment/statistics.ts";
 export type { EmbedReport } from "./native/session.ts";
 export { type Backbone, type BackboneOptions, conv4, type ResnetOptions, resnet } from "./options/backbone.ts";
 export {
@@ -50,6 +70,8 @@ export {
   type StepOptions,
   step,
 } from "./options/schedule.ts";
+export type { Scale } from "./recipes/recipe.ts";
+export { type ReproduceOptions, recipeNames, reproduce } from "./recipes/reproduce.ts";
 export { type ResumeOptions, resume } from "./resume.ts";
 export type {
   CheckpointEvent,

@@ -49,13 +49,18 @@ export async function prepareFolder(out: string): Promise<void> {
   });
 }
 
-/** Writes JSON aside, syncs it and renames it: a kill at any moment leaves the old file or the new one. */
+/** Writes JSON, whole or not at all. */
 export function writeJson(file: string, value: unknown): void {
+  writeWhole(file, `${JSON.stringify(value, null, 2)}\n`);
+}
+
+/** Writes a text aside, syncs it and renames it: a kill at any moment leaves the old file or the new one. */
+export function writeWhole(file: string, text: string): void {
   const aside = `${file}.aside`;
   withErrors(file, () => {
     const descriptor = openSync(aside, "w");
     try {
-      writeSync(descriptor, `${JSON.stringify(value, null, 2)}\n`);
+      writeSync(descriptor, text);
       fsyncSync(descriptor);
     } finally {
       closeSync(descriptor);

@@ -25,13 +25,14 @@ import {
   toNumbers,
 } from "./options.ts";
 import { writeJsonLine } from "./report.ts";
+import { type ReproduceFlags, runRecipe } from "./reproduce.ts";
 import { fidelityLine, metricsLine } from "./table.ts";
 
 /** All commands, in the order of the help. */
 export function commands(): Command[] {
   const work = [trainCommand(), distillCommand(), evaluateCommand(), embedCommand(), resumeCommand()];
   const about = command("doctor", "Say what this installation is, and what is wrong with it.").action(doctor);
-  return [...work, demoCommand(), benchCommand(), about];
+  return [...work, reproduceCommand(), demoCommand(), benchCommand(), about];
 }
 
 function trainCommand(): Command {
@@ -109,6 +110,19 @@ function demoCommand(): Command {
     .option("--out <folder>", "folder of the three runs, replaced", "runs/demo")
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
     .action(({ out, threads }: { out: string; threads?: number }) => demo(out, threads ?? 0));
+}
+
+function reproduceCommand(): Command {
+  return command("reproduce", "Repeat an experiment of the paper, and set its table beside the paper's.")
+    .argument("[recipe]", "its name; --list shows them all")
+    .option("--list", "only list the recipes")
+    .option("--scale <size>", "smoke (seconds), small (two cores) or paper (small)")
+    .option("--data <source...>", "images, one or more data sets (the embedded glyphs)")
+    .option("--seeds <count>", "seeds, from 1 (the scale's)", toNumber)
+    .option("--out <folder>", "folder of the experiment; finished cells in it are kept (runs/<recipe>-<scale>)")
+    .option("--protocol <which>", "honest: validation classes choose the weights; paper: the test does (honest)")
+    .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
+    .action((recipe: string | undefined, flags: ReproduceFlags) => runRecipe(recipe, flags));
 }
 
 function benchCommand(): Command {

@@ -27,7 +27,7 @@ export function textReporter(name = ""): Reporter {
 }
 
 /** Between two plain progress lines; a log of an hour has a screen or two of them. */
-const PLAIN_INTERVAL_MS = 5_000;
+export const PLAIN_INTERVAL_MS = 5_000;
 
 class TextReporter implements Reporter {
   readonly #name: string;
@@ -131,7 +131,8 @@ function dataLine({ phase, done, total, imagesPerSecond }: DataEvent): string {
   return `${what}  ${bar(total > 0 ? done / total : 1)}  ${done}/${total}${rate}`;
 }
 
-function bar(share: number): string {
+/** A bar of 20 characters with its share in percent. */
+export function bar(share: number): string {
   const full = Math.round(20 * Math.min(1, Math.max(0, share)));
   return `[${"#".repeat(full)}${"-".repeat(20 - full)}] ${Math.floor(100 * share)} %`;
 }

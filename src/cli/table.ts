@@ -3,7 +3,7 @@
 import type { Fidelity, Metrics, Verdict, VerdictRow } from "../run/events.ts";
 
 /** Columns under their titles: the first to the left, numbers to the right. */
-function table(titles: readonly string[], rows: readonly (readonly string[])[]): string {
+export function table(titles: readonly string[], rows: readonly (readonly string[])[]): string {
   const widths = titles.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0)));
   const line = (cells: readonly string[]) =>
     cells

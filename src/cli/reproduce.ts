@@ -1,0 +1,134 @@
+/** `rkd reproduce`: an experiment of the paper as a command, with one progress display for all its runs. */
+
+import { join } from "node:path";
+import { RkdError } from "../errors.ts";
+import { documentOf } from "../experiment/document.ts";
+import type { ExperimentEvent, ExperimentPlanEvent } from "../experiment/events.ts";
+import type { ExperimentResult } from "../experiment/result.ts";
+import { type ReproduceOptions, recipeNames, reproduce } from "../recipes/reproduce.ts";
+import { interrupted, json, print, signal } from "./context.ts";
+import { defined } from "./options.ts";
+import { bar, PLAIN_INTERVAL_MS, writeJsonLine } from "./report.ts";
+import { duration, table } from "./table.ts";
+
+/** The flags of the command. */
+export interface ReproduceFlags {
+  readonly scale?: ReproduceOptions["scale"];
+  readonly data?: readonly string[];
+  readonly seeds?: number;
+  readonly out?: string;
+  readonly protocol?: ReproduceOptions["protocol"];
+  readonly threads?: number;
+  readonly list?: boolean;
+}
+
+/** Runs a recipe and prints its table; without a recipe, or with `--list`, says which there are. */
+export async function runRecipe(name: string | undefined, { list, ...flags }: ReproduceFlags): Promise<void> {
+  if (list) return showList();
+  if (name === undefined) {
+    const advice = `give one of ${Object.keys(recipeNames).join(", ")}; rkd reproduce --list says what they are`;
+    throw new RkdError("ERR_INVALID_OPTION", "this argument is needed", { subject: "recipe", advice });
+  }
+  const command = ["rkd", ...process.argv.slice(2).filter((word) => word !== "--json")].join(" ");
+  const run = reproduce(name, { ...(defined(flags) as ReproduceOptions), command, signal });
+  const reporter = new Progress();
+  let result: ExperimentResult;
+  try {
+    for await (const event of run) json ? writeJsonLine(event) : reporter.event(event);
+    result = await run;
+  } catch (error) {
+    reporter.end();
+    if (error === interrupted) process.stderr.write(`Go on with the same command: ${command}\n`);
+    throw error;
+  }
+  reporter.end();
+  if (!json) showResult(result);
+}
+
+function showList(): void {
+  for (const [recipe, repeats] of Object.entries(recipeNames)) {
+    json ? writeJsonLine({ recipe, repeats }) : print(`${recipe.padEnd(20)} ${repeats}`);
+  }
+}
+
+function showResult(result: ExperimentResult): void {
+  for (const block of documentOf(result).blocks) {
+    if (block.kind === "beside") {
+      for (const { caption, titles, rows } of block.tables) print(`${caption}\n\n${table(titles, rows)}\n`);
+    }
+  }
+  for (const { says, verdict } of result.claims) print(`${says}: ${verdict}`);
+  print(`\n${join(result.out, "table.html")} shows all of it; table.md and table.json stand beside it.`);
+}
+
+/** One line for the whole experiment, and a line for each run that has ended. */
+class Progress {
+  readonly #out: NodeJS.WriteStream = process.stderr;
+  #drawn = false;
+  #lastPlain = 0;
+
+  event(event: ExperimentEvent): void {
+    switch (event.type) {
+      case "plan":
+        this.#line(planLine(event));
+        break;
+      case "cell": {
+        const figures = Object.entries(event.figures).map(([name, value]) => `${name} ${(100 * value).toFixed(2)} %`);
+        const outcome = event.failed === null ? figures.join("  ") : `diverged: ${event.failed}`;
+        this.#line(`${event.done}/${event.runs}  ${where(event)}: ${outcome}`);
+        break;
+      }
+      case "progress": {
+        const all = `${event.done}/${event.runs} runs  ${bar((event.done + event.share) / event.runs)}`;
+        this.#progress(`${all}  ${where(event)}, ${event.doing}  ${left(event.secondsLeft)} left`);
+        break;
+      }
+      case "warning":
+        this.#line(`warning: ${event.message}`);
+        break;
+      default: // the end is printed by the command
+    }
+  }
+
+  end(): void {
+    if (this.#drawn) this.#out.write("\r\x1b[K");
+    this.#drawn = false;
+  }
+
+  #progress(text: string): void {
+    if (this.#out.isTTY) {
+      this.#out.write(`\r\x1b[K${text.slice(0, (this.#out.columns || 80) - 1)}`);
+      this.#drawn = true;
+      return;
+    }
+    if (performance.now() - this.#lastPlain < PLAIN_INTERVAL_MS) return;
+    this.#lastPlain = performance.now();
+    this.#line(text);
+  }
+
+  #line(text: string): void {
+    this.end();
+    this.#out.write(`${text}\n`);
+  }
+}
+
+function planLine({ cells, runs, finished, secondsLeft, basis }: ExperimentPlanEvent): string {
+  const work = `${cells} cells of the table need ${runs} runs; ${finished} are finished`;
+  return secondsLeft === null ? work : `${work}. The others take about ${duration(secondsLeft)}, going by ${basis}.`;
+}
+
+function where({
+  row,
+  column,
+  seed,
+}: {
+  readonly row: string;
+  readonly column: string;
+  readonly seed: number;
+}): string {
+  return `${row}, ${column}, seed ${seed}`;
+}
+
+function left(seconds: number | null): string {
+  return seconds === null ? "?" : duration(seconds);
+}

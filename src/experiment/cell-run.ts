@@ -1,0 +1,154 @@
+/** Brings one run of the experiment to its end: read if it is finished, gone on with if it was stopped, else started. */
+
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { files, readPlanFile, withErrors, writeJson } from "../artefacts/run-folder.ts";
+import { distill } from "../distill.ts";
+import { RkdError } from "../errors.ts";
+import { evaluate } from "../evaluate.ts";
+import type { DistillOptions, TrainOptions } from "../options/run.ts";
+import type { PlanFile } from "../plan/plan.ts";
+import { resume } from "../resume.ts";
+import type { Metrics, RunEvent, StartEvent, TrainResult } from "../run/events.ts";
+import type { Run } from "../run/run.ts";
+import { train } from "../train.ts";
+import { version } from "../version.ts";
+import type { PlannedRun } from "./matrix.ts";
+import type { Measure } from "./options.ts";
+
+/** The content of `result.json` in a cell's folder: written whole, when everything about the cell is known. */
+export interface CellResult {
+  readonly form: 1;
+  /** The version of rkd that finished it. */
+  readonly rkd: string;
+  /** When it was finished, ISO 8601. */
+  readonly date: string;
+  /** Wall-clock time with evaluations; nothing where the run was stopped in between. */
+  readonly wallSeconds: number | null;
+  /** What the run found when it started; nothing where it never got there. */
+  readonly start: Omit<StartEvent, "type" | "out" | "resumed" | "step"> | null;
+  /** What the run returned; nothing where it diverged. */
+  readonly run: TrainResult | null;
+  /** Why there is no result: a loss, gradient or parameter stopped being finite. */
+  readonly failed: string | null;
+  readonly measures: Readonly<Record<string, { readonly what: string; readonly metrics: Metrics }>>;
+}
+
+/** What a run gets from the experiment. */
+export interface CellRunContext {
+  readonly threads: number;
+  readonly signal: AbortSignal;
+  /** Sees the run's events. */
+  readonly watch: (event: RunEvent) => void;
+}
+
+const RESULT = "result.json";
+
+/** The result of a run with all its measures, or nothing where there is still something to do. */
+export function finishedResult({ folder, measures }: PlannedRun): CellResult | undefined {
+  const result = readResult(folder);
+  if (!result) return undefined;
+  const lacks = [...measures].some(([name, measure]) => result.measures[name]?.what !== JSON.stringify(measure));
+  return lacks && !result.failed ? undefined : result;
+}
+
+/** Does what is left of a run. @throws {RkdError}, or the signal's reason */
+export async function runCell(planned: PlannedRun, context: CellRunContext): Promise<CellResult> {
+  const { folder, measures } = planned;
+  const begun = performance.now();
+  const whole = !existsSync(join(folder, files.plan));
+  const before = readResult(folder);
+  const outcome = before ?? (await outcomeOf(planned, context));
+  const done: Record<string, CellResult["measures"][string]> = { ...before?.measures };
+  for (const [name, measure] of outcome.run ? measures : []) {
+    const what = JSON.stringify(measure);
+    if (done[name]?.what === what) continue;
+    done[name] = { what, metrics: await metricsOf(planned, measure, context) };
+  }
+  const result: CellResult = {
+    form: 1,
+    rkd: version,
+    date: new Date().toISOString(),
+    wallSeconds: whole ? (performance.now() - begun) / 1000 : (before?.wallSeconds ?? null),
+    start: before?.start ?? startOf(folder),
+    run: outcome.run,
+    failed: outcome.failed,
+    measures: done,
+  };
+  mkdirSync(folder, { recursive: true });
+  writeJson(join(folder, RESULT), result);
+  return result;
+}
+
+/** The stored plan of a run. */
+export function planOf({ folder }: PlannedRun): PlanFile | undefined {
+  return readPlanFile(folder);
+}
+
+type Outcome = Pick<CellResult, "run" | "failed">;
+
+async function outcomeOf(planned: PlannedRun, context: CellRunContext): Promise<Outcome> {
+  const broken = planned.after.find(({ folder }) => readResult(folder)?.failed);
+  if (broken) return { run: null, failed: `the run it builds on diverged: ${broken.folder}` };
+  try {
+    return { run: await trained(planned, context), failed: null };
+  } catch (error) {
+    if (error instanceof RkdError && error.code === "ERR_NON_FINITE") return { run: null, failed: error.message };
+    throw error;
+  }
+}
+
+async function trained({ folder, cell, seed }: PlannedRun, context: CellRunContext): Promise<TrainResult> {
+  const metrics = join(folder, files.metrics);
+  if (existsSync(metrics)) return readJson<TrainResult>(metrics);
+  const { threads, signal } = context;
+  if (existsSync(join(folder, files.plan))) return await watched(resume(folder, { threads, signal }), context);
+  const managed = { out: folder, seed, threads, signal };
+  return await watched(start(cell, managed), context);
+}
+
+/** Starts the run that a cell describes. */
+export function start(
+  cell: PlannedRun["cell"],
+  managed: Pick<TrainOptions, "out" | "overwrite" | "seed" | "threads" | "signal">,
+): Run<TrainResult> {
+  if (cell.train) return train({ ...cell.train, ...managed } satisfies TrainOptions);
+  return distill({ ...cell.distill, ...managed } satisfies DistillOptions);
+}
+
+async function metricsOf({ folder, seed }: PlannedRun, measure: Measure, context: CellRunContext): Promise<Metrics> {
+  const { threads, signal } = context;
+  return (await watched(evaluate({ model: folder, ...measure, seed, threads, signal }), context)).metrics;
+}
+
+async function watched<R>(run: Run<R>, { watch }: CellRunContext): Promise<R> {
+  for await (const event of run) watch(event);
+  return await run;
+}
+
+/** The first `start` among the events of the run. */
+function startOf(folder: string): CellResult["start"] {
+  const file = join(folder, files.events);
+  if (!existsSync(file)) return null;
+  const line = readFileSync(file, "utf8")
+    .split("\n")
+    .find((text) => text.includes('"type":"start"'));
+  if (!line) return null;
+  const { type: _, out: __, resumed: ___, step: ____, ...about } = JSON.parse(line) as StartEvent;
+  return about;
+}
+
+function readResult(folder: string): CellResult | undefined {
+  const file = join(folder, RESULT);
+  return existsSync(file) ? readJson<CellResult>(file) : undefined;
+}
+
+function readJson<T>(file: string): T {
+  try {
+    return JSON.parse(withErrors(file, () => readFileSync(file, "utf8"))) as T;
+  } catch (cause) {
+    if (cause instanceof RkdError) throw cause;
+    const advice = "remove this file, and the cell is finished anew";
+    throw new RkdError("ERR_INVALID_ARTEFACT", "not a JSON file", { subject: file, advice, cause });
+  }
+}

@@ -1,0 +1,188 @@
+/** What the tables of an experiment say, once for Markdown and HTML: a title and a list of blocks. */
+
+import { curvesOf, type Picture } from "./curves.ts";
+import type { ClaimResult, ExperimentResult, ResultCell, ResultRow } from "./result.ts";
+import { rule, type Spread } from "./statistics.ts";
+
+/** A piece of the document. */
+export type Block =
+  | { readonly kind: "heading"; readonly text: string }
+  | { readonly kind: "paragraph"; readonly text: string }
+  | { readonly kind: "list"; readonly items: readonly string[] }
+  | { readonly kind: "code"; readonly text: string }
+  | TableBlock
+  | { readonly kind: "beside"; readonly tables: readonly TableBlock[] }
+  /** Pictures that only HTML shows. */
+  | { readonly kind: "pictures"; readonly heading: string; readonly pictures: readonly Picture[] };
+
+/** A table; its first column is text, the others numbers. */
+export interface TableBlock {
+  readonly kind: "table";
+  readonly caption: string;
+  readonly titles: readonly string[];
+  readonly rows: readonly (readonly string[])[];
+}
+
+/** Which columns hold nothing but figures. */
+export function numericColumns({ titles, rows }: Pick<TableBlock, "titles" | "rows">): boolean[] {
+  return titles.map((_, i) => i > 0 && rows.every((row) => /^(|-|[+-]?[\d.,± to]+)$/.test(row[i] ?? "")));
+}
+
+/** A title with its blocks. */
+export interface Document {
+  readonly title: string;
+  readonly blocks: readonly Block[];
+}
+
+/** The document of a result. */
+export function documentOf(result: ExperimentResult): Document {
+  return {
+    title: result.name,
+    blocks: [
+      ...about(result),
+      { kind: "heading", text: "Result" },
+      { kind: "beside", tables: [ours(result, "best"), ...result.published.map((table) => publishedTable(table))] },
+      ...claims(result.claims),
+      ...lastWeights(result),
+      ...failures(result),
+      ...curves(result),
+      { kind: "heading", text: "How it was made" },
+      { kind: "list", items: origin(result) },
+      { kind: "code", text: result.command },
+      { kind: "table", caption: "Settings of each row", titles: ["row", "settings"], rows: settings(result) },
+    ],
+  };
+}
+
+function about({ notes, complete, runs }: ExperimentResult): Block[] {
+  const unfinished = `Unfinished: ${runs.length} runs are done. Run the command again to go on.`;
+  const [first, ...rest] = notes;
+  return [
+    ...(complete ? [] : [{ kind: "paragraph", text: unfinished } as const]),
+    ...(first === undefined ? [] : [{ kind: "paragraph", text: first } as const]),
+    ...(rest.length === 0 ? [] : [{ kind: "list", items: rest } as const]),
+  ];
+}
+
+function ours(result: ExperimentResult, which: "best" | "last"): TableBlock {
+  const { rows, columns, figures, seeds, protocol } = result;
+  const weights = {
+    best: protocol === "honest" ? "weights chosen by the validation classes" : "weights chosen by the test classes",
+    last: "the last weights",
+  }[which];
+  const spread = seeds.length > 1 ? ", mean ± standard deviation" : "";
+  const seedList = `${seeds.length > 1 ? "seeds" : "seed"} ${seeds.join(", ")}`;
+  const titles = columns.flatMap((column) => figures.map((figure) => titleOf(column, figure, columns, figures)));
+  const sizes = sizesDiffer(rows) ? ["parameters"] : [];
+  return {
+    kind: "table",
+    caption: `Here: ${figures.length === 1 ? `${figures[0]}, ` : ""}percent${spread}; ${seedList}; ${weights}`,
+    titles: ["", ...titles, ...sizes],
+    rows: rows.map(({ row, cells }) => [
+      row,
+      ...cells.map((cell) => spreadText(which === "best" ? cell.best : cell.last)),
+      ...sizes.map(() => parameters(cells)),
+    ]),
+  };
+}
+
+function titleOf(column: string, figure: string, columns: readonly string[], figures: readonly string[]): string {
+  if (figures.length === 1) return column;
+  return columns.length === 1 ? figure : `${column}, ${figure}`;
+}
+
+/** Whether the size of the networks says something about the rows. */
+function sizesDiffer(rows: readonly ResultRow[]): boolean {
+  return new Set(rows.map(({ cells }) => parameters(cells))).size > 1;
+}
+
+/** The parameters of a row's networks, from the smallest to the largest. */
+function parameters(cells: readonly ResultCell[]): string {
+  const counts = cells.flatMap(({ network }) => network?.parameters ?? []).sort((a, b) => a - b);
+  const ends = [...new Set([counts[0], counts.at(-1)])].filter((count) => count !== undefined);
+  return ends.map((count) => count.toLocaleString("en")).join(" to ") || "-";
+}
+
+function publishedTable({ title, columns, rows }: ExperimentResult["published"][number]): TableBlock {
+  const text = (value: number | string | null) => (value === null ? "-" : String(value));
+  const body = Object.entries(rows).map(([row, values]) => [row, ...values.map(text)]);
+  return { kind: "table", caption: title, titles: ["", ...columns], rows: body };
+}
+
+function claims(results: readonly ClaimResult[]): Block[] {
+  if (results.length === 0) return [];
+  const rows = results.flatMap(({ above, below, differences }) => [
+    [`${above} - ${below}`, "", "", ""],
+    ...differences.map(({ column, figure, mean, halfInterval, values, judgement }) => [
+      `${column}, ${figure}`,
+      mean === null ? "-" : `${points(mean)}${halfInterval === null ? "" : ` ± ${(100 * halfInterval).toFixed(2)}`}`,
+      values.map((value) => (value === null ? "-" : points(value))).join(", "),
+      judgement,
+    ]),
+  ]);
+  return [
+    { kind: "heading", text: "Did the claims hold here?" },
+    { kind: "list", items: results.map(({ says, verdict }) => `${says}: ${verdict}.`) },
+    { kind: "paragraph", text: rule },
+    {
+      kind: "table",
+      caption: "Differences in points, mean ± half the 95 % interval, and seed by seed",
+      titles: ["claim", "difference", "by seed", "judgement"],
+      rows,
+    },
+  ];
+}
+
+function lastWeights(result: ExperimentResult): Block[] {
+  if (result.rows.every(({ cells }) => cells.every(({ last }) => last === null))) return [];
+  return [{ kind: "heading", text: "The last weights instead of the chosen ones" }, ours(result, "last")];
+}
+
+function failures({ runs }: ExperimentResult): Block[] {
+  const failed = runs.filter((run) => run.failed !== null);
+  if (failed.length === 0) return [];
+  const items = failed.map(({ row, column, seed, failed: why }) => `${row}, ${column}, seed ${seed}: ${why}`);
+  return [
+    { kind: "heading", text: "Runs that diverged" },
+    { kind: "list", items },
+  ];
+}
+
+function curves(result: ExperimentResult): Block[] {
+  const pictures = curvesOf(result);
+  return pictures.length === 0 ? [] : [{ kind: "pictures", heading: "Curves", pictures }];
+}
+
+function origin(result: ExperimentResult): string[] {
+  const { data, machine, versions, date, protocol, seconds, seeds } = result;
+  const { cpu, threads, instructionSet, memory } = machine;
+  const chosen =
+    protocol === "honest"
+      ? "Protocol: after every epoch the validation classes, which are neither trained on nor tested, are measured; the weights that are best there are the model. The test classes are measured when that is decided."
+      : "Protocol of the authors' code: the test classes are measured after every epoch and choose the weights, so the scores are too good.";
+  return [
+    ...data.map((sentence) => `Data: ${sentence}`),
+    chosen,
+    `Seeds ${seeds.join(", ")}: each is one split of the classes, one set of initial weights, one order of the images.`,
+    `${date.slice(0, 10)}, rkd ${versions.rkd}, Node ${versions.node}, ${cpu}, ${threads ?? "?"} threads, ${instructionSet ?? "?"}, ${memory} GiB of memory.`,
+    `All runs together took ${Math.round(seconds)} s.`,
+  ];
+}
+
+function settings({ settings: all }: ExperimentResult): string[][] {
+  return all.map(({ row, column, text }) => [column === null ? row : `${row}, ${column}`, text]);
+}
+
+function spreadText(spread: Spread | null): string {
+  if (!spread || spread.mean === null) return "-";
+  const { mean, deviation } = spread;
+  return deviation === null ? percent(mean) : `${percent(mean)} ± ${(100 * deviation).toFixed(2)}`;
+}
+
+function percent(value: number): string {
+  return (100 * value).toFixed(2);
+}
+
+function points(value: number): string {
+  return `${value >= 0 ? "+" : ""}${percent(value)}`;
+}

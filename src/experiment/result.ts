@@ -1,0 +1,235 @@
+/** The result of an experiment: everything its tables show, as one JSON document. */
+
+import { cpus, totalmem } from "node:os";
+import type { EpochRecord, NetworkSummary } from "../run/events.ts";
+import { version } from "../version.ts";
+import { type CellResult, planOf } from "./cell-run.ts";
+import type { Matrix, PlannedRun } from "./matrix.ts";
+import type { Claim, ExperimentOptions, Protocol, PublishedTable } from "./options.ts";
+import { settingsOf } from "./settings.ts";
+import { compare, type Difference, type Spread, spreadOf } from "./statistics.ts";
+
+/** What `experiment` returns and `table.json` holds. All figures are in [0, 1] where their unit allows it. */
+export interface ExperimentResult {
+  /** Form of this document. */
+  readonly form: 1;
+  readonly name: string;
+  /** Absolute path of the experiment's folder. */
+  readonly out: string;
+  /** Whether every cell is finished. */
+  readonly complete: boolean;
+  /** When it was written, ISO 8601. */
+  readonly date: string;
+  readonly command: string;
+  readonly protocol: Protocol;
+  readonly versions: { readonly rkd: string; readonly node: string };
+  readonly machine: {
+    readonly cpu: string;
+    /** CPU threads that the runs used. */
+    readonly threads: number | null;
+    readonly instructionSet: string | null;
+    /** GiB. */
+    readonly memory: number;
+  };
+  readonly seeds: readonly number[];
+  readonly columns: readonly string[];
+  readonly figures: readonly string[];
+  readonly rows: readonly ResultRow[];
+  readonly claims: readonly ClaimResult[];
+  readonly published: readonly PublishedTable[];
+  readonly notes: readonly string[];
+  /** What the data was recognised as, a sentence each. */
+  readonly data: readonly string[];
+  /** The settings of each row that was run, shown or not; without a column where they are the same in all. */
+  readonly settings: readonly { readonly row: string; readonly column: string | null; readonly text: string }[];
+  /** Wall-clock time of the runs that were not stopped in between, evaluations included. */
+  readonly seconds: number;
+  readonly runs: readonly ResultRun[];
+}
+
+/** A row of the table. */
+export interface ResultRow {
+  readonly row: string;
+  readonly cells: readonly ResultCell[];
+}
+
+/** One figure at a row and column. */
+export interface ResultCell {
+  readonly column: string;
+  readonly figure: string;
+  /** Of the weights that were chosen. */
+  readonly best: Spread;
+  /** Of the last weights; nothing where they were not measured. */
+  readonly last: Spread | null;
+  readonly network: NetworkSummary | null;
+  /** The folders of the runs, by seed. */
+  readonly folders: readonly string[];
+}
+
+/** One run, with its history. */
+export interface ResultRun {
+  readonly row: string;
+  readonly column: string;
+  readonly seed: number;
+  readonly folder: string;
+  /** The epoch whose weights were chosen. */
+  readonly epoch: number | null;
+  readonly epochs: number | null;
+  readonly stoppedEarly: boolean;
+  /** Training alone. */
+  readonly trainingSeconds: number | null;
+  readonly figures: Readonly<Record<string, number>>;
+  readonly last: Readonly<Record<string, number>> | null;
+  readonly failed: string | null;
+  readonly history: readonly EpochRecord[];
+}
+
+/** What became of a claim. */
+export interface ClaimResult extends Claim {
+  readonly differences: readonly (Difference & { readonly column: string; readonly figure: string })[];
+  /** In words. */
+  readonly verdict: string;
+}
+
+/** Puts together what is there. */
+export function resultOf(
+  options: ExperimentOptions,
+  seeds: readonly number[],
+  { runs, cells }: Matrix,
+  results: ReadonlyMap<PlannedRun, CellResult>,
+): ExperimentResult {
+  const figures = options.figures ?? defaultFigures;
+  const rows = options.rows.map((row) => ({
+    row,
+    cells: options.columns.flatMap((column) => {
+      const own = cells.filter((cell) => cell.row === row && cell.column === column).map(({ run }) => run);
+      return figures.map((figure) => resultCell(column, figure, own, results));
+    }),
+  }));
+  const finished = runs.flatMap((run) => results.get(run) ?? []);
+  const { protocol = "honest", published = [], notes = [], claims = [] } = options;
+  return {
+    form: 1,
+    name: options.name,
+    out: options.out,
+    complete: finished.length === runs.length,
+    date: new Date().toISOString(),
+    command: options.command ?? process.argv.slice(1).join(" "),
+    protocol,
+    versions: { rkd: version, node: process.version },
+    machine: {
+      cpu: cpus()[0]?.model.trim() ?? "unknown",
+      threads: finished[0]?.start?.threads ?? null,
+      instructionSet: finished[0]?.start?.instructionSet ?? null,
+      memory: Math.round((totalmem() / 2 ** 30) * 10) / 10,
+    },
+    seeds,
+    columns: options.columns,
+    figures,
+    rows,
+    claims: claims.map((claim) => examine(claim, rows)),
+    published,
+    notes,
+    data: [...new Set(finished.flatMap(({ start }) => (start ? [dataSentence(start)] : [])))],
+    settings: settings(runs),
+    seconds: finished.reduce((sum, { wallSeconds }) => sum + (wallSeconds ?? 0), 0),
+    runs: runs.flatMap((run) => {
+      const result = results.get(run);
+      return result ? [resultRun(run, result)] : [];
+    }),
+  };
+}
+
+/** What a table shows where the options do not say it. */
+export const defaultFigures: readonly string[] = ["recall@1"];
+
+/** All figures of a cell: those of the run's test, and those of its measures under their name. */
+export function figuresOf({ run, measures }: CellResult): Record<string, number> {
+  const further = Object.entries(measures).flatMap(([name, { metrics }]) =>
+    Object.entries(metrics).map(([metric, value]) => [`${name}/${metric}`, value] as const),
+  );
+  return { ...run?.metrics, ...Object.fromEntries(further) };
+}
+
+/** @param runs The runs of one cell, by seed. */
+function resultCell(
+  column: string,
+  figure: string,
+  runs: readonly PlannedRun[],
+  results: ReadonlyMap<PlannedRun, CellResult>,
+): ResultCell {
+  const own = runs.map((run) => results.get(run));
+  const best = own.map((result) => (result ? (figuresOf(result)[figure] ?? null) : null));
+  const last = own.map((result) => result?.run?.last?.metrics[figure] ?? null);
+  const network = own.find((result) => result?.run)?.run?.network ?? null;
+  return {
+    ...{ column, figure, network, best: spreadOf(best), folders: runs.map(({ folder }) => folder) },
+    last: last.every((value) => value === null) ? null : spreadOf(last),
+  };
+}
+
+function resultRun({ row, column, seed, folder }: PlannedRun, result: CellResult): ResultRun {
+  const { run, failed } = result;
+  return {
+    ...{ row, column, seed, folder, failed },
+    epoch: run?.epoch ?? null,
+    epochs: run?.epochs ?? null,
+    stoppedEarly: run?.stoppedEarly ?? false,
+    trainingSeconds: run?.seconds ?? null,
+    figures: figuresOf(result),
+    last: run?.last?.metrics ?? null,
+    history: run?.history ?? [],
+  };
+}
+
+function dataSentence({ data, train, validation, test }: NonNullable<CellResult["start"]>): string {
+  const parts = Object.entries({ training: train, validation, test }).map(
+    ([part, { images, classes }]) => `${part} ${images} images of ${classes} classes`,
+  );
+  return `${data} ${parts.join(", ")}.`;
+}
+
+/** Rows with the same settings in every column have one line, others one for each column. */
+function settings(runs: readonly PlannedRun[]): ExperimentResult["settings"] {
+  const texts = new Map<string, Map<string, string>>(); // row -> column -> settings
+  for (const run of runs) {
+    const plan = planOf(run);
+    if (plan) texts.set(run.row, (texts.get(run.row) ?? new Map()).set(run.column, settingsOf(plan)));
+  }
+  return [...texts].flatMap(([row, columns]) => {
+    const same = new Set(columns.values()).size === 1 && columns.size > 1;
+    return [...columns]
+      .slice(0, same ? 1 : undefined)
+      .map(([column, text]) => ({ row, column: same ? null : column, text }));
+  });
+}
+
+function examine(claim: Claim, rows: readonly ResultRow[]): ClaimResult {
+  const cells = (row: string) => rows.find((each) => each.row === row)?.cells ?? [];
+  const wanted = cells(claim.above).filter(
+    ({ column, figure }) =>
+      (claim.columns ?? [column]).includes(column) && (claim.figures ?? [figure]).includes(figure),
+  );
+  const differences = wanted.map(({ column, figure, best }) => {
+    const other = cells(claim.below).find((each) => each.column === column && each.figure === figure);
+    return { column, figure, ...compare(best, other?.best ?? spreadOf([])) };
+  });
+  return { ...claim, differences, verdict: verdictOf(differences) };
+}
+
+/** What the differences say of the claim that they are positive. */
+function verdictOf(differences: readonly Difference[]): string {
+  const count = (judgement: Difference["judgement"]) =>
+    differences.filter((difference) => difference.judgement === judgement).length;
+  const all = differences.length;
+  const [held, reversed, noise] = [count("higher"), count("lower"), count("inside the noise")];
+  if (all === 0 || count("missing") === all) return "not measured yet";
+  if (count("too few seeds") > 0) {
+    const positive = differences.filter(({ mean }) => mean !== null && mean > 0).length;
+    return `higher in ${positive} of ${all}, not judged: fewer than three seeds do not tell a difference from noise`;
+  }
+  if (held === all) return "held";
+  if (reversed === all) return "did not hold: the opposite was measured";
+  if (noise === all) return "not shown: the difference is inside the noise";
+  return `held in ${held} of ${all}, the opposite in ${reversed}, inside the noise in ${noise}`;
+}

@@ -1,0 +1,75 @@
+/** What a recipe is: one experiment of the paper as data, models, rows and columns. */
+
+import type { Claim, ExperimentOptions, Protocol, PublishedTable } from "../experiment/options.ts";
+import type { Data, DataOptions } from "../options/data.ts";
+import type { Optimizer } from "../options/optimizer.ts";
+import { type Schedule, step } from "../options/schedule.ts";
+
+/**
+ * How large an experiment is. `smoke`: seconds, to see that it runs. `small`: two CPU cores and data of a few thousand
+ * images. `paper`: the paper's own settings, for those with its data and the time.
+ */
+export type Scale = "smoke" | "small" | "paper";
+
+/** The scales, from small to large. */
+export const scales: readonly Scale[] = ["smoke", "small", "paper"];
+
+/** Learning rate, length and batch of one kind of run. */
+export interface Training {
+  readonly optimizer: Optimizer;
+  readonly schedule?: Schedule;
+  readonly epochs: number;
+  /** Nothing: all images once. */
+  readonly stepsPerEpoch?: number;
+  readonly batch: { readonly size: number; readonly perClass: number | null };
+  readonly evaluation?: { readonly everyEpochs?: number; readonly ks?: readonly number[] };
+}
+
+/** What the user chose. */
+export interface RecipeContext<Settings> {
+  readonly settings: Settings;
+  /** At least one; with the recipe's image size and split. */
+  readonly data: readonly [NamedData, ...NamedData[]];
+  readonly protocol: Protocol;
+}
+
+/** A data set and what a table calls it. */
+export interface NamedData {
+  readonly name: string;
+  readonly data: Data;
+}
+
+/** What all scales of a recipe have. */
+export interface CommonSettings {
+  /** Number of seeds. */
+  readonly seeds: number;
+  /** What is used where the user names no data. */
+  readonly data: readonly string[];
+  /** Image size, augmentation and split; what is left out is the source's. */
+  readonly images?: DataOptions;
+  /** In which respects this is not the paper's experiment, in full sentences. */
+  readonly deviations: readonly string[];
+}
+
+/** One experiment of the paper. */
+export interface Recipe<Settings extends CommonSettings = CommonSettings> {
+  readonly name: string;
+  /** What it repeats, in a line. */
+  readonly repeats: string;
+  /** Everything that depends on the scale. */
+  readonly scales: Readonly<Record<Scale, Settings>>;
+  /** What the paper says, as statements about rows. */
+  readonly claims: readonly Claim[];
+  /** The paper's figures. */
+  readonly published: readonly PublishedTable[];
+  /** The matrix. */
+  build(context: RecipeContext<Settings>): Pick<ExperimentOptions, "rows" | "columns" | "figures" | "cell"> & {
+    /** Claims that depend on the data, besides the recipe's. */
+    readonly claims?: readonly Claim[];
+  };
+}
+
+/** A step schedule with its milestones in epochs, counted from 1 as in the authors' code: the rate falls as that epoch begins. */
+export function atEpochs(epochs: readonly number[], stepsPerEpoch: number, factor: number): Schedule {
+  return step({ milestones: epochs.map((epoch) => (epoch - 1) * stepsPerEpoch), factor });
+}

@@ -1,0 +1,102 @@
+/** `reproduce`: one experiment of the paper, at a scale, on the user's data. */
+
+import { join } from "node:path";
+import type { ExperimentEvent } from "../experiment/events.ts";
+import { experiment } from "../experiment/experiment.ts";
+import type { ExperimentOptions, Protocol } from "../experiment/options.ts";
+import type { ExperimentResult } from "../experiment/result.ts";
+import { integer, invalid, object, oneOf, or } from "../options/check.ts";
+import { dataAt } from "../options/data.ts";
+import { planData } from "../plan/data.ts";
+import { type Run, startRun } from "../run/run.ts";
+import { recipes } from "./list.ts";
+import { type CommonSettings, type NamedData, type Recipe, type Scale, scales } from "./recipe.ts";
+
+/** What `reproduce` takes besides the recipe's name. */
+export interface ReproduceOptions extends Pick<ExperimentOptions, "threads" | "signal" | "command" | "estimate"> {
+  /** How large it is. @default "small" */
+  readonly scale?: Scale;
+  /** Data sets: `"glyphs"` or paths. @default the embedded glyphs */
+  readonly data?: readonly string[];
+  /** Number of seeds. @default the scale's */
+  readonly seeds?: number;
+  /** Folder of the experiment. @default `runs/<recipe>-<scale>` */
+  readonly out?: string;
+  /** How weights are chosen. @default "honest" */
+  readonly protocol?: Protocol;
+}
+
+/** The names of the recipes, with what each repeats. */
+export const recipeNames: Readonly<Record<string, string>> = Object.fromEntries(
+  recipes.map(({ name, repeats }) => [name, repeats]),
+);
+
+/**
+ * Repeats one experiment of the paper (Park et al. 2019) and writes its tables beside the paper's.
+ * @param name One of {@link recipeNames}.
+ * @throws {RkdError} by rejection, as {@link experiment}
+ */
+export function reproduce(name: string, options: ReproduceOptions = {}): Run<ExperimentResult, ExperimentEvent> {
+  return startRun<ExperimentResult, ExperimentEvent>(async ({ emit, signal }) => {
+    const run = experiment({ ...planReproduce(name, options), signal });
+    for await (const event of run) emit(event);
+    return await run;
+  }, options?.signal);
+}
+
+/** The experiment that a recipe stands for. */
+export function planReproduce(name: string, options: ReproduceOptions): ExperimentOptions {
+  object<ReproduceOptions>("options", options, [
+    ...(["scale", "data", "seeds", "out", "protocol", "threads", "signal", "command", "estimate"] as const),
+  ]);
+  oneOf("recipe", name, Object.keys(recipeNames));
+  const recipe = recipes.find((each) => each.name === name) as Recipe;
+  const scale = oneOf("scale", or(options.scale, "small"), scales);
+  const protocol = oneOf("protocol", or(options.protocol, "honest"), ["honest", "paper"]);
+  const settings = recipe.scales[scale];
+  const seeds = integer("seeds", or(options.seeds, settings.seeds), { from: 1, to: 1000 });
+  const [first, ...rest] = (options.data ?? settings.data).map((source) => named(source, settings, protocol));
+  if (!first) throw invalid("data", "a list of at least one data set", options.data);
+  const { claims = [], ...matrix } = recipe.build({ settings, data: [first, ...rest], protocol });
+  const { threads, signal, command } = options;
+  return {
+    name: `${name}, ${scale} scale`,
+    out: options.out ?? join("runs", `${name}-${scale}`),
+    ...matrix,
+    claims: [...recipe.claims, ...claims],
+    published: recipe.published,
+    notes: notes(recipe, scale, options),
+    seeds,
+    protocol,
+    estimate: options.estimate ?? scale !== "smoke",
+    ...(threads !== undefined && { threads }),
+    ...(signal && { signal }),
+    ...(command !== undefined && { command }),
+  };
+}
+
+/** The source with the recipe's image options. The paper's protocol sets no class aside, since the test chooses. */
+function named(source: string, { images = {} }: CommonSettings, protocol: Protocol): NamedData {
+  const plain = dataAt(source, images);
+  const own = planData(dataAt(source)).split;
+  const split = own.kind === "source" || !images.split ? own : images.split;
+  const name = source.startsWith("glyphs") ? source : (source.split(/[\\/]/).filter(Boolean).at(-1) ?? source);
+  return { name, data: { ...plain, split: protocol === "paper" ? { ...split, validation: 0 } : split } };
+}
+
+function notes(recipe: Recipe, scale: Scale, { data }: ReproduceOptions): string[] {
+  const { repeats } = recipe;
+  const { deviations } = recipe.scales[scale];
+  const comparable =
+    scale === "paper"
+      ? "The settings are the paper's where it or its code states them; what differs is listed here."
+      : "At this scale the figures are not comparable with the paper's; what can be compared is which method is ahead. What differs:";
+  const embedded = data
+    ? []
+    : ["No data was named, so this ran on procedurally drawn characters (glyphs), which are easier than photographs."];
+  return [
+    `This repeats the paper's ${repeats} (Park, Kim, Lu, Cho, CVPR 2019). ${comparable}`,
+    ...embedded,
+    ...deviations,
+  ];
+}

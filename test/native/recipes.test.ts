@@ -1,0 +1,66 @@
+/** Every recipe at the scale that takes seconds: it runs, every cell of its table has a figure, the tables are there. */
+
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { recipeNames, reproduce } from "../../src/index.ts";
+import { recipes } from "../../src/recipes/list.ts";
+import { rkd } from "../support/cli.ts";
+import { temporaryFolder } from "../support/folders.ts";
+
+describe("recipes", () => {
+  it.each(Object.keys(recipeNames))("%s runs at smoke scale", async (name) => {
+    const out = join(temporaryFolder(), name);
+    const result = await reproduce(name, { scale: "smoke", seeds: 1, out });
+    expect(result.complete).toBe(true);
+    for (const { row, cells } of result.rows) {
+      for (const { figure, best } of cells) expect([row, figure, best.mean]).toEqual([row, figure, expect.any(Number)]);
+    }
+    expect(result.notes.join(" ")).toContain("not comparable with the paper's");
+    for (const file of ["table.md", "table.json", "table.html"]) expect(existsSync(join(out, file))).toBe(true);
+  });
+
+  it.each(recipes.map((recipe) => [recipe.name, recipe] as const))("%s has the paper's whole table", (_, recipe) => {
+    expect(recipe.published.length).toBeGreaterThan(0);
+    for (const { columns, rows } of recipe.published) {
+      for (const values of Object.values(rows)) expect(values).toHaveLength(columns.length);
+    }
+  });
+});
+
+describe("rkd reproduce", () => {
+  it("lists the recipes", async () => {
+    const { code, stdout } = await rkd("reproduce", "--list");
+    expect(code).toBe(0);
+    for (const name of Object.keys(recipeNames)) expect(stdout).toContain(name);
+  });
+
+  it.each([
+    [["reproduce", "metric-lerning"], 'Did you mean "metric-learning"?'],
+    [["reproduce"], "Give one of metric-learning"],
+    [["reproduce", "metric-learning", "--scale", "huge"], "--scale: invalid value"],
+    [["reproduce", "metric-learning", "--data", "no/such"], "no/such: there is no such folder"],
+  ])("%j is refused", async (args, message) => {
+    const { code, stderr } = await rkd(...args);
+    expect(stderr).toContain(message);
+    expect(code).toBeGreaterThan(1);
+  });
+
+  it("prints the table and the verdicts", async () => {
+    const out = join(temporaryFolder(), "x");
+    const { code, stdout } = await rkd(
+      "reproduce",
+      "metric-learning",
+      "--scale",
+      "smoke",
+      "--seeds",
+      "1",
+      "--out",
+      out,
+    );
+    expect(code).toBe(0);
+    for (const part of ["RKD-DA is above triplet alone: ", "Paper, table 1 (a)", "table.html"]) {
+      expect(stdout).toContain(part);
+    }
+  });
+});

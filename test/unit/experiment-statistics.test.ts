@@ -1,0 +1,44 @@
+import { describe, expect, it } from "vitest";
+import { compare, spreadOf, studentT } from "../../src/experiment/statistics.ts";
+
+describe("the spread over seeds", () => {
+  it("has the mean and the deviation of a sample", () => {
+    expect(spreadOf([1, 2, 3])).toEqual({ mean: 2, deviation: 1, values: [1, 2, 3] });
+    expect(spreadOf([1, null, 3])).toMatchObject({ mean: 2, deviation: Math.SQRT2 });
+  });
+
+  it("has no deviation of one value, and nothing of none", () => {
+    expect(spreadOf([0.5])).toMatchObject({ mean: 0.5, deviation: null });
+    expect(spreadOf([null])).toMatchObject({ mean: null, deviation: null });
+  });
+});
+
+describe("a difference", () => {
+  it("is paired: what the seed does to both rows is no noise", () => {
+    const [above, below] = [spreadOf([0.9, 0.5, 0.1]), spreadOf([0.88, 0.481, 0.079])];
+    const { mean, judgement } = compare(above, below);
+    expect(mean).toBeCloseTo(0.02, 12);
+    expect(judgement).toBe("higher");
+    expect(compare(below, above).judgement).toBe("lower");
+  });
+
+  it("is noise where the interval of its mean holds 0", () => {
+    // Mean 1, deviation 1: half the interval is 4.303 / sqrt(3) = 2.484.
+    const difference = compare(spreadOf([2, 1, 0]), spreadOf([0, 0, 0]));
+    expect(difference.halfInterval).toBeCloseTo(2.484, 3);
+    expect(difference.judgement).toBe("inside the noise");
+  });
+
+  it("is not judged below three seeds, nor where a side is missing", () => {
+    expect(compare(spreadOf([2, 2]), spreadOf([1, 1])).judgement).toBe("too few seeds");
+    expect(compare(spreadOf([2]), spreadOf([1])).judgement).toBe("too few seeds");
+    expect(compare(spreadOf([2]), spreadOf([null])).judgement).toBe("missing");
+  });
+});
+
+it("Student's t is right where the table ends", () => {
+  expect(studentT(2)).toBe(4.303);
+  expect(studentT(21)).toBeCloseTo(2.08, 3);
+  expect(studentT(60)).toBeCloseTo(2.0003, 3);
+  expect(studentT(1e6)).toBeCloseTo(1.96, 3);
+});
