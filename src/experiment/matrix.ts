@@ -31,7 +31,7 @@ export interface PlannedRun {
 }
 
 /** A shown cell with its run. */
-export interface PlannedCell {
+interface PlannedCell {
   readonly row: string;
   readonly column: string;
   readonly seed: number;

@@ -26,7 +26,7 @@ export interface Training {
 }
 
 /** What the user chose. */
-export interface RecipeContext<Settings> {
+interface RecipeContext<Settings> {
   readonly settings: Settings;
   /** At least one; with the recipe's image size and split. */
   readonly data: readonly [NamedData, ...NamedData[]];

@@ -45,7 +45,7 @@ export function reproduce(name: string, options: ReproduceOptions = {}): Run<Exp
 }
 
 /** The experiment that a recipe stands for. */
-export function planReproduce(name: string, options: ReproduceOptions): ExperimentOptions {
+function planReproduce(name: string, options: ReproduceOptions): ExperimentOptions {
   object<ReproduceOptions>("options", options, [
     ...(["scale", "data", "seeds", "out", "protocol", "threads", "signal", "command", "estimate"] as const),
   ]);
