@@ -5,6 +5,7 @@
 
 mod conv4;
 mod resnet;
+mod vgg;
 
 use crate::error::{Code, Error, Result};
 use crate::nn::builder::Builder;
@@ -31,6 +32,10 @@ const KINDS: &[Kind] = &[
     Kind { name: "resnet18", smallest_image: resnet::smallest_image, body: resnet::body18 },
     Kind { name: "resnet34", smallest_image: resnet::smallest_image, body: resnet::body34 },
     Kind { name: "resnet50", smallest_image: resnet::smallest_image, body: resnet::body50 },
+    Kind { name: "resnet101", smallest_image: resnet::smallest_image, body: resnet::body101 },
+    Kind { name: "vgg11", smallest_image: |_| vgg::SMALLEST_IMAGE, body: vgg::body11 },
+    Kind { name: "vgg13", smallest_image: |_| vgg::SMALLEST_IMAGE, body: vgg::body13 },
+    Kind { name: "vgg16", smallest_image: |_| vgg::SMALLEST_IMAGE, body: vgg::body16 },
 ];
 
 /// The names that [`BackboneSpec::kind`] takes.
@@ -155,7 +160,16 @@ mod tests {
 
     #[test]
     fn parameter_counts_are_those_of_torchvision() {
-        for (kind, expected) in [("resnet18", 11_689_512), ("resnet34", 21_797_672), ("resnet50", 25_557_032)] {
+        let table = [
+            ("resnet18", 11_689_512),
+            ("resnet34", 21_797_672),
+            ("resnet50", 25_557_032),
+            ("resnet101", 44_549_160),
+            ("vgg11", 132_868_840),
+            ("vgg13", 133_053_736),
+            ("vgg16", 138_365_992),
+        ];
+        for (kind, expected) in table {
             assert_eq!(count(&define(&spec(kind)).unwrap()), expected, "{kind}");
         }
     }
