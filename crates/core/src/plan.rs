@@ -105,7 +105,10 @@ pub struct BackboneSpec {
     pub kind: String,
     /// Channels of the first block; 64 is the published width of every architecture here.
     pub width: usize,
-    /// The form for large or for small images; Conv-4 has one form and ignores it.
+    /// The widths of the hidden layers of an `"mlp"`, at least one; empty for every other architecture.
+    #[serde(default)]
+    pub hidden: Vec<usize>,
+    /// The form for large or for small images; Conv-4 and the perceptron have one form and ignore it.
     pub stem: Stem,
     /// Length of the embedding; `None`: the pooled feature itself (Conv-4 and the small VGG: the flattened map).
     pub embedding: Option<usize>,
@@ -123,9 +126,11 @@ pub struct BackboneSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Stem {
-    /// ResNet: 7x7 convolution of stride 2, then 3x3 max pool of stride 2. VGG: two linear layers above the maps.
+    /// ResNet and GoogLeNet: 7x7 convolution of stride 2, then 3x3 max pool of stride 2. VGG: two linear layers above the
+    /// maps.
     Imagenet,
-    /// ResNet: 3x3 convolution of stride 1, no pool: for images of 32 to 64 pixels. VGG: the maps, flattened.
+    /// ResNet and GoogLeNet: 3x3 convolution of stride 1, no pool: for images of 32 to 64 pixels. VGG: the maps,
+    /// flattened.
     Small,
 }
 

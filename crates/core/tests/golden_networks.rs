@@ -105,7 +105,7 @@ fn check_layer<B: Backend>(backend: &B, draw: Draw, case: &Value, tolerance: f64
         _ => draw.hashed(&format!("images/layer/{name}"), shape.iter().product()).iter().map(|v| 1.5 * v).collect(),
     };
     let x = backend.from_f32(&images, &nhwc_shape(&shape)).unwrap();
-    let mode = if case["train"].as_bool().unwrap() { Mode::Train } else { Mode::Eval };
+    let mode = if case["train"].as_bool().unwrap() { Mode::Batch } else { Mode::Running };
     let mut forward = Forward::new(backend, &parameters, mode, true);
     let y = forward.run(&layers, x).unwrap();
     let output_shape = sizes(&case["output"]["shape"]);
@@ -150,6 +150,7 @@ fn spec(kind: &str, stem: Stem, embedding: Option<usize>, shape: &[usize]) -> Ba
     BackboneSpec {
         kind: kind.into(),
         width: 64,
+        hidden: Vec::new(),
         stem,
         embedding,
         normalize: false,
@@ -280,6 +281,12 @@ fn resnet50() {
 fn resnet18_with_the_small_stem() {
     check_network(Portable::cpu_f64(), "resnet18 cifar stem", 1e-9, 1e-9);
     check_network(cpu(), "resnet18 cifar stem", NETWORK, gradients());
+}
+
+#[test]
+fn googlenet() {
+    check_network(Portable::cpu_f64(), "googlenet", 1e-9, 1e-9);
+    check_network(cpu(), "googlenet", NETWORK, gradients());
 }
 
 #[test]

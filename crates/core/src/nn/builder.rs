@@ -61,14 +61,14 @@ impl Builder {
         Layer::Convolution(Convolution { weight, bias, windows })
     }
 
-    /// A batch normalisation of `c` channels, started as the identity.
+    /// A batch normalisation of `c` channels with PyTorch's usual epsilon, started as the identity.
     pub fn normalization(&mut self, name: &str, c: usize, relu: bool) -> Normalization {
         let weight = self.register(format!("{name}.weight"), vec![c], Layout::Plain, Init::Constant(1.0));
         self.register(format!("{name}.bias"), vec![c], Layout::Plain, Init::Constant(0.0));
         self.register(format!("{name}.running_mean"), vec![c], Layout::Statistic, Init::Constant(0.0));
         self.register(format!("{name}.running_var"), vec![c], Layout::Statistic, Init::Constant(1.0));
         self.register(format!("{name}.num_batches_tracked"), vec![], Layout::Statistic, Init::Constant(0.0));
-        Normalization { weight, name: name.to_string(), relu }
+        Normalization { weight, name: name.to_string(), relu, epsilon: 1e-5 }
     }
 
     /// A linear layer, weight and bias uniform within 1 / sqrt(in): PyTorch's own start (its `kaiming_uniform` with
