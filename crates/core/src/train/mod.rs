@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod embed;
 pub mod evaluate;
 pub mod event;
+mod initial_weights;
 pub mod objective;
 pub mod report;
 pub mod segment;

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::checkpoint::Checkpoint;
 use super::evaluate::{evaluate_items, open_dataset};
 use super::event::{Control, Event, StepEvent};
+use super::initial_weights;
 use super::objective::{BatchFeatures, Objective, ObjectiveValue};
 use super::report::{Evaluation, NetworkSummary, PartSize, SegmentReport, SessionSummary};
 use super::segment::Segment;
@@ -82,9 +83,15 @@ impl Session {
         plan.backbone.classes =
             objective.student_features().contains(&Feature::Logits).then_some(split.train_classes.len());
         let mut student = Network::new(backend.clone(), &plan.backbone, plan.seed)?;
-        let normalization = match &teacher {
-            Some(teacher) => teacher.normalization.clone(),
-            None => Normalization::measure(&dataset, &split.train),
+        let silent = Control::silent();
+        let news = if resume.is_none() { control } else { &silent };
+        let weights =
+            plan.weights.as_ref().map(|weights| initial_weights::load(weights, &mut student, news)).transpose()?;
+        student.tune(&plan.tuning)?;
+        let normalization = match (&teacher, weights.flatten()) {
+            (Some(teacher), _) => teacher.normalization.clone(),
+            (None, Some(of_weights)) => of_weights,
+            (None, None) => Normalization::measure(&dataset, &split.train),
         };
         if let Some(teacher) = &mut teacher {
             teacher.prepare(&dataset, &split.train, control)?;
