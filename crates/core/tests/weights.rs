@@ -61,6 +61,13 @@ fn spec() -> BackboneSpec {
     }
 }
 
+/// The embeddings of `images [n, c, h, w]`, as PyTorch's program draws them.
+fn embeddings(network: &Network<Portable>, shape: &[usize]) -> Vec<f64> {
+    let images = Draw { seed: 1 }.images("weights", shape);
+    let images = network.backend().from_f32(&images, &nhwc_shape(shape)).unwrap();
+    network.backend().to_f64(&network.forward_eval(&images).unwrap().embedding).unwrap()
+}
+
 fn network(spec: &BackboneSpec) -> Network<Portable> {
     Network::new(Portable::cpu_f64(), spec, 1).unwrap()
 }
@@ -72,13 +79,20 @@ fn a_checkpoint_of_torchvision_gives_pytorchs_embeddings() {
     let mut network = network(&spec());
     let taken = network.take(&weights.tensors, &[]).unwrap();
     assert_eq!((taken.count, taken.warning()), (122, None));
-    let shape = [2, 3, 32, 32];
-    let images = network.backend().from_f32(&Draw { seed: 1 }.images("weights", &shape), &nhwc_shape(&shape)).unwrap();
-    let embedding = network.forward_eval(&images).unwrap().embedding;
-    let off = distance(&network.backend().to_f64(&embedding).unwrap(), &numbers(&expected()["embedding"]["data"]), 0.0);
+    let off = distance(&embeddings(&network, &[2, 3, 32, 32]), &numbers(&expected()["embedding"]["data"]), 0.0);
     // PyTorch computed them in float32.
     assert!(off < 1e-5, "{off:.1e}");
     assert_eq!(network.tensors().unwrap()["bn1.num_batches_tracked"].data, [7.0]);
+}
+
+#[test]
+fn a_perceptron_of_pytorch_gives_its_embeddings() {
+    let spec = BackboneSpec { kind: "mlp".into(), hidden: vec![6, 5], embedding: Some(3), image_size: 4, ..spec() };
+    let mut network = network(&spec);
+    let taken = network.take(&load("mlp.pth"), &[]).unwrap();
+    assert_eq!((taken.count, taken.warning()), (6, None));
+    let off = distance(&embeddings(&network, &[2, 3, 4, 4]), &numbers(&expected()["mlp"]["data"]), 0.0);
+    assert!(off < 1e-5, "{off:.1e}");
 }
 
 #[test]

@@ -3,11 +3,12 @@
 Run: python make.py      (needs torch 2.15 and torchvision; writes beside itself, the same bytes every time)
 
 resnet18.pth    torchvision's resnet18 with every channel count divided by 64 and 5 classes: a state dict
+mlp.pth         a perceptron of two hidden layers on images of 3 channels and 4 pixels
 training.pth    what a training script saves: {"epoch", "state_dict"} with names under "module.", parameters and not tensors
 kinds.pth       one tensor of every element type, a transposed one, a view with an offset, two that share memory, a scalar
 legacy.pth      the form before PyTorch 1.6
 hostile.pth     asks the reader to call print
-expected.json   embeddings of resnet18.pth in evaluation mode for the images that `Draw` of make_networks.py gives, and the values of the
+expected.json   embeddings of resnet18.pth (in evaluation mode) and of mlp.pth for the images that `Draw` of make_networks.py gives, and the values of the
                 other files
 """
 import json
@@ -59,6 +60,13 @@ network.eval()
 images = Draw(1).images("weights", (2, 3, 32, 32))
 expected = {"embedding": numbers(network(images))}
 torch.save(network.state_dict(), here / "resnet18.pth")
+
+perceptron = torch.nn.Sequential(OrderedDict(
+    flatten=torch.nn.Flatten(), fc=torch.nn.Linear(5, 3),
+    layers=torch.nn.Sequential(torch.nn.Linear(48, 6), torch.nn.ReLU(), torch.nn.Linear(6, 5), torch.nn.ReLU())))
+vectors = Draw(1).images("weights", (2, 3, 4, 4))
+expected["mlp"] = numbers(perceptron.fc(perceptron.layers(perceptron.flatten(vectors))))
+torch.save(perceptron.state_dict(), here / "mlp.pth")
 
 parallel = torch.nn.DataParallel(torch.nn.Sequential(OrderedDict(fc=torch.nn.Linear(2, 3))))
 torch.save({"epoch": 3, "best": 0.5, "name": "tiny", "steps": [1, 2**40, -5], "done": True, "scheduler": None,
