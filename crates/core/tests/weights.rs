@@ -5,7 +5,7 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::io::{Cursor, Write};
+use std::io::{Cursor, Read, Write};
 use std::path::PathBuf;
 
 use common::{Draw, distance, nhwc_shape, numbers, sizes};
@@ -20,7 +20,7 @@ use rkd_core::random::Random;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, ZipWriter};
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 type Tensors = BTreeMap<String, HostTensor>;
 
@@ -206,31 +206,53 @@ fn peak_memory() -> Option<u64> {
     Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? / 1024)
 }
 
+/// Decodes `count` damaged copies that `damaged` makes, and says how many were read and how many refused.
+fn survive(count: u64, name: &str, damaged: impl Fn(&mut Random) -> Vec<u8>) -> [usize; 2] {
+    let mut outcomes = [0; 2];
+    for case in 0..count {
+        match Weights::decode(&damaged(&mut Random::keyed(1, 0, case, name))) {
+            Ok(_) => outcomes[0] += 1,
+            Err(error) => {
+                assert_eq!(error.code, Code::InvalidArtefact, "{error}");
+                outcomes[1] += 1;
+            }
+        }
+    }
+    outcomes
+}
+
 #[test]
 fn damaged_files_end_in_an_error_or_in_weights_and_take_little_memory() {
-    let fixtures = ["kinds.pth", "training.pth", "hostile.pth", "legacy.pth"];
-    let mut files: Vec<Vec<u8>> = fixtures.iter().map(|name| std::fs::read(fixture(name)).unwrap()).collect();
+    let before = peak_memory();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     let small = network(&BackboneSpec { kind: "conv4".into(), ..spec() });
     small.to_model(Value::Null).unwrap().save(&path).unwrap();
-    files.push(std::fs::read(path).unwrap());
-
-    let before = peak_memory();
-    let (mut read, mut refused) = (0, 0);
-    for (file, bytes) in files.iter().enumerate() {
-        for case in 0..4000 {
-            let mut random = Random::keyed(1, file as u64, case, "damage");
-            match Weights::decode(&damage(bytes, &mut random)) {
-                Ok(_) => read += 1,
-                Err(error) => {
-                    assert_eq!(error.code, Code::InvalidArtefact, "{error}");
-                    refused += 1;
-                }
-            }
-        }
+    let fixtures = ["kinds.pth", "training.pth", "hostile.pth", "legacy.pth"].map(fixture);
+    let mut outcomes = [0, 0];
+    let mut add = |[read, refused]: [usize; 2]| outcomes = [outcomes[0] + read, outcomes[1] + refused];
+    for path in fixtures.iter().chain([&path]) {
+        let bytes = std::fs::read(path).unwrap();
+        add(survive(4000, "file", |random| damage(&bytes, random)));
     }
-    assert!(read > 0 && refused > 0, "{read} read, {refused} refused");
+    // Checksums would stop most of that at the archive's door: damage the pickle inside a good archive too.
+    for path in &fixtures[..3] {
+        let mut zip = ZipArchive::new(Cursor::new(std::fs::read(path).unwrap())).unwrap();
+        let folder = path.file_stem().unwrap().to_string_lossy();
+        let mut entry = |name: &str| {
+            let mut bytes = Vec::new();
+            zip.by_name(&format!("{folder}/{name}")).unwrap().read_to_end(&mut bytes).unwrap();
+            bytes
+        };
+        let (pickle, storage) = (entry("data.pkl"), entry("data/0"));
+        add(survive(10_000, "pickle", |random| archive(&damage(&pickle, random), &storage, CompressionMethod::Stored)));
+    }
+    let small = tensor_pickle(b"K\x04", b"K\0", b"K\x02K\x02\x86", b"K\x02K\x01\x86");
+    let [read, refused] =
+        survive(10_000, "tensor", |random| archive(&damage(&small, random), &[0; 16], CompressionMethod::Stored));
+    assert!(read > 100 && refused > 100, "{read} read, {refused} refused");
+    add([read, refused]);
+    assert!(outcomes[0] > 100 && outcomes[1] > 10_000, "{outcomes:?}");
     if let (Some(before), Some(after)) = (before, peak_memory()) {
         assert!(after - before < 256, "{before} MiB before, {after} MiB after");
     }
