@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{golden, numbers};
+use common::{golden, nhwc_shape, numbers, sizes, to_nhwc};
 use rkd_core::losses::{LossInputs, LossSpec, Matrix, evaluate_loss};
 use rkd_core::metrics::retrieval;
 use rkd_core::random::Random;
@@ -27,8 +27,12 @@ fn camel_case(name: &str) -> String {
 }
 
 fn matrix(name: &str, tensor: &Json) -> Matrix {
-    let shape: Vec<usize> = serde_json::from_value(tensor["shape"].clone()).unwrap();
-    Matrix::new(name, &numbers(&tensor["data"]), shape[0], shape[1]).unwrap()
+    Matrix::tensor(name, &in_order(tensor), &nhwc_shape(&sizes(&tensor["shape"]))).unwrap()
+}
+
+/// The numbers; those of maps in the order `[n, h, w, c]`.
+fn in_order(tensor: &Json) -> Vec<f64> {
+    to_nhwc(&numbers(&tensor["data"]), &sizes(&tensor["shape"]))
 }
 
 #[test]
@@ -50,19 +54,39 @@ fn values_and_gradients_are_those_of_pytorch() {
         if let Some(labels) = &labels {
             inputs = inputs.with_labels(labels);
         }
-        let found = evaluate_loss(&spec, &inputs).unwrap();
+        let parameters: Vec<Matrix> =
+            case["inputs"].get("projection").map(|tensor| matrix("projection", tensor)).into_iter().collect();
+        let found = evaluate_loss(&spec, &inputs.with_parameters(&parameters)).unwrap();
         let expected = case["expected"]["value"].as_f64().unwrap();
-        let gradient = numbers(&case["expected"]["gradient_student"]["data"]);
-        let largest = gradient.iter().fold(0.0f64, |largest, g| largest.max(g.abs()));
         // The inputs are float32 numbers and all arithmetic is float64, so there is no need for float32's tolerances.
         assert!((found.value - expected).abs() <= 1e-9 * expected.abs() + 1e-13, "{name}: {} {expected}", found.value);
-        for (found, expected) in found.gradient.iter().zip(&gradient) {
-            assert!((found - expected).abs() <= 1e-8 * largest + 1e-12, "{name}: {found} {expected} of {largest}");
-        }
-        assert_eq!(found.gradient.len(), gradient.len(), "{name}");
+        check_gradient(name, &found.gradient, &case["expected"]["gradient_student"]);
+        let projection = case["expected"].get("gradient_projection").into_iter();
+        assert_eq!(found.parameters.len(), projection.clone().count(), "{name}");
+        found.parameters.iter().zip(projection).for_each(|(found, expected)| check_gradient(name, found, expected));
     }
-    let kinds = ["cross-entropy", "prototypical", "rkd-angle", "rkd-distance", "triplet-euclidean", "triplet-squared"];
+    let kinds = [
+        "attention-transfer",
+        "cross-entropy",
+        "hint",
+        "linear-hint",
+        "prototypical",
+        "rkd-angle",
+        "rkd-distance",
+        "soft-target-kl",
+        "triplet-euclidean",
+        "triplet-squared",
+    ];
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), kinds);
+}
+
+fn check_gradient(name: &str, found: &[f64], tensor: &Json) {
+    let gradient = in_order(tensor);
+    let largest = gradient.iter().fold(0.0f64, |largest, g| largest.max(g.abs()));
+    assert_eq!(found.len(), gradient.len(), "{name}");
+    for (found, expected) in found.iter().zip(&gradient) {
+        assert!((found - expected).abs() <= 1e-8 * largest + 1e-12, "{name}: {found} {expected} of {largest}");
+    }
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CrossEntropy, Feature, Loss, Prototypical, RkdAngle, RkdDistance, TripletEuclidean, TripletSquared};
+use super::{
+    AttentionTransfer, CrossEntropy, Feature, FeatureRegression, Hint, LinearHint, Loss, Prototypical, RkdAngle,
+    RkdDistance, SoftTargetKl, TripletEuclidean, TripletSquared,
+};
 use crate::error::{Code, Error, Result};
 
 /// One term of the total loss: a loss, its weight and the features it reads.
@@ -61,6 +64,16 @@ pub enum LossSpec {
     CrossEntropy(CrossEntropy),
     /// Prototypical, for episodes.
     Prototypical(Prototypical),
+    /// Features through a learned linear map.
+    LinearHint(LinearHint),
+    /// FitNet's hint.
+    Hint(Hint),
+    /// Attention maps.
+    AttentionTransfer(AttentionTransfer),
+    /// Hinton's soft targets.
+    SoftTargetKl(SoftTargetKl),
+    /// Plain regression of features.
+    FeatureRegression(FeatureRegression),
 }
 
 impl LossSpec {
@@ -73,6 +86,11 @@ impl LossSpec {
             LossSpec::TripletEuclidean(_) => "triplet-euclidean",
             LossSpec::CrossEntropy(_) => "cross-entropy",
             LossSpec::Prototypical(_) => "prototypical",
+            LossSpec::LinearHint(_) => "linear-hint",
+            LossSpec::Hint(_) => "hint",
+            LossSpec::AttentionTransfer(_) => "attention-transfer",
+            LossSpec::SoftTargetKl(_) => "soft-target-kl",
+            LossSpec::FeatureRegression(_) => "feature-regression",
         }
     }
 
@@ -85,6 +103,11 @@ impl LossSpec {
             LossSpec::TripletEuclidean(loss) => super::triplet::check_margin("triplet-euclidean", loss.margin),
             LossSpec::CrossEntropy(loss) => loss.validate(),
             LossSpec::Prototypical(loss) => loss.validate(),
+            LossSpec::SoftTargetKl(loss) => loss.validate(),
+            LossSpec::LinearHint(_)
+            | LossSpec::Hint(_)
+            | LossSpec::AttentionTransfer(_)
+            | LossSpec::FeatureRegression(_) => Ok(()),
         }
     }
 
@@ -97,6 +120,11 @@ impl LossSpec {
             LossSpec::TripletEuclidean(loss) => Box::new(loss),
             LossSpec::CrossEntropy(loss) => Box::new(loss),
             LossSpec::Prototypical(loss) => Box::new(loss),
+            LossSpec::LinearHint(loss) => Box::new(loss),
+            LossSpec::Hint(loss) => Box::new(loss),
+            LossSpec::AttentionTransfer(loss) => Box::new(loss),
+            LossSpec::SoftTargetKl(loss) => Box::new(loss),
+            LossSpec::FeatureRegression(loss) => Box::new(loss),
         }
     }
 }
