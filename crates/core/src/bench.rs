@@ -196,6 +196,7 @@ fn build(
     let spec = BackboneSpec {
         kind: kind.into(),
         width: 64,
+        hidden: Vec::new(),
         stem,
         embedding,
         normalize: false,

@@ -101,13 +101,16 @@ pub struct AugmentSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BackboneSpec {
-    /// The architecture: `"conv4"`, `"resnet18"`, `"resnet34"` or `"resnet50"`.
+    /// The architecture: one of [`crate::backbones::kinds`].
     pub kind: String,
     /// Channels of the first block; 64 is the published width of every architecture here.
     pub width: usize,
-    /// For ResNets: `"imagenet"` (7x7 stride 2 and max pool) or `"small"` (3x3 stride 1, no pool). Conv-4 ignores it.
+    /// The widths of the hidden layers of an `"mlp"`, at least one; empty for every other architecture.
+    #[serde(default)]
+    pub hidden: Vec<usize>,
+    /// The form for large or for small images; Conv-4 and the perceptron have one form and ignore it.
     pub stem: Stem,
-    /// Length of the embedding; `None`: the pooled feature itself (Conv-4: the flattened map).
+    /// Length of the embedding; `None`: the pooled feature itself (Conv-4 and the small VGG: the flattened map).
     pub embedding: Option<usize>,
     /// Whether the embedding is divided by its Euclidean norm.
     pub normalize: bool,
@@ -119,13 +122,15 @@ pub struct BackboneSpec {
     pub classes: Option<usize>,
 }
 
-/// The first layers of a ResNet.
+/// The form of a network for large or for small images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Stem {
-    /// 7x7 convolution of stride 2, then 3x3 max pool of stride 2.
+    /// ResNet and GoogLeNet: 7x7 convolution of stride 2, then 3x3 max pool of stride 2. VGG: two linear layers above the
+    /// maps.
     Imagenet,
-    /// 3x3 convolution of stride 1, no pool: for images of 32 to 64 pixels.
+    /// ResNet and GoogLeNet: 3x3 convolution of stride 1, no pool: for images of 32 to 64 pixels. VGG: the maps,
+    /// flattened.
     Small,
 }
 

@@ -18,6 +18,7 @@ fn spec() -> BackboneSpec {
     BackboneSpec {
         kind: "conv4".into(),
         width: 3,
+        hidden: Vec::new(),
         stem: Stem::Small,
         embedding: Some(4),
         normalize: true,

@@ -10,9 +10,9 @@ use crate::error::{Code, Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Those of the batch; the pass reports them for the running statistics.
-    Train,
+    Batch,
     /// The running ones.
-    Eval,
+    Running,
 }
 
 /// The statistics of one batch normalisation in one training pass.
@@ -60,6 +60,7 @@ impl<'a, B: Backend> Forward<'a, B> {
             Layer::Normalization(normalization) => self.normalization(normalization, x, None),
             Layer::Linear(linear) => self.linear(linear, x),
             Layer::Residual(residual) => self.residual(residual, x),
+            Layer::Branches(branches) => self.branches(branches, x),
             Layer::Relu => {
                 let y = self.backend.relu(&x)?;
                 self.save(|| Saved::Output(y.clone()));
@@ -110,7 +111,7 @@ impl<'a, B: Backend> Forward<'a, B> {
         x: B::Tensor,
         residual: Option<&B::Tensor>,
     ) -> Result<B::Tensor> {
-        let batch = self.mode == Mode::Train;
+        let batch = self.mode == Mode::Batch;
         let shape = B::shape(&x);
         let count: usize = shape[..shape.len() - 1].iter().product();
         if batch && count < 2 {
@@ -124,7 +125,7 @@ impl<'a, B: Backend> Forward<'a, B> {
             bias: &values[layer.bias()],
             residual,
             relu: layer.relu,
-            epsilon: Normalization::EPSILON,
+            epsilon: layer.epsilon,
             statistics: if batch { Statistics::Batch } else { Statistics::Fixed { mean, variance } },
         })?;
         if batch {
@@ -141,6 +142,13 @@ impl<'a, B: Backend> Forward<'a, B> {
         let through = self.run(&block.body, x.clone())?;
         let around = self.run(&block.shortcut, x)?;
         self.normalization(&block.last, through, Some(&around))
+    }
+
+    fn branches(&mut self, branches: &[Vec<Layer>], x: B::Tensor) -> Result<B::Tensor> {
+        let outputs = branches.iter().map(|layers| self.run(layers, x.clone())).collect::<Result<Vec<_>>>()?;
+        let channels = outputs.iter().map(|output| B::shape(output).last().copied().unwrap_or(1));
+        self.save(|| Saved::Channels(channels.collect()));
+        self.backend.join(&outputs)
     }
 
     fn save(&mut self, entry: impl FnOnce() -> Saved<B>) {

@@ -150,7 +150,7 @@ impl<B: Backend> Network<B> {
     /// A training pass over `images [n, h, w, c]`: statistics of the batch, running statistics updated.
     pub fn forward_train(&mut self, images: &B::Tensor) -> Result<(Features<B::Tensor>, Tape<B>)> {
         let (features, tape, statistics) = {
-            let mut forward = Forward::new(&self.backend, &self.parameters, Mode::Train, true);
+            let mut forward = Forward::new(&self.backend, &self.parameters, Mode::Batch, true);
             let features = self.features(&mut forward, images)?;
             (features, forward.tape.take().unwrap_or_default(), forward.statistics)
         };
@@ -162,7 +162,7 @@ impl<B: Backend> Network<B> {
 
     /// An evaluation pass over `images [n, h, w, c]`: running statistics, nothing kept.
     pub fn forward_eval(&self, images: &B::Tensor) -> Result<Features<B::Tensor>> {
-        self.features(&mut Forward::new(&self.backend, &self.parameters, Mode::Eval, false), images)
+        self.features(&mut Forward::new(&self.backend, &self.parameters, Mode::Running, false), images)
     }
 
     /// The gradients of the parameters, given those of features; of the images too if `images`.

@@ -57,9 +57,9 @@ impl ParameterSpec {
         self.layout != Layout::Statistic
     }
 
-    /// Number of values.
+    /// Number of values; that of a parameter beyond all bounds is the largest there is.
     pub fn count(&self) -> usize {
-        self.shape.iter().product()
+        self.shape.iter().copied().fold(1, usize::saturating_mul)
     }
 
     /// The shape inside.

@@ -18,6 +18,8 @@ pub enum Saved<B: Backend> {
     Output(B::Tensor),
     /// The shape of the input: global average pool and flattening.
     Shape(Vec<usize>),
+    /// The channels of each part: branches.
+    Channels(Vec<usize>),
     /// Max pool.
     Pool {
         /// The shape of the input.
