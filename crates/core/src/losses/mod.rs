@@ -22,6 +22,7 @@ mod rkd_distance;
 mod soft_target_kl;
 mod spec;
 mod triplet;
+mod weight;
 
 pub use attention_transfer::AttentionTransfer;
 pub use cross_entropy::CrossEntropy;
@@ -36,6 +37,7 @@ pub use rkd_distance::RkdDistance;
 pub use soft_target_kl::SoftTargetKl;
 pub use spec::{LossSpec, TermSpec};
 pub use triplet::{TripletEuclidean, TripletSquared};
+pub use weight::{Course, Named, Weight};
 
 use crate::error::Result;
 pub use crate::nn::Feature;
