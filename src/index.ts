@@ -25,6 +25,23 @@ export {
   type Split,
 } from "./options/data.ts";
 export {
+  type AttentionTransferLoss,
+  type AttentionTransferOptions,
+  attentionTransfer,
+  type FeatureLoss,
+  type FeatureOptions,
+  featureRegression,
+  type HintLoss,
+  type HintOptions,
+  hint,
+  linearHint,
+  type SoftTargetKlLoss,
+  type SoftTargetKlOptions,
+  softTargetKl,
+  type TwoStagesOptions,
+  twoStages,
+} from "./options/feature-losses.ts";
+export {
   type CrossEntropyLoss,
   type CrossEntropyOptions,
   crossEntropy,
@@ -50,9 +67,11 @@ export {
   type StepOptions,
   step,
 } from "./options/schedule.ts";
+export type { TeacherTermOptions, TermOptions, Weight, WeightCourse } from "./options/term.ts";
 export { type ResumeOptions, resume } from "./resume.ts";
 export type {
   CheckpointEvent,
+  ChosenWeight,
   DataEvent,
   DistillResult,
   EndEvent,
@@ -70,6 +89,7 @@ export type {
   Verdict,
   VerdictRow,
   WarningEvent,
+  WeightsEvent,
 } from "./run/events.ts";
 export type { Run } from "./run/run.ts";
 export { train } from "./train.ts";

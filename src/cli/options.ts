@@ -3,12 +3,21 @@
 import type { Command } from "commander";
 import { RkdError } from "../errors.ts";
 import { type Backbone, backboneKinds, conv4, resnet } from "../options/backbone.ts";
-import { invalid, number, oneOf } from "../options/check.ts";
+import { invalid, oneOf } from "../options/check.ts";
 import { type Data, type DataOptions, dataAt } from "../options/data.ts";
+import {
+  type AttentionTransferOptions,
+  attentionTransfer,
+  featureRegression,
+  hint,
+  linearHint,
+  softTargetKl,
+} from "../options/feature-losses.ts";
 import { crossEntropy, type Loss, rkdAngle, rkdDistance, triplet } from "../options/losses.ts";
 import { adam, adamW, type Optimizer, sgd } from "../options/optimizer.ts";
 import type { Device, RunOptions } from "../options/run.ts";
 import { constant, cosine, type Schedule, step } from "../options/schedule.ts";
+import { checkWeight } from "../options/term.ts";
 
 /** The flags of `train` and `distill`, as commander names them. */
 export interface RunFlags extends DataFlags, NetworkFlags {
@@ -19,6 +28,7 @@ export interface RunFlags extends DataFlags, NetworkFlags {
   stepsPerEpoch?: number;
   batch?: number;
   perClass?: number | null;
+  microBatch?: number;
   optimizer?: string;
   lr?: number;
   weightDecay?: number;
@@ -71,7 +81,7 @@ export function addDataFlags(command: Command, required: boolean): Command {
 }
 
 /** Adds the flags of a training run. */
-export function addRunFlags(command: Command, losses: string): Command {
+export function addRunFlags(command: Command, defaultLosses: string): Command {
   addDataFlags(command, true)
     .optionsGroup("Network:")
     .option("--backbone <name>", backboneKinds.join(", "))
@@ -81,11 +91,12 @@ export function addRunFlags(command: Command, losses: string): Command {
     .option("--normalize", "divide embeddings by their norm (only with triplet)")
     .option("--no-normalize", "leave embeddings as they are")
     .optionsGroup("Training:")
-    .option("--loss <kind[:weight]>", `a term of the loss, may be repeated (${losses})`, addLoss)
+    .option("--loss <kind[:weight][@feature]>", `a term of the loss, may be repeated (${defaultLosses})`, addLoss)
     .option("--epochs <count>", "epochs (20)", toNumber)
     .option("--steps-per-epoch <count>", "batches of an epoch (all images once)", toNumber)
     .option("--batch <images>", "images of a batch (64)", toNumber)
     .option("--per-class <images>", 'images of each class in a batch, or "any" (4)', toPerClass)
+    .option("--micro-batch <images>", "images that go through the network at once (the whole batch)", toNumber)
     .option("--optimizer <name>", "adam, adam-w or sgd (adam)")
     .option("--lr <rate>", "learning rate (1e-3, sgd 0.05)", toNumber)
     .option("--weight-decay <factor>", "weight decay (0, adam-w 0.01)", toNumber)
@@ -119,6 +130,7 @@ export function runOptions(flags: RunFlags, signal: AbortSignal): RunOptions & {
     epochs: flags.epochs,
     stepsPerEpoch: flags.stepsPerEpoch,
     batch: defined({ size: batch, perClass }),
+    microBatch: flags.microBatch,
     clipGradientNorm: flags.clip,
     seed: flags.seed,
     threads: flags.threads,
@@ -174,15 +186,32 @@ function toPerClass(text: string): number | null {
   return text === "any" ? null : toNumber(text);
 }
 
-const lossNames = ["rkd-distance", "rkd-angle", "triplet", "cross-entropy"] as const;
+/** The losses of `--loss`, by the name in plans; `triplet` is triplet-squared. */
+const losses = {
+  "rkd-distance": rkdDistance,
+  "rkd-angle": rkdAngle,
+  triplet,
+  "cross-entropy": crossEntropy,
+  "linear-hint": linearHint,
+  hint,
+  "attention-transfer": attentionTransfer,
+  "soft-target-kl": softTargetKl,
+  "feature-regression": featureRegression,
+};
 
-function addLoss(text: string, before: Loss[] | undefined): Loss[] {
-  const [name, weightText, ...rest] = text.split(":");
-  if (rest.length > 0) throw invalid("--loss", "kind or kind:weight", text);
-  const kind = oneOf("--loss", name, lossNames);
-  const weight = weightText === undefined ? 1 : number(`--loss ${kind}`, toNumber(weightText), { from: 0 });
-  const make = { "rkd-distance": rkdDistance, "rkd-angle": rkdAngle, triplet, "cross-entropy": crossEntropy }[kind];
-  return [...(before ?? []), make({ weight })];
+/** `kind:weight@studentFeature/teacherFeature`, all but the kind may be left out. */
+function addLoss(given: string, before: Loss[] | undefined): Loss[] {
+  const [head = "", features, ...more] = given.split("@");
+  const [name, weightText, ...rest] = head.split(":");
+  const form = "kind, kind:weight or kind:weight@feature, with @student/teacher for two features";
+  if (rest.length + more.length > 0) throw invalid("--loss", form, given);
+  const kind = oneOf("--loss", name, Object.keys(losses) as (keyof typeof losses)[]);
+  const [studentFeature, teacherFeature, ...extra] = features?.split("/") ?? [];
+  if (extra.length > 0) throw invalid("--loss", form, given);
+  const weight = weightText === undefined ? 1 : weightText === "auto" ? weightText : toNumber(weightText);
+  const make: (options: AttentionTransferOptions) => Loss = losses[kind];
+  const options = defined({ weight: checkWeight(`--loss ${kind}`, weight), studentFeature, teacherFeature });
+  return [...(before ?? []), make(options as AttentionTransferOptions)];
 }
 
 function optimizerOf({ optimizer, lr, weightDecay }: RunFlags): Optimizer {

@@ -1,9 +1,19 @@
 /** Losses: the terms of the total loss. Every constructor returns the specification that plans and `evaluateLoss` take. */
 
 import { number, object, oneOf, or } from "./check.ts";
+import type { AttentionTransferLoss, FeatureLoss, HintLoss, SoftTargetKlLoss } from "./feature-losses.ts";
+import { type TeacherTermOptions, type TermOptions, teacherTermOptions, term, termOptions } from "./term.ts";
 
 /** One term of the total loss. */
-export type Loss = RelationalLoss | TripletLoss | CrossEntropyLoss | PrototypicalLoss;
+export type Loss =
+  | RelationalLoss
+  | TripletLoss
+  | CrossEntropyLoss
+  | PrototypicalLoss
+  | FeatureLoss
+  | HintLoss
+  | AttentionTransferLoss
+  | SoftTargetKlLoss;
 
 /** The kinds of loss there are, as plans name them. */
 export const lossKinds = [
@@ -13,15 +23,15 @@ export const lossKinds = [
   "triplet-euclidean",
   "cross-entropy",
   "prototypical",
+  "linear-hint",
+  "hint",
+  "attention-transfer",
+  "soft-target-kl",
+  "feature-regression",
 ] as const satisfies readonly Loss["kind"][];
 
-interface Weighted {
-  /** Factor of this term in the sum, at least 0; a term of weight 0 is not computed. @default 1 */
-  readonly weight?: number;
-}
-
 /** Options of {@link rkdDistance} and {@link rkdAngle}. */
-export interface RelationalOptions extends Weighted {
+export interface RelationalOptions extends TeacherTermOptions {
   /** Where the Huber loss turns from square to line, greater than 0. @default 1, the paper's */
   readonly delta?: number;
   /**
@@ -41,7 +51,7 @@ export type Negatives = "all" | "random" | "hard" | "semi-hard" | "distance-weig
 const negativeKinds: readonly Negatives[] = ["all", "random", "hard", "semi-hard", "distance-weighted"];
 
 /** Options of {@link triplet}. */
-export interface TripletOptions extends Weighted {
+export interface TripletOptions extends TermOptions {
   /** Wanted gap between the negative's and the positive's squared distance, at least 0. @default 0.2 */
   readonly margin?: number;
   /** How negatives are chosen. @default "distance-weighted" (Wu et al. 2017), as in the paper */
@@ -54,7 +64,7 @@ export interface TripletLoss extends TripletOptions {
 }
 
 /** Options of {@link crossEntropy}. */
-export interface CrossEntropyOptions extends Weighted {
+export interface CrossEntropyOptions extends TermOptions {
   /** Share of the target spread over all classes, in [0, 1). @default 0 */
   readonly labelSmoothing?: number;
 }
@@ -65,7 +75,7 @@ export interface CrossEntropyLoss extends CrossEntropyOptions {
 }
 
 /** Prototypical networks (Snell et al. 2017), for `evaluateLoss`: rows are `way` classes' supports, then queries. */
-export interface PrototypicalLoss extends Weighted {
+export interface PrototypicalLoss extends TermOptions {
   readonly kind: "prototypical";
   /** Support images of each class, at least 1. */
   readonly supportCount: number;
@@ -94,10 +104,10 @@ export function rkdAngle(options: RelationalOptions = {}): RelationalLoss {
  * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`
  */
 export function triplet(options: TripletOptions = {}): TripletLoss {
-  object<TripletOptions>("triplet", options, ["weight", "margin", "negatives"]);
+  object<TripletOptions>("triplet", options, [...termOptions, "margin", "negatives"]);
   return Object.freeze({
     kind: "triplet-squared",
-    weight: weight("triplet", options),
+    ...term("triplet", options),
     margin: number("triplet.margin", or(options.margin, 0.2), { from: 0 }),
     negatives: oneOf("triplet.negatives", or(options.negatives, "distance-weighted"), negativeKinds),
   });
@@ -108,23 +118,19 @@ export function triplet(options: TripletOptions = {}): TripletLoss {
  * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`
  */
 export function crossEntropy(options: CrossEntropyOptions = {}): CrossEntropyLoss {
-  object<CrossEntropyOptions>("crossEntropy", options, ["weight", "labelSmoothing"]);
+  object<CrossEntropyOptions>("crossEntropy", options, [...termOptions, "labelSmoothing"]);
   return Object.freeze({
     kind: "cross-entropy",
-    weight: weight("crossEntropy", options),
+    ...term("crossEntropy", options),
     labelSmoothing: number("crossEntropy.labelSmoothing", or(options.labelSmoothing, 0), { from: 0, under: 1 }),
   });
 }
 
 function relational(name: string, options: RelationalOptions) {
-  object<RelationalOptions>(name, options, ["weight", "delta", "reduction"]);
+  object<RelationalOptions>(name, options, [...teacherTermOptions, "delta", "reduction"]);
   return {
-    weight: weight(name, options),
+    ...term(name, options),
     delta: number(`${name}.delta`, or(options.delta, 1), { over: 0 }),
     reduction: oneOf(`${name}.reduction`, or(options.reduction, "reference"), ["reference", "distinct"]),
   };
-}
-
-function weight(name: string, options: Weighted): number {
-  return number(`${name}.weight`, or(options.weight, 1), { from: 0 });
 }

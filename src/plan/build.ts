@@ -104,6 +104,7 @@ function job(
     schedule: made("schedule", or(options.schedule, cosine()), ["constant", "cosine", "step"]),
     clipGradientNorm: optional(options.clipGradientNorm, (norm) => number("clipGradientNorm", norm, { over: 0 })),
     batch: planBatch(or(options.batch, {}), losses),
+    microBatch: optional(options.microBatch, (images) => integer("microBatch", images, { from: 2 })),
     epochs: integer("epochs", or(options.epochs, 20), { from: 1, to: 1_000_000 }),
     stepsPerEpoch: optional(options.stepsPerEpoch, (steps) => integer("stepsPerEpoch", steps, { from: 1 })),
     seed: integer("seed", or(options.seed, DEFAULT_SEED), { from: 0 }),
@@ -155,10 +156,20 @@ function planBackbone(option: string, backbone: Backbone, data: DataPlan, losses
   };
 }
 
+/** The losses that see each image on its own: a batch needs no images of one class for them. */
+const imageByImage: ReadonlySet<Loss["kind"]> = new Set([
+  "cross-entropy",
+  "soft-target-kl",
+  "linear-hint",
+  "hint",
+  "attention-transfer",
+  "feature-regression",
+]);
+
 function planBatch(options: NonNullable<RunOptions["batch"]>, losses: readonly Loss[]): Plan["batch"] {
   object<NonNullable<RunOptions["batch"]>>("batch", options, ["size", "perClass"]);
   const size = integer("batch.size", or(options.size, 64), { from: 2, to: 65_536 });
-  const usual = losses.every(({ kind }) => kind === "cross-entropy") ? null : Math.min(4, size);
+  const usual = losses.every(({ kind }) => imageByImage.has(kind)) ? null : Math.min(4, size);
   const wanted = options.perClass === undefined ? usual : options.perClass;
   const perClass = optional(wanted, (count) => integer("batch.perClass", count, { from: 1, to: size }));
   const triplets = losses.find(({ kind, weight }) => kind.startsWith("triplet") && weight !== 0);

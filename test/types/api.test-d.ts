@@ -44,6 +44,7 @@ export async function everything(signal: AbortSignal): Promise<void> {
       case "evaluation":
       case "checkpoint":
       case "warning":
+      case "weights":
       case "end":
         break;
       case "step":

@@ -50,6 +50,7 @@ describe("the plan of train", () => {
         schedule: { kind: "cosine", warmupSteps: 0, minimum: 0 },
         clipGradientNorm: null,
         batch: { size: 64, perClass: 4 },
+        microBatch: null,
         epochs: 20,
         stepsPerEpoch: null,
         seed: 1,
