@@ -5,9 +5,20 @@
 //! weighted terms. All arithmetic is float64, on
 //! features of n rows and d columns: a batch is small beside its network, and near neighbours cancel in float32.
 
+mod angular;
+mod check;
+mod class_pairs;
+mod contrastive;
 mod cross_entropy;
+mod distance;
 mod embedding;
+mod hard_dark_rank;
 mod inputs;
+mod lifted_structure;
+mod margin;
+mod n_pairs;
+#[cfg(test)]
+mod naive;
 pub mod portable;
 mod prototypical;
 mod relational;
@@ -16,8 +27,14 @@ mod rkd_distance;
 mod spec;
 mod triplet;
 
+pub use angular::Angular;
+pub use contrastive::Contrastive;
 pub use cross_entropy::CrossEntropy;
+pub use hard_dark_rank::HardDarkRank;
 pub use inputs::{LossInputs, Matrix};
+pub use lifted_structure::LiftedStructure;
+pub use margin::Margin;
+pub use n_pairs::NPairs;
 pub use prototypical::Prototypical;
 pub use relational::{Reduction, huber};
 pub use rkd_angle::RkdAngle;
@@ -25,7 +42,7 @@ pub use rkd_distance::RkdDistance;
 pub use spec::{LossSpec, TermSpec};
 pub use triplet::{TripletEuclidean, TripletSquared};
 
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 pub use crate::nn::Feature;
 
 /// A loss with its options. Values and gradients are unweighted.
@@ -85,7 +102,21 @@ impl LossValue {
 }
 
 /// Checks `spec` and computes it once: what `evaluateLoss` does.
+///
+/// # Errors
+/// Those of the loss; `ERR_NON_FINITE` for a value that is not finite or a gradient beyond float32.
 pub fn evaluate_loss(spec: &LossSpec, inputs: &LossInputs<'_>) -> Result<LossValue> {
     spec.validate()?;
-    spec.build().evaluate(inputs)
+    let found = spec.build().evaluate(inputs)?;
+    let mut gradients = found.parameters.iter().flatten().chain(&found.gradient);
+    if found.value.is_finite() && gradients.all(|&g| (g as f32).is_finite()) {
+        return Ok(found);
+    }
+    Err(Error::new(Code::NonFinite, "the features are too large for this loss")
+        .with_subject(spec.name())
+        .with_values(
+            "a finite value with a gradient that float32 holds",
+            format!("the value {:e} and a larger gradient", found.value),
+        )
+        .with_advice("normalise the features or scale them down"))
 }

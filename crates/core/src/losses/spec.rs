@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CrossEntropy, Feature, Loss, Prototypical, RkdAngle, RkdDistance, TripletEuclidean, TripletSquared};
+use super::{
+    Angular, Contrastive, CrossEntropy, Feature, HardDarkRank, LiftedStructure, Loss, Margin, NPairs, Prototypical,
+    RkdAngle, RkdDistance, TripletEuclidean, TripletSquared,
+};
 use crate::error::{Code, Error, Result};
 
 /// One term of the total loss: a loss, its weight and the features it reads.
@@ -57,6 +60,18 @@ pub enum LossSpec {
     TripletSquared(TripletSquared),
     /// Triplet on distances.
     TripletEuclidean(TripletEuclidean),
+    /// Contrastive, over the pairs of triplets.
+    Contrastive(Contrastive),
+    /// Lifted structure, the smooth form.
+    LiftedStructure(LiftedStructure),
+    /// Multi-class N-pair.
+    NPairs(NPairs),
+    /// Angular, in N-pair batches.
+    Angular(Angular),
+    /// Margin around a boundary that may be learned.
+    Margin(Margin),
+    /// Hard DarkRank, listwise distillation.
+    HardDarkRank(HardDarkRank),
     /// Cross entropy of logits.
     CrossEntropy(CrossEntropy),
     /// Prototypical, for episodes.
@@ -71,6 +86,12 @@ impl LossSpec {
             LossSpec::RkdAngle(_) => "rkd-angle",
             LossSpec::TripletSquared(_) => "triplet-squared",
             LossSpec::TripletEuclidean(_) => "triplet-euclidean",
+            LossSpec::Contrastive(_) => "contrastive",
+            LossSpec::LiftedStructure(_) => "lifted-structure",
+            LossSpec::NPairs(_) => "n-pairs",
+            LossSpec::Angular(_) => "angular",
+            LossSpec::Margin(_) => "margin",
+            LossSpec::HardDarkRank(_) => "hard-dark-rank",
             LossSpec::CrossEntropy(_) => "cross-entropy",
             LossSpec::Prototypical(_) => "prototypical",
         }
@@ -81,8 +102,14 @@ impl LossSpec {
         match self {
             LossSpec::RkdDistance(loss) => loss.validate(),
             LossSpec::RkdAngle(loss) => loss.validate(),
-            LossSpec::TripletSquared(loss) => super::triplet::check_margin("triplet-squared", loss.margin),
-            LossSpec::TripletEuclidean(loss) => super::triplet::check_margin("triplet-euclidean", loss.margin),
+            LossSpec::TripletSquared(loss) => loss.validate(),
+            LossSpec::TripletEuclidean(loss) => loss.validate(),
+            LossSpec::Contrastive(loss) => loss.validate(),
+            LossSpec::LiftedStructure(loss) => loss.validate(),
+            LossSpec::NPairs(loss) => loss.validate(),
+            LossSpec::Angular(loss) => loss.validate(),
+            LossSpec::Margin(loss) => loss.validate(),
+            LossSpec::HardDarkRank(loss) => loss.validate(),
             LossSpec::CrossEntropy(loss) => loss.validate(),
             LossSpec::Prototypical(loss) => loss.validate(),
         }
@@ -95,6 +122,12 @@ impl LossSpec {
             LossSpec::RkdAngle(loss) => Box::new(loss),
             LossSpec::TripletSquared(loss) => Box::new(loss),
             LossSpec::TripletEuclidean(loss) => Box::new(loss),
+            LossSpec::Contrastive(loss) => Box::new(loss),
+            LossSpec::LiftedStructure(loss) => Box::new(loss),
+            LossSpec::NPairs(loss) => Box::new(loss),
+            LossSpec::Angular(loss) => Box::new(loss),
+            LossSpec::Margin(loss) => Box::new(loss),
+            LossSpec::HardDarkRank(loss) => Box::new(loss),
             LossSpec::CrossEntropy(loss) => Box::new(loss),
             LossSpec::Prototypical(loss) => Box::new(loss),
         }
