@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Angular, Contrastive, CrossEntropy, Feature, HardDarkRank, LiftedStructure, Loss, Margin, NPairs, Prototypical,
-    RkdAngle, RkdDistance, TripletEuclidean, TripletSquared,
+    Angular, AttentionTransfer, Contrastive, CrossEntropy, Feature, FeatureRegression, HardDarkRank, Hint,
+    LiftedStructure, LinearHint, Loss, Margin, NPairs, Prototypical, RkdAngle, RkdDistance, SoftTargetKl,
+    TripletEuclidean, TripletSquared,
 };
 use crate::error::{Code, Error, Result};
 
@@ -76,6 +77,16 @@ pub enum LossSpec {
     CrossEntropy(CrossEntropy),
     /// Prototypical, for episodes.
     Prototypical(Prototypical),
+    /// Features through a learned linear map.
+    LinearHint(LinearHint),
+    /// FitNet's hint.
+    Hint(Hint),
+    /// Attention maps.
+    AttentionTransfer(AttentionTransfer),
+    /// Hinton's soft targets.
+    SoftTargetKl(SoftTargetKl),
+    /// Plain regression of features.
+    FeatureRegression(FeatureRegression),
 }
 
 impl LossSpec {
@@ -94,6 +105,11 @@ impl LossSpec {
             LossSpec::HardDarkRank(_) => "hard-dark-rank",
             LossSpec::CrossEntropy(_) => "cross-entropy",
             LossSpec::Prototypical(_) => "prototypical",
+            LossSpec::LinearHint(_) => "linear-hint",
+            LossSpec::Hint(_) => "hint",
+            LossSpec::AttentionTransfer(_) => "attention-transfer",
+            LossSpec::SoftTargetKl(_) => "soft-target-kl",
+            LossSpec::FeatureRegression(_) => "feature-regression",
         }
     }
 
@@ -112,6 +128,11 @@ impl LossSpec {
             LossSpec::HardDarkRank(loss) => loss.validate(),
             LossSpec::CrossEntropy(loss) => loss.validate(),
             LossSpec::Prototypical(loss) => loss.validate(),
+            LossSpec::SoftTargetKl(loss) => loss.validate(),
+            LossSpec::LinearHint(_)
+            | LossSpec::Hint(_)
+            | LossSpec::AttentionTransfer(_)
+            | LossSpec::FeatureRegression(_) => Ok(()),
         }
     }
 
@@ -130,6 +151,11 @@ impl LossSpec {
             LossSpec::HardDarkRank(loss) => Box::new(loss),
             LossSpec::CrossEntropy(loss) => Box::new(loss),
             LossSpec::Prototypical(loss) => Box::new(loss),
+            LossSpec::LinearHint(loss) => Box::new(loss),
+            LossSpec::Hint(loss) => Box::new(loss),
+            LossSpec::AttentionTransfer(loss) => Box::new(loss),
+            LossSpec::SoftTargetKl(loss) => Box::new(loss),
+            LossSpec::FeatureRegression(loss) => Box::new(loss),
         }
     }
 }

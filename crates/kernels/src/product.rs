@@ -1,0 +1,132 @@
+//! The matrix product C = A B in float64, for the losses that learn a linear map.
+//!
+//! Shapes: A `[m, k]` read by two strides (so that a transposed matrix needs no copy), B `[k, n]` row-major, C `[m, n]`.
+//! The k terms of an element are summed in order, so the bits depend neither on threads nor on the instruction set.
+
+use crate::simd::{Kernel, Simd, dispatch};
+use crate::{Pool, check};
+
+/// Rows of C of one unit of work.
+const ROWS: usize = 32;
+
+/// The left operand: element (i, j) lies at `i * row + j * step`.
+#[derive(Clone, Copy, Debug)]
+pub struct Left<'a> {
+    data: &'a [f64],
+    row: usize,
+    step: usize,
+}
+
+impl<'a> Left<'a> {
+    /// A row-major matrix of `columns` columns.
+    pub fn row_major(data: &'a [f64], columns: usize) -> Self {
+        Left { data, row: columns, step: 1 }
+    }
+
+    /// The transpose of a row-major matrix of `columns` columns.
+    pub fn transposed(data: &'a [f64], columns: usize) -> Self {
+        Left { data, row: 1, step: columns }
+    }
+}
+
+/// C = A B for the shape `[m, n, k]`.
+pub fn product(pool: &Pool, [m, n, k]: [usize; 3], a: Left<'_>, b: &[f64]) -> Vec<f64> {
+    check::length("product", "a", a.data.len(), m * k);
+    check::length("product", "b", b.len(), k * n);
+    let mut c = vec![0.0; m * n];
+    if n > 0 {
+        pool.for_each_chunk(&mut c, ROWS * n, |block, c| {
+            dispatch(pool.isa(), Rows { a, b, first: block * ROWS, n, k, c });
+        });
+    }
+    c
+}
+
+/// Some rows of C.
+struct Rows<'a> {
+    a: Left<'a>,
+    b: &'a [f64],
+    first: usize,
+    n: usize,
+    k: usize,
+    c: &'a mut [f64],
+}
+
+impl Kernel for Rows<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(mut self) {
+        let rows = self.c.len() / self.n;
+        let whole = rows - rows % 4;
+        for row in (0..whole).step_by(4) {
+            self.band::<4>(row);
+        }
+        for row in whole..rows {
+            self.band::<1>(row);
+        }
+    }
+}
+
+impl Rows<'_> {
+    /// `R` rows of C.
+    #[inline(always)]
+    fn band<const R: usize>(&mut self, row: usize) {
+        let mut column = 0;
+        while column + 16 <= self.n {
+            self.tile::<R, 16>(row, column);
+            column += 16;
+        }
+        while column + 4 <= self.n {
+            self.tile::<R, 4>(row, column);
+            column += 4;
+        }
+        while column < self.n {
+            self.tile::<R, 1>(row, column);
+            column += 1;
+        }
+    }
+
+    /// `R` x `W` elements, summed in registers.
+    #[inline(always)]
+    fn tile<const R: usize, const W: usize>(&mut self, row: usize, column: usize) {
+        let mut sums = [[0.0; W]; R];
+        for step in 0..self.k {
+            let b = &self.b[step * self.n + column..][..W];
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let a = self.a.data[(self.first + row + r) * self.a.row + step * self.a.step];
+                for lane in 0..W {
+                    sums[lane] += a * b[lane];
+                }
+            }
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            self.c[(row + r) * self.n + column..][..W].copy_from_slice(sums);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_the_sum_over_k_of_either_orientation() {
+        let value = |i: usize| ((i * 37 % 101) as f64 - 50.0) / 7.0;
+        for [m, n, k] in [[1, 1, 1], [5, 23, 3], [70, 17, 9], [3, 4, 0], [0, 3, 2], [2, 0, 5]] {
+            let a: Vec<f64> = (0..m * k).map(value).collect();
+            let b: Vec<f64> = (0..k * n).map(|i| value(i + 11)).collect();
+            let transposed: Vec<f64> = (0..k * m).map(|i| a[i % m * k + i / m]).collect();
+            let mut expected = Vec::new();
+            for i in 0..m {
+                for j in 0..n {
+                    expected.push((0..k).fold(0.0, |sum, s| sum + a[i * k + s] * b[s * n + j]));
+                }
+            }
+            for threads in [1, 3] {
+                let pool = Pool::new(threads);
+                assert_eq!(product(&pool, [m, n, k], Left::row_major(&a, k), &b), expected, "{m} {n} {k}");
+                assert_eq!(product(&pool, [m, n, k], Left::transposed(&transposed, m), &b), expected, "{m} {n} {k}");
+            }
+        }
+    }
+}
