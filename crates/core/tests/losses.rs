@@ -186,8 +186,7 @@ fn relational_losses_are_zero_at_a_scaled_and_shifted_copy() {
 /// What every loss gives for the batches on which formulas break.
 ///
 /// `zero`: value and gradient are 0. `still`: a finite value, and nothing flows. `finite`: a finite value with a finite
-/// gradient. `large`: an `ERR_NON_FINITE` that says what to do. `shape`: an `ERR_INVALID_SHAPE`.
-#[rustfmt::skip]
+/// gradient. `largest` are batches whose largest entry is float32's. `large`: an `ERR_NON_FINITE` that says what to do. `shape`: an `ERR_INVALID_SHAPE`.
 const SAFETY: &str = "
                    coincident collinear collapsed zeros  tiny   huge   largest far-teacher flat-teacher empty one    same-two other-two one-class all-different
 rkd-distance       finite     finite    still     still  still  finite finite  finite      finite       zero  zero   zero     zero      finite    finite
@@ -197,15 +196,15 @@ triplet-euclidean  finite     finite    finite    finite finite finite finite  f
 contrastive        finite     finite    finite    finite finite finite finite  finite      finite       zero  zero   zero     zero      zero      zero
 lifted-structure   finite     finite    still     still  still  finite finite  finite      finite       zero  zero   zero     zero      zero      zero
 n-pairs            finite     finite    finite    still  finite finite finite  finite      finite       zero  zero   zero     zero      zero      zero
-angular            finite     finite    finite    still  finite finite finite  finite      finite       zero  zero   zero     zero      zero      zero
+angular            finite     finite    finite    still  finite finite large   finite      finite       zero  zero   zero     zero      zero      zero
 margin             finite     finite    still     still  still  finite finite  finite      finite       zero  zero   zero     zero      zero      zero
 hard-dark-rank     finite     finite    still     still  still  large  large   finite      finite       zero  zero   zero     zero      finite    finite
 cross-entropy      finite     finite    finite    finite finite finite finite  finite      finite       zero  finite finite   finite    finite    shape
-attention-transfer ?
-linear-hint ?
-hint ?
-soft-target-kl ?
-feature-regression ?
+attention-transfer finite     finite    finite    still  finite finite finite  finite      finite       zero  finite finite   finite    finite    finite
+linear-hint        finite     finite    finite    finite finite large  large   finite      finite       zero  finite finite   finite    finite    finite
+hint               finite     finite    finite    finite finite large  large   finite      finite       zero  finite finite   finite    finite    finite
+soft-target-kl     finite     finite    finite    finite finite finite finite  finite      finite       zero  finite finite   finite    finite    finite
+feature-regression finite     finite    finite    finite finite finite finite  finite      finite       zero  finite finite   finite    finite    finite
 prototypical       finite     finite    still     still  finite finite finite  finite      finite       shape shape  shape    shape     finite    finite";
 
 /// The batch of a column: student, teacher and labels of n rows.
@@ -229,7 +228,10 @@ fn batch(column: &str, shape: &[usize]) -> (Matrix, Matrix, Vec<u32>) {
         "zeros" => vec![0.0; n * d],
         "tiny" => scaled("student", 1e-30),
         "huge" => scaled("student", 1e30),
-        "largest" => scaled("student", 1.0).iter().map(|v| f64::from(f32::MAX).copysign(*v)).collect(),
+        "largest" => {
+            let largest = scaled("student", 1.0).iter().fold(0.0f64, |largest, v| largest.max(v.abs()));
+            scaled("student", f64::from(f32::MAX) / largest)
+        }
         _ => scaled("student", 1.0),
     };
     let teacher = match column {
