@@ -1,5 +1,5 @@
 //! The losses that compare features item by item: their definitions once more, numeric gradients (of their own
-//! parameters too), maps of different sizes, and the batches where formulas break.
+//! parameters too), and maps of different sizes. The batches where formulas break are in the table of `losses.rs`.
 
 use rkd_core::losses::{LossInputs, LossSpec, LossValue, Matrix, evaluate_loss};
 use rkd_core::random::Random;
@@ -180,26 +180,6 @@ fn a_frozen_hint_is_the_same_function_and_starts_where_the_released_code_starts(
     assert_eq!(parameter(true), (9, 16, 0.005));
     assert_eq!(parameter(false), (9, 16, 0.25));
     assert!(spec(true).build().is_frozen() && !spec(false).build().is_frozen());
-}
-
-#[test]
-fn degenerate_batches_give_finite_numbers() {
-    for original in cases() {
-        for factor in [0.0, 1e-30, 1e-7, 1e30] {
-            let mut case = original.clone();
-            case.student.data.iter_mut().for_each(|v| *v *= factor);
-            for teacher in [factor, 1.0] {
-                let mut case = case.clone();
-                case.teacher.data.iter_mut().for_each(|v| *v *= teacher);
-                let found = case.evaluate(1).unwrap();
-                let all = [found.value].into_iter().chain(found.gradient).chain(found.parameters.concat());
-                assert!(all.into_iter().all(f64::is_finite), "{} {factor} {teacher}", case.name());
-            }
-        }
-        let none = |matrix: &Matrix| Matrix { rows: 0, data: Vec::new(), ..matrix.clone() };
-        let empty = Case { student: none(&original.student), teacher: none(&original.teacher), ..original.clone() };
-        assert_eq!(empty.value(), 0.0, "{}", empty.name());
-    }
 }
 
 #[test]

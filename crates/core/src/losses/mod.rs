@@ -5,14 +5,25 @@
 //! weighted terms. All arithmetic is float64, on
 //! features of n rows and d columns: a batch is small beside its network, and near neighbours cancel in float32.
 
+mod angular;
 mod attention_transfer;
+mod check;
+mod class_pairs;
+mod contrastive;
 mod cross_entropy;
+mod distance;
 mod embedding;
 mod feature_regression;
+mod hard_dark_rank;
 mod hint;
 mod inputs;
+mod lifted_structure;
 mod linear_hint;
 mod maps;
+mod margin;
+mod n_pairs;
+#[cfg(test)]
+mod naive;
 pub mod portable;
 mod projection;
 mod prototypical;
@@ -24,12 +35,18 @@ mod spec;
 mod triplet;
 mod weight;
 
+pub use angular::Angular;
 pub use attention_transfer::AttentionTransfer;
+pub use contrastive::Contrastive;
 pub use cross_entropy::CrossEntropy;
 pub use feature_regression::FeatureRegression;
+pub use hard_dark_rank::HardDarkRank;
 pub use hint::Hint;
 pub use inputs::{LossInputs, Matrix};
+pub use lifted_structure::LiftedStructure;
 pub use linear_hint::LinearHint;
+pub use margin::Margin;
+pub use n_pairs::NPairs;
 pub use prototypical::Prototypical;
 pub use relational::{Reduction, huber};
 pub use rkd_angle::RkdAngle;
@@ -39,7 +56,7 @@ pub use spec::{LossSpec, TermSpec};
 pub use triplet::{TripletEuclidean, TripletSquared};
 pub use weight::{Course, Named, Weight};
 
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 pub use crate::nn::Feature;
 
 /// A loss with its options. Values and gradients are unweighted.
@@ -107,7 +124,21 @@ impl LossValue {
 }
 
 /// Checks `spec` and computes it once: what `evaluateLoss` does.
+///
+/// # Errors
+/// Those of the loss; `ERR_NON_FINITE` for a value that is not finite or a gradient beyond float32.
 pub fn evaluate_loss(spec: &LossSpec, inputs: &LossInputs<'_>) -> Result<LossValue> {
     spec.validate()?;
-    spec.build().evaluate(inputs)
+    let found = spec.build().evaluate(inputs)?;
+    let mut gradients = found.parameters.iter().flatten().chain(&found.gradient);
+    if found.value.is_finite() && gradients.all(|&g| (g as f32).is_finite()) {
+        return Ok(found);
+    }
+    Err(Error::new(Code::NonFinite, "the features are too large for this loss")
+        .with_subject(spec.name())
+        .with_values(
+            "a finite value with a gradient that float32 holds",
+            format!("the value {:e} and a larger gradient", found.value),
+        )
+        .with_advice("normalise the features or scale them down"))
 }

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AttentionTransfer, CrossEntropy, Feature, FeatureRegression, Hint, LinearHint, Loss, Prototypical, RkdAngle,
-    RkdDistance, SoftTargetKl, TripletEuclidean, TripletSquared, Weight,
+    Angular, AttentionTransfer, Contrastive, CrossEntropy, Feature, FeatureRegression, HardDarkRank, Hint,
+    LiftedStructure, LinearHint, Loss, Margin, NPairs, Prototypical, RkdAngle, RkdDistance, SoftTargetKl,
+    TripletEuclidean, TripletSquared, Weight,
 };
 use crate::error::Result;
 
@@ -55,6 +56,18 @@ pub enum LossSpec {
     TripletSquared(TripletSquared),
     /// Triplet on distances.
     TripletEuclidean(TripletEuclidean),
+    /// Contrastive, over the pairs of triplets.
+    Contrastive(Contrastive),
+    /// Lifted structure, the smooth form.
+    LiftedStructure(LiftedStructure),
+    /// Multi-class N-pair.
+    NPairs(NPairs),
+    /// Angular, in N-pair batches.
+    Angular(Angular),
+    /// Margin around a boundary that may be learned.
+    Margin(Margin),
+    /// Hard DarkRank, listwise distillation.
+    HardDarkRank(HardDarkRank),
     /// Cross entropy of logits.
     CrossEntropy(CrossEntropy),
     /// Prototypical, for episodes.
@@ -79,6 +92,12 @@ impl LossSpec {
             LossSpec::RkdAngle(_) => "rkd-angle",
             LossSpec::TripletSquared(_) => "triplet-squared",
             LossSpec::TripletEuclidean(_) => "triplet-euclidean",
+            LossSpec::Contrastive(_) => "contrastive",
+            LossSpec::LiftedStructure(_) => "lifted-structure",
+            LossSpec::NPairs(_) => "n-pairs",
+            LossSpec::Angular(_) => "angular",
+            LossSpec::Margin(_) => "margin",
+            LossSpec::HardDarkRank(_) => "hard-dark-rank",
             LossSpec::CrossEntropy(_) => "cross-entropy",
             LossSpec::Prototypical(_) => "prototypical",
             LossSpec::LinearHint(_) => "linear-hint",
@@ -94,8 +113,14 @@ impl LossSpec {
         match self {
             LossSpec::RkdDistance(loss) => loss.validate(),
             LossSpec::RkdAngle(loss) => loss.validate(),
-            LossSpec::TripletSquared(loss) => super::triplet::check_margin("triplet-squared", loss.margin),
-            LossSpec::TripletEuclidean(loss) => super::triplet::check_margin("triplet-euclidean", loss.margin),
+            LossSpec::TripletSquared(loss) => loss.validate(),
+            LossSpec::TripletEuclidean(loss) => loss.validate(),
+            LossSpec::Contrastive(loss) => loss.validate(),
+            LossSpec::LiftedStructure(loss) => loss.validate(),
+            LossSpec::NPairs(loss) => loss.validate(),
+            LossSpec::Angular(loss) => loss.validate(),
+            LossSpec::Margin(loss) => loss.validate(),
+            LossSpec::HardDarkRank(loss) => loss.validate(),
             LossSpec::CrossEntropy(loss) => loss.validate(),
             LossSpec::Prototypical(loss) => loss.validate(),
             LossSpec::SoftTargetKl(loss) => loss.validate(),
@@ -113,6 +138,12 @@ impl LossSpec {
             LossSpec::RkdAngle(loss) => Box::new(loss),
             LossSpec::TripletSquared(loss) => Box::new(loss),
             LossSpec::TripletEuclidean(loss) => Box::new(loss),
+            LossSpec::Contrastive(loss) => Box::new(loss),
+            LossSpec::LiftedStructure(loss) => Box::new(loss),
+            LossSpec::NPairs(loss) => Box::new(loss),
+            LossSpec::Angular(loss) => Box::new(loss),
+            LossSpec::Margin(loss) => Box::new(loss),
+            LossSpec::HardDarkRank(loss) => Box::new(loss),
             LossSpec::CrossEntropy(loss) => Box::new(loss),
             LossSpec::Prototypical(loss) => Box::new(loss),
             LossSpec::LinearHint(loss) => Box::new(loss),
