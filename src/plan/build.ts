@@ -30,6 +30,7 @@ const runKeys = [
   "epochs",
   "stepsPerEpoch",
   "batch",
+  "microBatch",
   "clipGradientNorm",
   "seed",
   "threads",
