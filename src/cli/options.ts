@@ -5,7 +5,21 @@ import { RkdError } from "../errors.ts";
 import { type Backbone, backboneKinds, conv4, resnet } from "../options/backbone.ts";
 import { invalid, number, oneOf } from "../options/check.ts";
 import { type Data, type DataOptions, dataAt } from "../options/data.ts";
-import { crossEntropy, type Loss, rkdAngle, rkdDistance, triplet } from "../options/losses.ts";
+import {
+  angular,
+  contrastive,
+  crossEntropy,
+  hardDarkRank,
+  type Loss,
+  liftedStructure,
+  margin,
+  nPairs,
+  rkdAngle,
+  rkdDistance,
+  teacherKinds,
+  triplet,
+  tripletEuclidean,
+} from "../options/losses.ts";
 import { adam, adamW, type Optimizer, sgd } from "../options/optimizer.ts";
 import type { Device, RunOptions } from "../options/run.ts";
 import { constant, cosine, type Schedule, step } from "../options/schedule.ts";
@@ -70,18 +84,19 @@ export function addDataFlags(command: Command, required: boolean): Command {
     .option("--cache <folder>", "folder of the decoded images ($RKD_CACHE or ~/.cache/rkd)");
 }
 
-/** Adds the flags of a training run. */
-export function addRunFlags(command: Command, losses: string): Command {
+/** Adds the flags of a training run; `usual` are its losses where none is given. */
+export function addRunFlags(command: Command, job: "train" | "distill", usual: string): Command {
+  const kinds = lossNames.filter((name) => job === "distill" || !(teacherKinds as readonly string[]).includes(name));
   addDataFlags(command, true)
     .optionsGroup("Network:")
     .option("--backbone <name>", backboneKinds.join(", "))
     .option("--width <channels>", "channels of the first block (64)", toNumber)
     .option("--embedding <length>", "length of the embedding (the pooled feature itself)", toNumber)
     .option("--stem <kind>", "first layers of a ResNet: imagenet or small (by image size)")
-    .option("--normalize", "divide embeddings by their norm (only with triplet)")
+    .option("--normalize", "divide embeddings by their norm (with triplet, contrastive, margin, hard-dark-rank)")
     .option("--no-normalize", "leave embeddings as they are")
     .optionsGroup("Training:")
-    .option("--loss <kind[:weight]>", `a term of the loss, may be repeated (${losses})`, addLoss)
+    .option("--loss <kind[:weight]>", `a term, may be repeated: ${kinds.join(", ")} (${usual})`, addLoss)
     .option("--epochs <count>", "epochs (20)", toNumber)
     .option("--steps-per-epoch <count>", "batches of an epoch (all images once)", toNumber)
     .option("--batch <images>", "images of a batch (64)", toNumber)
@@ -174,15 +189,27 @@ function toPerClass(text: string): number | null {
   return text === "any" ? null : toNumber(text);
 }
 
-const lossNames = ["rkd-distance", "rkd-angle", "triplet", "cross-entropy"] as const;
+const lossMakers = {
+  "rkd-distance": rkdDistance,
+  "rkd-angle": rkdAngle,
+  "hard-dark-rank": hardDarkRank,
+  triplet,
+  "triplet-euclidean": tripletEuclidean,
+  contrastive,
+  "lifted-structure": liftedStructure,
+  "n-pairs": nPairs,
+  angular,
+  margin,
+  "cross-entropy": crossEntropy,
+} as const;
+const lossNames = Object.keys(lossMakers) as (keyof typeof lossMakers)[];
 
 function addLoss(text: string, before: Loss[] | undefined): Loss[] {
   const [name, weightText, ...rest] = text.split(":");
   if (rest.length > 0) throw invalid("--loss", "kind or kind:weight", text);
   const kind = oneOf("--loss", name, lossNames);
   const weight = weightText === undefined ? 1 : number(`--loss ${kind}`, toNumber(weightText), { from: 0 });
-  const make = { "rkd-distance": rkdDistance, "rkd-angle": rkdAngle, triplet, "cross-entropy": crossEntropy }[kind];
-  return [...(before ?? []), make({ weight })];
+  return [...(before ?? []), lossMakers[kind]({ weight })];
 }
 
 function optimizerOf({ optimizer, lr, weightDecay }: RunFlags): Optimizer {

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use napi::bindgen_prelude::{Float32Array, Uint32Array};
 use napi_derive::napi;
-use rkd_core::losses::{LossInputs, Matrix, TermSpec};
+use rkd_core::losses::{self, LossInputs, Matrix, TermSpec};
 use rkd_core::random::Random;
 use rkd_core::{Code, Error, Result};
 use rkd_kernels::Pool;
@@ -74,7 +74,7 @@ fn evaluate(spec: &str, inputs: &BindingLossInputs) -> Result<(f64, Gradients)> 
         if let Some(labels) = inputs.labels.as_deref() {
             prepared = prepared.with_labels(labels);
         }
-        spec.loss.build().evaluate(&prepared)
+        losses::evaluate_loss(&spec.loss, &prepared)
     })?;
     Ok((found.value, vec![("student".to_string(), found.gradient.iter().map(|&g| g as f32).collect())]))
 }
