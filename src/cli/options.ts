@@ -13,7 +13,21 @@ import {
   linearHint,
   softTargetKl,
 } from "../options/feature-losses.ts";
-import { crossEntropy, type Loss, rkdAngle, rkdDistance, triplet } from "../options/losses.ts";
+import {
+  angular,
+  contrastive,
+  crossEntropy,
+  hardDarkRank,
+  type Loss,
+  liftedStructure,
+  margin,
+  nPairs,
+  rkdAngle,
+  rkdDistance,
+  teacherKinds,
+  triplet,
+  tripletEuclidean,
+} from "../options/losses.ts";
 import { adam, adamW, type Optimizer, sgd } from "../options/optimizer.ts";
 import type { Device, RunOptions } from "../options/run.ts";
 import { constant, cosine, type Schedule, step } from "../options/schedule.ts";
@@ -80,18 +94,19 @@ export function addDataFlags(command: Command, required: boolean): Command {
     .option("--cache <folder>", "folder of the decoded images ($RKD_CACHE or ~/.cache/rkd)");
 }
 
-/** Adds the flags of a training run. */
-export function addRunFlags(command: Command, defaultLosses: string): Command {
+/** Adds the flags of a training run; `usual` are its losses where none is given. */
+export function addRunFlags(command: Command, job: "train" | "distill", usual: string): Command {
+  const kinds = lossNames.filter((name) => job === "distill" || !(teacherKinds as readonly string[]).includes(name));
   addDataFlags(command, true)
     .optionsGroup("Network:")
     .option("--backbone <name>", backboneKinds.join(", "))
     .option("--width <channels>", "channels of the first block (64)", toNumber)
     .option("--embedding <length>", "length of the embedding (the pooled feature itself)", toNumber)
     .option("--stem <kind>", "first layers of a ResNet: imagenet or small (by image size)")
-    .option("--normalize", "divide embeddings by their norm (only with triplet)")
+    .option("--normalize", "divide embeddings by their norm (with triplet, contrastive, margin, hard-dark-rank)")
     .option("--no-normalize", "leave embeddings as they are")
     .optionsGroup("Training:")
-    .option("--loss <kind[:weight][@feature]>", `a term of the loss, may be repeated (${defaultLosses})`, addLoss)
+    .option("--loss <kind[:weight][@feature]>", `a term, may be repeated: ${kinds.join(", ")} (${usual})`, addLoss)
     .option("--epochs <count>", "epochs (20)", toNumber)
     .option("--steps-per-epoch <count>", "batches of an epoch (all images once)", toNumber)
     .option("--batch <images>", "images of a batch (64)", toNumber)
@@ -187,10 +202,17 @@ function toPerClass(text: string): number | null {
 }
 
 /** The losses of `--loss`, by the name in plans; `triplet` is triplet-squared. */
-const losses = {
+const lossMakers = {
   "rkd-distance": rkdDistance,
   "rkd-angle": rkdAngle,
+  "hard-dark-rank": hardDarkRank,
   triplet,
+  "triplet-euclidean": tripletEuclidean,
+  contrastive,
+  "lifted-structure": liftedStructure,
+  "n-pairs": nPairs,
+  angular,
+  margin,
   "cross-entropy": crossEntropy,
   "linear-hint": linearHint,
   hint,
@@ -198,6 +220,7 @@ const losses = {
   "soft-target-kl": softTargetKl,
   "feature-regression": featureRegression,
 };
+const lossNames = Object.keys(lossMakers) as (keyof typeof lossMakers)[];
 
 /** `kind:weight@studentFeature/teacherFeature`, all but the kind may be left out. */
 function addLoss(given: string, before: Loss[] | undefined): Loss[] {
@@ -205,11 +228,11 @@ function addLoss(given: string, before: Loss[] | undefined): Loss[] {
   const [name, weightText, ...rest] = head.split(":");
   const form = "kind, kind:weight or kind:weight@feature, with @student/teacher for two features";
   if (rest.length + more.length > 0) throw invalid("--loss", form, given);
-  const kind = oneOf("--loss", name, Object.keys(losses) as (keyof typeof losses)[]);
+  const kind = oneOf("--loss", name, lossNames);
   const [studentFeature, teacherFeature, ...extra] = features?.split("/") ?? [];
   if (extra.length > 0) throw invalid("--loss", form, given);
   const weight = weightText === undefined ? 1 : weightText === "auto" ? weightText : toNumber(weightText);
-  const make: (options: AttentionTransferOptions) => Loss = losses[kind];
+  const make: (options: AttentionTransferOptions) => Loss = lossMakers[kind];
   const options = defined({ weight: checkWeight(`--loss ${kind}`, weight), studentFeature, teacherFeature });
   return [...(before ?? []), make(options as AttentionTransferOptions)];
 }

@@ -14,6 +14,7 @@ import {
   distill,
   featureRegression,
   glyphs,
+  hardDarkRank,
   hint,
   type Loss,
   linearHint,
@@ -78,6 +79,7 @@ describe("a distillation improves the student", () => {
       twoStages({ hints: [hint({ ...map, frozen: true })], task: [triplet()], hintSteps: 30 }),
     ],
     ["attention transfer", [triplet(), attentionTransfer({ ...map, weight: 50 })]],
+    ["DarkRank", [triplet(), hardDarkRank()]],
     ["Hinton", [crossEntropy(), softTargetKl()]],
     [
       "RKD on every feature, KL on logits, several of one kind",

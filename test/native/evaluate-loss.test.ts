@@ -6,9 +6,13 @@ import { describe, expect, it } from "vitest";
 import {
   attentionTransfer,
   evaluateLoss,
+  hardDarkRank,
   hint,
   type Loss,
+  type LossInputs,
   linearHint,
+  margin,
+  prototypical,
   RkdError,
   rkdAngle,
   rkdDistance,
@@ -21,9 +25,9 @@ interface GoldenCase {
   readonly name: string;
   readonly loss: string;
   readonly params: Record<string, number>;
-  readonly inputs: { student: TensorInput; teacher?: TensorInput; projection?: TensorInput };
+  readonly inputs: Record<string, TensorInput>;
   readonly labels?: number[];
-  readonly expected: { value: number; gradient_student: TensorInput; gradient_projection?: TensorInput };
+  readonly expected: Record<string, TensorInput> & { readonly value: number };
 }
 
 const folder = process.env.RKD_GOLDEN ?? "test/golden";
@@ -36,6 +40,22 @@ function tolerance(name: string): number {
   return /far from the origin|near-duplicate/.test(name) ? 1e-4 : 1e-5;
 }
 
+/** One tensor under another. */
+function stack(above?: TensorInput, below?: TensorInput): TensorInput {
+  const [rows = 0, ...rest] = above?.shape ?? [];
+  return { data: [...(above?.data ?? []), ...(below?.data ?? [])], shape: [rows + (below?.shape[0] ?? 0), ...rest] };
+}
+
+/** The inputs of a case. Anchors and positives are stacked, with labels by which the pair selector finds them again. */
+function inputsOf({ inputs, labels }: GoldenCase): LossInputs {
+  const { student, teacher, projection, anchors, positives } = inputs;
+  const parameters = projection && { parameters: { projection } };
+  if (student) return { student, ...(teacher && { teacher }), ...(labels && { labels }), ...parameters };
+  const stacked = stack(anchors, positives);
+  const count = anchors?.shape[0] ?? 0;
+  return { student: stacked, labels: Array.from({ length: 2 * count }, (_, i) => i % count) };
+}
+
 describe("golden values", () => {
   it("has cases of every kind", () => {
     // Plain regression is a linear hint through the identity; the core's tests say so.
@@ -43,19 +63,16 @@ describe("golden values", () => {
     expect(kinds).toEqual(new Set(lossKinds));
   });
 
-  it.each(cases.map((one) => [one.name, one] as const))("%s", (name, { loss, params, inputs, labels, expected }) => {
+  it.each(cases.map((one) => [one.name, one] as const))("%s", (name, one) => {
+    const { loss, params, expected } = one;
     const options = Object.fromEntries(Object.entries(params).map(([key, value]) => [camel(key), value]));
-    const { projection, ...features } = inputs;
-    const { value, gradients } = evaluateLoss({ kind: loss, ...options } as unknown as Loss, {
-      ...features,
-      ...(labels && { labels }),
-      ...(projection && { parameters: { projection } }),
-    });
+    const { value, gradients } = evaluateLoss({ kind: loss, ...options } as unknown as Loss, inputsOf(one));
     const zero = name.includes("zero at");
     expect(Math.abs(value - expected.value)).toBeLessThanOrEqual(
       zero ? 1e-10 : tolerance(name) * Math.max(Math.abs(expected.value), 1e-12),
     );
-    const { gradient_student, gradient_projection } = expected;
+    const { gradient_anchors, gradient_positives, gradient_projection } = expected;
+    const gradient_student = expected.gradient_student ?? stack(gradient_anchors, gradient_positives);
     expect(Object.keys(gradients).sort()).toEqual(gradient_projection ? ["projection", "student"] : ["student"]);
     for (const [input, tensor] of Object.entries({ student: gradient_student, projection: gradient_projection })) {
       if (!tensor) continue;
@@ -98,6 +115,14 @@ describe("evaluateLoss", () => {
     expect(new Set([1, 2, 3, 4, 5].map(value)).size).toBeGreaterThan(1);
   });
 
+  it("draws other negatives where the released code's weights underflow", () => {
+    // Rows of 512 numbers: classes are tight, so every anchor has a positive near it.
+    const wide = matrix(12, 512, (i) => Math.sin(i * i) + 3 * Math.sin(Math.floor(i / 1536) + (i % 512) ** 2));
+    const value = (uniformWhenUnderflow: boolean) =>
+      evaluateLoss(margin({ negatives: "distance-weighted", uniformWhenUnderflow }), { student: wide, labels }).value;
+    expect(value(true)).not.toBe(value(false));
+  });
+
   it("takes plain numbers and Float64Array, and a part of a larger buffer", () => {
     const { value } = evaluateLoss(rkdAngle(), { student, teacher });
     const plain = { ...student, data: Array.from(student.data) };
@@ -124,6 +149,8 @@ describe("evaluateLoss", () => {
     ["another number of labels", triplet(), { student, labels: [0, 1] }, /labels|rows/],
     ["NaN", rkdAngle(), { student: matrix(12, 5, () => Number.NaN), teacher }, /finite|NaN/i],
     ["an option that does not exist", { kind: "rkd-angle", deltas: 1 }, { student, teacher }, /deltas/],
+    ["features beyond float32", hardDarkRank(), { student: matrix(12, 5, (i) => 1e30 * i), teacher }, /normalise/i],
+    ["rows that are no episode", prototypical({ supportCount: 2, way: 5 }), { student }, /episode/],
     ["an option out of range", { kind: "rkd-angle", delta: -1 }, { student, teacher }, /delta/],
   ];
   it.each(bad)("refuses %s", (_, loss, inputs, message) => {

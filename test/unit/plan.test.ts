@@ -45,7 +45,7 @@ describe("the plan of train", () => {
           classes: null,
         },
         teacher: null,
-        losses: [{ kind: "triplet-squared", weight: 1, margin: 0.2, negatives: "distance-weighted" }],
+        losses: [triplet()],
         optimizer: { kind: "adam", learningRate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0 },
         schedule: { kind: "cosine", warmupSteps: 0, minimum: 0 },
         clipGradientNorm: null,

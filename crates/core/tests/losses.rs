@@ -205,7 +205,7 @@ linear-hint        finite     finite    finite    finite finite large  large   f
 hint               finite     finite    finite    finite finite large  large   finite      finite       zero  finite finite   finite    finite    finite
 soft-target-kl     finite     finite    finite    finite finite finite finite  finite      finite       zero  finite finite   finite    finite    finite
 feature-regression finite     finite    finite    finite finite finite finite  finite      finite       zero  finite finite   finite    finite    finite
-prototypical       finite     finite    still     still  finite finite finite  finite      finite       shape shape  shape    shape     finite    finite";
+prototypical       finite     finite    still     still  finite finite large   finite      finite       shape shape  shape    shape     finite    finite";
 
 /// The batch of a column: student, teacher and labels of n rows.
 fn batch(column: &str, shape: &[usize]) -> (Matrix, Matrix, Vec<u32>) {

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use napi::bindgen_prelude::{Float32Array, Uint32Array};
 use napi_derive::napi;
-use rkd_core::losses::{LossInputs, LossParameter, Matrix, TermSpec};
+use rkd_core::losses::{self, LossInputs, LossParameter, Matrix, TermSpec};
 use rkd_core::random::Random;
 use rkd_core::{Code, Error, Result};
 use rkd_kernels::Pool;
@@ -68,8 +68,7 @@ fn evaluate(spec: &str, inputs: &BindingLossInputs) -> Result<(f64, Gradients)> 
     spec.validate()?;
     let student = matrix("student", inputs)?;
     let teacher = if inputs.tensors.contains_key("teacher") { Some(matrix("teacher", inputs)?) } else { None };
-    let loss = spec.loss.build();
-    let about = loss.parameters(&shape_of(&student), teacher.as_ref().map(shape_of).as_deref())?;
+    let about = spec.loss.build().parameters(&shape_of(&student), teacher.as_ref().map(shape_of).as_deref())?;
     let parameters = about.iter().map(|about| parameter(about, inputs)).collect::<Result<Vec<_>>>()?;
     let found = with_pool(inputs.threads as usize, |pool| {
         let mut prepared = LossInputs::new(&student, pool, Random::keyed(inputs.seed as u64, 0, 0, "loss"));
@@ -79,7 +78,7 @@ fn evaluate(spec: &str, inputs: &BindingLossInputs) -> Result<(f64, Gradients)> 
         if let Some(labels) = inputs.labels.as_deref() {
             prepared = prepared.with_labels(labels);
         }
-        loss.evaluate(&prepared.with_parameters(&parameters))
+        losses::evaluate_loss(&spec.loss, &prepared.with_parameters(&parameters))
     })?;
     let float = |gradient: &[f64]| gradient.iter().map(|&g| g as f32).collect::<Vec<_>>();
     let gradient = channels_first(&float(&found.gradient), student.map);
