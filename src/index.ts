@@ -12,7 +12,18 @@ export {
   type TensorInput,
 } from "./evaluate-loss.ts";
 export type { EmbedReport } from "./native/session.ts";
-export { type Backbone, type BackboneOptions, conv4, type ResnetOptions, resnet } from "./options/backbone.ts";
+export {
+  type Backbone,
+  type BackboneOptions,
+  conv4,
+  googlenet,
+  type MlpOptions,
+  mlp,
+  type OutputOptions,
+  resnet,
+  type StemOptions,
+  vgg,
+} from "./options/backbone.ts";
 export {
   type Augment,
   type Data,
@@ -90,6 +101,7 @@ export {
   step,
 } from "./options/schedule.ts";
 export type { TeacherTermOptions, TermOptions, Weight, WeightCourse } from "./options/term.ts";
+export type { TuningOptions, Weights } from "./options/weights.ts";
 export { type ResumeOptions, resume } from "./resume.ts";
 export type {
   CheckpointEvent,

@@ -5,12 +5,13 @@ import type { Data } from "./data.ts";
 import type { Loss } from "./losses.ts";
 import type { Optimizer } from "./optimizer.ts";
 import type { Schedule } from "./schedule.ts";
+import type { TuningOptions } from "./weights.ts";
 
 /** Where a run computes. `"auto"` is the best there is; this build has the CPU only. */
 export type Device = "auto" | "cpu" | "cuda";
 
 /** What `train` and `distill` share. */
-export interface RunOptions {
+export interface RunOptions extends TuningOptions {
   /** The images: a source, or its name (`"glyphs"` or a path). */
   readonly data: Data | string;
   /** Folder of the run; made where it is missing. An existing run in it is an error unless `overwrite`. */

@@ -21,6 +21,7 @@ import { cosine } from "../options/schedule.ts";
 import { planData, toData } from "./data.ts";
 import { findModel } from "./model.ts";
 import type { BackbonePlan, DataPlan, Plan, Policy, TeacherPlan } from "./plan.ts";
+import { planTuning, tuningKeys } from "./tuning.ts";
 
 /** A run that is ready to start. */
 export interface Job {
@@ -51,6 +52,7 @@ const runKeys = [
   "checkpointEverySteps",
   "signal",
   "losses",
+  ...tuningKeys,
 ] as const;
 
 /** The job of `train(options)`. @throws {RkdError} that names the option */
@@ -109,6 +111,7 @@ function job(
   const plan: Plan = {
     data,
     backbone: planBackbone(backboneOption, backbone, data, losses),
+    ...planTuning(options),
     teacher,
     losses,
     optimizer: made("optimizer", or(options.optimizer, adam()), ["adam", "adam-w", "sgd"]),
@@ -154,10 +157,11 @@ function planPolicy(options: RunOptions): Policy {
 }
 
 function planBackbone(option: string, backbone: Backbone, data: DataPlan, losses: readonly Loss[]): BackbonePlan {
-  const known = object<Backbone>(option, backbone, ["kind", "width", "embedding", "normalize", "stem"]);
+  const known = object<Backbone>(option, backbone, ["kind", "width", "hidden", "embedding", "normalize", "stem"]);
   return {
     kind: oneOf(`${option}.kind`, known.kind, backboneKinds),
     width: known.width ?? 64,
+    hidden: known.hidden ?? [],
     stem: known.stem ?? (data.imageSize <= 64 ? "small" : "imagenet"),
     embedding: known.embedding ?? null,
     normalize: known.normalize ?? losses.some(({ kind }) => unitKinds.includes(kind)),

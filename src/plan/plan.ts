@@ -13,6 +13,10 @@ import type { Schedule } from "../options/schedule.ts";
 export interface Plan {
   readonly data: DataPlan;
   readonly backbone: BackbonePlan;
+  /** Where its parameters come from; null: drawn at random. */
+  readonly weights: WeightsPlan | null;
+  /** Which of its parameters are trained, and how fast. */
+  readonly tuning: TuningPlan;
   /** The teacher, for a distillation. */
   readonly teacher: TeacherPlan | null;
   readonly losses: readonly Loss[];
@@ -48,6 +52,8 @@ export type SplitPlan =
 export interface BackbonePlan {
   readonly kind: BackboneKind;
   readonly width: number;
+  /** The widths of a perceptron's hidden layers. */
+  readonly hidden: readonly number[];
   readonly stem: "imagenet" | "small";
   readonly embedding: number | null;
   readonly normalize: boolean;
@@ -55,6 +61,20 @@ export interface BackbonePlan {
   readonly imageSize: number;
   /** Classes of the classifier that cross entropy needs; the core fills it in from the data. */
   readonly classes: number | null;
+}
+
+/** The parameters a network begins with. */
+export interface WeightsPlan {
+  readonly file: string;
+  readonly except: readonly string[];
+  readonly normalization: { readonly mean: readonly number[]; readonly std: readonly number[] } | null;
+}
+
+/** Which parameters are trained, and how fast. */
+export interface TuningPlan {
+  readonly freeze: readonly string[];
+  readonly learningRates: Readonly<Record<string, number>>;
+  readonly batchNorm: "batch" | "running";
 }
 
 /** The teacher. */

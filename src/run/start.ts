@@ -33,7 +33,8 @@ export async function startJob(job: Job, out: string, overwrite: boolean, contex
   };
   // The folder is touched only once data and networks are known to be good.
   const onOpen = async () => {
-    const inputs = teacher ? { [teacher]: await hashFile(teacher) } : {};
+    const sources = [teacher, job.plan.weights?.file].filter((file) => file !== undefined);
+    const inputs = Object.fromEntries(await Promise.all(sources.map(async (file) => [file, await hashFile(file)])));
     await prepareFolder(folder);
     const { job: kind, plan, policy } = job;
     writeJson(join(folder, files.plan), { form: 1, rkd: version, job: kind, plan, policy, inputs } satisfies PlanFile);

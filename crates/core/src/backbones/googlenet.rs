@@ -17,6 +17,9 @@
 //! window; the "5x5" branch has a 3x3 kernel, as torchvision's has. The channels above belong to width 64 and grow with
 //! it. The classifiers beside the trunk (`aux1`, `aux2`) and the dropout are left out: there is nothing to classify, and
 //! a relation between two images should not depend on a draw. Started as ResNets are.
+//!
+//! torchvision's published weights were trained on pixels from -1 to 1 (`transform_input`): read them with a
+//! normalisation of mean 0.5 and deviation 0.5 in every channel.
 
 use super::Body;
 use crate::nn::builder::Builder;

@@ -14,6 +14,7 @@ use crate::nn::builder::Builder;
 use crate::nn::layer::{Definition, Layer};
 use crate::nn::parameters::ParameterSpec;
 use crate::plan::BackboneSpec;
+use crate::spelling;
 
 /// The part of a network that is its own: images to the pooled feature.
 struct Body {
@@ -80,8 +81,8 @@ pub fn define(spec: &BackboneSpec) -> Result<Definition> {
 
 fn find(name: &str) -> Result<&'static Kind> {
     KINDS.iter().find(|kind| kind.name == name).ok_or_else(|| {
-        let nearest = KINDS.iter().map(|kind| kind.name).min_by_key(|kind| distance(kind, name));
-        let advice = match nearest.filter(|kind| distance(kind, name) <= 3) {
+        let nearest = spelling::nearest(name, KINDS.iter().map(|kind| kind.name), 1);
+        let advice = match nearest.first().filter(|kind| spelling::distance(kind, name) <= 3) {
             Some(kind) => format!("did you mean {kind:?}?"),
             None => "choose one of these".to_string(),
         };
@@ -132,21 +133,6 @@ fn check_parameters(spec: &BackboneSpec, parameters: &[ParameterSpec]) -> Result
         .with_subject("width")
         .with_values(format!("at most {MOST_PARAMETERS} parameters"), format!("width {}", spec.width))
         .with_advice("choose a smaller width, embedding or image size"))
-}
-
-/// Number of letters to insert, delete or replace to come from `a` to `b` (Levenshtein 1966).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, letter) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for j in 0..b.len() {
-            let replaced = diagonal + usize::from(b[j] != letter);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

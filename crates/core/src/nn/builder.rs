@@ -25,7 +25,7 @@ impl Builder {
     }
 
     fn register(&mut self, name: String, shape: Vec<usize>, layout: Layout, init: Init) -> ParameterId {
-        self.parameters.push(ParameterSpec { name, shape, layout, init });
+        self.parameters.push(ParameterSpec { name, shape, layout, init, rate: 1.0 });
         self.parameters.len() - 1
     }
 

@@ -1,6 +1,6 @@
 //! A network on a backend: images in, features out; feature gradients in, parameter gradients out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use serde_json::Value;
@@ -9,14 +9,16 @@ use super::backend::Backend;
 use super::backward::Backward;
 use super::feature::Feature;
 use super::forward::{BatchStatistics, Forward, Mode};
-use super::layer::{Definition, Normalization};
-use super::parameters::Parameters;
+use super::layer::{Definition, Layer, Normalization, ParameterId};
+use super::parameters::{Parameters, Taken};
+use super::pattern::{choose, chooses};
 use super::tape::Tape;
+use super::tuning::set_rates;
 use crate::artefact::model::Model;
 use crate::artefact::tensors::HostTensor;
 use crate::backbones;
 use crate::error::{Code, Error, Result};
-use crate::plan::BackboneSpec;
+use crate::plan::{BackboneSpec, TrainingStatistics, TuningPlan};
 
 /// What a network says about a batch of n images.
 #[derive(Clone, Debug)]
@@ -83,6 +85,10 @@ pub struct Gradients<B: Backend> {
 /// What a training pass gives: features, activations, and what the running statistics learn.
 type Trained<B> = (Features<<B as Backend>::Tensor>, Tape<B>, Vec<BatchStatistics<<B as Backend>::Tensor>>);
 
+/// The names of what stands above the pooled feature in torchvision, timm and here: classifiers, embedding layers, the
+/// linear layers of timm's VGG, and GoogLeNet's classifiers beside the trunk.
+const HEADS: [&str; 6] = ["fc", "classifier", "head", "pre_logits", "aux1", "aux2"];
+
 /// A network with its parameters.
 #[derive(Clone, Debug)]
 pub struct Network<B: Backend> {
@@ -91,6 +97,8 @@ pub struct Network<B: Backend> {
     definition: Definition,
     /// The taps that passes keep; all of them if nobody said which.
     kept_taps: Option<Vec<String>>,
+    /// Which statistics batch normalisation uses in training.
+    training: Mode,
     /// The parameters.
     pub parameters: Parameters<B>,
 }
@@ -100,7 +108,7 @@ impl<B: Backend> Network<B> {
     pub fn new(backend: B, spec: &BackboneSpec, seed: u64) -> Result<Self> {
         let definition = backbones::define(spec)?;
         let parameters = Parameters::draw(&backend, definition.parameters.clone(), seed)?;
-        Ok(Network { backend, spec: spec.clone(), definition, kept_taps: None, parameters })
+        Ok(Network { backend, spec: spec.clone(), definition, kept_taps: None, training: Mode::Batch, parameters })
     }
 
     /// A network with given parameters, by torchvision's names and in its layouts. Every name must be there with its
@@ -108,7 +116,7 @@ impl<B: Backend> Network<B> {
     pub fn from_tensors(backend: B, spec: &BackboneSpec, tensors: &BTreeMap<String, HostTensor>) -> Result<Self> {
         let definition = backbones::define(spec)?;
         let parameters = Parameters::from_tensors(&backend, definition.parameters.clone(), tensors)?;
-        Ok(Network { backend, spec: spec.clone(), definition, kept_taps: None, parameters })
+        Ok(Network { backend, spec: spec.clone(), definition, kept_taps: None, training: Mode::Batch, parameters })
     }
 
     /// Reads a `model.safetensors`; also gives the JSON that its writer put beside the network.
@@ -131,8 +139,51 @@ impl<B: Backend> Network<B> {
 
     /// Replaces all parameters and running statistics.
     pub fn set_tensors(&mut self, tensors: &BTreeMap<String, HostTensor>) -> Result<()> {
-        self.parameters = Parameters::from_tensors(&self.backend, self.definition.parameters.clone(), tensors)?;
+        self.parameters = Parameters::from_tensors(&self.backend, self.parameters.specs.clone(), tensors)?;
         Ok(())
+    }
+
+    /// Takes weights of another program or another network. All must fit but the head, the layers above the pooled
+    /// feature, which may be missing, unexpected or of another shape, as may names that a pattern of `except` chooses.
+    /// What is not taken is in the report.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_ARTEFACT` that lists what does not fit; `ERR_INVALID_OPTION` for a pattern that chooses no name of the
+    /// network or of the weights.
+    pub fn take(&mut self, tensors: &BTreeMap<String, HostTensor>, except: &[String]) -> Result<Taken> {
+        let specs = &self.parameters.specs;
+        let of_head = |id: ParameterId| {
+            let mut layers = self.definition.embedding.iter().chain(&self.definition.classifier);
+            layers.any(|layer| matches!(layer, Layer::Linear(l) if id == l.weight || id == l.weight + 1))
+        };
+        let ids = 0..specs.len();
+        let body: HashSet<String> = ids.filter(|&id| !of_head(id)).map(|id| specs[id].name.clone()).collect();
+        let names: Vec<&str> =
+            specs.iter().map(|spec| spec.name.as_str()).chain(tensors.keys().map(String::as_str)).collect();
+        choose("weights.except", except, &names)?;
+        let excused = |name: &str| {
+            let head = !body.contains(name) && HEADS.iter().any(|head| chooses(head, name));
+            head || except.iter().any(|pattern| chooses(pattern, name))
+        };
+        let taken = self.parameters.take(&self.backend, tensors, &excused)?;
+        match taken.count {
+            0 => Err(Error::new(Code::InvalidArtefact, "nothing of the weights fits the network")
+                .with_values("tensors of this network", taken.ignored.first().cloned().unwrap_or_default())
+                .with_advice("choose the weights of this architecture, or leave weights out")),
+            _ => Ok(taken),
+        }
+    }
+
+    /// Says which parameters learn, how fast, and what batch normalisation uses in training.
+    ///
+    /// # Errors
+    /// Those of [`set_rates`].
+    pub fn tune(&mut self, tuning: &TuningPlan) -> Result<()> {
+        self.training = match tuning.batch_norm {
+            TrainingStatistics::Batch => Mode::Batch,
+            TrainingStatistics::Running => Mode::Running,
+        };
+        set_rates(&mut self.parameters.specs, tuning)
     }
 
     /// The backend.
@@ -167,7 +218,8 @@ impl<B: Backend> Network<B> {
         self.kept_taps = Some(taps.map(|feature| feature.name().to_string()).collect());
     }
 
-    /// A training pass over `images [n, h, w, c]`: statistics of the batch, running statistics updated.
+    /// A training pass over `images [n, h, w, c]`: statistics of the batch, running statistics updated; or, where
+    /// [`tune`](Network::tune) said so, running statistics that stay.
     pub fn forward_train(&mut self, images: &B::Tensor) -> Result<(Features<B::Tensor>, Tape<B>)> {
         let (features, tape, statistics) = self.train(images, true)?;
         statistics.iter().try_for_each(|batch| self.learn_statistics(batch))?;
@@ -189,7 +241,7 @@ impl<B: Backend> Network<B> {
     }
 
     fn train(&self, images: &B::Tensor, taped: bool) -> Result<Trained<B>> {
-        let mut forward = Forward::new(&self.backend, &self.parameters, Mode::Batch, taped);
+        let mut forward = Forward::new(&self.backend, &self.parameters, self.training, taped);
         let features = self.features(&mut forward, images)?;
         Ok((features, forward.tape.take().unwrap_or_default(), forward.statistics))
     }

@@ -45,8 +45,8 @@ impl<B: Backend> Optimizer<B> {
         self.step
     }
 
-    /// Changes `parameters` along `gradients` (one entry for each parameter, `None` for running statistics) with step
-    /// size `learning_rate`. Gradients whose common norm exceeds `largest_norm` are scaled down to it, as PyTorch's
+    /// Changes `parameters` along `gradients` (one entry for each parameter, `None` for running statistics and frozen
+    /// ones) with step size `learning_rate`, times the parameter's own rate. Gradients whose common norm exceeds `largest_norm` are scaled down to it, as PyTorch's
     /// `clip_grad_norm_` does.
     ///
     /// # Errors
@@ -71,6 +71,7 @@ impl<B: Backend> Optimizer<B> {
             if factor < 1.0 {
                 backend.scale(gradient, factor)?;
             }
+            let learning_rate = learning_rate * parameters.specs[index].rate;
             self.update(backend, index, &mut parameters.values[index], gradient, learning_rate)?;
         }
         Ok(StepReport { gradient_norm })

@@ -77,5 +77,6 @@ fn spec(about: &TermParameter) -> ParameterSpec {
         bound => Init::Uniform { bound },
     };
     let shape = vec![about.parameter.rows, about.parameter.columns];
-    ParameterSpec { name: about.name.clone(), shape, layout: Layout::Plain, init }
+    let rate = if about.frozen { 0.0 } else { 1.0 };
+    ParameterSpec { name: about.name.clone(), shape, layout: Layout::Plain, init, rate }
 }

@@ -10,6 +10,7 @@ pub mod collapse;
 pub mod embed;
 pub mod evaluate;
 pub mod event;
+mod initial_weights;
 pub mod loss_parameters;
 pub mod objective;
 pub mod pass;

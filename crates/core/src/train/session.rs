@@ -20,6 +20,7 @@ use super::checkpoint::Checkpoint;
 use super::collapse::CollapseAlarm;
 use super::evaluate::{evaluate_items, open_dataset};
 use super::event::{Control, Event, StepEvent};
+use super::initial_weights;
 use super::loss_parameters::LossParameters;
 use super::objective::{BatchFeatures, Evaluated, Objective, ObjectiveValue, Shapes};
 use super::pass::{Pass, cut};
@@ -110,9 +111,15 @@ impl Session {
         plan.backbone.classes =
             objective.student_features().contains(&Feature::Logits).then_some(split.train_classes.len());
         let mut student = Network::new(backend.clone(), &plan.backbone, plan.seed)?;
-        let normalization = match &teacher {
-            Some(teacher) => teacher.normalization.clone(),
-            None => Normalization::measure(&dataset, &split.train),
+        let silent = Control::silent();
+        let news = if resume.is_none() { control } else { &silent };
+        let weights =
+            plan.weights.as_ref().map(|weights| initial_weights::load(weights, &mut student, news)).transpose()?;
+        student.tune(&plan.tuning)?;
+        let normalization = match (&teacher, weights.flatten()) {
+            (Some(teacher), _) => teacher.normalization.clone(),
+            (None, Some(of_weights)) => of_weights,
+            (None, None) => Normalization::measure(&dataset, &split.train),
         };
         let offered = shapes(&student)?;
         let taught = teacher.as_ref().map(|teacher| shapes(&teacher.network)).transpose()?;
