@@ -181,7 +181,7 @@ fn training(mut network: Network<Cpu>, batch: [usize; 3], loss: &TrainLoss) -> R
             pool: backend.pool(),
             random: Random::keyed(1, 0, 0, "loss"),
         };
-        let value = objective.weigh(&objective.evaluate(&batch, &[], 0)?, &[], &Balance::default(), 0);
+        let value = objective.weigh(objective.evaluate(&batch, &[], 0)?, &[], &Balance::default(), 0);
         let gradient: Vec<f32> = value.gradients[0].1.iter().map(|&g| g as f32).collect();
         let embedding = Some(backend.from_f32(&gradient, Cpu::shape(&features.embedding))?);
         drop(features);

@@ -7,6 +7,7 @@
 pub mod balance;
 pub mod checkpoint;
 pub mod collapse;
+mod compatibility;
 pub mod embed;
 pub mod evaluate;
 pub mod event;

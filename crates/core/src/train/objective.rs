@@ -191,17 +191,14 @@ impl Objective {
                 continue;
             }
             let student = find(batch.student, &term.student, "student")?;
-            let own: Vec<Matrix> = parameters
-                .iter()
-                .zip(batch.parameters)
-                .filter(|(parameter, _)| parameter.term == index)
-                .map(|(_, value)| value.clone())
-                .collect();
+            // Parameters come in the order of the terms.
+            let first = parameters.partition_point(|parameter| parameter.term < index);
+            let own = &batch.parameters[first..parameters.partition_point(|parameter| parameter.term <= index)];
             let mut inputs = LossInputs::new(student, batch.pool, batch.random.clone()).with_labels(batch.labels);
             if let Some(feature) = &term.teacher {
                 inputs = inputs.with_teacher(find(batch.teacher, feature, "teacher")?);
             }
-            let value = term.loss.evaluate(&inputs.with_parameters(&own))?;
+            let value = term.loss.evaluate(&inputs.with_parameters(own))?;
             let finite = value.gradient.iter().chain(value.parameters.iter().flatten()).all(|g| g.is_finite());
             if !value.value.is_finite() || !finite {
                 return Err(non_finite(step + 1, &term.name, value.value));
@@ -221,7 +218,7 @@ impl Objective {
     /// Adds up the terms with their weights in step `step` (from 0).
     pub fn weigh(
         &self,
-        evaluated: &[Evaluated],
+        evaluated: Vec<Evaluated>,
         parameters: &[TermParameter],
         balance: &Balance,
         step: u64,
@@ -233,19 +230,19 @@ impl Objective {
             parameters: vec![None; parameters.len()],
         };
         for Evaluated { term: index, feature, value } in evaluated {
-            let weight = self.weight(*index, balance, step);
+            let weight = self.weight(index, balance, step);
             total.total += weight * value.value;
             total.terms.push(Term {
-                name: self.terms[*index].name.clone(),
+                name: self.terms[index].name.clone(),
                 weight,
                 value: value.value,
                 gradient_norm: value.gradient.iter().map(|g| g * g).sum::<f64>().sqrt(),
             });
-            add_weighted(&mut total.gradients, feature, &value.gradient, weight);
-            let own = parameters.iter().zip(&mut total.parameters).filter(|(parameter, _)| parameter.term == *index);
+            let own = parameters.iter().zip(&mut total.parameters).filter(|(parameter, _)| parameter.term == index);
             for ((parameter, slot), gradient) in own.zip(&value.parameters) {
                 *slot = (!parameter.frozen).then(|| gradient.iter().map(|g| weight * g).collect());
             }
+            add_weighted(&mut total.gradients, feature, value.gradient, weight);
         }
         total
     }
@@ -326,10 +323,11 @@ fn find<'m>(features: &'m [(Feature, Matrix)], feature: &Feature, who: &str) -> 
     })
 }
 
-fn add_weighted(sums: &mut Vec<(Feature, Vec<f64>)>, feature: &Feature, gradient: &[f64], weight: f64) {
-    match sums.iter_mut().find(|(name, _)| name == feature) {
-        Some((_, sum)) => sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += weight * g),
-        None => sums.push((feature.clone(), gradient.iter().map(|g| weight * g).collect())),
+fn add_weighted(sums: &mut Vec<(Feature, Vec<f64>)>, feature: Feature, mut gradient: Vec<f64>, weight: f64) {
+    gradient.iter_mut().for_each(|g| *g *= weight);
+    match sums.iter_mut().find(|(name, _)| *name == feature) {
+        Some((_, sum)) => sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g),
+        None => sums.push((feature, gradient)),
     }
 }
 

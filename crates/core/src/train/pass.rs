@@ -142,7 +142,10 @@ impl Gathered {
             let rows = shape.first().copied().unwrap_or(0);
             *shape = B::shape(tensor).to_vec();
             shape[0] += rows;
-            data.extend(backend.to_f64(tensor)?);
+            match data.is_empty() {
+                true => *data = backend.to_f64(tensor)?,
+                false => data.extend(backend.to_f64(tensor)?),
+            }
         }
         Ok(())
     }
@@ -150,7 +153,7 @@ impl Gathered {
     /// The features of the whole batch; `whose` ("the student's") is how errors begin.
     pub fn matrices(self, whose: &str) -> Result<Vec<(Feature, Matrix)>> {
         let matrix = |(feature, shape, data): (Feature, Vec<usize>, Vec<f64>)| {
-            let matrix = Matrix::tensor(&format!("{whose} {}", feature.name()), &data, &shape)?;
+            let matrix = Matrix::owned(&format!("{whose} {}", feature.name()), data, &shape)?;
             Ok((feature, matrix))
         };
         self.features.into_iter().map(matrix).collect()

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::balance::Balance;
 use super::checkpoint::Checkpoint;
 use super::collapse::CollapseAlarm;
+use super::compatibility::{check_classes, check_micro_batch, check_teacher};
 use super::evaluate::{evaluate_items, open_dataset};
 use super::event::{Control, Event, StepEvent};
 use super::initial_weights;
@@ -251,7 +252,7 @@ impl Session {
             self.state.balance.add(&self.objective.norms(&evaluated, &norms));
         }
         let about = &self.loss_parameters.about;
-        let value = self.objective.weigh(&evaluated, about, &self.state.balance, self.step);
+        let value = self.objective.weigh(evaluated, about, &self.state.balance, self.step);
         let gradients = pass.backward(&self.student, &value.gradients)?;
         let (learning_rate, gradient_norm) = self.update(gradients, &value)?;
         let balanced = measured && !self.state.balance.is_measuring();
@@ -434,53 +435,6 @@ fn load_checkpoint(path: &Path, plan: &Plan) -> Result<Checkpoint> {
         .with_subject(path.display().to_string())
         .with_values("a checkpoint of this plan", format!("one that differs in {}", names.join(", ")))
         .with_advice("resume with the plan.json beside it, or start the run anew"))
-}
-
-fn check_teacher(objective: &Objective, plan: &Plan, teacher: Option<&Teacher>) -> Result<()> {
-    if objective.needs_teacher() && teacher.is_none() {
-        return Err(Error::new(Code::InvalidOption, "a loss compares with a teacher, and there is none")
-            .with_subject("teacher")
-            .with_values("the folder of a trained run", "none")
-            .with_advice("use distill() with a teacher, or losses that need none"));
-    }
-    let Some(teacher) = teacher else { return Ok(()) };
-    let (wants, has) = (teacher.network.spec(), &plan.backbone);
-    if (wants.image_size, wants.in_channels) == (has.image_size, has.in_channels) {
-        return Ok(());
-    }
-    Err(Error::new(Code::InvalidOption, "teacher and student see images of different sizes")
-        .with_subject("imageSize, channels")
-        .with_values(
-            format!("the teacher's {0} x {0} of {1} channels", wants.image_size, wants.in_channels),
-            format!("{0} x {0} of {1}", has.image_size, has.in_channels),
-        )
-        .with_advice("leave image size and channels out; they follow the teacher"))
-}
-
-/// Soft targets are probabilities of the same classes in the same order.
-fn check_classes(objective: &Objective, teacher: &Teacher, classes: &[String]) -> Result<()> {
-    let Some(known) = teacher.classes.as_deref().filter(|_| objective.compares_logits()) else { return Ok(()) };
-    let Some(place) = (0..known.len().max(classes.len())).find(|&place| known.get(place) != classes.get(place)) else {
-        return Ok(());
-    };
-    let class = |names: &[String]| match names.get(place) {
-        Some(name) => format!("{} classes, {name:?} in place {place}", names.len()),
-        None => format!("{} classes", names.len()),
-    };
-    Err(Error::new(Code::InvalidOption, "teacher and student classify different classes")
-        .with_subject("teacher")
-        .with_values(class(classes), class(known))
-        .with_advice("use the teacher's data, split and seed, or losses that do not read logits"))
-}
-
-fn check_micro_batch(plan: &Plan) -> Result<()> {
-    match plan.micro_batch {
-        Some(size) if size < 2 => Err(Error::new(Code::InvalidOption, "the micro batch is out of range")
-            .with_subject("microBatch")
-            .with_values("at least 2 images", size.to_string())
-            .with_advice("leave it out for batches in one piece")),
-        _ => Ok(()),
-    }
 }
 
 /// The error with the step it happened at.
