@@ -12,7 +12,18 @@ export {
   type TensorInput,
 } from "./evaluate-loss.ts";
 export type { EmbedReport } from "./native/session.ts";
-export { type Backbone, type BackboneOptions, conv4, type ResnetOptions, resnet } from "./options/backbone.ts";
+export {
+  type Backbone,
+  type BackboneOptions,
+  conv4,
+  googlenet,
+  type MlpOptions,
+  mlp,
+  type OutputOptions,
+  resnet,
+  type StemOptions,
+  vgg,
+} from "./options/backbone.ts";
 export {
   type Augment,
   type Data,
@@ -24,6 +35,23 @@ export {
   omniglot,
   type Split,
 } from "./options/data.ts";
+export {
+  type AttentionTransferLoss,
+  type AttentionTransferOptions,
+  attentionTransfer,
+  type FeatureLoss,
+  type FeatureOptions,
+  featureRegression,
+  type HintLoss,
+  type HintOptions,
+  hint,
+  linearHint,
+  type SoftTargetKlLoss,
+  type SoftTargetKlOptions,
+  softTargetKl,
+  type TwoStagesOptions,
+  twoStages,
+} from "./options/feature-losses.ts";
 export {
   type AngularLoss,
   type AngularOptions,
@@ -72,9 +100,12 @@ export {
   type StepOptions,
   step,
 } from "./options/schedule.ts";
+export type { TeacherTermOptions, TermOptions, Weight, WeightCourse } from "./options/term.ts";
+export type { TuningOptions, Weights } from "./options/weights.ts";
 export { type ResumeOptions, resume } from "./resume.ts";
 export type {
   CheckpointEvent,
+  ChosenWeight,
   DataEvent,
   DistillResult,
   EndEvent,
@@ -92,6 +123,7 @@ export type {
   Verdict,
   VerdictRow,
   WarningEvent,
+  WeightsEvent,
 } from "./run/events.ts";
 export type { Run } from "./run/run.ts";
 export { train } from "./train.ts";

@@ -1,6 +1,8 @@
 /** Losses: the terms of the total loss. Every constructor returns the specification that plans and `evaluateLoss` take. */
 
 import { boolean, integer, invalid, number, object, oneOf, or } from "./check.ts";
+import type { AttentionTransferLoss, FeatureLoss, HintLoss, SoftTargetKlLoss } from "./feature-losses.ts";
+import { type TeacherTermOptions, type TermOptions, teacherTermOptions, term, termOptions } from "./term.ts";
 
 /** One term of the total loss. */
 export type Loss =
@@ -13,7 +15,11 @@ export type Loss =
   | AngularLoss
   | MarginLoss
   | CrossEntropyLoss
-  | PrototypicalLoss;
+  | PrototypicalLoss
+  | FeatureLoss
+  | HintLoss
+  | AttentionTransferLoss
+  | SoftTargetKlLoss;
 
 /** The kinds of loss there are, as plans name them. */
 export const lossKinds = [
@@ -29,10 +35,24 @@ export const lossKinds = [
   "margin",
   "cross-entropy",
   "prototypical",
+  "linear-hint",
+  "hint",
+  "attention-transfer",
+  "soft-target-kl",
+  "feature-regression",
 ] as const satisfies readonly Loss["kind"][];
 
 /** The kinds that compare with a teacher. */
-export const teacherKinds: readonly Loss["kind"][] = ["rkd-distance", "rkd-angle", "hard-dark-rank"];
+export const teacherKinds: readonly Loss["kind"][] = [
+  "rkd-distance",
+  "rkd-angle",
+  "hard-dark-rank",
+  "linear-hint",
+  "hint",
+  "attention-transfer",
+  "soft-target-kl",
+  "feature-regression",
+];
 
 /** The kinds that compare images of one class with each other and with those of other classes. */
 export const classKinds: readonly Loss["kind"][] = [
@@ -45,6 +65,16 @@ export const classKinds: readonly Loss["kind"][] = [
   "margin",
 ];
 
+/** The kinds that see each image on its own: a batch needs no images of one class for them. */
+export const imageKinds: readonly Loss["kind"][] = [
+  "cross-entropy",
+  "linear-hint",
+  "hint",
+  "attention-transfer",
+  "soft-target-kl",
+  "feature-regression",
+];
+
 /** The kinds whose published options assume embeddings of norm 1. */
 export const unitKinds: readonly Loss["kind"][] = [
   "triplet-squared",
@@ -54,13 +84,8 @@ export const unitKinds: readonly Loss["kind"][] = [
   "hard-dark-rank",
 ];
 
-interface Weighted {
-  /** Factor of this term in the sum, at least 0; a term of weight 0 is not computed. @default 1 */
-  readonly weight?: number;
-}
-
 /** Options of {@link rkdDistance} and {@link rkdAngle}. */
-export interface RelationalOptions extends Weighted {
+export interface RelationalOptions extends TeacherTermOptions {
   /** Where the Huber loss turns from square to line, greater than 0. @default 1, the paper's */
   readonly delta?: number;
   /**
@@ -76,7 +101,7 @@ export interface RelationalLoss extends RelationalOptions {
 }
 
 /** Options of {@link hardDarkRank}. */
-export interface HardDarkRankOptions extends Weighted {
+export interface HardDarkRankOptions extends TeacherTermOptions {
   /** Factor of the scores, greater than 0. @default 3, the paper's */
   readonly alpha?: number;
   /** Power of the distance, greater than 0. @default 3, the paper's */
@@ -95,7 +120,7 @@ export type Negatives = "all" | "random" | "hard" | "semi-hard" | "distance-weig
 const negativeKinds: readonly Negatives[] = ["all", "random", "hard", "semi-hard", "distance-weighted"];
 
 /** Options of the losses that choose negatives. */
-export interface NegativesOptions extends Weighted {
+export interface NegativesOptions extends TermOptions {
   /** How negatives are chosen. @default "distance-weighted" (Wu et al. 2017), as in the paper */
   readonly negatives?: Negatives;
   /**
@@ -128,7 +153,7 @@ export interface ContrastiveLoss extends ContrastiveOptions {
 }
 
 /** Options of {@link liftedStructure}. */
-export interface LiftedStructureOptions extends Weighted {
+export interface LiftedStructureOptions extends TermOptions {
   /** The margin, greater than 0. @default 1, the paper's */
   readonly margin?: number;
 }
@@ -139,7 +164,7 @@ export interface LiftedStructureLoss extends LiftedStructureOptions {
 }
 
 /** Options of {@link nPairs}. */
-export interface NPairsOptions extends Weighted {
+export interface NPairsOptions extends TermOptions {
   /** Weight of the mean squared norm of anchors and positives, at least 0. @default 0 */
   readonly l2?: number;
 }
@@ -150,7 +175,7 @@ export interface NPairsLoss extends NPairsOptions {
 }
 
 /** Options of {@link angular}. */
-export interface AngularOptions extends Weighted {
+export interface AngularOptions extends TermOptions {
   /** Bound on the angle at the negative in degrees, between 0 and 90. @default 45 */
   readonly degrees?: number;
 }
@@ -176,7 +201,7 @@ export interface MarginLoss extends MarginOptions {
 }
 
 /** Options of {@link crossEntropy}. */
-export interface CrossEntropyOptions extends Weighted {
+export interface CrossEntropyOptions extends TermOptions {
   /** Share of the target spread over all classes, in [0, 1). @default 0 */
   readonly labelSmoothing?: number;
 }
@@ -187,7 +212,7 @@ export interface CrossEntropyLoss extends CrossEntropyOptions {
 }
 
 /** Options of {@link prototypical}. */
-export interface PrototypicalOptions extends Weighted {
+export interface PrototypicalOptions extends TermOptions {
   /** Support images of each class, at least 1. */
   readonly supportCount: number;
   /** Classes of an episode, at least 2. */
@@ -221,10 +246,10 @@ export function rkdAngle(options: RelationalOptions = {}): RelationalLoss {
  * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`
  */
 export function hardDarkRank(options: HardDarkRankOptions = {}): HardDarkRankLoss {
-  object<HardDarkRankOptions>("hardDarkRank", options, ["weight", "alpha", "beta", "permuteLength"]);
+  object<HardDarkRankOptions>("hardDarkRank", options, [...teacherTermOptions, "alpha", "beta", "permuteLength"]);
   return Object.freeze({
     kind: "hard-dark-rank",
-    weight: weight("hardDarkRank", options),
+    ...term("hardDarkRank", options),
     alpha: number("hardDarkRank.alpha", or(options.alpha, 3), { over: 0 }),
     beta: number("hardDarkRank.beta", or(options.beta, 3), { over: 0 }),
     permuteLength: integer("hardDarkRank.permuteLength", or(options.permuteLength, 4), { from: 2 }),
@@ -269,7 +294,7 @@ export function contrastive(options: ContrastiveOptions = {}): ContrastiveLoss {
  * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`
  */
 export function liftedStructure(options: LiftedStructureOptions = {}): LiftedStructureLoss {
-  object<LiftedStructureOptions>("liftedStructure", options, ["weight", "margin"]);
+  object<LiftedStructureOptions>("liftedStructure", options, [...termOptions, "margin"]);
   return Object.freeze({ kind: "lifted-structure", ...withMargin("liftedStructure", options, 1) });
 }
 
@@ -279,10 +304,10 @@ export function liftedStructure(options: LiftedStructureOptions = {}): LiftedStr
  * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`
  */
 export function nPairs(options: NPairsOptions = {}): NPairsLoss {
-  object<NPairsOptions>("nPairs", options, ["weight", "l2"]);
+  object<NPairsOptions>("nPairs", options, [...termOptions, "l2"]);
   return Object.freeze({
     kind: "n-pairs",
-    weight: weight("nPairs", options),
+    ...term("nPairs", options),
     l2: number("nPairs.l2", or(options.l2, 0), { from: 0 }),
   });
 }
@@ -292,10 +317,10 @@ export function nPairs(options: NPairsOptions = {}): NPairsLoss {
  * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`
  */
 export function angular(options: AngularOptions = {}): AngularLoss {
-  object<AngularOptions>("angular", options, ["weight", "degrees"]);
+  object<AngularOptions>("angular", options, [...termOptions, "degrees"]);
   return Object.freeze({
     kind: "angular",
-    weight: weight("angular", options),
+    ...term("angular", options),
     degrees: number("angular.degrees", or(options.degrees, 45), { over: 0, under: 90 }),
   });
 }
@@ -308,7 +333,7 @@ export function margin(options: MarginOptions = {}): MarginLoss {
   object<MarginOptions>("margin", options, ["beta", "alpha", "learnBeta", ...sampled]);
   return Object.freeze({
     kind: "margin",
-    weight: weight("margin", options),
+    ...term("margin", options),
     beta: number("margin.beta", or(options.beta, 1.2), { over: 0 }),
     alpha: number("margin.alpha", or(options.alpha, 0.2), { over: 0 }),
     learnBeta: boolean("margin.learnBeta", or(options.learnBeta, false)),
@@ -321,10 +346,10 @@ export function margin(options: MarginOptions = {}): MarginLoss {
  * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`
  */
 export function crossEntropy(options: CrossEntropyOptions = {}): CrossEntropyLoss {
-  object<CrossEntropyOptions>("crossEntropy", options, ["weight", "labelSmoothing"]);
+  object<CrossEntropyOptions>("crossEntropy", options, [...termOptions, "labelSmoothing"]);
   return Object.freeze({
     kind: "cross-entropy",
-    weight: weight("crossEntropy", options),
+    ...term("crossEntropy", options),
     labelSmoothing: number("crossEntropy.labelSmoothing", or(options.labelSmoothing, 0), { from: 0, under: 1 }),
   });
 }
@@ -335,33 +360,29 @@ export function crossEntropy(options: CrossEntropyOptions = {}): CrossEntropyLos
  * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`
  */
 export function prototypical(options: PrototypicalOptions): PrototypicalLoss {
-  object<PrototypicalOptions>("prototypical", options, ["weight", "supportCount", "way"]);
+  object<PrototypicalOptions>("prototypical", options, [...termOptions, "supportCount", "way"]);
   return Object.freeze({
     kind: "prototypical",
-    weight: weight("prototypical", options),
+    ...term("prototypical", options),
     supportCount: integer("prototypical.supportCount", options.supportCount, { from: 1 }),
     way: integer("prototypical.way", options.way, { from: 2 }),
   });
 }
 
 function relational(name: string, options: RelationalOptions) {
-  object<RelationalOptions>(name, options, ["weight", "delta", "reduction"]);
+  object<RelationalOptions>(name, options, [...teacherTermOptions, "delta", "reduction"]);
   return {
-    weight: weight(name, options),
+    ...term(name, options),
     delta: number(`${name}.delta`, or(options.delta, 1), { over: 0 }),
     reduction: oneOf(`${name}.reduction`, or(options.reduction, "reference"), ["reference", "distinct"]),
   };
 }
 
-function weight(name: string, options: Weighted): number {
-  return number(`${name}.weight`, or(options.weight, 1), { from: 0 });
+function withMargin(name: string, options: TermOptions & { readonly margin?: number }, usual = 0.2) {
+  return { ...term(name, options), margin: number(`${name}.margin`, or(options.margin, usual), { over: 0 }) };
 }
 
-function withMargin(name: string, options: Weighted & { readonly margin?: number }, usual = 0.2) {
-  return { weight: weight(name, options), margin: number(`${name}.margin`, or(options.margin, usual), { over: 0 }) };
-}
-
-const sampled = ["weight", "negatives", "uniformWhenUnderflow"] as const;
+const sampled = [...termOptions, "negatives", "uniformWhenUnderflow"] as const;
 
 function negatives(name: string, options: NegativesOptions) {
   const kind = oneOf(`${name}.negatives`, or(options.negatives, "distance-weighted"), negativeKinds);

@@ -6,6 +6,7 @@ import { backboneKinds } from "../options/backbone.ts";
 import { boolean, integer, invalid, number, object, oneOf, or, path } from "../options/check.ts";
 import {
   classKinds,
+  imageKinds,
   type Loss,
   lossKinds,
   rkdAngle,
@@ -20,6 +21,7 @@ import { cosine } from "../options/schedule.ts";
 import { planData, toData } from "./data.ts";
 import { findModel } from "./model.ts";
 import type { BackbonePlan, DataPlan, Plan, Policy, TeacherPlan } from "./plan.ts";
+import { planTuning, tuningKeys } from "./tuning.ts";
 
 /** A run that is ready to start. */
 export interface Job {
@@ -39,6 +41,7 @@ const runKeys = [
   "epochs",
   "stepsPerEpoch",
   "batch",
+  "microBatch",
   "clipGradientNorm",
   "seed",
   "threads",
@@ -49,6 +52,7 @@ const runKeys = [
   "checkpointEverySteps",
   "signal",
   "losses",
+  ...tuningKeys,
 ] as const;
 
 /** The job of `train(options)`. @throws {RkdError} that names the option */
@@ -107,12 +111,14 @@ function job(
   const plan: Plan = {
     data,
     backbone: planBackbone(backboneOption, backbone, data, losses),
+    ...planTuning(options),
     teacher,
     losses,
     optimizer: made("optimizer", or(options.optimizer, adam()), ["adam", "adam-w", "sgd"]),
     schedule: made("schedule", or(options.schedule, cosine()), ["constant", "cosine", "step"]),
     clipGradientNorm: optional(options.clipGradientNorm, (norm) => number("clipGradientNorm", norm, { over: 0 })),
     batch: planBatch(or(options.batch, {}), losses),
+    microBatch: optional(options.microBatch, (images) => integer("microBatch", images, { from: 2 })),
     epochs: integer("epochs", or(options.epochs, 20), { from: 1, to: 1_000_000 }),
     stepsPerEpoch: optional(options.stepsPerEpoch, (steps) => integer("stepsPerEpoch", steps, { from: 1 })),
     seed: integer("seed", or(options.seed, DEFAULT_SEED), { from: 0 }),
@@ -151,10 +157,11 @@ function planPolicy(options: RunOptions): Policy {
 }
 
 function planBackbone(option: string, backbone: Backbone, data: DataPlan, losses: readonly Loss[]): BackbonePlan {
-  const known = object<Backbone>(option, backbone, ["kind", "width", "embedding", "normalize", "stem"]);
+  const known = object<Backbone>(option, backbone, ["kind", "width", "hidden", "embedding", "normalize", "stem"]);
   return {
     kind: oneOf(`${option}.kind`, known.kind, backboneKinds),
     width: known.width ?? 64,
+    hidden: known.hidden ?? [],
     stem: known.stem ?? (data.imageSize <= 64 ? "small" : "imagenet"),
     embedding: known.embedding ?? null,
     normalize: known.normalize ?? losses.some(({ kind }) => unitKinds.includes(kind)),
@@ -167,7 +174,7 @@ function planBackbone(option: string, backbone: Backbone, data: DataPlan, losses
 function planBatch(options: NonNullable<RunOptions["batch"]>, losses: readonly Loss[]): Plan["batch"] {
   object<NonNullable<RunOptions["batch"]>>("batch", options, ["size", "perClass"]);
   const size = integer("batch.size", or(options.size, 64), { from: 2, to: 65_536 });
-  const usual = losses.every(({ kind }) => kind === "cross-entropy") ? null : Math.min(4, size);
+  const usual = losses.every(({ kind }) => imageKinds.includes(kind)) ? null : Math.min(4, size);
   const wanted = options.perClass === undefined ? usual : options.perClass;
   const perClass = optional(wanted, (count) => integer("batch.perClass", count, { from: 1, to: size }));
   const classes = losses.find(({ kind, weight }) => classKinds.includes(kind) && weight !== 0);

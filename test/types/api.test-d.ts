@@ -55,6 +55,7 @@ export async function everything(signal: AbortSignal): Promise<void> {
       case "evaluation":
       case "checkpoint":
       case "warning":
+      case "weights":
       case "end":
         break;
       case "step":
@@ -96,7 +97,7 @@ export function mistakes(): void {
   // @ts-expect-error an option that does not exist
   train({ data: "glyphs", backbone: conv4(), out: "x", epoch: 3 });
   // @ts-expect-error a depth that does not exist
-  resnet(101);
+  resnet(152);
   // @ts-expect-error a negative that does not exist
   triplet({ negatives: "easy" });
   // @ts-expect-error lifted structure takes all negatives

@@ -18,6 +18,7 @@ fn spec() -> BackboneSpec {
     BackboneSpec {
         kind: "conv4".into(),
         width: 3,
+        hidden: Vec::new(),
         stem: Stem::Small,
         embedding: Some(4),
         normalize: true,
@@ -98,6 +99,35 @@ fn images_of_another_shape_are_an_error() {
     assert!(error.to_string().contains("expected [n, 16, 16, 1]"), "{error}");
     let none = network.backend().zeros(&[0, 16, 16, 1]).unwrap();
     assert_eq!(network.forward_train(&none).unwrap_err().code, Code::InvalidShape);
+}
+
+#[test]
+fn every_network_learns_from_its_smallest_image_and_refuses_a_smaller_one() {
+    for kind in rkd_core::backbones::kinds() {
+        for stem in [Stem::Small, Stem::Imagenet] {
+            let hidden = if kind == "mlp" { vec![5] } else { Vec::new() };
+            let of =
+                |image_size| BackboneSpec { kind: kind.into(), stem, hidden: hidden.clone(), image_size, ..spec() };
+            let smallest = (1..64).find(|&side| rkd_core::backbones::define(&of(side)).is_ok()).unwrap();
+            let mut network = Network::new(Portable::cpu_f32(), &of(smallest), 2).unwrap();
+            let backend = network.backend().clone();
+            let images = DRAW.hashed("images", 3 * smallest * smallest);
+            let images = backend.from_f32(&images, &[3, smallest, smallest, 1]).unwrap();
+            let (features, tape) = network.forward_train(&images).unwrap_or_else(|e| panic!("{kind} {stem:?}: {e}"));
+            assert_eq!(features.pooled.dims(), [3, network.definition().pooled_size], "{kind} {stem:?}");
+            let upstream = |of: &candle_core::Tensor| {
+                Some(backend.from_f32(&DRAW.hashed("dy", of.elem_count()), of.dims()).unwrap())
+            };
+            let given = FeatureGradients {
+                embedding: upstream(&features.embedding),
+                logits: upstream(features.logits.as_ref().unwrap()),
+                ..Default::default()
+            };
+            let gradients = network.backward(tape, given, false).unwrap();
+            let mut optimizer = Optimizer::new(&SGD).unwrap();
+            optimizer.step(&backend, &mut network.parameters, gradients.parameters, 0.1, None).unwrap();
+        }
+    }
 }
 
 #[test]

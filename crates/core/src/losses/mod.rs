@@ -33,6 +33,7 @@ mod rkd_distance;
 mod soft_target_kl;
 mod spec;
 mod triplet;
+mod weight;
 
 pub use angular::Angular;
 pub use attention_transfer::AttentionTransfer;
@@ -53,6 +54,7 @@ pub use rkd_distance::RkdDistance;
 pub use soft_target_kl::SoftTargetKl;
 pub use spec::{LossSpec, TermSpec};
 pub use triplet::{TripletEuclidean, TripletSquared};
+pub use weight::{Course, Named, Weight};
 
 use crate::error::{Code, Error, Result};
 pub use crate::nn::Feature;

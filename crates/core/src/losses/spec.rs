@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     Angular, AttentionTransfer, Contrastive, CrossEntropy, Feature, FeatureRegression, HardDarkRank, Hint,
     LiftedStructure, LinearHint, Loss, Margin, NPairs, Prototypical, RkdAngle, RkdDistance, SoftTargetKl,
-    TripletEuclidean, TripletSquared,
+    TripletEuclidean, TripletSquared, Weight,
 };
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 
 /// One term of the total loss: a loss, its weight and the features it reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,9 +16,9 @@ pub struct TermSpec {
     /// The loss.
     #[serde(flatten)]
     pub loss: LossSpec,
-    /// Factor in the sum, at least 0; a term of weight 0 is not computed.
+    /// Factor in the sum; a term of weight 0 is not computed. 1 if absent.
     #[serde(default = "one")]
-    pub weight: f64,
+    pub weight: Weight,
     /// The student's feature it reads; absent: [`Loss::reads`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub student_feature: Option<Feature>,
@@ -27,24 +27,19 @@ pub struct TermSpec {
     pub teacher_feature: Option<Feature>,
 }
 
-fn one() -> f64 {
-    1.0
+fn one() -> Weight {
+    Weight::Number(1.0)
 }
 
 impl TermSpec {
     /// A term of weight 1 that reads what the loss reads by itself.
     pub fn new(loss: LossSpec) -> Self {
-        TermSpec { loss, weight: 1.0, student_feature: None, teacher_feature: None }
+        TermSpec { loss, weight: one(), student_feature: None, teacher_feature: None }
     }
 
     /// Checks the weight and every option; the error names the one that is out of range.
     pub fn validate(&self) -> Result<()> {
-        if !self.weight.is_finite() || self.weight < 0.0 {
-            return Err(Error::new(Code::InvalidOption, "the weight is out of range")
-                .with_subject(format!("{}.weight", self.loss.name()))
-                .with_values("a number, at least 0", self.weight.to_string())
-                .with_advice("0 switches the term off"));
-        }
+        self.weight.validate(self.loss.name())?;
         self.loss.validate()
     }
 }
