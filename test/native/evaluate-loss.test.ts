@@ -116,8 +116,9 @@ describe("evaluateLoss", () => {
   });
 
   it("draws other negatives where the released code's weights underflow", () => {
-    // Rows of 512 numbers: classes are tight, so every anchor has a positive near it.
-    const wide = matrix(12, 512, (i) => Math.sin(i * i) + 3 * Math.sin(Math.floor(i / 1536) + (i % 512) ** 2));
+    // Rows of 512 numbers and norms of about 1: classes are tight, so every anchor has a positive near it.
+    const place = (i: number) => Math.sin(i * i) + 3 * Math.sin(Math.floor(i / 1536) + (i % 512) ** 2);
+    const wide = matrix(12, 512, (i) => place(i) / 50);
     const value = (uniformWhenUnderflow: boolean) =>
       evaluateLoss(margin({ negatives: "distance-weighted", uniformWhenUnderflow }), { student: wide, labels }).value;
     expect(value(true)).not.toBe(value(false));

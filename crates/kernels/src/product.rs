@@ -1,4 +1,4 @@
-//! The matrix product C = A B in float64, for the losses that learn a linear map.
+//! The matrix product C = A B in float64, for the losses that learn a linear map and those of inner products.
 //!
 //! Shapes: A `[m, k]` read by two strides (so that a transposed matrix needs no copy), B `[k, n]` row-major, C `[m, n]`.
 //! The k terms of an element are summed in order, so the bits depend neither on threads nor on the instruction set.

@@ -20,7 +20,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::class_pairs::{ClassPairs, add_scaled, cross_entropy_at_diagonal, dot};
+use super::class_pairs::{ClassPairs, cross_entropy_at_diagonal};
 use super::{Loss, LossInputs, LossValue, check};
 use crate::error::Result;
 
@@ -54,30 +54,23 @@ impl Loss for Angular {
         let squared_tangent = self.degrees.to_radians().tan().powi(2);
         let (off, on) = (4.0 * squared_tangent, 2.0 * (1.0 + squared_tangent));
         let pairs = ClassPairs::new(inputs)?;
-        let (anchors, positives) = (pairs.anchors(), pairs.positives());
-        let sum = |(a, p): (&&[f64], &&[f64])| a.iter().zip(*p).map(|(a, p)| a + p).collect::<Vec<f64>>();
-        let sums: Vec<Vec<f64>> = anchors.iter().zip(&positives).map(sum).collect();
-        let score = |i: usize, j: usize| match i == j {
-            true => on * dot(anchors[i], positives[i]),
-            false => off * dot(&sums[i], positives[j]),
-        };
-        let m = pairs.count();
-        let scores: Vec<Vec<f64>> = (0..m).map(|i| (0..m).map(|j| score(i, j)).collect()).collect();
-        let (value, slopes) = cross_entropy_at_diagonal(&scores);
-        let mut over_anchors = vec![vec![0.0; inputs.student.columns]; m];
-        let mut over_positives = over_anchors.clone();
-        for (i, row) in slopes.iter().enumerate() {
-            for (j, &slope) in row.iter().enumerate().filter(|(j, _)| *j != i) {
-                add_scaled(&mut over_anchors[i], off * slope, positives[j]);
-                add_scaled(&mut over_positives[j], off * slope, &sums[i]);
-            }
-        }
+        let (m, d) = (pairs.count(), inputs.student.columns);
+        let (anchors, positives) = (&pairs.anchors, &pairs.positives);
+        let sums: Vec<f64> = anchors.iter().zip(positives).map(|(a, p)| a + p).collect();
+        let mut scores = pairs.products(&sums, positives);
+        scores.iter_mut().for_each(|score| *score *= off);
         for i in 0..m {
-            // The sum's gradient goes to the positive too, before the pair's own product is added to both.
-            let over_sum = over_anchors[i].clone();
-            add_scaled(&mut over_positives[i], 1.0, &over_sum);
-            add_scaled(&mut over_anchors[i], on * slopes[i][i], positives[i]);
-            add_scaled(&mut over_positives[i], on * slopes[i][i], anchors[i]);
+            let (a, p) = (&anchors[i * d..][..d], &positives[i * d..][..d]);
+            scores[i * m + i] = on * a.iter().zip(p).map(|(a, p)| a * p).sum::<f64>();
+        }
+        let (value, mut slopes) = cross_entropy_at_diagonal(&scores, m);
+        let own: Vec<f64> = (0..m).map(|i| on * std::mem::take(&mut slopes[i * m + i])).collect();
+        slopes.iter_mut().for_each(|slope| *slope *= off);
+        let mut over_anchors = pairs.combine(&slopes, positives);
+        let mut over_positives = pairs.combine_transposed(&slopes, &sums);
+        for place in 0..m * d {
+            over_positives[place] += over_anchors[place] + own[place / d] * anchors[place];
+            over_anchors[place] += own[place / d] * positives[place];
         }
         Ok(LossValue::new(value, pairs.gradient(&over_anchors, &over_positives)))
     }

@@ -15,7 +15,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::class_pairs::{ClassPairs, add_scaled, cross_entropy_at_diagonal, dot};
+use super::class_pairs::{ClassPairs, cross_entropy_at_diagonal};
 use super::{Loss, LossInputs, LossValue, check};
 use crate::error::Result;
 
@@ -40,21 +40,14 @@ impl Loss for NPairs {
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
         let pairs = ClassPairs::new(inputs)?;
-        let (anchors, positives) = (pairs.anchors(), pairs.positives());
-        let scores: Vec<Vec<f64>> = anchors.iter().map(|a| positives.iter().map(|p| dot(a, p)).collect()).collect();
-        let (mut value, slopes) = cross_entropy_at_diagonal(&scores);
+        let (anchors, positives) = (&pairs.anchors, &pairs.positives);
+        let (mut value, slopes) = cross_entropy_at_diagonal(&pairs.products(anchors, positives), pairs.count());
         let l2 = self.l2 / pairs.count().max(1) as f64;
-        let norms = |rows: &[&[f64]]| rows.iter().map(|row| dot(row, row)).sum::<f64>();
-        value += l2 * (norms(&anchors) + norms(&positives));
-        let shrink = |rows: &[&[f64]]| {
-            rows.iter().map(|row| row.iter().map(|v| 2.0 * l2 * v).collect()).collect::<Vec<Vec<f64>>>()
-        };
-        let (mut over_anchors, mut over_positives) = (shrink(&anchors), shrink(&positives));
-        for (i, row) in slopes.iter().enumerate() {
-            for (j, &slope) in row.iter().enumerate() {
-                add_scaled(&mut over_anchors[i], slope, positives[j]);
-                add_scaled(&mut over_positives[j], slope, anchors[i]);
-            }
+        value += l2 * anchors.iter().chain(positives).map(|v| v * v).sum::<f64>();
+        let mut over_anchors = pairs.combine(&slopes, positives);
+        let mut over_positives = pairs.combine_transposed(&slopes, anchors);
+        for (over, rows) in [(&mut over_anchors, anchors), (&mut over_positives, positives)] {
+            over.iter_mut().zip(rows).for_each(|(g, v)| *g += 2.0 * l2 * v);
         }
         Ok(LossValue::new(value, pairs.gradient(&over_anchors, &over_positives)))
     }
