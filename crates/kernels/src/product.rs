@@ -7,7 +7,13 @@ use crate::simd::{Kernel, Simd, dispatch};
 use crate::{Pool, check};
 
 /// Rows of C of one unit of work.
-const ROWS: usize = 32;
+const ROWS: usize = 64;
+/// Rows of a tile of sums.
+const TILE: usize = 4;
+/// Columns of a tile.
+const WIDTH: usize = 16;
+/// Terms of one stretch: a panel of B that stays in the first-level cache while all rows pass.
+const DEPTH: usize = 256;
 
 /// The left operand: element (i, j) lies at `i * row + j * step`.
 #[derive(Clone, Copy, Debug)]
@@ -56,51 +62,46 @@ impl Kernel for Rows<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(mut self) {
-        let rows = self.c.len() / self.n;
-        let whole = rows - rows % 4;
-        for row in (0..whole).step_by(4) {
-            self.band::<4>(row);
-        }
-        for row in whole..rows {
-            self.band::<1>(row);
+        let (rows, whole) = (self.c.len() / self.n, self.c.len() / self.n / TILE * TILE);
+        let mut panel = [[0.0; WIDTH]; DEPTH];
+        for start in (0..self.k).step_by(DEPTH) {
+            let depth = DEPTH.min(self.k - start);
+            for column in (0..self.n).step_by(WIDTH) {
+                let width = WIDTH.min(self.n - column);
+                for (step, panel) in panel[..depth].iter_mut().enumerate() {
+                    panel[..width].copy_from_slice(&self.b[(start + step) * self.n + column..][..width]);
+                }
+                for row in (0..whole).step_by(TILE) {
+                    self.tile::<TILE>(row, start, column, &panel[..depth]);
+                }
+                for row in whole..rows {
+                    self.tile::<1>(row, start, column, &panel[..depth]);
+                }
+            }
         }
     }
 }
 
 impl Rows<'_> {
-    /// `R` rows of C.
+    /// Adds a stretch of terms to `R` x [`WIDTH`] elements, in registers. What lies beyond the last column is not stored.
     #[inline(always)]
-    fn band<const R: usize>(&mut self, row: usize) {
-        let mut column = 0;
-        while column + 16 <= self.n {
-            self.tile::<R, 16>(row, column);
-            column += 16;
+    fn tile<const R: usize>(&mut self, row: usize, start: usize, column: usize, panel: &[[f64; WIDTH]]) {
+        let width = WIDTH.min(self.n - column);
+        let mut sums = [[0.0; WIDTH]; R];
+        for (r, sums) in sums.iter_mut().enumerate() {
+            sums[..width].copy_from_slice(&self.c[(row + r) * self.n + column..][..width]);
         }
-        while column + 4 <= self.n {
-            self.tile::<R, 4>(row, column);
-            column += 4;
-        }
-        while column < self.n {
-            self.tile::<R, 1>(row, column);
-            column += 1;
-        }
-    }
-
-    /// `R` x `W` elements, summed in registers.
-    #[inline(always)]
-    fn tile<const R: usize, const W: usize>(&mut self, row: usize, column: usize) {
-        let mut sums = [[0.0; W]; R];
-        for step in 0..self.k {
-            let b = &self.b[step * self.n + column..][..W];
+        let first = (self.first + row) * self.a.row + start * self.a.step;
+        for (step, b) in panel.iter().enumerate() {
             for (r, sums) in sums.iter_mut().enumerate() {
-                let a = self.a.data[(self.first + row + r) * self.a.row + step * self.a.step];
-                for lane in 0..W {
+                let a = self.a.data[first + r * self.a.row + step * self.a.step];
+                for lane in 0..WIDTH {
                     sums[lane] += a * b[lane];
                 }
             }
         }
         for (r, sums) in sums.iter().enumerate() {
-            self.c[(row + r) * self.n + column..][..W].copy_from_slice(sums);
+            self.c[(row + r) * self.n + column..][..width].copy_from_slice(&sums[..width]);
         }
     }
 }
@@ -112,7 +113,7 @@ mod tests {
     #[test]
     fn it_is_the_sum_over_k_of_either_orientation() {
         let value = |i: usize| ((i * 37 % 101) as f64 - 50.0) / 7.0;
-        for [m, n, k] in [[1, 1, 1], [5, 23, 3], [70, 17, 9], [3, 4, 0], [0, 3, 2], [2, 0, 5]] {
+        for [m, n, k] in [[1, 1, 1], [5, 23, 3], [70, 17, 9], [13, 9, 600], [3, 4, 0], [0, 3, 2], [2, 0, 5]] {
             let a: Vec<f64> = (0..m * k).map(value).collect();
             let b: Vec<f64> = (0..k * n).map(|i| value(i + 11)).collect();
             let transposed: Vec<f64> = (0..k * m).map(|i| a[i % m * k + i / m]).collect();
