@@ -23,7 +23,7 @@ function planWeights(weights: string | Weights): WeightsPlan {
   const given = typeof weights === "string" ? { file: weights } : weights;
   const { file, except, normalization } = object<Weights>("weights", given, ["file", "except", "normalization"]);
   return {
-    file: resolve(findModel("weights.file", file).file),
+    file: resolve(findModel("weights", file).file),
     except: patterns("weights.except", or(except, [])),
     normalization: normalization === undefined ? null : planNormalization(normalization),
   };

@@ -38,6 +38,8 @@ struct Run<'a> {
     shape: [usize; 4],
     optimizer: OptimizerSpec,
     loss: Loss<'a>,
+    /// How far a loss in float32 may be off, as a share of it, where three times PyTorch's own error is less.
+    relative: f64,
 }
 
 fn spec(kind: &str, stem: Stem, embedding: Option<usize>, [_, channels, side, _]: [usize; 4]) -> BackboneSpec {
@@ -114,7 +116,7 @@ fn check(golden: &Value, run: &Run<'_>, float64_steps: usize) {
         }
     };
     let (losses, network) = train(&cpu(), draw, run, expected.len());
-    let relative = if std::env::var_os("RKD_GOLDEN").is_some() { FLIPPED } else { 1e-4 };
+    let relative = if std::env::var_os("RKD_GOLDEN").is_some() { FLIPPED } else { run.relative };
     compare("float32", &losses, &|expected| (3.0 * worst).max(relative * expected.abs()));
     check_tensors(&network, case, 2e-2);
     let (losses, network) = train(&Portable::cpu_f64(), draw, run, float64_steps);
@@ -166,7 +168,8 @@ fn check_classifier(name: &str, optimizer: OptimizerSpec) {
     let draw = Draw { seed: golden["seed"].as_u64().unwrap() };
     let shape = [8, 3, 32, 32];
     let loss: Loss<'_> = Box::new(move |step, z| cross_entropy(z, &draw.labels(step, 8, 10)));
-    let run = Run { name, spec: spec("resnet18", Stem::Small, Some(10), shape), shape, optimizer, loss };
+    let spec = spec("resnet18", Stem::Small, Some(10), shape);
+    let run = Run { name, spec, shape, optimizer, loss, relative: 1e-4 };
     check(&golden, &run, 4);
 }
 
@@ -212,6 +215,7 @@ fn conv4_prototypical_with_adam() {
         shape,
         optimizer: adam("adam", 0.0),
         loss: Box::new(|_, z| prototypical(z)),
+        relative: 1e-4,
     };
     check(&golden("networks.json"), &run, 8);
 }
@@ -277,6 +281,7 @@ fn relational_distillation_from_a_resnet34_with_adam() {
         shape,
         optimizer: adam("adam", 1e-5),
         loss: Box::new(move |step, z| rkd(z, &relations[step], 12)),
+        relative: 1e-4,
     };
     check(&golden, &run, 3);
 }
@@ -322,6 +327,9 @@ fn vgg_from_the_soft_targets_of_a_resnet18_with_nesterov() {
         loss: Box::new(move |step, z| {
             cross_entropy(z, &draw.labels(step, 8, 10)) + soft_target_kl(z, &targets[step], 10)
         }),
+        // One activation flips in the third step under Winograd's rounding: the last loss is 1.1e-4 off. By direct
+        // convolutions alone it is 3e-7 off, by the portable form in float32 4e-6.
+        relative: 3e-4,
     };
     check(&golden, &run, 4);
 }

@@ -250,9 +250,9 @@ fn damaged_files_end_in_an_error_or_in_weights_and_take_little_memory() {
     let small = tensor_pickle(b"K\x04", b"K\0", b"K\x02K\x02\x86", b"K\x02K\x01\x86");
     let [read, refused] =
         survive(10_000, "tensor", |random| archive(&damage(&small, random), &[0; 16], CompressionMethod::Stored));
-    assert!(read > 100 && refused > 100, "{read} read, {refused} refused");
+    assert!(read > 30 && refused > 1000, "{read} read, {refused} refused");
     add([read, refused]);
-    assert!(outcomes[0] > 100 && outcomes[1] > 10_000, "{outcomes:?}");
+    assert!(outcomes[0] > 30 && outcomes[1] > 10_000, "{outcomes:?}");
     if let (Some(before), Some(after)) = (before, peak_memory()) {
         assert!(after - before < 256, "{before} MiB before, {after} MiB after");
     }

@@ -303,7 +303,7 @@ impl Machine<'_> {
         let dictionary = self.pop()?;
         self.stack.push(dictionary);
         match &mut self.objects[dictionary] {
-            Object::Dictionary(entries) if pairs.len() % 2 == 0 => {
+            Object::Dictionary(entries) if pairs.len().is_multiple_of(2) => {
                 entries.extend(pairs.chunks_exact(2).map(|pair| (pair[0], pair[1])));
             }
             _ => return Err(senseless("an entry set in what is no dictionary")),

@@ -50,7 +50,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<BTreeMap<String, HostTensor>> {
         name == REBUILD_TENSOR || name == REBUILD_PARAMETER || element(name).is_some()
     })?;
     let views = state_dict(&pickle)?;
-    let values: u128 = views.iter().map(|(_, view)| view.count() as u128).sum();
+    let values: u128 = views.values().map(|view| view.count() as u128).sum();
     if values > bytes.len() as u128 {
         return Err(damaged(format!("{values} values in a file of {} bytes", bytes.len())));
     }
