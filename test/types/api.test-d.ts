@@ -3,6 +3,7 @@
 import {
   adam,
   angular,
+  attentionTransfer,
   contrastive,
   conv4,
   crossEntropy,
@@ -106,6 +107,10 @@ export function mistakes(): void {
   prototypical({ supportCount: 5 });
   // @ts-expect-error a loss that does not exist
   evaluateLoss({ kind: "rkd-angel" }, { student: { data: [1], shape: [1, 1] } });
+  // @ts-expect-error attention needs the name of a tap
+  attentionTransfer();
+  // @ts-expect-error a triplet compares with no teacher
+  triplet({ teacherFeature: "pooled" });
   // @ts-expect-error Adam has no momentum
   adam({ momentum: 0.9 });
   // @ts-expect-error a device that does not exist
