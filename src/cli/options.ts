@@ -13,12 +13,35 @@ import {
   vgg,
   vggDepths,
 } from "../options/backbone.ts";
-import { invalid, number, oneOf } from "../options/check.ts";
+import { invalid, oneOf } from "../options/check.ts";
 import { type Data, type DataOptions, dataAt } from "../options/data.ts";
-import { crossEntropy, type Loss, rkdAngle, rkdDistance, triplet } from "../options/losses.ts";
+import {
+  type AttentionTransferOptions,
+  attentionTransfer,
+  featureRegression,
+  hint,
+  linearHint,
+  softTargetKl,
+} from "../options/feature-losses.ts";
+import {
+  angular,
+  contrastive,
+  crossEntropy,
+  hardDarkRank,
+  type Loss,
+  liftedStructure,
+  margin,
+  nPairs,
+  rkdAngle,
+  rkdDistance,
+  teacherKinds,
+  triplet,
+  tripletEuclidean,
+} from "../options/losses.ts";
 import { adam, adamW, type Optimizer, sgd } from "../options/optimizer.ts";
 import type { Device, RunOptions } from "../options/run.ts";
 import { constant, cosine, type Schedule, step } from "../options/schedule.ts";
+import { checkWeight } from "../options/term.ts";
 import type { Weights } from "../options/weights.ts";
 
 /** The flags of `train` and `distill`, as commander names them. */
@@ -30,6 +53,7 @@ export interface RunFlags extends DataFlags, NetworkFlags, TuningFlags {
   stepsPerEpoch?: number;
   batch?: number;
   perClass?: number | null;
+  microBatch?: number;
   optimizer?: string;
   lr?: number;
   weightDecay?: number;
@@ -91,8 +115,9 @@ export function addDataFlags(command: Command, required: boolean): Command {
     .option("--cache <folder>", "folder of the decoded images ($RKD_CACHE or ~/.cache/rkd)");
 }
 
-/** Adds the flags of a training run. */
-export function addRunFlags(command: Command, losses: string): Command {
+/** Adds the flags of a training run; `usual` are its losses where none is given. */
+export function addRunFlags(command: Command, job: "train" | "distill", usual: string): Command {
+  const kinds = lossNames.filter((name) => job === "distill" || !(teacherKinds as readonly string[]).includes(name));
   addDataFlags(command, true)
     .optionsGroup("Network:")
     .option("--backbone <name>", backboneKinds.join(", "))
@@ -100,7 +125,7 @@ export function addRunFlags(command: Command, losses: string): Command {
     .option("--embedding <length>", "length of the embedding (the pooled feature itself)", toNumber)
     .option("--stem <kind>", "form of ResNet, VGG and GoogLeNet: imagenet or small (by image size)")
     .option("--hidden <list>", "widths of an mlp's hidden layers (256,256)", toNumbers)
-    .option("--normalize", "divide embeddings by their norm (only with triplet)")
+    .option("--normalize", "divide embeddings by their norm (with triplet, contrastive, margin, hard-dark-rank)")
     .option("--no-normalize", "leave embeddings as they are")
     .optionsGroup("Fine-tuning (a pattern is a parameter or module of torchvision's names, a star any letters):")
     .option("--weights <file>", "begin with a .safetensors, a PyTorch .pth, or a run (random weights)")
@@ -109,11 +134,12 @@ export function addRunFlags(command: Command, losses: string): Command {
     .option("--learning-rates <factors>", "factors on the learning rate: fc=10,layer4=0.1 (1)", toFactors)
     .option("--batch-norm <which>", "statistics in training: batch or running (batch)")
     .optionsGroup("Training:")
-    .option("--loss <kind[:weight]>", `a term of the loss, may be repeated (${losses})`, addLoss)
+    .option("--loss <kind[:weight][@feature]>", `a term, may be repeated: ${kinds.join(", ")} (${usual})`, addLoss)
     .option("--epochs <count>", "epochs (20)", toNumber)
     .option("--steps-per-epoch <count>", "batches of an epoch (all images once)", toNumber)
     .option("--batch <images>", "images of a batch (64)", toNumber)
     .option("--per-class <images>", 'images of each class in a batch, or "any" (4)', toPerClass)
+    .option("--micro-batch <images>", "images that go through the network at once (the whole batch)", toNumber)
     .option("--optimizer <name>", "adam, adam-w or sgd (adam)")
     .option("--lr <rate>", "learning rate (1e-3, sgd 0.05)", toNumber)
     .option("--weight-decay <factor>", "weight decay (0, adam-w 0.01)", toNumber)
@@ -151,6 +177,7 @@ export function runOptions(flags: RunFlags, signal: AbortSignal): RunOptions & {
     epochs: flags.epochs,
     stepsPerEpoch: flags.stepsPerEpoch,
     batch: defined({ size: batch, perClass }),
+    microBatch: flags.microBatch,
     clipGradientNorm: flags.clip,
     seed: flags.seed,
     threads: flags.threads,
@@ -235,15 +262,40 @@ function toPerClass(text: string): number | null {
   return text === "any" ? null : toNumber(text);
 }
 
-const lossNames = ["rkd-distance", "rkd-angle", "triplet", "cross-entropy"] as const;
+/** The losses of `--loss`, by the name in plans; `triplet` is triplet-squared. */
+const lossMakers = {
+  "rkd-distance": rkdDistance,
+  "rkd-angle": rkdAngle,
+  "hard-dark-rank": hardDarkRank,
+  triplet,
+  "triplet-euclidean": tripletEuclidean,
+  contrastive,
+  "lifted-structure": liftedStructure,
+  "n-pairs": nPairs,
+  angular,
+  margin,
+  "cross-entropy": crossEntropy,
+  "linear-hint": linearHint,
+  hint,
+  "attention-transfer": attentionTransfer,
+  "soft-target-kl": softTargetKl,
+  "feature-regression": featureRegression,
+};
+const lossNames = Object.keys(lossMakers) as (keyof typeof lossMakers)[];
 
-function addLoss(text: string, before: Loss[] | undefined): Loss[] {
-  const [name, weightText, ...rest] = text.split(":");
-  if (rest.length > 0) throw invalid("--loss", "kind or kind:weight", text);
+/** `kind:weight@studentFeature/teacherFeature`, all but the kind may be left out. */
+function addLoss(given: string, before: Loss[] | undefined): Loss[] {
+  const [head = "", features, ...more] = given.split("@");
+  const [name, weightText, ...rest] = head.split(":");
+  const form = "kind, kind:weight or kind:weight@feature, with @student/teacher for two features";
+  if (rest.length + more.length > 0) throw invalid("--loss", form, given);
   const kind = oneOf("--loss", name, lossNames);
-  const weight = weightText === undefined ? 1 : number(`--loss ${kind}`, toNumber(weightText), { from: 0 });
-  const make = { "rkd-distance": rkdDistance, "rkd-angle": rkdAngle, triplet, "cross-entropy": crossEntropy }[kind];
-  return [...(before ?? []), make({ weight })];
+  const [studentFeature, teacherFeature, ...extra] = features?.split("/") ?? [];
+  if (extra.length > 0) throw invalid("--loss", form, given);
+  const weight = weightText === undefined ? 1 : weightText === "auto" ? weightText : toNumber(weightText);
+  const make: (options: AttentionTransferOptions) => Loss = lossMakers[kind];
+  const options = defined({ weight: checkWeight(`--loss ${kind}`, weight), studentFeature, teacherFeature });
+  return [...(before ?? []), make(options as AttentionTransferOptions)];
 }
 
 function optimizerOf({ optimizer, lr, weightDecay }: RunFlags): Optimizer {

@@ -24,6 +24,8 @@ export interface Plan {
   readonly schedule: Schedule;
   readonly clipGradientNorm: number | null;
   readonly batch: { readonly size: number; readonly perClass: number | null };
+  /** Images that go through the network at once; null: the whole batch. */
+  readonly microBatch: number | null;
   readonly epochs: number;
   readonly stepsPerEpoch: number | null;
   readonly seed: number;
@@ -106,4 +108,6 @@ export interface PlanFile {
   readonly policy: Policy;
   /** SHA-256 of the files the run was started from, by path. */
   readonly inputs: Readonly<Record<string, string>>;
+  /** The weights "auto" that the run found, by term; nothing before they are found, or where there are none. */
+  readonly chosenWeights?: Readonly<Record<string, number>>;
 }

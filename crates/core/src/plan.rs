@@ -36,6 +36,9 @@ pub struct Plan {
     pub clip_gradient_norm: Option<f64>,
     /// Batch composition.
     pub batch: BatchPlan,
+    /// Largest number of images that go through the network at once; `None`: the whole batch. See [`crate::train::pass`].
+    #[serde(default)]
+    pub micro_batch: Option<usize>,
     /// Number of epochs, at least 1.
     pub epochs: u64,
     /// Batches of one epoch; `None`: as many as it takes to show as many images as the training part has.

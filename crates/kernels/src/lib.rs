@@ -21,6 +21,7 @@ pub mod normalization;
 pub mod optimizer;
 pub mod pool;
 pub mod pooling;
+pub mod product;
 pub mod relations;
 pub mod retrieval;
 

@@ -36,6 +36,8 @@ pub struct Forward<'a, B: Backend> {
     mode: Mode,
     /// What the backward pass needs, if there will be one.
     pub tape: Option<Tape<B>>,
+    /// The named activations that are kept; all of them if it does not say which.
+    pub kept: Option<&'a [String]>,
     /// The named activations.
     pub taps: Vec<(String, B::Tensor)>,
     /// What the running statistics learn, in training.
@@ -46,7 +48,7 @@ impl<'a, B: Backend> Forward<'a, B> {
     /// A pass that keeps a tape if `taped`.
     pub fn new(backend: &'a B, parameters: &'a Parameters<B>, mode: Mode, taped: bool) -> Self {
         let tape = taped.then(Tape::new);
-        Forward { backend, parameters, mode, tape, taps: Vec::new(), statistics: Vec::new() }
+        Forward { backend, parameters, mode, tape, kept: None, taps: Vec::new(), statistics: Vec::new() }
     }
 
     /// Runs `layers` in order.
@@ -85,7 +87,9 @@ impl<'a, B: Backend> Forward<'a, B> {
                 Ok(y)
             }
             Layer::Tap(name) => {
-                self.taps.push((name.clone(), x.clone()));
+                if self.kept.is_none_or(|kept| kept.contains(name)) {
+                    self.taps.push((name.clone(), x.clone()));
+                }
                 Ok(x)
             }
         }

@@ -34,6 +34,14 @@ pub struct Features<T> {
 }
 
 impl<T> Features<T> {
+    /// Every feature there is, with its name.
+    pub fn all(&self) -> Vec<(Feature, &T)> {
+        let taps = self.taps.iter().map(|(name, tap)| (Feature::Tap(name.clone()), tap));
+        let logits = self.logits.as_ref().map(|logits| (Feature::Logits, logits));
+        let ends = [(Feature::Embedding, &self.embedding), (Feature::Pooled, &self.pooled)];
+        ends.into_iter().chain(logits).chain(taps).collect()
+    }
+
     /// The feature that losses call `feature`; `None` if the network has none of this name.
     pub fn get(&self, feature: &Feature) -> Option<&T> {
         match feature {
@@ -74,6 +82,9 @@ pub struct Gradients<B: Backend> {
     pub images: Option<B::Tensor>,
 }
 
+/// What a training pass gives: features, activations, and what the running statistics learn.
+type Trained<B> = (Features<<B as Backend>::Tensor>, Tape<B>, Vec<BatchStatistics<<B as Backend>::Tensor>>);
+
 /// The names of what stands above the pooled feature in torchvision, timm and here: classifiers, embedding layers, the
 /// linear layers of timm's VGG, and GoogLeNet's classifiers beside the trunk.
 const HEADS: [&str; 6] = ["fc", "classifier", "head", "pre_logits", "aux1", "aux2"];
@@ -84,6 +95,8 @@ pub struct Network<B: Backend> {
     backend: B,
     spec: BackboneSpec,
     definition: Definition,
+    /// The taps that passes keep; all of them if nobody said which.
+    kept_taps: Option<Vec<String>>,
     /// Which statistics batch normalisation uses in training.
     training: Mode,
     /// The parameters.
@@ -95,7 +108,7 @@ impl<B: Backend> Network<B> {
     pub fn new(backend: B, spec: &BackboneSpec, seed: u64) -> Result<Self> {
         let definition = backbones::define(spec)?;
         let parameters = Parameters::draw(&backend, definition.parameters.clone(), seed)?;
-        Ok(Network { backend, spec: spec.clone(), definition, training: Mode::Batch, parameters })
+        Ok(Network { backend, spec: spec.clone(), definition, kept_taps: None, training: Mode::Batch, parameters })
     }
 
     /// A network with given parameters, by torchvision's names and in its layouts. Every name must be there with its
@@ -103,7 +116,7 @@ impl<B: Backend> Network<B> {
     pub fn from_tensors(backend: B, spec: &BackboneSpec, tensors: &BTreeMap<String, HostTensor>) -> Result<Self> {
         let definition = backbones::define(spec)?;
         let parameters = Parameters::from_tensors(&backend, definition.parameters.clone(), tensors)?;
-        Ok(Network { backend, spec: spec.clone(), definition, training: Mode::Batch, parameters })
+        Ok(Network { backend, spec: spec.clone(), definition, kept_taps: None, training: Mode::Batch, parameters })
     }
 
     /// Reads a `model.safetensors`; also gives the JSON that its writer put beside the network.
@@ -198,18 +211,39 @@ impl<B: Backend> Network<B> {
         self.definition.embedding_size
     }
 
+    /// From now on passes keep only those taps that are among `features`: an activation that nobody reads is freed as
+    /// soon as the network has used it.
+    pub fn keep_taps(&mut self, features: &[Feature]) {
+        let taps = features.iter().filter(|feature| matches!(feature, Feature::Tap(_)));
+        self.kept_taps = Some(taps.map(|feature| feature.name().to_string()).collect());
+    }
+
     /// A training pass over `images [n, h, w, c]`: statistics of the batch, running statistics updated; or, where
     /// [`tune`](Network::tune) said so, running statistics that stay.
     pub fn forward_train(&mut self, images: &B::Tensor) -> Result<(Features<B::Tensor>, Tape<B>)> {
-        let (features, tape, statistics) = {
-            let mut forward = Forward::new(&self.backend, &self.parameters, self.training, true);
-            let features = self.features(&mut forward, images)?;
-            (features, forward.tape.take().unwrap_or_default(), forward.statistics)
-        };
-        for batch in &statistics {
-            self.learn_statistics(batch)?;
-        }
+        let (features, tape, statistics) = self.train(images, true)?;
+        statistics.iter().try_for_each(|batch| self.learn_statistics(batch))?;
         Ok((features, tape))
+    }
+
+    /// A training pass that keeps nothing for the way back. With [`forward_taped`](Network::forward_taped) it makes two
+    /// halves of [`forward_train`](Network::forward_train), for batches whose activations do not fit into memory.
+    pub fn forward_untaped(&mut self, images: &B::Tensor) -> Result<Features<B::Tensor>> {
+        let (features, _, statistics) = self.train(images, false)?;
+        statistics.iter().try_for_each(|batch| self.learn_statistics(batch))?;
+        Ok(features)
+    }
+
+    /// A training pass of which the running statistics learn nothing.
+    pub fn forward_taped(&self, images: &B::Tensor) -> Result<(Features<B::Tensor>, Tape<B>)> {
+        let (features, tape, _) = self.train(images, true)?;
+        Ok((features, tape))
+    }
+
+    fn train(&self, images: &B::Tensor, taped: bool) -> Result<Trained<B>> {
+        let mut forward = Forward::new(&self.backend, &self.parameters, self.training, taped);
+        let features = self.features(&mut forward, images)?;
+        Ok((features, forward.tape.take().unwrap_or_default(), forward.statistics))
     }
 
     /// An evaluation pass over `images [n, h, w, c]`: running statistics, nothing kept.
@@ -235,8 +269,9 @@ impl<B: Backend> Network<B> {
         Ok(Gradients { parameters: backward.gradients, images })
     }
 
-    fn features(&self, forward: &mut Forward<'_, B>, images: &B::Tensor) -> Result<Features<B::Tensor>> {
+    fn features<'n>(&'n self, forward: &mut Forward<'n, B>, images: &B::Tensor) -> Result<Features<B::Tensor>> {
         self.check_images(B::shape(images))?;
+        forward.kept = self.kept_taps.as_deref();
         let layers = &self.definition;
         let pooled = forward.run(&layers.body, images.clone())?;
         let raw = forward.run(&layers.embedding, pooled.clone())?;

@@ -51,8 +51,8 @@ impl<B: Backend> Optimizer<B> {
     ///
     /// # Errors
     ///
-    /// `ERR_INVALID_OPTION` in the first step if a trained parameter has no gradient, naming it; `ERR_NON_FINITE` if a
-    /// gradient has an entry that is no finite number, naming the parameter. The parameters are then unchanged.
+    /// `ERR_NON_FINITE` if a gradient has an entry that is no finite number, naming the parameter. The parameters are then
+    /// unchanged. See [`check_all_reached`] for parameters without gradient: they stay as they are.
     pub fn step(
         &mut self,
         backend: &B,
@@ -61,9 +61,6 @@ impl<B: Backend> Optimizer<B> {
         learning_rate: f64,
         largest_norm: Option<f64>,
     ) -> Result<StepReport> {
-        if self.step == 0 {
-            check_all_reached(&parameters.specs, &gradients)?;
-        }
         let gradient_norm = norm(backend, &parameters.specs, &gradients)?;
         // PyTorch's formula; the small number keeps it finite at norm 0.
         let factor = largest_norm.map_or(1.0, |largest| (largest / (gradient_norm + 1e-6)).min(1.0));
@@ -160,8 +157,11 @@ impl<B: Backend> Optimizer<B> {
     }
 }
 
-/// The first step looks whether every trained parameter has a gradient: a loss wired to the wrong feature must not pass.
-fn check_all_reached<T>(specs: &[ParameterSpec], gradients: &[Option<T>]) -> Result<()> {
+/// Whether every trained parameter has a gradient: a loss wired to the wrong feature must not pass.
+///
+/// # Errors
+/// `ERR_INVALID_OPTION` that names the parameters without one.
+pub fn check_all_reached<T>(specs: &[ParameterSpec], gradients: &[Option<T>]) -> Result<()> {
     let without: Vec<&str> = specs
         .iter()
         .zip(gradients)
