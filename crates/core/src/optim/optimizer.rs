@@ -45,14 +45,14 @@ impl<B: Backend> Optimizer<B> {
         self.step
     }
 
-    /// Changes `parameters` along `gradients` (one entry for each parameter, `None` for running statistics) with step
-    /// size `learning_rate`. Gradients whose common norm exceeds `largest_norm` are scaled down to it, as PyTorch's
+    /// Changes `parameters` along `gradients` (one entry for each parameter, `None` for running statistics and frozen
+    /// ones) with step size `learning_rate`, times the parameter's own rate. Gradients whose common norm exceeds `largest_norm` are scaled down to it, as PyTorch's
     /// `clip_grad_norm_` does.
     ///
     /// # Errors
     ///
-    /// `ERR_INVALID_OPTION` in the first step if a trained parameter has no gradient, naming it; `ERR_NON_FINITE` if a
-    /// gradient has an entry that is no finite number, naming the parameter. The parameters are then unchanged.
+    /// `ERR_NON_FINITE` if a gradient has an entry that is no finite number, naming the parameter. The parameters are then
+    /// unchanged. See [`check_all_reached`] for parameters without gradient: they stay as they are.
     pub fn step(
         &mut self,
         backend: &B,
@@ -61,9 +61,6 @@ impl<B: Backend> Optimizer<B> {
         learning_rate: f64,
         largest_norm: Option<f64>,
     ) -> Result<StepReport> {
-        if self.step == 0 {
-            check_all_reached(&parameters.specs, &gradients)?;
-        }
         let gradient_norm = norm(backend, &parameters.specs, &gradients)?;
         // PyTorch's formula; the small number keeps it finite at norm 0.
         let factor = largest_norm.map_or(1.0, |largest| (largest / (gradient_norm + 1e-6)).min(1.0));
@@ -74,6 +71,7 @@ impl<B: Backend> Optimizer<B> {
             if factor < 1.0 {
                 backend.scale(gradient, factor)?;
             }
+            let learning_rate = learning_rate * parameters.specs[index].rate;
             self.update(backend, index, &mut parameters.values[index], gradient, learning_rate)?;
         }
         Ok(StepReport { gradient_norm })
@@ -159,8 +157,11 @@ impl<B: Backend> Optimizer<B> {
     }
 }
 
-/// The first step looks whether every trained parameter has a gradient: a loss wired to the wrong feature must not pass.
-fn check_all_reached<T>(specs: &[ParameterSpec], gradients: &[Option<T>]) -> Result<()> {
+/// Whether every trained parameter has a gradient: a loss wired to the wrong feature must not pass.
+///
+/// # Errors
+/// `ERR_INVALID_OPTION` that names the parameters without one.
+pub fn check_all_reached<T>(specs: &[ParameterSpec], gradients: &[Option<T>]) -> Result<()> {
     let without: Vec<&str> = specs
         .iter()
         .zip(gradients)
