@@ -1,7 +1,22 @@
 /** The recipes there are. */
 
+import { ablation } from "./ablation.ts";
+import { domainAdaptation } from "./domain-adaptation.ts";
 import { metricLearning } from "./metric-learning.ts";
-import type { Recipe } from "./recipe.ts";
+import type { CommonSettings, Recipe } from "./recipe.ts";
+import { selfDistillation } from "./self-distillation.ts";
+import { stateOfTheArt } from "./state-of-the-art.ts";
+
+/** A recipe among others: its settings are known to itself alone. */
+function hidden<Settings extends CommonSettings>(recipe: Recipe<Settings>): Recipe {
+  return recipe as unknown as Recipe;
+}
 
 /** All recipes, in the order of the paper. */
-export const recipes: readonly Recipe[] = [metricLearning as Recipe];
+export const recipes: readonly Recipe[] = [
+  hidden(metricLearning),
+  hidden(selfDistillation),
+  hidden(stateOfTheArt),
+  hidden(domainAdaptation),
+  hidden(ablation),
+];

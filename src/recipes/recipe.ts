@@ -2,8 +2,6 @@
 
 import type { Claim, ExperimentOptions, Protocol, PublishedTable } from "../experiment/options.ts";
 import type { Data, DataOptions } from "../options/data.ts";
-import type { Optimizer } from "../options/optimizer.ts";
-import { type Schedule, step } from "../options/schedule.ts";
 
 /**
  * How large an experiment is. `smoke`: seconds, to see that it runs. `small`: two CPU cores and data of a few thousand
@@ -13,17 +11,6 @@ export type Scale = "smoke" | "small" | "paper";
 
 /** The scales, from small to large. */
 export const scales: readonly Scale[] = ["smoke", "small", "paper"];
-
-/** Learning rate, length and batch of one kind of run. */
-export interface Training {
-  readonly optimizer: Optimizer;
-  readonly schedule?: Schedule;
-  readonly epochs: number;
-  /** Nothing: all images once. */
-  readonly stepsPerEpoch?: number;
-  readonly batch: { readonly size: number; readonly perClass: number | null };
-  readonly evaluation?: { readonly everyEpochs?: number; readonly ks?: readonly number[] };
-}
 
 /** What the user chose. */
 interface RecipeContext<Settings> {
@@ -67,9 +54,4 @@ export interface Recipe<Settings extends CommonSettings = CommonSettings> {
     /** Claims that depend on the data, besides the recipe's. */
     readonly claims?: readonly Claim[];
   };
-}
-
-/** A step schedule with its milestones in epochs, counted from 1 as in the authors' code: the rate falls as that epoch begins. */
-export function atEpochs(epochs: readonly number[], stepsPerEpoch: number, factor: number): Schedule {
-  return step({ milestones: epochs.map((epoch) => (epoch - 1) * stepsPerEpoch), factor });
 }

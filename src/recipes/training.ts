@@ -1,0 +1,52 @@
+/** How metric learning is trained at each scale: the same for every recipe that trains embeddings. */
+
+import { adam, type Optimizer } from "../options/optimizer.ts";
+import { type Schedule, step } from "../options/schedule.ts";
+
+/** Learning rate, length and batch of one kind of run. */
+export interface TrainingOfSteps {
+  readonly optimizer: Optimizer;
+  readonly schedule?: Schedule;
+  readonly epochs: number;
+  readonly stepsPerEpoch: number;
+  readonly batch: { readonly size: number; readonly perClass: number };
+}
+
+/** Runs of a fraction of a second. */
+export const smokeTraining: TrainingOfSteps = {
+  optimizer: adam(),
+  epochs: 2,
+  stepsPerEpoch: 3,
+  batch: { size: 16, perClass: 4 },
+};
+
+/** 1,800 steps with a cosine schedule. */
+export function smallTraining(learningRate: number): TrainingOfSteps {
+  return { optimizer: adam({ learningRate }), epochs: 30, stepsPerEpoch: 60, batch: { size: 64, perClass: 4 } };
+}
+
+/** The paper's batch: 128 images, five of a class. */
+const paperBatch = { size: 128, perClass: 5 };
+
+/** Teachers of CUB and Cars, as in the authors' scripts. */
+export const paperTeacher: TrainingOfSteps = {
+  optimizer: adam({ learningRate: 1e-5, weightDecay: 1e-5 }),
+  schedule: atEpochs([25, 30, 35], 100, 0.5),
+  epochs: 40,
+  stepsPerEpoch: 100,
+  batch: paperBatch,
+};
+
+/** Students of CUB and Cars, as in the authors' scripts. */
+export const paperStudent: TrainingOfSteps = {
+  optimizer: adam({ learningRate: 1e-4, weightDecay: 1e-5 }),
+  schedule: atEpochs([40, 60], 100, 0.1),
+  epochs: 80,
+  stepsPerEpoch: 100,
+  batch: paperBatch,
+};
+
+/** A step schedule with milestones in epochs, counted from 1 as in the authors' code: the rate falls as that epoch begins. */
+function atEpochs(epochs: readonly number[], stepsPerEpoch: number, factor: number): Schedule {
+  return step({ milestones: epochs.map((epoch) => (epoch - 1) * stepsPerEpoch), factor });
+}
