@@ -193,6 +193,27 @@ fn clipping_scales_the_whole_gradient_to_the_norm() {
 }
 
 #[test]
+fn a_parameter_whose_losses_rested_takes_its_first_step_later() {
+    let mut network = network();
+    let backend = network.backend().clone();
+    let mut optimizer = Optimizer::new(&ADAM).unwrap();
+    let mut step = |network: &mut Network<Portable>, logits: bool| {
+        let gradients = gradients(network, true, logits).parameters;
+        optimizer.step(&backend, &mut network.parameters, gradients, 0.1, None).unwrap();
+        network.tensors().unwrap()["classifier.weight"].data.clone()
+    };
+    let before = step(&mut network, false);
+    for _ in 0..4 {
+        assert_eq!(step(&mut network, false), before, "no gradient, no change");
+    }
+    // Adam's first step is as long as the learning rate, in every coordinate.
+    let after = step(&mut network, true);
+    let moved = before.iter().zip(&after).map(|(before, after)| (before - after).abs()).filter(|moved| *moved > 0.0);
+    let moved: Vec<f32> = moved.collect();
+    assert!(!moved.is_empty() && moved.iter().all(|moved| (moved - 0.1).abs() < 1e-4), "{moved:?}");
+}
+
+#[test]
 fn an_optimiser_restored_from_its_tensors_goes_on_with_the_same_bits() {
     for spec in [SGD, ADAM] {
         let step = |network: &mut Network<Portable>, optimizer: &mut Optimizer<Portable>| {
