@@ -115,6 +115,19 @@ describe("evaluateLoss", () => {
     expect(new Set([1, 2, 3, 4, 5].map(value)).size).toBeGreaterThan(1);
   });
 
+  it("gives the gradient of a learned boundary", () => {
+    const unit = matrix(12, 5, (i) => Math.sin(i * 1.7) / 1.6);
+    const at = (beta: number) =>
+      evaluateLoss(margin({ learnBeta: true, negatives: "all" }), {
+        student: unit,
+        labels,
+        parameters: { beta: { data: [beta], shape: [1, 1] } },
+      });
+    const slope = at(1.2).gradients.beta?.[0] ?? Number.NaN;
+    expect(slope).not.toBe(0);
+    expect((at(1.2001).value - at(1.1999).value) / 0.0002).toBeCloseTo(slope, 2);
+  });
+
   it("draws other negatives where the released code's weights underflow", () => {
     // Rows of 512 numbers and norms of about 1: classes are tight, so every anchor has a positive near it.
     const place = (i: number) => Math.sin(i * i) + 3 * Math.sin(Math.floor(i / 1536) + (i % 512) ** 2);
