@@ -1,8 +1,9 @@
 /** Weights that a run begins with: what is taken, what is frozen, what is refused. */
 
+import { copyFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
-import { conv4, glyphs, mlp, type RunEvent, resnet, train } from "../../src/index.ts";
+import { conv4, glyphs, mlp, type RunEvent, resnet, resume, train } from "../../src/index.ts";
 import { temporaryFolder } from "../support/folders.ts";
 import { smallRun } from "../support/small.ts";
 import { readTensors } from "../support/tensors.ts";
@@ -61,6 +62,32 @@ describe("weights", () => {
     const failure = run(smallRun(join(temporaryFolder(), "run"), { ...options, freeze: ["block.0"] }));
     await expect(failure).rejects.toMatchObject({ code: "ERR_INVALID_OPTION", subject: "freeze" });
     await expect(failure).rejects.toThrow(/such as blocks.0/);
+  });
+});
+
+describe("a run from weights", () => {
+  it("that was stopped and resumed ends with the same bytes, and a changed file is refused", async () => {
+    const folder = temporaryFolder();
+    const weights = join(folder, "tiny.pth");
+    copyFileSync(checkpoint, weights);
+    const backbone = resnet(18, { width: 1, embedding: 4, stem: "imagenet" });
+    const tuning = { weights, freeze: ["conv1", "layer3.*.bn2"], learningRates: { fc: 3 } };
+    const options = smallRun(join(folder, "whole"), { data: colour, backbone, stepsPerEpoch: 20, ...tuning });
+    await run(options);
+    const out = join(folder, "cut");
+    const controller = new AbortController();
+    const cut = train({ ...options, out, signal: controller.signal });
+    const reading = (async () => {
+      for await (const event of cut) if (event.type === "step") controller.abort(new Error("enough"));
+    })();
+    await expect(cut).rejects.toThrow("enough");
+    await expect(reading).rejects.toThrow("enough");
+    const events: RunEvent[] = [];
+    for await (const event of resume(out)) events.push(event);
+    expect(warningsOf(events)).toEqual([]); // said once, when the run began
+    expect(readTensors(out)).toEqual(readTensors(join(folder, "whole")));
+    writeFileSync(weights, "other");
+    await expect(resume(out)).rejects.toMatchObject({ code: "ERR_INVALID_ARTEFACT", subject: weights });
   });
 });
 
