@@ -5,7 +5,7 @@ mod common;
 use common::Draw;
 use rkd_core::Code;
 use rkd_core::nn::backend::Backend;
-use rkd_core::nn::{FeatureGradients, Gradients, Network, Portable};
+use rkd_core::nn::{Feature, FeatureGradients, Gradients, Network, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec, check_all_reached};
 use rkd_core::plan::{BackboneSpec, Stem, TuningPlan};
 
@@ -141,6 +141,21 @@ fn one_value_per_channel_in_training_is_an_error_that_names_the_layer() {
     assert!(error.to_string().contains("more than one image"), "{error}");
     assert!(error.to_string().contains("layer"), "{error}");
     network.forward_eval(&images(&backend, 1)).unwrap();
+}
+
+#[test]
+fn only_the_taps_that_are_read_are_kept() {
+    let mut network = network();
+    let images = images(&network.backend().clone(), 2);
+    let taps = |network: &Network<Portable>| {
+        network.forward_eval(&images).unwrap().taps.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    let all = taps(&network);
+    assert!(all.len() > 1, "{all:?}");
+    network.keep_taps(&[Feature::Embedding, Feature::Tap(all[1].clone())]);
+    assert_eq!(taps(&network), all[1..2]);
+    network.keep_taps(&[]);
+    assert!(taps(&network).is_empty());
 }
 
 #[test]
