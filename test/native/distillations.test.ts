@@ -205,6 +205,7 @@ describe("what cannot be read is refused before the folder is touched", () => {
     ],
     ["a vector for attention", [attentionTransfer({ studentFeature: "pooled" })], /maps.+one of blocks\.0, blocks\.1/],
     ["a teacher's tap that does not exist", [hint({ ...map, teacherFeature: "layer9" })], /hint\.teacherFeature/],
+    ["regression of another length", [featureRegression()], /expected 8 numbers.+received 16 numbers.+linear-hint/],
     ["nothing to balance with", [rkdAngle({ weight: "auto" })], /balance/],
   ];
   it.each(refusals)("%s", async (_, losses, message) => {

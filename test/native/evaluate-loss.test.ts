@@ -16,6 +16,7 @@ import {
   RkdError,
   rkdAngle,
   rkdDistance,
+  softTargetKl,
   type TensorInput,
   triplet,
 } from "../../src/index.ts";
@@ -157,7 +158,9 @@ describe("evaluateLoss", () => {
     ["no projection", linearHint(), { student, teacher }, /parameters\.projection.+\[7, 5\]/],
     ["a projection that does not fit", hint(), { student, teacher, parameters: { projection: teacher } }, /\[7, 5\]/],
     ["rows where maps belong", attentionTransfer({ studentFeature: "blocks.3" }), { student, teacher }, /map/],
-    ["no teacher", rkdAngle(), { student }, /teacher/],
+    ["no teacher", rkdAngle(), { student }, /compares with a teacher/],
+    ["no teacher for a hint", hint(), { student }, /compares with a teacher/],
+    ["no teacher for soft targets", softTargetKl(), { student }, /compares with a teacher/],
     ["another number of teacher rows", rkdAngle(), { student, teacher: matrix(11, 7, Math.sin) }, /1[12]/],
     ["no labels", triplet(), { student }, /labels/],
     ["another number of labels", triplet(), { student, labels: [0, 1] }, /labels|rows/],

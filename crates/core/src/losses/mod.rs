@@ -74,7 +74,7 @@ pub trait Loss: Send + Sync {
         false
     }
     /// The numbers it learns beside the network, for features of these shapes (`[n, d]` or `[n, h, w, c]`). Most losses
-    /// learn none.
+    /// learn none. A run asks before its first step, so a loss that wants features of certain shapes says so here.
     fn parameters(&self, _student: &[usize], _teacher: Option<&[usize]>) -> Result<Vec<LossParameter>> {
         Ok(Vec::new())
     }

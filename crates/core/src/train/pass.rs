@@ -92,10 +92,8 @@ fn pull_back<B: Backend>(
     for (feature, gradient) in upstream {
         let (_, matrix) = features.iter().find(|(name, _)| name == feature).ok_or_else(|| no_feature(feature))?;
         let part = &gradient[rows.start * matrix.columns..rows.end * matrix.columns];
-        let shape = match matrix.map {
-            Some([h, w, c]) => vec![rows.len(), h, w, c],
-            None => vec![rows.len(), matrix.columns],
-        };
+        let mut shape = matrix.shape();
+        shape[0] = rows.len();
         let gradient = network.backend().from_f64(part, &shape)?;
         match feature {
             Feature::Embedding => gradients.embedding = Some(gradient),
