@@ -18,6 +18,7 @@ import {
   hint,
   type Loss,
   linearHint,
+  mlp,
   type RunEvent,
   resume,
   rkdAngle,
@@ -166,6 +167,16 @@ describe("weights", () => {
 });
 
 describe("micro batches", () => {
+  it("give the losses of the batch in one piece, where there are no batch statistics", async () => {
+    const options = student([rkdDistance(), linearHint()], { student: mlp({ hidden: [24], embedding: 8 }), epochs: 1 });
+    const whole = await distill(options);
+    const cut = await distill({ ...options, microBatch: 6, out: join(temporaryFolder(), "cut") });
+    const [expected, found] = [whole.history[0]?.loss ?? Number.NaN, cut.history[0]?.loss ?? Number.NaN];
+    // Sums in another order, in float32, over thirty steps.
+    expect(Math.abs(found - expected)).toBeLessThan(1e-3 * expected);
+    expect(found).not.toBe(expected);
+  });
+
   it("train, with the same bits on any number of threads", async () => {
     const options = student([rkdDistance(), rkdAngle({ weight: 2 })], { microBatch: 8, epochs: 2 });
     const one = await distill({ ...options, threads: 1 });
@@ -194,6 +205,7 @@ describe("what cannot be read is refused before the folder is touched", () => {
     ],
     ["a vector for attention", [attentionTransfer({ studentFeature: "pooled" })], /maps.+one of blocks\.0, blocks\.1/],
     ["a teacher's tap that does not exist", [hint({ ...map, teacherFeature: "layer9" })], /hint\.teacherFeature/],
+    ["regression of another length", [featureRegression()], /expected 8 numbers.+received 16 numbers.+linear-hint/],
     ["nothing to balance with", [rkdAngle({ weight: "auto" })], /balance/],
   ];
   it.each(refusals)("%s", async (_, losses, message) => {

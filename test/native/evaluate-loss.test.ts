@@ -16,6 +16,7 @@ import {
   RkdError,
   rkdAngle,
   rkdDistance,
+  softTargetKl,
   type TensorInput,
   triplet,
 } from "../../src/index.ts";
@@ -115,6 +116,19 @@ describe("evaluateLoss", () => {
     expect(new Set([1, 2, 3, 4, 5].map(value)).size).toBeGreaterThan(1);
   });
 
+  it("gives the gradient of a learned boundary", () => {
+    const unit = matrix(12, 5, (i) => Math.sin(i * 1.7) / 1.6);
+    const at = (beta: number) =>
+      evaluateLoss(margin({ learnBeta: true, negatives: "all" }), {
+        student: unit,
+        labels,
+        parameters: { beta: { data: [beta], shape: [1, 1] } },
+      });
+    const slope = at(1.2).gradients.beta?.[0] ?? Number.NaN;
+    expect(slope).not.toBe(0);
+    expect((at(1.2001).value - at(1.1999).value) / 0.0002).toBeCloseTo(slope, 2);
+  });
+
   it("draws other negatives where the released code's weights underflow", () => {
     // Rows of 512 numbers and norms of about 1: classes are tight, so every anchor has a positive near it.
     const place = (i: number) => Math.sin(i * i) + 3 * Math.sin(Math.floor(i / 1536) + (i % 512) ** 2);
@@ -144,7 +158,9 @@ describe("evaluateLoss", () => {
     ["no projection", linearHint(), { student, teacher }, /parameters\.projection.+\[7, 5\]/],
     ["a projection that does not fit", hint(), { student, teacher, parameters: { projection: teacher } }, /\[7, 5\]/],
     ["rows where maps belong", attentionTransfer({ studentFeature: "blocks.3" }), { student, teacher }, /map/],
-    ["no teacher", rkdAngle(), { student }, /teacher/],
+    ["no teacher", rkdAngle(), { student }, /compares with a teacher/],
+    ["no teacher for a hint", hint(), { student }, /compares with a teacher/],
+    ["no teacher for soft targets", softTargetKl(), { student }, /compares with a teacher/],
     ["another number of teacher rows", rkdAngle(), { student, teacher: matrix(11, 7, Math.sin) }, /1[12]/],
     ["no labels", triplet(), { student }, /labels/],
     ["another number of labels", triplet(), { student, labels: [0, 1] }, /labels|rows/],

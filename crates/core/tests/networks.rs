@@ -5,7 +5,7 @@ mod common;
 use common::Draw;
 use rkd_core::Code;
 use rkd_core::nn::backend::Backend;
-use rkd_core::nn::{FeatureGradients, Gradients, Network, Portable};
+use rkd_core::nn::{Feature, FeatureGradients, Gradients, Network, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec, check_all_reached};
 use rkd_core::plan::{BackboneSpec, Stem, TuningPlan};
 
@@ -144,6 +144,21 @@ fn one_value_per_channel_in_training_is_an_error_that_names_the_layer() {
 }
 
 #[test]
+fn only_the_taps_that_are_read_are_kept() {
+    let mut network = network();
+    let images = images(&network.backend().clone(), 2);
+    let taps = |network: &Network<Portable>| {
+        network.forward_eval(&images).unwrap().taps.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    let all = taps(&network);
+    assert!(all.len() > 1, "{all:?}");
+    network.keep_taps(&[Feature::Embedding, Feature::Tap(all[1].clone())]);
+    assert_eq!(taps(&network), all[1..2]);
+    network.keep_taps(&[]);
+    assert!(taps(&network).is_empty());
+}
+
+#[test]
 fn parameters_that_no_loss_reaches_are_named() {
     let mut network = network();
     let all = gradients(&mut network, true, true).parameters;
@@ -190,6 +205,27 @@ fn clipping_scales_the_whole_gradient_to_the_norm() {
     assert_eq!(reported, norm);
     assert!((change - norm / 4.0).abs() < 1e-4 * norm, "{change} {norm}");
     assert!((norm_after(Some(norm * 4.0)).1 - norm).abs() < 1e-4 * norm);
+}
+
+#[test]
+fn a_parameter_whose_losses_rested_takes_its_first_step_later() {
+    let mut network = network();
+    let backend = network.backend().clone();
+    let mut optimizer = Optimizer::new(&ADAM).unwrap();
+    let mut step = |network: &mut Network<Portable>, logits: bool| {
+        let gradients = gradients(network, true, logits).parameters;
+        optimizer.step(&backend, &mut network.parameters, gradients, 0.1, None).unwrap();
+        network.tensors().unwrap()["classifier.weight"].data.clone()
+    };
+    let before = step(&mut network, false);
+    for _ in 0..4 {
+        assert_eq!(step(&mut network, false), before, "no gradient, no change");
+    }
+    // Adam's first step is as long as the learning rate, in every coordinate.
+    let after = step(&mut network, true);
+    let moved = before.iter().zip(&after).map(|(before, after)| (before - after).abs()).filter(|moved| *moved > 0.0);
+    let moved: Vec<f32> = moved.collect();
+    assert!(!moved.is_empty() && moved.iter().all(|moved| (moved - 0.1).abs() < 1e-4), "{moved:?}");
 }
 
 #[test]

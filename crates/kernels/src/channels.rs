@@ -1,6 +1,6 @@
 //! Maps side by side along the channels, and their way back: what joins the branches of an inception module.
 //!
-//! Plain copies, `m` pixels of `c` channels, cut into blocks of [`PIXELS`].
+//! Plain copies, `m` pixels of `c` channels, cut into blocks of `PIXELS`.
 
 use crate::{Pool, check};
 

@@ -68,7 +68,12 @@ fn evaluate(spec: &str, inputs: &BindingLossInputs) -> Result<(f64, Gradients)> 
     spec.validate()?;
     let student = matrix("student", inputs)?;
     let teacher = if inputs.tensors.contains_key("teacher") { Some(matrix("teacher", inputs)?) } else { None };
-    let about = spec.loss.build().parameters(&shape_of(&student), teacher.as_ref().map(shape_of).as_deref())?;
+    let loss = spec.loss.build();
+    // Without the teacher it needs, the loss itself asks for it.
+    let about = match loss.needs_teacher() && teacher.is_none() {
+        true => Vec::new(),
+        false => loss.parameters(&student.shape(), teacher.as_ref().map(Matrix::shape).as_deref())?,
+    };
     let parameters = about.iter().map(|about| parameter(about, inputs)).collect::<Result<Vec<_>>>()?;
     let found = with_pool(inputs.threads as usize, |pool| {
         let mut prepared = LossInputs::new(&student, pool, Random::keyed(inputs.seed as u64, 0, 0, "loss"));
@@ -119,13 +124,6 @@ fn parameter(about: &LossParameter, inputs: &BindingLossInputs) -> Result<Matrix
         .with_subject(format!("parameters.{}", about.name))
         .with_values(format!("a tensor [{}, {}]", about.rows, about.columns), "nothing")
         .with_advice("give its values; in a run they are learned"))
-}
-
-fn shape_of(feature: &Matrix) -> Vec<usize> {
-    match feature.map {
-        Some([h, w, c]) => vec![feature.rows, h, w, c],
-        None => vec![feature.rows, feature.columns],
-    }
 }
 
 /// A gradient over maps as PyTorch orders it; over rows as it is.

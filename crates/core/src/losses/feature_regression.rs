@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Loss, LossInputs, LossValue, Matrix};
+use super::{Loss, LossInputs, LossParameter, LossValue};
 use crate::error::{Code, Error, Result};
 
 /// Options of `feature-regression`: none.
@@ -21,14 +21,14 @@ impl Loss for FeatureRegression {
         true
     }
 
+    fn parameters(&self, student: &[usize], teacher: Option<&[usize]>) -> Result<Vec<LossParameter>> {
+        check(student, teacher.unwrap_or_default())?;
+        Ok(Vec::new())
+    }
+
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
         let (student, teacher) = (inputs.student, inputs.teacher()?);
-        if (student.columns, student.map) != (teacher.columns, teacher.map) {
-            return Err(Error::new(Code::InvalidShape, "teacher and student have features of different shapes")
-                .with_subject("teacher")
-                .with_values(format!("{}, as the student has", shape(student)), shape(teacher))
-                .with_advice("use linear-hint or hint, which learn a map from one to the other"));
-        }
+        check(&student.shape(), &teacher.shape())?;
         let n = student.rows.max(1) as f64;
         let pairs = || student.data.iter().zip(&teacher.data).map(|(s, t)| s - t);
         let value = pairs().map(|d| d * d).sum::<f64>() / n;
@@ -36,9 +36,17 @@ impl Loss for FeatureRegression {
     }
 }
 
-fn shape(feature: &Matrix) -> String {
-    match feature.map {
-        Some([h, w, c]) => format!("maps of {c} channels, {h} x {w}"),
-        None => format!("{} numbers", feature.columns),
+/// All axes but the first must agree.
+fn check(student: &[usize], teacher: &[usize]) -> Result<()> {
+    if student.iter().skip(1).eq(teacher.iter().skip(1)) {
+        return Ok(());
     }
+    let words = |shape: &[usize]| match *shape {
+        [_, h, w, c] => format!("maps of {c} channels, {h} x {w}"),
+        _ => format!("{} numbers", shape.last().copied().unwrap_or(0)),
+    };
+    Err(Error::new(Code::InvalidShape, "teacher and student have features of different shapes")
+        .with_subject("teacher")
+        .with_values(format!("{}, as the student has", words(student)), words(teacher))
+        .with_advice("use linear-hint or hint, which learn a map from one to the other"))
 }

@@ -70,6 +70,14 @@ impl Matrix {
         Ok(Matrix { rows, columns, data, map })
     }
 
+    /// `[n, d]`, or `[n, h, w, c]` of maps.
+    pub fn shape(&self) -> Vec<usize> {
+        match self.map {
+            Some([h, w, c]) => vec![self.rows, h, w, c],
+            None => vec![self.rows, self.columns],
+        }
+    }
+
     /// Row `i`.
     pub fn row(&self, i: usize) -> &[f64] {
         &self.data[i * self.columns..][..self.columns]

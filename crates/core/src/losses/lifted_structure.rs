@@ -70,9 +70,9 @@ impl Loss for LiftedStructure {
                 }
             }
         }
-        for i in (0..n).filter(|&i| shares[i] > 0.0) {
+        for (i, share) in shares.into_iter().enumerate().filter(|(_, share)| *share > 0.0) {
             for (k, push) in pushes(i) {
-                slopes[distances.place(i, k)] -= shares[i] * (push - log_sums[i]).exp();
+                slopes[distances.place(i, k)] -= share * (push - log_sums[i]).exp();
             }
         }
         Ok(LossValue::new(value, distances.pull_back(inputs.pool, slopes)))
@@ -94,8 +94,8 @@ mod tests {
     fn equals_its_definition_over_pairs() {
         let (z, loss) = (naive::draw("lifted"), LiftedStructure::default());
         let (mut sum, mut count) = (0.0, 0);
-        for i in 0..z.rows {
-            for j in (i + 1..z.rows).filter(|&j| LABELS[i] == LABELS[j]) {
+        for (i, label) in LABELS.iter().enumerate() {
+            for j in (i + 1..z.rows).filter(|&j| *label == LABELS[j]) {
                 let mut pushes = 0.0;
                 for end in [i, j] {
                     for k in (0..z.rows).filter(|&k| LABELS[k] != LABELS[end]) {

@@ -74,7 +74,7 @@ pub trait Loss: Send + Sync {
         false
     }
     /// The numbers it learns beside the network, for features of these shapes (`[n, d]` or `[n, h, w, c]`). Most losses
-    /// learn none.
+    /// learn none. A run asks before its first step, so a loss that wants features of certain shapes says so here.
     fn parameters(&self, _student: &[usize], _teacher: Option<&[usize]>) -> Result<Vec<LossParameter>> {
         Ok(Vec::new())
     }
@@ -121,6 +121,12 @@ impl LossValue {
     pub fn new(value: f64, gradient: Vec<f64>) -> Self {
         LossValue { value, gradient, parameters: Vec::new() }
     }
+
+    /// Whether the value is finite and float32, in which networks learn, holds every gradient.
+    pub fn is_finite(&self) -> bool {
+        let mut gradients = self.parameters.iter().flatten().chain(&self.gradient);
+        self.value.is_finite() && gradients.all(|&g| (g as f32).is_finite())
+    }
 }
 
 /// Checks `spec` and computes it once: what `evaluateLoss` does.
@@ -130,8 +136,7 @@ impl LossValue {
 pub fn evaluate_loss(spec: &LossSpec, inputs: &LossInputs<'_>) -> Result<LossValue> {
     spec.validate()?;
     let found = spec.build().evaluate(inputs)?;
-    let mut gradients = found.parameters.iter().flatten().chain(&found.gradient);
-    if found.value.is_finite() && gradients.all(|&g| (g as f32).is_finite()) {
+    if found.is_finite() {
         return Ok(found);
     }
     Err(Error::new(Code::NonFinite, "the features are too large for this loss")

@@ -43,10 +43,10 @@ pub(super) fn product(a: &[f64], b: &[f64]) -> f64 {
 /// Every triplet (anchor, positive, negative) of [`LABELS`].
 pub(super) fn triplets() -> Vec<[usize; 3]> {
     let mut triplets = Vec::new();
-    for a in 0..LABELS.len() {
-        for p in 0..LABELS.len() {
-            for q in 0..LABELS.len() {
-                if a != p && LABELS[a] == LABELS[p] && LABELS[a] != LABELS[q] {
+    for (a, anchor) in LABELS.iter().enumerate() {
+        for (p, positive) in LABELS.iter().enumerate() {
+            for (q, negative) in LABELS.iter().enumerate() {
+                if a != p && anchor == positive && anchor != negative {
                     triplets.push([a, p, q]);
                 }
             }

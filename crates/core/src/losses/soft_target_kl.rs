@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::cross_entropy::log_softmax;
-use super::{Feature, Loss, LossInputs, LossValue};
+use super::{Feature, Loss, LossInputs, LossParameter, LossValue};
 use crate::error::{Code, Error, Result};
 
 /// Options of `soft-target-kl`.
@@ -48,14 +48,15 @@ impl Loss for SoftTargetKl {
         true
     }
 
+    fn parameters(&self, student: &[usize], teacher: Option<&[usize]>) -> Result<Vec<LossParameter>> {
+        let length = |shape: &[usize]| shape.iter().skip(1).product();
+        check(length(student), length(teacher.unwrap_or_default()))?;
+        Ok(Vec::new())
+    }
+
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
         let (student, teacher) = (inputs.student, inputs.teacher()?);
-        if student.columns != teacher.columns {
-            return Err(Error::new(Code::InvalidShape, "teacher and student know different numbers of classes")
-                .with_subject("teacher")
-                .with_values(format!("{} logits, as the student has", student.columns), teacher.columns.to_string())
-                .with_advice("use a teacher with a classifier of the same classes"));
-        }
+        check(student.columns, teacher.columns)?;
         let (n, temperature) = (student.rows.max(1) as f64, self.temperature);
         let soften = |row: &[f64]| log_softmax(&row.iter().map(|v| v / temperature).collect::<Vec<_>>());
         let mut result = LossValue::new(0.0, Vec::with_capacity(student.data.len()));
@@ -67,4 +68,15 @@ impl Loss for SoftTargetKl {
         }
         Ok(result)
     }
+}
+
+/// There must be one logit for each of the teacher's.
+fn check(student: usize, teacher: usize) -> Result<()> {
+    if student == teacher {
+        return Ok(());
+    }
+    Err(Error::new(Code::InvalidShape, "teacher and student know different numbers of classes")
+        .with_subject("teacher")
+        .with_values(format!("{student} logits, as the student has"), teacher.to_string())
+        .with_advice("use a teacher with a classifier of the same classes"))
 }

@@ -19,7 +19,7 @@ pub struct TermSpec {
     /// Factor in the sum; a term of weight 0 is not computed. 1 if absent.
     #[serde(default = "one")]
     pub weight: Weight,
-    /// The student's feature it reads; absent: [`Loss::reads`].
+    /// The student's feature it reads; absent: [`Loss::reads`]. A loss on rows takes a map as one long row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub student_feature: Option<Feature>,
     /// The teacher's feature it reads; absent: the student's.

@@ -4,7 +4,7 @@
 //! into memory. The loss always sees the features of the whole batch, so its value and gradient do not depend on the
 //! pieces. With several, the features of all pieces are computed first and nothing else is kept; on the way back each
 //! piece is computed once more, its share of the features' gradient pulled back, and the parameters' gradients added up
-//! in order.
+//! in order. Nothing in a network is random, so the second computation gives the activations of the first.
 //!
 //! Batch normalisation takes its statistics from each piece. So for networks without it, or with running statistics,
 //! the gradient is that of the batch in one piece; with it, each piece is normalised on its own, as in training with a
@@ -92,10 +92,8 @@ fn pull_back<B: Backend>(
     for (feature, gradient) in upstream {
         let (_, matrix) = features.iter().find(|(name, _)| name == feature).ok_or_else(|| no_feature(feature))?;
         let part = &gradient[rows.start * matrix.columns..rows.end * matrix.columns];
-        let shape = match matrix.map {
-            Some([h, w, c]) => vec![rows.len(), h, w, c],
-            None => vec![rows.len(), matrix.columns],
-        };
+        let mut shape = matrix.shape();
+        shape[0] = rows.len();
         let gradient = network.backend().from_f64(part, &shape)?;
         match feature {
             Feature::Embedding => gradients.embedding = Some(gradient),
