@@ -20,6 +20,7 @@ export type {
   ExperimentWarningEvent,
 } from "./experiment/events.ts";
 export { experiment } from "./experiment/experiment.ts";
+export type { GalleryImage, GalleryNeighbour, GalleryQuery } from "./experiment/gallery.ts";
 export type {
   Cell,
   CellContext,
@@ -32,6 +33,7 @@ export type {
 export type { ClaimResult, ExperimentResult, ResultCell, ResultRow, ResultRun } from "./experiment/result.ts";
 export type { Difference, Judgement, Spread } from "./experiment/statistics.ts";
 export type { EmbedReport } from "./native/session.ts";
+export { type Neighbours, type NeighboursOptions, neighbours, type Picture } from "./neighbours.ts";
 export {
   type Backbone,
   type BackboneOptions,

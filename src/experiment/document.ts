@@ -1,6 +1,7 @@
 /** What the tables of an experiment say, once for Markdown and HTML: a title and a list of blocks. */
 
 import { curvesOf, type Picture } from "./curves.ts";
+import { galleryPictures, galleryTable } from "./gallery.ts";
 import type { ClaimResult, ExperimentResult, ResultCell, ResultRow } from "./result.ts";
 import { rule, type Spread } from "./statistics.ts";
 
@@ -45,6 +46,7 @@ export function documentOf(result: ExperimentResult): Document {
       ...claims(result.claims),
       ...lastWeights(result),
       ...failures(result),
+      ...gallery(result.gallery),
       ...curves(result),
       { kind: "heading", text: "How it was made" },
       { kind: "list", items: origin(result) },
@@ -145,6 +147,15 @@ function failures({ runs }: ExperimentResult): Block[] {
   return [
     { kind: "heading", text: "Runs that diverged" },
     { kind: "list", items },
+  ];
+}
+
+function gallery(queries: ExperimentResult["gallery"]): Block[] {
+  if (queries.length === 0) return [];
+  return [
+    { kind: "heading", text: "Nearest neighbours" },
+    galleryTable(queries),
+    { kind: "pictures", heading: "As pictures", pictures: galleryPictures(queries) },
   ];
 }
 

@@ -9,6 +9,7 @@ import { type Run, type RunContext, startRun } from "../run/run.ts";
 import { type CellResult, finishedResult, runCell } from "./cell-run.ts";
 import { Clock, kindOf, tryKinds } from "./estimate.ts";
 import type { ExperimentEvent, ExperimentProgressEvent } from "./events.ts";
+import { type GalleryQuery, galleryOf } from "./gallery.ts";
 import { type Matrix, type PlannedRun, planMatrix } from "./matrix.ts";
 import type { ExperimentOptions } from "./options.ts";
 import { defaultFigures, type ExperimentResult, figuresOf, resultOf } from "./result.ts";
@@ -55,6 +56,7 @@ class Experiment {
   readonly #results = new Map<PlannedRun, CellResult>();
   readonly #warned = new Set<string>();
   #clock = new Clock(new Map());
+  #gallery: readonly GalleryQuery[] = [];
 
   constructor(options: ExperimentOptions, context: RunContext<ExperimentEvent>) {
     this.#seeds = checkOptions(options);
@@ -75,9 +77,22 @@ class Experiment {
     for (const run of runs) {
       if (!this.#results.has(run)) await this.#do(run);
     }
+    this.#gallery = await this.#pictures();
     const result = this.#write();
     this.#context.emit({ type: "end", result });
     return result;
+  }
+
+  async #pictures(): Promise<readonly GalleryQuery[]> {
+    const { gallery, columns } = this.#options;
+    if (!gallery) return [];
+    const { rows, ...size } = gallery;
+    const { cells } = this.#matrix;
+    const models = rows.flatMap((row) => {
+      const cell = cells.find((each) => each.row === row && each.column === columns[0] && each.seed === this.#seeds[0]);
+      return cell && this.#results.get(cell.run)?.run ? [{ row, model: cell.run.folder }] : [];
+    });
+    return galleryOf(models, { ...size, ...this.#inner() });
   }
 
   async #estimate(): Promise<void> {
@@ -164,7 +179,7 @@ class Experiment {
   }
 
   #write(): ExperimentResult {
-    const result = resultOf(this.#options, this.#seeds, this.#matrix, this.#results);
+    const result = resultOf(this.#options, this.#seeds, this.#matrix, this.#results, this.#gallery);
     writeTables(result);
     return result;
   }
@@ -177,7 +192,19 @@ function shown(result: CellResult, figures: readonly string[]): Record<string, n
 /** @returns the seeds */
 function checkOptions(options: ExperimentOptions): readonly number[] {
   object<ExperimentOptions>("options", options, [
-    ...(["name", "out", "rows", "columns", "seeds", "cell", "figures", "claims", "published", "notes"] as const),
+    ...([
+      "name",
+      "out",
+      "rows",
+      "columns",
+      "seeds",
+      "cell",
+      "figures",
+      "claims",
+      "published",
+      "notes",
+      "gallery",
+    ] as const),
     ...(["protocol", "command", "estimate", "threads", "signal"] as const),
   ]);
   text("name", options.name);
@@ -188,6 +215,12 @@ function checkOptions(options: ExperimentOptions): readonly number[] {
   if (options.figures !== undefined) names("figures", options.figures);
   oneOf("protocol", or(options.protocol, "honest"), ["honest", "paper"]);
   boolean("estimate", or(options.estimate, true));
+  const { gallery } = options;
+  if (gallery !== undefined) {
+    object<NonNullable<ExperimentOptions["gallery"]>>("gallery", gallery, ["rows", "queries", "k"]);
+    names("gallery.rows", gallery.rows);
+    for (const [i, row] of gallery.rows.entries()) oneOf(`gallery.rows[${i}]`, row, options.rows);
+  }
   for (const [i, { above, below }] of (options.claims ?? []).entries()) {
     oneOf(`claims[${i}].above`, above, options.rows);
     oneOf(`claims[${i}].below`, below, options.rows);

@@ -85,6 +85,11 @@ export interface ExperimentOptions {
   readonly cell: (at: CellContext) => Cell;
   /** What the table shows of each cell, for example `recall@1`, `mapAtR`, or `x/recall@1` of the measure `x`. @default ["recall@1"] */
   readonly figures?: readonly string[];
+  /**
+   * Pictures of nearest neighbours, for queries that are drawn from the test classes: by the models of these rows, of the
+   * first column and seed. @default none
+   */
+  readonly gallery?: { readonly rows: readonly string[]; readonly queries?: number; readonly k?: number };
   /** Statements to examine. */
   readonly claims?: readonly Claim[];
   /** Published tables to stand beside this one's. */

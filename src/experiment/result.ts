@@ -4,6 +4,7 @@ import { cpus, totalmem } from "node:os";
 import type { EpochRecord, NetworkSummary } from "../run/events.ts";
 import { version } from "../version.ts";
 import { type CellResult, planOf } from "./cell-run.ts";
+import type { GalleryQuery } from "./gallery.ts";
 import type { Matrix, PlannedRun } from "./matrix.ts";
 import type { Claim, ExperimentOptions, Protocol, PublishedTable } from "./options.ts";
 import { settingsOf } from "./settings.ts";
@@ -45,6 +46,8 @@ export interface ExperimentResult {
   /** Wall-clock time of the runs that were not stopped in between, evaluations included. */
   readonly seconds: number;
   readonly runs: readonly ResultRun[];
+  /** Nearest neighbours; empty where none were asked for, or not every run is finished. */
+  readonly gallery: readonly GalleryQuery[];
 }
 
 /** A row of the table. */
@@ -97,6 +100,7 @@ export function resultOf(
   seeds: readonly number[],
   { runs, cells }: Matrix,
   results: ReadonlyMap<PlannedRun, CellResult>,
+  gallery: readonly GalleryQuery[],
 ): ExperimentResult {
   const figures = options.figures ?? defaultFigures;
   const rows = options.rows.map((row) => ({
@@ -137,6 +141,7 @@ export function resultOf(
       const result = results.get(run);
       return result ? [resultRun(run, result)] : [];
     }),
+    gallery,
   };
 }
 

@@ -72,11 +72,32 @@ export interface Commands {
     },
     Evaluation,
   ];
+  neighbours: [
+    {
+      plan: {
+        model: string;
+        data: DataPlan;
+        seed: number;
+        part: Part;
+        queries: number;
+        k: number;
+        threads: number;
+      };
+    },
+    readonly { readonly query: PictureReport; readonly neighbours: readonly PictureReport[] }[],
+  ];
   embed: [{ plan: { model: string; data: DataPlan; out: string; format: string; threads: number } }, EmbedReport];
   workloads: [object, readonly string[]];
   bench: [{ plan: { workload: string; seconds: number; threads: number } }, BenchReport];
   /** Only in builds with debug assertions, for tests. */
   panic: [{ message: string }, never];
+}
+
+/** One image: the core's `Picture`; `png` is hexadecimal. */
+export interface PictureReport {
+  readonly id: string;
+  readonly class: string;
+  readonly png: string;
 }
 
 /** What `embed` wrote: the core's `EmbedReport`. */

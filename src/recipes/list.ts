@@ -4,6 +4,7 @@ import { ablation } from "./ablation.ts";
 import { domainAdaptation } from "./domain-adaptation.ts";
 import { metricLearning } from "./metric-learning.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
+import { retrieval } from "./retrieval.ts";
 import { selfDistillation } from "./self-distillation.ts";
 import { stateOfTheArt } from "./state-of-the-art.ts";
 
@@ -18,5 +19,6 @@ export const recipes: readonly Recipe[] = [
   hidden(selfDistillation),
   hidden(stateOfTheArt),
   hidden(domainAdaptation),
+  hidden(retrieval),
   hidden(ablation),
 ];

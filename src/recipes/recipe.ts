@@ -50,7 +50,10 @@ export interface Recipe<Settings extends CommonSettings = CommonSettings> {
   /** The paper's figures. */
   readonly published: readonly PublishedTable[];
   /** The matrix. */
-  build(context: RecipeContext<Settings>): Pick<ExperimentOptions, "rows" | "columns" | "figures" | "cell"> & {
+  build(context: RecipeContext<Settings>): Pick<
+    ExperimentOptions,
+    "rows" | "columns" | "figures" | "gallery" | "cell"
+  > & {
     /** Claims that depend on the data, besides the recipe's. */
     readonly claims?: readonly Claim[];
   };

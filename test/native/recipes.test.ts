@@ -17,6 +17,7 @@ describe("recipes", () => {
       for (const { figure, best } of cells) expect([row, figure, best.mean]).toEqual([row, figure, expect.any(Number)]);
     }
     expect(result.notes.join(" ")).toContain("not comparable with the paper's");
+    expect(result.gallery.length > 0).toBe(name === "retrieval");
     for (const file of ["table.md", "table.json", "table.html"]) expect(existsSync(join(out, file))).toBe(true);
   });
 
