@@ -6,8 +6,9 @@
  * what a trial of a few steps says, times what trials have been wrong by so far; the mean of all finished runs.
  */
 
-import { rmSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { files } from "../artefacts/run-folder.ts";
 import type { Backbone } from "../options/backbone.ts";
 import { toData } from "../plan/data.ts";
 import type { RunEvent, StartEvent } from "../run/events.ts";
@@ -62,38 +63,67 @@ export function kindOf(run: PlannedRun): string {
   return JSON.stringify([networksOf(run), { epochs, stepsPerEpoch, batch, evaluation, teacherFeatures }]);
 }
 
+/** Where trials run. */
+interface TrialContext {
+  readonly threads: number;
+  readonly signal: AbortSignal;
+  /** Told before each trial. */
+  readonly watch: (run: PlannedRun) => void;
+}
+
+/** What a trial measured. */
+interface Trial {
+  /** The folder of its run. */
+  readonly folder: string;
+  readonly secondsPerStep: number;
+  /** Of an evaluation after an epoch, and of all those that come once. */
+  readonly secondsPerEvaluation: number;
+  readonly secondsOnce: number;
+  /** Batches that show as many images as the training part has. */
+  readonly stepsOfAll: number;
+}
+
 /**
- * Runs a few steps of every kind among `runs` and says how long each kind will take. Teachers that are not trained yet are
- * taken from their own trials. Leaves nothing behind but the cache of decoded images.
+ * Says how long each kind among `runs` will take, from a trial of a few steps for every pair of networks, data and batch.
+ * Teachers that are not trained yet are taken from their own trials. Leaves nothing behind but the cache of decoded images.
  */
 export async function tryKinds(
   runs: readonly PlannedRun[],
   out: string,
-  context: { readonly threads: number; readonly signal: AbortSignal; readonly watch: (run: PlannedRun) => void },
+  context: TrialContext,
 ): Promise<ReadonlyMap<string, number>> {
   const folder = join(resolve(out), "trials");
-  const seconds = new Map<string, number>();
-  const models = new Map<string, string>(); // a run's networks -> a trial's folder
-  const attempt = async (run: PlannedRun): Promise<string> => {
-    const before = models.get(networksOf(run));
-    if (before && seconds.has(kindOf(run))) return before;
+  const trials = new Map<string, Trial>();
+  const attempt = async (run: PlannedRun): Promise<Trial> => {
+    const key = stepOf(run);
+    const known = trials.get(key);
+    if (known) return known;
     const stand = new Map<string, string>();
-    for (const each of run.after) stand.set(each.folder, runs.includes(each) ? await attempt(each) : each.folder);
+    for (const each of run.after) {
+      const trained = existsSync(join(each.folder, files.model));
+      stand.set(each.folder, trained ? each.folder : (await attempt(each)).folder);
+    }
     context.watch(run);
-    const trial = join(folder, String(seconds.size));
-    seconds.set(kindOf(run), await trySteps(run, trial, stand, context));
-    models.set(networksOf(run), trial);
+    const trial = await trySteps(run, join(folder, String(trials.size)), stand, context);
+    trials.set(key, trial);
     return trial;
   };
   try {
-    for (const run of runs) await attempt(run);
+    const seconds = new Map<string, number>();
+    for (const run of runs) seconds.set(kindOf(run), extrapolate(run, await attempt(run)));
     return seconds;
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-/** The data and the networks of a run and of those it builds on: what a step costs. */
+/** What decides the time of a step and of an evaluation. */
+function stepOf(run: PlannedRun): string {
+  const { batch, teacherFeatures } = { teacherFeatures: null, ...optionsOf(run) };
+  return JSON.stringify([networksOf(run), batch, teacherFeatures]);
+}
+
+/** The data and the networks of a run and of those it builds on. */
 function networksOf(run: PlannedRun): string {
   const { data, backbone, student } = { backbone: undefined, student: undefined, ...optionsOf(run) };
   const { source, imageSize, channels } = toData(data);
@@ -105,13 +135,13 @@ function optionsOf({ cell }: PlannedRun) {
   return cell.train ?? cell.distill;
 }
 
-/** Runs a few steps in `trial` and extrapolates. `stand` has a folder for each one that the run names. */
+/** Runs a few steps in `folder`. `stand` has a folder for each one that the run names. */
 async function trySteps(
   run: PlannedRun,
-  trial: string,
+  folder: string,
   stand: ReadonlyMap<string, string>,
-  { threads, signal }: { readonly threads: number; readonly signal: AbortSignal },
-): Promise<number> {
+  { threads, signal }: TrialContext,
+): Promise<Trial> {
   const short = { ...optionsOf(run), epochs: 1, stepsPerEpoch: TRIAL_STEPS };
   const options = JSON.parse(JSON.stringify(short), (_, part) =>
     typeof part === "string" ? (stand.get(part) ?? part) : part,
@@ -120,18 +150,28 @@ async function trySteps(
   let opened: StartEvent | undefined;
   let last = performance.now();
   const evaluations = { epoch: 0, once: 0 };
-  const going = start(cell, { out: trial, overwrite: true, seed: run.seed, threads, signal });
+  const going = start(cell, { out: folder, overwrite: true, seed: run.seed, threads, signal });
   for await (const event of going as AsyncIterable<RunEvent>) {
     const now = performance.now();
     if (event.type === "start") opened = event;
     if (event.type === "evaluation") evaluations[event.who === "student" ? "epoch" : "once"] += (now - last) / 1000;
-    last = now;
+    if (event.type !== "data") last = now;
   }
   const { seconds, steps } = await going;
+  return {
+    folder,
+    secondsPerStep: seconds / steps,
+    secondsPerEvaluation: evaluations.epoch,
+    secondsOnce: evaluations.once,
+    stepsOfAll: Math.ceil((opened?.train.images ?? 0) / (opened?.plan.batch.size ?? 1)),
+  };
+}
+
+function extrapolate(run: PlannedRun, trial: Trial): number {
   const { epochs = 20, stepsPerEpoch, evaluation } = optionsOf(run);
-  const perEpoch = stepsPerEpoch ?? Math.ceil((opened?.train.images ?? 0) / (opened?.plan.batch.size ?? 1));
-  const measured = Math.ceil(epochs / (evaluation?.everyEpochs ?? 1));
-  return (seconds / steps) * perEpoch * epochs + evaluations.epoch * measured + evaluations.once;
+  const steps = epochs * (stepsPerEpoch ?? trial.stepsOfAll);
+  const evaluations = Math.ceil(epochs / (evaluation?.everyEpochs ?? 1));
+  return steps * trial.secondsPerStep + evaluations * trial.secondsPerEvaluation + trial.secondsOnce;
 }
 
 function mean(values: readonly number[]): number {

@@ -62,13 +62,13 @@ export const ablation: Recipe<Settings> = {
     small: {
       seeds: 3,
       data: ["glyphs"],
-      images: { split: { kind: "classes", validation: 0.1, test: 0.4 } },
+      images: { imageSize: 32, split: { kind: "classes", validation: 0.1, test: 0.4 } },
       teacher: resnet(18, { width: 32, embedding: 128, normalize: true }),
       student: (options) => conv4({ width: 32, embedding: 64, ...options }),
       teacherTraining: smallTraining(1e-3),
       studentTraining: smallTraining(2e-3),
       deviations: [
-        "Teacher ResNet-18 of half the width, student Conv-4 of half the width with an embedding of 64, both from random weights; small images; 30 epochs of 60 batches of 64 images.",
+        "Teacher ResNet-18 of half the width, student Conv-4 of half the width with an embedding of 64, both from random weights; images of 32 pixels; 30 epochs of 40 batches of 64 images.",
       ],
     },
     paper: {

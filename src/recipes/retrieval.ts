@@ -35,14 +35,14 @@ export const retrieval: Recipe<Settings> = {
     small: {
       seeds: 1,
       data: ["glyphs"],
-      images: { split: { kind: "classes", validation: 0.1, test: 0.4 } },
+      images: { imageSize: 32, split: { kind: "classes", validation: 0.1, test: 0.4 } },
       teacher: resnet(18, { width: 32, embedding: 128, normalize: true }),
       student: conv4({ width: 32, embedding: 64, normalize: false }),
       teacherTraining: smallTraining(1e-3),
       studentTraining: smallTraining(2e-3),
       queries: 12,
       deviations: [
-        "Teacher ResNet-18 and student Conv-4 of half the width from random weights, on small images; the paper has ResNet-50 at 224 pixels.",
+        "Teacher ResNet-18 and student Conv-4 of half the width from random weights, on images of 32 pixels; the paper has ResNet-50 at 224 pixels.",
       ],
     },
     paper: {

@@ -67,7 +67,7 @@ export const stateOfTheArt: Recipe<Settings> = {
       studentTraining: smallTraining(1e-3),
       deviations: [
         "Teacher ResNet-18 of half the width, students GoogLeNet and ResNet-18 of a quarter, from random weights, on images of 32 pixels; the paper has ResNet-50 as teacher, GoogLeNet and ResNet-50 as students, ImageNet's weights and 224 pixels.",
-        "30 epochs of 60 batches of 64 images with a cosine schedule.",
+        "30 epochs of 40 batches of 64 images with a cosine schedule.",
       ],
     },
     paper: {

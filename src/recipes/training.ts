@@ -20,9 +20,9 @@ export const smokeTraining: TrainingOfSteps = {
   batch: { size: 16, perClass: 4 },
 };
 
-/** 1,800 steps with a cosine schedule. */
+/** 1,200 steps with a cosine schedule. */
 export function smallTraining(learningRate: number): TrainingOfSteps {
-  return { optimizer: adam({ learningRate }), epochs: 30, stepsPerEpoch: 60, batch: { size: 64, perClass: 4 } };
+  return { optimizer: adam({ learningRate }), epochs: 30, stepsPerEpoch: 40, batch: { size: 64, perClass: 4 } };
 }
 
 /** The paper's batch: 128 images, five of a class. */
