@@ -157,4 +157,26 @@ pub struct BatchPlan {
     pub size: usize,
     /// Images of each class in a batch; `None`: images are drawn without regard to class.
     pub per_class: Option<usize>,
+    /// The batch is an episode of this shape; `size` is then its number of images and `per_class` `None`.
+    #[serde(default)]
+    pub episode: Option<EpisodePlan>,
+}
+
+/// The shape of an episode, see [`crate::data::episode`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EpisodePlan {
+    /// Classes, at least 2.
+    pub way: usize,
+    /// Support images of each class, at least 1.
+    pub shots: usize,
+    /// Query images of each class, at least 1.
+    pub queries: usize,
+}
+
+impl EpisodePlan {
+    /// Images of an episode.
+    pub fn images(&self) -> usize {
+        self.way * (self.shots + self.queries)
+    }
 }

@@ -15,6 +15,7 @@ pub mod batches;
 mod cache;
 pub mod dataset;
 pub mod decode;
+pub mod episode;
 pub mod glyphs;
 pub mod loader;
 pub mod sampler;
