@@ -36,7 +36,7 @@ export function commands(): Command[] {
 
 function trainCommand(): Command {
   const it = command("train", "Train a network, for example a teacher.");
-  return addRunFlags(it, "triplet, cross-entropy; default triplet").action((flags: RunFlags) => {
+  return addRunFlags(it, "train", "triplet").action((flags: RunFlags) => {
     const options = { ...runOptions(flags, signal), backbone: backboneOf(flags) };
     return finish(train(options), options.out);
   });
@@ -46,9 +46,8 @@ function distillCommand(): Command {
   const it = command("distill", "Train a student that keeps a teacher's relations.")
     .option("--teacher <run>", "folder of a finished run, or a model.safetensors")
     .option("--teacher-features <when>", "live: in every step; cached: once per image (live)");
-  const losses = "rkd-distance, rkd-angle, triplet, cross-entropy; default rkd-distance:1 rkd-angle:2";
   type Flags = RunFlags & { teacher?: string; teacherFeatures?: DistillOptions["teacherFeatures"] };
-  return addRunFlags(it, losses).action((flags: Flags) => {
+  return addRunFlags(it, "distill", "rkd-distance:1 rkd-angle:2").action((flags: Flags) => {
     const own = { teacher: needed("--teacher", flags.teacher), student: backboneOf(flags) };
     const options = { ...runOptions(flags, signal), ...own, ...defined({ teacherFeatures: flags.teacherFeatures }) };
     return finish(distill(options), options.out);

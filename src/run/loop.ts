@@ -239,7 +239,7 @@ function isCancelled(error: unknown): boolean {
 
 /** The core's events that belong to the data come out under one type. */
 export function toRunEvent(event: Parameters<ConstructorParameters<typeof NativeSession>[0]>[0]): RunEvent {
-  if (event.type === "step" || event.type === "warning") return event;
+  if (event.type === "step" || event.type === "weights" || event.type === "warning") return event;
   const { type: phase, ...rest } = event;
   return { type: "data", phase, ...rest };
 }

@@ -10,11 +10,12 @@ use rkd_kernels::Pool;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Error, Result};
-use crate::losses::{CrossEntropy, Feature, LossSpec, Matrix, RkdAngle, RkdDistance, TermSpec};
+use crate::losses::{CrossEntropy, Feature, LossSpec, Matrix, RkdAngle, RkdDistance, TermSpec, Weight};
 use crate::nn::{Backend, Cpu, FeatureGradients, Network};
 use crate::optim::{Optimizer, OptimizerSpec};
 use crate::plan::{BackboneSpec, Stem};
 use crate::random::Random;
+use crate::train::balance::Balance;
 use crate::train::objective::{BatchFeatures, Objective};
 
 /// What to measure.
@@ -139,13 +140,14 @@ fn prepare(work: &Work, backend: &Cpu) -> Result<Step> {
             let pool = Arc::clone(backend.pool());
             Ok(Box::new(move || {
                 let features = BatchFeatures {
-                    student: vec![(Feature::Embedding, Matrix::new("student", &student, n, d)?)],
-                    teacher: vec![(Feature::Embedding, Matrix::new("teacher", &teacher, n, d)?)],
+                    student: &[(Feature::Embedding, Matrix::new("student", &student, n, d)?)],
+                    teacher: &[(Feature::Embedding, Matrix::new("teacher", &teacher, n, d)?)],
                     labels: &[],
+                    parameters: &[],
                     pool: &pool,
                     random: Random::keyed(1, 0, 0, "loss"),
                 };
-                objective.evaluate(&features, 1).map(|_| ())
+                objective.evaluate(&features, &[], 0).map(|_| ())
             }))
         }
     }
@@ -161,8 +163,10 @@ fn training(mut network: Network<Cpu>, batch: [usize; 3], loss: &TrainLoss) -> R
         }
     };
     let teacher = match *loss {
-        TrainLoss::Distil { teacher } => Some(Matrix::new("teacher", &draw(n * teacher, "teacher"), n, teacher)?),
-        TrainLoss::Classify => None,
+        TrainLoss::Distil { teacher } => {
+            vec![(Feature::Embedding, Matrix::new("teacher", &draw(n * teacher, "teacher"), n, teacher)?)]
+        }
+        TrainLoss::Classify => Vec::new(),
     };
     let labels: Vec<u32> = (0..n).map(|i| (i * 7 % d) as u32).collect();
     let mut optimizer = Optimizer::new(&spec)?;
@@ -170,13 +174,14 @@ fn training(mut network: Network<Cpu>, batch: [usize; 3], loss: &TrainLoss) -> R
         let (features, tape) = network.forward_train(&images)?;
         let embedding = backend.to_f32(&features.embedding)?;
         let batch = BatchFeatures {
-            student: vec![(read.clone(), Matrix::new("student", &embedding, n, d)?)],
-            teacher: teacher.iter().map(|teacher| (Feature::Embedding, teacher.clone())).collect(),
+            student: &[(read.clone(), Matrix::new("student", &embedding, n, d)?)],
+            teacher: &teacher,
             labels: &labels,
+            parameters: &[],
             pool: backend.pool(),
             random: Random::keyed(1, 0, 0, "loss"),
         };
-        let value = objective.evaluate(&batch, 1)?;
+        let value = objective.weigh(objective.evaluate(&batch, &[], 0)?, &[], &Balance::default(), 0);
         let gradient: Vec<f32> = value.gradients[0].1.iter().map(|&g| g as f32).collect();
         let embedding = Some(backend.from_f32(&gradient, Cpu::shape(&features.embedding))?);
         drop(features);
@@ -196,6 +201,7 @@ fn build(
     let spec = BackboneSpec {
         kind: kind.into(),
         width: 64,
+        hidden: Vec::new(),
         stem,
         embedding,
         normalize: false,
@@ -217,7 +223,7 @@ fn draw(count: usize, purpose: &str) -> Vec<f32> {
 
 fn relational() -> Result<Objective> {
     let distance = TermSpec::new(LossSpec::RkdDistance(RkdDistance::default()));
-    let angle = TermSpec { weight: 2.0, ..TermSpec::new(LossSpec::RkdAngle(RkdAngle::default())) };
+    let angle = TermSpec { weight: Weight::Number(2.0), ..TermSpec::new(LossSpec::RkdAngle(RkdAngle::default())) };
     Objective::new(&[distance, angle])
 }
 

@@ -9,7 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Feature, Loss, LossInputs, LossValue};
+use super::{Feature, Loss, LossInputs, LossValue, check};
 use crate::error::{Code, Error, Result};
 
 /// Options of `cross-entropy`.
@@ -28,13 +28,9 @@ impl Default for CrossEntropy {
 
 impl CrossEntropy {
     pub(super) fn validate(&self) -> Result<()> {
-        if (0.0..1.0).contains(&self.label_smoothing) {
-            return Ok(());
-        }
-        Err(Error::new(Code::InvalidOption, "the label smoothing is out of range")
-            .with_subject("cross-entropy.labelSmoothing")
-            .with_values("a number in [0, 1)", self.label_smoothing.to_string())
-            .with_advice("0 is plain cross entropy, 0.1 a usual smoothing"))
+        let (smoothing, fits) = (self.label_smoothing, (0.0..1.0).contains(&self.label_smoothing));
+        let advice = "0 is plain cross entropy, 0.1 a usual smoothing";
+        check::option("cross-entropy.labelSmoothing", smoothing, fits, "a number in [0, 1)", advice)
     }
 }
 

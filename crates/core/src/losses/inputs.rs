@@ -25,6 +25,32 @@ impl Matrix {
     /// # Errors
     /// `ERR_INVALID_SHAPE` if there are not n * d of them or d is 0, `ERR_NON_FINITE` if one is no finite number.
     pub fn new<T: Copy + Into<f64>>(name: &str, data: &[T], rows: usize, columns: usize) -> Result<Matrix> {
+        Matrix::tensor(name, data, &[rows, columns])
+    }
+
+    /// Takes a tensor `[n, d]` or `[n, h, w, c]`.
+    ///
+    /// # Errors
+    /// Those of [`Matrix::new`]; `ERR_INVALID_SHAPE` for other numbers of axes.
+    pub fn tensor<T: Copy + Into<f64>>(name: &str, data: &[T], shape: &[usize]) -> Result<Matrix> {
+        Matrix::owned(name, data.iter().map(|&value| value.into()).collect(), shape)
+    }
+
+    /// [`Matrix::tensor`] of numbers that nobody else needs.
+    pub fn owned(name: &str, data: Vec<f64>, shape: &[usize]) -> Result<Matrix> {
+        let (rows, columns, map) = match *shape {
+            [n, d] => (n, d, None),
+            [n, h, w, c] => {
+                let columns = h.checked_mul(w).and_then(|pixels| pixels.checked_mul(c)).unwrap_or(0);
+                (n, columns, Some([h, w, c]))
+            }
+            _ => {
+                return Err(Error::new(Code::InvalidShape, "a feature has n rows of d numbers, or of maps")
+                    .with_subject(name)
+                    .with_values("a shape of two or four axes", format!("{shape:?}"))
+                    .with_advice("give the data row by row, with its shape"));
+            }
+        };
         if columns == 0 || rows.checked_mul(columns) != Some(data.len()) {
             return Err(Error::new(Code::InvalidShape, "the numbers do not fit the shape")
                 .with_subject(name)
@@ -34,7 +60,6 @@ impl Matrix {
                 )
                 .with_advice("give the numbers row by row, with their shape"));
         }
-        let data: Vec<f64> = data.iter().map(|&value| value.into()).collect();
         if let Some(place) = data.iter().position(|value| !value.is_finite()) {
             let (row, column) = (place / columns, place % columns);
             return Err(Error::new(Code::NonFinite, format!("row {row}, column {column} is not a finite number"))
@@ -42,24 +67,14 @@ impl Matrix {
                 .with_values("finite numbers", data[place].to_string())
                 .with_advice("find where it arises; training with a smaller learning rate is the usual cure"));
         }
-        Ok(Matrix { rows, columns, data, map: None })
+        Ok(Matrix { rows, columns, data, map })
     }
 
-    /// Takes a tensor `[n, d]` or `[n, h, w, c]`.
-    ///
-    /// # Errors
-    /// Those of [`Matrix::new`]; `ERR_INVALID_SHAPE` for other numbers of axes.
-    pub fn tensor<T: Copy + Into<f64>>(name: &str, data: &[T], shape: &[usize]) -> Result<Matrix> {
-        match *shape {
-            [n, d] => Matrix::new(name, data, n, d),
-            [n, h, w, c] => {
-                let columns = h.checked_mul(w).and_then(|pixels| pixels.checked_mul(c)).unwrap_or(0);
-                Ok(Matrix { map: Some([h, w, c]), ..Matrix::new(name, data, n, columns)? })
-            }
-            _ => Err(Error::new(Code::InvalidShape, "a feature has n rows of d numbers, or of maps")
-                .with_subject(name)
-                .with_values("a shape of two or four axes", format!("{shape:?}"))
-                .with_advice("give the data row by row, with its shape")),
+    /// `[n, d]`, or `[n, h, w, c]` of maps.
+    pub fn shape(&self) -> Vec<usize> {
+        match self.map {
+            Some([h, w, c]) => vec![self.rows, h, w, c],
+            None => vec![self.rows, self.columns],
         }
     }
 

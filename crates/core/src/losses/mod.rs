@@ -5,27 +5,58 @@
 //! weighted terms. All arithmetic is float64, on
 //! features of n rows and d columns: a batch is small beside its network, and near neighbours cancel in float32.
 
+mod angular;
+mod attention_transfer;
+mod check;
+mod class_pairs;
+mod contrastive;
 mod cross_entropy;
+mod distance;
 mod embedding;
+mod feature_regression;
+mod hard_dark_rank;
+mod hint;
 mod inputs;
+mod lifted_structure;
+mod linear_hint;
+mod maps;
+mod margin;
+mod n_pairs;
+#[cfg(test)]
+mod naive;
 pub mod portable;
+mod projection;
 mod prototypical;
 mod relational;
 mod rkd_angle;
 mod rkd_distance;
+mod soft_target_kl;
 mod spec;
 mod triplet;
+mod weight;
 
+pub use angular::Angular;
+pub use attention_transfer::AttentionTransfer;
+pub use contrastive::Contrastive;
 pub use cross_entropy::CrossEntropy;
+pub use feature_regression::FeatureRegression;
+pub use hard_dark_rank::HardDarkRank;
+pub use hint::Hint;
 pub use inputs::{LossInputs, Matrix};
+pub use lifted_structure::LiftedStructure;
+pub use linear_hint::LinearHint;
+pub use margin::Margin;
+pub use n_pairs::NPairs;
 pub use prototypical::Prototypical;
 pub use relational::{Reduction, huber};
 pub use rkd_angle::RkdAngle;
 pub use rkd_distance::RkdDistance;
+pub use soft_target_kl::SoftTargetKl;
 pub use spec::{LossSpec, TermSpec};
 pub use triplet::{TripletEuclidean, TripletSquared};
+pub use weight::{Course, Named, Weight};
 
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 pub use crate::nn::Feature;
 
 /// A loss with its options. Values and gradients are unweighted.
@@ -43,9 +74,17 @@ pub trait Loss: Send + Sync {
         false
     }
     /// The numbers it learns beside the network, for features of these shapes (`[n, d]` or `[n, h, w, c]`). Most losses
-    /// learn none.
+    /// learn none. A run asks before its first step, so a loss that wants features of certain shapes says so here.
     fn parameters(&self, _student: &[usize], _teacher: Option<&[usize]>) -> Result<Vec<LossParameter>> {
         Ok(Vec::new())
+    }
+    /// Whether those numbers stay as they were drawn.
+    fn is_frozen(&self) -> bool {
+        false
+    }
+    /// Whether the features must be maps, so that only taps will do.
+    fn needs_maps(&self) -> bool {
+        false
     }
     /// The value and the gradients for one batch.
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue>;
@@ -82,10 +121,29 @@ impl LossValue {
     pub fn new(value: f64, gradient: Vec<f64>) -> Self {
         LossValue { value, gradient, parameters: Vec::new() }
     }
+
+    /// Whether the value is finite and float32, in which networks learn, holds every gradient.
+    pub fn is_finite(&self) -> bool {
+        let mut gradients = self.parameters.iter().flatten().chain(&self.gradient);
+        self.value.is_finite() && gradients.all(|&g| (g as f32).is_finite())
+    }
 }
 
 /// Checks `spec` and computes it once: what `evaluateLoss` does.
+///
+/// # Errors
+/// Those of the loss; `ERR_NON_FINITE` for a value that is not finite or a gradient beyond float32.
 pub fn evaluate_loss(spec: &LossSpec, inputs: &LossInputs<'_>) -> Result<LossValue> {
     spec.validate()?;
-    spec.build().evaluate(inputs)
+    let found = spec.build().evaluate(inputs)?;
+    if found.is_finite() {
+        return Ok(found);
+    }
+    Err(Error::new(Code::NonFinite, "the features are too large for this loss")
+        .with_subject(spec.name())
+        .with_values(
+            "a finite value with a gradient that float32 holds",
+            format!("the value {:e} and a larger gradient", found.value),
+        )
+        .with_advice("normalise the features or scale them down"))
 }

@@ -17,8 +17,10 @@ pub mod geometry;
 pub mod layer;
 pub mod network;
 pub mod parameters;
+pub mod pattern;
 pub mod portable;
 pub mod tape;
+pub mod tuning;
 
 pub use backend::Backend;
 pub use cpu::Cpu;

@@ -14,7 +14,7 @@ use super::report::Evaluation;
 use crate::data::{Dataset, EvaluationBatches, Normalization, Part, Split};
 use crate::error::{Code, Error, Result};
 use crate::metrics::{FidelityOptions, relation_fidelity, retrieval};
-use crate::nn::{Backend, Cpu, Network};
+use crate::nn::{Backend, Cpu, Features, Network};
 use crate::plan::{BackboneSpec, DataPlan};
 
 /// Images of one forward pass of an evaluation.
@@ -48,26 +48,42 @@ pub fn embed_items(
     progress: impl Fn(u64, u64) -> Event,
     control: &Control,
 ) -> Result<Embeddings> {
+    let mut values = Vec::with_capacity(items.len() * network.embedding_size());
+    let time = for_each_batch(network, dataset, normalization, items, progress, control, |features| {
+        values.extend(network.backend().to_f32(&features.embedding)?);
+        Ok(())
+    })?;
+    Ok(Embeddings { values, time })
+}
+
+/// Sends `items` in order through `network`, [`BATCH`] at a time, and gives the features of each batch to `each`.
+/// Returns the time spent in forward passes and in `each`.
+pub(super) fn for_each_batch(
+    network: &Network<Cpu>,
+    dataset: &Dataset,
+    normalization: &Normalization,
+    items: &[u32],
+    progress: impl Fn(u64, u64) -> Event,
+    control: &Control,
+    mut each: impl FnMut(&Features<<Cpu as Backend>::Tensor>) -> Result<()>,
+) -> Result<Duration> {
     let (side, channels) = (dataset.image_size(), dataset.channels());
-    let mut embeddings =
-        Embeddings { values: Vec::with_capacity(items.len() * network.embedding_size()), time: Duration::ZERO };
-    let mut last_news = Instant::now();
+    let (mut time, mut last_news) = (Duration::ZERO, Instant::now());
     for (index, batch) in EvaluationBatches::new(dataset, items, BATCH, normalization).enumerate() {
         if control.is_cancelled() {
             return Err(Error::new(Code::Cancelled, "stopped while embedding images"));
         }
         let start = Instant::now();
         let images = network.backend().from_f32(&batch.images, &[batch.len(), side, side, channels])?;
-        let features = network.forward_eval(&images)?;
-        embeddings.values.extend(network.backend().to_f32(&features.embedding)?);
-        embeddings.time += start.elapsed();
+        each(&network.forward_eval(&images)?)?;
+        time += start.elapsed();
         let done = index * BATCH + batch.len();
         if done == items.len() || last_news.elapsed() >= Control::STEP_INTERVAL {
             last_news = Instant::now();
             control.emit(progress(done as u64, items.len() as u64));
         }
     }
-    Ok(embeddings)
+    Ok(time)
 }
 
 /// Embeds `items` and measures retrieval among them: every image is a query against all others.
@@ -173,7 +189,7 @@ pub fn load_model(path: &std::path::Path, backend: &Cpu) -> Result<(Network<Cpu>
 }
 
 /// The input normalisation in a model's document.
-fn normalization_of(about: &Value, path: &std::path::Path) -> Result<Normalization> {
+pub(super) fn normalization_of(about: &Value, path: &std::path::Path) -> Result<Normalization> {
     serde_json::from_value(about["normalization"].clone()).map_err(|e| {
         Error::new(Code::InvalidArtefact, "the model does not say how its input is normalised")
             .with_subject(path.display().to_string())

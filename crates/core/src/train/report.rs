@@ -73,8 +73,19 @@ pub struct SegmentReport {
     pub images: u64,
     /// Mean total loss of the segment's steps.
     pub loss: f64,
-    /// Mean of each term.
-    pub terms: Vec<Term>,
+    /// Each term that was computed in at least one step.
+    pub terms: Vec<TermMean>,
+}
+
+/// One term over some steps.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TermMean {
+    /// Steps in which it was computed: those in which its weight was not 0.
+    pub steps: u64,
+    /// Means over these steps; the weight is that of the last one.
+    #[serde(flatten)]
+    pub term: Term,
 }
 
 /// The result of an evaluation.
