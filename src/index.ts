@@ -48,6 +48,7 @@ export {
 } from "./options/backbone.ts";
 export {
   type Augment,
+  cifar100,
   type Data,
   type DataOptions,
   type GlyphsOptions,
@@ -112,7 +113,16 @@ export {
   tripletEuclidean,
 } from "./options/losses.ts";
 export { type AdamOptions, adam, adamW, type Optimizer, type SgdOptions, sgd } from "./options/optimizer.ts";
-export type { Device, DistillOptions, EmbedOptions, EvaluateOptions, RunOptions, TrainOptions } from "./options/run.ts";
+export type {
+  Device,
+  DistillOptions,
+  EmbedOptions,
+  Episode,
+  EvaluateOptions,
+  FewShot,
+  RunOptions,
+  TrainOptions,
+} from "./options/run.ts";
 export {
   type ConstantOptions,
   type CosineOptions,
