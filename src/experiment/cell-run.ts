@@ -9,7 +9,7 @@ import { evaluate } from "../evaluate.ts";
 import type { DistillOptions, TrainOptions } from "../options/run.ts";
 import type { PlanFile } from "../plan/plan.ts";
 import { resume } from "../resume.ts";
-import type { Metrics, RunEvent, StartEvent, TrainResult } from "../run/events.ts";
+import type { Evaluation, Metrics, RunEvent, StartEvent, TrainResult } from "../run/events.ts";
 import type { Run } from "../run/run.ts";
 import { train } from "../train.ts";
 import { version } from "../version.ts";
@@ -31,7 +31,9 @@ export interface CellResult {
   readonly run: TrainResult | null;
   /** Why there is no result: a loss, gradient or parameter stopped being finite. */
   readonly failed: string | null;
-  readonly measures: Readonly<Record<string, { readonly what: string; readonly metrics: Metrics }>>;
+  readonly measures: Readonly<
+    Record<string, { readonly what: string; readonly metrics: Metrics; readonly intervals: Metrics }>
+  >;
 }
 
 /** What a run gets from the experiment. */
@@ -63,7 +65,8 @@ export async function runCell(planned: PlannedRun, context: CellRunContext): Pro
   for (const [name, measure] of outcome.run ? measures : []) {
     const what = JSON.stringify(measure);
     if (done[name]?.what === what) continue;
-    done[name] = { what, metrics: await metricsOf(planned, measure, context) };
+    const { metrics, intervals = {} } = await measured(planned, measure, context);
+    done[name] = { what, metrics, intervals };
   }
   const result: CellResult = {
     form: 1,
@@ -116,9 +119,9 @@ export function start(
   return distill({ ...cell.distill, ...managed } satisfies DistillOptions);
 }
 
-async function metricsOf({ folder, seed }: PlannedRun, measure: Measure, context: CellRunContext): Promise<Metrics> {
+function measured({ folder, seed }: PlannedRun, measure: Measure, context: CellRunContext): Promise<Evaluation> {
   const { threads, signal } = context;
-  return (await watched(evaluate({ model: folder, ...measure, seed, threads, signal }), context)).metrics;
+  return watched(evaluate({ model: folder, ...measure, seed, threads, signal }), context);
 }
 
 async function watched<R>(run: Run<R>, { watch }: CellRunContext): Promise<R> {

@@ -72,7 +72,8 @@ function ours(result: ExperimentResult, which: "best" | "last"): TableBlock {
     best: protocol === "honest" ? "weights chosen by the validation classes" : "weights chosen by the test classes",
     last: "the last weights",
   }[which];
-  const spread = seeds.length > 1 ? ", mean ± standard deviation" : "";
+  const sampled = rows.some(({ cells }) => cells.some(({ intervals }) => intervals.some((each) => each !== null)));
+  const spread = seeds.length > 1 ? ", mean ± standard deviation" : sampled ? " ± half the 95 % interval" : "";
   const seedList = `${seeds.length > 1 ? "seeds" : "seed"} ${seeds.join(", ")}`;
   const titles = columns.flatMap((column) => figures.map((figure) => titleOf(column, figure, columns, figures)));
   const sizes = sizesDiffer(rows) ? ["parameters"] : [];
@@ -82,7 +83,7 @@ function ours(result: ExperimentResult, which: "best" | "last"): TableBlock {
     titles: ["", ...titles, ...sizes],
     rows: rows.map(({ row, cells }) => [
       row,
-      ...cells.map((cell) => spreadText(which === "best" ? cell.best : cell.last)),
+      ...cells.map((cell) => (which === "best" ? cellText(cell) : spreadText(cell.last))),
       ...sizes.map(() => parameters(cells)),
     ]),
   };
@@ -182,6 +183,13 @@ function origin(result: ExperimentResult): string[] {
 
 function settings({ settings: all }: ExperimentResult): string[][] {
   return all.map(({ row, column, text }) => [column === null ? row : `${row}, ${column}`, text]);
+}
+
+/** One seed has no spread, but a mean over a sample has an interval. */
+function cellText({ best, intervals }: ResultCell): string {
+  const [interval = null] = intervals;
+  if (best.deviation !== null || best.mean === null || interval === null) return spreadText(best);
+  return `${percent(best.mean)} ± ${percent(interval)}`;
 }
 
 function spreadText(spread: Spread | null): string {

@@ -141,7 +141,7 @@ class Experiment {
     this.#finished(run, result);
     this.#write();
     const { folder } = run;
-    const figures = shown(result, this.#options.figures ?? defaultFigures);
+    const figures = this.#shown(run, result);
     this.#context.emit({ type: "cell", ...this.#at(run, 0), folder, figures, failed: result.failed });
   }
 
@@ -156,6 +156,15 @@ class Experiment {
 
   #progress(run: PlannedRun, doing: ExperimentProgressEvent["doing"], share: number): void {
     this.#context.emit({ type: "progress", ...this.#at(run, share), doing, share });
+  }
+
+  /** What the table shows of a run, under the table's names; nothing of one that no row shows. */
+  #shown(run: PlannedRun, result: CellResult): Record<string, number> {
+    const all = figuresOf(result);
+    const wanted = this.#options.figures ?? defaultFigures;
+    const cells = this.#matrix.cells.filter((cell) => cell.run === run);
+    const names = cells.flatMap(({ figures }) => wanted.map((figure) => figures[figure] ?? figure));
+    return Object.fromEntries(names.flatMap((name) => (name in all ? [[name, all[name] as number]] : [])));
   }
 
   /** Where `run` stands, of which `share` is done. */
@@ -183,10 +192,6 @@ class Experiment {
     writeTables(result);
     return result;
   }
-}
-
-function shown(result: CellResult, figures: readonly string[]): Record<string, number> {
-  return Object.fromEntries(Object.entries(figuresOf(result)).filter(([name]) => figures.includes(name)));
 }
 
 /** @returns the seeds */

@@ -31,11 +31,13 @@ export interface PlannedRun {
 }
 
 /** A shown cell with its run. */
-interface PlannedCell {
+export interface PlannedCell {
   readonly row: string;
   readonly column: string;
   readonly seed: number;
   readonly run: PlannedRun;
+  /** What the table's figures are called in this cell. */
+  readonly figures: Readonly<Record<string, string>>;
 }
 
 /** The whole experiment. */
@@ -53,7 +55,7 @@ export function planMatrix(options: ExperimentOptions, seeds: readonly number[])
 class Planner {
   readonly #options: ExperimentOptions;
   readonly #folders: readonly string[];
-  readonly #byCell = new Map<string, PlannedRun | "open">();
+  readonly #byCell = new Map<string, Pick<PlannedCell, "run" | "figures"> | "open">();
   readonly #runs = new Map<string, PlannedRun>();
 
   constructor(options: ExperimentOptions) {
@@ -65,7 +67,7 @@ class Planner {
   plan(seeds: readonly number[]): Matrix {
     const { rows, columns } = this.#options;
     const cells = seeds.flatMap((seed) =>
-      rows.flatMap((row) => columns.map((column) => ({ row, column, seed, run: this.#run(row, column, seed) }))),
+      rows.flatMap((row) => columns.map((column) => ({ row, column, seed, ...this.#at(row, column, seed) }))),
     );
     return { runs: [...this.#runs.values()], cells };
   }
@@ -74,7 +76,7 @@ class Planner {
     return join(resolve(this.#options.out), "cells");
   }
 
-  #run(row: string, column: string, seed: number): PlannedRun {
+  #at(row: string, column: string, seed: number): Pick<PlannedCell, "run" | "figures"> {
     const key = JSON.stringify([row, column, seed]);
     const known = this.#byCell.get(key);
     if (known === "open") {
@@ -88,19 +90,20 @@ class Planner {
     this.#byCell.set(key, "open");
     const after: PlannedRun[] = [];
     const model = (other: string, at = column) => {
-      const run = this.#run(other, at, seed);
+      const { run } = this.#at(other, at, seed);
       after.push(run);
       return run.folder;
     };
-    const cell = this.#cell(this.#options.cell({ row, column, seed, model }), `cell ${row}, ${column}`);
-    const run = this.#known(cell, row, column, seed, after);
-    this.#byCell.set(key, run);
-    return run;
+    const given = this.#options.cell({ row, column, seed, model });
+    const cell = this.#cell(given, `cell ${row}, ${column}`);
+    const found = { run: this.#known(cell, row, column, seed, after), figures: given.figures ?? {} };
+    this.#byCell.set(key, found);
+    return found;
   }
 
   /** The cell with the experiment's defaults. */
   #cell(given: Cell, name: string): Cell {
-    object<Cell>(name, given, ["train", "distill", "measure"]);
+    object<Cell>(name, given, ["train", "distill", "measure", "figures"]);
     if ((given.train === undefined) === (given.distill === undefined)) {
       throw invalid(name, "an object with either train or distill", given);
     }

@@ -22,7 +22,7 @@ export interface CellContext {
 type Managed = "out" | "overwrite" | "seed" | "threads" | "signal";
 
 /** One more evaluation of a cell's model. */
-export interface Measure extends Pick<EvaluateOptions, "part" | "ks"> {
+export interface Measure extends Pick<EvaluateOptions, "part" | "ks" | "fewShot"> {
   /** The images. @default those of the run */
   readonly data?: Data | string;
 }
@@ -38,6 +38,8 @@ export type Cell = (
 ) & {
   /** Further evaluations; the one called `x` gives figures called `x/recall@1` and so on. */
   readonly measure?: Readonly<Record<string, Measure>>;
+  /** What a figure of the table is called among this cell's own, where that differs: `{ accuracy: "top@1" }`. */
+  readonly figures?: Readonly<Record<string, string>>;
 };
 
 /** A statement that the experiment is to examine: one row's figures are above another's. */

@@ -1,11 +1,11 @@
 /** The result of an experiment: everything its tables show, as one JSON document. */
 
 import { cpus, totalmem } from "node:os";
-import type { EpochRecord, NetworkSummary } from "../run/events.ts";
+import type { EpochRecord, Metrics, NetworkSummary } from "../run/events.ts";
 import { version } from "../version.ts";
 import { type CellResult, planOf } from "./cell-run.ts";
 import type { GalleryQuery } from "./gallery.ts";
-import type { Matrix, PlannedRun } from "./matrix.ts";
+import type { Matrix, PlannedCell, PlannedRun } from "./matrix.ts";
 import type { Claim, ExperimentOptions, Protocol, PublishedTable } from "./options.ts";
 import { settingsOf } from "./settings.ts";
 import { compare, type Difference, type Spread, spreadOf } from "./statistics.ts";
@@ -64,6 +64,8 @@ export interface ResultCell {
   readonly best: Spread;
   /** Of the last weights; nothing where they were not measured. */
   readonly last: Spread | null;
+  /** Half the 95 % interval of each value of `best`, where it is a mean over a sample (few-shot episodes); by seed. */
+  readonly intervals: readonly (number | null)[];
   readonly network: NetworkSummary | null;
   /** The folders of the runs, by seed. */
   readonly folders: readonly string[];
@@ -106,7 +108,7 @@ export function resultOf(
   const rows = options.rows.map((row) => ({
     row,
     cells: options.columns.flatMap((column) => {
-      const own = cells.filter((cell) => cell.row === row && cell.column === column).map(({ run }) => run);
+      const own = cells.filter((cell) => cell.row === row && cell.column === column);
       return figures.map((figure) => resultCell(column, figure, own, results));
     }),
   }));
@@ -150,25 +152,32 @@ export const defaultFigures: readonly string[] = ["recall@1"];
 
 /** All figures of a cell: those of the run's test, and those of its measures under their name. */
 export function figuresOf({ run, measures }: CellResult): Record<string, number> {
-  const further = Object.entries(measures).flatMap(([name, { metrics }]) =>
-    Object.entries(metrics).map(([metric, value]) => [`${name}/${metric}`, value] as const),
-  );
-  return { ...run?.metrics, ...Object.fromEntries(further) };
+  return { ...run?.metrics, ...under(measures, ({ metrics }) => metrics) };
 }
 
-/** @param runs The runs of one cell, by seed. */
+/** What the measures found, under their names. */
+function under(measures: CellResult["measures"], of: (measure: CellResult["measures"][string]) => Metrics): Metrics {
+  const all = Object.entries(measures).flatMap(([name, measure]) =>
+    Object.entries(of(measure)).map(([metric, value]) => [`${name}/${metric}`, value] as const),
+  );
+  return Object.fromEntries(all);
+}
+
+/** @param cells One cell of the table, by seed. */
 function resultCell(
   column: string,
   figure: string,
-  runs: readonly PlannedRun[],
+  cells: readonly PlannedCell[],
   results: ReadonlyMap<PlannedRun, CellResult>,
 ): ResultCell {
-  const own = runs.map((run) => results.get(run));
-  const best = own.map((result) => (result ? (figuresOf(result)[figure] ?? null) : null));
-  const last = own.map((result) => result?.run?.last?.metrics[figure] ?? null);
+  const own = cells.map(({ run }) => results.get(run));
+  const called = cells[0]?.figures[figure] ?? figure;
+  const best = own.map((result) => (result ? (figuresOf(result)[called] ?? null) : null));
+  const last = own.map((result) => result?.run?.last?.metrics[called] ?? null);
   const network = own.find((result) => result?.run)?.run?.network ?? null;
   return {
-    ...{ column, figure, network, best: spreadOf(best), folders: runs.map(({ folder }) => folder) },
+    ...{ column, figure, network, best: spreadOf(best), folders: cells.map(({ run }) => run.folder) },
+    intervals: own.map((result) => under(result?.measures ?? {}, ({ intervals }) => intervals)[called] ?? null),
     last: last.every((value) => value === null) ? null : spreadOf(last),
   };
 }

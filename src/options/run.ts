@@ -87,7 +87,8 @@ export interface RunOptions extends TuningOptions {
     readonly part?: "validation" | "test";
   };
   /**
-   * Which weights become the model: those with the best Recall@K of the smallest K, or the last. `"both"` is the best,
+   * Which weights become the model: those with the best validation (accuracy of a classifier that knows the classes,
+   * else Recall@K, of the smallest K), or the last. `"both"` is the best,
    * and writes and measures the last ones beside them. @default "best"
    */
   readonly keep?: "best" | "last" | "both";

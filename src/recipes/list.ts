@@ -1,7 +1,9 @@
 /** The recipes there are. */
 
 import { ablation } from "./ablation.ts";
+import { classification } from "./classification.ts";
 import { domainAdaptation } from "./domain-adaptation.ts";
+import { fewShot } from "./few-shot.ts";
 import { metricLearning } from "./metric-learning.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
 import { retrieval } from "./retrieval.ts";
@@ -18,6 +20,8 @@ export const recipes: readonly Recipe[] = [
   hidden(metricLearning),
   hidden(selfDistillation),
   hidden(stateOfTheArt),
+  hidden(classification),
+  hidden(fewShot),
   hidden(domainAdaptation),
   hidden(retrieval),
   hidden(ablation),

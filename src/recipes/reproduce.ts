@@ -6,8 +6,9 @@ import { experiment } from "../experiment/experiment.ts";
 import type { ExperimentOptions, Protocol } from "../experiment/options.ts";
 import type { ExperimentResult } from "../experiment/result.ts";
 import { integer, invalid, object, oneOf, or } from "../options/check.ts";
-import { dataAt } from "../options/data.ts";
+import { dataAt, type Split } from "../options/data.ts";
 import { planData } from "../plan/data.ts";
+import { runCommand } from "../run/command.ts";
 import { type Run, startRun } from "../run/run.ts";
 import { recipes } from "./list.ts";
 import { type CommonSettings, type NamedData, type Recipe, type Scale, scales } from "./recipe.ts";
@@ -38,14 +39,14 @@ export const recipeNames: Readonly<Record<string, string>> = Object.fromEntries(
  */
 export function reproduce(name: string, options: ReproduceOptions = {}): Run<ExperimentResult, ExperimentEvent> {
   return startRun<ExperimentResult, ExperimentEvent>(async ({ emit, signal }) => {
-    const run = experiment({ ...planReproduce(name, options), signal });
+    const run = experiment({ ...(await planReproduce(name, options, signal)), signal });
     for await (const event of run) emit(event);
     return await run;
   }, options?.signal);
 }
 
 /** The experiment that a recipe stands for. */
-function planReproduce(name: string, options: ReproduceOptions): ExperimentOptions {
+async function planReproduce(name: string, options: ReproduceOptions, stop: AbortSignal): Promise<ExperimentOptions> {
   object<ReproduceOptions>("options", options, [
     ...(["scale", "data", "seeds", "out", "protocol", "threads", "signal", "command", "estimate"] as const),
   ]);
@@ -55,7 +56,8 @@ function planReproduce(name: string, options: ReproduceOptions): ExperimentOptio
   const protocol = oneOf("protocol", or(options.protocol, "honest"), ["honest", "paper"]);
   const settings = recipe.scales[scale];
   const seeds = integer("seeds", or(options.seeds, settings.seeds), { from: 1, to: 1000 });
-  const [first, ...rest] = (options.data ?? settings.data).map((source) => named(source, settings, protocol));
+  const names = options.data ?? settings.data;
+  const [first, ...rest] = await Promise.all(names.map((source) => named(source, settings, protocol, stop)));
   if (!first) throw invalid("data", "a list of at least one data set", options.data);
   const { claims = [], ...matrix } = recipe.build({ settings, data: [first, ...rest], protocol });
   const { threads, signal, command } = options;
@@ -75,13 +77,28 @@ function planReproduce(name: string, options: ReproduceOptions): ExperimentOptio
   };
 }
 
-/** The source with the recipe's image options. The paper's protocol sets no class aside, since the test chooses. */
-function named(source: string, { images = {} }: CommonSettings, protocol: Protocol): NamedData {
-  const plain = dataAt(source, images);
-  const own = planData(dataAt(source)).split;
-  const split = own.kind === "source" || !images.split ? own : images.split;
+/** The source with the recipe's image options, and with its own split where that is of the kind the recipe wants. */
+async function named(
+  source: string,
+  { images = {} }: CommonSettings,
+  protocol: Protocol,
+  signal: AbortSignal,
+): Promise<NamedData> {
+  const { split: wanted, ...rest } = images;
+  const data = dataAt(source, rest);
+  const { parts, sharedClasses } = await runCommand("survey", { plan: planData(data) }, { emit: () => {}, signal });
+  const suits = parts.length > 1 && sharedClasses === (wanted?.kind === "images");
+  const split: Split | undefined = suits ? { kind: "source", validation: 0.1 } : wanted;
   const name = source.startsWith("glyphs") ? source : (source.split(/[\\/]/).filter(Boolean).at(-1) ?? source);
-  return { name, data: { ...plain, split: protocol === "paper" ? { ...split, validation: 0 } : split } };
+  if (!split) return { name, data };
+  // Under the paper's protocol the test chooses, so nothing is set aside.
+  return { name, data: { ...data, split: protocol === "paper" ? withoutValidation(split) : split } };
+}
+
+function withoutValidation(split: Split): Split {
+  if (split.kind !== "lists") return { ...split, validation: 0 };
+  const { validation: _, ...lists } = split;
+  return lists;
 }
 
 function notes(recipe: Recipe, scale: Scale, { data }: ReproduceOptions): string[] {

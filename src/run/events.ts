@@ -142,7 +142,7 @@ export interface NetworkSummary {
 }
 
 /**
- * `recall@K` and `knn@K` for every K asked for, `mapAtR`, `rPrecision`, and `fewshot/5-way-1-shot` and the like where asked for,
+ * `recall@K` and `knn@K` for every K asked for, `top@K` where a classifier knows the classes, `mapAtR`, `rPrecision`, and `fewshot/5-way-1-shot` and the like where asked for,
  * all in [0, 1].
  */
 export type Metrics = Readonly<Record<string, number>>;

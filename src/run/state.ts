@@ -77,10 +77,11 @@ export function closeEpoch(state: PolicyState, validation: Metrics | null): bool
   return better;
 }
 
-/** Recall@K of the smallest K that was asked for. */
+/** What training is for, at the smallest K: the accuracy of a classifier where there is one, else recall. */
 function scoreOf(metrics: Metrics): number {
+  const goal = Object.keys(metrics).some((name) => name.startsWith("top@")) ? "top@" : "recall@";
   const ks = Object.keys(metrics)
-    .filter((name) => name.startsWith("recall@"))
-    .map((name) => Number(name.slice("recall@".length)));
-  return metrics[`recall@${Math.min(...ks)}`] ?? 0;
+    .filter((name) => name.startsWith(goal))
+    .map((name) => Number(name.slice(goal.length)));
+  return metrics[`${goal}${Math.min(...ks)}`] ?? 0;
 }

@@ -35,6 +35,13 @@ it("calls the first of equal scores the best, and counts evaluations since", () 
   expect(state).toMatchObject({ best: { epoch: 3, score: 0.7 }, sinceBest: 1, epochsDone: 4 });
 });
 
+it("goes by the accuracy of a classifier where there is one", () => {
+  const state = freshState();
+  const bests = [0.5, 0.6].map((score) => closeEpoch(state, { "top@1": score, "top@5": 1, "recall@1": 1 - score }));
+  expect(bests).toEqual([true, true]);
+  expect(state.best).toEqual({ epoch: 2, score: 0.6 });
+});
+
 it("survives JSON, as it travels in the checkpoint", () => {
   const state = freshState();
   addSegment(state, 4, 2.5, [term(4, 1.25)]);

@@ -1,6 +1,6 @@
 //! Embedding whole parts of a data set, and measuring retrieval on them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use super::event::{Control, Event};
 use super::report::Evaluation;
 use crate::data::{Dataset, EvaluationBatches, Normalization, Part, Split};
 use crate::error::{Code, Error, Result};
-use crate::metrics::{FewShotPlan, FidelityOptions, few_shot, relation_fidelity, retrieval};
+use crate::metrics::{FewShotPlan, FidelityOptions, few_shot, relation_fidelity, retrieval, top_k_accuracy};
 use crate::nn::{Backend, Cpu, Features, Network};
 use crate::plan::{BackboneSpec, DataPlan};
 
@@ -25,6 +25,8 @@ pub const BATCH: usize = 64;
 pub struct Embeddings {
     /// `[images, d]`, row-major.
     pub values: Vec<f32>,
+    /// `[images, classes]`, row-major; empty where the network has no classifier.
+    pub logits: Vec<f32>,
     /// Time spent in forward passes only.
     pub time: Duration,
 }
@@ -49,11 +51,15 @@ pub fn embed_items(
     control: &Control,
 ) -> Result<Embeddings> {
     let mut values = Vec::with_capacity(items.len() * network.embedding_size());
+    let mut logits = Vec::new();
     let time = for_each_batch(network, dataset, normalization, items, progress, control, |features| {
         values.extend(network.backend().to_f32(&features.embedding)?);
+        if let Some(batch) = &features.logits {
+            logits.extend(network.backend().to_f32(batch)?);
+        }
         Ok(())
     })?;
-    Ok(Embeddings { values, time })
+    Ok(Embeddings { values, logits, time })
 }
 
 /// Sends `items` in order through `network`, [`BATCH`] at a time, and gives the features of each batch to `each`.
@@ -86,17 +92,19 @@ pub(super) fn for_each_batch(
     Ok(time)
 }
 
-/// Embeds `items` and measures retrieval among them: every image is a query against all others.
+/// Embeds `items` and measures retrieval among them: every image is a query against all others. `classes` names the
+/// classes that the network's logits stand for, where it has a classifier.
 pub fn evaluate_items(
     network: &Network<Cpu>,
     dataset: &Dataset,
     normalization: &Normalization,
+    classes: Option<&[String]>,
     items: &[u32],
     ks: &[usize],
     control: &Control,
 ) -> Result<Evaluation> {
     let embeddings = embed_part(network, dataset, normalization, items, control)?;
-    measure(network, dataset, items, &embeddings, ks)
+    measure(network, dataset, classes, items, &embeddings, ks)
 }
 
 fn embed_part(
@@ -114,16 +122,16 @@ fn embed_part(
     embed_items(network, dataset, normalization, items, |done, total| Event::Embed { done, total }, control)
 }
 
-/// The retrieval metrics of `embeddings`, those of `items` by `network`.
+/// The metrics of `embeddings`, those of `items` by `network`.
 fn measure(
     network: &Network<Cpu>,
     dataset: &Dataset,
+    classes: Option<&[String]>,
     items: &[u32],
     embeddings: &Embeddings,
     ks: &[usize],
 ) -> Result<Evaluation> {
     let labels: Vec<u32> = items.iter().map(|&item| dataset.label(item)).collect();
-    let classes = labels.iter().collect::<std::collections::BTreeSet<_>>().len();
     let found =
         retrieval(network.backend().pool(), &embeddings.values, items.len(), network.embedding_size(), &labels, ks)?;
     let mut metrics: BTreeMap<String, f64> =
@@ -131,14 +139,25 @@ fn measure(
     metrics.extend(found.knn.iter().map(|(k, accuracy)| (format!("knn@{k}"), *accuracy)));
     metrics.insert("mapAtR".into(), found.map_at_r);
     metrics.insert("rPrecision".into(), found.r_precision);
+    if let Some(labels) = classes.and_then(|classes| known_labels(dataset, items, classes)) {
+        let known = embeddings.logits.len() / items.len();
+        let found = top_k_accuracy(&embeddings.logits, known, &labels, ks)?;
+        metrics.extend(found.iter().map(|(k, accuracy)| (format!("top@{k}"), *accuracy)));
+    }
     Ok(Evaluation {
         metrics,
         images: items.len(),
-        classes,
+        classes: labels.iter().collect::<BTreeSet<_>>().len(),
         milliseconds_per_image: embeddings.milliseconds_per_image(items.len()),
         intervals: BTreeMap::new(),
         fidelity: None,
     })
+}
+
+/// The place of each item's class among `classes`; nothing if one has none, as with classes never trained on.
+fn known_labels(dataset: &Dataset, items: &[u32], classes: &[String]) -> Option<Vec<u32>> {
+    let places: BTreeMap<&str, u32> = classes.iter().zip(0..).map(|(class, place)| (&class[..], place)).collect();
+    items.iter().map(|&item| places.get(dataset.class_name(dataset.label(item))).copied()).collect()
 }
 
 /// What `evaluate` measures.
@@ -168,12 +187,14 @@ pub struct EvaluatePlan {
 /// Measures a stored model on one part of a data set: retrieval, few-shot accuracy, and how well it keeps the relations of a teacher.
 pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluation> {
     let backend = Cpu::new(Arc::new(Pool::new(plan.threads)));
-    let (network, normalization) = load_model(&plan.model, &backend)?;
+    let (network, about) = Network::load(backend.clone(), &plan.model)?;
+    let normalization = normalization_of(&about, &plan.model)?;
+    let classes = classes_of(&about);
     let dataset = open_dataset(&plan.data, network.spec(), control)?;
     let split = Split::new(&dataset, &plan.data.split, plan.seed)?;
     let items = split.items(plan.part);
     let embeddings = embed_part(&network, &dataset, &normalization, items, control)?;
-    let mut evaluation = measure(&network, &dataset, items, &embeddings, &plan.ks)?;
+    let mut evaluation = measure(&network, &dataset, classes.as_deref(), items, &embeddings, &plan.ks)?;
     let labels: Vec<u32> = items.iter().map(|&item| dataset.label(item)).collect();
     for episodes in &plan.few_shot {
         let (n, d) = (items.len(), network.embedding_size());
@@ -197,6 +218,11 @@ pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluati
 pub fn load_model(path: &std::path::Path, backend: &Cpu) -> Result<(Network<Cpu>, Normalization)> {
     let (network, about) = Network::load(backend.clone(), path)?;
     Ok((network, normalization_of(&about, path)?))
+}
+
+/// The names of the classes in a model's document that its logits stand for; nothing without a classifier.
+pub(super) fn classes_of(about: &Value) -> Option<Vec<String>> {
+    serde_json::from_value(about["classes"].clone()).ok()
 }
 
 /// The input normalisation in a model's document.

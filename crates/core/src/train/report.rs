@@ -93,7 +93,7 @@ pub struct TermMean {
 #[serde(rename_all = "camelCase")]
 pub struct Evaluation {
     /// `recall@K` and `knn@K` for every K asked for, `mapAtR`, `rPrecision`, and `fewshot/N-way-K-shot` for every shape of
-    /// episode asked for; all in `[0, 1]`.
+    /// episode asked for; `top@K` where a classifier knows the classes; all in `[0, 1]`.
     pub metrics: BTreeMap<String, f64>,
     /// Half the width of the 95 % interval of those metrics that are means over a sample (few-shot accuracy).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

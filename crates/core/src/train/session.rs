@@ -324,14 +324,15 @@ impl Session {
     /// # Errors
     /// `ERR_INVALID_DATA` if the part has no images, `ERR_CANCELLED` if cancelled.
     pub fn evaluate(&mut self, who: Who, part: Part, ks: &[usize], control: &Control) -> Result<Evaluation> {
-        let network = match who {
-            Who::Student => &self.student,
+        let own = self.plan.backbone.classes.map(|_| class_names(&self.dataset, &self.split));
+        let (network, classes) = match who {
+            Who::Student => (&self.student, own.as_deref()),
             Who::Teacher => match &self.teacher {
-                Some(teacher) => &teacher.network,
+                Some(teacher) => (&teacher.network, teacher.classes.as_deref()),
                 None => return Err(Error::new(Code::Internal, "this run has no teacher to measure")),
             },
         };
-        evaluate_items(network, &self.dataset, &self.normalization, self.split.items(part), ks, control)
+        evaluate_items(network, &self.dataset, &self.normalization, classes, self.split.items(part), ks, control)
     }
 
     /// Remembers the present weights as the best.

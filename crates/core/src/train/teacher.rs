@@ -3,7 +3,7 @@
 //! `live` sends every batch through the teacher, as the student sees it. `cached` computes what the losses read once for
 //! every training image, without augmentation, and keeps it in memory: float32 numbers, [`CACHE_LIMIT`] at most.
 
-use super::evaluate::{for_each_batch, normalization_of};
+use super::evaluate::{classes_of, for_each_batch, normalization_of};
 use super::event::{Control, Event};
 use super::objective::Shapes;
 use super::pass::Gathered;
@@ -49,7 +49,7 @@ impl Teacher {
     pub fn load(plan: &TeacherPlan, backend: &Cpu) -> Result<Teacher> {
         let (network, about) = Network::load(backend.clone(), &plan.model)?;
         let normalization = normalization_of(&about, &plan.model)?;
-        let classes = serde_json::from_value(about["classes"].clone()).ok();
+        let classes = classes_of(&about);
         let (read, cache, rows) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Teacher { network, normalization, classes, mode: plan.features, read, cache, rows })
     }
