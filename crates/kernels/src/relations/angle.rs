@@ -214,6 +214,10 @@ impl Losses {
     }
 }
 
+/// sum_a 2 g r_ab r_ac for the pairs of rows of two blocks, a vector each; no vector lies across two cache lines.
+#[repr(align(64))]
+struct Edges([f64; ROWS * ROWS * WIDTH]);
+
 impl Sweep<'_> {
     /// The pairs b < c of two blocks of rows, all vertices of the panel.
     #[inline(always)]
@@ -223,7 +227,7 @@ impl Sweep<'_> {
         let corner = first * ROWS * row + second * ROWS;
         let (student, teacher) = (&self.student[corner..], &self.teacher[corner..]);
         assert!((rows_b - 1) * row + rows_c <= student.len() && student.len() == teacher.len());
-        let mut edges = [0.0; ROWS * ROWS * WIDTH];
+        let mut edges = Edges([0.0; ROWS * ROWS * WIDTH]);
         for vector in 0..self.vectors {
             let (entries_b, entries_c) = (self.entry(first, vector), self.entry(second, vector));
             let vertices = self.start + vector * WIDTH;
@@ -261,7 +265,7 @@ impl Sweep<'_> {
                             products = F::mul_add(g, x, products);
                             squares = F::mul_add(g, g, squares);
                             let weight = F::mul(g, r_c);
-                            let edge = edges.as_mut_ptr().add((b * ROWS + c) * WIDTH + lane);
+                            let edge = edges.0.as_mut_ptr().add((b * ROWS + c) * WIDTH + lane);
                             F::store(edge, F::mul_add(weight, r_s, F::load(edge)));
                             legs = F::add(legs, weight);
                             cosines = F::mul_add(g, cos_s, cosines);
@@ -279,7 +283,7 @@ impl Sweep<'_> {
         }
         for b in 0..rows_b {
             for c in if first == second { b + 1 } else { 0 }..rows_c {
-                let edge = &edges.as_chunks::<WIDTH>().0[b * ROWS + c];
+                let edge = &edges.0.as_chunks::<WIDTH>().0[b * ROWS + c];
                 // SAFETY: the edge {b, c} is in no other pair of groups.
                 unsafe { *self.gradient.pointer(corner + b * row + c) -= 0.5 * add_lanes(edge) };
             }
