@@ -25,7 +25,7 @@ import {
   toNumbers,
 } from "./options.ts";
 import { writeJsonLine } from "./report.ts";
-import { metricsLine } from "./table.ts";
+import { fidelityLine, metricsLine } from "./table.ts";
 
 /** All commands, in the order of the help. */
 export function commands(): Command[] {
@@ -56,21 +56,26 @@ function distillCommand(): Command {
 }
 
 function evaluateCommand(): Command {
-  type Flags = DataFlags & Pick<EvaluateOptions, "part" | "ks" | "seed" | "threads">;
-  return addDataFlags(modelCommand("evaluate", "Measure a stored model: Recall@K, MAP@R, R-precision."), false)
+  type Flags = DataFlags & Pick<EvaluateOptions, "part" | "ks" | "teacher" | "seed" | "threads">;
+  return addDataFlags(
+    modelCommand("evaluate", "Measure a stored model: Recall@K, kNN accuracy, MAP@R, R-precision."),
+    false,
+  )
     .optionsGroup("Evaluation:")
     .option("--part <part>", "train, validation or test (test)")
     .option("--ks <list>", "the K of Recall@K (1,2,4,8)", toNumbers)
+    .option("--teacher <run>", "a run or model.safetensors whose relations are compared with the model's")
     .option("--seed <number>", "seed of the class split (the run's)", toNumber)
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
     .action(async (model: string, flags: Flags) => {
-      const { part, ks, seed, threads } = flags;
+      const { part, ks, teacher, seed, threads } = flags;
       const data = flags.data === undefined ? undefined : dataOf(flags);
-      const result = await watch(evaluate({ model, signal, ...defined({ data, part, ks, seed, threads }) }));
+      const result = await watch(evaluate({ model, signal, ...defined({ data, part, ks, teacher, seed, threads }) }));
       if (json) return writeJsonLine({ type: "end", ...result });
-      const { images, classes, metrics, millisecondsPerImage } = result;
+      const { images, classes, metrics, millisecondsPerImage, fidelity } = result;
       print(`${result.part}: ${images} images of ${classes} classes, ${millisecondsPerImage.toFixed(3)} ms/image`);
       print(metricsLine(metrics));
+      if (fidelity) print(fidelityLine(fidelity));
     });
 }
 

@@ -54,7 +54,17 @@ export interface Commands {
   saveCheckpoint: [{ path: string; policy: string }, null];
   saveModel: [{ path: string; best: boolean }, null];
   evaluateModel: [
-    { plan: { model: string; data: DataPlan; seed: number; part: Part; ks: readonly number[]; threads: number } },
+    {
+      plan: {
+        model: string;
+        data: DataPlan;
+        seed: number;
+        part: Part;
+        ks: readonly number[];
+        teacher: string | null;
+        threads: number;
+      };
+    },
     Evaluation,
   ];
   embed: [{ plan: { model: string; data: DataPlan; out: string; format: string; threads: number } }, EmbedReport];

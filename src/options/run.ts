@@ -88,8 +88,10 @@ export interface EvaluateOptions {
   readonly data?: Data | string;
   /** Which classes. @default "test" */
   readonly part?: "train" | "validation" | "test";
-  /** The K of Recall@K, each at least 1. @default [1, 2, 4, 8] */
+  /** The K of Recall@K and of kNN accuracy, each at least 1. @default [1, 2, 4, 8] */
   readonly ks?: readonly number[];
+  /** A finished run, or a `model.safetensors`, whose relations are compared with the model's. @default none */
+  readonly teacher?: string;
   /** CPU threads, 0 is all cores. @default 0 */
   readonly threads?: number;
   /** Seed of the class split. @default the run's, else 1 */

@@ -125,6 +125,26 @@ export interface Evaluation {
   readonly classes: number;
   /** Mean time of the network's forward pass for one image. */
   readonly millisecondsPerImage: number;
+  /** How well the relations of a teacher are kept, where one was given. */
+  readonly fidelity?: Fidelity;
+}
+
+/** How well a student keeps the relations of its teacher's embedding, apart from any labels. */
+export interface Fidelity {
+  /** Spearman's rank correlation of the distances of pairs, in [-1, 1]. */
+  readonly distanceRankCorrelation: number;
+  /** Pairs it was computed on: all, or four million drawn by the seed where there are more. */
+  readonly pairs: number;
+  /** Mean absolute difference of the angles of drawn triples, in degrees. */
+  readonly angleDifference: number;
+  /** Standard error of that mean. */
+  readonly angleDifferenceError: number;
+  /** Triples drawn. */
+  readonly triples: number;
+  /** Share of common nearest neighbours, in [0, 1]. */
+  readonly neighbourOverlap: number;
+  /** Neighbours compared of each item. */
+  readonly neighbours: number;
 }
 
 /** One line of the history: the mean loss of an epoch and what the validation said after it. */
@@ -173,6 +193,8 @@ export interface Verdict {
   readonly studentAfter: VerdictRow;
   /** (after - before) / (teacher - before) for every metric; null where the teacher is no better than the start. */
   readonly gapClosed: Readonly<Record<string, number | null>>;
+  /** How well the student keeps the teacher's relations on the test classes. */
+  readonly fidelity: Fidelity;
 }
 
 /** One network of a verdict. */

@@ -40,7 +40,18 @@ it("says how much of the gap was closed, and nothing where there is no gap", () 
       classes: 1,
       millisecondsPerImage: 1,
     });
-  const { gapClosed, studentAfter } = verdictOf(row(0.9, 0.2), row(0.5, 0.3), row(0.8, 0.4));
+  const fidelity = {
+    distanceRankCorrelation: 1,
+    pairs: 1,
+    angleDifference: 0,
+    angleDifferenceError: 0,
+    triples: 0,
+    neighbourOverlap: 1,
+    neighbours: 1,
+  };
+  const verdict = verdictOf(row(0.9, 0.2), row(0.5, 0.3), row(0.8, 0.4), fidelity);
+  const { gapClosed, studentAfter } = verdict;
+  expect(verdict.fidelity).toBe(fidelity);
   expect(gapClosed["recall@1"]).toBeCloseTo(0.75, 12);
   expect(gapClosed.mapAtR).toBeNull();
   expect(studentAfter).toMatchObject({ parameters: 10, metrics: { "recall@1": 0.8 } });

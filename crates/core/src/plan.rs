@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-use crate::losses::LossSpec;
+use crate::losses::TermSpec;
 use crate::optim::{OptimizerSpec, ScheduleSpec};
 
 /// A training run of one network: `train` without a teacher, `distill` with one.
@@ -20,7 +20,7 @@ pub struct Plan {
     /// The teacher, for a distillation.
     pub teacher: Option<TeacherPlan>,
     /// The weighted terms of the total loss; at least one.
-    pub losses: Vec<LossSpec>,
+    pub losses: Vec<TermSpec>,
     /// The optimiser.
     pub optimizer: OptimizerSpec,
     /// The learning rate over the run.

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{golden, numbers};
-use rkd_core::losses::{Feature, LossInputs, LossSpec, Matrix, evaluate_loss};
+use rkd_core::losses::{LossInputs, LossSpec, Matrix, evaluate_loss};
 use rkd_core::metrics::retrieval;
 use rkd_core::random::Random;
 use rkd_core::sampling::distance_weights;
@@ -41,11 +41,11 @@ fn values_and_gradients_are_those_of_pytorch() {
         let Some(spec) = spec(case) else { continue };
         seen.insert(spec.name());
         let labels: Option<Vec<u32>> = serde_json::from_value(case["labels"].clone()).unwrap();
-        let feature = spec.build().reads();
-        let mut inputs = LossInputs::new(&pool, Random::keyed(0, 0, 0, "golden"))
-            .with_student(feature.clone(), matrix("student", &case["inputs"]["student"]));
-        if let Some(teacher) = case["inputs"].get("teacher") {
-            inputs = inputs.with_teacher(feature, matrix("teacher", teacher));
+        let student = matrix("student", &case["inputs"]["student"]);
+        let teacher = case["inputs"].get("teacher").map(|teacher| matrix("teacher", teacher));
+        let mut inputs = LossInputs::new(&student, &pool, Random::keyed(0, 0, 0, "golden"));
+        if let Some(teacher) = &teacher {
+            inputs = inputs.with_teacher(teacher);
         }
         if let Some(labels) = &labels {
             inputs = inputs.with_labels(labels);
@@ -105,14 +105,14 @@ fn distance_weighted_probabilities_do_not_underflow() {
 }
 
 #[test]
-fn a_feature_of_the_wrong_name_is_asked_for() {
+fn a_missing_teacher_is_asked_for() {
     let pool = Pool::new(1);
     let z = Matrix::new("student", &[1.0f32, 2.0], 2, 1).unwrap();
-    let inputs = LossInputs::new(&pool, Random::keyed(0, 0, 0, "")).with_student(Feature::Embedding, z);
+    let inputs = LossInputs::new(&z, &pool, Random::keyed(0, 0, 0, ""));
     let spec = serde_json::from_value(serde_json::json!({"kind": "rkd-angle"})).unwrap();
     let error = evaluate_loss(&spec, &inputs).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "teacher: this loss needs the teacher's embedding. Give the teacher's embedding for every row"
+        "teacher: this loss compares with a teacher. Give the teacher's feature for every row"
     );
 }

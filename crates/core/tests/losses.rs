@@ -1,6 +1,6 @@
 //! Every loss against its own numeric gradient, its invariances, and the batches where formulas break.
 
-use rkd_core::losses::{LossInputs, LossSpec, LossValue, Matrix, evaluate_loss};
+use rkd_core::losses::{LossInputs, LossValue, Matrix, TermSpec, evaluate_loss};
 use rkd_core::random::Random;
 use rkd_kernels::Pool;
 use serde_json::{Value, json};
@@ -41,14 +41,14 @@ fn try_evaluate(
     labels: &[u32],
     threads: usize,
 ) -> rkd_core::Result<LossValue> {
-    let spec: LossSpec = serde_json::from_value(spec.clone()).unwrap();
+    let spec: TermSpec = serde_json::from_value(spec.clone()).unwrap();
+    spec.validate()?;
     let pool = Pool::new(threads);
-    let feature = spec.build().reads();
-    let inputs = LossInputs::new(&pool, Random::keyed(1, 0, 0, "loss"))
-        .with_student(feature.clone(), Matrix::new("student", student, n, d)?)
-        .with_teacher(feature, Matrix::new("teacher", teacher, n, teacher.len() / n.max(1))?)
-        .with_labels(labels);
-    evaluate_loss(&spec, &inputs)
+    let student = Matrix::new("student", student, n, d)?;
+    let teacher = Matrix::new("teacher", teacher, n, teacher.len() / n.max(1))?;
+    let inputs =
+        LossInputs::new(&student, &pool, Random::keyed(1, 0, 0, "loss")).with_teacher(&teacher).with_labels(labels);
+    evaluate_loss(&spec.loss, &inputs)
 }
 
 fn labels(n: usize) -> Vec<u32> {
@@ -154,7 +154,7 @@ fn degenerate_batches_give_finite_numbers() {
 fn small_batches_without_tuples_are_zero() {
     for kind in ["rkd-distance", "rkd-angle", "triplet-squared", "triplet-euclidean"] {
         let found = evaluate(&json!({"kind": kind}), &[1.0, 2.0], 1, 2, &[0], 1);
-        assert_eq!(found, LossValue { value: 0.0, gradient: vec![0.0; 2] }, "{kind}");
+        assert_eq!(found, LossValue::new(0.0, vec![0.0; 2]), "{kind}");
     }
     let found = evaluate(&json!({"kind": "rkd-angle"}), &[1.0, 2.0, 5.0, 6.0], 2, 2, &[0, 1], 1);
     assert!(found.value < 1e-24, "two items have no angle");

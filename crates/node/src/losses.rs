@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use napi::bindgen_prelude::{Float32Array, Uint32Array};
 use napi_derive::napi;
-use rkd_core::losses::{LossInputs, LossSpec, Matrix};
+use rkd_core::losses::{LossInputs, Matrix, TermSpec};
 use rkd_core::random::Random;
 use rkd_core::{Code, Error, Result};
 use rkd_kernels::Pool;
@@ -61,21 +61,20 @@ pub fn evaluate_loss(spec: String, inputs: BindingLossInputs) -> BindingLossRepl
 type Gradients = Vec<(String, Vec<f32>)>;
 
 fn evaluate(spec: &str, inputs: &BindingLossInputs) -> Result<(f64, Gradients)> {
-    let spec: LossSpec = serde_json::from_str(spec)
+    let spec: TermSpec = serde_json::from_str(spec)
         .map_err(|e| Error::new(Code::InvalidOption, format!("not a loss: {e}")).with_subject("loss").with_source(e))?;
-    let feature = spec.build().reads();
+    spec.validate()?;
     let student = matrix("student", inputs)?;
     let teacher = if inputs.tensors.contains_key("teacher") { Some(matrix("teacher", inputs)?) } else { None };
-    let random = Random::keyed(inputs.seed as u64, 0, 0, "loss");
     let found = with_pool(inputs.threads as usize, |pool| {
-        let mut prepared = LossInputs::new(pool, random).with_student(feature.clone(), student);
-        if let Some(teacher) = teacher {
-            prepared = prepared.with_teacher(feature, teacher);
+        let mut prepared = LossInputs::new(&student, pool, Random::keyed(inputs.seed as u64, 0, 0, "loss"));
+        if let Some(teacher) = &teacher {
+            prepared = prepared.with_teacher(teacher);
         }
         if let Some(labels) = inputs.labels.as_deref() {
             prepared = prepared.with_labels(labels);
         }
-        rkd_core::losses::evaluate_loss(&spec, &prepared)
+        spec.loss.build().evaluate(&prepared)
     })?;
     Ok((found.value, vec![("student".to_string(), found.gradient.iter().map(|&g| g as f32).collect())]))
 }
@@ -91,17 +90,10 @@ fn with_pool<T>(threads: usize, work: impl FnOnce(&Pool) -> T) -> T {
     work(pool)
 }
 
-/// The tensor `name` as n rows of d numbers.
+/// The tensor `name`.
 fn matrix(name: &str, inputs: &BindingLossInputs) -> Result<Matrix> {
-    let shape = |received: String| {
-        Error::new(Code::InvalidShape, "a feature has n rows of d numbers")
-            .with_subject(name)
-            .with_values("a shape [n, d]", received)
-            .with_advice("give the data row by row, with its shape")
-    };
-    let tensor = inputs.tensors.get(name).ok_or_else(|| shape("nothing".to_string()))?;
-    match tensor.shape.as_slice() {
-        &[rows, columns] => Matrix::new(name, &tensor.data, rows as usize, columns as usize),
-        other => Err(shape(format!("{other:?}"))),
-    }
+    let missing = || Error::new(Code::InvalidShape, "the loss is given nothing").with_subject(name);
+    let tensor = inputs.tensors.get(name).ok_or_else(missing)?;
+    let shape: Vec<usize> = tensor.shape.iter().map(|&length| length as usize).collect();
+    Matrix::tensor(name, &tensor.data, &shape)
 }

@@ -17,15 +17,13 @@ use serde::{Deserialize, Serialize};
 
 use super::embedding::Embedding;
 use super::relational::{Reduction, check_delta};
-use super::{Feature, Loss, LossInputs, LossValue};
+use super::{Loss, LossInputs, LossValue};
 use crate::error::Result;
 
 /// Options of `rkd-distance`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RkdDistance {
-    /// Weight in the total loss; the paper's metric learning uses 1.
-    pub weight: f64,
     /// Huber threshold, positive; the paper's is 1.
     pub delta: f64,
     /// What the sum is divided by.
@@ -34,7 +32,7 @@ pub struct RkdDistance {
 
 impl Default for RkdDistance {
     fn default() -> Self {
-        RkdDistance { weight: 1.0, delta: 1.0, reduction: Reduction::Reference }
+        RkdDistance { delta: 1.0, reduction: Reduction::Reference }
     }
 }
 
@@ -50,14 +48,13 @@ impl Loss for RkdDistance {
     }
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
-        let (student, teacher) = (inputs.student(&Feature::Embedding)?, inputs.teacher(&Feature::Embedding)?);
+        let (student, teacher) = (inputs.student, inputs.teacher()?);
         let n = student.rows;
         let student = Embedding::new(inputs.pool, student);
         let teacher = Embedding::new(inputs.pool, teacher);
-        let distances = relations::distance_huber(inputs.pool, &student.squared, &teacher.squared, n, self.delta);
+        let distances = relations::distance_huber(inputs.pool, student.squared, teacher.squared, n, self.delta);
         let divisor = self.reduction.divisor(n, 2);
-        let mut gradient = student.pull_back(inputs.pool, &distances.gradient);
-        gradient.iter_mut().for_each(|g| *g /= divisor);
-        Ok(LossValue { value: distances.value / divisor, gradient })
+        let gradient = student.pull_back(inputs.pool, &distances.gradient, divisor);
+        Ok(LossValue::new(distances.value / divisor, gradient))
     }
 }

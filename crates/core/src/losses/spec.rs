@@ -1,9 +1,49 @@
-//! One term of the total loss as plans and `evaluateLoss` write it.
+//! The losses and the terms of the total loss as plans and `evaluateLoss` write them.
 
 use serde::{Deserialize, Serialize};
 
-use super::{CrossEntropy, Loss, Prototypical, RkdAngle, RkdDistance, TripletEuclidean, TripletSquared};
+use super::{CrossEntropy, Feature, Loss, Prototypical, RkdAngle, RkdDistance, TripletEuclidean, TripletSquared};
 use crate::error::{Code, Error, Result};
+
+/// One term of the total loss: a loss, its weight and the features it reads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TermSpec {
+    /// The loss.
+    #[serde(flatten)]
+    pub loss: LossSpec,
+    /// Factor in the sum, at least 0; a term of weight 0 is not computed.
+    #[serde(default = "one")]
+    pub weight: f64,
+    /// The student's feature it reads; absent: [`Loss::reads`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub student_feature: Option<Feature>,
+    /// The teacher's feature it reads; absent: the student's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher_feature: Option<Feature>,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl TermSpec {
+    /// A term of weight 1 that reads what the loss reads by itself.
+    pub fn new(loss: LossSpec) -> Self {
+        TermSpec { loss, weight: 1.0, student_feature: None, teacher_feature: None }
+    }
+
+    /// Checks the weight and every option; the error names the one that is out of range.
+    pub fn validate(&self) -> Result<()> {
+        if !self.weight.is_finite() || self.weight < 0.0 {
+            return Err(Error::new(Code::InvalidOption, "the weight is out of range")
+                .with_subject(format!("{}.weight", self.loss.name()))
+                .with_values("a number, at least 0", self.weight.to_string())
+                .with_advice("0 switches the term off"));
+        }
+        self.loss.validate()
+    }
+}
 
 /// A kind of loss with its options. In JSON the kind stands in `kind`, the options beside it in camelCase.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,26 +76,8 @@ impl LossSpec {
         }
     }
 
-    /// The weight in the total loss.
-    pub fn weight(&self) -> f64 {
-        match self {
-            LossSpec::RkdDistance(loss) => loss.weight,
-            LossSpec::RkdAngle(loss) => loss.weight,
-            LossSpec::TripletSquared(loss) => loss.weight,
-            LossSpec::TripletEuclidean(loss) => loss.weight,
-            LossSpec::CrossEntropy(loss) => loss.weight,
-            LossSpec::Prototypical(loss) => loss.weight,
-        }
-    }
-
     /// Checks every option; the error names the one that is out of range.
     pub fn validate(&self) -> Result<()> {
-        if !self.weight().is_finite() || self.weight() < 0.0 {
-            return Err(Error::new(Code::InvalidOption, "the weight is out of range")
-                .with_subject(format!("{}.weight", self.name()))
-                .with_values("a number, at least 0", self.weight().to_string())
-                .with_advice("0 switches the term off"));
-        }
         match self {
             LossSpec::RkdDistance(loss) => loss.validate(),
             LossSpec::RkdAngle(loss) => loss.validate(),

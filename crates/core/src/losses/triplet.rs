@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::embedding::Embedding;
 use super::inputs::Matrix;
-use super::{Feature, Loss, LossInputs, LossValue};
+use super::{Loss, LossInputs, LossValue};
 use crate::error::{Code, Error, Result};
 use crate::sampling::{Negatives, choose_triplets};
 
@@ -25,8 +25,6 @@ const OFFSET: f64 = 1e-6;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct TripletSquared {
-    /// Weight in the total loss.
-    pub weight: f64,
     /// The margin m, positive; the paper's is 0.2, for embeddings of norm 1.
     pub margin: f64,
     /// Which negatives are taken.
@@ -37,8 +35,6 @@ pub struct TripletSquared {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct TripletEuclidean {
-    /// Weight in the total loss.
-    pub weight: f64,
     /// The margin m, positive; the released code's is 0.2, for embeddings of norm 1.
     pub margin: f64,
     /// Which negatives are taken.
@@ -47,13 +43,13 @@ pub struct TripletEuclidean {
 
 impl Default for TripletSquared {
     fn default() -> Self {
-        TripletSquared { weight: 1.0, margin: 0.2, negatives: Negatives::All }
+        TripletSquared { margin: 0.2, negatives: Negatives::All }
     }
 }
 
 impl Default for TripletEuclidean {
     fn default() -> Self {
-        TripletEuclidean { weight: 1.0, margin: 0.2, negatives: Negatives::All }
+        TripletEuclidean { margin: 0.2, negatives: Negatives::All }
     }
 }
 
@@ -94,14 +90,14 @@ impl Loss for TripletSquared {
     }
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
-        let z = inputs.student(&Feature::Embedding)?;
-        let labels = inputs.labels(z.rows)?;
+        let z = inputs.student;
+        let labels = inputs.labels()?;
         let embedding = Embedding::new(inputs.pool, z);
         let squared = |i: usize, j: usize| embedding.squared(i, j);
         let triplets = choose_triplets(self.negatives, z, labels, squared, &mut inputs.random.clone());
         let (mut gradient, row) = (embedding.zeros(), rkd_kernels::relations::stride(z.rows));
         let value = pairs(&triplets, self.margin, squared, |i, j, weight| gradient[i * row + j] += weight);
-        Ok(LossValue { value, gradient: embedding.pull_back(inputs.pool, &gradient) })
+        Ok(LossValue::new(value, embedding.pull_back(inputs.pool, &gradient, 1.0)))
     }
 }
 
@@ -111,15 +107,15 @@ impl Loss for TripletEuclidean {
     }
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
-        let z = inputs.student(&Feature::Embedding)?;
-        let (n, labels) = (z.rows, inputs.labels(z.rows)?);
+        let z = inputs.student;
+        let (n, labels) = (z.rows, inputs.labels()?);
         let embedding = Embedding::new(inputs.pool, z);
         let squared = |i: usize, j: usize| embedding.squared(i, j);
         let triplets = choose_triplets(self.negatives, z, labels, squared, &mut inputs.random.clone());
         let mut weights = vec![0.0; n * n];
         let distance = |i: usize, j: usize| offset_distance(z, i, j);
         let value = pairs(&triplets, self.margin, distance, |i, j, weight| weights[i * n + j] += weight);
-        Ok(LossValue { value, gradient: offset_pull_back(z, &weights) })
+        Ok(LossValue::new(value, offset_pull_back(z, &weights)))
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::backend::Backend;
 use super::backward::Backward;
+use super::feature::Feature;
 use super::forward::{BatchStatistics, Forward, Mode};
 use super::layer::{Definition, Normalization};
 use super::parameters::Parameters;
@@ -28,6 +29,18 @@ pub struct Features<T> {
     pub embedding: T,
     /// The logits `[n, classes]`, where the network has a classifier.
     pub logits: Option<T>,
+}
+
+impl<T> Features<T> {
+    /// The feature that losses call `feature`; `None` if the network has none of this name.
+    pub fn get(&self, feature: &Feature) -> Option<&T> {
+        match feature {
+            Feature::Embedding => Some(&self.embedding),
+            Feature::Pooled => Some(&self.pooled),
+            Feature::Logits => self.logits.as_ref(),
+            Feature::Tap(name) => self.taps.iter().find(|(tap, _)| tap == name).map(|(_, value)| value),
+        }
+    }
 }
 
 /// The gradients of features; any of them may be absent.

@@ -13,7 +13,7 @@ use super::event::{Control, Event};
 use super::report::Evaluation;
 use crate::data::{Dataset, EvaluationBatches, Normalization, Part, Split};
 use crate::error::{Code, Error, Result};
-use crate::metrics::retrieval;
+use crate::metrics::{FidelityOptions, relation_fidelity, retrieval};
 use crate::nn::{Backend, Cpu, Network};
 use crate::plan::{BackboneSpec, DataPlan};
 
@@ -79,19 +79,40 @@ pub fn evaluate_items(
     ks: &[usize],
     control: &Control,
 ) -> Result<Evaluation> {
+    let embeddings = embed_part(network, dataset, normalization, items, control)?;
+    measure(network, dataset, items, &embeddings, ks)
+}
+
+fn embed_part(
+    network: &Network<Cpu>,
+    dataset: &Dataset,
+    normalization: &Normalization,
+    items: &[u32],
+    control: &Control,
+) -> Result<Embeddings> {
     if items.len() < 2 {
         return Err(Error::new(Code::InvalidData, "there is too little to evaluate on")
             .with_values("at least 2 images in the part", items.len().to_string())
             .with_advice("choose another part, or a split that leaves images for it"));
     }
-    let embeddings =
-        embed_items(network, dataset, normalization, items, |done, total| Event::Embed { done, total }, control)?;
+    embed_items(network, dataset, normalization, items, |done, total| Event::Embed { done, total }, control)
+}
+
+/// The retrieval metrics of `embeddings`, those of `items` by `network`.
+fn measure(
+    network: &Network<Cpu>,
+    dataset: &Dataset,
+    items: &[u32],
+    embeddings: &Embeddings,
+    ks: &[usize],
+) -> Result<Evaluation> {
     let labels: Vec<u32> = items.iter().map(|&item| dataset.label(item)).collect();
     let classes = labels.iter().collect::<std::collections::BTreeSet<_>>().len();
     let found =
         retrieval(network.backend().pool(), &embeddings.values, items.len(), network.embedding_size(), &labels, ks)?;
     let mut metrics: BTreeMap<String, f64> =
         found.recall.iter().map(|(k, recall)| (format!("recall@{k}"), *recall)).collect();
+    metrics.extend(found.knn.iter().map(|(k, accuracy)| (format!("knn@{k}"), *accuracy)));
     metrics.insert("mapAtR".into(), found.map_at_r);
     metrics.insert("rPrecision".into(), found.r_precision);
     Ok(Evaluation {
@@ -99,6 +120,7 @@ pub fn evaluate_items(
         images: items.len(),
         classes,
         milliseconds_per_image: embeddings.milliseconds_per_image(items.len()),
+        fidelity: None,
     })
 }
 
@@ -116,18 +138,32 @@ pub struct EvaluatePlan {
     pub part: Part,
     /// The K of Recall@K.
     pub ks: Vec<usize>,
+    /// The `model.safetensors` of a teacher whose relations are compared with the model's.
+    #[serde(default)]
+    pub teacher: Option<PathBuf>,
     /// CPU threads; 0: all cores.
     pub threads: usize,
 }
 
-/// Measures a stored model on one part of a data set.
+/// Measures a stored model on one part of a data set, and how well it keeps the relations of a teacher.
 pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluation> {
     let backend = Cpu::new(Arc::new(Pool::new(plan.threads)));
     let (network, normalization) = load_model(&plan.model, &backend)?;
     let dataset = open_dataset(&plan.data, network.spec(), control)?;
     let split = Split::new(&dataset, &plan.data.split, plan.seed)?;
     let items = split.items(plan.part);
-    evaluate_items(&network, &dataset, &normalization, items, &plan.ks, control)
+    let embeddings = embed_part(&network, &dataset, &normalization, items, control)?;
+    let mut evaluation = measure(&network, &dataset, items, &embeddings, &plan.ks)?;
+    if let Some(path) = &plan.teacher {
+        let (teacher, normalization) = load_model(path, &backend)?;
+        let (image_size, channels) = (teacher.spec().image_size, teacher.spec().in_channels);
+        let dataset = open_dataset(&DataPlan { image_size, channels, ..plan.data.clone() }, teacher.spec(), control)?;
+        let own = embed_part(&teacher, &dataset, &normalization, items, control)?;
+        let options = FidelityOptions { seed: plan.seed, ..FidelityOptions::default() };
+        let (pool, n) = (backend.pool(), items.len());
+        evaluation.fidelity = Some(relation_fidelity(pool, &own.values, &embeddings.values, n, &options)?);
+    }
+    Ok(evaluation)
 }
 
 /// A stored network on the CPU, with the way it wants its pixels.

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::event::Term;
 use crate::data::DatasetSummary;
+use crate::metrics::Fidelity;
 
 /// What a session is about to do.
 #[derive(Clone, Debug, Serialize)]
@@ -80,7 +81,7 @@ pub struct SegmentReport {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Evaluation {
-    /// `recall@K` for every K asked for, `mapAtR`, `rPrecision`; all in `[0, 1]`.
+    /// `recall@K` and `knn@K` for every K asked for, `mapAtR`, `rPrecision`; all in `[0, 1]`.
     pub metrics: BTreeMap<String, f64>,
     /// Images that were embedded; each is a query against all others.
     pub images: usize,
@@ -88,6 +89,9 @@ pub struct Evaluation {
     pub classes: usize,
     /// Mean time of the network's forward pass for one image, in batches of [`super::evaluate::BATCH`].
     pub milliseconds_per_image: f64,
+    /// How well the relations of a teacher are kept, where one was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fidelity: Option<Fidelity>,
 }
 
 /// What `embed` wrote.

@@ -18,14 +18,14 @@ use serde_json::{Value, json};
 use super::checkpoint::Checkpoint;
 use super::evaluate::{evaluate_items, open_dataset};
 use super::event::{Control, Event, StepEvent};
-use super::objective::{Objective, ObjectiveValue};
+use super::objective::{BatchFeatures, Objective, ObjectiveValue};
 use super::report::{Evaluation, NetworkSummary, PartSize, SegmentReport, SessionSummary};
 use super::segment::Segment;
 use super::teacher::Teacher;
 use crate::artefact::tensors::HostTensor;
 use crate::data::{Batch, BatchSampler, Dataset, Loader, LoaderOptions, Normalization, Part, Position, Split};
 use crate::error::{Code, Error, Result};
-use crate::losses::{Feature, LossInputs, Matrix};
+use crate::losses::{Feature, Matrix};
 use crate::nn::{Backend, Cpu, FeatureGradients, Features, Network};
 use crate::optim::Optimizer;
 use crate::plan::Plan;
@@ -79,7 +79,8 @@ impl Session {
         for message in &split.warnings {
             control.emit(Event::Warning { message: message.clone() });
         }
-        plan.backbone.classes = objective.reads(&Feature::Logits).then_some(split.train_classes.len());
+        plan.backbone.classes =
+            objective.student_features().contains(&Feature::Logits).then_some(split.train_classes.len());
         let mut student = Network::new(backend.clone(), &plan.backbone, plan.seed)?;
         let normalization = match &teacher {
             Some(teacher) => teacher.normalization.clone(),
@@ -192,38 +193,31 @@ impl Session {
 
     /// The total loss of a batch.
     fn losses(&self, batch: &Batch, images: &Tensor, features: &Features<Tensor>) -> Result<ObjectiveValue> {
-        let random = Random::keyed(self.plan.seed, self.step, 0, "loss");
         let labels: Vec<u32> =
             batch.labels.iter().map(|&label| self.split.train_index(label).unwrap_or_default()).collect();
-        let mut inputs = LossInputs::new(self.backend.pool(), random).with_labels(&labels);
-        for (feature, tensor) in self.read_features(features) {
+        let mut values = BatchFeatures {
+            student: Vec::new(),
+            teacher: Vec::new(),
+            labels: &labels,
+            pool: self.backend.pool(),
+            random: Random::keyed(self.plan.seed, self.step, 0, "loss"),
+        };
+        for feature in self.objective.student_features() {
+            let tensor = features.get(&feature).ok_or_else(|| no_feature(&feature))?;
             let name = format!("the student's {}", feature.name());
             let matrix = self.matrix(&name, tensor).map_err(|error| at_step(error, self.step + 1))?;
-            inputs = inputs.with_student(feature, matrix);
+            values.student.push((feature, matrix));
         }
         if let Some(teacher) = &self.teacher {
             let embeddings = teacher.embeddings(&batch.items, images)?;
-            let d = teacher.network.embedding_size();
-            inputs = inputs
-                .with_teacher(Feature::Embedding, Matrix::new("the teacher's embedding", &embeddings, batch.len(), d)?);
+            let shape = [batch.len(), teacher.network.embedding_size()];
+            values.teacher.push((Feature::Embedding, Matrix::tensor("the teacher's embedding", &embeddings, &shape)?));
         }
-        self.objective.evaluate(&inputs, self.step + 1)
-    }
-
-    /// The student's features that a loss reads.
-    fn read_features<'f>(&self, features: &'f Features<Tensor>) -> Vec<(Feature, &'f Tensor)> {
-        let all = [
-            (Feature::Embedding, Some(&features.embedding)),
-            (Feature::Pooled, Some(&features.pooled)),
-            (Feature::Logits, features.logits.as_ref()),
-        ];
-        let read = all.into_iter().filter(|(feature, _)| self.objective.reads(feature));
-        read.filter_map(|(feature, tensor)| Some((feature, tensor?))).collect()
+        self.objective.evaluate(&values, self.step + 1)
     }
 
     fn matrix(&self, name: &str, tensor: &Tensor) -> Result<Matrix> {
-        let shape = Cpu::shape(tensor);
-        Matrix::new(name, &self.backend.to_f32(tensor)?, shape[0], shape[1..].iter().product())
+        Matrix::tensor(name, &self.backend.to_f32(tensor)?, Cpu::shape(tensor))
     }
 
     /// The gradients of the total loss, on the backend.
@@ -231,13 +225,14 @@ impl Session {
         let mut upstream = FeatureGradients::default();
         for (feature, gradient) in &value.gradients {
             let gradient: Vec<f32> = gradient.iter().map(|&g| g as f32).collect();
-            let (place, like) = match feature {
-                Feature::Embedding => (&mut upstream.embedding, Some(&features.embedding)),
-                Feature::Pooled => (&mut upstream.pooled, Some(&features.pooled)),
-                Feature::Logits => (&mut upstream.logits, features.logits.as_ref()),
-                Feature::Tap(name) => return Err(Error::new(Code::Internal, format!("no loss reads the tap {name}"))),
-            };
-            *place = like.map(|like| self.backend.from_f32(&gradient, Cpu::shape(like))).transpose()?;
+            let like = features.get(feature).ok_or_else(|| no_feature(feature))?;
+            let gradient = self.backend.from_f32(&gradient, Cpu::shape(like))?;
+            match feature {
+                Feature::Embedding => upstream.embedding = Some(gradient),
+                Feature::Pooled => upstream.pooled = Some(gradient),
+                Feature::Logits => upstream.logits = Some(gradient),
+                Feature::Tap(name) => upstream.taps.push((name.clone(), gradient)),
+            }
         }
         Ok(upstream)
     }
@@ -290,6 +285,12 @@ impl Session {
     fn total_steps(&self) -> u64 {
         self.plan.epochs * self.steps_per_epoch
     }
+}
+
+fn no_feature(feature: &Feature) -> Error {
+    Error::new(Code::InvalidOption, format!("the network has no feature {}", feature.name()))
+        .with_subject("losses")
+        .with_advice("point the loss at embedding, pooled, logits or a tap of the backbone")
 }
 
 fn network_summary(network: &Network<Cpu>) -> NetworkSummary {
