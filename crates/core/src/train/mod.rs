@@ -2,9 +2,10 @@
 //!
 //! [`session`] is the main path: opening, one step top to bottom, saving. [`objective`] adds up the losses, [`teacher`]
 //! gives what they compare with, [`evaluate`](mod@evaluate) and [`embed`](mod@embed) use a stored network,
-//! [`checkpoint`] is the file between two steps.
+//! [`checkpoint`] is the file between two steps. `cost` tells beforehand when a step would be slow.
 
 pub mod checkpoint;
+mod cost;
 pub mod embed;
 pub mod evaluate;
 pub mod event;

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::checkpoint::Checkpoint;
+use super::cost::slow_losses;
 use super::evaluate::{evaluate_items, open_dataset};
 use super::event::{Control, Event, StepEvent};
 use super::objective::{BatchFeatures, Objective, ObjectiveValue};
@@ -82,6 +83,9 @@ impl Session {
         plan.backbone.classes =
             objective.student_features().contains(&Feature::Logits).then_some(split.train_classes.len());
         let mut student = Network::new(backend.clone(), &plan.backbone, plan.seed)?;
+        if let Some(message) = slow_losses(&plan.losses, backend.pool(), plan.batch.size, student.embedding_size()) {
+            control.emit(Event::Warning { message });
+        }
         let normalization = match &teacher {
             Some(teacher) => teacher.normalization.clone(),
             None => Normalization::measure(&dataset, &split.train),

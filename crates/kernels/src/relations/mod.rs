@@ -12,11 +12,13 @@
 
 mod angle;
 mod distance;
+mod estimate;
 mod pull_back;
 mod squared_distances;
 
 pub use angle::{AngleSum, angle_huber};
 pub use distance::{DistanceSum, SMALLEST, distance_huber};
+pub use estimate::estimate_seconds;
 pub use pull_back::pull_back;
 pub use squared_distances::squared_distances;
 

@@ -185,3 +185,12 @@ fn batches_without_pairs_or_triples_are_zero() {
         }
     }
 }
+
+#[test]
+fn the_estimate_grows_between_the_square_and_the_cube() {
+    let pool = Pool::new(1);
+    assert!(estimate_seconds(&pool, 0, 3) >= 0.0);
+    let (small, large) = (estimate_seconds(&pool, 256, 8), estimate_seconds(&pool, 25_600, 8));
+    // A factor of 1e4 to 1e6, with room for a busy machine.
+    assert!(small > 0.0 && large / small > 1e3 && large / small < 1e8, "{small} {large}");
+}
