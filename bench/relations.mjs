@@ -24,7 +24,11 @@ const python = process.env.RKD_PYTHON ?? path.join(here, ".venv", "bin", "python
 const root = path.join(here, "..");
 const sizes = options.sizes.split(",").map(Number);
 
-const messages = execFileSync("cargo", ["build", "-q", "-p", "rkd-core", "--example", "relations_bench", "--message-format=json"], { cwd: root });
+const messages = execFileSync(
+  "cargo",
+  ["build", "-q", "-p", "rkd-core", "--example", "relations_bench", "--message-format=json"],
+  { cwd: root },
+);
 const binary = lines(messages).find((message) => message.executable)?.executable;
 let [peer, before] = [undefined, undefined];
 const rows = [];
