@@ -92,7 +92,7 @@ function render() {
     "",
     `${new Date().toISOString().slice(0, 10)}, ${os.cpus()[0]?.model}, ${options.threads} threads, d = ${options.dimensions}, PyTorch ${peer?.torch} float32, rkd float64.`,
     `Command: \`node bench/relations.mjs --dimensions ${options.dimensions} --threads ${options.threads} --rounds ${options.rounds} --sizes ${options.sizes}\`.`,
-    "Median step in milliseconds; MiB at the peak above the inputs; the estimate was made before the first step.",
+    'Median step in milliseconds after one to warm up; for the slowest that is a single step. MiB at the peak above the inputs, too low below n = 1024, where earlier work had touched memory. The estimate, made before the first step, is of the angle loss alone. "About": foretold from the size before, not measured.',
     "",
     "| n | PyTorch ms | rkd ms | ratio | estimated ms | PyTorch MiB | rkd MiB |",
     "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
