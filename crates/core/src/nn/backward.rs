@@ -81,6 +81,7 @@ impl<'a, B: Backend> Backward<'a, B> {
     fn convolution(&mut self, layer: &Convolution, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
         let x = self.pop_input()?;
         let Some(dy) = dy else { return Ok(None) };
+        self.backend.at(&self.parameters.specs[layer.weight].name);
         let (weight, bias) = self.backend.conv2d_backward_weight(&layer.windows, &x, &dy, layer.bias.is_some())?;
         self.learn(layer.weight, weight)?;
         if let (Some(id), Some(gradient)) = (layer.bias, bias) {
@@ -94,6 +95,7 @@ impl<'a, B: Backend> Backward<'a, B> {
     fn linear(&mut self, layer: &Linear, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
         let x = self.pop_input()?;
         let Some(dy) = dy else { return Ok(None) };
+        self.backend.at(&self.parameters.specs[layer.weight].name);
         let (weight, bias) = self.backend.linear_backward_weight(&x, &dy)?;
         self.learn(layer.weight, weight)?;
         self.learn(layer.weight + 1, bias)?;
@@ -107,6 +109,7 @@ impl<'a, B: Backend> Backward<'a, B> {
             return Err(mismatch("the entry of a batch normalisation", "that of another layer"));
         };
         let Some(dy) = dy else { return Ok((None, None)) };
+        self.backend.at(&self.parameters.specs[layer.weight].name);
         let weight = &self.parameters.values[layer.weight];
         let saved = SavedNorm { x: &x, y: y.as_ref(), weight, mean: &mean, rstd: &rstd, residual, batch };
         let gradients = self.backend.batch_norm_backward(&saved, &dy)?;

@@ -1,7 +1,7 @@
 //! Networks that train: layer operations, layers, parameters, forward and backward.
 //!
 //! - [`backend`] names the layer operations; [`portable`] composes them of candle operations (any device, the oracle of
-//!   the tests), [`cpu`] runs them as kernels.
+//!   the tests), [`cpu`] runs them as kernels, [`profile`] measures those of another.
 //! - [`layer`] is a network as plain data, built by [`builder`] and run by [`forward`] and [`backward`] with a [`tape`].
 //! - [`network`] puts it together: images in, features out, feature gradients in, parameter gradients out.
 //!
@@ -17,9 +17,11 @@ pub mod layer;
 pub mod network;
 pub mod parameters;
 pub mod portable;
+pub mod profile;
 pub mod tape;
 
 pub use backend::Backend;
 pub use cpu::Cpu;
 pub use network::{FeatureGradients, Features, Gradients, Network};
 pub use portable::Portable;
+pub use profile::Profiled;
