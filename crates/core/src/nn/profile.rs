@@ -34,7 +34,7 @@ pub enum Part {
     Normalization,
     /// Max pool, mean over pixels, flattening, and their gradients.
     Pooling,
-    /// ReLU on its own, L2 normalisation, sums of two gradients, zeros.
+    /// ReLU on its own, L2 normalisation, sums of two gradients, branches joined along channels, zeros.
     Elementwise,
     /// The losses with their gradients.
     Loss,
@@ -168,6 +168,11 @@ impl<B: Backend> Profiled<B> {
     /// `inner`, with a profile that does not yet record.
     pub fn new(inner: B) -> Self {
         Profiled { inner, profile: Arc::default() }
+    }
+
+    /// The backend that does the work.
+    pub fn inner(&self) -> &B {
+        &self.inner
     }
 
     /// The profile.
@@ -354,6 +359,16 @@ impl<B: Backend> Backend for Profiled<B> {
         self.moving(Part::Pooling, "global_average_backward", &[dy], work)
     }
 
+    fn join(&self, parts: &[B::Tensor]) -> Result<B::Tensor> {
+        let read: Vec<_> = parts.iter().collect();
+        self.moving(Part::Elementwise, "join", &read, || self.inner.join(parts))
+    }
+
+    fn join_backward(&self, channels: &[usize], dy: &B::Tensor) -> Result<Vec<B::Tensor>> {
+        let cost = |parts: &Vec<B::Tensor>| (parts.iter().map(count::<B>).sum(), 0.0);
+        self.run(Part::Elementwise, "join_backward", &[dy], || self.inner.join_backward(channels, dy), cost)
+    }
+
     fn flatten(&self, x: &B::Tensor) -> Result<B::Tensor> {
         self.moving(Part::Pooling, "flatten", &[x], || self.inner.flatten(x))
     }
@@ -447,6 +462,7 @@ mod tests {
             kind: "resnet18".into(),
             width: 4,
             stem: Stem::Imagenet,
+            hidden: Vec::new(),
             embedding: Some(8),
             normalize: false,
             in_channels: 3,

@@ -1,0 +1,202 @@
+//! The workloads: whole training steps on fixed random data, under fixed names.
+//!
+//! Network, batch, image size, loss and optimiser of a name are those of `bench/pytorch_steps.py`. A step is forward,
+//! loss, backward and optimiser update, float32; the images are there before the first one. What data costs in a run is
+//! in its own progress: the share of time that training waited for batches.
+
+use crate::error::{Code, Error, Result};
+use crate::losses::{CrossEntropy, Feature, LossSpec, Matrix, RkdAngle, RkdDistance, TermSpec, Weight};
+use crate::nn::profile::Part;
+use crate::nn::{Backend, Cpu, FeatureGradients, Network, Profiled};
+use crate::optim::{Optimizer, OptimizerSpec};
+use crate::plan::{BackboneSpec, Stem};
+use crate::random::Random;
+use crate::spelling::nearest;
+use crate::train::balance::Balance;
+use crate::train::objective::{BatchFeatures, Objective};
+
+/// What a workload does in a step.
+pub(super) enum Work {
+    /// Forward, loss, backward, update.
+    Train {
+        network: (&'static str, Stem, Option<usize>),
+        /// Images, channels, side.
+        batch: [usize; 3],
+        loss: TrainLoss,
+    },
+    /// Forward with running statistics.
+    Embed { network: (&'static str, Stem, Option<usize>), batch: [usize; 3] },
+    /// RKD distance and angle with their gradients: items, coordinates of student and teacher.
+    Relational { n: usize, d: usize },
+}
+
+/// The loss and the optimiser that goes with it.
+pub(super) enum TrainLoss {
+    /// RKD 1 : 2 from a fixed teacher of so many coordinates; Adam.
+    Distil { teacher: usize },
+    /// Cross entropy on the embedding as logits; SGD with momentum.
+    Classify,
+}
+
+fn table() -> Vec<(&'static str, Work)> {
+    use Stem::{Imagenet, Small};
+    let train = |network, batch, loss| Work::Train { network, batch, loss };
+    let distil = |teacher| TrainLoss::Distil { teacher };
+    vec![
+        ("conv4-28px-b64-train", train(("conv4", Small, None), [64, 1, 28], distil(64))),
+        ("conv4-84px-b32-train", train(("conv4", Small, None), [32, 3, 84], distil(64))),
+        ("resnet18-cifar-32px-b64-train", train(("resnet18", Small, Some(100)), [64, 3, 32], TrainLoss::Classify)),
+        ("resnet18-64px-b64-distil", train(("resnet18", Imagenet, Some(64)), [64, 3, 64], distil(512))),
+        ("resnet18-224px-b16-distil", train(("resnet18", Imagenet, Some(64)), [16, 3, 224], distil(512))),
+        ("resnet50-64px-b32-train", train(("resnet50", Imagenet, Some(512)), [32, 3, 64], distil(512))),
+        ("vgg11bn-32px-b64-train", train(("vgg11", Small, Some(100)), [64, 3, 32], TrainLoss::Classify)),
+        ("resnet50-224px-b8-embed", Work::Embed { network: ("resnet50", Imagenet, Some(512)), batch: [8, 3, 224] }),
+        ("rkd-da-n128-d512", Work::Relational { n: 128, d: 512 }),
+        ("rkd-da-n256-d128", Work::Relational { n: 256, d: 128 }),
+        ("rkd-da-n512-d128", Work::Relational { n: 512, d: 128 }),
+    ]
+}
+
+/// The names of the workloads, in the order of the peer's program.
+pub fn names() -> Vec<&'static str> {
+    table().into_iter().map(|(name, _)| name).collect()
+}
+
+/// One step of a workload.
+pub(super) type Step = Box<dyn FnMut() -> Result<()>>;
+
+/// The backend of all workloads: the product's own, with a profile that is off unless asked for.
+type Measured = Profiled<Cpu>;
+
+impl Work {
+    /// The workload of this name.
+    pub(super) fn find(name: &str) -> Result<Work> {
+        table().into_iter().find(|(known, _)| *known == name).map(|(_, work)| work).ok_or_else(|| {
+            let near = nearest(name, names().into_iter(), 1);
+            Error::new(Code::InvalidOption, "there is no such workload")
+                .with_subject("workload")
+                .with_values(format!("one of {}", names().join(", ")), format!("{name:?}"))
+                .with_advice(format!("did you mean {:?}?", near[0]))
+        })
+    }
+
+    /// Whether a network is part of it.
+    pub(super) fn has_network(&self) -> bool {
+        !matches!(self, Work::Relational { .. })
+    }
+
+    /// Makes networks and inputs, so that a step does nothing but the step.
+    pub(super) fn prepare(&self, backend: &Measured) -> Result<Step> {
+        match *self {
+            Work::Train { network: (kind, stem, embedding), batch, ref loss } => {
+                training(build(backend, kind, stem, embedding, batch)?, batch, loss)
+            }
+            Work::Embed { network: (kind, stem, embedding), batch } => {
+                let network = build(backend, kind, stem, embedding, batch)?;
+                let images = images(backend, batch)?;
+                Ok(Box::new(move || network.forward_eval(&images).map(|_| ())))
+            }
+            Work::Relational { n, d } => relations(backend.clone(), n, d),
+        }
+    }
+}
+
+fn relations(backend: Measured, n: usize, d: usize) -> Result<Step> {
+    let (student, teacher, objective) = (draw(n * d, "student"), draw(n * d, "teacher"), relational()?);
+    Ok(Box::new(move || {
+        let features = BatchFeatures {
+            student: &[(Feature::Embedding, Matrix::new("student", &student, n, d)?)],
+            teacher: &[(Feature::Embedding, Matrix::new("teacher", &teacher, n, d)?)],
+            labels: &[],
+            parameters: &[],
+            pool: backend.inner().pool(),
+            random: Random::keyed(1, 0, 0, "loss"),
+        };
+        let evaluate = || objective.evaluate(&features, &[], 0).map(|_| ());
+        backend.profile().record(Part::Loss, "objective", evaluate)
+    }))
+}
+
+fn training(mut network: Network<Measured>, batch: [usize; 3], loss: &TrainLoss) -> Result<Step> {
+    let (backend, n, d) = (network.backend().clone(), batch[0], network.embedding_size());
+    let images = images(&backend, batch)?;
+    let (spec, objective, read) = match loss {
+        TrainLoss::Distil { .. } => (adam(), relational()?, Feature::Embedding),
+        TrainLoss::Classify => {
+            (sgd(), Objective::new(&[TermSpec::new(LossSpec::CrossEntropy(CrossEntropy::default()))])?, Feature::Logits)
+        }
+    };
+    let teacher = match *loss {
+        TrainLoss::Distil { teacher } => {
+            vec![(Feature::Embedding, Matrix::new("teacher", &draw(n * teacher, "teacher"), n, teacher)?)]
+        }
+        TrainLoss::Classify => Vec::new(),
+    };
+    let labels: Vec<u32> = (0..n).map(|i| (i * 7 % d) as u32).collect();
+    let mut optimizer = Optimizer::new(&spec)?;
+    Ok(Box::new(move || {
+        let (features, tape) = network.forward_train(&images)?;
+        let embedding = backend.to_f32(&features.embedding)?;
+        let batch = BatchFeatures {
+            student: &[(read.clone(), Matrix::new("student", &embedding, n, d)?)],
+            teacher: &teacher,
+            labels: &labels,
+            parameters: &[],
+            pool: backend.inner().pool(),
+            random: Random::keyed(1, 0, 0, "loss"),
+        };
+        let value = backend.profile().record(Part::Loss, "objective", || {
+            Ok::<_, Error>(objective.weigh(objective.evaluate(&batch, &[], 0)?, &[], &Balance::default(), 0))
+        })?;
+        let gradient: Vec<f32> = value.gradients[0].1.iter().map(|&g| g as f32).collect();
+        let embedding = Some(backend.from_f32(&gradient, Measured::shape(&features.embedding))?);
+        drop(features);
+        let gradients = network.backward(tape, FeatureGradients { embedding, ..Default::default() }, false)?;
+        let rate = spec.learning_rate();
+        optimizer.step(&backend, &mut network.parameters, gradients.parameters, rate, None).map(|_| ())
+    }))
+}
+
+fn build(
+    backend: &Measured,
+    kind: &str,
+    stem: Stem,
+    embedding: Option<usize>,
+    [_, channels, side]: [usize; 3],
+) -> Result<Network<Measured>> {
+    let spec = BackboneSpec {
+        kind: kind.into(),
+        width: 64,
+        hidden: Vec::new(),
+        stem,
+        embedding,
+        normalize: false,
+        in_channels: channels,
+        image_size: side,
+        classes: None,
+    };
+    Network::new(backend.clone(), &spec, 1)
+}
+
+fn images(backend: &Measured, [n, channels, side]: [usize; 3]) -> Result<<Measured as Backend>::Tensor> {
+    backend.from_f32(&draw(n * side * side * channels, "images"), &[n, side, side, channels])
+}
+
+fn draw(count: usize, purpose: &str) -> Vec<f32> {
+    let mut random = Random::keyed(1, 0, 0, purpose);
+    (0..count).map(|_| random.normal() as f32).collect()
+}
+
+fn relational() -> Result<Objective> {
+    let distance = TermSpec::new(LossSpec::RkdDistance(RkdDistance::default()));
+    let angle = TermSpec { weight: Weight::Number(2.0), ..TermSpec::new(LossSpec::RkdAngle(RkdAngle::default())) };
+    Objective::new(&[distance, angle])
+}
+
+fn adam() -> OptimizerSpec {
+    OptimizerSpec::Adam { learning_rate: 1e-4, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 1e-5 }
+}
+
+fn sgd() -> OptimizerSpec {
+    OptimizerSpec::Sgd { learning_rate: 0.01, momentum: 0.9, nesterov: false, weight_decay: 5e-4 }
+}
