@@ -1,13 +1,13 @@
 /** `evaluate`: how well a stored model retrieves classes it has never seen. */
 
 import { RkdError } from "./errors.ts";
-import { integer, object, oneOf, or } from "./options/check.ts";
+import { integer, invalid, object, oneOf, or } from "./options/check.ts";
 import type { Data } from "./options/data.ts";
-import type { EvaluateOptions } from "./options/run.ts";
-import { checkKs, checkThreads } from "./plan/build.ts";
+import type { EvaluateOptions, FewShot } from "./options/run.ts";
+import { checkKs, checkThreads, planEpisode } from "./plan/build.ts";
 import { planData, toData } from "./plan/data.ts";
 import { findModel, type StoredModel } from "./plan/model.ts";
-import type { DataPlan } from "./plan/plan.ts";
+import type { DataPlan, FewShotPlan } from "./plan/plan.ts";
 import { runCommand } from "./run/command.ts";
 import type { Evaluation } from "./run/events.ts";
 import { type Run, startRun } from "./run/run.ts";
@@ -21,8 +21,8 @@ export interface EvaluateResult extends Evaluation {
 }
 
 /**
- * Recall@K, kNN accuracy, MAP@R and R-precision of a stored model, exact, over one part of the data; with a teacher also
- * how well its relations are kept.
+ * Recall@K, kNN accuracy, MAP@R and R-precision of a stored model, exact, over one part of the data; with `fewShot` also
+ * N-way K-shot accuracies with their 95 % intervals, with a teacher how well its relations are kept.
  *
  * With the data a run was trained on, the split is the run's own, so `"test"` means classes the model has never seen.
  * @throws {RkdError} by rejection: bad options, `ERR_NOT_FOUND`, `ERR_INVALID_ARTEFACT`, bad data
@@ -34,6 +34,7 @@ export function evaluate(options: EvaluateOptions): Run<EvaluateResult> {
       "data",
       "part",
       "ks",
+      "fewShot",
       "teacher",
       "threads",
       "seed",
@@ -44,11 +45,23 @@ export function evaluate(options: EvaluateOptions): Run<EvaluateResult> {
     const ks = checkKs("ks", options.ks);
     const seed = integer("seed", or(options.seed, stored.run?.plan.seed ?? 1), { from: 0 });
     const data = dataOf(stored, options.data);
+    const fewShot = planFewShot(options.fewShot);
     const teacher = options.teacher === undefined ? null : findModel("teacher", options.teacher).file;
-    const plan = { model: stored.file, data, seed, part, ks, teacher, threads: checkThreads(options.threads) };
+    const plan = { model: stored.file, data, seed, part, ks, fewShot, teacher, threads: checkThreads(options.threads) };
     const evaluation = await runCommand("evaluateModel", { plan }, context);
     return { model: stored.file, part, ...evaluation };
   }, options?.signal);
+}
+
+function planFewShot(given: readonly FewShot[] | undefined): FewShotPlan[] {
+  if (given === undefined) return [];
+  if (!Array.isArray(given)) throw invalid("fewShot", "a list of episodes, for example [{ way: 5, shots: 1 }]", given);
+  return given.map((one: FewShot, i) => {
+    const name = `fewShot[${i}]`;
+    const { way, shots, queries, episodes } = object<FewShot>(name, one, ["way", "shots", "queries", "episodes"]);
+    const shape = planEpisode(name, { way, shots, queries: or(queries, 15) });
+    return { ...shape, episodes: integer(`${name}.episodes`, or(episodes, 1000), { from: 2, to: 1_000_000 }) };
+  });
 }
 
 /** The data of an evaluation or embedding: what the options leave open is the run's. */
@@ -63,5 +76,5 @@ export function dataOf(stored: StoredModel, given: Data | string | undefined): D
   const data = toData(given);
   const plan = planData(data, stored.input);
   const same = own !== undefined && own.source === plan.source && data.split === undefined;
-  return same ? { ...plan, split: own.split } : plan;
+  return same ? { ...plan, split: own.split, rotations: data.rotations ?? own.rotations } : plan;
 }

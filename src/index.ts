@@ -26,6 +26,7 @@ export {
 } from "./options/backbone.ts";
 export {
   type Augment,
+  cifar100,
   type Data,
   type DataOptions,
   type GlyphsOptions,
@@ -90,7 +91,16 @@ export {
   tripletEuclidean,
 } from "./options/losses.ts";
 export { type AdamOptions, adam, adamW, type Optimizer, type SgdOptions, sgd } from "./options/optimizer.ts";
-export type { Device, DistillOptions, EmbedOptions, EvaluateOptions, RunOptions, TrainOptions } from "./options/run.ts";
+export type {
+  Device,
+  DistillOptions,
+  EmbedOptions,
+  Episode,
+  EvaluateOptions,
+  FewShot,
+  RunOptions,
+  TrainOptions,
+} from "./options/run.ts";
 export {
   type ConstantOptions,
   type CosineOptions,

@@ -21,6 +21,7 @@ import {
   needed,
   type RunFlags,
   runOptions,
+  toFewShot,
   toNumber,
   toNumbers,
 } from "./options.ts";
@@ -30,8 +31,7 @@ import { fidelityLine, metricsLine } from "./table.ts";
 /** All commands, in the order of the help. */
 export function commands(): Command[] {
   const work = [trainCommand(), distillCommand(), evaluateCommand(), embedCommand(), resumeCommand()];
-  const about = command("doctor", "Say what this installation is, and what is wrong with it.").action(doctor);
-  return [...work, demoCommand(), benchCommand(), about];
+  return [...work, demoCommand(), benchCommand(), doctorCommand()];
 }
 
 function trainCommand(): Command {
@@ -55,7 +55,7 @@ function distillCommand(): Command {
 }
 
 function evaluateCommand(): Command {
-  type Flags = DataFlags & Pick<EvaluateOptions, "part" | "ks" | "teacher" | "seed" | "threads">;
+  type Flags = DataFlags & Pick<EvaluateOptions, "part" | "ks" | "fewShot" | "teacher" | "seed" | "threads">;
   return addDataFlags(
     modelCommand("evaluate", "Measure a stored model: Recall@K, kNN accuracy, MAP@R, R-precision."),
     false,
@@ -63,17 +63,20 @@ function evaluateCommand(): Command {
     .optionsGroup("Evaluation:")
     .option("--part <part>", "train, validation or test (test)")
     .option("--ks <list>", "the K of Recall@K (1,2,4,8)", toNumbers)
+    .option("--few-shot <list>", "few-shot accuracies, ways x shots, for example 5x1,20x5 (none)", toFewShot)
     .option("--teacher <run>", "a run or model.safetensors whose relations are compared with the model's")
     .option("--seed <number>", "seed of the class split (the run's)", toNumber)
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
     .action(async (model: string, flags: Flags) => {
-      const { part, ks, teacher, seed, threads } = flags;
+      const { part, ks, fewShot, teacher, seed, threads } = flags;
       const data = flags.data === undefined ? undefined : dataOf(flags);
-      const result = await watch(evaluate({ model, signal, ...defined({ data, part, ks, teacher, seed, threads }) }));
+      const result = await watch(
+        evaluate({ model, signal, ...defined({ data, part, ks, fewShot, teacher, seed, threads }) }),
+      );
       if (json) return writeJsonLine({ type: "end", ...result });
-      const { images, classes, metrics, millisecondsPerImage, fidelity } = result;
+      const { images, classes, metrics, intervals, millisecondsPerImage, fidelity } = result;
       print(`${result.part}: ${images} images of ${classes} classes, ${millisecondsPerImage.toFixed(3)} ms/image`);
-      print(metricsLine(metrics));
+      print(metricsLine(metrics, intervals));
       if (fidelity) print(fidelityLine(fidelity));
     });
 }
@@ -108,6 +111,14 @@ function demoCommand(): Command {
     .option("--out <folder>", "folder of the three runs, replaced", "runs/demo")
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
     .action(({ out, threads }: { out: string; threads?: number }) => demo(out, threads ?? 0));
+}
+
+function doctorCommand(): Command {
+  return command("doctor", "Say what this installation is, and what is wrong with it; or the same of a data set.")
+    .argument("[topic]", '"data" looks at a data set, without decoding it')
+    .argument("[path]", "the data set")
+    .addHelpText("after", "\nExamples:\n  rkd doctor\n  rkd doctor data omniglot")
+    .action((topic?: string, path?: string) => doctor(topic, path));
 }
 
 function benchCommand(): Command {

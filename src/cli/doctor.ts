@@ -1,17 +1,46 @@
-/** `rkd doctor`: what this installation is, and what is wrong with it. */
+/** `rkd doctor`: what this installation is, and what is wrong with it. `rkd doctor data PATH`: the same of a data set. */
 
 import { accessSync, constants, existsSync } from "node:fs";
 import { availableParallelism, cpus, totalmem } from "node:os";
 import { dirname } from "node:path";
 import { RkdError } from "../errors.ts";
 import { addon } from "../native/addon.ts";
-import { defaultCache } from "../plan/data.ts";
+import { oneOf } from "../options/check.ts";
+import { dataAt } from "../options/data.ts";
+import { defaultCache, planData } from "../plan/data.ts";
+import { runCommand } from "../run/command.ts";
 import { version } from "../version.ts";
-import { json, print } from "./context.ts";
+import { json, print, signal } from "./context.ts";
+import { needed } from "./options.ts";
 import { writeJsonLine } from "./report.ts";
+import { table } from "./table.ts";
+
+/** Looks at the installation, or at the data at `path`. */
+export async function doctor(topic?: string, path?: string): Promise<void> {
+  if (topic === undefined) return installation();
+  oneOf("doctor", topic, ["data"]);
+  await data(needed("doctor data <path>", path));
+}
+
+/** Prints what a source is, what is in its parts, and what is missing. Exits with success where it can be used. */
+async function data(source: string): Promise<void> {
+  const plan = planData(dataAt(source));
+  const survey = await runCommand("survey", { plan }, { emit: () => {}, signal });
+  if (json) return writeJsonLine({ type: "end", ...survey, split: plan.split });
+  const { sentence, parts, images, classes, sharedClasses, broken, warnings } = survey;
+  print(sentence);
+  const row = (name: string, images: number, classes: number) => [name, String(images), String(classes)];
+  const rows = [...parts.map((part) => row(part.part, part.images, part.classes)), row("all", images, classes)];
+  print(table(["part", "images", "classes"], rows));
+  if (sharedClasses)
+    print("its parts share classes: its own split measures classification, not retrieval of new classes");
+  print(`split unless you choose another: ${JSON.stringify(plan.split)}`);
+  for (const { path, reason } of broken) print(`cannot be read: ${path} ${reason}`);
+  for (const warning of warnings) print(`note: ${warning}`);
+}
 
 /** Prints the findings; throws the first problem, so that the exit code tells. */
-export function doctor(): void {
+function installation(): void {
   const problem = attempt(() => addon()) ?? attempt(() => checkCache(defaultCache()));
   const findings = {
     rkd: version,

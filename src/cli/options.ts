@@ -14,7 +14,7 @@ import {
   vggDepths,
 } from "../options/backbone.ts";
 import { invalid, oneOf } from "../options/check.ts";
-import { type Data, type DataOptions, dataAt } from "../options/data.ts";
+import { type Data, type DataOptions, dataAt, type Split } from "../options/data.ts";
 import {
   type AttentionTransferOptions,
   attentionTransfer,
@@ -39,7 +39,7 @@ import {
   tripletEuclidean,
 } from "../options/losses.ts";
 import { adam, adamW, type Optimizer, sgd } from "../options/optimizer.ts";
-import type { Device, RunOptions } from "../options/run.ts";
+import type { Device, Episode, FewShot, RunOptions } from "../options/run.ts";
 import { constant, cosine, type Schedule, step } from "../options/schedule.ts";
 import { checkWeight } from "../options/term.ts";
 import type { Weights } from "../options/weights.ts";
@@ -53,6 +53,7 @@ export interface RunFlags extends DataFlags, NetworkFlags, TuningFlags {
   stepsPerEpoch?: number;
   batch?: number;
   perClass?: number | null;
+  episode?: Episode;
   microBatch?: number;
   optimizer?: string;
   lr?: number;
@@ -76,8 +77,10 @@ export interface DataFlags {
   imageSize?: number;
   channels?: 1 | 3;
   augment?: "affine" | "crop-flip" | "none";
+  split?: string;
   validation?: number;
   test?: number;
+  rotations?: true;
   cache?: string;
 }
 
@@ -110,8 +113,10 @@ export function addDataFlags(command: Command, required: boolean): Command {
     .option("--image-size <pixels>", "side of the square that every image becomes (28 or 64, by source)", toNumber)
     .option("--channels <count>", "1 (grey) or 3 (RGB) (by source)", toNumber)
     .option("--augment <kind>", "affine, crop-flip or none (by source)")
+    .option("--split <kind>", "classes, images, source, or lists:train.txt,validation.txt,test.txt (by source)")
     .option("--validation <share>", "share of the classes that choose the model (0.1)", toNumber)
     .option("--test <share>", "share of the classes for the final score (0.2)", toNumber)
+    .option("--rotations", "every image in four turns, each a class of its own")
     .option("--cache <folder>", "folder of the decoded images ($RKD_CACHE or ~/.cache/rkd)");
 }
 
@@ -139,6 +144,7 @@ export function addRunFlags(command: Command, job: "train" | "distill", usual: s
     .option("--steps-per-epoch <count>", "batches of an epoch (all images once)", toNumber)
     .option("--batch <images>", "images of a batch (64)", toNumber)
     .option("--per-class <images>", 'images of each class in a batch, or "any" (4)', toPerClass)
+    .option("--episode <way,shots,queries>", "a few-shot episode as batch, for example 5,1,5", toEpisode)
     .option("--micro-batch <images>", "images that go through the network at once (the whole batch)", toNumber)
     .option("--optimizer <name>", "adam, adam-w or sgd (adam)")
     .option("--lr <rate>", "learning rate (1e-3, sgd 0.05)", toNumber)
@@ -162,7 +168,7 @@ export function addRunFlags(command: Command, job: "train" | "distill", usual: s
 
 /** The options that `train` and `distill` share. */
 export function runOptions(flags: RunFlags, signal: AbortSignal): RunOptions & { losses?: Loss[] } {
-  const { evaluateEvery, ks, batch, perClass } = flags;
+  const { evaluateEvery, ks, batch, perClass, episode } = flags;
   return defined({
     data: dataOf(flags),
     out: needed("--out", flags.out),
@@ -176,7 +182,7 @@ export function runOptions(flags: RunFlags, signal: AbortSignal): RunOptions & {
     schedule: scheduleOf(flags),
     epochs: flags.epochs,
     stepsPerEpoch: flags.stepsPerEpoch,
-    batch: defined({ size: batch, perClass }),
+    batch: defined({ size: batch, perClass, episode }),
     microBatch: flags.microBatch,
     clipGradientNorm: flags.clip,
     seed: flags.seed,
@@ -200,11 +206,32 @@ export function needed(flag: string, value: string | undefined): string {
 }
 
 /** The source with its options. */
-export function dataOf({ data: given, imageSize, channels, augment, validation, test, cache }: DataFlags): Data {
+export function dataOf(flags: DataFlags): Data {
+  const { data: given, imageSize, channels, augment, rotations, cache } = flags;
   const data = needed("--data", given);
-  const kind = validation === undefined && test === undefined ? undefined : test === undefined ? "source" : "classes";
-  const split = kind && (kind === "source" ? { kind, validation } : { kind, validation: validation ?? 0.1, test });
-  return dataAt(data, defined({ imageSize, channels, augment, split, cache }) as DataOptions);
+  const split = splitOf(flags);
+  return dataAt(data, defined({ imageSize, channels, augment, rotations, split, cache }) as DataOptions);
+}
+
+/** The split: its kind follows from the shares where it is not given. */
+function splitOf({ split, validation, test }: DataFlags): Split | undefined {
+  if (split?.startsWith("lists:")) {
+    const files = split.slice("lists:".length).split(",");
+    const [train, middle, last] = files;
+    if (!train || files.length > 3)
+      throw invalid("--split", "lists:train.txt,test.txt, or three with validation", split);
+    return {
+      kind: "lists",
+      train,
+      ...(last ? { validation: middle, test: last } : defined({ test: middle })),
+    } as Split;
+  }
+  if (split === undefined && validation === undefined && test === undefined) return undefined;
+  const usual = test === undefined && validation !== undefined ? "source" : "classes";
+  const kind = oneOf("--split", split ?? usual, ["classes", "source", "images"]);
+  if (kind !== "source") return { kind, validation: validation ?? 0.1, test: test ?? 0.2 };
+  if (test !== undefined) throw invalid("--test", "nothing with --split source", test, "the test part is the source's");
+  return { kind, validation: validation ?? 0.1 };
 }
 
 /** The network. */
@@ -256,6 +283,26 @@ function toFactors(text: string): Record<string, number> {
     return [pattern, toNumber(factor)] as const;
   });
   return Object.fromEntries(pairs);
+}
+
+/** `5,1,15`: ways, shots, queries. */
+function toEpisode(text: string): Episode {
+  const [way, shots, queries, ...rest] = toNumbers(text);
+  if (way === undefined || shots === undefined || queries === undefined || rest.length > 0) {
+    throw invalid("--episode", "three numbers, for example 5,1,15", text);
+  }
+  return { way, shots, queries };
+}
+
+/** `5x1,20x5`: ways and shots. */
+export function toFewShot(text: string): FewShot[] {
+  return text.split(",").map((one) => {
+    const [way, shots, ...rest] = one.split("x").map(toNumber);
+    if (way === undefined || shots === undefined || rest.length > 0) {
+      throw invalid("--few-shot", "ways and shots, for example 5x1,20x5", text);
+    }
+    return { way, shots };
+  });
 }
 
 function toPerClass(text: string): number | null {

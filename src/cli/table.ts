@@ -4,7 +4,7 @@ import type { BenchReport, ProfileCost, ProfileReport } from "../native/session.
 import type { Fidelity, Metrics, Verdict, VerdictRow } from "../run/events.ts";
 
 /** Columns under their titles: the first to the left, numbers to the right. */
-function table(titles: readonly string[], rows: readonly (readonly string[])[]): string {
+export function table(titles: readonly string[], rows: readonly (readonly string[])[]): string {
   const widths = titles.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0)));
   const line = (cells: readonly string[]) =>
     cells
@@ -41,10 +41,11 @@ export function fidelityLine(fidelity: Fidelity): string {
   return `relations kept: rank correlation of distances ${distanceRankCorrelation.toFixed(3)}, ${angles}, ${common}`;
 }
 
-/** One line of metrics. */
-export function metricsLine(metrics: Metrics): string {
+/** One line of metrics, with their 95 % intervals where they have one. */
+export function metricsLine(metrics: Metrics, intervals: Metrics = {}): string {
   const names = Object.keys(metrics).sort(metricOrder);
-  return names.map((name) => `${name} ${percent(metrics[name])}`).join("  ");
+  const interval = (name: string) => (name in intervals ? ` ± ${percent(intervals[name])}` : "");
+  return names.map((name) => `${name} ${percent(metrics[name])}${interval(name)}`).join("  ");
 }
 
 /** The two metrics that tell most: recall of the smallest K, and MAP@R. */

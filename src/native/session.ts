@@ -1,7 +1,7 @@
 /** The core's session, seen from TypeScript: typed commands, events in order, errors as {@link RkdError}. */
 
 import { fromNative } from "../errors.ts";
-import type { DataPlan, Plan } from "../plan/plan.ts";
+import type { DataPlan, FewShotPlan, Plan } from "../plan/plan.ts";
 import type { Evaluation, NetworkSummary, PartSize, StepEvent, TermValue, WeightsEvent } from "../run/events.ts";
 import { addon } from "./addon.ts";
 
@@ -66,18 +66,33 @@ export interface Commands {
         seed: number;
         part: Part;
         ks: readonly number[];
+        fewShot?: readonly FewShotPlan[];
         teacher: string | null;
         threads: number;
       };
     },
     Evaluation,
   ];
+  survey: [{ plan: DataPlan }, DataSurvey];
   embed: [{ plan: { model: string; data: DataPlan; out: string; format: string; threads: number } }, EmbedReport];
   workloads: [object, readonly string[]];
   bench: [{ plan: BenchPlan }, BenchReport];
   profile: [{ plan: BenchPlan }, ProfileReport];
   /** Only in builds with debug assertions, for tests. */
   panic: [{ message: string }, never];
+}
+
+/** What a data source holds by its names and lists: the core's `Survey`. */
+interface DataSurvey {
+  readonly kind: string;
+  readonly name: string | null;
+  readonly sentence: string;
+  readonly images: number;
+  readonly classes: number;
+  readonly parts: readonly { readonly part: Part; readonly images: number; readonly classes: number }[];
+  readonly sharedClasses: boolean;
+  readonly broken: readonly { readonly path: string; readonly reason: string }[];
+  readonly warnings: readonly string[];
 }
 
 /** What `embed` wrote: the core's `EmbedReport`. */

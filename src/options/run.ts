@@ -10,6 +10,31 @@ import type { TuningOptions } from "./weights.ts";
 /** Where a run computes. `"auto"` is the best there is; this build has the CPU only. */
 export type Device = "auto" | "cpu" | "cuda";
 
+/**
+ * An episode of few-shot learning: `way` classes, `shots` support and `queries` query images of each. Its rows are the
+ * supports class by class, then the queries class by class; relational losses read all of them.
+ */
+export interface Episode {
+  /** Classes, at least 2. */
+  readonly way: number;
+  /** Support images of each class, at least 1. */
+  readonly shots: number;
+  /** Query images of each class, at least 1. */
+  readonly queries: number;
+}
+
+/** Episodes whose accuracy `evaluate` measures, by the nearest mean of the supports (Snell et al. 2017). */
+export interface FewShot {
+  /** Classes, at least 2. */
+  readonly way: number;
+  /** Support images of each class, at least 1. */
+  readonly shots: number;
+  /** Query images of each class, at least 1. @default 15 */
+  readonly queries?: number;
+  /** Number of episodes, at least 2. @default 1000 */
+  readonly episodes?: number;
+}
+
 /** What `train` and `distill` share. */
 export interface RunOptions extends TuningOptions {
   /** The images: a source, or its name (`"glyphs"` or a path). */
@@ -32,6 +57,8 @@ export interface RunOptions extends TuningOptions {
     readonly size?: number;
     /** Images of each class in a batch, 1 to `size`; `null` draws without regard to class. @default 4; null where all losses see each image on its own */
     readonly perClass?: number | null;
+    /** A few-shot episode as batch, in place of `size` and `perClass`: what {@link prototypical} needs. */
+    readonly episode?: Episode;
   };
   /**
    * Images that go through the network at once, at least 2; `null` is the whole batch. Smaller ones save memory: the loss
@@ -97,6 +124,8 @@ export interface EvaluateOptions {
   readonly part?: "train" | "validation" | "test";
   /** The K of Recall@K and of kNN accuracy, each at least 1. @default [1, 2, 4, 8] */
   readonly ks?: readonly number[];
+  /** Few-shot accuracies to measure, each over episodes drawn from the part's classes. @default none */
+  readonly fewShot?: readonly FewShot[];
   /** A finished run, or a `model.safetensors`, whose relations are compared with the model's. @default none */
   readonly teacher?: string;
   /** CPU threads, 0 is all cores. @default 0 */

@@ -20,7 +20,7 @@ import type { Device, DistillOptions, RunOptions, TrainOptions } from "../option
 import { cosine } from "../options/schedule.ts";
 import { planData, toData } from "./data.ts";
 import { findModel } from "./model.ts";
-import type { BackbonePlan, DataPlan, Plan, Policy, TeacherPlan } from "./plan.ts";
+import type { BackbonePlan, DataPlan, EpisodePlan, Plan, Policy, TeacherPlan } from "./plan.ts";
 import { planTuning, tuningKeys } from "./tuning.ts";
 
 /** A run that is ready to start. */
@@ -172,7 +172,13 @@ function planBackbone(option: string, backbone: Backbone, data: DataPlan, losses
 }
 
 function planBatch(options: NonNullable<RunOptions["batch"]>, losses: readonly Loss[]): Plan["batch"] {
-  object<NonNullable<RunOptions["batch"]>>("batch", options, ["size", "perClass"]);
+  object<NonNullable<RunOptions["batch"]>>("batch", options, ["size", "perClass", "episode"]);
+  if (options.episode !== undefined) return planEpisodes(options, losses);
+  const prototypes = losses.find(({ kind, weight }) => kind === "prototypical" && weight !== 0);
+  if (prototypes) {
+    const advice = "for example batch: { episode: { way: 5, shots: 1, queries: 5 } }";
+    throw invalid("batch.episode", "an episode with prototypical", undefined, advice);
+  }
   const size = integer("batch.size", or(options.size, 64), { from: 2, to: 65_536 });
   const usual = losses.every(({ kind }) => imageKinds.includes(kind)) ? null : Math.min(4, size);
   const wanted = options.perClass === undefined ? usual : options.perClass;
@@ -182,7 +188,37 @@ function planBatch(options: NonNullable<RunOptions["batch"]>, losses: readonly L
     const advice = "this loss needs two images of one class and one of another";
     throw invalid("batch.perClass", `2 to ${size - 1} with ${classes.kind}`, perClass, advice);
   }
-  return { size, perClass };
+  return { size, perClass, episode: null };
+}
+
+/** A batch that is an episode: its size follows from its shape. */
+function planEpisodes(options: NonNullable<RunOptions["batch"]>, losses: readonly Loss[]): Plan["batch"] {
+  for (const key of ["size", "perClass"] as const) {
+    if (options[key] === undefined) continue;
+    throw invalid(`batch.${key}`, "nothing beside batch.episode", options[key], "it follows from the episode");
+  }
+  const episode = planEpisode("batch.episode", options.episode);
+  for (const loss of losses) {
+    if (loss.kind !== "prototypical" || loss.weight === 0) continue;
+    if (loss.way === episode.way && loss.supportCount === episode.shots) continue;
+    const expected = `way ${loss.way} and shots ${loss.supportCount}, those of prototypical`;
+    throw new RkdError("ERR_INVALID_OPTION", "the episode must be that of the loss", {
+      subject: "batch.episode",
+      expected,
+      received: `way ${episode.way} and shots ${episode.shots}`,
+    });
+  }
+  return { size: episode.way * (episode.shots + episode.queries), perClass: null, episode };
+}
+
+/** The shape of an episode. */
+export function planEpisode(name: string, given: unknown): EpisodePlan {
+  const { way, shots, queries } = object<EpisodePlan>(name, given, ["way", "shots", "queries"]);
+  return {
+    way: integer(`${name}.way`, way, { from: 2, to: 10_000 }),
+    shots: integer(`${name}.shots`, shots, { from: 1, to: 10_000 }),
+    queries: integer(`${name}.queries`, queries, { from: 1, to: 10_000 }),
+  };
 }
 
 function checkLosses(losses: readonly Loss[]): readonly Loss[] {
@@ -190,9 +226,6 @@ function checkLosses(losses: readonly Loss[]): readonly Loss[] {
   losses.forEach((loss, i) => {
     if (typeof loss !== "object" || loss === null) throw invalid(`losses[${i}]`, "a loss, for example triplet()", loss);
     oneOf(`losses[${i}].kind`, loss.kind, lossKinds);
-    if (loss.kind !== "prototypical") return;
-    const advice = "a batch of a run is no episode; evaluateLoss computes prototypical on episodes of yours";
-    throw invalid(`losses[${i}].kind`, "a loss of ordinary batches", loss.kind, advice);
   });
   if (losses.every(({ weight }) => weight === 0)) throw invalid("losses", "a loss of weight greater than 0", 0);
   return losses.map((loss) => ({ weight: 1, ...loss }));
@@ -210,12 +243,14 @@ function checkDevice(device: Device): void {
 
 /** A teacher that was trained on other classes of the same data knows classes that this run holds for its test. */
 function leak(teacher: Plan | undefined, data: DataPlan, seed: number): readonly string[] {
-  if (!teacher || teacher.data.source !== data.source || data.split.kind !== "classes") return [];
-  const same = teacher.seed === seed && JSON.stringify(teacher.data.split) === JSON.stringify(data.split);
-  if (same) return [];
+  if (!teacher || teacher.data.source !== data.source) return [];
+  const [own, its] = [data.split, teacher.data.split];
+  if (own.kind === "source" && its.kind === "source") return []; // the test part is the source's
+  const drawn = own.kind === "classes" || own.kind === "images";
+  if (JSON.stringify(own) === JSON.stringify(its) && (!drawn || teacher.seed === seed)) return [];
   return [
     `The teacher was trained with seed ${teacher.seed} and split ${JSON.stringify(teacher.data.split)}, so it has seen ` +
-      `classes that this run (seed ${seed}) holds back for its test: its score will be too good. Use the same seed and split.`,
+      `images that this run (seed ${seed}) holds back for its test: its score will be too good. Use the same seed and split.`,
   ];
 }
 

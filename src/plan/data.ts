@@ -3,7 +3,7 @@
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { object, oneOf, text } from "../options/check.ts";
-import { type Augment, type Data, type DataKind, dataAt, dataKeys, hasOwnSplit } from "../options/data.ts";
+import { type Augment, type Data, type DataKind, dataAt, dataKeys, ownSplit, type Split } from "../options/data.ts";
 import type { DataPlan, SplitPlan } from "./plan.ts";
 
 const off: Required<Augment> = { cropPadding: 0, flip: false, rotate: 0, scale: 0, shear: 0, translate: 0 };
@@ -22,6 +22,7 @@ const byKind: Readonly<Record<DataKind, Defaults>> = {
   glyphs: { imageSize: 28, channels: 1, split: { kind: "classes", validation: 0.1, test: 0.2 }, augment: "affine" },
   omniglot: { imageSize: 28, channels: 1, split: { kind: "source", validation: 0.1 }, augment: "affine" },
   idx: { imageSize: 28, channels: 1, split: { kind: "classes", validation: 0.2, test: 0.3 }, augment: "crop-flip" },
+  cifar: { imageSize: 32, channels: 3, split: { kind: "classes", validation: 0.1, test: 0.2 }, augment: "crop-flip" },
   images: { imageSize: 64, channels: 3, split: { kind: "classes", validation: 0.1, test: 0.2 }, augment: "crop-flip" },
 };
 
@@ -43,16 +44,23 @@ export function toData(data: Data | string): Data {
 export function planData(data: Data, input?: { readonly imageSize: number; readonly channels: number }): DataPlan {
   const defaults = byKind[data.kind];
   const imageSize = data.imageSize ?? input?.imageSize ?? defaults.imageSize;
-  const ownSplit = data.kind === "images" && hasOwnSplit(data.source);
+  const split = data.split ?? (data.kind === "images" ? ownSplit(data.source) : undefined);
   return {
     source: data.kind === "glyphs" ? data.source : resolve(data.source),
     more: (data.more ?? []).map((source) => resolve(source)),
     imageSize,
     channels: data.channels ?? input?.channels ?? defaults.channels,
-    split: data.split ?? (ownSplit ? { kind: "source", validation: 0.1 } : defaults.split),
+    rotations: data.rotations ?? false,
+    split: split ? planSplit(split) : defaults.split,
     augment: planAugment(data.augment ?? defaults.augment, imageSize),
     cache: resolve(data.cache ?? defaultCache()),
   };
+}
+
+function planSplit(split: Split): SplitPlan {
+  if (split.kind !== "lists") return split;
+  const list = (file: string | undefined) => (file === undefined ? null : resolve(file));
+  return { kind: "lists", train: resolve(split.train), validation: list(split.validation), test: list(split.test) };
 }
 
 /** `$RKD_CACHE`, else `$XDG_CACHE_HOME/rkd`, else `~/.cache/rkd`. */

@@ -23,7 +23,12 @@ export interface Plan {
   readonly optimizer: Optimizer;
   readonly schedule: Schedule;
   readonly clipGradientNorm: number | null;
-  readonly batch: { readonly size: number; readonly perClass: number | null };
+  readonly batch: {
+    readonly size: number;
+    readonly perClass: number | null;
+    /** The shape of a few-shot episode, where the batch is one. */
+    readonly episode: EpisodePlan | null;
+  };
   /** Images that go through the network at once; null: the whole batch. */
   readonly microBatch: number | null;
   readonly epochs: number;
@@ -38,15 +43,35 @@ export interface DataPlan {
   readonly more: readonly string[];
   readonly imageSize: number;
   readonly channels: number;
+  /** Whether every image comes in four turns, each a class of its own. */
+  readonly rotations: boolean;
   readonly split: SplitPlan;
   readonly augment: Required<Augment>;
   readonly cache: string;
 }
 
-/** How classes go to the three parts. */
+/** How images go to the three parts. */
 export type SplitPlan =
-  | { readonly kind: "classes"; readonly validation: number; readonly test: number }
-  | { readonly kind: "source"; readonly validation: number };
+  | { readonly kind: "classes" | "images"; readonly validation: number; readonly test: number }
+  | { readonly kind: "source"; readonly validation: number }
+  | {
+      readonly kind: "lists";
+      readonly train: string;
+      readonly validation: string | null;
+      readonly test: string | null;
+    };
+
+/** The shape of a few-shot episode. */
+export interface EpisodePlan {
+  readonly way: number;
+  readonly shots: number;
+  readonly queries: number;
+}
+
+/** Episodes that an evaluation measures. */
+export interface FewShotPlan extends EpisodePlan {
+  readonly episodes: number;
+}
 
 /** The network. */
 export interface BackbonePlan {

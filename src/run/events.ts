@@ -141,12 +141,17 @@ export interface NetworkSummary {
   readonly embedding: number;
 }
 
-/** `recall@K` for every K asked for, `mapAtR` and `rPrecision`, all in [0, 1]. */
+/**
+ * `recall@K` and `knn@K` for every K asked for, `mapAtR`, `rPrecision`, and `fewshot/5-way-1-shot` and the like where asked for,
+ * all in [0, 1].
+ */
 export type Metrics = Readonly<Record<string, number>>;
 
 /** The result of an evaluation: each image is a query against all others of its part. */
 export interface Evaluation {
   readonly metrics: Metrics;
+  /** Half the width of the 95 % interval of few-shot accuracies, by the metric's name. */
+  readonly intervals?: Metrics;
   readonly images: number;
   readonly classes: number;
   /** Mean time of the network's forward pass for one image. */

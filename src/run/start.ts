@@ -6,7 +6,7 @@ import { EventLog } from "../artefacts/event-log.ts";
 import { checkFree, files, hashFile, prepareFolder, requirePlanFile, writeJson } from "../artefacts/run-folder.ts";
 import { RkdError } from "../errors.ts";
 import type { Job } from "../plan/build.ts";
-import type { PlanFile } from "../plan/plan.ts";
+import type { DataPlan, PlanFile } from "../plan/plan.ts";
 import { version } from "../version.ts";
 import type { RunEvent, TrainResult, WeightsEvent } from "./events.ts";
 import { runLoop } from "./loop.ts";
@@ -33,7 +33,7 @@ export async function startJob(job: Job, out: string, overwrite: boolean, contex
   };
   // The folder is touched only once data and networks are known to be good.
   const onOpen = async () => {
-    const sources = [teacher, job.plan.weights?.file].filter((file) => file !== undefined);
+    const sources = [teacher, job.plan.weights?.file, ...listsOf(job.plan.data)].filter((file) => file !== undefined);
     const inputs = Object.fromEntries(await Promise.all(sources.map(async (file) => [file, await hashFile(file)])));
     await prepareFolder(folder);
     const { job: kind, plan, policy } = job;
@@ -45,6 +45,11 @@ export async function startJob(job: Job, out: string, overwrite: boolean, contex
   } finally {
     log?.close();
   }
+}
+
+/** The lists of classes that a split was made from. */
+function listsOf({ split }: DataPlan): string[] {
+  return split.kind === "lists" ? [split.train, split.validation, split.test].filter((file) => file !== null) : [];
 }
 
 /** Goes on with the run in `out`; one that was killed before its first checkpoint starts anew. */

@@ -62,7 +62,10 @@ pub struct DataPlan {
     pub image_size: usize,
     /// 1 (grey) or 3 (RGB).
     pub channels: usize,
-    /// How classes are split.
+    /// Whether every image comes in four turns, each a class of its own, see [`crate::data::rotation`].
+    #[serde(default)]
+    pub rotations: bool,
+    /// How images are split.
     pub split: SplitPlan,
     /// Random changes of training images.
     pub augment: AugmentSpec,
@@ -70,7 +73,7 @@ pub struct DataPlan {
     pub cache: PathBuf,
 }
 
-/// How classes go to the three parts.
+/// How images go to the three parts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum SplitPlan {
@@ -81,11 +84,30 @@ pub enum SplitPlan {
         /// Share of the classes that only the final evaluation sees.
         test: f64,
     },
-    /// The source's own split (folders `train`, `val`, `test`; Omniglot background / evaluation; IDX train / t10k);
-    /// `validation` is the share of the training classes set aside to choose the checkpoint.
+    /// The source's own split (folders `train`, `val`, `test`; a published data set's, see [`crate::data`]). Where it brings
+    /// no validation part beside its test part, `validation` is the share of the training classes set aside to choose the
+    /// checkpoint; where its parts share classes, the share of each class's training images.
     Source {
-        /// Share of the training classes, in `[0, 1)`.
+        /// A share, in `[0, 1)`.
         validation: f64,
+    },
+    /// All classes in all parts, for classification: shares of the images of each class, by seed.
+    Images {
+        /// Share of each class's images that choose the checkpoint, in `[0, 1)`.
+        validation: f64,
+        /// Share of each class's images that only the final evaluation sees, in `[0, 1)`.
+        test: f64,
+    },
+    /// Class-disjoint by lists: text files of class names, one a line. Classes in no list are left out.
+    Lists {
+        /// The training classes.
+        train: PathBuf,
+        /// The classes that choose the checkpoint.
+        #[serde(default)]
+        validation: Option<PathBuf>,
+        /// The classes that only the final evaluation sees.
+        #[serde(default)]
+        test: Option<PathBuf>,
     },
 }
 
@@ -209,4 +231,26 @@ pub struct BatchPlan {
     pub size: usize,
     /// Images of each class in a batch; `None`: images are drawn without regard to class.
     pub per_class: Option<usize>,
+    /// The batch is an episode of this shape; `size` is then its number of images and `per_class` `None`.
+    #[serde(default)]
+    pub episode: Option<EpisodePlan>,
+}
+
+/// The shape of an episode, see [`crate::data::episode`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EpisodePlan {
+    /// Classes, at least 2.
+    pub way: usize,
+    /// Support images of each class, at least 1.
+    pub shots: usize,
+    /// Query images of each class, at least 1.
+    pub queries: usize,
+}
+
+impl EpisodePlan {
+    /// Images of an episode.
+    pub fn images(&self) -> usize {
+        self.way * (self.shots + self.queries)
+    }
 }

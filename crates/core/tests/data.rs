@@ -10,7 +10,11 @@ mod common;
 mod decode;
 #[path = "data/glyphs.rs"]
 mod glyphs;
+#[path = "data/published.rs"]
+mod published;
 #[path = "data/real.rs"]
 mod real;
 #[path = "data/sources.rs"]
 mod sources;
+#[path = "data/split.rs"]
+mod split;

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use rkd_core::bench::{self, BenchPlan};
-use rkd_core::data::Part;
-use rkd_core::plan::Plan;
+use rkd_core::data::{Part, survey};
+use rkd_core::plan::{DataPlan, Plan};
 use rkd_core::train::event::Control;
 use rkd_core::train::{EmbedPlan, EvaluatePlan, Session, Who, embed, evaluate_model};
 use rkd_core::{Code, Error, Result};
@@ -29,6 +29,8 @@ pub enum Command {
     SaveModel { path: PathBuf, best: bool },
     /// Measures a stored model.
     EvaluateModel { plan: EvaluatePlan },
+    /// What a data source is and what is missing in it, without decoding an image.
+    Survey { plan: DataPlan },
     /// Writes the embeddings of a data set.
     Embed { plan: EmbedPlan },
     /// The names of the workloads of `rkd bench`.
@@ -65,6 +67,7 @@ pub fn execute(session: &mut Option<Session>, text: &str, control: &Control) -> 
         Command::SaveCheckpoint { path, policy } => value(&opened(session)?.save_checkpoint(&path, policy)?),
         Command::SaveModel { path, best } => value(&opened(session)?.save_model(&path, best)?),
         Command::EvaluateModel { plan } => value(&evaluate_model(&plan, control)?),
+        Command::Survey { plan } => value(&survey(&plan)?),
         Command::Embed { plan } => value(&embed(&plan, control)?),
         Command::Workloads => value(&bench::workloads()),
         Command::Bench { plan } => value(&bench::run(&plan)?),

@@ -34,6 +34,8 @@ const CHUNK_BYTES: usize = 16 << 20;
 /// What a cache file says of its images. The vectors `ids`, `labels`, `parts` and `slots` have one entry an item.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Manifest {
+    /// The published data set it is.
+    pub name: Option<String>,
     /// The images' paths inside the source, unique and in byte order.
     pub ids: Vec<String>,
     /// Index into `classes`.

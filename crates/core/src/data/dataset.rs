@@ -4,12 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use super::cache::Cache;
 use super::decode::DECODER_VERSION;
+use super::rotation::unturned;
 use super::source::Source;
 use super::split::Part;
+use super::survey::{PartCount, count_parts, sentence};
 use crate::error::{Code, Error, Result};
 use crate::plan::DataPlan;
 
-mod build;
+pub(super) mod build;
 mod factory;
 
 /// An image that could not be used.
@@ -42,8 +44,10 @@ pub struct DecodeProgress {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DatasetSummary {
-    /// `"glyphs"`, `"folder"`, `"zip"`, `"tar"`, `"omniglot"` or `"idx"`.
+    /// `"glyphs"`, `"folder"`, `"zip"`, `"tar"`, `"omniglot"`, `"idx"` or `"cifar"`.
     pub kind: String,
+    /// The published data set that was recognised.
+    pub name: Option<String>,
     /// One sentence for people: what was recognised and how much is in it.
     pub sentence: String,
     /// Number of usable images.
@@ -52,6 +56,8 @@ pub struct DatasetSummary {
     pub classes: usize,
     /// Whether the source has parts of its own (at least two of train, validation, test).
     pub own_split: bool,
+    /// Images and classes of those parts.
+    pub parts: Vec<PartCount>,
     /// Images that could not be used.
     pub broken: Vec<BrokenImage>,
     /// Things a user should know.
@@ -77,6 +83,7 @@ pub struct Dataset {
     reused: bool,
     image_size: usize,
     channels: usize,
+    rotations: bool,
 }
 
 impl Dataset {
@@ -93,12 +100,15 @@ impl Dataset {
         key.update(
             format!("{} {} {DECODER_VERSION} {}", plan.image_size, plan.channels, env!("CARGO_PKG_VERSION")).as_bytes(),
         );
+        if plan.rotations {
+            key.update(b"rotations");
+        }
         let path = plan.cache.join(format!("{}.rkdcache", &key.finalize().to_hex()[..32]));
         let slot_bytes = plan.image_size * plan.image_size * plan.channels;
         let (cache, reused) = match Cache::open(&path, slot_bytes) {
             Some(cache) => (cache, true),
             None => {
-                build::build(&source, plan, &path, progress)?;
+                build::Contents::read(&source, plan.rotations)?.decode(&source, plan, &path, progress)?;
                 let damaged = || {
                     Error::new(Code::Io, "the decoded cache was damaged right after it was written")
                         .with_subject(path.display().to_string())
@@ -107,19 +117,25 @@ impl Dataset {
                 (Cache::open(&path, slot_bytes).ok_or_else(damaged)?, false)
             }
         };
-        let (image_size, channels) = (plan.image_size, plan.channels);
-        Ok(Dataset { cache, kind: source.kind, reason: source.reason, reused, image_size, channels })
+        let (image_size, channels, rotations) = (plan.image_size, plan.channels, plan.rotations);
+        Ok(Dataset { cache, kind: source.kind, reason: source.reason, reused, image_size, channels, rotations })
     }
 
     /// What was found.
     pub fn describe(&self) -> DatasetSummary {
         let manifest = &self.cache.manifest;
+        let parts =
+            count_parts((0..self.len() as u32).map(|item| (self.class_name(self.label(item)), self.part(item))));
+        let name = manifest.name.as_deref();
+        let sentence = sentence(self.kind, name, &self.reason, self.len(), self.classes(), self.has_own_split());
         DatasetSummary {
             kind: self.kind.into(),
-            sentence: self.sentence(),
+            name: manifest.name.clone(),
+            sentence,
             images: self.len(),
             classes: self.classes(),
             own_split: self.has_own_split(),
+            parts,
             broken: manifest.broken.clone(),
             warnings: manifest.warnings.clone(),
             cache: self.cache.path.display().to_string(),
@@ -128,15 +144,6 @@ impl Dataset {
             image_size: self.image_size,
             channels: self.channels,
         }
-    }
-
-    fn sentence(&self) -> String {
-        let ink = if self.kind == "omniglot" { "; black ink on white is turned into bright ink on black" } else { "" };
-        let split = if self.has_own_split() { ", with a train / test split of its own" } else { "" };
-        let count = |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
-        let images = count(self.len(), "image", "images");
-        let classes = count(self.classes(), "class", "classes");
-        format!("Recognised {}: {images} of {classes}{split}{ink}.", self.reason)
     }
 
     /// Number of images.
@@ -187,6 +194,12 @@ impl Dataset {
     /// The name of a class.
     pub fn class_name(&self, label: u32) -> &str {
         &self.cache.manifest.classes[label as usize]
+    }
+
+    /// The name of a class without its turn, see [`super::rotation`]: what all turns of a character share.
+    pub fn unturned_name(&self, label: u32) -> &str {
+        let name = self.class_name(label);
+        if self.rotations { unturned(name) } else { name }
     }
 
     /// Whether the source has parts of its own, at least two of them.

@@ -18,8 +18,8 @@ use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 
-/// Changes whenever the recipe above, or how glyphs are drawn, does: part of the cache's key.
-pub const DECODER_VERSION: u32 = 1;
+/// Changes whenever the recipe above, how glyphs are drawn, or how layouts are read does: part of the cache's key.
+pub const DECODER_VERSION: u32 = 2;
 
 /// Largest picture that is decoded, in pixels: 64 million, more than any phone's ordinary photograph.
 pub const MAX_PIXELS: u64 = 64_000_000;
@@ -157,7 +157,8 @@ fn to_grey(image: DynamicImage) -> Vec<u8> {
     }
 }
 
-fn grey_of(&[r, g, b]: &[u8; 3]) -> u8 {
+/// Step 3 of the recipe.
+pub(super) fn grey_of(&[r, g, b]: &[u8; 3]) -> u8 {
     ((19595 * u32::from(r) + 38470 * u32::from(g) + 7471 * u32::from(b) + 32768) >> 16) as u8
 }
 

@@ -15,12 +15,15 @@ pub mod batches;
 mod cache;
 pub mod dataset;
 pub mod decode;
+pub mod episode;
 pub mod glyphs;
 pub mod loader;
+pub mod rotation;
 pub mod sampler;
 mod source;
 pub mod split;
 pub mod statistics;
+pub mod survey;
 
 pub use augment::augment;
 pub use batches::{Batch, EvaluationBatches};
@@ -30,6 +33,7 @@ pub use loader::{Loader, LoaderOptions, Position};
 pub use sampler::BatchSampler;
 pub use split::{Part, Split};
 pub use statistics::Normalization;
+pub use survey::{PartCount, Survey, survey};
 
 /// Threads for decoding and hashing: one a core.
 fn decode_threads() -> usize {

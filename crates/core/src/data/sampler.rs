@@ -5,11 +5,14 @@
 //! class may so be cut short: size 128 with m = 5 is 25 full classes and 3 images of a 26th.
 //!
 //! *Plain*: the items are shuffled, again for each round through them; a batch that reaches over the end of a round goes on
-//! with the next round's items, leaving out those it has. Every batch of both kinds has `size` different images.
+//! with the next round's items, leaving out those it has.
+//!
+//! *Episodes* of few-shot learning: see [`super::episode`]. Every batch of all kinds has `size` different images.
 
 use std::collections::{BTreeMap, HashSet};
 
 use super::dataset::Dataset;
+use super::episode::Episodes;
 use crate::error::{Code, Error, Result};
 use crate::plan::BatchPlan;
 use crate::random::Random;
@@ -23,6 +26,7 @@ pub struct BatchSampler {
     by_class: Vec<Vec<u32>>,
     size: usize,
     per_class: Option<usize>,
+    episodes: Option<Episodes>,
     batches: u64,
     seed: u64,
 }
@@ -52,9 +56,10 @@ impl BatchSampler {
         steps_per_epoch: Option<u64>,
         seed: u64,
     ) -> Result<BatchSampler> {
+        let pairs: Vec<(u32, u32)> = pairs.into_iter().collect();
         let mut classes: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         let mut items = Vec::new();
-        for (item, label) in pairs {
+        for &(item, label) in &pairs {
             items.push(item);
             classes.entry(label).or_default().push(item);
         }
@@ -62,8 +67,9 @@ impl BatchSampler {
         let mut by_class: Vec<Vec<u32>> = classes.into_values().collect();
         by_class.iter_mut().for_each(|class| class.sort_unstable());
         check(plan, &items, &by_class, steps_per_epoch)?;
+        let episodes = plan.episode.as_ref().map(|shape| Episodes::new("batch.episode", pairs, shape)).transpose()?;
         let batches = steps_per_epoch.unwrap_or(items.len().div_ceil(plan.size) as u64);
-        Ok(BatchSampler { items, by_class, size: plan.size, per_class: plan.per_class, batches, seed })
+        Ok(BatchSampler { items, by_class, size: plan.size, per_class: plan.per_class, episodes, batches, seed })
     }
 
     /// Number of batches of an epoch.
@@ -78,9 +84,11 @@ impl BatchSampler {
 
     /// All batches of `epoch`.
     pub fn epoch(&self, epoch: u64) -> Vec<Vec<u32>> {
-        match self.per_class {
-            Some(per_class) => (0..self.batches).map(|batch| self.balanced(epoch, batch, per_class)).collect(),
-            None => self.plain(epoch),
+        let random = |batch| Random::keyed(self.seed, epoch, batch, "batch");
+        match (&self.episodes, self.per_class) {
+            (Some(episodes), _) => (0..self.batches).map(|batch| episodes.draw(&mut random(batch))).collect(),
+            (None, Some(per_class)) => (0..self.batches).map(|batch| self.balanced(epoch, batch, per_class)).collect(),
+            (None, None) => self.plain(epoch),
         }
     }
 
@@ -153,7 +161,11 @@ fn check(plan: &BatchPlan, items: &[u32], by_class: &[Vec<u32>], steps_per_epoch
     if steps_per_epoch == Some(0) {
         return invalid("stepsPerEpoch", "at least 1 batch".into(), 0, "leave it out to go once through the images");
     }
-    if let Some(per_class) = plan.per_class {
+    if let Some(episode) = plan.episode.as_ref().filter(|episode| episode.images() != plan.size) {
+        let expected = format!("{} images, those of the episode", episode.images());
+        return invalid("batch.size", expected, plan.size, "leave the size out, it follows from the episode");
+    }
+    if let (Some(per_class), None) = (plan.per_class, &plan.episode) {
         let most: usize = by_class.iter().map(|class| class.len().min(per_class)).sum();
         if most < plan.size {
             let classes = by_class.len();

@@ -1,11 +1,18 @@
-//! Which classes train, choose the checkpoint, and are only seen by the final evaluation.
+//! Which images train, choose the checkpoint, and are only seen by the final evaluation.
 //!
-//! Retrieval is about classes never seen in training, so whole classes go to one part. The exception is a source whose own
-//! parts share classes (Fashion-MNIST, Tiny ImageNet): there the source's split is kept as it is, with a warning.
+//! Retrieval is about classes never seen in training, so whole classes go to one part: by seed, by the source's own parts, or
+//! by lists of class names. Classification is about new images of known classes: a source whose own parts share classes
+//! (Fashion-MNIST, Tiny ImageNet, CIFAR-100) is kept as it is, with a warning, and any other can be split by images.
+//!
+//! The four turns of a character ([`super::rotation`]) always go to the same part.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::dataset::Dataset;
+use super::rotation::unturned;
 use crate::error::{Code, Error, Result};
 use crate::plan::SplitPlan;
 use crate::random::Random;
@@ -45,14 +52,21 @@ impl Split {
     /// Splits `dataset`. [`SplitPlan::Classes`] shuffles the classes by `seed` and gives `test` and `validation` their
     /// shares, rounded, but two classes at least where the share is not 0. [`SplitPlan::Source`] keeps the source's test
     /// part (its validation part where it has no test part) and takes the validation classes from training in the same
-    /// way, unless the source brings a validation part beside the test part.
+    /// way, unless the source brings a validation part beside the test part; where its parts share classes, it takes a
+    /// share of each class's training images. [`SplitPlan::Images`] shuffles the images of each class by `seed`; rounded, and
+    /// one at least trains. [`SplitPlan::Lists`] reads the lists.
     ///
     /// # Errors
-    /// When shares are out of range, the source has no split of its own, or too few classes are left to train on.
+    /// When shares are out of range, the source has no split of its own, too few classes are left to train on, or a list
+    /// cannot be read or does not fit the classes.
     pub fn new(dataset: &Dataset, plan: &SplitPlan, seed: u64) -> Result<Split> {
-        match *plan {
-            SplitPlan::Classes { validation, test } => by_classes(dataset, validation, test, seed),
-            SplitPlan::Source { validation } => by_source(dataset, validation, seed),
+        match plan {
+            SplitPlan::Classes { validation, test } => by_classes(dataset, *validation, *test, seed),
+            SplitPlan::Source { validation } => by_source(dataset, *validation, seed),
+            SplitPlan::Images { validation, test } => by_images(dataset, *validation, *test, seed),
+            SplitPlan::Lists { train, validation, test } => {
+                by_lists(dataset, [Some(train), validation.as_ref(), test.as_ref()].map(|path| path.map(|p| &**p)))
+            }
         }
     }
 
@@ -79,10 +93,12 @@ impl Split {
         self.train_classes.binary_search(&label).ok().map(|index| index as u32)
     }
 
-    fn assemble(dataset: &Dataset, part_of: impl Fn(u32) -> Part) -> Result<Split> {
+    fn assemble(dataset: &Dataset, part_of: impl Fn(u32) -> Option<Part>) -> Result<Split> {
         let mut items: [Vec<u32>; 3] = Default::default();
         for item in 0..dataset.len() as u32 {
-            items[part_of(item) as usize].push(item);
+            if let Some(part) = part_of(item) {
+                items[part as usize].push(item);
+            }
         }
         let classes = [0, 1, 2].map(|part: usize| {
             let mut labels: Vec<u32> = items[part].iter().map(|&item| dataset.label(item)).collect();
@@ -106,25 +122,28 @@ fn too_few_classes(dataset: &Dataset, left: usize) -> Error {
         .with_advice("add images of other classes (one folder each), or give smaller shares to validation and test")
 }
 
-fn by_classes(dataset: &Dataset, validation: f64, test: f64, seed: u64) -> Result<Split> {
-    check_share("split.validation", validation)?;
-    check_share("split.test", test)?;
-    if validation + test >= 1.0 {
-        return Err(Error::new(Code::InvalidOption, "nothing would be left to train on")
-            .with_subject("split")
-            .with_values("validation + test below 1", (validation + test).to_string()));
+/// The labels that belong together, the turns of one character, in the order of the labels.
+fn groups(dataset: &Dataset, labels: impl Iterator<Item = u32>) -> Vec<Vec<u32>> {
+    let mut groups: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+    for label in labels {
+        groups.entry(dataset.unturned_name(label)).or_default().push(label);
     }
-    let count = dataset.classes();
+    groups.into_values().collect()
+}
+
+fn by_classes(dataset: &Dataset, validation: f64, test: f64, seed: u64) -> Result<Split> {
+    check_shares(validation, test)?;
+    let mut groups = groups(dataset, 0..dataset.classes() as u32);
+    let count = groups.len();
     let (tests, validations) = (share_of(test, count), share_of(validation, count));
     if tests + validations + 2 > count {
         return Err(too_few_classes(dataset, count.saturating_sub(tests + validations)));
     }
-    let mut order: Vec<usize> = (0..count).collect();
-    Random::keyed(seed, 0, 0, "split").shuffle(&mut order);
-    let mut parts = vec![Part::Train; count];
-    order[..tests].iter().for_each(|&label| parts[label] = Part::Test);
-    order[tests..tests + validations].iter().for_each(|&label| parts[label] = Part::Validation);
-    Split::assemble(dataset, |item| parts[dataset.label(item) as usize])
+    Random::keyed(seed, 0, 0, "split").shuffle(&mut groups);
+    let mut parts = vec![Part::Train; dataset.classes()];
+    groups[..tests].iter().flatten().for_each(|&label| parts[label as usize] = Part::Test);
+    groups[tests..tests + validations].iter().flatten().for_each(|&label| parts[label as usize] = Part::Validation);
+    Split::assemble(dataset, |item| Some(parts[dataset.label(item) as usize]))
 }
 
 fn by_source(dataset: &Dataset, validation: f64, seed: u64) -> Result<Split> {
@@ -133,32 +152,38 @@ fn by_source(dataset: &Dataset, validation: f64, seed: u64) -> Result<Split> {
     if !has(Part::Train) || !(has(Part::Test) || has(Part::Validation)) {
         return Err(Error::new(Code::InvalidOption, "this source has no split of its own")
             .with_subject("split")
-            .with_values(
-                "folders train and test (or val), Omniglot's two sets, or IDX train and t10k",
-                "not both of them",
-            )
+            .with_values("folders train and test (or val), or a published data set with both parts", "not both of them")
             .with_advice("split by classes instead: { kind: \"classes\", validation, test }"));
     }
     let own_validation = has(Part::Test) && has(Part::Validation);
     let (train_labels, other_labels) = own_labels(dataset);
-    let mut held_out = vec![false; dataset.classes()];
-    if !own_validation {
-        let mut order = train_labels.clone();
-        Random::keyed(seed, 0, 0, "split").shuffle(&mut order);
-        let count = share_of(validation, order.len());
-        if count + 2 > order.len() {
-            return Err(too_few_classes(dataset, order.len().saturating_sub(count)));
+    let shared = other_labels.iter().any(|label| train_labels.binary_search(label).is_ok());
+    let mut held_out = vec![false; dataset.len()];
+    if !own_validation && shared {
+        let train = (0..dataset.len() as u32).filter(|&item| dataset.part(item) == Some(Part::Train));
+        for (part, item) in by_share(dataset, train, validation, 0.0, seed) {
+            held_out[item as usize] = part == Part::Validation;
         }
-        order[..count].iter().for_each(|&label| held_out[label as usize] = true);
+    } else if !own_validation {
+        let mut groups = groups(dataset, train_labels.iter().copied());
+        Random::keyed(seed, 0, 0, "split").shuffle(&mut groups);
+        let count = share_of(validation, groups.len());
+        if count + 2 > groups.len() {
+            return Err(too_few_classes(dataset, groups.len().saturating_sub(count)));
+        }
+        let labels: BTreeSet<u32> = groups[..count].iter().flatten().copied().collect();
+        held_out = (0..dataset.len() as u32).map(|item| labels.contains(&dataset.label(item))).collect();
     }
-    let mut split = Split::assemble(dataset, |item| match dataset.part(item) {
-        Some(Part::Test) => Part::Test,
-        Some(Part::Validation) if own_validation => Part::Validation,
-        Some(Part::Validation) => Part::Test,
-        _ if held_out[dataset.label(item) as usize] => Part::Validation,
-        _ => Part::Train,
+    let mut split = Split::assemble(dataset, |item| {
+        Some(match dataset.part(item) {
+            Some(Part::Test) => Part::Test,
+            Some(Part::Validation) if own_validation => Part::Validation,
+            Some(Part::Validation) => Part::Test,
+            _ if held_out[item as usize] => Part::Validation,
+            _ => Part::Train,
+        })
     })?;
-    if other_labels.iter().any(|label| train_labels.binary_search(label).is_ok()) {
+    if shared {
         split.warnings.push(
             "the source's own parts share classes, so its test images are of classes seen in training; split by classes to measure retrieval of new ones"
                 .into(),
@@ -170,21 +195,115 @@ fn by_source(dataset: &Dataset, validation: f64, seed: u64) -> Result<Split> {
     Ok(split)
 }
 
+fn by_images(dataset: &Dataset, validation: f64, test: f64, seed: u64) -> Result<Split> {
+    check_shares(validation, test)?;
+    let mut parts = vec![Part::Train; dataset.len()];
+    for (part, item) in by_share(dataset, 0..dataset.len() as u32, validation, test, seed) {
+        parts[item as usize] = part;
+    }
+    Split::assemble(dataset, |item| Some(parts[item as usize]))
+}
+
+/// Shares of the images of each class among `items`; the images of a class are shuffled by (seed, label).
+fn by_share(
+    dataset: &Dataset,
+    items: impl Iterator<Item = u32>,
+    validation: f64,
+    test: f64,
+    seed: u64,
+) -> Vec<(Part, u32)> {
+    let mut classes: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    items.for_each(|item| classes.entry(dataset.label(item)).or_default().push(item));
+    let mut parts = Vec::new();
+    for (label, mut items) in classes {
+        Random::keyed(seed, 0, u64::from(label), "split images").shuffle(&mut items);
+        let share = |share: f64, left: usize| ((share * items.len() as f64).round() as usize).min(left);
+        let tests = share(test, items.len() - 1);
+        let validations = share(validation, items.len() - 1 - tests);
+        let part = |i: usize| match i {
+            i if i < tests => Part::Test,
+            i if i < tests + validations => Part::Validation,
+            _ => Part::Train,
+        };
+        parts.extend(items.iter().enumerate().map(|(i, &item)| (part(i), item)));
+    }
+    parts
+}
+
+/// `lists`: of train, validation and test.
+fn by_lists(dataset: &Dataset, lists: [Option<&Path>; 3]) -> Result<Split> {
+    let rotated = (0..dataset.classes() as u32).any(|label| dataset.unturned_name(label) != dataset.class_name(label));
+    let in_data: BTreeSet<&str> = (0..dataset.classes() as u32)
+        .flat_map(|label| [dataset.class_name(label), dataset.unturned_name(label)])
+        .collect();
+    let mut given: BTreeMap<String, Part> = BTreeMap::new();
+    let mut warnings = Vec::new();
+    for (part, path) in [Part::Train, Part::Validation, Part::Test].into_iter().zip(lists) {
+        let Some(path) = path else { continue };
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io("reading the list of classes", path, e))?;
+        let names: BTreeSet<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        // Without turns, the four of a character are one class.
+        let names: BTreeSet<&str> = names.into_iter().map(|name| if rotated { name } else { unturned(name) }).collect();
+        let absent: Vec<&str> = names.difference(&in_data).copied().collect();
+        if absent.len() == names.len() {
+            return Err(Error::new(Code::InvalidData, "no class of the list is in the data")
+                .with_subject(path.display().to_string())
+                .with_values(format!("class names such as {:?}", dataset.class_name(0)), first_of(&names))
+                .with_advice("write the classes as the data names them, one a line"));
+        }
+        if let Some(first) = absent.first() {
+            let (path, count) = (path.display(), names.len());
+            warnings.push(format!(
+                "{} of the {count} classes in {path} are not in the data (the first is {first})",
+                absent.len()
+            ));
+        }
+        for name in names {
+            if let Some(other) = given.insert(name.to_string(), part).filter(|other| *other != part) {
+                return Err(Error::new(Code::InvalidData, format!("the class {name} is in the lists of two parts"))
+                    .with_subject(path.display().to_string())
+                    .with_values("each class in one list", format!("{name} in those of {other:?} and {part:?}"))
+                    .with_advice("take it out of one of them"));
+            }
+        }
+    }
+    let part = |label: u32| given.get(dataset.class_name(label)).or_else(|| given.get(dataset.unturned_name(label)));
+    let parts: Vec<Option<Part>> = (0..dataset.classes() as u32).map(|label| part(label).copied()).collect();
+    let mut split = Split::assemble(dataset, |item| parts[dataset.label(item) as usize])?;
+    split.warnings = warnings;
+    Ok(split)
+}
+
+fn first_of(names: &BTreeSet<&str>) -> String {
+    names.first().map_or("an empty list".into(), |name| format!("{name:?}"))
+}
+
 /// The sorted labels of the source's train part, and those of its other parts.
 fn own_labels(dataset: &Dataset) -> (Vec<u32>, Vec<u32>) {
     let labels = |train: bool| {
         let items = (0..dataset.len() as u32).filter(|&item| (dataset.part(item) == Some(Part::Train)) == train);
-        let set: std::collections::BTreeSet<u32> = items.map(|item| dataset.label(item)).collect();
+        let set: BTreeSet<u32> = items.map(|item| dataset.label(item)).collect();
         set.into_iter().collect()
     };
     (labels(true), labels(false))
+}
+
+fn check_shares(validation: f64, test: f64) -> Result<()> {
+    check_share("split.validation", validation)?;
+    check_share("split.test", test)?;
+    if validation + test < 1.0 {
+        return Ok(());
+    }
+    Err(Error::new(Code::InvalidOption, "nothing would be left to train on")
+        .with_subject("split")
+        .with_values("validation + test below 1", (validation + test).to_string()))
 }
 
 fn check_share(option: &str, share: f64) -> Result<()> {
     if (0.0..1.0).contains(&share) {
         return Ok(());
     }
-    Err(Error::new(Code::InvalidOption, "a share of the classes is out of range")
+    Err(Error::new(Code::InvalidOption, "a share is out of range")
         .with_subject(option)
         .with_values("a number from 0 up to, but not including, 1", share.to_string()))
 }

@@ -113,12 +113,7 @@ fn vote(labels: &[u32]) -> Option<u32> {
 }
 
 fn check(embeddings: &[f32], n: usize, d: usize, labels: &[u32], ks: &[usize]) -> Result<()> {
-    if embeddings.len() != n * d || labels.len() != n {
-        return Err(Error::new(Code::InvalidShape, "embeddings and labels do not fit together").with_values(
-            format!("{n} x {d} numbers and {n} labels"),
-            format!("{} numbers and {} labels", embeddings.len(), labels.len()),
-        ));
-    }
+    check_embeddings(embeddings, n, d, labels)?;
     if n < 2 {
         return Err(Error::new(Code::InvalidData, "retrieval needs something to retrieve")
             .with_values("at least 2 items", n.to_string())
@@ -128,6 +123,17 @@ fn check(embeddings: &[f32], n: usize, d: usize, labels: &[u32], ks: &[usize]) -
         return Err(Error::new(Code::InvalidOption, "Recall@0 has no meaning")
             .with_subject("ks")
             .with_values("whole numbers from 1", "0"));
+    }
+    Ok(())
+}
+
+/// Checks that `embeddings` are `[n, d]` finite numbers with one label each.
+pub(super) fn check_embeddings(embeddings: &[f32], n: usize, d: usize, labels: &[u32]) -> Result<()> {
+    if embeddings.len() != n * d || labels.len() != n {
+        return Err(Error::new(Code::InvalidShape, "embeddings and labels do not fit together").with_values(
+            format!("{n} x {d} numbers and {n} labels"),
+            format!("{} numbers and {} labels", embeddings.len(), labels.len()),
+        ));
     }
     if let Some(place) = embeddings.iter().position(|value| !value.is_finite()) {
         return Err(Error::new(Code::NonFinite, format!("the embedding of item {} is not finite", place / d))

@@ -3,7 +3,8 @@
 use super::objective::Objective;
 use super::teacher::Teacher;
 use crate::error::{Code, Error, Result};
-use crate::plan::Plan;
+use crate::losses::LossSpec;
+use crate::plan::{EpisodePlan, Plan};
 
 /// Losses that compare need a teacher, and one that takes the student's images.
 pub(super) fn check_teacher(objective: &Objective, plan: &Plan, teacher: Option<&Teacher>) -> Result<()> {
@@ -41,6 +42,24 @@ pub(super) fn check_classes(objective: &Objective, teacher: &Teacher, classes: &
         .with_subject("teacher")
         .with_values(class(classes), class(known))
         .with_advice("use the teacher's data, split and seed, or losses that do not read logits"))
+}
+
+/// The prototypical loss reads a batch as an episode, so the batch must be one of its shape.
+pub(super) fn check_episode(plan: &Plan) -> Result<()> {
+    for term in &plan.losses {
+        let LossSpec::Prototypical(loss) = &term.loss else { continue };
+        let fits = |episode: &EpisodePlan| (episode.way, episode.shots) == (loss.way, loss.support_count);
+        if !plan.batch.episode.as_ref().is_some_and(fits) {
+            let received = plan.batch.episode.as_ref().map_or("a batch that is no episode".into(), |episode| {
+                format!("{} ways, {} shots", episode.way, episode.shots)
+            });
+            return Err(Error::new(Code::InvalidOption, "the prototypical loss needs an episode as its batch")
+                .with_subject("batch.episode")
+                .with_values(format!("{} ways, {} shots", loss.way, loss.support_count), received)
+                .with_advice("give the loss and the batch the same number of ways and shots"));
+        }
+    }
+    Ok(())
 }
 
 /// A piece of one image has no batch statistics.

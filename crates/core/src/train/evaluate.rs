@@ -13,7 +13,7 @@ use super::event::{Control, Event};
 use super::report::Evaluation;
 use crate::data::{Dataset, EvaluationBatches, Normalization, Part, Split};
 use crate::error::{Code, Error, Result};
-use crate::metrics::{FidelityOptions, relation_fidelity, retrieval};
+use crate::metrics::{FewShotPlan, FidelityOptions, few_shot, relation_fidelity, retrieval};
 use crate::nn::{Backend, Cpu, Features, Network};
 use crate::plan::{BackboneSpec, DataPlan};
 
@@ -136,6 +136,7 @@ fn measure(
         images: items.len(),
         classes,
         milliseconds_per_image: embeddings.milliseconds_per_image(items.len()),
+        intervals: BTreeMap::new(),
         fidelity: None,
     })
 }
@@ -154,6 +155,9 @@ pub struct EvaluatePlan {
     pub part: Part,
     /// The K of Recall@K.
     pub ks: Vec<usize>,
+    /// Few-shot episodes of the part's classes that are measured too.
+    #[serde(default)]
+    pub few_shot: Vec<FewShotPlan>,
     /// The `model.safetensors` of a teacher whose relations are compared with the model's.
     #[serde(default)]
     pub teacher: Option<PathBuf>,
@@ -161,7 +165,7 @@ pub struct EvaluatePlan {
     pub threads: usize,
 }
 
-/// Measures a stored model on one part of a data set, and how well it keeps the relations of a teacher.
+/// Measures a stored model on one part of a data set: retrieval, few-shot accuracy, and how well it keeps the relations of a teacher.
 pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluation> {
     let backend = Cpu::new(Arc::new(Pool::new(plan.threads)));
     let (network, normalization) = load_model(&plan.model, &backend)?;
@@ -170,6 +174,13 @@ pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluati
     let items = split.items(plan.part);
     let embeddings = embed_part(&network, &dataset, &normalization, items, control)?;
     let mut evaluation = measure(&network, &dataset, items, &embeddings, &plan.ks)?;
+    let labels: Vec<u32> = items.iter().map(|&item| dataset.label(item)).collect();
+    for episodes in &plan.few_shot {
+        let (n, d) = (items.len(), network.embedding_size());
+        let found = few_shot(backend.pool(), &embeddings.values, n, d, &labels, episodes, plan.seed)?;
+        evaluation.metrics.insert(episodes.name(), found.accuracy);
+        evaluation.intervals.insert(episodes.name(), found.interval);
+    }
     if let Some(path) = &plan.teacher {
         let (teacher, normalization) = load_model(path, &backend)?;
         let (image_size, channels) = (teacher.spec().image_size, teacher.spec().in_channels);

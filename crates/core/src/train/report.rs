@@ -92,8 +92,12 @@ pub struct TermMean {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Evaluation {
-    /// `recall@K` and `knn@K` for every K asked for, `mapAtR`, `rPrecision`; all in `[0, 1]`.
+    /// `recall@K` and `knn@K` for every K asked for, `mapAtR`, `rPrecision`, and `fewshot/N-way-K-shot` for every shape of
+    /// episode asked for; all in `[0, 1]`.
     pub metrics: BTreeMap<String, f64>,
+    /// Half the width of the 95 % interval of those metrics that are means over a sample (few-shot accuracy).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub intervals: BTreeMap<String, f64>,
     /// Images that were embedded; each is a query against all others.
     pub images: usize,
     /// Classes among them.

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::balance::Balance;
 use super::checkpoint::Checkpoint;
 use super::collapse::CollapseAlarm;
-use super::compatibility::{check_classes, check_micro_batch, check_teacher};
+use super::compatibility::{check_classes, check_episode, check_micro_batch, check_teacher};
 use super::cost::slow_losses;
 use super::evaluate::{evaluate_items, open_dataset};
 use super::event::{Control, Event, StepEvent};
@@ -101,6 +101,7 @@ impl Session {
         let objective = Objective::new(&plan.losses)?;
         plan.schedule.validate()?;
         check_micro_batch(&plan)?;
+        check_episode(&plan)?;
         let checkpoint = resume.map(|path| load_checkpoint(path, &plan)).transpose()?;
         let backend = Cpu::new(Arc::new(Pool::new(plan.threads)));
         let mut teacher = plan.teacher.as_ref().map(|teacher| Teacher::load(teacher, &backend)).transpose()?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rkd_core::data::{
     BatchSampler, Dataset, EvaluationBatches, Loader, LoaderOptions, Normalization, Position, Split, augment,
 };
-use rkd_core::plan::{AugmentSpec, BatchPlan, SplitPlan};
+use rkd_core::plan::{AugmentSpec, BatchPlan, EpisodePlan, SplitPlan};
 use rkd_core::random::Random;
 
 use crate::common::{Place, open, plan, says};
@@ -50,8 +50,12 @@ fn pairs(classes: u32, images: u32) -> Vec<(u32, u32)> {
     (0..classes * images).map(|item| (item, item / images)).collect()
 }
 
+fn any(size: usize, per_class: Option<usize>) -> BatchPlan {
+    BatchPlan { size, per_class, episode: None }
+}
+
 fn sampler(pairs: Vec<(u32, u32)>, size: usize, per_class: Option<usize>, steps: Option<u64>) -> BatchSampler {
-    BatchSampler::from_labels(pairs, &BatchPlan { size, per_class }, steps, 3).unwrap()
+    BatchSampler::from_labels(pairs, &any(size, per_class), steps, 3).unwrap()
 }
 
 #[test]
@@ -84,6 +88,35 @@ fn balanced_batches_take_all_of_a_small_class_and_every_image_in_time() {
 }
 
 #[test]
+fn an_episode_is_supports_class_by_class_then_queries() {
+    let shape = EpisodePlan { way: 4, shots: 2, queries: 3 };
+    let plan = BatchPlan { size: 20, per_class: None, episode: Some(shape.clone()) };
+    // Classes 0..6 have 9 images; class 6 has 4, one too few, and is never drawn.
+    let labels: Vec<(u32, u32)> = pairs(6, 9).into_iter().chain((54..58).map(|item| (item, 6))).collect();
+    let sampler = BatchSampler::from_labels(labels.clone(), &plan, Some(40), 3).unwrap();
+    let epoch = sampler.epoch(1);
+    let mut drawn: BTreeSet<u32> = BTreeSet::new();
+    for batch in &epoch {
+        assert_eq!(batch.iter().collect::<BTreeSet<_>>().len(), 20, "no image twice");
+        let class = |place: usize| batch[place] / 9;
+        let ways: Vec<u32> = (0..4).map(|k| class(k * 2)).collect();
+        assert_eq!(ways.iter().collect::<BTreeSet<_>>().len(), 4, "no class twice");
+        (0..8).for_each(|place| assert_eq!(class(place), ways[place / 2]));
+        (8..20).for_each(|place| assert_eq!(class(place), ways[(place - 8) / 3]));
+        drawn.extend(ways);
+    }
+    assert_eq!(drawn.into_iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(epoch, sampler.epoch(1));
+    assert_ne!(epoch, sampler.epoch(2));
+
+    let error = |plan: BatchPlan| BatchSampler::from_labels(labels.clone(), &plan, None, 1).unwrap_err();
+    says(&error(BatchPlan { size: 21, ..plan.clone() }), &["batch.size", "20 images, those of the episode"]);
+    let wide = EpisodePlan { way: 7, ..shape };
+    let wide = BatchPlan { size: 35, episode: Some(wide), ..plan };
+    says(&error(wide), &["batch.episode", "7 classes of 5 images or more", "6 of the 7 classes"]);
+}
+
+#[test]
 fn plain_batches_show_every_image_before_any_again() {
     let sampler = sampler(pairs(7, 3), 6, None, None);
     assert_eq!(sampler.batches(), 4);
@@ -96,9 +129,8 @@ fn plain_batches_show_every_image_before_any_again() {
 
 #[test]
 fn impossible_batches_are_refused() {
-    let error = |size, per_class, steps| {
-        BatchSampler::from_labels(pairs(4, 3), &BatchPlan { size, per_class }, steps, 1).unwrap_err()
-    };
+    let error =
+        |size, per_class, steps| BatchSampler::from_labels(pairs(4, 3), &any(size, per_class), steps, 1).unwrap_err();
     says(&error(0, None, None), &["batch.size", "received 0"]);
     says(&error(13, None, None), &["batch.size", "at most the 12 images"]);
     says(&error(9, Some(2), None), &["batch.size", "at most 8 (4 training classes, up to 2 images of each)"]);
@@ -191,7 +223,7 @@ fn augmentations_out_of_range_are_refused() {
     let data = Arc::new(glyphs(&place, "glyphs:classes=4,writers=4"));
     let items: Vec<u32> = (0..16).collect();
     let refuse = |spec: AugmentSpec| {
-        let sampler = BatchSampler::new(&data, &items, &BatchPlan { size: 4, per_class: None }, None, 1).unwrap();
+        let sampler = BatchSampler::new(&data, &items, &any(4, None), None, 1).unwrap();
         Loader::new(Arc::clone(&data), sampler, spec, identity(1), LoaderOptions::default()).err().unwrap()
     };
     says(
@@ -247,9 +279,9 @@ fn evaluation_goes_through_in_order_with_a_smaller_last_batch() {
     assert!(near(&batches[2].images, &expected, 1e-3));
 }
 
-fn loader(data: &Arc<Dataset>, workers: usize, start: Position, per_class: Option<usize>) -> Loader {
+fn loader(data: &Arc<Dataset>, workers: usize, start: Position, batch: &BatchPlan) -> Loader {
     let items: Vec<u32> = (0..data.len() as u32).collect();
-    let sampler = BatchSampler::new(data, &items, &BatchPlan { size: 12, per_class }, Some(5), 7).unwrap();
+    let sampler = BatchSampler::new(data, &items, batch, Some(5), 7).unwrap();
     let spec = AugmentSpec { crop_padding: 1, flip: true, rotate: 15.0, scale: 0.1, shear: 5.0, translate: 0.1 };
     let normalization = Normalization::measure(data, &items);
     let options = LoaderOptions { seed: 7, workers, ahead: 3, start };
@@ -260,9 +292,10 @@ fn loader(data: &Arc<Dataset>, workers: usize, start: Position, per_class: Optio
 fn batches_are_the_same_with_any_number_of_workers_and_from_any_start() {
     let place = Place::new();
     let data = Arc::new(glyphs(&place, "glyphs:classes=10,writers=4"));
-    for per_class in [Some(2), None] {
+    let episode = BatchPlan { episode: Some(EpisodePlan { way: 4, shots: 1, queries: 2 }), ..any(12, None) };
+    for batch in [any(12, Some(2)), any(12, None), episode] {
         let take = |workers, start, count: usize| -> Vec<_> {
-            let mut loader = loader(&data, workers, start, per_class);
+            let mut loader = loader(&data, workers, start, &batch);
             (0..count)
                 .map(|_| {
                     let mut batch = loader.next().unwrap();
@@ -285,7 +318,7 @@ fn batches_are_the_same_with_any_number_of_workers_and_from_any_start() {
 fn a_loader_knows_its_place_and_stops_when_dropped() {
     let place = Place::new();
     let data = Arc::new(glyphs(&place, "glyphs:classes=10,writers=4"));
-    let mut loader = loader(&data, 2, Position { epoch: 3, batch: 4 }, None);
+    let mut loader = loader(&data, 2, Position { epoch: 3, batch: 4 }, &any(12, None));
     assert_eq!(loader.position(), Position { epoch: 3, batch: 4 });
     loader.next().unwrap();
     assert_eq!(loader.position(), Position { epoch: 4, batch: 0 });

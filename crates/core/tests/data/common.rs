@@ -66,6 +66,7 @@ pub fn plan(source: &str, cache: &Path) -> DataPlan {
         more: Vec::new(),
         image_size: 8,
         channels: 1,
+        rotations: false,
         split: SplitPlan::Classes { validation: 0.0, test: 0.0 },
         augment: AugmentSpec::default(),
         cache: cache.into(),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rkd_core::data::Split;
+use rkd_core::data::{Split, survey};
 use rkd_core::plan::SplitPlan;
 
 use crate::common::{Place, open};
@@ -12,43 +12,60 @@ fn folder(name: &str) -> Option<PathBuf> {
     Some(PathBuf::from(std::env::var_os("RKD_DATA")?).join(name)).filter(|path| path.is_dir())
 }
 
-fn check(name: &str, kind: &str, channels: usize, counts: [usize; 3], parts: Option<[usize; 2]>) {
+fn check(name: &str, known: Option<&str>, channels: usize, counts: [usize; 3], parts: [usize; 2]) {
     let Some(path) = folder(name) else { return };
     let place = Place::new();
     let mut plan = place.plan_of(&path);
     (plan.image_size, plan.channels) = (28, channels);
+    let survey = survey(&plan).unwrap();
     let data = open(&plan).unwrap();
     let found = data.describe();
-    assert_eq!(found.kind, kind);
+    assert_eq!(found.name.as_deref(), known);
     assert_eq!([found.images, found.classes, found.broken.len()], counts, "{}", found.sentence);
-    assert_eq!(found.own_split, parts.is_some());
-    if let Some(parts) = parts {
-        let split = Split::new(&data, &SplitPlan::Source { validation: 0.0 }, 1).unwrap();
-        assert_eq!([split.train.len(), split.test.len()], parts);
-    }
+    assert_eq!((survey.images, survey.classes, survey.name), (found.images, found.classes, found.name));
+    let split = Split::new(&data, &SplitPlan::Source { validation: 0.0 }, 1).unwrap();
+    assert_eq!([split.train.len(), split.test.len()], parts);
 }
 
 #[test]
 fn omniglot() {
-    check("omniglot", "omniglot", 1, [32_460, 1_623, 0], Some([19_280, 13_180]));
+    check("omniglot", Some("Omniglot"), 1, [32_460, 1_623, 0], [19_280, 13_180]);
 }
 
 #[test]
 fn fashion_mnist() {
-    check("fashion-mnist", "idx", 1, [70_000, 10, 0], Some([60_000, 10_000]));
+    check("fashion-mnist", None, 1, [70_000, 10, 0], [60_000, 10_000]);
 }
 
 #[test]
 fn cars() {
-    check("cars196", "zip", 3, [8_144, 196, 0], None);
+    check("cars196", Some("Cars 196"), 3, [8_144, 196, 0], [4_052, 4_092]);
 }
 
 #[test]
 fn flowers() {
-    check("flowers102", "zip", 3, [8_189, 102, 0], None);
+    check("flowers102", Some("Oxford Flowers 102"), 3, [8_189, 102, 0], [3_493, 4_696]);
 }
 
 #[test]
 fn tiny_imagenet() {
-    check("tiny-imagenet", "tar", 3, [25_000, 200, 0], Some([15_000, 10_000]));
+    check("tiny-imagenet", Some("Tiny ImageNet"), 3, [25_000, 200, 0], [15_000, 10_000]);
+}
+
+#[test]
+fn omniglot_by_the_published_lists_with_turns() {
+    let Some(path) = folder("omniglot") else { return };
+    let place = Place::new();
+    let mut plan = place.plan_of(&path);
+    (plan.image_size, plan.rotations) = (28, true);
+    let data = open(&plan).unwrap();
+    assert_eq!((data.len(), data.classes()), (129_840, 6_492));
+    let list = |name: &str| path.join("splits").join(name);
+    let lists =
+        SplitPlan::Lists { train: list("train.txt"), validation: Some(list("val.txt")), test: Some(list("test.txt")) };
+    let split = Split::new(&data, &lists, 1).unwrap();
+    assert_eq!(split.warnings, Vec::<String>::new());
+    let sizes = [&split.train_classes, &split.validation_classes, &split.test_classes].map(Vec::len);
+    assert_eq!(sizes, [4_112, 688, 1_692]);
+    assert_eq!(split.train.len(), 20 * 4_112);
 }

@@ -6,36 +6,123 @@ use std::sync::{Mutex, mpsc};
 
 use super::factory::{Factory, Job, Notes, count_up};
 use super::{BrokenImage, DecodeProgress};
-use crate::data::decode::Decoder;
+use crate::data::decode::{Decoder, grey_of};
 use crate::data::decode_threads;
 use crate::data::glyphs::GlyphSpec;
-use crate::data::source::idx::{IdxFiles, IdxPart};
+use crate::data::rotation::TURNS;
+use crate::data::source::arrays::{ArrayPart, Arrays};
+use crate::data::source::published::compare;
 use crate::data::source::walk::{Walk, read_failure};
 use crate::data::source::zip::Zip;
 use crate::data::source::{Listing, Reader, Root, Source, layout, tar};
-use crate::data::split::Part;
 use crate::error::{Code, Error, Result};
 use crate::plan::DataPlan;
 
-/// Decodes `source` into a new cache file at `path`.
-pub fn build(source: &Source, plan: &DataPlan, path: &Path, progress: &mut dyn FnMut(DecodeProgress)) -> Result<()> {
-    let slot_bytes = plan.image_size * plan.image_size * plan.channels;
-    match &source.reader {
-        Reader::Glyphs(spec) => {
-            let jobs = glyph_jobs(spec);
-            let mut factory = Factory::new(path, slot_bytes, jobs.len(), progress)?;
-            let next = AtomicUsize::new(0);
-            let fetch = |_: &mut ()| count_up(&next, jobs.len()).map(|slot| (slot, jobs[slot].at));
-            let draw = |_: &mut (), (class, writer): (usize, usize), out: &mut [u8]| {
-                spec.draw(class, writer, plan.image_size, plan.channels, out);
-                Ok(())
-            };
-            factory.run(|| (), fetch, draw)?;
-            factory.finish(jobs, Notes::default())
+/// What a source holds, before anything is decoded.
+pub struct Contents<'s> {
+    /// The published data set it is.
+    pub name: Option<&'static str>,
+    /// Its images, in the order of their ids.
+    pub jobs: Vec<Job>,
+    /// What was noticed.
+    pub notes: Notes,
+    inside: Inside<'s>,
+}
+
+/// A source ready to be read.
+enum Inside<'s> {
+    Glyphs(&'s GlyphSpec),
+    Arrays(Arrays),
+    Files(Vec<Open<'s>>),
+}
+
+/// A root ready to be read.
+enum Open<'s> {
+    Folder(&'s Walk),
+    Zip(Zip),
+    Tar(&'s Path),
+}
+
+impl<'s> Contents<'s> {
+    /// Reads the tables of contents, the notes and the labels of `source`; with `rotations` every image comes in four turns.
+    pub fn read(source: &'s Source, rotations: bool) -> Result<Contents<'s>> {
+        let mut contents = match &source.reader {
+            Reader::Glyphs(spec) => {
+                let (jobs, notes) = (glyph_jobs(spec), Notes::default());
+                Contents { name: None, jobs, notes, inside: Inside::Glyphs(spec) }
+            }
+            Reader::Arrays(files) => {
+                let arrays = files.read()?;
+                let mut notes = Notes::default();
+                if arrays.parts.len() == 2 {
+                    notes.warnings.push(
+                        "both parts of this source hold the same classes: with the source's own split, test classes are seen in training".into(),
+                    );
+                }
+                Contents { name: source.name, jobs: array_jobs(&arrays), notes, inside: Inside::Arrays(arrays) }
+            }
+            Reader::Files(roots) => read_files(source, roots)?,
+        };
+        if let Some(name) = contents.name {
+            let images = contents.jobs.iter().map(|job| (&job.class[..], job.part));
+            contents.notes.warnings.extend(compare(name, images));
         }
-        Reader::Idx(files) => build_idx(files, plan, Factory::new_later(path, slot_bytes, progress)),
-        Reader::Files(roots) => build_files(source, roots, plan, Factory::new_later(path, slot_bytes, progress)),
+        if rotations {
+            contents.jobs = contents.jobs.iter().flat_map(turned).collect();
+            contents.jobs.sort_by(|a, b| a.id.cmp(&b.id).then(a.at.cmp(&b.at)));
+        }
+        Ok(contents)
     }
+
+    /// Decodes everything into a new cache file at `path`.
+    pub fn decode(
+        self,
+        source: &Source,
+        plan: &DataPlan,
+        path: &Path,
+        progress: &mut dyn FnMut(DecodeProgress),
+    ) -> Result<()> {
+        let jobs = &self.jobs;
+        let mut factory = Factory::new(path, [plan.image_size, plan.channels], jobs, progress)?;
+        let next = AtomicUsize::new(0);
+        match &self.inside {
+            Inside::Glyphs(spec) => {
+                let fetch = |_: &mut ()| count_up(&next, jobs.len()).map(|slot| (slot, jobs[slot].at));
+                let draw = |_: &mut (), (class, writer): (usize, usize), out: &mut [u8]| {
+                    spec.draw(class, writer, plan.image_size, plan.channels, out);
+                    Ok(())
+                };
+                factory.run(|| (), fetch, draw)?;
+            }
+            Inside::Arrays(arrays) => {
+                type State = (Decoder, Vec<u8>);
+                let fetch = |_: &mut State| count_up(&next, jobs.len()).map(|slot| (slot, jobs[slot].at));
+                let copy = |(decoder, pixels): &mut State, (part, index): (usize, usize), out: &mut [u8]| {
+                    let part = &arrays.parts[part];
+                    with_channels(part, index, plan.channels, pixels);
+                    decoder.resize(pixels, part.width, part.height, out)
+                };
+                factory.run(|| (Decoder::new(plan.image_size, plan.channels), Vec::new()), fetch, copy)?;
+            }
+            Inside::Files(open) => {
+                for (root, reader) in open.iter().enumerate() {
+                    decode_root(reader, root, jobs, plan, source.kind == "omniglot", &mut factory)?;
+                }
+            }
+        }
+        factory.finish(self.name, self.jobs, self.notes)
+    }
+}
+
+/// An image in its four turns.
+fn turned(job: &Job) -> impl Iterator<Item = Job> {
+    let turn = |(quarters, name): (usize, &str)| Job {
+        id: format!("{}@{name}", job.id),
+        class: format!("{}/{name}", job.class),
+        quarters,
+        ..job.clone()
+    };
+    TURNS.into_iter().enumerate().map(turn)
 }
 
 fn glyph_jobs(spec: &GlyphSpec) -> Vec<Job> {
@@ -43,64 +130,38 @@ fn glyph_jobs(spec: &GlyphSpec) -> Vec<Job> {
     images
         .map(|(class, writer)| {
             let name = format!("character{class:04}");
-            Job { id: format!("{name}/writer{writer:04}"), class: name, part: None, at: (class, writer) }
+            Job { id: format!("{name}/writer{writer:04}"), class: name, part: None, at: (class, writer), quarters: 0 }
         })
         .collect()
 }
 
-fn build_idx<'p>(files: &IdxFiles, plan: &DataPlan, start: impl FnOnce(usize) -> Result<Factory<'p>>) -> Result<()> {
-    let parts = files.read()?;
-    let jobs = idx_jobs(&parts);
-    let mut factory = start(jobs.len())?;
-    let next = AtomicUsize::new(0);
-    let fetch = |_: &mut (Decoder, Vec<u8>)| count_up(&next, jobs.len()).map(|slot| (slot, jobs[slot].at));
-    let copy = |(decoder, rgb): &mut (Decoder, Vec<u8>), (part, index): (usize, usize), out: &mut [u8]| {
-        let IdxPart { pixels, height, width, .. } = &parts[part];
-        let grey = &pixels[index * height * width..][..height * width];
-        rgb.clear();
-        rgb.extend(grey.iter().flat_map(|&value| std::iter::repeat_n(value, plan.channels)));
-        decoder.resize(rgb, *width, *height, out)
-    };
-    factory.run(|| (Decoder::new(plan.image_size, plan.channels), Vec::new()), fetch, copy)?;
-    let mut notes = Notes::default();
-    if parts.len() == 2 {
-        notes.warnings.push(
-            "both parts of this source hold the same classes: with the source's own split, test classes are seen in training".into(),
-        );
-    }
-    factory.finish(jobs, notes)
-}
-
-fn idx_jobs(parts: &[IdxPart]) -> Vec<Job> {
-    let largest = parts.iter().flat_map(|part| &part.labels).max().copied().unwrap_or(0);
-    let digits = largest.to_string().len();
+fn array_jobs(arrays: &Arrays) -> Vec<Job> {
     let mut jobs = Vec::new();
-    for (p, part) in parts.iter().enumerate() {
-        let name = if part.part == Part::Train { "train" } else { "t10k" };
-        jobs.extend(part.labels.iter().enumerate().map(|(i, label)| Job {
-            id: format!("{name}/{i:06}"),
-            class: format!("{label:0digits$}"),
+    for (p, part) in arrays.parts.iter().enumerate() {
+        jobs.extend(part.labels.iter().enumerate().map(|(i, &label)| Job {
+            id: format!("{}/{i:06}", part.name),
+            class: arrays.classes[label as usize].clone(),
             part: Some(part.part),
             at: (p, i),
+            quarters: 0,
         }));
     }
     jobs.sort_by(|a, b| a.id.cmp(&b.id));
     jobs
 }
 
-/// A root ready to be read.
-enum Open<'a> {
-    Folder(&'a Walk),
-    Zip(Zip),
-    Tar(&'a Path),
+/// Image `index` of `part` with 1 or 3 channels.
+fn with_channels(part: &ArrayPart, index: usize, channels: usize, out: &mut Vec<u8>) {
+    let image = part.image(index);
+    out.clear();
+    match (part.channels, channels) {
+        (1, count) => out.extend(image.iter().flat_map(|&value| std::iter::repeat_n(value, count))),
+        (3, 1) => out.extend(image.as_chunks::<3>().0.iter().map(grey_of)),
+        _ => out.extend_from_slice(image),
+    }
 }
 
-fn build_files<'p>(
-    source: &Source,
-    roots: &[Root],
-    plan: &DataPlan,
-    start: impl FnOnce(usize) -> Result<Factory<'p>>,
-) -> Result<()> {
+fn read_files<'s>(source: &'s Source, roots: &'s [Root]) -> Result<Contents<'s>> {
     let mut open = Vec::new();
     let mut listings = Vec::new();
     for root in roots {
@@ -121,12 +182,8 @@ fn build_files<'p>(
         })
         .collect();
     let names: Vec<PathBuf> = roots.iter().map(root_path).collect();
-    let (jobs, notes) = file_jobs(source.kind, &names, &listings)?;
-    let mut factory = start(jobs.len())?;
-    for (root, reader) in open.iter().enumerate() {
-        decode_root(reader, root, &jobs, plan, source.kind == "omniglot", &mut factory)?;
-    }
-    factory.finish(jobs, notes)
+    let (name, jobs, notes) = file_jobs(source.kind, &names, &listings)?;
+    Ok(Contents { name: source.name.or(name), jobs, notes, inside: Inside::Files(open) })
 }
 
 fn root_path(root: &Root) -> PathBuf {
@@ -136,8 +193,11 @@ fn root_path(root: &Root) -> PathBuf {
     }
 }
 
+/// The published data set, its images, and what was noticed.
+type Listed = (Option<&'static str>, Vec<Job>, Notes);
+
 /// Puts the listings of all roots together. With several roots, ids begin with the root's name.
-fn file_jobs(kind: &str, names: &[PathBuf], listings: &[&Listing]) -> Result<(Vec<Job>, Notes)> {
+fn file_jobs(kind: &str, names: &[PathBuf], listings: &[&Listing]) -> Result<Listed> {
     let prefix = |root: usize| {
         let name = names[root].file_name().unwrap_or_default().to_string_lossy().into_owned();
         if names.len() == 1 || kind == "omniglot" { String::new() } else { format!("{root}-{name}/") }
@@ -167,19 +227,25 @@ fn file_jobs(kind: &str, names: &[PathBuf], listings: &[&Listing]) -> Result<(Ve
             if ignored == 1 { "file is" } else { "files are" }
         ));
     }
-    let annotations: Vec<_> = listings.iter().flat_map(|listing| listing.annotations.iter().cloned()).collect();
-    let found = layout::layout(&paths.iter().map(|(path, _)| *path).collect::<Vec<_>>(), &annotations);
+    let beside: Vec<_> = listings.iter().flat_map(|listing| listing.notes.iter().cloned()).collect();
+    let found = layout::layout(&paths.iter().map(|(path, _)| *path).collect::<Vec<_>>(), &beside);
     notes.warnings.extend(found.warnings);
     let classes = found.classes.into_iter().zip(found.parts);
     let mut jobs: Vec<Job> = paths
         .into_iter()
         .zip(classes)
         .filter_map(|((path, at), (class, part))| {
-            Some(Job { id: format!("{}{path}", prefix(at.0)), class: class?, part, at })
+            Some(Job { id: format!("{}{path}", prefix(at.0)), class: class?, part, at, quarters: 0 })
         })
         .collect();
     jobs.sort_by(|a, b| a.id.cmp(&b.id).then(a.at.cmp(&b.at)));
-    Ok((jobs, notes))
+    if jobs.is_empty() {
+        return Err(Error::new(Code::InvalidData, "no image has a class")
+            .with_subject(names[0].display().to_string())
+            .with_values("images that the data set's lists or folders name", notes.warnings.join("; "))
+            .with_advice("put the missing files in place"));
+    }
+    Ok((found.name, jobs, notes))
 }
 
 /// What a decoding thread keeps.

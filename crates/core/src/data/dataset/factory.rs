@@ -10,16 +10,20 @@ use std::time::{Duration, Instant};
 use super::{BrokenImage, DecodeProgress};
 use crate::data::cache::{CacheWriter, Manifest};
 use crate::data::decode_threads;
+use crate::data::rotation::turn;
 use crate::data::split::Part;
 use crate::error::{Code, Error, Result};
 
 /// One image to be made: slot `i` of the cache is job `i`.
+#[derive(Clone)]
 pub struct Job {
     pub id: String,
     pub class: String,
     pub part: Option<Part>,
     /// Which root, and where in it.
     pub at: (usize, usize),
+    /// Turned by so many times 90 degrees.
+    pub quarters: usize,
 }
 
 /// What a listing gives beside the jobs.
@@ -37,7 +41,9 @@ pub fn count_up(next: &AtomicUsize, end: usize) -> Option<usize> {
 /// Runs jobs on all cores and writes their pixels.
 pub struct Factory<'a> {
     writer: CacheWriter,
-    slot_bytes: usize,
+    /// Side and channels of an image.
+    shape: [usize; 2],
+    quarters: Vec<usize>,
     failures: Vec<Option<String>>,
     done: usize,
     broken: usize,
@@ -48,29 +54,20 @@ pub struct Factory<'a> {
 impl<'a> Factory<'a> {
     pub fn new(
         path: &Path,
-        slot_bytes: usize,
-        jobs: usize,
+        [side, channels]: [usize; 2],
+        jobs: &[Job],
         progress: &'a mut dyn FnMut(DecodeProgress),
     ) -> Result<Self> {
-        let writer = CacheWriter::new(path, slot_bytes, jobs)?;
         Ok(Factory {
-            writer,
-            slot_bytes,
-            failures: vec![None; jobs],
+            writer: CacheWriter::new(path, side * side * channels, jobs.len())?,
+            shape: [side, channels],
+            quarters: jobs.iter().map(|job| job.quarters).collect(),
+            failures: vec![None; jobs.len()],
             done: 0,
             broken: 0,
             start: Instant::now(),
             progress,
         })
-    }
-
-    /// [`Factory::new`], once the number of jobs is known.
-    pub fn new_later(
-        path: &Path,
-        slot_bytes: usize,
-        progress: &'a mut dyn FnMut(DecodeProgress),
-    ) -> impl FnOnce(usize) -> Result<Self> {
-        move |jobs| Factory::new(path, slot_bytes, jobs, progress)
     }
 
     /// On each thread: makes a state, then fetches (slot, input) and makes the slot's pixels of it until there is no more.
@@ -82,10 +79,10 @@ impl<'a> Factory<'a> {
     ) -> Result<()> {
         let (sender, receiver) = mpsc::channel::<Result<(usize, Option<String>)>>();
         let stop = AtomicBool::new(false);
-        let (writer, slot_bytes) = (&self.writer, self.slot_bytes);
+        let (writer, quarters, [side, channels]) = (&self.writer, &self.quarters, self.shape);
         let work = |sender: mpsc::Sender<_>| {
             let mut state_now = state();
-            let mut pixels = vec![0; slot_bytes];
+            let (mut pixels, mut spare) = (vec![0; side * side * channels], Vec::new());
             while !stop.load(Ordering::Relaxed) {
                 let Some((slot, input)) = fetch(&mut state_now) else { return };
                 // A decoder that panics on a strange file must not take the run with it.
@@ -94,6 +91,9 @@ impl<'a> Factory<'a> {
                         state_now = state();
                         Err("made the decoder fail".into())
                     });
+                if made.is_ok() {
+                    turn(&mut pixels, side, channels, quarters[slot], &mut spare);
+                }
                 let result = match made {
                     Ok(()) => writer.write(slot, &pixels).map(|()| (slot, None)),
                     Err(reason) => Ok((slot, Some(reason))),
@@ -126,7 +126,7 @@ impl<'a> Factory<'a> {
     }
 
     /// Checks the outcome, writes the manifest and puts the file in place.
-    pub fn finish(self, jobs: Vec<Job>, mut notes: Notes) -> Result<()> {
+    pub fn finish(self, name: Option<&str>, jobs: Vec<Job>, mut notes: Notes) -> Result<()> {
         (self.progress)(progress_of(self.done, self.failures.len(), self.broken, self.start));
         let listed: BTreeSet<&str> = jobs.iter().map(|job| &job.class[..]).collect();
         let (mut usable, mut slots) = (Vec::new(), Vec::new());
@@ -148,6 +148,7 @@ impl<'a> Factory<'a> {
         let labels =
             usable.iter().map(|job| classes.binary_search(&job.class).expect("it was counted") as u32).collect();
         self.writer.finish(Manifest {
+            name: name.map(str::to_string),
             labels,
             ids: usable.iter().map(|job| job.id.clone()).collect(),
             parts: usable.iter().map(|job| job.part).collect(),

@@ -11,26 +11,13 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
+use super::arrays::{ArrayPart, Arrays};
 use crate::data::split::Part;
 use crate::error::{Code, Error, Result};
 
 /// The files of the parts that a folder holds.
 pub struct IdxFiles {
     files: Vec<(Part, PathBuf, PathBuf)>,
-}
-
-/// The content of one part.
-pub struct IdxPart {
-    /// Which one.
-    pub part: Part,
-    /// `n * h * w` bytes.
-    pub pixels: Vec<u8>,
-    /// `n` labels.
-    pub labels: Vec<u8>,
-    /// h.
-    pub height: usize,
-    /// w.
-    pub width: usize,
 }
 
 impl IdxFiles {
@@ -53,20 +40,25 @@ impl IdxFiles {
     }
 
     /// All files.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().flat_map(|(_, images, labels)| [images.as_path(), labels.as_path()])
+    pub fn paths(&self) -> Vec<&Path> {
+        self.files.iter().flat_map(|(_, images, labels)| [images.as_path(), labels.as_path()]).collect()
     }
 
     /// Reads every part.
     ///
     /// # Errors
     /// When a file cannot be read, has another header, is too short, or images and labels differ in number.
-    pub fn read(&self) -> Result<Vec<IdxPart>> {
-        self.files.iter().map(|(part, images, labels)| read_part(*part, images, labels)).collect()
+    pub fn read(&self) -> Result<Arrays> {
+        let parts = self.files.iter().map(|(part, images, labels)| read_part(*part, images, labels));
+        let parts = parts.collect::<Result<Vec<ArrayPart>>>()?;
+        let largest = parts.iter().flat_map(|part| &part.labels).max().copied().unwrap_or(0);
+        let digits = largest.to_string().len();
+        let classes = (0..=largest).map(|label| format!("{label:0digits$}")).collect();
+        Ok(Arrays { parts, classes })
     }
 }
 
-fn read_part(part: Part, images: &Path, labels: &Path) -> Result<IdxPart> {
+fn read_part(part: Part, images: &Path, labels: &Path) -> Result<ArrayPart> {
     let ([count, height, width], pixels) = read_idx::<3>(images, 2051)?;
     let ([label_count], labels_read) = read_idx::<1>(labels, 2049)?;
     if count != label_count {
@@ -75,7 +67,8 @@ fn read_part(part: Part, images: &Path, labels: &Path) -> Result<IdxPart> {
             .with_values(format!("{count} labels"), label_count.to_string())
             .with_advice("take both files from the same data set"));
     }
-    Ok(IdxPart { part, pixels, labels: labels_read, height, width })
+    let name = if part == Part::Train { "train" } else { "t10k" };
+    Ok(ArrayPart { part, name, pixels, labels: labels_read, height, width, channels: 1 })
 }
 
 /// Header dimensions and content of one file.

@@ -1,20 +1,25 @@
-//! From the paths of image files to classes and parts.
+//! From the paths of image files to classes and parts: as a published data set has them ([`published`](super::published)), else
+//! by folders:
 //!
 //! 1. Folders that all images share are left out, but never the last one: `photos/flowers/rose/1.jpg` is `rose`.
 //! 2. If all first folders then are names of parts (`train`, `val`, `test`, Omniglot's `images_background` and
 //!    `images_evaluation`), they are the source's own split and no part of the class.
-//! 3. A last folder `images` that all images of a part have is left out (`train/n0144/images/1.JPEG` of Tiny ImageNet).
+//! 3. A last folder `images` that all images of a part have is left out (`train/n0144/images/1.JPEG`).
 //! 4. The class is what remains, joined by `/`: `rose`, or `Greek/character07`.
 //!
-//! An image left without a class takes it from `val_annotations.txt`; if it is not there either, it is left out, unless
-//! no image at all has a class: then all are of the class `.`, which is enough to embed them.
+//! An image left without a class is left out, unless no image at all has a class: then all are of the class `.`, which is
+//! enough to embed them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use super::note::Note;
+use super::published;
 use crate::data::split::Part;
 
 /// Class and part of each path, in their order.
 pub struct Layout {
+    /// The published data set it is.
+    pub name: Option<&'static str>,
     /// `None`: the image has no class and is left out.
     pub classes: Vec<Option<String>>,
     /// The part in the source's own split.
@@ -34,20 +39,18 @@ fn part_of(folder: &str) -> Option<Part> {
 }
 
 /// Works out the layout of `paths` (parts divided by `/`).
-pub fn layout(paths: &[&str], annotations: &[(String, String)]) -> Layout {
+pub fn layout(paths: &[&str], notes: &[Note]) -> Layout {
+    published::recognise(paths, notes).unwrap_or_else(|| by_folders(paths))
+}
+
+/// The layout by the rules above.
+pub fn by_folders(paths: &[&str]) -> Layout {
     let mut folders: Vec<Vec<&str>> = paths.iter().map(|path| folders_of(path)).collect();
     strip_shared(&mut folders);
     let parts = take_parts(&mut folders);
-    let given: HashMap<&str, &str> = annotations.iter().map(|(path, class)| (&path[..], &class[..])).collect();
     strip_images(&mut folders, &parts);
-    let mut classes: Vec<Option<String>> = folders
-        .iter()
-        .zip(paths)
-        .map(|(folders, path)| match folders.is_empty() {
-            true => given.get(path).map(|class| class.to_string()),
-            false => Some(folders.join("/")),
-        })
-        .collect();
+    let class = |folders: &Vec<&str>| (!folders.is_empty()).then(|| folders.join("/"));
+    let mut classes: Vec<Option<String>> = folders.iter().map(class).collect();
     let mut warnings = Vec::new();
     let without = classes.iter().filter(|class| class.is_none()).count();
     if without == classes.len() {
@@ -59,7 +62,7 @@ pub fn layout(paths: &[&str], annotations: &[(String, String)]) -> Layout {
         let count = if without == 1 { "1 image lies".into() } else { format!("{without} images lie") };
         warnings.push(format!("{count} in no class folder and are left out (the first is {})", paths[first]));
     }
-    Layout { classes, parts, warnings }
+    Layout { name: None, classes, parts, warnings }
 }
 
 fn folders_of(path: &str) -> Vec<&str> {
@@ -112,7 +115,7 @@ mod tests {
     use super::*;
 
     fn classes(paths: &[&str]) -> Vec<String> {
-        layout(paths, &[]).classes.into_iter().map(|class| class.unwrap_or("-".into())).collect()
+        by_folders(paths).classes.into_iter().map(|class| class.unwrap_or("-".into())).collect()
     }
 
     #[test]
@@ -127,24 +130,21 @@ mod tests {
 
     #[test]
     fn part_names_on_top_are_the_sources_own_split() {
-        let found = layout(&["d/train/a/1.png", "d/test/b/1.png", "d/val/a/2.png"], &[]);
+        let found = by_folders(&["d/train/a/1.png", "d/test/b/1.png", "d/val/a/2.png"]);
         assert_eq!(found.parts, [Some(Part::Train), Some(Part::Test), Some(Part::Validation)]);
         assert_eq!(found.classes, [Some("a".into()), Some("b".into()), Some("a".into())]);
         // `train` beside `car` is a class: a data set of vehicles.
-        let vehicles = layout(&["train/1.png", "car/1.png"], &[]);
+        let vehicles = by_folders(&["train/1.png", "car/1.png"]);
         assert_eq!(vehicles.parts, [None, None]);
         assert_eq!(vehicles.classes, [Some("train".into()), Some("car".into())]);
-        let background = layout(&["images_background/A/c1/1.png", "images_background/A/c2/1.png"], &[]);
+        let background = by_folders(&["images_background/A/c1/1.png", "images_background/A/c2/1.png"]);
         assert_eq!(background.parts, [Some(Part::Train); 2]);
     }
 
     #[test]
-    fn tiny_imagenet_takes_the_classes_of_val_from_its_annotations() {
-        let annotations = [("val/images/v1.JPEG".to_string(), "n2".to_string())];
-        let found = layout(&["train/n1/images/1.JPEG", "train/n2/images/1.JPEG", "val/images/v1.JPEG"], &annotations);
-        assert_eq!(found.classes, [Some("n1".into()), Some("n2".into()), Some("n2".into())]);
-        let unlabelled = layout(&["train/n1/images/1.JPEG", "test/images/t1.JPEG"], &[]);
-        assert_eq!(unlabelled.classes, [Some("n1".into()), None]);
-        assert!(unlabelled.warnings[0].contains("test/images/t1.JPEG"), "{:?}", unlabelled.warnings);
+    fn a_folder_images_that_all_share_is_no_class() {
+        let found = by_folders(&["train/n1/images/1.JPEG", "train/n2/images/1.JPEG", "test/images/t1.JPEG"]);
+        assert_eq!(found.classes, [Some("n1".into()), Some("n2".into()), None]);
+        assert!(found.warnings[0].contains("test/images/t1.JPEG"), "{:?}", found.warnings);
     }
 }

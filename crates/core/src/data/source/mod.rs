@@ -4,16 +4,22 @@
 //! |---|---|---|---|
 //! | the word `glyphs`, with options | `glyphs` | drawn characters | none |
 //! | a folder with `*-images-idx3-ubyte(.gz)` | `idx` | digits `0`..`9` | train / t10k, classes shared |
+//! | a folder with `train.bin`, `test.bin`, or `cifar-100-binary.tar.gz` | `cifar` | fine labels | train / test, classes shared |
 //! | `images_background` / `images_evaluation`, folder or ZIP | `omniglot` | alphabet/character | background / evaluation |
 //! | a ZIP file (by content) | `zip` | as a folder | as a folder |
 //! | a tar file, gzip or not (by content) | `tar` | as a folder | as a folder |
 //! | a folder that holds nothing but one such archive | that archive | | |
 //! | a folder | `folder` | path of the folder that holds the image | `train`, `val`, `test` on top |
 //!
-//! Archives are read in place: nothing is unpacked. [`layout`] turns paths into classes and parts, the same for all three.
+//! Archives are read in place: nothing is unpacked. [`layout`] turns paths into classes and parts, the same for all three;
+//! [`published`] knows data sets that bring lists of their own.
 
-pub mod idx;
+pub mod arrays;
+mod cifar;
+mod idx;
 pub mod layout;
+mod note;
+pub mod published;
 pub mod tar;
 pub mod walk;
 pub mod zip;
@@ -22,6 +28,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use self::arrays::ArrayFiles;
 use super::dataset::BrokenImage;
 use super::glyphs::GlyphSpec;
 use crate::error::{Code, Error, Result};
@@ -36,10 +43,15 @@ pub const BOMB_RATIO: u64 = 200;
 /// See [`BOMB_RATIO`]: 1 GiB.
 pub const BOMB_FLOOR: u64 = 1 << 30;
 
+const OMNIGLOT: &str = "Omniglot";
+const CIFAR: &str = "CIFAR-100";
+
 /// A source after a first look: cheap to find, not yet listed or decoded.
 pub struct Source {
-    /// `"glyphs"`, `"folder"`, `"zip"`, `"tar"`, `"omniglot"` or `"idx"`.
+    /// `"glyphs"`, `"folder"`, `"zip"`, `"tar"`, `"omniglot"`, `"idx"` or `"cifar"`.
     pub kind: &'static str,
+    /// The published data set, where that is known before a look inside.
+    pub name: Option<&'static str>,
     /// What was recognised and why, a clause.
     pub reason: String,
     /// How to read it.
@@ -50,8 +62,8 @@ pub struct Source {
 pub enum Reader {
     /// Draws every image.
     Glyphs(GlyphSpec),
-    /// Copies images out of IDX files.
-    Idx(idx::IdxFiles),
+    /// Copies images out of files that hold many.
+    Arrays(ArrayFiles),
     /// Decodes image files.
     Files(Vec<Root>),
 }
@@ -80,8 +92,8 @@ pub struct Entry {
 pub struct Listing {
     /// Image files.
     pub entries: Vec<Entry>,
-    /// Classes that a `val_annotations.txt` gives (Tiny ImageNet): image path and class.
-    pub annotations: Vec<(String, String)>,
+    /// Files that say what the images are.
+    pub notes: Vec<note::Note>,
     /// Files and folders that could not be read.
     pub broken: Vec<BrokenImage>,
     /// Folders without any image.
@@ -112,14 +124,15 @@ impl Source {
             let Reader::Files(mut more) = found.reader else {
                 return Err(Error::new(Code::InvalidOption, "only folders and archives of images can be put together")
                     .with_subject(path.display().to_string())
-                    .with_advice("give an IDX folder alone"));
+                    .with_advice("give a folder of IDX or CIFAR files alone"));
             };
             roots.append(&mut more);
             kinds.push(found.kind);
         }
         let kind = if kinds.iter().all(|&kind| kind == kinds[0]) { kinds[0] } else { "folder" };
         let reason = format!("{} places of images put together ({})", paths.len(), kinds.join(", "));
-        Ok(Source { kind, reason, reader: Reader::Files(roots) })
+        let name = (kind == "omniglot").then_some(OMNIGLOT);
+        Ok(Source { kind, name, reason, reader: Reader::Files(roots) })
     }
 
     /// A hash of what the images depend on without reading them: names, sizes and times of the files, or the options.
@@ -136,7 +149,7 @@ impl Source {
             Reader::Glyphs(spec) => {
                 hasher.update(spec.to_string().as_bytes());
             }
-            Reader::Idx(files) => files.paths().try_for_each(|path| hash_file(&mut hasher, path))?,
+            Reader::Arrays(files) => files.paths().try_for_each(|path| hash_file(&mut hasher, path))?,
             Reader::Files(roots) => {
                 for root in roots {
                     match root {
@@ -158,7 +171,7 @@ fn glyphs(plan: &DataPlan) -> Result<Source> {
     }
     let spec = GlyphSpec::parse(&plan.source)?;
     let reason = format!("{} procedurally drawn characters by {} writers each", spec.classes, spec.writers);
-    Ok(Source { kind: "glyphs", reason, reader: Reader::Glyphs(spec) })
+    Ok(Source { kind: "glyphs", name: None, reason, reader: Reader::Glyphs(spec) })
 }
 
 fn detect_one(path: &Path) -> Result<Source> {
@@ -185,17 +198,29 @@ fn detect_folder(path: &Path) -> Result<Source> {
     names.sort();
     if let Some(files) = idx::IdxFiles::find(path, &names) {
         let reason = "a folder of IDX files (the format of MNIST and Fashion-MNIST)".into();
-        return Ok(Source { kind: "idx", reason, reader: Reader::Idx(files) });
+        return Ok(Source { kind: "idx", name: None, reason, reader: Reader::Arrays(ArrayFiles::Idx(files)) });
+    }
+    if let Some(files) = cifar::CifarFiles::find(path, &names) {
+        let reason = "a folder of its binary files".into();
+        return Ok(Source {
+            kind: "cifar",
+            name: Some(CIFAR),
+            reason,
+            reader: Reader::Arrays(ArrayFiles::Cifar(files)),
+        });
     }
     let omniglot: Vec<PathBuf> = ["images_background.zip", "images_evaluation.zip"]
         .iter()
         .filter(|name| names.iter().any(|n| n == *name))
         .map(|name| path.join(name))
         .collect();
-    if !omniglot.is_empty() {
-        let reason = format!("the Omniglot archives in a folder ({} of 2)", omniglot.len());
+    if let [first, rest @ ..] = &omniglot[..] {
+        let reason = match rest {
+            [] => format!("{} alone, of its two archives", first.file_name().unwrap_or_default().to_string_lossy()),
+            _ => "its two archives in a folder".into(),
+        };
         let roots = omniglot.into_iter().map(Root::Zip).collect();
-        return Ok(Source { kind: "omniglot", reason, reader: Reader::Files(roots) });
+        return Ok(Source { kind: "omniglot", name: Some(OMNIGLOT), reason, reader: Reader::Files(roots) });
     }
     let walk = walk::Walk::new(path)?;
     if walk.files.is_empty() {
@@ -210,9 +235,11 @@ fn detect_folder(path: &Path) -> Result<Source> {
     }
     let omniglot = names.iter().any(|n| n == "images_background" || n == "images_evaluation")
         || path.file_name().is_some_and(|n| n == "images_background" || n == "images_evaluation");
-    let (kind, what) =
-        if omniglot { ("omniglot", "Omniglot's folders") } else { ("folder", "a folder of image files") };
-    Ok(Source { kind, reason: what.into(), reader: Reader::Files(vec![Root::Folder(walk)]) })
+    let (kind, name, what) = match omniglot {
+        true => ("omniglot", Some(OMNIGLOT), "its folders"),
+        false => ("folder", None, "a folder of image files"),
+    };
+    Ok(Source { kind, name, reason: what.into(), reader: Reader::Files(vec![Root::Folder(walk)]) })
 }
 
 fn no_images(path: &Path, unreadable: &[BrokenImage], archives: usize) -> Error {
@@ -240,7 +267,11 @@ fn detect_archive(path: &Path) -> Result<Source> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let (kind, reason, root) = match sniff(path).map_err(|e| Error::io("reading the data file", path, e))? {
         Some(Archive::Zip) if name.starts_with("images_background") || name.starts_with("images_evaluation") => {
-            ("omniglot", format!("the Omniglot archive {name}"), Root::Zip(path.into()))
+            ("omniglot", format!("{name} alone, of its two archives"), Root::Zip(path.into()))
+        }
+        Some(Archive::Tar) if name.starts_with("cifar-100-binary") => {
+            let reader = Reader::Arrays(ArrayFiles::Cifar(cifar::CifarFiles::Tar(path.into())));
+            return Ok(Source { kind: "cifar", name: Some(CIFAR), reason: format!("its archive {name}"), reader });
         }
         Some(Archive::Zip) => ("zip", format!("the ZIP archive {name}"), Root::Zip(path.into())),
         Some(Archive::Tar) => ("tar", format!("the tar archive {name}"), Root::Tar(path.into())),
@@ -254,7 +285,8 @@ fn detect_archive(path: &Path) -> Result<Source> {
                 .with_advice("give the folder that holds the images, or pack them as a ZIP"));
         }
     };
-    Ok(Source { kind, reason, reader: Reader::Files(vec![root]) })
+    let name = (kind == "omniglot").then_some(OMNIGLOT);
+    Ok(Source { kind, name, reason, reader: Reader::Files(vec![root]) })
 }
 
 enum Archive {
@@ -338,24 +370,4 @@ fn bomb(path: &Path) -> Error {
         .with_subject(path.display().to_string())
         .with_values(format!("at most {BOMB_RATIO} times its size, or 1 GiB"), "more")
         .with_advice("if the images really are that large, unpack them into a folder and give that")
-}
-
-/// Lines of Tiny ImageNet's `val_annotations.txt`: image name, tab, class, more columns. `path` is the file's own path;
-/// the images lie beside it or in a folder `images` beside it.
-fn parse_annotations(path: &str, text: &str) -> Vec<(String, String)> {
-    let folder = path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
-    let mut out = Vec::new();
-    for line in text.lines() {
-        let mut columns = line.split('\t');
-        if let (Some(name), Some(class)) = (columns.next(), columns.next()) {
-            out.push((format!("{folder}images/{name}"), class.trim().to_string()));
-            out.push((format!("{folder}{name}"), class.trim().to_string()));
-        }
-    }
-    out
-}
-
-/// The name of the file that [`parse_annotations`] reads.
-fn is_annotations(path: &str) -> bool {
-    path.rsplit('/').next() == Some("val_annotations.txt")
 }

@@ -9,8 +9,9 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 use tar::{Archive, EntryType};
 
+use super::is_image_name;
+use super::note::{MAX_NOTE_BYTES, Note};
 use super::{BOMB_FLOOR, BOMB_RATIO, Entry, Listing, MAX_ENTRY_BYTES, bomb, check_entry_path, damaged_archive};
-use super::{is_annotations, is_image_name, parse_annotations};
 use crate::error::{Error, Result};
 
 /// Lists the images of the archive at `path`; entry `index` counts all entries of the archive.
@@ -22,10 +23,10 @@ pub fn list(path: &Path) -> Result<Listing> {
     for_each(path, |name, index, entry| {
         if is_image_name(&name) {
             listing.entries.push(Entry { path: name, index });
-        } else if is_annotations(&name) {
-            let mut text = Vec::new();
-            entry.take(64 << 20).read_to_end(&mut text).map_err(|e| damaged(path, e))?;
-            listing.annotations.extend(parse_annotations(&name, &String::from_utf8_lossy(&text)));
+        } else if Note::is_at(&name) && entry.size() <= MAX_NOTE_BYTES {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).map_err(|e| damaged(path, e))?;
+            listing.notes.push(Note { path: name, bytes });
         } else {
             listing.ignored += 1;
         }
@@ -40,7 +41,8 @@ pub fn list(path: &Path) -> Result<Listing> {
     Ok(listing)
 }
 
-/// Reads the entries whose indices are `wanted` (ascending) and hands each to `take`, which says whether to go on.
+/// Reads the entries whose indices are `wanted` (ascending, an index may come several times) and hands each to `take` with
+/// its place in `wanted`; `take` says whether to go on.
 ///
 /// # Errors
 /// As [`list`].
@@ -54,9 +56,32 @@ pub fn read(path: &Path, wanted: &[usize], mut take: impl FnMut(usize, Result<Ve
         entry.take(MAX_ENTRY_BYTES + 1).read_to_end(&mut bytes).map_err(|e| damaged(path, e))?;
         let too_large = bytes.len() as u64 > MAX_ENTRY_BYTES;
         let bytes = if too_large { Err(format!("is larger than {} MiB", MAX_ENTRY_BYTES >> 20)) } else { Ok(bytes) };
-        position += 1;
-        Ok(take(position - 1, bytes) && position < wanted.len())
+        while wanted.get(position) == Some(&index) {
+            position += 1;
+            if !take(position - 1, bytes.clone()) {
+                return Ok(false);
+            }
+        }
+        Ok(position < wanted.len())
     })
+}
+
+/// The content of the files with these names, wherever they lie in the archive; `None` for those that are not there.
+///
+/// # Errors
+/// As [`list`].
+pub fn files<const N: usize>(path: &Path, names: [&str; N]) -> Result<[Option<Vec<u8>>; N]> {
+    let mut found = [const { None }; N];
+    for_each(path, |name, _, entry| {
+        let last = name.rsplit('/').next().unwrap_or_default();
+        if let Some(place) = names.iter().position(|wanted| *wanted == last) {
+            let mut bytes = Vec::new();
+            entry.take(MAX_ENTRY_BYTES).read_to_end(&mut bytes).map_err(|e| damaged(path, e))?;
+            found[place] = Some(bytes);
+        }
+        Ok(true)
+    })?;
+    Ok(found)
 }
 
 type TarEntry<'a> = tar::Entry<'a, Box<dyn Read>>;

@@ -6,7 +6,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Entry, Listing, hash_metadata, is_annotations, is_hidden, is_image_name, parse_annotations};
+use super::note::{MAX_NOTE_BYTES, Note};
+use super::{Entry, Listing, hash_metadata, is_hidden, is_image_name};
 use crate::data::dataset::BrokenImage;
 use crate::error::{Error, Result};
 
@@ -40,8 +41,8 @@ impl Walk {
         for ((_, meta), entry) in self.files.iter().zip(&self.listing.entries) {
             hash_metadata(hasher, &entry.path, meta);
         }
-        for (path, class) in &self.listing.annotations {
-            hasher.update(path.as_bytes()).update(class.as_bytes());
+        for note in &self.listing.notes {
+            hasher.update(note.path.as_bytes()).update(&note.bytes);
         }
         // What cannot be read today may be tomorrow; and what is told of the folder is told from the cache.
         let told = self
@@ -96,9 +97,9 @@ impl Walk {
             above.push(real);
             self.folder(&path, &inside, above);
             above.pop();
-        } else if is_annotations(&inside) && meta.len() < 64 << 20 {
-            match fs::read_to_string(&path) {
-                Ok(text) => self.listing.annotations.extend(parse_annotations(&inside, &text)),
+        } else if Note::is_at(&inside) && meta.is_file() && meta.len() <= MAX_NOTE_BYTES {
+            match fs::read(&path) {
+                Ok(bytes) => self.listing.notes.push(Note { path: inside, bytes }),
                 Err(e) => self.unreadable(&inside, &e),
             }
         } else if meta.is_file() && is_image_name(&inside) {

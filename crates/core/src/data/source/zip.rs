@@ -8,8 +8,10 @@ use std::sync::Arc;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
+use super::is_image_name;
+use super::note::{MAX_NOTE_BYTES, Note};
 use super::{BOMB_FLOOR, BOMB_RATIO, Entry, Listing, MAX_ENTRY_BYTES, bomb, check_entry_path, damaged_archive};
-use super::{is_annotations, is_image_name, parse_annotations};
+use crate::data::dataset::BrokenImage;
 use crate::error::{Error, Result};
 
 /// An open archive. Clones share the file and its table of contents, so that each thread reads with its own.
@@ -39,7 +41,7 @@ impl Zip {
             }
             if is_image_name(&name) {
                 listing.entries.push(Entry { path: name, index });
-            } else if is_annotations(&name) {
+            } else if Note::is_at(&name) && entry.size() <= MAX_NOTE_BYTES {
                 notes.push((name, index));
             } else {
                 listing.ignored += 1;
@@ -49,9 +51,10 @@ impl Zip {
             return Err(bomb(path));
         }
         let mut zip = Zip { archive };
-        for (name, index) in notes {
-            if let Ok(bytes) = zip.read(index) {
-                listing.annotations.extend(parse_annotations(&name, &String::from_utf8_lossy(&bytes)));
+        for (path, index) in notes {
+            match zip.read(index) {
+                Ok(bytes) => listing.notes.push(Note { path, bytes }),
+                Err(reason) => listing.broken.push(BrokenImage { path, reason }),
             }
         }
         Ok((zip, listing))

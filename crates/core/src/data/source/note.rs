@@ -1,0 +1,52 @@
+//! Notes: the small files beside the images by which published data sets say what their images are.
+
+/// Largest note that is read, in bytes.
+pub const MAX_NOTE_BYTES: u64 = 64 << 20;
+
+const NAMES: [&str; 9] = [
+    "Ebay_test.txt",
+    "Ebay_train.txt",
+    "cars_annos.mat",
+    "images.txt",
+    "test.csv",
+    "train.csv",
+    "val.csv",
+    "val_annotations.txt",
+    "wnids.txt",
+];
+
+/// One such file.
+#[derive(Clone, Debug)]
+pub struct Note {
+    /// Path inside the source, parts divided by `/`.
+    pub path: String,
+    /// Content.
+    pub bytes: Vec<u8>,
+}
+
+impl Note {
+    /// Whether a file at `path` is one, by its name.
+    pub fn is_at(path: &str) -> bool {
+        NAMES.contains(&name(path))
+    }
+
+    /// The file's name.
+    pub fn name(&self) -> &str {
+        name(&self.path)
+    }
+
+    /// The folder it lies in: empty, or a path with a `/` at its end.
+    pub fn folder(&self) -> &str {
+        &self.path[..self.path.len() - self.name().len()]
+    }
+
+    /// Its lines that are not empty, trimmed.
+    pub fn lines(&self) -> Vec<String> {
+        let text = String::from_utf8_lossy(&self.bytes);
+        text.lines().map(|line| line.trim().to_string()).filter(|line| !line.is_empty()).collect()
+    }
+}
+
+fn name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}

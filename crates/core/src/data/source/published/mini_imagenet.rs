@@ -1,0 +1,45 @@
+//! miniImageNet (Vinyals et al. 2016; the split of Ravi and Larochelle 2017): `train.csv`, `val.csv` and `test.csv` with the
+//! head line `filename,label`, and the images in one folder `images` or in a folder for each class.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::{Row, by_rows};
+use crate::data::source::layout::Layout;
+use crate::data::source::note::Note;
+use crate::data::split::Part;
+
+const LISTS: [(&str, Part); 3] = [("train.csv", Part::Train), ("val.csv", Part::Validation), ("test.csv", Part::Test)];
+
+pub fn recognise(paths: &[&str], notes: &[Note]) -> Option<Layout> {
+    let there: BTreeSet<&str> = paths.iter().copied().collect();
+    let by_name: HashMap<&str, &str> =
+        paths.iter().map(|path| (path.rsplit('/').next().unwrap_or(path), *path)).collect();
+    let (mut rows, mut absent) = (Vec::new(), Vec::new());
+    for (list, part) in LISTS {
+        let Some(note) = notes.iter().find(|note| note.name() == list && is_list(note)) else {
+            absent.push(list);
+            continue;
+        };
+        for line in note.lines().iter().skip(1) {
+            let Some((name, label)) = line.split_once(',') else { continue };
+            let (name, label, folder) = (name.trim(), label.trim(), note.folder());
+            let places = ["images/".to_string(), format!("images/{label}/"), format!("{label}/"), String::new()];
+            let path =
+                places.iter().map(|place| format!("{folder}{place}{name}")).find(|path| there.contains(&path[..]));
+            let path = path.or_else(|| by_name.get(name).map(|path| path.to_string()));
+            let path = path.unwrap_or_else(|| format!("{folder}images/{name}"));
+            rows.push(Row { path, class: label.to_string(), part });
+        }
+    }
+    if rows.is_empty() {
+        return None;
+    }
+    let mut layout = by_rows("miniImageNet", paths, rows, "train.csv, val.csv and test.csv");
+    layout.warnings.extend(absent.iter().map(|name| format!("{name} is missing, and with it its part of the images")));
+    Some(layout)
+}
+
+/// Whether a CSV has the head line of these lists; another one of that name is somebody else's.
+fn is_list(note: &Note) -> bool {
+    note.lines().first().is_some_and(|head| head.replace(' ', "").eq_ignore_ascii_case("filename,label"))
+}

@@ -1,0 +1,131 @@
+//! Data sets as they are published: told by their folders and [notes](super::note), with their own classes and parts.
+//!
+//! | data set | told by | classes | parts |
+//! |---|---|---|---|
+//! | CUB-200-2011 | `images.txt` beside `images/` | folders | first half of the classes trains, second half tests |
+//! | Cars 196 | `cars_annos.mat` | its annotations | as CUB |
+//! | Stanford Online Products | `Ebay_train.txt`, `Ebay_test.txt` | their `class_id` | the two lists |
+//! | Tiny ImageNet | `wnids.txt` or `val/val_annotations.txt` | WordNet ids | `train`, `val` (classes shared) |
+//! | miniImageNet | `train.csv`, `val.csv`, `test.csv` of `filename,label` | their labels | the three lists |
+//! | Cars 196, CUB-200-2011, Oxford Flowers 102 | class folders `001.name`, `002.name`, ... | folders | as CUB |
+//!
+//! Omniglot, CIFAR-100 and IDX files are told earlier, by the names of their archives and files. Halves by class number are
+//! the rule of metric learning since Song et al. (2016), and Park et al. (2019, section 4.1).
+
+mod cars;
+mod cub;
+mod mat;
+mod mini_imagenet;
+mod numbered;
+mod products;
+mod tiny_imagenet;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::layout::Layout;
+use super::note::Note;
+use crate::data::split::Part;
+
+/// The layout of a data set that is told by what lies in it; `None`: no published one.
+pub fn recognise(paths: &[&str], notes: &[Note]) -> Option<Layout> {
+    let all = [
+        cub::recognise,
+        cars::recognise,
+        products::recognise,
+        tiny_imagenet::recognise,
+        mini_imagenet::recognise,
+        numbered::recognise,
+    ];
+    all.iter().find_map(|recognise| recognise(paths, notes))
+}
+
+/// What is published.
+struct Size {
+    name: &'static str,
+    classes: usize,
+    /// Images of the train, validation and test part.
+    images: [usize; 3],
+}
+
+const SIZES: [Size; 8] = [
+    Size { name: "CUB-200-2011", classes: 200, images: [5_864, 0, 5_924] },
+    Size { name: "Cars 196", classes: 196, images: [8_054, 0, 8_131] },
+    Size { name: "Oxford Flowers 102", classes: 102, images: [3_493, 0, 4_696] },
+    Size { name: "Stanford Online Products", classes: 22_634, images: [59_551, 0, 60_502] },
+    Size { name: "Tiny ImageNet", classes: 200, images: [100_000, 10_000, 0] },
+    Size { name: "miniImageNet", classes: 100, images: [38_400, 9_600, 12_000] },
+    Size { name: "Omniglot", classes: 1_623, images: [19_280, 0, 13_180] },
+    Size { name: "CIFAR-100", classes: 100, images: [50_000, 0, 10_000] },
+];
+
+/// A warning where this copy of the data set `name` is not as published.
+pub fn compare<'a>(name: &str, images: impl Iterator<Item = (&'a str, Option<Part>)>) -> Option<String> {
+    let size = SIZES.iter().find(|size| size.name == name)?;
+    let (mut classes, mut found) = (BTreeSet::new(), [0; 3]);
+    for (class, part) in images {
+        classes.insert(class);
+        if let Some(part) = part {
+            found[part as usize] += 1;
+        }
+    }
+    if (classes.len(), found) == (size.classes, size.images) {
+        return None;
+    }
+    let text = |classes: usize, [train, validation, test]: [usize; 3]| {
+        let parts: Vec<String> = [(train, "train"), (validation, "validation"), (test, "test")]
+            .iter()
+            .zip(size.images)
+            .filter(|((images, _), published)| *images > 0 || *published > 0)
+            .map(|((images, part), _)| format!("{images} {part}"))
+            .collect();
+        format!("{classes} classes, {} images", parts.join(" + "))
+    };
+    let (published, here) = (text(size.classes, size.images), text(classes.len(), found));
+    Some(format!(
+        "{name} as published has {published}; here are {here}: numbers measured on this copy do not compare with published ones"
+    ))
+}
+
+/// A line of a list: which image is of which class and part.
+struct Row {
+    path: String,
+    class: String,
+    part: Part,
+}
+
+/// The layout that lists give. `lists` names them for the warnings; images in no list are left out.
+fn by_rows(name: &'static str, paths: &[&str], rows: Vec<Row>, lists: &str) -> Layout {
+    let mut given: HashMap<String, (String, Part)> = HashMap::with_capacity(rows.len());
+    let listed = rows.len();
+    rows.into_iter().for_each(|row| drop(given.insert(row.path, (row.class, row.part))));
+    let found: Vec<Option<&(String, Part)>> = paths.iter().map(|path| given.get(*path)).collect();
+    let mut warnings = Vec::new();
+    let there = found.iter().flatten().count();
+    if there < listed {
+        let present: BTreeSet<&str> = paths.iter().copied().collect();
+        let first = given.keys().filter(|path| !present.contains(&path[..])).min();
+        let first = first.map_or(String::new(), |path| format!(" (the first is {path})"));
+        warnings.push(format!("{} of the {listed} images that {lists} list are missing{first}", listed - there));
+    }
+    if there < paths.len() {
+        let first = found.iter().position(Option::is_none).expect("there is one");
+        warnings.push(format!(
+            "{} images are not listed in {lists} and are left out (the first is {})",
+            paths.len() - there,
+            paths[first]
+        ));
+    }
+    Layout {
+        name: Some(name),
+        classes: found.iter().map(|row| row.map(|(class, _)| class.clone())).collect(),
+        parts: found.iter().map(|row| row.map(|(_, part)| *part)).collect(),
+        warnings,
+    }
+}
+
+/// The part of each class where the first half of the classes, in the order of `classes`, trains and the second half tests.
+fn halves(classes: BTreeSet<&str>) -> BTreeMap<String, Part> {
+    let half = classes.len() / 2;
+    let part = |i| if i < half { Part::Train } else { Part::Test };
+    classes.iter().enumerate().map(|(i, class)| (class.to_string(), part(i))).collect()
+}

@@ -1,0 +1,102 @@
+//! What a source is and what is missing in it, without decoding an image: `rkd doctor data`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::dataset::BrokenImage;
+use super::dataset::build::Contents;
+use super::source::Source;
+use super::split::Part;
+use crate::error::Result;
+use crate::plan::DataPlan;
+
+/// What a look at a source's names and lists found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Survey {
+    /// As [`super::DatasetSummary::kind`].
+    pub kind: String,
+    /// The published data set that was recognised.
+    pub name: Option<String>,
+    /// One sentence for people: what was recognised and how much is in it.
+    pub sentence: String,
+    /// Number of images.
+    pub images: usize,
+    /// Number of classes.
+    pub classes: usize,
+    /// Images and classes of the source's own parts; empty where it has none.
+    pub parts: Vec<PartCount>,
+    /// Whether a class occurs in more than one part.
+    pub shared_classes: bool,
+    /// Files and folders that cannot be read.
+    pub broken: Vec<BrokenImage>,
+    /// What is missing, and other things a user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Size of one of the source's own parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PartCount {
+    /// The part.
+    pub part: Part,
+    /// Number of images.
+    pub images: usize,
+    /// Number of classes.
+    pub classes: usize,
+}
+
+/// Looks at `plan.source` as [`super::Dataset::open`] would, and lists it.
+///
+/// # Errors
+/// When the source cannot be read or recognised, or has no images.
+pub fn survey(plan: &DataPlan) -> Result<Survey> {
+    let source = Source::detect(plan)?;
+    let Contents { name, jobs, notes, .. } = Contents::read(&source, plan.rotations)?;
+    let images = || jobs.iter().map(|job| (&job.class[..], job.part));
+    let classes = images().map(|(class, _)| class).collect::<BTreeSet<_>>().len();
+    let parts = count_parts(images());
+    let in_parts: usize = parts.iter().map(|part| part.classes).sum();
+    let distinct = images().filter(|(_, part)| part.is_some()).map(|(class, _)| class).collect::<BTreeSet<_>>().len();
+    Ok(Survey {
+        kind: source.kind.into(),
+        name: name.map(str::to_string),
+        sentence: sentence(source.kind, name, &source.reason, jobs.len(), classes, parts.len() > 1),
+        images: jobs.len(),
+        classes,
+        shared_classes: in_parts > distinct,
+        parts,
+        broken: notes.broken,
+        warnings: notes.warnings,
+    })
+}
+
+/// Images and classes of every part that occurs.
+pub(super) fn count_parts<'a>(images: impl Iterator<Item = (&'a str, Option<Part>)>) -> Vec<PartCount> {
+    let mut parts: BTreeMap<Part, (usize, BTreeSet<&str>)> = BTreeMap::new();
+    for (class, part) in images {
+        if let Some(part) = part {
+            let (count, classes) = parts.entry(part).or_default();
+            *count += 1;
+            classes.insert(class);
+        }
+    }
+    parts.into_iter().map(|(part, (images, classes))| PartCount { part, images, classes: classes.len() }).collect()
+}
+
+/// What was recognised and how much is in it.
+pub(super) fn sentence(
+    kind: &str,
+    name: Option<&str>,
+    reason: &str,
+    images: usize,
+    classes: usize,
+    own_split: bool,
+) -> String {
+    let what = name.map_or(reason.to_string(), |name| format!("{name} ({reason})"));
+    let count = |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
+    let (images, classes) = (count(images, "image", "images"), count(classes, "class", "classes"));
+    let split = if own_split { ", with a train / test split of its own" } else { "" };
+    let ink = if kind == "omniglot" { "; black ink on white is turned into bright ink on black" } else { "" };
+    format!("Recognised {what}: {images} of {classes}{split}{ink}.")
+}
