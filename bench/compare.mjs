@@ -1,7 +1,10 @@
-// Training steps of rkd and of PyTorch, side by side in one run: `node bench/compare.mjs [--only NAME] [--threads 2] [--rounds 5]`.
+// Training steps of rkd and of PyTorch, side by side in one run:
+// `node bench/compare.mjs [--only NAME]... [--threads 2,1] [--rounds 5] [--seconds 3] [--out FILE]`.
 //
-// Both programs take turns, round by round, so that a slow minute of a shared machine hits both. A round's figure is the
-// median step of its program; the table has the medians over rounds and the ratio PyTorch / rkd with its range over rounds.
+// Both programs take turns, round by round, so that a slow minute of a shared machine hits both; in each round every number
+// of threads has its turn too. Each measurement is a process of its own, with one workload and one memory layout. Which of
+// PyTorch's layouts is faster is found in the first round, and that one is used in all. A round's figure is the median step
+// of its program; the table has medians over rounds, and of the ratio its range too.
 // PyTorch is installed into bench/.venv the first time (needs python3 with venv); RKD_PYTHON names another interpreter
 // that has torch and torchvision. The table is printed and written to bench/record/.
 import { execFileSync } from "node:child_process";
@@ -14,22 +17,39 @@ const here = import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathna
 const { values: options } = parseArgs({
   options: {
     only: { type: "string", multiple: true },
-    threads: { type: "string", default: String(os.availableParallelism()) },
+    threads: { type: "string", default: [...new Set([os.availableParallelism(), 1])].join(",") },
     rounds: { type: "string", default: "5" },
     seconds: { type: "string", default: "3" },
-    out: { type: "string" },
+    out: { type: "string", default: path.join(here, "record", "pytorch.md") },
   },
 });
+const counts = numbers("threads", options.threads.split(","));
+const [rounds] = numbers("rounds", [options.rounds]);
+const known = ours(["--list"]).map(({ workload }) => workload);
+const workloads = options.only ?? known;
+for (const name of workloads) if (!known.includes(name)) fail(`--only ${name}: expected one of ${known.join(", ")}`);
 
 const python = process.env.RKD_PYTHON ?? installPyTorch();
-const workloads = options.only ?? ours(["--list"]).map((line) => line.workload);
-const rows = workloads.map(compare);
+const started = new Date();
+const rows = workloads.flatMap(compare);
 const table = render(rows);
 process.stdout.write(table);
-const file = options.out ?? path.join(here, "record", `pytorch-${options.threads}-threads.md`);
-mkdirSync(path.dirname(file), { recursive: true });
-writeFileSync(file, table);
-process.stdout.write(`written to ${path.relative(process.cwd(), file)}\n`);
+mkdirSync(path.dirname(options.out), { recursive: true });
+writeFileSync(options.out, table);
+process.stdout.write(`written to ${path.relative(process.cwd(), options.out)}\n`);
+
+/** Whole numbers of at least 1. */
+function numbers(flag, texts) {
+  const values = texts.map(Number);
+  const right = values.every((value) => Number.isSafeInteger(value) && value >= 1);
+  return right ? values : fail(`--${flag}: expected whole numbers of at least 1, received ${texts}`);
+}
+
+/** Ends the program with a message. */
+function fail(message) {
+  process.stderr.write(`compare: ${message}\n`);
+  process.exit(2);
+}
 
 /** The interpreter of bench/.venv, made on the first call. */
 function installPyTorch() {
@@ -62,45 +82,118 @@ function lines(output) {
     .map((line) => JSON.parse(line));
 }
 
-/** One workload: rounds of both programs in turn. */
+/** One workload: rounds of both programs in turn; a row for each number of threads. */
 function compare(workload) {
-  const args = ["--only", workload, "--threads", options.threads, "--seconds", options.seconds];
-  const rounds = Array.from({ length: Number(options.rounds) }, () => ({ peer: theirs(args)[0], rkd: ours(args)[0] }));
-  const ratios = rounds.map(({ peer, rkd }) => peer.step_ms / rkd.step_ms);
-  const row = {
-    workload,
-    peer: median(rounds.map(({ peer }) => peer.step_ms)),
-    rkd: median(rounds.map(({ rkd }) => rkd.step_ms)),
-    ratio: median(ratios),
-    lowest: Math.min(...ratios),
-    highest: Math.max(...ratios),
-    torch: rounds[0].peer.torch,
-  };
-  process.stderr.write(`${workload}: PyTorch ${row.peer} ms, rkd ${row.rkd} ms, ratio ${row.ratio.toFixed(2)}\n`);
-  return row;
+  const results = counts.map((threads) => ({ threads, layout: undefined, peer: [], rkd: [] }));
+  for (let round = 0; round < rounds; round++) {
+    for (const result of results) {
+      const args = ["--only", workload, "--threads", String(result.threads), "--seconds", options.seconds];
+      result.peer.push(fastest(args, result.layout));
+      result.layout = result.peer[0].layout;
+      result.rkd.push(ours(args)[0]);
+    }
+  }
+  return results.map(({ threads, layout, peer, rkd }) => {
+    const ratios = peer.map((theirs, round) => theirs.step_ms / rkd[round].step_ms);
+    const row = {
+      workload,
+      threads,
+      layout,
+      torch: peer[0].torch,
+      version: rkd[0].rkd,
+      instructionSet: rkd[0].instruction_set,
+      peerMs: of(peer, "step_ms"),
+      rkdMs: of(rkd, "step_ms"),
+      ratio: of(peer, "step_ms") / of(rkd, "step_ms"),
+      lowest: Math.min(...ratios),
+      highest: Math.max(...ratios),
+      peerMib: of(peer, "peak_mib"),
+      rkdMib: of(rkd, "peak_mib"),
+      gflops: of(rkd, "gflops"),
+      peakShare: of(rkd, "peak_share"),
+    };
+    const times = `PyTorch ${row.peerMs} ms, rkd ${row.rkdMs} ms, ratio ${fixed(row.ratio, 2)}`;
+    process.stderr.write(`${workload}, ${threads} threads: ${times}\n`);
+    return row;
+  });
 }
 
-/** The middle value. */
-function median(values) {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)];
+/** One measurement of the peer: of `layout`, or of both and the faster one. */
+function fastest(args, layout) {
+  const layouts = args[1].startsWith("rkd") ? [[]] : ["contiguous", "channels_last"].map((name) => ["--layout", name]);
+  const tried = (layout === undefined || layout === "n/a" ? layouts : [["--layout", layout]]).map(
+    (choice) => theirs([...args, ...choice])[0],
+  );
+  return tried.reduce((best, one) => (one.step_ms < best.step_ms ? one : best));
 }
 
-/** The Markdown table with what is needed to repeat it. */
+/** The median of a field over rounds; null where a round has none. */
+function of(results, field) {
+  const values = results.map((result) => result[field]);
+  if (values.some((value) => value === null || value === undefined)) return null;
+  return values.sort((a, b) => a - b)[Math.floor(values.length / 2)];
+}
+
+/** A number with so many decimals, or a dash. */
+function fixed(value, digits) {
+  return value === null ? "-" : value.toFixed(digits);
+}
+
+/** The Markdown tables with what is needed to repeat them. */
 function render(all) {
-  const head = [
+  const only = (options.only ?? []).map((name) => ` --only ${name}`).join("");
+  const [{ torch, version, instructionSet }] = all;
+  const minutes = ((Date.now() - started.getTime()) / 60_000).toFixed(0);
+  const row = (r) => [
+    r.workload,
+    r.threads,
+    fixed(r.peerMs, 2),
+    fixed(r.rkdMs, 2),
+    fixed(r.ratio, 2),
+    `${fixed(r.lowest, 2)} to ${fixed(r.highest, 2)}`,
+    r.layout,
+    fixed(r.peerMib, 0),
+    fixed(r.rkdMib, 0),
+    fixed(r.peerMib === null || r.rkdMib === null ? null : r.peerMib / r.rkdMib, 2),
+    fixed(r.gflops, 0),
+    r.peakShare === null ? "-" : `${fixed(100 * r.peakShare, 0)} %`,
+  ];
+  const text = [
     "# Training steps: rkd and PyTorch, interleaved",
     "",
-    `${new Date().toISOString().slice(0, 10)}, ${os.cpus()[0]?.model}, ${options.threads} threads, Node ${process.version}, PyTorch ${all[0]?.torch}, float32.`,
-    `Command: \`node bench/compare.mjs --threads ${options.threads} --rounds ${options.rounds} --seconds ${options.seconds}\`.`,
-    "Milliseconds are medians over rounds of the median step; PyTorch at its faster memory format. Ratio = PyTorch / rkd: above 1, rkd is faster.",
+    `${started.toISOString().slice(0, 10)}, ${os.cpus()[0]?.model}, ${os.availableParallelism()} cores, ${instructionSet}; rkd ${version}, Node ${process.version}, PyTorch ${torch}, float32.`,
+    `Command: \`node bench/compare.mjs${only} --threads ${options.threads} --rounds ${rounds} --seconds ${options.seconds}\` (${minutes} minutes).`,
     "",
-    "| workload | PyTorch ms | rkd ms | ratio | lowest | highest |",
-    "| --- | ---: | ---: | ---: | ---: | ---: |",
+    "- Milliseconds: median over rounds of the median step; PyTorch in its faster memory layout. Ratio = PyTorch / rkd of these",
+    "  medians, and the range of the ratio over rounds: above 1, rkd is faster.",
+    "- Peak MiB: highest resident memory of a process that runs the workload alone, above that before it. Memory ratio =",
+    "  PyTorch / rkd: above 1, rkd needs less.",
+    "- GFLOP/s: rkd's convolutions and linear layers by their definition over the whole step, and their share of the machine's own",
+    "  multiply-add rate on as many threads. Winograd's algorithm multiplies less than the definition, so 100 % is no bound.",
+    "",
+    "| workload | threads | PyTorch ms | rkd ms | ratio | range | layout | PyTorch MiB | rkd MiB | memory ratio | GFLOP/s | of peak |",
+    "| --- | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+    ...all.map((r) => `| ${row(r).join(" | ")} |`),
   ];
-  const body = all.map(
-    (r) =>
-      `| ${r.workload} | ${r.peer} | ${r.rkd} | ${r.ratio.toFixed(2)} | ${r.lowest.toFixed(2)} | ${r.highest.toFixed(2)} |`,
-  );
-  return `${[...head, ...body].join("\n")}\n`;
+  return `${[...text, ...scaling(all)].join("\n")}\n`;
+}
+
+/** How much faster more threads are, for both programs. */
+function scaling(all) {
+  const one = all.filter(({ threads }) => threads === 1);
+  const more = all.filter(({ threads }) => threads !== 1);
+  if (one.length === 0 || more.length === 0) return [];
+  const rows = more.map((r) => {
+    const single = one.find(({ workload }) => workload === r.workload);
+    const gains = [single.peerMs / r.peerMs, single.rkdMs / r.rkdMs].map((gain) => fixed(gain, 2));
+    return `| ${[r.workload, r.threads, ...gains].join(" | ")} |`;
+  });
+  return [
+    "",
+    "Time on one thread / time on so many:",
+    "",
+    "| workload | threads | PyTorch | rkd |",
+    "| --- | ---: | ---: | ---: |",
+    ...rows,
+  ];
 }

@@ -1,31 +1,70 @@
 /** `rkd bench`: whole training steps on fixed random data; `bench/compare.mjs` sets them beside PyTorch's. */
 
-import { NativeSession } from "../native/session.ts";
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+import { type BenchReport, NativeSession, type ProfileReport } from "../native/session.ts";
+import { integer, number, oneOf } from "../options/check.ts";
 import { json, print } from "./context.ts";
 import { writeJsonLine } from "./report.ts";
+import { benchTable, profileTables } from "./table.ts";
 
 /** The flags of the command. */
 export interface BenchFlags {
   readonly only?: readonly string[];
+  readonly profile?: string;
   readonly seconds?: number;
   readonly threads?: number;
   readonly list?: boolean;
 }
 
-/** Measures the workloads one after the other and prints a line for each. @throws {RkdError} for an unknown name */
-export async function bench({ only, seconds = 3, threads = 0, list }: BenchFlags): Promise<void> {
+/** Measures workloads one after the other, or profiles one. @throws {RkdError} for an unknown name or a bad number */
+export async function bench({ only, profile, seconds = 3, threads = 0, list }: BenchFlags): Promise<void> {
+  number("seconds", seconds, { from: 0 });
+  integer("threads", threads, { from: 0 });
   const session = new NativeSession(() => {});
   try {
-    for (const workload of only ?? (await session.call("workloads", {}))) {
-      if (list) {
-        json ? writeJsonLine({ workload }) : print(workload);
-        continue;
-      }
-      const report = await session.call("bench", { plan: { workload, seconds, threads } });
-      if (json) writeJsonLine(report);
-      else print(`${workload.padEnd(32)} ${report.step_ms.toFixed(2).padStart(9)} ms, ${report.threads} threads`);
+    const known = await session.call("workloads", {});
+    const workloads = only?.map((name) => oneOf("only", name, known)) ?? known;
+    if (list) {
+      for (const workload of workloads) json ? writeJsonLine({ workload }) : print(workload);
+    } else if (profile !== undefined) {
+      const plan = { workload: oneOf("profile", profile, known), seconds, threads };
+      showProfile(await session.call("profile", { plan }));
+    } else {
+      const [first] = workloads;
+      const measure =
+        workloads.length === 1 && first !== undefined
+          ? () => session.call("bench", { plan: { workload: first, seconds, threads } })
+          : (workload: string) => inOwnProcess(workload, seconds, threads);
+      await measureAll(workloads, measure);
     }
   } finally {
     await session.close();
   }
+}
+
+async function measureAll(
+  workloads: readonly string[],
+  measure: (workload: string) => Promise<BenchReport>,
+): Promise<void> {
+  const reports: BenchReport[] = [];
+  for (const [index, workload] of workloads.entries()) {
+    if (!json) process.stderr.write(`measuring ${workload} (${index + 1} of ${workloads.length})\n`);
+    const report = await measure(workload);
+    reports.push(report);
+    if (json) writeJsonLine(report);
+  }
+  if (!json) print(benchTable(reports));
+}
+
+/** Memory that one workload leaves behind would be used again by the next, and its peak not be seen. */
+async function inOwnProcess(workload: string, seconds: number, threads: number): Promise<BenchReport> {
+  const args = ["bench", "--only", workload, "--seconds", String(seconds), "--threads", String(threads), "--json"];
+  const { stdout } = await promisify(execFile)(process.execPath, [process.argv[1] ?? "", ...args]);
+  return JSON.parse(stdout);
+}
+
+function showProfile(report: ProfileReport): void {
+  if (json) writeJsonLine(report);
+  else print(profileTables(report));
 }

@@ -138,6 +138,7 @@ function doctorCommand(): Command {
 function benchCommand(): Command {
   return command("bench", "Time training steps, under the names that the comparison with PyTorch uses.")
     .option("--only <names...>", "workloads (all)")
+    .option("--profile <name>", "show where the time of this workload's step goes, layer by layer")
     .option("--seconds <number>", "time for each (3)", toNumber)
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
     .option("--list", "only list the workloads")

@@ -1,5 +1,6 @@
 /** Results as text for people. */
 
+import type { BenchReport, ProfileCost, ProfileReport } from "../native/session.ts";
 import type { Fidelity, Metrics, Verdict, VerdictRow } from "../run/events.ts";
 
 /** Columns under their titles: the first to the left, numbers to the right. */
@@ -71,4 +72,52 @@ export function duration(seconds: number): string {
   if (s < 60) return `${s} s`;
   if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
   return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+}
+
+/** The measured workloads. */
+export function benchTable(reports: readonly BenchReport[]): string {
+  const titles = ["workload", "ms/step", "best ms", "threads", "peak MiB", "GFLOP/s", "of the machine's"];
+  const rows = reports.map((report) => [
+    report.workload,
+    report.step_ms.toFixed(2),
+    report.best_ms.toFixed(2),
+    String(report.threads),
+    report.peak_mib?.toFixed(0) ?? "-",
+    report.gflops?.toFixed(1) ?? "-",
+    report.peak_share === null ? "-" : `${percent(report.peak_share, 0)} of ${report.peak_gflops.toFixed(0)}`,
+  ]);
+  return `${table(titles, rows)}\n${rateNote}`;
+}
+
+const rateNote =
+  "GFLOP/s count convolutions and linear layers by their definition; Winograd's algorithm multiplies less, so more than 100 % is possible.";
+
+/** Where the time of a step goes: a table by part, and one by layer and operation. */
+export function profileTables(report: ProfileReport): string {
+  const { workload, step_ms, outside_ms, threads, runs, instruction_set, peak_gflops } = report;
+  const head = [
+    `${workload}: ${step_ms.toFixed(2)} ms a step, median of ${runs}; ${threads} threads, ${instruction_set}`,
+    `the machine's multiply-adds: ${peak_gflops.toFixed(0)} GFLOP/s`,
+  ];
+  const titles = ["calls", "ms", "share", "GFLOP/s", "of machine", "MB", "GB/s"];
+  const cells = ({ calls, ms, flops, bytes }: ProfileCost) => {
+    const rate = flops > 0 ? [(flops / ms / 1e6).toFixed(1), percent(flops / ms / 1e6 / peak_gflops, 0)] : ["-", "-"];
+    const moved = bytes > 0 ? [(bytes / 1e6).toFixed(2), (bytes / ms / 1e6).toFixed(1)] : ["-", "-"];
+    return [String(calls), ms.toFixed(3), percent(ms / step_ms, 1), ...rate, ...moved];
+  };
+  const outside = ["between operations", "", outside_ms.toFixed(3), percent(outside_ms / step_ms, 1), "", "", "", ""];
+  const parts = report.parts.map((part) => [part.part, ...cells(part)]);
+  const records = report.records.map((record) => [
+    `${record.layer || "-"} ${record.operation} ${record.shape.join("x")}`.trimEnd(),
+    ...cells(record),
+  ]);
+  return [
+    ...head,
+    "",
+    table(["part", ...titles], [...parts, outside]),
+    "",
+    table(["layer, operation, its first tensor", ...titles], records),
+    "",
+    rateNote,
+  ].join("\n");
 }

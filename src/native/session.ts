@@ -90,7 +90,8 @@ export interface Commands {
   survey: [{ plan: DataPlan }, DataSurvey];
   embed: [{ plan: { model: string; data: DataPlan; out: string; format: string; threads: number } }, EmbedReport];
   workloads: [object, readonly string[]];
-  bench: [{ plan: { workload: string; seconds: number; threads: number } }, BenchReport];
+  bench: [{ plan: BenchPlan }, BenchReport];
+  profile: [{ plan: BenchPlan }, ProfileReport];
   /** Only in builds with debug assertions, for tests. */
   panic: [{ message: string }, never];
 }
@@ -127,16 +128,66 @@ export interface EmbedReport {
   readonly millisecondsPerImage: number;
 }
 
+/** What to measure: the core's `BenchPlan`. */
+interface BenchPlan {
+  readonly workload: string;
+  readonly seconds: number;
+  readonly threads: number;
+}
+
 /** Times of one workload: the core's `BenchReport`, with the field names of bench/pytorch_steps.py. */
-interface BenchReport {
+export interface BenchReport {
   readonly workload: string;
   /** Median of a step. */
   readonly step_ms: number;
   readonly best_ms: number;
+  readonly layout: string;
   readonly threads: number;
   /** Steps measured. */
   readonly runs: number;
+  /** Peak memory above that before the work; null where the system does not say. */
+  readonly peak_mib: number | null;
+  /** Of convolutions and linear layers by their definition; null without a network. */
+  readonly gflops: number | null;
+  /** What the processor's multiply-adds could do. */
+  readonly peak_gflops: number;
+  readonly peak_share: number | null;
   readonly instruction_set: string;
+  readonly rkd: string;
+}
+
+/** Where the time of a step goes: the core's `ProfileReport`. */
+export interface ProfileReport {
+  readonly workload: string;
+  /** Median of a step. */
+  readonly step_ms: number;
+  /** Of it, outside all records. */
+  readonly outside_ms: number;
+  readonly threads: number;
+  /** Steps measured. */
+  readonly runs: number;
+  readonly peak_gflops: number;
+  readonly instruction_set: string;
+  /** By what it is for, longest first. */
+  readonly parts: readonly (ProfileCost & { readonly part: string })[];
+  /** By layer and operation, longest first. */
+  readonly records: readonly (ProfileCost & {
+    readonly layer: string;
+    readonly operation: string;
+    readonly part: string;
+    /** Of the operation's first tensor. */
+    readonly shape: readonly number[];
+  })[];
+}
+
+/** What calls cost in a step. */
+export interface ProfileCost {
+  readonly calls: number;
+  readonly ms: number;
+  /** By definition; 0 where they are not counted. */
+  readonly flops: number;
+  /** Of the tensors read and written, each once. */
+  readonly bytes: number;
 }
 
 /** An event of the core: `Event` of crates/core/src/train/event.rs. */

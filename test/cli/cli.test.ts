@@ -148,3 +148,52 @@ describe("the way of a user", () => {
     expect(lines(second.stdout).find(({ type }) => type === "start")).toMatchObject({ step: checkpoint.step });
   });
 });
+
+describe("bench", () => {
+  const smallest = "conv4-28px-b64-train";
+
+  it("lists workloads, and suggests the nearest of a mistyped one", async () => {
+    const { code, stdout } = await rkd("bench", "--list");
+    expect(code).toBe(0);
+    const names = stdout.trim().split("\n");
+    for (const name of [smallest, "vgg11bn-32px-b64-train", "rkd-da-n512-d128"]) expect(names).toContain(name);
+    for (const flag of ["--only", "--profile"]) {
+      const mistyped = await rkd("bench", flag, "conv4-28px-b64");
+      expect(mistyped.stderr).toContain(`${flag}: invalid value`);
+      expect(mistyped.stderr).toContain(`Did you mean "${smallest}"?`);
+      expect(mistyped.code).toBe(2);
+    }
+    expect((await rkd("bench", "--seconds", "-1")).stderr).toContain("--seconds: invalid value");
+  });
+
+  it("measures each workload in a process of its own, as JSON lines or a table", async () => {
+    const only = ["--only", "rkd-da-n128-d512", smallest, "--seconds", "0", "--threads", "1"];
+    const { code, stdout, stderr } = await rkd("bench", ...only, "--json");
+    expect(code, stderr).toBe(0);
+    const [losses, network] = lines(stdout);
+    expect(losses).toMatchObject({ workload: "rkd-da-n128-d512", threads: 1, runs: 3, gflops: null, layout: "n/a" });
+    expect(network).toMatchObject({ workload: smallest, layout: "channels_last", gflops: expect.any(Number) });
+    expect(network.peak_share).toBeCloseTo(network.gflops / network.peak_gflops, 2);
+    if (process.platform === "linux") expect(network.peak_mib).toBeGreaterThan(losses.peak_mib);
+    const text = await rkd("bench", ...only);
+    expect(text.stderr).toContain(`measuring ${smallest} (2 of 2)`);
+    for (const word of [smallest, "ms/step", "peak MiB", "GFLOP/s", "Winograd"]) expect(text.stdout).toContain(word);
+  });
+
+  it("profiles a step, part by part and layer by layer", async () => {
+    const { code, stdout, stderr } = await rkd("bench", "--profile", smallest, "--seconds", "0", "--json");
+    expect(code, stderr).toBe(0);
+    const [report] = lines(stdout);
+    expect(report).toMatchObject({ workload: smallest, runs: 3 });
+    const first = report.records.find(
+      (record: { layer: string; operation: string }) => record.layer === "blocks.0.0" && record.operation === "conv2d",
+    );
+    // 64 images of 28 x 28 pixels, 3 x 3 windows over one channel, 64 output channels; two operations each.
+    expect(first).toMatchObject({ shape: [64, 28, 28, 1], calls: 1, flops: 2 * 64 * 28 * 28 * 9 * 64 });
+    expect(report.parts.map(({ part }: { part: string }) => part)).toContain("weight-gradient");
+    const text = await rkd("bench", "--profile", smallest, "--seconds", "0");
+    for (const word of ["optimizer", "between operations", "blocks.3.0 conv2d_backward_weight"]) {
+      expect(text.stdout).toContain(word);
+    }
+  });
+});

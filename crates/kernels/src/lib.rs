@@ -19,6 +19,7 @@ pub mod mapped_file;
 pub mod matrix;
 pub mod normalization;
 pub mod optimizer;
+pub mod peak;
 pub mod pool;
 pub mod pooling;
 pub mod product;

@@ -21,6 +21,21 @@ pub(crate) const BLOCK_ROWS: usize = 168;
 const UNITS: usize = 16;
 /// Floats of the largest tile, 14 x 32.
 const TILE: usize = 14 * 32;
+/// Groups of three rows in the largest tile.
+const GROUPS: usize = 5;
+
+/// Writes `body` out for every row r < R: sums that a loop counter indexes would lie in memory, not in registers.
+macro_rules! each_row {
+    ($r:ident in $count:ident => $body:expr) => {
+        each_row!(@ $r, $count, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
+    };
+    (@ $r:ident, $count:ident, $body:expr, $($row:literal)*) => {
+        $(if $row < $count {
+            let $r: usize = $row;
+            $body
+        })*
+    };
+}
 
 /// The panel width of an instruction set: two vectors.
 pub(crate) fn panel_width(isa: Isa) -> usize {
@@ -297,57 +312,34 @@ impl Tile<'_> {
         // SAFETY: the caller's promise; a panel has two vectors for each term.
         unsafe {
             let mut sums = [[S::splat(0.0); 2]; R];
-            let (mut a, mut panel) = (self.a, self.panel);
+            // Rows are reached from a few moving addresses: one for each would not fit the general registers, and a
+            // chain from row to row would take as long as the products.
+            let row = self.row;
+            let mut a: [*const f32; GROUPS] = std::array::from_fn(|group| self.a.wrapping_add(3 * group * row));
+            let mut panel = self.panel;
             for _ in 0..self.depth {
                 let b = [S::load(panel), S::load(panel.add(S::LANES))];
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    let value = S::splat(*a.add(r * self.row));
-                    sum[0] = S::mul_add(value, b[0], sum[0]);
-                    sum[1] = S::mul_add(value, b[1], sum[1]);
-                }
-                a = a.wrapping_add(self.step);
+                each_row!(r in R => {
+                    let value = S::splat(*a[r / 3].wrapping_add(r % 3 * row));
+                    sums[r][0] = S::mul_add(value, b[0], sums[r][0]);
+                    sums[r][1] = S::mul_add(value, b[1], sums[r][1]);
+                });
+                a = a.map(|address| address.wrapping_add(self.step));
                 panel = panel.add(2 * S::LANES);
             }
             if self.columns == 2 * S::LANES {
-                self.finish_whole::<S, R>(&sums);
-            } else {
-                self.finish_partial::<S, R>(&sums);
+                each_row!(r in R => {
+                    let out = self.out.add(r * self.out_row);
+                    self.finish::<S>(out, 0, sums[r][0]);
+                    self.finish::<S>(out, S::LANES, sums[r][1]);
+                });
+                return;
             }
-        }
-    }
-
-    /// # Safety
-    /// As [`Tile::multiply_rows`], with all columns of a panel.
-    #[inline(always)]
-    unsafe fn finish_whole<S: Simd, const R: usize>(&self, sums: &[[S::V; 2]; R]) {
-        for (r, sum) in sums.iter().enumerate() {
-            for (half, &sum) in sum.iter().enumerate() {
-                let at = half * S::LANES;
-                // SAFETY: the caller's promise; a bias slice reaches to the block's last column.
-                unsafe {
-                    let out = self.out.add(r * self.out_row + at);
-                    let value = match self.start {
-                        Start::Zero => sum,
-                        Start::Bias(bias) => S::add(sum, S::load(bias.as_ptr().add(at))),
-                        Start::Add => S::add(sum, S::load(out)),
-                    };
-                    S::store(out, value);
-                }
-            }
-        }
-    }
-
-    /// # Safety
-    /// As [`Tile::multiply_rows`].
-    #[inline(always)]
-    unsafe fn finish_partial<S: Simd, const R: usize>(&self, sums: &[[S::V; 2]; R]) {
-        let mut buffer = [0.0_f32; TILE];
-        // SAFETY: the buffer holds the largest tile; `out` by the caller's promise.
-        unsafe {
-            for (r, sum) in sums.iter().enumerate() {
-                S::store(buffer.as_mut_ptr().add(r * 2 * S::LANES), sum[0]);
-                S::store(buffer.as_mut_ptr().add(r * 2 * S::LANES + S::LANES), sum[1]);
-            }
+            let mut buffer = [0.0_f32; TILE];
+            each_row!(r in R => {
+                S::store(buffer.as_mut_ptr().add(r * 2 * S::LANES), sums[r][0]);
+                S::store(buffer.as_mut_ptr().add(r * 2 * S::LANES + S::LANES), sums[r][1]);
+            });
             for r in 0..R {
                 for column in 0..self.columns {
                     let (out, sum) = (self.out.add(r * self.out_row + column), buffer[r * 2 * S::LANES + column]);
@@ -358,6 +350,24 @@ impl Tile<'_> {
                     };
                 }
             }
+        }
+    }
+
+    /// Writes a vector of sums to column `at` of a row that begins at `out`.
+    ///
+    /// # Safety
+    /// As [`Tile::multiply_rows`], with all columns of a panel.
+    #[inline(always)]
+    unsafe fn finish<S: Simd>(&self, out: *mut f32, at: usize, sum: S::V) {
+        // SAFETY: the caller's promise; a bias slice reaches to the block's last column.
+        unsafe {
+            let out = out.add(at);
+            let value = match self.start {
+                Start::Zero => sum,
+                Start::Bias(bias) => S::add(sum, S::load(bias.as_ptr().add(at))),
+                Start::Add => S::add(sum, S::load(out)),
+            };
+            S::store(out, value);
         }
     }
 }

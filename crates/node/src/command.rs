@@ -39,6 +39,8 @@ pub enum Command {
     Workloads,
     /// Measures one of them.
     Bench { plan: BenchPlan },
+    /// Measures where the time of its step goes.
+    Profile { plan: BenchPlan },
     /// Panics, so that tests see what a panic does. Not in published binaries: they have no debug assertions.
     #[cfg(debug_assertions)]
     Panic { message: String },
@@ -72,6 +74,7 @@ pub fn execute(session: &mut Option<Session>, text: &str, control: &Control) -> 
         Command::Embed { plan } => value(&embed(&plan, control)?),
         Command::Workloads => value(&bench::workloads()),
         Command::Bench { plan } => value(&bench::run(&plan)?),
+        Command::Profile { plan } => value(&bench::profile(&plan)?),
         #[cfg(debug_assertions)]
         Command::Panic { message } => panic!("{message}"),
     }

@@ -19,6 +19,8 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug {
 
     /// The lengths of a tensor's axes.
     fn shape(tensor: &Self::Tensor) -> &[usize];
+    /// Says which parameter the next operations belong to. Only [`Profiled`](super::Profiled) listens.
+    fn at(&self, _parameter: &str) {}
     /// A tensor with these values, row-major.
     fn from_f32(&self, values: &[f32], shape: &[usize]) -> Result<Self::Tensor>;
     /// A tensor of values in double precision; rounded where the device computes in float32.

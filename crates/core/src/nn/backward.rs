@@ -82,6 +82,7 @@ impl<'a, B: Backend> Backward<'a, B> {
     fn convolution(&mut self, layer: &Convolution, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
         let x = self.pop_input()?;
         let Some(dy) = dy else { return Ok(None) };
+        self.backend.at(&self.parameters.specs[layer.weight].name);
         let bias = layer.bias.filter(|&bias| self.is_trained(bias));
         if self.is_trained(layer.weight) || bias.is_some() {
             let gradients = self.backend.conv2d_backward_weight(&layer.windows, &x, &dy, bias.is_some())?;
@@ -98,6 +99,7 @@ impl<'a, B: Backend> Backward<'a, B> {
     fn linear(&mut self, layer: &Linear, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
         let x = self.pop_input()?;
         let Some(dy) = dy else { return Ok(None) };
+        self.backend.at(&self.parameters.specs[layer.weight].name);
         if self.is_trained(layer.weight) || self.is_trained(layer.weight + 1) {
             let (weight, bias) = self.backend.linear_backward_weight(&x, &dy)?;
             self.learn(layer.weight, weight)?;
@@ -121,6 +123,7 @@ impl<'a, B: Backend> Backward<'a, B> {
         let Some(dy) = dy.filter(|_| wanted || self.is_trained(layer.weight) || self.is_trained(layer.bias())) else {
             return Ok((None, None));
         };
+        self.backend.at(&self.parameters.specs[layer.weight].name);
         let weight = &self.parameters.values[layer.weight];
         let saved = SavedNorm { x: &x, y: y.as_ref(), weight, mean: &mean, rstd: &rstd, residual, batch };
         let gradients = self.backend.batch_norm_backward(&saved, &dy)?;

@@ -96,6 +96,7 @@ impl<'a, B: Backend> Forward<'a, B> {
     }
 
     fn convolution(&mut self, layer: &Convolution, x: B::Tensor) -> Result<B::Tensor> {
+        self.backend.at(&self.parameters.specs[layer.weight].name);
         let bias = layer.bias.map(|bias| &self.parameters.values[bias]);
         let y = self.backend.conv2d(&layer.windows, &x, &self.parameters.values[layer.weight], bias)?;
         self.save(|| Saved::Input(x));
@@ -103,6 +104,7 @@ impl<'a, B: Backend> Forward<'a, B> {
     }
 
     fn linear(&mut self, layer: &Linear, x: B::Tensor) -> Result<B::Tensor> {
+        self.backend.at(&self.parameters.specs[layer.weight].name);
         let values = &self.parameters.values;
         let y = self.backend.linear(&x, &values[layer.weight], &values[layer.weight + 1])?;
         self.save(|| Saved::Input(x));
@@ -121,6 +123,7 @@ impl<'a, B: Backend> Forward<'a, B> {
         if batch && count < 2 {
             return Err(one_value(&layer.name, shape));
         }
+        self.backend.at(&self.parameters.specs[layer.weight].name);
         let values = &self.parameters.values;
         let (mean, variance) = (&values[layer.running_mean()], &values[layer.running_variance()]);
         let normalized = self.backend.batch_norm(&BatchNorm {

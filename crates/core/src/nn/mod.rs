@@ -1,7 +1,7 @@
 //! Networks that train: layer operations, layers, parameters, forward and backward.
 //!
 //! - [`backend`] names the layer operations; [`portable`] composes them of candle operations (any device, the oracle of
-//!   the tests), [`cpu`] runs them as kernels.
+//!   the tests), [`cpu`] runs them as kernels, [`profile`] measures those of another.
 //! - [`layer`] is a network as plain data, built by [`builder`] and run by [`forward`] and [`backward`] with a [`tape`].
 //! - [`network`] puts it together: images in, [`feature`]s out, feature gradients in, parameter gradients out.
 //!
@@ -19,6 +19,7 @@ pub mod network;
 pub mod parameters;
 pub mod pattern;
 pub mod portable;
+pub mod profile;
 pub mod tape;
 pub mod tuning;
 
@@ -27,3 +28,4 @@ pub use cpu::Cpu;
 pub use feature::Feature;
 pub use network::{FeatureGradients, Features, Gradients, Network};
 pub use portable::Portable;
+pub use profile::Profiled;

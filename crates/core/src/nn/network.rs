@@ -296,6 +296,7 @@ impl<B: Backend> Network<B> {
     /// PyTorch's update: 10 % of the batch, its variance without bias.
     fn learn_statistics(&mut self, batch: &BatchStatistics<B::Tensor>) -> Result<()> {
         let (backend, values) = (&self.backend, &mut self.parameters.values);
+        backend.at(&self.parameters.specs[batch.layer.weight].name);
         let unbiased = batch.count as f64 / (batch.count as f64 - 1.0);
         backend.blend(&mut values[batch.layer.running_mean()], &batch.mean, Normalization::MOMENTUM, 1.0)?;
         backend.blend(

@@ -70,6 +70,7 @@ impl<B: Backend> Optimizer<B> {
         self.step += 1;
         for (index, gradient) in gradients.iter_mut().enumerate() {
             let Some(gradient) = gradient else { continue };
+            backend.at(&parameters.specs[index].name);
             if factor < 1.0 {
                 backend.scale(gradient, factor)?;
             }
@@ -200,6 +201,7 @@ fn norm<B: Backend>(backend: &B, specs: &[ParameterSpec], gradients: &[Option<B:
     let mut total = 0.0;
     for (spec, gradient) in specs.iter().zip(gradients) {
         let Some(gradient) = gradient else { continue };
+        backend.at(&spec.name);
         let squares = backend.sum_of_squares(gradient)?;
         if !squares.is_finite() {
             return Err(Error::new(Code::NonFinite, format!("the gradient of {} is not finite", spec.name))

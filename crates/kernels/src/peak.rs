@@ -1,0 +1,97 @@
+//! What the processor can do at most: chains of fused multiply-adds that never leave the registers.
+//!
+//! Each chain is `a = a b + c` with b = c = 1/2, so every value tends to 1: no overflow, no denormal numbers. A chain must
+//! wait for its own last result (4 cycles on most processors), so several run side by side to keep every unit busy. The
+//! rate counts two operations for each lane of each instruction.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use crate::Pool;
+use crate::simd::{Kernel, Simd, dispatch};
+
+/// Multiply-adds of a chain in one block: tens of microseconds, so that starting a block costs nothing beside it.
+const LENGTH: usize = 20_000;
+/// Blocks of one job: many for each thread, so that a thread that wakes late is soon no matter.
+const BLOCKS: usize = 64;
+/// Jobs of one measurement: other programs' load only ever adds, so the fastest tells.
+const JOBS: usize = 10;
+
+/// The highest rate of single-precision fused multiply-adds on the pool's threads and instruction set, in GFLOP/s (a
+/// multiply-add is two operations). Takes some tens of milliseconds.
+///
+/// No kernel reaches it: they also load and store. Where an algorithm multiplies less than the definition says (Winograd's
+/// convolution), a rate that counts the definition's operations can exceed it.
+pub fn peak_gflops(pool: &Pool) -> f64 {
+    let isa = pool.isa();
+    let flops = (BLOCKS * dispatch(isa, Chains { length: 0 }).flops_per_step * LENGTH) as f64;
+    let job = || {
+        let start = Instant::now();
+        pool.for_each(BLOCKS, |_| {
+            black_box(dispatch(isa, Chains { length: LENGTH }).sum);
+        });
+        start.elapsed().as_secs_f64()
+    };
+    flops / (0..JOBS).map(|_| job()).fold(f64::INFINITY, f64::min) / 1e9
+}
+
+struct Chains {
+    length: usize,
+}
+
+struct Chained {
+    /// The sum of all lanes of all chains.
+    sum: f32,
+    /// Operations of one step of all chains.
+    flops_per_step: usize,
+}
+
+impl Kernel for Chains {
+    type Output = Chained;
+
+    #[inline(always)]
+    fn run<S: Simd>(self) -> Chained {
+        // More than latency times units of any x86-64 (4 x 2), and few enough for its registers; a vector of the portable
+        // form takes two of them.
+        if S::ROWS < 6 { chains::<S, 4>(self.length) } else { chains::<S, 12>(self.length) }
+    }
+}
+
+/// N chains of `length` steps.
+#[inline(always)]
+fn chains<S: Simd, const N: usize>(length: usize) -> Chained {
+    let mut lanes = [0.0_f32; 16];
+    let mut sum = 0.0;
+    // SAFETY: `dispatch` runs this with the instruction set of S; `lanes` holds 16 floats, the most S has.
+    unsafe {
+        let half = S::splat(black_box(0.5));
+        let mut chains = [half; N];
+        for _ in 0..length {
+            for chain in &mut chains {
+                *chain = S::mul_add(*chain, half, half);
+            }
+        }
+        for chain in chains {
+            S::store(lanes.as_mut_ptr(), chain);
+            sum += lanes[..S::LANES].iter().sum::<f32>();
+        }
+    }
+    Chained { sum, flops_per_step: 2 * S::LANES * N }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+
+    #[test]
+    fn every_instruction_set_runs_the_chains_it_counts() {
+        for isa in Isa::supported() {
+            let Chained { sum, flops_per_step } = dispatch(isa, Chains { length: 100 });
+            // Every lane has arrived at 1.
+            assert_eq!(sum as usize, flops_per_step / 2, "{}", isa.name());
+            let rate = peak_gflops(&Pool::with_isa(1, isa));
+            assert!(rate.is_finite() && rate > 0.0, "{}: {rate}", isa.name());
+        }
+    }
+}
