@@ -1,7 +1,7 @@
 //! What speed claims are about: whole training steps under fixed names, their time, memory and rate, and where the time
 //! goes layer by layer.
 //!
-//! The same [`workloads`], under the same names, are measured for PyTorch by `bench/pytorch_steps.py`; `bench/compare.mjs`
+//! The same [`workloads()`], under the same names, are measured for PyTorch by `bench/pytorch_steps.py`; `bench/compare.mjs`
 //! runs both in turn.
 
 mod memory;
@@ -25,7 +25,7 @@ use crate::nn::{Cpu, Profiled};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BenchPlan {
-    /// One of [`workloads`].
+    /// One of [`workloads()`].
     pub workload: String,
     /// Time to spend in seconds; at least three steps are measured however long they take.
     pub seconds: f64,
@@ -105,7 +105,7 @@ pub struct PartTotal {
 /// Measures one workload: one step to warm up, then as many as fit.
 ///
 /// # Errors
-/// `ERR_INVALID_OPTION` for a name that is none of [`workloads`].
+/// `ERR_INVALID_OPTION` for a name that is none of [`workloads()`].
 pub fn run(plan: &BenchPlan) -> Result<BenchReport> {
     let work = Work::find(&plan.workload)?;
     let memory = PeakMemory::start();
