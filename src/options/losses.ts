@@ -355,8 +355,8 @@ export function crossEntropy(options: CrossEntropyOptions = {}): CrossEntropyLos
 }
 
 /**
- * Prototypical networks (Snell et al. 2017), for `evaluateLoss`: the rows are an episode, first `supportCount` support
- * rows of each class, class by class, then as many queries of each class, class by class.
+ * Prototypical networks (Snell et al. 2017). The rows are an episode: first `supportCount` support rows of each class, class by
+ * class, then as many queries of each class, class by class. A run makes such batches with `batch: { episode }`.
  * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`
  */
 export function prototypical(options: PrototypicalOptions): PrototypicalLoss {

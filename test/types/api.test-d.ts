@@ -9,7 +9,7 @@ import {
   crossEntropy,
   type DistillResult,
   distill,
-  type evaluate,
+  evaluate,
   evaluateLoss,
   glyphs,
   hardDarkRank,
@@ -69,6 +69,17 @@ export async function everything(signal: AbortSignal): Promise<void> {
   const result = await run;
   same<Equal<typeof result, DistillResult>>();
   same<Equal<(typeof result.verdict.gapClosed)[string], number | null>>();
+
+  train({ data: "glyphs", backbone: conv4(), out: "x", batch: { episode: { way: 5, shots: 1, queries: 5 } } });
+  evaluate({
+    model: "x",
+    fewShot: [
+      { way: 5, shots: 1 },
+      { way: 20, shots: 5, queries: 5, episodes: 100 },
+    ],
+  });
+  // @ts-expect-error an episode has queries
+  train({ data: "glyphs", backbone: conv4(), out: "x", batch: { episode: { way: 5, shots: 1 } } });
 
   await using trained = train({ data: "glyphs", backbone: conv4(), out: "x" });
   same<Equal<Awaited<typeof trained>, TrainResult>>();

@@ -1,5 +1,5 @@
 import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { describe, expect, it } from "vitest";
 import {
   type Backbone,
@@ -9,6 +9,7 @@ import {
   googlenet,
   imageFolder,
   mlp,
+  prototypical,
   resnet,
   rkdAngle,
   rkdDistance,
@@ -126,6 +127,61 @@ describe("the plan of train", () => {
     expect(planned(vgg(11, { stem: "imagenet" }))).toMatchObject({ kind: "vgg11", stem: "imagenet", hidden: [] });
     expect(planned(googlenet({ width: 32 }))).toMatchObject({ kind: "googlenet", stem: "small", width: 32 });
     expect(planned(resnet(101))).toMatchObject({ kind: "resnet101", stem: "small" });
+  });
+
+  it("takes the split that a data set is published with", () => {
+    const folder = temporaryFolder();
+    const split = (name: string, content: readonly string[]) => {
+      for (const file of content) mkdirSync(join(folder, name, file), { recursive: true });
+      return planTrain({ ...train, data: join(folder, name) }).plan.data.split;
+    };
+    const own = { kind: "source", validation: 0.1 };
+    expect(split("cub", ["CUB_200_2011"])).toEqual(own);
+    expect(split("birds", ["images", "images.txt"])).toEqual(own);
+    expect(split("cars", ["car_ims", "cars_annos.mat"])).toEqual(own);
+    expect(split("cars-2", ["cars196_64px.zip"])).toEqual(own);
+    expect(split("products", ["Ebay_train.txt", "Ebay_test.txt"])).toEqual(own);
+    expect(split("mini", ["train.csv", "val.csv", "test.csv"])).toEqual({ kind: "source", validation: 0 });
+    expect(split("whole", ["train", "val", "test"])).toEqual({ kind: "source", validation: 0 });
+    // Parts that share classes, and tables of somebody else's.
+    const classes = { kind: "classes", validation: 0.1, test: 0.2 };
+    expect(split("tiny-imagenet-200", ["train", "val", "wnids.txt"])).toEqual(classes);
+    expect(split("other", ["train.csv", "test.csv"])).toEqual(classes);
+    expect(split("cifar-100-binary", ["train.bin", "test.bin"])).toEqual(classes);
+    expect(planTrain({ ...train, data: join(folder, "cifar-100-binary") }).plan.data).toMatchObject({
+      imageSize: 32,
+      channels: 3,
+    });
+  });
+
+  it("makes the paths of lists absolute, and says which is missing", () => {
+    const folder = temporaryFolder();
+    writeFileSync(join(folder, "train.txt"), "a");
+    const list = relative(process.cwd(), join(folder, "train.txt"));
+    const data = glyphs({ rotations: true, split: { kind: "lists", train: list } });
+    expect(planTrain({ ...train, data }).plan.data).toMatchObject({
+      rotations: true,
+      split: { kind: "lists", train: join(folder, "train.txt"), validation: null, test: null },
+    });
+    const missing = () => glyphs({ split: { kind: "lists", train: list, test: "no/such.txt" } });
+    expect(missing).toThrow(/no\/such.txt: there is no such list.*one a line/);
+  });
+
+  it("splits by images", () => {
+    const split = { kind: "images", validation: 0.1, test: 0.3 } as const;
+    expect(planTrain({ ...train, data: glyphs({ split }) }).plan.data.split).toEqual(split);
+    expect(() => glyphs({ split: { ...split, test: 0.9 } })).toThrow(/validation \+ test < 1/);
+  });
+
+  it("makes an episode of a batch, as the prototypical loss needs it", () => {
+    const losses = [prototypical({ way: 5, supportCount: 2 })];
+    const episode = { way: 5, shots: 2, queries: 3 };
+    const batch = (episode: { way: number; shots: number; queries: number }) =>
+      planTrain({ ...train, losses, batch: { episode } }).plan.batch;
+    expect(batch(episode)).toEqual({ size: 25, perClass: null, episode });
+    expect(() => batch({ ...episode, shots: 1 })).toThrow(/way 5 and shots 2.*received way 5 and shots 1/);
+    expect(() => planTrain({ ...train, losses })).toThrow(/batch.episode.*an episode with prototypical/);
+    expect(() => planTrain({ ...train, batch: { episode, size: 25 } })).toThrow(/batch.size.*follows from the episode/);
   });
 
   it("normalises embeddings for a triplet loss only", () => {

@@ -5,8 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use rkd_core::losses::{Feature, LossSpec, Matrix, RkdAngle, RkdDistance, TermSpec};
+use rkd_core::losses::{Feature, LossSpec, Matrix, RkdAngle, RkdDistance, TermSpec, Weight};
 use rkd_core::random::Random;
+use rkd_core::train::balance::Balance;
 use rkd_core::train::objective::{BatchFeatures, Objective};
 use rkd_kernels::{Pool, relations};
 
@@ -22,26 +23,28 @@ fn main() -> rkd_core::Result<()> {
     let pool = Pool::new(threads);
     let objective = Objective::new(&[
         TermSpec::new(LossSpec::RkdDistance(RkdDistance::default())),
-        TermSpec { weight: 2.0, ..TermSpec::new(LossSpec::RkdAngle(RkdAngle::default())) },
+        TermSpec { weight: Weight::Number(2.0), ..TermSpec::new(LossSpec::RkdAngle(RkdAngle::default())) },
     ])?;
     let estimated = relations::estimate_seconds(&pool, n, d) * 1e3;
     let (student, teacher) = (draw("student")?, draw("teacher")?);
     let inputs = memory("VmRSS:");
-    // A copy of a feature has no distances yet, so every step computes them.
-    let mut features = BatchFeatures {
-        student: vec![(Feature::Embedding, student)],
-        teacher: vec![(Feature::Embedding, teacher)],
-        labels: &[],
-        pool: &pool,
-        random: Random::keyed(1, 0, 0, "loss"),
-    };
+    let (mut student, mut teacher) = ([(Feature::Embedding, student)], [(Feature::Embedding, teacher)]);
     let (mut times, start) = (Vec::new(), Instant::now());
     while times.len() < 2 || (start.elapsed() < Duration::from_secs(2) && times.len() < 500) {
+        let features = BatchFeatures {
+            student: &student,
+            teacher: &teacher,
+            labels: &[],
+            parameters: &[],
+            pool: &pool,
+            random: Random::keyed(1, 0, 0, "loss"),
+        };
         let begin = Instant::now();
-        let value = objective.evaluate(&features, 1)?;
+        let value = objective.weigh(objective.evaluate(&features, &[], 0)?, &[], &Balance::default(), 0);
         times.push(begin.elapsed().as_secs_f64() * 1e3);
         std::hint::black_box(value.total);
-        for (_, matrix) in features.student.iter_mut().chain(&mut features.teacher) {
+        // A copy of a feature has no distances yet, so every step computes them.
+        for (_, matrix) in student.iter_mut().chain(&mut teacher) {
             *matrix = matrix.clone();
         }
     }

@@ -93,7 +93,7 @@ impl CifarFiles {
 }
 
 fn read_part(part: Part, name: &'static str, file: &str, bytes: &[u8]) -> Result<ArrayPart> {
-    if bytes.is_empty() || bytes.len() % RECORD != 0 {
+    if bytes.is_empty() || !bytes.len().is_multiple_of(RECORD) {
         return Err(Error::new(Code::InvalidData, format!("{file} is cut off, or no file of CIFAR-100"))
             .with_values(format!("a multiple of {RECORD} bytes"), bytes.len().to_string())
             .with_advice("download the binary version, cifar-100-binary.tar.gz, again"));
