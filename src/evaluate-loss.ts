@@ -6,22 +6,24 @@ import { integer, invalid, object, oneOf, or } from "./options/check.ts";
 import { type Loss, lossKinds } from "./options/losses.ts";
 import { checkThreads } from "./plan/build.ts";
 
-/** A row-major tensor. */
+/** A row-major tensor. Maps are [n, c, h, w], as in PyTorch. */
 export interface TensorInput {
   /** As many numbers as the product of `shape`; computed with as float32. */
   readonly data: Float32Array | Float64Array | readonly number[];
-  /** Lengths of the axes; for embeddings and logits [n, d]. */
+  /** Lengths of the axes; [n, d] for embeddings and logits, [n, c, h, w] for maps. */
   readonly shape: readonly number[];
 }
 
 /** What a loss is evaluated on. */
 export interface LossInputs {
-  /** The student's embeddings (or logits, for cross entropy), [n, d]. */
+  /** The student's feature: embeddings, logits (for cross entropy and soft targets) or maps (for hints and attention). */
   readonly student: TensorInput;
-  /** The teacher's embeddings, [n, any length], for the relational losses. */
+  /** The teacher's feature, a row or map for each of the student's; for the losses that compare with a teacher. */
   readonly teacher?: TensorInput;
   /** The class of each row, whole numbers from 0, for the losses that need them. */
   readonly labels?: ArrayLike<number>;
+  /** The loss's own parameters: `projection`, [teacher's length, student's], for `linear-hint` and `hint`. */
+  readonly parameters?: Readonly<Record<string, TensorInput>>;
 }
 
 /** How a loss is computed. */
@@ -36,7 +38,7 @@ export interface EvaluateLossOptions {
 export interface LossValue {
   /** The loss, before weighting. */
   readonly value: number;
-  /** The gradient of `value` with respect to each input that has one, row-major like the input. */
+  /** The gradient of `value` with respect to the student's feature and to each parameter, laid out like the input. */
   readonly gradients: Readonly<Record<string, Float32Array>> & { readonly student: Float32Array };
 }
 
@@ -55,11 +57,16 @@ export interface LossValue {
 export function evaluateLoss(loss: Loss, inputs: LossInputs, options: EvaluateLossOptions = {}): LossValue {
   if (typeof loss !== "object" || loss === null) throw invalid("loss", "a loss, for example rkdAngle()", loss);
   oneOf("loss.kind", loss.kind, lossKinds);
-  object<LossInputs>("inputs", inputs, ["student", "teacher", "labels"]);
+  object<LossInputs>("inputs", inputs, ["student", "teacher", "labels", "parameters"]);
   object<EvaluateLossOptions>("options", options, ["threads", "seed"]);
-  const { student, teacher, labels } = inputs;
+  const { student, teacher, labels, parameters } = inputs;
+  const own = Object.entries(or(parameters, {})).map(([name, value]) => [name, tensor(`parameters.${name}`, value)]);
   const reply = addon().evaluateLoss(JSON.stringify(loss), {
-    tensors: { student: tensor("student", student), ...(teacher && { teacher: tensor("teacher", teacher) }) },
+    tensors: {
+      ...Object.fromEntries(own),
+      student: tensor("student", student),
+      ...(teacher && { teacher: tensor("teacher", teacher) }),
+    },
     ...(labels !== undefined && { labels: toLabels(labels) }),
     threads: checkThreads(options.threads),
     seed: integer("seed", or(options.seed, 0), { from: 0 }),

@@ -21,20 +21,31 @@ export interface EvaluateResult extends Evaluation {
 }
 
 /**
- * Recall@K, MAP@R and R-precision of a stored model, exact, over one part of the data.
+ * Recall@K, kNN accuracy, MAP@R and R-precision of a stored model, exact, over one part of the data; with a teacher also
+ * how well its relations are kept.
  *
  * With the data a run was trained on, the split is the run's own, so `"test"` means classes the model has never seen.
  * @throws {RkdError} by rejection: bad options, `ERR_NOT_FOUND`, `ERR_INVALID_ARTEFACT`, bad data
  */
 export function evaluate(options: EvaluateOptions): Run<EvaluateResult> {
   return startRun(async (context) => {
-    object<EvaluateOptions>("options", options, ["model", "data", "part", "ks", "threads", "seed", "signal"]);
+    object<EvaluateOptions>("options", options, [
+      "model",
+      "data",
+      "part",
+      "ks",
+      "teacher",
+      "threads",
+      "seed",
+      "signal",
+    ]);
     const stored = findModel("model", options.model);
     const part = oneOf("part", or(options.part, "test"), ["train", "validation", "test"]);
     const ks = checkKs("ks", options.ks);
     const seed = integer("seed", or(options.seed, stored.run?.plan.seed ?? 1), { from: 0 });
     const data = dataOf(stored, options.data);
-    const plan = { model: stored.file, data, seed, part, ks, threads: checkThreads(options.threads) };
+    const teacher = options.teacher === undefined ? null : findModel("teacher", options.teacher).file;
+    const plan = { model: stored.file, data, seed, part, ks, teacher, threads: checkThreads(options.threads) };
     const evaluation = await runCommand("evaluateModel", { plan }, context);
     return { model: stored.file, part, ...evaluation };
   }, options?.signal);

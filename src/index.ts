@@ -12,7 +12,18 @@ export {
   type TensorInput,
 } from "./evaluate-loss.ts";
 export type { EmbedReport } from "./native/session.ts";
-export { type Backbone, type BackboneOptions, conv4, type ResnetOptions, resnet } from "./options/backbone.ts";
+export {
+  type Backbone,
+  type BackboneOptions,
+  conv4,
+  googlenet,
+  type MlpOptions,
+  mlp,
+  type OutputOptions,
+  resnet,
+  type StemOptions,
+  vgg,
+} from "./options/backbone.ts";
 export {
   type Augment,
   type Data,
@@ -25,12 +36,50 @@ export {
   type Split,
 } from "./options/data.ts";
 export {
+  type AttentionTransferLoss,
+  type AttentionTransferOptions,
+  attentionTransfer,
+  type FeatureLoss,
+  type FeatureOptions,
+  featureRegression,
+  type HintLoss,
+  type HintOptions,
+  hint,
+  linearHint,
+  type SoftTargetKlLoss,
+  type SoftTargetKlOptions,
+  softTargetKl,
+  type TwoStagesOptions,
+  twoStages,
+} from "./options/feature-losses.ts";
+export {
+  type AngularLoss,
+  type AngularOptions,
+  angular,
+  type ContrastiveLoss,
+  type ContrastiveOptions,
   type CrossEntropyLoss,
   type CrossEntropyOptions,
+  contrastive,
   crossEntropy,
+  type HardDarkRankLoss,
+  type HardDarkRankOptions,
+  hardDarkRank,
+  type LiftedStructureLoss,
+  type LiftedStructureOptions,
   type Loss,
+  liftedStructure,
+  type MarginLoss,
+  type MarginOptions,
+  margin,
   type Negatives,
+  type NegativesOptions,
+  type NPairsLoss,
+  type NPairsOptions,
+  nPairs,
   type PrototypicalLoss,
+  type PrototypicalOptions,
+  prototypical,
   type RelationalLoss,
   type RelationalOptions,
   rkdAngle,
@@ -38,6 +87,7 @@ export {
   type TripletLoss,
   type TripletOptions,
   triplet,
+  tripletEuclidean,
 } from "./options/losses.ts";
 export { type AdamOptions, adam, adamW, type Optimizer, type SgdOptions, sgd } from "./options/optimizer.ts";
 export type { Device, DistillOptions, EmbedOptions, EvaluateOptions, RunOptions, TrainOptions } from "./options/run.ts";
@@ -50,9 +100,12 @@ export {
   type StepOptions,
   step,
 } from "./options/schedule.ts";
+export type { TeacherTermOptions, TermOptions, Weight, WeightCourse } from "./options/term.ts";
+export type { TuningOptions, Weights } from "./options/weights.ts";
 export { type ResumeOptions, resume } from "./resume.ts";
 export type {
   CheckpointEvent,
+  ChosenWeight,
   DataEvent,
   DistillResult,
   EndEvent,
@@ -70,6 +123,7 @@ export type {
   Verdict,
   VerdictRow,
   WarningEvent,
+  WeightsEvent,
 } from "./run/events.ts";
 export type { Run } from "./run/run.ts";
 export { train } from "./train.ts";

@@ -25,7 +25,7 @@ import {
   toNumbers,
 } from "./options.ts";
 import { writeJsonLine } from "./report.ts";
-import { metricsLine } from "./table.ts";
+import { fidelityLine, metricsLine } from "./table.ts";
 
 /** All commands, in the order of the help. */
 export function commands(): Command[] {
@@ -36,7 +36,7 @@ export function commands(): Command[] {
 
 function trainCommand(): Command {
   const it = command("train", "Train a network, for example a teacher.");
-  return addRunFlags(it, "triplet, cross-entropy; default triplet").action((flags: RunFlags) => {
+  return addRunFlags(it, "train", "triplet").action((flags: RunFlags) => {
     const options = { ...runOptions(flags, signal), backbone: backboneOf(flags) };
     return finish(train(options), options.out);
   });
@@ -46,9 +46,8 @@ function distillCommand(): Command {
   const it = command("distill", "Train a student that keeps a teacher's relations.")
     .option("--teacher <run>", "folder of a finished run, or a model.safetensors")
     .option("--teacher-features <when>", "live: in every step; cached: once per image (live)");
-  const losses = "rkd-distance, rkd-angle, triplet, cross-entropy; default rkd-distance:1 rkd-angle:2";
   type Flags = RunFlags & { teacher?: string; teacherFeatures?: DistillOptions["teacherFeatures"] };
-  return addRunFlags(it, losses).action((flags: Flags) => {
+  return addRunFlags(it, "distill", "rkd-distance:1 rkd-angle:2").action((flags: Flags) => {
     const own = { teacher: needed("--teacher", flags.teacher), student: backboneOf(flags) };
     const options = { ...runOptions(flags, signal), ...own, ...defined({ teacherFeatures: flags.teacherFeatures }) };
     return finish(distill(options), options.out);
@@ -56,21 +55,26 @@ function distillCommand(): Command {
 }
 
 function evaluateCommand(): Command {
-  type Flags = DataFlags & Pick<EvaluateOptions, "part" | "ks" | "seed" | "threads">;
-  return addDataFlags(modelCommand("evaluate", "Measure a stored model: Recall@K, MAP@R, R-precision."), false)
+  type Flags = DataFlags & Pick<EvaluateOptions, "part" | "ks" | "teacher" | "seed" | "threads">;
+  return addDataFlags(
+    modelCommand("evaluate", "Measure a stored model: Recall@K, kNN accuracy, MAP@R, R-precision."),
+    false,
+  )
     .optionsGroup("Evaluation:")
     .option("--part <part>", "train, validation or test (test)")
     .option("--ks <list>", "the K of Recall@K (1,2,4,8)", toNumbers)
+    .option("--teacher <run>", "a run or model.safetensors whose relations are compared with the model's")
     .option("--seed <number>", "seed of the class split (the run's)", toNumber)
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
     .action(async (model: string, flags: Flags) => {
-      const { part, ks, seed, threads } = flags;
+      const { part, ks, teacher, seed, threads } = flags;
       const data = flags.data === undefined ? undefined : dataOf(flags);
-      const result = await watch(evaluate({ model, signal, ...defined({ data, part, ks, seed, threads }) }));
+      const result = await watch(evaluate({ model, signal, ...defined({ data, part, ks, teacher, seed, threads }) }));
       if (json) return writeJsonLine({ type: "end", ...result });
-      const { images, classes, metrics, millisecondsPerImage } = result;
+      const { images, classes, metrics, millisecondsPerImage, fidelity } = result;
       print(`${result.part}: ${images} images of ${classes} classes, ${millisecondsPerImage.toFixed(3)} ms/image`);
       print(metricsLine(metrics));
+      if (fidelity) print(fidelityLine(fidelity));
     });
 }
 

@@ -32,12 +32,13 @@ const flagNames: Readonly<Record<string, string>> = {
   everyEpochs: "evaluate-every",
   checkpointEverySteps: "checkpoint-every",
   student: "backbone",
+  "weights.except": "weights-except",
 };
 
 /** The message with the flag in place of the API's option: `batch.size: ...` is `--batch: ...`. */
 function messageOf({ subject, message }: RkdError): string {
-  if (subject === undefined || !/^[a-z][\w.]*(\[\d+\])?$/i.test(subject)) return message;
-  const option = subject.replace(/\[\d+\]$/, "");
+  if (subject === undefined || !/^[a-z][\w.]*(\[[^\]]+\])?$/i.test(subject)) return message;
+  const option = subject.replace(/\[[^\]]+\]$/, "");
   const last = option.split(".").at(-1) ?? option;
   const name = flagNames[option] ?? flagNames[last] ?? last.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
   const flag = `--${name}`;

@@ -2,16 +2,50 @@
 
 import type { Command } from "commander";
 import { RkdError } from "../errors.ts";
-import { type Backbone, backboneKinds, conv4, resnet } from "../options/backbone.ts";
-import { invalid, number, oneOf } from "../options/check.ts";
+import {
+  type Backbone,
+  backboneKinds,
+  conv4,
+  googlenet,
+  mlp,
+  resnet,
+  resnetDepths,
+  vgg,
+  vggDepths,
+} from "../options/backbone.ts";
+import { invalid, oneOf } from "../options/check.ts";
 import { type Data, type DataOptions, dataAt } from "../options/data.ts";
-import { crossEntropy, type Loss, rkdAngle, rkdDistance, triplet } from "../options/losses.ts";
+import {
+  type AttentionTransferOptions,
+  attentionTransfer,
+  featureRegression,
+  hint,
+  linearHint,
+  softTargetKl,
+} from "../options/feature-losses.ts";
+import {
+  angular,
+  contrastive,
+  crossEntropy,
+  hardDarkRank,
+  type Loss,
+  liftedStructure,
+  margin,
+  nPairs,
+  rkdAngle,
+  rkdDistance,
+  teacherKinds,
+  triplet,
+  tripletEuclidean,
+} from "../options/losses.ts";
 import { adam, adamW, type Optimizer, sgd } from "../options/optimizer.ts";
 import type { Device, RunOptions } from "../options/run.ts";
 import { constant, cosine, type Schedule, step } from "../options/schedule.ts";
+import { checkWeight } from "../options/term.ts";
+import type { Weights } from "../options/weights.ts";
 
 /** The flags of `train` and `distill`, as commander names them. */
-export interface RunFlags extends DataFlags, NetworkFlags {
+export interface RunFlags extends DataFlags, NetworkFlags, TuningFlags {
   out?: string;
   overwrite?: boolean;
   loss?: Loss[];
@@ -19,6 +53,7 @@ export interface RunFlags extends DataFlags, NetworkFlags {
   stepsPerEpoch?: number;
   batch?: number;
   perClass?: number | null;
+  microBatch?: number;
   optimizer?: string;
   lr?: number;
   weightDecay?: number;
@@ -52,7 +87,17 @@ export interface NetworkFlags {
   width?: number;
   embedding?: number;
   stem?: "imagenet" | "small";
+  hidden?: number[];
   normalize?: boolean;
+}
+
+/** The flags that say where the weights come from and which of them learn. */
+interface TuningFlags {
+  weights?: string;
+  weightsExcept?: string[];
+  freeze?: string[];
+  learningRates?: Record<string, number>;
+  batchNorm?: "batch" | "running";
 }
 
 /** Adds the flags of the images. */
@@ -70,22 +115,31 @@ export function addDataFlags(command: Command, required: boolean): Command {
     .option("--cache <folder>", "folder of the decoded images ($RKD_CACHE or ~/.cache/rkd)");
 }
 
-/** Adds the flags of a training run. */
-export function addRunFlags(command: Command, losses: string): Command {
+/** Adds the flags of a training run; `usual` are its losses where none is given. */
+export function addRunFlags(command: Command, job: "train" | "distill", usual: string): Command {
+  const kinds = lossNames.filter((name) => job === "distill" || !(teacherKinds as readonly string[]).includes(name));
   addDataFlags(command, true)
     .optionsGroup("Network:")
     .option("--backbone <name>", backboneKinds.join(", "))
     .option("--width <channels>", "channels of the first block (64)", toNumber)
     .option("--embedding <length>", "length of the embedding (the pooled feature itself)", toNumber)
-    .option("--stem <kind>", "first layers of a ResNet: imagenet or small (by image size)")
-    .option("--normalize", "divide embeddings by their norm (only with triplet)")
+    .option("--stem <kind>", "form of ResNet, VGG and GoogLeNet: imagenet or small (by image size)")
+    .option("--hidden <list>", "widths of an mlp's hidden layers (256,256)", toNumbers)
+    .option("--normalize", "divide embeddings by their norm (with triplet, contrastive, margin, hard-dark-rank)")
     .option("--no-normalize", "leave embeddings as they are")
+    .optionsGroup("Fine-tuning (a pattern is a parameter or module of torchvision's names, a star any letters):")
+    .option("--weights <file>", "begin with a .safetensors, a PyTorch .pth, or a run (random weights)")
+    .option("--weights-except <patterns>", "names that need not fit, besides the head", toPatterns)
+    .option("--freeze <patterns>", "parameters that stay as they are: conv1,layer1 (none)", toPatterns)
+    .option("--learning-rates <factors>", "factors on the learning rate: fc=10,layer4=0.1 (1)", toFactors)
+    .option("--batch-norm <which>", "statistics in training: batch or running (batch)")
     .optionsGroup("Training:")
-    .option("--loss <kind[:weight]>", `a term of the loss, may be repeated (${losses})`, addLoss)
+    .option("--loss <kind[:weight][@feature]>", `a term, may be repeated: ${kinds.join(", ")} (${usual})`, addLoss)
     .option("--epochs <count>", "epochs (20)", toNumber)
     .option("--steps-per-epoch <count>", "batches of an epoch (all images once)", toNumber)
     .option("--batch <images>", "images of a batch (64)", toNumber)
     .option("--per-class <images>", 'images of each class in a batch, or "any" (4)', toPerClass)
+    .option("--micro-batch <images>", "images that go through the network at once (the whole batch)", toNumber)
     .option("--optimizer <name>", "adam, adam-w or sgd (adam)")
     .option("--lr <rate>", "learning rate (1e-3, sgd 0.05)", toNumber)
     .option("--weight-decay <factor>", "weight decay (0, adam-w 0.01)", toNumber)
@@ -114,11 +168,16 @@ export function runOptions(flags: RunFlags, signal: AbortSignal): RunOptions & {
     out: needed("--out", flags.out),
     overwrite: flags.overwrite,
     losses: flags.loss,
+    weights: weightsOf(flags),
+    freeze: flags.freeze,
+    learningRates: flags.learningRates,
+    batchNorm: flags.batchNorm,
     optimizer: optimizerOf(flags),
     schedule: scheduleOf(flags),
     epochs: flags.epochs,
     stepsPerEpoch: flags.stepsPerEpoch,
     batch: defined({ size: batch, perClass }),
+    microBatch: flags.microBatch,
     clipGradientNorm: flags.clip,
     seed: flags.seed,
     threads: flags.threads,
@@ -149,15 +208,30 @@ export function dataOf({ data: given, imageSize, channels, augment, validation, 
 }
 
 /** The network. */
-export function backboneOf({ backbone, width, embedding, stem, normalize }: NetworkFlags): Backbone {
+export function backboneOf({ backbone, width, embedding, stem, hidden, normalize }: NetworkFlags): Backbone {
   const kind = oneOf("--backbone", needed("--backbone", backbone), backboneKinds);
-  const options = defined({ width, embedding, normalize });
+  const output = defined({ embedding, normalize });
+  if (kind === "mlp") {
+    if (width !== undefined) throw invalid("--width", "a convolutional network", kind, "give --hidden");
+    if (stem !== undefined) throw invalid("--stem", "a ResNet, VGG or GoogLeNet", kind, "leave --stem out");
+    return mlp(defined({ ...output, hidden }));
+  }
+  if (hidden !== undefined) throw invalid("--hidden", "--backbone mlp", kind, "leave --hidden out");
+  const options = defined({ ...output, width });
   if (kind === "conv4") {
-    if (stem !== undefined) throw invalid("--stem", "a ResNet backbone", "conv4", "leave --stem out");
+    if (stem !== undefined) throw invalid("--stem", "a ResNet, VGG or GoogLeNet", kind, "leave --stem out");
     return conv4(options);
   }
-  const depth = Number(kind.slice("resnet".length)) as 18 | 34 | 50;
-  return resnet(depth, defined({ ...options, stem }));
+  if (kind === "googlenet") return googlenet(defined({ ...options, stem }));
+  const depth = Number(kind.match(/\d+$/)?.[0]);
+  return kind.startsWith("vgg")
+    ? vgg(oneOf("--backbone", depth, vggDepths), defined({ ...options, stem }))
+    : resnet(oneOf("--backbone", depth, resnetDepths), defined({ ...options, stem }));
+}
+
+function weightsOf({ weights, weightsExcept }: TuningFlags): string | Weights | undefined {
+  if (weightsExcept === undefined) return weights;
+  return { file: needed("--weights", weights), except: weightsExcept };
 }
 
 /** A number; commander shows the message with the flag. */
@@ -170,19 +244,58 @@ export function toNumbers(text: string): number[] {
   return text.split(",").map(toNumber);
 }
 
+function toPatterns(text: string): string[] {
+  return text.split(",");
+}
+
+/** `fc=10,layer4=0.1`. */
+function toFactors(text: string): Record<string, number> {
+  const pairs = text.split(",").map((pair) => {
+    const [pattern = "", factor, ...rest] = pair.split("=");
+    if (factor === undefined || rest.length > 0) throw invalid("--learning-rates", "pattern=factor,...", text);
+    return [pattern, toNumber(factor)] as const;
+  });
+  return Object.fromEntries(pairs);
+}
+
 function toPerClass(text: string): number | null {
   return text === "any" ? null : toNumber(text);
 }
 
-const lossNames = ["rkd-distance", "rkd-angle", "triplet", "cross-entropy"] as const;
+/** The losses of `--loss`, by the name in plans; `triplet` is triplet-squared. */
+const lossMakers = {
+  "rkd-distance": rkdDistance,
+  "rkd-angle": rkdAngle,
+  "hard-dark-rank": hardDarkRank,
+  triplet,
+  "triplet-euclidean": tripletEuclidean,
+  contrastive,
+  "lifted-structure": liftedStructure,
+  "n-pairs": nPairs,
+  angular,
+  margin,
+  "cross-entropy": crossEntropy,
+  "linear-hint": linearHint,
+  hint,
+  "attention-transfer": attentionTransfer,
+  "soft-target-kl": softTargetKl,
+  "feature-regression": featureRegression,
+};
+const lossNames = Object.keys(lossMakers) as (keyof typeof lossMakers)[];
 
-function addLoss(text: string, before: Loss[] | undefined): Loss[] {
-  const [name, weightText, ...rest] = text.split(":");
-  if (rest.length > 0) throw invalid("--loss", "kind or kind:weight", text);
+/** `kind:weight@studentFeature/teacherFeature`, all but the kind may be left out. */
+function addLoss(given: string, before: Loss[] | undefined): Loss[] {
+  const [head = "", features, ...more] = given.split("@");
+  const [name, weightText, ...rest] = head.split(":");
+  const form = "kind, kind:weight or kind:weight@feature, with @student/teacher for two features";
+  if (rest.length + more.length > 0) throw invalid("--loss", form, given);
   const kind = oneOf("--loss", name, lossNames);
-  const weight = weightText === undefined ? 1 : number(`--loss ${kind}`, toNumber(weightText), { from: 0 });
-  const make = { "rkd-distance": rkdDistance, "rkd-angle": rkdAngle, triplet, "cross-entropy": crossEntropy }[kind];
-  return [...(before ?? []), make({ weight })];
+  const [studentFeature, teacherFeature, ...extra] = features?.split("/") ?? [];
+  if (extra.length > 0) throw invalid("--loss", form, given);
+  const weight = weightText === undefined ? 1 : weightText === "auto" ? weightText : toNumber(weightText);
+  const make: (options: AttentionTransferOptions) => Loss = lossMakers[kind];
+  const options = defined({ weight: checkWeight(`--loss ${kind}`, weight), studentFeature, teacherFeature });
+  return [...(before ?? []), make(options as AttentionTransferOptions)];
 }
 
 function optimizerOf({ optimizer, lr, weightDecay }: RunFlags): Optimizer {

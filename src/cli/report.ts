@@ -59,6 +59,11 @@ class TextReporter implements Reporter {
         this.#line(`${who[event.who]}, ${event.part} classes: ${metricsLine(shortMetrics(event.metrics))}${best}`);
         break;
       }
+      case "weights":
+        this.#line(
+          `weights found: ${event.weights.map(({ name, weight }) => `${name} ${weight.toPrecision(4)}`).join(", ")}`,
+        );
+        break;
       case "warning":
         this.#line(`warning: ${event.message}`);
         break;

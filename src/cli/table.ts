@@ -1,6 +1,6 @@
 /** Results as text for people. */
 
-import type { Metrics, Verdict, VerdictRow } from "../run/events.ts";
+import type { Fidelity, Metrics, Verdict, VerdictRow } from "../run/events.ts";
 
 /** Columns under their titles: the first to the left, numbers to the right. */
 function table(titles: readonly string[], rows: readonly (readonly string[])[]): string {
@@ -17,7 +17,9 @@ function table(titles: readonly string[], rows: readonly (readonly string[])[]):
 export function verdictTable(verdict: Verdict, others: Readonly<Record<string, VerdictRow>> = {}): string {
   const { teacher, studentBefore, studentAfter, gapClosed } = verdict;
   const rows = { teacher, "student before": studentBefore, ...others, "student after": studentAfter };
-  const names = Object.keys(teacher.metrics).sort(metricOrder);
+  // kNN accuracy stands in metrics.json; beside Recall@K it would make the table too wide for a terminal.
+  const shown = Object.keys(teacher.metrics).filter((name) => !name.startsWith("knn@"));
+  const names = shown.sort(metricOrder);
   const titles = ["test classes", ...names, "parameters", "embedding", "ms/image"];
   const body = Object.entries(rows).map(([title, row]) => [
     title,
@@ -27,7 +29,15 @@ export function verdictTable(verdict: Verdict, others: Readonly<Record<string, V
     row.millisecondsPerImage.toFixed(3),
   ]);
   const closed = ["gap closed", ...names.map((name) => percent(gapClosed[name], 0)), "", "", ""];
-  return table(titles, [...body, closed]);
+  return `${table(titles, [...body, closed])}\n${fidelityLine(verdict.fidelity)}`;
+}
+
+/** How well the teacher's relations are kept, in one line. */
+export function fidelityLine(fidelity: Fidelity): string {
+  const { distanceRankCorrelation, angleDifference, angleDifferenceError, neighbourOverlap, neighbours } = fidelity;
+  const angles = `angles ${angleDifference.toFixed(1)} ± ${angleDifferenceError.toFixed(1)} degrees apart`;
+  const common = `${percent(neighbourOverlap, 0)} of the ${neighbours} nearest in common`;
+  return `relations kept: rank correlation of distances ${distanceRankCorrelation.toFixed(3)}, ${angles}, ${common}`;
 }
 
 /** One line of metrics. */

@@ -2,7 +2,7 @@
 
 import { fromNative } from "../errors.ts";
 import type { DataPlan, Plan } from "../plan/plan.ts";
-import type { Evaluation, NetworkSummary, PartSize, StepEvent, TermValue } from "../run/events.ts";
+import type { Evaluation, NetworkSummary, PartSize, StepEvent, TermValue, WeightsEvent } from "../run/events.ts";
 import { addon } from "./addon.ts";
 
 /** What `open` found: the core's `SessionSummary`. */
@@ -38,7 +38,12 @@ export interface SegmentReport {
   readonly dataWaitSeconds: number;
   readonly images: number;
   readonly loss: number;
-  readonly terms: readonly TermValue[];
+  readonly terms: readonly TermMean[];
+}
+
+/** One term over the steps in which it was computed: the core's `TermMean`. */
+export interface TermMean extends TermValue {
+  readonly steps: number;
 }
 
 /** A part of the data. */
@@ -54,7 +59,17 @@ export interface Commands {
   saveCheckpoint: [{ path: string; policy: string }, null];
   saveModel: [{ path: string; best: boolean }, null];
   evaluateModel: [
-    { plan: { model: string; data: DataPlan; seed: number; part: Part; ks: readonly number[]; threads: number } },
+    {
+      plan: {
+        model: string;
+        data: DataPlan;
+        seed: number;
+        part: Part;
+        ks: readonly number[];
+        teacher: string | null;
+        threads: number;
+      };
+    },
     Evaluation,
   ];
   embed: [{ plan: { model: string; data: DataPlan; out: string; format: string; threads: number } }, EmbedReport];
@@ -93,7 +108,8 @@ export type NativeEvent =
   | { readonly type: "decode"; readonly done: number; readonly total: number; readonly imagesPerSecond: number }
   | { readonly type: "teacherFeatures" | "embed"; readonly done: number; readonly total: number }
   | { readonly type: "warning"; readonly message: string }
-  | StepEvent;
+  | StepEvent
+  | WeightsEvent;
 
 /** A session on a thread of its own. Commands run in order; {@link NativeSession.close} ends the thread. */
 export class NativeSession {

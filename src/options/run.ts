@@ -5,12 +5,13 @@ import type { Data } from "./data.ts";
 import type { Loss } from "./losses.ts";
 import type { Optimizer } from "./optimizer.ts";
 import type { Schedule } from "./schedule.ts";
+import type { TuningOptions } from "./weights.ts";
 
 /** Where a run computes. `"auto"` is the best there is; this build has the CPU only. */
 export type Device = "auto" | "cpu" | "cuda";
 
 /** What `train` and `distill` share. */
-export interface RunOptions {
+export interface RunOptions extends TuningOptions {
   /** The images: a source, or its name (`"glyphs"` or a path). */
   readonly data: Data | string;
   /** Folder of the run; made where it is missing. An existing run in it is an error unless `overwrite`. */
@@ -29,9 +30,15 @@ export interface RunOptions {
   readonly batch?: {
     /** Images of a batch, 2 to 65,536. @default 64 */
     readonly size?: number;
-    /** Images of each class in a batch, 1 to `size`; `null` draws without regard to class. @default 4; null with cross entropy alone */
+    /** Images of each class in a batch, 1 to `size`; `null` draws without regard to class. @default 4; null where all losses see each image on its own */
     readonly perClass?: number | null;
   };
+  /**
+   * Images that go through the network at once, at least 2; `null` is the whole batch. Smaller ones save memory: the loss
+   * still sees the whole batch, and its gradient is the same, for the price of a second forward pass. Batch normalisation
+   * takes its statistics from each such part. @default null
+   */
+  readonly microBatch?: number | null;
   /** Largest Euclidean norm of the whole gradient, greater than 0; `null` is no clipping. @default null */
   readonly clipGradientNorm?: number | null;
   /** Seed of everything random, a whole number from 0. Same seed, same bytes, on any number of threads. @default 1 */
@@ -88,8 +95,10 @@ export interface EvaluateOptions {
   readonly data?: Data | string;
   /** Which classes. @default "test" */
   readonly part?: "train" | "validation" | "test";
-  /** The K of Recall@K, each at least 1. @default [1, 2, 4, 8] */
+  /** The K of Recall@K and of kNN accuracy, each at least 1. @default [1, 2, 4, 8] */
   readonly ks?: readonly number[];
+  /** A finished run, or a `model.safetensors`, whose relations are compared with the model's. @default none */
+  readonly teacher?: string;
   /** CPU threads, 0 is all cores. @default 0 */
   readonly threads?: number;
   /** Seed of the class split. @default the run's, else 1 */

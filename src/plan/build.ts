@@ -4,13 +4,24 @@ import { RkdError } from "../errors.ts";
 import type { Backbone } from "../options/backbone.ts";
 import { backboneKinds } from "../options/backbone.ts";
 import { boolean, integer, invalid, number, object, oneOf, or, path } from "../options/check.ts";
-import { type Loss, lossKinds, rkdAngle, rkdDistance, triplet } from "../options/losses.ts";
+import {
+  classKinds,
+  imageKinds,
+  type Loss,
+  lossKinds,
+  rkdAngle,
+  rkdDistance,
+  teacherKinds,
+  triplet,
+  unitKinds,
+} from "../options/losses.ts";
 import { adam } from "../options/optimizer.ts";
 import type { Device, DistillOptions, RunOptions, TrainOptions } from "../options/run.ts";
 import { cosine } from "../options/schedule.ts";
 import { planData, toData } from "./data.ts";
 import { findModel } from "./model.ts";
 import type { BackbonePlan, DataPlan, Plan, Policy, TeacherPlan } from "./plan.ts";
+import { planTuning, tuningKeys } from "./tuning.ts";
 
 /** A run that is ready to start. */
 export interface Job {
@@ -30,6 +41,7 @@ const runKeys = [
   "epochs",
   "stepsPerEpoch",
   "batch",
+  "microBatch",
   "clipGradientNorm",
   "seed",
   "threads",
@@ -40,13 +52,14 @@ const runKeys = [
   "checkpointEverySteps",
   "signal",
   "losses",
+  ...tuningKeys,
 ] as const;
 
 /** The job of `train(options)`. @throws {RkdError} that names the option */
 export function planTrain(options: TrainOptions): Job {
   object<TrainOptions>("options", options, [...runKeys, "backbone"]);
   const losses = checkLosses(options.losses ?? [triplet()]);
-  const relational = losses.find(({ kind }) => kind.startsWith("rkd-"));
+  const relational = losses.find(({ kind }) => teacherKinds.includes(kind));
   if (relational) {
     throw invalid("losses", "losses without a teacher", relational.kind, "to distill from a teacher, use distill");
   }
@@ -98,12 +111,14 @@ function job(
   const plan: Plan = {
     data,
     backbone: planBackbone(backboneOption, backbone, data, losses),
+    ...planTuning(options),
     teacher,
     losses,
     optimizer: made("optimizer", or(options.optimizer, adam()), ["adam", "adam-w", "sgd"]),
     schedule: made("schedule", or(options.schedule, cosine()), ["constant", "cosine", "step"]),
     clipGradientNorm: optional(options.clipGradientNorm, (norm) => number("clipGradientNorm", norm, { over: 0 })),
     batch: planBatch(or(options.batch, {}), losses),
+    microBatch: optional(options.microBatch, (images) => integer("microBatch", images, { from: 2 })),
     epochs: integer("epochs", or(options.epochs, 20), { from: 1, to: 1_000_000 }),
     stepsPerEpoch: optional(options.stepsPerEpoch, (steps) => integer("stepsPerEpoch", steps, { from: 1 })),
     seed: integer("seed", or(options.seed, DEFAULT_SEED), { from: 0 }),
@@ -142,13 +157,14 @@ function planPolicy(options: RunOptions): Policy {
 }
 
 function planBackbone(option: string, backbone: Backbone, data: DataPlan, losses: readonly Loss[]): BackbonePlan {
-  const known = object<Backbone>(option, backbone, ["kind", "width", "embedding", "normalize", "stem"]);
+  const known = object<Backbone>(option, backbone, ["kind", "width", "hidden", "embedding", "normalize", "stem"]);
   return {
     kind: oneOf(`${option}.kind`, known.kind, backboneKinds),
     width: known.width ?? 64,
+    hidden: known.hidden ?? [],
     stem: known.stem ?? (data.imageSize <= 64 ? "small" : "imagenet"),
     embedding: known.embedding ?? null,
-    normalize: known.normalize ?? losses.some(({ kind }) => kind.startsWith("triplet")),
+    normalize: known.normalize ?? losses.some(({ kind }) => unitKinds.includes(kind)),
     inChannels: data.channels,
     imageSize: data.imageSize,
     classes: null,
@@ -158,13 +174,13 @@ function planBackbone(option: string, backbone: Backbone, data: DataPlan, losses
 function planBatch(options: NonNullable<RunOptions["batch"]>, losses: readonly Loss[]): Plan["batch"] {
   object<NonNullable<RunOptions["batch"]>>("batch", options, ["size", "perClass"]);
   const size = integer("batch.size", or(options.size, 64), { from: 2, to: 65_536 });
-  const usual = losses.every(({ kind }) => kind === "cross-entropy") ? null : Math.min(4, size);
+  const usual = losses.every(({ kind }) => imageKinds.includes(kind)) ? null : Math.min(4, size);
   const wanted = options.perClass === undefined ? usual : options.perClass;
   const perClass = optional(wanted, (count) => integer("batch.perClass", count, { from: 1, to: size }));
-  const triplets = losses.find(({ kind, weight }) => kind.startsWith("triplet") && weight !== 0);
-  if (triplets && (perClass === null || perClass < 2 || perClass >= size)) {
-    const advice = "a triplet needs two images of one class and one of another";
-    throw invalid("batch.perClass", `2 to ${size - 1} with ${triplets.kind}`, perClass, advice);
+  const classes = losses.find(({ kind, weight }) => classKinds.includes(kind) && weight !== 0);
+  if (classes && (perClass === null || perClass < 2 || perClass >= size)) {
+    const advice = "this loss needs two images of one class and one of another";
+    throw invalid("batch.perClass", `2 to ${size - 1} with ${classes.kind}`, perClass, advice);
   }
   return { size, perClass };
 }
@@ -174,6 +190,9 @@ function checkLosses(losses: readonly Loss[]): readonly Loss[] {
   losses.forEach((loss, i) => {
     if (typeof loss !== "object" || loss === null) throw invalid(`losses[${i}]`, "a loss, for example triplet()", loss);
     oneOf(`losses[${i}].kind`, loss.kind, lossKinds);
+    if (loss.kind !== "prototypical") return;
+    const advice = "a batch of a run is no episode; evaluateLoss computes prototypical on episodes of yours";
+    throw invalid(`losses[${i}].kind`, "a loss of ordinary batches", loss.kind, advice);
   });
   if (losses.every(({ weight }) => weight === 0)) throw invalid("losses", "a loss of weight greater than 0", 0);
   return losses.map((loss) => ({ weight: 1, ...loss }));

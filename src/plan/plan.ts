@@ -13,6 +13,10 @@ import type { Schedule } from "../options/schedule.ts";
 export interface Plan {
   readonly data: DataPlan;
   readonly backbone: BackbonePlan;
+  /** Where its parameters come from; null: drawn at random. */
+  readonly weights: WeightsPlan | null;
+  /** Which of its parameters are trained, and how fast. */
+  readonly tuning: TuningPlan;
   /** The teacher, for a distillation. */
   readonly teacher: TeacherPlan | null;
   readonly losses: readonly Loss[];
@@ -20,6 +24,8 @@ export interface Plan {
   readonly schedule: Schedule;
   readonly clipGradientNorm: number | null;
   readonly batch: { readonly size: number; readonly perClass: number | null };
+  /** Images that go through the network at once; null: the whole batch. */
+  readonly microBatch: number | null;
   readonly epochs: number;
   readonly stepsPerEpoch: number | null;
   readonly seed: number;
@@ -46,6 +52,8 @@ export type SplitPlan =
 export interface BackbonePlan {
   readonly kind: BackboneKind;
   readonly width: number;
+  /** The widths of a perceptron's hidden layers. */
+  readonly hidden: readonly number[];
   readonly stem: "imagenet" | "small";
   readonly embedding: number | null;
   readonly normalize: boolean;
@@ -53,6 +61,20 @@ export interface BackbonePlan {
   readonly imageSize: number;
   /** Classes of the classifier that cross entropy needs; the core fills it in from the data. */
   readonly classes: number | null;
+}
+
+/** The parameters a network begins with. */
+export interface WeightsPlan {
+  readonly file: string;
+  readonly except: readonly string[];
+  readonly normalization: { readonly mean: readonly number[]; readonly std: readonly number[] } | null;
+}
+
+/** Which parameters are trained, and how fast. */
+export interface TuningPlan {
+  readonly freeze: readonly string[];
+  readonly learningRates: Readonly<Record<string, number>>;
+  readonly batchNorm: "batch" | "running";
 }
 
 /** The teacher. */
@@ -86,4 +108,6 @@ export interface PlanFile {
   readonly policy: Policy;
   /** SHA-256 of the files the run was started from, by path. */
   readonly inputs: Readonly<Record<string, string>>;
+  /** The weights "auto" that the run found, by term; nothing before they are found, or where there are none. */
+  readonly chosenWeights?: Readonly<Record<string, number>>;
 }

@@ -3,7 +3,15 @@
 import type { Plan } from "../plan/plan.ts";
 
 /** One piece of news, told apart by `type`. A failure is no event: the run rejects. */
-export type RunEvent = StartEvent | DataEvent | StepEvent | EvaluationEvent | CheckpointEvent | WarningEvent | EndEvent;
+export type RunEvent =
+  | StartEvent
+  | DataEvent
+  | StepEvent
+  | WeightsEvent
+  | EvaluationEvent
+  | CheckpointEvent
+  | WarningEvent
+  | EndEvent;
 
 /** Data and networks are ready; training begins or goes on. */
 export interface StartEvent {
@@ -60,6 +68,21 @@ export interface StepEvent {
   readonly dataWaitShare: number;
 }
 
+/** The weights `"auto"` have been found and stay from here on. They also stand in `plan.json`. */
+export interface WeightsEvent {
+  readonly type: "weights";
+  /** Steps done. */
+  readonly step: number;
+  readonly weights: readonly ChosenWeight[];
+}
+
+/** A weight that was found. */
+export interface ChosenWeight {
+  /** The term, as in {@link TermValue}. */
+  readonly name: string;
+  readonly weight: number;
+}
+
 /** A network was measured. */
 export interface EvaluationEvent extends Evaluation {
   readonly type: "evaluation";
@@ -92,12 +115,15 @@ export interface EndEvent {
   readonly result: TrainResult | DistillResult;
 }
 
-/** One term of the total loss. */
+/** One term of the total loss; those that are not computed, for a weight of 0, are not listed. */
 export interface TermValue {
+  /** The loss's kind; the second of the same kind is `kind#2`. */
   readonly name: string;
   readonly weight: number;
   /** Before weighting. */
   readonly value: number;
+  /** Euclidean norm of the gradient with respect to the student's feature, before weighting. */
+  readonly gradientNorm: number;
 }
 
 /** Images and classes of a part of the data. */
@@ -125,6 +151,26 @@ export interface Evaluation {
   readonly classes: number;
   /** Mean time of the network's forward pass for one image. */
   readonly millisecondsPerImage: number;
+  /** How well the relations of a teacher are kept, where one was given. */
+  readonly fidelity?: Fidelity;
+}
+
+/** How well a student keeps the relations of its teacher's embedding, apart from any labels. */
+export interface Fidelity {
+  /** Spearman's rank correlation of the distances of pairs, in [-1, 1]. */
+  readonly distanceRankCorrelation: number;
+  /** Pairs it was computed on: all, or four million drawn by the seed where there are more. */
+  readonly pairs: number;
+  /** Mean absolute difference of the angles of drawn triples, in degrees. */
+  readonly angleDifference: number;
+  /** Standard error of that mean. */
+  readonly angleDifferenceError: number;
+  /** Triples drawn. */
+  readonly triples: number;
+  /** Share of common nearest neighbours, in [0, 1]. */
+  readonly neighbourOverlap: number;
+  /** Neighbours compared of each item. */
+  readonly neighbours: number;
 }
 
 /** One line of the history: the mean loss of an epoch and what the validation said after it. */
@@ -173,6 +219,8 @@ export interface Verdict {
   readonly studentAfter: VerdictRow;
   /** (after - before) / (teacher - before) for every metric; null where the teacher is no better than the start. */
   readonly gapClosed: Readonly<Record<string, number | null>>;
+  /** How well the student keeps the teacher's relations on the test classes. */
+  readonly fidelity: Fidelity;
 }
 
 /** One network of a verdict. */

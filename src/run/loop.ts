@@ -182,7 +182,9 @@ class Loop {
   async #test(model: string): Promise<Evaluation> {
     const { data, seed, threads } = this.#job.plan;
     const { ks } = this.#job.policy;
-    const after = await this.#session.call("evaluateModel", { plan: { model, data, seed, part: "test", ks, threads } });
+    const teacher = this.#job.plan.teacher?.model ?? null;
+    const plan = { model, data, seed, part: "test", ks, teacher, threads } as const;
+    const after = await this.#session.call("evaluateModel", { plan });
     this.#report("model", "test", after, false);
     return after;
   }
@@ -196,11 +198,11 @@ class Loop {
     const steps = this.#step;
     const core = { job: this.#job.job, out, model, metrics, network: student, epoch, epochs, steps, seconds };
     const result = { ...core, dataWaitShare, stoppedEarly, history };
-    if (!teacher || !after || !before) return result;
+    if (!teacher || !after?.fidelity || !before) return result;
     const teacherScore = await this.#evaluate("teacher", "test");
     this.#report("teacher", "test", teacherScore, false);
     const rows = [verdictRow(teacher, teacherScore), verdictRow(student, before), verdictRow(student, after)] as const;
-    return { ...result, verdict: verdictOf(...rows) };
+    return { ...result, verdict: verdictOf(...rows, after.fidelity) };
   }
 
   #evaluate(who: "student" | "teacher", part: "validation" | "test"): Promise<Evaluation> {
@@ -237,7 +239,7 @@ function isCancelled(error: unknown): boolean {
 
 /** The core's events that belong to the data come out under one type. */
 export function toRunEvent(event: Parameters<ConstructorParameters<typeof NativeSession>[0]>[0]): RunEvent {
-  if (event.type === "step" || event.type === "warning") return event;
+  if (event.type === "step" || event.type === "weights" || event.type === "warning") return event;
   const { type: phase, ...rest } = event;
   return { type: "data", phase, ...rest };
 }

@@ -8,7 +8,7 @@ import { RkdError } from "../errors.ts";
 import type { Job } from "../plan/build.ts";
 import type { PlanFile } from "../plan/plan.ts";
 import { version } from "../version.ts";
-import type { RunEvent, TrainResult } from "./events.ts";
+import type { RunEvent, TrainResult, WeightsEvent } from "./events.ts";
 import { runLoop } from "./loop.ts";
 import type { RunContext } from "./run.ts";
 
@@ -28,11 +28,13 @@ export async function startJob(job: Job, out: string, overwrite: boolean, contex
   let log: EventLog | undefined;
   const emit = (event: RunEvent) => {
     log?.write(event);
+    if (event.type === "weights") recordWeights(folder, event);
     context.emit(event);
   };
   // The folder is touched only once data and networks are known to be good.
   const onOpen = async () => {
-    const inputs = teacher ? { [teacher]: await hashFile(teacher) } : {};
+    const sources = [teacher, job.plan.weights?.file].filter((file) => file !== undefined);
+    const inputs = Object.fromEntries(await Promise.all(sources.map(async (file) => [file, await hashFile(file)])));
     await prepareFolder(folder);
     const { job: kind, plan, policy } = job;
     writeJson(join(folder, files.plan), { form: 1, rkd: version, job: kind, plan, policy, inputs } satisfies PlanFile);
@@ -55,6 +57,7 @@ export async function resumeJob(out: string, threads: number | undefined, contex
   const log = new EventLog(join(folder, files.events));
   const emit = (event: RunEvent) => {
     log.write(event);
+    if (event.type === "weights") recordWeights(folder, event);
     context.emit(event);
   };
   const { job, policy } = stored;
@@ -65,6 +68,12 @@ export async function resumeJob(out: string, threads: number | undefined, contex
   } finally {
     log.close();
   }
+}
+
+/** Adds the weights that were found to the folder's plan. The next checkpoint comes later, so no kill can lose them. */
+function recordWeights(folder: string, { weights }: WeightsEvent): void {
+  const chosenWeights = Object.fromEntries(weights.map(({ name, weight }) => [name, weight]));
+  writeJson(join(folder, files.plan), { ...requirePlanFile(folder), chosenWeights } satisfies PlanFile);
 }
 
 async function checkInputs({ inputs }: PlanFile): Promise<void> {

@@ -1,6 +1,7 @@
 /** What the policy remembers between two segments. It travels in the checkpoint, so that a resumed run decides alike. */
 
-import type { EpochRecord, Evaluation, Metrics, TermValue } from "./events.ts";
+import type { TermMean } from "../native/session.ts";
+import type { EpochRecord, Evaluation, Metrics } from "./events.ts";
 
 /** JSON, and nothing that depends on the machine but times. */
 export interface PolicyState {
@@ -17,7 +18,7 @@ export interface PolicyState {
   seconds: number;
   dataWaitSeconds: number;
   /** Sums over the steps of the epoch in progress. */
-  epoch: { steps: number; loss: number; terms: TermValue[] };
+  epoch: { steps: number; loss: number; terms: TermMean[] };
 }
 
 /** The state of a run before its first step. */
@@ -36,23 +37,35 @@ export function freshState(): PolicyState {
 }
 
 /** Adds a segment of `steps` steps with their mean loss and terms. */
-export function addSegment(state: PolicyState, steps: number, loss: number, terms: readonly TermValue[]): void {
+export function addSegment(state: PolicyState, steps: number, loss: number, terms: readonly TermMean[]): void {
   if (steps === 0) return;
   const { epoch } = state;
   epoch.loss += loss * steps;
-  epoch.terms = terms.map((term, i) => ({ ...term, value: (epoch.terms[i]?.value ?? 0) + term.value * steps }));
+  for (const term of terms) {
+    const at = epoch.terms.findIndex(({ name }) => name === term.name);
+    const sum = epoch.terms[at] ?? { steps: 0, value: 0, gradientNorm: 0 };
+    epoch.terms.splice(at < 0 ? epoch.terms.length : at, 1, {
+      ...term,
+      steps: sum.steps + term.steps,
+      value: sum.value + term.value * term.steps,
+      gradientNorm: sum.gradientNorm + term.gradientNorm * term.steps,
+    });
+  }
   epoch.steps += steps;
 }
 
 /** Ends an epoch. Returns whether its validation is a new best; an earlier one wins a tie. */
 export function closeEpoch(state: PolicyState, validation: Metrics | null): boolean {
   const { steps, loss, terms } = state.epoch;
-  const mean = (sum: number) => sum / Math.max(steps, 1);
   state.epochsDone += 1;
   state.history.push({
     epoch: state.epochsDone,
-    loss: mean(loss),
-    terms: terms.map((term) => ({ ...term, value: mean(term.value) })),
+    loss: loss / Math.max(steps, 1),
+    terms: terms.map(({ steps, value, gradientNorm, ...term }) => ({
+      ...term,
+      value: value / steps,
+      gradientNorm: gradientNorm / steps,
+    })),
     validation,
   });
   state.epoch = { steps: 0, loss: 0, terms: [] };

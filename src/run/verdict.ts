@@ -1,10 +1,15 @@
 /** The verdict of a distillation: how much of the teacher's advantage the student has gained. */
 
-import type { Evaluation, Metrics, NetworkSummary, Verdict, VerdictRow } from "./events.ts";
+import type { Evaluation, Fidelity, Metrics, NetworkSummary, Verdict, VerdictRow } from "./events.ts";
 
 /** Puts three evaluations on the same test classes side by side. */
-export function verdictOf(teacher: VerdictRow, studentBefore: VerdictRow, studentAfter: VerdictRow): Verdict {
-  return { teacher, studentBefore, studentAfter, gapClosed: gapClosed(teacher, studentBefore, studentAfter) };
+export function verdictOf(
+  teacher: VerdictRow,
+  studentBefore: VerdictRow,
+  studentAfter: VerdictRow,
+  fidelity: Fidelity,
+): Verdict {
+  return { teacher, studentBefore, studentAfter, gapClosed: gapClosed(teacher, studentBefore, studentAfter), fidelity };
 }
 
 /** One network with its measurement. */

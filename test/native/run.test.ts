@@ -26,7 +26,14 @@ describe("a run", () => {
     expect(events.at(-1)).toEqual({ type: "end", result });
     expect(result).toMatchObject({ job: "train", out, steps: 12, epochs: 2, stoppedEarly: false });
     expect(result.history.map(({ epoch }) => epoch)).toEqual([1, 2]);
-    expect(Object.keys(result.metrics ?? {}).sort()).toEqual(["mapAtR", "rPrecision", "recall@1", "recall@2"]);
+    expect(Object.keys(result.metrics ?? {}).sort()).toEqual([
+      "knn@1",
+      "knn@2",
+      "mapAtR",
+      "rPrecision",
+      "recall@1",
+      "recall@2",
+    ]);
     expect(JSON.parse(readFileSync(join(out, "metrics.json"), "utf8"))).toEqual(JSON.parse(JSON.stringify(result)));
     const log = readFileSync(join(out, "events.jsonl"), "utf8").trim().split("\n");
     expect(JSON.parse(log.at(-1) ?? "")).toMatchObject({ type: "end" });
@@ -191,7 +198,14 @@ describe("distill", () => {
       ["rkd-distance", 1],
       ["rkd-angle", 2],
     ]);
-    expect((await evaluate({ model: out, ks: [1, 2] })).metrics).toEqual(metrics);
+    const again = await evaluate({ model: out, ks: [1, 2], teacher });
+    expect(again.metrics).toEqual(metrics);
+    expect(again.metrics["knn@1"]).toBe(again.metrics["recall@1"]);
+    expect(again.fidelity).toEqual(verdict.fidelity);
+    expect(verdict.fidelity.neighbourOverlap).toBeGreaterThan(0.2);
+    const itself = await evaluate({ model: out, ks: [1], teacher: out });
+    expect(itself.fidelity).toMatchObject({ distanceRankCorrelation: 1, angleDifference: 0, neighbourOverlap: 1 });
+    expect((await evaluate({ model: out, ks: [1] })).fidelity).toBeUndefined();
     await expect(
       distill({ ...common, teacher, student: conv4(), epochs: 1, out: teacher, overwrite: true }),
     ).rejects.toThrow(/the teacher lies in this folder/);

@@ -2,12 +2,23 @@
 
 import {
   adam,
+  angular,
+  attentionTransfer,
+  contrastive,
   conv4,
+  crossEntropy,
   type DistillResult,
   distill,
   type evaluate,
+  evaluateLoss,
   glyphs,
+  hardDarkRank,
   imageFolder,
+  type Loss,
+  liftedStructure,
+  margin,
+  nPairs,
+  prototypical,
   RkdError,
   type RunEvent,
   resnet,
@@ -17,6 +28,7 @@ import {
   type TrainResult,
   train,
   triplet,
+  tripletEuclidean,
 } from "../../src/index.ts";
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
@@ -44,6 +56,7 @@ export async function everything(signal: AbortSignal): Promise<void> {
       case "evaluation":
       case "checkpoint":
       case "warning":
+      case "weights":
       case "end":
         break;
       case "step":
@@ -62,15 +75,42 @@ export async function everything(signal: AbortSignal): Promise<void> {
   same<Equal<Awaited<ReturnType<typeof evaluate>>["metrics"][string], number>>();
 }
 
+export function everyLoss(): readonly Loss[] {
+  return [
+    rkdDistance({ weight: 1, delta: 1, reduction: "distinct" }),
+    rkdAngle(),
+    hardDarkRank({ alpha: 3, beta: 3, permuteLength: 4 }),
+    triplet({ margin: 0.2, negatives: "distance-weighted", uniformWhenUnderflow: true }),
+    tripletEuclidean({ negatives: "semi-hard" }),
+    contrastive({ margin: 0.2, negatives: "all" }),
+    liftedStructure({ margin: 1 }),
+    nPairs({ l2: 0.02 }),
+    angular({ degrees: 45 }),
+    margin({ beta: 1.2, alpha: 0.2, learnBeta: true }),
+    crossEntropy({ labelSmoothing: 0.1 }),
+    prototypical({ supportCount: 1, way: 5 }),
+  ];
+}
+
 export function mistakes(): void {
   // @ts-expect-error a teacher is needed
   distill({ student: conv4(), data: glyphs(), out: "x" });
   // @ts-expect-error an option that does not exist
   train({ data: "glyphs", backbone: conv4(), out: "x", epoch: 3 });
   // @ts-expect-error a depth that does not exist
-  resnet(101);
+  resnet(152);
   // @ts-expect-error a negative that does not exist
   triplet({ negatives: "easy" });
+  // @ts-expect-error lifted structure takes all negatives
+  liftedStructure({ negatives: "hard" });
+  // @ts-expect-error an episode has a way
+  prototypical({ supportCount: 5 });
+  // @ts-expect-error a loss that does not exist
+  evaluateLoss({ kind: "rkd-angel" }, { student: { data: [1], shape: [1, 1] } });
+  // @ts-expect-error attention needs the name of a tap
+  attentionTransfer();
+  // @ts-expect-error a triplet compares with no teacher
+  triplet({ teacherFeature: "pooled" });
   // @ts-expect-error Adam has no momentum
   adam({ momentum: 0.9 });
   // @ts-expect-error a device that does not exist

@@ -1,18 +1,28 @@
 import { expect, it } from "vitest";
 import { duration, metricsLine, shortMetrics, verdictTable } from "../../src/cli/table.ts";
-import type { VerdictRow } from "../../src/run/events.ts";
+import type { Fidelity, VerdictRow } from "../../src/run/events.ts";
 import { verdictOf } from "../../src/run/verdict.ts";
 
 const row = (recall: number, parameters: number): VerdictRow => ({
   backbone: "conv4",
   parameters,
   embedding: 16,
-  metrics: { mapAtR: recall / 2, "recall@1": recall, "recall@10": 1, "recall@2": 0.95 },
+  metrics: { mapAtR: recall / 2, "knn@2": 0.4, "recall@1": recall, "recall@10": 1, "recall@2": 0.95 },
   millisecondsPerImage: 0.25,
 });
 
+const fidelity: Fidelity = {
+  distanceRankCorrelation: 0.87654,
+  pairs: 100,
+  angleDifference: 7.24,
+  angleDifferenceError: 0.13,
+  triples: 1000,
+  neighbourOverlap: 0.613,
+  neighbours: 10,
+};
+
 it("lines up the verdict", () => {
-  const verdict = verdictOf(row(0.9, 130_000), row(0.5, 9_000), row(0.8, 9_000));
+  const verdict = verdictOf(row(0.9, 130_000), row(0.5, 9_000), row(0.8, 9_000), fidelity);
   expect(verdictTable(verdict, { "student by triplet": row(0.6, 9_000) })).toBe(
     [
       "test classes        recall@1  recall@2  recall@10   mapAtR  parameters  embedding  ms/image",
@@ -22,13 +32,16 @@ it("lines up the verdict", () => {
       "student by triplet   60.00 %   95.00 %   100.00 %  30.00 %       9,000         16     0.250",
       "student after        80.00 %   95.00 %   100.00 %  40.00 %       9,000         16     0.250",
       "gap closed              75 %         -          -     75 %",
+      "relations kept: rank correlation of distances 0.877, angles 7.2 ± 0.1 degrees apart, 61 % of the 10 nearest in common",
     ].join("\n"),
   );
 });
 
 it("orders metrics by K, and shortens them", () => {
   const { metrics } = row(0.5, 1);
-  expect(metricsLine(metrics)).toBe("recall@1 50.00 %  recall@2 95.00 %  recall@10 100.00 %  mapAtR 25.00 %");
+  expect(metricsLine(metrics)).toBe(
+    "recall@1 50.00 %  recall@2 95.00 %  recall@10 100.00 %  knn@2 40.00 %  mapAtR 25.00 %",
+  );
   expect(metricsLine(shortMetrics(metrics))).toBe("recall@1 50.00 %  mapAtR 25.00 %");
 });
 

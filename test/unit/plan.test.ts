@@ -2,15 +2,19 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import {
+  type Backbone,
   conv4,
   crossEntropy,
   glyphs,
+  googlenet,
   imageFolder,
+  mlp,
   resnet,
   rkdAngle,
   rkdDistance,
   sgd,
   triplet,
+  vgg,
 } from "../../src/index.ts";
 import { planDistill, planTrain } from "../../src/plan/build.ts";
 import { temporaryFolder } from "../support/folders.ts";
@@ -37,6 +41,7 @@ describe("the plan of train", () => {
         backbone: {
           kind: "conv4",
           width: 64,
+          hidden: [],
           stem: "small",
           embedding: 64,
           normalize: true,
@@ -44,12 +49,15 @@ describe("the plan of train", () => {
           imageSize: 28,
           classes: null,
         },
+        weights: null,
+        tuning: { freeze: [], learningRates: {}, batchNorm: "batch" },
         teacher: null,
-        losses: [{ kind: "triplet-squared", weight: 1, margin: 0.2, negatives: "distance-weighted" }],
+        losses: [triplet()],
         optimizer: { kind: "adam", learningRate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0 },
         schedule: { kind: "cosine", warmupSteps: 0, minimum: 0 },
         clipGradientNorm: null,
         batch: { size: 64, perClass: 4 },
+        microBatch: null,
         epochs: 20,
         stepsPerEpoch: null,
         seed: 1,
@@ -87,6 +95,29 @@ describe("the plan of train", () => {
     expect(split("idx")).toMatchObject({ imageSize: 28, split: { kind: "classes", validation: 0.2, test: 0.3 } });
     for (const part of ["train", "test"]) mkdirSync(join(folder, "parts", part), { recursive: true });
     expect(split("parts")).toMatchObject({ imageSize: 64, split: { kind: "source", validation: 0.1 } });
+  });
+
+  it("holds what fine-tuning asks for, with absolute paths", () => {
+    const folder = temporaryFolder();
+    const file = join(folder, "resnet18.pth");
+    writeFileSync(file, "");
+    const normalization = { mean: [0.5, 0.5, 0.5], std: [0.2, 0.2, 0.2] };
+    const weights = { file, except: ["layer4"], normalization };
+    const { plan } = planTrain({ ...train, weights, freeze: ["bn1"], learningRates: { fc: 10 }, batchNorm: "running" });
+    expect(plan.weights).toEqual(weights);
+    expect(plan.tuning).toEqual({ freeze: ["bn1"], learningRates: { fc: 10 }, batchNorm: "running" });
+    writeFileSync(join(folder, "model.safetensors"), "");
+    const run = planTrain({ ...train, weights: folder }).plan.weights;
+    expect(run).toEqual({ file: join(folder, "model.safetensors"), except: [], normalization: null });
+  });
+
+  it("has the widths of a perceptron and the form of every network by image size", () => {
+    const planned = (backbone: Backbone) => planTrain({ ...train, backbone }).plan.backbone;
+    expect(planned(mlp({ hidden: [32, 16] }))).toMatchObject({ kind: "mlp", hidden: [32, 16], embedding: null });
+    expect(planned(mlp()).hidden).toEqual([256, 256]);
+    expect(planned(vgg(11, { stem: "imagenet" }))).toMatchObject({ kind: "vgg11", stem: "imagenet", hidden: [] });
+    expect(planned(googlenet({ width: 32 }))).toMatchObject({ kind: "googlenet", stem: "small", width: 32 });
+    expect(planned(resnet(101))).toMatchObject({ kind: "resnet101", stem: "small" });
   });
 
   it("normalises embeddings for a triplet loss only", () => {

@@ -2,18 +2,28 @@ import { expect, it } from "vitest";
 import { addSegment, closeEpoch, freshState } from "../../src/run/state.ts";
 import { verdictOf, verdictRow } from "../../src/run/verdict.ts";
 
-const term = (value: number) => ({ name: "rkd-angle", weight: 2, value });
+const mean = (value: number) => ({ name: "rkd-angle", weight: 2, value, gradientNorm: 2 * value });
+const term = (steps: number, value: number) => ({ steps, ...mean(value) });
 
 it("averages an epoch's segments by their steps, whatever they were cut into", () => {
   const [whole, cut] = [freshState(), freshState()];
-  addSegment(whole, 4, 2.5, [term(1.25)]);
-  addSegment(cut, 1, 1, [term(0.5)]);
+  addSegment(whole, 4, 2.5, [term(4, 1.25)]);
+  addSegment(cut, 1, 1, [term(1, 0.5)]);
   addSegment(cut, 0, Number.NaN, []);
-  addSegment(cut, 3, 3, [term(1.5)]);
+  addSegment(cut, 3, 3, [term(3, 1.5)]);
   closeEpoch(whole, null);
   closeEpoch(cut, null);
   expect(cut).toEqual(whole);
-  expect(whole.history).toEqual([{ epoch: 1, loss: 2.5, terms: [term(1.25)], validation: null }]);
+  expect(whole.history).toEqual([{ epoch: 1, loss: 2.5, terms: [mean(1.25)], validation: null }]);
+});
+
+it("averages a term over the steps in which it was computed", () => {
+  const state = freshState();
+  addSegment(state, 4, 1, [term(1, 3)]);
+  addSegment(state, 4, 1, [{ ...term(4, 0.5), name: "hint" }]);
+  addSegment(state, 4, 1, [term(2, 6)]);
+  closeEpoch(state, null);
+  expect(state.history[0]?.terms).toEqual([mean(5), { ...mean(0.5), name: "hint" }]);
 });
 
 it("calls the first of equal scores the best, and counts evaluations since", () => {
@@ -27,7 +37,7 @@ it("calls the first of equal scores the best, and counts evaluations since", () 
 
 it("survives JSON, as it travels in the checkpoint", () => {
   const state = freshState();
-  addSegment(state, 4, 2.5, [term(1.25)]);
+  addSegment(state, 4, 2.5, [term(4, 1.25)]);
   expect(JSON.parse(JSON.stringify(state))).toEqual(state);
 });
 
@@ -40,7 +50,18 @@ it("says how much of the gap was closed, and nothing where there is no gap", () 
       classes: 1,
       millisecondsPerImage: 1,
     });
-  const { gapClosed, studentAfter } = verdictOf(row(0.9, 0.2), row(0.5, 0.3), row(0.8, 0.4));
+  const fidelity = {
+    distanceRankCorrelation: 1,
+    pairs: 1,
+    angleDifference: 0,
+    angleDifferenceError: 0,
+    triples: 0,
+    neighbourOverlap: 1,
+    neighbours: 1,
+  };
+  const verdict = verdictOf(row(0.9, 0.2), row(0.5, 0.3), row(0.8, 0.4), fidelity);
+  const { gapClosed, studentAfter } = verdict;
+  expect(verdict.fidelity).toBe(fidelity);
   expect(gapClosed["recall@1"]).toBeCloseTo(0.75, 12);
   expect(gapClosed.mapAtR).toBeNull();
   expect(studentAfter).toMatchObject({ parameters: 10, metrics: { "recall@1": 0.8 } });

@@ -10,12 +10,13 @@ use rkd_kernels::Pool;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Error, Result};
-use crate::losses::{CrossEntropy, Feature, LossInputs, LossSpec, Matrix, RkdAngle, RkdDistance};
+use crate::losses::{CrossEntropy, Feature, LossSpec, Matrix, RkdAngle, RkdDistance, TermSpec, Weight};
 use crate::nn::{Backend, Cpu, FeatureGradients, Network};
 use crate::optim::{Optimizer, OptimizerSpec};
 use crate::plan::{BackboneSpec, Stem};
 use crate::random::Random;
-use crate::train::objective::Objective;
+use crate::train::balance::Balance;
+use crate::train::objective::{BatchFeatures, Objective};
 
 /// What to measure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -138,10 +139,15 @@ fn prepare(work: &Work, backend: &Cpu) -> Result<Step> {
             let (student, teacher, objective) = (draw(n * d, "student"), draw(n * d, "teacher"), relational()?);
             let pool = Arc::clone(backend.pool());
             Ok(Box::new(move || {
-                let inputs = LossInputs::new(&pool, Random::keyed(1, 0, 0, "loss"))
-                    .with_student(Feature::Embedding, Matrix::new("student", &student, n, d)?)
-                    .with_teacher(Feature::Embedding, Matrix::new("teacher", &teacher, n, d)?);
-                objective.evaluate(&inputs, 1).map(|_| ())
+                let features = BatchFeatures {
+                    student: &[(Feature::Embedding, Matrix::new("student", &student, n, d)?)],
+                    teacher: &[(Feature::Embedding, Matrix::new("teacher", &teacher, n, d)?)],
+                    labels: &[],
+                    parameters: &[],
+                    pool: &pool,
+                    random: Random::keyed(1, 0, 0, "loss"),
+                };
+                objective.evaluate(&features, &[], 0).map(|_| ())
             }))
         }
     }
@@ -153,25 +159,29 @@ fn training(mut network: Network<Cpu>, batch: [usize; 3], loss: &TrainLoss) -> R
     let (spec, objective, read) = match loss {
         TrainLoss::Distil { .. } => (adam(), relational()?, Feature::Embedding),
         TrainLoss::Classify => {
-            (sgd(), Objective::new(&[LossSpec::CrossEntropy(CrossEntropy::default())])?, Feature::Logits)
+            (sgd(), Objective::new(&[TermSpec::new(LossSpec::CrossEntropy(CrossEntropy::default()))])?, Feature::Logits)
         }
     };
     let teacher = match *loss {
-        TrainLoss::Distil { teacher } => Some(Matrix::new("teacher", &draw(n * teacher, "teacher"), n, teacher)?),
-        TrainLoss::Classify => None,
+        TrainLoss::Distil { teacher } => {
+            vec![(Feature::Embedding, Matrix::new("teacher", &draw(n * teacher, "teacher"), n, teacher)?)]
+        }
+        TrainLoss::Classify => Vec::new(),
     };
     let labels: Vec<u32> = (0..n).map(|i| (i * 7 % d) as u32).collect();
     let mut optimizer = Optimizer::new(&spec)?;
     Ok(Box::new(move || {
         let (features, tape) = network.forward_train(&images)?;
         let embedding = backend.to_f32(&features.embedding)?;
-        let mut inputs = LossInputs::new(backend.pool(), Random::keyed(1, 0, 0, "loss"))
-            .with_student(read.clone(), Matrix::new("student", &embedding, n, d)?)
-            .with_labels(&labels);
-        if let Some(teacher) = &teacher {
-            inputs = inputs.with_teacher(Feature::Embedding, teacher.clone());
-        }
-        let value = objective.evaluate(&inputs, 1)?;
+        let batch = BatchFeatures {
+            student: &[(read.clone(), Matrix::new("student", &embedding, n, d)?)],
+            teacher: &teacher,
+            labels: &labels,
+            parameters: &[],
+            pool: backend.pool(),
+            random: Random::keyed(1, 0, 0, "loss"),
+        };
+        let value = objective.weigh(objective.evaluate(&batch, &[], 0)?, &[], &Balance::default(), 0);
         let gradient: Vec<f32> = value.gradients[0].1.iter().map(|&g| g as f32).collect();
         let embedding = Some(backend.from_f32(&gradient, Cpu::shape(&features.embedding))?);
         drop(features);
@@ -191,6 +201,7 @@ fn build(
     let spec = BackboneSpec {
         kind: kind.into(),
         width: 64,
+        hidden: Vec::new(),
         stem,
         embedding,
         normalize: false,
@@ -211,8 +222,9 @@ fn draw(count: usize, purpose: &str) -> Vec<f32> {
 }
 
 fn relational() -> Result<Objective> {
-    let angle = RkdAngle { weight: 2.0, ..RkdAngle::default() };
-    Objective::new(&[LossSpec::RkdDistance(RkdDistance::default()), LossSpec::RkdAngle(angle)])
+    let distance = TermSpec::new(LossSpec::RkdDistance(RkdDistance::default()));
+    let angle = TermSpec { weight: Weight::Number(2.0), ..TermSpec::new(LossSpec::RkdAngle(RkdAngle::default())) };
+    Objective::new(&[distance, angle])
 }
 
 fn adam() -> OptimizerSpec {

@@ -17,6 +17,7 @@ pub mod optim;
 pub mod plan;
 pub mod random;
 pub mod sampling;
+mod spelling;
 pub mod train;
 
 pub use error::{Code, Error, Result};

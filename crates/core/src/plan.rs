@@ -4,9 +4,11 @@
 //! this structure. Field names are camelCase in JSON; unknown fields are errors, so that a typing mistake cannot pass.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::losses::LossSpec;
+use crate::data::Normalization;
+use crate::losses::TermSpec;
 use crate::optim::{OptimizerSpec, ScheduleSpec};
 
 /// A training run of one network: `train` without a teacher, `distill` with one.
@@ -17,10 +19,15 @@ pub struct Plan {
     pub data: DataPlan,
     /// The network that is trained.
     pub backbone: BackboneSpec,
+    /// Where its parameters come from; `None`: drawn at random.
+    pub weights: Option<WeightsPlan>,
+    /// Which of its parameters are trained, and how fast.
+    #[serde(default)]
+    pub tuning: TuningPlan,
     /// The teacher, for a distillation.
     pub teacher: Option<TeacherPlan>,
     /// The weighted terms of the total loss; at least one.
-    pub losses: Vec<LossSpec>,
+    pub losses: Vec<TermSpec>,
     /// The optimiser.
     pub optimizer: OptimizerSpec,
     /// The learning rate over the run.
@@ -29,6 +36,9 @@ pub struct Plan {
     pub clip_gradient_norm: Option<f64>,
     /// Batch composition.
     pub batch: BatchPlan,
+    /// Largest number of images that go through the network at once; `None`: the whole batch. See [`crate::train::pass`].
+    #[serde(default)]
+    pub micro_batch: Option<usize>,
     /// Number of epochs, at least 1.
     pub epochs: u64,
     /// Batches of one epoch; `None`: as many as it takes to show as many images as the training part has.
@@ -101,13 +111,16 @@ pub struct AugmentSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BackboneSpec {
-    /// The architecture: `"conv4"`, `"resnet18"`, `"resnet34"` or `"resnet50"`.
+    /// The architecture: one of [`crate::backbones::kinds`].
     pub kind: String,
     /// Channels of the first block; 64 is the published width of every architecture here.
     pub width: usize,
-    /// For ResNets: `"imagenet"` (7x7 stride 2 and max pool) or `"small"` (3x3 stride 1, no pool). Conv-4 ignores it.
+    /// The widths of the hidden layers of an `"mlp"`, at least one; empty for every other architecture.
+    #[serde(default)]
+    pub hidden: Vec<usize>,
+    /// The form for large or for small images; Conv-4 and the perceptron have one form and ignore it.
     pub stem: Stem,
-    /// Length of the embedding; `None`: the pooled feature itself (Conv-4: the flattened map).
+    /// Length of the embedding; `None`: the pooled feature itself (Conv-4 and the small VGG: the flattened map).
     pub embedding: Option<usize>,
     /// Whether the embedding is divided by its Euclidean norm.
     pub normalize: bool,
@@ -119,14 +132,53 @@ pub struct BackboneSpec {
     pub classes: Option<usize>,
 }
 
-/// The first layers of a ResNet.
+/// The form of a network for large or for small images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Stem {
-    /// 7x7 convolution of stride 2, then 3x3 max pool of stride 2.
+    /// ResNet and GoogLeNet: 7x7 convolution of stride 2, then 3x3 max pool of stride 2. VGG: two linear layers above the
+    /// maps.
     Imagenet,
-    /// 3x3 convolution of stride 1, no pool: for images of 32 to 64 pixels.
+    /// ResNet and GoogLeNet: 3x3 convolution of stride 1, no pool: for images of 32 to 64 pixels. VGG: the maps,
+    /// flattened.
     Small,
+}
+
+/// The parameters a network begins with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WeightsPlan {
+    /// A file of [`Weights`](crate::artefact::weights::Weights).
+    pub file: PathBuf,
+    /// Patterns of names ([`crate::nn::pattern`]) that may be missing, unexpected or of another shape, besides the head.
+    #[serde(default)]
+    pub except: Vec<String>,
+    /// How images are normalised; `None`: as the file says (rkd's own), as ImageNet is (other files, three channels), or
+    /// by the training data (other files, grey). A teacher's normalisation comes before all of these.
+    pub normalization: Option<Normalization>,
+}
+
+/// Which parameters are trained, and how fast. Patterns choose parameters by name, see [`crate::nn::pattern`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct TuningPlan {
+    /// Patterns of parameters that stay as they are.
+    pub freeze: Vec<String>,
+    /// Factors on the learning rate by pattern, greater than 0; no parameter may be chosen by two.
+    pub learning_rates: BTreeMap<String, f64>,
+    /// What batch normalisation subtracts and divides by in training.
+    pub batch_norm: TrainingStatistics,
+}
+
+/// The statistics of batch normalisation in training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TrainingStatistics {
+    /// Those of the batch; the running ones follow.
+    #[default]
+    Batch,
+    /// The running ones, which stay as they are.
+    Running,
 }
 
 /// The teacher of a distillation.

@@ -185,6 +185,13 @@ fn the_other_operations() {
     both.assert_equal("average", &c.global_average(&x.0).unwrap(), &p.global_average(&x.1).unwrap());
     let average = c.global_average_backward(&input, &pooled.0).unwrap();
     both.assert_equal("average gradient", &average, &p.global_average_backward(&input, &pooled.1).unwrap());
+    let wide = both.random("wide", &[3, 5, 4, 12]);
+    let parts = (c.join_backward(&[7, 1, 4], &wide.0).unwrap(), p.join_backward(&[7, 1, 4], &wide.1).unwrap());
+    for (part, expected) in parts.0.iter().zip(&parts.1) {
+        both.assert_equal("join gradient", part, expected);
+    }
+    both.assert_equal("join", &c.join(&parts.0).unwrap(), &p.join(&parts.1).unwrap());
+    both.assert_equal("join of the parts", &c.join(&parts.0).unwrap(), &wide.1);
     both.assert_equal("flatten", &c.flatten(&x.0).unwrap(), &p.flatten(&x.1).unwrap());
     let unflattened = c.flatten_backward(&input, &flat.0).unwrap();
     both.assert_equal("flatten gradient", &unflattened, &p.flatten_backward(&input, &flat.1).unwrap());
@@ -276,6 +283,7 @@ fn train(threads: usize, kind: &str) -> Vec<u32> {
     let spec = BackboneSpec {
         kind: kind.into(),
         width: 20,
+        hidden: Vec::new(),
         stem: Stem::Small,
         embedding: Some(9),
         normalize: true,
@@ -299,7 +307,7 @@ fn train(threads: usize, kind: &str) -> Vec<u32> {
 
 #[test]
 fn training_gives_the_same_bits_on_any_number_of_threads() {
-    for kind in ["conv4", "resnet18", "resnet50"] {
+    for kind in ["conv4", "resnet18", "resnet50", "googlenet"] {
         let one = train(1, kind);
         assert_eq!(one, train(2, kind), "{kind}");
         assert_eq!(one, train(3, kind), "{kind}");

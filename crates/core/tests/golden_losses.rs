@@ -2,21 +2,21 @@
 
 mod common;
 
-use common::{golden, numbers};
-use rkd_core::losses::{Feature, LossInputs, LossSpec, Matrix, evaluate_loss};
+use common::{golden, kinds, nhwc_shape, numbers, sizes, to_nhwc};
+use rkd_core::losses::{LossInputs, LossSpec, Matrix, evaluate_loss};
 use rkd_core::metrics::retrieval;
 use rkd_core::random::Random;
-use rkd_core::sampling::distance_weights;
+use rkd_core::sampling::{DistanceWeighting, distance_weights};
 use rkd_kernels::Pool;
 use serde_json::Value as Json;
 
-/// A kind of the golden file with its parameters, as this project writes it; `None` for kinds that are not there yet.
-fn spec(case: &Json) -> Option<LossSpec> {
+/// A kind of the golden file with its parameters, as this project writes it.
+fn spec(case: &Json) -> LossSpec {
     let mut spec = serde_json::Map::from_iter([("kind".to_string(), case["loss"].clone())]);
     for (name, value) in case["params"].as_object().unwrap() {
         spec.insert(camel_case(name), value.clone());
     }
-    serde_json::from_value(Json::Object(spec)).ok()
+    serde_json::from_value(Json::Object(spec)).unwrap()
 }
 
 /// `support_count` to `supportCount`.
@@ -27,8 +27,24 @@ fn camel_case(name: &str) -> String {
 }
 
 fn matrix(name: &str, tensor: &Json) -> Matrix {
-    let shape: Vec<usize> = serde_json::from_value(tensor["shape"].clone()).unwrap();
-    Matrix::new(name, &numbers(&tensor["data"]), shape[0], shape[1]).unwrap()
+    Matrix::tensor(name, &in_order(tensor), &nhwc_shape(&sizes(&tensor["shape"]))).unwrap()
+}
+
+/// The numbers; those of maps in the order `[n, h, w, c]`.
+fn in_order(tensor: &Json) -> Vec<f64> {
+    to_nhwc(&numbers(&tensor["data"]), &sizes(&tensor["shape"]))
+}
+
+/// The student's rows. Anchors and positives are stacked, and labelled so that the pair selector finds them again.
+fn student(case: &Json) -> (Matrix, Option<Vec<u32>>) {
+    let inputs = &case["inputs"];
+    if let Some(student) = inputs.get("student") {
+        return (matrix("student", student), None);
+    }
+    let (anchors, positives) = (matrix("anchors", &inputs["anchors"]), matrix("positives", &inputs["positives"]));
+    let (n, d) = (anchors.rows, anchors.columns);
+    let stacked = Matrix::new("student", &[anchors.data, positives.data].concat(), 2 * n, d).unwrap();
+    (stacked, Some((0..2 * n as u32).map(|i| i % n as u32).collect()))
 }
 
 #[test]
@@ -38,31 +54,47 @@ fn values_and_gradients_are_those_of_pytorch() {
     let mut seen = std::collections::BTreeSet::new();
     for case in file["losses"].as_array().unwrap() {
         let name = case["name"].as_str().unwrap();
-        let Some(spec) = spec(case) else { continue };
+        let spec = spec(case);
         seen.insert(spec.name());
         let labels: Option<Vec<u32>> = serde_json::from_value(case["labels"].clone()).unwrap();
-        let feature = spec.build().reads();
-        let mut inputs = LossInputs::new(&pool, Random::keyed(0, 0, 0, "golden"))
-            .with_student(feature.clone(), matrix("student", &case["inputs"]["student"]));
-        if let Some(teacher) = case["inputs"].get("teacher") {
-            inputs = inputs.with_teacher(feature, matrix("teacher", teacher));
+        let (student, pairs) = student(case);
+        let labels = labels.or(pairs);
+        let teacher = case["inputs"].get("teacher").map(|teacher| matrix("teacher", teacher));
+        let mut inputs = LossInputs::new(&student, &pool, Random::keyed(0, 0, 0, "golden"));
+        if let Some(teacher) = &teacher {
+            inputs = inputs.with_teacher(teacher);
         }
         if let Some(labels) = &labels {
             inputs = inputs.with_labels(labels);
         }
-        let found = evaluate_loss(&spec, &inputs).unwrap();
+        let parameters: Vec<Matrix> =
+            case["inputs"].get("projection").map(|tensor| matrix("projection", tensor)).into_iter().collect();
+        let found = evaluate_loss(&spec, &inputs.with_parameters(&parameters)).unwrap();
         let expected = case["expected"]["value"].as_f64().unwrap();
-        let gradient = numbers(&case["expected"]["gradient_student"]["data"]);
-        let largest = gradient.iter().fold(0.0f64, |largest, g| largest.max(g.abs()));
         // The inputs are float32 numbers and all arithmetic is float64, so there is no need for float32's tolerances.
         assert!((found.value - expected).abs() <= 1e-9 * expected.abs() + 1e-13, "{name}: {} {expected}", found.value);
-        for (found, expected) in found.gradient.iter().zip(&gradient) {
-            assert!((found - expected).abs() <= 1e-8 * largest + 1e-12, "{name}: {found} {expected} of {largest}");
+        if let Some(gradient) = case["expected"].get("gradient_student") {
+            check_gradient(name, &found.gradient, gradient);
+        } else {
+            let (anchors, positives) = found.gradient.split_at(found.gradient.len() / 2);
+            check_gradient(name, anchors, &case["expected"]["gradient_anchors"]);
+            check_gradient(name, positives, &case["expected"]["gradient_positives"]);
         }
-        assert_eq!(found.gradient.len(), gradient.len(), "{name}");
+        let projection = case["expected"].get("gradient_projection").into_iter();
+        assert_eq!(found.parameters.len(), projection.clone().count(), "{name}");
+        found.parameters.iter().zip(projection).for_each(|(found, expected)| check_gradient(name, found, expected));
     }
-    let kinds = ["cross-entropy", "prototypical", "rkd-angle", "rkd-distance", "triplet-euclidean", "triplet-squared"];
-    assert_eq!(seen.into_iter().collect::<Vec<_>>(), kinds);
+    let without = kinds().into_iter().filter(|kind| !seen.contains(kind.as_str())).collect::<Vec<_>>();
+    assert_eq!(without, ["feature-regression"], "every other kind has its golden cases");
+}
+
+fn check_gradient(name: &str, found: &[f64], tensor: &Json) {
+    let gradient = in_order(tensor);
+    let largest = gradient.iter().fold(0.0f64, |largest, g| largest.max(g.abs()));
+    assert_eq!(found.len(), gradient.len(), "{name}");
+    for (found, expected) in found.iter().zip(&gradient) {
+        assert!((found - expected).abs() <= 1e-8 * largest + 1e-12, "{name}: {found} {expected} of {largest}");
+    }
 }
 
 #[test]
@@ -94,9 +126,10 @@ fn distance_weighted_probabilities_do_not_underflow() {
     for case in cases {
         let z = matrix("embeddings", &case["embeddings"]);
         let labels: Vec<u32> = serde_json::from_value(case["labels"].clone()).unwrap();
-        let (cutoff, nonzero) =
-            (case["params"]["cutoff"].as_f64().unwrap(), case["params"]["nonzero"].as_f64().unwrap());
-        let found = distance_weights(&z, &labels, cutoff, nonzero);
+        let option = |name: &str| case["params"][name].as_f64().unwrap();
+        let weighting =
+            DistanceWeighting { cutoff: option("cutoff"), nonzero: option("nonzero"), uniform_when_underflow: false };
+        let found = distance_weights(&Pool::new(2), &z, &labels, weighting);
         let expected = numbers(&case["expected"]["probabilities"]["data"]);
         for (found, expected) in found.iter().zip(&expected) {
             assert!((found - expected).abs() < 1e-9, "{}: {found} {expected}", case["name"]);
@@ -105,14 +138,14 @@ fn distance_weighted_probabilities_do_not_underflow() {
 }
 
 #[test]
-fn a_feature_of_the_wrong_name_is_asked_for() {
+fn a_missing_teacher_is_asked_for() {
     let pool = Pool::new(1);
     let z = Matrix::new("student", &[1.0f32, 2.0], 2, 1).unwrap();
-    let inputs = LossInputs::new(&pool, Random::keyed(0, 0, 0, "")).with_student(Feature::Embedding, z);
+    let inputs = LossInputs::new(&z, &pool, Random::keyed(0, 0, 0, ""));
     let spec = serde_json::from_value(serde_json::json!({"kind": "rkd-angle"})).unwrap();
     let error = evaluate_loss(&spec, &inputs).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "teacher: this loss needs the teacher's embedding. Give the teacher's embedding for every row"
+        "teacher: this loss compares with a teacher. Give the teacher's feature for every row"
     );
 }

@@ -105,7 +105,7 @@ fn check_layer<B: Backend>(backend: &B, draw: Draw, case: &Value, tolerance: f64
         _ => draw.hashed(&format!("images/layer/{name}"), shape.iter().product()).iter().map(|v| 1.5 * v).collect(),
     };
     let x = backend.from_f32(&images, &nhwc_shape(&shape)).unwrap();
-    let mode = if case["train"].as_bool().unwrap() { Mode::Train } else { Mode::Eval };
+    let mode = if case["train"].as_bool().unwrap() { Mode::Batch } else { Mode::Running };
     let mut forward = Forward::new(backend, &parameters, mode, true);
     let y = forward.run(&layers, x).unwrap();
     let output_shape = sizes(&case["output"]["shape"]);
@@ -150,6 +150,7 @@ fn spec(kind: &str, stem: Stem, embedding: Option<usize>, shape: &[usize]) -> Ba
     BackboneSpec {
         kind: kind.into(),
         width: 64,
+        hidden: Vec::new(),
         stem,
         embedding,
         normalize: false,
@@ -163,6 +164,8 @@ fn spec(kind: &str, stem: Stem, embedding: Option<usize>, shape: &[usize]) -> Ba
 fn network_spec(name: &str, shape: &[usize], outputs: usize) -> BackboneSpec {
     match name {
         "conv4" => spec("conv4", Stem::Small, None, shape),
+        // PyTorch's network ends in the linear layer that is called `classifier` here too.
+        "vgg11_bn cifar" => BackboneSpec { classes: Some(outputs), ..spec("vgg11", Stem::Small, None, shape) },
         "resnet18 cifar stem" => spec("resnet18", Stem::Small, Some(outputs), shape),
         resnet => spec(resnet, Stem::Imagenet, Some(outputs), shape),
     }
@@ -186,16 +189,21 @@ fn check_network<B: Backend>(backend: B, name: &str, tolerance: f64, gradient_to
 
     let images = backend.from_f32(&draw.images("0", &shape), &nhwc_shape(&shape)).unwrap();
     let (features, tape) = network.forward_train(&images).unwrap();
-    check_output("output_train", &features.embedding);
+    check_output("output_train", features.logits.as_ref().unwrap_or(&features.embedding));
 
     let upstream = draw.hashed(&format!("upstream/{name}"), output_shape.iter().product());
-    let embedding = Some(backend.from_f32(&upstream, &output_shape).unwrap());
-    let gradients = network.backward(tape, FeatureGradients { embedding, ..Default::default() }, false).unwrap();
+    let upstream = Some(backend.from_f32(&upstream, &output_shape).unwrap());
+    let upstream = match features.logits {
+        Some(_) => FeatureGradients { logits: upstream, ..Default::default() },
+        None => FeatureGradients { embedding: upstream, ..Default::default() },
+    };
+    let gradients = network.backward(tape, upstream, false).unwrap();
     assert!(gradients.images.is_none());
     check_gradients(&network, &gradients.parameters, &case["gradients"], name, gradient_tolerance);
 
     let features = network.forward_eval(&images).unwrap();
-    check_output("output_eval_after_one_update_of_statistics", &features.embedding);
+    let output = features.logits.as_ref().unwrap_or(&features.embedding);
+    check_output("output_eval_after_one_update_of_statistics", output);
 }
 
 fn check_gradients<B: Backend>(
@@ -223,8 +231,10 @@ fn check_gradients<B: Backend>(
 
 /// A bias before a batch normalisation has no gradient but rounding: its error is measured against the weight's.
 fn smallest_norm(name: &str, gradients: &Value) -> f64 {
-    let weight = name.replace(".0.bias", ".0.weight");
-    if name != weight && name.starts_with("blocks.") { gradients[weight]["norm"].as_f64().unwrap() } else { 0.0 }
+    let Some(layer) = name.strip_suffix(".bias") else { return 0.0 };
+    let weight = &gradients[format!("{layer}.weight")];
+    let of_a_convolution = weight["shape"].as_array().unwrap().len() == 4;
+    if of_a_convolution { weight["norm"].as_f64().unwrap() } else { 0.0 }
 }
 
 /// The README's tolerance for networks in float32.
@@ -271,4 +281,16 @@ fn resnet50() {
 fn resnet18_with_the_small_stem() {
     check_network(Portable::cpu_f64(), "resnet18 cifar stem", 1e-9, 1e-9);
     check_network(cpu(), "resnet18 cifar stem", NETWORK, gradients());
+}
+
+#[test]
+fn googlenet() {
+    check_network(Portable::cpu_f64(), "googlenet", 1e-9, 1e-9);
+    check_network(cpu(), "googlenet", NETWORK, gradients());
+}
+
+#[test]
+fn vgg11_with_the_small_head() {
+    check_network(Portable::cpu_f64(), "vgg11_bn cifar", 1e-9, 1e-9);
+    check_network(cpu(), "vgg11_bn cifar", NETWORK, gradients());
 }

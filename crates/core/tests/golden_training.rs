@@ -38,12 +38,15 @@ struct Run<'a> {
     shape: [usize; 4],
     optimizer: OptimizerSpec,
     loss: Loss<'a>,
+    /// How far a loss in float32 may be off, as a share of it, where three times PyTorch's own error is less.
+    relative: f64,
 }
 
 fn spec(kind: &str, stem: Stem, embedding: Option<usize>, [_, channels, side, _]: [usize; 4]) -> BackboneSpec {
     BackboneSpec {
         kind: kind.into(),
         width: 64,
+        hidden: Vec::new(),
         stem,
         embedding,
         normalize: false,
@@ -78,11 +81,17 @@ fn train<B: Backend>(backend: &B, draw: Draw, run: &Run<'_>, steps: usize) -> (V
     let mut losses = Vec::new();
     for step in 0..steps {
         let (features, tape) = network.forward_train(&batches[step % 2]).unwrap();
-        let z = backend.to_f64(&features.embedding).unwrap();
+        // A network with a classifier is trained by its logits.
+        let output = features.logits.as_ref().unwrap_or(&features.embedding);
+        let z = backend.to_f64(output).unwrap();
         losses.push((run.loss)(step % 2, &z));
         let gradient = numeric_gradient(|z| (run.loss)(step % 2, z), &z);
-        let embedding = Some(backend.from_f64(&gradient, B::shape(&features.embedding)).unwrap());
-        let gradients = network.backward(tape, FeatureGradients { embedding, ..Default::default() }, false).unwrap();
+        let gradient = Some(backend.from_f64(&gradient, B::shape(output)).unwrap());
+        let gradient = match features.logits {
+            Some(_) => FeatureGradients { logits: gradient, ..Default::default() },
+            None => FeatureGradients { embedding: gradient, ..Default::default() },
+        };
+        let gradients = network.backward(tape, gradient, false).unwrap();
         let rate = run.optimizer.learning_rate();
         optimizer.step(backend, &mut network.parameters, gradients.parameters, rate, None).unwrap();
     }
@@ -107,7 +116,7 @@ fn check(golden: &Value, run: &Run<'_>, float64_steps: usize) {
         }
     };
     let (losses, network) = train(&cpu(), draw, run, expected.len());
-    let relative = if std::env::var_os("RKD_GOLDEN").is_some() { FLIPPED } else { 1e-4 };
+    let relative = if std::env::var_os("RKD_GOLDEN").is_some() { FLIPPED } else { run.relative };
     compare("float32", &losses, &|expected| (3.0 * worst).max(relative * expected.abs()));
     check_tensors(&network, case, 2e-2);
     let (losses, network) = train(&Portable::cpu_f64(), draw, run, float64_steps);
@@ -123,7 +132,8 @@ fn check_tensors<B: Backend>(network: &Network<B>, case: &Value, tolerance: f64)
     let tensors: BTreeMap<_, _> = network.tensors().unwrap();
     for kind in ["parameters_after", "statistics_after"] {
         for (name, expected) in case[kind].as_object().unwrap() {
-            if name.starts_with("blocks.") && (name.ends_with(".0.bias") || name.ends_with("running_mean")) {
+            let shifted = name.starts_with("blocks.") || name.starts_with("features.");
+            if shifted && (is_bias_of_convolution(name, &case[kind]) || name.ends_with("running_mean")) {
                 continue;
             }
             let actual: Vec<f64> = tensors[name].data.iter().map(|&v| f64::from(v)).collect();
@@ -131,6 +141,11 @@ fn check_tensors<B: Backend>(network: &Network<B>, case: &Value, tolerance: f64)
             assert!(off <= tolerance, "{}: {name} is {off:.1e} off at the end", case["name"]);
         }
     }
+}
+
+fn is_bias_of_convolution(name: &str, parameters: &Value) -> bool {
+    let weight = name.strip_suffix(".bias").map(|layer| &parameters[format!("{layer}.weight")]["shape"]);
+    weight.and_then(Value::as_array).is_some_and(|shape| shape.len() == 4)
 }
 
 /// The mean over rows of the cross entropy of `[n, classes]` logits.
@@ -153,7 +168,8 @@ fn check_classifier(name: &str, optimizer: OptimizerSpec) {
     let draw = Draw { seed: golden["seed"].as_u64().unwrap() };
     let shape = [8, 3, 32, 32];
     let loss: Loss<'_> = Box::new(move |step, z| cross_entropy(z, &draw.labels(step, 8, 10)));
-    let run = Run { name, spec: spec("resnet18", Stem::Small, Some(10), shape), shape, optimizer, loss };
+    let spec = spec("resnet18", Stem::Small, Some(10), shape);
+    let run = Run { name, spec, shape, optimizer, loss, relative: 1e-4 };
     check(&golden, &run, 4);
 }
 
@@ -199,6 +215,7 @@ fn conv4_prototypical_with_adam() {
         shape,
         optimizer: adam("adam", 0.0),
         loss: Box::new(|_, z| prototypical(z)),
+        relative: 1e-4,
     };
     check(&golden("networks.json"), &run, 8);
 }
@@ -264,6 +281,55 @@ fn relational_distillation_from_a_resnet34_with_adam() {
         shape,
         optimizer: adam("adam", 1e-5),
         loss: Box::new(move |step, z| rkd(z, &relations[step], 12)),
+        relative: 1e-4,
     };
     check(&golden, &run, 3);
+}
+
+/// The mean over rows of T^2 KL(softmax(teacher / T) || softmax(student / T)), T = 4.
+fn soft_target_kl(logits: &[f64], teacher: &[f64], classes: usize) -> f64 {
+    const TEMPERATURE: f64 = 4.0;
+    let log_softmax = |row: &[f64]| -> Vec<f64> {
+        let row: Vec<f64> = row.iter().map(|v| v / TEMPERATURE).collect();
+        let largest = row.iter().fold(f64::NEG_INFINITY, |m, &v| m.max(v));
+        let sum = row.iter().map(|v| (v - largest).exp()).sum::<f64>().ln() + largest;
+        row.iter().map(|v| v - sum).collect()
+    };
+    let rows = logits.chunks_exact(classes).zip(teacher.chunks_exact(classes));
+    let total: f64 = rows
+        .flat_map(|(student, teacher)| log_softmax(student).into_iter().zip(log_softmax(teacher)))
+        .map(|(student, teacher)| teacher.exp() * (teacher - student))
+        .sum();
+    TEMPERATURE * TEMPERATURE * total / (logits.len() / classes) as f64
+}
+
+#[test]
+fn vgg_from_the_soft_targets_of_a_resnet18_with_nesterov() {
+    let golden = golden("networks.json");
+    let draw = Draw { seed: golden["seed"].as_u64().unwrap() };
+    let shape = [8, 3, 32, 32];
+    let backend = cpu();
+    let teacher_spec = spec("resnet18", Stem::Small, Some(10), shape);
+    let tensors = draw.fill(&define(&teacher_spec).unwrap(), "teacher/");
+    let teacher = Network::from_tensors(backend.clone(), &teacher_spec, &tensors).unwrap();
+    let targets = ["0", "1"].map(|step| {
+        let images = backend.from_f32(&draw.images(step, &shape), &nhwc_shape(&shape)).unwrap();
+        backend.to_f64(&teacher.forward_eval(&images).unwrap().embedding).unwrap()
+    });
+    let optimizer = optimizer(json!({
+        "kind": "sgd", "learningRate": 0.001, "momentum": 0.9, "nesterov": true, "weightDecay": 5e-4
+    }));
+    let run = Run {
+        name: "vgg11_bn cifar student from a fixed resnet18 (cifar stem), cross entropy + T^2 KL at T=4, SGD Nesterov",
+        spec: BackboneSpec { classes: Some(10), ..spec("vgg11", Stem::Small, None, shape) },
+        shape,
+        optimizer,
+        loss: Box::new(move |step, z| {
+            cross_entropy(z, &draw.labels(step, 8, 10)) + soft_target_kl(z, &targets[step], 10)
+        }),
+        // One activation flips in the third step under Winograd's rounding: the last loss is 1.1e-4 off. By direct
+        // convolutions alone it is 3e-7 off, by the portable form in float32 4e-6.
+        relative: 3e-4,
+    };
+    check(&golden, &run, 4);
 }

@@ -100,23 +100,23 @@ fn convolutions() {
     for (what, windows, shape, c_out) in table {
         let mut builder = Builder::new();
         let layer = builder.convolution_with_bias("conv", shape[3], c_out, windows);
-        check(what, &[layer], builder, &shape, Mode::Train);
+        check(what, &[layer], builder, &shape, Mode::Batch);
     }
 }
 
 #[test]
 fn normalizations() {
     for (what, relu, mode) in [
-        ("batch statistics", false, Mode::Train),
-        ("batch statistics and ReLU", true, Mode::Train),
-        ("running statistics", false, Mode::Eval),
-        ("running statistics and ReLU", true, Mode::Eval),
+        ("batch statistics", false, Mode::Batch),
+        ("batch statistics and ReLU", true, Mode::Batch),
+        ("running statistics", false, Mode::Running),
+        ("running statistics and ReLU", true, Mode::Running),
     ] {
         let mut builder = Builder::new();
         let layer = Layer::Normalization(builder.normalization("bn", 3, relu));
         check(what, &[layer], builder, &[2, 2, 3, 3], mode);
     }
-    check("L2", &[Layer::L2Normalize], Builder::new(), &[3, 4], Mode::Train);
+    check("L2", &[Layer::L2Normalize], Builder::new(), &[3, 4], Mode::Batch);
 }
 
 #[test]
@@ -129,11 +129,11 @@ fn layers_without_parameters() {
         ("global average", Layer::GlobalAverage),
         ("flatten", Layer::Flatten),
     ] {
-        check(what, &[layer], Builder::new(), &[2, 5, 4, 3], Mode::Train);
+        check(what, &[layer], Builder::new(), &[2, 5, 4, 3], Mode::Batch);
     }
     let mut builder = Builder::new();
     let layer = builder.linear("fc", 4, 3);
-    check("linear", &[layer], builder, &[3, 4], Mode::Train);
+    check("linear", &[layer], builder, &[3, 4], Mode::Batch);
 }
 
 #[test]
@@ -150,8 +150,23 @@ fn residual_blocks() {
             ],
             false => Vec::new(),
         };
-        check(what, &[Layer::Residual(Residual { body, last, shortcut })], builder, &[2, 4, 4, 2], Mode::Train);
+        check(what, &[Layer::Residual(Residual { body, last, shortcut })], builder, &[2, 4, 4, 2], Mode::Batch);
     }
+}
+
+#[test]
+fn branches_side_by_side() {
+    let mut builder = Builder::new();
+    let one = vec![builder.convolution("one", 2, 3, Conv2d::square(1, 1, 0))];
+    let two = vec![
+        builder.convolution("two.0", 2, 1, Conv2d::square(1, 1, 0)),
+        Layer::Normalization(builder.normalization("two.1", 1, true)),
+        builder.convolution("two.2", 1, 2, Conv2d::square(3, 1, 1)),
+    ];
+    let pooled = vec![Layer::MaxPool(Pool2d { ceil: true, ..Pool2d::square(3, 1, 1) })];
+    let after = builder.convolution("after", 7, 2, Conv2d::square(1, 1, 0));
+    let layers = [Layer::Branches(vec![one, two, pooled]), after];
+    check("branches", &layers, builder, &[2, 4, 3, 2], Mode::Batch);
 }
 
 #[test]
@@ -159,6 +174,7 @@ fn a_network_through_every_feature_at_once() {
     let spec = BackboneSpec {
         kind: "conv4".into(),
         width: 2,
+        hidden: Vec::new(),
         stem: Stem::Small,
         embedding: Some(3),
         normalize: true,

@@ -1,7 +1,11 @@
 //! Every loss against its own numeric gradient, its invariances, and the batches where formulas break.
 
-use rkd_core::losses::{LossInputs, LossSpec, LossValue, Matrix, evaluate_loss};
+mod common;
+
+use common::kinds;
+use rkd_core::losses::{LossInputs, LossSpec, LossValue, Matrix, TermSpec, evaluate_loss};
 use rkd_core::random::Random;
+use rkd_core::{Code, Error};
 use rkd_kernels::Pool;
 use serde_json::{Value, json};
 
@@ -22,6 +26,16 @@ fn cases() -> Vec<(Value, usize, usize)> {
         (json!({"kind": "triplet-squared", "margin": 3.0, "negatives": "hard"}), 8, 3),
         (json!({"kind": "triplet-squared", "margin": 3.0, "negatives": "random"}), 8, 3),
         (json!({"kind": "triplet-euclidean", "margin": 1.0}), 8, 3),
+        (json!({"kind": "triplet-squared", "margin": 3.0, "negatives": "distance-weighted"}), 8, 3),
+        (json!({"kind": "contrastive", "margin": 3.0}), 8, 3),
+        (json!({"kind": "contrastive", "margin": 3.0, "negatives": "distance-weighted"}), 8, 3),
+        (json!({"kind": "lifted-structure"}), 8, 3),
+        (json!({"kind": "n-pairs", "l2": 0.1}), 9, 3),
+        (json!({"kind": "angular"}), 9, 3),
+        (json!({"kind": "margin"}), 8, 3),
+        (json!({"kind": "margin", "beta": 1.5, "learnBeta": true, "negatives": "semi-hard"}), 8, 3),
+        (json!({"kind": "hard-dark-rank"}), 7, 3),
+        (json!({"kind": "hard-dark-rank", "alpha": 1.0, "beta": 0.5, "permuteLength": 9}), 6, 4),
         (json!({"kind": "cross-entropy"}), 6, 4),
         (json!({"kind": "cross-entropy", "labelSmoothing": 0.1}), 6, 4),
         (json!({"kind": "prototypical", "supportCount": 2, "way": 3}), 12, 4),
@@ -41,14 +55,37 @@ fn try_evaluate(
     labels: &[u32],
     threads: usize,
 ) -> rkd_core::Result<LossValue> {
-    let spec: LossSpec = serde_json::from_value(spec.clone()).unwrap();
+    let spec: TermSpec = serde_json::from_value(spec.clone()).unwrap();
+    spec.validate()?;
+    let student = Matrix::new("student", student, n, d)?;
+    let teacher = Matrix::new("teacher", teacher, n, teacher.len() / n.max(1))?;
+    evaluate_with(&spec.loss, &student, &teacher, labels, &start(&spec.loss, &[n, d]), threads)
+}
+
+/// The loss's own parameters at their start.
+fn start(loss: &LossSpec, shape: &[usize]) -> Vec<Matrix> {
+    let parameters = loss.build().parameters(shape, Some(shape)).unwrap();
+    let start = parameters.iter().map(|parameter| {
+        let values: Vec<f64> = draw(parameter.rows, parameter.columns, parameter.name)
+            .iter()
+            .map(|draw| parameter.center + parameter.spread * draw.clamp(-1.0, 1.0))
+            .collect();
+        Matrix::new(parameter.name, &values, parameter.rows, parameter.columns).unwrap()
+    });
+    start.collect()
+}
+
+fn evaluate_with(
+    loss: &LossSpec,
+    student: &Matrix,
+    teacher: &Matrix,
+    labels: &[u32],
+    parameters: &[Matrix],
+    threads: usize,
+) -> rkd_core::Result<LossValue> {
     let pool = Pool::new(threads);
-    let feature = spec.build().reads();
-    let inputs = LossInputs::new(&pool, Random::keyed(1, 0, 0, "loss"))
-        .with_student(feature.clone(), Matrix::new("student", student, n, d)?)
-        .with_teacher(feature, Matrix::new("teacher", teacher, n, teacher.len() / n.max(1))?)
-        .with_labels(labels);
-    evaluate_loss(&spec, &inputs)
+    let inputs = LossInputs::new(student, &pool, Random::keyed(1, 0, 0, "loss"));
+    evaluate_loss(loss, &inputs.with_teacher(teacher).with_labels(labels).with_parameters(parameters))
 }
 
 fn labels(n: usize) -> Vec<u32> {
@@ -73,6 +110,34 @@ fn gradients_are_numeric_gradients() {
             assert!(error <= 1e-6 * largest, "{spec} at {place}: {numeric} {}", found.gradient[place]);
         }
     }
+}
+
+#[test]
+fn gradients_of_a_loss_own_parameters_are_numeric_gradients() {
+    let mut checked = 0;
+    for (spec, n, d) in cases() {
+        let loss: LossSpec = serde_json::from_value(spec.clone()).unwrap();
+        let student = Matrix::new("student", &draw(n, d, "student"), n, d).unwrap();
+        let teacher = Matrix::new("teacher", &draw(n, d, "teacher"), n, d).unwrap();
+        let parameters = start(&loss, &[n, d]);
+        let evaluate =
+            |parameters: &[Matrix]| evaluate_with(&loss, &student, &teacher, &labels(n), parameters, 1).unwrap();
+        let found = evaluate(&parameters);
+        assert_eq!(found.parameters.len(), parameters.len(), "{spec}");
+        for (index, gradient) in found.parameters.iter().enumerate() {
+            for (place, &found) in gradient.iter().enumerate() {
+                let at = |step: f64| {
+                    let mut moved = parameters.clone();
+                    moved[index].data[place] += step;
+                    evaluate(&moved).value
+                };
+                let numeric = (at(1e-5) - at(-1e-5)) / 2e-5;
+                assert!(found != 0.0 && (numeric - found).abs() <= 1e-6 * found.abs(), "{spec}: {numeric} {found}");
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 0);
 }
 
 #[test]
@@ -118,46 +183,121 @@ fn relational_losses_are_zero_at_a_scaled_and_shifted_copy() {
     }
 }
 
-/// Batches on which formulas break. All must give finite numbers.
-#[test]
-fn degenerate_batches_give_finite_numbers() {
-    let (n, d) = (8, 3);
-    let mut coincident = draw(n, d, "student");
-    coincident.copy_within(0..d, 3 * d);
-    let collinear: Vec<f64> = (0..n * d).map(|i| (i / d) as f64).collect();
-    let scaled = |factor: f64| draw(n, d, "student").iter().map(|v| v * factor).collect::<Vec<_>>();
-    let batches = [
-        ("coincident", coincident),
-        ("collapsed", vec![0.7; n * d]),
-        ("zero", vec![0.0; n * d]),
-        ("collinear", collinear),
-        ("huge", scaled(1e30)),
-        ("tiny", scaled(1e-30)),
-    ];
-    let one_class = vec![0; n];
-    let all_different: Vec<u32> = (0..n as u32).collect();
-    for (name, batch) in &batches {
-        for (spec, ..) in cases().iter().filter(|(spec, ..)| spec["kind"] != "prototypical") {
-            for labels in [&labels(n).iter().map(|l| l % 3).collect::<Vec<_>>(), &one_class] {
-                let found = evaluate(spec, batch, n, d, labels, 1);
-                assert!(found.value.is_finite() && found.gradient.iter().all(|g| g.is_finite()), "{spec} {name}");
-            }
-            if spec["kind"] != "cross-entropy" {
-                let found = evaluate(spec, batch, n, d, &all_different, 1);
-                assert!(found.value.is_finite() && found.gradient.iter().all(|g| g.is_finite()), "{spec} {name}");
-            }
+/// What every loss gives for the batches on which formulas break.
+///
+/// `zero`: value and gradient are 0. `still`: a finite value, and nothing flows but rounding. `finite`: a finite value with a finite
+/// gradient. `largest` are batches whose largest entry is float32's. `large`: an `ERR_NON_FINITE` that says what to do. `shape`: an `ERR_INVALID_SHAPE`.
+const SAFETY: &str = "
+                   coincident collinear collapsed zeros  tiny   huge   largest far-teacher flat-teacher empty one    same-two other-two one-class all-different
+rkd-distance       finite     finite    still     still  still  finite finite  finite      finite       zero  zero   zero     zero      finite    finite
+rkd-angle          finite     still     still     still  finite finite finite  finite      finite       zero  zero   zero     zero      finite    finite
+triplet-squared    finite     finite    still     still  finite finite finite  finite      finite       zero  zero   zero     zero      zero      zero
+triplet-euclidean  finite     finite    finite    finite finite finite finite  finite      finite       zero  zero   zero     zero      zero      zero
+contrastive        finite     finite    finite    finite finite finite finite  finite      finite       zero  zero   zero     zero      zero      zero
+lifted-structure   finite     finite    still     still  still  finite finite  finite      finite       zero  zero   zero     zero      zero      zero
+n-pairs            finite     finite    still     still  finite finite finite  finite      finite       zero  zero   zero     zero      zero      zero
+angular            finite     finite    finite    still  finite finite large   finite      finite       zero  zero   zero     zero      zero      zero
+margin             finite     finite    still     still  still  finite finite  finite      finite       zero  zero   zero     zero      zero      zero
+hard-dark-rank     finite     finite    still     still  still  large  large   finite      finite       zero  zero   zero     zero      finite    finite
+cross-entropy      finite     finite    finite    finite finite finite finite  finite      finite       zero  finite finite   finite    finite    shape
+attention-transfer finite     finite    finite    still  finite finite finite  finite      finite       zero  finite finite   finite    finite    finite
+linear-hint        finite     finite    finite    finite finite large  large   finite      finite       zero  finite finite   finite    finite    finite
+hint               finite     finite    finite    finite finite large  large   finite      finite       zero  finite finite   finite    finite    finite
+soft-target-kl     finite     finite    finite    finite finite finite finite  finite      finite       zero  finite finite   finite    finite    finite
+feature-regression finite     finite    finite    finite finite finite finite  finite      finite       zero  finite finite   finite    finite    finite
+prototypical       finite     finite    still     still  finite finite large   finite      finite       shape shape  shape    shape     finite    finite";
+
+/// The batch of a column: student, teacher and labels of n rows.
+fn batch(column: &str, shape: &[usize]) -> (Matrix, Matrix, Vec<u32>) {
+    let n = match column {
+        "empty" => 0,
+        "one" => 1,
+        "same-two" | "other-two" => 2,
+        _ => 8,
+    };
+    let d: usize = shape.iter().product();
+    let scaled = |purpose: &str, factor: f64| draw(n, d, purpose).iter().map(|v| v * factor).collect::<Vec<_>>();
+    let student = match column {
+        "coincident" => {
+            let mut student = scaled("student", 1.0);
+            student.copy_within(0..d, 3 * d);
+            student
         }
+        "collinear" => (0..n * d).map(|i| (i / d) as f64).collect(),
+        "collapsed" => vec![0.7; n * d],
+        "zeros" => vec![0.0; n * d],
+        "tiny" => scaled("student", 1e-30),
+        "huge" => scaled("student", 1e30),
+        "largest" => {
+            let largest = scaled("student", 1.0).iter().fold(0.0f64, |largest, v| largest.max(v.abs()));
+            scaled("student", f64::from(f32::MAX) / largest)
+        }
+        _ => scaled("student", 1.0),
+    };
+    let teacher = match column {
+        "far-teacher" => scaled("teacher", 1e30),
+        "flat-teacher" => vec![0.7; n * d],
+        _ => scaled("teacher", 1.0),
+    };
+    let labels = match column {
+        "same-two" | "one-class" => vec![0; n],
+        "other-two" | "all-different" => (0..n as u32).collect(),
+        _ => labels(n).iter().map(|label| label % 3).collect(),
+    };
+    let whole: Vec<usize> = [&[n], shape].concat();
+    let matrix = |name: &str, data: &[f64]| Matrix::tensor(name, data, &whole).unwrap();
+    (matrix("student", &student), matrix("teacher", &teacher), labels)
+}
+
+/// A loss of this kind, and the shape of a row that suits it.
+fn usual(kind: &str) -> (LossSpec, &'static [usize]) {
+    let spec = match kind {
+        "prototypical" => json!({"kind": kind, "supportCount": 1, "way": 2}),
+        "margin" => json!({"kind": kind, "learnBeta": true}),
+        _ => json!({"kind": kind}),
+    };
+    let shape: &[usize] = if kind == "attention-transfer" { &[2, 2, 3] } else { &[3] };
+    (serde_json::from_value(spec).unwrap(), shape)
+}
+
+fn outcome(kind: &str, column: &str) -> &'static str {
+    let (loss, shape) = usual(kind);
+    let (student, teacher, labels) = batch(column, shape);
+    let whole: Vec<usize> = [&[student.rows], shape].concat();
+    let rounding = if ["tiny", "huge", "largest"].contains(&column) { 0.0 } else { 1e-15 };
+    match evaluate_with(&loss, &student, &teacher, &labels, &start(&loss, &whole), 1) {
+        Ok(LossValue { value, gradient, .. }) => match gradient.iter().all(|g| g.abs() <= rounding) {
+            true if value == 0.0 => "zero",
+            true => "still",
+            false => "finite",
+        },
+        Err(Error { code: Code::NonFinite, advice: Some(_), .. }) => "large",
+        Err(Error { code: Code::InvalidShape, expected: Some(_), .. }) => "shape",
+        Err(error) => panic!("{kind}, {column}: {error}"),
     }
 }
 
 #[test]
-fn small_batches_without_tuples_are_zero() {
-    for kind in ["rkd-distance", "rkd-angle", "triplet-squared", "triplet-euclidean"] {
-        let found = evaluate(&json!({"kind": kind}), &[1.0, 2.0], 1, 2, &[0], 1);
-        assert_eq!(found, LossValue { value: 0.0, gradient: vec![0.0; 2] }, "{kind}");
+fn every_kind_has_its_row_in_the_safety_table() {
+    let mut kinds = kinds();
+    let mut rows: Vec<&str> = SAFETY.lines().skip(2).filter_map(|line| line.split_whitespace().next()).collect();
+    kinds.sort_unstable();
+    rows.sort_unstable();
+    assert_eq!(rows, kinds);
+}
+
+#[test]
+fn batches_on_which_formulas_break_give_what_the_table_says() {
+    let mut lines = SAFETY.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let columns = lines.next().unwrap();
+    let mut wrong = String::new();
+    for row in lines {
+        let found: Vec<&str> = columns.iter().map(|column| outcome(row[0], column)).collect();
+        if found != row[1..] {
+            wrong += &format!("\n{} {}", row[0], found.join(" "));
+        }
     }
-    let found = evaluate(&json!({"kind": "rkd-angle"}), &[1.0, 2.0, 5.0, 6.0], 2, 2, &[0, 1], 1);
-    assert!(found.value < 1e-24, "two items have no angle");
+    assert!(wrong.is_empty(), "found other outcomes than expected:{wrong}");
 }
 
 #[test]
@@ -184,6 +324,16 @@ fn what_cannot_be_computed_says_why() {
         json!({"kind": "triplet-squared", "margin": -0.1}),
         json!({"kind": "cross-entropy", "labelSmoothing": 1.0}),
         json!({"kind": "prototypical", "supportCount": 0, "way": 3}),
+        json!({"kind": "contrastive", "margin": 0.0}),
+        json!({"kind": "triplet-euclidean", "negatives": "hard", "uniformWhenUnderflow": true}),
+        json!({"kind": "lifted-structure", "margin": -1.0}),
+        json!({"kind": "n-pairs", "l2": -0.1}),
+        json!({"kind": "angular", "degrees": 90.0}),
+        json!({"kind": "margin", "beta": 0.0}),
+        json!({"kind": "margin", "alpha": -0.2}),
+        json!({"kind": "hard-dark-rank", "alpha": 0.0}),
+        json!({"kind": "hard-dark-rank", "beta": -1.0}),
+        json!({"kind": "hard-dark-rank", "permuteLength": 1}),
     ] {
         let message = run(spec.clone(), &good, &[0, 0, 1, 1]);
         assert!(message.contains("expected") && message.contains(spec["kind"].as_str().unwrap()), "{message}");

@@ -5,9 +5,9 @@ mod common;
 use common::Draw;
 use rkd_core::Code;
 use rkd_core::nn::backend::Backend;
-use rkd_core::nn::{FeatureGradients, Gradients, Network, Portable};
-use rkd_core::optim::{Optimizer, OptimizerSpec};
-use rkd_core::plan::{BackboneSpec, Stem};
+use rkd_core::nn::{Feature, FeatureGradients, Gradients, Network, Portable};
+use rkd_core::optim::{Optimizer, OptimizerSpec, check_all_reached};
+use rkd_core::plan::{BackboneSpec, Stem, TuningPlan};
 
 const DRAW: Draw = Draw { seed: 31 };
 const SGD: OptimizerSpec = OptimizerSpec::Sgd { learning_rate: 0.1, momentum: 0.9, nesterov: true, weight_decay: 1e-3 };
@@ -18,6 +18,7 @@ fn spec() -> BackboneSpec {
     BackboneSpec {
         kind: "conv4".into(),
         width: 3,
+        hidden: Vec::new(),
         stem: Stem::Small,
         embedding: Some(4),
         normalize: true,
@@ -101,6 +102,35 @@ fn images_of_another_shape_are_an_error() {
 }
 
 #[test]
+fn every_network_learns_from_its_smallest_image_and_refuses_a_smaller_one() {
+    for kind in rkd_core::backbones::kinds() {
+        for stem in [Stem::Small, Stem::Imagenet] {
+            let hidden = if kind == "mlp" { vec![5] } else { Vec::new() };
+            let of =
+                |image_size| BackboneSpec { kind: kind.into(), stem, hidden: hidden.clone(), image_size, ..spec() };
+            let smallest = (1..64).find(|&side| rkd_core::backbones::define(&of(side)).is_ok()).unwrap();
+            let mut network = Network::new(Portable::cpu_f32(), &of(smallest), 2).unwrap();
+            let backend = network.backend().clone();
+            let images = DRAW.hashed("images", 3 * smallest * smallest);
+            let images = backend.from_f32(&images, &[3, smallest, smallest, 1]).unwrap();
+            let (features, tape) = network.forward_train(&images).unwrap_or_else(|e| panic!("{kind} {stem:?}: {e}"));
+            assert_eq!(features.pooled.dims(), [3, network.definition().pooled_size], "{kind} {stem:?}");
+            let upstream = |of: &candle_core::Tensor| {
+                Some(backend.from_f32(&DRAW.hashed("dy", of.elem_count()), of.dims()).unwrap())
+            };
+            let given = FeatureGradients {
+                embedding: upstream(&features.embedding),
+                logits: upstream(features.logits.as_ref().unwrap()),
+                ..Default::default()
+            };
+            let gradients = network.backward(tape, given, false).unwrap();
+            let mut optimizer = Optimizer::new(&SGD).unwrap();
+            optimizer.step(&backend, &mut network.parameters, gradients.parameters, 0.1, None).unwrap();
+        }
+    }
+}
+
+#[test]
 fn one_value_per_channel_in_training_is_an_error_that_names_the_layer() {
     // At 16 pixels the last normalisation sees a 2x2 map; one pixel only comes with a bottleneck's last stage.
     let spec = BackboneSpec { kind: "resnet18".into(), stem: Stem::Imagenet, image_size: 16, ..spec() };
@@ -114,16 +144,29 @@ fn one_value_per_channel_in_training_is_an_error_that_names_the_layer() {
 }
 
 #[test]
-fn the_first_step_names_parameters_that_no_loss_reaches() {
+fn only_the_taps_that_are_read_are_kept() {
     let mut network = network();
-    let gradients = gradients(&mut network, true, false);
-    let before = network.tensors().unwrap();
-    let mut optimizer = Optimizer::new(&SGD).unwrap();
-    let backend = network.backend().clone();
-    let error = optimizer.step(&backend, &mut network.parameters, gradients.parameters, 0.1, None).unwrap_err();
+    let images = images(&network.backend().clone(), 2);
+    let taps = |network: &Network<Portable>| {
+        network.forward_eval(&images).unwrap().taps.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    let all = taps(&network);
+    assert!(all.len() > 1, "{all:?}");
+    network.keep_taps(&[Feature::Embedding, Feature::Tap(all[1].clone())]);
+    assert_eq!(taps(&network), all[1..2]);
+    network.keep_taps(&[]);
+    assert!(taps(&network).is_empty());
+}
+
+#[test]
+fn parameters_that_no_loss_reaches_are_named() {
+    let mut network = network();
+    let all = gradients(&mut network, true, true).parameters;
+    check_all_reached(&network.parameters.specs, &all).unwrap();
+    let some = gradients(&mut network, true, false).parameters;
+    let error = check_all_reached(&network.parameters.specs, &some).unwrap_err();
     assert_eq!((error.code, error.subject.as_deref()), (Code::InvalidOption, Some("losses")));
     assert!(error.to_string().contains("classifier.weight, classifier.bias"), "{error}");
-    assert_eq!(network.tensors().unwrap(), before);
 }
 
 #[test]
@@ -165,7 +208,30 @@ fn clipping_scales_the_whole_gradient_to_the_norm() {
 }
 
 #[test]
+fn a_parameter_whose_losses_rested_takes_its_first_step_later() {
+    let mut network = network();
+    let backend = network.backend().clone();
+    let mut optimizer = Optimizer::new(&ADAM).unwrap();
+    let mut step = |network: &mut Network<Portable>, logits: bool| {
+        let gradients = gradients(network, true, logits).parameters;
+        optimizer.step(&backend, &mut network.parameters, gradients, 0.1, None).unwrap();
+        network.tensors().unwrap()["classifier.weight"].data.clone()
+    };
+    let before = step(&mut network, false);
+    for _ in 0..4 {
+        assert_eq!(step(&mut network, false), before, "no gradient, no change");
+    }
+    // Adam's first step is as long as the learning rate, in every coordinate.
+    let after = step(&mut network, true);
+    let moved = before.iter().zip(&after).map(|(before, after)| (before - after).abs()).filter(|moved| *moved > 0.0);
+    let moved: Vec<f32> = moved.collect();
+    assert!(!moved.is_empty() && moved.iter().all(|moved| (moved - 0.1).abs() < 1e-4), "{moved:?}");
+}
+
+#[test]
 fn an_optimiser_restored_from_its_tensors_goes_on_with_the_same_bits() {
+    // Frozen parameters have no state.
+    let tuning = TuningPlan { freeze: vec!["blocks.1".into()], ..Default::default() };
     for spec in [SGD, ADAM] {
         let step = |network: &mut Network<Portable>, optimizer: &mut Optimizer<Portable>| {
             let gradients = gradients(network, true, true).parameters;
@@ -173,12 +239,15 @@ fn an_optimiser_restored_from_its_tensors_goes_on_with_the_same_bits() {
             optimizer.step(&backend, &mut network.parameters, gradients, 0.1, None).unwrap();
         };
         let mut network = network();
+        network.tune(&tuning).unwrap();
         let mut optimizer = Optimizer::new(&spec).unwrap();
         step(&mut network, &mut optimizer);
         step(&mut network, &mut optimizer);
         let backend = network.backend().clone();
         let state = optimizer.tensors(&backend, &network.parameters).unwrap();
         let mut resumed = Network::from_tensors(backend.clone(), network.spec(), &network.tensors().unwrap()).unwrap();
+        resumed.tune(&tuning).unwrap();
+        assert!(state.keys().all(|name| !name.starts_with("blocks.1.")));
         let mut restored = Optimizer::new(&spec).unwrap();
         restored.restore(&backend, &resumed.parameters, optimizer.steps(), &state).unwrap();
         step(&mut network, &mut optimizer);

@@ -10,6 +10,7 @@
 //!
 //! A slice of the wrong length is a defect of the caller and panics with the name of the operation and both lengths.
 
+pub mod channels;
 pub mod convolution;
 pub mod elementwise;
 pub mod isa;
@@ -20,6 +21,7 @@ pub mod normalization;
 pub mod optimizer;
 pub mod pool;
 pub mod pooling;
+pub mod product;
 pub mod relations;
 pub mod retrieval;
 

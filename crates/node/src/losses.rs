@@ -1,11 +1,13 @@
 //! `evaluateLoss`: one loss on given features, on the calling thread.
+//!
+//! Maps come and go as `[n, c, h, w]`, PyTorch's order; the core's is `[n, h, w, c]`.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use napi::bindgen_prelude::{Float32Array, Uint32Array};
 use napi_derive::napi;
-use rkd_core::losses::{LossInputs, LossSpec, Matrix};
+use rkd_core::losses::{self, LossInputs, LossParameter, Matrix, TermSpec};
 use rkd_core::random::Random;
 use rkd_core::{Code, Error, Result};
 use rkd_kernels::Pool;
@@ -25,7 +27,7 @@ pub struct BindingTensor {
 /// What a loss is evaluated on.
 #[napi(object)]
 pub struct BindingLossInputs {
-    /// `student`, `teacher`, ... by name.
+    /// `student`, `teacher` and the loss's own parameters by name.
     pub tensors: HashMap<String, BindingTensor>,
     /// The class of each row.
     pub labels: Option<Uint32Array>,
@@ -61,23 +63,32 @@ pub fn evaluate_loss(spec: String, inputs: BindingLossInputs) -> BindingLossRepl
 type Gradients = Vec<(String, Vec<f32>)>;
 
 fn evaluate(spec: &str, inputs: &BindingLossInputs) -> Result<(f64, Gradients)> {
-    let spec: LossSpec = serde_json::from_str(spec)
+    let spec: TermSpec = serde_json::from_str(spec)
         .map_err(|e| Error::new(Code::InvalidOption, format!("not a loss: {e}")).with_subject("loss").with_source(e))?;
-    let feature = spec.build().reads();
+    spec.validate()?;
     let student = matrix("student", inputs)?;
     let teacher = if inputs.tensors.contains_key("teacher") { Some(matrix("teacher", inputs)?) } else { None };
-    let random = Random::keyed(inputs.seed as u64, 0, 0, "loss");
+    let loss = spec.loss.build();
+    // Without the teacher it needs, the loss itself asks for it.
+    let about = match loss.needs_teacher() && teacher.is_none() {
+        true => Vec::new(),
+        false => loss.parameters(&student.shape(), teacher.as_ref().map(Matrix::shape).as_deref())?,
+    };
+    let parameters = about.iter().map(|about| parameter(about, inputs)).collect::<Result<Vec<_>>>()?;
     let found = with_pool(inputs.threads as usize, |pool| {
-        let mut prepared = LossInputs::new(pool, random).with_student(feature.clone(), student);
-        if let Some(teacher) = teacher {
-            prepared = prepared.with_teacher(feature, teacher);
+        let mut prepared = LossInputs::new(&student, pool, Random::keyed(inputs.seed as u64, 0, 0, "loss"));
+        if let Some(teacher) = &teacher {
+            prepared = prepared.with_teacher(teacher);
         }
         if let Some(labels) = inputs.labels.as_deref() {
             prepared = prepared.with_labels(labels);
         }
-        rkd_core::losses::evaluate_loss(&spec, &prepared)
+        losses::evaluate_loss(&spec.loss, &prepared.with_parameters(&parameters))
     })?;
-    Ok((found.value, vec![("student".to_string(), found.gradient.iter().map(|&g| g as f32).collect())]))
+    let float = |gradient: &[f64]| gradient.iter().map(|&g| g as f32).collect::<Vec<_>>();
+    let gradient = channels_first(&float(&found.gradient), student.map);
+    let own = about.iter().zip(&found.parameters).map(|(about, gradient)| (about.name.to_string(), float(gradient)));
+    Ok((found.value, [("student".to_string(), gradient)].into_iter().chain(own).collect()))
 }
 
 /// Calls `work` with a pool that is kept for the next call: starting threads takes longer than a small loss.
@@ -91,17 +102,40 @@ fn with_pool<T>(threads: usize, work: impl FnOnce(&Pool) -> T) -> T {
     work(pool)
 }
 
-/// The tensor `name` as n rows of d numbers.
+/// The feature `name`.
 fn matrix(name: &str, inputs: &BindingLossInputs) -> Result<Matrix> {
-    let shape = |received: String| {
-        Error::new(Code::InvalidShape, "a feature has n rows of d numbers")
-            .with_subject(name)
-            .with_values("a shape [n, d]", received)
-            .with_advice("give the data row by row, with its shape")
-    };
-    let tensor = inputs.tensors.get(name).ok_or_else(|| shape("nothing".to_string()))?;
-    match tensor.shape.as_slice() {
-        &[rows, columns] => Matrix::new(name, &tensor.data, rows as usize, columns as usize),
-        other => Err(shape(format!("{other:?}"))),
+    let missing = || Error::new(Code::InvalidShape, "the loss is given nothing").with_subject(name);
+    let tensor = inputs.tensors.get(name).ok_or_else(missing)?;
+    let shape: Vec<usize> = tensor.shape.iter().map(|&length| length as usize).collect();
+    match *shape {
+        [n, c, h, w] if tensor.data.len() == n * c * h * w => {
+            Matrix::tensor(name, &transpose(&tensor.data, c, h * w), &[n, h, w, c])
+        }
+        _ => Matrix::tensor(name, &tensor.data, &shape),
     }
+}
+
+/// A parameter of the loss itself.
+fn parameter(about: &LossParameter, inputs: &BindingLossInputs) -> Result<Matrix> {
+    if inputs.tensors.contains_key(about.name) {
+        return matrix(about.name, inputs);
+    }
+    Err(Error::new(Code::InvalidShape, "this loss has a parameter of its own")
+        .with_subject(format!("parameters.{}", about.name))
+        .with_values(format!("a tensor [{}, {}]", about.rows, about.columns), "nothing")
+        .with_advice("give its values; in a run they are learned"))
+}
+
+/// A gradient over maps as PyTorch orders it; over rows as it is.
+fn channels_first(gradient: &[f32], map: Option<[usize; 3]>) -> Vec<f32> {
+    match map {
+        Some([h, w, c]) => transpose(gradient, h * w, c),
+        None => gradient.to_vec(),
+    }
+}
+
+/// `[n, a, b]` to `[n, b, a]`.
+fn transpose(data: &[f32], a: usize, b: usize) -> Vec<f32> {
+    let images = data.chunks_exact((a * b).max(1));
+    images.flat_map(|image| (0..a * b).map(move |place| image[place % a * b + place / a])).collect()
 }

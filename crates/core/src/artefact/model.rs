@@ -65,6 +65,7 @@ mod tests {
         BackboneSpec {
             kind: "conv4".into(),
             width: 4,
+            hidden: Vec::new(),
             stem: Stem::Small,
             embedding: Some(3),
             normalize: true,

@@ -9,6 +9,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::Value;
 
+use super::element::Element;
 use super::file::write_atomically;
 use crate::error::{Code, Error, Result};
 
@@ -54,13 +55,15 @@ impl TensorFile {
         write_atomically(path, |out| out.write_all(&encoded))
     }
 
-    /// Reads a file of this or another program. Tensors of other types than float32 are an error that names them.
+    /// Reads a file of this or another program. Numbers become float32; a tensor of another type than floats or 64-bit
+    /// integers is an error that names it.
     pub fn load(path: &Path) -> Result<TensorFile> {
         let bytes = std::fs::read(path).map_err(|e| Error::io("reading", path, e))?;
         Self::decode(&bytes).map_err(|error| error.with_subject(path.display().to_string()))
     }
 
-    fn decode(bytes: &[u8]) -> Result<TensorFile> {
+    /// The content of a file with these `bytes`.
+    pub(super) fn decode(bytes: &[u8]) -> Result<TensorFile> {
         let damaged = |e: &dyn std::fmt::Display| {
             Error::new(Code::InvalidArtefact, format!("not a readable safetensors file: {e}"))
                 .with_advice("the file is damaged or of another kind; write it again, or choose another one")
@@ -73,17 +76,15 @@ impl TensorFile {
         };
         let mut tensors = BTreeMap::new();
         for (name, view) in SafeTensors::deserialize(bytes).map_err(|e| damaged(&e))?.tensors() {
-            let data = match view.dtype() {
-                Dtype::F32 => {
-                    view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-                }
-                // PyTorch counts batches (`num_batches_tracked`) in 64-bit integers.
-                Dtype::I64 if view.shape().is_empty() => {
-                    let bytes = view.data().try_into().map_err(|e| damaged(&e))?;
-                    vec![i64::from_le_bytes(bytes) as f32]
-                }
+            let element = match view.dtype() {
+                Dtype::F32 => Element::F32,
+                Dtype::F64 => Element::F64,
+                Dtype::F16 => Element::F16,
+                Dtype::BF16 => Element::BF16,
+                Dtype::I64 => Element::I64,
                 other => return Err(unreadable(&name, other)),
             };
+            let data = element.to_f32(view.data());
             tensors.insert(name, HostTensor { shape: view.shape().to_vec(), data });
         }
         Ok(TensorFile { document, tensors })
@@ -92,7 +93,7 @@ impl TensorFile {
 
 fn unreadable(name: &str, dtype: Dtype) -> Error {
     Error::new(Code::InvalidArtefact, format!("tensor {name:?} has a type that is not read here"))
-        .with_values("float32", format!("{dtype:?}"))
+        .with_values("float16, bfloat16, float32, float64 or int64", format!("{dtype:?}"))
         .with_advice("convert the tensors to float32 before saving them")
 }
 
@@ -147,8 +148,8 @@ mod tests {
         };
         let counter = file(Dtype::I64, vec![], &7i64.to_le_bytes()).unwrap();
         assert_eq!(counter.tensors["bn1.num_batches_tracked"].data, [7.0]);
-        let error = file(Dtype::F16, vec![2], &[0; 4]).unwrap_err().to_string();
-        assert!(error.contains("bn1.num_batches_tracked") && error.contains("F16"), "{error}");
+        let error = file(Dtype::I32, vec![1], &[0; 4]).unwrap_err().to_string();
+        assert!(error.contains("bn1.num_batches_tracked") && error.contains("I32"), "{error}");
     }
 
     #[test]

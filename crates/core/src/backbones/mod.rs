@@ -4,13 +4,17 @@
 //! its `Body`, and one line in `KINDS`.
 
 mod conv4;
+mod googlenet;
+mod mlp;
 mod resnet;
+mod vgg;
 
 use crate::error::{Code, Error, Result};
 use crate::nn::builder::Builder;
 use crate::nn::layer::{Definition, Layer};
 use crate::nn::parameters::ParameterSpec;
 use crate::plan::BackboneSpec;
+use crate::spelling;
 
 /// The part of a network that is its own: images to the pooled feature.
 struct Body {
@@ -31,6 +35,12 @@ const KINDS: &[Kind] = &[
     Kind { name: "resnet18", smallest_image: resnet::smallest_image, body: resnet::body18 },
     Kind { name: "resnet34", smallest_image: resnet::smallest_image, body: resnet::body34 },
     Kind { name: "resnet50", smallest_image: resnet::smallest_image, body: resnet::body50 },
+    Kind { name: "resnet101", smallest_image: resnet::smallest_image, body: resnet::body101 },
+    Kind { name: "vgg11", smallest_image: |_| vgg::SMALLEST_IMAGE, body: vgg::body11 },
+    Kind { name: "vgg13", smallest_image: |_| vgg::SMALLEST_IMAGE, body: vgg::body13 },
+    Kind { name: "vgg16", smallest_image: |_| vgg::SMALLEST_IMAGE, body: vgg::body16 },
+    Kind { name: "googlenet", smallest_image: googlenet::smallest_image, body: googlenet::body },
+    Kind { name: "mlp", smallest_image: |_| mlp::SMALLEST_IMAGE, body: mlp::body },
 ];
 
 /// The names that [`BackboneSpec::kind`] takes.
@@ -71,8 +81,8 @@ pub fn define(spec: &BackboneSpec) -> Result<Definition> {
 
 fn find(name: &str) -> Result<&'static Kind> {
     KINDS.iter().find(|kind| kind.name == name).ok_or_else(|| {
-        let nearest = KINDS.iter().map(|kind| kind.name).min_by_key(|kind| distance(kind, name));
-        let advice = match nearest.filter(|kind| distance(kind, name) <= 3) {
+        let nearest = spelling::nearest(name, KINDS.iter().map(|kind| kind.name), 1);
+        let advice = match nearest.first().filter(|kind| spelling::distance(kind, name) <= 3) {
             Some(kind) => format!("did you mean {kind:?}?"),
             None => "choose one of these".to_string(),
         };
@@ -99,6 +109,15 @@ fn check(spec: &BackboneSpec, kind: &Kind) -> Result<()> {
             .with_advice(advice)),
     };
     between("width", 1, spec.width, "64 is the published width")?;
+    if (kind.name == "mlp") == spec.hidden.is_empty() {
+        return Err(Error::new(Code::InvalidOption, format!("{} cannot be built like this", kind.name))
+            .with_subject("hidden")
+            .with_values("one width or more for an mlp, none for other networks", format!("{:?}", spec.hidden))
+            .with_advice("give the widths of an mlp's hidden layers, [256, 256] for example"));
+    }
+    for &hidden in &spec.hidden {
+        between("hidden", 1, hidden, "256 is a usual width")?;
+    }
     between("inChannels", 1, spec.in_channels, "1 is grey, 3 is RGB")?;
     between("embedding", 1, spec.embedding.unwrap_or(1), "leave it out to use the pooled feature itself")?;
     between("classes", 2, spec.classes.unwrap_or(2), "leave it out for a network without classifier")?;
@@ -106,7 +125,7 @@ fn check(spec: &BackboneSpec, kind: &Kind) -> Result<()> {
 }
 
 fn check_parameters(spec: &BackboneSpec, parameters: &[ParameterSpec]) -> Result<()> {
-    let count: usize = parameters.iter().map(ParameterSpec::count).sum();
+    let count = parameters.iter().map(ParameterSpec::count).fold(0, usize::saturating_add);
     if count <= MOST_PARAMETERS {
         return Ok(());
     }
@@ -114,21 +133,6 @@ fn check_parameters(spec: &BackboneSpec, parameters: &[ParameterSpec]) -> Result
         .with_subject("width")
         .with_values(format!("at most {MOST_PARAMETERS} parameters"), format!("width {}", spec.width))
         .with_advice("choose a smaller width, embedding or image size"))
-}
-
-/// Number of letters to insert, delete or replace to come from `a` to `b` (Levenshtein 1966).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, letter) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for j in 0..b.len() {
-            let replaced = diagonal + usize::from(b[j] != letter);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -140,6 +144,7 @@ mod tests {
         BackboneSpec {
             kind: kind.into(),
             width: 64,
+            hidden: if kind == "mlp" { vec![32, 16] } else { Vec::new() },
             stem: Stem::Imagenet,
             embedding: Some(1000),
             normalize: false,
@@ -155,7 +160,17 @@ mod tests {
 
     #[test]
     fn parameter_counts_are_those_of_torchvision() {
-        for (kind, expected) in [("resnet18", 11_689_512), ("resnet34", 21_797_672), ("resnet50", 25_557_032)] {
+        let table = [
+            ("resnet18", 11_689_512),
+            ("resnet34", 21_797_672),
+            ("resnet50", 25_557_032),
+            ("resnet101", 44_549_160),
+            ("vgg11", 132_868_840),
+            ("vgg13", 133_053_736),
+            ("vgg16", 138_365_992),
+            ("googlenet", 6_624_904),
+        ];
+        for (kind, expected) in table {
             assert_eq!(count(&define(&spec(kind)).unwrap()), expected, "{kind}");
         }
     }
@@ -191,6 +206,14 @@ mod tests {
             (BackboneSpec { kind: "transformer".into(), ..good.clone() }, "backbone", "Choose one of these"),
             (BackboneSpec { width: 0, ..good.clone() }, "width", "at least 1"),
             (BackboneSpec { in_channels: 0, ..good.clone() }, "inChannels", "at least 1"),
+            (BackboneSpec { hidden: vec![8], ..good.clone() }, "hidden", "none for other networks"),
+            (BackboneSpec { hidden: vec![], ..spec("mlp") }, "hidden", "one width or more"),
+            (BackboneSpec { hidden: vec![8, 0], ..spec("mlp") }, "hidden", "at least 1"),
+            (
+                BackboneSpec { hidden: vec![1 << 16], image_size: 1 << 16, in_channels: 1 << 16, ..spec("mlp") },
+                "width",
+                "parameters",
+            ),
             (BackboneSpec { embedding: Some(0), ..good.clone() }, "embedding", "at least 1"),
             (BackboneSpec { classes: Some(1), ..good.clone() }, "classes", "at least 2"),
             (

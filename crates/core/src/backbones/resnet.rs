@@ -1,14 +1,14 @@
-//! ResNet-18, 34 and 50 (He, Zhang, Ren, Sun 2016, table 1), as torchvision builds them: no biases, the stride of a
+//! ResNet-18, 34, 50 and 101 (He, Zhang, Ren, Sun 2016, table 1), as torchvision builds them: no biases, the stride of a
 //! bottleneck on its 3x3 convolution.
 //!
-//! | stage | resnet18 | resnet34 | resnet50 | stride |
-//! | --- | --- | --- | --- | --- |
-//! | stem | 7x7 w, stride 2; 3x3 max pool, stride 2 (or, small: 3x3 w) | same | same | 4 (or 1) |
-//! | layer1 | 2 x [3x3 w, 3x3 w] | 3 x | 3 x [1x1 w, 3x3 w, 1x1 4w] | 1 |
-//! | layer2 | 2 x [3x3 2w, 3x3 2w] | 4 x | 4 x [1x1 2w, 3x3 2w, 1x1 8w] | 2 |
-//! | layer3 | 2 x [3x3 4w, 3x3 4w] | 6 x | 6 x [1x1 4w, 3x3 4w, 1x1 16w] | 2 |
-//! | layer4 | 2 x [3x3 8w, 3x3 8w] | 3 x | 3 x [1x1 8w, 3x3 8w, 1x1 32w] | 2 |
-//! | pool | mean over pixels | | | |
+//! | stage | resnet18 | resnet34 | resnet50 | resnet101 | stride |
+//! | --- | --- | --- | --- | --- | --- |
+//! | stem | 7x7 w, stride 2; 3x3 max pool, stride 2 (or, small: 3x3 w) | same | same | same | 4 (or 1) |
+//! | layer1 | 2 x [3x3 w, 3x3 w] | 3 x | 3 x [1x1 w, 3x3 w, 1x1 4w] | 3 x | 1 |
+//! | layer2 | 2 x [3x3 2w, 3x3 2w] | 4 x | 4 x [1x1 2w, 3x3 2w, 1x1 8w] | 4 x | 2 |
+//! | layer3 | 2 x [3x3 4w, 3x3 4w] | 6 x | 6 x [1x1 4w, 3x3 4w, 1x1 16w] | 23 x | 2 |
+//! | layer4 | 2 x [3x3 8w, 3x3 8w] | 3 x | 3 x [1x1 8w, 3x3 8w, 1x1 32w] | 3 x | 2 |
+//! | pool | mean over pixels | | | | |
 //!
 //! w = 64 in the paper. Started as torchvision starts it (He et al. 2015, fan-out; normalisations as the identity).
 
@@ -55,6 +55,10 @@ pub(super) fn body34(builder: &mut Builder, spec: &BackboneSpec) -> Body {
 
 pub(super) fn body50(builder: &mut Builder, spec: &BackboneSpec) -> Body {
     body(builder, spec, Block::Bottleneck, [3, 4, 6, 3])
+}
+
+pub(super) fn body101(builder: &mut Builder, spec: &BackboneSpec) -> Body {
+    body(builder, spec, Block::Bottleneck, [3, 4, 23, 3])
 }
 
 /// The stages are taps `layer1` to `layer4`.

@@ -31,6 +31,11 @@ impl Normalization {
         Normalization { std: std.collect(), mean: mean.iter().map(|&m| m as f32).collect() }
     }
 
+    /// The statistics of ImageNet's photographs in RGB, by which torchvision's and timm's weights were trained.
+    pub fn imagenet() -> Normalization {
+        Normalization { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] }
+    }
+
     /// The factor and the summand of each channel: `(v / 255 - mean) / std = factor * v + summand`.
     pub(super) fn linear(&self) -> Vec<(f32, f32)> {
         self.mean.iter().zip(&self.std).map(|(mean, std)| (1.0 / (255.0 * std), -mean / std)).collect()

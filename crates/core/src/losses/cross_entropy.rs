@@ -9,34 +9,28 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Feature, Loss, LossInputs, LossValue};
+use super::{Feature, Loss, LossInputs, LossValue, check};
 use crate::error::{Code, Error, Result};
 
 /// Options of `cross-entropy`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CrossEntropy {
-    /// Weight in the total loss.
-    pub weight: f64,
     /// Share of the target spread over all classes, in `[0, 1)`.
     pub label_smoothing: f64,
 }
 
 impl Default for CrossEntropy {
     fn default() -> Self {
-        CrossEntropy { weight: 1.0, label_smoothing: 0.0 }
+        CrossEntropy { label_smoothing: 0.0 }
     }
 }
 
 impl CrossEntropy {
     pub(super) fn validate(&self) -> Result<()> {
-        if (0.0..1.0).contains(&self.label_smoothing) {
-            return Ok(());
-        }
-        Err(Error::new(Code::InvalidOption, "the label smoothing is out of range")
-            .with_subject("cross-entropy.labelSmoothing")
-            .with_values("a number in [0, 1)", self.label_smoothing.to_string())
-            .with_advice("0 is plain cross entropy, 0.1 a usual smoothing"))
+        let (smoothing, fits) = (self.label_smoothing, (0.0..1.0).contains(&self.label_smoothing));
+        let advice = "0 is plain cross entropy, 0.1 a usual smoothing";
+        check::option("cross-entropy.labelSmoothing", smoothing, fits, "a number in [0, 1)", advice)
     }
 }
 
@@ -50,11 +44,11 @@ impl Loss for CrossEntropy {
     }
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
-        let logits = inputs.student(&Feature::Logits)?;
-        let labels = inputs.labels(logits.rows)?;
+        let logits = inputs.student;
+        let labels = inputs.labels()?;
         let (n, classes) = (logits.rows.max(1) as f64, logits.columns);
         let spread = self.label_smoothing / classes as f64;
-        let mut result = LossValue { value: 0.0, gradient: Vec::with_capacity(logits.data.len()) };
+        let mut result = LossValue::new(0.0, Vec::with_capacity(logits.data.len()));
         for (i, &label) in labels.iter().enumerate() {
             let label = label as usize;
             if label >= classes {

@@ -125,7 +125,7 @@ mod tests {
     use rkd_kernels::Pool;
 
     use super::*;
-    use crate::losses::{Feature, Loss, LossInputs, Matrix, RkdAngle, RkdDistance};
+    use crate::losses::{Loss, LossInputs, Matrix, RkdAngle, RkdDistance};
     use crate::random::Random;
 
     fn draw(n: usize, d: usize, purpose: &str) -> Vec<f64> {
@@ -140,12 +140,12 @@ mod tests {
             for reduction in [Reduction::Reference, Reduction::Distinct] {
                 let (student, teacher) = (draw(n, d, "student"), draw(n, e, "teacher"));
                 let tensor = |data: &[f64], d| Tensor::from_slice(data, (n, d), &Device::Cpu).unwrap();
-                let inputs = LossInputs::new(&pool, Random::keyed(0, 0, 0, ""))
-                    .with_student(Feature::Embedding, Matrix::new("student", &student, n, d).unwrap())
-                    .with_teacher(Feature::Embedding, Matrix::new("teacher", &teacher, n, e).unwrap());
+                let z = Matrix::new("student", &student, n, d).unwrap();
+                let t = Matrix::new("teacher", &teacher, n, e).unwrap();
+                let inputs = LossInputs::new(&z, &pool, Random::keyed(0, 0, 0, "")).with_teacher(&t);
                 let (s, t) = (tensor(&student, d), tensor(&teacher, e));
-                let distance = RkdDistance { weight: 1.0, delta, reduction }.evaluate(&inputs).unwrap();
-                let angle = RkdAngle { weight: 1.0, delta, reduction }.evaluate(&inputs).unwrap();
+                let distance = RkdDistance { delta, reduction }.evaluate(&inputs).unwrap();
+                let angle = RkdAngle { delta, reduction }.evaluate(&inputs).unwrap();
                 let portable = [rkd_distance(&s, &t, delta, reduction), rkd_angle(&s, &t, delta, reduction)];
                 for (kernel, portable) in [distance, angle].into_iter().zip(portable) {
                     let (value, gradient) = portable.unwrap();

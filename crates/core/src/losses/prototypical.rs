@@ -13,24 +13,17 @@ use serde::{Deserialize, Serialize};
 
 use super::cross_entropy::log_softmax;
 use super::inputs::Matrix;
-use super::{Feature, Loss, LossInputs, LossValue};
+use super::{Loss, LossInputs, LossValue};
 use crate::error::{Code, Error, Result};
 
 /// Options of `prototypical`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Prototypical {
-    /// Weight in the total loss.
-    #[serde(default = "one")]
-    pub weight: f64,
     /// Support rows of each class ("shots"), at least 1.
     pub support_count: usize,
     /// Classes of an episode, at least 2.
     pub way: usize,
-}
-
-fn one() -> f64 {
-    1.0
 }
 
 impl Prototypical {
@@ -77,7 +70,7 @@ impl Prototypical {
 
 impl Loss for Prototypical {
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
-        let z = inputs.student(&Feature::Embedding)?;
+        let z = inputs.student;
         let (d, per_class) = (z.columns, self.queries(z.rows)?);
         let prototypes = self.prototypes(z);
         let count = (self.way * per_class) as f64;
@@ -102,6 +95,6 @@ impl Loss for Prototypical {
                 }
             }
         }
-        Ok(LossValue { value, gradient })
+        Ok(LossValue::new(value, gradient))
     }
 }

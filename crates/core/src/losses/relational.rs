@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Code, Error, Result};
+use super::check;
+use crate::error::Result;
 
 /// What the sum over pairs or triples is divided by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,13 +36,8 @@ pub fn huber(x: f64, delta: f64) -> (f64, f64) {
 
 /// The threshold must be a positive number.
 pub(super) fn check_delta(loss: &str, delta: f64) -> Result<()> {
-    if delta.is_finite() && delta > 0.0 {
-        return Ok(());
-    }
-    Err(Error::new(Code::InvalidOption, "the Huber threshold is out of range")
-        .with_subject(format!("{loss}.delta"))
-        .with_values("a number greater than 0", delta.to_string())
-        .with_advice("leave it out for the paper's 1"))
+    let (option, expected) = (format!("{loss}.delta"), "a number greater than 0");
+    check::option(&option, delta, delta > 0.0, expected, "leave it out for the paper's 1")
 }
 
 #[cfg(test)]

@@ -16,15 +16,13 @@ use serde::{Deserialize, Serialize};
 
 use super::embedding::Embedding;
 use super::relational::{Reduction, check_delta, huber};
-use super::{Feature, Loss, LossInputs, LossValue};
+use super::{Loss, LossInputs, LossValue};
 use crate::error::Result;
 
 /// Options of `rkd-angle`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RkdAngle {
-    /// Weight in the total loss; the paper's metric learning uses 2 beside a distance term of 1.
-    pub weight: f64,
     /// Huber threshold, positive; the paper's is 1.
     pub delta: f64,
     /// What the sum is divided by.
@@ -33,7 +31,7 @@ pub struct RkdAngle {
 
 impl Default for RkdAngle {
     fn default() -> Self {
-        RkdAngle { weight: 1.0, delta: 1.0, reduction: Reduction::Reference }
+        RkdAngle { delta: 1.0, reduction: Reduction::Reference }
     }
 }
 
@@ -49,7 +47,7 @@ impl Loss for RkdAngle {
     }
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
-        let (student, teacher) = (inputs.student(&Feature::Embedding)?, inputs.teacher(&Feature::Embedding)?);
+        let (student, teacher) = (inputs.student, inputs.teacher()?);
         let n = student.rows;
         let student = Embedding::new(inputs.pool, student);
         let teacher = Embedding::new(inputs.pool, teacher);
@@ -63,6 +61,6 @@ impl Loss for RkdAngle {
         }
         let divisor = self.reduction.divisor(n, 3);
         over_distances.iter_mut().for_each(|g| *g /= divisor);
-        Ok(LossValue { value: value / divisor, gradient: student.pull_back(inputs.pool, &over_distances) })
+        Ok(LossValue::new(value / divisor, student.pull_back(inputs.pool, &over_distances)))
     }
 }

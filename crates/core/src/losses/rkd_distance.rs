@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::embedding::Embedding;
 use super::relational::{Reduction, check_delta, huber};
-use super::{Feature, Loss, LossInputs, LossValue};
+use super::{Loss, LossInputs, LossValue};
 use crate::error::Result;
 
 /// Smallest distance of different items, the authors' guard.
@@ -30,8 +30,6 @@ const SMALLEST: f64 = 1e-6;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RkdDistance {
-    /// Weight in the total loss; the paper's metric learning uses 1.
-    pub weight: f64,
     /// Huber threshold, positive; the paper's is 1.
     pub delta: f64,
     /// What the sum is divided by.
@@ -40,7 +38,7 @@ pub struct RkdDistance {
 
 impl Default for RkdDistance {
     fn default() -> Self {
-        RkdDistance { weight: 1.0, delta: 1.0, reduction: Reduction::Reference }
+        RkdDistance { delta: 1.0, reduction: Reduction::Reference }
     }
 }
 
@@ -56,10 +54,10 @@ impl Loss for RkdDistance {
     }
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
-        let (student, teacher) = (inputs.student(&Feature::Embedding)?, inputs.teacher(&Feature::Embedding)?);
+        let (student, teacher) = (inputs.student, inputs.teacher()?);
         let n = student.rows;
         if n < 2 {
-            return Ok(LossValue { value: 0.0, gradient: vec![0.0; student.data.len()] });
+            return Ok(LossValue::new(0.0, vec![0.0; student.data.len()]));
         }
         let student = Embedding::new(inputs.pool, student);
         let (d_s, mu_s) = distances(&student.squared, n);
@@ -80,7 +78,7 @@ impl Loss for RkdDistance {
             // Over the squared distance: dd/dD = 1 / (2 d).
             *slope = if fixed { 0.0 } else { (*slope - through_mean) / (divisor * mu_s) / (2.0 * d) };
         }
-        Ok(LossValue { value: value / divisor, gradient: student.pull_back(inputs.pool, &slopes) })
+        Ok(LossValue::new(value / divisor, student.pull_back(inputs.pool, &slopes)))
     }
 }
 

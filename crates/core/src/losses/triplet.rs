@@ -4,68 +4,80 @@
 //! triplet-squared:    L = mean over triplets of [ |a - p|^2 - |a - q|^2 + m ]+            (Park et al. 2019, section 4.1)
 //! triplet-euclidean:  L = mean over triplets of [ |a - p + e| - |a - q + e| + m ]+        (the authors' released code)
 //! ```
-//! Embeddings `[n, d]`, labels `[n]`, margin m, e = 1e-6 added to every coordinate (PyTorch's `triplet_margin_loss`). The
-//! mean is over all chosen triplets, those of loss 0 included. Which triplets are chosen is [`Negatives`]' matter.
+//! Embeddings `[n, d]`, labels `[n]`, margin m, e = 1e-6 added to every coordinate (PyTorch's `triplet_margin_loss`; see
+//! [`super::distance`]). The mean is over all chosen triplets, those of loss 0 included. Which triplets are chosen is [`Negatives`]' matter.
 //!
 //! Both reduce to weights over ordered pairs: every active triplet adds 1/T to the pair (a, p) and takes 1/T from (a, q).
 //! A batch without a triplet (one class, or no class twice) has value 0 and no gradient.
 
 use serde::{Deserialize, Serialize};
 
+use super::distance::Distances;
 use super::embedding::Embedding;
-use super::inputs::Matrix;
-use super::{Feature, Loss, LossInputs, LossValue};
-use crate::error::{Code, Error, Result};
-use crate::sampling::{Negatives, choose_triplets};
-
-/// Added to every coordinate of a difference by PyTorch's `pairwise_distance`.
-const OFFSET: f64 = 1e-6;
+use super::{Loss, LossInputs, LossValue, check};
+use crate::error::Result;
+use crate::sampling::{Negatives, Sampler};
 
 /// Options of `triplet-squared`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct TripletSquared {
-    /// Weight in the total loss.
-    pub weight: f64,
     /// The margin m, positive; the paper's is 0.2, for embeddings of norm 1.
     pub margin: f64,
     /// Which negatives are taken.
     pub negatives: Negatives,
+    /// See [`Sampler::uniform_when_underflow`].
+    pub uniform_when_underflow: bool,
 }
 
 /// Options of `triplet-euclidean`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct TripletEuclidean {
-    /// Weight in the total loss.
-    pub weight: f64,
     /// The margin m, positive; the released code's is 0.2, for embeddings of norm 1.
     pub margin: f64,
     /// Which negatives are taken.
     pub negatives: Negatives,
+    /// See [`Sampler::uniform_when_underflow`].
+    pub uniform_when_underflow: bool,
 }
 
 impl Default for TripletSquared {
     fn default() -> Self {
-        TripletSquared { weight: 1.0, margin: 0.2, negatives: Negatives::All }
+        TripletSquared { margin: 0.2, negatives: Negatives::All, uniform_when_underflow: false }
     }
 }
 
 impl Default for TripletEuclidean {
     fn default() -> Self {
-        TripletEuclidean { weight: 1.0, margin: 0.2, negatives: Negatives::All }
+        TripletEuclidean { margin: 0.2, negatives: Negatives::All, uniform_when_underflow: false }
     }
 }
 
-/// The margin must be a positive number.
-pub(super) fn check_margin(loss: &str, margin: f64) -> Result<()> {
-    if margin.is_finite() && margin > 0.0 {
-        return Ok(());
+impl TripletSquared {
+    pub(super) fn validate(&self) -> Result<()> {
+        check_margin("triplet-squared.margin", self.margin)?;
+        self.sampler().validate("triplet-squared")
     }
-    Err(Error::new(Code::InvalidOption, "the margin is out of range")
-        .with_subject(format!("{loss}.margin"))
-        .with_values("a number greater than 0", margin.to_string())
-        .with_advice("leave it out for the paper's 0.2"))
+
+    fn sampler(&self) -> Sampler {
+        Sampler { negatives: self.negatives, uniform_when_underflow: self.uniform_when_underflow }
+    }
+}
+
+impl TripletEuclidean {
+    pub(super) fn validate(&self) -> Result<()> {
+        check_margin("triplet-euclidean.margin", self.margin)?;
+        self.sampler().validate("triplet-euclidean")
+    }
+
+    fn sampler(&self) -> Sampler {
+        Sampler { negatives: self.negatives, uniform_when_underflow: self.uniform_when_underflow }
+    }
+}
+
+fn check_margin(option: &str, margin: f64) -> Result<()> {
+    check::option(option, margin, margin > 0.0, "a number greater than 0", "leave it out for the paper's 0.2")
 }
 
 /// The chosen triplets' losses given the distance of two rows: the value, and 1/T or -1/T for every pair that counts.
@@ -94,14 +106,13 @@ impl Loss for TripletSquared {
     }
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
-        let z = inputs.student(&Feature::Embedding)?;
-        let labels = inputs.labels(z.rows)?;
+        let (z, labels) = (inputs.student, inputs.labels()?);
         let embedding = Embedding::new(inputs.pool, z);
         let squared = |i: usize, j: usize| embedding.squared(i, j);
-        let triplets = choose_triplets(self.negatives, z, labels, squared, &mut inputs.random.clone());
+        let triplets = self.sampler().triplets(inputs.pool, z, labels, squared, &mut inputs.random.clone());
         let (mut gradient, row) = (embedding.zeros(), rkd_kernels::relations::stride(z.rows));
         let value = pairs(&triplets, self.margin, squared, |i, j, weight| gradient[i * row + j] += weight);
-        Ok(LossValue { value, gradient: embedding.pull_back(inputs.pool, &gradient) })
+        Ok(LossValue::new(value, embedding.pull_back(inputs.pool, &gradient)))
     }
 }
 
@@ -111,37 +122,13 @@ impl Loss for TripletEuclidean {
     }
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
-        let z = inputs.student(&Feature::Embedding)?;
-        let (n, labels) = (z.rows, inputs.labels(z.rows)?);
-        let embedding = Embedding::new(inputs.pool, z);
-        let squared = |i: usize, j: usize| embedding.squared(i, j);
-        let triplets = choose_triplets(self.negatives, z, labels, squared, &mut inputs.random.clone());
-        let mut weights = vec![0.0; n * n];
-        let distance = |i: usize, j: usize| offset_distance(z, i, j);
-        let value = pairs(&triplets, self.margin, distance, |i, j, weight| weights[i * n + j] += weight);
-        Ok(LossValue { value, gradient: offset_pull_back(z, &weights) })
+        let (z, labels) = (inputs.student, inputs.labels()?);
+        let distances = Distances::offset(inputs.pool, z);
+        let squared = |i: usize, j: usize| distances.squared(i, j);
+        let triplets = self.sampler().triplets(inputs.pool, z, labels, squared, &mut inputs.random.clone());
+        let mut slopes = distances.zeros();
+        let distance = |i: usize, j: usize| distances.at(i, j);
+        let value = pairs(&triplets, self.margin, distance, |i, j, weight| slopes[distances.place(i, j)] += weight);
+        Ok(LossValue::new(value, distances.pull_back(inputs.pool, slopes)))
     }
-}
-
-/// `|z_i - z_j + e|`.
-fn offset_distance(z: &Matrix, i: usize, j: usize) -> f64 {
-    z.row(i).iter().zip(z.row(j)).map(|(a, b)| (a - b + OFFSET).powi(2)).sum::<f64>().sqrt()
-}
-
-/// The gradient over the rows from one over the ordered pairs' offset distances.
-fn offset_pull_back(z: &Matrix, weights: &[f64]) -> Vec<f64> {
-    let (n, d) = (z.rows, z.columns);
-    let mut gradient = vec![0.0; n * d];
-    for (place, &weight) in weights.iter().enumerate().filter(|(_, weight)| **weight != 0.0) {
-        let (i, j) = (place / n, place % n);
-        let distance = offset_distance(z, i, j);
-        if distance > 0.0 {
-            for k in 0..d {
-                let step = weight * (z.row(i)[k] - z.row(j)[k] + OFFSET) / distance;
-                gradient[i * d + k] += step;
-                gradient[j * d + k] -= step;
-            }
-        }
-    }
-    gradient
 }

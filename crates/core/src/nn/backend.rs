@@ -89,6 +89,10 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug {
     fn global_average(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
     /// The gradient of [`global_average`](Backend::global_average).
     fn global_average_backward(&self, input: &[usize], dy: &Self::Tensor) -> Result<Self::Tensor>;
+    /// Maps of one height and width, `[n, h, w, c]` each, side by side along the channels.
+    fn join(&self, parts: &[Self::Tensor]) -> Result<Self::Tensor>;
+    /// The gradients of the parts of [`join`](Backend::join), which had so many `channels`.
+    fn join_backward(&self, channels: &[usize], dy: &Self::Tensor) -> Result<Vec<Self::Tensor>>;
     /// `[n, h, w, c]` to `[n, c * h * w]` in PyTorch's order: channel, row, column.
     fn flatten(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
     /// The gradient of [`flatten`](Backend::flatten).

@@ -1,7 +1,7 @@
 //! The backward pass: the same lists of layers, from the last to the first.
 //!
 //! A gradient may be absent (`None`): no loss has been met yet on the way down. Taps add theirs where they stand. A
-//! gradient that nobody needs (that of the images, usually) is not computed.
+//! gradient that nobody needs is not computed: that of the images, usually, and those of frozen parameters.
 
 use super::backend::{Backend, SavedNorm};
 use super::layer::{Convolution, Layer, Linear, Normalization, ParameterId, Residual};
@@ -31,7 +31,7 @@ impl<'a, B: Backend> Backward<'a, B> {
     pub fn run(&mut self, layers: &[Layer], dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
         let mut gradient = dy;
         for (index, layer) in layers.iter().enumerate().rev() {
-            let below = wanted || layers[..index].iter().any(Layer::needs_gradient);
+            let below = wanted || self.any_trained(&layers[..index]);
             gradient = self.layer(layer, gradient, below)?;
         }
         Ok(gradient)
@@ -48,9 +48,10 @@ impl<'a, B: Backend> Backward<'a, B> {
     fn layer(&mut self, layer: &Layer, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
         match layer {
             Layer::Convolution(convolution) => self.convolution(convolution, dy, wanted),
-            Layer::Normalization(normalization) => Ok(self.normalization(normalization, dy, false)?.0),
+            Layer::Normalization(normalization) => Ok(self.normalization(normalization, dy, wanted, false)?.0),
             Layer::Linear(linear) => self.linear(linear, dy, wanted),
             Layer::Residual(residual) => self.residual(residual, dy, wanted),
+            Layer::Branches(branches) => self.branches(branches, dy, wanted),
             Layer::Tap(name) => {
                 let tap = self.taps.iter().find(|(tap, _)| tap == name).map(|(_, gradient)| gradient.clone());
                 self.sum(dy, tap)
@@ -81,10 +82,13 @@ impl<'a, B: Backend> Backward<'a, B> {
     fn convolution(&mut self, layer: &Convolution, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
         let x = self.pop_input()?;
         let Some(dy) = dy else { return Ok(None) };
-        let (weight, bias) = self.backend.conv2d_backward_weight(&layer.windows, &x, &dy, layer.bias.is_some())?;
-        self.learn(layer.weight, weight)?;
-        if let (Some(id), Some(gradient)) = (layer.bias, bias) {
-            self.learn(id, gradient)?;
+        let bias = layer.bias.filter(|&bias| self.is_trained(bias));
+        if self.is_trained(layer.weight) || bias.is_some() {
+            let gradients = self.backend.conv2d_backward_weight(&layer.windows, &x, &dy, bias.is_some())?;
+            self.learn(layer.weight, gradients.0)?;
+            if let (Some(id), Some(gradient)) = (bias, gradients.1) {
+                self.learn(id, gradient)?;
+            }
         }
         let weight = &self.parameters.values[layer.weight];
         let input = || self.backend.conv2d_backward_input(&layer.windows, B::shape(&x), weight, &dy);
@@ -94,19 +98,29 @@ impl<'a, B: Backend> Backward<'a, B> {
     fn linear(&mut self, layer: &Linear, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
         let x = self.pop_input()?;
         let Some(dy) = dy else { return Ok(None) };
-        let (weight, bias) = self.backend.linear_backward_weight(&x, &dy)?;
-        self.learn(layer.weight, weight)?;
-        self.learn(layer.weight + 1, bias)?;
+        if self.is_trained(layer.weight) || self.is_trained(layer.weight + 1) {
+            let (weight, bias) = self.backend.linear_backward_weight(&x, &dy)?;
+            self.learn(layer.weight, weight)?;
+            self.learn(layer.weight + 1, bias)?;
+        }
         let weight = &self.parameters.values[layer.weight];
         wanted.then(|| self.backend.linear_backward_input(weight, &dy)).transpose()
     }
 
-    /// The gradients of the input and of the residual.
-    fn normalization(&mut self, layer: &Normalization, dy: Option<B::Tensor>, residual: bool) -> Result<Pair<B>> {
+    /// The gradients of the input and of the residual, which come only if `wanted` or if the layer itself learns.
+    fn normalization(
+        &mut self,
+        layer: &Normalization,
+        dy: Option<B::Tensor>,
+        wanted: bool,
+        residual: bool,
+    ) -> Result<Pair<B>> {
         let Saved::Norm { x, y, mean, rstd, batch } = self.tape.pop()? else {
             return Err(mismatch("the entry of a batch normalisation", "that of another layer"));
         };
-        let Some(dy) = dy else { return Ok((None, None)) };
+        let Some(dy) = dy.filter(|_| wanted || self.is_trained(layer.weight) || self.is_trained(layer.bias())) else {
+            return Ok((None, None));
+        };
         let weight = &self.parameters.values[layer.weight];
         let saved = SavedNorm { x: &x, y: y.as_ref(), weight, mean: &mean, rstd: &rstd, residual, batch };
         let gradients = self.backend.batch_norm_backward(&saved, &dy)?;
@@ -116,10 +130,27 @@ impl<'a, B: Backend> Backward<'a, B> {
     }
 
     fn residual(&mut self, block: &Residual, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
-        let (through, around) = self.normalization(&block.last, dy, true)?;
+        let below = wanted || self.any_trained(&block.body) || self.any_trained(&block.shortcut);
+        let (through, around) = self.normalization(&block.last, dy, below, true)?;
         let around = self.run(&block.shortcut, around, wanted)?;
         let through = self.run(&block.body, through, wanted)?;
         if wanted { self.sum(through, around) } else { Ok(None) }
+    }
+
+    fn branches(&mut self, branches: &[Vec<Layer>], dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
+        let Saved::Channels(channels) = self.tape.pop()? else {
+            return Err(mismatch("the entry of branches", "that of another layer"));
+        };
+        let parts = match dy {
+            Some(dy) => self.backend.join_backward(&channels, &dy)?.into_iter().map(Some).collect(),
+            None => vec![None; branches.len()],
+        };
+        let mut gradient = None;
+        for (layers, part) in branches.iter().zip(parts).rev() {
+            let below = self.run(layers, part, wanted)?;
+            gradient = self.sum(gradient, below)?;
+        }
+        Ok(gradient)
     }
 
     fn pop_input(&mut self) -> Result<B::Tensor> {
@@ -129,7 +160,36 @@ impl<'a, B: Backend> Backward<'a, B> {
         }
     }
 
+    fn is_trained(&self, id: ParameterId) -> bool {
+        self.parameters.specs[id].is_trained()
+    }
+
+    /// Whether any of `layers` has a parameter that learns, so that a gradient must reach it.
+    fn any_trained(&self, layers: &[Layer]) -> bool {
+        let norm = |layer: &Normalization| self.is_trained(layer.weight) || self.is_trained(layer.bias());
+        layers.iter().any(|layer| match layer {
+            Layer::Convolution(layer) => {
+                self.is_trained(layer.weight) || layer.bias.is_some_and(|b| self.is_trained(b))
+            }
+            Layer::Linear(layer) => self.is_trained(layer.weight) || self.is_trained(layer.weight + 1),
+            Layer::Normalization(layer) => norm(layer),
+            Layer::Residual(block) => {
+                norm(&block.last) || self.any_trained(&block.body) || self.any_trained(&block.shortcut)
+            }
+            Layer::Branches(branches) => branches.iter().any(|layers| self.any_trained(layers)),
+            Layer::Relu
+            | Layer::MaxPool(_)
+            | Layer::GlobalAverage
+            | Layer::Flatten
+            | Layer::L2Normalize
+            | Layer::Tap(_) => false,
+        })
+    }
+
     fn learn(&mut self, id: ParameterId, gradient: B::Tensor) -> Result<()> {
+        if !self.is_trained(id) {
+            return Ok(());
+        }
         let before = self.gradients[id].take();
         self.gradients[id] = self.sum(before, Some(gradient))?;
         Ok(())
@@ -137,10 +197,3 @@ impl<'a, B: Backend> Backward<'a, B> {
 }
 
 type Pair<B> = (Option<<B as Backend>::Tensor>, Option<<B as Backend>::Tensor>);
-
-impl Layer {
-    /// Whether the layer has something that a gradient must reach: parameters, or a tap's own gradient to pass on.
-    fn needs_gradient(&self) -> bool {
-        matches!(self, Layer::Convolution(_) | Layer::Normalization(_) | Layer::Linear(_) | Layer::Residual(_))
-    }
-}

@@ -25,46 +25,73 @@ impl Builder {
     }
 
     fn register(&mut self, name: String, shape: Vec<usize>, layout: Layout, init: Init) -> ParameterId {
-        self.parameters.push(ParameterSpec { name, shape, layout, init });
+        self.parameters.push(ParameterSpec { name, shape, layout, init, rate: 1.0 });
         self.parameters.len() - 1
     }
 
     /// A convolution without bias, started from a normal distribution of variance 2 / (kernel area * c_out / groups)
     /// (He et al. 2015, fan-out): torchvision's start of ResNets.
     pub fn convolution(&mut self, name: &str, c_in: usize, c_out: usize, windows: Conv2d) -> Layer {
-        let area = windows.kernel[0] * windows.kernel[1];
-        let fan_out = (area * c_out / windows.groups).max(1);
-        let init = Init::Normal { deviation: (2.0 / fan_out as f64).sqrt() };
-        let shape = vec![c_out, c_in / windows.groups, windows.kernel[0], windows.kernel[1]];
-        let weight = self.register(format!("{name}.weight"), shape, Layout::Convolution, init);
-        Layer::Convolution(Convolution { weight, bias: None, windows })
+        self.convolution_from(name, [c_in, c_out], windows, he(c_out, &windows), None)
+    }
+
+    /// The same with a bias, which starts at 0: torchvision's start of VGG.
+    pub fn convolution_with_zero_bias(&mut self, name: &str, c_in: usize, c_out: usize, windows: Conv2d) -> Layer {
+        self.convolution_from(name, [c_in, c_out], windows, he(c_out, &windows), Some(Init::Constant(0.0)))
     }
 
     /// A convolution with bias, both uniform within 1 / sqrt(fan_in): PyTorch's own start.
     pub fn convolution_with_bias(&mut self, name: &str, c_in: usize, c_out: usize, windows: Conv2d) -> Layer {
-        let shape = vec![c_out, c_in / windows.groups, windows.kernel[0], windows.kernel[1]];
-        let init = Init::Uniform { bound: 1.0 / (shape[1..].iter().product::<usize>() as f64).sqrt() };
-        let weight = self.register(format!("{name}.weight"), shape, Layout::Convolution, init);
-        let bias = self.register(format!("{name}.bias"), vec![c_out], Layout::Plain, init);
-        Layer::Convolution(Convolution { weight, bias: Some(bias), windows })
+        let fan_in = c_in / windows.groups * windows.kernel[0] * windows.kernel[1];
+        let init = Init::Uniform { bound: 1.0 / (fan_in as f64).sqrt() };
+        self.convolution_from(name, [c_in, c_out], windows, init, Some(init))
     }
 
-    /// A batch normalisation of `c` channels, started as the identity.
+    fn convolution_from(
+        &mut self,
+        name: &str,
+        [c_in, c_out]: [usize; 2],
+        windows: Conv2d,
+        weight: Init,
+        bias: Option<Init>,
+    ) -> Layer {
+        let shape = vec![c_out, c_in / windows.groups, windows.kernel[0], windows.kernel[1]];
+        let weight = self.register(format!("{name}.weight"), shape, Layout::Convolution, weight);
+        let bias = bias.map(|init| self.register(format!("{name}.bias"), vec![c_out], Layout::Plain, init));
+        Layer::Convolution(Convolution { weight, bias, windows })
+    }
+
+    /// A batch normalisation of `c` channels with PyTorch's usual epsilon, started as the identity.
     pub fn normalization(&mut self, name: &str, c: usize, relu: bool) -> Normalization {
         let weight = self.register(format!("{name}.weight"), vec![c], Layout::Plain, Init::Constant(1.0));
         self.register(format!("{name}.bias"), vec![c], Layout::Plain, Init::Constant(0.0));
         self.register(format!("{name}.running_mean"), vec![c], Layout::Statistic, Init::Constant(0.0));
         self.register(format!("{name}.running_var"), vec![c], Layout::Statistic, Init::Constant(1.0));
         self.register(format!("{name}.num_batches_tracked"), vec![], Layout::Statistic, Init::Constant(0.0));
-        Normalization { weight, name: name.to_string(), relu }
+        Normalization { weight, name: name.to_string(), relu, epsilon: 1e-5 }
     }
 
     /// A linear layer, weight and bias uniform within 1 / sqrt(in): PyTorch's own start (its `kaiming_uniform` with
     /// a = sqrt(5) is this bound).
     pub fn linear(&mut self, name: &str, size_in: usize, size_out: usize) -> Layer {
         let init = Init::Uniform { bound: 1.0 / (size_in as f64).sqrt() };
-        let weight = self.register(format!("{name}.weight"), vec![size_out, size_in], Layout::Plain, init);
-        self.register(format!("{name}.bias"), vec![size_out], Layout::Plain, init);
+        self.linear_from(name, [size_in, size_out], init, init)
+    }
+
+    /// A linear layer, its weight normal with `deviation` and its bias 0: torchvision's start of VGG's head.
+    pub fn linear_normal(&mut self, name: &str, size_in: usize, size_out: usize, deviation: f64) -> Layer {
+        self.linear_from(name, [size_in, size_out], Init::Normal { deviation }, Init::Constant(0.0))
+    }
+
+    fn linear_from(&mut self, name: &str, [size_in, size_out]: [usize; 2], weight: Init, bias: Init) -> Layer {
+        let weight = self.register(format!("{name}.weight"), vec![size_out, size_in], Layout::Plain, weight);
+        self.register(format!("{name}.bias"), vec![size_out], Layout::Plain, bias);
         Layer::Linear(Linear { weight })
     }
+}
+
+/// Normal of variance 2 / (kernel area * c_out / groups).
+fn he(c_out: usize, windows: &Conv2d) -> Init {
+    let fan_out = (windows.kernel[0] * windows.kernel[1] * c_out / windows.groups).max(1);
+    Init::Normal { deviation: (2.0 / fan_out as f64).sqrt() }
 }

@@ -10,9 +10,9 @@ use crate::error::{Code, Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Those of the batch; the pass reports them for the running statistics.
-    Train,
+    Batch,
     /// The running ones.
-    Eval,
+    Running,
 }
 
 /// The statistics of one batch normalisation in one training pass.
@@ -36,6 +36,8 @@ pub struct Forward<'a, B: Backend> {
     mode: Mode,
     /// What the backward pass needs, if there will be one.
     pub tape: Option<Tape<B>>,
+    /// The named activations that are kept; all of them if it does not say which.
+    pub kept: Option<&'a [String]>,
     /// The named activations.
     pub taps: Vec<(String, B::Tensor)>,
     /// What the running statistics learn, in training.
@@ -46,7 +48,7 @@ impl<'a, B: Backend> Forward<'a, B> {
     /// A pass that keeps a tape if `taped`.
     pub fn new(backend: &'a B, parameters: &'a Parameters<B>, mode: Mode, taped: bool) -> Self {
         let tape = taped.then(Tape::new);
-        Forward { backend, parameters, mode, tape, taps: Vec::new(), statistics: Vec::new() }
+        Forward { backend, parameters, mode, tape, kept: None, taps: Vec::new(), statistics: Vec::new() }
     }
 
     /// Runs `layers` in order.
@@ -60,6 +62,7 @@ impl<'a, B: Backend> Forward<'a, B> {
             Layer::Normalization(normalization) => self.normalization(normalization, x, None),
             Layer::Linear(linear) => self.linear(linear, x),
             Layer::Residual(residual) => self.residual(residual, x),
+            Layer::Branches(branches) => self.branches(branches, x),
             Layer::Relu => {
                 let y = self.backend.relu(&x)?;
                 self.save(|| Saved::Output(y.clone()));
@@ -84,7 +87,9 @@ impl<'a, B: Backend> Forward<'a, B> {
                 Ok(y)
             }
             Layer::Tap(name) => {
-                self.taps.push((name.clone(), x.clone()));
+                if self.kept.is_none_or(|kept| kept.contains(name)) {
+                    self.taps.push((name.clone(), x.clone()));
+                }
                 Ok(x)
             }
         }
@@ -110,7 +115,7 @@ impl<'a, B: Backend> Forward<'a, B> {
         x: B::Tensor,
         residual: Option<&B::Tensor>,
     ) -> Result<B::Tensor> {
-        let batch = self.mode == Mode::Train;
+        let batch = self.mode == Mode::Batch;
         let shape = B::shape(&x);
         let count: usize = shape[..shape.len() - 1].iter().product();
         if batch && count < 2 {
@@ -124,7 +129,7 @@ impl<'a, B: Backend> Forward<'a, B> {
             bias: &values[layer.bias()],
             residual,
             relu: layer.relu,
-            epsilon: Normalization::EPSILON,
+            epsilon: layer.epsilon,
             statistics: if batch { Statistics::Batch } else { Statistics::Fixed { mean, variance } },
         })?;
         if batch {
@@ -141,6 +146,13 @@ impl<'a, B: Backend> Forward<'a, B> {
         let through = self.run(&block.body, x.clone())?;
         let around = self.run(&block.shortcut, x)?;
         self.normalization(&block.last, through, Some(&around))
+    }
+
+    fn branches(&mut self, branches: &[Vec<Layer>], x: B::Tensor) -> Result<B::Tensor> {
+        let outputs = branches.iter().map(|layers| self.run(layers, x.clone())).collect::<Result<Vec<_>>>()?;
+        let channels = outputs.iter().map(|output| B::shape(output).last().copied().unwrap_or(1));
+        self.save(|| Saved::Channels(channels.collect()));
+        self.backend.join(&outputs)
     }
 
     fn save(&mut self, entry: impl FnOnce() -> Saved<B>) {

@@ -28,6 +28,8 @@ pub enum Layer {
     Linear(Linear),
     /// A block whose input is added to its output.
     Residual(Residual),
+    /// Several ways from the same input, whose outputs lie side by side along the channels: an inception module.
+    Branches(Vec<Vec<Layer>>),
     /// Rows divided by their Euclidean norm.
     L2Normalize,
     /// The activation here is a feature of this name.
@@ -54,11 +56,11 @@ pub struct Normalization {
     pub name: String,
     /// Whether a ReLU follows.
     pub relu: bool,
+    /// Added to the variance.
+    pub epsilon: f64,
 }
 
 impl Normalization {
-    /// Added to the variance: PyTorch's default.
-    pub const EPSILON: f64 = 1e-5;
     /// Share of the batch in the running statistics: PyTorch's default.
     pub const MOMENTUM: f64 = 0.1;
 

@@ -3,7 +3,7 @@
 //! - [`backend`] names the layer operations; [`portable`] composes them of candle operations (any device, the oracle of
 //!   the tests), [`cpu`] runs them as kernels.
 //! - [`layer`] is a network as plain data, built by [`builder`] and run by [`forward`] and [`backward`] with a [`tape`].
-//! - [`network`] puts it together: images in, features out, feature gradients in, parameter gradients out.
+//! - [`network`] puts it together: images in, [`feature`]s out, feature gradients in, parameter gradients out.
 //!
 //! Activations are NHWC. Shapes: n images, h and w pixels, c channels, d embedding length.
 
@@ -11,15 +11,19 @@ pub mod backend;
 pub mod backward;
 pub mod builder;
 pub mod cpu;
+pub mod feature;
 pub mod forward;
 pub mod geometry;
 pub mod layer;
 pub mod network;
 pub mod parameters;
+pub mod pattern;
 pub mod portable;
 pub mod tape;
+pub mod tuning;
 
 pub use backend::Backend;
 pub use cpu::Cpu;
+pub use feature::Feature;
 pub use network::{FeatureGradients, Features, Gradients, Network};
 pub use portable::Portable;

@@ -1,21 +1,24 @@
 //! A network on a backend: images in, features out; feature gradients in, parameter gradients out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::backend::Backend;
 use super::backward::Backward;
+use super::feature::Feature;
 use super::forward::{BatchStatistics, Forward, Mode};
-use super::layer::{Definition, Normalization};
-use super::parameters::Parameters;
+use super::layer::{Definition, Layer, Normalization, ParameterId};
+use super::parameters::{Parameters, Taken};
+use super::pattern::{choose, chooses};
 use super::tape::Tape;
+use super::tuning::set_rates;
 use crate::artefact::model::Model;
 use crate::artefact::tensors::HostTensor;
 use crate::backbones;
 use crate::error::{Code, Error, Result};
-use crate::plan::BackboneSpec;
+use crate::plan::{BackboneSpec, TrainingStatistics, TuningPlan};
 
 /// What a network says about a batch of n images.
 #[derive(Clone, Debug)]
@@ -28,6 +31,26 @@ pub struct Features<T> {
     pub embedding: T,
     /// The logits `[n, classes]`, where the network has a classifier.
     pub logits: Option<T>,
+}
+
+impl<T> Features<T> {
+    /// Every feature there is, with its name.
+    pub fn all(&self) -> Vec<(Feature, &T)> {
+        let taps = self.taps.iter().map(|(name, tap)| (Feature::Tap(name.clone()), tap));
+        let logits = self.logits.as_ref().map(|logits| (Feature::Logits, logits));
+        let ends = [(Feature::Embedding, &self.embedding), (Feature::Pooled, &self.pooled)];
+        ends.into_iter().chain(logits).chain(taps).collect()
+    }
+
+    /// The feature that losses call `feature`; `None` if the network has none of this name.
+    pub fn get(&self, feature: &Feature) -> Option<&T> {
+        match feature {
+            Feature::Embedding => Some(&self.embedding),
+            Feature::Pooled => Some(&self.pooled),
+            Feature::Logits => self.logits.as_ref(),
+            Feature::Tap(name) => self.taps.iter().find(|(tap, _)| tap == name).map(|(_, value)| value),
+        }
+    }
 }
 
 /// The gradients of features; any of them may be absent.
@@ -59,12 +82,23 @@ pub struct Gradients<B: Backend> {
     pub images: Option<B::Tensor>,
 }
 
+/// What a training pass gives: features, activations, and what the running statistics learn.
+type Trained<B> = (Features<<B as Backend>::Tensor>, Tape<B>, Vec<BatchStatistics<<B as Backend>::Tensor>>);
+
+/// The names of what stands above the pooled feature in torchvision, timm and here: classifiers, embedding layers, the
+/// linear layers of timm's VGG, and GoogLeNet's classifiers beside the trunk.
+const HEADS: [&str; 6] = ["fc", "classifier", "head", "pre_logits", "aux1", "aux2"];
+
 /// A network with its parameters.
 #[derive(Clone, Debug)]
 pub struct Network<B: Backend> {
     backend: B,
     spec: BackboneSpec,
     definition: Definition,
+    /// The taps that passes keep; all of them if nobody said which.
+    kept_taps: Option<Vec<String>>,
+    /// Which statistics batch normalisation uses in training.
+    training: Mode,
     /// The parameters.
     pub parameters: Parameters<B>,
 }
@@ -74,7 +108,7 @@ impl<B: Backend> Network<B> {
     pub fn new(backend: B, spec: &BackboneSpec, seed: u64) -> Result<Self> {
         let definition = backbones::define(spec)?;
         let parameters = Parameters::draw(&backend, definition.parameters.clone(), seed)?;
-        Ok(Network { backend, spec: spec.clone(), definition, parameters })
+        Ok(Network { backend, spec: spec.clone(), definition, kept_taps: None, training: Mode::Batch, parameters })
     }
 
     /// A network with given parameters, by torchvision's names and in its layouts. Every name must be there with its
@@ -82,7 +116,7 @@ impl<B: Backend> Network<B> {
     pub fn from_tensors(backend: B, spec: &BackboneSpec, tensors: &BTreeMap<String, HostTensor>) -> Result<Self> {
         let definition = backbones::define(spec)?;
         let parameters = Parameters::from_tensors(&backend, definition.parameters.clone(), tensors)?;
-        Ok(Network { backend, spec: spec.clone(), definition, parameters })
+        Ok(Network { backend, spec: spec.clone(), definition, kept_taps: None, training: Mode::Batch, parameters })
     }
 
     /// Reads a `model.safetensors`; also gives the JSON that its writer put beside the network.
@@ -105,8 +139,51 @@ impl<B: Backend> Network<B> {
 
     /// Replaces all parameters and running statistics.
     pub fn set_tensors(&mut self, tensors: &BTreeMap<String, HostTensor>) -> Result<()> {
-        self.parameters = Parameters::from_tensors(&self.backend, self.definition.parameters.clone(), tensors)?;
+        self.parameters = Parameters::from_tensors(&self.backend, self.parameters.specs.clone(), tensors)?;
         Ok(())
+    }
+
+    /// Takes weights of another program or another network. All must fit but the head, the layers above the pooled
+    /// feature, which may be missing, unexpected or of another shape, as may names that a pattern of `except` chooses.
+    /// What is not taken is in the report.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_ARTEFACT` that lists what does not fit; `ERR_INVALID_OPTION` for a pattern that chooses no name of the
+    /// network or of the weights.
+    pub fn take(&mut self, tensors: &BTreeMap<String, HostTensor>, except: &[String]) -> Result<Taken> {
+        let specs = &self.parameters.specs;
+        let of_head = |id: ParameterId| {
+            let mut layers = self.definition.embedding.iter().chain(&self.definition.classifier);
+            layers.any(|layer| matches!(layer, Layer::Linear(l) if id == l.weight || id == l.weight + 1))
+        };
+        let ids = 0..specs.len();
+        let body: HashSet<String> = ids.filter(|&id| !of_head(id)).map(|id| specs[id].name.clone()).collect();
+        let names: Vec<&str> =
+            specs.iter().map(|spec| spec.name.as_str()).chain(tensors.keys().map(String::as_str)).collect();
+        choose("weights.except", except, &names)?;
+        let excused = |name: &str| {
+            let head = !body.contains(name) && HEADS.iter().any(|head| chooses(head, name));
+            head || except.iter().any(|pattern| chooses(pattern, name))
+        };
+        let taken = self.parameters.take(&self.backend, tensors, &excused)?;
+        match taken.count {
+            0 => Err(Error::new(Code::InvalidArtefact, "nothing of the weights fits the network")
+                .with_values("tensors of this network", taken.ignored.first().cloned().unwrap_or_default())
+                .with_advice("choose the weights of this architecture, or leave weights out")),
+            _ => Ok(taken),
+        }
+    }
+
+    /// Says which parameters learn, how fast, and what batch normalisation uses in training.
+    ///
+    /// # Errors
+    /// Those of [`set_rates`].
+    pub fn tune(&mut self, tuning: &TuningPlan) -> Result<()> {
+        self.training = match tuning.batch_norm {
+            TrainingStatistics::Batch => Mode::Batch,
+            TrainingStatistics::Running => Mode::Running,
+        };
+        set_rates(&mut self.parameters.specs, tuning)
     }
 
     /// The backend.
@@ -134,22 +211,44 @@ impl<B: Backend> Network<B> {
         self.definition.embedding_size
     }
 
-    /// A training pass over `images [n, h, w, c]`: statistics of the batch, running statistics updated.
+    /// From now on passes keep only those taps that are among `features`: an activation that nobody reads is freed as
+    /// soon as the network has used it.
+    pub fn keep_taps(&mut self, features: &[Feature]) {
+        let taps = features.iter().filter(|feature| matches!(feature, Feature::Tap(_)));
+        self.kept_taps = Some(taps.map(|feature| feature.name().to_string()).collect());
+    }
+
+    /// A training pass over `images [n, h, w, c]`: statistics of the batch, running statistics updated; or, where
+    /// [`tune`](Network::tune) said so, running statistics that stay.
     pub fn forward_train(&mut self, images: &B::Tensor) -> Result<(Features<B::Tensor>, Tape<B>)> {
-        let (features, tape, statistics) = {
-            let mut forward = Forward::new(&self.backend, &self.parameters, Mode::Train, true);
-            let features = self.features(&mut forward, images)?;
-            (features, forward.tape.take().unwrap_or_default(), forward.statistics)
-        };
-        for batch in &statistics {
-            self.learn_statistics(batch)?;
-        }
+        let (features, tape, statistics) = self.train(images, true)?;
+        statistics.iter().try_for_each(|batch| self.learn_statistics(batch))?;
         Ok((features, tape))
+    }
+
+    /// A training pass that keeps nothing for the way back. With [`forward_taped`](Network::forward_taped) it makes two
+    /// halves of [`forward_train`](Network::forward_train), for batches whose activations do not fit into memory.
+    pub fn forward_untaped(&mut self, images: &B::Tensor) -> Result<Features<B::Tensor>> {
+        let (features, _, statistics) = self.train(images, false)?;
+        statistics.iter().try_for_each(|batch| self.learn_statistics(batch))?;
+        Ok(features)
+    }
+
+    /// A training pass of which the running statistics learn nothing.
+    pub fn forward_taped(&self, images: &B::Tensor) -> Result<(Features<B::Tensor>, Tape<B>)> {
+        let (features, tape, _) = self.train(images, true)?;
+        Ok((features, tape))
+    }
+
+    fn train(&self, images: &B::Tensor, taped: bool) -> Result<Trained<B>> {
+        let mut forward = Forward::new(&self.backend, &self.parameters, self.training, taped);
+        let features = self.features(&mut forward, images)?;
+        Ok((features, forward.tape.take().unwrap_or_default(), forward.statistics))
     }
 
     /// An evaluation pass over `images [n, h, w, c]`: running statistics, nothing kept.
     pub fn forward_eval(&self, images: &B::Tensor) -> Result<Features<B::Tensor>> {
-        self.features(&mut Forward::new(&self.backend, &self.parameters, Mode::Eval, false), images)
+        self.features(&mut Forward::new(&self.backend, &self.parameters, Mode::Running, false), images)
     }
 
     /// The gradients of the parameters, given those of features; of the images too if `images`.
@@ -170,8 +269,9 @@ impl<B: Backend> Network<B> {
         Ok(Gradients { parameters: backward.gradients, images })
     }
 
-    fn features(&self, forward: &mut Forward<'_, B>, images: &B::Tensor) -> Result<Features<B::Tensor>> {
+    fn features<'n>(&'n self, forward: &mut Forward<'n, B>, images: &B::Tensor) -> Result<Features<B::Tensor>> {
         self.check_images(B::shape(images))?;
+        forward.kept = self.kept_taps.as_deref();
         let layers = &self.definition;
         let pooled = forward.run(&layers.body, images.clone())?;
         let raw = forward.run(&layers.embedding, pooled.clone())?;

@@ -3,7 +3,7 @@
 //! Outside (files, [`HostTensor`]) a convolution weight is `[c_out, c_in / groups, h, w]` as in PyTorch; inside it is
 //! `[h, w, c_in / groups, c_out]`, so that output channels lie side by side. All else has one layout.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::backend::Backend;
 use crate::artefact::tensors::HostTensor;
@@ -49,17 +49,19 @@ pub struct ParameterSpec {
     pub layout: Layout,
     /// Its start.
     pub init: Init,
+    /// Factor on the learning rate; 0 is frozen: no gradient, no change.
+    pub rate: f64,
 }
 
 impl ParameterSpec {
-    /// Whether an optimiser changes it.
+    /// Whether an optimiser changes it: no running statistic, and not frozen.
     pub fn is_trained(&self) -> bool {
-        self.layout != Layout::Statistic
+        self.layout != Layout::Statistic && self.rate > 0.0
     }
 
-    /// Number of values.
+    /// Number of values; that of a parameter beyond all bounds is the largest there is.
     pub fn count(&self) -> usize {
-        self.shape.iter().product()
+        self.shape.iter().copied().fold(1, usize::saturating_mul)
     }
 
     /// The shape inside.
@@ -139,7 +141,7 @@ impl<B: Backend> Parameters<B> {
         specs: Vec<ParameterSpec>,
         tensors: &BTreeMap<String, HostTensor>,
     ) -> Result<Self> {
-        check_names(&specs, tensors)?;
+        check_names(&specs, tensors, &|_| false)?;
         let values = specs.iter().map(|spec| spec.upload(backend, &tensors[&spec.name])).collect::<Result<_>>()?;
         Ok(Parameters { specs, values })
     }
@@ -150,30 +152,97 @@ impl<B: Backend> Parameters<B> {
         entries.map(|(spec, value)| Ok((spec.name.clone(), spec.download(backend, value)?))).collect()
     }
 
-    /// Number of trained values.
+    /// Takes the tensors that belong here and leaves the other parameters as they are. Names that are not `excused` must
+    /// be there with their shapes, and no others. A counter of batches may always be missing: files from before PyTorch
+    /// 0.4.1 have none.
+    pub fn take(
+        &mut self,
+        backend: &B,
+        tensors: &BTreeMap<String, HostTensor>,
+        excused: &dyn Fn(&str) -> bool,
+    ) -> Result<Taken> {
+        let counter = |name: &str| name.ends_with(".num_batches_tracked");
+        check_names(&self.specs, tensors, &|name| counter(name) || excused(name))
+            .map_err(|error| self.of_other_channels(tensors).unwrap_or(error))?;
+        let known: HashSet<&str> = self.specs.iter().map(|spec| spec.name.as_str()).collect();
+        let ignored = tensors.keys().filter(|name| !known.contains(name.as_str())).cloned().collect();
+        let (mut count, mut kept) = (0, Vec::new());
+        for (spec, value) in self.specs.iter().zip(&mut self.values) {
+            match tensors.get(&spec.name).filter(|tensor| tensor.shape == spec.shape) {
+                Some(tensor) => {
+                    *value = spec.upload(backend, tensor)?;
+                    count += 1;
+                }
+                None if !counter(&spec.name) => kept.push(spec.name.clone()),
+                None => {}
+            }
+        }
+        Ok(Taken { count, kept, ignored })
+    }
+
+    /// The error for weights of a network that reads images of other channels, if that is all that is wrong.
+    fn of_other_channels(&self, tensors: &BTreeMap<String, HostTensor>) -> Option<Error> {
+        let (spec, tensor) = misshapen(&self.specs, tensors).next()?;
+        let first = self.specs.iter().find(|spec| spec.layout == Layout::Convolution)?;
+        let (&[a, theirs, b, c], &[x, ours, y, z]) = (tensor.shape.as_slice(), spec.shape.as_slice()) else {
+            return None;
+        };
+        let only_channels = spec.name == first.name && [a, b, c] == [x, y, z];
+        only_channels.then(|| {
+            Error::new(Code::InvalidArtefact, format!("the weights are of a network for images of {theirs} channels"))
+                .with_values(format!("{} of shape {:?}", spec.name, spec.shape), format!("{:?}", tensor.shape))
+                .with_advice(format!("read the images with {theirs} channels; the network here takes {ours}"))
+        })
+    }
+
+    /// Number of values that are parameters, frozen ones among them; running statistics are none.
     pub fn count(&self) -> usize {
-        self.specs.iter().filter(|spec| spec.is_trained()).map(ParameterSpec::count).sum()
+        self.specs.iter().filter(|spec| spec.layout != Layout::Statistic).map(ParameterSpec::count).sum()
     }
 }
 
-/// Compares names and shapes; the error lists what is missing, unexpected and of another shape.
-fn check_names(specs: &[ParameterSpec], tensors: &BTreeMap<String, HostTensor>) -> Result<()> {
+/// What a network took of a file of weights that was made for another head or another network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Number of tensors taken.
+    pub count: usize,
+    /// Parameters of the network that keep their start.
+    pub kept: Vec<String>,
+    /// Tensors of the file that were left out.
+    pub ignored: Vec<String>,
+}
+
+impl Taken {
+    /// A full sentence about what was not taken; `None` where all was.
+    pub fn warning(&self) -> Option<String> {
+        let part = |names: &[String], what: &str| (!names.is_empty()).then(|| format!("{what}: {}", shorten(names)));
+        let parts = [part(&self.kept, "keep their random start"), part(&self.ignored, "left out of the file")];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        (!parts.is_empty())
+            .then(|| format!("{} tensors were taken from the weights; {}.", self.count, parts.join("; ")))
+    }
+}
+
+/// Compares names and shapes; the error lists what is missing, unexpected and of another shape, but for names that are
+/// `excused`.
+fn check_names(
+    specs: &[ParameterSpec],
+    tensors: &BTreeMap<String, HostTensor>,
+    excused: &dyn Fn(&str) -> bool,
+) -> Result<()> {
     let mut problems = Vec::new();
-    let missing: Vec<&str> =
-        specs.iter().filter(|spec| !tensors.contains_key(&spec.name)).map(|spec| spec.name.as_str()).collect();
-    let known: std::collections::HashSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
-    let unexpected: Vec<&str> = tensors.keys().map(String::as_str).filter(|name| !known.contains(name)).collect();
-    let other: Vec<String> = specs
-        .iter()
-        .filter_map(|spec| tensors.get(&spec.name).map(|tensor| (spec, tensor)))
-        .filter(|(spec, tensor)| spec.shape != tensor.shape || spec.count() != tensor.data.len())
-        .map(|(spec, tensor)| format!("{} {:?} instead of {:?}", spec.name, tensor.shape, spec.shape))
-        .collect();
-    for (what, names) in [("missing", missing), ("unexpected", unexpected)] {
+    let names = specs.iter().map(|spec| spec.name.as_str());
+    let known: HashSet<&str> = names.clone().collect();
+    let missing: Vec<&str> = names.filter(|name| !tensors.contains_key(*name) && !excused(name)).collect();
+    let unexpected = tensors.keys().map(String::as_str).filter(|name| !known.contains(name) && !excused(name));
+    for (what, names) in [("missing", missing), ("unexpected", unexpected.collect())] {
         if !names.is_empty() {
             problems.push(format!("{what}: {}", shorten(&names)));
         }
     }
+    let other = misshapen(specs, tensors).filter(|(spec, _)| !excused(&spec.name));
+    let other: Vec<String> =
+        other.map(|(spec, tensor)| format!("{} {:?} instead of {:?}", spec.name, tensor.shape, spec.shape)).collect();
     if !other.is_empty() {
         problems.push(format!("of another shape: {}", shorten(&other)));
     }
@@ -182,6 +251,15 @@ fn check_names(specs: &[ParameterSpec], tensors: &BTreeMap<String, HostTensor>) 
     }
     Err(Error::new(Code::InvalidArtefact, format!("the tensors do not fit the network; {}", problems.join("; ")))
         .with_advice("load the weights into the network they were saved from"))
+}
+
+/// The tensors whose shapes are not those of the parameters of the same names.
+fn misshapen<'a>(
+    specs: &'a [ParameterSpec],
+    tensors: &'a BTreeMap<String, HostTensor>,
+) -> impl Iterator<Item = (&'a ParameterSpec, &'a HostTensor)> {
+    let both = specs.iter().filter_map(|spec| tensors.get(&spec.name).map(|tensor| (spec, tensor)));
+    both.filter(|(spec, tensor)| spec.shape != tensor.shape || spec.count() != tensor.data.len())
 }
 
 fn shorten<S: AsRef<str>>(names: &[S]) -> String {
@@ -201,6 +279,7 @@ mod tests {
             shape: vec![2, 3, 1, 2],
             layout: Layout::Convolution,
             init: Init::Uniform { bound: 0.5 },
+            rate: 1.0,
         }
     }
 
@@ -230,8 +309,7 @@ mod tests {
     #[test]
     fn missing_unexpected_and_misshapen_tensors_are_listed() {
         let backend = Portable::cpu_f32();
-        let bias =
-            ParameterSpec { name: "bias".into(), shape: vec![3], layout: Layout::Plain, init: Init::Constant(0.) };
+        let bias = ParameterSpec { name: "bias".into(), shape: vec![3], layout: Layout::Plain, ..convolution() };
         let specs = vec![convolution(), bias];
         let wrong = HostTensor { shape: vec![4], data: vec![0.0; 4] };
         let tensors = BTreeMap::from([("bias".to_string(), wrong.clone()), ("extra".to_string(), wrong)]);

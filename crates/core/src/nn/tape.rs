@@ -3,14 +3,14 @@
 use super::backend::Backend;
 use crate::error::{Code, Error, Result};
 
-/// The stack of one forward pass. Dropping it gives the activations back.
-#[derive(Debug)]
+/// The stack of one forward pass. Dropping it gives the activations back; a clone shares them.
+#[derive(Clone, Debug)]
 pub struct Tape<B: Backend> {
     saved: Vec<Saved<B>>,
 }
 
 /// What one layer keeps.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Saved<B: Backend> {
     /// The input: convolution and linear layer.
     Input(B::Tensor),
@@ -18,6 +18,8 @@ pub enum Saved<B: Backend> {
     Output(B::Tensor),
     /// The shape of the input: global average pool and flattening.
     Shape(Vec<usize>),
+    /// The channels of each part: branches.
+    Channels(Vec<usize>),
     /// Max pool.
     Pool {
         /// The shape of the input.

@@ -20,6 +20,8 @@ pub struct StepReport {
 pub struct Optimizer<B: Backend> {
     spec: OptimizerSpec,
     step: u64,
+    /// Steps that each parameter has taken, PyTorch's `step`: it takes none without a gradient, while its losses rest.
+    taken: Vec<u64>,
     /// For each parameter one tensor for each of [`slots`]; none before the first step.
     state: Vec<Vec<B::Tensor>>,
 }
@@ -37,7 +39,7 @@ impl<B: Backend> Optimizer<B> {
     /// An optimiser before its first step. An error names the constant that is out of range.
     pub fn new(spec: &OptimizerSpec) -> Result<Self> {
         spec.validate()?;
-        Ok(Optimizer { spec: spec.clone(), step: 0, state: Vec::new() })
+        Ok(Optimizer { spec: spec.clone(), step: 0, taken: Vec::new(), state: Vec::new() })
     }
 
     /// Number of steps taken.
@@ -45,14 +47,14 @@ impl<B: Backend> Optimizer<B> {
         self.step
     }
 
-    /// Changes `parameters` along `gradients` (one entry for each parameter, `None` for running statistics) with step
-    /// size `learning_rate`. Gradients whose common norm exceeds `largest_norm` are scaled down to it, as PyTorch's
-    /// `clip_grad_norm_` does.
+    /// Changes `parameters` along `gradients` (one entry for each parameter, `None` for running statistics, frozen ones
+    /// and those that no loss reaches in this step) with step size `learning_rate`, times the parameter's own rate.
+    /// Gradients whose common norm exceeds `largest_norm` are scaled down to it, as PyTorch's `clip_grad_norm_` does.
     ///
     /// # Errors
     ///
-    /// `ERR_INVALID_OPTION` in the first step if a trained parameter has no gradient, naming it; `ERR_NON_FINITE` if a
-    /// gradient has an entry that is no finite number, naming the parameter. The parameters are then unchanged.
+    /// `ERR_NON_FINITE` if a gradient has an entry that is no finite number, naming the parameter. The parameters are then
+    /// unchanged. See [`check_all_reached`] for parameters without gradient: they stay as they are.
     pub fn step(
         &mut self,
         backend: &B,
@@ -61,9 +63,6 @@ impl<B: Backend> Optimizer<B> {
         learning_rate: f64,
         largest_norm: Option<f64>,
     ) -> Result<StepReport> {
-        if self.step == 0 {
-            check_all_reached(&parameters.specs, &gradients)?;
-        }
         let gradient_norm = norm(backend, &parameters.specs, &gradients)?;
         // PyTorch's formula; the small number keeps it finite at norm 0.
         let factor = largest_norm.map_or(1.0, |largest| (largest / (gradient_norm + 1e-6)).min(1.0));
@@ -74,6 +73,8 @@ impl<B: Backend> Optimizer<B> {
             if factor < 1.0 {
                 backend.scale(gradient, factor)?;
             }
+            self.taken[index] += 1;
+            let learning_rate = learning_rate * parameters.specs[index].rate;
             self.update(backend, index, &mut parameters.values[index], gradient, learning_rate)?;
         }
         Ok(StepReport { gradient_norm })
@@ -91,7 +92,8 @@ impl<B: Backend> Optimizer<B> {
         match self.spec {
             OptimizerSpec::Adam { beta1, beta2, epsilon, weight_decay, .. }
             | OptimizerSpec::AdamW { beta1, beta2, epsilon, weight_decay, .. } => {
-                let step = AdamStep { learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step: self.step };
+                let step = self.taken[index];
+                let step = AdamStep { learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step };
                 let [mean, square] = self.state[index].as_mut_slice() else {
                     return Err(Error::new(Code::Internal, "Adam's state has two tensors for each parameter"));
                 };
@@ -112,11 +114,12 @@ impl<B: Backend> Optimizer<B> {
                 (0..count).map(|_| backend.zeros(&spec.inner_shape())).collect::<Result<Vec<_>>>()
             };
             self.state = parameters.specs.iter().map(zeros).collect::<Result<_>>()?;
+            self.taken = vec![0; parameters.specs.len()];
         }
         Ok(())
     }
 
-    /// The state by name, `conv1.weight.exp_avg` for example, in the parameters' outside layout. Empty before the first
+    /// The state by PyTorch's names, `conv1.weight.exp_avg` for example, in the parameters' outside layout. Empty before the first
     /// step.
     pub fn tensors(&self, backend: &B, parameters: &Parameters<B>) -> Result<BTreeMap<String, HostTensor>> {
         let mut tensors = BTreeMap::new();
@@ -124,6 +127,10 @@ impl<B: Backend> Optimizer<B> {
             for (slot, tensor) in slots(&self.spec).iter().zip(state) {
                 tensors.insert(format!("{}.{slot}", spec.name), spec.download(backend, tensor)?);
             }
+        }
+        for (spec, &taken) in parameters.specs.iter().zip(&self.taken).filter(|(spec, _)| spec.is_trained()) {
+            // As in PyTorch a float32, which holds whole numbers up to 2^24.
+            tensors.insert(format!("{}.step", spec.name), HostTensor { shape: Vec::new(), data: vec![taken as f32] });
         }
         Ok(tensors)
     }
@@ -136,31 +143,42 @@ impl<B: Backend> Optimizer<B> {
         step: u64,
         tensors: &BTreeMap<String, HostTensor>,
     ) -> Result<()> {
-        let restore = |spec: &ParameterSpec, slot: &str| {
+        let find = |spec: &ParameterSpec, slot: &str, shape: &[usize]| {
             let name = format!("{}.{slot}", spec.name);
             match tensors.get(&name) {
-                Some(tensor) if tensor.shape == spec.shape => spec.upload(backend, tensor),
+                Some(tensor) if tensor.shape == shape => Ok(tensor),
                 other => Err(Error::new(Code::InvalidArtefact, format!("the optimiser's state {name} does not fit"))
-                    .with_values(format!("{:?}", spec.shape), format!("{:?}", other.map(|tensor| &tensor.shape)))
+                    .with_values(format!("{shape:?}"), format!("{:?}", other.map(|tensor| &tensor.shape)))
                     .with_advice("resume from a checkpoint of this very run")),
             }
         };
         self.step = step;
-        self.state = Vec::new();
+        (self.taken, self.state) = (Vec::new(), Vec::new());
         if step > 0 {
             let slots = slots(&self.spec);
             let all = |spec: &ParameterSpec| match spec.is_trained() {
-                true => slots.iter().map(|slot| restore(spec, slot)).collect::<Result<Vec<_>>>(),
+                true => {
+                    let slots = slots.iter().map(|slot| spec.upload(backend, find(spec, slot, &spec.shape)?));
+                    slots.collect::<Result<Vec<_>>>()
+                }
                 false => Ok(Vec::new()),
             };
+            let taken = |spec: &ParameterSpec| match spec.is_trained() {
+                true => Ok(find(spec, "step", &[])?.data[0] as u64),
+                false => Ok(0),
+            };
             self.state = parameters.specs.iter().map(all).collect::<Result<_>>()?;
+            self.taken = parameters.specs.iter().map(taken).collect::<Result<_>>()?;
         }
         Ok(())
     }
 }
 
-/// The first step looks whether every trained parameter has a gradient: a loss wired to the wrong feature must not pass.
-fn check_all_reached<T>(specs: &[ParameterSpec], gradients: &[Option<T>]) -> Result<()> {
+/// Whether every trained parameter has a gradient: a loss wired to the wrong feature must not pass.
+///
+/// # Errors
+/// `ERR_INVALID_OPTION` that names the parameters without one.
+pub fn check_all_reached<T>(specs: &[ParameterSpec], gradients: &[Option<T>]) -> Result<()> {
     let without: Vec<&str> = specs
         .iter()
         .zip(gradients)

@@ -14,15 +14,18 @@ use crate::artefact::tensors::{HostTensor, TensorFile};
 use crate::error::{Code, Error, Result};
 
 /// The form of this file; another number is refused.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
-/// The state of a run between two steps. Tensor names carry the prefix `model.`, `optimizer.` or `best.`.
+/// The state of a run between two steps. Tensor names carry the prefix `model.`, `optimizer.`, `losses.` or
+/// `best.`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     /// Steps done.
     pub step: u64,
     /// The plan the run was started with, as JSON.
     pub plan: Value,
+    /// What the session keeps beside tensors: measured gradient norms, the alarm.
+    pub state: Value,
     /// What the caller keeps: the history of evaluations, which of them was best.
     pub policy: Value,
     /// Parameters, running statistics, optimiser state, and the best parameters so far.
@@ -35,16 +38,18 @@ struct Document {
     checkpoint: u32,
     step: u64,
     plan: Value,
+    state: Value,
     policy: Value,
 }
 
 impl Checkpoint {
     /// Writes the checkpoint: whole or not at all.
     pub fn save(self, path: &Path) -> Result<()> {
-        let document = Document { checkpoint: VERSION, step: self.step, plan: self.plan, policy: self.policy };
+        let Checkpoint { step, plan, state, policy, tensors } = self;
+        let document = Document { checkpoint: VERSION, step, plan, state, policy };
         let document = serde_json::to_value(document)
             .map_err(|e| Error::new(Code::Internal, format!("encoding the checkpoint failed: {e}")))?;
-        TensorFile { document, tensors: self.tensors }.save(path)
+        TensorFile { document, tensors }.save(path)
     }
 
     /// Reads a checkpoint that [`Checkpoint::save`] wrote.
@@ -60,7 +65,8 @@ impl Checkpoint {
         if document.checkpoint != VERSION {
             return Err(refuse(format!("form {}", document.checkpoint)));
         }
-        Ok(Checkpoint { step: document.step, plan: document.plan, policy: document.policy, tensors: file.tensors })
+        let Document { step, plan, state, policy, .. } = document;
+        Ok(Checkpoint { step, plan, state, policy, tensors: file.tensors })
     }
 
     /// Adds `tensors` under `prefix` (with its dot).
@@ -88,8 +94,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("latest.safetensors");
         let tensor = HostTensor { shape: vec![2], data: vec![1.0, f32::MIN_POSITIVE] };
-        let mut checkpoint =
-            Checkpoint { step: 7, plan: json!({"seed": 1}), policy: json!([1, 2]), tensors: BTreeMap::new() };
+        let mut checkpoint = Checkpoint {
+            step: 7,
+            plan: json!({"seed": 1}),
+            state: json!(0.1),
+            policy: json!([1, 2]),
+            tensors: BTreeMap::new(),
+        };
         checkpoint.insert("model.", [("fc.weight".to_string(), tensor.clone())]);
         checkpoint.insert("optimizer.", [("fc.weight.mean".to_string(), tensor.clone())]);
         checkpoint.clone().save(&path).unwrap();

@@ -13,8 +13,8 @@ use super::event::{Control, Event};
 use super::report::Evaluation;
 use crate::data::{Dataset, EvaluationBatches, Normalization, Part, Split};
 use crate::error::{Code, Error, Result};
-use crate::metrics::retrieval;
-use crate::nn::{Backend, Cpu, Network};
+use crate::metrics::{FidelityOptions, relation_fidelity, retrieval};
+use crate::nn::{Backend, Cpu, Features, Network};
 use crate::plan::{BackboneSpec, DataPlan};
 
 /// Images of one forward pass of an evaluation.
@@ -48,26 +48,42 @@ pub fn embed_items(
     progress: impl Fn(u64, u64) -> Event,
     control: &Control,
 ) -> Result<Embeddings> {
+    let mut values = Vec::with_capacity(items.len() * network.embedding_size());
+    let time = for_each_batch(network, dataset, normalization, items, progress, control, |features| {
+        values.extend(network.backend().to_f32(&features.embedding)?);
+        Ok(())
+    })?;
+    Ok(Embeddings { values, time })
+}
+
+/// Sends `items` in order through `network`, [`BATCH`] at a time, and gives the features of each batch to `each`.
+/// Returns the time spent in forward passes and in `each`.
+pub(super) fn for_each_batch(
+    network: &Network<Cpu>,
+    dataset: &Dataset,
+    normalization: &Normalization,
+    items: &[u32],
+    progress: impl Fn(u64, u64) -> Event,
+    control: &Control,
+    mut each: impl FnMut(&Features<<Cpu as Backend>::Tensor>) -> Result<()>,
+) -> Result<Duration> {
     let (side, channels) = (dataset.image_size(), dataset.channels());
-    let mut embeddings =
-        Embeddings { values: Vec::with_capacity(items.len() * network.embedding_size()), time: Duration::ZERO };
-    let mut last_news = Instant::now();
+    let (mut time, mut last_news) = (Duration::ZERO, Instant::now());
     for (index, batch) in EvaluationBatches::new(dataset, items, BATCH, normalization).enumerate() {
         if control.is_cancelled() {
             return Err(Error::new(Code::Cancelled, "stopped while embedding images"));
         }
         let start = Instant::now();
         let images = network.backend().from_f32(&batch.images, &[batch.len(), side, side, channels])?;
-        let features = network.forward_eval(&images)?;
-        embeddings.values.extend(network.backend().to_f32(&features.embedding)?);
-        embeddings.time += start.elapsed();
+        each(&network.forward_eval(&images)?)?;
+        time += start.elapsed();
         let done = index * BATCH + batch.len();
         if done == items.len() || last_news.elapsed() >= Control::STEP_INTERVAL {
             last_news = Instant::now();
             control.emit(progress(done as u64, items.len() as u64));
         }
     }
-    Ok(embeddings)
+    Ok(time)
 }
 
 /// Embeds `items` and measures retrieval among them: every image is a query against all others.
@@ -79,19 +95,40 @@ pub fn evaluate_items(
     ks: &[usize],
     control: &Control,
 ) -> Result<Evaluation> {
+    let embeddings = embed_part(network, dataset, normalization, items, control)?;
+    measure(network, dataset, items, &embeddings, ks)
+}
+
+fn embed_part(
+    network: &Network<Cpu>,
+    dataset: &Dataset,
+    normalization: &Normalization,
+    items: &[u32],
+    control: &Control,
+) -> Result<Embeddings> {
     if items.len() < 2 {
         return Err(Error::new(Code::InvalidData, "there is too little to evaluate on")
             .with_values("at least 2 images in the part", items.len().to_string())
             .with_advice("choose another part, or a split that leaves images for it"));
     }
-    let embeddings =
-        embed_items(network, dataset, normalization, items, |done, total| Event::Embed { done, total }, control)?;
+    embed_items(network, dataset, normalization, items, |done, total| Event::Embed { done, total }, control)
+}
+
+/// The retrieval metrics of `embeddings`, those of `items` by `network`.
+fn measure(
+    network: &Network<Cpu>,
+    dataset: &Dataset,
+    items: &[u32],
+    embeddings: &Embeddings,
+    ks: &[usize],
+) -> Result<Evaluation> {
     let labels: Vec<u32> = items.iter().map(|&item| dataset.label(item)).collect();
     let classes = labels.iter().collect::<std::collections::BTreeSet<_>>().len();
     let found =
         retrieval(network.backend().pool(), &embeddings.values, items.len(), network.embedding_size(), &labels, ks)?;
     let mut metrics: BTreeMap<String, f64> =
         found.recall.iter().map(|(k, recall)| (format!("recall@{k}"), *recall)).collect();
+    metrics.extend(found.knn.iter().map(|(k, accuracy)| (format!("knn@{k}"), *accuracy)));
     metrics.insert("mapAtR".into(), found.map_at_r);
     metrics.insert("rPrecision".into(), found.r_precision);
     Ok(Evaluation {
@@ -99,6 +136,7 @@ pub fn evaluate_items(
         images: items.len(),
         classes,
         milliseconds_per_image: embeddings.milliseconds_per_image(items.len()),
+        fidelity: None,
     })
 }
 
@@ -116,18 +154,32 @@ pub struct EvaluatePlan {
     pub part: Part,
     /// The K of Recall@K.
     pub ks: Vec<usize>,
+    /// The `model.safetensors` of a teacher whose relations are compared with the model's.
+    #[serde(default)]
+    pub teacher: Option<PathBuf>,
     /// CPU threads; 0: all cores.
     pub threads: usize,
 }
 
-/// Measures a stored model on one part of a data set.
+/// Measures a stored model on one part of a data set, and how well it keeps the relations of a teacher.
 pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluation> {
     let backend = Cpu::new(Arc::new(Pool::new(plan.threads)));
     let (network, normalization) = load_model(&plan.model, &backend)?;
     let dataset = open_dataset(&plan.data, network.spec(), control)?;
     let split = Split::new(&dataset, &plan.data.split, plan.seed)?;
     let items = split.items(plan.part);
-    evaluate_items(&network, &dataset, &normalization, items, &plan.ks, control)
+    let embeddings = embed_part(&network, &dataset, &normalization, items, control)?;
+    let mut evaluation = measure(&network, &dataset, items, &embeddings, &plan.ks)?;
+    if let Some(path) = &plan.teacher {
+        let (teacher, normalization) = load_model(path, &backend)?;
+        let (image_size, channels) = (teacher.spec().image_size, teacher.spec().in_channels);
+        let dataset = open_dataset(&DataPlan { image_size, channels, ..plan.data.clone() }, teacher.spec(), control)?;
+        let own = embed_part(&teacher, &dataset, &normalization, items, control)?;
+        let options = FidelityOptions { seed: plan.seed, ..FidelityOptions::default() };
+        let (pool, n) = (backend.pool(), items.len());
+        evaluation.fidelity = Some(relation_fidelity(pool, &own.values, &embeddings.values, n, &options)?);
+    }
+    Ok(evaluation)
 }
 
 /// A stored network on the CPU, with the way it wants its pixels.
@@ -137,7 +189,7 @@ pub fn load_model(path: &std::path::Path, backend: &Cpu) -> Result<(Network<Cpu>
 }
 
 /// The input normalisation in a model's document.
-fn normalization_of(about: &Value, path: &std::path::Path) -> Result<Normalization> {
+pub(super) fn normalization_of(about: &Value, path: &std::path::Path) -> Result<Normalization> {
     serde_json::from_value(about["normalization"].clone()).map_err(|e| {
         Error::new(Code::InvalidArtefact, "the model does not say how its input is normalised")
             .with_subject(path.display().to_string())

@@ -35,6 +35,13 @@ pub enum Event {
         /// Images in all.
         total: u64,
     },
+    /// The weights `"auto"` have been found and stay from here on.
+    Weights {
+        /// Steps done.
+        step: u64,
+        /// The terms that were balanced.
+        weights: Vec<ChosenWeight>,
+    },
     /// Something the user should know that does not stop the run.
     Warning {
         /// A full sentence.
@@ -72,10 +79,21 @@ pub struct StepEvent {
 pub struct Term {
     /// The loss's kind; the second of the same kind is `kind#2`.
     pub name: String,
-    /// Its weight in the sum.
+    /// Its weight in the sum, in this step.
     pub weight: f64,
     /// Its value before weighting. Terms of weight 0 are not computed and not listed.
     pub value: f64,
+    /// Euclidean norm of its gradient with respect to the student's feature that it reads, before weighting.
+    pub gradient_norm: f64,
+}
+
+/// A weight that balancing has found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ChosenWeight {
+    /// The term, as in [`Term::name`].
+    pub name: String,
+    /// Its weight from now on.
+    pub weight: f64,
 }
 
 /// The caller's side of a running session: where events go, and the flag that stops it at the next step boundary.

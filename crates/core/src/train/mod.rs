@@ -1,14 +1,20 @@
 //! The training loop, its session, events and checkpoints.
 //!
-//! [`session`] is the main path: opening, one step top to bottom, saving. [`objective`] adds up the losses, [`teacher`]
-//! gives what they compare with, [`evaluate`](mod@evaluate) and [`embed`](mod@embed) use a stored network,
+//! [`session`] is the main path: opening, one step top to bottom, saving. [`pass`] takes a batch through the network and
+//! back, [`objective`] adds up the losses, [`balance`] finds weights, [`teacher`] gives what they compare with, [`evaluate`](mod@evaluate) and [`embed`](mod@embed) use a stored network,
 //! [`checkpoint`] is the file between two steps.
 
+pub mod balance;
 pub mod checkpoint;
+pub mod collapse;
+mod compatibility;
 pub mod embed;
 pub mod evaluate;
 pub mod event;
+mod initial_weights;
+pub mod loss_parameters;
 pub mod objective;
+pub mod pass;
 pub mod report;
 pub mod segment;
 pub mod session;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::event::Term;
 use crate::data::DatasetSummary;
+use crate::metrics::Fidelity;
 
 /// What a session is about to do.
 #[derive(Clone, Debug, Serialize)]
@@ -72,15 +73,26 @@ pub struct SegmentReport {
     pub images: u64,
     /// Mean total loss of the segment's steps.
     pub loss: f64,
-    /// Mean of each term.
-    pub terms: Vec<Term>,
+    /// Each term that was computed in at least one step.
+    pub terms: Vec<TermMean>,
+}
+
+/// One term over some steps.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TermMean {
+    /// Steps in which it was computed: those in which its weight was not 0.
+    pub steps: u64,
+    /// Means over these steps; the weight is that of the last one.
+    #[serde(flatten)]
+    pub term: Term,
 }
 
 /// The result of an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Evaluation {
-    /// `recall@K` for every K asked for, `mapAtR`, `rPrecision`; all in `[0, 1]`.
+    /// `recall@K` and `knn@K` for every K asked for, `mapAtR`, `rPrecision`; all in `[0, 1]`.
     pub metrics: BTreeMap<String, f64>,
     /// Images that were embedded; each is a query against all others.
     pub images: usize,
@@ -88,6 +100,9 @@ pub struct Evaluation {
     pub classes: usize,
     /// Mean time of the network's forward pass for one image, in batches of [`super::evaluate::BATCH`].
     pub milliseconds_per_image: f64,
+    /// How well the relations of a teacher are kept, where one was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fidelity: Option<Fidelity>,
 }
 
 /// What `embed` wrote.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::event::{Control, Term};
 use super::objective::ObjectiveValue;
-use super::report::SegmentReport;
+use super::report::{SegmentReport, TermMean};
 
 /// The sums of a segment, and of the time since its last step event.
 pub(super) struct Segment {
@@ -13,7 +13,8 @@ pub(super) struct Segment {
     images: u64,
     waited: Duration,
     loss: f64,
-    terms: Vec<Term>,
+    /// Sums, until the report divides them.
+    terms: Vec<TermMean>,
     recent: Recent,
 }
 
@@ -38,10 +39,18 @@ impl Segment {
         self.recent.images += images as u64;
         self.recent.waited += waited;
         self.loss += value.total;
-        if self.terms.is_empty() {
-            self.terms = value.terms.clone();
-        } else {
-            self.terms.iter_mut().zip(&value.terms).for_each(|(sum, term)| sum.value += term.value);
+        value.terms.iter().for_each(|term| self.add_term(term));
+    }
+
+    fn add_term(&mut self, term: &Term) {
+        match self.terms.iter_mut().find(|sum| sum.term.name == term.name) {
+            Some(sum) => {
+                sum.steps += 1;
+                sum.term.weight = term.weight;
+                sum.term.value += term.value;
+                sum.term.gradient_norm += term.gradient_norm;
+            }
+            None => self.terms.push(TermMean { steps: 1, term: term.clone() }),
         }
     }
 
@@ -59,7 +68,10 @@ impl Segment {
     /// The whole segment; means are 0 where there was no step.
     pub(super) fn report(self, step: u64, cancelled: bool) -> SegmentReport {
         let steps = self.steps.max(1) as f64;
-        let terms = self.terms.into_iter().map(|term| Term { value: term.value / steps, ..term }).collect();
+        let mean = |TermMean { steps, term }: TermMean| {
+            let (value, gradient_norm) = (term.value / steps as f64, term.gradient_norm / steps as f64);
+            TermMean { steps, term: Term { value, gradient_norm, ..term } }
+        };
         SegmentReport {
             step,
             cancelled,
@@ -67,7 +79,7 @@ impl Segment {
             data_wait_seconds: self.waited.as_secs_f64(),
             images: self.images,
             loss: self.loss / steps,
-            terms,
+            terms: self.terms.into_iter().map(mean).collect(),
         }
     }
 }

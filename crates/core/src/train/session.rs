@@ -15,19 +15,25 @@ use rkd_kernels::Pool;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::balance::Balance;
 use super::checkpoint::Checkpoint;
+use super::collapse::CollapseAlarm;
+use super::compatibility::{check_classes, check_micro_batch, check_teacher};
 use super::evaluate::{evaluate_items, open_dataset};
 use super::event::{Control, Event, StepEvent};
-use super::objective::{Objective, ObjectiveValue};
+use super::initial_weights;
+use super::loss_parameters::LossParameters;
+use super::objective::{BatchFeatures, Evaluated, Objective, ObjectiveValue, Shapes};
+use super::pass::{Pass, cut};
 use super::report::{Evaluation, NetworkSummary, PartSize, SegmentReport, SessionSummary};
 use super::segment::Segment;
 use super::teacher::Teacher;
 use crate::artefact::tensors::HostTensor;
 use crate::data::{Batch, BatchSampler, Dataset, Loader, LoaderOptions, Normalization, Part, Position, Split};
 use crate::error::{Code, Error, Result};
-use crate::losses::{Feature, LossInputs, Matrix};
-use crate::nn::{Backend, Cpu, FeatureGradients, Features, Network};
-use crate::optim::Optimizer;
+use crate::losses::{Feature, Matrix};
+use crate::nn::{Backend, Cpu, Network};
+use crate::optim::{Optimizer, check_all_reached};
 use crate::plan::Plan;
 use crate::random::Random;
 
@@ -43,12 +49,35 @@ pub struct Session {
     student: Network<Cpu>,
     teacher: Option<Teacher>,
     objective: Objective,
+    /// The student's features that a step needs: those that losses read, and the embedding for the alarm.
+    read: Vec<Feature>,
+    loss_parameters: LossParameters,
     optimizer: Optimizer<Cpu>,
+    state: State,
     loader: Loader,
     steps_per_epoch: u64,
     step: u64,
     best: Option<BTreeMap<String, HostTensor>>,
     policy: Value,
+}
+
+/// What a session remembers between steps beside tensors.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct State {
+    balance: Balance,
+    alarm: CollapseAlarm,
+}
+
+/// What one step did.
+struct StepReport {
+    value: ObjectiveValue,
+    learning_rate: f64,
+    /// Of the whole gradient, before clipping.
+    gradient_norm: f64,
+    /// Something the user should know.
+    alarm: Option<String>,
+    /// Whether the weights "auto" were found in this step.
+    balanced: bool,
 }
 
 /// Whose embeddings are measured.
@@ -70,6 +99,7 @@ impl Session {
     pub fn open(mut plan: Plan, resume: Option<&Path>, control: &Control) -> Result<Session> {
         let objective = Objective::new(&plan.losses)?;
         plan.schedule.validate()?;
+        check_micro_batch(&plan)?;
         let checkpoint = resume.map(|path| load_checkpoint(path, &plan)).transpose()?;
         let backend = Cpu::new(Arc::new(Pool::new(plan.threads)));
         let mut teacher = plan.teacher.as_ref().map(|teacher| Teacher::load(teacher, &backend)).transpose()?;
@@ -79,22 +109,44 @@ impl Session {
         for message in &split.warnings {
             control.emit(Event::Warning { message: message.clone() });
         }
-        plan.backbone.classes = objective.reads(&Feature::Logits).then_some(split.train_classes.len());
+        plan.backbone.classes =
+            objective.student_features().contains(&Feature::Logits).then_some(split.train_classes.len());
         let mut student = Network::new(backend.clone(), &plan.backbone, plan.seed)?;
-        let normalization = match &teacher {
-            Some(teacher) => teacher.normalization.clone(),
-            None => Normalization::measure(&dataset, &split.train),
+        let silent = Control::silent();
+        let news = if resume.is_none() { control } else { &silent };
+        let weights =
+            plan.weights.as_ref().map(|weights| initial_weights::load(weights, &mut student, news)).transpose()?;
+        student.tune(&plan.tuning)?;
+        let normalization = match (&teacher, weights.flatten()) {
+            (Some(teacher), _) => teacher.normalization.clone(),
+            (None, Some(of_weights)) => of_weights,
+            (None, None) => Normalization::measure(&dataset, &split.train),
         };
-        if let Some(teacher) = &mut teacher {
-            teacher.prepare(&dataset, &split.train, control)?;
+        let offered = shapes(&student)?;
+        let taught = teacher.as_ref().map(|teacher| shapes(&teacher.network)).transpose()?;
+        objective.check(&offered, taught.as_ref())?;
+        let about = objective.parameters(&offered, taught.as_ref())?;
+        let mut loss_parameters = LossParameters::draw(about, &backend, plan.seed)?;
+        let mut read = objective.student_features();
+        if !read.contains(&Feature::Embedding) {
+            read.push(Feature::Embedding);
+        }
+        student.keep_taps(&read);
+        if let (Some(teacher), Some(taught)) = (&mut teacher, &taught) {
+            check_classes(&objective, teacher, &class_names(&dataset, &split))?;
+            teacher.prepare(objective.teacher_features(), taught, &dataset, &split.train, control)?;
         }
         let mut optimizer = Optimizer::new(&plan.optimizer)?;
-        let (mut step, mut best, mut policy) = (0, None, Value::Null);
+        let (mut step, mut best, mut policy, mut state) = (0, None, Value::Null, State::default());
         if let Some(mut checkpoint) = checkpoint {
             student.set_tensors(&checkpoint.take("model."))?;
-            optimizer.restore(&backend, &student.parameters, checkpoint.step, &checkpoint.take("optimizer."))?;
+            loss_parameters.set_tensors(&backend, &checkpoint.take("losses."))?;
+            let tensors = checkpoint.take("optimizer.");
+            loss_parameters.with(&mut student.parameters, |parameters| {
+                optimizer.restore(&backend, parameters, checkpoint.step, &tensors)
+            })?;
             best = Some(checkpoint.take("best.")).filter(|best| !best.is_empty());
-            (step, policy) = (checkpoint.step, checkpoint.policy);
+            (step, policy, state) = (checkpoint.step, checkpoint.policy, read_state(checkpoint.state)?);
         }
         let sampler = BatchSampler::new(&dataset, &split.train, &plan.batch, plan.steps_per_epoch, plan.seed)?;
         let steps_per_epoch = sampler.batches();
@@ -111,7 +163,10 @@ impl Session {
             student,
             teacher,
             objective,
+            read,
+            loss_parameters,
             optimizer,
+            state,
             loader,
             steps_per_epoch,
             step,
@@ -151,10 +206,17 @@ impl Session {
         let mut segment = Segment::new();
         while self.step < until_step && !control.is_cancelled() {
             let batch = self.loader.next()?;
-            let (value, learning_rate, gradient_norm) = self.step(&batch)?;
+            let StepReport { value, learning_rate, gradient_norm, alarm, balanced } = self.step(&batch)?;
             self.step += 1;
             segment.add(&value, batch.len(), batch.waited);
             self.loader.recycle(batch);
+            if let Some(message) = alarm {
+                control.emit(Event::Warning { message });
+            }
+            if balanced {
+                let weights = self.objective.chosen(&self.state.balance);
+                control.emit(Event::Weights { step: self.step, weights });
+            }
             if let Some((images_per_second, data_wait_share)) = segment.news(control) {
                 control.emit(Event::Step(StepEvent {
                     step: self.step,
@@ -172,74 +234,88 @@ impl Session {
         Ok(segment.report(self.step, control.is_cancelled() && self.step < until_step))
     }
 
-    /// One training step: the whole way of a batch. Returns the losses, the learning rate and the gradient's norm.
-    fn step(&mut self, batch: &Batch) -> Result<(ObjectiveValue, f64, f64)> {
-        let (side, channels) = (self.dataset.image_size(), self.dataset.channels());
-        let images = self.backend.from_f32(&batch.images, &[batch.len(), side, side, channels])?;
-        let (features, tape) = self.student.forward_train(&images)?;
-        let value = self.losses(batch, &images, &features)?;
-        let upstream = self.upstream(&value, &features)?;
-        let gradients = self.student.backward(tape, upstream, false)?;
-        let factor = self.plan.schedule.factor(self.step, self.total_steps());
-        let learning_rate = self.plan.optimizer.learning_rate() * factor;
-        let (parameters, clip) = (&mut self.student.parameters, self.plan.clip_gradient_norm);
-        let report = self
-            .optimizer
-            .step(&self.backend, parameters, gradients.parameters, learning_rate, clip)
-            .map_err(|error| at_step(error, self.step + 1))?;
-        Ok((value, learning_rate, report.gradient_norm))
+    /// One training step: the whole way of a batch.
+    fn step(&mut self, batch: &Batch) -> Result<StepReport> {
+        let pieces = self.images(batch)?;
+        let teacher = match &self.teacher {
+            Some(teacher) => teacher.features(&batch.items, &pieces)?,
+            None => Vec::new(),
+        };
+        let at = |error| at_step(error, self.step + 1);
+        let pass = Pass::forward(&mut self.student, pieces, &self.read).map_err(at)?;
+        let evaluated = self.losses(batch, &pass.features, &teacher)?;
+        let alarm = find(&pass.features, &Feature::Embedding)
+            .and_then(|embedding| self.state.alarm.watch(self.step + 1, embedding));
+        let measured = self.objective.has_auto() && self.state.balance.is_measuring();
+        if measured {
+            let norms = self.norms(&pass, &evaluated)?;
+            self.state.balance.add(&self.objective.norms(&evaluated, &norms));
+        }
+        let about = &self.loss_parameters.about;
+        let value = self.objective.weigh(evaluated, about, &self.state.balance, self.step);
+        let gradients = pass.backward(&self.student, &value.gradients)?;
+        let (learning_rate, gradient_norm) = self.update(gradients, &value)?;
+        let balanced = measured && !self.state.balance.is_measuring();
+        Ok(StepReport { value, learning_rate, gradient_norm, alarm, balanced })
     }
 
-    /// The total loss of a batch.
-    fn losses(&self, batch: &Batch, images: &Tensor, features: &Features<Tensor>) -> Result<ObjectiveValue> {
-        let random = Random::keyed(self.plan.seed, self.step, 0, "loss");
+    /// The images of a batch, in the pieces that go through the network at once.
+    fn images(&self, batch: &Batch) -> Result<Vec<Tensor>> {
+        let (side, channels) = (self.dataset.image_size(), self.dataset.channels());
+        let length = side * side * channels;
+        let pieces = cut(batch.len(), self.plan.micro_batch).into_iter();
+        pieces
+            .map(|rows| {
+                let shape = [rows.len(), side, side, channels];
+                self.backend.from_f32(&batch.images[rows.start * length..rows.end * length], &shape)
+            })
+            .collect()
+    }
+
+    /// Every term of the total loss of a batch.
+    fn losses(
+        &self,
+        batch: &Batch,
+        student: &[(Feature, Matrix)],
+        teacher: &[(Feature, Matrix)],
+    ) -> Result<Vec<Evaluated>> {
         let labels: Vec<u32> =
             batch.labels.iter().map(|&label| self.split.train_index(label).unwrap_or_default()).collect();
-        let mut inputs = LossInputs::new(self.backend.pool(), random).with_labels(&labels);
-        for (feature, tensor) in self.read_features(features) {
-            let name = format!("the student's {}", feature.name());
-            let matrix = self.matrix(&name, tensor).map_err(|error| at_step(error, self.step + 1))?;
-            inputs = inputs.with_student(feature, matrix);
-        }
-        if let Some(teacher) = &self.teacher {
-            let embeddings = teacher.embeddings(&batch.items, images)?;
-            let d = teacher.network.embedding_size();
-            inputs = inputs
-                .with_teacher(Feature::Embedding, Matrix::new("the teacher's embedding", &embeddings, batch.len(), d)?);
-        }
-        self.objective.evaluate(&inputs, self.step + 1)
+        let features = BatchFeatures {
+            student,
+            teacher,
+            labels: &labels,
+            parameters: &self.loss_parameters.matrices(&self.backend)?,
+            pool: self.backend.pool(),
+            random: Random::keyed(self.plan.seed, self.step, 0, "loss"),
+        };
+        self.objective.evaluate(&features, &self.loss_parameters.about, self.step)
     }
 
-    /// The student's features that a loss reads.
-    fn read_features<'f>(&self, features: &'f Features<Tensor>) -> Vec<(Feature, &'f Tensor)> {
-        let all = [
-            (Feature::Embedding, Some(&features.embedding)),
-            (Feature::Pooled, Some(&features.pooled)),
-            (Feature::Logits, features.logits.as_ref()),
-        ];
-        let read = all.into_iter().filter(|(feature, _)| self.objective.reads(feature));
-        read.filter_map(|(feature, tensor)| Some((feature, tensor?))).collect()
+    /// The norm of each term's gradient with respect to all parameters of the network, before weighting.
+    fn norms(&self, pass: &Pass<Cpu>, evaluated: &[Evaluated]) -> Result<Vec<f64>> {
+        let norm = |term: &Evaluated| {
+            let gradients = pass.again().backward(&self.student, &term.upstream())?;
+            let squares = gradients.iter().flatten().map(|gradient| self.backend.sum_of_squares(gradient));
+            Ok(squares.sum::<Result<f64>>()?.sqrt())
+        };
+        evaluated.iter().map(norm).collect()
     }
 
-    fn matrix(&self, name: &str, tensor: &Tensor) -> Result<Matrix> {
-        let shape = Cpu::shape(tensor);
-        Matrix::new(name, &self.backend.to_f32(tensor)?, shape[0], shape[1..].iter().product())
-    }
-
-    /// The gradients of the total loss, on the backend.
-    fn upstream(&self, value: &ObjectiveValue, features: &Features<Tensor>) -> Result<FeatureGradients<Tensor>> {
-        let mut upstream = FeatureGradients::default();
-        for (feature, gradient) in &value.gradients {
-            let gradient: Vec<f32> = gradient.iter().map(|&g| g as f32).collect();
-            let (place, like) = match feature {
-                Feature::Embedding => (&mut upstream.embedding, Some(&features.embedding)),
-                Feature::Pooled => (&mut upstream.pooled, Some(&features.pooled)),
-                Feature::Logits => (&mut upstream.logits, features.logits.as_ref()),
-                Feature::Tap(name) => return Err(Error::new(Code::Internal, format!("no loss reads the tap {name}"))),
-            };
-            *place = like.map(|like| self.backend.from_f32(&gradient, Cpu::shape(like))).transpose()?;
+    /// Changes the network and what losses learn. Returns the learning rate and the norm of the whole gradient.
+    fn update(&mut self, mut gradients: Vec<Option<Tensor>>, value: &ObjectiveValue) -> Result<(f64, f64)> {
+        // Terms that rest now reach their parameters later.
+        if self.step == 0 && !self.objective.rests(0) {
+            check_all_reached(&self.student.parameters.specs, &gradients)?;
         }
-        Ok(upstream)
+        gradients.extend(self.loss_parameters.gradients(&self.backend, &value.parameters)?);
+        let factor = self.plan.schedule.factor(self.step, self.total_steps());
+        let learning_rate = self.plan.optimizer.learning_rate() * factor;
+        let report = self.loss_parameters.with(&mut self.student.parameters, |parameters| {
+            self.optimizer.step(&self.backend, parameters, gradients, learning_rate, self.plan.clip_gradient_norm)
+        });
+        let report = report.map_err(|error| at_step(error, self.step + 1))?;
+        Ok((learning_rate, report.gradient_norm))
     }
 
     /// Measures the student as it is now, or the teacher, on one part of the data.
@@ -265,10 +341,14 @@ impl Session {
 
     /// Writes a checkpoint, whole or not at all; `policy` comes back from [`Session::policy`] after a resume.
     pub fn save_checkpoint(&mut self, path: &Path, policy: Value) -> Result<()> {
-        let mut checkpoint =
-            Checkpoint { step: self.step, plan: comparable(&self.plan)?, policy, tensors: BTreeMap::new() };
+        let (plan, state) = (comparable(&self.plan)?, to_json(&self.state)?);
+        let mut checkpoint = Checkpoint { step: self.step, plan, state, policy, tensors: BTreeMap::new() };
         checkpoint.insert("model.", self.student.tensors()?);
-        checkpoint.insert("optimizer.", self.optimizer.tensors(&self.backend, &self.student.parameters)?);
+        checkpoint.insert("losses.", self.loss_parameters.tensors(&self.backend)?);
+        let optimizer = self
+            .loss_parameters
+            .with(&mut self.student.parameters, |parameters| self.optimizer.tensors(&self.backend, parameters))?;
+        checkpoint.insert("optimizer.", optimizer);
         checkpoint.insert("best.", self.best.clone().unwrap_or_default());
         checkpoint.save(path)
     }
@@ -276,7 +356,11 @@ impl Session {
     /// Writes `model.safetensors`: the weights last kept if `best`, else the present ones. The same run gives the same
     /// bytes.
     pub fn save_model(&mut self, path: &Path, best: bool) -> Result<()> {
-        let mut model = self.student.to_model(json!({ "normalization": self.normalization }))?;
+        let mut about = json!({ "normalization": self.normalization });
+        if self.plan.backbone.classes.is_some() {
+            about["classes"] = json!(class_names(&self.dataset, &self.split));
+        }
+        let mut model = self.student.to_model(about)?;
         if let (true, Some(best)) = (best, &self.best) {
             model.tensors = best.clone();
         }
@@ -290,6 +374,23 @@ impl Session {
     fn total_steps(&self) -> u64 {
         self.plan.epochs * self.steps_per_epoch
     }
+}
+
+/// What a network offers: the features of one image that is zero everywhere.
+fn shapes(network: &Network<Cpu>) -> Result<Shapes> {
+    let spec = network.spec();
+    let image = network.backend().zeros(&[1, spec.image_size, spec.image_size, spec.in_channels])?;
+    let features = network.forward_eval(&image)?;
+    Ok(features.all().into_iter().map(|(feature, tensor)| (feature, Cpu::shape(tensor).to_vec())).collect())
+}
+
+fn find<'m>(features: &'m [(Feature, Matrix)], feature: &Feature) -> Option<&'m Matrix> {
+    features.iter().find(|(name, _)| name == feature).map(|(_, matrix)| matrix)
+}
+
+/// The names of the training classes, in the order of the classifier's logits.
+fn class_names(dataset: &Dataset, split: &Split) -> Vec<String> {
+    split.train_classes.iter().map(|&label| dataset.class_name(label).to_string()).collect()
 }
 
 fn network_summary(network: &Network<Cpu>) -> NetworkSummary {
@@ -307,7 +408,19 @@ fn comparable(plan: &Plan) -> Result<Value> {
     plan.threads = 0;
     plan.data.cache = Default::default();
     plan.backbone.classes = None;
-    serde_json::to_value(&plan).map_err(|e| Error::new(Code::Internal, format!("a plan has no JSON form: {e}")))
+    to_json(&plan)
+}
+
+fn to_json(value: &impl Serialize) -> Result<Value> {
+    serde_json::to_value(value).map_err(|e| Error::new(Code::Internal, format!("a value has no JSON form: {e}")))
+}
+
+fn read_state(state: Value) -> Result<State> {
+    serde_json::from_value(state).map_err(|e| {
+        Error::new(Code::InvalidArtefact, "the checkpoint's state is damaged")
+            .with_advice("start the run anew")
+            .with_source(e)
+    })
 }
 
 fn load_checkpoint(path: &Path, plan: &Plan) -> Result<Checkpoint> {
@@ -322,27 +435,6 @@ fn load_checkpoint(path: &Path, plan: &Plan) -> Result<Checkpoint> {
         .with_subject(path.display().to_string())
         .with_values("a checkpoint of this plan", format!("one that differs in {}", names.join(", ")))
         .with_advice("resume with the plan.json beside it, or start the run anew"))
-}
-
-fn check_teacher(objective: &Objective, plan: &Plan, teacher: Option<&Teacher>) -> Result<()> {
-    if objective.needs_teacher() && teacher.is_none() {
-        return Err(Error::new(Code::InvalidOption, "a loss compares with a teacher, and there is none")
-            .with_subject("teacher")
-            .with_values("the folder of a trained run", "none")
-            .with_advice("use distill() with a teacher, or losses that need none"));
-    }
-    let Some(teacher) = teacher else { return Ok(()) };
-    let (wants, has) = (teacher.network.spec(), &plan.backbone);
-    if (wants.image_size, wants.in_channels) == (has.image_size, has.in_channels) {
-        return Ok(());
-    }
-    Err(Error::new(Code::InvalidOption, "teacher and student see images of different sizes")
-        .with_subject("imageSize, channels")
-        .with_values(
-            format!("the teacher's {0} x {0} of {1} channels", wants.image_size, wants.in_channels),
-            format!("{0} x {0} of {1}", has.image_size, has.in_channels),
-        )
-        .with_advice("leave image size and channels out; they follow the teacher"))
 }
 
 /// The error with the step it happened at.

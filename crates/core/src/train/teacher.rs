@@ -1,11 +1,22 @@
 //! The teacher of a distillation: a stored network whose features the losses compare with.
+//!
+//! `live` sends every batch through the teacher, as the student sees it. `cached` computes what the losses read once for
+//! every training image, without augmentation, and keeps it in memory: float32 numbers, [`CACHE_LIMIT`] at most.
 
-use super::evaluate::embed_items;
+use super::evaluate::{for_each_batch, normalization_of};
 use super::event::{Control, Event};
+use super::objective::Shapes;
+use super::pass::Gathered;
 use crate::data::{Dataset, Normalization};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
+use crate::losses::{Feature, Matrix};
 use crate::nn::{Backend, Cpu, Network};
 use crate::plan::{TeacherFeatures, TeacherPlan};
+
+/// The largest cache, in bytes.
+pub const CACHE_LIMIT: usize = 4 << 30;
+
+type Tensor = <Cpu as Backend>::Tensor;
 
 /// A network in evaluation mode, and its features where they are computed once.
 #[derive(Debug)]
@@ -14,41 +25,132 @@ pub struct Teacher {
     pub network: Network<Cpu>,
     /// The way it wants its pixels; the student takes the same, so that both see one image.
     pub normalization: Normalization,
-    features: TeacherFeatures,
-    /// Row `i` is the embedding of item `i` of the data set; rows of images that are not trained on stay zero.
-    cached: Vec<f32>,
+    /// The names of the classes that its logits stand for, where it has a classifier.
+    pub classes: Option<Vec<String>>,
+    mode: TeacherFeatures,
+    /// What losses read.
+    read: Vec<Feature>,
+    cache: Vec<Cached>,
+    /// The row of each image in the cache; those that are not trained on have none.
+    rows: Vec<Option<u32>>,
+}
+
+/// One feature of all training images.
+#[derive(Debug)]
+struct Cached {
+    feature: Feature,
+    /// `[1, d]` or `[1, h, w, c]`.
+    shape: Vec<usize>,
+    data: Vec<f32>,
 }
 
 impl Teacher {
     /// Reads the teacher's model.
     pub fn load(plan: &TeacherPlan, backend: &Cpu) -> Result<Teacher> {
-        let (network, normalization) = super::evaluate::load_model(&plan.model, backend)?;
-        Ok(Teacher { network, normalization, features: plan.features, cached: Vec::new() })
+        let (network, about) = Network::load(backend.clone(), &plan.model)?;
+        let normalization = normalization_of(&about, &plan.model)?;
+        let classes = serde_json::from_value(about["classes"].clone()).ok();
+        let (read, cache, rows) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Teacher { network, normalization, classes, mode: plan.features, read, cache, rows })
     }
 
-    /// Computes the embeddings of all training images, if the plan wants them computed once.
-    pub fn prepare(&mut self, dataset: &Dataset, train: &[u32], control: &Control) -> Result<()> {
-        if self.features == TeacherFeatures::Live {
+    /// Gets ready to give the features `read`, whose shapes are among `shapes`; if the plan wants them computed once,
+    /// computes them for all training images.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_OPTION` if they would need more memory than [`CACHE_LIMIT`].
+    pub fn prepare(
+        &mut self,
+        read: Vec<Feature>,
+        shapes: &Shapes,
+        dataset: &Dataset,
+        train: &[u32],
+        control: &Control,
+    ) -> Result<()> {
+        self.network.keep_taps(&read);
+        self.read = read;
+        if self.mode == TeacherFeatures::Live || self.read.is_empty() {
             return Ok(());
         }
+        let wanted = shapes.iter().filter(|(feature, _)| self.read.contains(feature));
+        let mut cache: Vec<Cached> = wanted
+            .map(|(feature, shape)| Cached { feature: feature.clone(), shape: shape.clone(), data: Vec::new() })
+            .collect();
+        let bytes = cache.iter().map(|cached| cached.length() * train.len() * size_of::<f32>()).sum();
+        check_memory(bytes)?;
         let progress = |done, total| Event::TeacherFeatures { done, total };
-        let rows = embed_items(&self.network, dataset, &self.normalization, train, progress, control)?.values;
-        let d = self.network.embedding_size();
-        self.cached = vec![0.0; dataset.len() * d];
-        for (row, &item) in rows.chunks_exact(d).zip(train) {
-            self.cached[item as usize * d..][..d].copy_from_slice(row);
-        }
+        let backend = self.network.backend();
+        for_each_batch(&self.network, dataset, &self.normalization, train, progress, control, |features| {
+            for cached in &mut cache {
+                if let Some(tensor) = features.get(&cached.feature) {
+                    cached.data.extend(backend.to_f32(tensor)?);
+                }
+            }
+            Ok(())
+        })?;
+        self.cache = cache;
+        self.rows = vec![None; dataset.len()];
+        train.iter().zip(0..).for_each(|(&item, row)| self.rows[item as usize] = Some(row));
         Ok(())
     }
 
-    /// The embeddings `[n, d]` of a batch: of its `images` as they are, or of its `items` as they were.
-    pub fn embeddings(&self, items: &[u32], images: &<Cpu as Backend>::Tensor) -> Result<Vec<f32>> {
-        match self.features {
-            TeacherFeatures::Live => self.network.backend().to_f32(&self.network.forward_eval(images)?.embedding),
-            TeacherFeatures::Cached => {
-                let d = self.network.embedding_size();
-                Ok(items.iter().flat_map(|&item| &self.cached[item as usize * d..][..d]).copied().collect())
+    /// What losses read of a batch: of the `pieces` of its images as they are, or of its `items` as they were.
+    pub fn features(&self, items: &[u32], pieces: &[Tensor]) -> Result<Vec<(Feature, Matrix)>> {
+        match self.mode {
+            _ if self.read.is_empty() => Ok(Vec::new()),
+            TeacherFeatures::Live => {
+                let mut gathered = Gathered::new(&self.read);
+                for images in pieces {
+                    gathered.add(self.network.backend(), &self.network.forward_eval(images)?)?;
+                }
+                gathered.matrices("the teacher's")
             }
+            TeacherFeatures::Cached => self.cache.iter().map(|cached| self.look_up(cached, items)).collect(),
         }
+    }
+
+    fn look_up(&self, cached: &Cached, items: &[u32]) -> Result<(Feature, Matrix)> {
+        let length = cached.length();
+        let mut data = Vec::with_capacity(items.len() * length);
+        for &item in items {
+            let row = self.rows[item as usize].ok_or_else(|| {
+                Error::new(Code::Internal, format!("item {item} is not among the teacher's features"))
+            })?;
+            data.extend_from_slice(&cached.data[row as usize * length..][..length]);
+        }
+        let mut shape = cached.shape.clone();
+        shape[0] = items.len();
+        let name = format!("the teacher's {}", cached.feature.name());
+        Ok((cached.feature.clone(), Matrix::tensor(&name, &data, &shape)?))
+    }
+}
+
+impl Cached {
+    /// Numbers of one image.
+    fn length(&self) -> usize {
+        self.shape.iter().skip(1).product()
+    }
+}
+
+fn check_memory(bytes: usize) -> Result<()> {
+    if bytes <= CACHE_LIMIT {
+        return Ok(());
+    }
+    let gigabytes = |bytes: usize| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30));
+    Err(Error::new(Code::InvalidOption, "the teacher's features of all training images do not fit into memory")
+        .with_subject("teacherFeatures")
+        .with_values(format!("at most {}", gigabytes(CACHE_LIMIT)), gigabytes(bytes))
+        .with_advice("use live features, or point the losses at smaller ones"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_that_is_too_large_is_refused() {
+        check_memory(CACHE_LIMIT).unwrap();
+        let message = check_memory(6 << 30).unwrap_err().to_string();
+        assert!(message.contains("expected at most 4.0 GiB, received 6.0 GiB. Use live features"), "{message}");
     }
 }

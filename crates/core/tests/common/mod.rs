@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use rkd_core::artefact::tensors::HostTensor;
+use rkd_core::losses::LossSpec;
 use rkd_core::nn::layer::Definition;
 use rkd_core::nn::parameters::ParameterSpec;
 use rkd_core::random::{fnv1a64, splitmix64};
@@ -17,6 +18,15 @@ pub fn golden(name: &str) -> Value {
     let path = folder.join(name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Every kind of loss there is, as the parser lists them when it is given another.
+pub fn kinds() -> Vec<String> {
+    let refused = serde_json::from_value::<LossSpec>(serde_json::json!({"kind": "?"})).unwrap_err().to_string();
+    // unknown variant `?`, expected one of `rkd-distance`, `rkd-angle`, ...
+    let kinds: Vec<String> = refused.split('`').skip(3).step_by(2).map(str::to_string).collect();
+    assert!(kinds.iter().any(|kind| kind == "rkd-angle"), "{refused}");
+    kinds
 }
 
 /// Draws tensors as `make_networks.py` does.

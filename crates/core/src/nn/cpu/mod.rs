@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use rkd_kernels::linear::Linear;
-use rkd_kernels::{Pool, convolution, elementwise, linear, optimizer, pooling};
+use rkd_kernels::{Pool, channels, convolution, elementwise, linear, optimizer, pooling};
 
 use self::buffer::{Buffer, FreeList};
 pub use self::tensor::CpuTensor;
@@ -211,6 +211,23 @@ impl Backend for Cpu {
     fn global_average_backward(&self, input: &[usize], dy: &CpuTensor) -> Result<CpuTensor> {
         let [_, h, w, c] = four(input)?;
         Ok(self.make(input, |dx| pooling::global_average_backward(&self.pool, h * w, c, dy.values(), dx)))
+    }
+
+    fn join(&self, parts: &[CpuTensor]) -> Result<CpuTensor> {
+        let all = parts.iter().map(CpuTensor::channels).sum();
+        let [n, h, w, _] = four(parts.first().map_or(&[], |part| &part.shape))?;
+        let parts: Vec<_> = parts.iter().map(|part| (part.values(), part.channels())).collect();
+        Ok(self.make(&[n, h, w, all], |y| channels::join(&self.pool, &parts, y)))
+    }
+
+    fn join_backward(&self, channels: &[usize], dy: &CpuTensor) -> Result<Vec<CpuTensor>> {
+        let [n, h, w, all] = four(&dy.shape)?;
+        let mut first = 0;
+        let part = |&c: &usize| {
+            first += c;
+            self.make(&[n, h, w, c], |dx| channels::cut(&self.pool, dy.values(), all, first - c, c, dx))
+        };
+        Ok(channels.iter().map(part).collect())
     }
 
     fn flatten(&self, x: &CpuTensor) -> Result<CpuTensor> {

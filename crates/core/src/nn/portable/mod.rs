@@ -150,6 +150,19 @@ impl Backend for Portable {
         Ok(share.reshape((n, 1, 1, c))?.broadcast_as(input)?.contiguous()?)
     }
 
+    fn join(&self, parts: &[Tensor]) -> Result<Tensor> {
+        Ok(Tensor::cat(parts, 3)?)
+    }
+
+    fn join_backward(&self, channels: &[usize], dy: &Tensor) -> Result<Vec<Tensor>> {
+        let mut first = 0;
+        let part = |&c: &usize| {
+            first += c;
+            Ok(dy.narrow(3, first - c, c)?.contiguous()?)
+        };
+        channels.iter().map(part).collect()
+    }
+
     fn flatten(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.permute((0, 3, 1, 2))?.contiguous()?.flatten_from(1)?)
     }

@@ -1,0 +1,80 @@
+//! The element types of tensors in files, and how each becomes float32.
+
+/// A type of numbers, little-endian in files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Element {
+    /// IEEE 754 single precision.
+    F32,
+    /// IEEE 754 double precision; rounded to the nearest float32.
+    F64,
+    /// IEEE 754 half precision: 1 sign, 5 exponent, 10 fraction bits.
+    F16,
+    /// The upper half of a float32.
+    BF16,
+    /// Whole numbers: PyTorch counts batches in them.
+    I64,
+}
+
+impl Element {
+    /// Bytes of one number.
+    pub(super) fn size(self) -> usize {
+        match self {
+            Element::F16 | Element::BF16 => 2,
+            Element::F32 => 4,
+            Element::F64 | Element::I64 => 8,
+        }
+    }
+
+    /// All numbers of `bytes`; bytes after the last whole one are left out.
+    pub(super) fn to_f32(self, bytes: &[u8]) -> Vec<f32> {
+        let numbers = bytes.chunks_exact(self.size());
+        let two = |b: &[u8]| u16::from_le_bytes([b[0], b[1]]);
+        let eight = |b: &[u8]| [b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]];
+        match self {
+            Element::F32 => numbers.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+            Element::F64 => numbers.map(|b| f64::from_le_bytes(eight(b)) as f32).collect(),
+            Element::F16 => numbers.map(|b| half(two(b))).collect(),
+            Element::BF16 => numbers.map(|b| f32::from_bits(u32::from(two(b)) << 16)).collect(),
+            Element::I64 => numbers.map(|b| i64::from_le_bytes(eight(b)) as f32).collect(),
+        }
+    }
+}
+
+/// A half-precision number; every one of them is a float32.
+fn half(bits: u16) -> f32 {
+    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
+    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f32::from(bits & 0x3FF));
+    sign * match exponent {
+        0 => fraction * 2.0f32.powi(-24),
+        31 if fraction == 0.0 => f32::INFINITY,
+        31 => f32::NAN,
+        _ => (1024.0 + fraction) * 2.0f32.powi(exponent - 25),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_are_those_of_the_standard() {
+        let table = [
+            (0x0000, 0.0),
+            (0x3C00, 1.0),
+            (0xC000, -2.0),
+            (0x7BFF, 65504.0),
+            (0x0001, 2.0f32.powi(-24)),
+            (0x03FF, 1023.0 * 2.0f32.powi(-24)),
+            (0x0400, 2.0f32.powi(-14)),
+            (0x3555, 0.333_251_95),
+            (0x7C00, f32::INFINITY),
+            (0xFC00, f32::NEG_INFINITY),
+        ];
+        for (bits, expected) in table {
+            assert_eq!(half(bits), expected, "{bits:04x}");
+        }
+        assert!(half(0x7C01).is_nan());
+        // The numbers rise with their bits: no exponent is off by one.
+        assert!((0..0x7C00).all(|bits: u16| half(bits) < half(bits + 1)));
+    }
+}

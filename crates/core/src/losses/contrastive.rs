@@ -1,0 +1,97 @@
+//! Contrastive loss (Hadsell, Chopra, LeCun 2006), over the pairs of triplets as in Park et al.'s released code.
+//!
+//! ```text
+//! L = 1/(2T) sum over triplets (a, p, q) of d_ap^2 + [ m - d_aq ]+^2
+//! ```
+//! T triplets of anchor, positive, negative; d the offset distance of [`super::distance`]; embeddings `[n, d]`, labels
+//! `[n]`, margin m. Each side weighs one half. With all negatives a positive pair counts once for every negative of its
+//! anchor; Hadsell et al. take every pair once and halve the squares. Which triplets there are is
+//! [`Negatives`]' matter.
+//!
+//! ```text
+//! dL/dd_ap = d_ap / T,   dL/dd_aq = -[ m - d_aq ]+ / T
+//! ```
+//! Degenerate batches: without a triplet (one class, or no class twice) the value is 0; a collapsed batch has a finite
+//! gradient, which pushes along the offset.
+
+use serde::{Deserialize, Serialize};
+
+use super::distance::Distances;
+use super::{Loss, LossInputs, LossValue, check};
+use crate::error::Result;
+use crate::sampling::{Negatives, Sampler};
+
+/// Options of `contrastive`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Contrastive {
+    /// The distance m beyond which a negative is far enough, positive; the released code's is 0.2.
+    pub margin: f64,
+    /// Which negatives are taken.
+    pub negatives: Negatives,
+    /// See [`Sampler::uniform_when_underflow`].
+    pub uniform_when_underflow: bool,
+}
+
+impl Default for Contrastive {
+    fn default() -> Self {
+        Contrastive { margin: 0.2, negatives: Negatives::All, uniform_when_underflow: false }
+    }
+}
+
+impl Contrastive {
+    pub(super) fn validate(&self) -> Result<()> {
+        check::option(
+            "contrastive.margin",
+            self.margin,
+            self.margin > 0.0,
+            "a number greater than 0",
+            "leave it out for the released code's 0.2",
+        )?;
+        self.sampler().validate("contrastive")
+    }
+
+    fn sampler(&self) -> Sampler {
+        Sampler { negatives: self.negatives, uniform_when_underflow: self.uniform_when_underflow }
+    }
+}
+
+impl Loss for Contrastive {
+    fn needs_labels(&self) -> bool {
+        true
+    }
+
+    fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
+        let (z, labels) = (inputs.student, inputs.labels()?);
+        let distances = Distances::offset(inputs.pool, z);
+        let squared = |i, j| distances.squared(i, j);
+        let pairs = self.sampler().pairs(inputs.pool, z, labels, squared, &mut inputs.random.clone());
+        let share = 1.0 / (2 * pairs.triplets).max(1) as f64;
+        let (mut value, mut slopes) = (0.0, distances.zeros());
+        for (i, j, count) in pairs.iter() {
+            let d = distances.at(i, j);
+            let (root, sign) = if labels[i] == labels[j] { (d, 1.0) } else { ((self.margin - d).max(0.0), -1.0) };
+            value += count * share * root * root;
+            slopes[distances.place(i, j)] = 2.0 * sign * count * share * root;
+        }
+        Ok(LossValue::new(value, distances.pull_back(inputs.pool, slopes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::naive;
+    use super::*;
+
+    #[test]
+    fn equals_its_definition_over_triplets() {
+        let z = naive::draw("contrastive");
+        let loss = Contrastive { margin: 1.5, ..Contrastive::default() };
+        let mut terms = Vec::new();
+        for [a, p, q] in naive::triplets() {
+            terms.push(naive::distance(&z, a, p, 1e-6).powi(2));
+            terms.push((loss.margin - naive::distance(&z, a, q, 1e-6)).max(0.0).powi(2));
+        }
+        naive::expect(&loss, &z, None, terms.iter().sum::<f64>() / terms.len() as f64);
+    }
+}

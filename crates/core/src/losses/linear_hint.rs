@@ -1,0 +1,44 @@
+//! The teacher's feature through a learned linear map: conventional, individual distillation.
+//!
+//! ```text
+//! L = 1/n sum_i |P s_i - t_i|^2
+//! ```
+//! n items, student s `[n, a]`, teacher t `[n, b]`, map P `[b, a]` without bias, learned with the network. This is what
+//! relational distillation is compared with (Park et al. 2019, eq. 1, with the squared distance and a linear
+//! transformation). A map is read as one long row. P starts evenly in `-1/sqrt(a)` to `1/sqrt(a)`, as PyTorch starts a
+//! linear layer. An empty batch has value 0.
+
+use serde::{Deserialize, Serialize};
+
+use super::projection::{self, Projection};
+use super::{Loss, LossInputs, LossParameter, LossValue};
+use crate::error::Result;
+
+/// Options of `linear-hint`: none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinearHint {}
+
+impl Loss for LinearHint {
+    fn needs_teacher(&self) -> bool {
+        true
+    }
+
+    fn parameters(&self, student: &[usize], teacher: Option<&[usize]>) -> Result<Vec<LossParameter>> {
+        let length = |shape: &[usize]| shape.iter().skip(1).product::<usize>();
+        let (a, b) = (length(student), length(teacher.unwrap_or_default()));
+        Ok(vec![projection::parameter(b, a, 1.0 / (a as f64).sqrt())])
+    }
+
+    fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
+        let (student, teacher) = (inputs.student, inputs.teacher()?);
+        let projection = Projection::new(inputs, teacher.columns, student.columns)?;
+        let n = student.rows.max(1) as f64;
+        let mut difference = projection.apply(&student.data);
+        difference.iter_mut().zip(&teacher.data).for_each(|(y, t)| *y -= t);
+        let value = difference.iter().map(|d| d * d).sum::<f64>() / n;
+        difference.iter_mut().for_each(|d| *d *= 2.0 / n);
+        let [gradient, map] = projection.pull_back(&student.data, &difference);
+        Ok(LossValue { value, gradient, parameters: vec![map] })
+    }
+}

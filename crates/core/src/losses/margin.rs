@@ -1,0 +1,118 @@
+//! Margin loss (Wu, Manmatha, Smola, Krähenbühl 2017, section 4.2): positives nearer than a boundary, negatives farther.
+//!
+//! ```text
+//! L = 1/A sum over triplets (a, p, q) of [ alpha + d_ap - beta ]+ + [ alpha - d_aq + beta ]+
+//! ```
+//! A counts the terms that are not 0 (at least 1), as the authors' released code divides; the paper writes a sum. d is
+//! the guarded distance of [`super::distance`]; embeddings `[n, d]`, labels `[n]`. beta is the boundary, alpha half the
+//! gap around it. The paper takes one distance-weighted negative for each positive
+//! (`negatives: "distance-weighted"`); which triplets there are is [`Negatives`]' matter.
+//!
+//! With `learn_beta` the boundary is a parameter `beta` `[1, 1]` that starts at `beta`; the paper also learns one for
+//! each class and image, and regularises them. Active positives push it up, active negatives down:
+//!
+//! ```text
+//! dL/dd_ap = 1/A where active,   dL/dd_aq = -1/A where active,   dL/dbeta = (active negatives - active positives) / A
+//! ```
+//! Degenerate batches: without a triplet the value is 0; between coincident rows nothing flows.
+
+use serde::{Deserialize, Serialize};
+
+use super::distance::Distances;
+use super::{Loss, LossInputs, LossParameter, LossValue, check};
+use crate::error::Result;
+use crate::sampling::{Negatives, Sampler};
+
+/// Options of `margin`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Margin {
+    /// The boundary beta between near and far, positive; the paper's is 1.2, for embeddings of norm 1.
+    pub beta: f64,
+    /// How far from the boundary pairs must stay, positive; the paper's is 0.2.
+    pub alpha: f64,
+    /// Whether the boundary is learned.
+    pub learn_beta: bool,
+    /// Which negatives are taken.
+    pub negatives: Negatives,
+    /// See [`Sampler::uniform_when_underflow`].
+    pub uniform_when_underflow: bool,
+}
+
+impl Default for Margin {
+    fn default() -> Self {
+        let negatives = Negatives::All;
+        Margin { beta: 1.2, alpha: 0.2, learn_beta: false, negatives, uniform_when_underflow: false }
+    }
+}
+
+impl Margin {
+    pub(super) fn validate(&self) -> Result<()> {
+        for (option, value, advice) in [
+            ("margin.beta", self.beta, "leave it out for the paper's 1.2"),
+            ("margin.alpha", self.alpha, "leave it out for the paper's 0.2"),
+        ] {
+            check::option(option, value, value > 0.0, "a number greater than 0", advice)?;
+        }
+        self.sampler().validate("margin")
+    }
+
+    fn sampler(&self) -> Sampler {
+        Sampler { negatives: self.negatives, uniform_when_underflow: self.uniform_when_underflow }
+    }
+}
+
+impl Loss for Margin {
+    fn needs_labels(&self) -> bool {
+        true
+    }
+
+    fn parameters(&self, _student: &[usize], _teacher: Option<&[usize]>) -> Result<Vec<LossParameter>> {
+        let beta = LossParameter { name: "beta", rows: 1, columns: 1, center: self.beta, spread: 0.0 };
+        Ok(if self.learn_beta { vec![beta] } else { Vec::new() })
+    }
+
+    fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
+        let (z, labels) = (inputs.student, inputs.labels()?);
+        let beta = if self.learn_beta { inputs.parameter(0)?.data[0] } else { self.beta };
+        let distances = Distances::guarded(inputs.pool, z);
+        let squared = |i, j| distances.squared(i, j);
+        let pairs = self.sampler().pairs(inputs.pool, z, labels, squared, &mut inputs.random.clone());
+        let (mut sum, mut active, mut over_beta, mut slopes) = (0.0, 0.0, 0.0, distances.zeros());
+        for (i, j, count) in pairs.iter() {
+            let sign = if labels[i] == labels[j] { 1.0 } else { -1.0 };
+            let violation = self.alpha + sign * (distances.at(i, j) - beta);
+            if violation > 0.0 {
+                sum += count * violation;
+                active += count;
+                over_beta -= sign * count;
+                slopes[distances.place(i, j)] = sign * count;
+            }
+        }
+        let share = 1.0 / f64::max(active, 1.0);
+        slopes.iter_mut().for_each(|slope| *slope *= share);
+        let mut found = LossValue::new(sum * share, distances.pull_back(inputs.pool, slopes));
+        if self.learn_beta {
+            found.parameters.push(vec![over_beta * share]);
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::naive;
+    use super::*;
+
+    #[test]
+    fn equals_its_definition_over_triplets() {
+        let (z, loss) = (naive::draw("margin"), Margin::default());
+        let mut terms = Vec::new();
+        for [a, p, q] in naive::triplets() {
+            terms.push((loss.alpha + naive::distance(&z, a, p, 0.0) - loss.beta).max(0.0));
+            terms.push((loss.alpha - naive::distance(&z, a, q, 0.0) + loss.beta).max(0.0));
+        }
+        let active = terms.iter().filter(|term| **term > 0.0).count();
+        naive::expect(&loss, &z, None, terms.iter().sum::<f64>() / active as f64);
+    }
+}

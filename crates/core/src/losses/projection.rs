@@ -1,0 +1,55 @@
+//! The linear map of the hint losses: y = P x for every row x, without bias.
+//!
+//! ```text
+//! Y = X P^T,   dL/dX = dL/dY P,   dL/dP = dL/dY^T X
+//! ```
+//! X `[m, a]` (m items, or all their pixels), P `[b, a]`, Y `[m, b]`.
+
+use rkd_kernels::Pool;
+use rkd_kernels::product::{Left, product};
+
+use super::{LossInputs, LossParameter, Matrix};
+use crate::error::{Code, Error, Result};
+
+/// P on the threads of one evaluation.
+pub(super) struct Projection<'a> {
+    matrix: &'a Matrix,
+    pool: &'a Pool,
+}
+
+/// P as a parameter of its loss, drawn evenly from `-spread` to `spread`.
+pub(super) fn parameter(b: usize, a: usize, spread: f64) -> LossParameter {
+    LossParameter { name: "projection", rows: b, columns: a, center: 0.0, spread }
+}
+
+impl<'a> Projection<'a> {
+    /// P as it was given, which must be `[b, a]`.
+    pub fn new(inputs: &LossInputs<'a>, b: usize, a: usize) -> Result<Self> {
+        let matrix = inputs.parameter(0)?;
+        if (matrix.rows, matrix.columns) == (b, a) {
+            return Ok(Projection { matrix, pool: inputs.pool });
+        }
+        Err(Error::new(Code::InvalidShape, "the projection does not fit the features")
+            .with_subject("projection")
+            .with_values(
+                format!("[{b}, {a}]: the teacher's length, the student's"),
+                format!("[{}, {}]", matrix.rows, matrix.columns),
+            )
+            .with_advice("its rows are the teacher's channels, its columns the student's"))
+    }
+
+    /// Y.
+    pub fn apply(&self, x: &[f64]) -> Vec<f64> {
+        let (b, a) = (self.matrix.rows, self.matrix.columns);
+        let transposed: Vec<f64> = (0..a * b).map(|place| self.matrix.data[place % b * a + place / b]).collect();
+        product(self.pool, [x.len() / a, b, a], Left::row_major(x, a), &transposed)
+    }
+
+    /// dL/dX and dL/dP.
+    pub fn pull_back(&self, x: &[f64], dy: &[f64]) -> [Vec<f64>; 2] {
+        let (b, a) = (self.matrix.rows, self.matrix.columns);
+        let m = x.len() / a;
+        let dx = product(self.pool, [m, a, b], Left::row_major(dy, b), &self.matrix.data);
+        [dx, product(self.pool, [b, a, m], Left::transposed(dy, b), x)]
+    }
+}

@@ -1,0 +1,82 @@
+//! Soft targets (Hinton, Vinyals, Dean 2015): the teacher's class probabilities at a temperature.
+//!
+//! ```text
+//! p = softmax(logits / T),   L = T^2 / n sum_ic p^t_ic ln(p^t_ic / p^s_ic),   dL/dlogits^s_ic = T / n (p^s_ic - p^t_ic)
+//! ```
+//! n items, c classes, logits `[n, c]` of both networks for the same classes. The factor T^2 keeps the gradient's size
+//! over temperatures; Park et al. 2019 write it as the weight 16 at T = 4. The logarithms are taken with the row's
+//! maximum subtracted, so logits of any size are safe. An empty batch has value 0.
+
+use serde::{Deserialize, Serialize};
+
+use super::cross_entropy::log_softmax;
+use super::{Feature, Loss, LossInputs, LossParameter, LossValue};
+use crate::error::{Code, Error, Result};
+
+/// Options of `soft-target-kl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct SoftTargetKl {
+    /// What logits are divided by, positive; 4 in the experiments of Park et al.
+    pub temperature: f64,
+}
+
+impl Default for SoftTargetKl {
+    fn default() -> Self {
+        SoftTargetKl { temperature: 4.0 }
+    }
+}
+
+impl SoftTargetKl {
+    pub(super) fn validate(&self) -> Result<()> {
+        if self.temperature.is_finite() && self.temperature > 0.0 {
+            return Ok(());
+        }
+        Err(Error::new(Code::InvalidOption, "the temperature is out of range")
+            .with_subject("soft-target-kl.temperature")
+            .with_values("a number greater than 0", self.temperature.to_string())
+            .with_advice("leave it out for the usual 4"))
+    }
+}
+
+impl Loss for SoftTargetKl {
+    fn reads(&self) -> Feature {
+        Feature::Logits
+    }
+
+    fn needs_teacher(&self) -> bool {
+        true
+    }
+
+    fn parameters(&self, student: &[usize], teacher: Option<&[usize]>) -> Result<Vec<LossParameter>> {
+        let length = |shape: &[usize]| shape.iter().skip(1).product();
+        check(length(student), length(teacher.unwrap_or_default()))?;
+        Ok(Vec::new())
+    }
+
+    fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
+        let (student, teacher) = (inputs.student, inputs.teacher()?);
+        check(student.columns, teacher.columns)?;
+        let (n, temperature) = (student.rows.max(1) as f64, self.temperature);
+        let soften = |row: &[f64]| log_softmax(&row.iter().map(|v| v / temperature).collect::<Vec<_>>());
+        let mut result = LossValue::new(0.0, Vec::with_capacity(student.data.len()));
+        for i in 0..student.rows {
+            let (log_s, log_t) = (soften(student.row(i)), soften(teacher.row(i)));
+            let pairs = || log_s.iter().zip(&log_t);
+            result.value += temperature * temperature / n * pairs().map(|(s, t)| t.exp() * (t - s)).sum::<f64>();
+            result.gradient.extend(pairs().map(|(s, t)| temperature / n * (s.exp() - t.exp())));
+        }
+        Ok(result)
+    }
+}
+
+/// There must be one logit for each of the teacher's.
+fn check(student: usize, teacher: usize) -> Result<()> {
+    if student == teacher {
+        return Ok(());
+    }
+    Err(Error::new(Code::InvalidShape, "teacher and student know different numbers of classes")
+        .with_subject("teacher")
+        .with_values(format!("{student} logits, as the student has"), teacher.to_string())
+        .with_advice("use a teacher with a classifier of the same classes"))
+}

@@ -1,0 +1,46 @@
+//! The features of a network: the boundary between networks and losses.
+
+use serde::{Deserialize, Serialize};
+
+/// A feature of a network that a loss can read. In JSON its name; every other name is a tap.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum Feature {
+    /// The embedding, `[n, d]`.
+    Embedding,
+    /// The feature before the embedding layer, `[n, p]`.
+    Pooled,
+    /// The logits, `[n, classes]`.
+    Logits,
+    /// A named activation inside the network, `[n, h, w, c]`.
+    Tap(String),
+}
+
+impl Feature {
+    /// The name in plans and messages.
+    pub fn name(&self) -> &str {
+        match self {
+            Feature::Embedding => "embedding",
+            Feature::Pooled => "pooled",
+            Feature::Logits => "logits",
+            Feature::Tap(name) => name,
+        }
+    }
+}
+
+impl From<String> for Feature {
+    fn from(name: String) -> Feature {
+        match name.as_str() {
+            "embedding" => Feature::Embedding,
+            "pooled" => Feature::Pooled,
+            "logits" => Feature::Logits,
+            _ => Feature::Tap(name),
+        }
+    }
+}
+
+impl From<Feature> for String {
+    fn from(feature: Feature) -> String {
+        feature.name().to_string()
+    }
+}

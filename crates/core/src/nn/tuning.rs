@@ -1,0 +1,51 @@
+//! Fine-tuning: which parameters of a network learn, and how fast.
+
+use super::parameters::{Layout, ParameterSpec};
+use super::pattern::{choose, chooses};
+use crate::error::{Code, Error, Result};
+use crate::plan::TuningPlan;
+
+/// Sets the rate of every parameter: 0 where a pattern of `freeze` chooses it, else its factor, else 1.
+///
+/// # Errors
+/// `ERR_INVALID_OPTION` for a pattern that chooses nothing, a factor that is not positive, a parameter with two factors,
+/// and a plan that leaves nothing to train.
+pub fn set_rates(specs: &mut [ParameterSpec], tuning: &TuningPlan) -> Result<()> {
+    let mut parameters: Vec<&mut ParameterSpec> =
+        specs.iter_mut().filter(|spec| spec.layout != Layout::Statistic).collect();
+    let names: Vec<String> = parameters.iter().map(|spec| spec.name.clone()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let frozen = choose("freeze", &tuning.freeze, &names)?;
+    let patterns: Vec<String> = tuning.learning_rates.keys().cloned().collect();
+    choose("learningRates", &patterns, &names)?;
+    for (pattern, factor) in &tuning.learning_rates {
+        if !(factor.is_finite() && *factor > 0.0) {
+            return Err(Error::new(Code::InvalidOption, "the value is out of range")
+                .with_subject(format!("learningRates[{pattern:?}]"))
+                .with_values("a factor greater than 0", factor.to_string())
+                .with_advice("to keep parameters as they are, use freeze"));
+        }
+    }
+    for (spec, frozen) in parameters.iter_mut().zip(frozen) {
+        let factors: Vec<_> =
+            tuning.learning_rates.iter().filter(|(pattern, _)| chooses(pattern, &spec.name)).collect();
+        spec.rate = match factors.as_slice() {
+            _ if frozen => 0.0,
+            [] => 1.0,
+            [(_, factor)] => **factor,
+            [(first, _), (second, _), ..] => {
+                return Err(Error::new(Code::InvalidOption, format!("two factors belong to {}", spec.name))
+                    .with_subject("learningRates")
+                    .with_values("one pattern for each parameter", format!("{first:?} and {second:?}"))
+                    .with_advice("make the patterns narrower"));
+            }
+        };
+    }
+    if parameters.iter().all(|spec| spec.rate == 0.0) {
+        return Err(Error::new(Code::InvalidOption, "every parameter is frozen")
+            .with_subject("freeze")
+            .with_values("a pattern that leaves some parameters to train", tuning.freeze.join(", "))
+            .with_advice("freeze less; to measure a network without training it, use evaluate"));
+    }
+    Ok(())
+}

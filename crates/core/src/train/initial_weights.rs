@@ -1,0 +1,51 @@
+//! The weights that a run begins with: those of a file, and the way their network wants its pixels.
+
+use super::event::{Control, Event};
+use crate::artefact::weights::Weights;
+use crate::data::Normalization;
+use crate::error::{Code, Error, Result};
+use crate::nn::{Cpu, Network};
+use crate::plan::WeightsPlan;
+
+/// Puts the weights of `plan` into `network`; a warning says what was not taken. Gives the normalisation of images that
+/// belongs to them, if there is one; see [`WeightsPlan::normalization`].
+pub(super) fn load(plan: &WeightsPlan, network: &mut Network<Cpu>, control: &Control) -> Result<Option<Normalization>> {
+    let weights = Weights::load(&plan.file)?;
+    let taken = network.take(&weights.tensors, &plan.except).map_err(|error| match error.code {
+        Code::InvalidArtefact => error.with_subject(plan.file.display().to_string()),
+        _ => error,
+    })?;
+    if let Some(warning) = taken.warning() {
+        control.emit(Event::Warning { message: format!("{}: {warning}", plan.file.display()) });
+    }
+    let channels = network.spec().in_channels;
+    let of_file = weights.normalization.filter(|normalization| normalization.check(channels).is_ok());
+    match &plan.normalization {
+        Some(given) => {
+            given.check(channels)?;
+            Ok(Some(given.clone()))
+        }
+        None if channels == 3 => Ok(of_file.or_else(|| Some(Normalization::imagenet()))),
+        None => Ok(of_file),
+    }
+}
+
+impl Normalization {
+    /// Checks that there is a mean and a positive deviation for each of `channels`.
+    fn check(&self, channels: usize) -> Result<()> {
+        let whole = self.mean.len() == channels && self.std.len() == channels;
+        if whole
+            && self.mean.iter().all(|value| value.is_finite())
+            && self.std.iter().all(|value| value.is_finite() && *value > 0.0)
+        {
+            return Ok(());
+        }
+        Err(Error::new(Code::InvalidOption, "images cannot be normalised like this")
+            .with_subject("weights.normalization")
+            .with_values(
+                format!("a mean and a positive std for each of {channels} channels"),
+                format!("mean {:?}, std {:?}", self.mean, self.std),
+            )
+            .with_advice("leave it out for what the weights want"))
+    }
+}

@@ -1,0 +1,156 @@
+//! The total loss: weights, features, terms of one kind, and what a network lacks.
+
+use rkd_core::losses::{Feature, LossInputs, Matrix, TermSpec, evaluate_loss};
+use rkd_core::random::Random;
+use rkd_core::train::balance::{Balance, STEPS};
+use rkd_core::train::objective::{BatchFeatures, Objective, ObjectiveValue, Shapes};
+use rkd_kernels::Pool;
+use serde_json::{Value, json};
+
+fn terms(terms: &[Value]) -> Vec<TermSpec> {
+    terms.iter().map(|term| serde_json::from_value(term.clone()).unwrap()).collect()
+}
+
+fn draw(purpose: &str, n: usize, d: usize) -> Matrix {
+    let mut random = Random::keyed(8, n as u64, d as u64, purpose);
+    let data: Vec<f64> = (0..n * d).map(|_| random.normal()).collect();
+    Matrix::new(purpose, &data, n, d).unwrap()
+}
+
+struct Batch {
+    student: Vec<(Feature, Matrix)>,
+    teacher: Vec<(Feature, Matrix)>,
+    pool: Pool,
+}
+
+fn batch() -> Batch {
+    let student = vec![(Feature::Embedding, draw("e", 6, 4)), (Feature::Pooled, draw("p", 6, 5))];
+    Batch { student, teacher: vec![(Feature::Embedding, draw("t", 6, 3))], pool: Pool::new(1) }
+}
+
+impl Batch {
+    fn features<'a>(&'a self, parameters: &'a [Matrix]) -> BatchFeatures<'a> {
+        let (student, teacher, pool) = (self.student.as_slice(), self.teacher.as_slice(), &self.pool);
+        BatchFeatures { student, teacher, labels: &[0; 6], parameters, pool, random: Random::keyed(1, 0, 0, "loss") }
+    }
+
+    fn total(&self, specs: &[Value], balance: &Balance, step: u64) -> ObjectiveValue {
+        let objective = Objective::new(&terms(specs)).unwrap();
+        let evaluated = objective.evaluate(&self.features(&[]), &[], step).unwrap();
+        objective.weigh(evaluated, &[], balance, step)
+    }
+
+    /// One term alone, on its feature.
+    fn alone(&self, spec: &Value, feature: usize) -> (f64, Vec<f64>) {
+        let term = &terms(std::slice::from_ref(spec))[0];
+        let inputs = LossInputs::new(&self.student[feature].1, &self.pool, Random::keyed(1, 0, 0, "loss"));
+        let found = evaluate_loss(&term.loss, &inputs.with_teacher(&self.teacher[0].1)).unwrap();
+        (found.value, found.gradient)
+    }
+}
+
+#[test]
+fn terms_add_up_feature_by_feature() {
+    let batch = batch();
+    let pooled = json!({"kind": "rkd-angle", "weight": 3, "studentFeature": "pooled", "teacherFeature": "embedding"});
+    let specs = [json!({"kind": "rkd-distance", "weight": 0.5}), pooled, json!({"kind": "rkd-angle", "weight": 2})];
+    let total = batch.total(&specs, &Balance::default(), 0);
+    let parts = [batch.alone(&specs[0], 0), batch.alone(&specs[1], 1), batch.alone(&specs[2], 0)];
+    let value = 0.5 * parts[0].0 + 3.0 * parts[1].0 + 2.0 * parts[2].0;
+    assert!((total.total - value).abs() < 1e-15);
+    let names: Vec<&str> = total.terms.iter().map(|term| term.name.as_str()).collect();
+    assert_eq!(names, ["rkd-distance", "rkd-angle", "rkd-angle#2"]);
+    let norm = parts[1].1.iter().map(|g| g * g).sum::<f64>().sqrt();
+    assert!((total.terms[1].gradient_norm - norm).abs() < 1e-15);
+    let features: Vec<&str> = total.gradients.iter().map(|(feature, _)| feature.name()).collect();
+    assert_eq!(features, ["embedding", "pooled"]);
+    for (place, g) in total.gradients[0].1.iter().enumerate() {
+        assert!((g - 0.5 * parts[0].1[place] - 2.0 * parts[2].1[place]).abs() < 1e-15);
+    }
+    assert!(total.gradients[1].1.iter().zip(&parts[1].1).all(|(g, part)| *g == 3.0 * part));
+}
+
+#[test]
+fn a_term_rests_while_its_weight_is_zero() {
+    let batch = batch();
+    let later = json!({"kind": "rkd-angle", "weight": {"from": 0, "to": 4, "start": 2, "steps": 2}});
+    let specs = [json!({"kind": "rkd-distance"}), later];
+    let weights = |step| {
+        let total = batch.total(&specs, &Balance::default(), step);
+        total.terms.iter().map(|term| term.weight).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        [weights(0), weights(2), weights(3), weights(9)],
+        [vec![1.0], vec![1.0], vec![1.0, 2.0], vec![1.0, 4.0]]
+    );
+    let objective = Objective::new(&terms(&specs)).unwrap();
+    assert_eq!([objective.rests(0), objective.rests(3)], [true, false]);
+}
+
+#[test]
+fn auto_weights_make_gradients_as_large_as_the_first_number() {
+    let batch = batch();
+    let specs = [
+        json!({"kind": "rkd-angle", "weight": "auto"}),
+        json!({"kind": "rkd-distance", "weight": 3}),
+        json!({"kind": "rkd-angle", "weight": "auto"}),
+    ];
+    let mut balance = Balance::default();
+    (0..STEPS).for_each(|_| balance.add(&[0.5, 2.0, 8.0]));
+    let weights: Vec<f64> = batch.total(&specs, &balance, 50).terms.iter().map(|term| term.weight).collect();
+    assert_eq!(weights, [12.0, 3.0, 0.75]);
+    let chosen = Objective::new(&terms(&specs)).unwrap().chosen(&balance);
+    assert_eq!(
+        chosen.iter().map(|c| (c.name.as_str(), c.weight)).collect::<Vec<_>>(),
+        [("rkd-angle", 12.0), ("rkd-angle#2", 0.75)]
+    );
+    let message = Objective::new(&terms(&specs[..1])).err().unwrap().to_string();
+    assert!(
+        message.contains("rkd-angle.weight") && message.contains("Give one of the losses the weight 1"),
+        "{message}"
+    );
+}
+
+#[test]
+fn each_term_has_its_own_parameters() {
+    let shapes: Shapes = vec![(Feature::Embedding, vec![1, 4]), (Feature::Pooled, vec![1, 5])];
+    let teacher: Shapes = vec![(Feature::Embedding, vec![1, 3])];
+    let specs = terms(&[
+        json!({"kind": "rkd-distance"}),
+        json!({"kind": "linear-hint"}),
+        json!({"kind": "hint", "frozen": true, "weight": 2, "studentFeature": "pooled", "teacherFeature": "embedding"}),
+        json!({"kind": "linear-hint", "weight": 2}),
+    ]);
+    let objective = Objective::new(&specs).unwrap();
+    let about = objective.parameters(&shapes, Some(&teacher)).unwrap();
+    let summary: Vec<_> =
+        about.iter().map(|about| (about.name.as_str(), about.frozen, about.parameter.columns)).collect();
+    let expected = [
+        ("loss.linear-hint.projection", false, 4),
+        ("loss.hint.projection", true, 5),
+        ("loss.linear-hint#2.projection", false, 4),
+    ];
+    assert_eq!(summary, expected);
+    let (batch, same) = (batch(), draw("projection", 3, 4));
+    let values = [same.clone(), draw("other", 3, 5), same];
+    let evaluated = objective.evaluate(&batch.features(&values), &about, 0).unwrap();
+    let total = objective.weigh(evaluated, &about, &Balance::default(), 0);
+    let [Some(first), None, Some(last)] = total.parameters.as_slice() else { panic!("a frozen map has no gradient") };
+    assert!(first.iter().zip(last).all(|(first, last)| 2.0 * first == *last));
+    assert!(first.iter().any(|g| *g != 0.0));
+}
+
+#[test]
+fn what_a_network_lacks_is_listed() {
+    let student: Shapes = vec![(Feature::Embedding, vec![1, 4]), (Feature::Tap("blocks.1".into()), vec![1, 7, 7, 4])];
+    let teacher: Shapes = vec![(Feature::Embedding, vec![1, 3])];
+    let check =
+        |spec: Value| Objective::new(&terms(&[spec])).unwrap().check(&student, Some(&teacher)).unwrap_err().to_string();
+    let message = check(json!({"kind": "hint", "studentFeature": "blocks.7"}));
+    assert!(message.starts_with("hint.studentFeature: the student has no such feature"), "{message}");
+    assert!(message.contains("one of embedding, blocks.1, received blocks.7"), "{message}");
+    let message = check(json!({"kind": "attention-transfer"}));
+    assert!(message.contains("one of blocks.1, received embedding"), "{message}");
+    let message = check(json!({"kind": "soft-target-kl", "studentFeature": "embedding", "teacherFeature": "logits"}));
+    assert!(message.contains("trained with cross entropy"), "{message}");
+}

@@ -1,0 +1,429 @@
+//! Weights of PyTorch, torchvision and timm: what is read, what is refused, and that no file does harm.
+//!
+//! The fixtures and the numbers beside them are made by `weights/make.py`.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read, Write};
+use std::path::PathBuf;
+
+use common::{Draw, distance, nhwc_shape, numbers, sizes};
+use rkd_core::Code;
+use rkd_core::artefact::tensors::{HostTensor, TensorFile};
+use rkd_core::artefact::weights::Weights;
+use rkd_core::nn::backend::Backend;
+use rkd_core::nn::{FeatureGradients, Network, Portable};
+use rkd_core::optim::{Optimizer, OptimizerSpec};
+use rkd_core::plan::{BackboneSpec, Stem, TrainingStatistics, TuningPlan};
+use rkd_core::random::Random;
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::Value;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
+
+type Tensors = BTreeMap<String, HostTensor>;
+
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/weights").join(name)
+}
+
+fn load(name: &str) -> Tensors {
+    Weights::load(&fixture(name)).unwrap().tensors
+}
+
+fn expected() -> Value {
+    serde_json::from_str(&std::fs::read_to_string(fixture("expected.json")).unwrap()).unwrap()
+}
+
+fn assert_equal(tensors: &Tensors, expected: &Value) {
+    let expected = expected.as_object().unwrap();
+    assert_eq!(tensors.len(), expected.len());
+    for (name, tensor) in tensors {
+        assert_eq!(tensor.shape, sizes(&expected[name]["shape"]), "{name}");
+        let values: Vec<f32> = numbers(&expected[name]["data"]).into_iter().map(|v| v as f32).collect();
+        assert_eq!(tensor.data, values, "{name}");
+    }
+}
+
+/// torchvision's resnet18 with one channel where it has 64.
+fn spec() -> BackboneSpec {
+    BackboneSpec {
+        kind: "resnet18".into(),
+        width: 1,
+        hidden: Vec::new(),
+        stem: Stem::Imagenet,
+        embedding: Some(5),
+        normalize: false,
+        in_channels: 3,
+        image_size: 32,
+        classes: None,
+    }
+}
+
+/// The embeddings of `images [n, c, h, w]`, as PyTorch's program draws them.
+fn embeddings(network: &Network<Portable>, shape: &[usize]) -> Vec<f64> {
+    let images = Draw { seed: 1 }.images("weights", shape);
+    let images = network.backend().from_f32(&images, &nhwc_shape(shape)).unwrap();
+    network.backend().to_f64(&network.forward_eval(&images).unwrap().embedding).unwrap()
+}
+
+fn network(spec: &BackboneSpec) -> Network<Portable> {
+    Network::new(Portable::cpu_f64(), spec, 1).unwrap()
+}
+
+#[test]
+fn a_checkpoint_of_torchvision_gives_pytorchs_embeddings() {
+    let weights = Weights::load(&fixture("resnet18.pth")).unwrap();
+    assert_eq!((weights.tensors.len(), weights.normalization), (122, None));
+    let mut network = network(&spec());
+    let taken = network.take(&weights.tensors, &[]).unwrap();
+    assert_eq!((taken.count, taken.warning()), (122, None));
+    let off = distance(&embeddings(&network, &[2, 3, 32, 32]), &numbers(&expected()["embedding"]["data"]), 0.0);
+    // PyTorch computed them in float32.
+    assert!(off < 1e-5, "{off:.1e}");
+    assert_eq!(network.tensors().unwrap()["bn1.num_batches_tracked"].data, [7.0]);
+}
+
+#[test]
+fn a_perceptron_of_pytorch_gives_its_embeddings() {
+    let spec = BackboneSpec { kind: "mlp".into(), hidden: vec![6, 5], embedding: Some(3), image_size: 4, ..spec() };
+    let mut network = network(&spec);
+    let taken = network.take(&load("mlp.pth"), &[]).unwrap();
+    assert_eq!((taken.count, taken.warning()), (6, None));
+    let off = distance(&embeddings(&network, &[2, 3, 4, 4]), &numbers(&expected()["mlp"]["data"]), 0.0);
+    assert!(off < 1e-5, "{off:.1e}");
+}
+
+#[test]
+fn every_element_type_view_and_shape_is_read() {
+    assert_equal(&load("kinds.pth"), &expected()["kinds"]);
+}
+
+#[test]
+fn a_training_checkpoint_is_unwrapped() {
+    assert_equal(&load("training.pth"), &expected()["training"]);
+}
+
+#[test]
+fn a_file_that_asks_for_code_is_refused_by_name() {
+    let error = Weights::load(&fixture("hostile.pth")).unwrap_err();
+    assert_eq!(error.code, Code::InvalidArtefact);
+    let text = error.to_string();
+    assert!(text.contains("hostile.pth") && text.contains("print, which is not run here"), "{text}");
+}
+
+#[test]
+fn other_kinds_of_files_are_errors_with_advice() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights");
+    let legacy = Weights::load(&fixture("legacy.pth")).unwrap_err().to_string();
+    assert!(legacy.contains("before 1.6") && legacy.contains("torch.save(torch.load("), "{legacy}");
+    TensorFile::default().save(&path).unwrap();
+    assert!(Weights::load(&path).unwrap_err().to_string().contains("no weights in the file"));
+    for bytes in [&b""[..], b"\x89HDF\r\n", b"PK\x03\x04", b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"] {
+        assert_eq!(Weights::decode(bytes).unwrap_err().code, Code::InvalidArtefact);
+    }
+    assert_eq!(Weights::load(&folder.path().join("none")).unwrap_err().code, Code::NotFound);
+}
+
+#[test]
+fn a_safetensors_file_of_half_precision_and_one_that_is_not_finite() {
+    let file = |dtype, data: &[u8]| {
+        let view = TensorView::new(dtype, vec![2], data).unwrap();
+        Weights::decode(&safetensors::serialize([("fc.bias", view)], None).unwrap())
+    };
+    let half = file(Dtype::F16, &[0x00, 0x3C, 0x00, 0xC0]).unwrap();
+    assert_eq!(half.tensors["fc.bias"].data, [1.0, -2.0]);
+    let bytes: Vec<u8> = [1.0, f64::MAX].iter().flat_map(|v: &f64| v.to_le_bytes()).collect();
+    let error = file(Dtype::F64, &bytes).unwrap_err().to_string();
+    assert!(error.contains("fc.bias is not finite"), "{error}");
+}
+
+#[test]
+fn the_head_alone_may_differ_and_the_warning_says_so() {
+    let weights = load("resnet18.pth");
+    let mut student = network(&BackboneSpec { embedding: Some(7), ..spec() });
+    let before = student.tensors().unwrap();
+    let taken = student.take(&weights, &[]).unwrap();
+    assert_eq!((taken.count, taken.kept.join(" "), taken.ignored.len()), (120, "fc.weight fc.bias".into(), 0));
+    let after = student.tensors().unwrap();
+    assert_eq!(after["fc.weight"], before["fc.weight"]);
+    assert_eq!(after["layer4.1.bn2.weight"], weights["layer4.1.bn2.weight"]);
+    let warning = taken.warning().unwrap();
+    assert!(warning.contains("keep their random start: fc.weight, fc.bias"), "{warning}");
+
+    let taken = network(&BackboneSpec { embedding: None, classes: Some(3), ..spec() }).take(&weights, &[]).unwrap();
+    assert_eq!(taken.ignored, ["fc.bias", "fc.weight"]);
+    assert_eq!(taken.kept, ["classifier.weight", "classifier.bias"]);
+}
+
+#[test]
+fn a_partial_load_is_refused_unless_every_name_is_excepted() {
+    let mut weights = load("resnet18.pth");
+    let removed = weights.remove("layer2.0.conv1.weight").unwrap();
+    weights.insert("layer9.weight".into(), removed);
+    let mut student = network(&spec());
+    let before = student.tensors().unwrap();
+    let error = student.take(&weights, &[]).unwrap_err();
+    assert_eq!(error.code, Code::InvalidArtefact);
+    let text = error.to_string();
+    assert!(text.contains("missing: layer2.0.conv1.weight; unexpected: layer9.weight"), "{text}");
+    assert_eq!(student.tensors().unwrap(), before);
+    assert!(student.take(&weights, &["layer9".into()]).is_err());
+    let taken = student.take(&weights, &["layer9".into(), "layer2.0.conv1".into()]).unwrap();
+    assert_eq!(
+        (taken.kept.join(" "), taken.ignored.join(" ")),
+        ("layer2.0.conv1.weight".into(), "layer9.weight".into())
+    );
+    let error = student.take(&weights, &["leyer9".into()]).unwrap_err();
+    assert_eq!((error.code, error.subject.as_deref()), (Code::InvalidOption, Some("weights.except")));
+    assert!(error.to_string().contains("layer9"), "{error}");
+}
+
+#[test]
+fn weights_for_other_channels_or_of_nothing_here_are_errors_with_advice() {
+    let weights = load("resnet18.pth");
+    let grey = network(&BackboneSpec { in_channels: 1, ..spec() }).take(&weights, &[]).unwrap_err().to_string();
+    assert!(grey.contains("images of 3 channels") && grey.contains("Read the images with 3 channels"), "{grey}");
+    let foreign = Tensors::from([("other".to_string(), HostTensor { shape: vec![1], data: vec![0.0] })]);
+    let error = network(&spec()).take(&foreign, &["*".into()]).unwrap_err().to_string();
+    assert!(error.contains("nothing of the weights fits"), "{error}");
+}
+
+#[test]
+fn counters_of_batches_may_be_missing() {
+    let mut weights = load("resnet18.pth");
+    weights.retain(|name, _| !name.ends_with("num_batches_tracked"));
+    let taken = network(&spec()).take(&weights, &[]).unwrap();
+    assert_eq!((taken.count, taken.warning()), (102, None));
+}
+
+/// Peak memory of this process in MiB, where the system tells.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? / 1024)
+}
+
+/// Decodes `count` damaged copies that `damaged` makes, and says how many were read and how many refused.
+fn survive(count: u64, name: &str, damaged: impl Fn(&mut Random) -> Vec<u8>) -> [usize; 2] {
+    let mut outcomes = [0; 2];
+    for case in 0..count {
+        match Weights::decode(&damaged(&mut Random::keyed(1, 0, case, name))) {
+            Ok(_) => outcomes[0] += 1,
+            Err(error) => {
+                assert_eq!(error.code, Code::InvalidArtefact, "{error}");
+                outcomes[1] += 1;
+            }
+        }
+    }
+    outcomes
+}
+
+#[test]
+fn damaged_files_end_in_an_error_or_in_weights_and_take_little_memory() {
+    let before = peak_memory();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let small = network(&BackboneSpec { kind: "conv4".into(), ..spec() });
+    small.to_model(Value::Null).unwrap().save(&path).unwrap();
+    let fixtures = ["kinds.pth", "training.pth", "hostile.pth", "legacy.pth"].map(fixture);
+    let mut outcomes = [0, 0];
+    let mut add = |[read, refused]: [usize; 2]| outcomes = [outcomes[0] + read, outcomes[1] + refused];
+    for path in fixtures.iter().chain([&path]) {
+        let bytes = std::fs::read(path).unwrap();
+        add(survive(4000, "file", |random| damage(&bytes, random)));
+    }
+    // Checksums would stop most of that at the archive's door: damage the pickle inside a good archive too.
+    for path in &fixtures[..3] {
+        let mut zip = ZipArchive::new(Cursor::new(std::fs::read(path).unwrap())).unwrap();
+        let folder = path.file_stem().unwrap().to_string_lossy();
+        let mut entry = |name: &str| {
+            let mut bytes = Vec::new();
+            zip.by_name(&format!("{folder}/{name}")).unwrap().read_to_end(&mut bytes).unwrap();
+            bytes
+        };
+        let (pickle, storage) = (entry("data.pkl"), entry("data/0"));
+        add(survive(10_000, "pickle", |random| archive(&damage(&pickle, random), &storage, CompressionMethod::Stored)));
+    }
+    let small = tensor_pickle(b"K\x04", b"K\0", b"K\x02K\x02\x86", b"K\x02K\x01\x86");
+    let [read, refused] =
+        survive(10_000, "tensor", |random| archive(&damage(&small, random), &[0; 16], CompressionMethod::Stored));
+    assert!(read > 30 && refused > 1000, "{read} read, {refused} refused");
+    add([read, refused]);
+    assert!(outcomes[0] > 30 && outcomes[1] > 10_000, "{outcomes:?}");
+    if let (Some(before), Some(after)) = (before, peak_memory()) {
+        assert!(after - before < 256, "{before} MiB before, {after} MiB after");
+    }
+}
+
+/// One to four changes: a bit, a byte, a number of special size, an end cut off, a part taken out, a part repeated.
+fn damage(bytes: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..=random.below(4) {
+        if bytes.is_empty() {
+            break;
+        }
+        let at = random.below(bytes.len());
+        let end = (at + random.below(64)).min(bytes.len());
+        match random.below(6) {
+            0 => bytes[at] ^= 1 << random.below(8),
+            1 => bytes[at] = random.below(256) as u8,
+            2 => {
+                let special: [u64; 5] = [0, u64::MAX, 1 << 31, 1 << 40, 1 << 63];
+                let value = special[random.below(special.len())].to_le_bytes();
+                let end = (at + [2, 4, 8][random.below(3)]).min(bytes.len());
+                bytes[at..end].copy_from_slice(&value[..end - at]);
+            }
+            3 => bytes.truncate(at),
+            4 => drop(bytes.drain(at..end)),
+            _ => {
+                let part = bytes[at..end].to_vec();
+                let to = random.below(bytes.len() + 1);
+                bytes.splice(to..to, part);
+            }
+        }
+    }
+    bytes
+}
+
+/// A `.pth` whose archive is well formed and whose pickle is `pickle`.
+fn archive(pickle: &[u8], storage: &[u8], method: CompressionMethod) -> Vec<u8> {
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, bytes) in [("x/data.pkl", pickle), ("x/data/0", storage)] {
+        zip.start_file(name, SimpleFileOptions::default().compression_method(method)).unwrap();
+        zip.write_all(bytes).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+/// The pickle of `{"w": tensor}` with this storage length, offset, shape and strides, each a pickled value.
+fn tensor_pickle(length: &[u8], offset: &[u8], shape: &[u8], strides: &[u8]) -> Vec<u8> {
+    let call = b"\x80\x02}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n(";
+    let storage = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpu";
+    [call, &storage[..], length, b"tQ", offset, shape, strides, b"\x89NtRs."].concat()
+}
+
+#[test]
+fn well_formed_files_with_impossible_sizes_are_errors() {
+    let decode = |pickle: &[u8]| Weights::decode(&archive(pickle, &[0; 16], CompressionMethod::Stored));
+    let good = decode(&tensor_pickle(b"K\x04", b"K\0", b"K\x02K\x02\x86", b"K\x02K\x01\x86")).unwrap();
+    assert_eq!(good.tensors["w"], HostTensor { shape: vec![2, 2], data: vec![0.0; 4] });
+    // 2^62, minus one and the largest of 31 bits.
+    let (huge, minus, large) = (b"\x8a\x08\0\0\0\0\0\0\0\x40", b"J\xff\xff\xff\xff", b"J\xff\xff\xff\x7f");
+    let two = |axis: &[u8]| [axis, axis, b"\x86"].concat();
+    let table: [(&str, Vec<u8>); 9] = [
+        ("an offset beyond the storage", tensor_pickle(b"K\x04", b"K\x01", &two(b"K\x02"), b"K\x02K\x01\x86")),
+        ("a stride beyond the storage", tensor_pickle(b"K\x04", b"K\0", &two(b"K\x02"), b"K\x05K\x01\x86")),
+        ("a negative size", tensor_pickle(b"K\x04", b"K\0", &two(minus), &two(b"K\x01"))),
+        ("a negative offset", tensor_pickle(b"K\x04", minus, b"K\x02\x85", b"K\x01\x85")),
+        ("a negative stride", tensor_pickle(b"K\x04", b"K\x03", b"K\x02\x85", &[&minus[..], b"\x85"].concat())),
+        ("a storage with fewer bytes", tensor_pickle(b"M\x00\x10", b"K\0", b"K\x40\x85", b"K\x01\x85")),
+        ("a product beyond 64 bits", tensor_pickle(huge, b"K\0", &two(huge), &two(huge))),
+        ("one value repeated without end", tensor_pickle(b"K\x04", b"K\0", &two(large), &two(b"K\0"))),
+        ("more axes than strides", tensor_pickle(b"K\x04", b"K\0", &two(b"K\x02"), b"K\x01\x85")),
+    ];
+    for (what, pickle) in table {
+        let error = decode(&pickle).map(|weights| weights.tensors.len()).expect_err(what);
+        assert_eq!(error.code, Code::InvalidArtefact, "{what}");
+        assert!(!error.to_string().contains("opcode"), "{what}: {error}");
+    }
+}
+
+#[test]
+fn a_bomb_is_refused_before_it_goes_off() {
+    let pickle = tensor_pickle(b"J\0\0\x40\0", b"K\0", b"J\0\0\x40\0\x85", b"K\x01\x85");
+    let bomb = archive(&pickle, &vec![0; 16 << 20], CompressionMethod::Deflated);
+    assert!(bomb.len() < 1 << 20);
+    let error = Weights::decode(&bomb).unwrap_err().to_string();
+    assert!(error.contains("is compressed"), "{error}");
+}
+
+/// One step of training under `tuning`: the tensors before and after.
+fn train(tuning: &TuningPlan) -> (Tensors, Tensors) {
+    let mut network = Network::new(Portable::cpu_f32(), &BackboneSpec { width: 2, ..spec() }, 1).unwrap();
+    network.tune(tuning).unwrap();
+    let backend = network.backend().clone();
+    let before = network.tensors().unwrap();
+    let draw = Draw { seed: 1 };
+    let images = backend.from_f32(&draw.hashed("images", 4 * 32 * 32 * 3), &[4, 32, 32, 3]).unwrap();
+    let (_, tape) = network.forward_train(&images).unwrap();
+    let embedding = Some(backend.from_f32(&draw.hashed("upstream", 20), &[4, 5]).unwrap());
+    let given = FeatureGradients { embedding, ..Default::default() };
+    let gradients = network.backward(tape, given, false).unwrap().parameters;
+    let plain = OptimizerSpec::Sgd { learning_rate: 0.1, momentum: 0.0, nesterov: false, weight_decay: 0.0 };
+    let mut optimizer = Optimizer::new(&plain).unwrap();
+    optimizer.step(&backend, &mut network.parameters, gradients, 0.1, None).unwrap();
+    (before, network.tensors().unwrap())
+}
+
+fn is_statistic(name: &str) -> bool {
+    name.contains("running") || name.contains("batches")
+}
+
+#[test]
+fn frozen_parameters_stay_and_the_others_move_as_before() {
+    let freeze = ["conv1", "bn1", "layer1", "layer2.*.bn1", "fc.bias"].map(String::from).to_vec();
+    let (before, after) = train(&TuningPlan { freeze, ..Default::default() });
+    let (_, free) = train(&TuningPlan::default());
+    let frozen = |name: &str| {
+        ["conv1.", "bn1.", "layer1."].iter().any(|module| name.starts_with(module))
+            || name.starts_with("layer2.") && name.contains(".bn1.")
+            || name == "fc.bias"
+    };
+    for name in before.keys().filter(|name| !is_statistic(name)) {
+        // The gradients of the others are the same numbers with and without the frozen ones.
+        let expected = if frozen(name) { &before[name] } else { &free[name] };
+        assert_eq!(&after[name], expected, "{name}");
+        assert_ne!(free[name], before[name], "{name}");
+    }
+}
+
+#[test]
+fn running_statistics_stay_where_they_are_asked_to() {
+    let moved = |tuning: &TuningPlan| {
+        let (before, after) = train(tuning);
+        let names = after.into_iter().filter(|(name, tensor)| before[name] != *tensor).map(|(name, _)| name);
+        names.partition::<Vec<String>, _>(|name| is_statistic(name))
+    };
+    let (statistics, parameters) = moved(&TuningPlan { batch_norm: TrainingStatistics::Running, ..Default::default() });
+    assert_eq!(statistics, Vec::<String>::new());
+    assert_eq!(parameters, moved(&TuningPlan::default()).1);
+    assert!(moved(&TuningPlan::default()).0.contains(&"bn1.running_mean".to_string()));
+}
+
+#[test]
+fn a_factor_scales_the_steps_of_its_parameters() {
+    let learning_rates = BTreeMap::from([("fc".to_string(), 10.0), ("*.bn2.*".to_string(), 0.5)]);
+    let (before, slow) = train(&TuningPlan::default());
+    let (_, fast) = train(&TuningPlan { learning_rates, ..Default::default() });
+    let step = |name: &str, after: &Tensors| f64::from(after[name].data[0]) - f64::from(before[name].data[0]);
+    for (name, factor) in [("fc.weight", 10.0), ("layer3.1.bn2.bias", 0.5), ("layer3.1.bn1.bias", 1.0)] {
+        let (slow, fast) = (step(name, &slow), step(name, &fast));
+        assert!(slow != 0.0 && (fast - factor * slow).abs() <= 1e-4 * fast.abs().max(1e-3), "{name}: {slow} {fast}");
+    }
+}
+
+#[test]
+fn tunings_that_make_no_sense_are_named() {
+    let rates = |pairs: &[(&str, f64)]| TuningPlan {
+        learning_rates: pairs.iter().map(|(pattern, factor)| (pattern.to_string(), *factor)).collect(),
+        ..Default::default()
+    };
+    let freeze = |pattern: &str| TuningPlan { freeze: vec![pattern.into()], ..Default::default() };
+    let table = [
+        (freeze("layer7"), "freeze", "layer1"),
+        (freeze("bn1.running_mean"), "freeze", "chooses no parameter"),
+        (freeze("*"), "freeze", "every parameter is frozen"),
+        (rates(&[("layr1", 2.0)]), "learningRates", "layer1"),
+        (rates(&[("layer1", 2.0), ("*.bias", 1.0)]), "learningRates", "two factors belong to layer1"),
+        (rates(&[("fc", 0.0)]), "learningRates[\"fc\"]", "greater than 0"),
+        (rates(&[("fc", f64::NAN)]), "learningRates[\"fc\"]", "greater than 0"),
+    ];
+    for (tuning, subject, part) in table {
+        let error = network(&spec()).tune(&tuning).unwrap_err();
+        assert_eq!((error.code, error.subject.as_deref()), (Code::InvalidOption, Some(subject)));
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}

@@ -1,0 +1,227 @@
+/** Every kind of distillation, end to end on the glyphs: it runs, its loss falls, and the student improves. */
+
+import { mkdtempSync, readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import {
+  adam,
+  attentionTransfer,
+  type ChosenWeight,
+  conv4,
+  crossEntropy,
+  type DistillOptions,
+  distill,
+  featureRegression,
+  glyphs,
+  hardDarkRank,
+  hint,
+  type Loss,
+  linearHint,
+  mlp,
+  type RunEvent,
+  resume,
+  rkdAngle,
+  rkdDistance,
+  sgd,
+  softTargetKl,
+  train,
+  triplet,
+  twoStages,
+} from "../../src/index.ts";
+import { temporaryFolder } from "../support/folders.ts";
+
+const common = {
+  data: glyphs({ classes: 40, writers: 8, split: { kind: "classes", validation: 0, test: 0.4 } }),
+  batch: { size: 32, perClass: 4 },
+  evaluation: { ks: [1] },
+  optimizer: adam({ learningRate: 3e-3 }),
+  keep: "last",
+} as const;
+const teacherFolder = join(mkdtempSync(join(tmpdir(), "rkd-teacher-")), "teacher");
+
+beforeAll(async () => {
+  const losses = [triplet(), crossEntropy()];
+  const backbone = conv4({ width: 16, embedding: 16 });
+  await train({ ...common, backbone, losses, epochs: 3, stepsPerEpoch: 40, out: teacherFolder });
+});
+
+/** The small student's options with these losses. */
+function student(losses: readonly Loss[], more: Partial<DistillOptions> = {}): DistillOptions {
+  return {
+    ...common,
+    teacher: teacherFolder,
+    student: conv4({ width: 8, embedding: 8 }),
+    losses,
+    epochs: 4,
+    stepsPerEpoch: 30,
+    out: join(temporaryFolder(), "student"),
+    ...more,
+  };
+}
+
+async function collect(run: AsyncIterable<RunEvent>): Promise<RunEvent[]> {
+  const events: RunEvent[] = [];
+  for await (const event of run) events.push(event);
+  return events;
+}
+
+const bytes = (out: string) => readFileSync(join(out, "model.safetensors")).toString("base64");
+
+const map = { studentFeature: "blocks.1" } as const;
+
+describe("a distillation improves the student", () => {
+  const hints = [hint(map), hint({ studentFeature: "pooled" })];
+  const kinds: [string, readonly Loss[]][] = [
+    ["linear hint", [triplet(), linearHint()]],
+    ["FitNet, in two stages", twoStages({ hints, task: [triplet()], hintSteps: 60 })],
+    [
+      "FitNet as released, with random regressors",
+      twoStages({ hints: [hint({ ...map, frozen: true })], task: [triplet()], hintSteps: 30 }),
+    ],
+    ["attention transfer", [triplet(), attentionTransfer({ ...map, weight: 50 })]],
+    ["DarkRank", [triplet(), hardDarkRank()]],
+    ["Hinton", [crossEntropy(), softTargetKl()]],
+    [
+      "RKD on every feature, KL on logits, several of one kind",
+      [
+        rkdDistance(),
+        rkdDistance({ studentFeature: "pooled", teacherFeature: "embedding" }),
+        rkdAngle({ weight: 2, studentFeature: "blocks.2" }),
+        softTargetKl(),
+      ],
+    ],
+  ];
+  it.each(kinds)("%s", async (_, losses) => {
+    const { history, verdict } = await distill(student(losses));
+    const { studentBefore, studentAfter } = verdict;
+    expect(studentAfter.metrics["recall@1"]).toBeGreaterThan(studentBefore.metrics["recall@1"] ?? 1);
+    const [first, last] = [history[0], history.at(-1)];
+    for (const { name, value, gradientNorm } of last?.terms ?? []) {
+      const before = first?.terms.find((term) => term.name === name);
+      if (before) expect(value).toBeLessThan(before.value);
+      expect(gradientNorm).toBeGreaterThan(0);
+    }
+  });
+
+  it("the same from cached features, taps included", async () => {
+    const losses = [linearHint(), hint(map), softTargetKl()];
+    const { verdict } = await distill(student(losses, { teacherFeatures: "cached" }));
+    expect(verdict.gapClosed["recall@1"]).toBeGreaterThan(0);
+  });
+
+  it("plain regression where the lengths agree", async () => {
+    const { history } = await distill(student([featureRegression()], { student: conv4({ width: 8, embedding: 16 }) }));
+    expect(history.at(-1)?.loss).toBeLessThan(history[0]?.loss ?? 0);
+  });
+});
+
+describe("the two stages", () => {
+  it("follow each other, and a term that rests is not listed", async () => {
+    const run = student(twoStages({ hints: [hint(map)], task: [triplet()], hintSteps: 30 }), { epochs: 2 });
+    const { history } = await distill(run);
+    expect(history.map(({ terms }) => terms.map(({ name }) => name))).toEqual([["hint"], ["triplet-squared"]]);
+  });
+});
+
+describe("weights", () => {
+  const losses = [
+    linearHint(),
+    rkdAngle({ weight: "auto" }),
+    hint({ ...map, weight: { from: 0, to: 2, start: 5, steps: 10 } }),
+  ];
+
+  it("that are found are an event, stand in the plan and balance the gradients", async () => {
+    const options = student(losses, { epochs: 1 });
+    const events = await collect(distill(options));
+    const found = events.filter((event) => event.type === "weights");
+    expect(found).toHaveLength(1);
+    const weights = found[0]?.weights as readonly ChosenWeight[];
+    expect(found[0]?.step).toBe(20);
+    expect(weights.map(({ name }) => name)).toEqual(["rkd-angle"]);
+    expect(weights[0]?.weight).toBeGreaterThan(0);
+    expect(weights[0]?.weight).not.toBe(1);
+    const plan = JSON.parse(readFileSync(join(options.out, "plan.json"), "utf8"));
+    expect(plan.chosenWeights).toEqual({ "rkd-angle": weights[0]?.weight });
+    const last = events.filter((event) => event.type === "step").at(-1);
+    expect(last?.terms.map(({ weight }) => weight)).toEqual([1, weights[0]?.weight, 2]);
+  });
+
+  it("and what losses learn come back after an abort, bit for bit", async () => {
+    const options = student([...losses], { epochs: 2, checkpointEverySteps: 7, clipGradientNorm: 1 });
+    await distill(options);
+    for (const stop of [4, 26]) {
+      const out = join(temporaryFolder(), "cut");
+      const run = distill({ ...options, out });
+      for await (const event of run) {
+        if (event.type === "checkpoint" && event.step >= stop) break;
+      }
+      run.abort();
+      await expect(run).rejects.toMatchObject({ name: "AbortError" });
+      await resume(out);
+      expect(bytes(out)).toBe(bytes(options.out));
+      const chosen = (folder: string) => JSON.parse(readFileSync(join(folder, "plan.json"), "utf8")).chosenWeights;
+      expect(chosen(out)).toEqual(chosen(options.out));
+    }
+  });
+});
+
+describe("micro batches", () => {
+  it("give the losses of the batch in one piece, where there are no batch statistics", async () => {
+    const options = student([rkdDistance(), linearHint()], { student: mlp({ hidden: [24], embedding: 8 }), epochs: 1 });
+    const whole = await distill(options);
+    const cut = await distill({ ...options, microBatch: 6, out: join(temporaryFolder(), "cut") });
+    const [expected, found] = [whole.history[0]?.loss ?? Number.NaN, cut.history[0]?.loss ?? Number.NaN];
+    // Sums in another order, in float32, over thirty steps.
+    expect(Math.abs(found - expected)).toBeLessThan(1e-3 * expected);
+    expect(found).not.toBe(expected);
+  });
+
+  it("train, with the same bits on any number of threads", async () => {
+    const options = student([rkdDistance(), rkdAngle({ weight: 2 })], { microBatch: 8, epochs: 2 });
+    const one = await distill({ ...options, threads: 1 });
+    expect(one.history[1]?.loss).toBeLessThan(one.history[0]?.loss ?? 0);
+    const two = { ...options, threads: 2, out: join(temporaryFolder(), "two") };
+    await distill(two);
+    expect(bytes(two.out)).toBe(bytes(options.out));
+  });
+});
+
+describe("a student that collapses", () => {
+  it("raises the alarm once", async () => {
+    const shrinking = sgd({ learningRate: 0.05, weightDecay: 5 });
+    const events = await collect(distill(student([rkdDistance()], { optimizer: shrinking, epochs: 2 })));
+    const alarms = events.filter((event) => event.type === "warning" && event.message.includes("running together"));
+    expect(alarms).toHaveLength(1);
+  });
+});
+
+describe("what cannot be read is refused before the folder is touched", () => {
+  const refusals: [string, readonly Loss[], RegExp][] = [
+    [
+      "a tap that does not exist",
+      [hint({ studentFeature: "layer3" })],
+      /hint\.studentFeature.+blocks\.0.+received layer3/,
+    ],
+    ["a vector for attention", [attentionTransfer({ studentFeature: "pooled" })], /maps.+one of blocks\.0, blocks\.1/],
+    ["a teacher's tap that does not exist", [hint({ ...map, teacherFeature: "layer9" })], /hint\.teacherFeature/],
+    ["regression of another length", [featureRegression()], /expected 8 numbers.+received 16 numbers.+linear-hint/],
+    ["nothing to balance with", [rkdAngle({ weight: "auto" })], /balance/],
+  ];
+  it.each(refusals)("%s", async (_, losses, message) => {
+    await expect(distill(student(losses))).rejects.toThrow(message);
+  });
+
+  it("soft targets of other classes", async () => {
+    const options = student([softTargetKl(), rkdAngle()], { seed: 2 });
+    await expect(distill(options)).rejects.toMatchObject({ code: "ERR_INVALID_OPTION", subject: "teacher" });
+  });
+
+  it("soft targets of a teacher without classes", async () => {
+    const out = join(temporaryFolder(), "teacher");
+    await train({ ...common, backbone: conv4({ width: 4, embedding: 8 }), epochs: 1, stepsPerEpoch: 2, out });
+    await expect(distill(student([softTargetKl(), rkdAngle()], { teacher: out }))).rejects.toThrow(
+      /trained with cross entropy/,
+    );
+  });
+});
