@@ -27,6 +27,15 @@ pub(crate) fn with<R>(length: usize, body: impl FnOnce(&mut [f32]) -> R) -> R {
     result
 }
 
+/// As [`with`], for doubles.
+pub(crate) fn with_doubles<R>(length: usize, body: impl FnOnce(&mut [f64]) -> R) -> R {
+    with(2 * length, |floats| {
+        // SAFETY: all bits are valid for a double, and the buffer is aligned to more than a double's size.
+        let (_, doubles, _) = unsafe { floats.align_to_mut::<f64>() };
+        body(&mut doubles[..length])
+    })
+}
+
 /// The smallest free buffer that is long enough, or else the largest there is.
 fn take(length: usize) -> Vec<f32> {
     FREE.with_borrow_mut(|free| {

@@ -5,7 +5,10 @@
 //! compiler vectorises) use it. Closures and functions that are not inlined would be compiled for the baseline: hot
 //! code keeps to loops and `#[inline(always)]` functions.
 
+pub(crate) mod doubles;
+
 use crate::Isa;
+use doubles::Doubles;
 
 /// A vector of `f32` lanes.
 ///
@@ -18,6 +21,8 @@ pub(crate) trait Simd: Copy {
     const LANES: usize;
     /// Rows of the matrix product's register tile ([`crate::matrix`]); it is two vectors wide.
     const ROWS: usize;
+    /// The vectors of float64 of the same instruction set.
+    type F64: Doubles;
     unsafe fn load(from: *const f32) -> Self::V;
     unsafe fn store(to: *mut f32, v: Self::V);
     unsafe fn splat(value: f32) -> Self::V;
@@ -71,6 +76,7 @@ impl<const L: usize, const R: usize> Simd for Portable<L, R> {
     type V = [f32; L];
     const LANES: usize = L;
     const ROWS: usize = R;
+    type F64 = doubles::Portable;
     #[inline(always)]
     unsafe fn load(from: *const f32) -> [f32; L] {
         // SAFETY: valid for L floats by the trait's contract.
@@ -105,7 +111,7 @@ impl<const L: usize, const R: usize> Simd for Portable<L, R> {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Kernel, Simd};
+    use super::{Kernel, Simd, doubles};
     use std::arch::x86_64::*;
 
     /// # Safety
@@ -138,6 +144,7 @@ mod x86 {
                 type V = $vector;
                 const LANES: usize = $lanes;
                 const ROWS: usize = $rows;
+                type F64 = doubles::$name;
                 #[inline(always)]
                 unsafe fn load(from: *const f32) -> $vector {
                     // SAFETY: the trait's contract.

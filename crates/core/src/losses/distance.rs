@@ -85,7 +85,7 @@ impl<'a> Distances<'a> {
             // Over the squared distance, where `Embedding::pull_back` starts: dd/dD = 1 / (2 d).
             *slope = if d > guard { *slope / (2.0 * d) } else { 0.0 };
         }
-        let mut gradient = self.embedding.pull_back(pool, &slopes);
+        let mut gradient = self.embedding.pull_back(pool, &slopes, 1.0);
         if self.offset {
             let n = self.matrix.rows;
             for (i, row) in gradient.chunks_exact_mut(self.matrix.columns).enumerate() {

@@ -1,4 +1,7 @@
-//! An embedding prepared for pairwise work: widened rows and their squared distances.
+//! An embedding prepared for pairwise work: its rows and their squared distances.
+
+use std::borrow::Cow;
+use std::sync::OnceLock;
 
 use rkd_kernels::{Pool, relations};
 
@@ -7,16 +10,39 @@ use super::inputs::Matrix;
 /// The rows of an embedding with the matrix of their squared distances.
 pub(super) struct Embedding<'a> {
     matrix: &'a Matrix,
-    rows: Vec<f64>,
     /// n x n of [`relations::stride`].
-    pub squared: Vec<f64>,
+    pub squared: &'a [f64],
+}
+
+/// A feature's squared distances once a loss has asked for them: computed once for all terms of a batch. A copy of the
+/// feature starts without.
+#[derive(Debug, Default)]
+pub(super) struct SquaredDistances(OnceLock<Vec<f64>>);
+
+impl Clone for SquaredDistances {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for SquaredDistances {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+/// The rows as the kernels take them: a copy only where d is no multiple of the vectors' width.
+fn wide(matrix: &Matrix) -> Cow<'_, [f64]> {
+    if relations::stride(matrix.columns) == matrix.columns {
+        return Cow::Borrowed(&matrix.data);
+    }
+    Cow::Owned(relations::widen(&matrix.data, matrix.rows, matrix.columns))
 }
 
 impl<'a> Embedding<'a> {
     pub(super) fn new(pool: &Pool, matrix: &'a Matrix) -> Self {
-        let rows = relations::widen(&matrix.data, matrix.rows, matrix.columns);
-        let squared = relations::squared_distances(pool, &rows, matrix.rows, matrix.columns);
-        Embedding { matrix, rows, squared }
+        let compute = || relations::squared_distances(pool, &wide(matrix), matrix.rows, matrix.columns);
+        Embedding { matrix, squared: matrix.squared_distances.0.get_or_init(compute) }
     }
 
     /// The squared distance of rows `i` and `j`.
@@ -29,10 +55,15 @@ impl<'a> Embedding<'a> {
         vec![0.0; self.squared.len()]
     }
 
-    /// The gradient over the rows `[n, d]`, from one over the squared distances where (i, j) and (j, i) add up.
-    pub(super) fn pull_back(&self, pool: &Pool, gradient: &[f64]) -> Vec<f64> {
+    /// The gradient over the rows `[n, d]`, from one over the squared distances where (i, j) and (j, i) add up, divided by
+    /// `divisor`.
+    pub(super) fn pull_back(&self, pool: &Pool, gradient: &[f64], divisor: f64) -> Vec<f64> {
         let (n, d) = (self.matrix.rows, self.matrix.columns);
-        let wide = relations::pull_back(pool, &self.rows, gradient, n, d);
-        wide.chunks_exact(relations::stride(d)).flat_map(|row| &row[..d]).copied().collect()
+        let mut rows = relations::pull_back(pool, &wide(self.matrix), gradient, n, d);
+        rows.iter_mut().for_each(|g| *g /= divisor);
+        if relations::stride(d) == d {
+            return rows;
+        }
+        rows.chunks_exact(relations::stride(d)).flat_map(|row| &row[..d]).copied().collect()
     }
 }

@@ -2,6 +2,7 @@
 
 use rkd_kernels::Pool;
 
+use super::embedding::SquaredDistances;
 use crate::error::{Code, Error, Result};
 use crate::random::Random;
 
@@ -17,6 +18,8 @@ pub struct Matrix {
     pub data: Vec<f64>,
     /// Height, width and channels of a row that is a map.
     pub map: Option<[usize; 3]>,
+    /// See [`SquaredDistances`]; the numbers above do not change once a loss has seen them.
+    pub(super) squared_distances: SquaredDistances,
 }
 
 impl Matrix {
@@ -67,7 +70,7 @@ impl Matrix {
                 .with_values("finite numbers", data[place].to_string())
                 .with_advice("find where it arises; training with a smaller learning rate is the usual cure"));
         }
-        Ok(Matrix { rows, columns, data, map })
+        Ok(Matrix { rows, columns, data, map, squared_distances: SquaredDistances::default() })
     }
 
     /// `[n, d]`, or `[n, h, w, c]` of maps.

@@ -51,16 +51,14 @@ impl Loss for RkdAngle {
         let n = student.rows;
         let student = Embedding::new(inputs.pool, student);
         let teacher = Embedding::new(inputs.pool, teacher);
-        let (mut value, mut over_distances) =
-            relations::angle_huber(inputs.pool, &student.squared, &teacher.squared, n, self.delta);
-        if self.reduction == Reduction::Distinct {
-            // The sum has the entries b = c too: cosines of 1, or of 0 where the leg has no length, without gradient.
-            let one_only = |(s, t): (&f64, &f64)| (*s > 0.0) != (*t > 0.0);
-            let count = student.squared.iter().zip(&teacher.squared).filter(|pair| one_only(*pair)).count();
-            value -= count as f64 * huber(1.0, self.delta).0;
-        }
+        let angles = relations::angle_huber(inputs.pool, student.squared, teacher.squared, n, self.delta);
+        let same_leg = match self.reduction {
+            // All entries, b = c too.
+            Reduction::Reference => angles.one_sided as f64 * huber(1.0, self.delta).0,
+            Reduction::Distinct => 0.0,
+        };
         let divisor = self.reduction.divisor(n, 3);
-        over_distances.iter_mut().for_each(|g| *g /= divisor);
-        Ok(LossValue::new(value / divisor, student.pull_back(inputs.pool, &over_distances)))
+        let gradient = student.pull_back(inputs.pool, &angles.gradient, divisor);
+        Ok(LossValue::new((angles.value + same_leg) / divisor, gradient))
     }
 }

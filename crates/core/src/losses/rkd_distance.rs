@@ -6,12 +6,9 @@
 //! ```
 //! n items, student z `[n, d_s]`, teacher `[n, d_t]`; d_s and d_t may differ. N = n^2, or n (n - 1) with
 //! `reduction: "distinct"`. As in the authors' code the student's mean is differentiated, which makes the loss invariant
-//! to the student's scale; the paper writes a sum and does not speak of the mean's gradient. With q = huber',
-//! b_ij = d^s_ij / mu_s and P = n (n - 1):
+//! to the student's scale; the paper writes a sum and does not speak of the mean's gradient. The sums and their
+//! gradient are [`rkd_kernels::relations::distance_huber`].
 //!
-//! ```text
-//! dL/dd^s_ij = (q_ij - sum_kl q_kl b_kl / P) / (N mu_s)
-//! ```
 //! Degenerate batches: coincident rows have distance 1e-6 and no gradient between them; a batch of one has value 0; a
 //! collapsed student has a finite value and no gradient.
 
@@ -19,12 +16,9 @@ use rkd_kernels::relations;
 use serde::{Deserialize, Serialize};
 
 use super::embedding::Embedding;
-use super::relational::{Reduction, check_delta, huber};
+use super::relational::{Reduction, check_delta};
 use super::{Loss, LossInputs, LossValue};
 use crate::error::Result;
-
-/// Smallest distance of different items, the authors' guard.
-const SMALLEST: f64 = 1e-6;
 
 /// Options of `rkd-distance`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,42 +50,11 @@ impl Loss for RkdDistance {
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
         let (student, teacher) = (inputs.student, inputs.teacher()?);
         let n = student.rows;
-        if n < 2 {
-            return Ok(LossValue::new(0.0, vec![0.0; student.data.len()]));
-        }
         let student = Embedding::new(inputs.pool, student);
-        let (d_s, mu_s) = distances(&student.squared, n);
-        let (d_t, mu_t) = distances(&Embedding::new(inputs.pool, teacher).squared, n);
+        let teacher = Embedding::new(inputs.pool, teacher);
+        let distances = relations::distance_huber(inputs.pool, student.squared, teacher.squared, n, self.delta);
         let divisor = self.reduction.divisor(n, 2);
-        let (mut value, mut through_mean) = (0.0, 0.0);
-        let mut slopes = vec![0.0; d_s.len()];
-        for ((slope, s), t) in slopes.iter_mut().zip(&d_s).zip(&d_t) {
-            let (loss, q) = huber(s / mu_s - t / mu_t, self.delta);
-            value += loss;
-            through_mean += q * s / mu_s;
-            *slope = q;
-        }
-        through_mean /= (n * (n - 1)) as f64;
-        for ((slope, &d), place) in slopes.iter_mut().zip(&d_s).zip(0..) {
-            let diagonal = place / relations::stride(n) == place % relations::stride(n);
-            let fixed = diagonal || place % relations::stride(n) >= n || d <= SMALLEST;
-            // Over the squared distance: dd/dD = 1 / (2 d).
-            *slope = if fixed { 0.0 } else { (*slope - through_mean) / (divisor * mu_s) / (2.0 * d) };
-        }
-        Ok(LossValue::new(value / divisor, student.pull_back(inputs.pool, &slopes)))
+        let gradient = student.pull_back(inputs.pool, &distances.gradient, divisor);
+        Ok(LossValue::new(distances.value / divisor, gradient))
     }
-}
-
-/// The distances, 0 on the diagonal and beyond n, and their mean over the pairs of different items.
-fn distances(squared: &[f64], n: usize) -> (Vec<f64>, f64) {
-    let mut distances = vec![0.0; squared.len()];
-    let mut sum = 0.0;
-    for i in 0..n {
-        for j in (0..n).filter(|&j| j != i) {
-            let place = i * relations::stride(n) + j;
-            distances[place] = squared[place].sqrt().max(SMALLEST);
-            sum += distances[place];
-        }
-    }
-    (distances, sum / (n * (n - 1)) as f64)
 }

@@ -112,7 +112,7 @@ impl Loss for TripletSquared {
         let triplets = self.sampler().triplets(inputs.pool, z, labels, squared, &mut inputs.random.clone());
         let (mut gradient, row) = (embedding.zeros(), rkd_kernels::relations::stride(z.rows));
         let value = pairs(&triplets, self.margin, squared, |i, j, weight| gradient[i * row + j] += weight);
-        Ok(LossValue::new(value, embedding.pull_back(inputs.pool, &gradient)))
+        Ok(LossValue::new(value, embedding.pull_back(inputs.pool, &gradient, 1.0)))
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! [`session`] is the main path: opening, one step top to bottom, saving. [`pass`] takes a batch through the network and
 //! back, [`objective`] adds up the losses, [`balance`] finds weights, [`teacher`] gives what they compare with, [`evaluate`](mod@evaluate) and [`embed`](mod@embed) use a stored network,
-//! [`checkpoint`] is the file between two steps.
+//! [`checkpoint`] is the file between two steps. `cost` tells beforehand when a step would be slow.
 
 pub mod balance;
 pub mod checkpoint;
 pub mod collapse;
 mod compatibility;
+mod cost;
 pub mod embed;
 pub mod evaluate;
 pub mod event;

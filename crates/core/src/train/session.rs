@@ -19,6 +19,7 @@ use super::balance::Balance;
 use super::checkpoint::Checkpoint;
 use super::collapse::CollapseAlarm;
 use super::compatibility::{check_classes, check_micro_batch, check_teacher};
+use super::cost::slow_losses;
 use super::evaluate::{evaluate_items, open_dataset};
 use super::event::{Control, Event, StepEvent};
 use super::initial_weights;
@@ -112,6 +113,9 @@ impl Session {
         plan.backbone.classes =
             objective.student_features().contains(&Feature::Logits).then_some(split.train_classes.len());
         let mut student = Network::new(backend.clone(), &plan.backbone, plan.seed)?;
+        if let Some(message) = slow_losses(&plan.losses, backend.pool(), plan.batch.size, student.embedding_size()) {
+            control.emit(Event::Warning { message });
+        }
         let silent = Control::silent();
         let news = if resume.is_none() { control } else { &silent };
         let weights =

@@ -1,0 +1,66 @@
+//! Times RKD distance + 2 x angle with its gradient: `cargo run -p rkd-core --example relations_bench -- [N] [D] [THREADS]`.
+//!
+//! Prints one JSON line: the median of the steps that fit into two seconds (at least one after the first), the time that
+//! was estimated before, and, on Linux, the peak memory above the inputs, student and teacher as float64.
+
+use std::time::{Duration, Instant};
+
+use rkd_core::losses::{Feature, LossSpec, Matrix, RkdAngle, RkdDistance, TermSpec};
+use rkd_core::random::Random;
+use rkd_core::train::objective::{BatchFeatures, Objective};
+use rkd_kernels::{Pool, relations};
+
+fn main() -> rkd_core::Result<()> {
+    let mut arguments = std::env::args().skip(1).map(|text| text.parse().expect("whole numbers: N D THREADS"));
+    let mut next = |default: usize| arguments.next().unwrap_or(default);
+    let (n, d, threads) = (next(256), next(512), next(0));
+    let draw = |purpose: &str| {
+        let mut random = Random::keyed(1, 0, 0, purpose);
+        let rows: Vec<f32> = (0..n * d).map(|_| random.normal() as f32).collect();
+        Matrix::new(purpose, &rows, n, d)
+    };
+    let pool = Pool::new(threads);
+    let objective = Objective::new(&[
+        TermSpec::new(LossSpec::RkdDistance(RkdDistance::default())),
+        TermSpec { weight: 2.0, ..TermSpec::new(LossSpec::RkdAngle(RkdAngle::default())) },
+    ])?;
+    let estimated = relations::estimate_seconds(&pool, n, d) * 1e3;
+    let (student, teacher) = (draw("student")?, draw("teacher")?);
+    let inputs = memory("VmRSS:");
+    // A copy of a feature has no distances yet, so every step computes them.
+    let mut features = BatchFeatures {
+        student: vec![(Feature::Embedding, student)],
+        teacher: vec![(Feature::Embedding, teacher)],
+        labels: &[],
+        pool: &pool,
+        random: Random::keyed(1, 0, 0, "loss"),
+    };
+    let (mut times, start) = (Vec::new(), Instant::now());
+    while times.len() < 2 || (start.elapsed() < Duration::from_secs(2) && times.len() < 500) {
+        let begin = Instant::now();
+        let value = objective.evaluate(&features, 1)?;
+        times.push(begin.elapsed().as_secs_f64() * 1e3);
+        std::hint::black_box(value.total);
+        for (_, matrix) in features.student.iter_mut().chain(&mut features.teacher) {
+            *matrix = matrix.clone();
+        }
+    }
+    let peak = memory("VmHWM:").zip(inputs).map(|(peak, inputs)| peak - inputs);
+    times.remove(0);
+    times.sort_by(f64::total_cmp);
+    println!(
+        "{}",
+        serde_json::json!({
+            "n": n, "d": d, "threads": pool.threads(), "step_ms": times[times.len() / 2], "best_ms": times[0],
+            "runs": times.len(), "estimated_ms": estimated, "peak_mib": peak
+        })
+    );
+    Ok(())
+}
+
+/// A line of the process's status, in MiB.
+fn memory(name: &str) -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<f64>().ok()? / 1024.0)
+}

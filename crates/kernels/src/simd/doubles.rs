@@ -1,0 +1,178 @@
+//! Vectors of float64, for kernels whose sums cancel in float32.
+//!
+//! Every form fuses multiply and add, the portable one too (by a call where the processor cannot). A kernel that works on
+//! [`WIDTH`] lanes, whatever the register holds, therefore gives the same bits on every instruction set.
+
+/// Lanes that kernels count in: the widest register; the narrower ones take them in several steps.
+pub(crate) const WIDTH: usize = 8;
+
+/// A vector of `f64` lanes; `LANES` divides [`WIDTH`].
+///
+/// # Safety of the methods
+/// The instruction set of the implementation must be available; pointers must be valid for `LANES` doubles.
+pub(crate) trait Doubles: Copy {
+    /// The vector.
+    type V: Copy;
+    /// Doubles in a vector.
+    const LANES: usize;
+    unsafe fn load(from: *const f64) -> Self::V;
+    unsafe fn store(to: *mut f64, v: Self::V);
+    unsafe fn splat(value: f64) -> Self::V;
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once.
+    unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `c - a * b`, rounded once.
+    unsafe fn neg_mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `v`, but at most `high` and at least `low`; a NaN stays.
+    unsafe fn clamp(v: Self::V, low: Self::V, high: Self::V) -> Self::V;
+}
+
+/// The sum of [`WIDTH`] lanes, pairwise.
+#[inline(always)]
+pub(crate) fn add_lanes(v: &[f64; WIDTH]) -> f64 {
+    ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]))
+}
+
+/// Four lanes in plain Rust.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable;
+
+/// Applies a scalar operation lane by lane.
+macro_rules! lanes {
+    ($i:ident => $value:expr) => {{
+        let mut out = [0.0_f64; 4];
+        let mut $i = 0;
+        while $i < 4 {
+            out[$i] = $value;
+            $i += 1;
+        }
+        out
+    }};
+}
+
+impl Doubles for Portable {
+    type V = [f64; 4];
+    const LANES: usize = 4;
+    #[inline(always)]
+    unsafe fn load(from: *const f64) -> [f64; 4] {
+        // SAFETY: valid for four doubles by the trait's contract.
+        unsafe { from.cast::<[f64; 4]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(to: *mut f64, v: [f64; 4]) {
+        // SAFETY: valid for four doubles by the trait's contract.
+        unsafe { to.cast::<[f64; 4]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn splat(value: f64) -> [f64; 4] {
+        [value; 4]
+    }
+    #[inline(always)]
+    unsafe fn sub(a: [f64; 4], b: [f64; 4]) -> [f64; 4] {
+        lanes!(i => a[i] - b[i])
+    }
+    #[inline(always)]
+    unsafe fn add(a: [f64; 4], b: [f64; 4]) -> [f64; 4] {
+        lanes!(i => a[i] + b[i])
+    }
+    #[inline(always)]
+    unsafe fn mul(a: [f64; 4], b: [f64; 4]) -> [f64; 4] {
+        lanes!(i => a[i] * b[i])
+    }
+    #[inline(always)]
+    unsafe fn mul_add(a: [f64; 4], b: [f64; 4], c: [f64; 4]) -> [f64; 4] {
+        lanes!(i => a[i].mul_add(b[i], c[i]))
+    }
+    #[inline(always)]
+    unsafe fn neg_mul_add(a: [f64; 4], b: [f64; 4], c: [f64; 4]) -> [f64; 4] {
+        lanes!(i => (-a[i]).mul_add(b[i], c[i]))
+    }
+    #[inline(always)]
+    unsafe fn clamp(v: [f64; 4], low: [f64; 4], high: [f64; 4]) -> [f64; 4] {
+        let below = lanes!(i => if high[i] < v[i] { high[i] } else { v[i] });
+        lanes!(i => if low[i] > below[i] { low[i] } else { below[i] })
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2, Avx512};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Doubles;
+    use std::arch::x86_64::*;
+
+    /// Four lanes of AVX2 with FMA.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx2;
+
+    /// Eight lanes of AVX-512 F.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx512;
+
+    macro_rules! implement {
+        ($name:ident, $vector:ty, $lanes:expr, $load:ident, $store:ident, $splat:ident, $sub:ident, $add:ident,
+         $mul:ident, $fma:ident, $fnma:ident, $min:ident, $max:ident) => {
+            // The contract of every method is the trait's: the instruction set is available, pointers are valid.
+            impl Doubles for $name {
+                type V = $vector;
+                const LANES: usize = $lanes;
+                #[inline(always)]
+                unsafe fn load(from: *const f64) -> $vector {
+                    // SAFETY: the trait's contract.
+                    unsafe { $load(from) }
+                }
+                #[inline(always)]
+                unsafe fn store(to: *mut f64, v: $vector) {
+                    // SAFETY: the trait's contract.
+                    unsafe { $store(to, v) }
+                }
+                #[inline(always)]
+                unsafe fn splat(value: f64) -> $vector {
+                    // SAFETY: the trait's contract.
+                    unsafe { $splat(value) }
+                }
+                #[inline(always)]
+                unsafe fn sub(a: $vector, b: $vector) -> $vector {
+                    // SAFETY: the trait's contract.
+                    unsafe { $sub(a, b) }
+                }
+                #[inline(always)]
+                unsafe fn add(a: $vector, b: $vector) -> $vector {
+                    // SAFETY: the trait's contract.
+                    unsafe { $add(a, b) }
+                }
+                #[inline(always)]
+                unsafe fn mul(a: $vector, b: $vector) -> $vector {
+                    // SAFETY: the trait's contract.
+                    unsafe { $mul(a, b) }
+                }
+                #[inline(always)]
+                unsafe fn mul_add(a: $vector, b: $vector, c: $vector) -> $vector {
+                    // SAFETY: the trait's contract.
+                    unsafe { $fma(a, b, c) }
+                }
+                #[inline(always)]
+                unsafe fn neg_mul_add(a: $vector, b: $vector, c: $vector) -> $vector {
+                    // SAFETY: the trait's contract.
+                    unsafe { $fnma(a, b, c) }
+                }
+                #[inline(always)]
+                unsafe fn clamp(v: $vector, low: $vector, high: $vector) -> $vector {
+                    // Both instructions give their second operand where one is no number.
+                    // SAFETY: the trait's contract.
+                    unsafe { $max(low, $min(high, v)) }
+                }
+            }
+        };
+    }
+
+    #[rustfmt::skip]
+    implement!(Avx2, __m256d, 4, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_set1_pd, _mm256_sub_pd, _mm256_add_pd,
+               _mm256_mul_pd, _mm256_fmadd_pd, _mm256_fnmadd_pd, _mm256_min_pd, _mm256_max_pd);
+    #[rustfmt::skip]
+    implement!(Avx512, __m512d, 8, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_set1_pd, _mm512_sub_pd, _mm512_add_pd,
+               _mm512_mul_pd, _mm512_fmadd_pd, _mm512_fnmadd_pd, _mm512_min_pd, _mm512_max_pd);
+}
