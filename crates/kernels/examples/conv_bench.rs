@@ -1,7 +1,7 @@
 //! Milliseconds and GFLOP/s of the three convolution passes over the layers of ResNet-18 and Conv-4, and milliseconds
 //! and GB/s of batch normalisation with ReLU and of an Adam step.
 //!
-//! `cargo run -p rkd-kernels --example conv_bench -- [--threads N] [--isa avx512|avx2|portable] [--only TEXT]`
+//! `cargo run -p rkd-kernels --example conv_bench -- [--threads N] [--isa avx512|avx2|portable] [--only TEXT|others]`
 //!
 //! Rates count the multiplications of the definition, whatever the algorithm does, so that they compare algorithms.
 //! Times are the best of fifteen calls: other programs' load only ever adds.
@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use rkd_kernels::convolution::{Conv2d, backward_input, backward_weight, forward};
 use rkd_kernels::matrix::{Operand, gemm};
+use rkd_kernels::memory::Memory;
 use rkd_kernels::normalization::{batch_norm_backward, batch_norm_train};
 use rkd_kernels::optimizer::{AdamStep, adam};
 use rkd_kernels::{Isa, Pool};
@@ -59,7 +60,7 @@ fn main() {
     for (name, layer) in LAYERS.iter().filter(|(name, _)| name.contains(&only)) {
         measure(&pool, name, *layer);
     }
-    if only.is_empty() {
+    if only.is_empty() || only == "others" {
         measure_others(&pool);
     }
 }
@@ -74,7 +75,6 @@ fn measure_others(pool: &Pool) {
 
 /// Rates count every tensor read or written once in each sweep: two forward, two backward.
 fn measure_batch_norm(pool: &Pool, rows: usize, c: usize) {
-    let wave = |length: usize| (0..length).map(|i| ((i * 37 % 101) as f32 - 50.0) / 100.0).collect::<Vec<f32>>();
     let (x, dy, mut y, mut dx) = (wave(rows * c), wave(rows * c), wave(rows * c), wave(rows * c));
     let (gamma, beta) = (vec![1.0; c], vec![0.0; c]);
     let [mut mean, mut rstd, mut variance, mut dgamma, mut dbeta] = [(); 5].map(|()| vec![0.0; c]);
@@ -91,8 +91,8 @@ fn measure_batch_norm(pool: &Pool, rows: usize, c: usize) {
 }
 
 fn measure_adam(pool: &Pool, length: usize) {
-    let gradient = vec![0.5; length];
-    let [mut parameter, mut mean, mut square] = [(); 3].map(|()| vec![0.1; length]);
+    let gradient = wave(length);
+    let [mut parameter, mut mean, mut square] = [wave(length), Memory::zeros(length), Memory::zeros(length)];
     let step = AdamStep {
         learning_rate: 1e-3,
         beta1: 0.9,
@@ -119,9 +119,8 @@ fn measure(pool: &Pool, name: &str, [n, size, c_in, c_out, kernel, stride]: [usi
     let (kernel2, padding) = ([kernel; 2], [kernel / 2; 2]);
     let (h, w, dilation, groups) = (size, size, [1; 2], 1);
     let s = Conv2d { n, h, w, c_in, c_out, kernel: kernel2, stride: [stride; 2], padding, dilation, groups };
-    let wave = |length: usize| (0..length).map(|i| ((i * 37 % 101) as f32 - 50.0) / 100.0).collect::<Vec<f32>>();
     let (x, weight, dy) = (wave(s.input_len()), wave(s.weight_len()), wave(s.output_len()));
-    let (mut y, mut dx, mut dweight) = (dy.clone(), x.clone(), weight.clone());
+    let (mut y, mut dx, mut dweight) = (wave(dy.len()), wave(x.len()), wave(weight.len()));
     let times = [
         best(|| forward(pool, &s, &x, &weight, None, &mut y)),
         best(|| backward_input(pool, &s, &dy, &weight, &mut dx)),
@@ -129,6 +128,13 @@ fn measure(pool: &Pool, name: &str, [n, size, c_in, c_out, kernel, stride]: [usi
     ];
     let cells = times.map(|ms| format!("{ms:9.2} ({:5.0})", s.flops() / ms / 1e6));
     println!("{name:34} {:>18} {:>18} {:>18}", cells[0], cells[1], cells[2]);
+}
+
+/// Numbers in [-0.5, 0.5] in the kind of memory that networks use.
+fn wave(length: usize) -> Memory<f32> {
+    let mut memory = Memory::zeros(length);
+    memory.iter_mut().enumerate().for_each(|(i, value)| *value = ((i * 37 % 101) as f32 - 50.0) / 100.0);
+    memory
 }
 
 fn best(mut call: impl FnMut()) -> f64 {

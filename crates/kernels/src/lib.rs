@@ -17,6 +17,7 @@ pub mod isa;
 pub mod linear;
 pub mod mapped_file;
 pub mod matrix;
+pub mod memory;
 pub mod normalization;
 pub mod optimizer;
 pub mod peak;

@@ -21,8 +21,6 @@ pub(crate) const BLOCK_ROWS: usize = 168;
 const UNITS: usize = 16;
 /// Floats of the largest tile, 14 x 32.
 const TILE: usize = 14 * 32;
-/// Groups of three rows in the largest tile.
-const GROUPS: usize = 5;
 
 /// Writes `body` out for every row r < R: sums that a loop counter indexes would lie in memory, not in registers.
 macro_rules! each_row {
@@ -312,19 +310,16 @@ impl Tile<'_> {
         // SAFETY: the caller's promise; a panel has two vectors for each term.
         unsafe {
             let mut sums = [[S::splat(0.0); 2]; R];
-            // Rows are reached from a few moving addresses: one for each would not fit the general registers, and a
-            // chain from row to row would take as long as the products.
-            let row = self.row;
-            let mut a: [*const f32; GROUPS] = std::array::from_fn(|group| self.a.wrapping_add(3 * group * row));
+            let mut a = self.a;
             let mut panel = self.panel;
             for _ in 0..self.depth {
                 let b = [S::load(panel), S::load(panel.add(S::LANES))];
                 each_row!(r in R => {
-                    let value = S::splat(*a[r / 3].wrapping_add(r % 3 * row));
+                    let value = S::splat(*a.add(r * self.row));
                     sums[r][0] = S::mul_add(value, b[0], sums[r][0]);
                     sums[r][1] = S::mul_add(value, b[1], sums[r][1]);
                 });
-                a = a.map(|address| address.wrapping_add(self.step));
+                a = a.wrapping_add(self.step);
                 panel = panel.add(2 * S::LANES);
             }
             if self.columns == 2 * S::LANES {

@@ -5,11 +5,13 @@
 
 use std::cell::RefCell;
 
+use crate::memory::Memory;
+
 /// Floats are handed out from addresses of this many bytes' alignment: a cache line and the widest vector.
 const ALIGNMENT: usize = 64;
 
 thread_local! {
-    static FREE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+    static FREE: RefCell<Vec<Memory<f32>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Calls `body` with `length` floats of unspecified (but initialised) contents, aligned to a cache line.
@@ -17,9 +19,9 @@ pub(crate) fn with<R>(length: usize, body: impl FnOnce(&mut [f32]) -> R) -> R {
     let padded = length + ALIGNMENT / size_of::<f32>();
     let mut buffer = take(padded);
     if buffer.len() < padded {
-        buffer.clear();
-        // A new zeroed allocation, not a resize: the old contents need not be copied.
-        buffer = vec![0.0; padded];
+        // Back to the system first: never two where one is used.
+        drop(buffer);
+        buffer = Memory::zeros(padded);
     }
     let skip = buffer.as_ptr().align_offset(ALIGNMENT).min(padded - length);
     let result = body(&mut buffer[skip..skip + length]);
@@ -37,13 +39,13 @@ pub(crate) fn with_doubles<R>(length: usize, body: impl FnOnce(&mut [f64]) -> R)
 }
 
 /// The smallest free buffer that is long enough, or else the largest there is.
-fn take(length: usize) -> Vec<f32> {
+fn take(length: usize) -> Memory<f32> {
     FREE.with_borrow_mut(|free| {
         let fitting = free.iter().enumerate().filter(|(_, b)| b.len() >= length).min_by_key(|(_, b)| b.len());
         let chosen = fitting.or_else(|| free.iter().enumerate().max_by_key(|(_, b)| b.len()));
         match chosen.map(|(index, _)| index) {
             Some(index) => free.swap_remove(index),
-            None => Vec::new(),
+            None => Memory::zeros(0),
         }
     })
 }

@@ -31,6 +31,37 @@ pub(crate) trait Simd: Copy {
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, rounded once where the instruction set has it.
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The larger; `b` where one is no number.
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// `v` where `y > 0`, else 0.
+    unsafe fn where_positive(y: Self::V, v: Self::V) -> Self::V;
+
+    /// The first `count` <= `LANES` floats, zeros after them.
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize) -> Self::V {
+        // SAFETY: valid for `count` floats by the caller's promise; a buffer holds the widest vector.
+        unsafe {
+            if count >= Self::LANES {
+                return Self::load(from);
+            }
+            let mut buffer = [0.0_f32; 16];
+            from.copy_to_nonoverlapping(buffer.as_mut_ptr(), count);
+            Self::load(buffer.as_ptr())
+        }
+    }
+    /// Writes the first `count` <= `LANES` lanes.
+    #[inline(always)]
+    unsafe fn store_first(to: *mut f32, v: Self::V, count: usize) {
+        // SAFETY: as above.
+        unsafe {
+            if count >= Self::LANES {
+                return Self::store(to, v);
+            }
+            let mut buffer = [0.0_f32; 16];
+            Self::store(buffer.as_mut_ptr(), v);
+            to.copy_from_nonoverlapping(buffer.as_ptr(), count);
+        }
+    }
 }
 
 /// A computation that can be compiled for several instruction sets. Implementations mark `run` `#[inline(always)]`.
@@ -107,6 +138,14 @@ impl<const L: usize, const R: usize> Simd for Portable<L, R> {
     unsafe fn mul_add(a: [f32; L], b: [f32; L], c: [f32; L]) -> [f32; L] {
         lanes!(i => a[i] * b[i] + c[i])
     }
+    #[inline(always)]
+    unsafe fn max(a: [f32; L], b: [f32; L]) -> [f32; L] {
+        lanes!(i => if a[i] > b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    unsafe fn where_positive(y: [f32; L], v: [f32; L]) -> [f32; L] {
+        lanes!(i => if y[i] > 0.0 { v[i] } else { 0.0 })
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -138,7 +177,7 @@ mod x86 {
 
     macro_rules! implement {
         ($name:ident, $vector:ty, $lanes:expr, $rows:expr, $load:ident, $store:ident, $splat:ident,
-         $add:ident, $sub:ident, $mul:ident, $fma:ident) => {
+         $add:ident, $sub:ident, $mul:ident, $fma:ident, $max:ident, ($y:ident, $v:ident) $where_positive:expr) => {
             // The contract of every method is the trait's: the instruction set is available, pointers are valid.
             impl Simd for $name {
                 type V = $vector;
@@ -180,14 +219,26 @@ mod x86 {
                     // SAFETY: the trait's contract.
                     unsafe { $fma(a, b, c) }
                 }
+                #[inline(always)]
+                unsafe fn max(a: $vector, b: $vector) -> $vector {
+                    // SAFETY: the trait's contract.
+                    unsafe { $max(a, b) }
+                }
+                #[inline(always)]
+                unsafe fn where_positive($y: $vector, $v: $vector) -> $vector {
+                    // SAFETY: the trait's contract.
+                    unsafe { $where_positive }
+                }
             }
         };
     }
 
     #[rustfmt::skip]
     implement!(Avx2, __m256, 8, 6, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps,
-               _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_fmadd_ps);
+               _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_fmadd_ps, _mm256_max_ps,
+               (y, v) _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(y, _mm256_setzero_ps()), v));
     #[rustfmt::skip]
     implement!(Avx512, __m512, 16, 14, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps,
-               _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_fmadd_ps);
+               _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_fmadd_ps, _mm512_max_ps,
+               (y, v) _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(y, _mm512_setzero_ps()), v));
 }

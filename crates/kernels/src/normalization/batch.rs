@@ -17,6 +17,7 @@
 
 use crate::columns::{self, Terms};
 use crate::pool::Parts;
+use crate::simd::doubles::Doubles;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::{Pool, check};
 
@@ -196,9 +197,9 @@ struct Moments;
 
 impl Terms<1> for Moments {
     #[inline(always)]
-    fn terms([x]: [f32; 1]) -> [f64; 2] {
-        let x = f64::from(x);
-        [x, x * x]
+    unsafe fn terms<D: Doubles>([x]: [D::V; 1]) -> [D::V; 2] {
+        // SAFETY: the caller's promise.
+        [x, unsafe { D::mul(x, x) }]
     }
 }
 
@@ -208,9 +209,9 @@ struct Gradients;
 
 impl Terms<2> for Gradients {
     #[inline(always)]
-    fn terms([x, dy]: [f32; 2]) -> [f64; 2] {
-        let g = f64::from(dy);
-        [g, g * f64::from(x)]
+    unsafe fn terms<D: Doubles>([x, dy]: [D::V; 2]) -> [D::V; 2] {
+        // SAFETY: the caller's promise.
+        [dy, unsafe { D::mul(dy, x) }]
     }
 }
 
@@ -220,9 +221,12 @@ struct MaskedGradients;
 
 impl Terms<3> for MaskedGradients {
     #[inline(always)]
-    fn terms([x, dy, y]: [f32; 3]) -> [f64; 2] {
-        let g = f64::from(if y > 0.0 { dy } else { 0.0 });
-        [g, g * f64::from(x)]
+    unsafe fn terms<D: Doubles>([x, dy, y]: [D::V; 3]) -> [D::V; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let g = D::where_positive(y, dy);
+            [g, D::mul(g, x)]
+        }
     }
 }
 
@@ -267,34 +271,53 @@ impl Kernel for Apply<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let c = self.c;
-        let factors = [&self.mean[..c], &self.scale[..c], &self.shift[..c]];
+        let (c, length) = (self.c, self.y.len());
+        assert!(self.x.len() == length, "batch_norm: blocks differ");
+        let factors = [self.mean, self.scale, self.shift].map(|factors| factors[..c].as_ptr());
         // -inf keeps everything, a NaN included.
         let floor = if self.relu { 0.0 } else { f32::NEG_INFINITY };
-        for (row, (x, y)) in self.x.chunks_exact(c).zip(self.y.chunks_exact_mut(c)).enumerate() {
-            match self.residual.is_empty() {
-                true => apply_row(y, x, factors, floor),
-                false => apply_residual_row(y, x, &self.residual[row * c..row * c + c], factors, floor),
+        // SAFETY: whole rows of c values lie within the slices, whose lengths were checked.
+        unsafe {
+            if self.residual.is_empty() {
+                for row in (0..length).step_by(c) {
+                    let (x, y) = (self.x.as_ptr().add(row), self.y.as_mut_ptr().add(row));
+                    apply_row::<S, false>(c, [x, x], factors, floor, y);
+                }
+                return;
+            }
+            assert!(self.residual.len() == length, "batch_norm: blocks differ");
+            for row in (0..length).step_by(c) {
+                let (x, y) = (self.x.as_ptr().add(row), self.y.as_mut_ptr().add(row));
+                apply_row::<S, true>(c, [x, self.residual.as_ptr().add(row)], factors, floor, y);
             }
         }
     }
 }
 
-// The loops are functions of slices, so that the compiler knows the output apart from the inputs and vectorises them.
-
+/// One row of c values: x and, if there is one, the residual.
+///
+/// # Safety
+/// The instruction set of `S` is available, and all pointers are valid for c floats.
 #[inline(always)]
-fn apply_row(y: &mut [f32], x: &[f32], [mean, scale, shift]: [&[f32]; 3], floor: f32) {
-    for i in 0..y.len() {
-        let value = (x[i] - mean[i]) * scale[i] + shift[i];
-        y[i] = if value < floor { floor } else { value };
-    }
-}
-
-#[inline(always)]
-fn apply_residual_row(y: &mut [f32], x: &[f32], residual: &[f32], [mean, scale, shift]: [&[f32]; 3], floor: f32) {
-    for i in 0..y.len() {
-        let value = (x[i] - mean[i]) * scale[i] + shift[i] + residual[i];
-        y[i] = if value < floor { floor } else { value };
+unsafe fn apply_row<S: Simd, const RESIDUAL: bool>(
+    c: usize,
+    [x, residual]: [*const f32; 2],
+    [mean, scale, shift]: [*const f32; 3],
+    floor: f32,
+    y: *mut f32,
+) {
+    for at in (0..c).step_by(S::LANES) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let count = c - at;
+            let centred = S::sub(S::load_first(x.add(at), count), S::load_first(mean.add(at), count));
+            let (scale, shift) = (S::load_first(scale.add(at), count), S::load_first(shift.add(at), count));
+            let mut value = S::mul_add(centred, scale, shift);
+            if RESIDUAL {
+                value = S::add(value, S::load_first(residual.add(at), count));
+            }
+            S::store_first(y.add(at), S::max(S::splat(floor), value), count);
+        }
     }
 }
 
@@ -317,45 +340,63 @@ impl Kernel for InputGradient<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let c = self.c;
-        let factors = [&self.scale[..c], &self.slope[..c], &self.offset[..c], &self.mean[..c]];
-        for row in (0..self.x.len()).step_by(c) {
-            let (x, dy, dx) = (&self.x[row..row + c], &self.dy[row..row + c], &mut self.dx[row..row + c]);
-            let g = if self.y.is_empty() {
-                dy
-            } else {
-                // The masked gradient waits in dx.
-                mask_row(dx, &self.y[row..row + c], dy);
-                &[]
-            };
-            if !self.dresidual.is_empty() {
-                self.dresidual[row..row + c].copy_from_slice(if g.is_empty() { dx } else { g });
-            }
-            match g.is_empty() {
-                true => finish_row(dx, x, factors),
-                false => gradient_row(dx, x, g, factors),
+        match (self.y.is_empty(), self.dresidual.is_empty()) {
+            (true, true) => self.rows::<S, false, false>(),
+            (true, false) => self.rows::<S, false, true>(),
+            (false, true) => self.rows::<S, true, false>(),
+            (false, false) => self.rows::<S, true, true>(),
+        }
+    }
+}
+
+impl InputGradient<'_> {
+    #[inline(always)]
+    fn rows<S: Simd, const RELU: bool, const RESIDUAL: bool>(self) {
+        let (c, length) = (self.c, self.dx.len());
+        let y = if RELU { self.y } else { self.x };
+        assert!(self.x.len() == length && self.dy.len() == length && y.len() == length, "batch_norm: blocks differ");
+        assert!(!RESIDUAL || self.dresidual.len() == length, "batch_norm: blocks differ");
+        let factors = [self.scale, self.slope, self.offset, self.mean].map(|factors| factors[..c].as_ptr());
+        let (dx, dresidual) = (self.dx.as_mut_ptr(), self.dresidual.as_mut_ptr());
+        for row in (0..length).step_by(c) {
+            // SAFETY: whole rows of c values lie within the slices, whose lengths were checked; an empty residual is
+            // not written.
+            unsafe {
+                let from = [self.x.as_ptr(), y.as_ptr(), self.dy.as_ptr()].map(|from| from.add(row));
+                let to = [dx.add(row), dresidual.wrapping_add(row)];
+                gradient_row::<S, RELU, RESIDUAL>(c, from, factors, to);
             }
         }
     }
 }
 
+/// One row of c values: from x, y (with ReLU) and dy to dx and (with a residual) dresidual.
+///
+/// # Safety
+/// The instruction set of `S` is available, and all pointers that are used are valid for c floats.
 #[inline(always)]
-fn mask_row(out: &mut [f32], y: &[f32], dy: &[f32]) {
-    for ((out, &y), &dy) in out.iter_mut().zip(y).zip(dy) {
-        *out = if y > 0.0 { dy } else { 0.0 };
-    }
-}
-
-#[inline(always)]
-fn finish_row(dx: &mut [f32], x: &[f32], [scale, slope, offset, mean]: [&[f32]; 4]) {
-    for i in 0..dx.len() {
-        dx[i] = scale[i] * dx[i] + (slope[i] * (x[i] - mean[i]) + offset[i]);
-    }
-}
-
-#[inline(always)]
-fn gradient_row(dx: &mut [f32], x: &[f32], g: &[f32], [scale, slope, offset, mean]: [&[f32]; 4]) {
-    for i in 0..dx.len() {
-        dx[i] = scale[i] * g[i] + (slope[i] * (x[i] - mean[i]) + offset[i]);
+unsafe fn gradient_row<S: Simd, const RELU: bool, const RESIDUAL: bool>(
+    c: usize,
+    [x, y, dy]: [*const f32; 3],
+    [scale, slope, offset, mean]: [*const f32; 4],
+    [dx, dresidual]: [*mut f32; 2],
+) {
+    for at in (0..c).step_by(S::LANES) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let count = c - at;
+            let mut g = S::load_first(dy.add(at), count);
+            if RELU {
+                g = S::where_positive(S::load_first(y.add(at), count), g);
+            }
+            if RESIDUAL {
+                S::store_first(dresidual.add(at), g, count);
+            }
+            let centred = S::sub(S::load_first(x.add(at), count), S::load_first(mean.add(at), count));
+            let (slope, offset) = (S::load_first(slope.add(at), count), S::load_first(offset.add(at), count));
+            // Not fused: with one row the terms must cancel.
+            let own = S::mul(S::load_first(scale.add(at), count), g);
+            S::store_first(dx.add(at), S::add(own, S::mul_add(slope, centred, offset)), count);
+        }
     }
 }

@@ -8,21 +8,23 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rkd_kernels::memory::{Memory, Number};
+
 /// Free buffers by capacity.
 #[derive(Debug)]
-pub struct FreeList<T> {
-    shelves: Mutex<BTreeMap<usize, Vec<Vec<T>>>>,
+pub struct FreeList<T: Number> {
+    shelves: Mutex<BTreeMap<usize, Vec<Memory<T>>>>,
 }
 
 /// A buffer of `len` values that goes back to its list when it is dropped.
 #[derive(Debug)]
-pub struct Buffer<T> {
-    values: Vec<T>,
+pub struct Buffer<T: Number> {
+    values: Memory<T>,
     len: usize,
     home: Arc<FreeList<T>>,
 }
 
-impl<T: Copy + Default> FreeList<T> {
+impl<T: Number> FreeList<T> {
     /// An empty list.
     pub fn new() -> Arc<Self> {
         Arc::new(FreeList { shelves: Mutex::new(BTreeMap::new()) })
@@ -35,7 +37,7 @@ impl<T: Copy + Default> FreeList<T> {
             let fitting = shelves.range_mut(len..=len + len / 4).find(|(_, shelf)| !shelf.is_empty());
             fitting.and_then(|(_, shelf)| shelf.pop())
         };
-        Buffer { values: free.unwrap_or_else(|| vec![T::default(); len]), len, home: Arc::clone(self) }
+        Buffer { values: free.unwrap_or_else(|| Memory::zeros(len)), len, home: Arc::clone(self) }
     }
 
     /// Gives all free memory back to the system.
@@ -44,7 +46,7 @@ impl<T: Copy + Default> FreeList<T> {
     }
 }
 
-impl<T> Buffer<T> {
+impl<T: Number> Buffer<T> {
     /// The values.
     pub fn values(&self) -> &[T] {
         &self.values[..self.len]
@@ -56,9 +58,9 @@ impl<T> Buffer<T> {
     }
 }
 
-impl<T> Drop for Buffer<T> {
+impl<T: Number> Drop for Buffer<T> {
     fn drop(&mut self) {
-        let values = std::mem::take(&mut self.values);
+        let values = std::mem::replace(&mut self.values, Memory::zeros(0));
         let mut shelves = self.home.shelves.lock().unwrap_or_else(PoisonError::into_inner);
         shelves.entry(values.len()).or_default().push(values);
     }
