@@ -8,7 +8,7 @@
 //! Matrices are square with rows of [`stride`] numbers, zero beyond n. A gradient over D is a matrix too; the entries (i, j)
 //! and (j, i) add up, so either or both may carry a pair's share.
 //!
-//! Results are the same bits on any number of threads and with any instruction set: see [`crate::simd::doubles`].
+//! Results are the same bits on any number of threads and with any instruction set: see `simd::doubles`.
 
 mod angle;
 mod distance;
