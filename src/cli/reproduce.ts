@@ -18,6 +18,8 @@ export interface ReproduceFlags {
   readonly seeds?: number;
   readonly out?: string;
   readonly protocol?: ReproduceOptions["protocol"];
+  readonly rows?: readonly string[];
+  readonly columns?: readonly string[];
   readonly threads?: number;
   readonly list?: boolean;
 }

@@ -25,6 +25,10 @@ export interface ReproduceOptions extends Pick<ExperimentOptions, "threads" | "s
   readonly out?: string;
   /** How weights are chosen. @default "honest" */
   readonly protocol?: Protocol;
+  /** Only these rows of the table; models that they learn from are trained too. @default all */
+  readonly rows?: readonly string[];
+  /** Only these columns. @default all */
+  readonly columns?: readonly string[];
 }
 
 /** The names of the recipes, with what each repeats. */
@@ -48,7 +52,8 @@ export function reproduce(name: string, options: ReproduceOptions = {}): Run<Exp
 /** The experiment that a recipe stands for. */
 async function planReproduce(name: string, options: ReproduceOptions, stop: AbortSignal): Promise<ExperimentOptions> {
   object<ReproduceOptions>("options", options, [
-    ...(["scale", "data", "seeds", "out", "protocol", "threads", "signal", "command", "estimate"] as const),
+    ...(["scale", "data", "seeds", "out", "protocol", "rows", "columns"] as const),
+    ...(["threads", "signal", "command", "estimate"] as const),
   ]);
   oneOf("recipe", name, Object.keys(recipeNames));
   const recipe = recipes.find((each) => each.name === name) as Recipe;
@@ -59,13 +64,19 @@ async function planReproduce(name: string, options: ReproduceOptions, stop: Abor
   const names = options.data ?? settings.data;
   const [first, ...rest] = await Promise.all(names.map((source) => named(source, settings, protocol, stop)));
   if (!first) throw invalid("data", "a list of at least one data set", options.data);
-  const { claims = [], ...matrix } = recipe.build({ settings, data: [first, ...rest], protocol });
+  const { claims = [], gallery, ...matrix } = recipe.build({ settings, data: [first, ...rest], protocol });
+  const rows = some("rows", options.rows, matrix.rows);
+  const columns = some("columns", options.columns, matrix.columns);
+  const shown = (row: string) => rows.includes(row);
   const { threads, signal, command } = options;
   return {
     name: `${name}, ${scale} scale`,
     out: options.out ?? join("runs", `${name}-${scale}`),
     ...matrix,
-    claims: [...recipe.claims, ...claims],
+    rows,
+    columns,
+    ...(gallery?.rows.every(shown) && { gallery }),
+    claims: [...recipe.claims, ...claims].filter(({ above, below }) => shown(above) && shown(below)),
     published: recipe.published,
     notes: notes(recipe, scale, options),
     seeds,
@@ -75,6 +86,14 @@ async function planReproduce(name: string, options: ReproduceOptions, stop: Abor
     ...(signal && { signal }),
     ...(command !== undefined && { command }),
   };
+}
+
+/** The chosen ones of `all`, in its order. */
+function some(option: string, chosen: readonly string[] | undefined, all: readonly string[]): readonly string[] {
+  chosen?.forEach((name, i) => {
+    oneOf(`${option}[${i}]`, name, all);
+  });
+  return all.filter((name) => chosen?.includes(name) ?? true);
 }
 
 /** The source with the recipe's image options, and with its own split where that is of the kind the recipe wants. */

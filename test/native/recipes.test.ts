@@ -1,6 +1,6 @@
 /** Every recipe at the scale that takes seconds: it runs, every cell of its table has a figure, the tables are there. */
 
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { recipeNames, reproduce } from "../../src/index.ts";
@@ -19,6 +19,16 @@ describe("recipes", () => {
     expect(result.notes.join(" ")).toContain("not comparable with the paper's");
     expect(result.gallery.length > 0).toBe(name === "retrieval");
     for (const file of ["table.md", "table.json", "table.html"]) expect(existsSync(join(out, file))).toBe(true);
+  });
+
+  it("shows only chosen rows and columns, and trains the teacher that they need", async () => {
+    const out = join(temporaryFolder(), "some");
+    const chosen = { rows: ["RKD-DA", "Triplet"], columns: ["8"] };
+    const result = await reproduce("metric-learning", { scale: "smoke", seeds: 1, out, ...chosen });
+    expect(result.rows.map(({ row }) => row)).toEqual(["Triplet", "RKD-DA"]);
+    expect(result.columns).toEqual(["8"]);
+    expect(result.claims.map(({ says }) => says)).toEqual(["RKD-DA is above triplet alone"]);
+    expect(readdirSync(join(out, "cells"))).toHaveLength(3);
   });
 
   it.each(recipes.map((recipe) => [recipe.name, recipe] as const))("%s has the paper's whole table", (_, recipe) => {
@@ -41,6 +51,7 @@ describe("rkd reproduce", () => {
     [["reproduce"], "Give one of metric-learning"],
     [["reproduce", "metric-learning", "--scale", "huge"], "--scale: invalid value"],
     [["reproduce", "metric-learning", "--data", "no/such"], "no/such: there is no such folder"],
+    [["reproduce", "metric-learning", "--scale", "smoke", "--rows", "RKD-DB"], 'Did you mean "RKD-DA"?'],
   ])("%j is refused", async (args, message) => {
     const { code, stderr } = await rkd(...args);
     expect(stderr).toContain(message);
