@@ -51,7 +51,7 @@ describe("rkd reproduce", () => {
     [["reproduce"], "Give one of metric-learning"],
     [["reproduce", "metric-learning", "--scale", "huge"], "--scale: invalid value"],
     [["reproduce", "metric-learning", "--data", "no/such"], "no/such: there is no such folder"],
-    [["reproduce", "metric-learning", "--scale", "smoke", "--rows", "RKD-DB"], 'Did you mean "RKD-DA"?'],
+    [["reproduce", "metric-learning", "--scale", "smoke", "--rows", "RKD-DB"], 'Did you mean "RKD-D"?'],
   ])("%j is refused", async (args, message) => {
     const { code, stderr } = await rkd(...args);
     expect(stderr).toContain(message);
