@@ -115,7 +115,8 @@ class Planner {
     });
     const measure = given.measure && { measure: given.measure };
     if (given.train) return { train: common(given.train), ...measure };
-    const plain = Object.values(planData(toData(given.distill.data)).augment).every((strength) => !strength);
+    const { flip: _, ...rest } = planData(toData(given.distill.data)).augment;
+    const plain = Object.values(rest).every((strength) => !strength);
     return { distill: { ...(plain && { teacherFeatures: "cached" }), ...common(given.distill) }, ...measure };
   }
 

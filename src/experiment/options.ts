@@ -30,7 +30,7 @@ export interface Measure extends Pick<EvaluateOptions, "part" | "ks" | "fewShot"
 /**
  * One cell: a run through `train` or `distill`, with their options. Two cells that say the same are one run, so a teacher
  * that does not depend on the column is trained once. Options that the cell leaves open are those of a single run, but
- * `keep: "both"`, and `teacherFeatures: "cached"` where images are not augmented.
+ * `keep: "both"`, and `teacherFeatures: "cached"` where images are mirrored at most.
  */
 export type Cell = (
   | { readonly train: Omit<TrainOptions, Managed>; readonly distill?: never }

@@ -118,7 +118,8 @@ export interface DistillOptions extends RunOptions {
   readonly losses?: readonly Loss[];
   /**
    * `"live"`: the teacher sees the same augmented images as the student, in every step. `"cached"`: every training
-   * image once, without augmentation, before the first step. @default "live"
+   * image once, and its mirror image where training mirrors, before the first step; other augmentation the teacher then
+   * does not see. @default "live"
    */
   readonly teacherFeatures?: "live" | "cached";
 }

@@ -110,6 +110,16 @@ describe("a distillation improves the student", () => {
     expect(verdict.gapClosed["recall@1"]).toBeGreaterThan(0);
   });
 
+  it("the same losses from live and from cached features, where images are only mirrored", async () => {
+    const mirrored = { data: { ...common.data, augment: { flip: true } }, epochs: 2 };
+    const [live, cached] = await Promise.all(
+      (["live", "cached"] as const).map((teacherFeatures) =>
+        distill(student([linearHint()], { ...mirrored, teacherFeatures })),
+      ),
+    );
+    expect(cached?.history.map(({ loss }) => loss)).toEqual(live?.history.map(({ loss }) => loss));
+  });
+
   it("plain regression where the lengths agree", async () => {
     const { history } = await distill(student([featureRegression()], { student: conv4({ width: 8, embedding: 16 }) }));
     expect(history.at(-1)?.loss).toBeLessThan(history[0]?.loss ?? 0);

@@ -65,8 +65,8 @@ describe("the matrix", () => {
     expect(() => planMatrix(options("x", { rows: ["a"], columns: ["c"], cell }), [1])).toThrow(/builds on itself/);
   });
 
-  it("caches the teacher's features where images are not augmented, and keeps both weights", () => {
-    const cellOf = (augment: "none" | "affine") => {
+  it("caches the teacher's features where images are mirrored at most, and keeps both weights", () => {
+    const cellOf = (augment: "none" | "affine" | { flip: true }) => {
       const plain = glyphs({ augment });
       const cell: ExperimentOptions["cell"] = ({ row, model }) =>
         row === "t"
@@ -75,6 +75,7 @@ describe("the matrix", () => {
       return planMatrix(options("x", { rows: ["s"], columns: ["c"], cell }), [1]).cells[0]?.run.cell;
     };
     expect(cellOf("none")).toMatchObject({ distill: { teacherFeatures: "cached", keep: "both" } });
+    expect(cellOf({ flip: true })).toMatchObject({ distill: { teacherFeatures: "cached" } });
     expect(cellOf("affine")?.distill).not.toHaveProperty("teacherFeatures");
   });
 

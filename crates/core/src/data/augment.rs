@@ -80,6 +80,7 @@ impl Draw {
 }
 
 /// Changes `image` (`[h, w, c]`) at random as `spec` says, normalises it, and writes it to `out` (`[h, w, c]`).
+/// Returns whether it was mirrored.
 #[allow(clippy::too_many_arguments)] // The shape is three of them; a struct for one caller would say less.
 pub fn augment(
     image: &[u8],
@@ -90,13 +91,22 @@ pub fn augment(
     normalization: &Normalization,
     random: &mut Random,
     out: &mut [f32],
-) {
+) -> bool {
     assert!(image.len() == h * w * c && out.len() == h * w * c && normalization.mean.len() == c, "shapes agree");
     let linear = normalization.linear();
     let draw = Draw::new(spec, h, w, random);
     match draw.affine {
         None => copy_shifted(image, [h, w, c], &draw, &linear, out),
         Some(matrix) => sample_affine(image, [h, w, c], &draw, &matrix, &linear, out),
+    }
+    draw.mirror
+}
+
+/// Mirrors an image of rows of `w` pixels of `c` channels left-right, in place.
+pub(super) fn mirror(image: &mut [f32], w: usize, c: usize) {
+    for row in image.chunks_exact_mut(w * c) {
+        row.reverse();
+        row.chunks_exact_mut(c).for_each(<[f32]>::reverse);
     }
 }
 

@@ -1,7 +1,8 @@
-//! A batch of images, and batches for evaluation: in order, unchanged but normalised.
+//! A batch of images, and batches for evaluation: in order, unchanged but normalised (and mirrored, if wished).
 
 use std::time::Duration;
 
+use super::augment::mirror;
 use super::dataset::Dataset;
 use super::statistics::Normalization;
 
@@ -18,6 +19,8 @@ pub struct Batch {
     pub labels: Vec<u32>,
     /// `[n, h, w, c]`, normalised.
     pub images: Vec<f32>,
+    /// Which of them are mirrored.
+    pub mirrored: Vec<bool>,
     /// How long training waited for it.
     pub waited: Duration,
 }
@@ -41,13 +44,30 @@ pub struct EvaluationBatches<'a> {
     items: &'a [u32],
     size: usize,
     normalization: &'a Normalization,
+    mirrored: bool,
     done: usize,
 }
 
 impl<'a> EvaluationBatches<'a> {
     /// Batches of at most `size` (at least 1) of `items`.
     pub fn new(dataset: &'a Dataset, items: &'a [u32], size: usize, normalization: &'a Normalization) -> Self {
-        EvaluationBatches { dataset, items, size: size.max(1), normalization, done: 0 }
+        EvaluationBatches { dataset, items, size: size.max(1), normalization, mirrored: false, done: 0 }
+    }
+
+    /// The same batches of mirrored images, if `mirrored`.
+    pub fn mirrored(self, mirrored: bool) -> Self {
+        EvaluationBatches { mirrored, ..self }
+    }
+
+    /// Number of images in all.
+    pub fn images(&self) -> usize {
+        self.items.len()
+    }
+
+    /// `[h, w, c]` of an image.
+    pub fn image_shape(&self) -> [usize; 3] {
+        let side = self.dataset.image_size();
+        [side, side, self.dataset.channels()]
     }
 }
 
@@ -63,11 +83,15 @@ impl Iterator for EvaluationBatches<'_> {
         let index = (self.done / self.size) as u64;
         self.done += items.len();
         let labels = items.iter().map(|&item| self.dataset.label(item)).collect();
-        let pixels = self.dataset.image_size() * self.dataset.image_size() * self.dataset.channels();
-        let mut images = vec![0.0; items.len() * pixels];
-        for (&item, out) in items.iter().zip(images.chunks_exact_mut(pixels)) {
+        let [h, w, c] = self.image_shape();
+        let mut images = vec![0.0; items.len() * h * w * c];
+        for (&item, out) in items.iter().zip(images.chunks_exact_mut(h * w * c)) {
             self.normalization.apply(self.dataset.pixels(item), out);
+            if self.mirrored {
+                mirror(out, w, c);
+            }
         }
-        Some(Batch { epoch: 0, index, items, labels, images, waited: Duration::ZERO })
+        let mirrored = vec![self.mirrored; items.len()];
+        Some(Batch { epoch: 0, index, items, labels, images, mirrored, waited: Duration::ZERO })
     }
 }

@@ -240,11 +240,14 @@ impl Shared {
         batch.labels.clear();
         batch.labels.extend(items.iter().map(|&item| self.dataset.label(item)));
         batch.images.resize(items.len() * pixels, 0.0);
+        batch.mirrored.clear();
         for (i, (&item, out)) in items.iter().zip(batch.images.chunks_exact_mut(pixels)).enumerate() {
             // Keyed by the place in the epoch, not by the item: an image shown twice in an epoch is changed twice.
             let place = position.batch * items.len() as u64 + i as u64;
             let mut random = Random::keyed(self.options.seed, position.epoch, place, "augment");
-            augment(self.dataset.pixels(item), h, h, c, &self.augment, &self.normalization, &mut random, out);
+            let (spec, normalization) = (&self.augment, &self.normalization);
+            let mirrored = augment(self.dataset.pixels(item), h, h, c, spec, normalization, &mut random, out);
+            batch.mirrored.push(mirrored);
         }
     }
 }

@@ -52,7 +52,8 @@ pub fn embed_items(
 ) -> Result<Embeddings> {
     let mut values = Vec::with_capacity(items.len() * network.embedding_size());
     let mut logits = Vec::new();
-    let time = for_each_batch(network, dataset, normalization, items, progress, control, |features| {
+    let batches = EvaluationBatches::new(dataset, items, BATCH, normalization);
+    let time = for_each_batch(network, batches, progress, control, |features| {
         values.extend(network.backend().to_f32(&features.embedding)?);
         if let Some(batch) = &features.logits {
             logits.extend(network.backend().to_f32(batch)?);
@@ -62,31 +63,29 @@ pub fn embed_items(
     Ok(Embeddings { values, logits, time })
 }
 
-/// Sends `items` in order through `network`, [`BATCH`] at a time, and gives the features of each batch to `each`.
+/// Sends `batches` through `network`, and gives the features of each to `each`.
 /// Returns the time spent in forward passes and in `each`.
 pub(super) fn for_each_batch(
     network: &Network<Cpu>,
-    dataset: &Dataset,
-    normalization: &Normalization,
-    items: &[u32],
+    batches: EvaluationBatches<'_>,
     progress: impl Fn(u64, u64) -> Event,
     control: &Control,
     mut each: impl FnMut(&Features<<Cpu as Backend>::Tensor>) -> Result<()>,
 ) -> Result<Duration> {
-    let (side, channels) = (dataset.image_size(), dataset.channels());
-    let (mut time, mut last_news) = (Duration::ZERO, Instant::now());
-    for (index, batch) in EvaluationBatches::new(dataset, items, BATCH, normalization).enumerate() {
+    let ([h, w, c], all) = (batches.image_shape(), batches.images());
+    let (mut done, mut time, mut last_news) = (0, Duration::ZERO, Instant::now());
+    for batch in batches {
         if control.is_cancelled() {
             return Err(Error::new(Code::Cancelled, "stopped while embedding images"));
         }
         let start = Instant::now();
-        let images = network.backend().from_f32(&batch.images, &[batch.len(), side, side, channels])?;
+        let images = network.backend().from_f32(&batch.images, &[batch.len(), h, w, c])?;
         each(&network.forward_eval(&images)?)?;
         time += start.elapsed();
-        let done = index * BATCH + batch.len();
-        if done == items.len() || last_news.elapsed() >= Control::STEP_INTERVAL {
+        done += batch.len();
+        if done == all || last_news.elapsed() >= Control::STEP_INTERVAL {
             last_news = Instant::now();
-            control.emit(progress(done as u64, items.len() as u64));
+            control.emit(progress(done as u64, all as u64));
         }
     }
     Ok(time)

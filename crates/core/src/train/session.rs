@@ -139,7 +139,8 @@ impl Session {
         student.keep_taps(&read);
         if let (Some(teacher), Some(taught)) = (&mut teacher, &taught) {
             check_classes(&objective, teacher, &class_names(&dataset, &split))?;
-            teacher.prepare(objective.teacher_features(), taught, &dataset, &split.train, control)?;
+            let mirrors = plan.data.augment.flip;
+            teacher.prepare(objective.teacher_features(), taught, &dataset, &split.train, mirrors, control)?;
         }
         let mut optimizer = Optimizer::new(&plan.optimizer)?;
         let (mut step, mut best, mut policy, mut state) = (0, None, Value::Null, State::default());
@@ -243,7 +244,7 @@ impl Session {
     fn step(&mut self, batch: &Batch) -> Result<StepReport> {
         let pieces = self.images(batch)?;
         let teacher = match &self.teacher {
-            Some(teacher) => teacher.features(&batch.items, &pieces)?,
+            Some(teacher) => teacher.features(batch, &pieces)?,
             None => Vec::new(),
         };
         let at = |error| at_step(error, self.step + 1);

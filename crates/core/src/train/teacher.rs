@@ -1,13 +1,14 @@
 //! The teacher of a distillation: a stored network whose features the losses compare with.
 //!
 //! `live` sends every batch through the teacher, as the student sees it. `cached` computes what the losses read once for
-//! every training image, without augmentation, and keeps it in memory: float32 numbers, [`CACHE_LIMIT`] at most.
+//! every training image, and where training mirrors images for the mirrored one too, and keeps it in memory: float32
+//! numbers, [`CACHE_LIMIT`] at most. Other augmentation the teacher then does not see.
 
-use super::evaluate::{classes_of, for_each_batch, normalization_of};
+use super::evaluate::{BATCH, classes_of, for_each_batch, normalization_of};
 use super::event::{Control, Event};
 use super::objective::Shapes;
 use super::pass::Gathered;
-use crate::data::{Dataset, Normalization};
+use crate::data::{Batch, Dataset, EvaluationBatches, Normalization};
 use crate::error::{Code, Error, Result};
 use crate::losses::{Feature, Matrix};
 use crate::nn::{Backend, Cpu, Network};
@@ -31,8 +32,10 @@ pub struct Teacher {
     /// What losses read.
     read: Vec<Feature>,
     cache: Vec<Cached>,
-    /// The row of each image in the cache; those that are not trained on have none.
+    /// The row of each image in the cache; those that are not trained on have none. The mirrored image's row comes
+    /// `images` later.
     rows: Vec<Option<u32>>,
+    images: usize,
 }
 
 /// One feature of all training images.
@@ -41,6 +44,7 @@ struct Cached {
     feature: Feature,
     /// `[1, d]` or `[1, h, w, c]`.
     shape: Vec<usize>,
+    /// Of the images as they are, then of the mirrored ones if training mirrors.
     data: Vec<f32>,
 }
 
@@ -51,11 +55,11 @@ impl Teacher {
         let normalization = normalization_of(&about, &plan.model)?;
         let classes = classes_of(&about);
         let (read, cache, rows) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Teacher { network, normalization, classes, mode: plan.features, read, cache, rows })
+        Ok(Teacher { network, normalization, classes, mode: plan.features, read, cache, rows, images: 0 })
     }
 
     /// Gets ready to give the features `read`, whose shapes are among `shapes`; if the plan wants them computed once,
-    /// computes them for all training images.
+    /// computes them for all images `train`, as they are and, if training `mirrors`, mirrored.
     ///
     /// # Errors
     /// `ERR_INVALID_OPTION` if they would need more memory than [`CACHE_LIMIT`].
@@ -65,6 +69,7 @@ impl Teacher {
         shapes: &Shapes,
         dataset: &Dataset,
         train: &[u32],
+        mirrors: bool,
         control: &Control,
     ) -> Result<()> {
         self.network.keep_taps(&read);
@@ -76,26 +81,32 @@ impl Teacher {
         let mut cache: Vec<Cached> = wanted
             .map(|(feature, shape)| Cached { feature: feature.clone(), shape: shape.clone(), data: Vec::new() })
             .collect();
-        let bytes = cache.iter().map(|cached| cached.length() * train.len() * size_of::<f32>()).sum();
-        check_memory(bytes)?;
-        let progress = |done, total| Event::TeacherFeatures { done, total };
+        let sides: &[bool] = if mirrors { &[false, true] } else { &[false] };
+        let images = train.len() * sides.len();
+        check_memory(cache.iter().map(|cached| cached.length() * images * size_of::<f32>()).sum())?;
         let backend = self.network.backend();
-        for_each_batch(&self.network, dataset, &self.normalization, train, progress, control, |features| {
-            for cached in &mut cache {
-                if let Some(tensor) = features.get(&cached.feature) {
-                    cached.data.extend(backend.to_f32(tensor)?);
+        for (side, &mirrored) in (0..).zip(sides) {
+            let before = side * train.len() as u64;
+            let progress = |done, _| Event::TeacherFeatures { done: before + done, total: images as u64 };
+            let batches = EvaluationBatches::new(dataset, train, BATCH, &self.normalization).mirrored(mirrored);
+            for_each_batch(&self.network, batches, progress, control, |features| {
+                for cached in &mut cache {
+                    if let Some(tensor) = features.get(&cached.feature) {
+                        cached.data.extend(backend.to_f32(tensor)?);
+                    }
                 }
-            }
-            Ok(())
-        })?;
+                Ok(())
+            })?;
+        }
         self.cache = cache;
+        self.images = train.len();
         self.rows = vec![None; dataset.len()];
         train.iter().zip(0..).for_each(|(&item, row)| self.rows[item as usize] = Some(row));
         Ok(())
     }
 
-    /// What losses read of a batch: of the `pieces` of its images as they are, or of its `items` as they were.
-    pub fn features(&self, items: &[u32], pieces: &[Tensor]) -> Result<Vec<(Feature, Matrix)>> {
+    /// What losses read of a batch: of the `pieces` of its images as they are, or of its items as they were.
+    pub fn features(&self, batch: &Batch, pieces: &[Tensor]) -> Result<Vec<(Feature, Matrix)>> {
         match self.mode {
             _ if self.read.is_empty() => Ok(Vec::new()),
             TeacherFeatures::Live => {
@@ -105,21 +116,22 @@ impl Teacher {
                 }
                 gathered.matrices("the teacher's")
             }
-            TeacherFeatures::Cached => self.cache.iter().map(|cached| self.look_up(cached, items)).collect(),
+            TeacherFeatures::Cached => self.cache.iter().map(|cached| self.look_up(cached, batch)).collect(),
         }
     }
 
-    fn look_up(&self, cached: &Cached, items: &[u32]) -> Result<(Feature, Matrix)> {
+    fn look_up(&self, cached: &Cached, batch: &Batch) -> Result<(Feature, Matrix)> {
         let length = cached.length();
-        let mut data = Vec::with_capacity(items.len() * length);
-        for &item in items {
+        let mut data = Vec::with_capacity(batch.len() * length);
+        for (&item, &mirrored) in batch.items.iter().zip(&batch.mirrored) {
             let row = self.rows[item as usize].ok_or_else(|| {
                 Error::new(Code::Internal, format!("item {item} is not among the teacher's features"))
             })?;
-            data.extend_from_slice(&cached.data[row as usize * length..][..length]);
+            let row = row as usize + if mirrored { self.images } else { 0 };
+            data.extend_from_slice(&cached.data[row * length..][..length]);
         }
         let mut shape = cached.shape.clone();
-        shape[0] = items.len();
+        shape[0] = batch.len();
         let name = format!("the teacher's {}", cached.feature.name());
         Ok((cached.feature.clone(), Matrix::tensor(&name, &data, &shape)?))
     }

@@ -279,6 +279,25 @@ fn evaluation_goes_through_in_order_with_a_smaller_last_batch() {
     assert!(near(&batches[2].images, &expected, 1e-3));
 }
 
+#[test]
+fn a_training_image_that_is_only_mirrored_is_the_mirrored_evaluation_image() {
+    let place = Place::new();
+    let data = Arc::new(glyphs(&place, "glyphs:classes=5,writers=4"));
+    let items: Vec<u32> = (0..data.len() as u32).collect();
+    let normalization = identity(1);
+    let sampler = BatchSampler::new(&data, &items, &any(10, None), Some(2), 7).unwrap();
+    let spec = AugmentSpec { flip: true, ..Default::default() };
+    let mut loader =
+        Loader::new(Arc::clone(&data), sampler, spec, normalization.clone(), LoaderOptions::default()).unwrap();
+    let batch = loader.next().unwrap();
+    assert!(batch.mirrored.contains(&true) && batch.mirrored.contains(&false));
+    let pixels = batch.images.len() / batch.len();
+    for ((&item, &mirrored), image) in batch.items.iter().zip(&batch.mirrored).zip(batch.images.chunks_exact(pixels)) {
+        let evaluation = EvaluationBatches::new(&data, &[item], 1, &normalization).mirrored(mirrored).next().unwrap();
+        assert_eq!((&evaluation.images[..], &evaluation.mirrored[..]), (image, &[mirrored][..]));
+    }
+}
+
 fn loader(data: &Arc<Dataset>, workers: usize, start: Position, batch: &BatchPlan) -> Loader {
     let items: Vec<u32> = (0..data.len() as u32).collect();
     let sampler = BatchSampler::new(data, &items, batch, Some(5), 7).unwrap();
