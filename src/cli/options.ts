@@ -32,6 +32,8 @@ import {
   liftedStructure,
   margin,
   nPairs,
+  type PrototypicalOptions,
+  prototypical,
   rkdAngle,
   rkdDistance,
   teacherKinds,
@@ -48,7 +50,7 @@ import type { Weights } from "../options/weights.ts";
 export interface RunFlags extends DataFlags, NetworkFlags, TuningFlags {
   out?: string;
   overwrite?: boolean;
-  loss?: Loss[];
+  loss?: readonly string[];
   epochs?: number;
   stepsPerEpoch?: number;
   batch?: number;
@@ -139,7 +141,7 @@ export function addRunFlags(command: Command, job: "train" | "distill", usual: s
     .option("--learning-rates <factors>", "factors on the learning rate: fc=10,layer4=0.1 (1)", toFactors)
     .option("--batch-norm <which>", "statistics in training: batch or running (batch)")
     .optionsGroup("Training:")
-    .option("--loss <kind[:weight][@feature]>", `a term, may be repeated: ${kinds.join(", ")} (${usual})`, addLoss)
+    .option("--loss <kind[:weight][@feature]>", `a term, may be repeated: ${kinds.join(", ")} (${usual})`, add)
     .option("--epochs <count>", "epochs (20)", toNumber)
     .option("--steps-per-epoch <count>", "batches of an epoch (all images once)", toNumber)
     .option("--batch <images>", "images of a batch (64)", toNumber)
@@ -173,7 +175,7 @@ export function runOptions(flags: RunFlags, signal: AbortSignal): RunOptions & {
     data: dataOf(flags),
     out: needed("--out", flags.out),
     overwrite: flags.overwrite,
-    losses: flags.loss,
+    losses: flags.loss?.map((given) => toLoss(given, episode)),
     weights: weightsOf(flags),
     freeze: flags.freeze,
     learningRates: flags.learningRates,
@@ -328,10 +330,15 @@ const lossMakers = {
   "soft-target-kl": softTargetKl,
   "feature-regression": featureRegression,
 };
-const lossNames = Object.keys(lossMakers) as (keyof typeof lossMakers)[];
+const episodic = "prototypical";
+const lossNames = [...(Object.keys(lossMakers) as (keyof typeof lossMakers)[]), episodic] as const;
 
-/** `kind:weight@studentFeature/teacherFeature`, all but the kind may be left out. */
-function addLoss(given: string, before: Loss[] | undefined): Loss[] {
+function add(given: string, before: readonly string[] = []): readonly string[] {
+  return [...before, given];
+}
+
+/** `kind:weight@studentFeature/teacherFeature`, all but the kind may be left out. The episode is what prototypes are of. */
+function toLoss(given: string, episode: Episode | undefined): Loss {
   const [head = "", features, ...more] = given.split("@");
   const [name, weightText, ...rest] = head.split(":");
   const form = "kind, kind:weight or kind:weight@feature, with @student/teacher for two features";
@@ -340,9 +347,13 @@ function addLoss(given: string, before: Loss[] | undefined): Loss[] {
   const [studentFeature, teacherFeature, ...extra] = features?.split("/") ?? [];
   if (extra.length > 0) throw invalid("--loss", form, given);
   const weight = weightText === undefined ? 1 : weightText === "auto" ? weightText : toNumber(weightText);
-  const make: (options: AttentionTransferOptions) => Loss = lossMakers[kind];
   const options = defined({ weight: checkWeight(`--loss ${kind}`, weight), studentFeature, teacherFeature });
-  return [...(before ?? []), make(options as AttentionTransferOptions)];
+  if (kind === episodic) {
+    if (!episode) throw invalid("--loss", "prototypical together with --episode", given, "give --episode 5,1,5");
+    return prototypical({ ...options, supportCount: episode.shots, way: episode.way } as PrototypicalOptions);
+  }
+  const make: (options: AttentionTransferOptions) => Loss = lossMakers[kind];
+  return make(options as AttentionTransferOptions);
 }
 
 function optimizerOf({ optimizer, lr, weightDecay }: RunFlags): Optimizer {
