@@ -6,7 +6,15 @@
 import { type Backbone, type BackboneOptions, conv4, resnet } from "../options/backbone.ts";
 import { type Loss, type RelationalOptions, rkdAngle, rkdDistance, triplet } from "../options/losses.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
-import { paperStudent, paperTeacher, smallTraining, smokeTraining, type TrainingOfSteps } from "./training.ts";
+import {
+  mirroredDeviation,
+  onlyMirrored,
+  paperStudent,
+  paperTeacher,
+  smallTraining,
+  smokeTraining,
+  type TrainingOfSteps,
+} from "./training.ts";
 
 interface Settings extends CommonSettings {
   readonly teacher: Backbone;
@@ -63,12 +71,14 @@ export const ablation: Recipe<Settings> = {
       seeds: 3,
       data: ["glyphs"],
       images: { imageSize: 32, split: { kind: "classes", validation: 0.1, test: 0.4 } },
+      ...onlyMirrored,
       teacher: resnet(18, { width: 32, embedding: 128, normalize: true }),
       student: (options) => conv4({ width: 32, embedding: 64, ...options }),
       teacherTraining: smallTraining(1e-3),
       studentTraining: smallTraining(2e-3),
       deviations: [
         "Teacher ResNet-18 of half the width, student Conv-4 of half the width with an embedding of 64, both from random weights; images of 32 pixels; 30 epochs of 40 batches of 64 images.",
+        mirroredDeviation,
       ],
     },
     paper: {

@@ -12,6 +12,7 @@ import { crossEntropy, type Loss, rkdAngle, rkdDistance } from "../options/losse
 import { adam, type Optimizer, sgd } from "../options/optimizer.ts";
 import { type Schedule, step } from "../options/schedule.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
+import { mirroredDeviation, onlyMirrored } from "./training.ts";
 
 interface Settings extends CommonSettings {
   readonly teacher: Backbone;
@@ -76,6 +77,7 @@ export const classification: Recipe<Settings> = {
       seeds: 3,
       data: ["glyphs"],
       images: { imageSize: 32, split: byImages },
+      ...onlyMirrored,
       teacher: resnet(18, { width: 32 }),
       student: vgg(11, { width: 16 }),
       taps: { studentFeature: "stage5", teacherFeature: "layer4" },
@@ -89,6 +91,7 @@ export const classification: Recipe<Settings> = {
       deviations: [
         "Teacher ResNet-18 of half the width, student VGG-11 of a quarter, images of 32 pixels; the paper has ResNet-50 and VGG-11 on CIFAR-100, ResNet-101 and ResNet-18 on Tiny ImageNet.",
         "30 epochs of 60 batches of 64 images with a cosine schedule from 0.05; the paper has 200 and 300 epochs of all images in batches of 128 with steps from 0.1.",
+        mirroredDeviation,
       ],
     },
     paper: {

@@ -10,7 +10,15 @@ import { type Backbone, type BackboneOptions, conv4, resnet } from "../options/b
 import { attentionTransfer, hint, linearHint, twoStages } from "../options/feature-losses.ts";
 import { hardDarkRank, type Loss, rkdAngle, rkdDistance, triplet } from "../options/losses.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
-import { paperStudent, paperTeacher, smallTraining, smokeTraining, type TrainingOfSteps } from "./training.ts";
+import {
+  mirroredDeviation,
+  onlyMirrored,
+  paperStudent,
+  paperTeacher,
+  smallTraining,
+  smokeTraining,
+  type TrainingOfSteps,
+} from "./training.ts";
 
 interface Settings extends CommonSettings {
   readonly teacher: Backbone;
@@ -80,6 +88,7 @@ export const metricLearning: Recipe<Settings> = {
       seeds: 3,
       data: ["glyphs"],
       images: { imageSize: 32, split: { kind: "classes", validation: 0.1, test: 0.4 } },
+      ...onlyMirrored,
       teacher: resnet(18, { width: 32, embedding: 128, normalize: true }),
       student: (options) => conv4({ width: 32, ...options }),
       lengths: [16, 64],
@@ -89,6 +98,7 @@ export const metricLearning: Recipe<Settings> = {
       deviations: [
         "Teacher ResNet-18 of half the width, students Conv-4 of half the width, both from random weights; the paper has ResNet-50 and ResNet-18 that start from ImageNet's.",
         "Images of 32 pixels, batches of 64 images, 30 epochs of 40 batches with a cosine schedule; the paper has 224 pixels, batches of 128 images, 40 and 80 epochs of 100 batches with steps.",
+        mirroredDeviation,
       ],
     },
     paper: {

@@ -34,6 +34,8 @@ export interface CommonSettings {
   readonly data: readonly string[];
   /** Image size, augmentation and split; what is left out is the source's. */
   readonly images?: DataOptions;
+  /** What photographs have on top of that: all data whose own augmentation is `"crop-flip"`. */
+  readonly photographs?: DataOptions;
   /** In which respects this is not the paper's experiment, in full sentences. */
   readonly deviations: readonly string[];
 }

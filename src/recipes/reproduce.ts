@@ -6,7 +6,7 @@ import { experiment } from "../experiment/experiment.ts";
 import type { ExperimentOptions, Protocol } from "../experiment/options.ts";
 import type { ExperimentResult } from "../experiment/result.ts";
 import { integer, invalid, object, oneOf, or } from "../options/check.ts";
-import { dataAt, type Split } from "../options/data.ts";
+import { type Data, dataAt, type Split } from "../options/data.ts";
 import { planData } from "../plan/data.ts";
 import { runCommand } from "../run/command.ts";
 import { type Run, startRun } from "../run/run.ts";
@@ -99,12 +99,13 @@ function some(option: string, chosen: readonly string[] | undefined, all: readon
 /** The source with the recipe's image options, and with its own split where that is of the kind the recipe wants. */
 async function named(
   source: string,
-  { images = {} }: CommonSettings,
+  { images = {}, photographs = {} }: CommonSettings,
   protocol: Protocol,
   signal: AbortSignal,
 ): Promise<NamedData> {
   const { split: wanted, ...rest } = images;
-  const data = dataAt(source, rest);
+  const plain = dataAt(source, rest);
+  const data = isPhotographs(plain) ? dataAt(source, { ...rest, ...photographs }) : plain;
   const { parts, sharedClasses } = await runCommand("survey", { plan: planData(data) }, { emit: () => {}, signal });
   const suits = parts.length > 1 && sharedClasses === (wanted?.kind === "images");
   const split: Split | undefined = suits ? { kind: "source", validation: 0.1 } : wanted;
@@ -112,6 +113,10 @@ async function named(
   if (!split) return { name, data };
   // Under the paper's protocol the test chooses, so nothing is set aside.
   return { name, data: { ...data, split: protocol === "paper" ? withoutValidation(split) : split } };
+}
+
+function isPhotographs({ kind }: Data): boolean {
+  return kind === "images" || kind === "cifar" || kind === "idx";
 }
 
 function withoutValidation(split: Split): Split {

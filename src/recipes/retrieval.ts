@@ -6,7 +6,15 @@
 import { type Backbone, conv4, resnet } from "../options/backbone.ts";
 import { rkdAngle, rkdDistance, triplet } from "../options/losses.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
-import { paperStudent, paperTeacher, smallTraining, smokeTraining, type TrainingOfSteps } from "./training.ts";
+import {
+  mirroredDeviation,
+  onlyMirrored,
+  paperStudent,
+  paperTeacher,
+  smallTraining,
+  smokeTraining,
+  type TrainingOfSteps,
+} from "./training.ts";
 
 interface Settings extends CommonSettings {
   readonly teacher: Backbone;
@@ -36,6 +44,7 @@ export const retrieval: Recipe<Settings> = {
       seeds: 1,
       data: ["glyphs"],
       images: { imageSize: 32, split: { kind: "classes", validation: 0.1, test: 0.4 } },
+      ...onlyMirrored,
       teacher: resnet(18, { width: 32, embedding: 128, normalize: true }),
       student: conv4({ width: 32, embedding: 64, normalize: false }),
       teacherTraining: smallTraining(1e-3),
@@ -43,6 +52,7 @@ export const retrieval: Recipe<Settings> = {
       queries: 12,
       deviations: [
         "Teacher ResNet-18 and student Conv-4 of half the width from random weights, on images of 32 pixels; the paper has ResNet-50 at 224 pixels.",
+        mirroredDeviation,
       ],
     },
     paper: {

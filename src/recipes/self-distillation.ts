@@ -6,7 +6,15 @@
 import { type Backbone, type BackboneOptions, conv4, resnet } from "../options/backbone.ts";
 import { rkdAngle, rkdDistance, triplet } from "../options/losses.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
-import { paperStudent, paperTeacher, smallTraining, smokeTraining, type TrainingOfSteps } from "./training.ts";
+import {
+  mirroredDeviation,
+  onlyMirrored,
+  paperStudent,
+  paperTeacher,
+  smallTraining,
+  smokeTraining,
+  type TrainingOfSteps,
+} from "./training.ts";
 
 interface Settings extends CommonSettings {
   readonly network: (options: BackboneOptions) => Backbone;
@@ -32,12 +40,14 @@ export const selfDistillation: Recipe<Settings> = {
       seeds: 3,
       data: ["glyphs"],
       images: { imageSize: 32, split: { kind: "classes", validation: 0.1, test: 0.4 } },
+      ...onlyMirrored,
       network: (options) => conv4({ width: 64, embedding: 64, ...options }),
       first: smallTraining(1e-3),
       next: smallTraining(1e-3),
       deviations: [
         "Conv-4 with an embedding of 64 from random weights; the paper has ResNet-50 with 512 that starts from ImageNet's.",
         "Images of 32 pixels, batches of 64 images, 30 epochs of 40 batches with a cosine schedule; the paper has 224 pixels, batches of 128 images, 40 and 80 epochs of 100 batches with steps.",
+        mirroredDeviation,
       ],
     },
     paper: {

@@ -16,7 +16,15 @@ import {
   triplet,
 } from "../options/losses.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
-import { paperStudent, paperTeacher, smallTraining, smokeTraining, type TrainingOfSteps } from "./training.ts";
+import {
+  mirroredDeviation,
+  onlyMirrored,
+  paperStudent,
+  paperTeacher,
+  smallTraining,
+  smokeTraining,
+  type TrainingOfSteps,
+} from "./training.ts";
 
 interface Settings extends CommonSettings {
   readonly teacher: Backbone;
@@ -58,6 +66,7 @@ export const stateOfTheArt: Recipe<Settings> = {
       seeds: 3,
       data: ["glyphs"],
       images: { imageSize: 32, split: { kind: "classes", validation: 0.1, test: 0.4 } },
+      ...onlyMirrored,
       teacher: resnet(18, { width: 32, embedding: 128, normalize: true }),
       backbones: {
         "GoogLeNet-64": (options) => googlenet({ width: 16, embedding: 64, ...options }),
@@ -68,6 +77,7 @@ export const stateOfTheArt: Recipe<Settings> = {
       deviations: [
         "Teacher ResNet-18 of half the width, students GoogLeNet and ResNet-18 of a quarter, from random weights, on images of 32 pixels; the paper has ResNet-50 as teacher, GoogLeNet and ResNet-50 as students, ImageNet's weights and 224 pixels.",
         "30 epochs of 40 batches of 64 images with a cosine schedule.",
+        mirroredDeviation,
       ],
     },
     paper: {
