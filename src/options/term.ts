@@ -1,6 +1,6 @@
 /** What every term of the total loss has: its weight, and the features it reads. */
 
-import { integer, invalid, number, object, or, text } from "./check.ts";
+import { boolean, integer, invalid, number, object, or, text } from "./check.ts";
 
 /**
  * Factor of a term in the sum: a number, a {@link WeightCourse}, or `"auto"`. Auto measures, in the first 20 steps, how
@@ -31,6 +31,11 @@ export interface TermOptions {
    * map as one long row. @default the loss's own, said at each
    */
   readonly studentFeature?: string;
+  /**
+   * Whether the loss sees rows divided by their L2 norm, those of the teacher too, a map being one long row. The network's
+   * output stays as it is: that is the backbone's `normalize`. @default false
+   */
+  readonly normalize?: boolean;
 }
 
 /** Options of the terms that compare with a teacher. */
@@ -40,14 +45,15 @@ export interface TeacherTermOptions extends TermOptions {
 }
 
 /** The options of {@link TermOptions} and {@link TeacherTermOptions}, for the check of unknown ones. */
-export const termOptions = ["weight", "studentFeature"] as const;
+export const termOptions = ["weight", "studentFeature", "normalize"] as const;
 export const teacherTermOptions = [...termOptions, "teacherFeature"] as const;
 
 /** Checks what every term has; `name` is the constructor. */
-export function term(name: string, options: TeacherTermOptions): TeacherTermOptions & { readonly weight: Weight } {
+export function term(name: string, options: TeacherTermOptions) {
   const { studentFeature, teacherFeature } = options;
   return {
     weight: checkWeight(`${name}.weight`, or(options.weight, 1)),
+    normalize: boolean(`${name}.normalize`, or(options.normalize, false)),
     ...(studentFeature !== undefined && { studentFeature: text(`${name}.studentFeature`, studentFeature) }),
     ...(teacherFeature !== undefined && { teacherFeature: text(`${name}.teacherFeature`, teacherFeature) }),
   };

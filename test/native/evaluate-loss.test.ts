@@ -110,6 +110,19 @@ describe("evaluateLoss", () => {
     expect(value(5)).toBe(value(1));
   });
 
+  it("normalises rows where the term says so, and pulls the gradient back through it", () => {
+    const unit = ({ data, shape: [n = 0, d = 0] }: TensorInput) =>
+      matrix(n, d, (i) => (data[i] ?? 0) / Math.hypot(...data.slice(i - (i % d), i - (i % d) + d)));
+    const plain = evaluateLoss(rkdDistance(), { student: unit(student), teacher: unit(teacher) });
+    const { value, gradients } = evaluateLoss(rkdDistance({ normalize: true }), { student, teacher });
+    expect(value).toBeCloseTo(plain.value, 6);
+    expect(value).not.toBeCloseTo(evaluateLoss(rkdDistance(), { student, teacher }).value, 6);
+    // Nothing along a row: its length does not count.
+    const along = [0, 1, 2, 3, 4].map((k) => (student.data[k] ?? 0) * (gradients.student[k] ?? 0));
+    expect(along.reduce((sum, x) => sum + x)).toBeCloseTo(0, 7);
+    expect(Math.hypot(...gradients.student.subarray(0, 5))).toBeGreaterThan(1e-4);
+  });
+
   it("samples by its seed", () => {
     const value = (seed: number) => evaluateLoss(triplet({ negatives: "random" }), { student, labels }, { seed }).value;
     expect(value(1)).toBe(value(1));

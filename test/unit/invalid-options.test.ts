@@ -124,6 +124,7 @@ const constructorTable: [string, (value: Bad) => unknown, Bad[]][] = [
   ["rkdDistance.studentFeature", (studentFeature) => rkdDistance({ studentFeature }), ["", 3, null]],
   ["rkdDistance.teacherFeature", (teacherFeature) => rkdDistance({ teacherFeature }), ["", 3, null]],
   ["hint.weight.steps", (steps) => hint({ weight: { from: 0, to: 1, steps } }), [-1, 0.5, "10"]],
+  ["rkdDistance.normalize", (normalize) => rkdDistance({ normalize }), ["yes", 1, null]],
   ["hint.frozen", (frozen) => hint({ frozen }), ["yes", 1]],
   ["attentionTransfer.studentFeature", (studentFeature) => attentionTransfer({ studentFeature }), [undefined, ""]],
   ["softTargetKl.temperature", (temperature) => softTargetKl({ temperature }), [0, -4, "4"]],

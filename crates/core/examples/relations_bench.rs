@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use rkd_core::bench::PeakMemory;
 use rkd_core::losses::{Feature, LossSpec, Matrix, RkdAngle, RkdDistance, TermSpec, Weight};
 use rkd_core::random::Random;
 use rkd_core::train::balance::Balance;
@@ -27,7 +28,7 @@ fn main() -> rkd_core::Result<()> {
     ])?;
     let estimated = relations::estimate_seconds(&pool, n, d) * 1e3;
     let (student, teacher) = (draw("student")?, draw("teacher")?);
-    let inputs = memory("VmRSS:");
+    let memory = PeakMemory::start();
     let (mut student, mut teacher) = ([(Feature::Embedding, student)], [(Feature::Embedding, teacher)]);
     let (mut times, start) = (Vec::new(), Instant::now());
     while times.len() < 2 || (start.elapsed() < Duration::from_secs(2) && times.len() < 500) {
@@ -48,7 +49,7 @@ fn main() -> rkd_core::Result<()> {
             *matrix = matrix.clone();
         }
     }
-    let peak = memory("VmHWM:").zip(inputs).map(|(peak, inputs)| peak - inputs);
+    let peak = memory.and_then(|memory| memory.mib());
     times.remove(0);
     times.sort_by(f64::total_cmp);
     println!(
@@ -59,11 +60,4 @@ fn main() -> rkd_core::Result<()> {
         })
     );
     Ok(())
-}
-
-/// A line of the process's status, in MiB.
-fn memory(name: &str) -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<f64>().ok()? / 1024.0)
 }

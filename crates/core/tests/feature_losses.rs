@@ -1,7 +1,7 @@
 //! The losses that compare features item by item: their definitions once more, numeric gradients (of their own
 //! parameters too), and maps of different sizes. The batches where formulas break are in the table of `losses.rs`.
 
-use rkd_core::losses::{LossInputs, LossSpec, LossValue, Matrix, evaluate_loss};
+use rkd_core::losses::{LossInputs, LossValue, Matrix, TermSpec, evaluate_loss};
 use rkd_core::random::Random;
 use rkd_kernels::Pool;
 use serde_json::{Value, json};
@@ -28,6 +28,7 @@ fn case(spec: Value, student: &[usize], teacher: &[usize], projection: Option<[u
 
 fn cases() -> Vec<Case> {
     let kind = |kind: &str| json!({ "kind": kind });
+    let normalized = |kind: &str| json!({ "kind": kind, "normalize": true });
     vec![
         case(kind("linear-hint"), &[6, 5], &[6, 7], Some([7, 5])),
         case(kind("hint"), &[3, 4, 3, 5], &[3, 4, 3, 6], Some([6, 5])),
@@ -41,12 +42,17 @@ fn cases() -> Vec<Case> {
         case(json!({"kind": "soft-target-kl", "temperature": 1.5}), &[6, 4], &[6, 4], None),
         case(kind("feature-regression"), &[6, 5], &[6, 5], None),
         case(kind("feature-regression"), &[2, 3, 2, 4], &[2, 3, 2, 4], None),
+        case(normalized("linear-hint"), &[6, 5], &[6, 7], Some([7, 5])),
+        case(normalized("hint"), &[2, 7, 5, 3], &[2, 3, 2, 4], Some([4, 3])),
+        case(normalized("attention-transfer"), &[3, 4, 3, 5], &[3, 4, 3, 6], None),
+        case(normalized("soft-target-kl"), &[6, 4], &[6, 4], None),
+        case(normalized("feature-regression"), &[2, 3, 2, 4], &[2, 3, 2, 4], None),
     ]
 }
 
 impl Case {
     fn evaluate(&self, threads: usize) -> rkd_core::Result<LossValue> {
-        let spec: LossSpec = serde_json::from_value(self.spec.clone()).unwrap();
+        let spec: TermSpec = serde_json::from_value(self.spec.clone()).unwrap();
         let pool = Pool::new(threads);
         let parameters: Vec<Matrix> = self.projection.clone().into_iter().collect();
         let inputs = LossInputs::new(&self.student, &pool, Random::keyed(1, 0, 0, "loss")).with_teacher(&self.teacher);
@@ -55,6 +61,20 @@ impl Case {
 
     fn value(&self) -> f64 {
         self.evaluate(1).unwrap().value
+    }
+
+    /// The same with the division by the norms done here, where the term has it.
+    fn normalized_before(mut self) -> Case {
+        if self.spec["normalize"] == true {
+            self.spec["normalize"] = json!(false);
+            for feature in [&mut self.student, &mut self.teacher] {
+                for row in feature.data.chunks_exact_mut(feature.columns) {
+                    let norm = row.iter().map(|v| v * v).sum::<f64>().sqrt();
+                    row.iter_mut().for_each(|v| *v /= norm);
+                }
+            }
+        }
+        self
     }
 
     fn error(&self) -> String {
@@ -95,6 +115,15 @@ fn gradients_are_numeric_gradients() {
 }
 
 #[test]
+fn a_normalized_term_is_the_loss_of_features_normalized_before() {
+    for case in cases().into_iter().filter(|case| case.spec["normalize"] == true) {
+        let plain = Case { spec: json!({"kind": case.spec["kind"]}), ..case.clone() }.value();
+        let (found, expected) = (case.value(), case.clone().normalized_before().value());
+        assert!((found - expected).abs() <= 1e-15 * expected && found != plain, "{}: {found} {expected}", case.name());
+    }
+}
+
+#[test]
 fn threads_do_not_change_a_bit() {
     // Large enough for several blocks.
     let large = case(json!({"kind": "hint"}), &[4, 6, 7, 20], &[4, 6, 7, 37], Some([37, 20]));
@@ -124,7 +153,7 @@ fn averaged(maps: &Matrix, n: usize, [i, j]: [usize; 2], to: [usize; 2], k: usiz
 
 #[test]
 fn maps_of_different_sizes_are_averaged_to_the_smaller() {
-    for case in cases() {
+    for case in cases().into_iter().map(Case::normalized_before) {
         let (Some([h, w, a]), Some([th, tw, b])) = (case.student.map, case.teacher.map) else { continue };
         let to = [h.min(th), w.min(tw)];
         let pixels: Vec<[usize; 2]> = (0..to[0]).flat_map(|i| (0..to[1]).map(move |j| [i, j])).collect();
@@ -172,7 +201,7 @@ fn regression_is_a_linear_hint_through_the_identity() {
 
 #[test]
 fn a_frozen_hint_is_the_same_function_and_starts_where_the_released_code_starts() {
-    let spec = |frozen: bool| serde_json::from_value::<LossSpec>(json!({"kind": "hint", "frozen": frozen})).unwrap();
+    let spec = |frozen: bool| serde_json::from_value::<TermSpec>(json!({"kind": "hint", "frozen": frozen})).unwrap();
     let parameter = |frozen: bool| {
         let parameters = spec(frozen).build().parameters(&[8, 5, 5, 16], Some(&[8, 5, 5, 9])).unwrap();
         (parameters[0].rows, parameters[0].columns, parameters[0].spread)

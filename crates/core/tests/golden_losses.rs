@@ -3,7 +3,7 @@
 mod common;
 
 use common::{golden, kinds, nhwc_shape, numbers, sizes, to_nhwc};
-use rkd_core::losses::{LossInputs, LossSpec, Matrix, evaluate_loss};
+use rkd_core::losses::{LossInputs, Matrix, TermSpec, evaluate_loss};
 use rkd_core::metrics::retrieval;
 use rkd_core::random::Random;
 use rkd_core::sampling::{DistanceWeighting, distance_weights};
@@ -11,7 +11,7 @@ use rkd_kernels::Pool;
 use serde_json::Value as Json;
 
 /// A kind of the golden file with its parameters, as this project writes it.
-fn spec(case: &Json) -> LossSpec {
+fn spec(case: &Json) -> TermSpec {
     let mut spec = serde_json::Map::from_iter([("kind".to_string(), case["loss"].clone())]);
     for (name, value) in case["params"].as_object().unwrap() {
         spec.insert(camel_case(name), value.clone());
@@ -55,7 +55,7 @@ fn values_and_gradients_are_those_of_pytorch() {
     for case in file["losses"].as_array().unwrap() {
         let name = case["name"].as_str().unwrap();
         let spec = spec(case);
-        seen.insert(spec.name());
+        seen.insert(spec.loss.name());
         let labels: Option<Vec<u32>> = serde_json::from_value(case["labels"].clone()).unwrap();
         let (student, pairs) = student(case);
         let labels = labels.or(pairs);

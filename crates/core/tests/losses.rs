@@ -3,7 +3,7 @@
 mod common;
 
 use common::kinds;
-use rkd_core::losses::{LossInputs, LossSpec, LossValue, Matrix, TermSpec, evaluate_loss};
+use rkd_core::losses::{LossInputs, LossValue, Matrix, TermSpec, evaluate_loss};
 use rkd_core::random::Random;
 use rkd_core::{Code, Error};
 use rkd_kernels::Pool;
@@ -39,6 +39,13 @@ fn cases() -> Vec<(Value, usize, usize)> {
         (json!({"kind": "cross-entropy"}), 6, 4),
         (json!({"kind": "cross-entropy", "labelSmoothing": 0.1}), 6, 4),
         (json!({"kind": "prototypical", "supportCount": 2, "way": 3}), 12, 4),
+        (json!({"kind": "rkd-distance", "normalize": true}), 7, 3),
+        (json!({"kind": "rkd-angle", "normalize": true}), 7, 3),
+        (json!({"kind": "triplet-squared", "normalize": true}), 8, 3),
+        (json!({"kind": "margin", "normalize": true, "learnBeta": true}), 8, 3),
+        (json!({"kind": "n-pairs", "normalize": true}), 9, 3),
+        (json!({"kind": "hard-dark-rank", "normalize": true}), 7, 3),
+        (json!({"kind": "cross-entropy", "normalize": true}), 6, 4),
     ]
 }
 
@@ -59,11 +66,11 @@ fn try_evaluate(
     spec.validate()?;
     let student = Matrix::new("student", student, n, d)?;
     let teacher = Matrix::new("teacher", teacher, n, teacher.len() / n.max(1))?;
-    evaluate_with(&spec.loss, &student, &teacher, labels, &start(&spec.loss, &[n, d]), threads)
+    evaluate_with(&spec, &student, &teacher, labels, &start(&spec, &[n, d]), threads)
 }
 
 /// The loss's own parameters at their start.
-fn start(loss: &LossSpec, shape: &[usize]) -> Vec<Matrix> {
+fn start(loss: &TermSpec, shape: &[usize]) -> Vec<Matrix> {
     let parameters = loss.build().parameters(shape, Some(shape)).unwrap();
     let start = parameters.iter().map(|parameter| {
         let values: Vec<f64> = draw(parameter.rows, parameter.columns, parameter.name)
@@ -76,7 +83,7 @@ fn start(loss: &LossSpec, shape: &[usize]) -> Vec<Matrix> {
 }
 
 fn evaluate_with(
-    loss: &LossSpec,
+    loss: &TermSpec,
     student: &Matrix,
     teacher: &Matrix,
     labels: &[u32],
@@ -116,7 +123,7 @@ fn gradients_are_numeric_gradients() {
 fn gradients_of_a_loss_own_parameters_are_numeric_gradients() {
     let mut checked = 0;
     for (spec, n, d) in cases() {
-        let loss: LossSpec = serde_json::from_value(spec.clone()).unwrap();
+        let loss: TermSpec = serde_json::from_value(spec.clone()).unwrap();
         let student = Matrix::new("student", &draw(n, d, "student"), n, d).unwrap();
         let teacher = Matrix::new("teacher", &draw(n, d, "teacher"), n, d).unwrap();
         let parameters = start(&loss, &[n, d]);
@@ -207,6 +214,27 @@ soft-target-kl     finite     finite    finite    finite finite finite finite  f
 feature-regression finite     finite    finite    finite finite finite finite  finite      finite       zero  finite finite   finite    finite    finite
 prototypical       finite     finite    still     still  finite finite large   finite      finite       shape shape  shape    shape     finite    finite";
 
+/// The same with `normalize: true`: every kind.
+const NORMALIZED_SAFETY: &str = "
+                   coincident collinear collapsed zeros  tiny   huge   largest far-teacher flat-teacher empty one    same-two other-two one-class all-different
+rkd-distance       finite     finite    still     still  still  finite finite  finite      finite       zero  zero   zero     zero      finite    finite
+rkd-angle          finite     finite    still     still  finite finite finite  finite      finite       zero  zero   zero     zero      finite    finite
+triplet-squared    finite     finite    still     still  finite finite finite  finite      finite       zero  zero   zero     zero      zero      zero
+triplet-euclidean  finite     finite    still     finite finite finite finite  finite      finite       zero  zero   zero     zero      zero      zero
+contrastive        finite     finite    still     finite finite finite finite  finite      finite       zero  zero   zero     zero      zero      zero
+lifted-structure   finite     finite    still     still  still  finite finite  finite      finite       zero  zero   zero     zero      zero      zero
+n-pairs            finite     finite    still     still  finite finite finite  finite      finite       zero  zero   zero     zero      zero      zero
+angular            finite     finite    still     still  finite finite finite  finite      finite       zero  zero   zero     zero      zero      zero
+margin             finite     finite    still     still  still  finite finite  finite      finite       zero  zero   zero     zero      zero      zero
+hard-dark-rank     finite     finite    still     still  still  finite finite  finite      finite       zero  zero   zero     zero      finite    finite
+cross-entropy      finite     finite    finite    finite finite finite finite  finite      finite       zero  finite finite   finite    finite    shape
+attention-transfer finite     finite    finite    still  finite finite finite  finite      finite       zero  finite finite   finite    finite    finite
+linear-hint        finite     finite    finite    finite finite finite finite  finite      finite       zero  finite finite   finite    finite    finite
+hint               finite     finite    finite    finite finite finite finite  finite      finite       zero  finite finite   finite    finite    finite
+soft-target-kl     finite     finite    finite    finite finite finite finite  finite      finite       zero  finite finite   finite    finite    finite
+feature-regression finite     finite    finite    finite finite finite finite  finite      finite       zero  finite finite   finite    finite    finite
+prototypical       finite     finite    still     still  finite finite finite  finite      finite       shape shape  shape    shape     finite    finite";
+
 /// The batch of a column: student, teacher and labels of n rows.
 fn batch(column: &str, shape: &[usize]) -> (Matrix, Matrix, Vec<u32>) {
     let n = match column {
@@ -250,18 +278,19 @@ fn batch(column: &str, shape: &[usize]) -> (Matrix, Matrix, Vec<u32>) {
 }
 
 /// A loss of this kind, and the shape of a row that suits it.
-fn usual(kind: &str) -> (LossSpec, &'static [usize]) {
-    let spec = match kind {
+fn usual(kind: &str, normalize: bool) -> (TermSpec, &'static [usize]) {
+    let mut spec = match kind {
         "prototypical" => json!({"kind": kind, "supportCount": 1, "way": 2}),
         "margin" => json!({"kind": kind, "learnBeta": true}),
         _ => json!({"kind": kind}),
     };
+    spec["normalize"] = json!(normalize);
     let shape: &[usize] = if kind == "attention-transfer" { &[2, 2, 3] } else { &[3] };
     (serde_json::from_value(spec).unwrap(), shape)
 }
 
-fn outcome(kind: &str, column: &str) -> &'static str {
-    let (loss, shape) = usual(kind);
+fn outcome(kind: &str, column: &str, normalize: bool) -> &'static str {
+    let (loss, shape) = usual(kind, normalize);
     let (student, teacher, labels) = batch(column, shape);
     let whole: Vec<usize> = [&[student.rows], shape].concat();
     let rounding = if ["tiny", "huge", "largest"].contains(&column) { 0.0 } else { 1e-15 };
@@ -278,23 +307,27 @@ fn outcome(kind: &str, column: &str) -> &'static str {
 }
 
 #[test]
-fn every_kind_has_its_row_in_the_safety_table() {
+fn every_kind_has_its_row_in_the_safety_tables() {
     let mut kinds = kinds();
-    let mut rows: Vec<&str> = SAFETY.lines().skip(2).filter_map(|line| line.split_whitespace().next()).collect();
     kinds.sort_unstable();
-    rows.sort_unstable();
-    assert_eq!(rows, kinds);
+    for table in [SAFETY, NORMALIZED_SAFETY] {
+        let mut rows: Vec<&str> = table.lines().skip(2).filter_map(|line| line.split_whitespace().next()).collect();
+        rows.sort_unstable();
+        assert_eq!(rows, kinds);
+    }
 }
 
 #[test]
-fn batches_on_which_formulas_break_give_what_the_table_says() {
-    let mut lines = SAFETY.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let columns = lines.next().unwrap();
+fn batches_on_which_formulas_break_give_what_the_tables_say() {
     let mut wrong = String::new();
-    for row in lines {
-        let found: Vec<&str> = columns.iter().map(|column| outcome(row[0], column)).collect();
-        if found != row[1..] {
-            wrong += &format!("\n{} {}", row[0], found.join(" "));
+    for (table, normalize) in [(SAFETY, false), (NORMALIZED_SAFETY, true)] {
+        let mut lines = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let columns = lines.next().unwrap();
+        for row in lines {
+            let found: Vec<&str> = columns.iter().map(|column| outcome(row[0], column, normalize)).collect();
+            if found != row[1..] {
+                wrong += &format!("\n{} {}", row[0], found.join(" "));
+            }
         }
     }
     assert!(wrong.is_empty(), "found other outcomes than expected:{wrong}");

@@ -44,7 +44,7 @@ impl Batch {
     fn alone(&self, spec: &Value, feature: usize) -> (f64, Vec<f64>) {
         let term = &terms(std::slice::from_ref(spec))[0];
         let inputs = LossInputs::new(&self.student[feature].1, &self.pool, Random::keyed(1, 0, 0, "loss"));
-        let found = evaluate_loss(&term.loss, &inputs.with_teacher(&self.teacher[0].1)).unwrap();
+        let found = evaluate_loss(term, &inputs.with_teacher(&self.teacher[0].1)).unwrap();
         (found.value, found.gradient)
     }
 }

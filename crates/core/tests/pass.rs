@@ -1,6 +1,6 @@
 //! A batch in pieces against the batch in one piece: the same loss, the same gradients, in float64.
 
-use rkd_core::losses::{Feature, LossInputs, LossSpec, Matrix, evaluate_loss};
+use rkd_core::losses::{Feature, LossInputs, Matrix, TermSpec, evaluate_loss};
 use rkd_core::nn::backend::Backend;
 use rkd_core::nn::{Network, Portable};
 use rkd_core::plan::{BackboneSpec, Stem};
@@ -44,7 +44,7 @@ fn train(network: &mut Network<Portable>, images: &[f64], teacher: &Matrix, larg
     });
     let pass = Pass::forward(network, pieces.collect(), &[Feature::Embedding, Feature::Pooled]).unwrap();
     let pool = Pool::new(1);
-    let loss: LossSpec = serde_json::from_value(json!({"kind": "rkd-angle"})).unwrap();
+    let loss: TermSpec = serde_json::from_value(json!({"kind": "rkd-angle"})).unwrap();
     let mut value = 0.0;
     let mut upstream = Vec::new();
     for (feature, matrix) in &pass.features {

@@ -6,7 +6,7 @@
 //! order is that of the exact distances, at the speed of a matrix product.
 //!
 //! The worst error: a product of d terms in float32 is off by at most (d + 1) u |a| |b| (u = 2^-24; Higham 2002, section
-//! 3.1), the norms and the centring by a few u of the same size.
+//! 3.1), norms, centring and differences by a few u of the same size.
 //!
 //! Memory beside the rows: one copy, its panels, and a tile of 512 x n.
 
@@ -51,11 +51,11 @@ pub fn nearest<T: Send>(
     results.into_iter().flatten().collect()
 }
 
-/// The rows without their mean, for products that lose as little as possible.
+/// The rows without their mean, scaled to norms of at most 1: products lose as little as possible, and none overflows.
 struct Centred {
     rows: Vec<f32>,
     /// Squared norms of `rows`.
-    squares: Vec<f64>,
+    squares: Vec<f32>,
     /// The largest norm.
     largest: f64,
     d: usize,
@@ -68,12 +68,15 @@ impl Centred {
             mean.iter_mut().zip(row).for_each(|(mean, &v)| *mean += f64::from(v) / n as f64);
         }
         let centre =
-            |row: &[f32]| row.iter().zip(&mean).map(|(&v, mean)| (f64::from(v) - mean) as f32).collect::<Vec<_>>();
-        let centred: Vec<f32> = rows.chunks_exact(d.max(1)).flat_map(centre).collect();
-        let square = |row: &[f32]| row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
-        let squares: Vec<f64> = centred.chunks_exact(d.max(1)).map(square).collect();
-        let largest = squares.iter().copied().fold(0.0, f64::max).sqrt();
-        Centred { rows: centred, squares, largest, d }
+            |row: &mut dyn Iterator<Item = f64>| row.zip(&mean).map(|(v, mean)| v - mean).collect::<Vec<f64>>();
+        let centred = rows.chunks_exact(d.max(1)).map(|row| centre(&mut row.iter().map(|&v| f64::from(v))));
+        let largest = centred.clone().map(|row| norm(&row)).fold(0.0, f64::max);
+        // A power of two changes no digit.
+        let scale = if largest > 0.0 { (-largest.log2().ceil()).exp2() } else { 1.0 };
+        let rows: Vec<f32> = centred.flatten().map(|v| (v * scale) as f32).collect();
+        let squares =
+            rows.chunks_exact(d.max(1)).map(|row| row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>() as f32);
+        Centred { squares: squares.collect(), rows, largest: largest * scale, d }
     }
 
     /// The `count` nearest rows of row `i`, given its products with all rows.
@@ -81,32 +84,53 @@ impl Centred {
         if count == 0 {
             return Vec::new();
         }
-        // |a - b|^2 - |a|^2 = |b|^2 - 2 a b: the query's own norm does not change the order.
-        let approximate =
-            |j: usize| if j == i { f64::INFINITY } else { self.squares[j] - 2.0 * f64::from(products[j]) };
-        let bound = self.bound(products.len(), count, approximate) + 2.0 * self.error(i);
-        let mut near: Vec<(f64, u32)> = (0..products.len())
-            .filter(|&j| j != i && approximate(j) <= bound)
+        let n = products.len();
+        let stretch = if n / STRETCH >= 2 * count { STRETCH } else { 1 };
+        let mut minima: Vec<f32> = self.squares.chunks(stretch).zip(products.chunks(stretch)).map(smallest).collect();
+        let own = i / stretch * stretch..n.min(i / stretch * stretch + stretch);
+        minima[i / stretch] =
+            own.filter(|&j| j != i).map(|j| self.approximate(products, j)).fold(f32::INFINITY, f32::min);
+        // At least `count` of the approximate distances do not exceed this one.
+        let kth = *minima.clone().select_nth_unstable_by(count - 1, f32::total_cmp).1;
+        let bound = f64::from(kth) + 2.0 * self.error(i);
+        let near = (0..minima.len()).filter(|&place| f64::from(minima[place]) <= bound);
+        let near = near.flat_map(|place| place * stretch..n.min(place * stretch + stretch));
+        let mut near: Vec<(f64, u32)> = near
+            .filter(|&j| j != i && f64::from(self.approximate(products, j)) <= bound)
             .map(|j| (exact(&rows[i * self.d..][..self.d], &rows[j * self.d..][..self.d]), j as u32))
             .collect();
         near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         near.iter().take(count).map(|&(_, j)| j).collect()
     }
 
-    /// A value that at least `count` of the approximate distances do not exceed.
-    fn bound(&self, n: usize, count: usize, approximate: impl Fn(usize) -> f64) -> f64 {
-        let stretch = if n / STRETCH >= 2 * count { STRETCH } else { 1 };
-        let smallest = |start: usize| (start..n.min(start + stretch)).map(&approximate).fold(f64::INFINITY, f64::min);
-        let mut minima: Vec<f64> = (0..n).step_by(stretch).map(smallest).collect();
-        *minima.select_nth_unstable_by(count - 1, f64::total_cmp).1
+    /// `|a - b|^2 - |a|^2 = |b|^2 - 2 a b`: the query's own norm does not change the order.
+    fn approximate(&self, products: &[f32], j: usize) -> f32 {
+        self.squares[j] - 2.0 * products[j]
     }
 
     /// The largest error of an approximate distance of row `i` from the exact one.
     fn error(&self, i: usize) -> f64 {
         let unit = f64::from(f32::EPSILON) / 2.0;
-        let (own, largest) = (self.squares[i].sqrt(), self.largest);
-        2.0 * (self.d + 8) as f64 * unit * own * largest + 8.0 * unit * (own + largest) * (own + largest)
+        let (own, largest) = (f64::from(self.squares[i]).sqrt(), self.largest);
+        2.0 * (self.d + 8) as f64 * unit * own * largest + 11.0 * unit * (own + largest) * (own + largest)
     }
+}
+
+/// The smallest [`Centred::approximate`] of a stretch, in lanes that the compiler makes vectors of.
+fn smallest((squares, products): (&[f32], &[f32])) -> f32 {
+    let mut lanes = [f32::INFINITY; 8];
+    let (squares, products) = (squares.chunks(lanes.len()), products.chunks(lanes.len()));
+    for (squares, products) in squares.zip(products) {
+        for ((lane, square), product) in lanes.iter_mut().zip(squares).zip(products) {
+            let value = square - 2.0 * product;
+            *lane = if value < *lane { value } else { *lane };
+        }
+    }
+    lanes.into_iter().fold(f32::INFINITY, f32::min)
+}
+
+fn norm(row: &[f64]) -> f64 {
+    row.iter().map(|v| v * v).sum::<f64>().sqrt()
 }
 
 /// The squared distance in float64, from differences.
@@ -153,6 +177,15 @@ mod tests {
             let rows: Vec<f32> = random(n * d, 3, levels).iter().map(|v| v + offset).collect();
             let found = nearest(&Pool::new(2), &rows, n, d, |_| count, |_, order| order.to_vec());
             assert!(found == naive(&rows, n, d, count), "n={n} d={d}");
+        }
+    }
+
+    #[test]
+    fn rows_of_any_size_are_ordered() {
+        for scale in [1e-30f32, 1e-20, 1e20, 1e38] {
+            let rows: Vec<f32> = random(200 * 6, 5, 1e6).iter().map(|v| v * scale).collect();
+            let found = nearest(&Pool::new(1), &rows, 200, 6, |_| 3, |_, order| order.to_vec());
+            assert!(found == naive(&rows, 200, 6, 3), "{scale}");
         }
     }
 

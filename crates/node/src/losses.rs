@@ -68,7 +68,7 @@ fn evaluate(spec: &str, inputs: &BindingLossInputs) -> Result<(f64, Gradients)> 
     spec.validate()?;
     let student = matrix("student", inputs)?;
     let teacher = if inputs.tensors.contains_key("teacher") { Some(matrix("teacher", inputs)?) } else { None };
-    let loss = spec.loss.build();
+    let loss = spec.build();
     // Without the teacher it needs, the loss itself asks for it.
     let about = match loss.needs_teacher() && teacher.is_none() {
         true => Vec::new(),
@@ -83,7 +83,7 @@ fn evaluate(spec: &str, inputs: &BindingLossInputs) -> Result<(f64, Gradients)> 
         if let Some(labels) = inputs.labels.as_deref() {
             prepared = prepared.with_labels(labels);
         }
-        losses::evaluate_loss(&spec.loss, &prepared.with_parameters(&parameters))
+        losses::evaluate_loss(&spec, &prepared.with_parameters(&parameters))
     })?;
     let float = |gradient: &[f64]| gradient.iter().map(|&g| g as f32).collect::<Vec<_>>();
     let gradient = channels_first(&float(&found.gradient), student.map);

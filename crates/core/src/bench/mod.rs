@@ -14,7 +14,7 @@ use rkd_kernels::Pool;
 use rkd_kernels::peak::peak_gflops;
 use serde::{Deserialize, Serialize};
 
-use self::memory::PeakMemory;
+pub use self::memory::PeakMemory;
 pub use self::workloads::names as workloads;
 use self::workloads::{Step, Work};
 use crate::error::Result;

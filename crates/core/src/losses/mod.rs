@@ -24,6 +24,7 @@ mod margin;
 mod n_pairs;
 #[cfg(test)]
 mod naive;
+mod normalized;
 pub mod portable;
 mod projection;
 mod prototypical;
@@ -129,18 +130,18 @@ impl LossValue {
     }
 }
 
-/// Checks `spec` and computes it once: what `evaluateLoss` does.
+/// Checks `spec` and computes it once, without its weight: what `evaluateLoss` does.
 ///
 /// # Errors
 /// Those of the loss; `ERR_NON_FINITE` for a value that is not finite or a gradient beyond float32.
-pub fn evaluate_loss(spec: &LossSpec, inputs: &LossInputs<'_>) -> Result<LossValue> {
+pub fn evaluate_loss(spec: &TermSpec, inputs: &LossInputs<'_>) -> Result<LossValue> {
     spec.validate()?;
     let found = spec.build().evaluate(inputs)?;
     if found.is_finite() {
         return Ok(found);
     }
     Err(Error::new(Code::NonFinite, "the features are too large for this loss")
-        .with_subject(spec.name())
+        .with_subject(spec.loss.name())
         .with_values(
             "a finite value with a gradient that float32 holds",
             format!("the value {:e} and a larger gradient", found.value),

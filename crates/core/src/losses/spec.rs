@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Angular, AttentionTransfer, Contrastive, CrossEntropy, Feature, FeatureRegression, HardDarkRank, Hint,
     LiftedStructure, LinearHint, Loss, Margin, NPairs, Prototypical, RkdAngle, RkdDistance, SoftTargetKl,
-    TripletEuclidean, TripletSquared, Weight,
+    TripletEuclidean, TripletSquared, Weight, normalized::Normalized,
 };
 use crate::error::Result;
 
@@ -25,6 +25,9 @@ pub struct TermSpec {
     /// The teacher's feature it reads; absent: the student's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher_feature: Option<Feature>,
+    /// Whether the loss sees rows divided by their norm, those of the teacher too. `false` if absent: what the networks give.
+    #[serde(default)]
+    pub normalize: bool,
 }
 
 fn one() -> Weight {
@@ -34,13 +37,19 @@ fn one() -> Weight {
 impl TermSpec {
     /// A term of weight 1 that reads what the loss reads by itself.
     pub fn new(loss: LossSpec) -> Self {
-        TermSpec { loss, weight: one(), student_feature: None, teacher_feature: None }
+        TermSpec { loss, weight: one(), student_feature: None, teacher_feature: None, normalize: false }
     }
 
     /// Checks the weight and every option; the error names the one that is out of range.
     pub fn validate(&self) -> Result<()> {
         self.weight.validate(self.loss.name())?;
         self.loss.validate()
+    }
+
+    /// The loss itself, on normalised features where the term says so.
+    pub fn build(&self) -> Box<dyn Loss> {
+        let loss = self.loss.build();
+        if self.normalize { Box::new(Normalized(loss)) } else { loss }
     }
 }
 
@@ -132,7 +141,7 @@ impl LossSpec {
     }
 
     /// The loss itself.
-    pub fn build(&self) -> Box<dyn Loss> {
+    fn build(&self) -> Box<dyn Loss> {
         match self.clone() {
             LossSpec::RkdDistance(loss) => Box::new(loss),
             LossSpec::RkdAngle(loss) => Box::new(loss),

@@ -266,7 +266,7 @@ impl Objective {
 
 impl WeightedTerm {
     fn new(name: String, spec: &TermSpec) -> Self {
-        let loss = spec.loss.build();
+        let loss = spec.build();
         let student = spec.student_feature.clone().unwrap_or_else(|| loss.reads());
         let teacher = loss.needs_teacher().then(|| spec.teacher_feature.clone().unwrap_or_else(|| student.clone()));
         WeightedTerm { name, weight: spec.weight, student, teacher, loss }
