@@ -18,7 +18,7 @@ use rkd_kernels::{Isa, Pool};
 /// Images, size of the square input, input and output channels, kernel, stride: padding keeps the size.
 type Layer = (&'static str, [usize; 6]);
 
-const LAYERS: [Layer; 24] = [
+const LAYERS: [Layer; 31] = [
     ("resnet18-cifar stem", [64, 32, 3, 64, 3, 1]),
     ("resnet18-cifar layer1", [64, 32, 64, 64, 3, 1]),
     ("resnet18-cifar layer2.0", [64, 32, 64, 128, 3, 2]),
@@ -30,11 +30,18 @@ const LAYERS: [Layer; 24] = [
     ("resnet18-cifar layer4.0", [64, 8, 256, 512, 3, 2]),
     ("resnet18-cifar layer4.0 shortcut", [64, 8, 256, 512, 1, 2]),
     ("resnet18-cifar layer4", [64, 4, 512, 512, 3, 1]),
+    ("resnet18-64 stem", [64, 64, 3, 64, 7, 2]),
+    ("resnet18-64 layer4.0", [64, 4, 256, 512, 3, 2]),
+    ("resnet18-64 layer4", [64, 2, 512, 512, 3, 1]),
     ("resnet18-224 stem", [16, 224, 3, 64, 7, 2]),
     ("resnet18-224 layer1", [16, 56, 64, 64, 3, 1]),
     ("resnet18-224 layer2", [16, 28, 128, 128, 3, 1]),
     ("resnet18-224 layer3", [16, 14, 256, 256, 3, 1]),
+    ("resnet18-224 layer4.0", [16, 14, 256, 512, 3, 2]),
     ("resnet18-224 layer4", [16, 7, 512, 512, 3, 1]),
+    ("resnet50-64 layer2 conv1", [32, 8, 512, 128, 1, 1]),
+    ("resnet50-64 layer4 conv2", [32, 2, 512, 512, 3, 1]),
+    ("resnet50-64 layer4 conv3", [32, 2, 512, 2048, 1, 1]),
     ("resnet50-224 reduce", [8, 56, 256, 64, 1, 1]),
     ("resnet50-224 expand", [8, 14, 256, 1024, 1, 1]),
     ("conv4-28 layer1", [64, 28, 1, 64, 3, 1]),

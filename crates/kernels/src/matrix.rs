@@ -65,6 +65,11 @@ impl<'a> Operand<'a> {
         Operand { data, row: 1, column: columns }
     }
 
+    /// The transpose of this operand.
+    pub(crate) fn transpose(self) -> Self {
+        Operand { row: self.column, column: self.row, ..self }
+    }
+
     /// The operand without its first `rows` rows and `columns` columns.
     pub(crate) fn skip(self, rows: usize, columns: usize) -> Self {
         Operand { data: &self.data[(rows * self.row + columns * self.column).min(self.data.len())..], ..self }

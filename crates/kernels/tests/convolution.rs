@@ -63,6 +63,17 @@ fn shapes() -> Vec<Conv2d> {
         Conv2d { padding: [0, 2], ..shape(2, [5, 9], [32, 80], 3, 1, 0) },
         shape(1, [4, 4], [256, 272], 3, 1, 1),
         shape(8, [45, 45], [32, 32], 3, 1, 1),
+        // Pairs of pixels: few images and several blocks and stretches of them, channels that fill no panel, pixels that
+        // see only padding, taps that see no pixel, strides that leave pixels out.
+        shape(1, [2, 2], [16, 40], 3, 1, 1),
+        shape(300, [2, 2], [17, 33], 3, 1, 1),
+        shape(60, [2, 2], [272, 48], 3, 1, 1),
+        shape(4, [1, 1], [32, 16], 3, 1, 1),
+        shape(3, [4, 4], [20, 36], 3, 2, 1),
+        shape(2, [3, 3], [16, 16], 3, 1, 4),
+        shape(2, [4, 5], [16, 16], 2, 3, 0),
+        shape(0, [2, 2], [32, 32], 3, 1, 1),
+        Conv2d { dilation: [2, 1], ..shape(5, [2, 3], [24, 32], 3, 1, 2) },
     ]
 }
 

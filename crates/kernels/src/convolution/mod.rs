@@ -10,9 +10,11 @@
 //! big column matrix of textbooks never exists. Forward and input gradient are one routine (`product`): the input
 //! gradient of stride s is s x s interleaved convolutions of stride 1, each with the taps that reach its pixels. The
 //! weight gradient (`weight`) sums fixed blocks of pixels. 3 x 3 convolutions of stride 1 between enough channels go
-//! another way with a quarter of the multiplications (`winograd`).
+//! another way with a quarter of the multiplications (`winograd`), and where the map is so small that most taps see only
+//! padding, these are left out (`pairs`).
 
 mod gather;
+mod pairs;
 mod product;
 mod weight;
 mod winograd;
@@ -110,24 +112,47 @@ impl Conv2d {
     }
 }
 
+/// Which algorithm a convolution's passes take.
+enum Way {
+    Product,
+    Winograd,
+    Pairs,
+}
+
+impl Way {
+    /// The way with the fewest multiplications: by the geometry alone, so that a run's bits do not hang on the machine.
+    fn of(shape: &Conv2d) -> Way {
+        let winograd = winograd::applies(shape);
+        let [oh, ow] = shape.output();
+        let products = if winograd { winograd::products([oh, ow]) } else { oh * ow * shape.taps() };
+        match winograd {
+            _ if pairs::applies(shape, products) => Way::Pairs,
+            true => Way::Winograd,
+            false => Way::Product,
+        }
+    }
+}
+
 /// `y = x * weight + bias`. Overwrites `y`.
 pub fn forward(pool: &Pool, shape: &Conv2d, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
     shape.check("convolution forward", [("x", x.len())], [("y", y.len())], [("weight", weight.len())]);
     if let Some(bias) = bias {
         check::length("convolution forward", "bias", bias.len(), shape.c_out);
     }
-    match winograd::applies(shape) {
-        true => winograd::forward(pool, shape, x, weight, bias, y),
-        false => product::forward(pool, shape, x, weight, bias, y),
+    match Way::of(shape) {
+        Way::Pairs => pairs::forward(pool, shape, x, weight, bias, y),
+        Way::Winograd => winograd::forward(pool, shape, x, weight, bias, y),
+        Way::Product => product::forward(pool, shape, x, weight, bias, y),
     }
 }
 
 /// The gradient of the input, `dx`, from that of the output, `dy`. Overwrites `dx`.
 pub fn backward_input(pool: &Pool, shape: &Conv2d, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
     shape.check("convolution backward_input", [("dx", dx.len())], [("dy", dy.len())], [("weight", weight.len())]);
-    match winograd::applies(shape) {
-        true => winograd::backward_input(pool, shape, dy, weight, dx),
-        false => product::backward_input(pool, shape, dy, weight, dx),
+    match Way::of(shape) {
+        Way::Pairs => pairs::backward_input(pool, shape, dy, weight, dx),
+        Way::Winograd => winograd::backward_input(pool, shape, dy, weight, dx),
+        Way::Product => product::backward_input(pool, shape, dy, weight, dx),
     }
 }
 
@@ -141,9 +166,10 @@ pub fn backward_weight(
     dbias: Option<&mut [f32]>,
 ) {
     shape.check("convolution backward_weight", [("x", x.len())], [("dy", dy.len())], [("dweight", dweight.len())]);
-    match winograd::applies(shape) {
-        true => winograd::backward_weight(pool, shape, x, dy, dweight),
-        false => weight::backward(pool, shape, x, dy, dweight),
+    match Way::of(shape) {
+        Way::Pairs => pairs::backward_weight(pool, shape, x, dy, dweight),
+        Way::Winograd => winograd::backward_weight(pool, shape, x, dy, dweight),
+        Way::Product => weight::backward(pool, shape, x, dy, dweight),
     }
     if let Some(dbias) = dbias {
         check::length("convolution backward_weight", "dbias", dbias.len(), shape.c_out);

@@ -35,6 +35,11 @@ pub(super) fn applies(shape: &Conv2d) -> bool {
     plain && shape.padding.iter().all(|&p| p <= 2) && channels.iter().all(|c| c % 16 == 0 && *c >= LEAST_CHANNELS)
 }
 
+/// Products of all channels that an image of this output needs.
+pub(super) fn products(output: [usize; 2]) -> usize {
+    PLACES * output[0].div_ceil(TILE) * output[1].div_ceil(TILE)
+}
+
 /// How output tiles lie over NHWC images: tile (i, j) covers output rows from 4 i and input rows from 4 i - padding.
 #[derive(Clone, Copy)]
 struct Tiling {

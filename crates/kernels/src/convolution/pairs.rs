@@ -1,0 +1,252 @@
+//! Convolution of small maps: one matrix product for each *pair* of pixels that a tap joins.
+//!
+//! ```text
+//! y[:, q] = sum over the taps t that join an input pixel p with q of x[:, p] W[t]         x[:, p]: images x channels
+//! dx[:, p] = the sum over the same pairs of dy[:, q] W[t]^T,       dW[t] = the sum of x[:, p]^T dy[:, q]
+//! ```
+//!
+//! On a map of 2 x 2 pixels with padding 1, a 3 x 3 kernel lies mostly over zeros: an output pixel sees 4 of the 9 taps.
+//! The definition multiplies 36 times, Winograd's tile of 4 x 4 outputs 36 times too, and these pairs 16 times, without
+//! any transform or its rounding.
+//!
+//! The rows of a product are the images, so the map is first laid out `[pixel][image][channel]`. A unit of work then
+//! packs the taps of one panel of result channels, which stay in its second-level cache, and goes over all pixels.
+//!
+//! Shapes: n images, p input pixels, q output pixels, t taps, c input and o output channels.
+
+use super::Conv2d;
+use crate::matrix::{Block, DEPTH, Operand, fill_panel, panel_width};
+use crate::pool::Parts;
+use crate::{Pool, scratch};
+
+/// Fewest channels on either side: the terms of one product, and its columns.
+const LEAST_CHANNELS: usize = 16;
+/// Units of work wanted at least, so that a few threads end at about the same time.
+const UNITS: usize = 16;
+/// Bytes of the images of a unit that are multiplied by all taps before the next: they stay in the second-level cache.
+const BLOCK_BYTES: usize = 512 * 1024;
+/// Fewest images of a block, two tiles.
+const LEAST_IMAGES: usize = 28;
+/// One cache line between rows, so that those of a power of two do not fall into the same sets.
+const SPARE: usize = 16;
+
+/// Whether the convolution's passes go this way, which saves at least a quarter of the `products` of all channels that an
+/// image needs otherwise.
+pub(super) fn applies(shape: &Conv2d, products: usize) -> bool {
+    let channels = shape.c_in.min(shape.c_out) >= LEAST_CHANNELS;
+    channels && shape.groups == 1 && 4 * pairs(shape).len() <= 3 * products
+}
+
+/// Two pixels and the tap that joins them.
+#[derive(Clone, Copy)]
+struct Pair {
+    input: usize,
+    output: usize,
+    tap: usize,
+}
+
+/// All pairs, in the order of outputs and taps.
+fn pairs(shape: &Conv2d) -> Vec<Pair> {
+    let [oh, ow] = shape.output();
+    let mut pairs = Vec::new();
+    for output in 0..oh * ow {
+        for tap in 0..shape.taps() {
+            let (to, position) = ([output / ow, output % ow], [tap / shape.kernel[1], tap % shape.kernel[1]]);
+            let at = [0, 1].map(|axis| {
+                let reach = to[axis] * shape.stride[axis] + position[axis] * shape.dilation[axis];
+                reach.checked_sub(shape.padding[axis]).filter(|&at| at < [shape.h, shape.w][axis])
+            });
+            if let [Some(row), Some(column)] = at {
+                pairs.push(Pair { input: row * shape.w + column, output, tap });
+            }
+        }
+    }
+    pairs
+}
+
+pub(super) fn forward(pool: &Pool, shape: &Conv2d, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+    let (c, o, [oh, ow]) = (shape.c_in, shape.c_out, shape.output());
+    let mut targets = vec![Vec::new(); oh * ow];
+    pairs(shape).iter().for_each(|pair| targets[pair.output].push((pair.tap, pair.input)));
+    let taps: Vec<_> = weight.chunks_exact(c * o).map(|tap| Operand::row_major(tap, o)).collect();
+    Map::with(pool, x, [shape.n, shape.h * shape.w, c], |map| multiply(pool, map, &targets, &taps, o, bias, y));
+}
+
+pub(super) fn backward_input(pool: &Pool, shape: &Conv2d, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
+    let (c, o, [oh, ow]) = (shape.c_in, shape.c_out, shape.output());
+    let mut targets = vec![Vec::new(); shape.h * shape.w];
+    pairs(shape).iter().for_each(|pair| targets[pair.input].push((pair.tap, pair.output)));
+    let taps: Vec<_> = weight.chunks_exact(c * o).map(|tap| Operand::transposed(tap, o)).collect();
+    Map::with(pool, dy, [shape.n, oh * ow, o], |map| multiply(pool, map, &targets, &taps, c, None, dx));
+}
+
+/// A tensor `[image][pixel][channel]` laid out `[pixel][image][channel]`, with spare floats between its rows.
+struct Map<'a> {
+    data: &'a [f32],
+    n: usize,
+    pixels: usize,
+    channels: usize,
+}
+
+impl Map<'_> {
+    fn with(pool: &Pool, from: &[f32], [n, pixels, channels]: [usize; 3], body: impl FnOnce(&Map<'_>)) {
+        let pitch = channels + SPARE;
+        scratch::with(pixels * n * pitch, |data| {
+            pool.for_each_chunk(data, (n * pitch).max(1), |pixel, rows| {
+                for (image, row) in rows.chunks_exact_mut(pitch).enumerate() {
+                    row[..channels].copy_from_slice(&from[(image * pixels + pixel) * channels..][..channels]);
+                }
+            });
+            body(&Map { data, n, pixels, channels });
+        });
+    }
+
+    fn pitch(&self) -> usize {
+        self.channels + SPARE
+    }
+
+    /// Images of a block, see [`BLOCK_BYTES`].
+    fn block(&self) -> usize {
+        (BLOCK_BYTES / (4 * self.pixels * self.pitch())).max(LEAST_IMAGES)
+    }
+
+    /// The images from `first` on of one pixel, images x channels.
+    fn rows(&self, pixel: usize, first: usize) -> Operand<'_> {
+        Operand::row_major(self.data, self.pitch()).skip(pixel * self.n + first, 0)
+    }
+}
+
+/// `out[:, target]` = the sum over its list's `(tap, source)` of `map[:, source] taps[tap]`, of `columns` channels, and
+/// `bias`. Overwrites `out`, `[image][target][columns]`.
+fn multiply(
+    pool: &Pool,
+    map: &Map<'_>,
+    targets: &[Vec<(usize, usize)>],
+    taps: &[Operand<'_>],
+    columns: usize,
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+) {
+    let (width, k, n) = (panel_width(pool.isa()), map.channels, map.n);
+    let panels = columns.div_ceil(width);
+    // Whole blocks of images for each unit.
+    let group = n.div_ceil(UNITS.div_ceil(panels)).max(1).next_multiple_of(map.block());
+    let groups = n.div_ceil(group);
+    let out = Parts::new(out);
+    pool.for_each(panels * groups, |unit| {
+        let (column, first) = (unit / groups * width, unit % groups * group);
+        let (last, end) = (columns.min(column + width), n.min(first + group));
+        scratch::with(taps.len() * k * width, |panels| {
+            for (panel, tap) in panels.chunks_exact_mut(k * width).zip(taps) {
+                fill_panel(panel, width, tap.skip(0, column), last - column);
+            }
+            let bias = bias.map(|bias| &bias[column..last]);
+            for images in (first..end).step_by(map.block()).map(|image| [image, end.min(image + map.block())]) {
+                for (target, sources) in targets.iter().enumerate() {
+                    let at = |image: usize| (image * targets.len() + target) * columns;
+                    // Both ends lie inside the slice, and units have different images or columns.
+                    let _ = out.pointer(at(images[1] - 1) + last);
+                    let (to, row) = (out.pointer(at(images[0]) + column), targets.len() * columns);
+                    // SAFETY: as just said.
+                    unsafe { multiply_pixel(pool, map, images, sources, panels, last - column, bias, to, row) };
+                }
+            }
+        });
+    });
+}
+
+/// One result pixel of the images `[first, end]`: element (i, j) is `out[i * out_row + j]`.
+///
+/// # Safety
+/// `out` is valid for all images and `columns`, at most a panel, and nobody else uses them now.
+#[allow(clippy::too_many_arguments)] // The operands of one formula.
+unsafe fn multiply_pixel(
+    pool: &Pool,
+    map: &Map<'_>,
+    images: [usize; 2],
+    sources: &[(usize, usize)],
+    panels: &[f32],
+    columns: usize,
+    bias: Option<&[f32]>,
+    out: *mut f32,
+    out_row: usize,
+) {
+    let (isa, k, size) = (pool.isa(), map.channels, map.channels * panel_width(pool.isa()));
+    let block = |source: usize, depth: [usize; 2]| Block {
+        left: map.rows(source, images[0]).skip(0, depth[0]),
+        rows: images[1] - images[0],
+        depth,
+        columns: [0, columns],
+    };
+    if sources.is_empty() {
+        // A pixel that sees only padding.
+        // SAFETY: the caller's promise.
+        unsafe { block(0, [0, 0]).multiply(isa, panels, k, bias, out, out_row) };
+    }
+    for (index, &(tap, source)) in sources.iter().enumerate() {
+        let panel = &panels[tap * size..(tap + 1) * size];
+        for start in (0..k).step_by(DEPTH) {
+            let block = block(source, [start, k.min(start + DEPTH)]);
+            // SAFETY: the caller's promise.
+            unsafe {
+                match index {
+                    0 => block.multiply(isa, panel, k, bias, out, out_row),
+                    _ => block.add(isa, panel, k, out, out_row),
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn backward_weight(pool: &Pool, shape: &Conv2d, x: &[f32], dy: &[f32], dweight: &mut [f32]) {
+    let (n, c, o, [oh, ow]) = (shape.n, shape.c_in, shape.c_out, shape.output());
+    let (isa, width) = (pool.isa(), panel_width(pool.isa()));
+    let mut joined = vec![Vec::new(); shape.taps()];
+    pairs(shape).iter().for_each(|pair| joined[pair.tap].push((pair.input, pair.output)));
+    let panels = o.div_ceil(width);
+    let group = c.div_ceil(UNITS.div_ceil(panels)).max(LEAST_CHANNELS);
+    let (groups, out) = (c.div_ceil(group), Parts::new(dweight));
+    Map::with(pool, x, [n, shape.h * shape.w, c], |map| {
+        pool.for_each(panels * groups, |unit| {
+            let (column, first) = (unit / groups * width, unit % groups * group);
+            let (last, end) = (o.min(column + width), c.min(first + group));
+            let size = DEPTH.min(n) * width;
+            scratch::with(oh * ow * size, |panels| {
+                // At least once, so that no images give zeros.
+                for start in (0..n.max(1)).step_by(DEPTH) {
+                    let depth = [0, n.min(start + DEPTH) - start.min(n)];
+                    for (output, panel) in panels.chunks_exact_mut(size.max(1)).enumerate() {
+                        let pixel = Operand::row_major(dy, oh * ow * o).skip(start, output * o + column);
+                        fill_panel(&mut panel[..depth[1] * width], width, pixel, last - column);
+                    }
+                    for (tap, joined) in joined.iter().enumerate() {
+                        let at = |input: usize| (tap * c + input) * o;
+                        // Both ends lie inside the slice, and units have different input or output channels.
+                        let _ = out.pointer(at(end - 1) + last);
+                        let to = out.pointer(at(first) + column);
+                        let block = |input: usize, depth: [usize; 2]| Block {
+                            left: map.rows(input, start).transpose().skip(first, 0),
+                            rows: end - first,
+                            depth,
+                            columns: [0, last - column],
+                        };
+                        if joined.is_empty() && start == 0 {
+                            // SAFETY: as just said.
+                            unsafe { block(0, [0, 0]).multiply(isa, panels, 0, None, to, o) };
+                        }
+                        for (index, &(input, output)) in joined.iter().enumerate() {
+                            let (block, panel) = (block(input, depth), &panels[output * size..(output + 1) * size]);
+                            // SAFETY: as just said.
+                            unsafe {
+                                match index + start {
+                                    0 => block.multiply(isa, panel, depth[1], None, to, o),
+                                    _ => block.add(isa, panel, depth[1], to, o),
+                                }
+                            }
+                        }
+                    }
+                }
+            });
+        });
+    });
+}
