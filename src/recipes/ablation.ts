@@ -4,22 +4,26 @@
  */
 
 import { type Backbone, type BackboneOptions, conv4, resnet } from "../options/backbone.ts";
-import { type Loss, type RelationalOptions, rkdAngle, rkdDistance, triplet } from "../options/losses.ts";
+import { type Loss, type RelationalOptions, rkdAngle, rkdDistance } from "../options/losses.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
 import {
+  byTriplet,
   mirroredDeviation,
   onlyMirrored,
   paperStudent,
   paperTeacher,
+  smallTeacher,
   smallTraining,
   smokeTraining,
+  type TeacherTraining,
   type TrainingOfSteps,
+  teacherDeviation,
 } from "./training.ts";
 
 interface Settings extends CommonSettings {
   readonly teacher: Backbone;
   readonly student: (options: BackboneOptions) => Backbone;
-  readonly teacherTraining: TrainingOfSteps;
+  readonly teacherTraining: TeacherTraining;
   readonly studentTraining: TrainingOfSteps;
 }
 
@@ -63,7 +67,7 @@ export const ablation: Recipe<Settings> = {
       data: ["glyphs:classes=20,writers=8"],
       teacher: conv4({ width: 8, embedding: 16, normalize: true }),
       student: (options) => conv4({ width: 4, embedding: 8, ...options }),
-      teacherTraining: smokeTraining,
+      teacherTraining: byTriplet(smokeTraining),
       studentTraining: { ...smokeTraining, stepsPerEpoch: 2 },
       deviations: ["Runs of seconds, to see that everything works; the figures mean nothing."],
     },
@@ -74,10 +78,11 @@ export const ablation: Recipe<Settings> = {
       ...onlyMirrored,
       teacher: resnet(18, { width: 32, embedding: 128, normalize: true }),
       student: (options) => conv4({ width: 32, embedding: 64, ...options }),
-      teacherTraining: smallTraining(1e-3),
+      teacherTraining: smallTeacher,
       studentTraining: smallTraining(2e-3),
       deviations: [
         "Teacher ResNet-18 of half the width, student Conv-4 of half the width with an embedding of 64, both from random weights; images of 32 pixels; 30 epochs of 40 batches of 64 images.",
+        teacherDeviation,
         mirroredDeviation,
       ],
     },
@@ -122,7 +127,7 @@ export const ablation: Recipe<Settings> = {
     cell: ({ row, column, model }) => {
       const { teacher, student, teacherTraining, studentTraining } = settings;
       const data = all.find(({ name }) => name === column)?.data ?? all[0].data;
-      if (row === "teacher") return { train: { data, backbone: teacher, losses: [triplet()], ...teacherTraining } };
+      if (row === "teacher") return { train: { data, backbone: teacher, ...teacherTraining } };
       const { losses, normalize = false, batch: factor = 1 } = variants[row] as Variant;
       const training = factor === 1 ? studentTraining : withBatch(studentTraining, factor);
       return { distill: { data, teacher: model("teacher"), student: student({ normalize }), losses, ...training } };

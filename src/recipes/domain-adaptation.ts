@@ -10,19 +10,21 @@ import { sgd } from "../options/optimizer.ts";
 import { constant } from "../options/schedule.ts";
 import type { CommonSettings, NamedData, Recipe } from "./recipe.ts";
 import {
+  byTriplet,
   mirroredDeviation,
   onlyMirrored,
   paperStudent,
   paperTeacher,
   smallTraining,
   smokeTraining,
+  type TeacherTraining,
   type TrainingOfSteps,
 } from "./training.ts";
 
 interface Settings extends CommonSettings {
   readonly teacher: Backbone;
   readonly student: Backbone;
-  readonly teacherTraining: TrainingOfSteps;
+  readonly teacherTraining: TeacherTraining;
   readonly studentTraining: TrainingOfSteps;
 }
 
@@ -38,7 +40,7 @@ export const domainAdaptation: Recipe<Settings> = {
       data: ["glyphs:classes=20,writers=8", "glyphs:classes=20,writers=8,seed=7"],
       teacher: conv4({ width: 4, embedding: 8, normalize: true }),
       student: conv4({ width: 4, embedding: 8, normalize: false }),
-      teacherTraining: smokeTraining,
+      teacherTraining: byTriplet(smokeTraining),
       studentTraining: smokeTraining,
       deviations: ["Runs of seconds, to see that everything works; the figures mean nothing."],
     },
@@ -49,7 +51,7 @@ export const domainAdaptation: Recipe<Settings> = {
       ...onlyMirrored,
       teacher: conv4({ width: 64, embedding: 64, normalize: true }),
       student: conv4({ width: 64, embedding: 64, normalize: false }),
-      teacherTraining: smallTraining(1e-3),
+      teacherTraining: byTriplet(smallTraining(1e-3)),
       studentTraining: smallTraining(1e-3),
       deviations: [
         "Conv-4 for teacher and student from random weights on colour images of 32 pixels; the paper does not say which networks figure 3 has.",
@@ -97,7 +99,7 @@ export const domainAdaptation: Recipe<Settings> = {
         return { train: { data, backbone: teacher, losses: [triplet()], batch, ...untrained }, measure };
       }
       if (row === teacherOf(name)) {
-        return { train: { data, backbone: teacher, losses: [triplet()], ...teacherTraining }, measure };
+        return { train: { data, backbone: teacher, ...teacherTraining }, measure };
       }
       const losses = [rkdDistance({ weight: 1 }), rkdAngle({ weight: 2 })];
       return { distill: { data, teacher: model(teacherOf(name)), student, losses, ...studentTraining }, measure };

@@ -11,13 +11,17 @@ import { attentionTransfer, hint, linearHint, twoStages } from "../options/featu
 import { hardDarkRank, type Loss, rkdAngle, rkdDistance, triplet } from "../options/losses.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
 import {
+  byTriplet,
   mirroredDeviation,
   onlyMirrored,
   paperStudent,
   paperTeacher,
+  smallTeacher,
   smallTraining,
   smokeTraining,
+  type TeacherTraining,
   type TrainingOfSteps,
+  teacherDeviation,
 } from "./training.ts";
 
 interface Settings extends CommonSettings {
@@ -27,7 +31,7 @@ interface Settings extends CommonSettings {
   readonly lengths: readonly number[];
   /** Maps of equal height in both networks. */
   readonly taps: readonly Taps[];
-  readonly teacherTraining: TrainingOfSteps;
+  readonly teacherTraining: TeacherTraining;
   readonly studentTraining: TrainingOfSteps;
 }
 
@@ -80,7 +84,7 @@ export const metricLearning: Recipe<Settings> = {
       student: (options) => conv4({ width: 4, ...options }),
       lengths: [4, 8],
       taps: convTaps,
-      teacherTraining: smokeTraining,
+      teacherTraining: byTriplet(smokeTraining),
       studentTraining: smokeTraining,
       deviations: ["Runs of seconds, to see that everything works; the figures mean nothing."],
     },
@@ -93,11 +97,12 @@ export const metricLearning: Recipe<Settings> = {
       student: (options) => conv4({ width: 32, ...options }),
       lengths: [16, 64],
       taps: convResnetTaps,
-      teacherTraining: smallTraining(1e-3),
+      teacherTraining: smallTeacher,
       studentTraining: smallTraining(2e-3),
       deviations: [
         "Teacher ResNet-18 of half the width, students Conv-4 of half the width, both from random weights; the paper has ResNet-50 and ResNet-18 that start from ImageNet's.",
         "Images of 32 pixels, batches of 64 images, 30 epochs of 40 batches with a cosine schedule; the paper has 224 pixels, batches of 128 images, 40 and 80 epochs of 100 batches with steps.",
+        teacherDeviation,
         mirroredDeviation,
       ],
     },
@@ -171,7 +176,7 @@ export const metricLearning: Recipe<Settings> = {
       rows: ["teacher", ...Object.keys(all)],
       columns: lengths.map(String),
       cell: ({ row, column, model }) => {
-        if (row === "teacher") return { train: { data, backbone: teacher, losses: [triplet()], ...teacherTraining } };
+        if (row === "teacher") return { train: { data, backbone: teacher, ...teacherTraining } };
         const { losses, normalize, twice } = all[row] as Method;
         const small = student({ embedding: Number(column), normalize });
         if (row === "Triplet") return { train: { data, backbone: small, losses, ...studentTraining } };

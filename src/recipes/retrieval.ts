@@ -4,22 +4,26 @@
  */
 
 import { type Backbone, conv4, resnet } from "../options/backbone.ts";
-import { rkdAngle, rkdDistance, triplet } from "../options/losses.ts";
+import { rkdAngle, rkdDistance } from "../options/losses.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
 import {
+  byTriplet,
   mirroredDeviation,
   onlyMirrored,
   paperStudent,
   paperTeacher,
+  smallTeacher,
   smallTraining,
   smokeTraining,
+  type TeacherTraining,
   type TrainingOfSteps,
+  teacherDeviation,
 } from "./training.ts";
 
 interface Settings extends CommonSettings {
   readonly teacher: Backbone;
   readonly student: Backbone;
-  readonly teacherTraining: TrainingOfSteps;
+  readonly teacherTraining: TeacherTraining;
   readonly studentTraining: TrainingOfSteps;
   readonly queries: number;
 }
@@ -35,7 +39,7 @@ export const retrieval: Recipe<Settings> = {
       data: ["glyphs:classes=20,writers=8"],
       teacher: conv4({ width: 8, embedding: 16, normalize: true }),
       student: conv4({ width: 4, embedding: 8, normalize: false }),
-      teacherTraining: smokeTraining,
+      teacherTraining: byTriplet(smokeTraining),
       studentTraining: smokeTraining,
       queries: 2,
       deviations: ["Runs of seconds, to see that everything works; the figures mean nothing."],
@@ -47,11 +51,12 @@ export const retrieval: Recipe<Settings> = {
       ...onlyMirrored,
       teacher: resnet(18, { width: 32, embedding: 128, normalize: true }),
       student: conv4({ width: 32, embedding: 64, normalize: false }),
-      teacherTraining: smallTraining(1e-3),
+      teacherTraining: smallTeacher,
       studentTraining: smallTraining(2e-3),
       queries: 12,
       deviations: [
         "Teacher ResNet-18 and student Conv-4 of half the width from random weights, on images of 32 pixels; the paper has ResNet-50 at 224 pixels.",
+        teacherDeviation,
         mirroredDeviation,
       ],
     },
@@ -82,7 +87,7 @@ export const retrieval: Recipe<Settings> = {
     gallery: { rows: [teacherRow, studentRow], queries: settings.queries, k: 8 },
     cell: ({ row, model }) => {
       const { teacher, student, teacherTraining, studentTraining } = settings;
-      if (row === teacherRow) return { train: { data, backbone: teacher, losses: [triplet()], ...teacherTraining } };
+      if (row === teacherRow) return { train: { data, backbone: teacher, ...teacherTraining } };
       const losses = [rkdDistance({ weight: 1 }), rkdAngle({ weight: 2 })];
       return { distill: { data, teacher: model(teacherRow), student, losses, ...studentTraining } };
     },

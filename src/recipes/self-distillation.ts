@@ -4,21 +4,23 @@
  */
 
 import { type Backbone, type BackboneOptions, conv4, resnet } from "../options/backbone.ts";
-import { rkdAngle, rkdDistance, triplet } from "../options/losses.ts";
+import { rkdAngle, rkdDistance } from "../options/losses.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
 import {
+  byTriplet,
   mirroredDeviation,
   onlyMirrored,
   paperStudent,
   paperTeacher,
   smallTraining,
   smokeTraining,
+  type TeacherTraining,
   type TrainingOfSteps,
 } from "./training.ts";
 
 interface Settings extends CommonSettings {
   readonly network: (options: BackboneOptions) => Backbone;
-  readonly first: TrainingOfSteps;
+  readonly first: TeacherTraining;
   readonly next: TrainingOfSteps;
 }
 
@@ -32,7 +34,7 @@ export const selfDistillation: Recipe<Settings> = {
       seeds: 2,
       data: ["glyphs:classes=20,writers=8"],
       network: (options) => conv4({ width: 4, embedding: 8, ...options }),
-      first: smokeTraining,
+      first: byTriplet(smokeTraining),
       next: smokeTraining,
       deviations: ["Runs of seconds, to see that everything works; the figures mean nothing."],
     },
@@ -42,7 +44,7 @@ export const selfDistillation: Recipe<Settings> = {
       images: { imageSize: 32, split: { kind: "classes", validation: 0.1, test: 0.4 } },
       ...onlyMirrored,
       network: (options) => conv4({ width: 64, embedding: 64, ...options }),
-      first: smallTraining(1e-3),
+      first: byTriplet(smallTraining(1e-3)),
       next: smallTraining(1e-3),
       deviations: [
         "Conv-4 with an embedding of 64 from random weights; the paper has ResNet-50 with 512 that starts from ImageNet's.",
@@ -87,7 +89,7 @@ export const selfDistillation: Recipe<Settings> = {
       const data = all.find(({ name }) => name === column)?.data ?? all[0].data;
       const before = generations[generations.indexOf(row) - 1];
       if (before === undefined) {
-        return { train: { data, backbone: network({ normalize: true }), losses: [triplet()], ...first } };
+        return { train: { data, backbone: network({ normalize: true }), ...first } };
       }
       const losses = [rkdDistance({ weight: 1 }), rkdAngle({ weight: 2 })];
       return { distill: { data, teacher: model(before), student: network({ normalize: false }), losses, ...next } };

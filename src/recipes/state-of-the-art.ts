@@ -17,20 +17,24 @@ import {
 } from "../options/losses.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
 import {
+  byTriplet,
   mirroredDeviation,
   onlyMirrored,
   paperStudent,
   paperTeacher,
+  smallTeacher,
   smallTraining,
   smokeTraining,
+  type TeacherTraining,
   type TrainingOfSteps,
+  teacherDeviation,
 } from "./training.ts";
 
 interface Settings extends CommonSettings {
   readonly teacher: Backbone;
   /** The columns. */
   readonly backbones: Readonly<Record<string, (options: BackboneOptions) => Backbone>>;
-  readonly teacherTraining: TrainingOfSteps;
+  readonly teacherTraining: TeacherTraining;
   readonly studentTraining: TrainingOfSteps;
 }
 
@@ -57,7 +61,7 @@ export const stateOfTheArt: Recipe<Settings> = {
         "GoogLeNet-8": (options) => googlenet({ width: 8, embedding: 8, ...options }),
         "Conv4-8": (options) => conv4({ width: 4, embedding: 8, ...options }),
       },
-      teacherTraining: smokeTraining,
+      teacherTraining: byTriplet(smokeTraining),
       studentTraining: smokeTraining,
       images: { imageSize: 32 },
       deviations: ["Runs of seconds, to see that everything works; the figures mean nothing."],
@@ -72,11 +76,12 @@ export const stateOfTheArt: Recipe<Settings> = {
         "GoogLeNet-64": (options) => googlenet({ width: 16, embedding: 64, ...options }),
         "ResNet18-64": (options) => resnet(18, { width: 16, embedding: 64, ...options }),
       },
-      teacherTraining: smallTraining(1e-3),
+      teacherTraining: smallTeacher,
       studentTraining: smallTraining(1e-3),
       deviations: [
         "Teacher ResNet-18 of half the width, students GoogLeNet and ResNet-18 of a quarter, from random weights, on images of 32 pixels; the paper has ResNet-50 as teacher, GoogLeNet and ResNet-50 as students, ImageNet's weights and 224 pixels.",
         "30 epochs of 40 batches of 64 images with a cosine schedule.",
+        teacherDeviation,
         mirroredDeviation,
       ],
     },
@@ -152,7 +157,7 @@ export const stateOfTheArt: Recipe<Settings> = {
     figures: recalls,
     cell: ({ row, column, model }) => {
       const { teacher, backbones, teacherTraining, studentTraining } = settings;
-      if (row === "teacher") return { train: { data, backbone: teacher, losses: [triplet()], ...teacherTraining } };
+      if (row === "teacher") return { train: { data, backbone: teacher, ...teacherTraining } };
       const backbone = backbones[column] as (typeof backbones)[string];
       const labels = supervised[row];
       if (labels) {
