@@ -201,9 +201,12 @@ fn check_network<B: Backend>(backend: B, name: &str, tolerance: f64, gradient_to
     assert!(gradients.images.is_none());
     check_gradients(&network, &gradients.parameters, &case["gradients"], name, gradient_tolerance);
 
-    let features = network.forward_eval(&images).unwrap();
-    let output = features.logits.as_ref().unwrap_or(&features.embedding);
-    check_output("output_eval_after_one_update_of_statistics", output);
+    let unfolded = network.forward_eval(&images).unwrap();
+    let folded = network.into_inference().unwrap().forward(&images).unwrap();
+    for features in [unfolded, folded] {
+        let output = features.logits.as_ref().unwrap_or(&features.embedding);
+        check_output("output_eval_after_one_update_of_statistics", output);
+    }
 }
 
 fn check_gradients<B: Backend>(

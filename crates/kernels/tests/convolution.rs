@@ -3,7 +3,7 @@
 mod support;
 
 use rkd_kernels::Pool;
-use rkd_kernels::convolution::{Conv2d, backward_input, backward_weight, forward};
+use rkd_kernels::convolution::{Conv2d, Finish, backward_input, backward_weight, forward, forward_finished};
 use support::{assert_close, check, random};
 
 /// The largest error allowed, of the largest entry: f32 rounding of at most some thousand terms.
@@ -149,6 +149,25 @@ fn forward_without_bias_overwrites() {
     let mut y = vec![f32::NAN; s.output_len()];
     forward(&Pool::new(1), &s, &case.x, &case.weight, None, &mut y);
     assert_close("y", &y, &expected, TOLERANCE);
+}
+
+#[test]
+fn residual_and_relu_follow_the_sums() {
+    for s in shapes() {
+        let case = case(&s);
+        let residual = random(s.output_len(), 5);
+        for (added, relu) in [(true, true), (true, false), (false, true)] {
+            let sum = |(y, r): (&f64, &f32)| if added { y + f64::from(*r) } else { *y };
+            let sums = case.expected[0].iter().zip(&residual).map(sum);
+            let expected: Vec<f64> = sums.map(|y| if relu { y.max(0.0) } else { y }).collect();
+            let finish = Finish { bias: Some(&case.bias), residual: added.then_some(&residual[..]), relu };
+            check(&format!("{s:?}, {added}, {relu}"), &[expected], TOLERANCE, |pool| {
+                let mut y = vec![f32::NAN; s.output_len()];
+                forward_finished(pool, &s, &case.x, &case.weight, finish, &mut y);
+                vec![y]
+            });
+        }
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub(super) enum Work {
         batch: [usize; 3],
         loss: TrainLoss,
     },
-    /// Forward with running statistics.
+    /// Forward with running statistics, folded beforehand.
     Embed { network: (&'static str, Stem, Option<usize>), batch: [usize; 3] },
     /// RKD distance and angle with their gradients: items, coordinates of student and teacher.
     Relational { n: usize, d: usize },
@@ -92,9 +92,9 @@ impl Work {
                 training(build(backend, kind, stem, embedding, batch)?, batch, loss)
             }
             Work::Embed { network: (kind, stem, embedding), batch } => {
-                let network = build(backend, kind, stem, embedding, batch)?;
+                let network = build(backend, kind, stem, embedding, batch)?.into_inference()?;
                 let images = images(backend, batch)?;
-                Ok(Box::new(move || network.forward_eval(&images).map(|_| ())))
+                Ok(Box::new(move || network.forward(&images).map(|_| ())))
             }
             Work::Relational { n, d } => relations(backend.clone(), n, d),
         }

@@ -47,6 +47,22 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug {
         weight: &Self::Tensor,
         bias: Option<&Self::Tensor>,
     ) -> Result<Self::Tensor>;
+    /// `relu?(conv2d + residual)`, where `residual` is of the output's shape: in one pass where the device can.
+    fn conv2d_finished(
+        &self,
+        windows: &Conv2d,
+        x: &Self::Tensor,
+        weight: &Self::Tensor,
+        bias: Option<&Self::Tensor>,
+        residual: Option<&Self::Tensor>,
+        relu: bool,
+    ) -> Result<Self::Tensor> {
+        let mut y = self.conv2d(windows, x, weight, bias)?;
+        if let Some(residual) = residual {
+            y = self.add(y, residual)?;
+        }
+        if relu { self.relu(&y) } else { Ok(y) }
+    }
     /// The gradient of [`conv2d`](Backend::conv2d) with respect to `x`, whose shape is `input`.
     fn conv2d_backward_input(
         &self,

@@ -56,7 +56,7 @@ impl<'a, B: Backend> Forward<'a, B> {
         layers.iter().try_fold(x, |x, layer| self.layer(layer, x))
     }
 
-    fn layer(&mut self, layer: &Layer, x: B::Tensor) -> Result<B::Tensor> {
+    pub(super) fn layer(&mut self, layer: &Layer, x: B::Tensor) -> Result<B::Tensor> {
         match layer {
             Layer::Convolution(convolution) => self.convolution(convolution, x),
             Layer::Normalization(normalization) => self.normalization(normalization, x, None),

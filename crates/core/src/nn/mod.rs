@@ -3,7 +3,8 @@
 //! - [`backend`] names the layer operations; [`portable`] composes them of candle operations (any device, the oracle of
 //!   the tests), [`cpu`] runs them as kernels, [`profile`] measures those of another.
 //! - [`layer`] is a network as plain data, built by [`builder`] and run by [`forward`] and [`backward`] with a [`tape`].
-//! - [`network`] puts it together: images in, [`feature`]s out, feature gradients in, parameter gradients out.
+//! - [`network`] puts it together: images in, [`feature`]s out, feature gradients in, parameter gradients out;
+//!   [`inference`] is the faster form of one that does not learn.
 //!
 //! Activations are NHWC. Shapes: n images, h and w pixels, c channels, d embedding length.
 
@@ -14,6 +15,7 @@ pub mod cpu;
 pub mod feature;
 pub mod forward;
 pub mod geometry;
+pub mod inference;
 pub mod layer;
 pub mod network;
 pub mod parameters;
@@ -26,6 +28,7 @@ pub mod tuning;
 pub use backend::Backend;
 pub use cpu::Cpu;
 pub use feature::Feature;
+pub use inference::Inference;
 pub use network::{FeatureGradients, Features, Gradients, Network};
 pub use portable::Portable;
 pub use profile::Profiled;

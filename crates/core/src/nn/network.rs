@@ -241,14 +241,15 @@ impl<B: Backend> Network<B> {
     }
 
     fn train(&self, images: &B::Tensor, taped: bool) -> Result<Trained<B>> {
-        let mut forward = Forward::new(&self.backend, &self.parameters, self.training, taped);
+        let mut forward = self.pass(self.training, taped);
         let features = self.features(&mut forward, images)?;
         Ok((features, forward.tape.take().unwrap_or_default(), forward.statistics))
     }
 
-    /// An evaluation pass over `images [n, h, w, c]`: running statistics, nothing kept.
+    /// An evaluation pass over `images [n, h, w, c]`: running statistics, nothing kept. For many images, and parameters
+    /// that stay, [`into_inference`](Network::into_inference) is faster.
     pub fn forward_eval(&self, images: &B::Tensor) -> Result<Features<B::Tensor>> {
-        self.features(&mut Forward::new(&self.backend, &self.parameters, Mode::Running, false), images)
+        self.features(&mut self.pass(Mode::Running, false), images)
     }
 
     /// The gradients of the parameters, given those of features; of the images too if `images`.
@@ -269,11 +270,22 @@ impl<B: Backend> Network<B> {
         Ok(Gradients { parameters: backward.gradients, images })
     }
 
-    fn features<'n>(&'n self, forward: &mut Forward<'n, B>, images: &B::Tensor) -> Result<Features<B::Tensor>> {
+    fn features(&self, forward: &mut Forward<'_, B>, images: &B::Tensor) -> Result<Features<B::Tensor>> {
         self.check_images(B::shape(images))?;
+        let pooled = forward.run(&self.definition.body, images.clone())?;
+        self.ends(forward, pooled)
+    }
+
+    /// A forward pass that keeps the taps that are wanted.
+    pub(super) fn pass(&self, mode: Mode, taped: bool) -> Forward<'_, B> {
+        let mut forward = Forward::new(&self.backend, &self.parameters, mode, taped);
         forward.kept = self.kept_taps.as_deref();
+        forward
+    }
+
+    /// The features, from the pooled one on.
+    pub(super) fn ends(&self, forward: &mut Forward<'_, B>, pooled: B::Tensor) -> Result<Features<B::Tensor>> {
         let layers = &self.definition;
-        let pooled = forward.run(&layers.body, images.clone())?;
         let raw = forward.run(&layers.embedding, pooled.clone())?;
         let logits = match layers.classifier.is_empty() {
             true => None,
@@ -283,7 +295,7 @@ impl<B: Backend> Network<B> {
         Ok(Features { taps: std::mem::take(&mut forward.taps), pooled, embedding, logits })
     }
 
-    fn check_images(&self, shape: &[usize]) -> Result<()> {
+    pub(super) fn check_images(&self, shape: &[usize]) -> Result<()> {
         let (side, channels) = (self.spec.image_size, self.spec.in_channels);
         if matches!(shape, &[n, h, w, c] if n > 0 && h == side && w == side && c == channels) {
             return Ok(());

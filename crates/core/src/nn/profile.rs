@@ -279,6 +279,20 @@ impl<B: Backend> Backend for Profiled<B> {
         self.run(Part::Forward, "conv2d", &[x, weight], work, |y| (count::<B>(y), flops::<B>(y, weight)))
     }
 
+    fn conv2d_finished(
+        &self,
+        windows: &Conv2d,
+        x: &B::Tensor,
+        weight: &B::Tensor,
+        bias: Option<&B::Tensor>,
+        residual: Option<&B::Tensor>,
+        relu: bool,
+    ) -> Result<B::Tensor> {
+        let read: Vec<_> = [x, weight].into_iter().chain(residual).collect();
+        let work = || self.inner.conv2d_finished(windows, x, weight, bias, residual, relu);
+        self.run(Part::Forward, "conv2d_finished", &read, work, |y| (count::<B>(y), flops::<B>(y, weight)))
+    }
+
     fn conv2d_backward_input(
         &self,
         windows: &Conv2d,

@@ -14,7 +14,7 @@ use super::report::Evaluation;
 use crate::data::{Dataset, EvaluationBatches, Normalization, Part, Split};
 use crate::error::{Code, Error, Result};
 use crate::metrics::{FewShotPlan, FidelityOptions, few_shot, relation_fidelity, retrieval, top_k_accuracy};
-use crate::nn::{Backend, Cpu, Features, Network};
+use crate::nn::{Backend, Cpu, Features, Inference, Network};
 use crate::plan::{BackboneSpec, DataPlan};
 
 /// Images of one forward pass of an evaluation.
@@ -43,7 +43,7 @@ impl Embeddings {
 /// `progress` makes the event that reports images done and images in all; it comes at most every
 /// [`Control::STEP_INTERVAL`], and at the end.
 pub fn embed_items(
-    network: &Network<Cpu>,
+    network: &Inference<Cpu>,
     dataset: &Dataset,
     normalization: &Normalization,
     items: &[u32],
@@ -66,7 +66,7 @@ pub fn embed_items(
 /// Sends `batches` through `network`, and gives the features of each to `each`.
 /// Returns the time spent in forward passes and in `each`.
 pub(super) fn for_each_batch(
-    network: &Network<Cpu>,
+    network: &Inference<Cpu>,
     batches: EvaluationBatches<'_>,
     progress: impl Fn(u64, u64) -> Event,
     control: &Control,
@@ -80,7 +80,7 @@ pub(super) fn for_each_batch(
         }
         let start = Instant::now();
         let images = network.backend().from_f32(&batch.images, &[batch.len(), h, w, c])?;
-        each(&network.forward_eval(&images)?)?;
+        each(&network.forward(&images)?)?;
         time += start.elapsed();
         done += batch.len();
         if done == all || last_news.elapsed() >= Control::STEP_INTERVAL {
@@ -94,7 +94,7 @@ pub(super) fn for_each_batch(
 /// Embeds `items` and measures retrieval among them: every image is a query against all others. `classes` names the
 /// classes that the network's logits stand for, where it has a classifier.
 pub fn evaluate_items(
-    network: &Network<Cpu>,
+    network: &Inference<Cpu>,
     dataset: &Dataset,
     normalization: &Normalization,
     classes: Option<&[String]>,
@@ -107,7 +107,7 @@ pub fn evaluate_items(
 }
 
 fn embed_part(
-    network: &Network<Cpu>,
+    network: &Inference<Cpu>,
     dataset: &Dataset,
     normalization: &Normalization,
     items: &[u32],
@@ -123,7 +123,7 @@ fn embed_part(
 
 /// The metrics of `embeddings`, those of `items` by `network`.
 fn measure(
-    network: &Network<Cpu>,
+    network: &Inference<Cpu>,
     dataset: &Dataset,
     classes: Option<&[String]>,
     items: &[u32],
@@ -187,7 +187,7 @@ pub struct EvaluatePlan {
 pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluation> {
     let backend = Cpu::new(Arc::new(Pool::new(plan.threads)));
     let (network, about) = Network::load(backend.clone(), &plan.model)?;
-    let normalization = normalization_of(&about, &plan.model)?;
+    let (network, normalization) = (network.into_inference()?, normalization_of(&about, &plan.model)?);
     let classes = classes_of(&about);
     let dataset = open_dataset(&plan.data, network.spec(), control)?;
     let split = Split::new(&dataset, &plan.data.split, plan.seed)?;
@@ -214,9 +214,9 @@ pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluati
 }
 
 /// A stored network on the CPU, with the way it wants its pixels.
-pub fn load_model(path: &std::path::Path, backend: &Cpu) -> Result<(Network<Cpu>, Normalization)> {
+pub fn load_model(path: &std::path::Path, backend: &Cpu) -> Result<(Inference<Cpu>, Normalization)> {
     let (network, about) = Network::load(backend.clone(), path)?;
-    Ok((network, normalization_of(&about, path)?))
+    Ok((network.into_inference()?, normalization_of(&about, path)?))
 }
 
 /// The names of the classes in a model's document that its logits stand for; nothing without a classifier.

@@ -33,9 +33,9 @@ use crate::artefact::tensors::HostTensor;
 use crate::data::{Batch, BatchSampler, Dataset, Loader, LoaderOptions, Normalization, Part, Position, Split};
 use crate::error::{Code, Error, Result};
 use crate::losses::{Feature, Matrix};
-use crate::nn::{Backend, Cpu, Network};
+use crate::nn::{Backend, Cpu, Features, Network};
 use crate::optim::{Optimizer, check_all_reached};
-use crate::plan::Plan;
+use crate::plan::{BackboneSpec, Plan};
 use crate::random::Random;
 
 type Tensor = <Cpu as Backend>::Tensor;
@@ -127,8 +127,11 @@ impl Session {
             (None, Some(of_weights)) => of_weights,
             (None, None) => Normalization::measure(&dataset, &split.train),
         };
-        let offered = shapes(&student)?;
-        let taught = teacher.as_ref().map(|teacher| shapes(&teacher.network)).transpose()?;
+        let offered = shapes(student.spec(), &backend, |image| student.forward_eval(image))?;
+        let taught = teacher
+            .as_ref()
+            .map(|Teacher { network, .. }| shapes(network.spec(), &backend, |image| network.forward(image)));
+        let taught = taught.transpose()?;
         objective.check(&offered, taught.as_ref())?;
         let about = objective.parameters(&offered, taught.as_ref())?;
         let mut loss_parameters = LossParameters::draw(about, &backend, plan.seed)?;
@@ -188,8 +191,14 @@ impl Session {
             train: self.part_size(Part::Train),
             validation: self.part_size(Part::Validation),
             test: self.part_size(Part::Test),
-            student: network_summary(&self.student),
-            teacher: self.teacher.as_ref().map(|teacher| network_summary(&teacher.network)),
+            student: network_summary(
+                self.student.spec(),
+                self.student.parameter_count(),
+                self.student.embedding_size(),
+            ),
+            teacher: self.teacher.as_ref().map(|Teacher { network, .. }| {
+                network_summary(network.spec(), network.parameter_count(), network.embedding_size())
+            }),
             steps_per_epoch: self.steps_per_epoch,
             total_steps: self.total_steps(),
             step: self.step,
@@ -330,8 +339,12 @@ impl Session {
     /// `ERR_INVALID_DATA` if the part has no images, `ERR_CANCELLED` if cancelled.
     pub fn evaluate(&mut self, who: Who, part: Part, ks: &[usize], control: &Control) -> Result<Evaluation> {
         let own = self.plan.backbone.classes.map(|_| class_names(&self.dataset, &self.split));
+        let student;
         let (network, classes) = match who {
-            Who::Student => (&self.student, own.as_deref()),
+            Who::Student => {
+                student = self.student.clone().into_inference()?;
+                (&student, own.as_deref())
+            }
             Who::Teacher => match &self.teacher {
                 Some(teacher) => (&teacher.network, teacher.classes.as_deref()),
                 None => return Err(Error::new(Code::Internal, "this run has no teacher to measure")),
@@ -384,10 +397,8 @@ impl Session {
 }
 
 /// What a network offers: the features of one image that is zero everywhere.
-fn shapes(network: &Network<Cpu>) -> Result<Shapes> {
-    let spec = network.spec();
-    let image = network.backend().zeros(&[1, spec.image_size, spec.image_size, spec.in_channels])?;
-    let features = network.forward_eval(&image)?;
+fn shapes(spec: &BackboneSpec, backend: &Cpu, forward: impl Fn(&Tensor) -> Result<Features<Tensor>>) -> Result<Shapes> {
+    let features = forward(&backend.zeros(&[1, spec.image_size, spec.image_size, spec.in_channels])?)?;
     Ok(features.all().into_iter().map(|(feature, tensor)| (feature, Cpu::shape(tensor).to_vec())).collect())
 }
 
@@ -400,12 +411,8 @@ fn class_names(dataset: &Dataset, split: &Split) -> Vec<String> {
     split.train_classes.iter().map(|&label| dataset.class_name(label).to_string()).collect()
 }
 
-fn network_summary(network: &Network<Cpu>) -> NetworkSummary {
-    NetworkSummary {
-        backbone: network.spec().kind.clone(),
-        parameters: network.parameter_count(),
-        embedding: network.embedding_size(),
-    }
+fn network_summary(spec: &BackboneSpec, parameters: usize, embedding: usize) -> NetworkSummary {
+    NetworkSummary { backbone: spec.kind.clone(), parameters, embedding }
 }
 
 /// The plan as a checkpoint compares it: threads and the cache's place do not change a run. The classes of the

@@ -11,7 +11,7 @@ use super::pass::Gathered;
 use crate::data::{Batch, Dataset, EvaluationBatches, Normalization};
 use crate::error::{Code, Error, Result};
 use crate::losses::{Feature, Matrix};
-use crate::nn::{Backend, Cpu, Network};
+use crate::nn::{Backend, Cpu, Inference, Network};
 use crate::plan::{TeacherFeatures, TeacherPlan};
 
 /// The largest cache, in bytes.
@@ -23,7 +23,7 @@ type Tensor = <Cpu as Backend>::Tensor;
 #[derive(Debug)]
 pub struct Teacher {
     /// The network.
-    pub network: Network<Cpu>,
+    pub network: Inference<Cpu>,
     /// The way it wants its pixels; the student takes the same, so that both see one image.
     pub normalization: Normalization,
     /// The names of the classes that its logits stand for, where it has a classifier.
@@ -55,7 +55,16 @@ impl Teacher {
         let normalization = normalization_of(&about, &plan.model)?;
         let classes = classes_of(&about);
         let (read, cache, rows) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Teacher { network, normalization, classes, mode: plan.features, read, cache, rows, images: 0 })
+        Ok(Teacher {
+            network: network.into_inference()?,
+            normalization,
+            classes,
+            mode: plan.features,
+            read,
+            cache,
+            rows,
+            images: 0,
+        })
     }
 
     /// Gets ready to give the features `read`, whose shapes are among `shapes`; if the plan wants them computed once,
@@ -112,7 +121,7 @@ impl Teacher {
             TeacherFeatures::Live => {
                 let mut gathered = Gathered::new(&self.read);
                 for images in pieces {
-                    gathered.add(self.network.backend(), &self.network.forward_eval(images)?)?;
+                    gathered.add(self.network.backend(), &self.network.forward(images)?)?;
                 }
                 gathered.matrices("the teacher's")
             }

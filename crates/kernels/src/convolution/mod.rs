@@ -13,12 +13,14 @@
 //! another way with a quarter of the multiplications (`winograd`), and where the map is so small that most taps see only
 //! padding, these are left out (`pairs`).
 
+mod finish;
 mod gather;
 mod pairs;
 mod product;
 mod weight;
 mod winograd;
 
+pub use self::finish::Finish;
 use crate::{Pool, check, columns};
 
 /// The geometry of a convolution.
@@ -135,14 +137,17 @@ impl Way {
 
 /// `y = x * weight + bias`. Overwrites `y`.
 pub fn forward(pool: &Pool, shape: &Conv2d, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+    forward_finished(pool, shape, x, weight, Finish { bias, ..Finish::default() }, y);
+}
+
+/// `y = relu?(x * weight + bias + residual)`. Overwrites `y`.
+pub fn forward_finished(pool: &Pool, shape: &Conv2d, x: &[f32], weight: &[f32], finish: Finish<'_>, y: &mut [f32]) {
     shape.check("convolution forward", [("x", x.len())], [("y", y.len())], [("weight", weight.len())]);
-    if let Some(bias) = bias {
-        check::length("convolution forward", "bias", bias.len(), shape.c_out);
-    }
+    finish.check("convolution forward", shape.c_out, y.len());
     match Way::of(shape) {
-        Way::Pairs => pairs::forward(pool, shape, x, weight, bias, y),
-        Way::Winograd => winograd::forward(pool, shape, x, weight, bias, y),
-        Way::Product => product::forward(pool, shape, x, weight, bias, y),
+        Way::Pairs => pairs::forward(pool, shape, x, weight, finish, y),
+        Way::Winograd => winograd::forward(pool, shape, x, weight, finish, y),
+        Way::Product => product::forward(pool, shape, x, weight, finish, y),
     }
 }
 

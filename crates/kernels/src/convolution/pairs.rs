@@ -14,7 +14,7 @@
 //!
 //! Shapes: n images, p input pixels, q output pixels, t taps, c input and o output channels.
 
-use super::Conv2d;
+use super::{Conv2d, Finish};
 use crate::matrix::{Block, DEPTH, Operand, fill_panel, panel_width};
 use crate::pool::Parts;
 use crate::{Pool, scratch};
@@ -64,12 +64,12 @@ fn pairs(shape: &Conv2d) -> Vec<Pair> {
     pairs
 }
 
-pub(super) fn forward(pool: &Pool, shape: &Conv2d, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+pub(super) fn forward(pool: &Pool, shape: &Conv2d, x: &[f32], weight: &[f32], finish: Finish<'_>, y: &mut [f32]) {
     let (c, o, [oh, ow]) = (shape.c_in, shape.c_out, shape.output());
     let mut targets = vec![Vec::new(); oh * ow];
     pairs(shape).iter().for_each(|pair| targets[pair.output].push((pair.tap, pair.input)));
     let taps: Vec<_> = weight.chunks_exact(c * o).map(|tap| Operand::row_major(tap, o)).collect();
-    Map::with(pool, x, [shape.n, shape.h * shape.w, c], |map| multiply(pool, map, &targets, &taps, o, bias, y));
+    Map::with(pool, x, [shape.n, shape.h * shape.w, c], |map| multiply(pool, map, &targets, &taps, o, finish, y));
 }
 
 pub(super) fn backward_input(pool: &Pool, shape: &Conv2d, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
@@ -77,7 +77,7 @@ pub(super) fn backward_input(pool: &Pool, shape: &Conv2d, dy: &[f32], weight: &[
     let mut targets = vec![Vec::new(); shape.h * shape.w];
     pairs(shape).iter().for_each(|pair| targets[pair.input].push((pair.tap, pair.output)));
     let taps: Vec<_> = weight.chunks_exact(c * o).map(|tap| Operand::transposed(tap, o)).collect();
-    Map::with(pool, dy, [shape.n, oh * ow, o], |map| multiply(pool, map, &targets, &taps, c, None, dx));
+    Map::with(pool, dy, [shape.n, oh * ow, o], |map| multiply(pool, map, &targets, &taps, c, Finish::default(), dx));
 }
 
 /// A tensor `[image][pixel][channel]` laid out `[pixel][image][channel]`, with spare floats between its rows.
@@ -117,14 +117,14 @@ impl Map<'_> {
 }
 
 /// `out[:, target]` = the sum over its list's `(tap, source)` of `map[:, source] taps[tap]`, of `columns` channels, and
-/// `bias`. Overwrites `out`, `[image][target][columns]`.
+/// what `finish` adds. Overwrites `out`, `[image][target][columns]`.
 fn multiply(
     pool: &Pool,
     map: &Map<'_>,
     targets: &[Vec<(usize, usize)>],
     taps: &[Operand<'_>],
     columns: usize,
-    bias: Option<&[f32]>,
+    finish: Finish<'_>,
     out: &mut [f32],
 ) {
     let (width, k, n) = (panel_width(pool.isa()), map.channels, map.n);
@@ -140,7 +140,7 @@ fn multiply(
             for (panel, tap) in panels.chunks_exact_mut(k * width).zip(taps) {
                 fill_panel(panel, width, tap.skip(0, column), last - column);
             }
-            let bias = bias.map(|bias| &bias[column..last]);
+            let bias = finish.of_channels(column, last - column).bias;
             for images in (first..end).step_by(map.block()).map(|image| [image, end.min(image + map.block())]) {
                 for (target, sources) in targets.iter().enumerate() {
                     let at = |image: usize| (image * targets.len() + target) * columns;
@@ -148,7 +148,11 @@ fn multiply(
                     let _ = out.pointer(at(images[1] - 1) + last);
                     let (to, row) = (out.pointer(at(images[0]) + column), targets.len() * columns);
                     // SAFETY: as just said.
-                    unsafe { multiply_pixel(pool, map, images, sources, panels, last - column, bias, to, row) };
+                    unsafe {
+                        multiply_pixel(pool, map, images, sources, panels, last - column, bias, to, row);
+                        let (at, count) = (at(images[0]) + column, images[1] - images[0]);
+                        finish.apply(pool.isa(), to, at, row, count, [0, last - column]);
+                    }
                 }
             }
         });

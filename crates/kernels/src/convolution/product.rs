@@ -1,7 +1,7 @@
 //! Gathered pixels times packed weights: the forward pass and the gradient of the input.
 
-use super::Conv2d;
 use super::gather::{Gather, Segment};
+use super::{Conv2d, Finish};
 use crate::matrix::{Block, Cut, DEPTH, Operand, fill_panel, panel_width, panels_length};
 use crate::pool::Parts;
 use crate::{Pool, scratch};
@@ -17,7 +17,7 @@ struct Target<'a> {
     offset: [usize; 2],
 }
 
-pub(super) fn forward(pool: &Pool, shape: &Conv2d, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+pub(super) fn forward(pool: &Pool, shape: &Conv2d, x: &[f32], weight: &[f32], finish: Finish<'_>, y: &mut [f32]) {
     let [oh, ow] = shape.output();
     let outputs = shape.group_outputs();
     for group in 0..shape.groups {
@@ -25,9 +25,15 @@ pub(super) fn forward(pool: &Pool, shape: &Conv2d, x: &[f32], weight: &[f32], bi
         let first = group * outputs;
         let size = [oh, ow, shape.c_out];
         let target = Target { data: Parts::new(y), size, first, step: [1, 1], offset: [0, 0] };
-        let bias = bias.map(|bias| &bias[first..first + outputs]);
         let weights = Operand::row_major(weight, shape.c_out).skip(0, first);
-        multiply(pool, &gather, outputs, &[(0, gather.columns(), weights)], bias, &target);
+        multiply(
+            pool,
+            &gather,
+            outputs,
+            &[(0, gather.columns(), weights)],
+            finish.of_channels(first, outputs),
+            &target,
+        );
     }
 }
 
@@ -78,7 +84,7 @@ fn backward_phase(
     let gather = Gather { source: dy, size, first, channels: outputs, n: shape.n, grid, step: [1, 1], segments };
     let (size, first) = ([shape.h, shape.w, shape.c_in], group * inputs);
     let target = Target { data: Parts::new(dx), size, first, step: shape.stride, offset: phase };
-    multiply(pool, &gather, inputs, &weights, None, &target);
+    multiply(pool, &gather, inputs, &weights, Finish::default(), &target);
 }
 
 /// The product of the gathered matrix with `weights`: terms `[first, end)` of k, each an operand of `n` columns.
@@ -87,7 +93,7 @@ fn multiply(
     gather: &Gather<'_>,
     n: usize,
     weights: &[(usize, usize, Operand<'_>)],
-    bias: Option<&[f32]>,
+    finish: Finish<'_>,
     target: &Target<'_>,
 ) {
     let (isa, k, width) = (pool.isa(), gather.columns(), panel_width(pool.isa()));
@@ -101,8 +107,8 @@ fn multiply(
         let (panels, cut) = (&*panels, Cut::new(isa, gather.rows(), n));
         pool.for_each(cut.units(), |unit| {
             let (rows, columns) = cut.unit(unit);
-            let unit = Unit { pool, gather, panels, k, bias, rows, columns };
-            target.receive(gather.grid, rows, columns, |out, out_row| unit.multiply(out, out_row));
+            let unit = Unit { pool, gather, panels, k, finish, rows, columns };
+            target.receive(gather.grid, rows, columns, |out, at, out_row| unit.multiply(out, at, out_row));
         });
     });
 }
@@ -113,22 +119,22 @@ struct Unit<'a> {
     gather: &'a Gather<'a>,
     panels: &'a [f32],
     k: usize,
-    bias: Option<&'a [f32]>,
+    finish: Finish<'a>,
     rows: [usize; 2],
     columns: [usize; 2],
 }
 
 impl Unit<'_> {
-    /// Writes element (i, j) of the unit's rows and all columns to `out[i * out_row + j]`. [`Target::receive`], the
-    /// only caller, gives an `out` of the right extent.
-    fn multiply(&self, out: *mut f32, out_row: usize) {
+    /// Writes element (i, j) of the unit's rows and all columns to `out[i * out_row + j]`, element `at` of the target
+    /// for (0, 0). [`Target::receive`], the only caller, gives an `out` of the right extent.
+    fn multiply(&self, out: *mut f32, at: usize, out_row: usize) {
         let rows = self.rows[1] - self.rows[0];
         for start in (0..self.k).step_by(DEPTH) {
             let depth = [start, self.k.min(start + DEPTH)];
             let multiply = |left: Operand<'_>| {
                 let block = Block { left, rows, depth, columns: self.columns };
                 // SAFETY: `Target::receive` gives an `out` that is valid for the unit's elements and is its alone.
-                unsafe { block.multiply(self.pool.isa(), self.panels, self.k, self.bias, out, out_row) };
+                unsafe { block.multiply(self.pool.isa(), self.panels, self.k, self.finish.bias, out, out_row) };
             };
             if self.gather.is_source() {
                 multiply(Operand::row_major(self.gather.source, self.k).skip(self.rows[0], start));
@@ -140,24 +146,27 @@ impl Unit<'_> {
                 });
             }
         }
+        // SAFETY: as above.
+        unsafe { self.finish.apply(self.pool.isa(), out, at, out_row, rows, self.columns) };
     }
 }
 
 impl Target<'_> {
-    /// Calls `write(out, out_row)` to produce rows x columns of the product, and brings them to their pixels: in place
-    /// where rows of the product are consecutive pixels, else by way of a buffer.
-    fn receive(&self, grid: [usize; 2], rows: [usize; 2], columns: [usize; 2], write: impl Fn(*mut f32, usize)) {
+    /// Calls `write(out, at, out_row)` to produce rows x columns of the product, and brings them to their pixels: in
+    /// place, from element `at` on, where rows of the product are consecutive pixels, else by way of a buffer.
+    fn receive(&self, grid: [usize; 2], rows: [usize; 2], columns: [usize; 2], write: impl Fn(*mut f32, usize, usize)) {
         let [h, w, pitch] = self.size;
         if self.step == [1, 1] {
             let (last, end) = (rows[1] - 1, self.first + columns[1]);
             let _ = self.data.pointer(last * pitch + end);
-            write(self.data.pointer(rows[0] * pitch + self.first), pitch);
+            let at = rows[0] * pitch + self.first;
+            write(self.data.pointer(at), at, pitch);
             return;
         }
         let width = columns[1] - columns[0];
         scratch::with((rows[1] - rows[0]) * width, |buffer| {
             // `write` counts all columns, and the buffer holds only those from the first on.
-            write(buffer.as_mut_ptr().wrapping_sub(columns[0]), width);
+            write(buffer.as_mut_ptr().wrapping_sub(columns[0]), 0, width);
             for (row, from) in (rows[0]..rows[1]).zip(buffer.chunks_exact(width)) {
                 let (n, pixel) = (row / (grid[0] * grid[1]), row % (grid[0] * grid[1]));
                 let row = pixel / grid[1] * self.step[0] + self.offset[0];

@@ -122,11 +122,25 @@ impl Backend for Cpu {
         weight: &CpuTensor,
         bias: Option<&CpuTensor>,
     ) -> Result<CpuTensor> {
+        self.conv2d_finished(windows, x, weight, bias, None, false)
+    }
+
+    fn conv2d_finished(
+        &self,
+        windows: &Conv2d,
+        x: &CpuTensor,
+        weight: &CpuTensor,
+        bias: Option<&CpuTensor>,
+        residual: Option<&CpuTensor>,
+        relu: bool,
+    ) -> Result<CpuTensor> {
         let shape = convolution_shape(windows, &x.shape, weight.channels())?;
         let [h, w] = shape.output();
-        let bias = bias.map(CpuTensor::values);
-        let forward = |y: &mut [f32]| convolution::forward(&self.pool, &shape, x.values(), weight.values(), bias, y);
-        Ok(self.make(&[shape.n, h, w, shape.c_out], forward))
+        let (bias, residual) = (bias.map(CpuTensor::values), residual.map(CpuTensor::values));
+        let finish = convolution::Finish { bias, residual, relu };
+        Ok(self.make(&[shape.n, h, w, shape.c_out], |y| {
+            convolution::forward_finished(&self.pool, &shape, x.values(), weight.values(), finish, y)
+        }))
     }
 
     fn conv2d_backward_input(

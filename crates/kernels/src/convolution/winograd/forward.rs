@@ -7,6 +7,7 @@
 //!
 //! Both sum an element's terms in the same stretches, so they give the same bits.
 
+use super::super::Finish;
 use super::transform::{FromPixels, FromTaps, Planes, ToPixels};
 use super::{Conv2d, PLACES, Tiling};
 use crate::matrix::{Block, Operand, panel_width, panels_length};
@@ -29,10 +30,10 @@ pub(in crate::convolution) fn forward(
     shape: &Conv2d,
     x: &[f32],
     weight: &[f32],
-    bias: Option<&[f32]>,
+    finish: Finish<'_>,
     y: &mut [f32],
 ) {
-    let job = Job { tiling: Tiling::new(shape), c: shape.c_in, o: shape.c_out, weight, x, bias };
+    let job = Job { tiling: Tiling::new(shape), c: shape.c_in, o: shape.c_out, weight, x, finish };
     job.run(pool, y);
 }
 
@@ -41,7 +42,7 @@ pub(in crate::convolution) fn backward_input(pool: &Pool, shape: &Conv2d, dy: &[
     let (c, o) = (shape.c_out, shape.c_in);
     scratch::with(9 * c * o, |turned| {
         turn(pool, weight, [o, c], turned);
-        let job = Job { tiling: Tiling::new(shape).reversed(), c, o, weight: turned, x: dy, bias: None };
+        let job = Job { tiling: Tiling::new(shape).reversed(), c, o, weight: turned, x: dy, finish: Finish::default() };
         job.run(pool, dx);
     });
 }
@@ -71,7 +72,7 @@ struct Job<'a> {
     o: usize,
     weight: &'a [f32],
     x: &'a [f32],
-    bias: Option<&'a [f32]>,
+    finish: Finish<'a>,
 }
 
 impl Job<'_> {
@@ -174,8 +175,8 @@ impl Job<'_> {
     }
 
     fn transform_output(&self, pool: &Pool, tiles: [usize; 2], channels: [usize; 2], from: Planes, y: &Parts<'_, f32>) {
-        let (tiling, bias) = (&self.tiling, self.bias);
+        let (tiling, finish) = (&self.tiling, self.finish);
         let out = y.pointer(0);
-        dispatch(pool.isa(), ToPixels { tiling, tiles, channels, from, bias, out, pitch: self.o });
+        dispatch(pool.isa(), ToPixels { tiling, tiles, channels, from, finish, out, pitch: self.o });
     }
 }

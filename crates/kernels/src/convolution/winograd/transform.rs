@@ -10,6 +10,7 @@
 // Vector operations on arrays of registers: plain index loops say it best.
 #![allow(clippy::needless_range_loop)]
 
+use super::super::Finish;
 use super::{PLACES, Tiling};
 use crate::simd::{Kernel, Simd};
 
@@ -232,7 +233,7 @@ impl Kernel for FromPixels<'_> {
     }
 }
 
-/// The transform domain to output pixels: `A^T m A + bias`.
+/// The transform domain to output pixels: `relu?(A^T m A + bias + residual)`.
 pub(super) struct ToPixels<'a> {
     pub tiling: &'a Tiling,
     /// The tiles `[first, end]`, which are the rows from 0 on of `from`.
@@ -241,7 +242,7 @@ pub(super) struct ToPixels<'a> {
     pub channels: [usize; 2],
     /// Valid for these tiles and channels.
     pub from: Planes,
-    pub bias: Option<&'a [f32]>,
+    pub finish: Finish<'a>,
     /// The output tensor of `pitch` channels a pixel, all valid; nobody else uses these tiles' channels now.
     pub out: *mut f32,
     pub pitch: usize,
@@ -252,20 +253,29 @@ impl Kernel for ToPixels<'_> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let (planes, plane, to, pitch) = (self.from, self.from.plane, self.out, self.pitch);
+        let Finish { bias, residual, relu } = self.finish;
         for (row, tile) in (self.tiles[0]..self.tiles[1]).enumerate() {
             let pixels = self.tiling.output_pixels(tile);
             for channel in (self.channels[0]..self.channels[1]).step_by(S::LANES) {
                 // SAFETY: by the fields' promises.
                 unsafe {
                     let from = planes.at(row, channel - self.channels[0]);
-                    let bias = match self.bias {
+                    let bias = match bias {
                         Some(bias) => S::load(bias[channel..channel + S::LANES].as_ptr()),
                         None => S::splat(0.0),
                     };
                     in_two_dimensions!(output_1d, 6 => 4,
                     place => S::load(from.add(place * plane)),
                     (at, value) => if let Some(pixel) = pixels[at] {
-                        S::store(to.add(pixel * pitch + channel), S::add(value, bias));
+                        let place = pixel * pitch + channel;
+                        let mut value = S::add(value, bias);
+                        if let Some(residual) = residual {
+                            value = S::add(value, S::load(residual[place..place + S::LANES].as_ptr()));
+                        }
+                        if relu {
+                            value = S::max(S::splat(0.0), value);
+                        }
+                        S::store(to.add(place), value);
                     });
                 }
             }

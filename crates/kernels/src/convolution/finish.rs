@@ -1,0 +1,92 @@
+//! What is done to the outputs of a convolution while they are in the cache: `y = relu?(y + bias + residual)`.
+//!
+//! In inference this is all that is left of a batch normalisation whose factors went into the weights. A pass of its own
+//! would read and write every output once more.
+
+use crate::simd::{Kernel, Simd, dispatch};
+use crate::{Isa, check};
+
+/// Added to the outputs of a convolution, and whether a ReLU follows. The default leaves them as they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Finish<'a> {
+    /// `[c_out]`.
+    pub bias: Option<&'a [f32]>,
+    /// Of the output's shape.
+    pub residual: Option<&'a [f32]>,
+    /// `max(y, 0)`; a NaN stays a NaN.
+    pub relu: bool,
+}
+
+impl<'a> Finish<'a> {
+    /// The same with the bias of the `outputs` channels from `first`.
+    pub(super) fn of_channels(self, first: usize, outputs: usize) -> Finish<'a> {
+        Finish { bias: self.bias.map(|bias| &bias[first..first + outputs]), ..self }
+    }
+
+    #[track_caller]
+    pub(super) fn check(&self, operation: &str, c_out: usize, output_len: usize) {
+        if let Some(bias) = self.bias {
+            check::length(operation, "bias", bias.len(), c_out);
+        }
+        if let Some(residual) = self.residual {
+            check::length(operation, "residual", residual.len(), output_len);
+        }
+    }
+
+    /// Residual and ReLU, but no bias, for a block of the output: element (i, j) lies at `out[i * pitch + j]` and at
+    /// `at + i * pitch + j` of the residual.
+    ///
+    /// # Safety
+    /// `out` is valid for `rows` rows and the columns `[first, end]`, and nobody else uses them now.
+    pub(super) unsafe fn apply(
+        &self,
+        isa: Isa,
+        out: *mut f32,
+        at: usize,
+        pitch: usize,
+        rows: usize,
+        columns: [usize; 2],
+    ) {
+        if self.residual.is_some() || self.relu {
+            dispatch(isa, Block { residual: self.residual, relu: self.relu, out, at, pitch, rows, columns });
+        }
+    }
+}
+
+/// [`Finish::apply`].
+struct Block<'a> {
+    residual: Option<&'a [f32]>,
+    relu: bool,
+    out: *mut f32,
+    at: usize,
+    pitch: usize,
+    rows: usize,
+    columns: [usize; 2],
+}
+
+impl Kernel for Block<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let [first, end] = self.columns;
+        for row in 0..self.rows {
+            let start = row * self.pitch;
+            let residual = self.residual.map(|residual| &residual[self.at + start..][..end]);
+            for column in (first..end).step_by(S::LANES) {
+                let count = S::LANES.min(end - column);
+                // SAFETY: `out` by the promise of `Finish::apply`; the residual's row was bounds-checked as a slice.
+                unsafe {
+                    let to = self.out.wrapping_add(start + column);
+                    let mut value = S::load_first(to, count);
+                    if let Some(residual) = residual {
+                        value = S::add(value, S::load_first(residual.as_ptr().add(column), count));
+                    }
+                    if self.relu {
+                        value = S::max(S::splat(0.0), value);
+                    }
+                    S::store_first(to, value, count);
+                }
+            }
+        }
+    }
+}
