@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use common::Draw;
-use rkd_core::nn::backend::{AdamStep, Backend, BatchNorm, SavedNorm, SgdStep, Statistics};
+use rkd_core::nn::backend::{AdamStep, Backend, BatchNorm, Passed, SavedNorm, SgdStep, Statistics};
 use rkd_core::nn::geometry::{Conv2d, Pool2d};
 use rkd_core::nn::{Cpu, FeatureGradients, Network, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec};
@@ -114,7 +114,11 @@ fn batch_norms_in_every_combination() {
                         .unwrap();
                     let saved = SavedNorm {
                         x: &x.$i,
-                        y: relu.then_some(&out.y),
+                        relu: match relu {
+                            true if batch && !residual => Passed::Shift(&bias.$i),
+                            true => Passed::Output(&out.y),
+                            false => Passed::All,
+                        },
                         weight: &weight.$i,
                         mean: &out.mean,
                         rstd: &out.rstd,

@@ -46,6 +46,13 @@ impl Pool2d {
         })
     }
 
+    /// The windows, of `count` along `axis`, over row or column `position` of the input.
+    fn windows_over(&self, axis: usize, position: usize, count: usize) -> std::ops::Range<usize> {
+        let (kernel, stride, place) = (self.kernel[axis], self.stride[axis], position + self.padding[axis]);
+        let start = if place < kernel { 0 } else { (place - kernel) / stride + 1 };
+        start..(place / stride + 1).min(count)
+    }
+
     /// The input rows or columns of window `position` along `axis`.
     fn window(&self, axis: usize, position: usize) -> std::ops::Range<usize> {
         let start = position * self.stride[axis];
@@ -90,11 +97,14 @@ impl Kernel for MaxRow<'_> {
         let rows = self.shape.window(0, self.row);
         for (column, (y, indices)) in self.y.chunks_exact_mut(c).zip(self.indices.chunks_exact_mut(c)).enumerate() {
             let columns = self.shape.window(1, column);
-            y.fill(f32::NEG_INFINITY);
-            indices.fill((rows.start * self.shape.w + columns.start) as u32);
+            let first = rows.start * self.shape.w + columns.start;
+            y.copy_from_slice(&self.x[first * c..first * c + c]);
+            indices.fill(first as u32);
             for row in rows.start..rows.end {
                 for pixel in row * self.shape.w + columns.start..row * self.shape.w + columns.end {
-                    challenge(&self.x[pixel * c..pixel * c + c], pixel as u32, y, indices);
+                    if pixel > first {
+                        challenge(&self.x[pixel * c..pixel * c + c], pixel as u32, y, indices);
+                    }
                 }
             }
         }
@@ -118,15 +128,49 @@ pub fn max_pool_backward(pool: &Pool, shape: &Pool2d, indices: &[u32], dy: &[f32
     check::length("max_pool_backward", "dx", dx.len(), shape.n * image);
     check::length("max_pool_backward", "dy", dy.len(), shape.n * oh * ow * c);
     check::length("max_pool_backward", "indices", indices.len(), dy.len());
-    pool.for_each_chunk(dx, image.max(1), |block, dx| {
-        dx.fill(0.0);
-        let range = block * oh * ow * c..(block + 1) * oh * ow * c;
-        for (dy, indices) in dy[range.clone()].chunks_exact(c).zip(indices[range].chunks_exact(c)) {
-            for (channel, (&dy, &index)) in dy.iter().zip(indices).enumerate() {
-                dx[index as usize * c + channel] += dy;
+    let row = shape.w * c;
+    pool.for_each_chunk(dx, row.max(1), |block, dx| {
+        let range = block / shape.h * oh * ow * c..(block / shape.h + 1) * oh * ow * c;
+        let (dy, indices) = (&dy[range.clone()], &indices[range]);
+        dispatch(pool.isa(), MaxRowBackward { shape, row: block % shape.h, dy, indices, dx });
+    });
+}
+
+/// One input row of one image: every pixel asks the windows over it, in their order, whether it won.
+struct MaxRowBackward<'a> {
+    shape: &'a Pool2d,
+    row: usize,
+    dy: &'a [f32],
+    indices: &'a [u32],
+    dx: &'a mut [f32],
+}
+
+impl Kernel for MaxRowBackward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let (c, [oh, ow]) = (self.shape.c, self.shape.output());
+        let rows = self.shape.windows_over(0, self.row, oh);
+        for (column, dx) in self.dx.chunks_exact_mut(c).enumerate() {
+            let pixel = (self.row * self.shape.w + column) as u32;
+            let columns = self.shape.windows_over(1, column, ow);
+            dx.fill(0.0);
+            for row in rows.start..rows.end {
+                for window in row * ow + columns.start..row * ow + columns.end {
+                    let range = window * c..window * c + c;
+                    add_where_won(dx, pixel, &self.indices[range.clone()], &self.dy[range]);
+                }
             }
         }
-    });
+    }
+}
+
+/// Adds one window's gradients where its maximum is `pixel`.
+#[inline(always)]
+fn add_where_won(dx: &mut [f32], pixel: u32, indices: &[u32], dy: &[f32]) {
+    for ((dx, &index), &dy) in dx.iter_mut().zip(indices).zip(dy) {
+        *dx += if index == pixel { dy } else { 0.0 };
+    }
 }
 
 /// `y[n, c]` = the mean of `x[n, hw, c]` over the `hw` pixels, summed in f64.

@@ -6,7 +6,7 @@ use rkd_kernels::elementwise::{add, add_in_place, add_scaled, relu, relu_backwar
 use rkd_kernels::linear::{self, Linear};
 use rkd_kernels::matrix::{Operand, gemm};
 use rkd_kernels::normalization::{
-    batch_norm_backward, batch_norm_eval, batch_norm_eval_backward, batch_norm_train, l2_normalize,
+    Relu, batch_norm_backward, batch_norm_eval, batch_norm_eval_backward, batch_norm_train, l2_normalize,
     l2_normalize_backward,
 };
 use rkd_kernels::optimizer::{AdamStep, SgdStep, adam, sgd};
@@ -86,16 +86,20 @@ fn batch_norm_of_a_batch_and_its_gradient() {
                 let [y, mean, rstd, variance, dx, dgamma, dbeta, dresidual] = &mut out[..] else { unreachable!() };
                 let added = residual.then_some(&t.residual[..]);
                 batch_norm_train(pool, c, 1e-5, &t.x, &t.gamma, &t.beta, added, with_relu, y, mean, rstd, variance);
+                let relu = match with_relu {
+                    true if residual => Relu::Output(y),
+                    true => Relu::Shift(&t.beta),
+                    false => Relu::Absent,
+                };
                 batch_norm_backward(
                     pool,
                     c,
                     &t.x,
-                    y,
+                    relu,
                     &t.dy,
                     &t.gamma,
                     mean,
                     rstd,
-                    with_relu,
                     dx,
                     dgamma,
                     dbeta,
@@ -130,12 +134,11 @@ fn batch_norm_of_constant_statistics_and_its_gradient() {
                     pool,
                     c,
                     &t.x,
-                    y,
+                    if with_relu { Relu::Output(y) } else { Relu::Absent },
                     &t.dy,
                     &t.gamma,
                     &mean,
                     &rstd,
-                    with_relu,
                     dx,
                     dgamma,
                     dbeta,

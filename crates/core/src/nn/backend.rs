@@ -197,13 +197,25 @@ pub struct Normalized<T> {
     pub variance: T,
 }
 
+/// What a ReLU behind a batch normalisation let pass.
+#[derive(Clone, Copy, Debug)]
+pub enum Passed<'a, T> {
+    /// Everything: there was none.
+    All,
+    /// Where this output is positive.
+    Output(&'a T),
+    /// Where the output of the input, given this shift `[c]`, is positive: with the batch's statistics and without a
+    /// residual. The output need neither be kept nor read.
+    Shift(&'a T),
+}
+
 /// What the gradient of a batch normalisation needs.
 #[derive(Debug)]
 pub struct SavedNorm<'a, T> {
     /// The input.
     pub x: &'a T,
-    /// The output, where a ReLU made it: its gradient is read from it.
-    pub y: Option<&'a T>,
+    /// What the ReLU behind it let pass.
+    pub relu: Passed<'a, T>,
     /// Scale `[c]`.
     pub weight: &'a T,
     /// `[c]`.

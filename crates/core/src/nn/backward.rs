@@ -3,7 +3,7 @@
 //! A gradient may be absent (`None`): no loss has been met yet on the way down. Taps add theirs where they stand. A
 //! gradient that nobody needs is not computed: that of the images, usually, and those of frozen parameters.
 
-use super::backend::{Backend, SavedNorm};
+use super::backend::{Backend, Passed, SavedNorm};
 use super::layer::{Convolution, Layer, Linear, Normalization, ParameterId, Residual};
 use super::parameters::Parameters;
 use super::tape::{Saved, Tape, mismatch};
@@ -124,8 +124,14 @@ impl<'a, B: Backend> Backward<'a, B> {
             return Ok((None, None));
         };
         self.backend.at(&self.parameters.specs[layer.weight].name);
-        let weight = &self.parameters.values[layer.weight];
-        let saved = SavedNorm { x: &x, y: y.as_ref(), weight, mean: &mean, rstd: &rstd, residual, batch };
+        let values = &self.parameters.values;
+        let weight = &values[layer.weight];
+        let relu = match &y {
+            Some(y) => Passed::Output(y),
+            None if layer.relu => Passed::Shift(&values[layer.bias()]),
+            None => Passed::All,
+        };
+        let saved = SavedNorm { x: &x, relu, weight, mean: &mean, rstd: &rstd, residual, batch };
         let gradients = self.backend.batch_norm_backward(&saved, &dy)?;
         self.learn(layer.weight, gradients.dweight)?;
         self.learn(layer.bias(), gradients.dbias)?;

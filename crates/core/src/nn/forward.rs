@@ -140,7 +140,8 @@ impl<'a, B: Backend> Forward<'a, B> {
             self.statistics.push(BatchStatistics { layer: layer.clone(), mean, variance, count });
         }
         let y = normalized.y;
-        let kept = layer.relu.then(|| y.clone());
+        // With the batch's statistics and no residual, the input says what the ReLU let pass.
+        let kept = (layer.relu && (!batch || residual.is_some())).then(|| y.clone());
         self.save(|| Saved::Norm { x, y: kept, mean: normalized.mean, rstd: normalized.rstd, batch });
         Ok(y)
     }

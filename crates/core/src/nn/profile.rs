@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::backend::{AdamStep, Backend, BatchNorm, NormGradients, Normalized, SavedNorm, SgdStep};
+use super::backend::{AdamStep, Backend, BatchNorm, NormGradients, Normalized, Passed, SavedNorm, SgdStep};
 use super::geometry::{Conv2d, Pool2d};
 use crate::error::Result;
 
@@ -328,11 +328,13 @@ impl<B: Backend> Backend for Profiled<B> {
         saved: &SavedNorm<'_, B::Tensor>,
         dy: &B::Tensor,
     ) -> Result<NormGradients<B::Tensor>> {
-        let read: Vec<_> = [saved.x, dy].into_iter().chain(saved.y).collect();
+        let output = if let Passed::Output(y) = saved.relu { Some(y) } else { None };
+        let read: Vec<_> = [saved.x, dy].into_iter().chain(output).collect();
         let work = || self.inner.batch_norm_backward(saved, dy);
         let cost = |gradients: &NormGradients<_>| {
             // Without a ReLU the residual's gradient is `dy` itself: nothing is written.
-            let dresidual = gradients.dresidual.as_ref().filter(|_| saved.y.is_some()).map_or(0, count::<B>);
+            let dresidual =
+                gradients.dresidual.as_ref().filter(|_| !matches!(saved.relu, Passed::All)).map_or(0, count::<B>);
             (count::<B>(&gradients.dx) + dresidual, 0.0)
         };
         self.run(Part::Normalization, "batch_norm_backward", &read, work, cost)

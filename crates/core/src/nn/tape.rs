@@ -31,7 +31,7 @@ pub enum Saved<B: Backend> {
     Norm {
         /// The input.
         x: B::Tensor,
-        /// The output, where a ReLU made it.
+        /// The output, where a ReLU's gradient is read from it.
         y: Option<B::Tensor>,
         /// `[c]`.
         mean: B::Tensor,

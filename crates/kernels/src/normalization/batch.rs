@@ -15,11 +15,22 @@
 // The operands of one formula; a struct would only move the names.
 #![allow(clippy::too_many_arguments)]
 
-use crate::columns::{self, Terms};
+use crate::columns::{self, Pair};
 use crate::pool::Parts;
-use crate::simd::doubles::Doubles;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::{Pool, check};
+
+/// What a ReLU behind the normalisation let pass.
+#[derive(Clone, Copy, Debug)]
+pub enum Relu<'a> {
+    /// There was none.
+    Absent,
+    /// What its output `[r, c]` says.
+    Output(&'a [f32]),
+    /// What the input says, given the shift beta `[c]`: for a training pass without residual. The output need then
+    /// neither be kept nor read again.
+    Shift(&'a [f32]),
+}
 
 /// Normalises by the batch's own statistics, and returns them in `mean`, `rstd` and `variance` (biased), each `[c]`.
 /// `x`, `residual` and `y` are `[r, c]`, `gamma` and `beta` `[c]`.
@@ -47,14 +58,14 @@ pub fn batch_norm_train(
     statistics.iter().for_each(|&(name, length)| check::length("batch_norm_train", name, length, c));
     let rows = x.len() / c.max(1);
     let mut scale = vec![0.0; c];
-    for (i, [sum, squares]) in columns::sums(pool, rows, c, [x], Moments).into_iter().enumerate() {
+    for (i, [sum, squares]) in columns::sums(pool, rows, c, [x], [], Moments).into_iter().enumerate() {
         let average = sum / rows as f64;
         // `max` would turn a NaN into 0 and hide it.
         let spread = squares / rows as f64 - average * average;
         let spread = if spread < 0.0 { 0.0 } else { spread };
         let inverse = 1.0 / (spread + eps).sqrt();
         (mean[i], rstd[i], variance[i]) = (average as f32, inverse as f32, spread as f32);
-        scale[i] = (f64::from(gamma[i]) * inverse) as f32;
+        scale[i] = gamma[i] * rstd[i];
     }
     apply(pool, c, x, mean, &scale, beta, residual, relu, y);
 }
@@ -76,68 +87,64 @@ pub fn batch_norm_eval(
     apply(pool, c, x, &vec![0.0; c], scale, shift, residual, relu, y);
 }
 
-/// The gradient of [`batch_norm_train`]: overwrites `dx`, `dgamma`, `dbeta` and `dresidual`. `y` is read only with `relu`.
+/// The gradient of [`batch_norm_train`]: overwrites `dx`, `dgamma`, `dbeta` and `dresidual`.
 pub fn batch_norm_backward(
     pool: &Pool,
     c: usize,
     x: &[f32],
-    y: &[f32],
+    relu: Relu<'_>,
     dy: &[f32],
     gamma: &[f32],
     mean: &[f32],
     rstd: &[f32],
-    relu: bool,
     dx: &mut [f32],
     dgamma: &mut [f32],
     dbeta: &mut [f32],
     dresidual: Option<&mut [f32]>,
 ) {
-    let saved = Saved { c, x, y, dy, gamma, mean, rstd, relu };
+    let saved = Saved { c, x, relu, dy, gamma, mean, rstd };
     let sums = saved.parameter_gradients(pool, dgamma, dbeta);
     let rows = (x.len() / c.max(1)) as f64;
     // dx = scale g + slope (x - mean) + offset
-    let mut factors = vec![[0.0; 4]; c];
+    let mut factors = vec![[0.0; 2]; c];
     for (i, [sum, product]) in sums.into_iter().enumerate() {
         let (rstd, scale) = (f64::from(rstd[i]), f64::from(gamma[i]) * f64::from(rstd[i]));
         let slope = -scale * rstd * product / rows;
-        factors[i] = [scale as f32, slope as f32, (-scale * sum / rows) as f32, mean[i]];
+        factors[i] = [slope as f32, (-scale * sum / rows) as f32];
     }
     saved.input_gradient(pool, &factors, dx, dresidual);
 }
 
 /// The gradient of batch normalisation by constant statistics `mean` and `rstd`: overwrites `dx`, `dgamma`, `dbeta` and
-/// `dresidual`. `y` is read only with `relu`.
+/// `dresidual`.
 pub fn batch_norm_eval_backward(
     pool: &Pool,
     c: usize,
     x: &[f32],
-    y: &[f32],
+    relu: Relu<'_>,
     dy: &[f32],
     gamma: &[f32],
     mean: &[f32],
     rstd: &[f32],
-    relu: bool,
     dx: &mut [f32],
     dgamma: &mut [f32],
     dbeta: &mut [f32],
     dresidual: Option<&mut [f32]>,
 ) {
-    let saved = Saved { c, x, y, dy, gamma, mean, rstd, relu };
+    let saved = Saved { c, x, relu, dy, gamma, mean, rstd };
     saved.parameter_gradients(pool, dgamma, dbeta);
-    let factors: Vec<[f32; 4]> = (0..c).map(|i| [gamma[i] * rstd[i], 0.0, 0.0, mean[i]]).collect();
-    saved.input_gradient(pool, &factors, dx, dresidual);
+    saved.input_gradient(pool, &vec![[0.0; 2]; c], dx, dresidual);
 }
 
 /// What the backward passes read.
 struct Saved<'a> {
     c: usize,
     x: &'a [f32],
-    y: &'a [f32],
+    relu: Relu<'a>,
     dy: &'a [f32],
     gamma: &'a [f32],
     mean: &'a [f32],
     rstd: &'a [f32],
-    relu: bool,
 }
 
 impl Saved<'_> {
@@ -154,11 +161,16 @@ impl Saved<'_> {
         parameters.iter().for_each(|&(name, length)| check::length("batch_norm_backward", name, length, c));
         check::length("batch_norm_backward", "dy", self.dy.len(), self.x.len());
         let rows = self.x.len() / c.max(1);
-        let mut sums = if self.relu {
-            check::length("batch_norm_backward", "y", self.y.len(), self.x.len());
-            columns::sums(pool, rows, c, [self.x, self.dy, self.y], MaskedGradients)
-        } else {
-            columns::sums(pool, rows, c, [self.x, self.dy], Gradients)
+        let mut sums = match self.relu {
+            Relu::Absent => columns::sums(pool, rows, c, [self.x, self.dy], [], Gradients),
+            Relu::Output(y) => {
+                check::length("batch_norm_backward", "y", y.len(), self.x.len());
+                columns::sums(pool, rows, c, [self.x, self.dy, y], [], MaskedGradients)
+            }
+            Relu::Shift(beta) => {
+                check::length("batch_norm_backward", "beta", beta.len(), c);
+                columns::sums(pool, rows, c, [self.x, self.dy], [self.mean, &self.scale(), beta], GatedGradients)
+            }
         };
         for (i, [sum, product]) in sums.iter_mut().enumerate() {
             *product = (*product - f64::from(self.mean[i]) * *sum) * f64::from(self.rstd[i]);
@@ -167,26 +179,34 @@ impl Saved<'_> {
         sums
     }
 
-    /// `dx = scale g + slope (x - mean) + offset` with the channels' `[scale, slope, offset, mean]`; `dresidual = g`.
-    fn input_gradient(&self, pool: &Pool, factors: &[[f32; 4]], dx: &mut [f32], dresidual: Option<&mut [f32]>) {
+    /// gamma rstd, rounded as the forward pass rounded it.
+    fn scale(&self) -> Vec<f32> {
+        self.gamma.iter().zip(self.rstd).map(|(gamma, rstd)| gamma * rstd).collect()
+    }
+
+    /// `dx = scale g + slope (x - mean) + offset` with the channels' `[slope, offset]`; `dresidual = g`.
+    fn input_gradient(&self, pool: &Pool, factors: &[[f32; 2]], dx: &mut [f32], dresidual: Option<&mut [f32]>) {
         let c = self.c;
         check::length("batch_norm_backward", "dx", dx.len(), self.x.len());
         if let Some(dresidual) = &dresidual {
             check::length("batch_norm_backward", "dresidual", dresidual.len(), self.x.len());
         }
-        let column = |which: usize| factors.iter().map(|f| f[which]).collect::<Vec<f32>>();
-        let [scale, slope, offset, mean] = [column(0), column(1), column(2), column(3)];
+        let scale = self.scale();
+        let [slope, offset] = [0, 1].map(|which| factors.iter().map(|f| f[which]).collect::<Vec<f32>>());
         let dresidual = dresidual.map(Parts::new);
         let step = columns::block_rows(c) * c;
         pool.for_each_chunk(dx, step.max(1), |block, dx| {
             let (start, length) = (block * step, dx.len());
             let range = start..start + length;
-            let y = if self.relu { &self.y[range.clone()] } else { &[][..] };
+            let relu = match self.relu {
+                Relu::Output(y) => Relu::Output(&y[range.clone()]),
+                relu => relu,
+            };
             // SAFETY: blocks do not overlap, and each runs once.
             let dresidual = dresidual.as_ref().map_or(&mut [][..], |parts| unsafe { parts.slice(start, length) });
-            let (x, dy) = (&self.x[range.clone()], &self.dy[range]);
-            let (scale, slope, offset, mean) = (&scale[..], &slope[..], &offset[..], &mean[..]);
-            dispatch(pool.isa(), InputGradient { c, x, y, dy, scale, slope, offset, mean, dx, dresidual });
+            let (x, dy, mean) = (&self.x[range.clone()], &self.dy[range], self.mean);
+            let (scale, slope, offset) = (&scale[..], &slope[..], &offset[..]);
+            dispatch(pool.isa(), InputGradient { c, x, relu, dy, scale, slope, offset, mean, dx, dresidual });
         });
     }
 }
@@ -195,11 +215,10 @@ impl Saved<'_> {
 #[derive(Clone, Copy)]
 struct Moments;
 
-impl Terms<1> for Moments {
+impl Pair<1, 0> for Moments {
     #[inline(always)]
-    unsafe fn terms<D: Doubles>([x]: [D::V; 1]) -> [D::V; 2] {
-        // SAFETY: the caller's promise.
-        [x, unsafe { D::mul(x, x) }]
+    unsafe fn pair<S: Simd>([x]: [S::V; 1], _: [S::V; 0]) -> [S::V; 2] {
+        [x, x]
     }
 }
 
@@ -207,11 +226,10 @@ impl Terms<1> for Moments {
 #[derive(Clone, Copy)]
 struct Gradients;
 
-impl Terms<2> for Gradients {
+impl Pair<2, 0> for Gradients {
     #[inline(always)]
-    unsafe fn terms<D: Doubles>([x, dy]: [D::V; 2]) -> [D::V; 2] {
-        // SAFETY: the caller's promise.
-        [dy, unsafe { D::mul(dy, x) }]
+    unsafe fn pair<S: Simd>([x, dy]: [S::V; 2], _: [S::V; 0]) -> [S::V; 2] {
+        [dy, x]
     }
 }
 
@@ -219,14 +237,23 @@ impl Terms<2> for Gradients {
 #[derive(Clone, Copy)]
 struct MaskedGradients;
 
-impl Terms<3> for MaskedGradients {
+impl Pair<3, 0> for MaskedGradients {
     #[inline(always)]
-    unsafe fn terms<D: Doubles>([x, dy, y]: [D::V; 3]) -> [D::V; 2] {
+    unsafe fn pair<S: Simd>([x, dy, y]: [S::V; 3], _: [S::V; 0]) -> [S::V; 2] {
         // SAFETY: the caller's promise.
-        unsafe {
-            let g = D::where_positive(y, dy);
-            [g, D::mul(g, x)]
-        }
+        [unsafe { S::where_positive(y, dy) }, x]
+    }
+}
+
+/// Sums of g and g x, where g is dy masked by (x - mean) scale + beta > 0.
+#[derive(Clone, Copy)]
+struct GatedGradients;
+
+impl Pair<2, 3> for GatedGradients {
+    #[inline(always)]
+    unsafe fn pair<S: Simd>([x, dy]: [S::V; 2], [mean, scale, beta]: [S::V; 3]) -> [S::V; 2] {
+        // SAFETY: the caller's promise.
+        [unsafe { S::where_positive(S::mul_add(S::sub(x, mean), scale, beta), dy) }, x]
     }
 }
 
@@ -324,8 +351,7 @@ unsafe fn apply_row<S: Simd, const RESIDUAL: bool>(
 struct InputGradient<'a> {
     c: usize,
     x: &'a [f32],
-    /// Empty without ReLU.
-    y: &'a [f32],
+    relu: Relu<'a>,
     dy: &'a [f32],
     scale: &'a [f32],
     slope: &'a [f32],
@@ -340,23 +366,31 @@ impl Kernel for InputGradient<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        match (self.y.is_empty(), self.dresidual.is_empty()) {
-            (true, true) => self.rows::<S, false, false>(),
-            (true, false) => self.rows::<S, false, true>(),
-            (false, true) => self.rows::<S, true, false>(),
-            (false, false) => self.rows::<S, true, true>(),
+        let (x, mean) = (self.x, self.mean);
+        match (self.relu, self.dresidual.is_empty()) {
+            (Relu::Absent, true) => self.rows::<S, ABSENT, false>(x, mean),
+            (Relu::Absent, false) => self.rows::<S, ABSENT, true>(x, mean),
+            (Relu::Output(y), true) => self.rows::<S, OUTPUT, false>(y, mean),
+            (Relu::Output(y), false) => self.rows::<S, OUTPUT, true>(y, mean),
+            (Relu::Shift(beta), true) => self.rows::<S, SHIFT, false>(x, beta),
+            (Relu::Shift(beta), false) => self.rows::<S, SHIFT, true>(x, beta),
         }
     }
 }
 
+/// The kinds of [`Relu`] as constants.
+const ABSENT: u8 = 0;
+const OUTPUT: u8 = 1;
+const SHIFT: u8 = 2;
+
 impl InputGradient<'_> {
+    /// `y` is read with `OUTPUT` and `beta` with `SHIFT`; any slices of their lengths do otherwise.
     #[inline(always)]
-    fn rows<S: Simd, const RELU: bool, const RESIDUAL: bool>(self) {
+    fn rows<S: Simd, const RELU: u8, const RESIDUAL: bool>(self, y: &[f32], beta: &[f32]) {
         let (c, length) = (self.c, self.dx.len());
-        let y = if RELU { self.y } else { self.x };
         assert!(self.x.len() == length && self.dy.len() == length && y.len() == length, "batch_norm: blocks differ");
         assert!(!RESIDUAL || self.dresidual.len() == length, "batch_norm: blocks differ");
-        let factors = [self.scale, self.slope, self.offset, self.mean].map(|factors| factors[..c].as_ptr());
+        let factors = [self.scale, self.slope, self.offset, self.mean, beta].map(|factors| factors[..c].as_ptr());
         let (dx, dresidual) = (self.dx.as_mut_ptr(), self.dresidual.as_mut_ptr());
         for row in (0..length).step_by(c) {
             // SAFETY: whole rows of c values lie within the slices, whose lengths were checked; an empty residual is
@@ -370,33 +404,37 @@ impl InputGradient<'_> {
     }
 }
 
-/// One row of c values: from x, y (with ReLU) and dy to dx and (with a residual) dresidual.
+/// One row of c values: from x, y (with `OUTPUT`) and dy to dx and (with a residual) dresidual.
 ///
 /// # Safety
 /// The instruction set of `S` is available, and all pointers that are used are valid for c floats.
 #[inline(always)]
-unsafe fn gradient_row<S: Simd, const RELU: bool, const RESIDUAL: bool>(
+unsafe fn gradient_row<S: Simd, const RELU: u8, const RESIDUAL: bool>(
     c: usize,
     [x, y, dy]: [*const f32; 3],
-    [scale, slope, offset, mean]: [*const f32; 4],
+    [scale, slope, offset, mean, beta]: [*const f32; 5],
     [dx, dresidual]: [*mut f32; 2],
 ) {
     for at in (0..c).step_by(S::LANES) {
         // SAFETY: the caller's promise.
         unsafe {
             let count = c - at;
+            let centred = S::sub(S::load_first(x.add(at), count), S::load_first(mean.add(at), count));
+            let scale = S::load_first(scale.add(at), count);
             let mut g = S::load_first(dy.add(at), count);
-            if RELU {
+            if RELU == OUTPUT {
                 g = S::where_positive(S::load_first(y.add(at), count), g);
+            }
+            if RELU == SHIFT {
+                g = S::where_positive(S::mul_add(centred, scale, S::load_first(beta.add(at), count)), g);
             }
             if RESIDUAL {
                 S::store_first(dresidual.add(at), g, count);
             }
-            let centred = S::sub(S::load_first(x.add(at), count), S::load_first(mean.add(at), count));
             let (slope, offset) = (S::load_first(slope.add(at), count), S::load_first(offset.add(at), count));
             // Not fused: with one row the terms must cancel.
-            let own = S::mul(S::load_first(scale.add(at), count), g);
-            S::store_first(dx.add(at), S::add(own, S::mul_add(slope, centred, offset)), count);
+            let value = S::add(S::mul(scale, g), S::mul_add(slope, centred, offset));
+            S::store_first(dx.add(at), value, count);
         }
     }
 }

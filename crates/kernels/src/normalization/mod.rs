@@ -3,5 +3,5 @@
 mod batch;
 mod l2;
 
-pub use batch::{batch_norm_backward, batch_norm_eval, batch_norm_eval_backward, batch_norm_train};
+pub use batch::{Relu, batch_norm_backward, batch_norm_eval, batch_norm_eval_backward, batch_norm_train};
 pub use l2::{l2_normalize, l2_normalize_backward};

@@ -25,10 +25,6 @@ pub(crate) trait Doubles: Copy {
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `c - a * b`, rounded once.
     unsafe fn neg_mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// `LANES` floats, widened.
-    unsafe fn load_floats(from: *const f32) -> Self::V;
-    /// `v` where `y > 0`, else 0.
-    unsafe fn where_positive(y: Self::V, v: Self::V) -> Self::V;
     /// `v`, but at most `high` and at least `low`; a NaN stays.
     unsafe fn clamp(v: Self::V, low: Self::V, high: Self::V) -> Self::V;
 }
@@ -94,16 +90,6 @@ impl Doubles for Portable {
         lanes!(i => (-a[i]).mul_add(b[i], c[i]))
     }
     #[inline(always)]
-    unsafe fn load_floats(from: *const f32) -> [f64; 4] {
-        // SAFETY: valid for four floats by the trait's contract.
-        let floats = unsafe { from.cast::<[f32; 4]>().read_unaligned() };
-        lanes!(i => f64::from(floats[i]))
-    }
-    #[inline(always)]
-    unsafe fn where_positive(y: [f64; 4], v: [f64; 4]) -> [f64; 4] {
-        lanes!(i => if y[i] > 0.0 { v[i] } else { 0.0 })
-    }
-    #[inline(always)]
     unsafe fn clamp(v: [f64; 4], low: [f64; 4], high: [f64; 4]) -> [f64; 4] {
         let below = lanes!(i => if high[i] < v[i] { high[i] } else { v[i] });
         lanes!(i => if low[i] > below[i] { low[i] } else { below[i] })
@@ -128,7 +114,7 @@ mod x86 {
 
     macro_rules! implement {
         ($name:ident, $vector:ty, $lanes:expr, $load:ident, $store:ident, $splat:ident, $sub:ident, $add:ident,
-         $mul:ident, $fma:ident, $fnma:ident, $min:ident, $max:ident, ($from:ident) $widen:expr, ($y:ident, $v:ident) $where_positive:expr) => {
+         $mul:ident, $fma:ident, $fnma:ident, $min:ident, $max:ident) => {
             // The contract of every method is the trait's: the instruction set is available, pointers are valid.
             impl Doubles for $name {
                 type V = $vector;
@@ -174,16 +160,6 @@ mod x86 {
                     unsafe { $fnma(a, b, c) }
                 }
                 #[inline(always)]
-                unsafe fn load_floats($from: *const f32) -> $vector {
-                    // SAFETY: the trait's contract.
-                    unsafe { $widen }
-                }
-                #[inline(always)]
-                unsafe fn where_positive($y: $vector, $v: $vector) -> $vector {
-                    // SAFETY: the trait's contract.
-                    unsafe { $where_positive }
-                }
-                #[inline(always)]
                 unsafe fn clamp(v: $vector, low: $vector, high: $vector) -> $vector {
                     // Both instructions give their second operand where one is no number.
                     // SAFETY: the trait's contract.
@@ -195,12 +171,8 @@ mod x86 {
 
     #[rustfmt::skip]
     implement!(Avx2, __m256d, 4, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_set1_pd, _mm256_sub_pd, _mm256_add_pd,
-               _mm256_mul_pd, _mm256_fmadd_pd, _mm256_fnmadd_pd, _mm256_min_pd, _mm256_max_pd,
-               (from) _mm256_cvtps_pd(_mm_loadu_ps(from)),
-               (y, v) _mm256_and_pd(_mm256_cmp_pd::<_CMP_GT_OQ>(y, _mm256_setzero_pd()), v));
+               _mm256_mul_pd, _mm256_fmadd_pd, _mm256_fnmadd_pd, _mm256_min_pd, _mm256_max_pd);
     #[rustfmt::skip]
     implement!(Avx512, __m512d, 8, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_set1_pd, _mm512_sub_pd, _mm512_add_pd,
-               _mm512_mul_pd, _mm512_fmadd_pd, _mm512_fnmadd_pd, _mm512_min_pd, _mm512_max_pd,
-               (from) _mm512_cvtps_pd(_mm256_loadu_ps(from)),
-               (y, v) _mm512_maskz_mov_pd(_mm512_cmp_pd_mask::<_CMP_GT_OQ>(y, _mm512_setzero_pd()), v));
+               _mm512_mul_pd, _mm512_fmadd_pd, _mm512_fnmadd_pd, _mm512_min_pd, _mm512_max_pd);
 }

@@ -1,8 +1,8 @@
 //! Batch normalisation and L2 normalisation by kernels.
 
-use rkd_kernels::normalization as kernel;
+use rkd_kernels::normalization::{self as kernel, Relu};
 
-use super::super::backend::{BatchNorm, NormGradients, Normalized, SavedNorm, Statistics};
+use super::super::backend::{BatchNorm, NormGradients, Normalized, Passed, SavedNorm, Statistics};
 use super::{Cpu, CpuTensor};
 
 /// See [`BatchNorm`].
@@ -54,17 +54,20 @@ pub(super) fn batch_norm_backward(
 ) -> NormGradients<CpuTensor> {
     let c = saved.x.channels();
     let backward = if saved.batch { kernel::batch_norm_backward } else { kernel::batch_norm_eval_backward };
-    let relu = saved.y.is_some();
+    let relu = match saved.relu {
+        Passed::All => Relu::Absent,
+        Passed::Output(y) => Relu::Output(y.values()),
+        Passed::Shift(bias) => Relu::Shift(bias.values()),
+    };
     // Without a ReLU the residual's gradient is `dy` itself.
-    let mut masked = (saved.residual && relu).then(|| cpu.like(dy, |_| ()));
+    let mut masked = (saved.residual && !matches!(relu, Relu::Absent)).then(|| cpu.like(dy, |_| ()));
     let mut parameters = [(); 2].map(|()| cpu.make(&[c], |_| ()));
     let dx = cpu.like(saved.x, |dx| {
         let [dweight, dbias] = parameters.each_mut().map(|tensor| tensor.values_mut(&cpu.floats));
         let dresidual = masked.as_mut().map(|tensor| tensor.values_mut(&cpu.floats));
-        let (x, y) = (saved.x.values(), saved.y.map_or(&[][..], CpuTensor::values));
+        let (x, dy) = (saved.x.values(), dy.values());
         let (weight, mean, rstd) = (saved.weight.values(), saved.mean.values(), saved.rstd.values());
-        let dy = dy.values();
-        backward(cpu.pool(), c, x, y, dy, weight, mean, rstd, relu, dx, dweight, dbias, dresidual);
+        backward(cpu.pool(), c, x, relu, dy, weight, mean, rstd, dx, dweight, dbias, dresidual);
     });
     let [dweight, dbias] = parameters;
     let dresidual = masked.or_else(|| saved.residual.then(|| dy.clone()));

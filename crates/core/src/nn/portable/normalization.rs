@@ -8,7 +8,7 @@
 
 use candle_core::Tensor;
 
-use super::super::backend::{BatchNorm, NormGradients, Normalized, SavedNorm, Statistics};
+use super::super::backend::{BatchNorm, NormGradients, Normalized, Passed, SavedNorm, Statistics};
 use super::{column_sums, relu, relu_backward, rows};
 use crate::error::Result;
 
@@ -41,11 +41,17 @@ pub(super) fn batch_norm(operation: &BatchNorm<'_, Tensor>) -> Result<Normalized
 
 /// The gradients in this file's head.
 pub(super) fn batch_norm_backward(saved: &SavedNorm<'_, Tensor>, dy: &Tensor) -> Result<NormGradients<Tensor>> {
-    let passed = match saved.y {
-        Some(y) => relu_backward(y, dy)?,
-        None => dy.clone(),
+    let x = rows(saved.x)?;
+    let passed = match saved.relu {
+        Passed::All => dy.clone(),
+        Passed::Output(y) => relu_backward(y, dy)?,
+        Passed::Shift(bias) => {
+            let scale = (saved.rstd * saved.weight)?;
+            let y = x.broadcast_sub(saved.mean)?.broadcast_mul(&scale)?.broadcast_add(bias)?;
+            relu_backward(&y.reshape(saved.x.shape())?, dy)?
+        }
     };
-    let (x, g) = (rows(saved.x)?, rows(&passed)?);
+    let g = rows(&passed)?;
     let z = x.broadcast_sub(saved.mean)?.broadcast_mul(saved.rstd)?;
     let (dbias, dweight) = (column_sums(&g)?, column_sums(&(&g * &z)?)?);
     let mut dx = g;
