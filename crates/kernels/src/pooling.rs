@@ -47,14 +47,14 @@ impl Pool2d {
     }
 
     /// The windows, of `count` along `axis`, over row or column `position` of the input.
-    fn windows_over(&self, axis: usize, position: usize, count: usize) -> std::ops::Range<usize> {
+    pub(crate) fn windows_over(&self, axis: usize, position: usize, count: usize) -> std::ops::Range<usize> {
         let (kernel, stride, place) = (self.kernel[axis], self.stride[axis], position + self.padding[axis]);
         let start = if place < kernel { 0 } else { (place - kernel) / stride + 1 };
         start..(place / stride + 1).min(count)
     }
 
     /// The input rows or columns of window `position` along `axis`.
-    fn window(&self, axis: usize, position: usize) -> std::ops::Range<usize> {
+    pub(crate) fn window(&self, axis: usize, position: usize) -> std::ops::Range<usize> {
         let start = position * self.stride[axis];
         let size = [self.h, self.w][axis];
         let end = (start + self.kernel[axis]).saturating_sub(self.padding[axis]).min(size);

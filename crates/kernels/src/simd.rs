@@ -35,6 +35,10 @@ pub(crate) trait Simd: Copy {
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// `v` where `y > 0`, else 0.
     unsafe fn where_positive(y: Self::V, v: Self::V) -> Self::V;
+    /// `v` where `a > b`, else `otherwise`. The bits of `v` and `otherwise` are only moved: they may stand for integers.
+    unsafe fn where_greater(a: Self::V, b: Self::V, v: Self::V, otherwise: Self::V) -> Self::V;
+    /// `v` where `a` and `b` have the same bits, else 0.
+    unsafe fn where_same(a: Self::V, b: Self::V, v: Self::V) -> Self::V;
     /// The lanes from `part * F64::LANES` on, widened.
     unsafe fn widen(v: Self::V, part: usize) -> <Self::F64 as Doubles>::V;
 
@@ -149,6 +153,14 @@ impl<const L: usize, const R: usize> Simd for Portable<L, R> {
         lanes!(i => if y[i] > 0.0 { v[i] } else { 0.0 })
     }
     #[inline(always)]
+    unsafe fn where_greater(a: [f32; L], b: [f32; L], v: [f32; L], otherwise: [f32; L]) -> [f32; L] {
+        lanes!(i => if a[i] > b[i] { v[i] } else { otherwise[i] })
+    }
+    #[inline(always)]
+    unsafe fn where_same(a: [f32; L], b: [f32; L], v: [f32; L]) -> [f32; L] {
+        lanes!(i => if a[i].to_bits() == b[i].to_bits() { v[i] } else { 0.0 })
+    }
+    #[inline(always)]
     unsafe fn widen(v: [f32; L], part: usize) -> [f64; 4] {
         [0, 1, 2, 3].map(|i| f64::from(v[4 * part + i]))
     }
@@ -185,7 +197,8 @@ mod x86 {
     macro_rules! implement {
         ($name:ident, $vector:ty, $lanes:expr, $rows:expr, $load:ident, $store:ident, $splat:ident,
          $add:ident, $sub:ident, $mul:ident, $fma:ident, $max:ident,
-         ($y:ident, $v:ident) $where_positive:expr, ($low:expr, $high:expr)) => {
+         ($y:ident, $v:ident) $where_positive:expr, ($a:ident, $b:ident, $otherwise:ident) $where_greater:expr,
+         $where_same:expr, ($low:expr, $high:expr)) => {
             // The contract of every method is the trait's: the instruction set is available, pointers are valid.
             impl Simd for $name {
                 type V = $vector;
@@ -238,6 +251,16 @@ mod x86 {
                     unsafe { $where_positive }
                 }
                 #[inline(always)]
+                unsafe fn where_greater($a: $vector, $b: $vector, $v: $vector, $otherwise: $vector) -> $vector {
+                    // SAFETY: the trait's contract.
+                    unsafe { $where_greater }
+                }
+                #[inline(always)]
+                unsafe fn where_same($a: $vector, $b: $vector, $v: $vector) -> $vector {
+                    // SAFETY: the trait's contract.
+                    unsafe { $where_same }
+                }
+                #[inline(always)]
                 unsafe fn widen($v: $vector, part: usize) -> <doubles::$name as Doubles>::V {
                     // SAFETY: the trait's contract.
                     unsafe { if part == 0 { $low } else { $high } }
@@ -250,11 +273,16 @@ mod x86 {
     implement!(Avx2, __m256, 8, 6, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps,
                _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_fmadd_ps, _mm256_max_ps,
                (y, v) _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(y, _mm256_setzero_ps()), v),
+               (a, b, otherwise) _mm256_blendv_ps(otherwise, v, _mm256_cmp_ps::<_CMP_GT_OQ>(a, b)),
+               _mm256_and_ps(
+                   _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b))), v),
                (_mm256_cvtps_pd(_mm256_castps256_ps128(v)), _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(v))));
     #[rustfmt::skip]
     implement!(Avx512, __m512, 16, 14, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps,
                _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_fmadd_ps, _mm512_max_ps,
                (y, v) _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(y, _mm512_setzero_ps()), v),
+               (a, b, otherwise) _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), otherwise, v),
+               _mm512_maskz_mov_ps(_mm512_cmpeq_epi32_mask(_mm512_castps_si512(a), _mm512_castps_si512(b)), v),
                (_mm512_cvtps_pd(_mm512_castps512_ps256(v)),
                 _mm512_cvtps_pd(_mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(v))))));
 }

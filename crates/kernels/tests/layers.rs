@@ -6,8 +6,8 @@ use rkd_kernels::elementwise::{add, add_in_place, add_scaled, relu, relu_backwar
 use rkd_kernels::linear::{self, Linear};
 use rkd_kernels::matrix::{Operand, gemm};
 use rkd_kernels::normalization::{
-    Relu, batch_norm_backward, batch_norm_eval, batch_norm_eval_backward, batch_norm_train, l2_normalize,
-    l2_normalize_backward,
+    Relu, batch_norm_backward, batch_norm_eval, batch_norm_eval_backward, batch_norm_max_pool,
+    batch_norm_max_pool_backward, batch_norm_train, l2_normalize, l2_normalize_backward,
 };
 use rkd_kernels::optimizer::{AdamStep, SgdStep, adam, sgd};
 use rkd_kernels::pooling::{Pool2d, global_average, global_average_backward, max_pool, max_pool_backward};
@@ -222,8 +222,8 @@ fn naive_max_pool(s: &Pool2d, x: &[f32]) -> (Vec<f32>, Vec<u32>) {
     (y, indices)
 }
 
-#[test]
-fn max_pooling_and_its_gradient() {
+/// Pools whose windows fit, overlap, hang over the edge and leave pixels out.
+fn pools() -> [Pool2d; 7] {
     let shape = |size: [usize; 2], c, kernel, stride, padding, ceil| Pool2d {
         n: 3,
         h: size[0],
@@ -234,7 +234,7 @@ fn max_pooling_and_its_gradient() {
         padding: [padding; 2],
         ceil,
     };
-    for s in [
+    [
         shape([8, 8], 16, 2, 2, 0, false),
         shape([7, 9], 5, 3, 2, 1, false),
         shape([7, 7], 33, 3, 2, 0, true),
@@ -242,7 +242,12 @@ fn max_pooling_and_its_gradient() {
         shape([5, 5], 1, 3, 1, 1, true),
         shape([1, 1], 4, 1, 1, 0, false),
         shape([3, 3], 4, 2, 3, 1, true),
-    ] {
+    ]
+}
+
+#[test]
+fn max_pooling_and_its_gradient() {
+    for s in pools() {
         // Few different values, so that windows have ties.
         let x: Vec<f32> = random(s.n * s.h * s.w * s.c, 1).iter().map(|v| (v * 8.0).round()).collect();
         let (y, indices) = naive_max_pool(&s, &x);
@@ -261,6 +266,67 @@ fn max_pooling_and_its_gradient() {
             vec![got, dx]
         });
     }
+}
+
+#[test]
+fn batch_norm_with_max_pool_is_one_after_the_other() {
+    for s in pools() {
+        let t = Norm::new([s.n * s.h * s.w, s.c]);
+        let ([oh, ow], n, c) = (s.output(), t.r * t.c, t.c);
+        let windows = s.n * oh * ow * c;
+        let dy = random(windows, 6);
+        let new = |lengths: &[usize]| lengths.iter().map(|&l| vec![f32::NAN; l]).collect::<Vec<_>>();
+        let apart = |pool: &Pool| {
+            let mut out = new(&[windows, c, c, c, n, c, c, n, n]);
+            let [y, mean, rstd, variance, dx, dgamma, dbeta, map, dmap] = &mut out[..] else { unreachable!() };
+            let mut indices = vec![0; windows];
+            batch_norm_train(pool, c, 1e-5, &t.x, &t.gamma, &t.beta, None, true, map, mean, rstd, variance);
+            max_pool(pool, &s, map, y, &mut indices);
+            max_pool_backward(pool, &s, &indices, &dy, dmap);
+            let relu = Relu::Shift(&t.beta);
+            batch_norm_backward(pool, c, &t.x, relu, dmap, &t.gamma, mean, rstd, dx, dgamma, dbeta, None);
+            out.truncate(7);
+            out
+        };
+        let expected = apart(&Pool::new(1));
+        check(&format!("{s:?}"), &expected.iter().map(|v| wide(v)).collect::<Vec<_>>(), TOLERANCE, |pool| {
+            let mut out = new(&[windows, c, c, c, n, c, c, windows]);
+            let [y, mean, rstd, variance, dx, dgamma, dbeta, winners] = &mut out[..] else { unreachable!() };
+            let mut indices = vec![9; windows];
+            let (x, gamma, beta) = (&t.x, &t.gamma, &t.beta);
+            batch_norm_max_pool(pool, &s, 1e-5, x, gamma, beta, y, winners, &mut indices, mean, rstd, variance);
+            batch_norm_max_pool_backward(
+                pool, &s, x, winners, &indices, &dy, gamma, beta, mean, rstd, dx, dgamma, dbeta,
+            );
+            assert!(y.iter().zip(&apart(pool)[0]).all(|(a, b)| a.to_bits() == b.to_bits()), "the same bits: {s:?}");
+            out.truncate(7);
+            out
+        });
+    }
+}
+
+#[test]
+fn batch_norm_with_max_pool_keeps_a_nan_visible() {
+    let s = Pool2d { n: 1, h: 2, w: 2, c: 1, kernel: [2; 2], stride: [2; 2], padding: [0; 2], ceil: false };
+    let (mut y, mut winners, mut indices) = ([0.0], [0.0], [9]);
+    let [mut mean, mut rstd, mut variance] = [[0.0]; 3];
+    let x = [1.0, f32::NAN, 2.0, 3.0];
+    let statistics = (&mut mean, &mut rstd, &mut variance);
+    batch_norm_max_pool(
+        &Pool::new(1),
+        &s,
+        1e-5,
+        &x,
+        &[1.0],
+        &[0.0],
+        &mut y,
+        &mut winners,
+        &mut indices,
+        statistics.0,
+        statistics.1,
+        statistics.2,
+    );
+    assert!(y[0].is_nan());
 }
 
 #[test]

@@ -7,7 +7,7 @@
 pub use rkd_kernels::optimizer::AdamStep;
 
 use super::geometry::{Conv2d, Pool2d};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 
 /// A device that runs layer operations.
 #[allow(clippy::wrong_self_convention)] // `backend.from_f32(...)`: the backend is the factory, not what is converted.
@@ -88,6 +88,26 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug {
         saved: &SavedNorm<'_, Self::Tensor>,
         dy: &Self::Tensor,
     ) -> Result<NormGradients<Self::Tensor>>;
+
+    /// A batch normalisation by the batch's statistics without residual, its ReLU and a max pool, where the device has
+    /// them in one: `None` where it has not, and they are run one after the other.
+    fn batch_norm_max_pool(
+        &self,
+        _operation: &BatchNorm<'_, Self::Tensor>,
+        _windows: &Pool2d,
+    ) -> Result<Option<PooledNorm<Self::Tensor, Self::Indices>>> {
+        Ok(None)
+    }
+    /// The gradients of [`batch_norm_max_pool`](Backend::batch_norm_max_pool), which gave `won`. `saved.relu` is the shift.
+    fn batch_norm_max_pool_backward(
+        &self,
+        _saved: &SavedNorm<'_, Self::Tensor>,
+        _windows: &Pool2d,
+        _won: &Won<Self::Tensor, Self::Indices>,
+        _dy: &Self::Tensor,
+    ) -> Result<NormGradients<Self::Tensor>> {
+        Err(Error::new(Code::Internal, "this device does not pool while it normalises"))
+    }
 
     /// `max(x, 0)`; NaN stays NaN.
     fn relu(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
@@ -195,6 +215,24 @@ pub struct Normalized<T> {
     pub rstd: T,
     /// The variance (biased, if of the batch), `[c]`.
     pub variance: T,
+}
+
+/// What a batch normalisation with max pool gives: the pooled output and the statistics, and what won the windows.
+#[derive(Debug)]
+pub struct PooledNorm<T, I> {
+    /// As of the normalisation; `y` is pooled.
+    pub normalized: Normalized<T>,
+    /// For the gradient.
+    pub won: Won<T, I>,
+}
+
+/// What won the windows of a max pool behind a batch normalisation.
+#[derive(Clone, Debug)]
+pub struct Won<T, I> {
+    /// The normalisation's inputs that won, of the pooled shape.
+    pub inputs: T,
+    /// Where they stand.
+    pub indices: I,
 }
 
 /// What a ReLU behind a batch normalisation let pass.

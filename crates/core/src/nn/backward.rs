@@ -4,6 +4,7 @@
 //! gradient that nobody needs is not computed: that of the images, usually, and those of frozen parameters.
 
 use super::backend::{Backend, Passed, SavedNorm};
+use super::geometry::Pool2d;
 use super::layer::{Convolution, Layer, Linear, Normalization, ParameterId, Residual};
 use super::parameters::Parameters;
 use super::tape::{Saved, Tape, mismatch};
@@ -29,10 +30,22 @@ impl<'a, B: Backend> Backward<'a, B> {
 
     /// Runs `layers` from the last to the first. The gradient of their input is computed only if `wanted`.
     pub fn run(&mut self, layers: &[Layer], dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
-        let mut gradient = dy;
-        for (index, layer) in layers.iter().enumerate().rev() {
-            let below = wanted || self.any_trained(&layers[..index]);
-            gradient = self.layer(layer, gradient, below)?;
+        let (mut gradient, mut rest) = (dy, layers);
+        while let [before @ .., last] = rest {
+            rest = before;
+            if let (
+                Some(Saved::PooledNorm { .. }),
+                [before @ .., Layer::Normalization(layer)],
+                Layer::MaxPool(windows),
+            ) = (self.tape.last(), before, last)
+            {
+                rest = before;
+                let below = wanted || self.any_trained(rest);
+                gradient = self.pooled_normalization(layer, windows, gradient, below)?;
+            } else {
+                let below = wanted || self.any_trained(rest);
+                gradient = self.layer(last, gradient, below)?;
+            }
         }
         Ok(gradient)
     }
@@ -120,7 +133,7 @@ impl<'a, B: Backend> Backward<'a, B> {
         let Saved::Norm { x, y, mean, rstd, batch } = self.tape.pop()? else {
             return Err(mismatch("the entry of a batch normalisation", "that of another layer"));
         };
-        let Some(dy) = dy.filter(|_| wanted || self.is_trained(layer.weight) || self.is_trained(layer.bias())) else {
+        let Some(dy) = dy.filter(|_| wanted || self.any_learns(layer)) else {
             return Ok((None, None));
         };
         self.backend.at(&self.parameters.specs[layer.weight].name);
@@ -136,6 +149,30 @@ impl<'a, B: Backend> Backward<'a, B> {
         self.learn(layer.weight, gradients.dweight)?;
         self.learn(layer.bias(), gradients.dbias)?;
         Ok((Some(gradients.dx), gradients.dresidual))
+    }
+
+    /// The gradient of the input of a normalisation that pools.
+    fn pooled_normalization(
+        &mut self,
+        layer: &Normalization,
+        windows: &Pool2d,
+        dy: Option<B::Tensor>,
+        wanted: bool,
+    ) -> Result<Option<B::Tensor>> {
+        let Saved::PooledNorm { x, mean, rstd, won } = self.tape.pop()? else {
+            return Err(mismatch("the entry of a normalisation that pools", "that of another layer"));
+        };
+        let Some(dy) = dy.filter(|_| wanted || self.any_learns(layer)) else {
+            return Ok(None);
+        };
+        self.backend.at(&self.parameters.specs[layer.weight].name);
+        let values = &self.parameters.values;
+        let (weight, relu) = (&values[layer.weight], Passed::Shift(&values[layer.bias()]));
+        let saved = SavedNorm { x: &x, relu, weight, mean: &mean, rstd: &rstd, residual: false, batch: true };
+        let gradients = self.backend.batch_norm_max_pool_backward(&saved, windows, &won, &dy)?;
+        self.learn(layer.weight, gradients.dweight)?;
+        self.learn(layer.bias(), gradients.dbias)?;
+        Ok(Some(gradients.dx))
     }
 
     fn residual(&mut self, block: &Residual, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
@@ -173,17 +210,21 @@ impl<'a, B: Backend> Backward<'a, B> {
         self.parameters.specs[id].is_trained()
     }
 
+    /// Whether scale or shift learn.
+    fn any_learns(&self, layer: &Normalization) -> bool {
+        self.is_trained(layer.weight) || self.is_trained(layer.bias())
+    }
+
     /// Whether any of `layers` has a parameter that learns, so that a gradient must reach it.
     fn any_trained(&self, layers: &[Layer]) -> bool {
-        let norm = |layer: &Normalization| self.is_trained(layer.weight) || self.is_trained(layer.bias());
         layers.iter().any(|layer| match layer {
             Layer::Convolution(layer) => {
                 self.is_trained(layer.weight) || layer.bias.is_some_and(|b| self.is_trained(b))
             }
             Layer::Linear(layer) => self.is_trained(layer.weight) || self.is_trained(layer.weight + 1),
-            Layer::Normalization(layer) => norm(layer),
+            Layer::Normalization(layer) => self.any_learns(layer),
             Layer::Residual(block) => {
-                norm(&block.last) || self.any_trained(&block.body) || self.any_trained(&block.shortcut)
+                self.any_learns(&block.last) || self.any_trained(&block.body) || self.any_trained(&block.shortcut)
             }
             Layer::Branches(branches) => branches.iter().any(|layers| self.any_trained(layers)),
             Layer::Relu

@@ -1,6 +1,7 @@
 //! The forward pass: reads a list of layers on a backend.
 
-use super::backend::{Backend, BatchNorm, Statistics};
+use super::backend::{Backend, BatchNorm, Normalized, PooledNorm, Statistics};
+use super::geometry::Pool2d;
 use super::layer::{Convolution, Layer, Linear, Normalization, Residual};
 use super::parameters::Parameters;
 use super::tape::{Saved, Tape};
@@ -52,8 +53,19 @@ impl<'a, B: Backend> Forward<'a, B> {
     }
 
     /// Runs `layers` in order.
-    pub fn run(&mut self, layers: &[Layer], x: B::Tensor) -> Result<B::Tensor> {
-        layers.iter().try_fold(x, |x, layer| self.layer(layer, x))
+    pub fn run(&mut self, layers: &[Layer], mut x: B::Tensor) -> Result<B::Tensor> {
+        let mut rest = layers;
+        while let [first, after @ ..] = rest {
+            rest = after;
+            if let (Layer::Normalization(normalization), [Layer::MaxPool(windows), after @ ..]) = (first, after)
+                && let Some(pooled) = self.pooled_normalization(normalization, windows, &x)?
+            {
+                (x, rest) = (pooled, after);
+            } else {
+                x = self.layer(first, x)?;
+            }
+        }
+        Ok(x)
     }
 
     pub(super) fn layer(&mut self, layer: &Layer, x: B::Tensor) -> Result<B::Tensor> {
@@ -118,32 +130,72 @@ impl<'a, B: Backend> Forward<'a, B> {
         residual: Option<&B::Tensor>,
     ) -> Result<B::Tensor> {
         let batch = self.mode == Mode::Batch;
-        let shape = B::shape(&x);
-        let count: usize = shape[..shape.len() - 1].iter().product();
-        if batch && count < 2 {
-            return Err(one_value(&layer.name, shape));
-        }
-        self.backend.at(&self.parameters.specs[layer.weight].name);
-        let values = &self.parameters.values;
-        let (mean, variance) = (&values[layer.running_mean()], &values[layer.running_variance()]);
-        let normalized = self.backend.batch_norm(&BatchNorm {
-            x: &x,
-            weight: &values[layer.weight],
-            bias: &values[layer.bias()],
-            residual,
-            relu: layer.relu,
-            epsilon: layer.epsilon,
-            statistics: if batch { Statistics::Batch } else { Statistics::Fixed { mean, variance } },
-        })?;
+        let count = self.values_per_channel(layer, &x)?;
+        let normalized = self.backend.batch_norm(&self.operation(layer, &x, residual))?;
         if batch {
-            let (mean, variance) = (normalized.mean.clone(), normalized.variance);
-            self.statistics.push(BatchStatistics { layer: layer.clone(), mean, variance, count });
+            self.learn_statistics(layer, &normalized.mean, normalized.variance, count);
         }
         let y = normalized.y;
         // With the batch's statistics and no residual, the input says what the ReLU let pass.
         let kept = (layer.relu && (!batch || residual.is_some())).then(|| y.clone());
         self.save(|| Saved::Norm { x, y: kept, mean: normalized.mean, rstd: normalized.rstd, batch });
         Ok(y)
+    }
+
+    /// A normalisation, its ReLU and a max pool at once, where that is to be had.
+    fn pooled_normalization(
+        &mut self,
+        layer: &Normalization,
+        windows: &Pool2d,
+        x: &B::Tensor,
+    ) -> Result<Option<B::Tensor>> {
+        if self.mode != Mode::Batch || !layer.relu {
+            return Ok(None);
+        }
+        let count = self.values_per_channel(layer, x)?;
+        let operation = self.operation(layer, x, None);
+        let Some(PooledNorm { normalized, won }) = self.backend.batch_norm_max_pool(&operation, windows)? else {
+            return Ok(None);
+        };
+        let Normalized { y, mean, rstd, variance } = normalized;
+        self.learn_statistics(layer, &mean, variance, count);
+        self.save(|| Saved::PooledNorm { x: x.clone(), mean, rstd, won });
+        Ok(Some(y))
+    }
+
+    /// The operation of a layer, which the backend is told to be at.
+    fn operation<'x>(
+        &'x self,
+        layer: &Normalization,
+        x: &'x B::Tensor,
+        residual: Option<&'x B::Tensor>,
+    ) -> BatchNorm<'x, B::Tensor> {
+        self.backend.at(&self.parameters.specs[layer.weight].name);
+        let values = &self.parameters.values;
+        let (mean, variance) = (&values[layer.running_mean()], &values[layer.running_variance()]);
+        BatchNorm {
+            x,
+            weight: &values[layer.weight],
+            bias: &values[layer.bias()],
+            residual,
+            relu: layer.relu,
+            epsilon: layer.epsilon,
+            statistics: match self.mode {
+                Mode::Batch => Statistics::Batch,
+                Mode::Running => Statistics::Fixed { mean, variance },
+            },
+        }
+    }
+
+    /// The values per channel, at least two where they are to have a variance.
+    fn values_per_channel(&self, layer: &Normalization, x: &B::Tensor) -> Result<usize> {
+        let shape = B::shape(x);
+        let count: usize = shape[..shape.len() - 1].iter().product();
+        if self.mode == Mode::Batch && count < 2 { Err(one_value(&layer.name, shape)) } else { Ok(count) }
+    }
+
+    fn learn_statistics(&mut self, layer: &Normalization, mean: &B::Tensor, variance: B::Tensor, count: usize) {
+        self.statistics.push(BatchStatistics { layer: layer.clone(), mean: mean.clone(), variance, count });
     }
 
     fn residual(&mut self, block: &Residual, x: B::Tensor) -> Result<B::Tensor> {

@@ -16,7 +16,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::backend::{AdamStep, Backend, BatchNorm, NormGradients, Normalized, Passed, SavedNorm, SgdStep};
+use super::backend::{
+    AdamStep, Backend, BatchNorm, NormGradients, Normalized, Passed, PooledNorm, SavedNorm, SgdStep, Won,
+};
 use super::geometry::{Conv2d, Pool2d};
 use crate::error::Result;
 
@@ -30,9 +32,9 @@ pub enum Part {
     InputGradient,
     /// Their gradients with respect to weight and bias.
     WeightGradient,
-    /// Batch normalisation, with the ReLU and the residual in it, its gradient and its running statistics.
+    /// Batch normalisation, with the ReLU, the residual and the max pool in it, its gradient and its running statistics.
     Normalization,
-    /// Max pool, mean over pixels, flattening, and their gradients.
+    /// Max pool on its own, mean over pixels, flattening, and their gradients.
     Pooling,
     /// ReLU on its own, L2 normalisation, sums of two gradients, branches joined along channels, zeros.
     Elementwise,
@@ -340,6 +342,32 @@ impl<B: Backend> Backend for Profiled<B> {
         self.run(Part::Normalization, "batch_norm_backward", &read, work, cost)
     }
 
+    fn batch_norm_max_pool(
+        &self,
+        operation: &BatchNorm<'_, B::Tensor>,
+        windows: &Pool2d,
+    ) -> Result<Option<PooledNorm<B::Tensor, B::Indices>>> {
+        let work = || self.inner.batch_norm_max_pool(operation, windows);
+        // Maxima, what won and where.
+        let written = |pooled: &Option<PooledNorm<_, _>>| {
+            (pooled.as_ref().map_or(0, |pooled| 3 * count::<B>(&pooled.normalized.y)), 0.0)
+        };
+        self.run(Part::Normalization, "batch_norm_max_pool", &[operation.x], work, written)
+    }
+
+    fn batch_norm_max_pool_backward(
+        &self,
+        saved: &SavedNorm<'_, B::Tensor>,
+        windows: &Pool2d,
+        won: &Won<B::Tensor, B::Indices>,
+        dy: &B::Tensor,
+    ) -> Result<NormGradients<B::Tensor>> {
+        let work = || self.inner.batch_norm_max_pool_backward(saved, windows, won, dy);
+        let cost = |gradients: &NormGradients<_>| (count::<B>(&gradients.dx) + count::<B>(dy), 0.0);
+        let read = [saved.x, &won.inputs, dy];
+        self.run(Part::Normalization, "batch_norm_max_pool_backward", &read, work, cost)
+    }
+
     fn relu(&self, x: &B::Tensor) -> Result<B::Tensor> {
         self.moving(Part::Elementwise, "relu", &[x], || self.inner.relu(x))
     }
@@ -521,7 +549,7 @@ mod tests {
         // x and y; the shortcut is read too. 2 x 8 x 8 x 4 values.
         assert_eq!(of("layer1.0.bn1", "batch_norm").unwrap().bytes, 4.0 * 2.0 * 512.0);
         assert_eq!(of("layer1.0.bn2", "batch_norm").unwrap().bytes, 4.0 * 3.0 * 512.0);
-        assert_eq!(of("", "max_pool").unwrap().shape, [2, 16, 16, 4]);
+        assert_eq!(of("bn1", "batch_norm_max_pool").unwrap().shape, [2, 16, 16, 4]);
     }
 
     #[test]

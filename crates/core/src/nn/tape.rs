@@ -1,6 +1,6 @@
 //! What a forward pass keeps for its backward pass: a stack, pushed forwards and popped backwards.
 
-use super::backend::Backend;
+use super::backend::{Backend, Won};
 use crate::error::{Code, Error, Result};
 
 /// The stack of one forward pass. Dropping it gives the activations back; a clone shares them.
@@ -40,6 +40,17 @@ pub enum Saved<B: Backend> {
         /// Whether the statistics were those of the batch.
         batch: bool,
     },
+    /// Batch normalisation by the batch's statistics with its ReLU and the max pool behind it.
+    PooledNorm {
+        /// The input.
+        x: B::Tensor,
+        /// `[c]`.
+        mean: B::Tensor,
+        /// `[c]`.
+        rstd: B::Tensor,
+        /// What won the windows.
+        won: Won<B::Tensor, B::Indices>,
+    },
     /// L2 normalisation.
     L2 {
         /// The output.
@@ -58,6 +69,11 @@ impl<B: Backend> Tape<B> {
     /// Keeps an entry.
     pub fn push(&mut self, saved: Saved<B>) {
         self.saved.push(saved);
+    }
+
+    /// The last entry.
+    pub fn last(&self) -> Option<&Saved<B>> {
+        self.saved.last()
     }
 
     /// Gives the last entry back.

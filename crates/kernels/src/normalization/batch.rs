@@ -48,14 +48,30 @@ pub fn batch_norm_train(
     rstd: &mut [f32],
     variance: &mut [f32],
 ) {
-    let statistics: [(&str, usize); 5] = [
+    let scale = statistics(pool, c, eps, x, gamma, beta, mean, rstd, variance);
+    apply(pool, c, x, mean, &scale, beta, residual, relu, y);
+}
+
+/// Writes the statistics of the batch, and returns `gamma rstd`.
+pub(super) fn statistics(
+    pool: &Pool,
+    c: usize,
+    eps: f64,
+    x: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+    mean: &mut [f32],
+    rstd: &mut [f32],
+    variance: &mut [f32],
+) -> Vec<f32> {
+    let lengths: [(&str, usize); 5] = [
         ("gamma", gamma.len()),
         ("beta", beta.len()),
         ("mean", mean.len()),
         ("rstd", rstd.len()),
         ("variance", variance.len()),
     ];
-    statistics.iter().for_each(|&(name, length)| check::length("batch_norm_train", name, length, c));
+    lengths.iter().for_each(|&(name, length)| check::length("batch_norm_train", name, length, c));
     let rows = x.len() / c.max(1);
     let mut scale = vec![0.0; c];
     for (i, [sum, squares]) in columns::sums(pool, rows, c, [x], [], Moments).into_iter().enumerate() {
@@ -67,7 +83,7 @@ pub fn batch_norm_train(
         (mean[i], rstd[i], variance[i]) = (average as f32, inverse as f32, spread as f32);
         scale[i] = gamma[i] * rstd[i];
     }
-    apply(pool, c, x, mean, &scale, beta, residual, relu, y);
+    scale
 }
 
 /// Normalises by constant statistics: `y = relu?(x * scale + shift + residual)`, with `scale = gamma rstd` and
@@ -104,14 +120,7 @@ pub fn batch_norm_backward(
 ) {
     let saved = Saved { c, x, relu, dy, gamma, mean, rstd };
     let sums = saved.parameter_gradients(pool, dgamma, dbeta);
-    let rows = (x.len() / c.max(1)) as f64;
-    // dx = scale g + slope (x - mean) + offset
-    let mut factors = vec![[0.0; 2]; c];
-    for (i, [sum, product]) in sums.into_iter().enumerate() {
-        let (rstd, scale) = (f64::from(rstd[i]), f64::from(gamma[i]) * f64::from(rstd[i]));
-        let slope = -scale * rstd * product / rows;
-        factors[i] = [slope as f32, (-scale * sum / rows) as f32];
-    }
+    let factors = saved.input_factors(&sums, x.len() / c.max(1));
     saved.input_gradient(pool, &factors, dx, dresidual);
 }
 
@@ -133,23 +142,23 @@ pub fn batch_norm_eval_backward(
 ) {
     let saved = Saved { c, x, relu, dy, gamma, mean, rstd };
     saved.parameter_gradients(pool, dgamma, dbeta);
-    saved.input_gradient(pool, &vec![[0.0; 2]; c], dx, dresidual);
+    saved.input_gradient(pool, &[vec![0.0; c], vec![0.0; c]], dx, dresidual);
 }
 
 /// What the backward passes read.
-struct Saved<'a> {
-    c: usize,
-    x: &'a [f32],
-    relu: Relu<'a>,
-    dy: &'a [f32],
-    gamma: &'a [f32],
-    mean: &'a [f32],
-    rstd: &'a [f32],
+pub(super) struct Saved<'a> {
+    pub c: usize,
+    pub x: &'a [f32],
+    pub relu: Relu<'a>,
+    pub dy: &'a [f32],
+    pub gamma: &'a [f32],
+    pub mean: &'a [f32],
+    pub rstd: &'a [f32],
 }
 
 impl Saved<'_> {
     /// Writes `dgamma` and `dbeta`, and returns for each channel `[sum g, sum g x^]`.
-    fn parameter_gradients(&self, pool: &Pool, dgamma: &mut [f32], dbeta: &mut [f32]) -> Vec<[f64; 2]> {
+    pub(super) fn parameter_gradients(&self, pool: &Pool, dgamma: &mut [f32], dbeta: &mut [f32]) -> Vec<[f64; 2]> {
         let c = self.c;
         let parameters: [(&str, usize); 5] = [
             ("gamma", self.gamma.len()),
@@ -179,20 +188,36 @@ impl Saved<'_> {
         sums
     }
 
+    /// The channels' `[slope, offset]` in `dx = scale g + slope (x - mean) + offset`, where the statistics are those of
+    /// `rows` rows; `sums` come from [`Saved::parameter_gradients`].
+    pub(super) fn input_factors(&self, sums: &[[f64; 2]], rows: usize) -> [Vec<f32>; 2] {
+        let factor = |i: usize, which: usize| {
+            let (rstd, [sum, product]) = (f64::from(self.rstd[i]), sums[i]);
+            let scale = f64::from(self.gamma[i]) * rstd;
+            (-scale * [rstd * product, sum][which] / rows as f64) as f32
+        };
+        [0, 1].map(|which| (0..self.c).map(|i| factor(i, which)).collect())
+    }
+
     /// gamma rstd, rounded as the forward pass rounded it.
-    fn scale(&self) -> Vec<f32> {
+    pub(super) fn scale(&self) -> Vec<f32> {
         self.gamma.iter().zip(self.rstd).map(|(gamma, rstd)| gamma * rstd).collect()
     }
 
     /// `dx = scale g + slope (x - mean) + offset` with the channels' `[slope, offset]`; `dresidual = g`.
-    fn input_gradient(&self, pool: &Pool, factors: &[[f32; 2]], dx: &mut [f32], dresidual: Option<&mut [f32]>) {
+    fn input_gradient(
+        &self,
+        pool: &Pool,
+        [slope, offset]: &[Vec<f32>; 2],
+        dx: &mut [f32],
+        dresidual: Option<&mut [f32]>,
+    ) {
         let c = self.c;
         check::length("batch_norm_backward", "dx", dx.len(), self.x.len());
         if let Some(dresidual) = &dresidual {
             check::length("batch_norm_backward", "dresidual", dresidual.len(), self.x.len());
         }
         let scale = self.scale();
-        let [slope, offset] = [0, 1].map(|which| factors.iter().map(|f| f[which]).collect::<Vec<f32>>());
         let dresidual = dresidual.map(Parts::new);
         let step = columns::block_rows(c) * c;
         pool.for_each_chunk(dx, step.max(1), |block, dx| {

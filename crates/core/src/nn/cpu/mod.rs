@@ -12,7 +12,7 @@ use rkd_kernels::{Pool, channels, convolution, elementwise, linear, optimizer, p
 
 use self::buffer::{Buffer, FreeList};
 pub use self::tensor::CpuTensor;
-use super::backend::{AdamStep, Backend, BatchNorm, NormGradients, Normalized, SavedNorm, SgdStep};
+use super::backend::{AdamStep, Backend, BatchNorm, NormGradients, Normalized, PooledNorm, SavedNorm, SgdStep, Won};
 use super::geometry::{Conv2d, Pool2d};
 use crate::error::{Code, Error, Result};
 
@@ -186,6 +186,26 @@ impl Backend for Cpu {
         dy: &CpuTensor,
     ) -> Result<NormGradients<CpuTensor>> {
         Ok(normalization::batch_norm_backward(self, saved, dy))
+    }
+
+    fn batch_norm_max_pool(
+        &self,
+        operation: &BatchNorm<'_, CpuTensor>,
+        windows: &Pool2d,
+    ) -> Result<Option<PooledNorm<CpuTensor, Arc<Buffer<u32>>>>> {
+        let shape = pool_shape(windows, &operation.x.shape)?;
+        Ok(Some(normalization::batch_norm_max_pool(self, operation, &shape)))
+    }
+
+    fn batch_norm_max_pool_backward(
+        &self,
+        saved: &SavedNorm<'_, CpuTensor>,
+        windows: &Pool2d,
+        won: &Won<CpuTensor, Arc<Buffer<u32>>>,
+        dy: &CpuTensor,
+    ) -> Result<NormGradients<CpuTensor>> {
+        let shape = pool_shape(windows, &saved.x.shape)?;
+        normalization::batch_norm_max_pool_backward(self, saved, &shape, won, dy)
     }
 
     fn relu(&self, x: &CpuTensor) -> Result<CpuTensor> {

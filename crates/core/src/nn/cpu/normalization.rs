@@ -1,9 +1,14 @@
 //! Batch normalisation and L2 normalisation by kernels.
 
-use rkd_kernels::normalization::{self as kernel, Relu};
+use std::sync::Arc;
 
-use super::super::backend::{BatchNorm, NormGradients, Normalized, Passed, SavedNorm, Statistics};
+use rkd_kernels::normalization::{self as kernel, Relu};
+use rkd_kernels::pooling::Pool2d;
+
+use super::super::backend::{BatchNorm, NormGradients, Normalized, Passed, PooledNorm, SavedNorm, Statistics, Won};
+use super::buffer::Buffer;
 use super::{Cpu, CpuTensor};
+use crate::error::{Code, Error, Result};
 
 /// See [`BatchNorm`].
 pub(super) fn batch_norm(cpu: &Cpu, operation: &BatchNorm<'_, CpuTensor>) -> Normalized<CpuTensor> {
@@ -72,6 +77,77 @@ pub(super) fn batch_norm_backward(
     let [dweight, dbias] = parameters;
     let dresidual = masked.or_else(|| saved.residual.then(|| dy.clone()));
     NormGradients { dx, dweight, dbias, dresidual }
+}
+
+/// See [`Backend::batch_norm_max_pool`](super::Backend::batch_norm_max_pool).
+pub(super) fn batch_norm_max_pool(
+    cpu: &Cpu,
+    &BatchNorm { x, weight, bias, epsilon, .. }: &BatchNorm<'_, CpuTensor>,
+    shape: &Pool2d,
+) -> PooledNorm<CpuTensor, Arc<Buffer<u32>>> {
+    let (c, [oh, ow]) = (shape.c, shape.output());
+    let pooled = [shape.n, oh, ow, c];
+    let mut statistics = [(); 3].map(|()| cpu.make(&[c], |_| ()));
+    let mut inputs = cpu.make(&pooled, |_| ());
+    let mut indices = cpu.positions.take(pooled.iter().product());
+    let y = cpu.make(&pooled, |y| {
+        let [mean, rstd, variance] = statistics.each_mut().map(|tensor| tensor.values_mut(&cpu.floats));
+        let (inputs, indices) = (inputs.values_mut(&cpu.floats), indices.values_mut());
+        let (x, weight, bias) = (x.values(), weight.values(), bias.values());
+        kernel::batch_norm_max_pool(
+            cpu.pool(),
+            shape,
+            epsilon,
+            x,
+            weight,
+            bias,
+            y,
+            inputs,
+            indices,
+            mean,
+            rstd,
+            variance,
+        );
+    });
+    let [mean, rstd, variance] = statistics;
+    PooledNorm { normalized: Normalized { y, mean, rstd, variance }, won: Won { inputs, indices: Arc::new(indices) } }
+}
+
+/// The gradients of [`batch_norm_max_pool`].
+pub(super) fn batch_norm_max_pool_backward(
+    cpu: &Cpu,
+    saved: &SavedNorm<'_, CpuTensor>,
+    shape: &Pool2d,
+    won: &Won<CpuTensor, Arc<Buffer<u32>>>,
+    dy: &CpuTensor,
+) -> Result<NormGradients<CpuTensor>> {
+    let Passed::Shift(bias) = saved.relu else {
+        return Err(Error::new(Code::Internal, "a normalisation that pools has a ReLU"));
+    };
+    let mut parameters = [(); 2].map(|()| cpu.make(&[shape.c], |_| ()));
+    let dx = cpu.like(saved.x, |dx| {
+        let [dweight, dbias] = parameters.each_mut().map(|tensor| tensor.values_mut(&cpu.floats));
+        let (x, inputs, indices, dy) = (saved.x.values(), won.inputs.values(), won.indices.values(), dy.values());
+        let (weight, bias) = (saved.weight.values(), bias.values());
+        let (mean, rstd) = (saved.mean.values(), saved.rstd.values());
+        kernel::batch_norm_max_pool_backward(
+            cpu.pool(),
+            shape,
+            x,
+            inputs,
+            indices,
+            dy,
+            weight,
+            bias,
+            mean,
+            rstd,
+            dx,
+            dweight,
+            dbias,
+        );
+    });
+    let [dweight, dbias] = parameters;
+    Ok(NormGradients { dx, dweight, dbias, dresidual: None })
 }
 
 /// Rows divided by their norm, and the norms.
