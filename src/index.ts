@@ -134,8 +134,9 @@ export {
 } from "./options/schedule.ts";
 export type { TeacherTermOptions, TermOptions, Weight, WeightCourse } from "./options/term.ts";
 export type { TuningOptions, Weights } from "./options/weights.ts";
+export { type ReproduceOptions, recipeNames } from "./recipes/plan.ts";
 export type { Scale } from "./recipes/recipe.ts";
-export { type ReproduceOptions, recipeNames, reproduce } from "./recipes/reproduce.ts";
+export { reproduce } from "./recipes/reproduce.ts";
 export { type ResumeOptions, resume } from "./resume.ts";
 export type {
   CheckpointEvent,

@@ -5,7 +5,9 @@ import { RkdError } from "../errors.ts";
 import { documentOf } from "../experiment/document.ts";
 import type { ExperimentEvent, ExperimentPlanEvent } from "../experiment/events.ts";
 import type { ExperimentResult } from "../experiment/result.ts";
-import { type ReproduceOptions, recipeNames, reproduce } from "../recipes/reproduce.ts";
+import { invalid } from "../options/check.ts";
+import { type ReproduceOptions, recipeNames } from "../recipes/plan.ts";
+import { reproduce } from "../recipes/reproduce.ts";
 import { interrupted, json, print, signal } from "./context.ts";
 import { defined } from "./options.ts";
 import { bar, PLAIN_INTERVAL_MS, writeJsonLine } from "./report.ts";
@@ -18,6 +20,7 @@ export interface ReproduceFlags {
   readonly seeds?: number;
   readonly out?: string;
   readonly protocol?: ReproduceOptions["protocol"];
+  readonly weights?: readonly string[];
   readonly rows?: readonly string[];
   readonly columns?: readonly string[];
   readonly threads?: number;
@@ -25,14 +28,17 @@ export interface ReproduceFlags {
 }
 
 /** Runs a recipe and prints its table; without a recipe, or with `--list`, says which there are. */
-export async function runRecipe(name: string | undefined, { list, ...flags }: ReproduceFlags): Promise<void> {
-  if (list) return showList();
+export async function runRecipe(name: string | undefined, flags: ReproduceFlags): Promise<void> {
+  if (flags.list) return showList();
   if (name === undefined) {
     const advice = `give one of ${Object.keys(recipeNames).join(", ")}; rkd reproduce --list says what they are`;
     throw new RkdError("ERR_INVALID_OPTION", "this argument is needed", { subject: "recipe", advice });
   }
   const command = ["rkd", ...process.argv.slice(2).filter((word) => word !== "--json")].join(" ");
-  const run = reproduce(name, { ...(defined(flags) as ReproduceOptions), command, signal });
+  const { scale, data, seeds, out, protocol, rows, columns, threads } = flags;
+  const weights = flags.weights && toFiles(flags.weights);
+  const options = defined({ scale, data, seeds, out, protocol, weights, rows, columns, threads });
+  const run = reproduce(name, { ...options, command, signal });
   const reporter = new Progress();
   let result: ExperimentResult;
   try {
@@ -47,6 +53,16 @@ export async function runRecipe(name: string | undefined, { list, ...flags }: Re
   if (!json) showResult(result);
 }
 
+/** `resnet50=weights.pth` */
+function toFiles(given: readonly string[]): NonNullable<ReproduceOptions["weights"]> {
+  const pairs = given.map((pair) => {
+    const [, network, file] = /^(\w+)=(.+)$/.exec(pair) ?? [];
+    if (!network || !file) throw invalid("--weights", "network=file, for example resnet50=resnet50.pth", pair);
+    return [network, file];
+  });
+  return Object.fromEntries(pairs);
+}
+
 function showList(): void {
   for (const [recipe, repeats] of Object.entries(recipeNames)) {
     json ? writeJsonLine({ recipe, repeats }) : print(`${recipe.padEnd(20)} ${repeats}`);
@@ -54,6 +70,10 @@ function showList(): void {
 }
 
 function showResult(result: ExperimentResult): void {
+  const [first, ...deviations] = result.notes;
+  if (first !== undefined) print(first);
+  for (const text of [...deviations, ...result.data.map((sentence) => `Data: ${sentence}`)]) print(`- ${text}`);
+  print("");
   for (const block of documentOf(result).blocks) {
     if (block.kind === "beside") {
       for (const { caption, titles, rows } of block.tables) print(`${caption}\n\n${table(titles, rows)}\n`);

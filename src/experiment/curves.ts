@@ -1,12 +1,13 @@
 /** What the validation said epoch by epoch, as one SVG for each column of the table. */
 
-import { escaped } from "./html.ts";
 import type { ExperimentResult, ResultRun } from "./result.ts";
 
 /** A picture with what it shows. */
 export interface Picture {
   readonly svg: string;
   readonly caption: string;
+  /** What its lines stand for: a name and a sample of the line. */
+  readonly legend?: readonly { readonly name: string; readonly svg: string }[];
 }
 
 interface Line {
@@ -36,8 +37,8 @@ export function curvesOf({ rows, columns, figures, runs, protocol }: ExperimentR
     if (figure === undefined) return [];
     const lines = own.map(({ row, runs: each }) => ({ name: row, seeds: each.map((run) => pointsOf(run, figure)) }));
     if (!lines.some(({ seeds }) => seeds.some((points) => points.length > 1))) return [];
-    const caption = `${column}: ${figure} of the ${part} classes by epoch, percent; thick lines are means over seeds`;
-    return [{ svg: draw(lines), caption }];
+    const caption = `${column}: ${figure} of the ${part} part by epoch, percent${runs.some(({ seed }) => seed !== runs[0]?.seed) ? "; thick lines are means over seeds" : ""}`;
+    return [{ svg: draw(lines), caption, legend: lines.map(({ name }, i) => ({ name, svg: sample(i) })) }];
   });
 }
 
@@ -48,34 +49,46 @@ function pointsOf({ history }: ResultRun, figure: string): Point[] {
   });
 }
 
-const [WIDTH, HEIGHT, LEFT, TOP, BOTTOM, LEGEND] = [720, 320, 44, 12, 34, 210];
+const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [640, 330, 44, 12, 12, 34];
 
 function draw(lines: readonly Line[]): string {
   const all = lines.flatMap(({ seeds }) => seeds.flat());
   const epochs = Math.max(...all.map(([epoch]) => epoch));
   const [low, high] = bounds(all.map(([, value]) => value));
-  const x = (epoch: number) => LEFT + ((WIDTH - LEGEND - LEFT) * (epoch - 1)) / Math.max(epochs - 1, 1);
+  const x = (epoch: number) => LEFT + ((WIDTH - RIGHT - LEFT) * (epoch - 1)) / Math.max(epochs - 1, 1);
   const y = (value: number) => TOP + ((HEIGHT - TOP - BOTTOM) * (high - value)) / (high - low);
   const polyline = (points: readonly Point[], attributes: string) =>
     `<polyline fill="none" ${attributes} points="${points.map(([epoch, value]) => `${x(epoch).toFixed(1)},${y(value).toFixed(1)}`).join(" ")}"/>`;
   const ticks = steps(low, high).map(
     (value) =>
-      `<line x1="${LEFT}" x2="${WIDTH - LEGEND}" y1="${y(value)}" y2="${y(value)}" stroke="var(--line)"/>` +
+      `<line x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${y(value)}" y2="${y(value)}" stroke="var(--line)"/>` +
       `<text x="${LEFT - 6}" y="${y(value) + 4}" text-anchor="end">${value}</text>`,
   );
   const ends = [...new Set([1, Math.ceil(epochs / 2), epochs])].map(
     (epoch) => `<text x="${x(epoch)}" y="${HEIGHT - BOTTOM + 20}" text-anchor="middle">${epoch}</text>`,
   );
-  const drawn = lines.map(({ name, seeds }, i) => {
-    const stroke = `stroke="${colours[i % colours.length]}"${i < colours.length ? "" : ' stroke-dasharray="5 3"'}`;
-    const thin = seeds.length > 1 ? seeds.map((points) => polyline(points, `${stroke} stroke-opacity="0.3"`)) : [];
-    const level = TOP + 12 + 20 * i;
-    const key = `<line x1="${WIDTH - LEGEND + 14}" x2="${WIDTH - LEGEND + 38}" y1="${level - 4}" y2="${level - 4}" ${stroke} stroke-width="2.5"/>`;
-    const label = `<text x="${WIDTH - LEGEND + 46}" y="${level}">${escaped(name)}</text>`;
-    return [...thin, polyline(meanOf(seeds), `${stroke} stroke-width="2.5"`), key, label].join("");
+  const drawn = lines.map(({ seeds }, i) => {
+    const thin = seeds.length > 1 ? seeds.map((points) => polyline(points, `${stroke(i)} stroke-opacity="0.3"`)) : [];
+    const mean = meanOf(seeds);
+    const end = mean.slice(-1).map(([epoch, value]) => dot(x(epoch), y(value), i));
+    return [...thin, polyline(mean, `${stroke(i)} stroke-width="2.5"`), ...end].join("");
   });
-  const height = Math.max(HEIGHT, TOP + 20 * lines.length + 12);
-  return `<svg viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" role="img" font-size="12" fill="var(--ink)">${[...ticks, ...ends, ...drawn].join("\n")}</svg>`;
+  return `<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" width="${WIDTH}" role="img" font-size="12" fill="var(--ink)">${[...ticks, ...ends, ...drawn].join("\n")}</svg>`;
+}
+
+/** How the line of row `i` is drawn. */
+function stroke(i: number): string {
+  return `stroke="${colours[i % colours.length]}"${i < colours.length ? "" : ' stroke-dasharray="5 3"'}`;
+}
+
+/** The end of a line; all there is of one with a single epoch. */
+function dot(x: number, y: number, i: number): string {
+  return `<circle cx="${x.toFixed(1)}" cy="${y.toFixed(1)}" r="3.5" fill="${colours[i % colours.length]}"/>`;
+}
+
+/** A piece of the line of row `i`, for the legend. */
+function sample(i: number): string {
+  return `<svg viewBox="0 0 28 8" width="28" height="8"><line x1="0" x2="24" y1="4" y2="4" ${stroke(i)} stroke-width="2.5"/>${dot(24, 4, i)}</svg>`;
 }
 
 /** The mean over the seeds at every epoch that all of them have. */

@@ -1,8 +1,8 @@
 /** What the tables of an experiment say, once for Markdown and HTML: a title and a list of blocks. */
 
 import { curvesOf, type Picture } from "./curves.ts";
-import { galleryPictures, galleryTable } from "./gallery.ts";
-import type { ClaimResult, ExperimentResult, ResultCell, ResultRow } from "./result.ts";
+import { galleryKey, galleryPictures, galleryTable } from "./gallery.ts";
+import type { ExperimentResult, ResultCell, ResultRow } from "./result.ts";
 import { rule, type Spread } from "./statistics.ts";
 
 /** A piece of the document. */
@@ -14,7 +14,12 @@ export type Block =
   | TableBlock
   | { readonly kind: "beside"; readonly tables: readonly TableBlock[] }
   /** Pictures that only HTML shows. */
-  | { readonly kind: "pictures"; readonly heading: string; readonly pictures: readonly Picture[] };
+  | {
+      readonly kind: "pictures";
+      readonly heading: string;
+      readonly key?: string;
+      readonly pictures: readonly Picture[];
+    };
 
 /** A table; its first column is text, the others numbers. */
 export interface TableBlock {
@@ -43,7 +48,8 @@ export function documentOf(result: ExperimentResult): Document {
       ...about(result),
       { kind: "heading", text: "Result" },
       { kind: "beside", tables: [ours(result, "best"), ...result.published.map((table) => publishedTable(table))] },
-      ...claims(result.claims),
+      ...bySeed(result),
+      ...claims(result),
       ...lastWeights(result),
       ...failures(result),
       ...gallery(result.gallery),
@@ -56,20 +62,21 @@ export function documentOf(result: ExperimentResult): Document {
   };
 }
 
-function about({ notes, complete, runs }: ExperimentResult): Block[] {
+function about({ notes, complete, runs, data }: ExperimentResult): Block[] {
   const unfinished = `Unfinished: ${runs.length} runs are done. Run the command again to go on.`;
   const [first, ...rest] = notes;
   return [
     ...(complete ? [] : [{ kind: "paragraph", text: unfinished } as const]),
     ...(first === undefined ? [] : [{ kind: "paragraph", text: first } as const]),
     ...(rest.length === 0 ? [] : [{ kind: "list", items: rest } as const]),
+    ...data.map((sentence) => ({ kind: "paragraph", text: `Data: ${sentence}` }) as const),
   ];
 }
 
 function ours(result: ExperimentResult, which: "best" | "last"): TableBlock {
   const { rows, columns, figures, seeds, protocol } = result;
   const weights = {
-    best: protocol === "honest" ? "weights chosen by the validation classes" : "weights chosen by the test classes",
+    best: `weights chosen by the ${protocol === "honest" ? "validation" : "test"} part`,
     last: "the last weights",
   }[which];
   const sampled = rows.some(({ cells }) => cells.some(({ intervals }) => intervals.some((each) => each !== null)));
@@ -107,22 +114,25 @@ function parameters(cells: readonly ResultCell[]): string {
 }
 
 function publishedTable({ title, columns, rows }: ExperimentResult["published"][number]): TableBlock {
-  const text = (value: number | string | null) => (value === null ? "-" : String(value));
+  const decimals = Math.max(...Object.values(rows).flatMap((values) => values.map(decimalsOf)), 0);
+  const text = (value: number | string | null) =>
+    typeof value === "number" ? value.toFixed(decimals) : (value ?? "-");
   const body = Object.entries(rows).map(([row, values]) => [row, ...values.map(text)]);
   return { kind: "table", caption: title, titles: ["", ...columns], rows: body };
 }
 
-function claims(results: readonly ClaimResult[]): Block[] {
+function claims({ claims: results, columns, figures }: ExperimentResult): Block[] {
   if (results.length === 0) return [];
-  const rows = results.flatMap(({ above, below, differences }) => [
-    [`${above} - ${below}`, "", "", ""],
-    ...differences.map(({ column, figure, mean, halfInterval, values, judgement }) => [
-      `${column}, ${figure}`,
-      mean === null ? "-" : `${points(mean)}${halfInterval === null ? "" : ` ± ${(100 * halfInterval).toFixed(2)}`}`,
+  const rows = results.flatMap(({ above, below, differences }) =>
+    differences.map(({ column, figure, mean, halfInterval, values, judgement }) => [
+      above,
+      below,
+      titleOf(column, figure, columns, figures),
+      mean === null ? "-" : `${points(mean)}${halfInterval === null ? "" : ` ± ${percent(halfInterval)}`}`,
       values.map((value) => (value === null ? "-" : points(value))).join(", "),
       judgement,
     ]),
-  ]);
+  );
   return [
     { kind: "heading", text: "Did the claims hold here?" },
     { kind: "list", items: results.map(({ says, verdict }) => `${says}: ${verdict}.`) },
@@ -130,10 +140,34 @@ function claims(results: readonly ClaimResult[]): Block[] {
     {
       kind: "table",
       caption: "Differences in points, mean ± half the 95 % interval, and seed by seed",
-      titles: ["claim", "difference", "by seed", "judgement"],
+      titles: ["row", "minus", "at", "difference", "by seed", "judgement"],
       rows,
     },
   ];
+}
+
+function decimalsOf(value: number | string | null): number {
+  return typeof value === "number" ? (String(value).split(".")[1]?.length ?? 0) : 0;
+}
+
+/** The values of each seed, where each is a mean over a sample and has an interval of its own. */
+function bySeed({ rows, columns, figures, seeds }: ExperimentResult): Block[] {
+  const sampled = rows.some(({ cells }) => cells.some(({ intervals }) => intervals.some((each) => each !== null)));
+  if (!sampled || seeds.length < 2) return [];
+  const titles = columns.flatMap((column) => figures.map((figure) => titleOf(column, figure, columns, figures)));
+  const lines = rows.flatMap(({ row, cells }) =>
+    seeds.map((seed, i) => [`${row}, seed ${seed}`, ...cells.map((cell) => valueText(cell, i))]),
+  );
+  return [
+    { kind: "table", caption: "Each seed, percent ± half the 95 % interval", titles: ["", ...titles], rows: lines },
+  ];
+}
+
+/** A seed's value with its interval. */
+function valueText({ best, intervals }: ResultCell, seed: number): string {
+  const [value = null, interval = null] = [best.values[seed], intervals[seed]];
+  if (value === null) return "-";
+  return interval === null ? percent(value) : `${percent(value)} ± ${percent(interval)}`;
 }
 
 function lastWeights(result: ExperimentResult): Block[] {
@@ -156,7 +190,7 @@ function gallery(queries: ExperimentResult["gallery"]): Block[] {
   return [
     { kind: "heading", text: "Nearest neighbours" },
     galleryTable(queries),
-    { kind: "pictures", heading: "As pictures", pictures: galleryPictures(queries) },
+    { kind: "pictures", heading: "As pictures", key: galleryKey, pictures: galleryPictures(queries) },
   ];
 }
 
@@ -166,30 +200,30 @@ function curves(result: ExperimentResult): Block[] {
 }
 
 function origin(result: ExperimentResult): string[] {
-  const { data, machine, versions, date, protocol, seconds, seeds } = result;
+  const { machine, versions, date, protocol, seconds, seeds } = result;
   const { cpu, threads, instructionSet, memory } = machine;
   const chosen =
     protocol === "honest"
-      ? "Protocol: after every epoch the validation classes, which are neither trained on nor tested, are measured; the weights that are best there are the model. The test classes are measured when that is decided."
-      : "Protocol of the authors' code: the test classes are measured after every epoch and choose the weights, so the scores are too good.";
+      ? "Protocol: after every epoch the validation part, which is neither trained on nor tested, is measured; the weights that are best there are the model. The test part is measured when that is decided."
+      : "Protocol of the authors' code: the test part is measured after every epoch and chooses the weights, so the scores are too good.";
   return [
-    ...data.map((sentence) => `Data: ${sentence}`),
     chosen,
-    `Seeds ${seeds.join(", ")}: each is one split of the classes, one set of initial weights, one order of the images.`,
+    `Seeds ${seeds.join(", ")}: each is one split, unless that is the data's own, one set of initial weights, one order of the images.`,
     `${date.slice(0, 10)}, rkd ${versions.rkd}, Node ${versions.node}, ${cpu}, ${threads ?? "?"} threads, ${instructionSet ?? "?"}, ${memory} GiB of memory.`,
     `All runs together took ${Math.round(seconds)} s.`,
   ];
 }
 
-function settings({ settings: all }: ExperimentResult): string[][] {
-  return all.map(({ row, column, text }) => [column === null ? row : `${row}, ${column}`, text]);
+function settings({ settings: all, columns }: ExperimentResult): string[][] {
+  return all.map(({ row, column, text }) => [
+    column === null || columns.length === 1 ? row : `${row}, ${column}`,
+    text,
+  ]);
 }
 
 /** One seed has no spread, but a mean over a sample has an interval. */
-function cellText({ best, intervals }: ResultCell): string {
-  const [interval = null] = intervals;
-  if (best.deviation !== null || best.mean === null || interval === null) return spreadText(best);
-  return `${percent(best.mean)} ± ${percent(interval)}`;
+function cellText(cell: ResultCell): string {
+  return cell.best.values.length === 1 ? valueText(cell, 0) : spreadText(cell.best);
 }
 
 function spreadText(spread: Spread | null): string {
@@ -203,5 +237,6 @@ function percent(value: number): string {
 }
 
 function points(value: number): string {
-  return `${value >= 0 ? "+" : ""}${percent(value)}`;
+  const text = percent(value);
+  return Number(text) === 0 ? percent(0) : value > 0 ? `+${text}` : text;
 }

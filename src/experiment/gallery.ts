@@ -48,10 +48,14 @@ function toImage({ id, class: name, png }: Image): GalleryImage {
   return { id, class: name, png: Buffer.from(png).toString("base64") };
 }
 
+function rightOf(found: readonly GalleryNeighbour[]): number {
+  return found.filter(({ right }) => right).length;
+}
+
 /** How many neighbours of each query are right, and all together. */
 export function galleryTable(queries: readonly GalleryQuery[]): TableBlock {
   const names = queries[0]?.rows.map(({ row }) => row) ?? [];
-  const right = (query: GalleryQuery, i: number) => query.rows[i]?.neighbours.filter((each) => each.right).length ?? 0;
+  const right = (query: GalleryQuery, i: number) => rightOf(query.rows[i]?.neighbours ?? []);
   const of = queries[0]?.rows[0]?.neighbours.length ?? 0;
   const body = queries.map((query) => [
     `${query.class} (${query.id})`,
@@ -66,7 +70,11 @@ export function galleryTable(queries: readonly GalleryQuery[]): TableBlock {
   };
 }
 
-const [SIDE, GAP, LABEL] = [72, 8, 190];
+const [SIDE, GAP, LABEL] = [72, 12, 150];
+
+/** How to read the pictures. */
+export const galleryKey =
+  "Each picture has the query on the left, then its nearest neighbours from near to far, one line for each row of the table. A tick and a full green frame mark those of the query's class, a cross and a broken red frame the others.";
 
 /** The pictures: one a query, a line for each row. */
 export function galleryPictures(queries: readonly GalleryQuery[]): Picture[] {
@@ -83,7 +91,7 @@ export function galleryPictures(queries: readonly GalleryQuery[]): Picture[] {
     const all = [shown(query, LABEL, middle), ...lines].join("\n");
     return {
       svg: `<svg viewBox="0 0 ${width} ${height}" width="${width}" role="img" font-size="13" fill="var(--ink)">${all}</svg>`,
-      caption: `${query.class}: the query on the left, then its nearest neighbours; a tick and a full green frame are right, a cross and a broken red one wrong`,
+      caption: `${query.class}: ${query.rows.map(({ row, neighbours: found }) => `${row} ${rightOf(found)} of ${found.length} right`).join(", ")}`,
     };
   });
 }
@@ -91,7 +99,10 @@ export function galleryPictures(queries: readonly GalleryQuery[]): Picture[] {
 function framed(image: GalleryNeighbour, x: number, y: number): string {
   const stroke = image.right ? 'stroke="#10a37f"' : 'stroke="#ef4444" stroke-dasharray="6 4"';
   const frame = `<rect x="${x - 2}" y="${y - 2}" width="${SIDE + 4}" height="${SIDE + 4}" fill="none" stroke-width="3" ${stroke}/>`;
-  const mark = `<text x="${x + SIDE - 2}" y="${y + 14}" text-anchor="end" font-weight="bold" fill="${image.right ? "#10a37f" : "#ef4444"}">${image.right ? "✓" : "✗"}</text>`;
+  const [cx, cy] = [x + SIDE - 8, y + 8];
+  const disc = `<circle cx="${cx}" cy="${cy}" r="8" fill="${image.right ? "#0b7a5e" : "#c81e1e"}"/>`;
+  const strokes = image.right ? `M${cx - 4} ${cy}l3 3.5l5 -6.5` : `M${cx - 3} ${cy - 3}l6 6m0 -6l-6 6`;
+  const mark = `${disc}<path d="${strokes}" fill="none" stroke="#fff" stroke-width="2"/>`;
   return `${shown(image, x, y)}${frame}${mark}`;
 }
 

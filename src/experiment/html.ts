@@ -15,13 +15,16 @@ p, li { max-width: 60rem; }
 .beside { display: flex; flex-wrap: wrap; gap: 2rem; align-items: flex-start; }
 .scroll { overflow-x: auto; max-width: 100%; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.92rem; }
-caption { text-align: left; color: var(--faint); padding-bottom: 0.4rem; max-width: 40rem; }
+caption { text-align: left; color: var(--faint); padding-bottom: 0.4rem; max-width: min(40rem, calc(100vw - 2rem)); }
 th, td { padding: 0.25rem 0.7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+td:first-child { white-space: nowrap; }
 th.number, td.number { text-align: right; white-space: nowrap; }
 tbody tr:nth-child(odd) { background: var(--band); }
 pre { background: var(--band); padding: 0.8rem; overflow-x: auto; }
-figure { margin: 1rem 0; } figcaption { color: var(--faint); font-size: 0.92rem; }
-svg { max-width: 100%; height: auto; }
+figure { margin: 1rem 0 1.6rem; } figcaption { color: var(--faint); font-size: 0.92rem; }
+.scroll > svg { max-width: 100%; min-width: 32rem; height: auto; }
+.legend { display: flex; flex-wrap: wrap; gap: 0.1rem 1.2rem; margin: 0.2rem 0; padding: 0; max-width: 40rem; list-style: none;
+  font-size: 0.85rem; }
 `;
 
 /** The whole file. */
@@ -51,12 +54,18 @@ function block(it: Block): string {
     case "beside":
       return `<div class="beside">${it.tables.map(table).join("\n")}</div>`;
     case "pictures":
-      return [`<h2>${escaped(it.heading)}</h2>`, ...it.pictures.map(figure)].join("\n");
+      return [
+        `<h2>${escaped(it.heading)}</h2>`,
+        ...(it.key ? [`<p>${escaped(it.key)}</p>`] : []),
+        ...it.pictures.map(figure),
+      ].join("\n");
   }
 }
 
-function figure({ svg, caption }: Picture): string {
-  return `<figure>${svg}<figcaption>${escaped(caption)}</figcaption></figure>`;
+function figure({ svg, caption, legend = [] }: Picture): string {
+  const items = legend.map(({ name, svg: line }) => `<li>${line} ${escaped(name)}</li>`).join("");
+  const key = items && `<ul class="legend">${items}</ul>`;
+  return `<figure><div class="scroll">${svg}</div>${key}<figcaption>${escaped(caption)}</figcaption></figure>`;
 }
 
 function table({ caption, titles, rows }: TableBlock): string {

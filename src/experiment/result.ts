@@ -15,7 +15,7 @@ export interface ExperimentResult {
   /** Form of this document. */
   readonly form: 1;
   readonly name: string;
-  /** Absolute path of the experiment's folder. */
+  /** The experiment's folder, as the options name it. */
   readonly out: string;
   /** Whether every cell is finished. */
   readonly complete: boolean;
@@ -200,7 +200,7 @@ function dataSentence({ data, train, validation, test }: NonNullable<CellResult[
   const parts = Object.entries({ training: train, validation, test }).map(
     ([part, { images, classes }]) => `${part} ${images} images of ${classes} classes`,
   );
-  return `${data} ${parts.join(", ")}.`;
+  return `${data} Of these ${parts.join(", ")}.`;
 }
 
 /** Rows with the same settings in every column have one line, others one for each column. */
@@ -237,13 +237,19 @@ function verdictOf(differences: readonly Difference[]): string {
     differences.filter((difference) => difference.judgement === judgement).length;
   const all = differences.length;
   const [held, reversed, noise] = [count("higher"), count("lower"), count("inside the noise")];
-  if (all === 0 || count("missing") === all) return "not measured yet";
-  if (count("too few seeds") > 0) {
+  const [few, missing] = [count("too few seeds"), count("missing")];
+  if (missing === all) return "not measured";
+  if (few + missing === all) {
     const positive = differences.filter(({ mean }) => mean !== null && mean > 0).length;
-    return `higher in ${positive} of ${all}, not judged: fewer than three seeds do not tell a difference from noise`;
+    return `so in ${positive} of ${few}, not judged: fewer than three seeds do not tell a difference from noise`;
   }
   if (held === all) return "held";
   if (reversed === all) return "did not hold: the opposite was measured";
-  if (noise === all) return "not shown: the difference is inside the noise";
-  return `held in ${held} of ${all}, the opposite in ${reversed}, inside the noise in ${noise}`;
+  if (noise === all)
+    return all === 1
+      ? "not shown: the difference is inside the noise"
+      : "not shown: all differences are inside the noise";
+  const parts = [`held in ${held} of ${all}`, `the opposite in ${reversed}`, `inside the noise in ${noise}`];
+  const rest = [few > 0 && `too few seeds in ${few}`, missing > 0 && `not measured in ${missing}`];
+  return [...parts, ...rest.filter((part) => part !== false)].join(", ");
 }

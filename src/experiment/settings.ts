@@ -1,11 +1,12 @@
 /** The settings of a run in one line for a reader. */
 
+import { basename } from "node:path";
 import { adam, adamW, type Optimizer, sgd } from "../options/optimizer.ts";
 import type { PlanFile } from "../plan/plan.ts";
 
 /** Network, losses, optimiser, batch, length and images of a stored plan. */
 export function settingsOf({ plan, policy, job }: PlanFile): string {
-  const { backbone, losses, optimizer, schedule, batch, epochs, stepsPerEpoch, data, teacher } = plan;
+  const { backbone, losses, optimizer, schedule, batch, epochs, stepsPerEpoch, data, teacher, weights } = plan;
   const evaluated = policy.evaluateEveryEpochs === 1 ? "" : `, measured every ${policy.evaluateEveryEpochs} epochs`;
   return [
     `${job} ${named(backbone.kind, without(backbone, ["kind", "inChannels", "imageSize", "classes"]))}`,
@@ -15,6 +16,7 @@ export function settingsOf({ plan, policy, job }: PlanFile): string {
     `batch ${composition(batch)}`,
     `${epochs} epochs${stepsPerEpoch === null ? "" : ` of ${stepsPerEpoch} steps`}${evaluated}`,
     `images ${data.imageSize} x ${data.imageSize} x ${data.channels}, ${augmented(data.augment)}`,
+    ...(weights ? [`begins with the weights of ${basename(weights.file)}`] : []),
     ...(teacher ? [`teacher's features ${teacher.features}`] : []),
     ...(policy.patience === null ? [] : [`patience ${policy.patience}`]),
   ].join("; ");
@@ -23,16 +25,23 @@ export function settingsOf({ plan, policy, job }: PlanFile): string {
 /** `name (a 1, b 2)`; options that are off or not given are left out. */
 function named(name: string, options: object): string {
   const parts = Object.entries(options)
-    .filter(([, value]) => value !== null && value !== undefined)
-    .map(([key, value]) => `${words(key)} ${typeof value === "object" ? JSON.stringify(value) : value}`);
+    .filter(([, value]) => value !== null && value !== undefined && !(Array.isArray(value) && value.length === 0))
+    .map(([key, value]) => `${words(key)} ${shown(value)}`);
   return parts.length > 0 ? `${name} (${parts.join(", ")})` : name;
 }
 
 function composition(batch: object): string {
   const parts = Object.entries(batch).filter(([, value]) => value !== null);
-  return parts
-    .map(([key, value]) => `${words(key)} ${typeof value === "object" ? JSON.stringify(value) : value}`)
-    .join(", ");
+  return parts.map(([key, value]) => `${words(key)} ${shown(value)}`).join(", ");
+}
+
+/** `{ from: 1, to: 0 }` -> `from 1 to 0` */
+function shown(value: unknown): string {
+  if (typeof value !== "object" || value === null) return String(value);
+  if (Array.isArray(value)) return value.join(" ");
+  return Object.entries(value)
+    .map(([key, part]) => `${words(key)} ${shown(part)}`)
+    .join(" ");
 }
 
 function without(value: object, keys: readonly string[]): object {

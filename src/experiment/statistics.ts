@@ -29,7 +29,7 @@ export interface Difference extends Spread {
 
 /** The rule in a sentence, for the reader of a table. */
 export const rule =
-  "Differences are taken seed by seed; one is called noise unless the 95 % interval of its mean (Student's t over the seeds) leaves out 0. It takes at least three seeds.";
+  "Differences are taken seed by seed; one is called noise unless the 95 % interval of its mean (Student's t over the seeds) leaves out 0. It takes at least three seeds. Each is judged alone: of twenty that are noise, one will look real.";
 
 /** Mean and deviation of `values`. */
 export function spreadOf(values: readonly (number | null)[]): Spread {

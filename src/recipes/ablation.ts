@@ -10,8 +10,11 @@ import {
   byTriplet,
   mirroredDeviation,
   onlyMirrored,
+  paperDeviations,
   paperStudent,
   paperTeacher,
+  productsStudent,
+  productsTeacher,
   smallTeacher,
   smallTraining,
   smokeTraining,
@@ -94,9 +97,10 @@ export const ablation: Recipe<Settings> = {
       student: (options) => resnet(18, { stem: "imagenet", embedding: 64, ...options }),
       teacherTraining: paperTeacher,
       studentTraining: paperStudent,
-      deviations: ["Networks start from random weights; the paper's start from ImageNet's."],
+      deviations: paperDeviations,
     },
   },
+  own: { "Stanford Online Products": { teacherTraining: productsTeacher, studentTraining: productsStudent } },
   claims: [
     { says: "RKD-DA is above RKD-D", above: usual, below: "RKD-D" },
     { says: "RKD-DA is above RKD-A", above: usual, below: "RKD-A" },
@@ -121,12 +125,12 @@ export const ablation: Recipe<Settings> = {
       },
     },
   ],
-  build: ({ settings, data: all }) => ({
+  build: ({ data: all }) => ({
     rows: Object.keys(variants),
     columns: all.map(({ name }) => name),
     cell: ({ row, column, model }) => {
+      const { data, settings } = all.find(({ name }) => name === column) ?? all[0];
       const { teacher, student, teacherTraining, studentTraining } = settings;
-      const data = all.find(({ name }) => name === column)?.data ?? all[0].data;
       if (row === "teacher") return { train: { data, backbone: teacher, ...teacherTraining } };
       const { losses, normalize = false, batch: factor = 1 } = variants[row] as Variant;
       const training = factor === 1 ? studentTraining : withBatch(studentTraining, factor);

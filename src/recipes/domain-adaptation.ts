@@ -13,8 +13,11 @@ import {
   byTriplet,
   mirroredDeviation,
   onlyMirrored,
+  paperDeviations,
   paperStudent,
   paperTeacher,
+  productsStudent,
+  productsTeacher,
   smallTraining,
   smokeTraining,
   type TeacherTraining,
@@ -68,11 +71,13 @@ export const domainAdaptation: Recipe<Settings> = {
       teacherTraining: paperTeacher,
       studentTraining: paperStudent,
       deviations: [
-        "Networks start from random weights, and the row of one that was not trained stands in the place of ImageNet's features; the paper's start from ImageNet's.",
+        ...paperDeviations,
+        "The row of a network that was not trained stands in the place of the paper's row of ImageNet's features, which it is where the networks start from those.",
         "The paper does not say which networks figure 3 has: its bar of the teacher is four points above the teacher of table 1.",
       ],
     },
   },
+  own: { "Stanford Online Products": { teacherTraining: productsTeacher, studentTraining: productsStudent } },
   claims: [],
   published: [
     {
@@ -85,15 +90,16 @@ export const domainAdaptation: Recipe<Settings> = {
       },
     },
   ],
-  build: ({ settings, data: domains }) => ({
+  build: ({ data: domains }) => ({
     rows: ["Untrained", ...domains.flatMap(({ name }) => [teacherOf(name), studentOf(name)])],
     columns: ["tested on"],
     figures: domains.map(({ name }) => figureOf(name)),
     claims: domains.flatMap(({ name }) => claimsOf(name, domains)),
     cell: ({ row, model }) => {
-      const { teacher, student, teacherTraining, studentTraining } = settings;
       const measure = Object.fromEntries(domains.map(({ name, data }) => [name, { data, ks: [1] }]));
-      const { name, data } = domains.find((domain) => row.endsWith(` on ${domain.name}`)) ?? domains[0];
+      const own = domains.find(({ name }) => row === teacherOf(name) || row === studentOf(name));
+      const { name, data, settings } = own ?? domains[0];
+      const { teacher, student, teacherTraining, studentTraining } = settings;
       if (row === "Untrained") {
         const { batch } = teacherTraining;
         return { train: { data, backbone: teacher, losses: [triplet()], batch, ...untrained }, measure };
@@ -120,7 +126,7 @@ function figureOf(domain: string): string {
 }
 
 /** At home the student is ahead of its teacher, elsewhere behind. */
-function claimsOf(home: string, domains: readonly NamedData[]) {
+function claimsOf(home: string, domains: readonly Pick<NamedData<Settings>, "name">[]) {
   const [above, below] = [studentOf(home), teacherOf(home)];
   const away = domains.filter(({ name }) => name !== home).map(({ name }) => figureOf(name));
   const atHome = {

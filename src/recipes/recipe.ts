@@ -14,17 +14,20 @@ export const scales: readonly Scale[] = ["smoke", "small", "paper"];
 
 /** What the user chose. */
 interface RecipeContext<Settings> {
-  readonly settings: Settings;
   /** At least one; with the recipe's image size and split. */
-  readonly data: readonly [NamedData, ...NamedData[]];
+  readonly data: readonly [NamedData<Settings>, ...NamedData<Settings>[]];
   readonly protocol: Protocol;
 }
 
-/** A data set and what a table calls it. */
-export interface NamedData {
+/** A data set, what a table calls it, and the settings that it has. */
+export interface NamedData<Settings> {
   readonly name: string;
   readonly data: Data;
+  readonly settings: Settings;
 }
+
+/** The data sets that have settings of their own, as the survey of a source names them. */
+export type PublishedData = "Stanford Online Products" | "Tiny ImageNet" | "miniImageNet";
 
 /** What all scales of a recipe have. */
 export interface CommonSettings {
@@ -47,6 +50,8 @@ export interface Recipe<Settings extends CommonSettings = CommonSettings> {
   readonly repeats: string;
   /** Everything that depends on the scale. */
   readonly scales: Readonly<Record<Scale, Settings>>;
+  /** What a data set has in place of the paper's scale, where the paper treats it differently. */
+  readonly own?: Readonly<Partial<Record<PublishedData, Partial<Settings>>>>;
   /** What the paper says, as statements about rows. */
   readonly claims: readonly Claim[];
   /** The paper's figures. */

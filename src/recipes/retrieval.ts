@@ -10,8 +10,11 @@ import {
   byTriplet,
   mirroredDeviation,
   onlyMirrored,
+  paperDeviations,
   paperStudent,
   paperTeacher,
+  productsStudent,
+  productsTeacher,
   smallTeacher,
   smallTraining,
   smokeTraining,
@@ -69,9 +72,10 @@ export const retrieval: Recipe<Settings> = {
       teacherTraining: paperTeacher,
       studentTraining: paperStudent,
       queries: 12,
-      deviations: ["Networks start from random weights; the paper's start from ImageNet's."],
+      deviations: paperDeviations,
     },
   },
+  own: { "Stanford Online Products": { teacherTraining: productsTeacher, studentTraining: productsStudent } },
   claims: [{ says: "The student is above its teacher", above: studentRow, below: teacherRow }],
   published: [
     {
@@ -80,7 +84,7 @@ export const retrieval: Recipe<Settings> = {
       rows: { [teacherRow]: [0, 0], [studentRow]: [7, 4] },
     },
   ],
-  build: ({ settings, data: [{ name, data }] }) => ({
+  build: ({ data: [{ name, data, settings }] }) => ({
     rows: [teacherRow, studentRow],
     columns: [name],
     figures: ["recall@1", "recall@8"],

@@ -10,8 +10,11 @@ import {
   byTriplet,
   mirroredDeviation,
   onlyMirrored,
+  paperDeviations,
   paperStudent,
   paperTeacher,
+  productsStudent,
+  productsTeacher,
   smallTraining,
   smokeTraining,
   type TeacherTraining,
@@ -59,12 +62,10 @@ export const selfDistillation: Recipe<Settings> = {
       network: (options) => resnet(50, { stem: "imagenet", embedding: 512, ...options }),
       first: paperTeacher,
       next: paperStudent,
-      deviations: [
-        "Networks start from random weights; the paper's start from ImageNet's.",
-        "Stanford Online Products has 1,000 batches an epoch for the teacher and 120 epochs of 500 for students in the authors' scripts; here it has those of the others.",
-      ],
+      deviations: paperDeviations,
     },
   },
+  own: { "Stanford Online Products": { first: productsTeacher, next: productsStudent } },
   claims: [
     { says: "Gen 1 is above its teacher of the same architecture", above: "Gen 1", below: "Triplet" },
     { says: "Gen 1 is above Gen 2", above: "Gen 1", below: "Gen 2" },
@@ -82,11 +83,12 @@ export const selfDistillation: Recipe<Settings> = {
       },
     },
   ],
-  build: ({ settings: { network, first, next }, data: all }) => ({
+  build: ({ data: all }) => ({
     rows: generations,
     columns: all.map(({ name }) => name),
     cell: ({ row, column, model }) => {
-      const data = all.find(({ name }) => name === column)?.data ?? all[0].data;
+      const { data, settings } = all.find(({ name }) => name === column) ?? all[0];
+      const { network, first, next } = settings;
       const before = generations[generations.indexOf(row) - 1];
       if (before === undefined) {
         return { train: { data, backbone: network({ normalize: true }), ...first } };

@@ -57,6 +57,9 @@ export const smallTeacher: TeacherTraining = {
 export const teacherDeviation =
   "The teacher has 75 epochs, and cross entropy beside the triplet loss: from random weights it would not get ahead of its students by triplet alone.";
 
+/** What it is called where the networks of the paper's scale begin with nothing. */
+export const randomWeights = "Networks start from random weights; the paper's start from ImageNet's.";
+
 /** The paper's batch: 128 images, five of a class. */
 const paperBatch = { size: 128, perClass: 5 };
 
@@ -77,6 +80,27 @@ export const paperStudent: TrainingOfSteps = {
   stepsPerEpoch: 100,
   batch: paperBatch,
 };
+
+/** Stanford Online Products, as in the authors' scripts: the same rates, and more batches of a data set ten times as large. */
+export const productsTeacher: TeacherTraining = {
+  ...paperTeacher,
+  schedule: atEpochs([25, 30, 35], 1000, 0.5),
+  stepsPerEpoch: 1000,
+};
+
+/** Students of Stanford Online Products. */
+export const productsStudent: TrainingOfSteps = {
+  ...paperStudent,
+  schedule: atEpochs([40, 80], 500, 0.1),
+  epochs: 120,
+  stepsPerEpoch: 500,
+};
+
+/** What is not the paper's in every recipe of photographs at its scale. */
+export const paperDeviations: readonly string[] = [
+  randomWeights,
+  "Images are resized to 224 pixels, and cropped at random after padding by an eighth; the paper's are resized to 256 pixels, and 224 of them are cut out, at random in training and from the middle in tests.",
+];
 
 /** A step schedule with milestones in epochs, counted from 1 as in the authors' code: the rate falls as that epoch begins. */
 function atEpochs(epochs: readonly number[], stepsPerEpoch: number, factor: number): Schedule {

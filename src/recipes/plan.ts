@@ -1,0 +1,196 @@
+/** From a recipe, a scale and the user's data to the experiment that they stand for. */
+
+import { join } from "node:path";
+import type { Cell, ExperimentOptions, Protocol } from "../experiment/options.ts";
+import type { Backbone } from "../options/backbone.ts";
+import { integer, invalid, object, oneOf, or } from "../options/check.ts";
+import { type Data, dataAt, type Split } from "../options/data.ts";
+import type { Weights } from "../options/weights.ts";
+import { planData } from "../plan/data.ts";
+import { runCommand } from "../run/command.ts";
+import { recipes } from "./list.ts";
+import { type CommonSettings, type NamedData, type PublishedData, type Recipe, type Scale, scales } from "./recipe.ts";
+import { randomWeights } from "./training.ts";
+
+/** What `reproduce` takes besides the recipe's name. */
+export interface ReproduceOptions extends Pick<ExperimentOptions, "threads" | "signal" | "command" | "estimate"> {
+  /** How large it is. @default "small" */
+  readonly scale?: Scale;
+  /** Data sets: `"glyphs"` or paths. @default the embedded glyphs */
+  readonly data?: readonly string[];
+  /** Number of seeds. @default the scale's */
+  readonly seeds?: number;
+  /** Folder of the experiment. @default `runs/<recipe>-<scale>` */
+  readonly out?: string;
+  /** How weights are chosen. @default "honest" */
+  readonly protocol?: Protocol;
+  /**
+   * Weights that networks begin with, by architecture: `{ resnet50: "resnet50.pth", resnet18: "resnet18.pth" }`. The paper's
+   * begin with ImageNet's. @default drawn at random
+   */
+  readonly weights?: Readonly<Partial<Record<Backbone["kind"], string | Weights>>>;
+  /** Only these rows of the table; models that they learn from are trained too. @default all */
+  readonly rows?: readonly string[];
+  /** Only these columns. @default all */
+  readonly columns?: readonly string[];
+}
+
+/** The names of the recipes, with what each repeats. */
+export const recipeNames: Readonly<Record<string, string>> = Object.fromEntries(
+  recipes.map(({ name, repeats }) => [name, repeats]),
+);
+
+/** The experiment that a recipe stands for. */
+export async function planReproduce(
+  name: string,
+  options: ReproduceOptions,
+  stop: AbortSignal,
+): Promise<ExperimentOptions> {
+  object<ReproduceOptions>("options", options, [
+    ...(["scale", "data", "seeds", "out", "protocol", "weights", "rows", "columns"] as const),
+    ...(["threads", "signal", "command", "estimate"] as const),
+  ]);
+  oneOf("recipe", name, Object.keys(recipeNames));
+  const recipe = recipes.find((each) => each.name === name) as Recipe;
+  const scale = oneOf("scale", or(options.scale, "small"), scales);
+  const protocol = oneOf("protocol", or(options.protocol, "honest"), ["honest", "paper"]);
+  const settings = recipe.scales[scale];
+  const seeds = integer("seeds", or(options.seeds, settings.seeds), { from: 1, to: 1000 });
+  const names = options.data ?? settings.data;
+  const choose = (recognised: string | null) => ({
+    ...settings,
+    ...(scale === "paper" && recognised && recipe.own?.[recognised as PublishedData]),
+  });
+  const [first, ...rest] = await Promise.all(names.map((source) => named(source, choose, protocol, stop)));
+  if (!first) throw invalid("data", "a list of at least one data set", options.data);
+  checkNames(names, [first, ...rest]);
+  const { claims = [], gallery, ...matrix } = recipe.build({ data: [first, ...rest], protocol });
+  const rows = some("rows", options.rows, matrix.rows);
+  const columns = some("columns", options.columns, matrix.columns);
+  const shown = (row: string) => rows.includes(row);
+  const { threads, signal, command, weights = {} } = options;
+  checkWeights(weights, { ...matrix, rows, columns });
+  return {
+    name: `${name}, ${scale} scale`,
+    out: options.out ?? join("runs", `${name}-${scale}`),
+    ...matrix,
+    rows,
+    columns,
+    cell: (at) => withWeights(matrix.cell(at), weights),
+    ...(gallery?.rows.every(shown) && { gallery }),
+    claims: [...recipe.claims, ...claims].filter(({ above, below }) => shown(above) && shown(below)),
+    published: recipe.published,
+    notes: notes(recipe, scale, options, [first, ...rest]),
+    seeds,
+    protocol,
+    estimate: options.estimate ?? scale !== "smoke",
+    ...(threads !== undefined && { threads }),
+    ...(signal && { signal }),
+    ...(command !== undefined && { command }),
+  };
+}
+
+type StartingWeights = NonNullable<ReproduceOptions["weights"]>;
+type RecipeMatrix = Pick<ExperimentOptions, "rows" | "columns" | "cell">;
+
+/** The cell, whose network begins with the weights of its architecture. */
+function withWeights(cell: Cell, all: StartingWeights): Cell {
+  const weights = all[networkOf(cell)];
+  if (weights === undefined) return cell;
+  return cell.train
+    ? { ...cell, train: { ...cell.train, weights } }
+    : { ...cell, distill: { ...cell.distill, weights } };
+}
+
+/** Weights must be of architectures that some cell has. */
+function checkWeights(weights: StartingWeights, { rows, columns, cell }: RecipeMatrix): void {
+  const networks = new Set<string>();
+  const visit = (row: string, column: string): string => {
+    const model = (other: string, at = column) => visit(other, at);
+    networks.add(networkOf(cell({ row, column, seed: 1, model })));
+    return row;
+  };
+  for (const row of rows) for (const column of columns) visit(row, column);
+  object("weights", weights, [...networks] as Backbone["kind"][]);
+}
+
+function networkOf({ train, distill }: Cell): Backbone["kind"] {
+  return train ? train.backbone.kind : distill.student.kind;
+}
+
+/** The chosen ones of `all`, in its order. */
+function some(option: string, chosen: readonly string[] | undefined, all: readonly string[]): readonly string[] {
+  chosen?.forEach((name, i) => {
+    oneOf(`${option}[${i}]`, name, all);
+  });
+  return all.filter((name) => chosen?.includes(name) ?? true);
+}
+
+/**
+ * The source with the image options of its settings, which `choose` gives for what it is recognised as, and with its own
+ * split where that is of the kind the recipe wants.
+ */
+async function named(
+  source: string,
+  choose: (recognised: string | null) => CommonSettings,
+  protocol: Protocol,
+  signal: AbortSignal,
+): Promise<NamedData<CommonSettings>> {
+  const plan = planData(dataAt(source));
+  const { name: recognised, parts, sharedClasses } = await runCommand("survey", { plan }, { emit: () => {}, signal });
+  const settings = choose(recognised);
+  const { split: wanted, ...rest } = settings.images ?? {};
+  const plain = dataAt(source, rest);
+  const data = isPhotographs(plain) ? dataAt(source, { ...rest, ...settings.photographs }) : plain;
+  const suits = parts.length > 1 && sharedClasses === (wanted?.kind === "images");
+  const split: Split | undefined = suits ? { kind: "source", validation: parts.length > 2 ? 0 : 0.1 } : wanted;
+  const name = source.startsWith("glyphs") ? source : (source.split(/[\\/]/).filter(Boolean).at(-1) ?? source);
+  if (!split) return { name, data, settings };
+  // Under the paper's protocol the test chooses, so nothing is set aside.
+  return { name, data: { ...data, split: protocol === "paper" ? withoutValidation(split) : split }, settings };
+}
+
+/** Data sets are told apart by the last folder of their paths. */
+function checkNames(sources: readonly string[], all: readonly NamedData<CommonSettings>[]): void {
+  all.forEach(({ name }, i) => {
+    if (all.findIndex((other) => other.name === name) === i) return;
+    throw invalid(`data[${i}]`, `a data set of another name than ${name}`, sources[i], "rename its folder or file");
+  });
+}
+
+function isPhotographs({ kind }: Data): boolean {
+  return kind === "images" || kind === "cifar" || kind === "idx";
+}
+
+function withoutValidation(split: Split): Split {
+  if (split.kind !== "lists") return { ...split, validation: 0 };
+  const { validation: _, ...lists } = split;
+  return lists;
+}
+
+function notes(
+  { repeats }: Recipe,
+  scale: Scale,
+  { data, weights }: ReproduceOptions,
+  all: readonly NamedData<CommonSettings>[],
+): string[] {
+  const given = Object.keys(weights ?? {});
+  const deviations = new Set(all.flatMap(({ settings }) => settings.deviations));
+  if (given.length > 0 && deviations.delete(randomWeights)) {
+    deviations.add(
+      `Networks of the architecture ${given.join(" and ")} start from a file of weights, others from random ones.`,
+    );
+  }
+  const comparable =
+    scale === "paper"
+      ? "The settings are the paper's where it or its code states them; what differs is listed here."
+      : "At this scale the figures are not comparable with the paper's; what can be compared is which method is ahead. What differs:";
+  const embedded = data
+    ? []
+    : ["No data was named, so this ran on procedurally drawn characters (glyphs), which are easier than photographs."];
+  return [
+    `This repeats the paper's ${repeats} (Park, Kim, Lu, Cho, CVPR 2019). ${comparable}`,
+    ...embedded,
+    ...deviations,
+  ];
+}
