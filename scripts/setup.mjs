@@ -70,8 +70,8 @@ const parts = [
     name: "packages",
     says: "installing npm packages",
     inputs: ["package-lock.json", ".npmrc", manifest("dependencies", "devDependencies")],
-    // `npm ci` refuses a lock without the newest builds of foreign platforms; `npm install` leaves it as it is.
-    build: () => must(["npm", "install", "--no-audit", "--no-fund", "--loglevel=error"], "npm install"),
+    // `npm ci` refuses a lock that lacks a foreign platform's build; `--no-save` leaves the lock as it is.
+    build: () => must(["npm", "install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"], "npm install"),
     made: "node_modules/.package-lock.json",
   },
   {

@@ -13,12 +13,14 @@ import type { CommonSettings, Recipe } from "./recipe.ts";
 import {
   byTriplet,
   mirroredDeviation,
+  networksDeviation,
   onlyMirrored,
   paperDeviations,
   paperStudent,
   paperTeacher,
   productsStudent,
   productsTeacher,
+  smallNetworks,
   smallTeacher,
   smallTraining,
   smokeTraining,
@@ -45,7 +47,6 @@ interface Taps {
 }
 
 const convTaps = [1, 2].map((block) => ({ studentFeature: `blocks.${block}`, teacherFeature: `blocks.${block}` }));
-const convResnetTaps = [1, 2, 3].map((i) => ({ studentFeature: `blocks.${i}`, teacherFeature: `layer${i + 1}` }));
 const resnetTaps = [2, 3, 4].map((i) => ({ studentFeature: `layer${i}`, teacherFeature: `layer${i}` }));
 
 /** A row: its losses, and whether the student's embedding is normalised. */
@@ -96,14 +97,13 @@ export const metricLearning: Recipe<Settings> = {
       data: ["glyphs"],
       images: { imageSize: 32, split: { kind: "classes", validation: 0.1, test: 0.4 } },
       ...onlyMirrored,
-      teacher: resnet(18, { width: 32, embedding: 128, normalize: true }),
-      student: (options) => conv4({ width: 32, ...options }),
+      ...smallNetworks,
       lengths: [16, 64],
-      taps: convResnetTaps,
+      taps: convTaps,
       teacherTraining: smallTeacher,
       studentTraining: smallTraining(2e-3),
       deviations: [
-        "Teacher ResNet-18 of half the width, students Conv-4 of half the width, both from random weights; the paper has ResNet-50 and ResNet-18 that start from ImageNet's.",
+        networksDeviation,
         "Images of 32 pixels, batches of 64 images, 30 epochs of 40 batches with a cosine schedule; the paper has 224 pixels, batches of 128 images, 40 and 80 epochs of 100 batches with steps.",
         teacherDeviation,
         mirroredDeviation,

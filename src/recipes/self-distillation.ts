@@ -46,11 +46,11 @@ export const selfDistillation: Recipe<Settings> = {
       data: ["glyphs"],
       images: { imageSize: 32, split: { kind: "classes", validation: 0.1, test: 0.4 } },
       ...onlyMirrored,
-      network: (options) => conv4({ width: 64, embedding: 64, ...options }),
+      network: (options) => conv4({ width: 32, embedding: 64, ...options }),
       first: byTriplet(smallTraining(1e-3)),
       next: smallTraining(1e-3),
       deviations: [
-        "Conv-4 with an embedding of 64 from random weights; the paper has ResNet-50 with 512 that starts from ImageNet's.",
+        "Conv-4 with 32 channels and an embedding of 64 from random weights; the paper has ResNet-50 with 512 that starts from ImageNet's.",
         "Images of 32 pixels, batches of 64 images, 30 epochs of 40 batches with a cosine schedule; the paper has 224 pixels, batches of 128 images, 40 and 80 epochs of 100 batches with steps.",
         mirroredDeviation,
       ],

@@ -25,6 +25,7 @@ import {
   paperTeacher,
   productsStudent,
   productsTeacher,
+  smallNetworks,
   smallTeacher,
   smallTraining,
   smokeTraining,
@@ -77,7 +78,7 @@ export const stateOfTheArt: Recipe<Settings> = {
       data: ["glyphs"],
       images: { imageSize: 32, split: { kind: "classes", validation: 0.1, test: 0.4 } },
       ...onlyMirrored,
-      teacher: resnet(18, { width: 32, embedding: 128, normalize: true }),
+      teacher: smallNetworks.teacher,
       backbones: {
         "GoogLeNet-64": (options) => googlenet({ width: 16, embedding: 64, ...options }),
         "ResNet18-64": (options) => resnet(18, { width: 16, embedding: 64, ...options }),
@@ -85,7 +86,7 @@ export const stateOfTheArt: Recipe<Settings> = {
       teacherTraining: smallTeacher,
       studentTraining: smallTraining(1e-3),
       deviations: [
-        "Teacher ResNet-18 of half the width, students GoogLeNet and ResNet-18 of a quarter, from random weights, on images of 32 pixels; the paper has ResNet-50 as teacher, GoogLeNet and ResNet-50 as students, ImageNet's weights and 224 pixels.",
+        "Teacher Conv-4, students GoogLeNet and ResNet-18 of a quarter, from random weights, on images of 32 pixels; the paper has ResNet-50 as teacher, GoogLeNet and ResNet-50 as students, ImageNet's weights and 224 pixels.",
         "30 epochs of 40 batches of 64 images with a cosine schedule.",
         teacherDeviation,
         mirroredDeviation,
