@@ -1,7 +1,7 @@
 // Packs the package as it would be published (main package and this platform's binary), installs both into an empty
 // folder, and runs the library and the command line there.
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { must, root, tool } from "./setup.mjs";
@@ -52,6 +52,20 @@ assert.ok(value < 1e-10 && gradients.student.length === 6, "a scaled copy costs 
 await assert.rejects(async () => await train({ data: "no/such", out: "x" }), (error) => error instanceof RkdError);
 `;
 
+/** Compiles every example of the guides that is a module of its own, as strictly as a user can, with nothing but the package. */
+function compileGuides() {
+  const guides = ["README.md", "docs/recipes.md"].map((name) => readFileSync(join(root, name), "utf8"));
+  const blocks = guides.flatMap((text) => [...text.matchAll(/```ts\n(import .*?)```/gs)].map(([, code]) => code));
+  const given = "declare const studentEmbeddings: Float32Array, teacherEmbeddings: Float32Array;\n";
+  blocks.forEach((code, i) => {
+    writeFileSync(join(empty, `example-${i}.mts`), given + code);
+  });
+  const options = { module: "nodenext", target: "es2023", strict: true, noEmit: true, types: [] };
+  writeFileSync(join(empty, "tsconfig.json"), JSON.stringify({ compilerOptions: options, include: ["*.mts"] }));
+  output(tool("tsc", "-p", "."), empty);
+  return blocks.length;
+}
+
 try {
   must(tool("publint", "--strict"), "publint");
   const main = pack(root);
@@ -64,6 +78,7 @@ try {
   output(["npm", "install", "--prefer-offline", binary.tarball, main.tarball], empty);
   writeFileSync(join(empty, "main.mjs"), program);
   output([process.execPath, "main.mjs"], empty);
+  const examples = compileGuides();
   const data = ["--data", "glyphs:classes=20,writers=8", "--validation", "0.2", "--test", "0.2"];
   const run = [
     "--backbone",
@@ -84,7 +99,9 @@ try {
   const printed = output(["npx", "--no-install", "rkd", "evaluate", "run", "--json"], empty, cache);
   const recall = JSON.parse(printed.trim().split("\n").at(-1)).metrics["recall@1"];
   if (!(recall >= 0 && recall <= 1)) throw new Error(`no recall in ${printed}`);
-  console.log(`packed, installed and run: ${main.names.length} files, recall@1 ${recall.toFixed(3)}`);
+  console.log(
+    `packed, installed and run: ${main.names.length} files, ${examples} examples compiled, recall@1 ${recall.toFixed(3)}`,
+  );
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }

@@ -8,7 +8,7 @@ import type { GalleryQuery } from "./gallery.ts";
 import type { Matrix, PlannedCell, PlannedRun } from "./matrix.ts";
 import type { Claim, ExperimentOptions, Protocol, PublishedTable } from "./options.ts";
 import { settingsOf } from "./settings.ts";
-import { compare, type Difference, type Spread, spreadOf } from "./statistics.ts";
+import { claimVerdict, compare, type Difference, type Spread, spreadOf } from "./statistics.ts";
 
 /** What `experiment` returns and `table.json` holds. All figures are in [0, 1] where their unit allows it. */
 export interface ExperimentResult {
@@ -228,28 +228,5 @@ function examine(claim: Claim, rows: readonly ResultRow[]): ClaimResult {
     const other = cells(claim.below).find((each) => each.column === column && each.figure === figure);
     return { column, figure, ...compare(best, other?.best ?? spreadOf([])) };
   });
-  return { ...claim, differences, verdict: verdictOf(differences) };
-}
-
-/** What the differences say of the claim that they are positive. */
-function verdictOf(differences: readonly Difference[]): string {
-  const count = (judgement: Difference["judgement"]) =>
-    differences.filter((difference) => difference.judgement === judgement).length;
-  const all = differences.length;
-  const [held, reversed, noise] = [count("higher"), count("lower"), count("inside the noise")];
-  const [few, missing] = [count("too few seeds"), count("missing")];
-  if (missing === all) return "not measured";
-  if (few + missing === all) {
-    const positive = differences.filter(({ mean }) => mean !== null && mean > 0).length;
-    return `so in ${positive} of ${few}, not judged: fewer than three seeds do not tell a difference from noise`;
-  }
-  if (held === all) return "held";
-  if (reversed === all) return "did not hold: the opposite was measured";
-  if (noise === all)
-    return all === 1
-      ? "not shown: the difference is inside the noise"
-      : "not shown: all differences are inside the noise";
-  const parts = [`held in ${held} of ${all}`, `the opposite in ${reversed}`, `inside the noise in ${noise}`];
-  const rest = [few > 0 && `too few seeds in ${few}`, missing > 0 && `not measured in ${missing}`];
-  return [...parts, ...rest.filter((part) => part !== false)].join(", ");
+  return { ...claim, differences, verdict: claimVerdict(differences) };
 }

@@ -53,6 +53,29 @@ export function compare(a: Spread, b: Spread): Difference {
   return { ...spread, halfInterval, judgement: noise ? "inside the noise" : spread.mean > 0 ? "higher" : "lower" };
 }
 
+/** What `differences` say of the claim that they are positive, in words. */
+export function claimVerdict(differences: readonly Pick<Difference, "mean" | "judgement">[]): string {
+  const count = (judgement: Difference["judgement"]) =>
+    differences.filter((difference) => difference.judgement === judgement).length;
+  const all = differences.length;
+  const [held, reversed, noise] = [count("higher"), count("lower"), count("inside the noise")];
+  const [few, missing] = [count("too few seeds"), count("missing")];
+  if (missing === all) return "not measured";
+  if (few + missing === all) {
+    const positive = differences.filter(({ mean }) => mean !== null && mean > 0).length;
+    return `so in ${positive} of ${few}, not judged: fewer than three seeds do not tell a difference from noise`;
+  }
+  if (held === all) return "held";
+  if (reversed === all) return "did not hold: the opposite was measured";
+  if (noise === all)
+    return all === 1
+      ? "not shown: the difference is inside the noise"
+      : "not shown: all differences are inside the noise";
+  const parts = [`held in ${held} of ${all}`, `the opposite in ${reversed}`, `inside the noise in ${noise}`];
+  const rest = [few > 0 && `too few seeds in ${few}`, missing > 0 && `not measured in ${missing}`];
+  return [...parts, ...rest.filter((part) => part !== false)].join(", ");
+}
+
 /** The 97.5 % points of Student's t with 1 to 20 degrees of freedom. */
 const points = [
   12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131, 2.12, 2.11,

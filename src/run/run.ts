@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** A running job: await it for the result, iterate it for the events, abort or dispose it to stop. */
 
 import { EventStream } from "./event-stream.ts";

@@ -1,6 +1,8 @@
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { documentOf } from "../../src/experiment/document.ts";
+import { toMarkdown } from "../../src/experiment/markdown.ts";
 import {
   constant,
   conv4,
@@ -68,6 +70,14 @@ describe("an experiment", () => {
     ]) {
       expect(markdown).toContain(part);
     }
+    const sampled = result.rows.map(({ row, cells }) => ({
+      row,
+      cells: cells.map((cell) => ({ ...cell, intervals: [0.01, 0.02] })),
+    }));
+    const published = [{ title: "Published", columns: ["a", "b"], rows: { teacher: [48.6, 51.92] } }];
+    const text = toMarkdown(documentOf({ ...result, rows: sampled, published }));
+    expect(text).toMatch(/\| teacher, seed 2 \| [\d.]+ ± 2\.00 \|/);
+    expect(text).toContain("| teacher | 48.60 | 51.92 |");
 
     const again = await collect(experiment(options(out)));
     expect(again.map(({ type }) => type)).toEqual(["plan", "end"]);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { compare, spreadOf, studentT } from "../../src/experiment/statistics.ts";
+import { claimVerdict, compare, type Judgement, spreadOf, studentT } from "../../src/experiment/statistics.ts";
 
 describe("the spread over seeds", () => {
   it("has the mean and the deviation of a sample", () => {
@@ -33,6 +33,30 @@ describe("a difference", () => {
     expect(compare(spreadOf([2, 2]), spreadOf([1, 1])).judgement).toBe("too few seeds");
     expect(compare(spreadOf([2]), spreadOf([1])).judgement).toBe("too few seeds");
     expect(compare(spreadOf([2]), spreadOf([null])).judgement).toBe("missing");
+  });
+});
+
+describe("the verdict on a claim", () => {
+  const verdict = (...judgements: Judgement[]) =>
+    claimVerdict(judgements.map((judgement) => ({ judgement, mean: judgement === "missing" ? null : 0.1 })));
+
+  it.each<[string, Judgement[]]>([
+    ["held", ["higher", "higher"]],
+    ["did not hold: the opposite was measured", ["lower"]],
+    ["not shown: the difference is inside the noise", ["inside the noise"]],
+    ["not shown: all differences are inside the noise", ["inside the noise", "inside the noise"]],
+    ["held in 1 of 3, the opposite in 1, inside the noise in 1", ["higher", "lower", "inside the noise"]],
+    ["not measured", ["missing", "missing"]],
+    ["not measured", []],
+  ])("is: %s", (words, judgements) => {
+    expect(verdict(...judgements)).toBe(words);
+  });
+
+  it("counts a column that has too few seeds or no figure, and judges the others", () => {
+    expect(verdict("higher", "too few seeds", "missing")).toBe(
+      "held in 1 of 3, the opposite in 0, inside the noise in 0, too few seeds in 1, not measured in 1",
+    );
+    expect(verdict("too few seeds", "missing")).toMatch(/^so in 1 of 1, not judged: fewer than three seeds/);
   });
 });
 

@@ -243,6 +243,18 @@ fn mini_imagenet_follows_its_three_lists() {
     let survey = look(&place);
     tells(&survey, &["val.csv is missing"]);
     tells(&survey, &["2 images are not listed", "n3_0.jpg"]);
+    // Class folders with ImageNet's names: the lists say the part of each class.
+    let folders = Place::new();
+    for (list, label) in [("train", "n1"), ("train", "n2"), ("val", "n3"), ("test", "n4")] {
+        (0..2).for_each(|i| folders.images(&[(&format!("{label}/{label}_{i}.JPEG"), i)]));
+        let known = fs::read_to_string(folders.data().join(format!("{list}.csv"))).unwrap_or("filename,label\n".into());
+        folders.write(&format!("{list}.csv"), format!("{known}{label}00000005.jpg,{label}\n").as_bytes());
+    }
+    folders.images(&[("n9/1.JPEG", 1)]);
+    let data = folders.open().unwrap();
+    assert_eq!((data.describe().name.as_deref(), data.len()), (Some("miniImageNet"), 8));
+    assert_eq!(classes(&data).map(|part| part.join(" ")), ["n1 n2", "n3", "n4"]);
+    tells(&look(&folders), &["1 images are not listed", "n9/1.JPEG"]);
     // Somebody's own test.csv is no list.
     let other = Place::new();
     other.images(&[("a/1.png", 1), ("b/1.png", 2)]);

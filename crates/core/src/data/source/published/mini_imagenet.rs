@@ -1,5 +1,8 @@
 //! miniImageNet (Vinyals et al. 2016; the split of Ravi and Larochelle 2017): `train.csv`, `val.csv` and `test.csv` with the
 //! head line `filename,label`, and the images in one folder `images` or in a folder for each class.
+//!
+//! The lists give images names of their own, `n0153282900000005.jpg`. Copies that keep ImageNet's names in a folder for each class
+//! have no such file; there the lists say of which part a class is.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -33,6 +36,17 @@ pub fn recognise(paths: &[&str], notes: &[Note]) -> Option<Layout> {
     }
     if rows.is_empty() {
         return None;
+    }
+    if !rows.iter().any(|row| there.contains(&row.path[..])) {
+        let parts: HashMap<&str, Part> = rows.iter().map(|row| (&row.class[..], row.part)).collect();
+        let of_folder = |path: &&str| {
+            let class = path.rsplit('/').nth(1)?;
+            Some(Row { path: path.to_string(), class: class.to_string(), part: *parts.get(class)? })
+        };
+        let by_folder: Vec<Row> = paths.iter().filter_map(of_folder).collect();
+        if !by_folder.is_empty() {
+            rows = by_folder;
+        }
     }
     let mut layout = by_rows("miniImageNet", paths, rows, "train.csv, val.csv and test.csv");
     layout.warnings.extend(absent.iter().map(|name| format!("{name} is missing, and with it its part of the images")));
