@@ -25,7 +25,8 @@ impl CollapseAlarm {
     pub fn watch(&mut self, step: u64, embedding: &Matrix) -> Option<String> {
         let now = distance(embedding)?;
         let start = *self.start.get_or_insert(now);
-        if self.rung || now >= SHARE * start {
+        // Embeddings that are one point from the beginning have collapsed too.
+        if self.rung || (now >= SHARE * start && now > 0.0) {
             return None;
         }
         self.rung = true;
@@ -74,5 +75,12 @@ mod tests {
         let message = alarm.watch(3, &rows(0.009)).unwrap();
         assert!(message.starts_with("Step 3: ") && message.contains("smaller learning rate"), "{message}");
         assert_eq!(alarm.watch(4, &rows(0.0)), None);
+    }
+
+    #[test]
+    fn embeddings_that_start_in_one_point_ring_at_once() {
+        let mut alarm = CollapseAlarm::default();
+        assert!(alarm.watch(1, &rows(0.0)).unwrap().starts_with("Step 1: "));
+        assert_eq!(alarm.watch(2, &rows(0.0)), None);
     }
 }
