@@ -22,7 +22,10 @@ export interface LossInputs {
   readonly teacher?: TensorInput;
   /** The class of each row, whole numbers from 0, for the losses that need them. */
   readonly labels?: ArrayLike<number>;
-  /** The loss's own parameters: `projection`, [teacher's length, student's], for `linear-hint` and `hint`. */
+  /**
+   * The loss's own parameters: `projection`, [teacher's length, student's], for `linear-hint` and `hint`; `beta`, [1, 1],
+   * for `margin` with `learnBeta`.
+   */
   readonly parameters?: Readonly<Record<string, TensorInput>>;
 }
 
@@ -60,10 +63,10 @@ export function evaluateLoss(loss: Loss, inputs: LossInputs, options: EvaluateLo
   object<LossInputs>("inputs", inputs, ["student", "teacher", "labels", "parameters"]);
   object<EvaluateLossOptions>("options", options, ["threads", "seed"]);
   const { student, teacher, labels, parameters } = inputs;
-  const own = Object.entries(or(parameters, {})).map(([name, value]) => [name, tensor(`parameters.${name}`, value)]);
+  const own = parametersOf(or(parameters, {}));
   const reply = addon().evaluateLoss(JSON.stringify(loss), {
     tensors: {
-      ...Object.fromEntries(own),
+      ...own,
       student: tensor("student", student),
       ...(teacher && { teacher: tensor("teacher", teacher) }),
     },
@@ -88,6 +91,16 @@ function tensor(name: string, value: TensorInput) {
   return { data: data instanceof Float32Array ? data : Float32Array.from(data), shape: [...shape] };
 }
 
+function parametersOf(parameters: NonNullable<LossInputs["parameters"]>) {
+  if (typeof parameters !== "object" || parameters === null || Array.isArray(parameters)) {
+    throw invalid("parameters", "tensors by name, for example { projection }", parameters);
+  }
+  const own = Object.entries(parameters).map(([name, value]) => [`parameters.${name}`, value] as const);
+  return Object.fromEntries(own.map(([name, value]) => [name, tensor(name, value)]));
+}
+
 function toLabels(labels: ArrayLike<number>): Uint32Array {
+  const isList = typeof labels === "object" && labels !== null && Number.isSafeInteger(labels.length);
+  if (!isList) throw invalid("labels", "a list of classes, one whole number for each row", labels);
   return Uint32Array.from(labels, (label, i) => integer(`labels[${i}]`, label, { from: 0, to: 0xffff_ffff }));
 }
