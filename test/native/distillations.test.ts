@@ -30,6 +30,7 @@ import {
   twoStages,
 } from "../../src/index.ts";
 import { temporaryFolder } from "../support/folders.ts";
+import { readDocument } from "../support/tensors.ts";
 
 const common = {
   data: glyphs({ classes: 40, writers: 8, split: { kind: "classes", validation: 0, test: 0.4 } }),
@@ -118,6 +119,17 @@ describe("a distillation improves the student", () => {
       ),
     );
     expect(cached?.history.map(({ loss }) => loss)).toEqual(live?.history.map(({ loss }) => loss));
+  });
+
+  it("normalises the student's pixels as the teacher's", async () => {
+    // Another seed has other training images, and so another mean of its own.
+    const options = student([linearHint()], { seed: 2, epochs: 1, stepsPerEpoch: 2 });
+    await distill(options);
+    const alone = join(temporaryFolder(), "alone");
+    await train({ ...common, backbone: options.student, seed: 2, epochs: 1, stepsPerEpoch: 2, out: alone });
+    const normalization = (out: string) => readDocument(out).about.normalization;
+    expect(normalization(options.out)).toEqual(normalization(teacherFolder));
+    expect(normalization(alone)).not.toEqual(normalization(teacherFolder));
   });
 
   it("plain regression where the lengths agree", async () => {
