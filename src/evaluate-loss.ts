@@ -2,8 +2,9 @@
 
 import { fromNative } from "./errors.ts";
 import { addon } from "./native/addon.ts";
-import { integer, invalid, object, oneOf, or } from "./options/check.ts";
-import { type Loss, lossKinds } from "./options/losses.ts";
+import { integer, invalid, object, or } from "./options/check.ts";
+import { checkLoss } from "./options/loss-constructors.ts";
+import type { Loss } from "./options/losses.ts";
 import { checkThreads } from "./plan/build.ts";
 
 /** A row-major tensor. Maps are [n, c, h, w], as in PyTorch. */
@@ -55,11 +56,11 @@ export interface LossValue {
  * );
  * ```
  * @param loss A specification, or what a constructor (`rkdAngle()`) returns; its weight is not applied.
- * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_INVALID_SHAPE`, `ERR_NON_FINITE` for inputs that are not finite
+ * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`, `ERR_INVALID_SHAPE`, `ERR_NON_FINITE` for inputs that are
+ * not finite
  */
 export function evaluateLoss(loss: Loss, inputs: LossInputs, options: EvaluateLossOptions = {}): LossValue {
-  if (typeof loss !== "object" || loss === null) throw invalid("loss", "a loss, for example rkdAngle()", loss);
-  oneOf("loss.kind", loss.kind, lossKinds);
+  checkLoss("loss", loss, { studentFeature: "what is given" });
   object<LossInputs>("inputs", inputs, ["student", "teacher", "labels", "parameters"]);
   object<EvaluateLossOptions>("options", options, ["threads", "seed"]);
   const { student, teacher, labels, parameters } = inputs;

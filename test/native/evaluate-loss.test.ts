@@ -211,6 +211,8 @@ describe("evaluateLoss", () => {
     ["no labels", triplet(), { student }, /labels/],
     ["another number of labels", triplet(), { student, labels: [0, 1] }, /labels|rows/],
     ["NaN", rkdAngle(), { student: matrix(12, 5, () => Number.NaN), teacher }, /finite|NaN/i],
+    ["an option of another type", { kind: "rkd-angle", delta: "1" }, { student, teacher }, /rkdAngle\.delta: .+"1"/],
+    ["an option that is not a number", { kind: "rkd-angle", delta: Number.NaN }, { student, teacher }, /received NaN/],
     ["an option that does not exist", { kind: "rkd-angle", deltas: 1 }, { student, teacher }, /deltas/],
     ["features beyond float32", hardDarkRank(), { student: matrix(12, 5, (i) => 1e30 * i), teacher }, /normalise/i],
     ["rows that are no episode", prototypical({ supportCount: 2, way: 5 }), { student }, /episode/],
