@@ -213,8 +213,12 @@ describe("a student that collapses", () => {
   it("raises the alarm once", async () => {
     const shrinking = sgd({ learningRate: 0.05, weightDecay: 5 });
     const events = await collect(distill(student([rkdDistance()], { optimizer: shrinking, epochs: 2 })));
-    const alarms = events.filter((event) => event.type === "warning" && event.message.includes("running together"));
+    const alarms = events.filter((event) => event.type === "collapse");
     expect(alarms).toHaveLength(1);
+    const [{ step, distance, start, message } = { step: 0, distance: 1, start: 0, message: "" }] = alarms;
+    expect(step).toBeGreaterThan(1);
+    expect(distance).toBeLessThan(start / 100);
+    expect(message).toContain("running together");
   });
 });
 
