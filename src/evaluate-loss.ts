@@ -2,8 +2,9 @@
 
 import { fromNative } from "./errors.ts";
 import { addon } from "./native/addon.ts";
-import { integer, invalid, object, oneOf, or } from "./options/check.ts";
-import { type Loss, lossKinds } from "./options/losses.ts";
+import { integer, invalid, object, or } from "./options/check.ts";
+import { checkLoss } from "./options/loss-constructors.ts";
+import type { Loss } from "./options/losses.ts";
 import { checkThreads } from "./plan/build.ts";
 
 /** A row-major tensor. Maps are [n, c, h, w], as in PyTorch. */
@@ -22,7 +23,10 @@ export interface LossInputs {
   readonly teacher?: TensorInput;
   /** The class of each row, whole numbers from 0, for the losses that need them. */
   readonly labels?: ArrayLike<number>;
-  /** The loss's own parameters: `projection`, [teacher's length, student's], for `linear-hint` and `hint`. */
+  /**
+   * The loss's own parameters: `projection`, [teacher's length, student's], for `linear-hint` and `hint`; `beta`, [1, 1],
+   * for `margin` with `learnBeta`.
+   */
   readonly parameters?: Readonly<Record<string, TensorInput>>;
 }
 
@@ -52,18 +56,18 @@ export interface LossValue {
  * );
  * ```
  * @param loss A specification, or what a constructor (`rkdAngle()`) returns; its weight is not applied.
- * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_INVALID_SHAPE`, `ERR_NON_FINITE` for inputs that are not finite
+ * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`, `ERR_INVALID_SHAPE`, `ERR_NON_FINITE` for inputs that are
+ * not finite
  */
 export function evaluateLoss(loss: Loss, inputs: LossInputs, options: EvaluateLossOptions = {}): LossValue {
-  if (typeof loss !== "object" || loss === null) throw invalid("loss", "a loss, for example rkdAngle()", loss);
-  oneOf("loss.kind", loss.kind, lossKinds);
+  checkLoss("loss", loss, { studentFeature: "what is given" });
   object<LossInputs>("inputs", inputs, ["student", "teacher", "labels", "parameters"]);
   object<EvaluateLossOptions>("options", options, ["threads", "seed"]);
   const { student, teacher, labels, parameters } = inputs;
-  const own = Object.entries(or(parameters, {})).map(([name, value]) => [name, tensor(`parameters.${name}`, value)]);
+  const own = parametersOf(or(parameters, {}));
   const reply = addon().evaluateLoss(JSON.stringify(loss), {
     tensors: {
-      ...Object.fromEntries(own),
+      ...own,
       student: tensor("student", student),
       ...(teacher && { teacher: tensor("teacher", teacher) }),
     },
@@ -88,6 +92,16 @@ function tensor(name: string, value: TensorInput) {
   return { data: data instanceof Float32Array ? data : Float32Array.from(data), shape: [...shape] };
 }
 
+function parametersOf(parameters: NonNullable<LossInputs["parameters"]>) {
+  if (typeof parameters !== "object" || parameters === null || Array.isArray(parameters)) {
+    throw invalid("parameters", "tensors by name, for example { projection }", parameters);
+  }
+  const own = Object.entries(parameters).map(([name, value]) => [`parameters.${name}`, value] as const);
+  return Object.fromEntries(own.map(([name, value]) => [name, tensor(name, value)]));
+}
+
 function toLabels(labels: ArrayLike<number>): Uint32Array {
+  const isList = typeof labels === "object" && labels !== null && Number.isSafeInteger(labels.length);
+  if (!isList) throw invalid("labels", "a list of classes, one whole number for each row", labels);
   return Uint32Array.from(labels, (label, i) => integer(`labels[${i}]`, label, { from: 0, to: 0xffff_ffff }));
 }

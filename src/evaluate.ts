@@ -21,8 +21,9 @@ export interface EvaluateResult extends Evaluation {
 }
 
 /**
- * Recall@K, kNN accuracy, MAP@R and R-precision of a stored model, exact, over one part of the data; with `fewShot` also
- * N-way K-shot accuracies with their 95 % intervals, with a teacher how well its relations are kept.
+ * Recall@K, kNN accuracy, MAP@R and R-precision of a stored model, exact, over one part of the data; top-K accuracy where
+ * its classifier knows the classes; with `fewShot` also N-way K-shot accuracies with their 95 % intervals, with a teacher
+ * how well its relations are kept.
  *
  * With the data a run was trained on, the split is the run's own, so `"test"` means classes the model has never seen.
  * @throws {RkdError} by rejection: bad options, `ERR_NOT_FOUND`, `ERR_INVALID_ARTEFACT`, bad data

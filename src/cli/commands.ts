@@ -58,12 +58,15 @@ function distillCommand(): Command {
 function evaluateCommand(): Command {
   type Flags = DataFlags & Pick<EvaluateOptions, "part" | "ks" | "fewShot" | "teacher" | "seed" | "threads">;
   return addDataFlags(
-    modelCommand("evaluate", "Measure a stored model: Recall@K, kNN accuracy, MAP@R, R-precision."),
+    modelCommand(
+      "evaluate",
+      "Measure a stored model: Recall@K, kNN accuracy, MAP@R, R-precision, top-K, few-shot, a teacher's relations.",
+    ),
     false,
   )
     .optionsGroup("Evaluation:")
     .option("--part <part>", "train, validation or test (test)")
-    .option("--ks <list>", "the K of Recall@K (1,2,4,8)", toNumbers)
+    .option("--ks <list>", "the K of Recall@K, kNN and top-K accuracy (1,2,4,8)", toNumbers)
     .option("--few-shot <list>", "few-shot accuracies, ways x shots, for example 5x1,20x5 (none)", toFewShot)
     .option("--teacher <run>", "a run or model.safetensors whose relations are compared with the model's")
     .option("--seed <number>", "seed of the class split (the run's)", toNumber)

@@ -15,31 +15,8 @@ import {
 } from "../options/backbone.ts";
 import { invalid, oneOf } from "../options/check.ts";
 import { type Data, type DataOptions, dataAt, type Split } from "../options/data.ts";
-import {
-  type AttentionTransferOptions,
-  attentionTransfer,
-  featureRegression,
-  hint,
-  linearHint,
-  softTargetKl,
-} from "../options/feature-losses.ts";
-import {
-  angular,
-  contrastive,
-  crossEntropy,
-  hardDarkRank,
-  type Loss,
-  liftedStructure,
-  margin,
-  nPairs,
-  type PrototypicalOptions,
-  prototypical,
-  rkdAngle,
-  rkdDistance,
-  teacherKinds,
-  triplet,
-  tripletEuclidean,
-} from "../options/losses.ts";
+import { lossConstructors } from "../options/loss-constructors.ts";
+import { type Loss, lossKinds, type PrototypicalOptions, prototypical, teacherKinds } from "../options/losses.ts";
 import { adam, adamW, type Optimizer, sgd } from "../options/optimizer.ts";
 import type { Device, Episode, FewShot, RunOptions } from "../options/run.ts";
 import { constant, cosine, type Schedule, step } from "../options/schedule.ts";
@@ -312,26 +289,8 @@ function toPerClass(text: string): number | null {
 }
 
 /** The losses of `--loss`, by the name in plans; `triplet` is triplet-squared. */
-const lossMakers = {
-  "rkd-distance": rkdDistance,
-  "rkd-angle": rkdAngle,
-  "hard-dark-rank": hardDarkRank,
-  triplet,
-  "triplet-euclidean": tripletEuclidean,
-  contrastive,
-  "lifted-structure": liftedStructure,
-  "n-pairs": nPairs,
-  angular,
-  margin,
-  "cross-entropy": crossEntropy,
-  "linear-hint": linearHint,
-  hint,
-  "attention-transfer": attentionTransfer,
-  "soft-target-kl": softTargetKl,
-  "feature-regression": featureRegression,
-};
+const lossNames = lossKinds.map((kind) => (kind === "triplet-squared" ? "triplet" : kind));
 const episodic = "prototypical";
-const lossNames = [...(Object.keys(lossMakers) as (keyof typeof lossMakers)[]), episodic] as const;
 
 function add(given: string, before: readonly string[] = []): readonly string[] {
   return [...before, given];
@@ -347,13 +306,13 @@ function toLoss(given: string, episode: Episode | undefined): Loss {
   const [studentFeature, teacherFeature, ...extra] = features?.split("/") ?? [];
   if (extra.length > 0) throw invalid("--loss", form, given);
   const weight = weightText === undefined ? 1 : weightText === "auto" ? weightText : toNumber(weightText);
+  if (Number.isNaN(weight)) throw invalid("--loss", `${form}, the weight a number or auto`, given);
   const options = defined({ weight: checkWeight(`--loss ${kind}`, weight), studentFeature, teacherFeature });
   if (kind === episodic) {
     if (!episode) throw invalid("--loss", "prototypical together with --episode", given, "give --episode 5,1,5");
     return prototypical({ ...options, supportCount: episode.shots, way: episode.way } as PrototypicalOptions);
   }
-  const make: (options: AttentionTransferOptions) => Loss = lossMakers[kind];
-  return make(options as AttentionTransferOptions);
+  return lossConstructors[kind === "triplet" ? "triplet-squared" : kind](options as never);
 }
 
 function optimizerOf({ optimizer, lr, weightDecay }: RunFlags): Optimizer {

@@ -64,6 +64,7 @@ class TextReporter implements Reporter {
           `weights found: ${event.weights.map(({ name, weight }) => `${name} ${weight.toPrecision(4)}`).join(", ")}`,
         );
         break;
+      case "collapse":
       case "warning":
         this.#line(`warning: ${event.message}`);
         break;

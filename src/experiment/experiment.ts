@@ -130,7 +130,7 @@ class Experiment {
     this.#progress(run, "reading images", 0);
     let share = 0;
     const watch = (event: RunEvent) => {
-      if (event.type === "warning") this.#warn(event.message);
+      if (event.type === "warning" || event.type === "collapse") this.#warn(event.message);
       if (event.type === "step") {
         share = event.step / event.totalSteps;
         this.#progress(run, "training", share);

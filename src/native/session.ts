@@ -2,7 +2,16 @@
 
 import { fromNative } from "../errors.ts";
 import type { DataPlan, FewShotPlan, Plan } from "../plan/plan.ts";
-import type { Evaluation, NetworkSummary, PartSize, StepEvent, TermValue, WeightsEvent } from "../run/events.ts";
+import type {
+  CollapseEvent,
+  Evaluation,
+  NetworkSummary,
+  PartSize,
+  StepEvent,
+  TermValue,
+  WarningEvent,
+  WeightsEvent,
+} from "../run/events.ts";
 import { addon } from "./addon.ts";
 
 /** What `open` found: the core's `SessionSummary`. */
@@ -194,8 +203,9 @@ export interface ProfileCost {
 export type NativeEvent =
   | { readonly type: "decode"; readonly done: number; readonly total: number; readonly imagesPerSecond: number }
   | { readonly type: "teacherFeatures" | "embed"; readonly done: number; readonly total: number }
-  | { readonly type: "warning"; readonly message: string }
+  | CollapseEvent
   | StepEvent
+  | WarningEvent
   | WeightsEvent;
 
 /** A session on a thread of its own. Commands run in order; {@link NativeSession.close} ends the thread. */

@@ -132,7 +132,7 @@ export interface EvaluateOptions {
   readonly data?: Data | string;
   /** Which classes. @default "test" */
   readonly part?: "train" | "validation" | "test";
-  /** The K of Recall@K and of kNN accuracy, each at least 1. @default [1, 2, 4, 8] */
+  /** The K of Recall@K, of kNN accuracy and, where a classifier knows the classes, of top-K accuracy, each at least 1. @default [1, 2, 4, 8] */
   readonly ks?: readonly number[];
   /** Few-shot accuracies to measure, each over episodes drawn from the part's classes. @default none */
   readonly fewShot?: readonly FewShot[];

@@ -4,11 +4,11 @@ import { RkdError } from "../errors.ts";
 import type { Backbone } from "../options/backbone.ts";
 import { backboneKinds } from "../options/backbone.ts";
 import { boolean, integer, invalid, number, object, oneOf, or, path } from "../options/check.ts";
+import { checkLoss } from "../options/loss-constructors.ts";
 import {
   classKinds,
   imageKinds,
   type Loss,
-  lossKinds,
   rkdAngle,
   rkdDistance,
   teacherKinds,
@@ -226,8 +226,7 @@ export function planEpisode(name: string, given: unknown): EpisodePlan {
 function checkLosses(losses: readonly Loss[]): readonly Loss[] {
   if (!Array.isArray(losses) || losses.length === 0) throw invalid("losses", "a list of at least one loss", losses);
   losses.forEach((loss, i) => {
-    if (typeof loss !== "object" || loss === null) throw invalid(`losses[${i}]`, "a loss, for example triplet()", loss);
-    oneOf(`losses[${i}].kind`, loss.kind, lossKinds);
+    checkLoss(`losses[${i}]`, loss);
   });
   if (losses.every(({ weight }) => weight === 0)) throw invalid("losses", "a loss of weight greater than 0", 0);
   return losses.map((loss) => ({ weight: 1, ...loss }));

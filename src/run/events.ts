@@ -10,6 +10,7 @@ export type RunEvent =
   | WeightsEvent
   | EvaluationEvent
   | CheckpointEvent
+  | CollapseEvent
   | WarningEvent
   | EndEvent;
 
@@ -100,6 +101,22 @@ export interface CheckpointEvent {
   readonly type: "checkpoint";
   readonly step: number;
   readonly path: string;
+}
+
+/**
+ * The student's embeddings are running together in one point: their mean distance has fallen below a hundredth of what it was
+ * in the first batch. Comes once; the run goes on.
+ */
+export interface CollapseEvent {
+  readonly type: "collapse";
+  /** Steps done, from 1. */
+  readonly step: number;
+  /** The root mean square distance of two embeddings of the step's batch. */
+  readonly distance: number;
+  /** The same in the first batch. */
+  readonly start: number;
+  /** What this means and what to try, in full sentences. */
+  readonly message: string;
 }
 
 /** Something to know that does not stop the run. */

@@ -260,7 +260,14 @@ function isCancelled(error: unknown): boolean {
 
 /** The core's events that belong to the data come out under one type. */
 export function toRunEvent(event: Parameters<ConstructorParameters<typeof NativeSession>[0]>[0]): RunEvent {
-  if (event.type === "step" || event.type === "weights" || event.type === "warning") return event;
-  const { type: phase, ...rest } = event;
-  return { type: "data", phase, ...rest };
+  switch (event.type) {
+    case "decode":
+    case "teacherFeatures":
+    case "embed": {
+      const { type: phase, ...rest } = event;
+      return { type: "data", phase, ...rest };
+    }
+    default:
+      return event;
+  }
 }

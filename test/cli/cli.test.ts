@@ -45,7 +45,7 @@ describe("mistakes", () => {
     [[...complete, "--loss", "tripet"], 2, 'Did you mean "triplet"?'],
     [[...complete, "--loss", "triplet:1@a/b/c"], 2, "with @student/teacher"],
     [[...complete, "--loss", "prototypical"], 2, "Give --episode 5,1,5"],
-    [[...complete, "--loss", "triplet:much"], 2, "--loss triplet: invalid value"],
+    [[...complete, "--loss", "triplet:much"], 2, 'received "triplet:much"'],
     [[...complete, "--loss", "triplet@layer3"], 2, "triplet-squared.studentFeature"],
     [[...complete, "--epochs", "many"], 2, "--epochs: invalid value"],
     [[...complete, "--batch", "1"], 2, "--batch: invalid value: expected a whole number at least 2"],

@@ -30,6 +30,7 @@ import {
   twoStages,
 } from "../../src/index.ts";
 import { temporaryFolder } from "../support/folders.ts";
+import { readDocument } from "../support/tensors.ts";
 
 const common = {
   data: glyphs({ classes: 40, writers: 8, split: { kind: "classes", validation: 0, test: 0.4 } }),
@@ -120,6 +121,17 @@ describe("a distillation improves the student", () => {
     expect(cached?.history.map(({ loss }) => loss)).toEqual(live?.history.map(({ loss }) => loss));
   });
 
+  it("normalises the student's pixels as the teacher's", async () => {
+    // Another seed has other training images, and so another mean of its own.
+    const options = student([linearHint()], { seed: 2, epochs: 1, stepsPerEpoch: 2 });
+    await distill(options);
+    const alone = join(temporaryFolder(), "alone");
+    await train({ ...common, backbone: options.student, seed: 2, epochs: 1, stepsPerEpoch: 2, out: alone });
+    const normalization = (out: string) => readDocument(out).about.normalization;
+    expect(normalization(options.out)).toEqual(normalization(teacherFolder));
+    expect(normalization(alone)).not.toEqual(normalization(teacherFolder));
+  });
+
   it("plain regression where the lengths agree", async () => {
     const { history } = await distill(student([featureRegression()], { student: conv4({ width: 8, embedding: 16 }) }));
     expect(history.at(-1)?.loss).toBeLessThan(history[0]?.loss ?? 0);
@@ -201,8 +213,12 @@ describe("a student that collapses", () => {
   it("raises the alarm once", async () => {
     const shrinking = sgd({ learningRate: 0.05, weightDecay: 5 });
     const events = await collect(distill(student([rkdDistance()], { optimizer: shrinking, epochs: 2 })));
-    const alarms = events.filter((event) => event.type === "warning" && event.message.includes("running together"));
+    const alarms = events.filter((event) => event.type === "collapse");
     expect(alarms).toHaveLength(1);
+    const [{ step, distance, start, message } = { step: 0, distance: 1, start: 0, message: "" }] = alarms;
+    expect(step).toBeGreaterThan(1);
+    expect(distance).toBeLessThan(start / 100);
+    expect(message).toContain("running together");
   });
 });
 

@@ -170,6 +170,39 @@ describe("evaluateLoss", () => {
     ["a fractional label", triplet(), { student, labels: labels.map((l) => l + 0.5) }, /labels\[0\]/],
     ["no projection", linearHint(), { student, teacher }, /parameters\.projection.+\[7, 5\]/],
     ["a projection that does not fit", hint(), { student, teacher, parameters: { projection: teacher } }, /\[7, 5\]/],
+    [
+      "a parameter that the loss does not learn",
+      rkdAngle(),
+      { student, teacher, parameters: { projection: teacher } },
+      /parameters\.projection: .+none/,
+    ],
+    [
+      "a mistyped parameter",
+      hint(),
+      { student, teacher, parameters: { projektion: teacher } },
+      /parameters\.projektion: .+expected parameters\.projection/,
+    ],
+    ["no parameters", hint(), { student, teacher, parameters: null }, /parameters: .+tensors by name/],
+    [
+      "a boundary for each class",
+      margin({ learnBeta: true }),
+      { student, labels, parameters: { beta: matrix(4, 1, () => 1.2) } },
+      /one boundary.+\[1, 1\].+\[4, 1\]/,
+    ],
+    ["labels that are no list", triplet(), { student, labels: null }, /labels: .+a list of classes/],
+    ["one label for all", triplet(), { student, labels: 3 }, /labels: .+a list of classes/],
+    [
+      "a shape beyond all numbers",
+      rkdAngle(),
+      { student: { data: [], shape: [4294967295, 4294967295, 4294967295, 0] }, teacher },
+      /student: the numbers do not fit the shape/,
+    ],
+    [
+      "an episode beyond all batches",
+      prototypical({ supportCount: 2 ** 52, way: 2 ** 52 }),
+      { student },
+      /not an episode/,
+    ],
     ["rows where maps belong", attentionTransfer({ studentFeature: "blocks.3" }), { student, teacher }, /map/],
     ["no teacher", rkdAngle(), { student }, /compares with a teacher/],
     ["no teacher for a hint", hint(), { student }, /compares with a teacher/],
@@ -178,11 +211,26 @@ describe("evaluateLoss", () => {
     ["no labels", triplet(), { student }, /labels/],
     ["another number of labels", triplet(), { student, labels: [0, 1] }, /labels|rows/],
     ["NaN", rkdAngle(), { student: matrix(12, 5, () => Number.NaN), teacher }, /finite|NaN/i],
+    ["an option of another type", { kind: "rkd-angle", delta: "1" }, { student, teacher }, /rkdAngle\.delta: .+"1"/],
+    ["an option that is not a number", { kind: "rkd-angle", delta: Number.NaN }, { student, teacher }, /received NaN/],
     ["an option that does not exist", { kind: "rkd-angle", deltas: 1 }, { student, teacher }, /deltas/],
     ["features beyond float32", hardDarkRank(), { student: matrix(12, 5, (i) => 1e30 * i), teacher }, /normalise/i],
     ["rows that are no episode", prototypical({ supportCount: 2, way: 5 }), { student }, /episode/],
     ["an option out of range", { kind: "rkd-angle", delta: -1 }, { student, teacher }, /delta/],
   ];
+  it.each(lossKinds)("refuses rows that are not finite, and names them: %s", (kind) => {
+    const loss = { kind, ...(kind === "prototypical" && { supportCount: 2, way: 3 }) } as Loss;
+    for (const [name, value] of [
+      ["student", Number.NaN],
+      ["teacher", Number.POSITIVE_INFINITY],
+    ] as const) {
+      const broken = matrix(12, 5, (i) => (i === 37 ? value : Math.sin(i)));
+      const call = () => evaluateLoss(loss, { student, teacher: student, labels, [name]: broken });
+      expect(call).toThrow(`${name}: row 7, column 2 is not a finite number`);
+      expect(call).toThrow(expect.objectContaining({ code: "ERR_NON_FINITE" }));
+    }
+  });
+
   it.each(bad)("refuses %s", (_, loss, inputs, message) => {
     expect(() => evaluateLoss(loss, inputs)).toThrow(RkdError);
     expect(() => evaluateLoss(loss, inputs)).toThrow(message);

@@ -55,6 +55,7 @@ export async function everything(signal: AbortSignal): Promise<void> {
       case "data":
       case "evaluation":
       case "checkpoint":
+      case "collapse":
       case "warning":
       case "weights":
       case "end":

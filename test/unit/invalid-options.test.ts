@@ -185,6 +185,21 @@ describe("constructors refuse", () => {
     expect(() => make(value)).toThrow(name);
   });
 
+  it.each([
+    [{ kind: "triplet-squared", margin: "0.2" }, /triplet\.margin: .+a number greater than 0, received "0\.2"/],
+    [{ kind: "triplet-squared", margn: 0.2 }, /triplet\.margn: .+Did you mean "margin"\?/],
+    [{ kind: "margin", weight: Number.NaN }, /margin\.weight: .+received NaN/],
+    [{ kind: "margin", negatives: "semihard" }, /margin\.negatives: .+Did you mean "semi-hard"\?/],
+    [{ kind: "attention-transfer" }, /attentionTransfer\.studentFeature: .+a tap/],
+    [{ kind: "prototypical", way: 5 }, /prototypical\.supportCount/],
+    [{ kind: "lifted-structured" }, /losses\[0\]\.kind: .+Did you mean "lifted-structure"\?/],
+  ] as [Bad, RegExp][])(
+    "a specification that is written by hand, as its constructor would: %j",
+    async (loss, message) => {
+      await expect(train({ ...run, losses: [loss] })).rejects.toThrow(message);
+    },
+  );
+
   it("a folder that is not there", () => {
     expect(() => imageFolder("no/such")).toThrow(/no\/such: there is no such folder or file/);
   });

@@ -109,6 +109,7 @@ fn retrieval_is_that_of_the_definition() {
         let ks: Vec<usize> = serde_json::from_value(case["ks"].clone()).unwrap();
         let found = retrieval(&Pool::new(2), &data, z.rows, z.columns, &labels, &ks).unwrap();
         let expected = &case["expected"];
+        assert_eq!(found.recall.len(), expected["recall"].as_object().unwrap().len());
         for (k, recall) in &found.recall {
             assert_eq!(Some(*recall), expected["recall"][k.to_string()].as_f64(), "{}: recall@{k}", case["name"]);
         }
@@ -131,6 +132,7 @@ fn distance_weighted_probabilities_do_not_underflow() {
             DistanceWeighting { cutoff: option("cutoff"), nonzero: option("nonzero"), uniform_when_underflow: false };
         let found = distance_weights(&Pool::new(2), &z, &labels, weighting);
         let expected = numbers(&case["expected"]["probabilities"]["data"]);
+        assert_eq!(found.len(), expected.len(), "{}", case["name"]);
         for (found, expected) in found.iter().zip(&expected) {
             assert!((found - expected).abs() < 1e-9, "{}: {found} {expected}", case["name"]);
         }

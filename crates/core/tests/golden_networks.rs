@@ -256,6 +256,16 @@ fn gradients() -> f64 {
 }
 
 #[test]
+fn every_network_of_the_file_has_its_test() {
+    let file = golden("networks.json");
+    let mut names: Vec<&str> =
+        file["networks"].as_array().unwrap().iter().map(|case| case["name"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    let tested = ["conv4", "googlenet", "resnet18", "resnet18 cifar stem", "resnet34", "resnet50", "vgg11_bn cifar"];
+    assert_eq!(names, tested);
+}
+
+#[test]
 fn conv4_in_all_forms() {
     check_network(Portable::cpu_f64(), "conv4", 1e-11, 1e-11);
     check_network(Portable::cpu_f32(), "conv4", NETWORK, NETWORK);

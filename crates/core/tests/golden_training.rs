@@ -164,6 +164,17 @@ fn optimizer(json: Value) -> OptimizerSpec {
     serde_json::from_value(json).unwrap()
 }
 
+#[test]
+fn every_run_of_the_file_has_its_test() {
+    let (file, source) = (golden("networks.json"), include_str!("golden_training.rs"));
+    let runs = file["trajectories"].as_array().unwrap();
+    assert_eq!(runs.len(), 5);
+    for run in runs {
+        let name = run["name"].as_str().unwrap();
+        assert_eq!(source.matches(&format!("\"{name}\"")).count(), 1, "{name}");
+    }
+}
+
 /// The two runs that train a ResNet-18 with the small stem to classify.
 fn check_classifier(name: &str, optimizer: OptimizerSpec) {
     let golden = golden("networks.json");

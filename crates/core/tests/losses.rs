@@ -190,53 +190,33 @@ fn relational_losses_are_zero_at_a_scaled_and_shifted_copy() {
     }
 }
 
-/// What every loss gives for the batches on which formulas break.
-///
-/// `zero`: value and gradient are 0. `still`: a finite value, and nothing flows but rounding. `finite`: a finite value with a finite
-/// gradient. `largest` are batches whose largest entry is float32's. `large`: an `ERR_NON_FINITE` that says what to do. `shape`: an `ERR_INVALID_SHAPE`.
-const SAFETY: &str = "
-                   coincident collinear collapsed zeros  tiny   huge   largest far-teacher flat-teacher empty one    same-two other-two one-class all-different
-rkd-distance       finite     finite    still     still  still  finite finite  finite      finite       zero  zero   zero     zero      finite    finite
-rkd-angle          finite     still     still     still  finite finite finite  finite      finite       zero  zero   zero     zero      finite    finite
-triplet-squared    finite     finite    still     still  finite finite finite  finite      finite       zero  zero   zero     zero      zero      zero
-triplet-euclidean  finite     finite    finite    finite finite finite finite  finite      finite       zero  zero   zero     zero      zero      zero
-contrastive        finite     finite    finite    finite finite finite finite  finite      finite       zero  zero   zero     zero      zero      zero
-lifted-structure   finite     finite    still     still  still  finite finite  finite      finite       zero  zero   zero     zero      zero      zero
-n-pairs            finite     finite    still     still  finite finite finite  finite      finite       zero  zero   zero     zero      zero      zero
-angular            finite     finite    finite    still  finite finite large   finite      finite       zero  zero   zero     zero      zero      zero
-margin             finite     finite    still     still  still  finite finite  finite      finite       zero  zero   zero     zero      zero      zero
-hard-dark-rank     finite     finite    still     still  still  large  large   finite      finite       zero  zero   zero     zero      finite    finite
-cross-entropy      finite     finite    finite    finite finite finite finite  finite      finite       zero  finite finite   finite    finite    shape
-attention-transfer finite     finite    finite    still  finite finite finite  finite      finite       zero  finite finite   finite    finite    finite
-linear-hint        finite     finite    finite    finite finite large  large   finite      finite       zero  finite finite   finite    finite    finite
-hint               finite     finite    finite    finite finite large  large   finite      finite       zero  finite finite   finite    finite    finite
-soft-target-kl     finite     finite    finite    finite finite finite finite  finite      finite       zero  finite finite   finite    finite    finite
-feature-regression finite     finite    finite    finite finite finite finite  finite      finite       zero  finite finite   finite    finite    finite
-prototypical       finite     finite    still     still  finite finite large   finite      finite       shape shape  shape    shape     finite    finite";
+/// A table of `docs/losses.md`: what every loss gives for the batches on which formulas break. The page says what the
+/// outcomes mean.
+struct SafetyTable {
+    normalize: bool,
+    columns: Vec<String>,
+    rows: Vec<(String, Vec<String>)>,
+}
 
-/// The same with `normalize: true`: every kind.
-const NORMALIZED_SAFETY: &str = "
-                   coincident collinear collapsed zeros  tiny   huge   largest far-teacher flat-teacher empty one    same-two other-two one-class all-different
-rkd-distance       finite     finite    still     still  still  finite finite  finite      finite       zero  zero   zero     zero      finite    finite
-rkd-angle          finite     finite    still     still  finite finite finite  finite      finite       zero  zero   zero     zero      finite    finite
-triplet-squared    finite     finite    still     still  finite finite finite  finite      finite       zero  zero   zero     zero      zero      zero
-triplet-euclidean  finite     finite    still     finite finite finite finite  finite      finite       zero  zero   zero     zero      zero      zero
-contrastive        finite     finite    still     finite finite finite finite  finite      finite       zero  zero   zero     zero      zero      zero
-lifted-structure   finite     finite    still     still  still  finite finite  finite      finite       zero  zero   zero     zero      zero      zero
-n-pairs            finite     finite    still     still  finite finite finite  finite      finite       zero  zero   zero     zero      zero      zero
-angular            finite     finite    still     still  finite finite finite  finite      finite       zero  zero   zero     zero      zero      zero
-margin             finite     finite    still     still  still  finite finite  finite      finite       zero  zero   zero     zero      zero      zero
-hard-dark-rank     finite     finite    still     still  still  finite finite  finite      finite       zero  zero   zero     zero      finite    finite
-cross-entropy      finite     finite    finite    finite finite finite finite  finite      finite       zero  finite finite   finite    finite    shape
-attention-transfer finite     finite    finite    still  finite finite finite  finite      finite       zero  finite finite   finite    finite    finite
-linear-hint        finite     finite    finite    finite finite finite finite  finite      finite       zero  finite finite   finite    finite    finite
-hint               finite     finite    finite    finite finite finite finite  finite      finite       zero  finite finite   finite    finite    finite
-soft-target-kl     finite     finite    finite    finite finite finite finite  finite      finite       zero  finite finite   finite    finite    finite
-feature-regression finite     finite    finite    finite finite finite finite  finite      finite       zero  finite finite   finite    finite    finite
-prototypical       finite     finite    still     still  finite finite finite  finite      finite       shape shape  shape    shape     finite    finite";
+/// The page's tables, without and with `normalize: true`.
+fn safety_tables() -> [SafetyTable; 2] {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/losses.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let tables = page.split("\n\n").filter(|part| part.starts_with("| loss | coincident |"));
+    let mut tables = tables.enumerate().map(|(index, table)| {
+        let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_string()).collect();
+        let mut lines = table.lines().map(cells).map(|cells: Vec<String>| (cells[0].clone(), cells[1..].to_vec()));
+        let (_, columns) = lines.next().unwrap();
+        let rows = lines.skip(1).map(|(kind, cells)| (kind.trim_matches('`').to_string(), cells)).collect();
+        SafetyTable { normalize: index == 1, columns, rows }
+    });
+    let found = [tables.next().unwrap(), tables.next().unwrap()];
+    assert!(tables.next().is_none());
+    found
+}
 
 /// The batch of a column: student, teacher and labels of n rows.
-fn batch(column: &str, shape: &[usize]) -> (Matrix, Matrix, Vec<u32>) {
+fn batch(column: &str, shape: &[usize]) -> rkd_core::Result<(Matrix, Matrix, Vec<u32>)> {
     let n = match column {
         "empty" => 0,
         "one" => 1,
@@ -256,6 +236,7 @@ fn batch(column: &str, shape: &[usize]) -> (Matrix, Matrix, Vec<u32>) {
         "zeros" => vec![0.0; n * d],
         "tiny" => scaled("student", 1e-30),
         "huge" => scaled("student", 1e30),
+        "not-a-number" => scaled("student", f64::NAN),
         "largest" => {
             let largest = scaled("student", 1.0).iter().fold(0.0f64, |largest, v| largest.max(v.abs()));
             scaled("student", f64::from(f32::MAX) / largest)
@@ -273,8 +254,8 @@ fn batch(column: &str, shape: &[usize]) -> (Matrix, Matrix, Vec<u32>) {
         _ => labels(n).iter().map(|label| label % 3).collect(),
     };
     let whole: Vec<usize> = [&[n], shape].concat();
-    let matrix = |name: &str, data: &[f64]| Matrix::tensor(name, data, &whole).unwrap();
-    (matrix("student", &student), matrix("teacher", &teacher), labels)
+    let matrix = |name: &str, data: &[f64]| Matrix::tensor(name, data, &whole);
+    Ok((matrix("student", &student)?, matrix("teacher", &teacher)?, labels))
 }
 
 /// A loss of this kind, and the shape of a row that suits it.
@@ -291,16 +272,19 @@ fn usual(kind: &str, normalize: bool) -> (TermSpec, &'static [usize]) {
 
 fn outcome(kind: &str, column: &str, normalize: bool) -> &'static str {
     let (loss, shape) = usual(kind, normalize);
-    let (student, teacher, labels) = batch(column, shape);
-    let whole: Vec<usize> = [&[student.rows], shape].concat();
     let rounding = if ["tiny", "huge", "largest"].contains(&column) { 0.0 } else { 1e-15 };
-    match evaluate_with(&loss, &student, &teacher, &labels, &start(&loss, &whole), 1) {
+    let evaluated = batch(column, shape).and_then(|(student, teacher, labels)| {
+        let whole: Vec<usize> = [&[student.rows], shape].concat();
+        evaluate_with(&loss, &student, &teacher, &labels, &start(&loss, &whole), 1)
+    });
+    match evaluated {
         Ok(LossValue { value, gradient, .. }) => match gradient.iter().all(|g| g.abs() <= rounding) {
             true if value == 0.0 => "zero",
             true => "still",
             false => "finite",
         },
-        Err(Error { code: Code::NonFinite, advice: Some(_), .. }) => "large",
+        Err(Error { code: Code::NonFinite, message, .. }) if message.starts_with("row 0, column 0 is not") => "refused",
+        Err(Error { code: Code::NonFinite, advice: Some(_), .. }) => "too large",
         Err(Error { code: Code::InvalidShape, expected: Some(_), .. }) => "shape",
         Err(error) => panic!("{kind}, {column}: {error}"),
     }
@@ -310,8 +294,8 @@ fn outcome(kind: &str, column: &str, normalize: bool) -> &'static str {
 fn every_kind_has_its_row_in_the_safety_tables() {
     let mut kinds = kinds();
     kinds.sort_unstable();
-    for table in [SAFETY, NORMALIZED_SAFETY] {
-        let mut rows: Vec<&str> = table.lines().skip(2).filter_map(|line| line.split_whitespace().next()).collect();
+    for table in safety_tables() {
+        let mut rows: Vec<String> = table.rows.into_iter().map(|(kind, _)| kind).collect();
         rows.sort_unstable();
         assert_eq!(rows, kinds);
     }
@@ -320,17 +304,16 @@ fn every_kind_has_its_row_in_the_safety_tables() {
 #[test]
 fn batches_on_which_formulas_break_give_what_the_tables_say() {
     let mut wrong = String::new();
-    for (table, normalize) in [(SAFETY, false), (NORMALIZED_SAFETY, true)] {
-        let mut lines = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-        let columns = lines.next().unwrap();
-        for row in lines {
-            let found: Vec<&str> = columns.iter().map(|column| outcome(row[0], column, normalize)).collect();
-            if found != row[1..] {
-                wrong += &format!("\n{} {}", row[0], found.join(" "));
+    for SafetyTable { normalize, columns, rows } in safety_tables() {
+        assert_eq!(columns.len(), 16);
+        for (kind, expected) in rows {
+            let found: Vec<&str> = columns.iter().map(|column| outcome(&kind, column, normalize)).collect();
+            if found != expected {
+                wrong += &format!("\n| `{kind}` | {} |", found.join(" | "));
             }
         }
     }
-    assert!(wrong.is_empty(), "found other outcomes than expected:{wrong}");
+    assert!(wrong.is_empty(), "found other outcomes than docs/losses.md has:{wrong}");
 }
 
 #[test]
@@ -345,6 +328,8 @@ fn what_cannot_be_computed_says_why() {
         |spec: Value, student: &[f64], labels: &[u32]| text(try_evaluate(&spec, student, &teacher, n, d, labels, 1));
     let message = run(json!({"kind": "rkd-distance"}), &bad, &[0; 4]);
     assert!(message.contains("student: row 2, column 1 is not a finite number"), "{message}");
+    let infinite = text(try_evaluate(&json!({"kind": "rkd-angle"}), &good, &[f64::INFINITY; 12], n, d, &[0; 4], 1));
+    assert!(infinite.contains("teacher: row 0, column 0 is not a finite number"), "{infinite}");
     let message = run(json!({"kind": "triplet-squared"}), &good, &[0, 1]);
     assert!(message.contains("expected 4 labels, received 2"), "{message}");
     let message = run(json!({"kind": "cross-entropy"}), &good, &[0, 1, 2, 1]);

@@ -95,6 +95,21 @@ fn without_batch_statistics_pieces_change_nothing() {
 }
 
 #[test]
+fn eight_pieces_of_64_give_the_gradient_of_the_batch_of_512() {
+    let (images, teacher) = (images(0..512), teacher(0..512));
+    assert_eq!(cut(512, Some(64)), (0..8).map(|i| 64 * i..64 * (i + 1)).collect::<Vec<_>>());
+    let whole = train(&mut network("mlp"), &images, &teacher, None);
+    check(&whole, &train(&mut network("mlp"), &images, &teacher, Some(64)));
+    // And a loss of each piece would not: its triples are others.
+    let piece = train(&mut network("mlp"), &images[..64 * SIDE * SIDE], &first(&teacher, 64), None);
+    assert!((piece.value - whole.value).abs() > 1e-3 * whole.value, "{} {}", piece.value, whole.value);
+}
+
+fn first(teacher: &Matrix, rows: usize) -> Matrix {
+    Matrix::new("teacher", &teacher.data[..rows * teacher.columns], rows, teacher.columns).unwrap()
+}
+
+#[test]
 fn with_batch_normalisation_each_piece_has_its_own_statistics() {
     // A batch whose halves are alike has halves with the statistics of the whole.
     let rows = || (0..6).chain(0..6);

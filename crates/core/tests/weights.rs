@@ -181,6 +181,38 @@ fn a_partial_load_is_refused_unless_every_name_is_excepted() {
     assert!(error.to_string().contains("layer9"), "{error}");
 }
 
+/// A VGG as timm writes it: its first two linear layers are convolutions over the whole map.
+#[test]
+fn the_linear_layers_of_timms_vgg_are_those_of_torchvision() {
+    let spec = BackboneSpec { kind: "vgg11".into(), width: 1, image_size: 64, embedding: Some(3), ..spec() };
+    let theirs = Network::new(Portable::cpu_f64(), &spec, 2).unwrap();
+    let as_timm = |(name, mut tensor): (String, HostTensor)| {
+        let name = name.replace("classifier.0.", "pre_logits.fc1.").replace("classifier.3.", "pre_logits.fc2.");
+        tensor.shape = match name.as_str() {
+            "pre_logits.fc1.weight" => vec![64, 8, 2, 2],
+            "pre_logits.fc2.weight" => vec![64, 64, 1, 1],
+            _ => tensor.shape,
+        };
+        (if name.starts_with("fc.") { format!("head.{name}") } else { name }, tensor)
+    };
+    let file =
+        TensorFile { tensors: theirs.tensors().unwrap().into_iter().map(as_timm).collect(), ..Default::default() };
+    assert!(file.tensors.contains_key("pre_logits.fc1.bias") && file.tensors.contains_key("head.fc.weight"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("timm.safetensors");
+    file.save(&path).unwrap();
+    let timm = Weights::load(&path).unwrap().tensors;
+    let mut student = network(&spec);
+    let taken = student.take(&timm, &[]).unwrap();
+    assert_eq!(taken.kept, ["fc.weight", "fc.bias"]);
+    assert_eq!(taken.ignored, ["head.fc.bias", "head.fc.weight"]);
+    let (mut found, expected) = (student.tensors().unwrap(), theirs.tensors().unwrap());
+    found.extend(["fc.weight", "fc.bias"].map(|name| (name.to_string(), expected[name].clone())));
+    assert_eq!(found, expected);
+    let small = BackboneSpec { stem: Stem::Small, ..spec };
+    assert_eq!(network(&small).take(&timm, &[]).unwrap().kept, ["fc.weight", "fc.bias"]);
+}
+
 #[test]
 fn weights_for_other_channels_or_of_nothing_here_are_errors_with_advice() {
     let weights = load("resnet18.pth");

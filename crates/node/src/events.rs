@@ -1,7 +1,7 @@
 //! The queue between the session's thread, which must never wait, and JavaScript, which may be busy.
 //!
 //! Holds at most [`CAPACITY`] events. When it is full the oldest droppable event (a progress record) makes room:
-//! the next one says the same and newer. Warnings are never dropped, nor the mark that ends a command, behind which
+//! the next one says the same and newer. All others are never dropped, nor the mark that ends a command, behind which
 //! no event of that command can come.
 
 use std::collections::VecDeque;
@@ -29,9 +29,8 @@ struct State {
 impl EventQueue {
     /// Adds an event; never waits for the reader.
     pub fn push(&self, event: &Event) {
-        let droppable = !matches!(event, Event::Warning { .. });
         if let Ok(text) = serde_json::to_string(event) {
-            self.put(droppable, text);
+            self.put(event.is_progress(), text);
         }
     }
 

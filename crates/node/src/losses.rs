@@ -27,7 +27,7 @@ pub struct BindingTensor {
 /// What a loss is evaluated on.
 #[napi(object)]
 pub struct BindingLossInputs {
-    /// `student`, `teacher` and the loss's own parameters by name.
+    /// `student`, `teacher` and, as `parameters.NAME`, the loss's own parameters.
     pub tensors: HashMap<String, BindingTensor>,
     /// The class of each row.
     pub labels: Option<Uint32Array>,
@@ -74,6 +74,9 @@ fn evaluate(spec: &str, inputs: &BindingLossInputs) -> Result<(f64, Gradients)> 
         true => Vec::new(),
         false => loss.parameters(&student.shape(), teacher.as_ref().map(Matrix::shape).as_deref())?,
     };
+    if teacher.is_some() || !loss.needs_teacher() {
+        check_names(&about, inputs)?;
+    }
     let parameters = about.iter().map(|about| parameter(about, inputs)).collect::<Result<Vec<_>>>()?;
     let found = with_pool(inputs.threads as usize, |pool| {
         let mut prepared = LossInputs::new(&student, pool, Random::keyed(inputs.seed as u64, 0, 0, "loss"));
@@ -108,7 +111,8 @@ fn matrix(name: &str, inputs: &BindingLossInputs) -> Result<Matrix> {
     let tensor = inputs.tensors.get(name).ok_or_else(missing)?;
     let shape: Vec<usize> = tensor.shape.iter().map(|&length| length as usize).collect();
     match *shape {
-        [n, c, h, w] if tensor.data.len() == n * c * h * w => {
+        // The product of no overflow; other shapes are errors that the core words.
+        [n, c, h, w] if shape.iter().try_fold(1usize, |p, &l| p.checked_mul(l)) == Some(tensor.data.len()) => {
             Matrix::tensor(name, &transpose(&tensor.data, c, h * w), &[n, h, w, c])
         }
         _ => Matrix::tensor(name, &tensor.data, &shape),
@@ -117,13 +121,30 @@ fn matrix(name: &str, inputs: &BindingLossInputs) -> Result<Matrix> {
 
 /// A parameter of the loss itself.
 fn parameter(about: &LossParameter, inputs: &BindingLossInputs) -> Result<Matrix> {
-    if inputs.tensors.contains_key(about.name) {
-        return matrix(about.name, inputs);
+    let name = parameter_name(about);
+    if inputs.tensors.contains_key(&name) {
+        return matrix(&name, inputs);
     }
     Err(Error::new(Code::InvalidShape, "this loss has a parameter of its own")
-        .with_subject(format!("parameters.{}", about.name))
+        .with_subject(name)
         .with_values(format!("a tensor [{}, {}]", about.rows, about.columns), "nothing")
         .with_advice("give its values; in a run they are learned"))
+}
+
+fn parameter_name(about: &LossParameter) -> String {
+    format!("parameters.{}", about.name)
+}
+
+/// A parameter that the loss has not is a slip, and must not pass in silence.
+fn check_names(about: &[LossParameter], inputs: &BindingLossInputs) -> Result<()> {
+    let own: Vec<String> = about.iter().map(parameter_name).collect();
+    let strange = |name: &&String| name.starts_with("parameters.") && !own.contains(*name);
+    let Some(name) = inputs.tensors.keys().filter(strange).min() else { return Ok(()) };
+    let expected = if own.is_empty() { "none: this loss learns nothing".into() } else { own.join(" or ") };
+    Err(Error::new(Code::InvalidOption, "the loss has no such parameter")
+        .with_subject(name)
+        .with_values(expected, "a tensor")
+        .with_advice("leave it out, or check its name"))
 }
 
 /// A gradient over maps as PyTorch orders it; over rows as it is.

@@ -1,7 +1,8 @@
 //! Weights of this or another program: `.safetensors` of rkd, torchvision and timm, `.pth` of PyTorch.
 //!
 //! What the file is follows from its first bytes, not from its name. Names keep torchvision's form; the prefixes that
-//! wrappers put before all of them (`module.` of DataParallel, `_orig_mod.` of `torch.compile`) are taken off.
+//! wrappers put before all of them (`module.` of DataParallel, `_orig_mod.` of `torch.compile`) are taken off. timm's ResNets
+//! and VGGs have the same names but for the linear layers of a VGG, which get torchvision's.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -50,7 +51,7 @@ impl Weights {
             let file = TensorFile::decode(bytes)?;
             (file.tensors, file.document)
         };
-        let tensors = unwrap(tensors);
+        let tensors = linear_layers_of_timm(unwrap(tensors));
         if tensors.is_empty() {
             return Err(Error::new(Code::InvalidArtefact, "there are no weights in the file")
                 .with_values("at least one tensor", "none")
@@ -75,6 +76,26 @@ fn unwrap(mut tensors: BTreeMap<String, HostTensor>) -> BTreeMap<String, HostTen
             break;
         }
         tensors = tensors.into_iter().map(|(name, tensor)| (name[prefix.len()..].to_string(), tensor)).collect();
+    }
+    tensors
+}
+
+/// timm writes the first two linear layers of a VGG as convolutions over the whole map: `pre_logits.fc1` `[o, c, 7, 7]`, `fc2`
+/// `[o, c, 1, 1]`. torchvision's `classifier.0` and `classifier.3` have the same numbers in the same order, `[o, c * 7 * 7]`.
+fn linear_layers_of_timm(mut tensors: BTreeMap<String, HostTensor>) -> BTreeMap<String, HostTensor> {
+    for (theirs, ours) in [("pre_logits.fc1", "classifier.0"), ("pre_logits.fc2", "classifier.3")] {
+        if tensors.get(&format!("{theirs}.weight")).is_none_or(|weight| weight.shape.len() != 4) {
+            continue;
+        }
+        for part in ["weight", "bias"] {
+            let Some(mut tensor) = tensors.remove(&format!("{theirs}.{part}")) else { continue };
+            if let [outputs, ref inputs @ ..] = tensor.shape[..]
+                && !inputs.is_empty()
+            {
+                tensor.shape = vec![outputs, inputs.iter().fold(1usize, |all, &axis| all.saturating_mul(axis))];
+            }
+            tensors.insert(format!("{ours}.{part}"), tensor);
+        }
     }
     tensors
 }

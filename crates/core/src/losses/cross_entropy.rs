@@ -74,3 +74,23 @@ pub(super) fn log_softmax(row: &[f64]) -> Vec<f64> {
     let log_sum = row.iter().map(|v| (v - largest).exp()).sum::<f64>().ln();
     row.iter().map(|v| v - largest - log_sum).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::naive::{self, LABELS};
+    use super::*;
+
+    #[test]
+    fn equals_its_definition_over_rows() {
+        let (z, smoothing) = (naive::draw("logits"), 0.3);
+        let mut sum = 0.0;
+        for (i, label) in LABELS.iter().enumerate() {
+            let all: f64 = z.row(i).iter().map(|logit| logit.exp()).sum();
+            for (c, logit) in z.row(i).iter().enumerate() {
+                let target = if c == *label as usize { 1.0 - smoothing } else { 0.0 } + smoothing / 5.0;
+                sum -= target * (logit.exp() / all).ln();
+            }
+        }
+        naive::expect(&CrossEntropy { label_smoothing: smoothing }, &z, None, sum / 11.0);
+    }
+}

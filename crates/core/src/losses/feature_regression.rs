@@ -50,3 +50,17 @@ fn check(student: &[usize], teacher: &[usize]) -> Result<()> {
         .with_values(format!("{}, as the student has", words(student)), words(teacher))
         .with_advice("use linear-hint or hint, which learn a map from one to the other"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::naive;
+    use super::*;
+
+    #[test]
+    fn equals_its_definition_over_rows() {
+        let (student, teacher) = (naive::draw("student"), naive::draw("teacher"));
+        let squared = |i: usize| (0..5).map(|k| (student.row(i)[k] - teacher.row(i)[k]).powi(2)).sum::<f64>();
+        let sum: f64 = (0..student.rows).map(squared).sum();
+        naive::expect(&FeatureRegression {}, &student, Some(&teacher), sum / 11.0);
+    }
+}

@@ -42,3 +42,29 @@ impl Loss for LinearHint {
         Ok(LossValue { value, gradient, parameters: vec![map] })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rkd_kernels::Pool;
+
+    use super::super::naive;
+    use super::*;
+    use crate::random::Random;
+
+    #[test]
+    fn equals_its_definition_over_rows() {
+        let (student, mut teacher, mut projection) = (naive::draw("student"), naive::draw("t"), naive::draw("p"));
+        (teacher.columns, teacher.data) = (3, teacher.data[..11 * 3].to_vec());
+        (projection.rows, projection.data) = (3, projection.data[..3 * 5].to_vec());
+        let mut sum = 0.0;
+        for i in 0..student.rows {
+            for k in 0..3 {
+                sum += (naive::product(projection.row(k), student.row(i)) - teacher.row(i)[k]).powi(2);
+            }
+        }
+        let (pool, parameters) = (Pool::new(1), [projection]);
+        let inputs = LossInputs::new(&student, &pool, Random::keyed(0, 0, 0, "naive")).with_teacher(&teacher);
+        let found = LinearHint {}.evaluate(&inputs.with_parameters(&parameters)).unwrap().value;
+        assert!((found - sum / 11.0).abs() <= 1e-12 * sum, "{found} {}", sum / 11.0);
+    }
+}

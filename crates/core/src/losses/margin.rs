@@ -19,8 +19,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::distance::Distances;
-use super::{Loss, LossInputs, LossParameter, LossValue, check};
-use crate::error::Result;
+use super::{Loss, LossInputs, LossParameter, LossValue, Matrix, check};
+use crate::error::{Code, Error, Result};
 use crate::sampling::{Negatives, Sampler};
 
 /// Options of `margin`.
@@ -74,7 +74,7 @@ impl Loss for Margin {
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
         let (z, labels) = (inputs.student, inputs.labels()?);
-        let beta = if self.learn_beta { inputs.parameter(0)?.data[0] } else { self.beta };
+        let beta = if self.learn_beta { learned(inputs.parameter(0)?)? } else { self.beta };
         let distances = Distances::guarded(inputs.pool, z);
         let squared = |i, j| distances.squared(i, j);
         let pairs = self.sampler().pairs(inputs.pool, z, labels, squared, &mut inputs.random.clone());
@@ -96,6 +96,17 @@ impl Loss for Margin {
             found.parameters.push(vec![over_beta * share]);
         }
         Ok(found)
+    }
+}
+
+/// The boundary that is learned.
+fn learned(beta: &Matrix) -> Result<f64> {
+    match beta.data.as_slice() {
+        [beta] => Ok(*beta),
+        _ => Err(Error::new(Code::InvalidShape, "the margin has one boundary for all classes")
+            .with_subject("beta")
+            .with_values("[1, 1]", format!("{:?}", beta.shape()))
+            .with_advice("give one number")),
     }
 }
 

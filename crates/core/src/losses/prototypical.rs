@@ -8,6 +8,9 @@
 //! ```
 //! With p the softmax and y the class: dL/dquery = -2/Q sum_k (p_k - y_k) (query - prototype_k), and the opposite share
 //! to the prototype, spread evenly over its support rows. Q queries, embeddings `[way * support_count + Q, d]`.
+//!
+//! Degenerate batches: rows that are no episode are an `ERR_INVALID_SHAPE`. Where prototypes coincide the value is that of
+//! chance between them, and nothing flows apart from them.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +34,8 @@ impl Prototypical {
         let wrong = |option: &str, least: usize, value: usize| {
             Err(Error::new(Code::InvalidOption, "the episode is too small")
                 .with_subject(format!("prototypical.{option}"))
-                .with_values(format!("at least {least}"), value.to_string()))
+                .with_values(format!("at least {least}"), value.to_string())
+                .with_advice("the usual episodes have 5 ways and 1 or 5 shots"))
         };
         match (self.support_count, self.way) {
             (0, _) => wrong("supportCount", 1, 0),
@@ -42,8 +46,9 @@ impl Prototypical {
 
     /// Queries of each class.
     fn queries(&self, rows: usize) -> Result<usize> {
-        let support = self.way * self.support_count;
+        let support = self.way.saturating_mul(self.support_count);
         let queries = rows.saturating_sub(support) / self.way;
+        // With a query left, the support rows are fewer than all rows, and no sum here overflows.
         if queries > 0 && support + queries * self.way == rows {
             return Ok(queries);
         }
@@ -96,5 +101,39 @@ impl Loss for Prototypical {
             }
         }
         Ok(LossValue::new(value, gradient))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::naive;
+    use super::*;
+
+    #[test]
+    fn equals_its_definition_over_queries() {
+        // Two ways, two shots; three queries of each.
+        let (mut z, loss) = (naive::draw("prototypical"), Prototypical { support_count: 2, way: 2 });
+        (z.rows, z.data) = (10, z.data[..10 * 5].to_vec());
+        let prototypes = [[0, 1], [2, 3]].map(|[a, b]| {
+            let mean: Vec<f64> = z.row(a).iter().zip(z.row(b)).map(|(a, b)| (a + b) / 2.0).collect();
+            mean
+        });
+        let mut sum = 0.0;
+        for (query, class) in [(4, 0), (5, 0), (6, 0), (7, 1), (8, 1), (9, 1)] {
+            let likelihoods = prototypes.each_ref().map(|prototype| {
+                let squared: f64 = z.row(query).iter().zip(prototype).map(|(q, p)| (q - p).powi(2)).sum();
+                (-squared).exp()
+            });
+            sum -= (likelihoods[class] / (likelihoods[0] + likelihoods[1])).ln();
+        }
+        naive::expect(&loss, &z, None, sum / 6.0);
+    }
+
+    #[test]
+    fn episodes_larger_than_any_batch_are_refused() {
+        let (z, largest) = (naive::draw("prototypical"), usize::MAX);
+        for (support_count, way) in [(largest, largest), (1, largest), (largest, 2), (largest / 2 + 1, 2)] {
+            assert!(Prototypical { support_count, way }.queries(z.rows).is_err());
+        }
     }
 }

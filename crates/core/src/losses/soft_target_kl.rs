@@ -80,3 +80,23 @@ fn check(student: usize, teacher: usize) -> Result<()> {
         .with_values(format!("{student} logits, as the student has"), teacher.to_string())
         .with_advice("use a teacher with a classifier of the same classes"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::naive;
+    use super::*;
+
+    #[test]
+    fn equals_its_definition_over_rows() {
+        let (student, teacher, t) = (naive::draw("student"), naive::draw("teacher"), 2.5);
+        let soft = |row: &[f64], c: usize| (row[c] / t).exp() / row.iter().map(|v| (v / t).exp()).sum::<f64>();
+        let mut sum = 0.0;
+        for i in 0..student.rows {
+            for c in 0..student.columns {
+                let (s, t) = (soft(student.row(i), c), soft(teacher.row(i), c));
+                sum += t * (t / s).ln();
+            }
+        }
+        naive::expect(&SoftTargetKl { temperature: t }, &student, Some(&teacher), t * t * sum / 11.0);
+    }
+}

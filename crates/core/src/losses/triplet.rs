@@ -132,3 +132,25 @@ impl Loss for TripletEuclidean {
         Ok(LossValue::new(value, distances.pull_back(inputs.pool, slopes)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::naive;
+    use super::*;
+
+    #[test]
+    fn equal_their_definitions_over_triplets() {
+        let z = naive::draw("triplet");
+        let mean = |violation: &dyn Fn(usize, usize, usize) -> f64| {
+            let triplets = naive::triplets();
+            let sum: f64 = triplets.iter().map(|&[a, p, q]| violation(a, p, q).max(0.0)).sum();
+            sum / triplets.len() as f64
+        };
+        let squared = |i: usize, j: usize| naive::distance(&z, i, j, 0.0).powi(2);
+        let offset = |i: usize, j: usize| naive::distance(&z, i, j, 1e-6);
+        let loss = TripletSquared { margin: 0.7, ..TripletSquared::default() };
+        naive::expect(&loss, &z, None, mean(&|a, p, q| squared(a, p) - squared(a, q) + 0.7));
+        let loss = TripletEuclidean { margin: 0.7, ..TripletEuclidean::default() };
+        naive::expect(&loss, &z, None, mean(&|a, p, q| offset(a, p) - offset(a, q) + 0.7));
+    }
+}

@@ -85,9 +85,9 @@ pub struct Gradients<B: Backend> {
 /// What a training pass gives: features, activations, and what the running statistics learn.
 type Trained<B> = (Features<<B as Backend>::Tensor>, Tape<B>, Vec<BatchStatistics<<B as Backend>::Tensor>>);
 
-/// The names of what stands above the pooled feature in torchvision, timm and here: classifiers, embedding layers, the
-/// linear layers of timm's VGG, and GoogLeNet's classifiers beside the trunk.
-const HEADS: [&str; 6] = ["fc", "classifier", "head", "pre_logits", "aux1", "aux2"];
+/// The names of what stands above the pooled feature in torchvision, timm and here: classifiers, embedding layers, and
+/// GoogLeNet's classifiers beside the trunk.
+const HEADS: [&str; 5] = ["fc", "classifier", "head", "aux1", "aux2"];
 
 /// A network with its parameters.
 #[derive(Clone, Debug)]

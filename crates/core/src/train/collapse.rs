@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::event::CollapseEvent;
 use crate::losses::Matrix;
 
 /// The share of the distance at the start below which the alarm rings.
@@ -22,17 +23,19 @@ pub struct CollapseAlarm {
 
 impl CollapseAlarm {
     /// Looks at the embeddings of step `step` (from 1); the first time that they have run together, says so.
-    pub fn watch(&mut self, step: u64, embedding: &Matrix) -> Option<String> {
+    pub fn watch(&mut self, step: u64, embedding: &Matrix) -> Option<CollapseEvent> {
         let now = distance(embedding)?;
         let start = *self.start.get_or_insert(now);
-        if self.rung || now >= SHARE * start {
+        // Embeddings that are one point from the beginning have collapsed too.
+        if self.rung || (now >= SHARE * start && now > 0.0) {
             return None;
         }
         self.rung = true;
-        Some(format!(
+        let message = format!(
             "Step {step}: the student's embeddings are running together; their mean distance is {now:.2e}, and was \
              {start:.2e} at the start. Try a smaller learning rate, more warm-up steps, or negatives that are less hard."
-        ))
+        );
+        Some(CollapseEvent { step, distance: now, start, message })
     }
 }
 
@@ -71,8 +74,16 @@ mod tests {
         let mut alarm = CollapseAlarm::default();
         assert_eq!(alarm.watch(1, &rows(1.0)), None);
         assert_eq!(alarm.watch(2, &rows(0.011)), None);
-        let message = alarm.watch(3, &rows(0.009)).unwrap();
+        let CollapseEvent { step, distance, start, message } = alarm.watch(3, &rows(0.009)).unwrap();
+        assert_eq!((step, (start / distance).round()), (3, 111.0));
         assert!(message.starts_with("Step 3: ") && message.contains("smaller learning rate"), "{message}");
         assert_eq!(alarm.watch(4, &rows(0.0)), None);
+    }
+
+    #[test]
+    fn embeddings_that_start_in_one_point_ring_at_once() {
+        let mut alarm = CollapseAlarm::default();
+        assert!(alarm.watch(1, &rows(0.0)).unwrap().message.starts_with("Step 1: "));
+        assert_eq!(alarm.watch(2, &rows(0.0)), None);
     }
 }

@@ -42,11 +42,37 @@ pub enum Event {
         /// The terms that were balanced.
         weights: Vec<ChosenWeight>,
     },
+    /// The student's embeddings are running together in one point. Comes once in a run.
+    Collapse(CollapseEvent),
     /// Something the user should know that does not stop the run.
     Warning {
         /// A full sentence.
         message: String,
     },
+}
+
+impl Event {
+    /// Whether it is mere progress: the next one says the same and newer, so a reader that is behind may miss it.
+    pub fn is_progress(&self) -> bool {
+        match self {
+            Event::Decode { .. } | Event::TeacherFeatures { .. } | Event::Step(_) | Event::Embed { .. } => true,
+            Event::Weights { .. } | Event::Collapse(_) | Event::Warning { .. } => false,
+        }
+    }
+}
+
+/// The student's embeddings have run together.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CollapseEvent {
+    /// Steps done, from 1.
+    pub step: u64,
+    /// The root mean square distance of two embeddings of the step's batch.
+    pub distance: f64,
+    /// The same in the first batch.
+    pub start: f64,
+    /// What this means and what to try, in full sentences.
+    pub message: String,
 }
 
 /// The state of training after a step.
@@ -145,5 +171,17 @@ impl Control {
             *last = Some(Instant::now());
         }
         due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_that_were_found_are_no_progress_that_a_reader_may_miss() {
+        assert!(Event::Embed { done: 1, total: 2 }.is_progress());
+        assert!(!Event::Weights { step: 20, weights: Vec::new() }.is_progress());
+        assert!(!Event::Warning { message: String::new() }.is_progress());
     }
 }

@@ -21,7 +21,7 @@ use super::collapse::CollapseAlarm;
 use super::compatibility::{check_classes, check_episode, check_micro_batch, check_teacher};
 use super::cost::slow_losses;
 use super::evaluate::{evaluate_items, open_dataset};
-use super::event::{Control, Event, StepEvent};
+use super::event::{CollapseEvent, Control, Event, StepEvent};
 use super::initial_weights;
 use super::loss_parameters::LossParameters;
 use super::objective::{BatchFeatures, Evaluated, Objective, ObjectiveValue, Shapes};
@@ -75,8 +75,8 @@ struct StepReport {
     learning_rate: f64,
     /// Of the whole gradient, before clipping.
     gradient_norm: f64,
-    /// Something the user should know.
-    alarm: Option<String>,
+    /// The student has collapsed.
+    alarm: Option<CollapseEvent>,
     /// Whether the weights "auto" were found in this step.
     balanced: bool,
 }
@@ -225,8 +225,8 @@ impl Session {
             self.step += 1;
             segment.add(&value, batch.len(), batch.waited);
             self.loader.recycle(batch);
-            if let Some(message) = alarm {
-                control.emit(Event::Warning { message });
+            if let Some(alarm) = alarm {
+                control.emit(Event::Collapse(alarm));
             }
             if balanced {
                 let weights = self.objective.chosen(&self.state.balance);
