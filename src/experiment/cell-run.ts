@@ -31,9 +31,17 @@ export interface CellResult {
   readonly run: TrainResult | null;
   /** Why there is no result: a loss, gradient or parameter stopped being finite. */
   readonly failed: string | null;
-  readonly measures: Readonly<
-    Record<string, { readonly what: string; readonly metrics: Metrics; readonly intervals: Metrics }>
-  >;
+  readonly measures: Readonly<Record<string, MeasureResult>>;
+}
+
+/** What a measure found. */
+interface MeasureResult {
+  /** The measure as JSON. */
+  readonly what: string;
+  readonly metrics: Metrics;
+  readonly intervals: Metrics;
+  /** Of the last weights, where the run kept them beside the chosen ones; not there in results of older versions. */
+  readonly last?: Metrics | null;
 }
 
 /** What a run gets from the experiment. */
@@ -50,7 +58,7 @@ const RESULT = "result.json";
 export function finishedResult({ folder, measures }: PlannedRun): CellResult | undefined {
   const result = readResult(folder);
   if (!result) return undefined;
-  const lacks = [...measures].some(([name, measure]) => result.measures[name]?.what !== JSON.stringify(measure));
+  const lacks = [...measures].some(([name, measure]) => !answers(result.measures[name], measure));
   return lacks && !result.failed ? undefined : result;
 }
 
@@ -63,10 +71,7 @@ export async function runCell(planned: PlannedRun, context: CellRunContext): Pro
   const outcome = before ?? (await outcomeOf(planned, context));
   const done: Record<string, CellResult["measures"][string]> = { ...before?.measures };
   for (const [name, measure] of outcome.run ? measures : []) {
-    const what = JSON.stringify(measure);
-    if (done[name]?.what === what) continue;
-    const { metrics, intervals = {} } = await measured(planned, measure, context);
-    done[name] = { what, metrics, intervals };
+    if (!answers(done[name], measure)) done[name] = await measureBoth(planned, outcome.run, measure, context);
   }
   const result: CellResult = {
     form: 1,
@@ -119,9 +124,27 @@ export function start(
   return distill({ ...cell.distill, ...managed } satisfies DistillOptions);
 }
 
-function measured({ folder, seed }: PlannedRun, measure: Measure, context: CellRunContext): Promise<Evaluation> {
+/** Whether a stored result is that of `measure`, and whole. */
+function answers(result: MeasureResult | undefined, measure: Measure): boolean {
+  return result?.what === JSON.stringify(measure) && result.last !== undefined;
+}
+
+/** Measures the chosen weights, and the last ones. */
+async function measureBoth(
+  { folder, seed, cell }: PlannedRun,
+  run: TrainResult | null,
+  measure: Measure,
+  context: CellRunContext,
+): Promise<MeasureResult> {
   const { threads, signal } = context;
-  return watched(evaluate({ model: folder, ...measure, seed, threads, signal }), context);
+  const { data } = cell.train ?? cell.distill;
+  const of = (model: string): Promise<Evaluation> =>
+    watched(evaluate({ data, ...measure, model, seed, threads, signal }), context);
+  const { metrics, intervals = {} } = await of(folder);
+  const file = join(folder, files.last);
+  // Where the best weights are the last ones there is one file, and one score.
+  const last = run?.last ? (existsSync(file) ? (await of(file)).metrics : metrics) : null;
+  return { what: JSON.stringify(measure), metrics, intervals, last };
 }
 
 async function watched<R>(run: Run<R>, { watch }: CellRunContext): Promise<R> {

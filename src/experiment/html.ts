@@ -17,8 +17,10 @@ p, li { max-width: 60rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.92rem; }
 caption { text-align: left; color: var(--faint); padding-bottom: 0.4rem; max-width: min(40rem, calc(100vw - 2rem)); }
 th, td { padding: 0.25rem 0.7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+th { vertical-align: bottom; }
 td:first-child { white-space: nowrap; }
-th.number, td.number { text-align: right; white-space: nowrap; }
+th.number, td.number { text-align: right; }
+td.number { white-space: nowrap; }
 tbody tr:nth-child(odd) { background: var(--band); }
 pre { background: var(--band); padding: 0.8rem; overflow-x: auto; }
 figure { margin: 1rem 0 1.6rem; } figcaption { color: var(--faint); font-size: 0.92rem; }

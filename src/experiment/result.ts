@@ -155,6 +155,11 @@ export function figuresOf({ run, measures }: CellResult): Record<string, number>
   return { ...run?.metrics, ...under(measures, ({ metrics }) => metrics) };
 }
 
+/** The same of the last weights. */
+function lastOf({ run, measures }: CellResult): Record<string, number> {
+  return { ...run?.last?.metrics, ...under(measures, ({ last }) => last ?? {}) };
+}
+
 /** What the measures found, under their names. */
 function under(measures: CellResult["measures"], of: (measure: CellResult["measures"][string]) => Metrics): Metrics {
   const all = Object.entries(measures).flatMap(([name, measure]) =>
@@ -173,7 +178,7 @@ function resultCell(
   const own = cells.map(({ run }) => results.get(run));
   const called = cells[0]?.figures[figure] ?? figure;
   const best = own.map((result) => (result ? (figuresOf(result)[called] ?? null) : null));
-  const last = own.map((result) => result?.run?.last?.metrics[called] ?? null);
+  const last = own.map((result) => (result ? (lastOf(result)[called] ?? null) : null));
   const network = own.find((result) => result?.run)?.run?.network ?? null;
   return {
     ...{ column, figure, network, best: spreadOf(best), folders: cells.map(({ run }) => run.folder) },
@@ -191,7 +196,7 @@ function resultRun({ row, column, seed, folder }: PlannedRun, result: CellResult
     stoppedEarly: run?.stoppedEarly ?? false,
     trainingSeconds: run?.seconds ?? null,
     figures: figuresOf(result),
-    last: run?.last?.metrics ?? null,
+    last: run?.last ? lastOf(result) : null,
     history: run?.history ?? [],
   };
 }

@@ -8,6 +8,7 @@ import {
   conv4,
   type ExperimentEvent,
   type ExperimentOptions,
+  evaluate,
   experiment,
   glyphs,
   sgd,
@@ -131,6 +132,9 @@ describe("an experiment", () => {
     expect(events.at(-1)).toMatchObject({ result: { complete: true } });
     const [, row] = (events.at(-1) as { result: Awaited<ReturnType<typeof experiment>> }).result.rows;
     expect(row?.cells.map(({ best }) => best.mean)).toEqual([expect.any(Number), expect.any(Number)]);
+    const last = JSON.parse(readFileSync(join(row?.cells[0]?.folders[0] ?? "", "metrics.json"), "utf8")).last;
+    const ofLast = await evaluate({ model: last.model, data: other, ks: [1], seed: 1 });
+    expect(row?.cells[1]?.last?.mean).toBe(ofLast.metrics["recall@1"]);
   });
 
   it("goes on after a run that diverges, and says so", async () => {

@@ -23,7 +23,10 @@ describe("recipes", () => {
     const result = await reproduce(name, { scale: "smoke", seeds: 1, out });
     expect(result.complete).toBe(true);
     for (const { row, cells } of result.rows) {
-      for (const { figure, best } of cells) expect([row, figure, best.mean]).toEqual([row, figure, expect.any(Number)]);
+      for (const { figure, best, last } of cells) {
+        const all = [row, figure, best.mean, last?.mean];
+        expect(all).toEqual([row, figure, expect.any(Number), expect.any(Number)]);
+      }
     }
     expect(result.notes.join(" ")).toContain("not comparable with the paper's");
     expect(result.gallery.length > 0).toBe(name === "retrieval");
