@@ -225,6 +225,11 @@ fn what_cannot_be_computed_says_why() {
     assert!(message.contains("student: ") && message.contains("Point the loss at a tap"), "{message}");
     let message = of("attention-transfer", &[4, 3, 3, 2], &[4, 3], None);
     assert!(message.contains("teacher: "), "{message}");
+    // The second pair has more than one pixel, and what it is averaged to has one.
+    for (student, teacher) in [([4, 1, 1, 2], [4, 3, 3, 2]), ([4, 1, 3, 2], [4, 3, 1, 2])] {
+        let message = of("attention-transfer", &student, &teacher, None);
+        assert!(message.contains("expected maps of more than one pixel"), "{message}");
+    }
     let message = of("soft-target-kl", &[4, 3], &[4, 5], None);
     assert!(message.contains("expected 3 logits") && message.contains("received 5"), "{message}");
     let message = of("feature-regression", &[2, 2, 3, 1], &[2, 6], None);

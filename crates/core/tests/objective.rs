@@ -142,15 +142,21 @@ fn each_term_has_its_own_parameters() {
 
 #[test]
 fn what_a_network_lacks_is_listed() {
-    let student: Shapes = vec![(Feature::Embedding, vec![1, 4]), (Feature::Tap("blocks.1".into()), vec![1, 7, 7, 4])];
+    let student: Shapes = vec![
+        (Feature::Embedding, vec![1, 4]),
+        (Feature::Tap("blocks.1".into()), vec![1, 7, 7, 4]),
+        (Feature::Tap("blocks.3".into()), vec![1, 1, 1, 4]),
+    ];
     let teacher: Shapes = vec![(Feature::Embedding, vec![1, 3])];
     let check =
         |spec: Value| Objective::new(&terms(&[spec])).unwrap().check(&student, Some(&teacher)).unwrap_err().to_string();
     let message = check(json!({"kind": "hint", "studentFeature": "blocks.7"}));
     assert!(message.starts_with("hint.studentFeature: the student has no such feature"), "{message}");
-    assert!(message.contains("one of embedding, blocks.1, received blocks.7"), "{message}");
+    assert!(message.contains("one of embedding, blocks.1, blocks.3, received blocks.7"), "{message}");
     let message = check(json!({"kind": "attention-transfer"}));
     assert!(message.contains("one of blocks.1, received embedding"), "{message}");
+    let message = check(json!({"kind": "attention-transfer", "studentFeature": "blocks.3"}));
+    assert!(message.contains("more than one pixel") && message.contains("one of blocks.1, received"), "{message}");
     let message = check(json!({"kind": "soft-target-kl", "studentFeature": "embedding", "teacherFeature": "logits"}));
     assert!(message.contains("trained with cross entropy"), "{message}");
 }

@@ -7,7 +7,7 @@
 //! n items, pixels p of h x w, channels k; maps `[n, h, w, c]` whose c may differ. The mean over all n h w entries is that
 //! of the code of Park et al. 2019, whose weight 50 assumes it; the first paper has the norm of each item's difference.
 //! Maps of different sizes are averaged to the smaller (`maps.rs`). A map that is zero everywhere attends to nothing:
-//! a = 0, with no gradient. On maps of one pixel every attention is 1: the loss refuses vectors.
+//! a = 0, with no gradient. On maps of one pixel every attention is 1: the loss refuses them, and vectors.
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,7 @@ impl Loss for AttentionTransfer {
         check_map("student", inputs.student)?;
         check_map("teacher", inputs.teacher()?)?;
         let [student, teacher] = maps::pair(inputs)?;
+        check_pixels(student.size)?;
         let (s, norms) = attention(&student);
         let (t, _) = attention(&teacher);
         let (count, pixels) = (s.len().max(1) as f64, student.size[0] * student.size[1]);
@@ -68,6 +69,17 @@ fn attention(maps: &Maps<'_>) -> (Vec<f64>, Vec<f64>) {
         norms.push(norm);
     }
     (q, norms)
+}
+
+/// On a single pixel every attention is 1, so the loss and its gradient would be 0 whatever the student does.
+fn check_pixels([height, width]: [usize; 2]) -> Result<()> {
+    if height * width != 1 {
+        return Ok(());
+    }
+    Err(Error::new(Code::InvalidShape, "attention transfer compares maps, and these have one pixel in common")
+        .with_subject("student")
+        .with_values("maps of more than one pixel", "1 x 1")
+        .with_advice("point the loss at an earlier tap, for example blocks.2 or layer3"))
 }
 
 fn check_map(name: &str, feature: &Matrix) -> Result<()> {

@@ -279,13 +279,13 @@ impl WeightedTerm {
     /// Whether `who` offers `feature`, as a map where the loss needs one.
     fn check(&self, who: &str, option: &str, feature: &Feature, offered: &Shapes) -> Result<()> {
         let found = offered.iter().find(|(name, _)| name == feature);
-        let fits = |shape: &Vec<usize>| !self.loss.needs_maps() || shape.len() == 4;
+        let fits = |shape: &Vec<usize>| !self.loss.needs_maps() || matches!(shape[..], [_, h, w, _] if h * w > 1);
         if found.is_some_and(|(_, shape)| fits(shape)) {
             return Ok(());
         }
         let names: Vec<&str> = offered.iter().filter(|(_, s)| fits(s)).map(|(feature, _)| feature.name()).collect();
         let problem = match found {
-            Some(_) => "the loss compares maps, and this is none".to_string(),
+            Some(_) => "the loss compares maps, and this is none of more than one pixel".to_string(),
             None => format!("the {who} has no such feature"),
         };
         let advice = match (feature, who) {
