@@ -18,6 +18,7 @@ import {
   paperTeacher,
   productsStudent,
   productsTeacher,
+  sameStart,
   smallTraining,
   smokeTraining,
   type TeacherTraining,
@@ -59,6 +60,7 @@ export const domainAdaptation: Recipe<Settings> = {
       deviations: [
         "Conv-4 with 32 channels for teacher and student from random weights on colour images of 32 pixels; the paper does not say which networks figure 3 has.",
         "The row of a network that was not trained stands in the place of the paper's row of ImageNet's features.",
+        sameStart,
         mirroredDeviation,
       ],
     },

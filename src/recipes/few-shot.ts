@@ -18,6 +18,7 @@ import { type Loss, prototypical, rkdAngle, rkdDistance } from "../options/losse
 import { adam, type Optimizer } from "../options/optimizer.ts";
 import { type Schedule, step } from "../options/schedule.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
+import { sameStart } from "./training.ts";
 
 interface Settings extends CommonSettings {
   readonly network: Backbone;
@@ -94,6 +95,7 @@ export const fewShot: Recipe<Settings> = {
       deviations: [
         "2,000 training episodes of 30 classes with a cosine schedule; the paper follows Snell et al., who have 60.",
         oneShot,
+        sameStart,
       ],
     },
     paper: {
@@ -118,6 +120,7 @@ export const fewShot: Recipe<Settings> = {
       deviations: [
         "The settings are those of Omniglot: 28 pixels, turns as classes, 60 classes an episode, Adam 1e-3. Training has 2,500 episodes, the rate is halved every 400; Snell et al. halve it every 2,000 and train until the validation is no better.",
         oneShot,
+        sameStart,
         "Images are resized by an antialiased Lanczos filter; the filter of the published figures is the default of an older library.",
         "The weights of RKD in these tables are not published; 50 for RKD-D, and for RKD-DA half of 50 and 100, stand in.",
         "Recall@1 of the validation classes chooses the weights and the end of training, where Snell et al. go by the loss of their episodes, and then train anew with the validation classes among the others.",

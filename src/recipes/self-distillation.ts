@@ -15,6 +15,7 @@ import {
   paperTeacher,
   productsStudent,
   productsTeacher,
+  sameStart,
   smallTraining,
   smokeTraining,
   type TeacherTraining,
@@ -52,6 +53,7 @@ export const selfDistillation: Recipe<Settings> = {
       deviations: [
         "Conv-4 with 32 channels and an embedding of 64 from random weights; the paper has ResNet-50 with 512 that starts from ImageNet's.",
         "Images of 32 pixels, batches of 64 images, 30 epochs of 40 batches with a cosine schedule; the paper has 224 pixels, batches of 128 images, 40 and 80 epochs of 100 batches with steps.",
+        sameStart,
         mirroredDeviation,
       ],
     },
