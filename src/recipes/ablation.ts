@@ -89,7 +89,6 @@ export const ablation: Recipe<Settings> = {
         "Images of 32 pixels; 30 epochs of 40 batches of 64 images; embeddings of 64.",
         teacherDeviation,
         mirroredDeviation,
-        networksDeviation,
       ],
     },
     paper: {

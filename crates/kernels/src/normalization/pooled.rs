@@ -126,6 +126,9 @@ impl Kernel for OutputRow<'_> {
                     let mut index = S::splat(f32::from_bits(first as u32));
                     for row in rows.start..rows.end {
                         for pixel in row * w + columns.start..row * w + columns.end {
+                            if pixel == first {
+                                continue;
+                            }
                             let challenger = S::load_first(x.add(pixel * c + at), count);
                             let value = rectified::<S>(challenger, [mean, scale, shift]);
                             let number = S::splat(f32::from_bits(pixel as u32));
