@@ -178,7 +178,8 @@ export function ownSplit(source: string): Split | undefined {
   const split = (validation: number) => ({ kind: "source", validation }) as const;
   if (has("train.csv", "val.csv", "test.csv")) return split(0);
   if (has("train", "test")) return split(["val", "valid", "validation"].some((name) => has(name)) ? 0 : 0.1);
-  const lists = has("images", "images.txt") || has("cars_annos.mat") || has("Ebay_train.txt", "Ebay_test.txt");
+  const cars = has("cars_annos.mat") || has("cars_train", "cars_test");
+  const lists = cars || has("images", "images.txt") || has("Ebay_train.txt", "Ebay_test.txt");
   return lists || names.some((name) => splitByClasses.test(name)) ? split(0.1) : undefined;
 }
 

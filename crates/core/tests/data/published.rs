@@ -106,6 +106,17 @@ mod mat {
         array(4, text.len() as u32, "", &[element(4, &letters)])
     }
 
+    /// A structure array of the images' names, in the field `called`, and their classes.
+    pub fn annotations(called: &str, images: &[(String, u8)]) -> Vec<u8> {
+        let mut fields = called.as_bytes().to_vec();
+        fields.resize(32, 0);
+        fields.extend(b"class");
+        fields.resize(64, 0);
+        let mut content = vec![element(5, &32u32.to_le_bytes()), element(1, &fields)];
+        content.extend(images.iter().flat_map(|(name, class)| [text(name), array(6, 1, "", &[element(2, &[*class])])]));
+        array(2, images.len() as u32, "annotations", &content)
+    }
+
     pub fn file(variables: &[Vec<u8>]) -> Vec<u8> {
         let mut out = vec![b' '; 124];
         out.extend([0, 1, b'I', b'M']);
@@ -127,18 +138,11 @@ mod mat {
 fn cars_are_read_from_their_matlab_file() {
     let place = Place::new();
     let names: Vec<Vec<u8>> = ["AM General Hummer", "Acura/RL", "Audi", "BMW"].map(mat::text).to_vec();
-    let mut fields = b"relative_im_path".to_vec();
-    fields.resize(32, 0);
-    fields.extend(b"class");
-    fields.resize(64, 0);
-    let mut annotations = vec![mat::element(5, &32u32.to_le_bytes()), mat::element(1, &fields)];
-    for (i, class) in [4u8, 1, 2, 3, 1].iter().enumerate() {
-        place.images(&[(&format!("car_ims/{i:06}.jpg"), i as u8)]);
-        annotations.push(mat::text(&format!("car_ims/{i:06}.jpg")));
-        annotations.push(mat::array(6, 1, "", &[mat::element(2, &[*class])]));
-    }
+    let images: Vec<(String, u8)> =
+        [4, 1, 2, 3, 1].iter().enumerate().map(|(i, class)| (format!("car_ims/{i:06}.jpg"), *class)).collect();
+    images.iter().zip(0..).for_each(|((path, _), i)| place.images(&[(path, i)]));
     let variables =
-        [mat::compressed(&mat::array(2, 5, "annotations", &annotations)), mat::array(1, 4, "class_names", &names)];
+        [mat::compressed(&mat::annotations("relative_im_path", &images)), mat::array(1, 4, "class_names", &names)];
     let file = mat::file(&variables);
     place.write("cars_annos.mat", &file);
     let data = place.open().unwrap();
@@ -160,6 +164,27 @@ fn cars_are_read_from_their_matlab_file() {
         place.write("cars_annos.mat", &damaged);
         let _ = survey(&place.plan());
     }
+}
+
+#[test]
+fn cars_are_read_from_their_later_layout() {
+    let place = Place::new();
+    let names: Vec<Vec<u8>> = ["AM General Hummer", "Acura/RL", "Audi", "BMW"].map(mat::text).to_vec();
+    let images = |classes: &[u8]| -> Vec<(String, u8)> {
+        classes.iter().enumerate().map(|(i, class)| (format!("{:05}.jpg", i + 1), *class)).collect()
+    };
+    let (train, test) = (images(&[4, 1, 2]), images(&[3, 1]));
+    train.iter().zip(0..).for_each(|((name, _), i)| place.images(&[(&format!("cars_train/{name}"), i)]));
+    test.iter().zip(9..).for_each(|((name, _), i)| place.images(&[(&format!("cars_test/{name}"), i)]));
+    place.write("devkit/cars_meta.mat", &mat::file(&[mat::array(1, 4, "class_names", &names)]));
+    place.write("devkit/cars_train_annos.mat", &mat::file(&[mat::annotations("fname", &train)]));
+    tells(&look(&place), &["2 images are not listed in cars_train_annos.mat", "cars_test/00001.jpg"]);
+    place.write("cars_test_annos_withlabels.mat", &mat::file(&[mat::annotations("fname", &test)]));
+    let data = place.open().unwrap();
+    assert_eq!(data.describe().name.as_deref(), Some("Cars 196"));
+    let [train, _, test] = classes(&data);
+    assert_eq!(train, ["001.AM General Hummer", "002.Acura-RL"]);
+    assert_eq!(test, ["003.Audi", "004.BMW"]);
 }
 
 #[test]

@@ -3,10 +3,13 @@
 /// Largest note that is read, in bytes.
 pub const MAX_NOTE_BYTES: u64 = 64 << 20;
 
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 12] = [
     "Ebay_test.txt",
     "Ebay_train.txt",
     "cars_annos.mat",
+    "cars_meta.mat",
+    "cars_test_annos_withlabels.mat",
+    "cars_train_annos.mat",
     "images.txt",
     "test.csv",
     "train.csv",

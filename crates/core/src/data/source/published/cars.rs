@@ -1,7 +1,11 @@
-//! Cars 196 (Krause et al. 2013): `car_ims/000001.jpg`, ..., with `cars_annos.mat`, a MATLAB file of `annotations` (among its
-//! fields `relative_im_path` and `class`) and `class_names`.
+//! Cars 196 (Krause et al. 2013), in both layouts it was published in. Annotations are MATLAB files.
 //!
-//! The field `test` shares all classes between its parts and is not used.
+//! - `car_ims/000001.jpg`, ..., with `cars_annos.mat`: `annotations` (among its fields `relative_im_path` and `class`) and
+//!   `class_names`.
+//! - `cars_train/00001.jpg`, ..., `cars_test/00001.jpg`, ..., with `cars_train_annos.mat` and `cars_test_annos_withlabels.mat`
+//!   (`annotations` with `fname` and `class`) and `cars_meta.mat` (`class_names`), wherever the last three lie.
+//!
+//! Train and test of either layout share all classes and are not used.
 
 use std::collections::BTreeSet;
 
@@ -10,33 +14,67 @@ use super::{Row, by_rows, halves};
 use crate::data::source::layout::Layout;
 use crate::data::source::note::Note;
 
+const ALL: &str = "cars_annos.mat";
+const META: &str = "cars_meta.mat";
+/// Lists of the later layout, and their images' folders.
+const LISTS: [(&str, &str); 2] =
+    [("cars_train_annos.mat", "cars_train"), ("cars_test_annos_withlabels.mat", "cars_test")];
+
 pub fn recognise(paths: &[&str], notes: &[Note]) -> Option<Layout> {
-    let note = notes.iter().find(|note| note.name() == "cars_annos.mat")?;
-    let failed = |why: &str| Layout {
+    let note = |name: &str| notes.iter().find(|note| note.name() == name);
+    let failed = |name: &str, why: &str| Layout {
         name: Some("Cars 196"),
         classes: vec![None; paths.len()],
         parts: vec![None; paths.len()],
-        warnings: vec![format!("cars_annos.mat {why}; copy it again")],
+        warnings: vec![format!("{name} {why}; copy it again")],
     };
-    let Some(variables) = mat::read(&note.bytes) else { return Some(failed("is damaged or no MATLAB 5 file")) };
-    let named = |name: &str| variables.iter().find(|(found, _)| found == name).map(|(_, value)| value);
-    let annotations = named("annotations").map_or(&[][..], Value::elements);
-    let names = named("class_names").map_or(&[][..], Value::elements);
-    let images: Vec<(String, String)> = annotations.iter().filter_map(|one| image(one, names)).collect();
-    if images.is_empty() {
-        return Some(failed("has no annotations with relative_im_path and class"));
+    // The list, the folder its images' names are in, the file of the class names.
+    let lists: Vec<(&Note, String, &Note)> = match note(ALL) {
+        Some(all) => vec![(all, all.folder().to_string(), all)],
+        None => LISTS
+            .iter()
+            .filter_map(|(name, images)| Some((note(name)?, folder_of(images, paths), note(META).or(note(name))?)))
+            .collect(),
+    };
+    if lists.is_empty() {
+        return None;
+    }
+    let mut images: Vec<(String, String)> = Vec::new();
+    for (list, folder, meta) in &lists {
+        let (Some(variables), Some(meta)) = (mat::read(&list.bytes), mat::read(&meta.bytes)) else {
+            return Some(failed(list.name(), "is damaged or no MATLAB 5 file"));
+        };
+        let names = elements(&meta, "class_names");
+        let found: Vec<_> = elements(&variables, "annotations").iter().filter_map(|one| image(one, names)).collect();
+        if found.is_empty() {
+            return Some(failed(list.name(), "has no annotations with the image's name and class"));
+        }
+        images.extend(found.into_iter().map(|(name, class)| (format!("{folder}{name}"), class)));
     }
     let parts = halves(images.iter().map(|(_, class)| &class[..]).collect::<BTreeSet<_>>());
-    let row = |(path, class): (String, String)| {
-        let part = parts[&class];
-        Row { path: format!("{}{path}", note.folder()), class, part }
-    };
-    Some(by_rows("Cars 196", paths, images.into_iter().map(row).collect(), "cars_annos.mat"))
+    let rows = images.into_iter().map(|(path, class)| Row { part: parts[&class], path, class }).collect();
+    let names: Vec<&str> = lists.iter().map(|(list, ..)| list.name()).collect();
+    Some(by_rows("Cars 196", paths, rows, &names.join(" and ")))
+}
+
+/// The folder called `name` that has images in it, with a `/` at its end.
+fn folder_of(name: &str, paths: &[&str]) -> String {
+    let own = format!("{name}/");
+    let above = paths.iter().find_map(|path| {
+        let (folder, _) = path.rsplit_once('/')?;
+        let above = folder.strip_suffix(name)?;
+        (above.is_empty() || above.ends_with('/')).then_some(above)
+    });
+    format!("{}{own}", above.unwrap_or_default())
+}
+
+fn elements<'a>(variables: &'a [(String, Value)], name: &str) -> &'a [Value] {
+    variables.iter().find(|(found, _)| found == name).map_or(&[], |(_, value)| value.elements())
 }
 
 /// Path and class (`001.AM General Hummer SUV 2000`) of one annotation.
 fn image(annotation: &Value, names: &[Value]) -> Option<(String, String)> {
-    let path = annotation.field("relative_im_path")?.text()?;
+    let path = annotation.field("relative_im_path").or_else(|| annotation.field("fname"))?.text()?;
     let number = annotation.field("class")?.number()? as usize;
     let name = names.get(number.checked_sub(1)?).and_then(Value::text).unwrap_or_default().replace('/', "-");
     Some((path.to_string(), format!("{number:03}.{name}")))

@@ -3,7 +3,7 @@
 //! | data set | told by | classes | parts |
 //! |---|---|---|---|
 //! | CUB-200-2011 | `images.txt` beside `images/` | folders | first half of the classes trains, second half tests |
-//! | Cars 196 | `cars_annos.mat` | its annotations | as CUB |
+//! | Cars 196 | `cars_annos.mat`, or `cars_train_annos.mat` | their annotations | as CUB |
 //! | Stanford Online Products | `Ebay_train.txt`, `Ebay_test.txt` | their `class_id` | the two lists |
 //! | Tiny ImageNet | `wnids.txt` or `val/val_annotations.txt` | WordNet ids | `train`, `val` (classes shared) |
 //! | miniImageNet | `train.csv`, `val.csv`, `test.csv` of `filename,label` | their labels | the three lists |
