@@ -74,6 +74,7 @@ export const domainAdaptation: Recipe<Settings> = {
       studentTraining: paperStudent,
       deviations: [
         ...paperDeviations,
+        sameStart,
         "The row of a network that was not trained stands in the place of the paper's row of ImageNet's features, which it is where the networks start from those.",
         "The paper does not say which networks figure 3 has: its bar of the teacher is four points above the teacher of table 1.",
       ],

@@ -64,7 +64,7 @@ export const selfDistillation: Recipe<Settings> = {
       network: (options) => resnet(50, { stem: "imagenet", embedding: 512, ...options }),
       first: paperTeacher,
       next: paperStudent,
-      deviations: paperDeviations,
+      deviations: [...paperDeviations, sameStart],
     },
   },
   own: { "Stanford Online Products": { first: productsTeacher, next: productsStudent } },

@@ -67,9 +67,9 @@ export const networksDeviation =
 /** What it is called where the networks of the paper's scale begin with nothing. */
 export const randomWeights = "Networks start from random weights; the paper's start from ImageNet's.";
 
-/** What recipes say whose networks are of one architecture and start from random weights. */
+/** What recipes say whose teacher and student are of one architecture. */
 export const sameStart =
-  "Teacher and student begin with the same random weights: both are drawn from the seed, and of one architecture.";
+  "Teacher and student begin with the same weights: they are of one architecture, and random weights are drawn from the seed.";
 
 /** The paper's batch: 128 images, five of a class. */
 const paperBatch = { size: 128, perClass: 5 };
