@@ -136,7 +136,7 @@ export function resultOf(
     claims: claims.map((claim) => examine(claim, rows)),
     published,
     notes,
-    data: [...new Set(finished.flatMap(({ start }) => (start ? [dataSentence(start)] : [])))],
+    data: dataSentences(finished.flatMap(({ start }) => (start ? [start] : []))),
     settings: settings(runs),
     seconds: finished.reduce((sum, { wallSeconds }) => sum + (wallSeconds ?? 0), 0),
     runs: runs.flatMap((run) => {
@@ -201,11 +201,23 @@ function resultRun({ row, column, seed, folder }: PlannedRun, result: CellResult
   };
 }
 
-function dataSentence({ data, train, validation, test }: NonNullable<CellResult["start"]>): string {
-  const parts = Object.entries({ training: train, validation, test }).map(
-    ([part, { images, classes }]) => `${part} ${images} images of ${classes} classes`,
-  );
-  return `${data} Of these ${parts.join(", ")}.`;
+/** A sentence for each data set; counts that differ from seed to seed are a range. */
+function dataSentences(starts: readonly NonNullable<CellResult["start"]>[]): string[] {
+  return [...new Set(starts.map(({ data }) => data))].map((data) => {
+    const own = starts.filter((one) => one.data === data);
+    const parts = (["train", "validation", "test"] as const).map((part) => {
+      const [images, classes] = (["images", "classes"] as const).map((what) =>
+        range(own.map((one) => one[part][what])),
+      );
+      return `${part === "train" ? "training" : part} ${images} images of ${classes} classes`;
+    });
+    return `${data} Of these ${parts.join(", ")}.`;
+  });
+}
+
+function range(counts: readonly number[]): string {
+  const [least, most] = [Math.min(...counts), Math.max(...counts)];
+  return least === most ? `${least}` : `${least} to ${most}`;
 }
 
 /** Rows with the same settings in every column have one line, others one for each column. */

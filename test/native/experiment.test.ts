@@ -86,6 +86,21 @@ describe("an experiment", () => {
     expect(again.at(-1)).toMatchObject({ result: { rows: result.rows } });
   });
 
+  it("describes one data set in one sentence, with the ranges of its parts", async () => {
+    const splits = { a: { ...split, test: 0.2 }, b: { ...split, test: 0.4 } };
+    const backbone = conv4({ width: 4, embedding: 4 });
+    const result = await experiment({
+      ...{ name: "splits", out: join(temporaryFolder(), "x"), rows: ["teacher"], columns: ["a", "b"], estimate: false },
+      cell: ({ column }) => ({
+        train: { ...small, data: { ...data, split: splits[column === "a" ? "a" : "b"] }, backbone },
+      }),
+    });
+    expect(result.data).toHaveLength(1);
+    expect(result.data[0]).toMatch(
+      /training \d+ to \d+ images of \d+ to \d+ classes, validation .*test 32 to 64 images of 4 to 8 classes\./,
+    );
+  });
+
   it("runs only what has changed", async () => {
     const out = join(temporaryFolder(), "x");
     await experiment(options(out, { seeds: [1] }));
