@@ -185,6 +185,8 @@ fn cars_are_read_from_their_later_layout() {
     let [train, _, test] = classes(&data);
     assert_eq!(train, ["001.AM General Hummer", "002.Acura-RL"]);
     assert_eq!(test, ["003.Audi", "004.BMW"]);
+    place.write("devkit/cars_meta.mat", b"not a MATLAB file");
+    says(&survey(&place.plan()).unwrap_err(), &["no image has a class", "cars_meta.mat is damaged"]);
 }
 
 #[test]

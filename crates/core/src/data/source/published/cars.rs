@@ -28,23 +28,26 @@ pub fn recognise(paths: &[&str], notes: &[Note]) -> Option<Layout> {
         parts: vec![None; paths.len()],
         warnings: vec![format!("{name} {why}; copy it again")],
     };
-    // The list, the folder its images' names are in, the file of the class names.
-    let lists: Vec<(&Note, String, &Note)> = match note(ALL) {
-        Some(all) => vec![(all, all.folder().to_string(), all)],
-        None => LISTS
-            .iter()
-            .filter_map(|(name, images)| Some((note(name)?, folder_of(images, paths), note(META).or(note(name))?)))
-            .collect(),
+    // Each list with the folder that its images' names are in, and the file of the class names where that is another.
+    let (lists, meta): (Vec<(&Note, String)>, Option<&Note>) = match note(ALL) {
+        Some(all) => (vec![(all, all.folder().to_string())], None),
+        None => {
+            let found = LISTS.iter().filter_map(|(list, images)| Some((note(list)?, folder_of(images, paths))));
+            (found.collect(), note(META))
+        }
     };
     if lists.is_empty() {
         return None;
     }
+    let damaged = |name: &str| Some(failed(name, "is damaged or no MATLAB 5 file"));
+    let meta = match meta.map(|note| mat::read(&note.bytes)) {
+        Some(None) => return damaged(META),
+        read => read.flatten(),
+    };
     let mut images: Vec<(String, String)> = Vec::new();
-    for (list, folder, meta) in &lists {
-        let (Some(variables), Some(meta)) = (mat::read(&list.bytes), mat::read(&meta.bytes)) else {
-            return Some(failed(list.name(), "is damaged or no MATLAB 5 file"));
-        };
-        let names = elements(&meta, "class_names");
+    for (list, folder) in &lists {
+        let Some(variables) = mat::read(&list.bytes) else { return damaged(list.name()) };
+        let names = elements(meta.as_ref().unwrap_or(&variables), "class_names");
         let found: Vec<_> = elements(&variables, "annotations").iter().filter_map(|one| image(one, names)).collect();
         if found.is_empty() {
             return Some(failed(list.name(), "has no annotations with the image's name and class"));
@@ -59,13 +62,10 @@ pub fn recognise(paths: &[&str], notes: &[Note]) -> Option<Layout> {
 
 /// The folder called `name` that has images in it, with a `/` at its end.
 fn folder_of(name: &str, paths: &[&str]) -> String {
-    let own = format!("{name}/");
-    let above = paths.iter().find_map(|path| {
-        let (folder, _) = path.rsplit_once('/')?;
-        let above = folder.strip_suffix(name)?;
-        (above.is_empty() || above.ends_with('/')).then_some(above)
-    });
-    format!("{}{own}", above.unwrap_or_default())
+    let mut folders = paths.iter().filter_map(|path| Some(path.rsplit_once('/')?.0));
+    let found =
+        folders.find(|folder| folder.strip_suffix(name).is_some_and(|above| above.is_empty() || above.ends_with('/')));
+    format!("{}/", found.unwrap_or(name))
 }
 
 fn elements<'a>(variables: &'a [(String, Value)], name: &str) -> &'a [Value] {
