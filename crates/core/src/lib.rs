@@ -1,6 +1,6 @@
 //! The science of `rkd`: data, networks, losses, optimisers, training, evaluation and artefacts.
 //!
-//! Knows nothing of Node; everything starts from a JSON [`plan`]. The way of one image:
+//! Knows nothing of Node; everything starts from a JSON [`Plan`](train::Plan). The way of one image:
 //! [`data`] (file -> cache -> augmented batch) -> [`backbones`] on a [`nn::Backend`] -> features -> [`losses`] ->
 //! gradients -> [`optim`]; [`train`] is the loop and [`artefact`] what it writes.
 #![forbid(unsafe_code)]
@@ -14,10 +14,10 @@ pub mod losses;
 pub mod metrics;
 pub mod nn;
 pub mod optim;
-pub mod plan;
 pub mod random;
 pub mod sampling;
 mod spelling;
+pub mod tensor;
 pub mod train;
 
 pub use error::{Code, Error, Result};

@@ -5,11 +5,11 @@ mod common;
 use std::sync::Arc;
 
 use common::Draw;
+use rkd_core::backbones::{BackboneSpec, Stem};
 use rkd_core::nn::backend::{AdamStep, Backend, BatchNorm, Passed, SavedNorm, SgdStep, Statistics};
 use rkd_core::nn::geometry::{Conv2d, Pool2d};
 use rkd_core::nn::{Cpu, FeatureGradients, Network, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec};
-use rkd_core::plan::{BackboneSpec, Stem};
 use rkd_core::random::Random;
 use rkd_kernels::Pool;
 

@@ -9,6 +9,7 @@
 mod common;
 
 use common::{Draw, distance, golden, nhwc_shape, numbers, sizes, summary_distance, to_nhwc};
+use rkd_core::backbones::{BackboneSpec, Stem};
 use rkd_core::nn::backend::Backend;
 use rkd_core::nn::backward::Backward;
 use rkd_core::nn::builder::Builder;
@@ -17,7 +18,6 @@ use rkd_core::nn::geometry::{Conv2d, Pool2d};
 use rkd_core::nn::layer::{Layer, Normalization};
 use rkd_core::nn::parameters::Parameters;
 use rkd_core::nn::{Cpu, FeatureGradients, Network, Portable};
-use rkd_core::plan::{BackboneSpec, Stem};
 use rkd_kernels::Pool;
 use serde_json::Value;
 use std::sync::Arc;

@@ -16,10 +16,10 @@ use std::sync::Arc;
 
 use common::{Draw, golden, nhwc_shape, numbers, summary_distance};
 use rkd_core::backbones::define;
+use rkd_core::backbones::{BackboneSpec, Stem};
 use rkd_core::nn::backend::Backend;
 use rkd_core::nn::{Cpu, FeatureGradients, Network, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec};
-use rkd_core::plan::{BackboneSpec, Stem};
 use rkd_kernels::Pool;
 use serde_json::{Value, json};
 

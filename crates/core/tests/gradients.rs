@@ -4,6 +4,7 @@
 mod common;
 
 use common::Draw;
+use rkd_core::backbones::{BackboneSpec, Stem};
 use rkd_core::nn::backend::Backend;
 use rkd_core::nn::backward::Backward;
 use rkd_core::nn::builder::Builder;
@@ -12,7 +13,6 @@ use rkd_core::nn::geometry::{Conv2d, Pool2d};
 use rkd_core::nn::layer::{Layer, Residual};
 use rkd_core::nn::parameters::Parameters;
 use rkd_core::nn::{FeatureGradients, Network, Portable};
-use rkd_core::plan::{BackboneSpec, Stem};
 
 const DRAW: Draw = Draw { seed: 11 };
 

@@ -5,9 +5,9 @@ mod common;
 use std::sync::Arc;
 
 use common::{Draw, distance};
+use rkd_core::backbones::{BackboneSpec, Stem};
 use rkd_core::nn::{Backend, Cpu, Feature, FeatureGradients, Features, Network, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec};
-use rkd_core::plan::{BackboneSpec, Stem};
 use rkd_kernels::Pool;
 
 const DRAW: Draw = Draw { seed: 41 };

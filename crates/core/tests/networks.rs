@@ -4,10 +4,11 @@ mod common;
 
 use common::Draw;
 use rkd_core::Code;
+use rkd_core::backbones::{BackboneSpec, Stem};
 use rkd_core::nn::backend::Backend;
+use rkd_core::nn::tuning::TuningPlan;
 use rkd_core::nn::{Feature, FeatureGradients, Gradients, Network, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec, check_all_reached};
-use rkd_core::plan::{BackboneSpec, Stem, TuningPlan};
 
 const DRAW: Draw = Draw { seed: 31 };
 const SGD: OptimizerSpec = OptimizerSpec::Sgd { learning_rate: 0.1, momentum: 0.9, nesterov: true, weight_decay: 1e-3 };

@@ -1,9 +1,9 @@
 //! A batch in pieces against the batch in one piece: the same loss, the same gradients, in float64.
 
+use rkd_core::backbones::{BackboneSpec, Stem};
 use rkd_core::losses::{Feature, LossInputs, Matrix, TermSpec, evaluate_loss};
 use rkd_core::nn::backend::Backend;
 use rkd_core::nn::{Network, Portable};
-use rkd_core::plan::{BackboneSpec, Stem};
 use rkd_core::random::Random;
 use rkd_core::train::pass::{Pass, cut};
 use rkd_kernels::Pool;

@@ -10,13 +10,15 @@ use std::path::PathBuf;
 
 use common::{Draw, distance, nhwc_shape, numbers, sizes};
 use rkd_core::Code;
-use rkd_core::artefact::tensors::{HostTensor, TensorFile};
+use rkd_core::artefact::tensors::TensorFile;
 use rkd_core::artefact::weights::Weights;
+use rkd_core::backbones::{BackboneSpec, Stem};
 use rkd_core::nn::backend::Backend;
+use rkd_core::nn::tuning::{TrainingStatistics, TuningPlan};
 use rkd_core::nn::{FeatureGradients, Network, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec};
-use rkd_core::plan::{BackboneSpec, Stem, TrainingStatistics, TuningPlan};
 use rkd_core::random::Random;
+use rkd_core::tensor::HostTensor;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 use zip::write::SimpleFileOptions;

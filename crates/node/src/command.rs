@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use rkd_core::bench::{self, BenchPlan};
+use rkd_core::data::DataPlan;
 use rkd_core::data::{Part, survey};
-use rkd_core::plan::{DataPlan, Plan};
 use rkd_core::train::event::Control;
+use rkd_core::train::plan::Plan;
 use rkd_core::train::{EmbedPlan, EvaluatePlan, NeighboursPlan, Session, Who, embed, evaluate_model, neighbours};
 use rkd_core::{Code, Error, Result};
 use serde::{Deserialize, Serialize};

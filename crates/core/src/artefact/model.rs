@@ -10,9 +10,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::tensors::{HostTensor, TensorFile};
+use super::tensors::TensorFile;
+use crate::backbones::BackboneSpec;
 use crate::error::{Code, Error, Result};
-use crate::plan::BackboneSpec;
+use crate::tensor::HostTensor;
 
 /// What the file holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,8 +59,8 @@ impl Model {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backbones::Stem;
     use crate::nn::{Network, Portable};
-    use crate::plan::Stem;
 
     fn spec() -> BackboneSpec {
         BackboneSpec {

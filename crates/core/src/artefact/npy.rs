@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use super::file::write_atomically;
-use super::tensors::HostTensor;
 use crate::error::Result;
+use crate::tensor::HostTensor;
 
 /// Writes one float32 array; `numpy.load` reads it.
 pub fn write(path: &Path, tensor: &HostTensor) -> Result<()> {

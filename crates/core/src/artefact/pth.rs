@@ -14,8 +14,8 @@ use zip::{CompressionMethod, ZipArchive};
 
 use super::element::Element;
 use super::pickle::{self, Id, Object, Pickle};
-use super::tensors::HostTensor;
 use crate::error::{Code, Error, Result};
+use crate::tensor::HostTensor;
 
 /// The largest pickle beside the tensors: room for a hundred thousand tensors.
 const LARGEST_PICKLE: u64 = 16 << 20;

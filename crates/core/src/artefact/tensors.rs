@@ -12,18 +12,10 @@ use serde_json::Value;
 use super::element::Element;
 use super::file::write_atomically;
 use crate::error::{Code, Error, Result};
+use crate::tensor::HostTensor;
 
 /// The metadata key of the JSON document.
 const KEY: &str = "rkd";
-
-/// A float32 tensor in row-major order.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct HostTensor {
-    /// Lengths of the axes; empty for a single number.
-    pub shape: Vec<usize>,
-    /// The values, as many as the product of `shape`.
-    pub data: Vec<f32>,
-}
 
 /// Named tensors and the JSON document that describes them.
 #[derive(Clone, Debug, Default, PartialEq)]

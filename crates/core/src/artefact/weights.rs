@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::pth;
-use super::tensors::{HostTensor, TensorFile};
+use super::tensors::TensorFile;
 use crate::data::Normalization;
 use crate::error::{Code, Error, Result};
+use crate::tensor::HostTensor;
 
 /// What a file of weights holds.
 #[derive(Clone, Debug, PartialEq)]

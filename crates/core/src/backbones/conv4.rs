@@ -8,10 +8,10 @@
 //! its layers.
 
 use super::Body;
+use crate::backbones::BackboneSpec;
 use crate::nn::builder::Builder;
 use crate::nn::geometry::{Conv2d, Pool2d};
 use crate::nn::layer::Layer;
-use crate::plan::BackboneSpec;
 
 /// Four halvings leave one pixel.
 pub(super) const SMALLEST_IMAGE: usize = 16;

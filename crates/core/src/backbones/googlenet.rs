@@ -22,10 +22,10 @@
 //! normalisation of mean 0.5 and deviation 0.5 in every channel.
 
 use super::Body;
+use crate::backbones::{BackboneSpec, Stem};
 use crate::nn::builder::Builder;
 use crate::nn::geometry::{Conv2d, Pool2d};
 use crate::nn::layer::{Layer, Normalization};
-use crate::plan::{BackboneSpec, Stem};
 
 /// Below it a pool would see less than one window.
 pub(super) fn smallest_image(spec: &BackboneSpec) -> usize {

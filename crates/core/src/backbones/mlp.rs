@@ -9,9 +9,9 @@
 //! `width` and `stem` mean nothing here; `hidden` says how wide each layer is. Started as PyTorch starts its layers.
 
 use super::Body;
+use crate::backbones::BackboneSpec;
 use crate::nn::builder::Builder;
 use crate::nn::layer::Layer;
-use crate::plan::BackboneSpec;
 
 /// One pixel will do.
 pub(super) const SMALLEST_IMAGE: usize = 1;

@@ -7,13 +7,15 @@ mod conv4;
 mod googlenet;
 mod mlp;
 mod resnet;
+mod spec;
 mod vgg;
+
+pub use spec::{BackboneSpec, Stem};
 
 use crate::error::{Code, Error, Result};
 use crate::nn::builder::Builder;
 use crate::nn::layer::{Definition, Layer};
 use crate::nn::parameters::ParameterSpec;
-use crate::plan::BackboneSpec;
 use crate::spelling;
 
 /// The part of a network that is its own: images to the pooled feature.
@@ -138,7 +140,6 @@ fn check_parameters(spec: &BackboneSpec, parameters: &[ParameterSpec]) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Stem;
 
     fn spec(kind: &str) -> BackboneSpec {
         BackboneSpec {

@@ -13,10 +13,10 @@
 //! w = 64 in the paper. Started as torchvision starts it (He et al. 2015, fan-out; normalisations as the identity).
 
 use super::Body;
+use crate::backbones::{BackboneSpec, Stem};
 use crate::nn::builder::Builder;
 use crate::nn::geometry::{Conv2d, Pool2d};
 use crate::nn::layer::{Layer, Residual};
-use crate::plan::{BackboneSpec, Stem};
 
 /// The two kinds of block.
 #[derive(Clone, Copy)]

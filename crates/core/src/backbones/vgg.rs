@@ -17,10 +17,10 @@
 //! deviation 0.01).
 
 use super::Body;
+use crate::backbones::{BackboneSpec, Stem};
 use crate::nn::builder::Builder;
 use crate::nn::geometry::{Conv2d, Pool2d};
 use crate::nn::layer::Layer;
-use crate::plan::{BackboneSpec, Stem};
 
 /// Five halvings leave one pixel.
 pub(super) const SMALLEST_IMAGE: usize = 32;

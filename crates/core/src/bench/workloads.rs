@@ -4,12 +4,12 @@
 //! loss, backward and optimiser update, float32; the images are there before the first one. What data costs in a run is
 //! in its own progress: the share of time that training waited for batches.
 
+use crate::backbones::{BackboneSpec, Stem};
 use crate::error::{Code, Error, Result};
 use crate::losses::{CrossEntropy, Feature, LossSpec, Matrix, RkdAngle, RkdDistance, TermSpec, Weight};
 use crate::nn::profile::Part;
 use crate::nn::{Backend, Cpu, FeatureGradients, Network, Profiled};
 use crate::optim::{Optimizer, OptimizerSpec};
-use crate::plan::{BackboneSpec, Stem};
 use crate::random::Random;
 use crate::spelling::nearest;
 use crate::train::balance::Balance;

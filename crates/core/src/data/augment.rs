@@ -9,8 +9,8 @@
 //! lookup is at whole pixels and exact.
 
 use super::statistics::Normalization;
+use crate::data::AugmentSpec;
 use crate::error::{Code, Error, Result};
-use crate::plan::AugmentSpec;
 use crate::random::Random;
 
 /// Checks the ranges of `spec`.

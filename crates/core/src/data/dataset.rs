@@ -8,8 +8,8 @@ use super::rotation::unturned;
 use super::source::Source;
 use super::split::Part;
 use super::survey::{PartCount, count_parts, sentence};
+use crate::data::DataPlan;
 use crate::error::{Code, Error, Result};
-use crate::plan::DataPlan;
 
 pub(super) mod build;
 mod factory;

@@ -11,8 +11,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::data::EpisodePlan;
 use crate::error::{Code, Error, Result};
-use crate::plan::EpisodePlan;
 use crate::random::Random;
 
 /// Draws episodes from labelled items.

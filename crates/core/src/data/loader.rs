@@ -16,8 +16,8 @@ use super::batches::Batch;
 use super::dataset::Dataset;
 use super::sampler::BatchSampler;
 use super::statistics::Normalization;
+use crate::data::AugmentSpec;
 use crate::error::{Code, Error, Result};
-use crate::plan::AugmentSpec;
 use crate::random::Random;
 
 /// A place in a run: the batch that comes next.

@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::dataset::Dataset;
 use super::episode::Episodes;
+use crate::data::BatchPlan;
 use crate::error::{Code, Error, Result};
-use crate::plan::BatchPlan;
 use crate::random::Random;
 
 /// Composes batches. See the module's text.
@@ -32,7 +32,7 @@ pub struct BatchSampler {
 }
 
 impl BatchSampler {
-    /// Batches of the images `items` of `dataset`. `steps_per_epoch`: see [`crate::plan::Plan::steps_per_epoch`].
+    /// Batches of the images `items` of `dataset`. `steps_per_epoch`: see [`crate::train::plan::Plan::steps_per_epoch`].
     ///
     /// # Errors
     /// When a count is 0 or a batch cannot be filled.

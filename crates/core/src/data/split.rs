@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::dataset::Dataset;
 use super::rotation::unturned;
+use crate::data::SplitPlan;
 use crate::error::{Code, Error, Result};
-use crate::plan::SplitPlan;
 use crate::random::Random;
 
 /// A part of a data set.

@@ -8,8 +8,8 @@ use super::dataset::BrokenImage;
 use super::dataset::build::Contents;
 use super::source::Source;
 use super::split::Part;
+use crate::data::DataPlan;
 use crate::error::Result;
-use crate::plan::DataPlan;
 
 /// What a look at a source's names and lists found.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -6,9 +6,9 @@ use rkd_kernels::product::{Left, product};
 
 use super::LossInputs;
 use super::cross_entropy::log_softmax;
-use super::inputs::Matrix;
 use crate::error::Result;
 use crate::sampling::first_pairs;
+use crate::tensor::Matrix;
 
 /// One anchor and one positive of each of m classes, the pairs of [`first_pairs`].
 pub(super) struct ClassPairs<'a> {

@@ -16,7 +16,7 @@
 use rkd_kernels::{Pool, relations};
 
 use super::embedding::Embedding;
-use super::inputs::Matrix;
+use crate::tensor::Matrix;
 
 /// Smallest guarded distance of different rows.
 const SMALLEST: f64 = 1e-6;

@@ -1,34 +1,16 @@
 //! An embedding prepared for pairwise work: its rows and their squared distances.
 
 use std::borrow::Cow;
-use std::sync::OnceLock;
 
 use rkd_kernels::{Pool, relations};
 
-use super::inputs::Matrix;
+use crate::tensor::Matrix;
 
 /// The rows of an embedding with the matrix of their squared distances.
 pub(super) struct Embedding<'a> {
     matrix: &'a Matrix,
     /// n x n of [`relations::stride`].
     pub squared: &'a [f64],
-}
-
-/// A feature's squared distances once a loss has asked for them: computed once for all terms of a batch. A copy of the
-/// feature starts without.
-#[derive(Debug, Default)]
-pub(super) struct SquaredDistances(OnceLock<Vec<f64>>);
-
-impl Clone for SquaredDistances {
-    fn clone(&self) -> Self {
-        Self::default()
-    }
-}
-
-impl PartialEq for SquaredDistances {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
 }
 
 /// The rows as the kernels take them: a copy only where d is no multiple of the vectors' width.
@@ -42,7 +24,7 @@ fn wide(matrix: &Matrix) -> Cow<'_, [f64]> {
 impl<'a> Embedding<'a> {
     pub(super) fn new(pool: &Pool, matrix: &'a Matrix) -> Self {
         let compute = || relations::squared_distances(pool, &wide(matrix), matrix.rows, matrix.columns);
-        Embedding { matrix, squared: matrix.squared_distances.0.get_or_init(compute) }
+        Embedding { matrix, squared: matrix.squared_distances(compute) }
     }
 
     /// The squared distance of rows `i` and `j`.

@@ -43,7 +43,7 @@ pub use cross_entropy::CrossEntropy;
 pub use feature_regression::FeatureRegression;
 pub use hard_dark_rank::HardDarkRank;
 pub use hint::Hint;
-pub use inputs::{LossInputs, Matrix};
+pub use inputs::LossInputs;
 pub use lifted_structure::LiftedStructure;
 pub use linear_hint::LinearHint;
 pub use margin::Margin;
@@ -58,7 +58,7 @@ pub use triplet::{TripletEuclidean, TripletSquared};
 pub use weight::{Course, Named, Weight};
 
 use crate::error::{Code, Error, Result};
-pub use crate::nn::Feature;
+pub use crate::tensor::{Feature, Matrix};
 
 /// A loss with its options. Values and gradients are unweighted.
 pub trait Loss: Send + Sync {

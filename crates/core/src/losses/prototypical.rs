@@ -15,9 +15,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::cross_entropy::log_softmax;
-use super::inputs::Matrix;
 use super::{Loss, LossInputs, LossValue};
 use crate::error::{Code, Error, Result};
+use crate::tensor::Matrix;
 
 /// Options of `prototypical`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -15,9 +15,9 @@ use rkd_kernels::Pool;
 use serde::{Deserialize, Serialize};
 
 use super::retrieval::check_embeddings;
+use crate::data::EpisodePlan;
 use crate::data::episode::Episodes;
 use crate::error::{Code, Error, Result};
-use crate::plan::EpisodePlan;
 use crate::random::Random;
 
 /// One kind of episode that is to be measured.

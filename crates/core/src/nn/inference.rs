@@ -15,14 +15,14 @@
 //! evaluation: what is folded here does not follow a network that goes on learning.
 
 use super::backend::Backend;
-use super::feature::Feature;
 use super::forward::{Forward, Mode};
 use super::geometry::Conv2d;
 use super::layer::{Convolution, Layer, Normalization, ParameterId, Residual};
 use super::network::{Features, Network};
 use super::parameters::Parameters;
+use crate::backbones::BackboneSpec;
 use crate::error::Result;
-use crate::plan::BackboneSpec;
+use crate::tensor::Feature;
 
 /// A network that only looks at images.
 #[derive(Clone, Debug)]

@@ -12,7 +12,6 @@ pub mod backend;
 pub mod backward;
 pub mod builder;
 pub mod cpu;
-pub mod feature;
 pub mod forward;
 pub mod geometry;
 pub mod inference;
@@ -25,9 +24,9 @@ pub mod profile;
 pub mod tape;
 pub mod tuning;
 
+pub use crate::tensor::Feature;
 pub use backend::Backend;
 pub use cpu::Cpu;
-pub use feature::Feature;
 pub use inference::Inference;
 pub use network::{FeatureGradients, Features, Gradients, Network};
 pub use portable::Portable;

@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::backend::Backend;
 use super::backward::Backward;
-use super::feature::Feature;
 use super::forward::{BatchStatistics, Forward, Mode};
 use super::layer::{Definition, Layer, Normalization, ParameterId};
 use super::parameters::{Parameters, Taken};
@@ -15,10 +14,12 @@ use super::pattern::{choose, chooses};
 use super::tape::Tape;
 use super::tuning::set_rates;
 use crate::artefact::model::Model;
-use crate::artefact::tensors::HostTensor;
 use crate::backbones;
+use crate::backbones::BackboneSpec;
 use crate::error::{Code, Error, Result};
-use crate::plan::{BackboneSpec, TrainingStatistics, TuningPlan};
+use crate::nn::tuning::{TrainingStatistics, TuningPlan};
+use crate::tensor::Feature;
+use crate::tensor::HostTensor;
 
 /// What a network says about a batch of n images.
 #[derive(Clone, Debug)]

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::backend::Backend;
-use crate::artefact::tensors::HostTensor;
 use crate::error::{Code, Error, Result};
 use crate::random::Random;
+use crate::tensor::HostTensor;
 
 /// How a parameter lies in memory and whether it is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -498,8 +498,8 @@ impl<B: Backend> Backend for Profiled<B> {
 mod tests {
     use super::*;
     use crate::backbones;
+    use crate::backbones::{BackboneSpec, Stem};
     use crate::nn::{Cpu, FeatureGradients, Network};
-    use crate::plan::{BackboneSpec, Stem};
 
     fn spec() -> BackboneSpec {
         BackboneSpec {

@@ -1,9 +1,35 @@
 //! Fine-tuning: which parameters of a network learn, and how fast.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
 use super::parameters::{Layout, ParameterSpec};
 use super::pattern::{choose, chooses};
 use crate::error::{Code, Error, Result};
-use crate::plan::TuningPlan;
+
+/// Which parameters are trained, and how fast. Patterns choose parameters by name, see [`super::pattern`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct TuningPlan {
+    /// Patterns of parameters that stay as they are.
+    pub freeze: Vec<String>,
+    /// Factors on the learning rate by pattern, greater than 0; no parameter may be chosen by two.
+    pub learning_rates: BTreeMap<String, f64>,
+    /// What batch normalisation subtracts and divides by in training.
+    pub batch_norm: TrainingStatistics,
+}
+
+/// The statistics of batch normalisation in training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TrainingStatistics {
+    /// Those of the batch; the running ones follow.
+    #[default]
+    Batch,
+    /// The running ones, which stay as they are.
+    Running,
+}
 
 /// Sets the rate of every parameter: 0 where a pattern of `freeze` chooses it, else its factor, else 1.
 ///

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::OptimizerSpec;
-use crate::artefact::tensors::HostTensor;
 use crate::error::{Code, Error, Result};
 use crate::nn::backend::{AdamStep, Backend, SgdStep};
 use crate::nn::parameters::{ParameterSpec, Parameters};
+use crate::tensor::HostTensor;
 
 /// What a step reports.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -14,7 +14,7 @@
 
 use rkd_kernels::{Pool, relations};
 
-use crate::losses::Matrix;
+use crate::tensor::Matrix;
 
 /// Constants of the weighting.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::distance_weighted::{DistanceWeighting, distance_weights};
 use crate::error::{Code, Error, Result};
-use crate::losses::Matrix;
 use crate::random::Random;
+use crate::tensor::Matrix;
 
 /// Which negatives a triplet loss takes for an anchor and a positive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,8 +10,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::artefact::tensors::{HostTensor, TensorFile};
+use crate::artefact::tensors::TensorFile;
 use crate::error::{Code, Error, Result};
+use crate::tensor::HostTensor;
 
 /// The form of this file; another number is refused.
 const VERSION: u32 = 2;

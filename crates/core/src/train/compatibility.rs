@@ -1,10 +1,11 @@
 //! Whether plan, student and teacher fit together: what a session checks before it computes anything.
 
 use super::objective::Objective;
+use super::plan::Plan;
 use super::teacher::Teacher;
+use crate::data::EpisodePlan;
 use crate::error::{Code, Error, Result};
 use crate::losses::LossSpec;
-use crate::plan::{EpisodePlan, Plan};
 
 /// Losses that compare need a teacher, and one that takes the student's images.
 pub(super) fn check_teacher(objective: &Objective, plan: &Plan, teacher: Option<&Teacher>) -> Result<()> {

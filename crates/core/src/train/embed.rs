@@ -11,11 +11,12 @@ use super::evaluate::{embed_items, load_model, open_dataset};
 use super::event::{Control, Event};
 use super::report::EmbedReport;
 use crate::artefact::npy;
-use crate::artefact::tensors::{HostTensor, TensorFile};
+use crate::artefact::tensors::TensorFile;
+use crate::data::DataPlan;
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::nn::Cpu;
-use crate::plan::DataPlan;
+use crate::tensor::HostTensor;
 
 /// What `embed` writes.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -11,11 +11,12 @@ use serde_json::Value;
 
 use super::event::{Control, Event};
 use super::report::Evaluation;
+use crate::backbones::BackboneSpec;
+use crate::data::DataPlan;
 use crate::data::{Dataset, EvaluationBatches, Normalization, Part, Split};
 use crate::error::{Code, Error, Result};
 use crate::metrics::{FewShotPlan, FidelityOptions, few_shot, relation_fidelity, retrieval, top_k_accuracy};
 use crate::nn::{Backend, Cpu, Features, Inference, Network};
-use crate::plan::{BackboneSpec, DataPlan};
 
 /// Images of one forward pass of an evaluation.
 pub const BATCH: usize = 64;

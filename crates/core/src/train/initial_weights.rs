@@ -1,11 +1,28 @@
 //! The weights that a run begins with: those of a file, and the way their network wants its pixels.
 
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
 use super::event::{Control, Event};
 use crate::artefact::weights::Weights;
 use crate::data::Normalization;
 use crate::error::{Code, Error, Result};
 use crate::nn::{Cpu, Network};
-use crate::plan::WeightsPlan;
+
+/// The parameters a network begins with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WeightsPlan {
+    /// A file of [`Weights`](crate::artefact::weights::Weights).
+    pub file: PathBuf,
+    /// Patterns of names ([`crate::nn::pattern`]) that may be missing, unexpected or of another shape, besides the head.
+    #[serde(default)]
+    pub except: Vec<String>,
+    /// How images are normalised; `None`: as the file says (rkd's own), as ImageNet is (other files, three channels), or
+    /// by the training data (other files, grey). A teacher's normalisation comes before all of these.
+    pub normalization: Option<Normalization>,
+}
 
 /// Puts the weights of `plan` into `network`; a warning says what was not taken. Gives the normalisation of images that
 /// belongs to them, if there is one; see [`WeightsPlan::normalization`].

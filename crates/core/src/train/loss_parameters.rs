@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 
 use super::objective::TermParameter;
-use crate::artefact::tensors::HostTensor;
 use crate::error::Result;
 use crate::losses::Matrix;
 use crate::nn::parameters::{Init, Layout, ParameterSpec, Parameters};
 use crate::nn::{Backend, Cpu};
+use crate::tensor::HostTensor;
 
 /// The parameters of all terms, with their values.
 pub struct LossParameters {

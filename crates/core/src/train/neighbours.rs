@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::evaluate::{embed_items, load_model, open_dataset};
 use super::event::{Control, Event};
+use crate::data::DataPlan;
 use crate::data::{Dataset, Part, Split};
 use crate::error::{Code, Error, Result};
 use crate::nn::Cpu;
-use crate::plan::DataPlan;
 use crate::random::Random;
 
 /// Which neighbours are wanted.

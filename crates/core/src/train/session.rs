@@ -26,17 +26,18 @@ use super::initial_weights;
 use super::loss_parameters::LossParameters;
 use super::objective::{BatchFeatures, Evaluated, Objective, ObjectiveValue, Shapes};
 use super::pass::{Pass, cut};
+use super::plan::Plan;
 use super::report::{Evaluation, NetworkSummary, PartSize, SegmentReport, SessionSummary};
 use super::segment::Segment;
 use super::teacher::Teacher;
-use crate::artefact::tensors::HostTensor;
+use crate::backbones::BackboneSpec;
 use crate::data::{Batch, BatchSampler, Dataset, Loader, LoaderOptions, Normalization, Part, Position, Split};
 use crate::error::{Code, Error, Result};
 use crate::losses::{Feature, Matrix};
 use crate::nn::{Backend, Cpu, Features, Network};
 use crate::optim::{Optimizer, check_all_reached};
-use crate::plan::{BackboneSpec, Plan};
 use crate::random::Random;
+use crate::tensor::HostTensor;
 
 type Tensor = <Cpu as Backend>::Tensor;
 

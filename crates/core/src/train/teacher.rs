@@ -4,6 +4,10 @@
 //! every training image, and where training mirrors images for the mirrored one too, and keeps it in memory: float32
 //! numbers, [`CACHE_LIMIT`] at most. Other augmentation the teacher then does not see.
 
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
 use super::evaluate::{BATCH, classes_of, for_each_batch, normalization_of};
 use super::event::{Control, Event};
 use super::objective::Shapes;
@@ -12,7 +16,26 @@ use crate::data::{Batch, Dataset, EvaluationBatches, Normalization};
 use crate::error::{Code, Error, Result};
 use crate::losses::{Feature, Matrix};
 use crate::nn::{Backend, Cpu, Inference, Network};
-use crate::plan::{TeacherFeatures, TeacherPlan};
+
+/// The teacher of a distillation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TeacherPlan {
+    /// A `model.safetensors` written by `train` or `distill`.
+    pub model: PathBuf,
+    /// Whether the teacher sees each augmented batch, or every training image once before the first step.
+    pub features: TeacherFeatures,
+}
+
+/// When the teacher's features are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TeacherFeatures {
+    /// In every step, on the same augmented images as the student.
+    Live,
+    /// Once per image, without augmentation, before the first step.
+    Cached,
+}
 
 /// The largest cache, in bytes.
 pub const CACHE_LIMIT: usize = 4 << 30;

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use rkd_core::artefact::tensors::HostTensor;
 use rkd_core::losses::LossSpec;
 use rkd_core::nn::layer::Definition;
 use rkd_core::nn::parameters::ParameterSpec;
 use rkd_core::random::{fnv1a64, splitmix64};
+use rkd_core::tensor::HostTensor;
 use serde_json::Value;
 
 /// The golden file `name`, from `RKD_GOLDEN` or from the repository.

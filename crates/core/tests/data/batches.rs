@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rkd_core::data::{AugmentSpec, BatchPlan, EpisodePlan, SplitPlan};
 use rkd_core::data::{
     BatchSampler, Dataset, EvaluationBatches, Loader, LoaderOptions, Normalization, Position, Split, augment,
 };
-use rkd_core::plan::{AugmentSpec, BatchPlan, EpisodePlan, SplitPlan};
 use rkd_core::random::Random;
 
 use crate::common::{Place, open, plan, says};

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use rkd_core::data::Dataset;
-use rkd_core::plan::{AugmentSpec, DataPlan, SplitPlan};
+use rkd_core::data::{AugmentSpec, DataPlan, SplitPlan};
 use rkd_core::{Error, Result};
 use tempfile::TempDir;
 

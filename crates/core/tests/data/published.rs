@@ -2,8 +2,8 @@
 
 use std::fs;
 
+use rkd_core::data::SplitPlan;
 use rkd_core::data::{Dataset, Part, Split, Survey, survey};
-use rkd_core::plan::SplitPlan;
 
 use crate::common::{Place, content, gzip, open, png, says, tar_of, zip_of};
 

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use rkd_core::data::SplitPlan;
 use rkd_core::data::{Split, survey};
-use rkd_core::plan::SplitPlan;
 
 use crate::common::{Place, open};
 

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use rkd_core::Code;
+use rkd_core::data::SplitPlan;
 use rkd_core::data::{Part, Split};
-use rkd_core::plan::SplitPlan;
 
 use crate::common::{Place, content, gzip, open, png, png_of, says, tar_of, warns, zip_of};
 

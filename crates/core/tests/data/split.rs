@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use rkd_core::data::SplitPlan;
 use rkd_core::data::{Dataset, Part, Split};
-use rkd_core::plan::SplitPlan;
 
 use crate::common::{Place, open, plan, png, says, zip_of};
 

@@ -6,6 +6,7 @@ use std::sync::{Mutex, mpsc};
 
 use super::factory::{Factory, Job, Notes, count_up};
 use super::{BrokenImage, DecodeProgress};
+use crate::data::DataPlan;
 use crate::data::decode::{Decoder, grey_of};
 use crate::data::decode_threads;
 use crate::data::glyphs::GlyphSpec;
@@ -16,7 +17,6 @@ use crate::data::source::walk::{Walk, read_failure};
 use crate::data::source::zip::Zip;
 use crate::data::source::{Listing, Reader, Root, Source, layout, tar};
 use crate::error::{Code, Error, Result};
-use crate::plan::DataPlan;
 
 /// What a source holds, before anything is decoded.
 pub struct Contents<'s> {

@@ -31,8 +31,8 @@ use std::path::{Path, PathBuf};
 use self::arrays::ArrayFiles;
 use super::dataset::BrokenImage;
 use super::glyphs::GlyphSpec;
+use crate::data::DataPlan;
 use crate::error::{Code, Error, Result};
-use crate::plan::DataPlan;
 
 /// Largest file inside an archive that is read, in bytes; more than any picture within the decoder's limit.
 pub const MAX_ENTRY_BYTES: u64 = 256 << 20;

@@ -1,0 +1,52 @@
+//! The plan: one complete, printable description of a run, with every default filled in.
+//!
+//! TypeScript turns a user's options into a plan; the core takes nothing else. `plan.json` in the output folder is
+//! this structure. Field names are camelCase in JSON; unknown fields are errors, so that a typing mistake cannot pass.
+
+use serde::{Deserialize, Serialize};
+
+use super::initial_weights::WeightsPlan;
+use super::teacher::TeacherPlan;
+use crate::backbones::BackboneSpec;
+use crate::data::{BatchPlan, DataPlan};
+use crate::losses::TermSpec;
+use crate::nn::tuning::TuningPlan;
+use crate::optim::{OptimizerSpec, ScheduleSpec};
+
+/// A training run of one network: `train` without a teacher, `distill` with one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Plan {
+    /// The data.
+    pub data: DataPlan,
+    /// The network that is trained.
+    pub backbone: BackboneSpec,
+    /// Where its parameters come from; `None`: drawn at random.
+    pub weights: Option<WeightsPlan>,
+    /// Which of its parameters are trained, and how fast.
+    #[serde(default)]
+    pub tuning: TuningPlan,
+    /// The teacher, for a distillation.
+    pub teacher: Option<TeacherPlan>,
+    /// The weighted terms of the total loss; at least one.
+    pub losses: Vec<TermSpec>,
+    /// The optimiser.
+    pub optimizer: OptimizerSpec,
+    /// The learning rate over the run.
+    pub schedule: ScheduleSpec,
+    /// Largest Euclidean norm of the whole gradient; larger ones are scaled down. `None`: no clipping.
+    pub clip_gradient_norm: Option<f64>,
+    /// Batch composition.
+    pub batch: BatchPlan,
+    /// Largest number of images that go through the network at once; `None`: the whole batch. See [`crate::train::pass`].
+    #[serde(default)]
+    pub micro_batch: Option<usize>,
+    /// Number of epochs, at least 1.
+    pub epochs: u64,
+    /// Batches of one epoch; `None`: as many as it takes to show as many images as the training part has.
+    pub steps_per_epoch: Option<u64>,
+    /// The seed of everything random.
+    pub seed: u64,
+    /// Number of CPU threads; 0: all cores.
+    pub threads: usize,
+}
