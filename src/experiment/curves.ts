@@ -1,14 +1,7 @@
 /** What the validation said epoch by epoch, as one SVG for each column of the table. */
 
+import type { Drawing } from "./blocks.ts";
 import type { ExperimentResult, ResultRun } from "./result.ts";
-
-/** A picture with what it shows. */
-export interface Picture {
-  readonly svg: string;
-  readonly caption: string;
-  /** What its lines stand for: a name and a sample of the line. */
-  readonly legend?: readonly { readonly name: string; readonly svg: string }[];
-}
 
 interface Line {
   readonly name: string;
@@ -22,7 +15,7 @@ type Point = readonly [epoch: number, value: number];
 const colours = ["#3b82f6", "#ef4444", "#10a37f", "#d98e04", "#8b5cf6", "#0ea5b7", "#db2777", "#6b8e23"];
 
 /** One picture a column, where there is more than one epoch to draw. */
-export function curvesOf({ rows, columns, figures, runs, protocol }: ExperimentResult): Picture[] {
+export function curvesOf({ rows, columns, figures, runs, protocol }: ExperimentResult): Drawing[] {
   const byFolder = new Map(runs.map((run) => [run.folder, run]));
   const part = protocol === "honest" ? "validation" : "test";
   return columns.flatMap((column) => {

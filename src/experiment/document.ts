@@ -1,44 +1,10 @@
 /** What the tables of an experiment say, once for Markdown and HTML: a title and a list of blocks. */
 
-import { curvesOf, type Picture } from "./curves.ts";
+import type { Block, Document, TableBlock } from "./blocks.ts";
+import { curvesOf } from "./curves.ts";
 import { galleryKey, galleryPictures, galleryTable } from "./gallery.ts";
 import type { ExperimentResult, ResultCell, ResultRow } from "./result.ts";
 import { rule, type Spread } from "./statistics.ts";
-
-/** A piece of the document. */
-export type Block =
-  | { readonly kind: "heading"; readonly text: string }
-  | { readonly kind: "paragraph"; readonly text: string }
-  | { readonly kind: "list"; readonly items: readonly string[] }
-  | { readonly kind: "code"; readonly text: string }
-  | TableBlock
-  | { readonly kind: "beside"; readonly tables: readonly TableBlock[] }
-  /** Pictures that only HTML shows. */
-  | {
-      readonly kind: "pictures";
-      readonly heading: string;
-      readonly key?: string;
-      readonly pictures: readonly Picture[];
-    };
-
-/** A table; its first column is text, the others numbers. */
-export interface TableBlock {
-  readonly kind: "table";
-  readonly caption: string;
-  readonly titles: readonly string[];
-  readonly rows: readonly (readonly string[])[];
-}
-
-/** Which columns hold nothing but figures. */
-export function numericColumns({ titles, rows }: Pick<TableBlock, "titles" | "rows">): boolean[] {
-  return titles.map((_, i) => i > 0 && rows.every((row) => /^(|-|[+-]?[\d.,± to]+)$/.test(row[i] ?? "")));
-}
-
-/** A title with its blocks. */
-export interface Document {
-  readonly title: string;
-  readonly blocks: readonly Block[];
-}
 
 /** The document of a result. */
 export function documentOf(result: ExperimentResult): Document {

@@ -1,9 +1,7 @@
 /** Queries with their nearest neighbours by several rows' models, right and wrong marked (figure 4 of the paper). */
 
 import { type Picture as Image, type Neighbours, type NeighboursOptions, neighbours } from "../neighbours.ts";
-import type { Picture } from "./curves.ts";
-import type { TableBlock } from "./document.ts";
-import { escaped } from "./html.ts";
+import { type Drawing, escaped, type TableBlock } from "./blocks.ts";
 
 /** A query, and what each row's model finds. */
 export interface GalleryQuery extends GalleryImage {
@@ -77,7 +75,7 @@ export const galleryKey =
   "Each picture has the query on the left, then its nearest neighbours from near to far, one line for each row of the table. A tick and a full green frame mark those of the query's class, a cross and a broken red frame the others.";
 
 /** The pictures: one a query, a line for each row. */
-export function galleryPictures(queries: readonly GalleryQuery[]): Picture[] {
+export function galleryPictures(queries: readonly GalleryQuery[]): Drawing[] {
   return queries.map((query) => {
     const lines = query.rows.map(({ row, neighbours: found }, line) => {
       const top = line * (SIDE + 2 * GAP) + GAP;

@@ -1,7 +1,6 @@
 /** A document as one HTML file: no script, nothing from elsewhere, readable on light and dark screens and on paper. */
 
-import type { Picture } from "./curves.ts";
-import { type Block, type Document, numericColumns, type TableBlock } from "./document.ts";
+import { type Block, type Document, type Drawing, escaped, numericColumns, type TableBlock } from "./blocks.ts";
 
 const style = `
 :root { color-scheme: light dark; --ink: #1c2024; --paper: #fdfdfc; --faint: #6b7280; --line: #d9dce1; --band: #f2f3f5; }
@@ -36,11 +35,6 @@ export function toHtml({ title, blocks }: Document): string {
   return `<!doctype html>\n<html lang="en">\n<head>${head}\n<style>${style}</style>\n</head>\n<body>\n${body}\n</body>\n</html>\n`;
 }
 
-/** Text as HTML shows it. */
-export function escaped(text: string): string {
-  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
-}
-
 function block(it: Block): string {
   switch (it.kind) {
     case "heading":
@@ -64,7 +58,7 @@ function block(it: Block): string {
   }
 }
 
-function figure({ svg, caption, legend = [] }: Picture): string {
+function figure({ svg, caption, legend = [] }: Drawing): string {
   const items = legend.map(({ name, svg: line }) => `<li>${line} ${escaped(name)}</li>`).join("");
   const key = items && `<ul class="legend">${items}</ul>`;
   return `<figure><div class="scroll">${svg}</div>${key}<figcaption>${escaped(caption)}</figcaption></figure>`;

@@ -1,6 +1,6 @@
 /** A document as Markdown; pictures are left to the HTML form. */
 
-import { type Block, type Document, numericColumns, type TableBlock } from "./document.ts";
+import { type Block, type Document, numericColumns, type TableBlock } from "./blocks.ts";
 
 /** The whole text, with a line break at its end. */
 export function toMarkdown({ title, blocks }: Document): string {
