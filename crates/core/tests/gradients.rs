@@ -118,6 +118,9 @@ fn normalizations() {
         let layer = Layer::Normalization(builder.normalization("bn", 3, relu));
         check(what, &[layer], builder, &[2, 2, 3, 3], mode);
     }
+    let mut builder = Builder::new();
+    let layers = [Layer::Normalization(builder.normalization("bn", 3, true)), Layer::MaxPool(Pool2d::square(3, 2, 1))];
+    check("batch statistics, ReLU and max pool", &layers, builder, &[2, 5, 4, 3], Mode::Batch);
     check("L2", &[Layer::L2Normalize], Builder::new(), &[3, 4], Mode::Batch);
 }
 
