@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use common::Draw;
 use rkd_core::backbones::{BackboneSpec, Stem};
-use rkd_core::nn::backend::{AdamStep, Backend, BatchNorm, Passed, SavedNorm, SgdStep, Statistics};
+use rkd_core::nn::backend::{AdamStep, Backend, BatchNorm, Passed, PooledNorm, SavedNorm, SgdStep, Statistics};
 use rkd_core::nn::geometry::{Conv2d, Pool2d};
 use rkd_core::nn::{Cpu, FeatureGradients, Network, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec};
@@ -142,6 +142,41 @@ fn batch_norms_in_every_combination() {
             if let (Some(actual), Some(expected)) = (&gradients.dresidual, &expected_gradients.dresidual) {
                 both.assert_equal(&format!("dresidual: {what}"), actual, expected);
             }
+        }
+    }
+}
+
+#[test]
+fn batch_norms_that_pool() {
+    let both = Both::new();
+    for (shape, windows) in [([2, 6, 8, 33], Pool2d::square(2, 2, 0)), ([3, 7, 5, 16], Pool2d::square(3, 2, 1))] {
+        let [h, w] = windows.output([shape[1], shape[2]]).unwrap();
+        let (x, dy) = (both.random("x", &shape), both.random("dy", &[shape[0], h, w, shape[3]]));
+        let [weight, bias] = ["weight", "bias"].map(|name| both.random(name, &shape[3..]));
+        macro_rules! run {
+            ($backend:expr, $i:tt) => {{
+                let (x, weight, bias) = (&x.$i, &weight.$i, &bias.$i);
+                let statistics = Statistics::Batch;
+                let operation = BatchNorm { x, weight, bias, residual: None, relu: true, epsilon: 1e-5, statistics };
+                let PooledNorm { normalized: out, won } = $backend.batch_norm_max_pool(&operation, &windows).unwrap();
+                let (mean, rstd, relu) = (&out.mean, &out.rstd, Passed::Shift(bias));
+                let saved = SavedNorm { x, relu, weight, mean, rstd, residual: false, batch: true };
+                let back = $backend.batch_norm_max_pool_backward(&saved, &windows, &won, &dy.$i).unwrap();
+                (out, back)
+            }};
+        }
+        let ((out, back), (expected, expected_back)) = (run!(both.cpu, 0), run!(both.portable, 1));
+        let pairs = [
+            ("y", &out.y, &expected.y),
+            ("mean", &out.mean, &expected.mean),
+            ("rstd", &out.rstd, &expected.rstd),
+            ("variance", &out.variance, &expected.variance),
+            ("dx", &back.dx, &expected_back.dx),
+            ("dweight", &back.dweight, &expected_back.dweight),
+            ("dbias", &back.dbias, &expected_back.dbias),
+        ];
+        for (what, actual, expected) in pairs {
+            both.assert_equal(&format!("{what} of {windows:?} on {shape:?}"), actual, expected);
         }
     }
 }

@@ -13,11 +13,12 @@ use rkd_core::backbones::{BackboneSpec, Stem};
 use rkd_core::nn::backend::Backend;
 use rkd_core::nn::backward::Backward;
 use rkd_core::nn::builder::Builder;
-use rkd_core::nn::forward::{Forward, Mode};
+use rkd_core::nn::forward::Forward;
 use rkd_core::nn::geometry::{Conv2d, Pool2d};
 use rkd_core::nn::layer::{Layer, Normalization};
+use rkd_core::nn::lowering::{Mode, lower};
 use rkd_core::nn::parameters::Parameters;
-use rkd_core::nn::{Cpu, FeatureGradients, Network, Portable};
+use rkd_core::nn::{Cpu, FeatureGradients, Network, Portable, Profile};
 use rkd_kernels::Pool;
 use serde_json::Value;
 use std::sync::Arc;
@@ -106,8 +107,9 @@ fn check_layer<B: Backend>(backend: &B, draw: Draw, case: &Value, tolerance: f64
     };
     let x = backend.from_f32(&images, &nhwc_shape(&shape)).unwrap();
     let mode = if case["train"].as_bool().unwrap() { Mode::Batch } else { Mode::Running };
-    let mut forward = Forward::new(backend, &parameters, mode, true);
-    let y = forward.run(&layers, x).unwrap();
+    let (operations, profile) = (lower(&layers, mode), Profile::default());
+    let mut forward = Forward::new(backend, &parameters, &profile, true);
+    let y = forward.run(&operations, x).unwrap();
     let output_shape = sizes(&case["output"]["shape"]);
     let check = |what: &str, actual: &B::Tensor, expected: &Value| {
         let expected = to_nhwc(&numbers(&expected["data"]), &sizes(&expected["shape"]));
@@ -120,8 +122,8 @@ fn check_layer<B: Backend>(backend: &B, draw: Draw, case: &Value, tolerance: f64
     let upstream = to_nhwc(&upstream, &output_shape);
     let dy = backend.from_f32(&upstream, B::shape(&y)).unwrap();
     let statistics = std::mem::take(&mut forward.statistics);
-    let mut backward = Backward::new(backend, &parameters, forward.tape.take().unwrap(), Vec::new());
-    let dx = backward.run(&layers, Some(dy), true).unwrap().unwrap();
+    let mut backward = Backward::new(backend, &parameters, &profile, forward.tape.take().unwrap(), Vec::new());
+    let dx = backward.run(&operations, Some(dy), true).unwrap().unwrap();
     check("gradient of the input", &dx, &case["grad_input"]);
     for (own, expected) in case["grad_parameters"].as_object().unwrap() {
         let index = parameters.specs.iter().position(|spec| spec.name == format!("layer.{own}")).unwrap();

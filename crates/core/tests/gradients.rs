@@ -8,11 +8,12 @@ use rkd_core::backbones::{BackboneSpec, Stem};
 use rkd_core::nn::backend::Backend;
 use rkd_core::nn::backward::Backward;
 use rkd_core::nn::builder::Builder;
-use rkd_core::nn::forward::{Forward, Mode};
+use rkd_core::nn::forward::Forward;
 use rkd_core::nn::geometry::{Conv2d, Pool2d};
 use rkd_core::nn::layer::{Layer, Residual};
+use rkd_core::nn::lowering::{Mode, lower};
 use rkd_core::nn::parameters::Parameters;
-use rkd_core::nn::{FeatureGradients, Network, Portable};
+use rkd_core::nn::{FeatureGradients, Network, Portable, Profile};
 
 const DRAW: Draw = Draw { seed: 11 };
 
@@ -57,16 +58,17 @@ fn check(what: &str, layers: &[Layer], builder: Builder, shape: &[usize], mode: 
         *value = backend.from_f64(&values, &spec.inner_shape()).unwrap();
     }
     let x = random(what, shape.iter().product());
+    let (operations, profile) = (lower(layers, mode), Profile::default());
     let run = |parameters: &Parameters<Portable>, x: &[f64]| {
-        let mut forward = Forward::new(&backend, parameters, mode, true);
-        let y = forward.run(layers, backend.from_f64(x, shape).unwrap()).unwrap();
+        let mut forward = Forward::new(&backend, parameters, &profile, true);
+        let y = forward.run(&operations, backend.from_f64(x, shape).unwrap()).unwrap();
         (y, forward.tape.take().unwrap())
     };
     let (y, tape) = run(&parameters, &x);
     let upstream = random("upstream", Portable::shape(&y).iter().product());
     let dy = backend.from_f64(&upstream, Portable::shape(&y)).unwrap();
-    let mut backward = Backward::new(&backend, &parameters, tape, Vec::new());
-    let dx = backward.run(layers, Some(dy), true).unwrap().unwrap();
+    let mut backward = Backward::new(&backend, &parameters, &profile, tape, Vec::new());
+    let dx = backward.run(&operations, Some(dy), true).unwrap().unwrap();
     let gradients = std::mem::take(&mut backward.gradients);
     let value =
         |parameters: &Parameters<Portable>, x: &[f64]| dot(&backend.to_f64(&run(parameters, x).0).unwrap(), &upstream);
@@ -116,6 +118,9 @@ fn normalizations() {
         let layer = Layer::Normalization(builder.normalization("bn", 3, relu));
         check(what, &[layer], builder, &[2, 2, 3, 3], mode);
     }
+    let mut builder = Builder::new();
+    let layers = [Layer::Normalization(builder.normalization("bn", 3, true)), Layer::MaxPool(Pool2d::square(3, 2, 1))];
+    check("batch statistics, ReLU and max pool", &layers, builder, &[2, 5, 4, 3], Mode::Batch);
     check("L2", &[Layer::L2Normalize], Builder::new(), &[3, 4], Mode::Batch);
 }
 

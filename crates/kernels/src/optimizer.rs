@@ -26,7 +26,7 @@ pub struct AdamStep {
     pub step: u64,
 }
 
-/// The options of one SGD step.
+/// The options of one step of stochastic gradient descent (PyTorch's `SGD`, dampening 0).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SgdStep {
     /// The learning rate, >= 0.
@@ -37,8 +37,6 @@ pub struct SgdStep {
     pub nesterov: bool,
     /// The factor of weight decay, >= 0, which joins the gradient.
     pub weight_decay: f64,
-    /// Whether this is the first step, which sets the velocity to the gradient.
-    pub first: bool,
 }
 
 /// Updates `parameter`, and Adam's running `mean` and `square` (zero before the first step). All have one length.
@@ -124,7 +122,8 @@ impl Kernel for Adam<'_> {
     }
 }
 
-/// Updates `parameter` and `velocity`. `velocity` may be empty when the momentum is 0.
+/// Updates `parameter` and `velocity` (zero before the first step, which gives PyTorch's first step: its velocity is the
+/// gradient). `velocity` may be empty when the momentum is 0.
 pub fn sgd(pool: &Pool, step: &SgdStep, parameter: &mut [f32], gradient: &[f32], velocity: &mut [f32]) {
     let length = parameter.len();
     check::length("sgd", "gradient", gradient.len(), length);
@@ -164,12 +163,10 @@ impl Kernel for Sgd<'_> {
         }
         let v = &mut self.velocity[..length];
         let momentum = self.step.momentum as f32;
-        let kept = if self.step.first { 0.0 } else { momentum };
         let ahead = self.step.nesterov;
         for i in 0..length {
             let gradient = g[i] + decay * p[i];
-            let old = if self.step.first { 0.0 } else { v[i] };
-            v[i] = kept * old + gradient;
+            v[i] = momentum * v[i] + gradient;
             p[i] -= rate * if ahead { gradient + momentum * v[i] } else { v[i] };
         }
     }

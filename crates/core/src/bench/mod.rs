@@ -19,7 +19,7 @@ pub use self::workloads::names as workloads;
 use self::workloads::{Step, Work};
 use crate::error::Result;
 use crate::nn::profile::{Part, Record};
-use crate::nn::{Cpu, Profiled};
+use crate::nn::{Cpu, Profile};
 
 /// What to measure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -109,28 +109,28 @@ pub struct PartTotal {
 pub fn run(plan: &BenchPlan) -> Result<BenchReport> {
     let work = Work::find(&plan.workload)?;
     let memory = PeakMemory::start();
-    let (backend, mut step) = prepare(&work, plan)?;
-    backend.profile().set_recording(true);
+    let Prepared { backend, profile, mut step } = prepare(&work, plan)?;
+    profile.set_recording(true);
     step()?;
-    backend.profile().set_recording(false);
-    let flops: f64 = backend.profile().take().iter().map(|record| record.flops).sum();
+    profile.set_recording(false);
+    let flops: f64 = profile.take().iter().map(|record| record.flops).sum();
     let mut times = measure(plan, || timed(&mut step))?;
     times.sort_by(f64::total_cmp);
     let peak_mib = memory.and_then(|memory| memory.mib()).map(rounded);
-    let (step_ms, peak_gflops) = (median(&times), peak_gflops(backend.inner().pool()));
+    let (step_ms, peak_gflops) = (median(&times), peak_gflops(backend.pool()));
     let gflops = (flops > 0.0).then(|| flops / step_ms / 1e6);
     Ok(BenchReport {
         workload: plan.workload.clone(),
         step_ms: rounded(step_ms),
         best_ms: rounded(times[0]),
         layout: if work.has_network() { "channels_last" } else { "n/a" },
-        threads: backend.inner().pool().threads(),
+        threads: backend.pool().threads(),
         runs: times.len(),
         peak_mib,
         gflops: gflops.map(rounded),
         peak_gflops: rounded(peak_gflops),
         peak_share: gflops.map(|gflops| rounded(gflops / peak_gflops)),
-        instruction_set: backend.inner().pool().isa().name(),
+        instruction_set: backend.pool().isa().name(),
         rkd: env!("CARGO_PKG_VERSION"),
     })
 }
@@ -140,10 +140,10 @@ pub fn run(plan: &BenchPlan) -> Result<BenchReport> {
 /// # Errors
 /// As [`run`].
 pub fn profile(plan: &BenchPlan) -> Result<ProfileReport> {
-    let (backend, mut step) = prepare(&Work::find(&plan.workload)?, plan)?;
+    let Prepared { backend, profile, mut step } = prepare(&Work::find(&plan.workload)?, plan)?;
     step()?;
-    backend.profile().set_recording(true);
-    let steps = measure(plan, || Ok((timed(&mut step)?, backend.profile().take())))?;
+    profile.set_recording(true);
+    let steps = measure(plan, || Ok((timed(&mut step)?, profile.take())))?;
     // Every step does the same operations in the same order; each gets its median.
     let mut records = steps[0].1.clone();
     for (index, record) in records.iter_mut().enumerate() {
@@ -151,7 +151,7 @@ pub fn profile(plan: &BenchPlan) -> Result<ProfileReport> {
     }
     records.sort_by(|a, b| b.ms.total_cmp(&a.ms));
     let outside = |(total, records): &(f64, Vec<Record>)| total - records.iter().map(|record| record.ms).sum::<f64>();
-    let pool = backend.inner().pool();
+    let pool = backend.pool();
     Ok(ProfileReport {
         workload: plan.workload.clone(),
         step_ms: median(&steps.iter().map(|(total, _)| *total).collect::<Vec<_>>()),
@@ -165,10 +165,18 @@ pub fn profile(plan: &BenchPlan) -> Result<ProfileReport> {
     })
 }
 
-fn prepare(work: &Work, plan: &BenchPlan) -> Result<(Profiled<Cpu>, Step)> {
-    let backend = Profiled::new(Cpu::new(Arc::new(Pool::new(plan.threads))));
-    let step = work.prepare(&backend)?;
-    Ok((backend, step))
+/// A workload that is ready for its first step.
+struct Prepared {
+    backend: Cpu,
+    /// What a step tells what it does; off.
+    profile: Arc<Profile>,
+    step: Step,
+}
+
+fn prepare(work: &Work, plan: &BenchPlan) -> Result<Prepared> {
+    let (backend, profile) = (Cpu::new(Arc::new(Pool::new(plan.threads))), Arc::default());
+    let step = work.prepare(&backend, &profile)?;
+    Ok(Prepared { backend, profile, step })
 }
 
 /// Repeats `once` for the plan's time: at least 3 and at most 1000 times.

@@ -4,11 +4,13 @@
 //! loss, backward and optimiser update, float32; the images are there before the first one. What data costs in a run is
 //! in its own progress: the share of time that training waited for batches.
 
+use std::sync::Arc;
+
 use crate::backbones::{BackboneSpec, Stem};
 use crate::error::{Code, Error, Result};
 use crate::losses::{CrossEntropy, Feature, LossSpec, Matrix, RkdAngle, RkdDistance, TermSpec, Weight};
-use crate::nn::profile::Part;
-use crate::nn::{Backend, Cpu, FeatureGradients, Network, Profiled};
+use crate::nn::profile::{Cost, Part};
+use crate::nn::{Backend, Cpu, FeatureGradients, Features, Network, Profile};
 use crate::optim::{Optimizer, OptimizerSpec};
 use crate::random::Random;
 use crate::spelling::nearest;
@@ -65,9 +67,6 @@ pub fn names() -> Vec<&'static str> {
 /// One step of a workload.
 pub(super) type Step = Box<dyn FnMut() -> Result<()>>;
 
-/// The backend of all workloads: the product's own, with a profile that is off unless asked for.
-type Measured = Profiled<Cpu>;
-
 impl Work {
     /// The workload of this name.
     pub(super) fn find(name: &str) -> Result<Work> {
@@ -85,23 +84,23 @@ impl Work {
         !matches!(self, Work::Relational { .. })
     }
 
-    /// Makes networks and inputs, so that a step does nothing but the step.
-    pub(super) fn prepare(&self, backend: &Measured) -> Result<Step> {
+    /// Makes networks and inputs, so that a step does nothing but the step, and tells `profile` what it does.
+    pub(super) fn prepare(&self, backend: &Cpu, profile: &Arc<Profile>) -> Result<Step> {
         match *self {
             Work::Train { network: (kind, stem, embedding), batch, ref loss } => {
-                training(build(backend, kind, stem, embedding, batch)?, batch, loss)
+                training(build(backend, profile, kind, stem, embedding, batch)?, Arc::clone(profile), batch, loss)
             }
             Work::Embed { network: (kind, stem, embedding), batch } => {
-                let network = build(backend, kind, stem, embedding, batch)?.into_inference()?;
+                let network = build(backend, profile, kind, stem, embedding, batch)?.into_inference()?;
                 let images = images(backend, batch)?;
                 Ok(Box::new(move || network.forward(&images).map(|_| ())))
             }
-            Work::Relational { n, d } => relations(backend.clone(), n, d),
+            Work::Relational { n, d } => relations(backend.clone(), Arc::clone(profile), n, d),
         }
     }
 }
 
-fn relations(backend: Measured, n: usize, d: usize) -> Result<Step> {
+fn relations(backend: Cpu, profile: Arc<Profile>, n: usize, d: usize) -> Result<Step> {
     let (student, teacher, objective) = (draw(n * d, "student"), draw(n * d, "teacher"), relational()?);
     Ok(Box::new(move || {
         let features = BatchFeatures {
@@ -109,15 +108,15 @@ fn relations(backend: Measured, n: usize, d: usize) -> Result<Step> {
             teacher: &[(Feature::Embedding, Matrix::new("teacher", &teacher, n, d)?)],
             labels: &[],
             parameters: &[],
-            pool: backend.inner().pool(),
+            pool: backend.pool(),
             random: Random::keyed(1, 0, 0, "loss"),
         };
         let evaluate = || objective.evaluate(&features, &[], 0).map(|_| ());
-        backend.profile().record(Part::Loss, "objective", evaluate)
+        profile.time(Part::Loss, "objective", "", evaluate, |()| Cost::default())
     }))
 }
 
-fn training(mut network: Network<Measured>, batch: [usize; 3], loss: &TrainLoss) -> Result<Step> {
+fn training(mut network: Network<Cpu>, profile: Arc<Profile>, batch: [usize; 3], loss: &TrainLoss) -> Result<Step> {
     let (backend, n, d) = (network.backend().clone(), batch[0], network.embedding_size());
     let images = images(&backend, batch)?;
     let (spec, objective, read) = match loss {
@@ -134,36 +133,41 @@ fn training(mut network: Network<Measured>, batch: [usize; 3], loss: &TrainLoss)
     };
     let labels: Vec<u32> = (0..n).map(|i| (i * 7 % d) as u32).collect();
     let mut optimizer = Optimizer::new(&spec)?;
+    optimizer.set_profile(&profile);
     Ok(Box::new(move || {
-        let (features, tape) = network.forward_train(&images)?;
-        let embedding = backend.to_f32(&features.embedding)?;
+        let (Features { embedding, .. }, tape) = network.forward_train(&images)?;
+        // What is read here is written there.
+        let cost = || Cost::of::<Cpu>([&embedding; 2]);
+        let values = profile.time(Part::Data, "to_f32", "", || backend.to_f32(&embedding), |_| cost())?;
         let batch = BatchFeatures {
-            student: &[(read.clone(), Matrix::new("student", &embedding, n, d)?)],
+            student: &[(read.clone(), Matrix::new("student", &values, n, d)?)],
             teacher: &teacher,
             labels: &labels,
             parameters: &[],
-            pool: backend.inner().pool(),
+            pool: backend.pool(),
             random: Random::keyed(1, 0, 0, "loss"),
         };
-        let value = backend.profile().record(Part::Loss, "objective", || {
-            Ok::<_, Error>(objective.weigh(objective.evaluate(&batch, &[], 0)?, &[], &Balance::default(), 0))
-        })?;
+        let evaluate = || Ok(objective.weigh(objective.evaluate(&batch, &[], 0)?, &[], &Balance::default(), 0));
+        let value = profile.time(Part::Loss, "objective", "", evaluate, |_| Cost::default())?;
         let gradient: Vec<f32> = value.gradients[0].1.iter().map(|&g| g as f32).collect();
-        let embedding = Some(backend.from_f32(&gradient, Measured::shape(&features.embedding))?);
-        drop(features);
-        let gradients = network.backward(tape, FeatureGradients { embedding, ..Default::default() }, false)?;
+        let upload = || backend.from_f32(&gradient, Cpu::shape(&embedding));
+        let gradient = profile.time(Part::Data, "from_f32", "", upload, |_| cost())?;
+        drop(embedding);
+        let gradients = FeatureGradients { embedding: Some(gradient), ..Default::default() };
+        let gradients = network.backward(tape, gradients, false)?;
         let rate = spec.learning_rate();
         optimizer.step(&backend, &mut network.parameters, gradients.parameters, rate, None).map(|_| ())
     }))
 }
 
 fn build(
-    backend: &Measured,
+    backend: &Cpu,
+    profile: &Arc<Profile>,
     kind: &str,
     stem: Stem,
     embedding: Option<usize>,
     [_, channels, side]: [usize; 3],
-) -> Result<Network<Measured>> {
+) -> Result<Network<Cpu>> {
     let spec = BackboneSpec {
         kind: kind.into(),
         width: 64,
@@ -175,10 +179,12 @@ fn build(
         image_size: side,
         classes: None,
     };
-    Network::new(backend.clone(), &spec, 1)
+    let mut network = Network::new(backend.clone(), &spec, 1)?;
+    network.set_profile(profile);
+    Ok(network)
 }
 
-fn images(backend: &Measured, [n, channels, side]: [usize; 3]) -> Result<<Measured as Backend>::Tensor> {
+fn images(backend: &Cpu, [n, channels, side]: [usize; 3]) -> Result<<Cpu as Backend>::Tensor> {
     backend.from_f32(&draw(n * side * side * channels, "images"), &[n, side, side, channels])
 }
 

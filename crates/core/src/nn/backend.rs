@@ -4,10 +4,10 @@
 //! weights `[kernel_h, kernel_w, c_in / groups, c_out]`, linear weights `[out, in]`. Callers pass shapes that fit; the
 //! layers above check what a user can reach.
 
-pub use rkd_kernels::optimizer::AdamStep;
+pub use rkd_kernels::optimizer::{AdamStep, SgdStep};
 
 use super::geometry::{Conv2d, Pool2d};
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 
 /// A device that runs layer operations.
 #[allow(clippy::wrong_self_convention)] // `backend.from_f32(...)`: the backend is the factory, not what is converted.
@@ -19,8 +19,6 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug {
 
     /// The lengths of a tensor's axes.
     fn shape(tensor: &Self::Tensor) -> &[usize];
-    /// Says which parameter the next operations belong to. Only [`Profiled`](super::Profiled) listens.
-    fn at(&self, _parameter: &str) {}
     /// A tensor with these values, row-major.
     fn from_f32(&self, values: &[f32], shape: &[usize]) -> Result<Self::Tensor>;
     /// A tensor of values in double precision; rounded where the device computes in float32.
@@ -89,24 +87,28 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug {
         dy: &Self::Tensor,
     ) -> Result<NormGradients<Self::Tensor>>;
 
-    /// A batch normalisation by the batch's statistics without residual, its ReLU and a max pool, where the device has
-    /// them in one: `None` where it has not, and they are run one after the other.
+    /// A batch normalisation by the batch's statistics without residual, its ReLU and a max pool: in one pass where the
+    /// device can.
     fn batch_norm_max_pool(
         &self,
-        _operation: &BatchNorm<'_, Self::Tensor>,
-        _windows: &Pool2d,
-    ) -> Result<Option<PooledNorm<Self::Tensor, Self::Indices>>> {
-        Ok(None)
+        operation: &BatchNorm<'_, Self::Tensor>,
+        windows: &Pool2d,
+    ) -> Result<PooledNorm<Self::Tensor, Self::Indices>> {
+        let mut normalized = self.batch_norm(operation)?;
+        let indices;
+        (normalized.y, indices) = self.max_pool(windows, &normalized.y)?;
+        Ok(PooledNorm { normalized, won: Won { inputs: None, indices } })
     }
     /// The gradients of [`batch_norm_max_pool`](Backend::batch_norm_max_pool), which gave `won`. `saved.relu` is the shift.
     fn batch_norm_max_pool_backward(
         &self,
-        _saved: &SavedNorm<'_, Self::Tensor>,
-        _windows: &Pool2d,
-        _won: &Won<Self::Tensor, Self::Indices>,
-        _dy: &Self::Tensor,
+        saved: &SavedNorm<'_, Self::Tensor>,
+        windows: &Pool2d,
+        won: &Won<Self::Tensor, Self::Indices>,
+        dy: &Self::Tensor,
     ) -> Result<NormGradients<Self::Tensor>> {
-        Err(Error::new(Code::Internal, "this device does not pool while it normalises"))
+        let dy = self.max_pool_backward(windows, Self::shape(saved.x), &won.indices, dy)?;
+        self.batch_norm_backward(saved, &dy)
     }
 
     /// `max(x, 0)`; NaN stays NaN.
@@ -229,8 +231,8 @@ pub struct PooledNorm<T, I> {
 /// What won the windows of a max pool behind a batch normalisation.
 #[derive(Clone, Debug)]
 pub struct Won<T, I> {
-    /// The normalisation's inputs that won, of the pooled shape.
-    pub inputs: T,
+    /// The normalisation's inputs that won, of the pooled shape, where the device reads them on the way back.
+    pub inputs: Option<T>,
     /// Where they stand.
     pub indices: I,
 }
@@ -277,17 +279,4 @@ pub struct NormGradients<T> {
     pub dbias: T,
     /// Of the residual, where there was one.
     pub dresidual: Option<T>,
-}
-
-/// The constants of one step of stochastic gradient descent (PyTorch's `SGD`, dampening 0).
-#[derive(Clone, Copy, Debug)]
-pub struct SgdStep {
-    /// Step size.
-    pub learning_rate: f64,
-    /// Share of the velocity kept.
-    pub momentum: f64,
-    /// Nesterov's form.
-    pub nesterov: bool,
-    /// L2 factor.
-    pub weight_decay: f64,
 }

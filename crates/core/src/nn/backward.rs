@@ -1,20 +1,23 @@
-//! The backward pass: the same lists of layers, from the last to the first.
+//! The backward pass: the same lists of operations, from the last to the first.
 //!
 //! A gradient may be absent (`None`): no loss has been met yet on the way down. Taps add theirs where they stand. A
 //! gradient that nobody needs is not computed: that of the images, usually, and those of frozen parameters.
 
-use super::backend::{Backend, Passed, SavedNorm};
+use super::backend::{Backend, NormGradients, Passed, SavedNorm};
 use super::geometry::Pool2d;
-use super::layer::{Convolution, Layer, Linear, Normalization, ParameterId, Residual};
+use super::layer::{Convolution, Linear, Normalization, ParameterId};
+use super::lowering::{BatchNormalization, Last, Operation, ResidualBlock};
 use super::parameters::Parameters;
+use super::profile::{Cost, Part, Profile};
 use super::tape::{Saved, Tape, mismatch};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 
 /// One backward pass.
 #[derive(Debug)]
 pub struct Backward<'a, B: Backend> {
     backend: &'a B,
     parameters: &'a Parameters<B>,
+    profile: &'a Profile,
     tape: Tape<B>,
     taps: Vec<(String, B::Tensor)>,
     /// The gradient of each parameter, inside layout; `None` where no loss reaches it.
@@ -23,129 +26,175 @@ pub struct Backward<'a, B: Backend> {
 
 impl<'a, B: Backend> Backward<'a, B> {
     /// A pass over `tape`, with the gradients of the taps.
-    pub fn new(backend: &'a B, parameters: &'a Parameters<B>, tape: Tape<B>, taps: Vec<(String, B::Tensor)>) -> Self {
+    pub fn new(
+        backend: &'a B,
+        parameters: &'a Parameters<B>,
+        profile: &'a Profile,
+        tape: Tape<B>,
+        taps: Vec<(String, B::Tensor)>,
+    ) -> Self {
         let gradients = vec![None; parameters.specs.len()];
-        Backward { backend, parameters, tape, taps, gradients }
+        Backward { backend, parameters, profile, tape, taps, gradients }
     }
 
-    /// Runs `layers` from the last to the first. The gradient of their input is computed only if `wanted`.
-    pub fn run(&mut self, layers: &[Layer], dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
-        let (mut gradient, mut rest) = (dy, layers);
+    /// Runs `operations` from the last to the first. The gradient of their input is computed only if `wanted`.
+    pub fn run(&mut self, operations: &[Operation], dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
+        let (mut gradient, mut rest) = (dy, operations);
         while let [before @ .., last] = rest {
             rest = before;
-            if let (
-                Some(Saved::PooledNorm { .. }),
-                [before @ .., Layer::Normalization(layer)],
-                Layer::MaxPool(windows),
-            ) = (self.tape.last(), before, last)
-            {
-                rest = before;
-                let below = wanted || self.any_trained(rest);
-                gradient = self.pooled_normalization(layer, windows, gradient, below)?;
-            } else {
-                let below = wanted || self.any_trained(rest);
-                gradient = self.layer(last, gradient, below)?;
-            }
+            let below = wanted || self.any_trained(before);
+            gradient = self.operation(last, gradient, below)?;
         }
         Ok(gradient)
     }
 
     /// `a + b`, where either may be absent.
     pub fn sum(&self, a: Option<B::Tensor>, b: Option<B::Tensor>) -> Result<Option<B::Tensor>> {
+        let add = |a, b: &_| {
+            let cost = |sum: &_| Cost::of::<B>([b, sum, sum]);
+            self.profile.time(Part::Elementwise, "add", "", || self.backend.add(a, b), cost)
+        };
         match (a, b) {
-            (Some(a), Some(b)) => self.backend.add(a, &b).map(Some),
+            (Some(a), Some(b)) => add(a, &b).map(Some),
             (a, b) => Ok(a.or(b)),
         }
     }
 
-    fn layer(&mut self, layer: &Layer, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
-        match layer {
-            Layer::Convolution(convolution) => self.convolution(convolution, dy, wanted),
-            Layer::Normalization(normalization) => Ok(self.normalization(normalization, dy, wanted, false)?.0),
-            Layer::Linear(linear) => self.linear(linear, dy, wanted),
-            Layer::Residual(residual) => self.residual(residual, dy, wanted),
-            Layer::Branches(branches) => self.branches(branches, dy, wanted),
-            Layer::Tap(name) => {
+    fn operation(&mut self, operation: &Operation, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
+        match operation {
+            Operation::Convolution(layer) => self.convolution(layer, dy, wanted),
+            Operation::FusedConvolution(_) => Err(learns_no_more()),
+            Operation::Normalization(normalization) => Ok(self.normalization(normalization, dy, wanted, false)?.0),
+            Operation::PooledNormalization(layer, windows) => self.pooled_normalization(layer, windows, dy, wanted),
+            Operation::Linear(layer) => self.linear(layer, dy, wanted),
+            Operation::Residual(block) => self.residual(block, dy, wanted),
+            Operation::Branches(branches) => self.branches(branches, dy, wanted),
+            Operation::Tap(name) => {
                 let tap = self.taps.iter().find(|(tap, _)| tap == name).map(|(_, gradient)| gradient.clone());
                 self.sum(dy, tap)
             }
-            Layer::Relu | Layer::MaxPool(_) | Layer::GlobalAverage | Layer::Flatten | Layer::L2Normalize => {
+            Operation::Relu
+            | Operation::MaxPool(_)
+            | Operation::GlobalAverage
+            | Operation::Flatten
+            | Operation::L2Normalize => {
                 let saved = self.tape.pop()?;
                 match dy {
-                    Some(dy) if wanted => self.without_parameters(layer, saved, &dy).map(Some),
+                    Some(dy) if wanted => self.without_parameters(operation, saved, &dy).map(Some),
                     _ => Ok(None),
                 }
             }
         }
     }
 
-    fn without_parameters(&self, layer: &Layer, saved: Saved<B>, dy: &B::Tensor) -> Result<B::Tensor> {
-        match (layer, saved) {
-            (Layer::Relu, Saved::Output(y)) => self.backend.relu_backward(&y, dy),
-            (Layer::MaxPool(windows), Saved::Pool { input, indices }) => {
-                self.backend.max_pool_backward(windows, &input, &indices, dy)
+    fn without_parameters(&self, operation: &Operation, saved: Saved<B>, dy: &B::Tensor) -> Result<B::Tensor> {
+        let (backend, profile) = (self.backend, self.profile);
+        let cost = |dx: &_| Cost::of::<B>([dy, dx]);
+        match (operation, saved) {
+            (Operation::Relu, Saved::Output(y)) => {
+                let cost = |dx: &_| Cost::of::<B>([&y, dy, dx]);
+                profile.time(Part::Elementwise, "relu_backward", "", || backend.relu_backward(&y, dy), cost)
             }
-            (Layer::GlobalAverage, Saved::Shape(input)) => self.backend.global_average_backward(&input, dy),
-            (Layer::Flatten, Saved::Shape(input)) => self.backend.flatten_backward(&input, dy),
-            (Layer::L2Normalize, Saved::L2 { y, norm }) => self.backend.l2_normalize_backward(&y, &norm, dy),
-            (layer, _) => Err(mismatch(&format!("the entry of {layer:?}"), "that of another layer")),
+            (Operation::MaxPool(windows), Saved::Pool { input, indices }) => {
+                let cost = |dx: &_| Cost::of::<B>([dy, dy, dx]);
+                let work = || backend.max_pool_backward(windows, &input, &indices, dy);
+                profile.time(Part::Pooling, "max_pool_backward", "", work, cost)
+            }
+            (Operation::GlobalAverage, Saved::Shape(input)) => {
+                let work = || backend.global_average_backward(&input, dy);
+                profile.time(Part::Pooling, "global_average_backward", "", work, cost)
+            }
+            (Operation::Flatten, Saved::Shape(input)) => {
+                profile.time(Part::Pooling, "flatten_backward", "", || backend.flatten_backward(&input, dy), cost)
+            }
+            (Operation::L2Normalize, Saved::L2 { y, norm }) => {
+                let cost = |dx: &_| Cost::of::<B>([&y, dy, dx]);
+                let work = || backend.l2_normalize_backward(&y, &norm, dy);
+                profile.time(Part::Elementwise, "l2_normalize_backward", "", work, cost)
+            }
+            (operation, _) => Err(mismatch(&format!("the entry of {operation:?}"), "that of another operation")),
         }
     }
 
     fn convolution(&mut self, layer: &Convolution, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
         let x = self.pop_input()?;
         let Some(dy) = dy else { return Ok(None) };
-        self.backend.at(&self.parameters.specs[layer.weight].name);
+        let name = &self.parameters.specs[layer.weight].name;
         let bias = layer.bias.filter(|&bias| self.is_trained(bias));
         if self.is_trained(layer.weight) || bias.is_some() {
-            let gradients = self.backend.conv2d_backward_weight(&layer.windows, &x, &dy, bias.is_some())?;
-            self.learn(layer.weight, gradients.0)?;
-            if let (Some(id), Some(gradient)) = (bias, gradients.1) {
-                self.learn(id, gradient)?;
+            let (dweight, dbias) = self.profile.time(
+                Part::WeightGradient,
+                "conv2d_backward_weight",
+                name,
+                || self.backend.conv2d_backward_weight(&layer.windows, &x, &dy, bias.is_some()),
+                |(dweight, _)| Cost::of::<B>([&x, &dy, dweight]).multiplying::<B>(&dy, dweight),
+            )?;
+            self.learn(layer.weight, dweight)?;
+            if let (Some(id), Some(dbias)) = (bias, dbias) {
+                self.learn(id, dbias)?;
             }
         }
         let weight = &self.parameters.values[layer.weight];
-        let input = || self.backend.conv2d_backward_input(&layer.windows, B::shape(&x), weight, &dy);
+        let work = || self.backend.conv2d_backward_input(&layer.windows, B::shape(&x), weight, &dy);
+        let cost = |dx: &_| Cost::of::<B>([&dy, weight, dx]).multiplying::<B>(&dy, weight);
+        let input = || self.profile.time(Part::InputGradient, "conv2d_backward_input", name, work, cost);
         wanted.then(input).transpose()
     }
 
     fn linear(&mut self, layer: &Linear, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
         let x = self.pop_input()?;
         let Some(dy) = dy else { return Ok(None) };
-        self.backend.at(&self.parameters.specs[layer.weight].name);
+        let name = &self.parameters.specs[layer.weight].name;
         if self.is_trained(layer.weight) || self.is_trained(layer.weight + 1) {
-            let (weight, bias) = self.backend.linear_backward_weight(&x, &dy)?;
-            self.learn(layer.weight, weight)?;
-            self.learn(layer.weight + 1, bias)?;
+            let (dweight, dbias) = self.profile.time(
+                Part::WeightGradient,
+                "linear_backward_weight",
+                name,
+                || self.backend.linear_backward_weight(&x, &dy),
+                |(dweight, _)| Cost::of::<B>([&x, &dy, dweight]).multiplying::<B>(&dy, dweight),
+            )?;
+            self.learn(layer.weight, dweight)?;
+            self.learn(layer.weight + 1, dbias)?;
         }
         let weight = &self.parameters.values[layer.weight];
-        wanted.then(|| self.backend.linear_backward_input(weight, &dy)).transpose()
+        let work = || self.backend.linear_backward_input(weight, &dy);
+        let cost = |dx: &_| Cost::of::<B>([&dy, weight, dx]).multiplying::<B>(&dy, weight);
+        let input = || self.profile.time(Part::InputGradient, "linear_backward_input", name, work, cost);
+        wanted.then(input).transpose()
     }
 
     /// The gradients of the input and of the residual, which come only if `wanted` or if the layer itself learns.
     fn normalization(
         &mut self,
-        layer: &Normalization,
+        BatchNormalization { layer, .. }: &BatchNormalization,
         dy: Option<B::Tensor>,
         wanted: bool,
         residual: bool,
     ) -> Result<Pair<B>> {
         let Saved::Norm { x, y, mean, rstd, batch } = self.tape.pop()? else {
-            return Err(mismatch("the entry of a batch normalisation", "that of another layer"));
+            return Err(mismatch("the entry of a batch normalisation", "that of another operation"));
         };
         let Some(dy) = dy.filter(|_| wanted || self.any_learns(layer)) else {
             return Ok((None, None));
         };
-        self.backend.at(&self.parameters.specs[layer.weight].name);
-        let values = &self.parameters.values;
-        let weight = &values[layer.weight];
+        let Parameters { specs, values } = self.parameters;
         let relu = match &y {
             Some(y) => Passed::Output(y),
             None if layer.relu => Passed::Shift(&values[layer.bias()]),
             None => Passed::All,
         };
-        let saved = SavedNorm { x: &x, relu, weight, mean: &mean, rstd: &rstd, residual, batch };
-        let gradients = self.backend.batch_norm_backward(&saved, &dy)?;
+        let saved = SavedNorm { x: &x, relu, weight: &values[layer.weight], mean: &mean, rstd: &rstd, residual, batch };
+        let gradients = self.profile.time(
+            Part::Normalization,
+            "batch_norm_backward",
+            &specs[layer.weight].name,
+            || self.backend.batch_norm_backward(&saved, &dy),
+            |NormGradients { dx, dresidual, .. }| {
+                // Without a ReLU the residual's gradient is `dy` itself: nothing is written.
+                let dresidual = dresidual.as_ref().filter(|_| layer.relu);
+                Cost::of::<B>([&x, &dy, dx].into_iter().chain(&y).chain(dresidual))
+            },
+        )?;
         self.learn(layer.weight, gradients.dweight)?;
         self.learn(layer.bias(), gradients.dbias)?;
         Ok((Some(gradients.dx), gradients.dresidual))
@@ -160,40 +209,56 @@ impl<'a, B: Backend> Backward<'a, B> {
         wanted: bool,
     ) -> Result<Option<B::Tensor>> {
         let Saved::PooledNorm { x, mean, rstd, won } = self.tape.pop()? else {
-            return Err(mismatch("the entry of a normalisation that pools", "that of another layer"));
+            return Err(mismatch("the entry of a normalisation that pools", "that of another operation"));
         };
         let Some(dy) = dy.filter(|_| wanted || self.any_learns(layer)) else {
             return Ok(None);
         };
-        self.backend.at(&self.parameters.specs[layer.weight].name);
-        let values = &self.parameters.values;
+        let Parameters { specs, values } = self.parameters;
         let (weight, relu) = (&values[layer.weight], Passed::Shift(&values[layer.bias()]));
         let saved = SavedNorm { x: &x, relu, weight, mean: &mean, rstd: &rstd, residual: false, batch: true };
-        let gradients = self.backend.batch_norm_max_pool_backward(&saved, windows, &won, &dy)?;
+        let gradients = self.profile.time(
+            Part::Normalization,
+            "batch_norm_max_pool_backward",
+            &specs[layer.weight].name,
+            || self.backend.batch_norm_max_pool_backward(&saved, windows, &won, &dy),
+            |NormGradients { dx, .. }| Cost::of::<B>([&x, &dy, &dy, dx].into_iter().chain(&won.inputs)),
+        )?;
         self.learn(layer.weight, gradients.dweight)?;
         self.learn(layer.bias(), gradients.dbias)?;
         Ok(Some(gradients.dx))
     }
 
-    fn residual(&mut self, block: &Residual, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
+    fn residual(&mut self, block: &ResidualBlock, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
+        let Last::Normalization(last) = &block.last else { return Err(learns_no_more()) };
         let below = wanted || self.any_trained(&block.body) || self.any_trained(&block.shortcut);
-        let (through, around) = self.normalization(&block.last, dy, below, true)?;
-        let around = self.run(&block.shortcut, around, wanted)?;
+        let (through, around) = self.normalization(last, dy, below, true)?;
         let through = self.run(&block.body, through, wanted)?;
+        let around = self.run(&block.shortcut, around, wanted)?;
         if wanted { self.sum(through, around) } else { Ok(None) }
     }
 
-    fn branches(&mut self, branches: &[Vec<Layer>], dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
+    fn branches(
+        &mut self,
+        branches: &[Vec<Operation>],
+        dy: Option<B::Tensor>,
+        wanted: bool,
+    ) -> Result<Option<B::Tensor>> {
         let Saved::Channels(channels) = self.tape.pop()? else {
-            return Err(mismatch("the entry of branches", "that of another layer"));
+            return Err(mismatch("the entry of branches", "that of another operation"));
         };
         let parts = match dy {
-            Some(dy) => self.backend.join_backward(&channels, &dy)?.into_iter().map(Some).collect(),
+            Some(dy) => {
+                let cost = |parts: &Vec<_>| Cost::of::<B>([&dy].into_iter().chain(parts));
+                let work = || self.backend.join_backward(&channels, &dy);
+                let parts = self.profile.time(Part::Elementwise, "join_backward", "", work, cost)?;
+                parts.into_iter().map(Some).collect()
+            }
             None => vec![None; branches.len()],
         };
         let mut gradient = None;
-        for (layers, part) in branches.iter().zip(parts).rev() {
-            let below = self.run(layers, part, wanted)?;
+        for (operations, part) in branches.iter().zip(parts).rev() {
+            let below = self.run(operations, part, wanted)?;
             gradient = self.sum(gradient, below)?;
         }
         Ok(gradient)
@@ -202,7 +267,7 @@ impl<'a, B: Backend> Backward<'a, B> {
     fn pop_input(&mut self) -> Result<B::Tensor> {
         match self.tape.pop()? {
             Saved::Input(x) => Ok(x),
-            _ => Err(mismatch("the input of a layer", "the entry of another layer")),
+            _ => Err(mismatch("the input of a layer", "the entry of another operation")),
         }
     }
 
@@ -215,24 +280,28 @@ impl<'a, B: Backend> Backward<'a, B> {
         self.is_trained(layer.weight) || self.is_trained(layer.bias())
     }
 
-    /// Whether any of `layers` has a parameter that learns, so that a gradient must reach it.
-    fn any_trained(&self, layers: &[Layer]) -> bool {
-        layers.iter().any(|layer| match layer {
-            Layer::Convolution(layer) => {
+    /// Whether any of `operations` has a parameter that learns, so that a gradient must reach it.
+    fn any_trained(&self, operations: &[Operation]) -> bool {
+        operations.iter().any(|operation| match operation {
+            Operation::Convolution(layer) => {
                 self.is_trained(layer.weight) || layer.bias.is_some_and(|b| self.is_trained(b))
             }
-            Layer::Linear(layer) => self.is_trained(layer.weight) || self.is_trained(layer.weight + 1),
-            Layer::Normalization(layer) => self.any_learns(layer),
-            Layer::Residual(block) => {
-                self.any_learns(&block.last) || self.any_trained(&block.body) || self.any_trained(&block.shortcut)
+            Operation::Linear(layer) => self.is_trained(layer.weight) || self.is_trained(layer.weight + 1),
+            Operation::Normalization(BatchNormalization { layer, .. }) | Operation::PooledNormalization(layer, _) => {
+                self.any_learns(layer)
             }
-            Layer::Branches(branches) => branches.iter().any(|layers| self.any_trained(layers)),
-            Layer::Relu
-            | Layer::MaxPool(_)
-            | Layer::GlobalAverage
-            | Layer::Flatten
-            | Layer::L2Normalize
-            | Layer::Tap(_) => false,
+            Operation::Residual(ResidualBlock { body, shortcut, last }) => {
+                let last = matches!(last, Last::Normalization(last) if self.any_learns(&last.layer));
+                last || self.any_trained(body) || self.any_trained(shortcut)
+            }
+            Operation::Branches(branches) => branches.iter().any(|operations| self.any_trained(operations)),
+            Operation::FusedConvolution(_)
+            | Operation::Relu
+            | Operation::MaxPool(_)
+            | Operation::GlobalAverage
+            | Operation::Flatten
+            | Operation::L2Normalize
+            | Operation::Tap(_) => false,
         })
     }
 
@@ -244,6 +313,10 @@ impl<'a, B: Backend> Backward<'a, B> {
         self.gradients[id] = self.sum(before, Some(gradient))?;
         Ok(())
     }
+}
+
+fn learns_no_more() -> Error {
+    Error::new(Code::Internal, "a network whose normalisations are folded does not learn")
 }
 
 type Pair<B> = (Option<<B as Backend>::Tensor>, Option<<B as Backend>::Tensor>);

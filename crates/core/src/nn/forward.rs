@@ -1,20 +1,13 @@
-//! The forward pass: reads a list of layers on a backend.
+//! The forward pass: runs a list of operations on a backend.
 
 use super::backend::{Backend, BatchNorm, Normalized, PooledNorm, Statistics};
 use super::geometry::Pool2d;
-use super::layer::{Convolution, Layer, Linear, Normalization, Residual};
+use super::layer::{Convolution, Linear, Normalization};
+use super::lowering::{BatchNormalization, FusedConvolution, Last, Operation, ResidualBlock};
 use super::parameters::Parameters;
+use super::profile::{Cost, Part, Profile};
 use super::tape::{Saved, Tape};
 use crate::error::{Code, Error, Result};
-
-/// Which statistics batch normalisation uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Those of the batch; the pass reports them for the running statistics.
-    Batch,
-    /// The running ones.
-    Running,
-}
 
 /// The statistics of one batch normalisation in one training pass.
 #[derive(Debug)]
@@ -34,7 +27,7 @@ pub struct BatchStatistics<T> {
 pub struct Forward<'a, B: Backend> {
     backend: &'a B,
     parameters: &'a Parameters<B>,
-    mode: Mode,
+    profile: &'a Profile,
     /// What the backward pass needs, if there will be one.
     pub tape: Option<Tape<B>>,
     /// The named activations that are kept; all of them if it does not say which.
@@ -47,58 +40,58 @@ pub struct Forward<'a, B: Backend> {
 
 impl<'a, B: Backend> Forward<'a, B> {
     /// A pass that keeps a tape if `taped`.
-    pub fn new(backend: &'a B, parameters: &'a Parameters<B>, mode: Mode, taped: bool) -> Self {
+    pub fn new(backend: &'a B, parameters: &'a Parameters<B>, profile: &'a Profile, taped: bool) -> Self {
         let tape = taped.then(Tape::new);
-        Forward { backend, parameters, mode, tape, kept: None, taps: Vec::new(), statistics: Vec::new() }
+        Forward { backend, parameters, profile, tape, kept: None, taps: Vec::new(), statistics: Vec::new() }
     }
 
-    /// Runs `layers` in order.
-    pub fn run(&mut self, layers: &[Layer], mut x: B::Tensor) -> Result<B::Tensor> {
-        let mut rest = layers;
-        while let [first, after @ ..] = rest {
-            rest = after;
-            if let (Layer::Normalization(normalization), [Layer::MaxPool(windows), after @ ..]) = (first, after)
-                && let Some(pooled) = self.pooled_normalization(normalization, windows, &x)?
-            {
-                (x, rest) = (pooled, after);
-            } else {
-                x = self.layer(first, x)?;
-            }
-        }
-        Ok(x)
+    /// Runs `operations` in order.
+    pub fn run(&mut self, operations: &[Operation], x: B::Tensor) -> Result<B::Tensor> {
+        operations.iter().try_fold(x, |x, operation| self.operation(operation, x))
     }
 
-    pub(super) fn layer(&mut self, layer: &Layer, x: B::Tensor) -> Result<B::Tensor> {
-        match layer {
-            Layer::Convolution(convolution) => self.convolution(convolution, x),
-            Layer::Normalization(normalization) => self.normalization(normalization, x, None),
-            Layer::Linear(linear) => self.linear(linear, x),
-            Layer::Residual(residual) => self.residual(residual, x),
-            Layer::Branches(branches) => self.branches(branches, x),
-            Layer::Relu => {
-                let y = self.backend.relu(&x)?;
+    fn operation(&mut self, operation: &Operation, x: B::Tensor) -> Result<B::Tensor> {
+        let backend = self.backend;
+        match operation {
+            Operation::Convolution(layer) => self.convolution(layer, x),
+            Operation::FusedConvolution(fused) => self.fused_convolution(fused, &x, None),
+            Operation::Normalization(normalization) => self.normalization(normalization, x, None),
+            Operation::PooledNormalization(layer, windows) => self.pooled_normalization(layer, windows, x),
+            Operation::Linear(layer) => self.linear(layer, x),
+            Operation::Residual(block) => self.residual(block, x),
+            Operation::Branches(branches) => self.branches(branches, x),
+            Operation::Relu => {
+                let cost = |y: &_| Cost::of::<B>([&x, y]);
+                let y = self.profile.time(Part::Elementwise, "relu", "", || backend.relu(&x), cost)?;
                 self.save(|| Saved::Output(y.clone()));
                 Ok(y)
             }
-            Layer::MaxPool(windows) => {
-                let (y, indices) = self.backend.max_pool(windows, &x)?;
+            Operation::MaxPool(windows) => {
+                // The positions take as many bytes as the maxima.
+                let cost = |(y, _): &(B::Tensor, _)| Cost::of::<B>([&x, y, y]);
+                let (y, indices) =
+                    self.profile.time(Part::Pooling, "max_pool", "", || backend.max_pool(windows, &x), cost)?;
                 self.save(|| Saved::Pool { input: B::shape(&x).to_vec(), indices });
                 Ok(y)
             }
-            Layer::GlobalAverage => {
+            Operation::GlobalAverage => {
                 self.save(|| Saved::Shape(B::shape(&x).to_vec()));
-                self.backend.global_average(&x)
+                let cost = |y: &_| Cost::of::<B>([&x, y]);
+                self.profile.time(Part::Pooling, "global_average", "", || backend.global_average(&x), cost)
             }
-            Layer::Flatten => {
+            Operation::Flatten => {
                 self.save(|| Saved::Shape(B::shape(&x).to_vec()));
-                self.backend.flatten(&x)
+                let cost = |y: &_| Cost::of::<B>([&x, y]);
+                self.profile.time(Part::Pooling, "flatten", "", || backend.flatten(&x), cost)
             }
-            Layer::L2Normalize => {
-                let (y, norm) = self.backend.l2_normalize(&x)?;
+            Operation::L2Normalize => {
+                let cost = |(y, _): &(B::Tensor, _)| Cost::of::<B>([&x, y]);
+                let (y, norm) =
+                    self.profile.time(Part::Elementwise, "l2_normalize", "", || backend.l2_normalize(&x), cost)?;
                 self.save(|| Saved::L2 { y: y.clone(), norm });
                 Ok(y)
             }
-            Layer::Tap(name) => {
+            Operation::Tap(name) => {
                 if self.kept.is_none_or(|kept| kept.contains(name)) {
                     self.taps.push((name.clone(), x.clone()));
                 }
@@ -108,107 +101,134 @@ impl<'a, B: Backend> Forward<'a, B> {
     }
 
     fn convolution(&mut self, layer: &Convolution, x: B::Tensor) -> Result<B::Tensor> {
-        self.backend.at(&self.parameters.specs[layer.weight].name);
-        let bias = layer.bias.map(|bias| &self.parameters.values[bias]);
-        let y = self.backend.conv2d(&layer.windows, &x, &self.parameters.values[layer.weight], bias)?;
+        let Parameters { specs, values } = self.parameters;
+        let (weight, bias) = (&values[layer.weight], layer.bias.map(|bias| &values[bias]));
+        let y = self.profile.time(
+            Part::Forward,
+            "conv2d",
+            &specs[layer.weight].name,
+            || self.backend.conv2d(&layer.windows, &x, weight, bias),
+            |y| Cost::of::<B>([&x, weight, y]).multiplying::<B>(y, weight),
+        )?;
         self.save(|| Saved::Input(x));
         Ok(y)
     }
 
+    fn fused_convolution(
+        &self,
+        fused: &FusedConvolution,
+        x: &B::Tensor,
+        residual: Option<&B::Tensor>,
+    ) -> Result<B::Tensor> {
+        let Parameters { specs, values } = self.parameters;
+        let Convolution { weight, windows, .. } = &fused.convolution;
+        let (name, weight, bias) = (&specs[*weight].name, &values[*weight], fused.bias().map(|bias| &values[bias]));
+        self.profile.time(
+            Part::Forward,
+            "conv2d_finished",
+            name,
+            || self.backend.conv2d_finished(windows, x, weight, bias, residual, fused.relu),
+            |y| Cost::of::<B>([x, weight, y].into_iter().chain(residual)).multiplying::<B>(y, weight),
+        )
+    }
+
     fn linear(&mut self, layer: &Linear, x: B::Tensor) -> Result<B::Tensor> {
-        self.backend.at(&self.parameters.specs[layer.weight].name);
-        let values = &self.parameters.values;
-        let y = self.backend.linear(&x, &values[layer.weight], &values[layer.weight + 1])?;
+        let Parameters { specs, values } = self.parameters;
+        let (weight, bias) = (&values[layer.weight], &values[layer.weight + 1]);
+        let y = self.profile.time(
+            Part::Forward,
+            "linear",
+            &specs[layer.weight].name,
+            || self.backend.linear(&x, weight, bias),
+            |y| Cost::of::<B>([&x, weight, y]).multiplying::<B>(y, weight),
+        )?;
         self.save(|| Saved::Input(x));
         Ok(y)
     }
 
     fn normalization(
         &mut self,
-        layer: &Normalization,
+        &BatchNormalization { ref layer, batch }: &BatchNormalization,
         x: B::Tensor,
         residual: Option<&B::Tensor>,
     ) -> Result<B::Tensor> {
-        let batch = self.mode == Mode::Batch;
-        let count = self.values_per_channel(layer, &x)?;
-        let normalized = self.backend.batch_norm(&self.operation(layer, &x, residual))?;
+        let normalized = self.profile.time(
+            Part::Normalization,
+            "batch_norm",
+            &self.parameters.specs[layer.weight].name,
+            || self.backend.batch_norm(&self.batch_norm(layer, &x, residual, batch)?),
+            |normalized| Cost::of::<B>([&x, &normalized.y].into_iter().chain(residual)),
+        )?;
+        let Normalized { y, mean, rstd, variance } = normalized;
         if batch {
-            self.learn_statistics(layer, &normalized.mean, normalized.variance, count);
+            self.note_statistics(layer, &x, &mean, variance);
         }
-        let y = normalized.y;
         // With the batch's statistics and no residual, the input says what the ReLU let pass.
         let kept = (layer.relu && (!batch || residual.is_some())).then(|| y.clone());
-        self.save(|| Saved::Norm { x, y: kept, mean: normalized.mean, rstd: normalized.rstd, batch });
+        self.save(|| Saved::Norm { x, y: kept, mean, rstd, batch });
         Ok(y)
     }
 
-    /// A normalisation, its ReLU and a max pool at once, where that is to be had.
-    fn pooled_normalization(
-        &mut self,
-        layer: &Normalization,
-        windows: &Pool2d,
-        x: &B::Tensor,
-    ) -> Result<Option<B::Tensor>> {
-        if self.mode != Mode::Batch || !layer.relu {
-            return Ok(None);
-        }
-        let count = self.values_per_channel(layer, x)?;
-        let operation = self.operation(layer, x, None);
-        let Some(PooledNorm { normalized, won }) = self.backend.batch_norm_max_pool(&operation, windows)? else {
-            return Ok(None);
-        };
+    fn pooled_normalization(&mut self, layer: &Normalization, windows: &Pool2d, x: B::Tensor) -> Result<B::Tensor> {
+        let PooledNorm { normalized, won } = self.profile.time(
+            Part::Normalization,
+            "batch_norm_max_pool",
+            &self.parameters.specs[layer.weight].name,
+            || self.backend.batch_norm_max_pool(&self.batch_norm(layer, &x, None, true)?, windows),
+            // Maxima, what won and where.
+            |PooledNorm { normalized: Normalized { y, .. }, .. }| Cost::of::<B>([&x, y, y, y]),
+        )?;
         let Normalized { y, mean, rstd, variance } = normalized;
-        self.learn_statistics(layer, &mean, variance, count);
-        self.save(|| Saved::PooledNorm { x: x.clone(), mean, rstd, won });
-        Ok(Some(y))
+        self.note_statistics(layer, &x, &mean, variance);
+        self.save(|| Saved::PooledNorm { x, mean, rstd, won });
+        Ok(y)
     }
 
-    /// The operation of a layer, which the backend is told to be at.
-    fn operation<'x>(
+    /// What the backend is asked for; by the batch's statistics only where there is a variance.
+    fn batch_norm<'x>(
         &'x self,
         layer: &Normalization,
         x: &'x B::Tensor,
         residual: Option<&'x B::Tensor>,
-    ) -> BatchNorm<'x, B::Tensor> {
-        self.backend.at(&self.parameters.specs[layer.weight].name);
+        batch: bool,
+    ) -> Result<BatchNorm<'x, B::Tensor>> {
+        if batch && values_per_channel(B::shape(x)) < 2 {
+            return Err(one_value(&layer.name, B::shape(x)));
+        }
         let values = &self.parameters.values;
         let (mean, variance) = (&values[layer.running_mean()], &values[layer.running_variance()]);
-        BatchNorm {
+        Ok(BatchNorm {
             x,
             weight: &values[layer.weight],
             bias: &values[layer.bias()],
             residual,
             relu: layer.relu,
             epsilon: layer.epsilon,
-            statistics: match self.mode {
-                Mode::Batch => Statistics::Batch,
-                Mode::Running => Statistics::Fixed { mean, variance },
-            },
-        }
+            statistics: if batch { Statistics::Batch } else { Statistics::Fixed { mean, variance } },
+        })
     }
 
-    /// The values per channel, at least two where they are to have a variance.
-    fn values_per_channel(&self, layer: &Normalization, x: &B::Tensor) -> Result<usize> {
-        let shape = B::shape(x);
-        let count: usize = shape[..shape.len() - 1].iter().product();
-        if self.mode == Mode::Batch && count < 2 { Err(one_value(&layer.name, shape)) } else { Ok(count) }
-    }
-
-    fn learn_statistics(&mut self, layer: &Normalization, mean: &B::Tensor, variance: B::Tensor, count: usize) {
+    fn note_statistics(&mut self, layer: &Normalization, x: &B::Tensor, mean: &B::Tensor, variance: B::Tensor) {
+        let count = values_per_channel(B::shape(x));
         self.statistics.push(BatchStatistics { layer: layer.clone(), mean: mean.clone(), variance, count });
     }
 
-    fn residual(&mut self, block: &Residual, x: B::Tensor) -> Result<B::Tensor> {
-        let through = self.run(&block.body, x.clone())?;
-        let around = self.run(&block.shortcut, x)?;
-        self.normalization(&block.last, through, Some(&around))
+    fn residual(&mut self, block: &ResidualBlock, x: B::Tensor) -> Result<B::Tensor> {
+        // The way around goes first: where nothing is kept, `x` is free as soon as the body has used it.
+        let around = self.run(&block.shortcut, x.clone())?;
+        let through = self.run(&block.body, x)?;
+        match &block.last {
+            Last::Normalization(normalization) => self.normalization(normalization, through, Some(&around)),
+            Last::FusedConvolution(fused) => self.fused_convolution(fused, &through, Some(&around)),
+        }
     }
 
-    fn branches(&mut self, branches: &[Vec<Layer>], x: B::Tensor) -> Result<B::Tensor> {
-        let outputs = branches.iter().map(|layers| self.run(layers, x.clone())).collect::<Result<Vec<_>>>()?;
+    fn branches(&mut self, branches: &[Vec<Operation>], x: B::Tensor) -> Result<B::Tensor> {
+        let outputs = branches.iter().map(|operations| self.run(operations, x.clone())).collect::<Result<Vec<_>>>()?;
         let channels = outputs.iter().map(|output| B::shape(output).last().copied().unwrap_or(1));
         self.save(|| Saved::Channels(channels.collect()));
-        self.backend.join(&outputs)
+        let cost = |y: &_| Cost::of::<B>(outputs.iter().chain([y]));
+        self.profile.time(Part::Elementwise, "join", "", || self.backend.join(&outputs), cost)
     }
 
     fn save(&mut self, entry: impl FnOnce() -> Saved<B>) {
@@ -216,6 +236,10 @@ impl<'a, B: Backend> Forward<'a, B> {
             tape.push(entry());
         }
     }
+}
+
+fn values_per_channel(shape: &[usize]) -> usize {
+    shape[..shape.len() - 1].iter().product()
 }
 
 fn one_value(name: &str, shape: &[usize]) -> Error {

@@ -1,7 +1,7 @@
 //! A network as plain data: layers that name their parameters by index.
 //!
-//! Nothing here computes. [`super::forward`] and [`super::backward`] read the lists on any backend, so a backbone is a
-//! table of layers and no code is written twice per device.
+//! Nothing here computes. [`super::lowering`] makes a list of operations of it, which [`super::forward`] and
+//! [`super::backward`] run on any backend, so a backbone is a table of layers and no code is written twice per device.
 
 use super::geometry::{Conv2d, Pool2d};
 use super::parameters::ParameterSpec;
@@ -37,7 +37,7 @@ pub enum Layer {
 }
 
 /// A convolution and its parameters.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Convolution {
     /// The weight.
     pub weight: ParameterId,
@@ -83,7 +83,7 @@ impl Normalization {
 }
 
 /// A linear layer and its parameters.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Linear {
     /// The weight; the bias follows it.
     pub weight: ParameterId,

@@ -1,8 +1,9 @@
 //! Networks that train: layer operations, layers, parameters, forward and backward.
 //!
 //! - [`backend`] names the layer operations; [`portable`] composes them of candle operations (any device, the oracle of
-//!   the tests), [`cpu`] runs them as kernels, [`profile`] measures those of another.
-//! - [`layer`] is a network as plain data, built by [`builder`] and run by [`forward`] and [`backward`] with a [`tape`].
+//!   the tests), [`cpu`] runs them as kernels.
+//! - [`layer`] is a network as plain data, built by [`builder`]; [`lowering`] makes of it the operations that [`forward`] and
+//!   [`backward`] run with a [`tape`]. A [`profile`] notes the time of each.
 //! - [`network`] puts it together: images in, [`feature`]s out, feature gradients in, parameter gradients out;
 //!   [`inference`] is the faster form of one that does not learn.
 //!
@@ -16,6 +17,7 @@ pub mod forward;
 pub mod geometry;
 pub mod inference;
 pub mod layer;
+pub mod lowering;
 pub mod network;
 pub mod parameters;
 pub mod pattern;
@@ -30,4 +32,4 @@ pub use cpu::Cpu;
 pub use inference::Inference;
 pub use network::{FeatureGradients, Features, Gradients, Network};
 pub use portable::Portable;
-pub use profile::Profiled;
+pub use profile::Profile;

@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::backend::Backend;
 use super::backward::Backward;
-use super::forward::{BatchStatistics, Forward, Mode};
+use super::forward::{BatchStatistics, Forward};
 use super::layer::{Definition, Layer, Normalization, ParameterId};
+use super::lowering::{Mode, Program};
 use super::parameters::{Parameters, Taken};
 use super::pattern::{choose, chooses};
+use super::profile::{Cost, Part, Profile};
 use super::tape::Tape;
 use super::tuning::set_rates;
 use crate::artefact::model::Model;
@@ -98,8 +101,11 @@ pub struct Network<B: Backend> {
     definition: Definition,
     /// The taps that passes keep; all of them if nobody said which.
     kept_taps: Option<Vec<String>>,
-    /// Which statistics batch normalisation uses in training.
-    training: Mode,
+    /// What a training pass runs.
+    training: Program,
+    /// What an evaluation pass runs.
+    pub(super) evaluation: Program,
+    profile: Arc<Profile>,
     /// The parameters.
     pub parameters: Parameters<B>,
 }
@@ -109,7 +115,7 @@ impl<B: Backend> Network<B> {
     pub fn new(backend: B, spec: &BackboneSpec, seed: u64) -> Result<Self> {
         let definition = backbones::define(spec)?;
         let parameters = Parameters::draw(&backend, definition.parameters.clone(), seed)?;
-        Ok(Network { backend, spec: spec.clone(), definition, kept_taps: None, training: Mode::Batch, parameters })
+        Ok(Self::assemble(backend, spec, definition, parameters))
     }
 
     /// A network with given parameters, by torchvision's names and in its layouts. Every name must be there with its
@@ -117,7 +123,13 @@ impl<B: Backend> Network<B> {
     pub fn from_tensors(backend: B, spec: &BackboneSpec, tensors: &BTreeMap<String, HostTensor>) -> Result<Self> {
         let definition = backbones::define(spec)?;
         let parameters = Parameters::from_tensors(&backend, definition.parameters.clone(), tensors)?;
-        Ok(Network { backend, spec: spec.clone(), definition, kept_taps: None, training: Mode::Batch, parameters })
+        Ok(Self::assemble(backend, spec, definition, parameters))
+    }
+
+    fn assemble(backend: B, spec: &BackboneSpec, definition: Definition, parameters: Parameters<B>) -> Self {
+        let [training, evaluation] = [Mode::Batch, Mode::Running].map(|mode| Program::new(&definition, mode));
+        let (spec, profile) = (spec.clone(), Arc::default());
+        Network { backend, spec, definition, kept_taps: None, training, evaluation, profile, parameters }
     }
 
     /// Reads a `model.safetensors`; also gives the JSON that its writer put beside the network.
@@ -180,16 +192,22 @@ impl<B: Backend> Network<B> {
     /// # Errors
     /// Those of [`set_rates`].
     pub fn tune(&mut self, tuning: &TuningPlan) -> Result<()> {
-        self.training = match tuning.batch_norm {
+        let mode = match tuning.batch_norm {
             TrainingStatistics::Batch => Mode::Batch,
             TrainingStatistics::Running => Mode::Running,
         };
+        self.training = Program::new(&self.definition, mode);
         set_rates(&mut self.parameters.specs, tuning)
     }
 
     /// The backend.
     pub fn backend(&self) -> &B {
         &self.backend
+    }
+
+    /// From now on passes note the time of their operations in `profile`, while that is recording.
+    pub fn set_profile(&mut self, profile: &Arc<Profile>) {
+        self.profile = Arc::clone(profile);
     }
 
     /// What was asked for.
@@ -242,15 +260,15 @@ impl<B: Backend> Network<B> {
     }
 
     fn train(&self, images: &B::Tensor, taped: bool) -> Result<Trained<B>> {
-        let mut forward = self.pass(self.training, taped);
-        let features = self.features(&mut forward, images)?;
+        let mut forward = self.pass(taped);
+        let features = self.features(&mut forward, &self.training, images)?;
         Ok((features, forward.tape.take().unwrap_or_default(), forward.statistics))
     }
 
     /// An evaluation pass over `images [n, h, w, c]`: running statistics, nothing kept. For many images, and parameters
     /// that stay, [`into_inference`](Network::into_inference) is faster.
     pub fn forward_eval(&self, images: &B::Tensor) -> Result<Features<B::Tensor>> {
-        self.features(&mut self.pass(Mode::Running, false), images)
+        self.features(&mut self.pass(false), &self.evaluation, images)
     }
 
     /// The gradients of the parameters, given those of features; of the images too if `images`.
@@ -260,43 +278,42 @@ impl<B: Backend> Network<B> {
         gradients: FeatureGradients<B::Tensor>,
         images: bool,
     ) -> Result<Gradients<B>> {
-        let layers = &self.definition;
-        let mut backward = Backward::new(&self.backend, &self.parameters, tape, gradients.taps);
-        let output = backward.run(&layers.output, gradients.embedding, true)?;
-        let logits = backward.run(&layers.classifier, gradients.logits, true)?;
+        let program = &self.training;
+        let mut backward = Backward::new(&self.backend, &self.parameters, &self.profile, tape, gradients.taps);
+        let output = backward.run(&program.output, gradients.embedding, true)?;
+        let logits = backward.run(&program.classifier, gradients.logits, true)?;
         let raw = backward.sum(output, logits)?;
-        let pooled = backward.run(&layers.embedding, raw, true)?;
+        let pooled = backward.run(&program.embedding, raw, true)?;
         let pooled = backward.sum(pooled, gradients.pooled)?;
-        let images = backward.run(&layers.body, pooled, images)?;
+        let images = backward.run(&program.body, pooled, images)?;
         Ok(Gradients { parameters: backward.gradients, images })
     }
 
-    fn features(&self, forward: &mut Forward<'_, B>, images: &B::Tensor) -> Result<Features<B::Tensor>> {
+    fn features(
+        &self,
+        forward: &mut Forward<'_, B>,
+        program: &Program,
+        images: &B::Tensor,
+    ) -> Result<Features<B::Tensor>> {
         self.check_images(B::shape(images))?;
-        let pooled = forward.run(&self.definition.body, images.clone())?;
-        self.ends(forward, pooled)
+        let pooled = forward.run(&program.body, images.clone())?;
+        let raw = forward.run(&program.embedding, pooled.clone())?;
+        let logits = match program.classifier.is_empty() {
+            true => None,
+            false => Some(forward.run(&program.classifier, raw.clone())?),
+        };
+        let embedding = forward.run(&program.output, raw)?;
+        Ok(Features { taps: std::mem::take(&mut forward.taps), pooled, embedding, logits })
     }
 
     /// A forward pass that keeps the taps that are wanted.
-    pub(super) fn pass(&self, mode: Mode, taped: bool) -> Forward<'_, B> {
-        let mut forward = Forward::new(&self.backend, &self.parameters, mode, taped);
+    fn pass(&self, taped: bool) -> Forward<'_, B> {
+        let mut forward = Forward::new(&self.backend, &self.parameters, &self.profile, taped);
         forward.kept = self.kept_taps.as_deref();
         forward
     }
 
-    /// The features, from the pooled one on.
-    pub(super) fn ends(&self, forward: &mut Forward<'_, B>, pooled: B::Tensor) -> Result<Features<B::Tensor>> {
-        let layers = &self.definition;
-        let raw = forward.run(&layers.embedding, pooled.clone())?;
-        let logits = match layers.classifier.is_empty() {
-            true => None,
-            false => Some(forward.run(&layers.classifier, raw.clone())?),
-        };
-        let embedding = forward.run(&layers.output, raw)?;
-        Ok(Features { taps: std::mem::take(&mut forward.taps), pooled, embedding, logits })
-    }
-
-    pub(super) fn check_images(&self, shape: &[usize]) -> Result<()> {
+    fn check_images(&self, shape: &[usize]) -> Result<()> {
         let (side, channels) = (self.spec.image_size, self.spec.in_channels);
         if matches!(shape, &[n, h, w, c] if n > 0 && h == side && w == side && c == channels) {
             return Ok(());
@@ -308,17 +325,22 @@ impl<B: Backend> Network<B> {
 
     /// PyTorch's update: 10 % of the batch, its variance without bias.
     fn learn_statistics(&mut self, batch: &BatchStatistics<B::Tensor>) -> Result<()> {
-        let (backend, values) = (&self.backend, &mut self.parameters.values);
-        backend.at(&self.parameters.specs[batch.layer.weight].name);
+        let (backend, Parameters { specs, values }) = (&self.backend, &mut self.parameters);
         let unbiased = batch.count as f64 / (batch.count as f64 - 1.0);
-        backend.blend(&mut values[batch.layer.running_mean()], &batch.mean, Normalization::MOMENTUM, 1.0)?;
-        backend.blend(
-            &mut values[batch.layer.running_variance()],
-            &batch.variance,
-            Normalization::MOMENTUM,
-            unbiased,
-        )?;
-        let count = &mut values[batch.layer.batches()];
+        let layer = &batch.layer;
+        for (id, source, factor) in
+            [(layer.running_mean(), &batch.mean, 1.0), (layer.running_variance(), &batch.variance, unbiased)]
+        {
+            self.profile.time(
+                Part::Normalization,
+                "blend",
+                &specs[id].name,
+                || backend.blend(&mut values[id], source, Normalization::MOMENTUM, factor),
+                // The statistic is read and written.
+                |()| Cost::of::<B>([source; 3]),
+            )?;
+        }
+        let count = &mut values[layer.batches()];
         *count = backend.from_f32(&[backend.to_f32(count)?[0] + 1.0], &[])?;
         Ok(())
     }

@@ -71,11 +71,6 @@ impl<B: Backend> Tape<B> {
         self.saved.push(saved);
     }
 
-    /// The last entry.
-    pub fn last(&self) -> Option<&Saved<B>> {
-        self.saved.last()
-    }
-
     /// Gives the last entry back.
     pub fn pop(&mut self) -> Result<Saved<B>> {
         self.saved.pop().ok_or_else(|| mismatch("an entry", "an empty tape"))

@@ -1,11 +1,13 @@
 //! One optimiser for a list of parameters: clipping, the update of each, and its state by name.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::OptimizerSpec;
 use crate::error::{Code, Error, Result};
 use crate::nn::backend::{AdamStep, Backend, SgdStep};
 use crate::nn::parameters::{ParameterSpec, Parameters};
+use crate::nn::profile::{Cost, Part, Profile};
 use crate::tensor::HostTensor;
 
 /// What a step reports.
@@ -24,6 +26,7 @@ pub struct Optimizer<B: Backend> {
     taken: Vec<u64>,
     /// For each parameter one tensor for each of [`slots`]; none before the first step.
     state: Vec<Vec<B::Tensor>>,
+    profile: Arc<Profile>,
 }
 
 /// PyTorch's names of the state of one parameter.
@@ -39,7 +42,12 @@ impl<B: Backend> Optimizer<B> {
     /// An optimiser before its first step. An error names the constant that is out of range.
     pub fn new(spec: &OptimizerSpec) -> Result<Self> {
         spec.validate()?;
-        Ok(Optimizer { spec: spec.clone(), step: 0, taken: Vec::new(), state: Vec::new() })
+        Ok(Optimizer { spec: spec.clone(), step: 0, taken: Vec::new(), state: Vec::new(), profile: Arc::default() })
+    }
+
+    /// From now on notes the time of its operations in `profile`, while that is recording.
+    pub fn set_profile(&mut self, profile: &Arc<Profile>) {
+        self.profile = Arc::clone(profile);
     }
 
     /// Number of steps taken.
@@ -63,32 +71,58 @@ impl<B: Backend> Optimizer<B> {
         learning_rate: f64,
         largest_norm: Option<f64>,
     ) -> Result<StepReport> {
-        let gradient_norm = norm(backend, &parameters.specs, &gradients)?;
+        let gradient_norm = self.norm(backend, &parameters.specs, &gradients)?;
         // PyTorch's formula; the small number keeps it finite at norm 0.
         let factor = largest_norm.map_or(1.0, |largest| (largest / (gradient_norm + 1e-6)).min(1.0));
         self.allocate(backend, parameters)?;
         self.step += 1;
         for (index, gradient) in gradients.iter_mut().enumerate() {
             let Some(gradient) = gradient else { continue };
-            backend.at(&parameters.specs[index].name);
             if factor < 1.0 {
-                backend.scale(gradient, factor)?;
+                let spec = &parameters.specs[index];
+                let work = || backend.scale(gradient, factor);
+                // Read and written.
+                let cost = |&(): &()| Cost::array(&spec.inner_shape(), 2);
+                self.profile.time(Part::Optimizer, "scale", &spec.name, work, cost)?;
             }
             self.taken[index] += 1;
-            let learning_rate = learning_rate * parameters.specs[index].rate;
-            self.update(backend, index, &mut parameters.values[index], gradient, learning_rate)?;
+            self.update(backend, index, parameters, gradient, learning_rate)?;
         }
         Ok(StepReport { gradient_norm })
+    }
+
+    /// The norm of all gradients together.
+    fn norm(&self, backend: &B, specs: &[ParameterSpec], gradients: &[Option<B::Tensor>]) -> Result<f64> {
+        let mut total = 0.0;
+        for (spec, gradient) in specs.iter().zip(gradients) {
+            let Some(gradient) = gradient else { continue };
+            let cost = |_: &_| Cost::of::<B>([gradient]);
+            let work = || backend.sum_of_squares(gradient);
+            let squares = self.profile.time(Part::Optimizer, "sum_of_squares", &spec.name, work, cost)?;
+            if !squares.is_finite() {
+                return Err(Error::new(Code::NonFinite, format!("the gradient of {} is not finite", spec.name))
+                    .with_subject(spec.name.clone())
+                    .with_values("finite numbers", "NaN or infinity")
+                    .with_advice("lower the learning rate, clip the gradient norm, or warm up longer"));
+            }
+            total += squares;
+        }
+        Ok(total.sqrt())
     }
 
     fn update(
         &mut self,
         backend: &B,
         index: usize,
-        parameter: &mut B::Tensor,
+        parameters: &mut Parameters<B>,
         gradient: &B::Tensor,
         learning_rate: f64,
     ) -> Result<()> {
+        let (spec, parameter) = (&parameters.specs[index], &mut parameters.values[index]);
+        let learning_rate = learning_rate * spec.rate;
+        // The gradient is read, the parameter and its state are read and written.
+        let arrays = 1 + 2 * (1 + self.state[index].len());
+        let cost = |&(): &()| Cost::array(B::shape(gradient), arrays);
         let decoupled = matches!(self.spec, OptimizerSpec::AdamW { .. });
         match self.spec {
             OptimizerSpec::Adam { beta1, beta2, epsilon, weight_decay, .. }
@@ -98,11 +132,13 @@ impl<B: Backend> Optimizer<B> {
                 let [mean, square] = self.state[index].as_mut_slice() else {
                     return Err(Error::new(Code::Internal, "Adam's state has two tensors for each parameter"));
                 };
-                backend.adam(&step, parameter, gradient, mean, square)
+                let work = || backend.adam(&step, parameter, gradient, mean, square);
+                self.profile.time(Part::Optimizer, "adam", &spec.name, work, cost)
             }
             OptimizerSpec::Sgd { momentum, nesterov, weight_decay, .. } => {
                 let step = SgdStep { learning_rate, momentum, nesterov, weight_decay };
-                backend.sgd(&step, parameter, gradient, self.state[index].first_mut())
+                let work = || backend.sgd(&step, parameter, gradient, self.state[index].first_mut());
+                self.profile.time(Part::Optimizer, "sgd", &spec.name, work, cost)
             }
         }
     }
@@ -194,22 +230,4 @@ pub fn check_all_reached<T>(specs: &[ParameterSpec], gradients: &[Option<T>]) ->
         .with_subject("losses")
         .with_values("a gradient for every trained parameter", format!("none for {names}"))
         .with_advice("add a loss that reads the feature on top of them, or leave that part of the network out"))
-}
-
-/// The norm of all gradients together.
-fn norm<B: Backend>(backend: &B, specs: &[ParameterSpec], gradients: &[Option<B::Tensor>]) -> Result<f64> {
-    let mut total = 0.0;
-    for (spec, gradient) in specs.iter().zip(gradients) {
-        let Some(gradient) = gradient else { continue };
-        backend.at(&spec.name);
-        let squares = backend.sum_of_squares(gradient)?;
-        if !squares.is_finite() {
-            return Err(Error::new(Code::NonFinite, format!("the gradient of {} is not finite", spec.name))
-                .with_subject(spec.name.clone())
-                .with_values("finite numbers", "NaN or infinity")
-                .with_advice("lower the learning rate, clip the gradient norm, or warm up longer"));
-        }
-        total += squares;
-    }
-    Ok(total.sqrt())
 }

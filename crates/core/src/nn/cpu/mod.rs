@@ -192,9 +192,9 @@ impl Backend for Cpu {
         &self,
         operation: &BatchNorm<'_, CpuTensor>,
         windows: &Pool2d,
-    ) -> Result<Option<PooledNorm<CpuTensor, Arc<Buffer<u32>>>>> {
+    ) -> Result<PooledNorm<CpuTensor, Arc<Buffer<u32>>>> {
         let shape = pool_shape(windows, &operation.x.shape)?;
-        Ok(Some(normalization::batch_norm_max_pool(self, operation, &shape)))
+        Ok(normalization::batch_norm_max_pool(self, operation, &shape))
     }
 
     fn batch_norm_max_pool_backward(
@@ -342,11 +342,8 @@ impl Backend for Cpu {
         gradient: &CpuTensor,
         velocity: Option<&mut CpuTensor>,
     ) -> Result<()> {
-        let SgdStep { learning_rate, momentum, nesterov, weight_decay } = *step;
-        // The velocity starts at zero, which gives the first step that PyTorch's special case gives.
-        let step = optimizer::SgdStep { learning_rate, momentum, nesterov, weight_decay, first: false };
         let velocity = velocity.map(|tensor| tensor.values_mut(&self.floats)).unwrap_or_default();
-        optimizer::sgd(&self.pool, &step, parameter.values_mut(&self.floats), gradient.values(), velocity);
+        optimizer::sgd(&self.pool, step, parameter.values_mut(&self.floats), gradient.values(), velocity);
         Ok(())
     }
 }

@@ -110,7 +110,8 @@ pub(super) fn batch_norm_max_pool(
         );
     });
     let [mean, rstd, variance] = statistics;
-    PooledNorm { normalized: Normalized { y, mean, rstd, variance }, won: Won { inputs, indices: Arc::new(indices) } }
+    let won = Won { inputs: Some(inputs), indices: Arc::new(indices) };
+    PooledNorm { normalized: Normalized { y, mean, rstd, variance }, won }
 }
 
 /// The gradients of [`batch_norm_max_pool`].
@@ -121,13 +122,13 @@ pub(super) fn batch_norm_max_pool_backward(
     won: &Won<CpuTensor, Arc<Buffer<u32>>>,
     dy: &CpuTensor,
 ) -> Result<NormGradients<CpuTensor>> {
-    let Passed::Shift(bias) = saved.relu else {
-        return Err(Error::new(Code::Internal, "a normalisation that pools has a ReLU"));
+    let (Passed::Shift(bias), Some(inputs)) = (&saved.relu, &won.inputs) else {
+        return Err(Error::new(Code::Internal, "a normalisation that pools has a ReLU and keeps the inputs that won"));
     };
     let mut parameters = [(); 2].map(|()| cpu.make(&[shape.c], |_| ()));
     let dx = cpu.like(saved.x, |dx| {
         let [dweight, dbias] = parameters.each_mut().map(|tensor| tensor.values_mut(&cpu.floats));
-        let (x, inputs, indices, dy) = (saved.x.values(), won.inputs.values(), won.indices.values(), dy.values());
+        let (x, inputs, indices, dy) = (saved.x.values(), inputs.values(), won.indices.values(), dy.values());
         let (weight, bias) = (saved.weight.values(), bias.values());
         let (mean, rstd) = (saved.mean.values(), saved.rstd.values());
         kernel::batch_norm_max_pool_backward(

@@ -1,0 +1,354 @@
+//! Lowering: from the layers of a [`Definition`] to the operations of a pass.
+//!
+//! A definition is a table, layer by layer. What a device does in one go (a normalisation with the shortcut, the ReLU and
+//! the max pool behind it; a convolution that has taken in the normalisation behind it) is decided here and nowhere
+//! else, once for each [`Mode`] of a network. [`super::forward`] and [`super::backward`] run the operations one by one.
+
+use super::geometry::Pool2d;
+use super::layer::{Convolution, Definition, Layer, Linear, Normalization, ParameterId, Residual};
+
+/// What batch normalisation subtracts and divides by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The statistics of the batch; the pass reports them for the running statistics.
+    Batch,
+    /// The running statistics.
+    Running,
+    /// The running statistics, folded into the convolution before it where there is one: for a network that does not
+    /// learn, see [`super::inference`].
+    Folded,
+}
+
+/// One operation of a pass, or several that belong together.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operation {
+    /// Convolution.
+    Convolution(Convolution),
+    /// A convolution with what followed it. There is no way back through it.
+    FusedConvolution(FusedConvolution),
+    /// Batch normalisation, with its ReLU.
+    Normalization(BatchNormalization),
+    /// Batch normalisation by the batch's statistics with its ReLU and a max pool.
+    PooledNormalization(Normalization, Pool2d),
+    /// Linear layer.
+    Linear(Linear),
+    /// Two ways from the same input, whose outputs are added.
+    Residual(ResidualBlock),
+    /// Several ways from the same input, whose outputs lie side by side along the channels.
+    Branches(Vec<Vec<Operation>>),
+    /// ReLU.
+    Relu,
+    /// Max pool.
+    MaxPool(Pool2d),
+    /// Mean over pixels.
+    GlobalAverage,
+    /// `[n, h, w, c]` to `[n, c * h * w]`.
+    Flatten,
+    /// Rows divided by their Euclidean norm.
+    L2Normalize,
+    /// The activation here is a feature of this name.
+    Tap(String),
+}
+
+/// A batch normalisation and its statistics.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BatchNormalization {
+    /// The layer.
+    pub layer: Normalization,
+    /// Whether the statistics are those of the batch; else they are the running ones.
+    pub batch: bool,
+}
+
+/// `relu?(convolution(x) + residual)`, where weight and bias of the convolution have taken in a normalisation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FusedConvolution {
+    /// The convolution.
+    pub convolution: Convolution,
+    /// The normalisation folded into it; its shift is the bias of both.
+    pub folded: Option<Normalization>,
+    /// Whether a ReLU follows.
+    pub relu: bool,
+}
+
+impl FusedConvolution {
+    /// The bias after folding.
+    pub fn bias(&self) -> Option<ParameterId> {
+        self.folded.as_ref().map(Normalization::bias).or(self.convolution.bias)
+    }
+}
+
+/// `last(body(x), shortcut(x))`: the operation that ends the way through the block adds the way around it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResidualBlock {
+    /// The way through the block up to the last operation.
+    pub body: Vec<Operation>,
+    /// The way around; empty is the identity.
+    pub shortcut: Vec<Operation>,
+    /// The operation that adds both.
+    pub last: Last,
+}
+
+/// The last operation of a residual block.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Last {
+    /// A normalisation.
+    Normalization(BatchNormalization),
+    /// A convolution that has taken in the normalisation.
+    FusedConvolution(FusedConvolution),
+}
+
+/// The operations of a [`Definition`], list by list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Program {
+    /// Images to the pooled feature.
+    pub body: Vec<Operation>,
+    /// The pooled feature to the embedding.
+    pub embedding: Vec<Operation>,
+    /// The embedding to the logits; empty: no logits.
+    pub classifier: Vec<Operation>,
+    /// What follows the embedding.
+    pub output: Vec<Operation>,
+}
+
+impl Program {
+    /// The operations of `definition` in a mode.
+    pub fn new(definition: &Definition, mode: Mode) -> Program {
+        let [body, embedding, classifier, output] =
+            [&definition.body, &definition.embedding, &definition.classifier, &definition.output]
+                .map(|layers| lower(layers, mode));
+        Program { body, embedding, classifier, output }
+    }
+
+    /// Every fused convolution, those within blocks and branches too.
+    pub fn fused_convolutions(&self) -> Vec<&FusedConvolution> {
+        let lists = [&self.body, &self.embedding, &self.classifier, &self.output];
+        lists.into_iter().flat_map(|operations| fused_convolutions(operations)).collect()
+    }
+}
+
+/// The operations of a list of layers.
+pub fn lower(layers: &[Layer], mode: Mode) -> Vec<Operation> {
+    let (mut operations, mut rest) = (Vec::new(), layers);
+    while let [first, after @ ..] = rest {
+        let operation;
+        (operation, rest) = match (mode, first, after) {
+            (Mode::Batch, Layer::Normalization(layer), [Layer::MaxPool(windows), after @ ..]) if layer.relu => {
+                (Operation::PooledNormalization(layer.clone(), *windows), after)
+            }
+            (Mode::Folded, Layer::Convolution(convolution), [Layer::Normalization(layer), after @ ..]) => {
+                (Operation::FusedConvolution(fold(convolution, layer)), after)
+            }
+            (Mode::Folded, &Layer::Convolution(convolution), [Layer::Relu, after @ ..]) => {
+                (Operation::FusedConvolution(FusedConvolution { convolution, folded: None, relu: true }), after)
+            }
+            (_, layer, after) => (alone(layer, mode), after),
+        };
+        operations.push(operation);
+    }
+    operations
+}
+
+/// The operation of one layer.
+fn alone(layer: &Layer, mode: Mode) -> Operation {
+    match layer {
+        Layer::Convolution(convolution) => Operation::Convolution(*convolution),
+        Layer::Normalization(layer) => Operation::Normalization(normalization(layer, mode)),
+        Layer::Linear(linear) => Operation::Linear(*linear),
+        Layer::Residual(block) => Operation::Residual(residual(block, mode)),
+        Layer::Branches(branches) => Operation::Branches(branches.iter().map(|layers| lower(layers, mode)).collect()),
+        Layer::Relu => Operation::Relu,
+        Layer::MaxPool(windows) => Operation::MaxPool(*windows),
+        Layer::GlobalAverage => Operation::GlobalAverage,
+        Layer::Flatten => Operation::Flatten,
+        Layer::L2Normalize => Operation::L2Normalize,
+        Layer::Tap(name) => Operation::Tap(name.clone()),
+    }
+}
+
+fn residual(block: &Residual, mode: Mode) -> ResidualBlock {
+    let (body, last) = match (mode, block.body.split_last()) {
+        (Mode::Folded, Some((Layer::Convolution(convolution), body))) => {
+            (body, Last::FusedConvolution(fold(convolution, &block.last)))
+        }
+        _ => (block.body.as_slice(), Last::Normalization(normalization(&block.last, mode))),
+    };
+    ResidualBlock { body: lower(body, mode), shortcut: lower(&block.shortcut, mode), last }
+}
+
+fn normalization(layer: &Normalization, mode: Mode) -> BatchNormalization {
+    BatchNormalization { layer: layer.clone(), batch: mode == Mode::Batch }
+}
+
+fn fold(&convolution: &Convolution, layer: &Normalization) -> FusedConvolution {
+    FusedConvolution { convolution, folded: Some(layer.clone()), relu: layer.relu }
+}
+
+fn fused_convolutions<'a>(operations: &'a [Operation]) -> Vec<&'a FusedConvolution> {
+    let of = |operation: &'a Operation| match operation {
+        Operation::FusedConvolution(fused) => vec![fused],
+        Operation::Residual(ResidualBlock { body, shortcut, last }) => {
+            let last = if let Last::FusedConvolution(fused) = last { Some(fused) } else { None };
+            fused_convolutions(body).into_iter().chain(fused_convolutions(shortcut)).chain(last).collect()
+        }
+        Operation::Branches(branches) => branches.iter().flat_map(|branch| fused_convolutions(branch)).collect(),
+        _ => Vec::new(),
+    };
+    operations.iter().flat_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::builder::Builder;
+    use crate::nn::geometry::Conv2d;
+
+    const POOL: Pool2d = Pool2d { kernel: [2, 2], stride: [2, 2], padding: [0, 0], ceil: false };
+
+    fn convolution(builder: &mut Builder, name: &str) -> Convolution {
+        match builder.convolution(name, 2, 2, Conv2d::square(3, 1, 1)) {
+            Layer::Convolution(convolution) => convolution,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn normal(layer: &Normalization, batch: bool) -> BatchNormalization {
+        BatchNormalization { layer: layer.clone(), batch }
+    }
+
+    fn fused(convolution: Convolution, folded: Option<&Normalization>, relu: bool) -> FusedConvolution {
+        FusedConvolution { convolution, folded: folded.cloned(), relu }
+    }
+
+    #[test]
+    fn a_max_pool_goes_into_a_normalisation_by_the_batch_with_relu() {
+        let mut builder = Builder::new();
+        let (relu, linear) = (builder.normalization("relu", 2, true), builder.normalization("linear", 2, false));
+        let layers = |layer: &Normalization| [Layer::Normalization(layer.clone()), Layer::MaxPool(POOL)];
+        assert_eq!(lower(&layers(&relu), Mode::Batch), [Operation::PooledNormalization(relu.clone(), POOL)]);
+        for (layer, mode) in [(&linear, Mode::Batch), (&relu, Mode::Running), (&relu, Mode::Folded)] {
+            let apart = [Operation::Normalization(normal(layer, mode == Mode::Batch)), Operation::MaxPool(POOL)];
+            assert_eq!(lower(&layers(layer), mode), apart, "{layer:?} {mode:?}");
+        }
+    }
+
+    #[test]
+    fn a_convolution_takes_in_what_follows_it_only_where_nothing_learns() {
+        let mut builder = Builder::new();
+        let (one, two, three) =
+            (convolution(&mut builder, "1"), convolution(&mut builder, "2"), convolution(&mut builder, "3"));
+        let (bn, other) = (builder.normalization("bn", 2, true), builder.normalization("other", 2, false));
+        let layers = [
+            Layer::Convolution(one),
+            Layer::Normalization(bn.clone()),
+            Layer::Convolution(two),
+            Layer::Relu,
+            Layer::Convolution(three),
+            Layer::MaxPool(POOL),
+            Layer::Normalization(other.clone()),
+        ];
+        let folded = [
+            Operation::FusedConvolution(fused(one, Some(&bn), true)),
+            Operation::FusedConvolution(fused(two, None, true)),
+            Operation::Convolution(three),
+            Operation::MaxPool(POOL),
+            Operation::Normalization(normal(&other, false)),
+        ];
+        assert_eq!(lower(&layers, Mode::Folded), folded);
+        for mode in [Mode::Batch, Mode::Running] {
+            let batch = mode == Mode::Batch;
+            let apart = [
+                Operation::Convolution(one),
+                Operation::Normalization(normal(&bn, batch)),
+                Operation::Convolution(two),
+                Operation::Relu,
+                Operation::Convolution(three),
+                Operation::MaxPool(POOL),
+                Operation::Normalization(normal(&other, batch)),
+            ];
+            assert_eq!(lower(&layers, mode), apart, "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn a_tap_keeps_its_neighbours_apart() {
+        let mut builder = Builder::new();
+        let convolution = convolution(&mut builder, "conv");
+        let bn = builder.normalization("bn", 2, true);
+        let tap = |name: &str| (Layer::Tap(name.into()), Operation::Tap(name.into()));
+        let ((first, first_tap), (second, second_tap)) = (tap("first"), tap("second"));
+        let layers =
+            [Layer::Convolution(convolution), first, Layer::Normalization(bn.clone()), second, Layer::MaxPool(POOL)];
+        for mode in [Mode::Batch, Mode::Running, Mode::Folded] {
+            let expected = [
+                Operation::Convolution(convolution),
+                first_tap.clone(),
+                Operation::Normalization(normal(&bn, mode == Mode::Batch)),
+                second_tap.clone(),
+                Operation::MaxPool(POOL),
+            ];
+            assert_eq!(lower(&layers, mode), expected, "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_block_adds_the_shortcut_and_blocks_are_lowered_within() {
+        let mut builder = Builder::new();
+        let (one, two, around) =
+            (convolution(&mut builder, "1"), convolution(&mut builder, "2"), convolution(&mut builder, "around"));
+        let names = ["bn1", "bn2", "bn3"];
+        let [bn1, bn2, bn3] = names.map(|name| builder.normalization(name, 2, name != "bn3"));
+        let block = Layer::Residual(Residual {
+            body: vec![Layer::Convolution(one), Layer::Normalization(bn1.clone()), Layer::Convolution(two)],
+            last: bn2.clone(),
+            shortcut: vec![Layer::Convolution(around), Layer::Normalization(bn3.clone())],
+        });
+        let layers = [Layer::Branches(vec![vec![block], vec![Layer::GlobalAverage]])];
+        let within =
+            |block| [Operation::Branches(vec![vec![Operation::Residual(block)], vec![Operation::GlobalAverage]])];
+        let trained = within(ResidualBlock {
+            body: vec![
+                Operation::Convolution(one),
+                Operation::Normalization(normal(&bn1, true)),
+                Operation::Convolution(two),
+            ],
+            shortcut: vec![Operation::Convolution(around), Operation::Normalization(normal(&bn3, true))],
+            last: Last::Normalization(normal(&bn2, true)),
+        });
+        assert_eq!(lower(&layers, Mode::Batch), trained);
+        assert!(fused_convolutions(&trained).is_empty());
+        let [first, last, shortcut] =
+            [fused(one, Some(&bn1), true), fused(two, Some(&bn2), true), fused(around, Some(&bn3), false)];
+        let folded = within(ResidualBlock {
+            body: vec![Operation::FusedConvolution(first.clone())],
+            shortcut: vec![Operation::FusedConvolution(shortcut.clone())],
+            last: Last::FusedConvolution(last.clone()),
+        });
+        assert_eq!(lower(&layers, Mode::Folded), folded);
+        assert_eq!(fused_convolutions(&folded), [&first, &shortcut, &last]);
+        assert_eq!(last.bias(), Some(bn2.bias()), "the shift of the normalisation is the bias of both");
+    }
+
+    #[test]
+    fn every_list_of_a_definition_is_lowered() {
+        let mut builder = Builder::new();
+        let linear = |layer: &Layer| if let Layer::Linear(linear) = layer { *linear } else { panic!("{layer:?}") };
+        let (fc, classifier) = (builder.linear("fc", 2, 2), builder.linear("classifier", 2, 3));
+        let (embedding, logits) = (linear(&fc), linear(&classifier));
+        let definition = Definition {
+            body: vec![Layer::Flatten],
+            embedding: vec![fc],
+            classifier: vec![classifier],
+            output: vec![Layer::L2Normalize],
+            parameters: builder.finish(),
+            pooled_size: 2,
+            embedding_size: 2,
+        };
+        let expected = Program {
+            body: vec![Operation::Flatten],
+            embedding: vec![Operation::Linear(embedding)],
+            classifier: vec![Operation::Linear(logits)],
+            output: vec![Operation::L2Normalize],
+        };
+        assert_eq!(Program::new(&definition, Mode::Batch), expected);
+    }
+}
