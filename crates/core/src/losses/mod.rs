@@ -14,6 +14,7 @@ mod cross_entropy;
 mod distance;
 mod embedding;
 mod feature_regression;
+mod gram;
 mod hard_dark_rank;
 mod hint;
 mod inputs;
