@@ -5,6 +5,7 @@ import { attentionTransfer, featureRegression, hint, linearHint, softTargetKl } 
 import {
   angular,
   contrastive,
+  correlationCongruence,
   crossEntropy,
   hardDarkRank,
   type Loss,
@@ -15,6 +16,7 @@ import {
   prototypical,
   rkdAngle,
   rkdDistance,
+  similarityPreserving,
   triplet,
   tripletEuclidean,
 } from "./losses.ts";
@@ -24,6 +26,8 @@ export const lossConstructors: Readonly<Record<Loss["kind"], (options: never) =>
   "rkd-distance": rkdDistance,
   "rkd-angle": rkdAngle,
   "hard-dark-rank": hardDarkRank,
+  "similarity-preserving": similarityPreserving,
+  "correlation-congruence": correlationCongruence,
   "triplet-squared": triplet,
   "triplet-euclidean": tripletEuclidean,
   contrastive,

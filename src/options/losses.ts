@@ -8,6 +8,8 @@ import { type TeacherTermOptions, type TermOptions, teacherTermOptions, term, te
 export type Loss =
   | RelationalLoss
   | HardDarkRankLoss
+  | SimilarityPreservingLoss
+  | CorrelationCongruenceLoss
   | TripletLoss
   | ContrastiveLoss
   | LiftedStructureLoss
@@ -26,6 +28,8 @@ export const lossKinds = [
   "rkd-distance",
   "rkd-angle",
   "hard-dark-rank",
+  "similarity-preserving",
+  "correlation-congruence",
   "triplet-squared",
   "triplet-euclidean",
   "contrastive",
@@ -47,6 +51,8 @@ export const teacherKinds: readonly Loss["kind"][] = [
   "rkd-distance",
   "rkd-angle",
   "hard-dark-rank",
+  "similarity-preserving",
+  "correlation-congruence",
   "linear-hint",
   "hint",
   "attention-transfer",
@@ -113,6 +119,32 @@ export interface HardDarkRankOptions extends TeacherTermOptions {
 /** A listwise term, made by {@link hardDarkRank}. */
 export interface HardDarkRankLoss extends HardDarkRankOptions {
   readonly kind: "hard-dark-rank";
+}
+
+/** A similarity term, made by {@link similarityPreserving}. */
+export interface SimilarityPreservingLoss extends TeacherTermOptions {
+  readonly kind: "similarity-preserving";
+}
+
+/** How two images correlate. */
+export type CorrelationKernel = "gaussian-rbf" | "bilinear";
+
+/** Options of {@link correlationCongruence}. */
+export interface CorrelationCongruenceOptions extends TeacherTermOptions {
+  /**
+   * `"gaussian-rbf"`: the Gaussian of rows of norm 1, expanded to `order`. `"bilinear"`: the inner product of the rows
+   * as they are, which has neither `gamma` nor `order`. @default "gaussian-rbf", the paper's best
+   */
+  readonly kernel?: CorrelationKernel;
+  /** Of the Gaussian: factor of the squared distance, above 0 and at most 100. @default 0.4, the paper's */
+  readonly gamma?: number;
+  /** Of the Gaussian: the highest power of its expansion, from 1 to 100. @default 2, the paper's */
+  readonly order?: number;
+}
+
+/** A correlation term, made by {@link correlationCongruence}. */
+export interface CorrelationCongruenceLoss extends CorrelationCongruenceOptions {
+  readonly kind: "correlation-congruence";
 }
 
 /** How the negative of a triplet is chosen. */
@@ -254,6 +286,29 @@ export function hardDarkRank(options: HardDarkRankOptions = {}): HardDarkRankLos
     beta: number("hardDarkRank.beta", or(options.beta, 3), { over: 0 }),
     permuteLength: integer("hardDarkRank.permuteLength", or(options.permuteLength, 4), { from: 2 }),
   });
+}
+
+/**
+ * Similarity-preserving distillation (Tung and Mori 2019, equations 1-4): images alike to the teacher are alike to the
+ * student. For the paper's maps name the last tap as `studentFeature`; beside cross entropy its weight is 3000.
+ * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`
+ */
+export function similarityPreserving(options: TeacherTermOptions = {}): SimilarityPreservingLoss {
+  object<TeacherTermOptions>("similarityPreserving", options, teacherTermOptions);
+  return Object.freeze({ kind: "similarity-preserving", ...term("similarityPreserving", options) });
+}
+
+/**
+ * Correlation congruence (Peng et al. 2019): the images of a batch correlate as they do for the teacher.
+ * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`
+ */
+export function correlationCongruence(options: CorrelationCongruenceOptions = {}): CorrelationCongruenceLoss {
+  const name = "correlationCongruence";
+  object<CorrelationCongruenceOptions>(name, options, [...teacherTermOptions, "kernel", "gamma", "order"]);
+  const kernel = oneOf(`${name}.kernel`, or(options.kernel, "gaussian-rbf"), ["gaussian-rbf", "bilinear"]);
+  const gamma = number(`${name}.gamma`, or(options.gamma, 0.4), { over: 0, to: 100 });
+  const order = integer(`${name}.order`, or(options.order, 2), { from: 1, to: 100 });
+  return Object.freeze({ kind: "correlation-congruence", ...term(name, options), kernel, gamma, order });
 }
 
 /**

@@ -372,6 +372,84 @@ fn dark_rank_orders_the_nearest_four_or_the_whole_batch() {
     }
 }
 
+/// The inner products of all rows, `[n, n]`.
+fn products(z: &Matrix) -> Vec<f64> {
+    pairs(z.rows).map(|(i, j)| dot(z.row(i), z.row(j))).collect()
+}
+
+/// `sum (a - b)^2`.
+fn squares(a: &[f64], b: &[f64]) -> f64 {
+    sum(a.iter().zip(b).map(|(a, b)| (a - b).powi(2)))
+}
+
+/// Each row of the inner products divided by its norm.
+fn similarities(z: &Matrix) -> Vec<f64> {
+    unit_rows(&Matrix::new("products", &products(z), z.rows, z.rows).unwrap()).data
+}
+
+#[test]
+fn similarities_are_of_the_embedding_or_of_whole_maps() {
+    let term: TermSpec = serde_json::from_value(json!({"kind": "similarity-preserving"})).unwrap();
+    assert_eq!(term.build().reads(), Feature::Embedding);
+    // RepDistiller's `view(bsz, -1)`; maps of different sizes and depths have similarities of one size.
+    let (s, t) = (draw(4, 2 * 3 * 5, "s"), draw(4, 3 * 4 * 2, "t"));
+    let maps = [(&s, [4, 2, 3, 5]), (&t, [4, 3, 4, 2])].map(|(z, shape)| Matrix::tensor("", &z.data, &shape).unwrap());
+    let expected = squares(&similarities(&s), &similarities(&t)) / 16.0;
+    same(value(json!({"kind": "similarity-preserving"}), &maps[0], &maps[1]), expected);
+}
+
+#[test]
+fn similarities_are_divided_by_the_norms_of_their_rows() {
+    let (s, t) = (draw(6, 4, "s"), draw(6, 3, "t"));
+    let here = value(json!({"kind": "similarity-preserving"}), &s, &t);
+    same(here, squares(&similarities(&s), &similarities(&t)) / 36.0);
+    let whole = |z: &Matrix| {
+        let products = products(z);
+        products.iter().map(|p| p / dot(&products, &products).sqrt()).collect::<Vec<_>>()
+    };
+    differ(here, squares(&whole(&s), &whole(&t)) / 36.0);
+}
+
+/// The Gaussian's expansion to the second order as torchdistill writes it, on rows as they are.
+fn correlations(z: &Matrix, gamma: f64) -> Vec<f64> {
+    let expansion = |c: f64| 1.0 + 2.0 * gamma * c + (2.0 * gamma).powi(2) / 2.0 * c * c;
+    products(z).into_iter().map(|c| (-2.0 * gamma).exp() * expansion(c)).collect()
+}
+
+#[test]
+fn correlations_are_a_gaussian_of_unit_rows_or_inner_products() {
+    let (s, t) = (draw(6, 4, "s"), draw(6, 3, "t"));
+    let here = value(json!({"kind": "correlation-congruence"}), &s, &t);
+    same(here, squares(&correlations(&unit_rows(&s), 0.4), &correlations(&unit_rows(&t), 0.4)) / 36.0);
+    differ(here, squares(&correlations(&s, 0.4), &correlations(&t, 0.4)) / 36.0);
+    // torchdistill's other kernel.
+    let bilinear = value(json!({"kind": "correlation-congruence", "kernel": "bilinear"}), &s, &t);
+    same(bilinear, squares(&products(&s), &products(&t)) / 36.0);
+}
+
+#[test]
+fn correlations_differ_by_a_mean_of_squares() {
+    let (s, t) = (unit_rows(&draw(6, 4, "s")), unit_rows(&draw(6, 3, "t")));
+    let root = squares(&correlations(&s, 0.4), &correlations(&t, 0.4)).sqrt() / 36.0;
+    let here = value(json!({"kind": "correlation-congruence"}), &s, &t);
+    same(here, root * root * 36.0);
+    differ(here, root);
+}
+
+#[test]
+fn correlations_do_not_see_a_rotation() {
+    let t = draw(6, 4, "t");
+    // A quarter turn: two coordinates change places, one of them its sign.
+    let turned = t.data.chunks_exact(4).flat_map(|row| [-row[1], row[0], row[2], row[3]]).collect::<Vec<_>>();
+    let s = Matrix::new("s", &turned, 6, 4).unwrap();
+    for kernel in ["gaussian-rbf", "bilinear"] {
+        assert!(value(json!({"kind": "correlation-congruence", "kernel": kernel}), &s, &t) < 1e-28);
+    }
+    let off = |i: usize, k: usize| (s.row(i)[k] - t.row(i)[k]).abs();
+    let neighbours = (0..5).map(|i| sum((0..4).map(|k| off(i, k) * off(i + 1, k))));
+    assert!(mean(&neighbours.collect::<Vec<_>>()) > 0.1);
+}
+
 /// Every (anchor, positive, negative) of [`labels`].
 fn triplets(n: usize) -> Vec<[usize; 3]> {
     let labels = labels(n);

@@ -36,6 +36,13 @@ fn cases() -> Vec<(Value, usize, usize)> {
         (json!({"kind": "margin", "beta": 1.5, "learnBeta": true, "negatives": "semi-hard"}), 8, 3),
         (json!({"kind": "hard-dark-rank"}), 7, 3),
         (json!({"kind": "hard-dark-rank", "alpha": 1.0, "beta": 0.5, "permuteLength": 9}), 6, 4),
+        (json!({"kind": "similarity-preserving"}), 7, 3),
+        (json!({"kind": "correlation-congruence"}), 7, 3),
+        // More rows than a thread takes at once.
+        (json!({"kind": "similarity-preserving"}), 70, 3),
+        (json!({"kind": "correlation-congruence"}), 70, 3),
+        (json!({"kind": "correlation-congruence", "gamma": 1.5, "order": 5}), 6, 4),
+        (json!({"kind": "correlation-congruence", "kernel": "bilinear"}), 6, 4),
         (json!({"kind": "cross-entropy"}), 6, 4),
         (json!({"kind": "cross-entropy", "labelSmoothing": 0.1}), 6, 4),
         (json!({"kind": "prototypical", "supportCount": 2, "way": 3}), 12, 4),
@@ -45,6 +52,8 @@ fn cases() -> Vec<(Value, usize, usize)> {
         (json!({"kind": "margin", "normalize": true, "learnBeta": true}), 8, 3),
         (json!({"kind": "n-pairs", "normalize": true}), 9, 3),
         (json!({"kind": "hard-dark-rank", "normalize": true}), 7, 3),
+        (json!({"kind": "similarity-preserving", "normalize": true}), 7, 3),
+        (json!({"kind": "correlation-congruence", "kernel": "bilinear", "normalize": true}), 7, 3),
         (json!({"kind": "cross-entropy", "normalize": true}), 6, 4),
     ]
 }
@@ -352,6 +361,12 @@ fn what_cannot_be_computed_says_why() {
         json!({"kind": "hard-dark-rank", "alpha": 0.0}),
         json!({"kind": "hard-dark-rank", "beta": -1.0}),
         json!({"kind": "hard-dark-rank", "permuteLength": 1}),
+        json!({"kind": "correlation-congruence", "gamma": 0.0}),
+        json!({"kind": "correlation-congruence", "gamma": 101.0}),
+        json!({"kind": "correlation-congruence", "order": 0}),
+        json!({"kind": "correlation-congruence", "order": 101}),
+        json!({"kind": "correlation-congruence", "kernel": "bilinear", "gamma": 0.5}),
+        json!({"kind": "correlation-congruence", "kernel": "bilinear", "order": 3}),
     ] {
         let message = run(spec.clone(), &good, &[0, 0, 1, 1]);
         assert!(message.contains("expected") && message.contains(spec["kind"].as_str().unwrap()), "{message}");

@@ -4,8 +4,8 @@
 use rkd_kernels::Pool;
 use rkd_kernels::product::{Left, product};
 
-use super::LossInputs;
 use super::cross_entropy::log_softmax;
+use super::{LossInputs, gram};
 use crate::error::Result;
 use crate::sampling::first_pairs;
 use crate::tensor::Matrix;
@@ -35,15 +35,12 @@ impl<'a> ClassPairs<'a> {
 
     /// `[m, m]`: the inner product of every row of `left` `[m, d]` with every row of `right` `[m, d]`.
     pub(super) fn products(&self, left: &[f64], right: &[f64]) -> Vec<f64> {
-        let (m, d) = (self.count(), self.z.columns);
-        let transposed: Vec<f64> = (0..m * d).map(|place| right[place % m * d + place / m]).collect();
-        product(self.pool, [m, m, d], Left::row_major(left, d), &transposed)
+        gram::products(self.pool, left, right, self.z.columns)
     }
 
     /// `[m, d]`: row i is `sum_j weights_ij rows_j`, for weights `[m, m]`.
     pub(super) fn combine(&self, weights: &[f64], rows: &[f64]) -> Vec<f64> {
-        let m = self.count();
-        product(self.pool, [m, self.z.columns, m], Left::row_major(weights, m), rows)
+        gram::combine(self.pool, weights, rows, self.z.columns)
     }
 
     /// `[m, d]`: row j is `sum_i weights_ij rows_i`.

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Angular, AttentionTransfer, Contrastive, CrossEntropy, Feature, FeatureRegression, HardDarkRank, Hint,
-    LiftedStructure, LinearHint, Loss, Margin, NPairs, Prototypical, RkdAngle, RkdDistance, SoftTargetKl,
-    TripletEuclidean, TripletSquared, Weight, normalized::Normalized,
+    Angular, AttentionTransfer, Contrastive, CorrelationCongruence, CrossEntropy, Feature, FeatureRegression,
+    HardDarkRank, Hint, LiftedStructure, LinearHint, Loss, Margin, NPairs, Prototypical, RkdAngle, RkdDistance,
+    SimilarityPreserving, SoftTargetKl, TripletEuclidean, TripletSquared, Weight, normalized::Normalized,
 };
 use crate::error::Result;
 
@@ -77,6 +77,10 @@ pub enum LossSpec {
     Margin(Margin),
     /// Hard DarkRank, listwise distillation.
     HardDarkRank(HardDarkRank),
+    /// Similarities of rows, each divided by its norm.
+    SimilarityPreserving(SimilarityPreserving),
+    /// Correlations by a kernel.
+    CorrelationCongruence(CorrelationCongruence),
     /// Cross entropy of logits.
     CrossEntropy(CrossEntropy),
     /// Prototypical, for episodes.
@@ -107,6 +111,8 @@ impl LossSpec {
             LossSpec::Angular(_) => "angular",
             LossSpec::Margin(_) => "margin",
             LossSpec::HardDarkRank(_) => "hard-dark-rank",
+            LossSpec::SimilarityPreserving(_) => "similarity-preserving",
+            LossSpec::CorrelationCongruence(_) => "correlation-congruence",
             LossSpec::CrossEntropy(_) => "cross-entropy",
             LossSpec::Prototypical(_) => "prototypical",
             LossSpec::LinearHint(_) => "linear-hint",
@@ -130,10 +136,12 @@ impl LossSpec {
             LossSpec::Angular(loss) => loss.validate(),
             LossSpec::Margin(loss) => loss.validate(),
             LossSpec::HardDarkRank(loss) => loss.validate(),
+            LossSpec::CorrelationCongruence(loss) => loss.validate(),
             LossSpec::CrossEntropy(loss) => loss.validate(),
             LossSpec::Prototypical(loss) => loss.validate(),
             LossSpec::SoftTargetKl(loss) => loss.validate(),
-            LossSpec::LinearHint(_)
+            LossSpec::SimilarityPreserving(_)
+            | LossSpec::LinearHint(_)
             | LossSpec::Hint(_)
             | LossSpec::AttentionTransfer(_)
             | LossSpec::FeatureRegression(_) => Ok(()),
@@ -153,6 +161,8 @@ impl LossSpec {
             LossSpec::Angular(loss) => Box::new(loss),
             LossSpec::Margin(loss) => Box::new(loss),
             LossSpec::HardDarkRank(loss) => Box::new(loss),
+            LossSpec::SimilarityPreserving(loss) => Box::new(loss),
+            LossSpec::CorrelationCongruence(loss) => Box::new(loss),
             LossSpec::CrossEntropy(loss) => Box::new(loss),
             LossSpec::Prototypical(loss) => Box::new(loss),
             LossSpec::LinearHint(loss) => Box::new(loss),
