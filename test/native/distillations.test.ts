@@ -127,7 +127,7 @@ describe("a distillation improves the student", () => {
     await distill(options);
     const alone = join(temporaryFolder(), "alone");
     await train({ ...common, backbone: options.student, seed: 2, epochs: 1, stepsPerEpoch: 2, out: alone });
-    const normalization = (out: string) => readDocument(out).about.normalization;
+    const normalization = (out: string) => readDocument(out).normalization;
     expect(normalization(options.out)).toEqual(normalization(teacherFolder));
     expect(normalization(alone)).not.toEqual(normalization(teacherFolder));
   });

@@ -4,7 +4,7 @@
 //! loss, backward and optimiser update, float32; the images are there before the first one. What data costs in a run is
 //! in its own progress: the share of time that training waited for batches.
 
-use crate::backbones::{BackboneSpec, Stem};
+use crate::backbones::{self, BackboneSpec, Stem};
 use crate::error::{Code, Error, Result};
 use crate::losses::{CrossEntropy, Feature, LossSpec, Matrix, RkdAngle, RkdDistance, TermSpec, Weight};
 use crate::nn::profile::Part;
@@ -175,7 +175,7 @@ fn build(
         image_size: side,
         classes: None,
     };
-    Network::new(backend.clone(), &spec, 1)
+    backbones::build(backend.clone(), &spec, 1)
 }
 
 fn images(backend: &Measured, [n, channels, side]: [usize; 3]) -> Result<<Measured as Backend>::Tensor> {

@@ -17,10 +17,9 @@
 use super::backend::Backend;
 use super::forward::{Forward, Mode};
 use super::geometry::Conv2d;
-use super::layer::{Convolution, Layer, Normalization, ParameterId, Residual};
+use super::layer::{Convolution, Definition, Layer, Normalization, ParameterId, Residual};
 use super::network::{Features, Network};
 use super::parameters::Parameters;
-use crate::backbones::BackboneSpec;
 use crate::error::Result;
 use crate::tensor::Feature;
 
@@ -86,9 +85,9 @@ impl<B: Backend> Inference<B> {
         self.network.backend()
     }
 
-    /// What was asked for.
-    pub fn spec(&self) -> &BackboneSpec {
-        self.network.spec()
+    /// The layers as they are in training.
+    pub fn definition(&self) -> &Definition {
+        self.network.definition()
     }
 
     /// Number of trained values of the network that was folded.

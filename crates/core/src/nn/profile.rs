@@ -17,7 +17,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::backend::{
-    AdamStep, Backend, BatchNorm, NormGradients, Normalized, Passed, PooledNorm, SavedNorm, SgdStep, Won,
+    AdamStep, Backend, BatchNorm, NormGradients, Normalized, Norms, Passed, PooledNorm, SavedNorm, SgdStep, Won,
 };
 use super::geometry::{Conv2d, Pool2d};
 use crate::error::Result;
@@ -454,9 +454,14 @@ impl<B: Backend> Backend for Profiled<B> {
         self.run(Part::Normalization, "blend", &[source], work, cost)
     }
 
-    fn sum_of_squares(&self, tensor: &B::Tensor) -> Result<f64> {
-        let work = || self.inner.sum_of_squares(tensor);
-        self.run(Part::Optimizer, "sum_of_squares", &[tensor], work, |_| (0, 0.0))
+    fn increment(&self, tensor: &mut B::Tensor) -> Result<()> {
+        let cost = |_: &_| Cost { shape: Vec::new(), values: 2, flops: 0.0 };
+        self.profile.measure(Part::Normalization, "increment", || self.inner.increment(tensor), cost)
+    }
+
+    fn norms(&self, tensors: &[&B::Tensor]) -> Result<Norms<B::Tensor>> {
+        self.at("");
+        self.run(Part::Optimizer, "norms", tensors, || self.inner.norms(tensors), |_| (0, 0.0))
     }
 
     fn scale(&self, tensor: &mut B::Tensor, factor: f64) -> Result<()> {
@@ -499,7 +504,7 @@ mod tests {
     use super::*;
     use crate::backbones;
     use crate::backbones::{BackboneSpec, Stem};
-    use crate::nn::{Cpu, FeatureGradients, Network};
+    use crate::nn::{Cpu, FeatureGradients};
 
     fn spec() -> BackboneSpec {
         BackboneSpec {
@@ -518,7 +523,7 @@ mod tests {
     /// The records of a step on two images: forward and backward.
     fn step(recording: bool) -> Vec<Record> {
         let backend = Profiled::new(Cpu::new(Arc::new(rkd_kernels::Pool::new(1))));
-        let mut network = Network::new(backend.clone(), &spec(), 1).unwrap();
+        let mut network = backbones::build(backend.clone(), &spec(), 1).unwrap();
         let images = backend.from_f32(&vec![0.5; 2 * 32 * 32 * 3], &[2, 32, 32, 3]).unwrap();
         assert!(backend.profile().take().is_empty(), "off at first");
         backend.profile().set_recording(recording);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rkd_core::data::{AugmentSpec, BatchPlan, EpisodePlan, SplitPlan};
+use rkd_core::data::{AugmentSpec, BatchPlan, EpisodePlan, SplitPlan, View};
 use rkd_core::data::{
     BatchSampler, Dataset, EvaluationBatches, Loader, LoaderOptions, Normalization, Position, Split, augment,
 };
@@ -224,7 +224,7 @@ fn augmentations_out_of_range_are_refused() {
     let items: Vec<u32> = (0..16).collect();
     let refuse = |spec: AugmentSpec| {
         let sampler = BatchSampler::new(&data, &items, &any(4, None), None, 1).unwrap();
-        Loader::new(Arc::clone(&data), sampler, spec, identity(1), LoaderOptions::default()).err().unwrap()
+        Loader::new(view(&data, identity(1)), None, sampler, spec, LoaderOptions::default()).err().unwrap()
     };
     says(
         &refuse(AugmentSpec { rotate: -1.0, ..Default::default() }),
@@ -288,7 +288,7 @@ fn a_training_image_that_is_only_mirrored_is_the_mirrored_evaluation_image() {
     let sampler = BatchSampler::new(&data, &items, &any(10, None), Some(2), 7).unwrap();
     let spec = AugmentSpec { flip: true, ..Default::default() };
     let mut loader =
-        Loader::new(Arc::clone(&data), sampler, spec, normalization.clone(), LoaderOptions::default()).unwrap();
+        Loader::new(view(&data, normalization.clone()), None, sampler, spec, LoaderOptions::default()).unwrap();
     let batch = loader.next().unwrap();
     assert!(batch.mirrored.contains(&true) && batch.mirrored.contains(&false));
     let pixels = batch.images.len() / batch.len();
@@ -298,13 +298,17 @@ fn a_training_image_that_is_only_mirrored_is_the_mirrored_evaluation_image() {
     }
 }
 
+fn view(dataset: &Arc<Dataset>, normalization: Normalization) -> View {
+    View { dataset: Arc::clone(dataset), normalization }
+}
+
 fn loader(data: &Arc<Dataset>, workers: usize, start: Position, batch: &BatchPlan) -> Loader {
     let items: Vec<u32> = (0..data.len() as u32).collect();
     let sampler = BatchSampler::new(data, &items, batch, Some(5), 7).unwrap();
     let spec = AugmentSpec { crop_padding: 1, flip: true, rotate: 15.0, scale: 0.1, shear: 5.0, translate: 0.1 };
     let normalization = Normalization::measure(data, &items);
     let options = LoaderOptions { seed: 7, workers, ahead: 3, start };
-    Loader::new(Arc::clone(data), sampler, spec, normalization, options).unwrap()
+    Loader::new(view(data, normalization), None, sampler, spec, options).unwrap()
 }
 
 #[test]
