@@ -6,8 +6,12 @@
 //! [`losses::Hint`](crate::losses::Hint) and [`losses::AttentionTransfer`](crate::losses::AttentionTransfer). Both are
 //! sums over images, so a batch in pieces is the sum over its pieces.
 
+use super::loss_parameters::LossParameters;
+use super::objective::Objective;
+use super::pass::{DeviceFeatures, find};
+use super::teacher::TeacherBatch;
 use crate::error::{Code, Error, Result};
-use crate::losses::{MapLoss, check_pixels, common_size};
+use crate::losses::{Feature, MapLoss, Matrix, check_pixels, common_size};
 use crate::nn::Backend;
 use crate::nn::backend::MapOperations;
 
@@ -19,6 +23,83 @@ pub struct DeviceValue<T> {
     pub parameter: Option<T>,
     /// Single numbers: of each piece the value and the square of its gradient's norm.
     pub numbers: Vec<T>,
+}
+
+/// A term that the device has computed.
+pub(super) struct DeviceLoss<T> {
+    /// The place of the term.
+    pub term: usize,
+    /// The student's feature that it reads.
+    pub feature: Feature,
+    /// What it says about the batch.
+    pub value: DeviceValue<T>,
+    /// The place of its parameter among those of all losses.
+    pub parameter: Option<usize>,
+}
+
+impl<T: Clone> DeviceLoss<T> {
+    /// The term's gradient, as a pass pulls it back.
+    pub fn upstream(&self) -> (Feature, Vec<T>) {
+        (self.feature.clone(), self.value.gradients.clone())
+    }
+}
+
+/// The terms of `objective` that the device computes in step `step`.
+pub(super) fn evaluate_terms<B: Backend>(
+    backend: &B,
+    objective: &Objective,
+    step: u64,
+    parameters: &LossParameters<B>,
+    student: &DeviceFeatures<B::Tensor>,
+    teacher: &TeacherBatch<B::Tensor>,
+) -> Result<Vec<DeviceLoss<B::Tensor>>> {
+    let Some(maps) = backend.maps() else { return Ok(Vec::new()) };
+    let missing = || Error::new(Code::Internal, "a term reads a feature that was not kept");
+    objective
+        .device_terms(step)
+        .map(|term| {
+            let student = find(student, term.student).ok_or_else(missing)?;
+            let uploaded;
+            let teacher = match find(&teacher.device, term.teacher) {
+                Some(pieces) => pieces,
+                None => {
+                    uploaded = upload(backend, find(&teacher.host, term.teacher).ok_or_else(missing)?, student)?;
+                    &uploaded
+                }
+            };
+            let pieces: Vec<_> = student.iter().zip(teacher).collect();
+            let parameter = parameters.place(term.term);
+            let projection = parameter.map(|place| &parameters.values()[place]);
+            let value = evaluate(backend, maps, term.loss, &pieces, projection)?;
+            Ok(DeviceLoss { term: term.term, feature: term.student.clone(), value, parameter })
+        })
+        .collect()
+}
+
+/// A feature of the host on the device, in pieces of as many rows as those of another feature.
+fn upload<B: Backend>(backend: &B, matrix: &Matrix, like: &[B::Tensor]) -> Result<Vec<B::Tensor>> {
+    let mut row = 0;
+    let piece = |like: &B::Tensor| {
+        let mut shape = matrix.shape();
+        shape[0] = B::shape(like)[0];
+        let first = row;
+        row += shape[0];
+        backend.from_f64(&matrix.data[first * matrix.columns..row * matrix.columns], &shape)
+    };
+    like.iter().map(piece).collect()
+}
+
+/// The terms with their weights.
+pub(super) fn weigh<B: Backend>(
+    mut terms: Vec<DeviceLoss<B::Tensor>>,
+    backend: &B,
+    weight: impl Fn(usize) -> f64,
+) -> Result<Vec<DeviceLoss<B::Tensor>>> {
+    for DeviceLoss { term, value, .. } in &mut terms {
+        let mut tensors = value.gradients.iter_mut().chain(&mut value.parameter);
+        tensors.try_for_each(|tensor| backend.scale(tensor, weight(*term)))?;
+    }
+    Ok(terms)
 }
 
 /// Computes `loss` of the pieces of both features. `projection` is that of a hint.

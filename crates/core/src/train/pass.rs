@@ -130,6 +130,11 @@ fn add_piece<T: Clone>(all: &mut DeviceFeatures<T>, found: &Features<T>) -> Resu
     Ok(())
 }
 
+/// The entry of `feature`.
+pub(super) fn find<'m, T>(features: &'m [(Feature, T)], feature: &Feature) -> Option<&'m T> {
+    features.iter().find(|(name, _)| name == feature).map(|(_, value)| value)
+}
+
 /// Features on the host, of the whole batch. `values` are those of each piece in turn; `whose` ("the student's") is how
 /// errors begin.
 ///

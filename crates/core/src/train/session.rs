@@ -11,36 +11,32 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::balance::Balance;
 use super::checkpoint::Checkpoint;
-use super::collapse::CollapseAlarm;
 use super::compatibility::{check_classes, check_episode, check_micro_batch, check_teacher};
 use super::cost::slow_losses;
-use super::device_terms::{self, DeviceValue};
+use super::device_terms::{DeviceLoss, evaluate_terms, weigh};
 use super::evaluate::{evaluate_items, open_dataset, outputs};
 use super::event::{CollapseEvent, Control, Event, StepEvent};
 use super::host::Host;
 use super::initial_weights;
 use super::loss_parameters::LossParameters;
 use super::objective::{BatchFeatures, Evaluated, Objective, ObjectiveValue};
-use super::pass::{DeviceFeatures, Pass, cut, matrices};
-use super::plan::{Device, Plan};
+use super::pass::{DeviceFeatures, Pass, cut, find, matrices};
+use super::plan::Plan;
 use super::report::{Evaluation, NetworkSummary, PartSize, SegmentReport, SessionSummary};
 use super::segment::Segment;
-use super::teacher::{NetworkTeacher, Teacher, TeacherBatch, TeacherPlan, TeacherReader, shapes_of};
+use super::state::{State, comparable, load_checkpoint, read_state, to_json};
+use super::teacher::{NetworkTeacher, Teacher, TeacherBatch, TeacherPlan, TeacherReader, shapes_of, teacher_view};
+use super::training::{Training, Who};
 use crate::artefact::model::{Model, ModelCard, Origin};
 use crate::backbones;
-use crate::data::{
-    Batch, BatchSampler, DataPlan, Dataset, InputSpec, Loader, LoaderOptions, Normalization, Part, Position, Split,
-    View,
-};
+use crate::data::{Batch, BatchSampler, Dataset, Loader, LoaderOptions, Normalization, Part, Position, Split, View};
 use crate::error::{Code, Error, Result};
 use crate::losses::{Feature, Matrix};
 use crate::nn::backend::Norms;
-use crate::nn::{Backend, Network, Portable};
+use crate::nn::{Backend, Network};
 use crate::optim::{GradientNorm, Optimizer, check_all_reached};
 use crate::random::Random;
 use crate::tensor::HostTensor;
@@ -72,15 +68,6 @@ pub struct Session<B: Backend> {
     policy: Value,
 }
 
-/// What a session remembers between steps beside tensors.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct State {
-    balance: Balance,
-    alarm: CollapseAlarm,
-    /// The hash of the teacher.
-    teacher: Option<String>,
-}
-
 /// What one step did.
 struct StepReport {
     value: ObjectiveValue,
@@ -91,87 +78,14 @@ struct StepReport {
     balanced: bool,
 }
 
-/// Whose embeddings are measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Who {
-    /// The network that is trained.
-    Student,
-    /// The teacher.
-    Teacher,
-}
-
-/// A term that the device has computed.
-struct DeviceLoss<T> {
-    /// The place of the term.
-    term: usize,
-    /// The student's feature that it reads.
-    feature: Feature,
-    value: DeviceValue<T>,
-    /// The place of its parameter among those of all losses.
-    parameter: Option<usize>,
-}
-
-impl<T: Clone> DeviceLoss<T> {
-    /// The term's gradient, as a pass pulls it back.
-    fn upstream(&self) -> (Feature, Vec<T>) {
-        (self.feature.clone(), self.value.gradients.clone())
-    }
-}
-
 /// What of a step has come to the host.
 struct OnHost {
     student: Vec<(Feature, Matrix)>,
     teacher: Vec<(Feature, Matrix)>,
     /// What losses learn.
     parameters: Vec<Matrix>,
-    /// Those of the terms that the device computes, see [`DeviceValue::numbers`].
+    /// Those of the terms that the device computes, see [`DeviceValue::numbers`](super::device_terms::DeviceValue::numbers).
     numbers: Vec<f64>,
-}
-
-/// Opens a session on the plan's device.
-///
-/// # Errors
-/// Those of [`Session::open`].
-pub fn open(plan: Plan, resume: Option<&Path>, control: &Control) -> Result<Box<dyn Training>> {
-    let host = Host::new(plan.threads);
-    Ok(match plan.device {
-        Device::Cpu => Box::new(Session::open(host.cpu(), host, plan, resume, control)?),
-        Device::CandleCpu => Box::new(Session::open(Portable::cpu_f32(), host, plan, resume, control)?),
-    })
-}
-
-/// What a caller asks of a session, whatever it runs on.
-pub trait Training {
-    /// What the session is about to do.
-    fn summary(&self) -> SessionSummary;
-
-    /// What the caller gave to [`save_checkpoint`](Training::save_checkpoint), after a resume; else null.
-    fn policy(&self) -> &Value;
-
-    /// Trains until `until_step` steps have been done since the run began, or until cancelled, whichever comes first.
-    ///
-    /// # Errors
-    /// `ERR_NON_FINITE` if a loss, a gradient or an embedding stops being a finite number: it names step and term or
-    /// tensor. The parameters are those of the step before; where gradients are not the host's, the check of a gradient
-    /// comes with the next step's features, and the parameters are lost.
-    fn train(&mut self, until_step: u64, control: &Control) -> Result<SegmentReport>;
-
-    /// Measures the student as it is now, or the teacher, on one part of the data.
-    ///
-    /// # Errors
-    /// `ERR_INVALID_DATA` if the part has no images, `ERR_CANCELLED` if cancelled.
-    fn evaluate(&mut self, who: Who, part: Part, ks: &[usize], control: &Control) -> Result<Evaluation>;
-
-    /// Remembers the present weights as the best.
-    fn keep(&mut self) -> Result<()>;
-
-    /// Writes a checkpoint, whole or not at all; `policy` comes back from [`policy`](Training::policy) after a resume.
-    fn save_checkpoint(&mut self, path: &Path, policy: Value) -> Result<()>;
-
-    /// Writes `model.safetensors`: the weights last kept if `best`, else the present ones. The same run gives the same
-    /// bytes.
-    fn save_model(&mut self, path: &Path, best: bool) -> Result<()>;
 }
 
 impl<B: Backend> Session<B> {
@@ -297,7 +211,8 @@ impl<B: Backend> Session<B> {
         };
         let at = |error| at_step(error, self.step + 1);
         let mut pass = Pass::forward(&mut self.student, pieces, &self.read).map_err(at)?;
-        let device = self.device_losses(batch.len(), &pass.features, &teacher)?;
+        let (objective, parameters) = (&self.objective, &self.loss_parameters);
+        let device = evaluate_terms(&self.backend, objective, self.step, parameters, &pass.features, &teacher)?;
         let features = std::mem::take(&mut pass.features);
         let on_host = self.to_host(features, teacher, &device)?;
         let evaluated = self.losses(batch, &on_host, &device)?;
@@ -311,7 +226,7 @@ impl<B: Backend> Session<B> {
         }
         let about = &self.loss_parameters.about;
         let value = self.objective.weigh(evaluated, about, &self.state.balance, self.step);
-        let device = self.weigh(device)?;
+        let device = weigh(device, &self.backend, |term| self.objective.weight(term, &self.state.balance, self.step))?;
         let upstream: Vec<_> = device.iter().map(DeviceLoss::upstream).collect();
         let gradients = pass.backward(&self.student, &value.gradients, &upstream)?;
         let learning_rate = self.update(gradients, &value, device)?;
@@ -330,46 +245,6 @@ impl<B: Backend> Session<B> {
                 self.backend.from_f32(&images[rows.start * length..rows.end * length], &shape)
             })
             .collect()
-    }
-
-    /// The terms that the device computes, of a batch of `n` images.
-    fn device_losses(
-        &self,
-        n: usize,
-        student: &DeviceFeatures<B::Tensor>,
-        teacher: &TeacherBatch<B::Tensor>,
-    ) -> Result<Vec<DeviceLoss<B::Tensor>>> {
-        let Some(maps) = self.backend.maps() else { return Ok(Vec::new()) };
-        let terms = self.objective.device_terms(self.step);
-        terms
-            .map(|term| {
-                let missing = || Error::new(Code::Internal, "a term reads a feature that was not kept");
-                let student = find(student, term.student).ok_or_else(missing)?;
-                let uploaded;
-                let teacher = match find(&teacher.device, term.teacher) {
-                    Some(pieces) => pieces,
-                    None => {
-                        uploaded = self.upload(n, find(&teacher.host, term.teacher).ok_or_else(missing)?)?;
-                        &uploaded
-                    }
-                };
-                let pieces: Vec<_> = student.iter().zip(teacher).collect();
-                let parameter = self.loss_parameters.place(term.term);
-                let projection = parameter.map(|place| &self.loss_parameters.values()[place]);
-                let value = device_terms::evaluate(&self.backend, maps, term.loss, &pieces, projection)?;
-                Ok(DeviceLoss { term: term.term, feature: term.student.clone(), value, parameter })
-            })
-            .collect()
-    }
-
-    /// A feature of `n` images on the device, in pieces.
-    fn upload(&self, n: usize, matrix: &Matrix) -> Result<Vec<B::Tensor>> {
-        let piece = |rows: std::ops::Range<usize>| {
-            let mut shape = matrix.shape();
-            shape[0] = rows.len();
-            self.backend.from_f64(&matrix.data[rows.start * matrix.columns..rows.end * matrix.columns], &shape)
-        };
-        cut(n, self.plan.micro_batch).into_iter().map(piece).collect()
     }
 
     /// Brings what the host needs from the device, all at once: features, what losses learn, what the device has computed
@@ -446,16 +321,6 @@ impl<B: Backend> Session<B> {
             }
         };
         evaluated.iter().map(norm).collect()
-    }
-
-    /// The device's terms with their weights.
-    fn weigh(&self, mut device: Vec<DeviceLoss<B::Tensor>>) -> Result<Vec<DeviceLoss<B::Tensor>>> {
-        for DeviceLoss { term, value, .. } in &mut device {
-            let weight = self.objective.weight(*term, &self.state.balance, self.step);
-            let tensors = value.gradients.iter_mut().chain(&mut value.parameter);
-            tensors.into_iter().try_for_each(|tensor| self.backend.scale(tensor, weight))?;
-        }
-        Ok(device)
     }
 
     /// Changes the network and what losses learn. Returns the learning rate.
@@ -627,86 +492,9 @@ impl<B: Backend> Training for Session<B> {
     }
 }
 
-fn find<'m, T>(features: &'m [(Feature, T)], feature: &Feature) -> Option<&'m T> {
-    features.iter().find(|(name, _)| name == feature).map(|(_, value)| value)
-}
-
 /// The names of the training classes, in the order of the classifier's logits.
 fn class_names(dataset: &Dataset, split: &Split) -> Vec<String> {
     split.train_classes.iter().map(|&label| dataset.class_name(label).to_string()).collect()
-}
-
-/// The images as the teacher wants them: the student's, if they have its size and channels.
-fn teacher_view(data: &DataPlan, input: InputSpec, student: &Arc<Dataset>, control: &Control) -> Result<View> {
-    let InputSpec { image_size, channels, normalization } = input;
-    if (image_size, channels) == (student.image_size(), student.channels()) {
-        return Ok(View { dataset: Arc::clone(student), normalization });
-    }
-    let data = DataPlan { image_size, channels, ..data.clone() };
-    let view = View { dataset: Arc::new(open_dataset(&data, image_size, channels, control)?), normalization };
-    if view.dataset.has_items_of(student) {
-        return Ok(view);
-    }
-    Err(Error::new(
-        Code::InvalidData,
-        "the data have changed between decoding them for the student and for the teacher",
-    )
-    .with_subject("data")
-    .with_advice("start again once nobody writes to them"))
-}
-
-/// The plan as a checkpoint compares it: threads and the cache's place do not change a run, and another device may go on
-/// with it. The classes of the classifier are not the plan's, they follow from the data.
-fn comparable(plan: &Plan) -> Result<Value> {
-    let mut plan = plan.clone();
-    plan.threads = 0;
-    plan.device = Device::default();
-    plan.data.cache = Default::default();
-    plan.backbone.classes = None;
-    to_json(&plan)
-}
-
-fn to_json(value: &impl Serialize) -> Result<Value> {
-    serde_json::to_value(value).map_err(|e| Error::new(Code::Internal, format!("a value has no JSON form: {e}")))
-}
-
-/// The state of a checkpoint, which must be of the teacher that the `fresh` one has.
-fn read_state(state: Value, fresh: State) -> Result<State> {
-    let state: State = serde_json::from_value(state).map_err(|e| {
-        Error::new(Code::InvalidArtefact, "the checkpoint's state is damaged")
-            .with_advice("start the run anew")
-            .with_source(e)
-    })?;
-    if state.teacher == fresh.teacher {
-        return Ok(state);
-    }
-    let hash = |teacher: Option<String>| teacher.map_or("none".to_string(), |hash| format!("the hash {hash}"));
-    Err(Error::new(Code::InvalidArtefact, "the checkpoint belongs to another teacher")
-        .with_subject("teacher")
-        .with_values(hash(state.teacher), hash(fresh.teacher))
-        .with_advice("put the old teacher back, or start the run anew"))
-}
-
-fn load_checkpoint(path: &Path, plan: &Plan, control: &Control) -> Result<Checkpoint> {
-    let checkpoint = Checkpoint::load(path)?;
-    let expected = comparable(plan)?;
-    if checkpoint.plan == expected {
-        if checkpoint.device != plan.device {
-            let (before, now) = (checkpoint.device.name(), plan.device.name());
-            let message = format!(
-                "The checkpoint is from the device {before} and the run goes on on {now}: its result will not be the one \
-                 of a run on one device, bit for bit."
-            );
-            control.emit(Event::Warning { message });
-        }
-        return Ok(checkpoint);
-    }
-    let differ = |(name, value): (&String, &Value)| (checkpoint.plan.get(name) != Some(value)).then(|| name.clone());
-    let names: Vec<String> = expected.as_object().into_iter().flatten().filter_map(differ).collect();
-    Err(Error::new(Code::InvalidArtefact, "the checkpoint belongs to another plan")
-        .with_subject(path.display().to_string())
-        .with_values("a checkpoint of this plan", format!("one that differs in {}", names.join(", ")))
-        .with_advice("resume with the plan.json beside it, or start the run anew"))
 }
 
 /// The error with the step it happened at.

@@ -7,15 +7,16 @@
 //! does not see.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::evaluate::{BATCH, features_of};
+use super::evaluate::{BATCH, features_of, open_dataset};
 use super::event::{Control, Event};
 use super::objective::Shapes;
 use super::pass::DeviceFeatures;
 use crate::artefact::model::{Model, ModelCard};
-use crate::data::{Batch, EvaluationBatches, InputSpec, View};
+use crate::data::{Batch, DataPlan, Dataset, EvaluationBatches, InputSpec, View};
 use crate::error::{Code, Error, Result};
 use crate::losses::{Feature, Matrix};
 use crate::nn::{Backend, Features, Inference};
@@ -87,6 +88,30 @@ impl<B: Backend> NetworkTeacher<B> {
 /// What a network offers, from its features of one image.
 pub(super) fn shapes_of<B: Backend>(features: &Features<B::Tensor>) -> Shapes {
     features.all().into_iter().map(|(feature, tensor)| (feature, B::shape(tensor).to_vec())).collect()
+}
+
+/// The images as the teacher wants them: the student's, if they have its size and channels.
+pub(super) fn teacher_view(
+    data: &DataPlan,
+    input: InputSpec,
+    student: &Arc<Dataset>,
+    control: &Control,
+) -> Result<View> {
+    let InputSpec { image_size, channels, normalization } = input;
+    if (image_size, channels) == (student.image_size(), student.channels()) {
+        return Ok(View { dataset: Arc::clone(student), normalization });
+    }
+    let data = DataPlan { image_size, channels, ..data.clone() };
+    let view = View { dataset: Arc::new(open_dataset(&data, image_size, channels, control)?), normalization };
+    if view.dataset.has_items_of(student) {
+        return Ok(view);
+    }
+    Err(Error::new(
+        Code::InvalidData,
+        "the data have changed between decoding them for the student and for the teacher",
+    )
+    .with_subject("data")
+    .with_advice("start again once nobody writes to them"))
 }
 
 impl<B: Backend> Teacher<B> for NetworkTeacher<B> {

@@ -44,6 +44,7 @@ fn total(x: &Tensor) -> Result<Tensor> {
 
 impl MapOperations<Tensor> for Portable {
     fn average(&self, x: &Tensor, size: [usize; 2]) -> Result<Tensor> {
+        // A vector is of one pixel already, and never comes here.
         let (_, h, w, _) = x.dims4()?;
         sandwich(x, &means(h, size[0], x)?, &means(w, size[1], x)?)
     }
@@ -82,7 +83,8 @@ impl MapOperations<Tensor> for Portable {
     }
 
     fn squared_error(&self, a: &Tensor, b: &Tensor, count: f64) -> Result<(Tensor, Tensor)> {
-        let difference = (a - b)?;
+        // A vector and a map of one pixel are of two shapes.
+        let difference = (a - b.reshape(a.dims())?)?;
         Ok(((total(&difference.sqr()?)? / count)?, (difference * (2.0 / count))?))
     }
 
