@@ -133,7 +133,7 @@ export function addRunFlags(command: Command, job: "train" | "distill", usual: s
     .option("--clip <norm>", "largest norm of the whole gradient (none)", toNumber)
     .option("--seed <number>", "seed of everything random (1)", toNumber)
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
-    .option("--device <name>", "auto, cpu or cuda (auto)")
+    .option("--device <name>", "auto, cpu, candle-cpu or cuda (auto)")
     .optionsGroup("Output:")
     .option("--out <folder>", "folder of the run")
     .option("--overwrite", "replace a run that is already there")

@@ -25,6 +25,7 @@ export interface SessionSummary {
   readonly stepsPerEpoch: number;
   readonly totalSteps: number;
   readonly step: number;
+  readonly device: Plan["device"];
   readonly threads: number;
   readonly instructionSet: string;
 }

@@ -7,8 +7,12 @@ import type { Optimizer } from "./optimizer.ts";
 import type { Schedule } from "./schedule.ts";
 import type { TuningOptions } from "./weights.ts";
 
-/** Where a run computes. `"auto"` is the best there is; this build has the CPU only. */
-export type Device = "auto" | "cpu" | "cuda";
+/**
+ * Where a run computes. `"auto"` is the best there is; this build has the CPU only. `"cpu"` are rkd's own kernels,
+ * `"candle-cpu"` the candle library on the CPU: slower, and what runs where there are no own kernels. Devices agree but for
+ * rounding: the same plan gives the same bytes on one device only.
+ */
+export type Device = "auto" | "cpu" | "candle-cpu" | "cuda";
 
 /**
  * An episode of few-shot learning: `way` classes, `shots` support and `queries` query images of each. Its rows are the

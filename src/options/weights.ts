@@ -14,8 +14,9 @@ export interface Weights {
   readonly except?: readonly string[];
   /**
    * Mean and standard deviation of each channel, by which pixels from 0 to 1 are normalised.
-   * torchvision's GoogLeNet wants 0.5 and 0.5 throughout; a teacher's normalisation comes before what is said here.
-   * @default what the file says (rkd's own), ImageNet's (other files, three channels), or the training data's (grey)
+   * torchvision's GoogLeNet wants 0.5 and 0.5 throughout. A teacher that wants another normalisation sees its own.
+   * @default what the file says (rkd's own), ImageNet's (other files, three channels), or (grey) what the run would have
+   * without weights
    */
   readonly normalization?: { readonly mean: readonly number[]; readonly std: readonly number[] };
 }

@@ -73,17 +73,6 @@ export function planDistill(options: DistillOptions): Job {
   const teacher = findModel("teacher", required("teacher", options.teacher));
   const losses = checkLosses(options.losses ?? [rkdDistance({ weight: 1 }), rkdAngle({ weight: 2 })]);
   const data = planData(toData(required("data", options.data)), teacher.input);
-  if (teacher.input && (teacher.input.imageSize !== data.imageSize || teacher.input.channels !== data.channels)) {
-    const { imageSize, channels } = teacher.input;
-    const advice = "leave imageSize and channels out, and the teacher's are taken";
-    const came = `${data.imageSize} pixels, ${data.channels} channels`;
-    throw new RkdError("ERR_INVALID_OPTION", "the images must be what the teacher takes", {
-      subject: "data.imageSize",
-      expected: `${imageSize} pixels, ${channels} channels`,
-      received: came,
-      advice,
-    });
-  }
   const features = oneOf("teacherFeatures", or(options.teacherFeatures, "live"), ["live", "cached"]);
   const warnings = leak(teacher.run?.plan, data, options.seed ?? DEFAULT_SEED);
   const student = required("student", options.student);
@@ -104,7 +93,6 @@ function job(
 ): Job {
   path("out", required("out", options.out));
   boolean("overwrite", or(options.overwrite, false));
-  checkDevice(or(options.device, "auto"));
   if (options.signal !== undefined && !(options.signal instanceof AbortSignal)) {
     throw invalid("signal", "an AbortSignal", options.signal);
   }
@@ -123,6 +111,7 @@ function job(
     stepsPerEpoch: optional(options.stepsPerEpoch, (steps) => integer("stepsPerEpoch", steps, { from: 1 })),
     seed: integer("seed", or(options.seed, DEFAULT_SEED), { from: 0 }),
     threads: checkThreads(options.threads),
+    device: checkDevice(or(options.device, "auto")),
   };
   return { job: kind, plan, policy: planPolicy(options), warnings };
 }
@@ -232,11 +221,12 @@ function checkLosses(losses: readonly Loss[]): readonly Loss[] {
   return losses.map((loss) => ({ weight: 1, ...loss }));
 }
 
-function checkDevice(device: Device): void {
-  if (oneOf("device", device, ["auto", "cpu", "cuda"]) !== "cuda") return;
+function checkDevice(device: Device): Plan["device"] {
+  const known = oneOf("device", device, ["auto", "cpu", "candle-cpu", "cuda"]);
+  if (known !== "cuda") return known === "auto" ? "cpu" : known;
   throw new RkdError("ERR_CUDA_UNAVAILABLE", "this build computes on the CPU only", {
     subject: "device",
-    expected: '"auto" or "cpu"',
+    expected: '"auto", "cpu" or "candle-cpu"',
     received: '"cuda"',
     advice: 'use device "auto", which takes the best there is',
   });

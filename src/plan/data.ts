@@ -39,7 +39,7 @@ export function toData(data: Data | string): Data {
 
 /**
  * The plan of `data`. `input`, the image size and channels that a stored model takes, comes before the source's own
- * defaults: a teacher and its student see the same pixels.
+ * defaults: unless told otherwise a teacher and its student see the same pixels.
  */
 export function planData(data: Data, input?: { readonly imageSize: number; readonly channels: number }): DataPlan {
   const defaults = byKind[data.kind];

@@ -35,6 +35,8 @@ export interface Plan {
   readonly stepsPerEpoch: number | null;
   readonly seed: number;
   readonly threads: number;
+  /** Where the network runs. */
+  readonly device: "cpu" | "candle-cpu";
 }
 
 /** Where the images come from and how they reach the network. */

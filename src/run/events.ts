@@ -33,6 +33,8 @@ export interface StartEvent {
   readonly test: PartSize;
   readonly student: NetworkSummary;
   readonly teacher: NetworkSummary | null;
+  /** Where the student runs. */
+  readonly device: Plan["device"];
   /** CPU threads in use. */
   readonly threads: number;
   readonly instructionSet: string;
@@ -215,6 +217,8 @@ export interface TrainResult {
   /** The model on the test classes; nothing where there are none. */
   readonly metrics: Metrics | null;
   readonly network: NetworkSummary;
+  /** Where it was trained. */
+  readonly device: Plan["device"];
   /** The epoch whose weights the model has. */
   readonly epoch: number;
   readonly epochs: number;

@@ -107,7 +107,7 @@ class Loop {
     this.#opened = true;
     const { data, train, validation, test, student, teacher, totalSteps, stepsPerEpoch, threads } = summary;
     const sizes = { train, validation, test, student, teacher, totalSteps, stepsPerEpoch, threads };
-    const { instructionSet } = summary;
+    const { device, instructionSet } = summary;
     const resumed = resume !== null;
     this.#emit({
       type: "start",
@@ -117,6 +117,7 @@ class Loop {
       step: this.#step,
       data: data.sentence,
       ...sizes,
+      device,
       instructionSet,
       plan,
     });
@@ -212,12 +213,12 @@ class Loop {
     last: TrainResult["last"],
   ): Promise<TrainResult | DistillResult> {
     const { history, epochsDone: epochs, seconds, dataWaitSeconds, stoppedEarly, before } = this.#state;
-    const { student, teacher } = this.#summary;
+    const { student, teacher, device } = this.#summary;
     const dataWaitShare = seconds > 0 ? dataWaitSeconds / seconds : 0;
     const metrics: Metrics | null = after?.metrics ?? null;
     const { out } = this.#start;
     const steps = this.#step;
-    const core = { job: this.#job.job, out, model, metrics, network: student, epoch, epochs, steps, seconds };
+    const core = { job: this.#job.job, out, model, metrics, network: student, device, epoch, epochs, steps, seconds };
     const result = { ...core, dataWaitShare, stoppedEarly, last, history };
     if (!teacher || !after?.fidelity || !before) return result;
     const teacherScore = await this.#evaluate("teacher", "test");

@@ -127,7 +127,7 @@ describe("a distillation improves the student", () => {
     await distill(options);
     const alone = join(temporaryFolder(), "alone");
     await train({ ...common, backbone: options.student, seed: 2, epochs: 1, stepsPerEpoch: 2, out: alone });
-    const normalization = (out: string) => readDocument(out).about.normalization;
+    const normalization = (out: string) => readDocument(out).normalization;
     expect(normalization(options.out)).toEqual(normalization(teacherFolder));
     expect(normalization(alone)).not.toEqual(normalization(teacherFolder));
   });
@@ -135,6 +135,64 @@ describe("a distillation improves the student", () => {
   it("plain regression where the lengths agree", async () => {
     const { history } = await distill(student([featureRegression()], { student: conv4({ width: 8, embedding: 16 }) }));
     expect(history.at(-1)?.loss).toBeLessThan(history[0]?.loss ?? 0);
+  });
+});
+
+describe("candle on the CPU", () => {
+  it("trains as the kernels do, and says where", async () => {
+    const losses = [rkdDistance(), rkdAngle({ weight: 2 }), attentionTransfer(map), hint(map)];
+    const runs = (["cpu", "candle-cpu"] as const).map(async (device) => {
+      const options = student(losses, { device, epochs: 1, stepsPerEpoch: 8 });
+      const events: RunEvent[] = [];
+      const run = distill(options);
+      for await (const event of run) events.push(event);
+      const result = await run;
+      const metrics = JSON.parse(readFileSync(join(options.out, "metrics.json"), "utf8"));
+      const start = events.find((event) => event.type === "start");
+      expect([start?.device, start?.plan.device, metrics.device]).toEqual([device, device, device]);
+      return result.history[0]?.terms ?? [];
+    });
+    const [kernels, candle] = await Promise.all(runs);
+    expect(candle).toHaveLength(losses.length);
+    // The tolerance of golden trainings in float32.
+    for (const [i, { name, value }] of (kernels ?? []).entries()) {
+      expect(candle?.[i]?.name).toBe(name);
+      expect(Math.abs((candle?.[i]?.value ?? 0) - value)).toBeLessThanOrEqual(1e-4 * value);
+    }
+  });
+});
+
+describe("a student of another size", () => {
+  it("learns from larger pictures in colour, live and cached, and goes on with the same bytes", async () => {
+    const folder = temporaryFolder();
+    const out = join(folder, "teacher");
+    const large = { ...common.data, imageSize: 32, channels: 3 } as const;
+    const backbone = conv4({ width: 8, embedding: 8 });
+    await train({ ...common, data: large, losses: [triplet()], backbone, epochs: 1, stepsPerEpoch: 8, out });
+    for (const teacherFeatures of ["live", "cached"] as const) {
+      const small = { ...large, imageSize: 16, channels: 1 } as const;
+      const run = (name: string, more: Partial<DistillOptions>) => {
+        const place = { teacher: out, teacherFeatures, data: small, out: join(folder, `${teacherFeatures}-${name}`) };
+        return {
+          out: place.out,
+          run: distill(student([rkdDistance()], { ...place, epochs: 2, stepsPerEpoch: 4, ...more })),
+        };
+      };
+      const whole = run("whole", {});
+      await whole.run;
+      const abort = new AbortController();
+      const stopped = run("stopped", { signal: abort.signal });
+      await expect(
+        (async () => {
+          for await (const event of stopped.run) if (event.type === "checkpoint") abort.abort(new Error("enough"));
+          await stopped.run;
+        })(),
+      ).rejects.toThrow("enough");
+      await resume(stopped.out);
+      const model = (place: string) => readFileSync(join(place, "model.safetensors"));
+      expect(model(stopped.out).equals(model(whole.out))).toBe(true);
+      expect(readDocument(whole.out)).toMatchObject({ card: 1, backbone: { imageSize: 16, inChannels: 1 } });
+    }
   });
 });
 

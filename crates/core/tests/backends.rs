@@ -5,10 +5,10 @@ mod common;
 use std::sync::Arc;
 
 use common::Draw;
-use rkd_core::backbones::{BackboneSpec, Stem};
-use rkd_core::nn::backend::{AdamStep, Backend, BatchNorm, Passed, PooledNorm, SavedNorm, SgdStep, Statistics};
+use rkd_core::backbones::{BackboneSpec, Stem, build};
+use rkd_core::nn::backend::{AdamStep, Backend, BatchNorm, Norms, Passed, PooledNorm, SavedNorm, SgdStep, Statistics};
 use rkd_core::nn::geometry::{Conv2d, Pool2d};
-use rkd_core::nn::{Cpu, FeatureGradients, Network, Portable};
+use rkd_core::nn::{Cpu, FeatureGradients, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec};
 use rkd_core::random::Random;
 use rkd_kernels::Pool;
@@ -17,6 +17,14 @@ const DRAW: Draw = Draw { seed: 23 };
 
 fn cpu(threads: usize) -> Cpu {
     Cpu::new(Arc::new(Pool::new(threads)))
+}
+
+/// The sums of squares of tensors, wherever their norms are.
+fn squares<B: Backend>(backend: &B, tensors: &[&B::Tensor]) -> Vec<f64> {
+    match backend.norms(tensors).unwrap() {
+        Norms::Known(squares) => squares,
+        Norms::Pending(norms) => backend.to_f64(&norms).unwrap().iter().map(|norm| norm * norm).collect(),
+    }
 }
 
 /// Both backends, to be given the same values.
@@ -253,8 +261,11 @@ fn the_other_operations() {
     c.blend(&mut a, &source.0, 0.1, 1.5).unwrap();
     p.blend(&mut b, &source.1, 0.1, 1.5).unwrap();
     both.assert_equal("blend", &a, &b);
-    let (squares, expected) = (c.sum_of_squares(&x.0).unwrap(), p.sum_of_squares(&x.1).unwrap());
-    assert!((squares - expected).abs() < 1e-9 * expected);
+    let (squares, norms) = (squares(c, &[&x.0, &source.0]), squares(p, &[&x.1, &source.1]));
+    assert!(squares.iter().zip(&norms).all(|(a, b)| (a - b).abs() < 1e-9 * b), "{squares:?} {norms:?}");
+    c.increment(&mut a).unwrap();
+    p.increment(&mut b).unwrap();
+    both.assert_equal("increment", &a, &b);
 }
 
 #[test]
@@ -311,7 +322,7 @@ fn not_a_number_is_passed_on_and_never_hidden() {
             statistics: Statistics::Batch,
         };
         assert!(nan(&backend.batch_norm(&operation).unwrap().y));
-        assert!(!backend.sum_of_squares(&x).unwrap().is_finite());
+        assert!(!squares(backend, &[&x])[0].is_finite());
     }
     check(&Portable::cpu_f32());
     check(&cpu(2));
@@ -331,7 +342,7 @@ fn train(threads: usize, kind: &str) -> Vec<u32> {
         classes: None,
     };
     let backend = cpu(threads);
-    let mut network = Network::new(backend.clone(), &spec, 1).unwrap();
+    let mut network = build(backend.clone(), &spec, 1).unwrap();
     let adam = OptimizerSpec::Adam { learning_rate: 1e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 1e-3 };
     let mut optimizer = Optimizer::new(&adam).unwrap();
     for step in 0..3 {

@@ -9,7 +9,7 @@
 mod common;
 
 use common::{Draw, distance, golden, nhwc_shape, numbers, sizes, summary_distance, to_nhwc};
-use rkd_core::backbones::{BackboneSpec, Stem};
+use rkd_core::backbones::{BackboneSpec, Stem, define};
 use rkd_core::nn::backend::Backend;
 use rkd_core::nn::backward::Backward;
 use rkd_core::nn::builder::Builder;
@@ -180,8 +180,8 @@ fn check_network<B: Backend>(backend: B, name: &str, tolerance: f64, gradient_to
     let shape = sizes(&case["input_shape"]);
     let output_shape = sizes(&case["output_train"]["shape"]);
     let spec = network_spec(name, &shape, output_shape[1]);
-    let tensors = draw.fill(&rkd_core::backbones::define(&spec).unwrap(), "");
-    let mut network = Network::from_tensors(backend.clone(), &spec, &tensors).unwrap();
+    let tensors = draw.fill(&define(&spec).unwrap(), "");
+    let mut network = Network::from_tensors(backend.clone(), define(&spec).unwrap(), &tensors).unwrap();
     assert_eq!(network.parameter_count() as u64, case["parameter_count"].as_u64().unwrap());
     let check_output = |what: &str, output: &B::Tensor| {
         let off = summary_distance(&backend.to_f64(output).unwrap(), &case[what], 0.0);

@@ -4,7 +4,7 @@
 mod common;
 
 use common::Draw;
-use rkd_core::backbones::{BackboneSpec, Stem};
+use rkd_core::backbones::{BackboneSpec, Stem, build};
 use rkd_core::nn::backend::Backend;
 use rkd_core::nn::backward::Backward;
 use rkd_core::nn::builder::Builder;
@@ -13,7 +13,7 @@ use rkd_core::nn::geometry::{Conv2d, Pool2d};
 use rkd_core::nn::layer::{Layer, Residual};
 use rkd_core::nn::lowering::{Mode, lower};
 use rkd_core::nn::parameters::Parameters;
-use rkd_core::nn::{FeatureGradients, Network, Portable, Profile};
+use rkd_core::nn::{FeatureGradients, Portable, Profile};
 
 const DRAW: Draw = Draw { seed: 11 };
 
@@ -188,7 +188,7 @@ fn a_network_through_every_feature_at_once() {
         classes: Some(2),
     };
     let backend = Portable::cpu_f64();
-    let network = Network::new(backend.clone(), &spec, 3).unwrap();
+    let network = build(backend.clone(), &spec, 3).unwrap();
     let shape = [3, 17, 17, 1];
     let x = random("images", shape.iter().product());
     // A forward pass in training changes the running statistics only; a clone keeps them out of the way.

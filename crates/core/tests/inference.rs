@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use common::{Draw, distance};
-use rkd_core::backbones::{BackboneSpec, Stem};
+use rkd_core::backbones::{BackboneSpec, Stem, build, define};
 use rkd_core::nn::{Backend, Cpu, Feature, FeatureGradients, Features, Network, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec};
 use rkd_kernels::Pool;
@@ -47,7 +47,7 @@ fn images<B: Backend>(backend: &B, spec: &BackboneSpec) -> B::Tensor {
 
 /// A network whose parameters and running statistics are none of a start's zeros and ones.
 fn network<B: Backend>(backend: B, spec: &BackboneSpec) -> Network<B> {
-    let start = Network::new(backend.clone(), spec, 1).unwrap();
+    let start = build(backend.clone(), spec, 1).unwrap();
     let mut tensors = DRAW.fill(start.definition(), "");
     for (name, tensor) in &mut tensors {
         let values = DRAW.hashed(&format!("statistics/{name}"), tensor.data.len());
@@ -57,7 +57,7 @@ fn network<B: Backend>(backend: B, spec: &BackboneSpec) -> Network<B> {
             tensor.data = values.iter().map(|v| 1.0 + 0.5 * v).collect();
         }
     }
-    Network::from_tensors(backend, spec, &tensors).unwrap()
+    Network::from_tensors(backend, define(spec).unwrap(), &tensors).unwrap()
 }
 
 fn values<B: Backend>(backend: &B, features: &Features<B::Tensor>) -> Vec<(Feature, Vec<f64>)> {

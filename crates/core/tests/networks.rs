@@ -2,13 +2,16 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::Draw;
 use rkd_core::Code;
-use rkd_core::backbones::{BackboneSpec, Stem};
+use rkd_core::backbones::{BackboneSpec, Stem, build};
 use rkd_core::nn::backend::Backend;
 use rkd_core::nn::tuning::TuningPlan;
-use rkd_core::nn::{Feature, FeatureGradients, Gradients, Network, Portable};
+use rkd_core::nn::{Cpu, Feature, FeatureGradients, Gradients, Network, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec, check_all_reached};
+use rkd_kernels::Pool;
 
 const DRAW: Draw = Draw { seed: 31 };
 const SGD: OptimizerSpec = OptimizerSpec::Sgd { learning_rate: 0.1, momentum: 0.9, nesterov: true, weight_decay: 1e-3 };
@@ -30,19 +33,25 @@ fn spec() -> BackboneSpec {
 }
 
 fn network() -> Network<Portable> {
-    Network::new(Portable::cpu_f32(), &spec(), 2).unwrap()
+    build(Portable::cpu_f32(), &spec(), 2).unwrap()
 }
 
-fn images(backend: &Portable, n: usize) -> <Portable as Backend>::Tensor {
+fn kernels() -> Network<Cpu> {
+    build(Cpu::new(Arc::new(Pool::new(1))), &spec(), 2).unwrap()
+}
+
+fn images<B: Backend>(backend: &B, n: usize) -> B::Tensor {
     backend.from_f32(&DRAW.hashed("images", n * 256), &[n, 16, 16, 1]).unwrap()
 }
 
 /// The gradients that come of gradients of ones on the chosen features.
-fn gradients(network: &mut Network<Portable>, embedding: bool, logits: bool) -> Gradients<Portable> {
+fn gradients<B: Backend>(network: &mut Network<B>, embedding: bool, logits: bool) -> Gradients<B> {
     let backend = network.backend().clone();
     let (features, tape) = network.forward_train(&images(&backend, 4)).unwrap();
-    let random =
-        |of: &candle_core::Tensor| backend.from_f32(&DRAW.hashed("upstream", of.elem_count()), of.dims()).unwrap();
+    let random = |of: &B::Tensor| {
+        let shape = B::shape(of);
+        backend.from_f32(&DRAW.hashed("upstream", shape.iter().product()), shape).unwrap()
+    };
     let given = FeatureGradients {
         embedding: embedding.then(|| random(&features.embedding)),
         logits: logits.then(|| random(features.logits.as_ref().unwrap())),
@@ -110,7 +119,7 @@ fn every_network_learns_from_its_smallest_image_and_refuses_a_smaller_one() {
             let of =
                 |image_size| BackboneSpec { kind: kind.into(), stem, hidden: hidden.clone(), image_size, ..spec() };
             let smallest = (1..64).find(|&side| rkd_core::backbones::define(&of(side)).is_ok()).unwrap();
-            let mut network = Network::new(Portable::cpu_f32(), &of(smallest), 2).unwrap();
+            let mut network = build(Portable::cpu_f32(), &of(smallest), 2).unwrap();
             let backend = network.backend().clone();
             let images = DRAW.hashed("images", 3 * smallest * smallest);
             let images = backend.from_f32(&images, &[3, smallest, smallest, 1]).unwrap();
@@ -135,7 +144,7 @@ fn every_network_learns_from_its_smallest_image_and_refuses_a_smaller_one() {
 fn one_value_per_channel_in_training_is_an_error_that_names_the_layer() {
     // At 16 pixels the last normalisation sees a 2x2 map; one pixel only comes with a bottleneck's last stage.
     let spec = BackboneSpec { kind: "resnet18".into(), stem: Stem::Imagenet, image_size: 16, ..spec() };
-    let mut network = Network::new(Portable::cpu_f32(), &spec, 2).unwrap();
+    let mut network = build(Portable::cpu_f32(), &spec, 2).unwrap();
     let backend = network.backend().clone();
     let error = network.forward_train(&images(&backend, 1)).unwrap_err();
     assert_eq!(error.code, Code::InvalidShape);
@@ -172,7 +181,7 @@ fn parameters_that_no_loss_reaches_are_named() {
 
 #[test]
 fn a_gradient_that_is_not_finite_is_named_and_nothing_changes() {
-    let mut network = network();
+    let mut network = kernels();
     let mut gradients = gradients(&mut network, true, true).parameters;
     let backend = network.backend().clone();
     let place = network.parameters.specs.iter().position(|spec| spec.name == "fc.weight").unwrap();
@@ -185,7 +194,28 @@ fn a_gradient_that_is_not_finite_is_named_and_nothing_changes() {
 }
 
 #[test]
+fn on_a_device_a_gradient_that_is_not_finite_is_named_when_its_norm_is_read() {
+    let mut network = network();
+    let mut gradients = gradients(&mut network, true, true).parameters;
+    let backend = network.backend().clone();
+    let place = network.parameters.specs.iter().position(|spec| spec.name == "fc.weight").unwrap();
+    gradients[place] = Some(backend.from_f32(&[f32::NAN; 12], &[4, 3]).unwrap());
+    let before = backend.downloads();
+    let mut optimizer = Optimizer::new(&ADAM).unwrap();
+    let norm = optimizer.step(&backend, &mut network.parameters, gradients, 0.1, Some(1.0)).unwrap();
+    assert_eq!(backend.downloads(), before);
+    let error = norm.read(|norms| backend.to_f64(norms)).unwrap_err();
+    assert_eq!((error.code, error.subject.as_deref()), (Code::NonFinite, Some("fc.weight")));
+    assert_eq!(backend.downloads(), before + 1);
+}
+
+#[test]
 fn clipping_scales_the_whole_gradient_to_the_norm() {
+    check_clipping(network);
+    check_clipping(kernels);
+}
+
+fn check_clipping<B: Backend>(network: fn() -> Network<B>) {
     let norm_after = |largest: Option<f64>| {
         let mut network = network();
         let gradients = gradients(&mut network, true, true).parameters;
@@ -193,12 +223,12 @@ fn clipping_scales_the_whole_gradient_to_the_norm() {
         let plain = OptimizerSpec::Sgd { learning_rate: 1.0, momentum: 0.0, nesterov: false, weight_decay: 0.0 };
         let before = network.tensors().unwrap();
         let mut optimizer = Optimizer::new(&plain).unwrap();
-        let report = optimizer.step(&backend, &mut network.parameters, gradients, 1.0, largest).unwrap();
+        let norm = optimizer.step(&backend, &mut network.parameters, gradients, 1.0, largest).unwrap();
         let after = network.tensors().unwrap();
         let change = after.iter().filter(|(name, _)| !name.contains("running")).flat_map(|(name, tensor)| {
             tensor.data.iter().zip(&before[name].data).map(|(a, b)| f64::from(a - b).powi(2))
         });
-        (report.gradient_norm, change.sum::<f64>().sqrt())
+        (norm.read(|norms| backend.to_f64(norms)).unwrap(), change.sum::<f64>().sqrt())
     };
     let (norm, change) = norm_after(None);
     assert!((norm - change).abs() < 1e-4 * norm);
@@ -246,7 +276,8 @@ fn an_optimiser_restored_from_its_tensors_goes_on_with_the_same_bits() {
         step(&mut network, &mut optimizer);
         let backend = network.backend().clone();
         let state = optimizer.tensors(&backend, &network.parameters).unwrap();
-        let mut resumed = Network::from_tensors(backend.clone(), network.spec(), &network.tensors().unwrap()).unwrap();
+        let mut resumed =
+            Network::from_tensors(backend.clone(), network.definition().clone(), &network.tensors().unwrap()).unwrap();
         resumed.tune(&tuning).unwrap();
         assert!(state.keys().all(|name| !name.starts_with("blocks.1.")));
         let mut restored = Optimizer::new(&spec).unwrap();

@@ -1,11 +1,11 @@
 //! A batch in pieces against the batch in one piece: the same loss, the same gradients, in float64.
 
-use rkd_core::backbones::{BackboneSpec, Stem};
+use rkd_core::backbones::{BackboneSpec, Stem, build};
 use rkd_core::losses::{Feature, LossInputs, Matrix, TermSpec, evaluate_loss};
 use rkd_core::nn::backend::Backend;
 use rkd_core::nn::{Network, Portable};
 use rkd_core::random::Random;
-use rkd_core::train::pass::{Pass, cut};
+use rkd_core::train::pass::{Pass, cut, matrices};
 use rkd_kernels::Pool;
 use serde_json::json;
 
@@ -23,7 +23,7 @@ fn network(kind: &str) -> Network<Portable> {
         image_size: SIDE,
         classes: None,
     };
-    Network::new(Portable::cpu_f64(), &spec, 3).unwrap()
+    build(Portable::cpu_f64(), &spec, 3).unwrap()
 }
 
 /// `n` images of which number `i` is drawn by `name(i)`.
@@ -43,17 +43,20 @@ fn train(network: &mut Network<Portable>, images: &[f64], teacher: &Matrix, larg
         backend.from_f64(&images[rows.start * length..rows.end * length], &[rows.len(), SIDE, SIDE, 1]).unwrap()
     });
     let pass = Pass::forward(network, pieces.collect(), &[Feature::Embedding, Feature::Pooled]).unwrap();
+    let features: Vec<_> = pass.features.iter().collect();
+    let mut values = features.iter().flat_map(|(_, pieces)| pieces).map(|piece| backend.to_f64(piece).unwrap());
+    let features = matrices::<Portable>("the student's", &features, &mut values).unwrap();
     let pool = Pool::new(1);
     let loss: TermSpec = serde_json::from_value(json!({"kind": "rkd-angle"})).unwrap();
     let mut value = 0.0;
     let mut upstream = Vec::new();
-    for (feature, matrix) in &pass.features {
+    for (feature, matrix) in &features {
         let inputs = LossInputs::new(matrix, &pool, Random::keyed(1, 0, 0, "loss")).with_teacher(teacher);
         let found = evaluate_loss(&loss, &inputs).unwrap();
         value += found.value;
         upstream.push((feature.clone(), found.gradient));
     }
-    let gradients = pass.backward(network, &upstream).unwrap();
+    let gradients = pass.backward(network, &upstream, &[]).unwrap();
     let gradients = gradients.iter().map(|g| g.as_ref().map(|g| backend.to_f64(g).unwrap())).collect();
     Trained { value, gradients }
 }

@@ -10,9 +10,11 @@ use std::path::PathBuf;
 
 use common::{Draw, distance, nhwc_shape, numbers, sizes};
 use rkd_core::Code;
+use rkd_core::artefact::model::{Model, ModelCard, Origin};
 use rkd_core::artefact::tensors::TensorFile;
 use rkd_core::artefact::weights::Weights;
-use rkd_core::backbones::{BackboneSpec, Stem};
+use rkd_core::backbones::{BackboneSpec, Stem, build};
+use rkd_core::data::Normalization;
 use rkd_core::nn::backend::Backend;
 use rkd_core::nn::tuning::{TrainingStatistics, TuningPlan};
 use rkd_core::nn::{FeatureGradients, Network, Portable};
@@ -71,7 +73,7 @@ fn embeddings(network: &Network<Portable>, shape: &[usize]) -> Vec<f64> {
 }
 
 fn network(spec: &BackboneSpec) -> Network<Portable> {
-    Network::new(Portable::cpu_f64(), spec, 1).unwrap()
+    build(Portable::cpu_f64(), spec, 1).unwrap()
 }
 
 #[test]
@@ -187,7 +189,7 @@ fn a_partial_load_is_refused_unless_every_name_is_excepted() {
 #[test]
 fn the_linear_layers_of_timms_vgg_are_those_of_torchvision() {
     let spec = BackboneSpec { kind: "vgg11".into(), width: 1, image_size: 64, embedding: Some(3), ..spec() };
-    let theirs = Network::new(Portable::cpu_f64(), &spec, 2).unwrap();
+    let theirs = build(Portable::cpu_f64(), &spec, 2).unwrap();
     let as_timm = |(name, mut tensor): (String, HostTensor)| {
         let name = name.replace("classifier.0.", "pre_logits.fc1.").replace("classifier.3.", "pre_logits.fc2.");
         tensor.shape = match name.as_str() {
@@ -261,7 +263,11 @@ fn damaged_files_end_in_an_error_or_in_weights_and_take_little_memory() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     let small = network(&BackboneSpec { kind: "conv4".into(), ..spec() });
-    small.to_model(Value::Null).unwrap().save(&path).unwrap();
+    let normalization = Normalization { mean: vec![0.5; 3], std: vec![0.2; 3] };
+    let backbone = BackboneSpec { kind: "conv4".into(), ..spec() };
+    let card = ModelCard { backbone, normalization: normalization.clone(), classes: None, origin: Origin::default() };
+    Model { card, tensors: small.tensors().unwrap() }.save(&path).unwrap();
+    assert_eq!(Weights::load(&path).unwrap().normalization, Some(normalization));
     let fixtures = ["kinds.pth", "training.pth", "hostile.pth", "legacy.pth"].map(fixture);
     let mut outcomes = [0, 0];
     let mut add = |[read, refused]: [usize; 2]| outcomes = [outcomes[0] + read, outcomes[1] + refused];
@@ -376,7 +382,7 @@ fn a_bomb_is_refused_before_it_goes_off() {
 
 /// One step of training under `tuning`: the tensors before and after.
 fn train(tuning: &TuningPlan) -> (Tensors, Tensors) {
-    let mut network = Network::new(Portable::cpu_f32(), &BackboneSpec { width: 2, ..spec() }, 1).unwrap();
+    let mut network = build(Portable::cpu_f32(), &BackboneSpec { width: 2, ..spec() }, 1).unwrap();
     network.tune(tuning).unwrap();
     let backend = network.backend().clone();
     let before = network.tensors().unwrap();

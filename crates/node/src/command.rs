@@ -7,7 +7,9 @@ use rkd_core::data::DataPlan;
 use rkd_core::data::{Part, survey};
 use rkd_core::train::event::Control;
 use rkd_core::train::plan::Plan;
-use rkd_core::train::{EmbedPlan, EvaluatePlan, NeighboursPlan, Session, Who, embed, evaluate_model, neighbours};
+use rkd_core::train::{
+    EmbedPlan, EvaluatePlan, NeighboursPlan, Training, Who, embed, evaluate_model, neighbours, open,
+};
 use rkd_core::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -48,7 +50,7 @@ pub enum Command {
 }
 
 /// Runs the command `text` on `session`.
-pub fn execute(session: &mut Option<Session>, text: &str, control: &Control) -> Result<Value> {
+pub fn execute(session: &mut Option<Box<dyn Training>>, text: &str, control: &Control) -> Result<Value> {
     let command: Command = serde_json::from_str(text).map_err(|e| {
         Error::new(Code::InvalidOption, format!("the plan does not fit this version: {e}"))
             .with_subject("plan")
@@ -58,7 +60,7 @@ pub fn execute(session: &mut Option<Session>, text: &str, control: &Control) -> 
     match command {
         Command::Open { plan, resume } => {
             *session = None; // frees the old one before the new one takes memory
-            let opened = session.insert(Session::open(*plan, resume.as_deref(), control)?);
+            let opened = session.insert(open(*plan, resume.as_deref(), control)?);
             Ok(json!({ "summary": value(&opened.summary())?, "policy": opened.policy() }))
         }
         Command::Train { until_step } => value(&opened(session)?.train(until_step, control)?),
@@ -81,8 +83,8 @@ pub fn execute(session: &mut Option<Session>, text: &str, control: &Control) -> 
     }
 }
 
-fn opened(session: &mut Option<Session>) -> Result<&mut Session> {
-    session.as_mut().ok_or_else(|| Error::new(Code::Internal, "no session is open"))
+fn opened(session: &mut Option<Box<dyn Training>>) -> Result<&mut dyn Training> {
+    session.as_deref_mut().ok_or_else(|| Error::new(Code::Internal, "no session is open"))
 }
 
 fn value(result: &impl Serialize) -> Result<Value> {

@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rkd_core::train::Session;
+use rkd_core::train::Training;
 use rkd_core::train::event::Control;
 use rkd_core::{Code, Error, Result};
 use serde_json::Value;
@@ -70,7 +70,7 @@ impl Drop for Worker {
 }
 
 fn serve(inbox: &Receiver<Request>, control: &Control, events: &EventQueue) {
-    let mut session: Option<Session> = None;
+    let mut session: Option<Box<dyn Training>> = None;
     for request in inbox {
         let outcome = guard(|| execute(&mut session, &request.command, control));
         if outcome.as_ref().is_err_and(|error| error.code == Code::Internal) {

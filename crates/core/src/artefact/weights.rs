@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::model::ModelCard;
 use super::pth;
 use super::tensors::TensorFile;
 use crate::data::Normalization;
@@ -65,7 +66,8 @@ impl Weights {
                     .with_advice("the training that saved it has diverged; use an earlier checkpoint"));
             }
         }
-        let normalization = serde_json::from_value(document["about"]["normalization"].clone()).ok();
+        let of_rkd = document.get("backbone").is_some();
+        let normalization = of_rkd.then(|| ModelCard::read(&document)).transpose()?.map(|card| card.normalization);
         Ok(Weights { tensors, normalization })
     }
 }

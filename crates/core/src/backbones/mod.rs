@@ -1,6 +1,6 @@
 //! The networks: lists of layers that read like the papers' tables.
 //!
-//! [`define`] turns a [`BackboneSpec`] into a [`Definition`]. A new network is one file with a function that returns
+//! [`define`] turns a [`BackboneSpec`] into a [`Definition`], [`build`] into a network that is ready to train. A new network is one file with a function that returns
 //! its `Body`, and one line in `KINDS`.
 
 mod conv4;
@@ -16,6 +16,7 @@ use crate::error::{Code, Error, Result};
 use crate::nn::builder::Builder;
 use crate::nn::layer::{Definition, Layer};
 use crate::nn::parameters::ParameterSpec;
+use crate::nn::{Backend, Network};
 use crate::spelling;
 
 /// The part of a network that is its own: images to the pooled feature.
@@ -50,6 +51,11 @@ pub fn kinds() -> Vec<&'static str> {
     KINDS.iter().map(|kind| kind.name).collect()
 }
 
+/// A network before training; its start belongs to `seed`. The errors are those of [`define`].
+pub fn build<B: Backend>(backend: B, spec: &BackboneSpec, seed: u64) -> Result<Network<B>> {
+    Network::new(backend, define(spec)?, seed)
+}
+
 /// The layers and parameters of a network.
 ///
 /// Above the body every network is alike: a linear layer `fc` to the embedding (if its length is given), a linear layer
@@ -76,6 +82,8 @@ pub fn define(spec: &BackboneSpec) -> Result<Definition> {
         classifier: classifier.into_iter().collect(),
         output: if spec.normalize { vec![Layer::L2Normalize] } else { Vec::new() },
         parameters,
+        image_size: spec.image_size,
+        in_channels: spec.in_channels,
         pooled_size: body.pooled_size,
         embedding_size,
     })

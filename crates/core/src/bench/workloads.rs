@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::backbones::{BackboneSpec, Stem};
+use crate::backbones::{self, BackboneSpec, Stem};
 use crate::error::{Code, Error, Result};
 use crate::losses::{CrossEntropy, Feature, LossSpec, Matrix, RkdAngle, RkdDistance, TermSpec, Weight};
 use crate::nn::profile::{Cost, Part};
@@ -179,7 +179,7 @@ fn build(
         image_size: side,
         classes: None,
     };
-    let mut network = Network::new(backend.clone(), &spec, 1)?;
+    let mut network = backbones::build(backend.clone(), &spec, 1)?;
     network.set_profile(profile);
     Ok(network)
 }

@@ -38,17 +38,20 @@ pub fn check_augment(spec: &AugmentSpec, image_size: usize) -> Result<()> {
 /// The changes drawn for one image.
 struct Draw {
     mirror: bool,
-    shift: (i64, i64),
+    /// In pixels; whole ones but where another view was drawn for a smaller or larger image.
+    shift: (f32, f32),
     /// A⁻¹ and A⁻¹ (-c - t) + c; `None` when the image stays where it is.
     affine: Option<[f32; 6]>,
 }
 
 impl Draw {
     /// Draws everything in a fixed order, so that switching one change on or off leaves the others as they were.
-    fn new(spec: &AugmentSpec, h: usize, w: usize, random: &mut Random) -> Draw {
-        let padding = spec.crop_padding as i64;
-        let shift_x = random.below(2 * spec.crop_padding + 1) as i64 - padding;
-        let shift_y = random.below(2 * spec.crop_padding + 1) as i64 - padding;
+    fn new(spec: &AugmentSpec, h: usize, w: usize, ratio: f64, random: &mut Random) -> Draw {
+        let mut padding = || {
+            let shift = random.below(2 * spec.crop_padding + 1) as f64 - spec.crop_padding as f64;
+            (shift * ratio) as f32
+        };
+        let crop = (padding(), padding());
         let mirror = random.uniform() < 0.5 && spec.flip;
         let mut either_way = |most: f64| random.between(-most, most);
         let angle = either_way(spec.rotate).to_radians();
@@ -66,16 +69,18 @@ impl Draw {
             let to = (a * from.0 + b * from.1 + centre.0, c * from.0 + d * from.1 + centre.1);
             [a, b, to.0, c, d, to.1].map(|value| value as f32)
         });
-        Draw { mirror, shift: (shift_x, shift_y), affine }
+        let whole = crop.0.fract() == 0.0 && crop.1.fract() == 0.0;
+        let affine = affine.or((!whole).then_some([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]));
+        Draw { mirror, shift: crop, affine }
     }
 
     /// The source column of output column `x` before the affine part, not yet held inside the image.
-    fn column(&self, x: usize, w: usize) -> i64 {
-        (if self.mirror { w - 1 - x } else { x }) as i64 + self.shift.0
+    fn column(&self, x: usize, w: usize) -> f32 {
+        (if self.mirror { w - 1 - x } else { x }) as f32 + self.shift.0
     }
 
-    fn row(&self, y: usize) -> i64 {
-        y as i64 + self.shift.1
+    fn row(&self, y: usize) -> f32 {
+        y as f32 + self.shift.1
     }
 }
 
@@ -92,9 +97,23 @@ pub fn augment(
     random: &mut Random,
     out: &mut [f32],
 ) -> bool {
+    augment_view(image, [h, w, c], 1.0, spec, normalization, random, out)
+}
+
+/// [`augment()`] of another view: the same changes of the same image, `ratio` times as large as the one that `spec` counts
+/// its pixels on.
+pub(super) fn augment_view(
+    image: &[u8],
+    [h, w, c]: [usize; 3],
+    ratio: f64,
+    spec: &AugmentSpec,
+    normalization: &Normalization,
+    random: &mut Random,
+    out: &mut [f32],
+) -> bool {
     assert!(image.len() == h * w * c && out.len() == h * w * c && normalization.mean.len() == c, "shapes agree");
     let linear = normalization.linear();
-    let draw = Draw::new(spec, h, w, random);
+    let draw = Draw::new(spec, h, w, ratio, random);
     match draw.affine {
         None => copy_shifted(image, [h, w, c], &draw, &linear, out),
         Some(matrix) => sample_affine(image, [h, w, c], &draw, &matrix, &linear, out),
@@ -112,9 +131,9 @@ pub(super) fn mirror(image: &mut [f32], w: usize, c: usize) {
 
 fn copy_shifted(image: &[u8], [h, w, c]: [usize; 3], draw: &Draw, linear: &[(f32, f32)], out: &mut [f32]) {
     for (y, out) in out.chunks_exact_mut(w * c).enumerate() {
-        let row = &image[draw.row(y).clamp(0, h as i64 - 1) as usize * w * c..][..w * c];
+        let row = &image[draw.row(y).clamp(0.0, (h - 1) as f32) as usize * w * c..][..w * c];
         for (x, out) in out.chunks_exact_mut(c).enumerate() {
-            let pixel = &row[draw.column(x, w).clamp(0, w as i64 - 1) as usize * c..][..c];
+            let pixel = &row[draw.column(x, w).clamp(0.0, (w - 1) as f32) as usize * c..][..c];
             for i in 0..c {
                 out[i] = linear[i].0 * f32::from(pixel[i]) + linear[i].1;
             }
@@ -132,9 +151,9 @@ fn sample_affine(
 ) {
     let (right, bottom) = ((w - 1) as f32, (h - 1) as f32);
     for (y, out) in out.chunks_exact_mut(w * c).enumerate() {
-        let row = draw.row(y) as f32;
+        let row = draw.row(y);
         for (x, out) in out.chunks_exact_mut(c).enumerate() {
-            let column = draw.column(x, w) as f32;
+            let column = draw.column(x, w);
             let qx = (a * column + b * row + tx).clamp(0.0, right);
             let qy = (d * column + e * row + ty).clamp(0.0, bottom);
             let (x0, y0) = (qx as usize, qy as usize);

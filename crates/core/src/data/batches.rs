@@ -17,8 +17,11 @@ pub struct Batch {
     pub items: Vec<u32>,
     /// The items' labels, in `0..dataset.classes()`.
     pub labels: Vec<u32>,
-    /// `[n, h, w, c]`, normalised.
+    /// `[n, h, w, c]`, normalised: the student's view.
     pub images: Vec<f32>,
+    /// The same images, changed alike, in the size and with the normalisation that the teacher wants; empty where that is
+    /// the student's view.
+    pub teacher_images: Vec<f32>,
     /// Which of them are mirrored.
     pub mirrored: Vec<bool>,
     /// How long training waited for it.
@@ -92,6 +95,6 @@ impl Iterator for EvaluationBatches<'_> {
             }
         }
         let mirrored = vec![self.mirrored; items.len()];
-        Some(Batch { epoch: 0, index, items, labels, images, mirrored, waited: Duration::ZERO })
+        Some(Batch { index, items, labels, images, mirrored, ..Batch::default() })
     }
 }

@@ -214,6 +214,12 @@ impl Dataset {
         matches!(self.kind, "glyphs" | "omniglot")
     }
 
+    /// Whether `other` has the same images in the same order, be they decoded to another size.
+    pub fn has_items_of(&self, other: &Dataset) -> bool {
+        let (own, theirs) = (&self.cache.manifest, &other.cache.manifest);
+        own.ids == theirs.ids && own.labels == theirs.labels && own.classes == theirs.classes
+    }
+
     /// Hash of all decoded content: pixels, ids and classes. Equal for equal data wherever it lies.
     pub fn fingerprint(&self) -> &str {
         &self.cache.fingerprint

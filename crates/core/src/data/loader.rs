@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::augment::{augment, check_augment};
+use super::augment::{augment_view, check_augment};
 use super::batches::Batch;
 use super::dataset::Dataset;
 use super::sampler::BatchSampler;
@@ -56,12 +56,42 @@ pub struct Loader {
     waited: Duration,
 }
 
+/// What a network sees of the images: a size and channels, and a normalisation.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The decoded images.
+    pub dataset: Arc<Dataset>,
+    /// How their pixels are normalised.
+    pub normalization: Normalization,
+}
+
+impl View {
+    /// Whether both show the same pixels.
+    pub fn is_same(&self, other: &View) -> bool {
+        Arc::ptr_eq(&self.dataset, &other.dataset) && self.normalization == other.normalization
+    }
+
+    /// Numbers of one image.
+    fn image_length(&self) -> usize {
+        self.dataset.image_size() * self.dataset.image_size() * self.dataset.channels()
+    }
+
+    /// Writes `item`, changed as `spec` says; its pixels are those of an image of the side `side`. Gives whether it was
+    /// mirrored.
+    fn draw(&self, item: u32, spec: &AugmentSpec, side: usize, mut random: Random, out: &mut [f32]) -> bool {
+        let (h, c) = (self.dataset.image_size(), self.dataset.channels());
+        let ratio = h as f64 / side as f64;
+        augment_view(self.dataset.pixels(item), [h, h, c], ratio, spec, &self.normalization, &mut random, out)
+    }
+}
+
 /// What all threads see.
 struct Shared {
-    dataset: Arc<Dataset>,
+    student: View,
+    /// Where it is not the student's.
+    teacher: Option<View>,
     sampler: BatchSampler,
     augment: AugmentSpec,
-    normalization: Normalization,
     options: LoaderOptions,
     state: Mutex<State>,
     /// Signalled when a batch is ready or a worker failed.
@@ -87,18 +117,19 @@ struct State {
 }
 
 impl Loader {
-    /// Starts making batches of `sampler`.
+    /// Starts making batches of `sampler`: the student's view of the images, and the teacher's where that is another one,
+    /// of the same items.
     ///
     /// # Errors
     /// When an augmentation is out of range, or the system gives no thread.
     pub fn new(
-        dataset: Arc<Dataset>,
+        student: View,
+        teacher: Option<View>,
         sampler: BatchSampler,
         augment: AugmentSpec,
-        normalization: Normalization,
         options: LoaderOptions,
     ) -> Result<Loader> {
-        check_augment(&augment, dataset.image_size())?;
+        check_augment(&augment, student.dataset.image_size())?;
         if options.workers == 0 || options.ahead == 0 {
             return Err(Error::new(Code::InvalidOption, "the loader needs at least one worker and one batch ahead")
                 .with_subject("workers"));
@@ -113,7 +144,7 @@ impl Loader {
             failed: false,
         };
         let (state, ready, room) = (Mutex::new(state), Condvar::new(), Condvar::new());
-        let shared = Arc::new(Shared { dataset, sampler, augment, normalization, options, state, ready, room });
+        let shared = Arc::new(Shared { student, teacher, sampler, augment, options, state, ready, room });
         let mut loader = Loader { shared, workers: Vec::new(), delivered: 0, waited: Duration::ZERO };
         for i in 0..options.workers {
             let shared = Arc::clone(&loader.shared);
@@ -232,22 +263,30 @@ impl Shared {
     }
 
     fn fill(&self, position: Position, items: &[u32], batch: &mut Batch) {
-        let (h, c) = (self.dataset.image_size(), self.dataset.channels());
-        let pixels = h * h * c;
+        let View { dataset, .. } = &self.student;
         (batch.epoch, batch.index) = (position.epoch, position.batch);
         batch.items.clear();
         batch.items.extend_from_slice(items);
         batch.labels.clear();
-        batch.labels.extend(items.iter().map(|&item| self.dataset.label(item)));
-        batch.images.resize(items.len() * pixels, 0.0);
+        batch.labels.extend(items.iter().map(|&item| dataset.label(item)));
         batch.mirrored.clear();
-        for (i, (&item, out)) in items.iter().zip(batch.images.chunks_exact_mut(pixels)).enumerate() {
-            // Keyed by the place in the epoch, not by the item: an image shown twice in an epoch is changed twice.
+        let side = dataset.image_size();
+        // Keyed by the place in the epoch, not by the item: an image shown twice in an epoch is changed twice.
+        let random = |i: usize| {
             let place = position.batch * items.len() as u64 + i as u64;
-            let mut random = Random::keyed(self.options.seed, position.epoch, place, "augment");
-            let (spec, normalization) = (&self.augment, &self.normalization);
-            let mirrored = augment(self.dataset.pixels(item), h, h, c, spec, normalization, &mut random, out);
-            batch.mirrored.push(mirrored);
+            Random::keyed(self.options.seed, position.epoch, place, "augment")
+        };
+        let pixels = self.student.image_length();
+        batch.images.resize(items.len() * pixels, 0.0);
+        for (i, (&item, out)) in items.iter().zip(batch.images.chunks_exact_mut(pixels)).enumerate() {
+            batch.mirrored.push(self.student.draw(item, &self.augment, side, random(i), out));
+        }
+        if let Some(view) = &self.teacher {
+            let pixels = view.image_length();
+            batch.teacher_images.resize(items.len() * pixels, 0.0);
+            for (i, (&item, out)) in items.iter().zip(batch.teacher_images.chunks_exact_mut(pixels)).enumerate() {
+                view.draw(item, &self.augment, side, random(i), out);
+            }
         }
     }
 }

@@ -12,7 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::maps::{self, Maps};
-use super::{Loss, LossInputs, LossValue, Matrix};
+use super::{Loss, LossInputs, LossValue, MapLoss, Matrix};
 use crate::error::{Code, Error, Result};
 
 /// Smallest norm that divides, PyTorch's.
@@ -30,6 +30,10 @@ impl Loss for AttentionTransfer {
 
     fn needs_maps(&self) -> bool {
         true
+    }
+
+    fn map_loss(&self) -> Option<MapLoss> {
+        Some(MapLoss::AttentionTransfer)
     }
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
@@ -72,7 +76,7 @@ fn attention(maps: &Maps<'_>) -> (Vec<f64>, Vec<f64>) {
 }
 
 /// On a single pixel every attention is 1, so the loss and its gradient would be 0 whatever the student does.
-fn check_pixels([height, width]: [usize; 2]) -> Result<()> {
+pub(crate) fn check_pixels([height, width]: [usize; 2]) -> Result<()> {
     if height * width != 1 {
         return Ok(());
     }

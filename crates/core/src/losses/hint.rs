@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::maps::{self, row_shape};
 use super::projection::{self, Projection};
-use super::{Loss, LossInputs, LossParameter, LossValue};
+use super::{Loss, LossInputs, LossParameter, LossValue, MapLoss};
 use crate::error::Result;
 
 /// Where the authors' regressors start, and stay.
@@ -42,6 +42,10 @@ impl Loss for Hint {
 
     fn is_frozen(&self) -> bool {
         self.frozen
+    }
+
+    fn map_loss(&self) -> Option<MapLoss> {
+        Some(MapLoss::Hint)
     }
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {

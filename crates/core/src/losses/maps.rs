@@ -30,11 +30,17 @@ pub(super) fn row_shape(shape: &[usize]) -> [usize; 3] {
     }
 }
 
+/// The height and width at which features of these shapes are compared.
+pub fn common_size(student: &[usize], teacher: &[usize]) -> [usize; 2] {
+    let ([h, w, _], [height, width, _]) = (row_shape(student), row_shape(teacher));
+    [h.min(height), w.min(width)]
+}
+
 /// The student's and the teacher's feature as maps of one size.
 pub(super) fn pair<'a>(inputs: &LossInputs<'a>) -> Result<[Maps<'a>; 2]> {
     let (student, teacher) = (inputs.student, inputs.teacher()?);
     let [s, t] = [student, teacher].map(|matrix| matrix.map.unwrap_or([1, 1, matrix.columns]));
-    let size = [s[0].min(t[0]), s[1].min(t[1])];
+    let size = common_size(&student.shape(), &teacher.shape());
     Ok([Maps::new(student, s, size), Maps::new(teacher, t, size)])
 }
 

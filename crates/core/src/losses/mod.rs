@@ -42,6 +42,7 @@ mod weight;
 
 pub use angular::Angular;
 pub use attention_transfer::AttentionTransfer;
+pub(crate) use attention_transfer::check_pixels;
 pub use contrastive::Contrastive;
 pub use correlation_congruence::{CorrelationCongruence, CorrelationKernel};
 pub use cross_entropy::CrossEntropy;
@@ -51,6 +52,7 @@ pub use hint::Hint;
 pub use inputs::LossInputs;
 pub use lifted_structure::LiftedStructure;
 pub use linear_hint::LinearHint;
+pub(crate) use maps::common_size;
 pub use margin::Margin;
 pub use n_pairs::NPairs;
 pub use prototypical::Prototypical;
@@ -93,8 +95,21 @@ pub trait Loss: Send + Sync {
     fn needs_maps(&self) -> bool {
         false
     }
+    /// The form that a device computes where its features stay, for losses on maps that are too large to be moved.
+    fn map_loss(&self) -> Option<MapLoss> {
+        None
+    }
     /// The value and the gradients for one batch.
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue>;
+}
+
+/// A loss that devices compute too, by [`MapOperations`](crate::nn::backend::MapOperations).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapLoss {
+    /// [`Hint`].
+    Hint,
+    /// [`AttentionTransfer`].
+    AttentionTransfer,
 }
 
 /// Numbers that a loss learns: the map of a linear hint, the boundary of a margin.

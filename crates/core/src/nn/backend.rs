@@ -7,11 +7,11 @@
 pub use rkd_kernels::optimizer::{AdamStep, SgdStep};
 
 use super::geometry::{Conv2d, Pool2d};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 
 /// A device that runs layer operations.
 #[allow(clippy::wrong_self_convention)] // `backend.from_f32(...)`: the backend is the factory, not what is converted.
-pub trait Backend: Clone + Send + Sync + std::fmt::Debug {
+pub trait Backend: Clone + Send + Sync + std::fmt::Debug + 'static {
     /// A tensor; cheap to clone.
     type Tensor: Clone + Send + Sync + std::fmt::Debug;
     /// Positions of the maxima that [`max_pool`](Backend::max_pool) found; cheap to clone.
@@ -31,6 +31,10 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug {
     /// The values in double precision: what the device holds where it computes in float64.
     fn to_f64(&self, tensor: &Self::Tensor) -> Result<Vec<f64>> {
         Ok(self.to_f32(tensor)?.into_iter().map(f64::from).collect())
+    }
+    /// The values of several tensors in double precision. A device sends them together: the host waits once.
+    fn download(&self, tensors: &[&Self::Tensor]) -> Result<Vec<Vec<f64>>> {
+        tensors.iter().map(|tensor| self.to_f64(tensor)).collect()
     }
     /// A tensor of zeros.
     fn zeros(&self, shape: &[usize]) -> Result<Self::Tensor>;
@@ -148,10 +152,22 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug {
     /// The gradient of [`l2_normalize`](Backend::l2_normalize) from its output and the norms.
     fn l2_normalize_backward(&self, y: &Self::Tensor, norm: &Self::Tensor, dy: &Self::Tensor) -> Result<Self::Tensor>;
 
+    /// The operations of the losses on maps, where features stay on the device; `None` where they are the host's anyway.
+    fn maps(&self) -> Option<&dyn MapOperations<Self::Tensor>> {
+        None
+    }
+
     /// `target = (1 - share) target + share * factor * source`: running statistics.
     fn blend(&self, target: &mut Self::Tensor, source: &Self::Tensor, share: f64, factor: f64) -> Result<()>;
-    /// The sum of squares, in float64 and in a fixed order; not finite exactly if an entry is not.
-    fn sum_of_squares(&self, tensor: &Self::Tensor) -> Result<f64>;
+    /// `tensor += 1`: a counter.
+    fn increment(&self, tensor: &mut Self::Tensor) -> Result<()>;
+    /// The norm of each tensor: not finite exactly if an entry is not (or, on a device, if float32 cannot hold it).
+    fn norms(&self, tensors: &[&Self::Tensor]) -> Result<Norms<Self::Tensor>>;
+    /// `tensor *= min(1, largest / (norm + 1e-6))` for each, where `norm` is that of all [`Norms::Pending`] together: as
+    /// PyTorch's `clip_grad_norm_`, without a number that comes to the host. Only devices with pending norms have it.
+    fn clip(&self, _tensors: &mut [&mut Self::Tensor], _norms: &Self::Tensor, _largest: f64) -> Result<()> {
+        Err(Error::new(Code::Internal, "the norms on this device are known to the host"))
+    }
     /// `tensor *= factor`.
     fn scale(&self, tensor: &mut Self::Tensor, factor: f64) -> Result<()>;
     /// One step of Adam or AdamW on one parameter; `mean` and `square` are its state, zeros at first.
@@ -171,6 +187,37 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug {
         gradient: &Self::Tensor,
         velocity: Option<&mut Self::Tensor>,
     ) -> Result<()>;
+}
+
+/// The norms of some tensors.
+#[derive(Clone, Debug)]
+pub enum Norms<T> {
+    /// The sum of squares of each, in float64 and in a fixed order.
+    Known(Vec<f64>),
+    /// The norms of `k` tensors, `[k]`, on a device that may not have them yet: to be downloaded when it waits anyway.
+    Pending(T),
+}
+
+/// What the losses on maps need of a device, so that a large map need not come to the host. Maps are `[n, h, w, c]`; a
+/// vector `[n, d]` is a map of one pixel.
+pub trait MapOperations<T> {
+    /// The map averaged to a size that is not larger, as PyTorch's `adaptive_avg_pool2d` does.
+    fn average(&self, x: &T, size: [usize; 2]) -> Result<T>;
+    /// The gradient of [`average`](MapOperations::average) from maps of the size `from`, of the shape `[n, h, w, c]`.
+    fn average_backward(&self, from: [usize; 2], dy: &T) -> Result<T>;
+    /// Every pixel through `weight [b, a]`, a convolution of 1x1: channels a to b.
+    fn project(&self, x: &T, weight: &T) -> Result<T>;
+    /// The gradients of [`project`](MapOperations::project) with respect to `x` and `weight`.
+    fn project_backward(&self, x: &T, weight: &T, dy: &T) -> Result<(T, T)>;
+    /// The mean square of each pixel's channels, every image divided by `max(norm, 1e-12)` (attention transfer's map):
+    /// `[n, h w]`, and the norms `[n]`.
+    fn attention(&self, x: &T) -> Result<(T, T)>;
+    /// The gradient of [`attention`](MapOperations::attention) from its results.
+    fn attention_backward(&self, x: &T, attention: &T, norm: &T, dy: &T) -> Result<T>;
+    /// `sum (a - b)^2 / count`, a single number, and its gradient `2 (a - b) / count` with respect to `a`.
+    fn squared_error(&self, a: &T, b: &T, count: f64) -> Result<(T, T)>;
+    /// The sum of squares, a single number.
+    fn squares(&self, x: &T) -> Result<T>;
 }
 
 /// Which statistics a batch normalisation subtracts and divides by.

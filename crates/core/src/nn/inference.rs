@@ -15,10 +15,9 @@
 //! evaluation: what is folded here does not follow a network that goes on learning.
 
 use super::backend::Backend;
-use super::layer::{Normalization, ParameterId};
+use super::layer::{Definition, Normalization, ParameterId};
 use super::lowering::{FusedConvolution, Mode, Program};
 use super::network::{Features, Network};
-use crate::backbones::BackboneSpec;
 use crate::error::Result;
 use crate::tensor::Feature;
 
@@ -89,9 +88,9 @@ impl<B: Backend> Inference<B> {
         self.network.backend()
     }
 
-    /// What was asked for.
-    pub fn spec(&self) -> &BackboneSpec {
-        self.network.spec()
+    /// The layers as they are in training.
+    pub fn definition(&self) -> &Definition {
+        self.network.definition()
     }
 
     /// Number of trained values of the network that was folded.

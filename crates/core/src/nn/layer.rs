@@ -115,6 +115,10 @@ pub struct Definition {
     pub output: Vec<Layer>,
     /// The parameters, in torchvision's order.
     pub parameters: Vec<ParameterSpec>,
+    /// Height and width of the images it takes.
+    pub image_size: usize,
+    /// Channels of the images it takes.
+    pub in_channels: usize,
     /// Length of the pooled feature.
     pub pooled_size: usize,
     /// Length of the embedding.

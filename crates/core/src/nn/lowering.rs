@@ -342,6 +342,8 @@ mod tests {
             parameters: builder.finish(),
             pooled_size: 2,
             embedding_size: 2,
+            image_size: 1,
+            in_channels: 2,
         };
         let expected = Program {
             body: vec![Operation::Flatten],

@@ -1,10 +1,7 @@
 //! A network on a backend: images in, features out; feature gradients in, parameter gradients out.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
 use std::sync::Arc;
-
-use serde_json::Value;
 
 use super::backend::Backend;
 use super::backward::Backward;
@@ -16,9 +13,6 @@ use super::pattern::{choose, chooses};
 use super::profile::{Cost, Part, Profile};
 use super::tape::Tape;
 use super::tuning::set_rates;
-use crate::artefact::model::Model;
-use crate::backbones;
-use crate::backbones::BackboneSpec;
 use crate::error::{Code, Error, Result};
 use crate::nn::tuning::{TrainingStatistics, TuningPlan};
 use crate::tensor::Feature;
@@ -76,6 +70,28 @@ impl<T> Default for FeatureGradients<T> {
     }
 }
 
+impl<T: Clone> FeatureGradients<T> {
+    /// Adds a gradient of `feature`.
+    pub fn add<B: Backend<Tensor = T>>(&mut self, backend: &B, feature: &Feature, gradient: T) -> Result<()> {
+        let sum = |before: Option<T>| match before {
+            Some(before) => backend.add(before, &gradient),
+            None => Ok(gradient),
+        };
+        match feature {
+            Feature::Embedding => self.embedding = Some(sum(self.embedding.take())?),
+            Feature::Pooled => self.pooled = Some(sum(self.pooled.take())?),
+            Feature::Logits => self.logits = Some(sum(self.logits.take())?),
+            Feature::Tap(name) => {
+                let place = self.taps.iter().position(|(tap, _)| tap == name);
+                let before = place.map(|place| self.taps.swap_remove(place).1);
+                let sum = sum(before)?;
+                self.taps.push((name.clone(), sum));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The gradients of parameters, in the order of [`Definition::parameters`] and inside layout; `None` where no loss
 /// reaches a parameter, and for running statistics.
 #[derive(Clone, Debug)]
@@ -97,7 +113,6 @@ const HEADS: [&str; 5] = ["fc", "classifier", "head", "aux1", "aux2"];
 #[derive(Clone, Debug)]
 pub struct Network<B: Backend> {
     backend: B,
-    spec: BackboneSpec,
     definition: Definition,
     /// The taps that passes keep; all of them if nobody said which.
     kept_taps: Option<Vec<String>>,
@@ -111,38 +126,22 @@ pub struct Network<B: Backend> {
 }
 
 impl<B: Backend> Network<B> {
-    /// A network before training; its start belongs to `seed`. The errors are those of [`backbones::define`].
-    pub fn new(backend: B, spec: &BackboneSpec, seed: u64) -> Result<Self> {
-        let definition = backbones::define(spec)?;
+    /// A network before training; its start belongs to `seed`.
+    pub fn new(backend: B, definition: Definition, seed: u64) -> Result<Self> {
         let parameters = Parameters::draw(&backend, definition.parameters.clone(), seed)?;
-        Ok(Self::assemble(backend, spec, definition, parameters))
+        Ok(Self::assemble(backend, definition, parameters))
     }
 
     /// A network with given parameters, by torchvision's names and in its layouts. Every name must be there with its
     /// shape, and no other.
-    pub fn from_tensors(backend: B, spec: &BackboneSpec, tensors: &BTreeMap<String, HostTensor>) -> Result<Self> {
-        let definition = backbones::define(spec)?;
+    pub fn from_tensors(backend: B, definition: Definition, tensors: &BTreeMap<String, HostTensor>) -> Result<Self> {
         let parameters = Parameters::from_tensors(&backend, definition.parameters.clone(), tensors)?;
-        Ok(Self::assemble(backend, spec, definition, parameters))
+        Ok(Self::assemble(backend, definition, parameters))
     }
 
-    fn assemble(backend: B, spec: &BackboneSpec, definition: Definition, parameters: Parameters<B>) -> Self {
+    fn assemble(backend: B, definition: Definition, parameters: Parameters<B>) -> Self {
         let [training, evaluation] = [Mode::Batch, Mode::Running].map(|mode| Program::new(&definition, mode));
-        let (spec, profile) = (spec.clone(), Arc::default());
-        Network { backend, spec, definition, kept_taps: None, training, evaluation, profile, parameters }
-    }
-
-    /// Reads a `model.safetensors`; also gives the JSON that its writer put beside the network.
-    pub fn load(backend: B, path: &Path) -> Result<(Self, Value)> {
-        let model = Model::load(path)?;
-        let network = Self::from_tensors(backend, &model.backbone, &model.tensors)
-            .map_err(|error| error.with_subject(path.display().to_string()))?;
-        Ok((network, model.about))
-    }
-
-    /// The parameters with the network's description, to be saved; `about` is kept beside them.
-    pub fn to_model(&self, about: Value) -> Result<Model> {
-        Ok(Model { backbone: self.spec.clone(), about, tensors: self.tensors()? })
+        Network { backend, definition, kept_taps: None, training, evaluation, profile: Arc::default(), parameters }
     }
 
     /// The parameters and running statistics, by torchvision's names and in its layouts.
@@ -208,11 +207,6 @@ impl<B: Backend> Network<B> {
     /// From now on passes note the time of their operations in `profile`, while that is recording.
     pub fn set_profile(&mut self, profile: &Arc<Profile>) {
         self.profile = Arc::clone(profile);
-    }
-
-    /// What was asked for.
-    pub fn spec(&self) -> &BackboneSpec {
-        &self.spec
     }
 
     /// The layers.
@@ -314,7 +308,7 @@ impl<B: Backend> Network<B> {
     }
 
     fn check_images(&self, shape: &[usize]) -> Result<()> {
-        let (side, channels) = (self.spec.image_size, self.spec.in_channels);
+        let (side, channels) = (self.definition.image_size, self.definition.in_channels);
         if matches!(shape, &[n, h, w, c] if n > 0 && h == side && w == side && c == channels) {
             return Ok(());
         }
@@ -340,8 +334,6 @@ impl<B: Backend> Network<B> {
                 |()| Cost::of::<B>([source; 3]),
             )?;
         }
-        let count = &mut values[layer.batches()];
-        *count = backend.from_f32(&[backend.to_f32(count)?[0] + 1.0], &[])?;
-        Ok(())
+        backend.increment(&mut values[layer.batches()])
     }
 }

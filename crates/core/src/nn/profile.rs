@@ -167,7 +167,7 @@ mod tests {
     use super::*;
     use crate::backbones;
     use crate::backbones::{BackboneSpec, Stem};
-    use crate::nn::{Cpu, FeatureGradients, Network};
+    use crate::nn::{Cpu, FeatureGradients};
     use std::sync::Arc;
 
     fn spec() -> BackboneSpec {
@@ -187,7 +187,7 @@ mod tests {
     /// The records of a step on two images: forward and backward.
     fn step(recording: bool) -> Vec<Record> {
         let backend = Cpu::new(Arc::new(rkd_kernels::Pool::new(1)));
-        let mut network = Network::new(backend.clone(), &spec(), 1).unwrap();
+        let mut network = backbones::build(backend.clone(), &spec(), 1).unwrap();
         let images = backend.from_f32(&vec![0.5; 2 * 32 * 32 * 3], &[2, 32, 32, 3]).unwrap();
         let profile = Arc::new(Profile::default());
         network.set_profile(&profile);

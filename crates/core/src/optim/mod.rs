@@ -4,6 +4,6 @@ mod optimizer;
 mod schedule;
 mod spec;
 
-pub use optimizer::{Optimizer, StepReport, check_all_reached};
+pub use optimizer::{GradientNorm, Optimizer, check_all_reached};
 pub use schedule::ScheduleSpec;
 pub use spec::OptimizerSpec;

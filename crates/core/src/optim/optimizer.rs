@@ -5,16 +5,39 @@ use std::sync::Arc;
 
 use super::OptimizerSpec;
 use crate::error::{Code, Error, Result};
-use crate::nn::backend::{AdamStep, Backend, SgdStep};
+use crate::nn::backend::{AdamStep, Backend, Norms, SgdStep};
 use crate::nn::parameters::{ParameterSpec, Parameters};
 use crate::nn::profile::{Cost, Part, Profile};
 use crate::tensor::HostTensor;
 
-/// What a step reports.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepReport {
-    /// The Euclidean norm of all gradients together, before clipping.
-    pub gradient_norm: f64,
+/// The Euclidean norm of all gradients together, before clipping.
+#[derive(Clone, Debug)]
+pub enum GradientNorm<T> {
+    /// Known to the host; it is finite.
+    Known(f64),
+    /// On a device.
+    Pending {
+        /// The norm of each gradient, see [`Norms::Pending`].
+        norms: T,
+        /// The parameters they belong to.
+        names: Vec<String>,
+    },
+}
+
+impl<T> GradientNorm<T> {
+    /// The norm; `read` brings a pending one to the host.
+    ///
+    /// # Errors
+    /// `ERR_NON_FINITE` if a gradient has an entry that is no finite number, naming the parameter.
+    pub fn read(&self, read: impl FnOnce(&T) -> Result<Vec<f64>>) -> Result<f64> {
+        match self {
+            GradientNorm::Known(norm) => Ok(*norm),
+            GradientNorm::Pending { norms, names } => {
+                let squares: Vec<f64> = read(norms)?.iter().map(|norm| norm * norm).collect();
+                total(&squares, |place| &names[place])
+            }
+        }
+    }
 }
 
 /// An optimiser and its state.
@@ -62,7 +85,8 @@ impl<B: Backend> Optimizer<B> {
     /// # Errors
     ///
     /// `ERR_NON_FINITE` if a gradient has an entry that is no finite number, naming the parameter. The parameters are then
-    /// unchanged. See [`check_all_reached`] for parameters without gradient: they stay as they are.
+    /// unchanged. Where norms are [pending](Norms::Pending) it comes when the report is read, after the change. See
+    /// [`check_all_reached`] for parameters without gradient: they stay as they are.
     pub fn step(
         &mut self,
         backend: &B,
@@ -70,44 +94,56 @@ impl<B: Backend> Optimizer<B> {
         mut gradients: Vec<Option<B::Tensor>>,
         learning_rate: f64,
         largest_norm: Option<f64>,
-    ) -> Result<StepReport> {
-        let gradient_norm = self.norm(backend, &parameters.specs, &gradients)?;
-        // PyTorch's formula; the small number keeps it finite at norm 0.
-        let factor = largest_norm.map_or(1.0, |largest| (largest / (gradient_norm + 1e-6)).min(1.0));
+    ) -> Result<GradientNorm<B::Tensor>> {
+        let report = self.clip(backend, &parameters.specs, &mut gradients, largest_norm)?;
         self.allocate(backend, parameters)?;
         self.step += 1;
-        for (index, gradient) in gradients.iter_mut().enumerate() {
+        for (index, gradient) in gradients.iter().enumerate() {
             let Some(gradient) = gradient else { continue };
-            if factor < 1.0 {
-                let spec = &parameters.specs[index];
-                let work = || backend.scale(gradient, factor);
-                // Read and written.
-                let cost = |&(): &()| Cost::array(&spec.inner_shape(), 2);
-                self.profile.time(Part::Optimizer, "scale", &spec.name, work, cost)?;
-            }
             self.taken[index] += 1;
             self.update(backend, index, parameters, gradient, learning_rate)?;
         }
-        Ok(StepReport { gradient_norm })
+        Ok(report)
     }
 
-    /// The norm of all gradients together.
-    fn norm(&self, backend: &B, specs: &[ParameterSpec], gradients: &[Option<B::Tensor>]) -> Result<f64> {
-        let mut total = 0.0;
-        for (spec, gradient) in specs.iter().zip(gradients) {
-            let Some(gradient) = gradient else { continue };
-            let cost = |_: &_| Cost::of::<B>([gradient]);
-            let work = || backend.sum_of_squares(gradient);
-            let squares = self.profile.time(Part::Optimizer, "sum_of_squares", &spec.name, work, cost)?;
-            if !squares.is_finite() {
-                return Err(Error::new(Code::NonFinite, format!("the gradient of {} is not finite", spec.name))
-                    .with_subject(spec.name.clone())
-                    .with_values("finite numbers", "NaN or infinity")
-                    .with_advice("lower the learning rate, clip the gradient norm, or warm up longer"));
+    /// Scales the gradients down to `largest_norm` and gives their norm before: one reduction over all of them.
+    fn clip(
+        &self,
+        backend: &B,
+        specs: &[ParameterSpec],
+        gradients: &mut [Option<B::Tensor>],
+        largest_norm: Option<f64>,
+    ) -> Result<GradientNorm<B::Tensor>> {
+        let (names, tensors): (Vec<&String>, Vec<&B::Tensor>) = specs
+            .iter()
+            .zip(gradients.iter())
+            .filter_map(|(spec, gradient)| gradient.as_ref().map(|gradient| (&spec.name, gradient)))
+            .unzip();
+        let cost = |_: &_| Cost::of::<B>(tensors.iter().copied());
+        match self.profile.time(Part::Optimizer, "norms", "", || backend.norms(&tensors), cost)? {
+            Norms::Known(squares) => {
+                let norm = total(&squares, |place| names[place])?;
+                // PyTorch's formula; the small number keeps it finite at norm 0.
+                let factor = largest_norm.map_or(1.0, |largest| (largest / (norm + 1e-6)).min(1.0));
+                if factor < 1.0 {
+                    for (spec, gradient) in specs.iter().zip(gradients) {
+                        let Some(gradient) = gradient else { continue };
+                        let cost = |&(): &()| Cost::array(&spec.inner_shape(), 2); // read and written
+                        let work = || backend.scale(gradient, factor);
+                        self.profile.time(Part::Optimizer, "scale", &spec.name, work, cost)?;
+                    }
+                }
+                Ok(GradientNorm::Known(norm))
             }
-            total += squares;
+            Norms::Pending(norms) => {
+                let names = names.into_iter().cloned().collect();
+                if let Some(largest) = largest_norm {
+                    let mut tensors: Vec<&mut B::Tensor> = gradients.iter_mut().flatten().collect();
+                    backend.clip(&mut tensors, &norms, largest)?;
+                }
+                Ok(GradientNorm::Pending { norms, names })
+            }
         }
-        Ok(total.sqrt())
     }
 
     fn update(
@@ -230,4 +266,18 @@ pub fn check_all_reached<T>(specs: &[ParameterSpec], gradients: &[Option<T>]) ->
         .with_subject("losses")
         .with_values("a gradient for every trained parameter", format!("none for {names}"))
         .with_advice("add a loss that reads the feature on top of them, or leave that part of the network out"))
+}
+
+/// The norm of all tensors together, from the squares of their norms; `name` says whose.
+fn total<'n>(squares: &[f64], name: impl FnOnce(usize) -> &'n String) -> Result<f64> {
+    match squares.iter().position(|squares| !squares.is_finite()) {
+        None => Ok(squares.iter().fold(0.0, |total, squares| total + squares).sqrt()),
+        Some(place) => {
+            let name = name(place);
+            Err(Error::new(Code::NonFinite, format!("the gradient of {name} is not finite"))
+                .with_subject(name.clone())
+                .with_values("finite numbers", "NaN or infinity")
+                .with_advice("lower the learning rate, clip the gradient norm, or warm up longer"))
+        }
+    }
 }

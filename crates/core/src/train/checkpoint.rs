@@ -10,12 +10,13 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::plan::Device;
 use crate::artefact::tensors::TensorFile;
 use crate::error::{Code, Error, Result};
 use crate::tensor::HostTensor;
 
 /// The form of this file; another number is refused.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The state of a run between two steps. Tensor names carry the prefix `model.`, `optimizer.`, `losses.` or
 /// `best.`.
@@ -23,6 +24,8 @@ const VERSION: u32 = 2;
 pub struct Checkpoint {
     /// Steps done.
     pub step: u64,
+    /// Where the run went on to this step; on another device the same plan gives other bytes.
+    pub device: Device,
     /// The plan the run was started with, as JSON.
     pub plan: Value,
     /// What the session keeps beside tensors: measured gradient norms, the alarm.
@@ -38,6 +41,7 @@ pub struct Checkpoint {
 struct Document {
     checkpoint: u32,
     step: u64,
+    device: Device,
     plan: Value,
     state: Value,
     policy: Value,
@@ -46,8 +50,8 @@ struct Document {
 impl Checkpoint {
     /// Writes the checkpoint: whole or not at all.
     pub fn save(self, path: &Path) -> Result<()> {
-        let Checkpoint { step, plan, state, policy, tensors } = self;
-        let document = Document { checkpoint: VERSION, step, plan, state, policy };
+        let Checkpoint { step, device, plan, state, policy, tensors } = self;
+        let document = Document { checkpoint: VERSION, step, device, plan, state, policy };
         let document = serde_json::to_value(document)
             .map_err(|e| Error::new(Code::Internal, format!("encoding the checkpoint failed: {e}")))?;
         TensorFile { document, tensors }.save(path)
@@ -66,8 +70,8 @@ impl Checkpoint {
         if document.checkpoint != VERSION {
             return Err(refuse(format!("form {}", document.checkpoint)));
         }
-        let Document { step, plan, state, policy, .. } = document;
-        Ok(Checkpoint { step, plan, state, policy, tensors: file.tensors })
+        let Document { step, device, plan, state, policy, .. } = document;
+        Ok(Checkpoint { step, device, plan, state, policy, tensors: file.tensors })
     }
 
     /// Adds `tensors` under `prefix` (with its dot).
@@ -97,6 +101,7 @@ mod tests {
         let tensor = HostTensor { shape: vec![2], data: vec![1.0, f32::MIN_POSITIVE] };
         let mut checkpoint = Checkpoint {
             step: 7,
+            device: Device::CandleCpu,
             plan: json!({"seed": 1}),
             state: json!(0.1),
             policy: json!([1, 2]),

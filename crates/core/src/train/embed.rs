@@ -1,21 +1,19 @@
 //! Writing the embeddings of a whole data set to a file.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use rkd_kernels::Pool;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::evaluate::{embed_items, load_model, open_dataset};
+use super::evaluate::{StoredNetwork, embed_items, open_view, outputs};
 use super::event::{Control, Event};
+use super::host::Host;
 use super::report::EmbedReport;
 use crate::artefact::npy;
 use crate::artefact::tensors::TensorFile;
 use crate::data::DataPlan;
 use crate::data::Dataset;
 use crate::error::Result;
-use crate::nn::Cpu;
 use crate::tensor::HostTensor;
 
 /// What `embed` writes.
@@ -46,15 +44,15 @@ pub enum EmbedFormat {
 
 /// Embeds every image of the data set, in the order of their ids, and writes them.
 pub fn embed(plan: &EmbedPlan, control: &Control) -> Result<EmbedReport> {
-    let backend = Cpu::new(Arc::new(Pool::new(plan.threads)));
-    let (network, normalization) = load_model(&plan.model, &backend)?;
-    let dataset = open_dataset(&plan.data, network.spec(), control)?;
-    let items: Vec<u32> = (0..dataset.len() as u32).collect();
-    let embeddings =
-        embed_items(&network, &dataset, &normalization, &items, |done, total| Event::Embed { done, total }, control)?;
-    let milliseconds_per_image = embeddings.milliseconds_per_image(items.len());
+    let backend = Host::new(plan.threads).cpu();
+    let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &backend)?;
+    let view = open_view(&plan.data, card.input(), control)?;
+    let items: Vec<u32> = (0..view.dataset.len() as u32).collect();
+    let progress = |done, total| Event::Embed { done, total };
+    let embeddings = embed_items(&backend, outputs(&network), &view, &items, progress, control)?;
+    let milliseconds_per_image = embeddings.milliseconds_per_image();
     let tensor = HostTensor { shape: vec![items.len(), network.embedding_size()], data: embeddings.values };
-    write(&plan.out, plan.format, tensor, names(&dataset))?;
+    write(&plan.out, plan.format, tensor, names(&view.dataset))?;
     Ok(EmbedReport {
         out: plan.out.display().to_string(),
         images: items.len(),

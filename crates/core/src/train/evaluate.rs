@@ -1,22 +1,20 @@
 //! Embedding whole parts of a data set, and measuring retrieval on them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rkd_kernels::Pool;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::event::{Control, Event};
+use super::host::Host;
 use super::report::Evaluation;
-use crate::backbones::BackboneSpec;
-use crate::data::DataPlan;
-use crate::data::{Dataset, EvaluationBatches, Normalization, Part, Split};
+use crate::artefact::model::{Model, ModelCard};
+use crate::data::{DataPlan, Dataset, EvaluationBatches, InputSpec, Part, Split, View};
 use crate::error::{Code, Error, Result};
 use crate::metrics::{FewShotPlan, FidelityOptions, few_shot, relation_fidelity, retrieval, top_k_accuracy};
-use crate::nn::{Backend, Cpu, Features, Inference, Network};
+use crate::nn::{Backend, Inference};
 
 /// Images of one forward pass of an evaluation.
 pub const BATCH: usize = 64;
@@ -28,60 +26,72 @@ pub struct Embeddings {
     pub values: Vec<f32>,
     /// `[images, classes]`, row-major; empty where the network has no classifier.
     pub logits: Vec<f32>,
+    /// d.
+    pub size: usize,
+    /// Images.
+    pub images: usize,
     /// Time spent in forward passes only.
     pub time: Duration,
 }
 
 impl Embeddings {
-    /// Mean time of the forward pass for one of `images` images.
-    pub fn milliseconds_per_image(&self, images: usize) -> f64 {
-        self.time.as_secs_f64() * 1e3 / images.max(1) as f64
+    /// Mean time of the forward pass for one image.
+    pub fn milliseconds_per_image(&self) -> f64 {
+        self.time.as_secs_f64() * 1e3 / self.images.max(1) as f64
     }
 }
 
-/// Embeds `items` in order, without augmentation, with running statistics.
+/// Embeds `items` in order, without augmentation. `forward` gives the embedding of a batch of images and, where there is a
+/// classifier, its logits.
 ///
 /// `progress` makes the event that reports images done and images in all; it comes at most every
 /// [`Control::STEP_INTERVAL`], and at the end.
-pub fn embed_items(
-    network: &Inference<Cpu>,
-    dataset: &Dataset,
-    normalization: &Normalization,
+pub fn embed_items<B: Backend>(
+    backend: &B,
+    forward: impl Fn(&B::Tensor) -> Result<Vec<B::Tensor>>,
+    View { dataset, normalization }: &View,
     items: &[u32],
     progress: impl Fn(u64, u64) -> Event,
     control: &Control,
 ) -> Result<Embeddings> {
-    let mut values = Vec::with_capacity(items.len() * network.embedding_size());
-    let mut logits = Vec::new();
     let batches = EvaluationBatches::new(dataset, items, BATCH, normalization);
-    let time = for_each_batch(network, batches, progress, control, |features| {
-        values.extend(network.backend().to_f32(&features.embedding)?);
-        if let Some(batch) = &features.logits {
-            logits.extend(network.backend().to_f32(batch)?);
-        }
-        Ok(())
-    })?;
-    Ok(Embeddings { values, logits, time })
+    let (features, time) = features_of(backend, forward, batches, progress, control)?;
+    let mut features = features.into_iter();
+    let (values, logits) = (features.next().unwrap_or_default(), features.next().unwrap_or_default());
+    Ok(Embeddings { size: values.len() / items.len().max(1), values, logits, images: items.len(), time })
 }
 
-/// Sends `batches` through `network`, and gives the features of each to `each`.
-/// Returns the time spent in forward passes and in `each`.
-pub(super) fn for_each_batch(
-    network: &Inference<Cpu>,
+/// The embedding and, with a classifier, the logits, as [`embed_items`] wants them.
+pub fn outputs<B: Backend>(network: &Inference<B>) -> impl Fn(&B::Tensor) -> Result<Vec<B::Tensor>> {
+    |images| {
+        let features = network.forward(images)?;
+        Ok([Some(features.embedding), features.logits].into_iter().flatten().collect())
+    }
+}
+
+/// Sends `batches` through `forward`, and gives each of the features it returns for all images, row by row.
+/// Beside them the time spent in forward passes and in bringing their results to the host.
+pub(super) fn features_of<B: Backend>(
+    backend: &B,
+    forward: impl Fn(&B::Tensor) -> Result<Vec<B::Tensor>>,
     batches: EvaluationBatches<'_>,
     progress: impl Fn(u64, u64) -> Event,
     control: &Control,
-    mut each: impl FnMut(&Features<<Cpu as Backend>::Tensor>) -> Result<()>,
-) -> Result<Duration> {
+) -> Result<(Vec<Vec<f32>>, Duration)> {
     let ([h, w, c], all) = (batches.image_shape(), batches.images());
     let (mut done, mut time, mut last_news) = (0, Duration::ZERO, Instant::now());
+    let mut features: Vec<Vec<f32>> = Vec::new();
     for batch in batches {
         if control.is_cancelled() {
             return Err(Error::new(Code::Cancelled, "stopped while embedding images"));
         }
         let start = Instant::now();
-        let images = network.backend().from_f32(&batch.images, &[batch.len(), h, w, c])?;
-        each(&network.forward(&images)?)?;
+        let images = backend.from_f32(&batch.images, &[batch.len(), h, w, c])?;
+        let found = forward(&images)?;
+        features.resize(found.len(), Vec::new());
+        for (feature, tensor) in features.iter_mut().zip(&found) {
+            feature.extend(backend.to_f32(tensor)?);
+        }
         time += start.elapsed();
         done += batch.len();
         if done == all || last_news.elapsed() >= Control::STEP_INTERVAL {
@@ -89,28 +99,28 @@ pub(super) fn for_each_batch(
             control.emit(progress(done as u64, all as u64));
         }
     }
-    Ok(time)
+    Ok((features, time))
 }
 
 /// Embeds `items` and measures retrieval among them: every image is a query against all others. `classes` names the
 /// classes that the network's logits stand for, where it has a classifier.
-pub fn evaluate_items(
-    network: &Inference<Cpu>,
-    dataset: &Dataset,
-    normalization: &Normalization,
+pub(super) fn evaluate_items<B: Backend>(
+    (backend, host): (&B, &Host),
+    forward: impl Fn(&B::Tensor) -> Result<Vec<B::Tensor>>,
+    view: &View,
     classes: Option<&[String]>,
     items: &[u32],
     ks: &[usize],
     control: &Control,
 ) -> Result<Evaluation> {
-    let embeddings = embed_part(network, dataset, normalization, items, control)?;
-    measure(network, dataset, classes, items, &embeddings, ks)
+    let embeddings = embed_part(backend, forward, view, items, control)?;
+    measure(host, &view.dataset, classes, items, &embeddings, ks)
 }
 
-fn embed_part(
-    network: &Inference<Cpu>,
-    dataset: &Dataset,
-    normalization: &Normalization,
+fn embed_part<B: Backend>(
+    backend: &B,
+    forward: impl Fn(&B::Tensor) -> Result<Vec<B::Tensor>>,
+    view: &View,
     items: &[u32],
     control: &Control,
 ) -> Result<Embeddings> {
@@ -119,12 +129,12 @@ fn embed_part(
             .with_values("at least 2 images in the part", items.len().to_string())
             .with_advice("choose another part, or a split that leaves images for it"));
     }
-    embed_items(network, dataset, normalization, items, |done, total| Event::Embed { done, total }, control)
+    embed_items(backend, forward, view, items, |done, total| Event::Embed { done, total }, control)
 }
 
-/// The metrics of `embeddings`, those of `items` by `network`.
+/// The metrics of `embeddings`, those of `items`.
 fn measure(
-    network: &Inference<Cpu>,
+    host: &Host,
     dataset: &Dataset,
     classes: Option<&[String]>,
     items: &[u32],
@@ -132,8 +142,7 @@ fn measure(
     ks: &[usize],
 ) -> Result<Evaluation> {
     let labels: Vec<u32> = items.iter().map(|&item| dataset.label(item)).collect();
-    let found =
-        retrieval(network.backend().pool(), &embeddings.values, items.len(), network.embedding_size(), &labels, ks)?;
+    let found = retrieval(host.pool(), &embeddings.values, items.len(), embeddings.size, &labels, ks)?;
     let mut metrics: BTreeMap<String, f64> =
         found.recall.iter().map(|(k, recall)| (format!("recall@{k}"), *recall)).collect();
     metrics.extend(found.knn.iter().map(|(k, accuracy)| (format!("knn@{k}"), *accuracy)));
@@ -148,7 +157,7 @@ fn measure(
         metrics,
         images: items.len(),
         classes: labels.iter().collect::<BTreeSet<_>>().len(),
-        milliseconds_per_image: embeddings.milliseconds_per_image(items.len()),
+        milliseconds_per_image: embeddings.milliseconds_per_image(),
         intervals: BTreeMap::new(),
         fidelity: None,
     })
@@ -186,62 +195,65 @@ pub struct EvaluatePlan {
 
 /// Measures a stored model on one part of a data set: retrieval, few-shot accuracy, and how well it keeps the relations of a teacher.
 pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluation> {
-    let backend = Cpu::new(Arc::new(Pool::new(plan.threads)));
-    let (network, about) = Network::load(backend.clone(), &plan.model)?;
-    let (network, normalization) = (network.into_inference()?, normalization_of(&about, &plan.model)?);
-    let classes = classes_of(&about);
-    let dataset = open_dataset(&plan.data, network.spec(), control)?;
-    let split = Split::new(&dataset, &plan.data.split, plan.seed)?;
+    let host = Host::new(plan.threads);
+    let backend = host.cpu();
+    let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &backend)?;
+    let view = open_view(&plan.data, card.input(), control)?;
+    let split = Split::new(&view.dataset, &plan.data.split, plan.seed)?;
     let items = split.items(plan.part);
-    let embeddings = embed_part(&network, &dataset, &normalization, items, control)?;
-    let mut evaluation = measure(&network, &dataset, classes.as_deref(), items, &embeddings, &plan.ks)?;
-    let labels: Vec<u32> = items.iter().map(|&item| dataset.label(item)).collect();
+    let embeddings = embed_part(&backend, outputs(&network), &view, items, control)?;
+    let mut evaluation = measure(&host, &view.dataset, card.classes.as_deref(), items, &embeddings, &plan.ks)?;
+    let labels: Vec<u32> = items.iter().map(|&item| view.dataset.label(item)).collect();
     for episodes in &plan.few_shot {
-        let (n, d) = (items.len(), network.embedding_size());
-        let found = few_shot(backend.pool(), &embeddings.values, n, d, &labels, episodes, plan.seed)?;
+        let (n, d) = (items.len(), embeddings.size);
+        let found = few_shot(host.pool(), &embeddings.values, n, d, &labels, episodes, plan.seed)?;
         evaluation.metrics.insert(episodes.name(), found.accuracy);
         evaluation.intervals.insert(episodes.name(), found.interval);
     }
     if let Some(path) = &plan.teacher {
-        let (teacher, normalization) = load_model(path, &backend)?;
-        let (image_size, channels) = (teacher.spec().image_size, teacher.spec().in_channels);
-        let dataset = open_dataset(&DataPlan { image_size, channels, ..plan.data.clone() }, teacher.spec(), control)?;
-        let own = embed_part(&teacher, &dataset, &normalization, items, control)?;
+        let teacher = StoredNetwork::load(path, &backend)?;
+        let InputSpec { image_size, channels, .. } = teacher.card.input();
+        let data = DataPlan { image_size, channels, ..plan.data.clone() };
+        let view = open_view(&data, teacher.card.input(), control)?;
+        let own = embed_part(&backend, outputs(&teacher.network), &view, items, control)?;
         let options = FidelityOptions { seed: plan.seed, ..FidelityOptions::default() };
-        let (pool, n) = (backend.pool(), items.len());
-        evaluation.fidelity = Some(relation_fidelity(pool, &own.values, &embeddings.values, n, &options)?);
+        evaluation.fidelity =
+            Some(relation_fidelity(host.pool(), &own.values, &embeddings.values, items.len(), &options)?);
     }
     Ok(evaluation)
 }
 
-/// A stored network on the CPU, with the way it wants its pixels.
-pub fn load_model(path: &std::path::Path, backend: &Cpu) -> Result<(Inference<Cpu>, Normalization)> {
-    let (network, about) = Network::load(backend.clone(), path)?;
-    Ok((network.into_inference()?, normalization_of(&about, path)?))
+/// A network of a file, folded, with what the file says of it.
+#[derive(Debug)]
+pub struct StoredNetwork<B: Backend> {
+    /// The network.
+    pub network: Inference<B>,
+    /// Its card.
+    pub card: ModelCard,
 }
 
-/// The names of the classes in a model's document that its logits stand for; nothing without a classifier.
-pub(super) fn classes_of(about: &Value) -> Option<Vec<String>> {
-    serde_json::from_value(about["classes"].clone()).ok()
+impl<B: Backend> StoredNetwork<B> {
+    /// Reads a `model.safetensors`.
+    pub fn load(path: &Path, backend: &B) -> Result<Self> {
+        let model = Model::load(path)?;
+        let network = model.network(backend.clone()).map_err(|error| error.with_subject(path.display().to_string()))?;
+        Ok(StoredNetwork { network: network.into_inference()?, card: model.card })
+    }
 }
 
-/// The input normalisation in a model's document.
-pub(super) fn normalization_of(about: &Value, path: &std::path::Path) -> Result<Normalization> {
-    serde_json::from_value(about["normalization"].clone()).map_err(|e| {
-        Error::new(Code::InvalidArtefact, "the model does not say how its input is normalised")
-            .with_subject(path.display().to_string())
-            .with_advice("use a model.safetensors that rkd wrote")
-            .with_source(e)
-    })
+/// Opens `plan`'s images for a network that takes `input`, as it wants to see them; reports the decoding.
+pub fn open_view(plan: &DataPlan, input: InputSpec, control: &Control) -> Result<View> {
+    let InputSpec { image_size, channels, normalization } = input;
+    Ok(View { dataset: Arc::new(open_dataset(plan, image_size, channels, control)?), normalization })
 }
 
-/// Opens `plan`'s images for a network of `spec`, reporting the decoding.
-pub fn open_dataset(plan: &DataPlan, spec: &BackboneSpec, control: &Control) -> Result<Dataset> {
-    if (plan.image_size, plan.channels) != (spec.image_size, spec.in_channels) {
+/// Opens `plan`'s images for a network that takes images of that size and so many channels, reporting the decoding.
+pub(super) fn open_dataset(plan: &DataPlan, image_size: usize, channels: usize, control: &Control) -> Result<Dataset> {
+    if (plan.image_size, plan.channels) != (image_size, channels) {
         return Err(Error::new(Code::InvalidOption, "the images do not fit the network")
             .with_subject("data")
             .with_values(
-                format!("{0}x{0} pixels of {1} channels", spec.image_size, spec.in_channels),
+                format!("{image_size}x{image_size} pixels of {channels} channels"),
                 format!("{0}x{0} of {1}", plan.image_size, plan.channels),
             )
             .with_advice("leave image size and channels out; they follow the network"));

@@ -8,7 +8,7 @@ use super::event::{Control, Event};
 use crate::artefact::weights::Weights;
 use crate::data::Normalization;
 use crate::error::{Code, Error, Result};
-use crate::nn::{Cpu, Network};
+use crate::nn::{Backend, Network};
 
 /// The parameters a network begins with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,13 +20,18 @@ pub struct WeightsPlan {
     #[serde(default)]
     pub except: Vec<String>,
     /// How images are normalised; `None`: as the file says (rkd's own), as ImageNet is (other files, three channels), or
-    /// by the training data (other files, grey). A teacher's normalisation comes before all of these.
+    /// (other files, grey) as the teacher wants images of the same size, or by the training data. A teacher that was
+    /// trained with another normalisation sees its own.
     pub normalization: Option<Normalization>,
 }
 
 /// Puts the weights of `plan` into `network`; a warning says what was not taken. Gives the normalisation of images that
 /// belongs to them, if there is one; see [`WeightsPlan::normalization`].
-pub(super) fn load(plan: &WeightsPlan, network: &mut Network<Cpu>, control: &Control) -> Result<Option<Normalization>> {
+pub(super) fn load<B: Backend>(
+    plan: &WeightsPlan,
+    network: &mut Network<B>,
+    control: &Control,
+) -> Result<Option<Normalization>> {
     let weights = Weights::load(&plan.file)?;
     let taken = network.take(&weights.tensors, &plan.except).map_err(|error| match error.code {
         Code::InvalidArtefact => error.with_subject(plan.file.display().to_string()),
@@ -35,7 +40,7 @@ pub(super) fn load(plan: &WeightsPlan, network: &mut Network<Cpu>, control: &Con
     if let Some(warning) = taken.warning() {
         control.emit(Event::Warning { message: format!("{}: {warning}", plan.file.display()) });
     }
-    let channels = network.spec().in_channels;
+    let channels = network.definition().in_channels;
     let of_file = weights.normalization.filter(|normalization| normalization.check(channels).is_ok());
     match &plan.normalization {
         Some(given) => {

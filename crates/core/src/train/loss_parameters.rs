@@ -8,20 +8,20 @@ use std::collections::BTreeMap;
 use super::objective::TermParameter;
 use crate::error::Result;
 use crate::losses::Matrix;
+use crate::nn::Backend;
 use crate::nn::parameters::{Init, Layout, ParameterSpec, Parameters};
-use crate::nn::{Backend, Cpu};
 use crate::tensor::HostTensor;
 
 /// The parameters of all terms, with their values.
-pub struct LossParameters {
+pub struct LossParameters<B: Backend> {
     /// What they are.
     pub about: Vec<TermParameter>,
-    values: Parameters<Cpu>,
+    values: Parameters<B>,
 }
 
-impl LossParameters {
+impl<B: Backend> LossParameters<B> {
     /// The start that belongs to `seed`.
-    pub fn draw(about: Vec<TermParameter>, backend: &Cpu, seed: u64) -> Result<Self> {
+    pub fn draw(about: Vec<TermParameter>, backend: &B, seed: u64) -> Result<Self> {
         let specs: Vec<ParameterSpec> = about.iter().map(spec).collect();
         let drawn = specs.iter().zip(&about).map(|(spec, about)| {
             let mut tensor = spec.draw(seed);
@@ -32,24 +32,29 @@ impl LossParameters {
         Ok(LossParameters { about, values: Parameters::from_tensors(backend, specs, &drawn)? })
     }
 
-    /// The values as losses take them.
-    pub fn matrices(&self, backend: &Cpu) -> Result<Vec<Matrix>> {
-        let pairs = self.values.specs.iter().zip(&self.values.values);
-        pairs.map(|(spec, value)| Matrix::tensor(&spec.name, &backend.to_f32(value)?, &spec.shape)).collect()
+    /// The values on the device.
+    pub fn values(&self) -> &[B::Tensor] {
+        &self.values.values
+    }
+
+    /// The place of the first parameter of the term at `term`.
+    pub fn place(&self, term: usize) -> Option<usize> {
+        self.about.iter().position(|parameter| parameter.term == term)
+    }
+
+    /// The values as losses take them, from [`values`](LossParameters::values) on the host.
+    pub fn matrices(&self, values: impl Iterator<Item = Vec<f64>>) -> Result<Vec<Matrix>> {
+        self.values.specs.iter().zip(values).map(|(spec, data)| Matrix::owned(&spec.name, data, &spec.shape)).collect()
     }
 
     /// Gradients on the backend, for the optimiser.
-    pub fn gradients(
-        &self,
-        backend: &Cpu,
-        gradients: &[Option<Vec<f64>>],
-    ) -> Result<Vec<Option<<Cpu as Backend>::Tensor>>> {
+    pub fn gradients(&self, backend: &B, gradients: &[Option<Vec<f64>>]) -> Result<Vec<Option<B::Tensor>>> {
         let pairs = self.values.specs.iter().zip(gradients);
         pairs.map(|(spec, g)| g.as_ref().map(|g| backend.from_f64(g, &spec.shape)).transpose()).collect()
     }
 
     /// Calls `work` with one list of parameters: those of `network`, then these.
-    pub fn with<T>(&mut self, network: &mut Parameters<Cpu>, work: impl FnOnce(&mut Parameters<Cpu>) -> T) -> T {
+    pub fn with<T>(&mut self, network: &mut Parameters<B>, work: impl FnOnce(&mut Parameters<B>) -> T) -> T {
         let own = network.specs.len();
         network.specs.append(&mut self.values.specs);
         network.values.append(&mut self.values.values);
@@ -60,12 +65,12 @@ impl LossParameters {
     }
 
     /// The values by name.
-    pub fn tensors(&self, backend: &Cpu) -> Result<BTreeMap<String, HostTensor>> {
+    pub fn tensors(&self, backend: &B) -> Result<BTreeMap<String, HostTensor>> {
         self.values.to_tensors(backend)
     }
 
     /// Replaces the values by those that [`tensors`](LossParameters::tensors) gave.
-    pub fn set_tensors(&mut self, backend: &Cpu, tensors: &BTreeMap<String, HostTensor>) -> Result<()> {
+    pub fn set_tensors(&mut self, backend: &B, tensors: &BTreeMap<String, HostTensor>) -> Result<()> {
         self.values = Parameters::from_tensors(backend, self.values.specs.clone(), tensors)?;
         Ok(())
     }

@@ -1,17 +1,21 @@
 //! The training loop, its session, events and checkpoints.
 //!
-//! [`session`] is the main path: opening, one step top to bottom, saving. [`pass`] takes a batch through the network and
-//! back, [`objective`] adds up the losses, [`balance`] finds weights, [`teacher`] gives what they compare with, [`evaluate`](mod@evaluate) and [`embed`](mod@embed) use a stored network,
-//! [`checkpoint`] is the file between two steps. `cost` tells beforehand when a step would be slow.
+//! [`training`] is what a caller asks of a session, and where the device is chosen; [`session`] is the main path: opening,
+//! one step top to bottom, saving. [`pass`] takes a batch through the network and back, [`objective`] adds up the losses,
+//! [`device_terms`] are those that the device computes, [`balance`] finds weights, [`teacher`] gives what they compare with,
+//! [`evaluate`](mod@evaluate) and [`embed`](mod@embed) use a stored network, [`checkpoint`] is the file between two steps.
+//! `cost` tells beforehand when a step would be slow.
 
 pub mod balance;
 pub mod checkpoint;
 pub mod collapse;
 mod compatibility;
 mod cost;
+pub mod device_terms;
 pub mod embed;
 pub mod evaluate;
 pub mod event;
+pub mod host;
 mod initial_weights;
 pub mod loss_parameters;
 pub mod neighbours;
@@ -21,13 +25,17 @@ pub mod plan;
 pub mod report;
 pub mod segment;
 pub mod session;
+mod state;
 pub mod teacher;
+pub mod training;
 
 pub use embed::{EmbedPlan, embed};
 pub use evaluate::{EvaluatePlan, evaluate_model};
 pub use event::{Control, Event};
+pub use host::Host;
 pub use initial_weights::WeightsPlan;
 pub use neighbours::{NeighboursPlan, neighbours};
-pub use plan::Plan;
-pub use session::{Session, Who};
+pub use plan::{Device, Plan};
+pub use session::Session;
 pub use teacher::{TeacherFeatures, TeacherPlan};
+pub use training::{Training, Who, open};

@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
-use rkd_kernels::{Pool, retrieval::nearest};
+use rkd_kernels::retrieval::nearest;
 use serde::{Deserialize, Serialize};
 
-use super::evaluate::{embed_items, load_model, open_dataset};
+use super::evaluate::{StoredNetwork, embed_items, open_view, outputs};
 use super::event::{Control, Event};
+use super::host::Host;
 use crate::data::DataPlan;
 use crate::data::{Dataset, Part, Split};
 use crate::error::{Code, Error, Result};
-use crate::nn::Cpu;
 use crate::random::Random;
 
 /// Which neighbours are wanted.
@@ -63,10 +62,12 @@ pub struct Neighbours {
 /// # Errors
 /// `ERR_INVALID_DATA` for a part of fewer than two images, `ERR_NON_FINITE`, and those of model and data.
 pub fn neighbours(plan: &NeighboursPlan, control: &Control) -> Result<Vec<Neighbours>> {
-    let backend = Cpu::new(Arc::new(Pool::new(plan.threads)));
-    let (network, normalization) = load_model(&plan.model, &backend)?;
-    let dataset = open_dataset(&plan.data, network.spec(), control)?;
-    let split = Split::new(&dataset, &plan.data.split, plan.seed)?;
+    let host = Host::new(plan.threads);
+    let backend = host.cpu();
+    let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &backend)?;
+    let view = open_view(&plan.data, card.input(), control)?;
+    let dataset = &view.dataset;
+    let split = Split::new(dataset, &plan.data.split, plan.seed)?;
     let items = split.items(plan.part);
     if items.len() < 2 {
         return Err(Error::new(Code::InvalidData, "there are no neighbours to look at")
@@ -74,17 +75,17 @@ pub fn neighbours(plan: &NeighboursPlan, control: &Control) -> Result<Vec<Neighb
             .with_advice("choose another part, or a split that leaves images for it"));
     }
     let progress = |done, total| Event::Embed { done, total };
-    let rows = embed_items(&network, &dataset, &normalization, items, progress, control)?.values;
+    let rows = embed_items(&backend, outputs(&network), &view, items, progress, control)?.values;
     if !rows.iter().all(|value| value.is_finite()) {
         return Err(Error::new(Code::NonFinite, "an embedding is not finite")
             .with_subject(plan.model.display().to_string())
             .with_advice("the network diverged in training; use another model"));
     }
-    let queries = draw(&dataset, items, plan);
+    let queries = draw(dataset, items, plan);
     let count = |i: usize| if queries.contains(&i) { plan.k } else { 0 };
     let all =
-        nearest(backend.pool(), &rows, items.len(), network.embedding_size(), count, |_, order: &[u32]| order.to_vec());
-    let picture = |place: usize| picture(&dataset, items[place]);
+        nearest(host.pool(), &rows, items.len(), network.embedding_size(), count, |_, order: &[u32]| order.to_vec());
+    let picture = |place: usize| picture(dataset, items[place]);
     queries
         .iter()
         .map(|&query| {

@@ -7,7 +7,7 @@ use rkd_kernels::Pool;
 use super::balance::Balance;
 use super::event::{ChosenWeight, Term};
 use crate::error::{Code, Error, Result};
-use crate::losses::{Feature, Loss, LossInputs, LossParameter, LossValue, Matrix, TermSpec, Weight};
+use crate::losses::{Feature, Loss, LossInputs, LossParameter, LossValue, MapLoss, Matrix, TermSpec, Weight};
 use crate::random::Random;
 
 /// The terms of the total loss, built once.
@@ -24,6 +24,20 @@ struct WeightedTerm {
     /// The teacher's feature, where the loss compares with one.
     teacher: Option<Feature>,
     loss: Box<dyn Loss>,
+    /// The form in which the device computes it; `None`: the host does.
+    on_device: Option<MapLoss>,
+}
+
+/// A term that the device computes.
+pub struct DeviceTerm<'o> {
+    /// Its place among the terms.
+    pub term: usize,
+    /// The loss.
+    pub loss: MapLoss,
+    /// The student's feature.
+    pub student: &'o Feature,
+    /// The teacher's feature.
+    pub teacher: &'o Feature,
 }
 
 /// What a network offers: every feature, with its shape for one image.
@@ -38,8 +52,8 @@ pub struct TermParameter {
     pub frozen: bool,
     /// What it is.
     pub parameter: LossParameter,
-    /// The term it belongs to.
-    term: usize,
+    /// The place of its term.
+    pub term: usize,
 }
 
 /// The features of one batch, and what else the terms use.
@@ -60,9 +74,13 @@ pub struct BatchFeatures<'a> {
 
 /// A term that was computed, before weighting.
 pub struct Evaluated {
-    term: usize,
+    /// The place of the term.
+    pub term: usize,
     feature: Feature,
+    /// Without gradients where the device has them.
     value: LossValue,
+    /// Of the gradient with respect to the feature.
+    gradient_norm: f64,
 }
 
 impl Evaluated {
@@ -117,6 +135,11 @@ impl Objective {
         }
     }
 
+    /// Leaves the terms that have a form for devices to the device from now on.
+    pub fn leave_to_device(&mut self) {
+        self.terms.iter_mut().for_each(|term| term.on_device = term.loss.map_loss());
+    }
+
     /// Whether any term reads the teacher.
     pub fn needs_teacher(&self) -> bool {
         self.terms.iter().any(|term| term.teacher.is_some())
@@ -130,6 +153,29 @@ impl Objective {
     /// The teacher's features that terms read, each once.
     pub fn teacher_features(&self) -> Vec<Feature> {
         distinct(self.terms.iter().filter_map(|term| term.teacher.as_ref()))
+    }
+
+    /// The student's features that terms read on the host, each once.
+    pub fn host_student_features(&self) -> Vec<Feature> {
+        distinct(self.host_terms().map(|term| &term.student))
+    }
+
+    /// The teacher's features that terms read on the host, each once.
+    pub fn host_teacher_features(&self) -> Vec<Feature> {
+        distinct(self.host_terms().filter_map(|term| term.teacher.as_ref()))
+    }
+
+    fn host_terms(&self) -> impl Iterator<Item = &WeightedTerm> {
+        self.terms.iter().filter(|term| term.on_device.is_none())
+    }
+
+    /// The terms that the device computes and that have a weight in step `step` (from 0).
+    pub fn device_terms(&self, step: u64) -> impl Iterator<Item = DeviceTerm<'_>> {
+        let terms = self.terms.iter().enumerate().filter(move |(_, term)| term.weight.at(step) != Some(0.0));
+        terms.filter_map(|(index, WeightedTerm { student, teacher, on_device, .. })| {
+            let (loss, teacher) = ((*on_device)?, teacher.as_ref()?);
+            Some(DeviceTerm { term: index, loss, student, teacher })
+        })
     }
 
     /// Whether a term compares the logits of both networks, so that both must know the same classes.
@@ -177,7 +223,7 @@ impl Objective {
         Ok(all)
     }
 
-    /// Computes every term that has a weight in step `step` (from 0). A value that is not finite is an error that names
+    /// Computes every term of the host that has a weight in step `step` (from 0). A value that is not finite is an error that names
     /// step and term. `parameters` are those of [`Objective::parameters`].
     pub fn evaluate(
         &self,
@@ -187,7 +233,7 @@ impl Objective {
     ) -> Result<Vec<Evaluated>> {
         let mut all = Vec::new();
         for (index, term) in self.terms.iter().enumerate() {
-            if term.weight.at(step) == Some(0.0) {
+            if term.on_device.is_some() || term.weight.at(step) == Some(0.0) {
                 continue;
             }
             let student = find(batch.student, &term.student, "student")?;
@@ -202,9 +248,23 @@ impl Objective {
             if !value.is_finite() {
                 return Err(non_finite(step + 1, &term.name, value.value));
             }
-            all.push(Evaluated { term: index, feature: term.student.clone(), value });
+            let gradient_norm = value.gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
+            all.push(Evaluated { term: index, feature: term.student.clone(), value, gradient_norm });
         }
         Ok(all)
+    }
+
+    /// A term that the device has computed, from its value and the norm of its gradient.
+    ///
+    /// # Errors
+    /// As [`Objective::evaluate`].
+    pub fn evaluated(&self, index: usize, value: f64, gradient_norm: f64, step: u64) -> Result<Evaluated> {
+        let term = &self.terms[index];
+        if !(value.is_finite() && gradient_norm.is_finite()) {
+            return Err(non_finite(step + 1, &term.name, value));
+        }
+        let value = LossValue { value, ..LossValue::default() };
+        Ok(Evaluated { term: index, feature: term.student.clone(), value, gradient_norm })
     }
 
     /// The norms of all terms' gradients, in the form of [`Balance::add`], from those of the computed ones.
@@ -228,20 +288,17 @@ impl Objective {
             gradients: Vec::new(),
             parameters: vec![None; parameters.len()],
         };
-        for Evaluated { term: index, feature, value } in evaluated {
+        for Evaluated { term: index, feature, value, gradient_norm } in evaluated {
             let weight = self.weight(index, balance, step);
             total.total += weight * value.value;
-            total.terms.push(Term {
-                name: self.terms[index].name.clone(),
-                weight,
-                value: value.value,
-                gradient_norm: value.gradient.iter().map(|g| g * g).sum::<f64>().sqrt(),
-            });
+            total.terms.push(Term { name: self.terms[index].name.clone(), weight, value: value.value, gradient_norm });
             let own = parameters.iter().zip(&mut total.parameters).filter(|(parameter, _)| parameter.term == index);
             for ((parameter, slot), gradient) in own.zip(&value.parameters) {
                 *slot = (!parameter.frozen).then(|| gradient.iter().map(|g| weight * g).collect());
             }
-            add_weighted(&mut total.gradients, feature, value.gradient, weight);
+            if self.terms[index].on_device.is_none() {
+                add_weighted(&mut total.gradients, feature, value.gradient, weight);
+            }
         }
         total
     }
@@ -253,7 +310,8 @@ impl Objective {
             .collect()
     }
 
-    fn weight(&self, index: usize, balance: &Balance, step: u64) -> f64 {
+    /// The weight of a term in step `step` (from 0).
+    pub fn weight(&self, index: usize, balance: &Balance, step: u64) -> f64 {
         match (self.terms[index].weight.at(step), self.reference) {
             (Some(weight), _) => weight,
             (None, Some(reference)) => {
@@ -269,7 +327,7 @@ impl WeightedTerm {
         let loss = spec.build();
         let student = spec.student_feature.clone().unwrap_or_else(|| loss.reads());
         let teacher = loss.needs_teacher().then(|| spec.teacher_feature.clone().unwrap_or_else(|| student.clone()));
-        WeightedTerm { name, weight: spec.weight, student, teacher, loss }
+        WeightedTerm { name, weight: spec.weight, student, teacher, loss, on_device: None }
     }
 
     fn is_auto(&self) -> bool {

@@ -17,12 +17,17 @@ use crate::losses::{Feature, Matrix};
 use crate::nn::tape::Tape;
 use crate::nn::{Backend, FeatureGradients, Features, Network};
 
+/// Features on a device: of each the rows of one piece of the batch after the other.
+pub type DeviceFeatures<T> = Vec<(Feature, Vec<T>)>;
+
 /// A batch that went through a network, ready for the way back.
 pub struct Pass<B: Backend> {
-    /// The features that were wanted, of the whole batch.
-    pub features: Vec<(Feature, Matrix)>,
+    /// The features that were wanted; whoever has read them may take them away.
+    pub features: DeviceFeatures<B::Tensor>,
     /// The images of each piece.
     pieces: Vec<B::Tensor>,
+    /// The shape of each feature for one piece.
+    shapes: Vec<(Feature, Vec<usize>)>,
     /// The activations, where there is one piece.
     tape: Option<Tape<B>>,
 }
@@ -31,46 +36,65 @@ impl<B: Backend> Pass<B> {
     /// Sends `pieces` of images through `network` and keeps the `wanted` features.
     ///
     /// # Errors
-    /// `ERR_NON_FINITE` for a feature with an entry that is no finite number, `ERR_INVALID_OPTION` for one that the
-    /// network has not.
+    /// `ERR_INVALID_OPTION` for a feature that the network has not.
     pub fn forward(network: &mut Network<B>, pieces: Vec<B::Tensor>, wanted: &[Feature]) -> Result<Self> {
-        let mut gathered = Gathered::new(wanted);
-        let backend = network.backend().clone();
+        let mut features: DeviceFeatures<B::Tensor> = wanted.iter().map(|name| (name.clone(), Vec::new())).collect();
         let mut tape = None;
         if let [images] = pieces.as_slice() {
-            let (features, kept) = network.forward_train(images)?;
-            gathered.add(&backend, &features)?;
+            let (found, kept) = network.forward_train(images)?;
+            add_piece(&mut features, &found)?;
             tape = Some(kept);
         } else {
             for images in &pieces {
-                gathered.add(&backend, &network.forward_untaped(images)?)?;
+                add_piece(&mut features, &network.forward_untaped(images)?)?;
             }
         }
-        Ok(Pass { features: gathered.matrices("the student's")?, pieces, tape })
+        let shape = |(name, pieces): &(Feature, Vec<B::Tensor>)| {
+            (name.clone(), pieces.first().map_or(Vec::new(), |piece| B::shape(piece).to_vec()))
+        };
+        Ok(Pass { shapes: features.iter().map(shape).collect(), features, pieces, tape })
     }
 
-    /// The gradients of the network's parameters, from those of features; the network must not have changed since.
-    pub fn backward(self, network: &Network<B>, upstream: &[(Feature, Vec<f64>)]) -> Result<Vec<Option<B::Tensor>>> {
-        let rows = self.pieces.iter().map(|images| B::shape(images)[0]).sum();
-        match self.tape {
-            Some(tape) => pull_back(network, tape, upstream, &self.features, 0..rows),
-            None => {
-                let mut sum = Vec::new();
-                let mut row = 0;
-                for images in &self.pieces {
-                    let rows = row..row + B::shape(images)[0];
-                    row = rows.end;
-                    let (_, tape) = network.forward_taped(images)?;
-                    sum = add(network.backend(), sum, pull_back(network, tape, upstream, &self.features, rows)?)?;
-                }
-                Ok(sum)
+    /// The gradients of the network's parameters, from those of features: of the whole batch on the host, or in pieces on
+    /// the device. The network must not have changed since.
+    pub fn backward(
+        self,
+        network: &Network<B>,
+        host: &[(Feature, Vec<f64>)],
+        device: &[(Feature, Vec<B::Tensor>)],
+    ) -> Result<Vec<Option<B::Tensor>>> {
+        let way_back = |tape, rows: Range<usize>, piece: usize| {
+            let mut upstream = FeatureGradients::default();
+            for (feature, gradient) in host {
+                let (_, shape) =
+                    self.shapes.iter().find(|(name, _)| name == feature).ok_or_else(|| no_feature(feature))?;
+                let columns: usize = shape.iter().skip(1).product();
+                let shape: Vec<usize> = [rows.len()].iter().chain(&shape[1..]).copied().collect();
+                let part = &gradient[rows.start * columns..rows.end * columns];
+                upstream.add(network.backend(), feature, network.backend().from_f64(part, &shape)?)?;
             }
+            for (feature, pieces) in device {
+                upstream.add(network.backend(), feature, pieces[piece].clone())?;
+            }
+            Ok(network.backward(tape, upstream, false)?.parameters)
+        };
+        if let Some(tape) = self.tape {
+            return way_back(tape, 0..self.pieces.iter().map(|images| B::shape(images)[0]).sum(), 0);
         }
+        let (mut sum, mut row) = (Vec::new(), 0);
+        for (piece, images) in self.pieces.iter().enumerate() {
+            let rows = row..row + B::shape(images)[0];
+            row = rows.end;
+            let (_, tape) = network.forward_taped(images)?;
+            sum = add(network.backend(), sum, way_back(tape, rows, piece)?)?;
+        }
+        Ok(sum)
     }
 
     /// A pass to be pulled back as well as this one.
     pub fn again(&self) -> Self {
-        Pass { features: self.features.clone(), pieces: self.pieces.clone(), tape: self.tape.clone() }
+        let Pass { shapes, pieces, tape, .. } = self;
+        Pass { features: Vec::new(), shapes: shapes.clone(), pieces: pieces.clone(), tape: tape.clone() }
     }
 }
 
@@ -78,31 +102,6 @@ impl<B: Backend> Pass<B> {
 pub fn cut(n: usize, largest: Option<usize>) -> Vec<Range<usize>> {
     let count = largest.map_or(1, |largest| n.div_ceil(largest.max(1))).max(1);
     (0..count).map(|i| i * n / count..(i + 1) * n / count).collect()
-}
-
-/// The way back of some rows of the batch.
-fn pull_back<B: Backend>(
-    network: &Network<B>,
-    tape: Tape<B>,
-    upstream: &[(Feature, Vec<f64>)],
-    features: &[(Feature, Matrix)],
-    rows: Range<usize>,
-) -> Result<Vec<Option<B::Tensor>>> {
-    let mut gradients = FeatureGradients::default();
-    for (feature, gradient) in upstream {
-        let (_, matrix) = features.iter().find(|(name, _)| name == feature).ok_or_else(|| no_feature(feature))?;
-        let part = &gradient[rows.start * matrix.columns..rows.end * matrix.columns];
-        let mut shape = matrix.shape();
-        shape[0] = rows.len();
-        let gradient = network.backend().from_f64(part, &shape)?;
-        match feature {
-            Feature::Embedding => gradients.embedding = Some(gradient),
-            Feature::Pooled => gradients.pooled = Some(gradient),
-            Feature::Logits => gradients.logits = Some(gradient),
-            Feature::Tap(name) => gradients.taps.push((name.clone(), gradient)),
-        }
-    }
-    Ok(network.backward(tape, gradients, false)?.parameters)
 }
 
 /// The sum of two lists of gradients; an empty list is nothing.
@@ -123,39 +122,44 @@ fn add<B: Backend>(
         .collect()
 }
 
-/// Features of consecutive pieces, one below the other.
-pub(super) struct Gathered {
-    features: Vec<(Feature, Vec<usize>, Vec<f64>)>,
+/// Adds the rows of one piece.
+fn add_piece<T: Clone>(all: &mut DeviceFeatures<T>, found: &Features<T>) -> Result<()> {
+    for (feature, pieces) in all {
+        pieces.push(found.get(feature).ok_or_else(|| no_feature(feature))?.clone());
+    }
+    Ok(())
 }
 
-impl Gathered {
-    pub fn new(wanted: &[Feature]) -> Self {
-        Gathered { features: wanted.iter().map(|feature| (feature.clone(), Vec::new(), Vec::new())).collect() }
-    }
+/// The entry of `feature`.
+pub(super) fn find<'m, T>(features: &'m [(Feature, T)], feature: &Feature) -> Option<&'m T> {
+    features.iter().find(|(name, _)| name == feature).map(|(_, value)| value)
+}
 
-    /// Adds the rows of one piece.
-    pub fn add<B: Backend>(&mut self, backend: &B, features: &Features<B::Tensor>) -> Result<()> {
-        for (feature, shape, data) in &mut self.features {
-            let tensor = features.get(feature).ok_or_else(|| no_feature(feature))?;
-            let rows = shape.first().copied().unwrap_or(0);
-            *shape = B::shape(tensor).to_vec();
-            shape[0] += rows;
-            match data.is_empty() {
-                true => *data = backend.to_f64(tensor)?,
-                false => data.extend(backend.to_f64(tensor)?),
+/// Features on the host, of the whole batch. `values` are those of each piece in turn; `whose` ("the student's") is how
+/// errors begin.
+///
+/// # Errors
+/// `ERR_NON_FINITE` for a feature with an entry that is no finite number.
+pub fn matrices<B: Backend>(
+    whose: &str,
+    features: &[&(Feature, Vec<B::Tensor>)],
+    values: &mut impl Iterator<Item = Vec<f64>>,
+) -> Result<Vec<(Feature, Matrix)>> {
+    let matrix = |(feature, pieces): &&(Feature, Vec<B::Tensor>)| {
+        let mut shape = pieces.first().map_or(Vec::new(), |piece| B::shape(piece).to_vec());
+        let mut data = Vec::new();
+        for (place, values) in values.take(pieces.len()).enumerate() {
+            match place {
+                0 => data = values,
+                _ => {
+                    shape[0] += B::shape(&pieces[place])[0];
+                    data.extend(values);
+                }
             }
         }
-        Ok(())
-    }
-
-    /// The features of the whole batch; `whose` ("the student's") is how errors begin.
-    pub fn matrices(self, whose: &str) -> Result<Vec<(Feature, Matrix)>> {
-        let matrix = |(feature, shape, data): (Feature, Vec<usize>, Vec<f64>)| {
-            let matrix = Matrix::owned(&format!("{whose} {}", feature.name()), data, &shape)?;
-            Ok((feature, matrix))
-        };
-        self.features.into_iter().map(matrix).collect()
-    }
+        Ok((feature.clone(), Matrix::owned(&format!("{whose} {}", feature.name()), data, &shape)?))
+    };
+    features.iter().map(matrix).collect()
 }
 
 fn no_feature(feature: &Feature) -> Error {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::event::Term;
+use super::plan::Device;
 use crate::data::DatasetSummary;
 use crate::metrics::Fidelity;
 
@@ -30,6 +31,8 @@ pub struct SessionSummary {
     pub total_steps: u64,
     /// Steps done already (after a resume).
     pub step: u64,
+    /// Where the student runs.
+    pub device: Device,
     /// CPU threads in use.
     pub threads: usize,
     /// Instruction set in use.
@@ -49,7 +52,7 @@ pub struct PartSize {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkSummary {
-    /// The architecture's name.
+    /// The architecture's name, or whatever a teacher is called.
     pub backbone: String,
     /// Trainable numbers (running statistics not counted).
     pub parameters: usize,

@@ -11,111 +11,114 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use rkd_kernels::Pool;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::balance::Balance;
 use super::checkpoint::Checkpoint;
-use super::collapse::CollapseAlarm;
 use super::compatibility::{check_classes, check_episode, check_micro_batch, check_teacher};
 use super::cost::slow_losses;
-use super::evaluate::{evaluate_items, open_dataset};
+use super::device_terms::{DeviceLoss, evaluate_terms, weigh};
+use super::evaluate::{evaluate_items, open_dataset, outputs};
 use super::event::{CollapseEvent, Control, Event, StepEvent};
+use super::host::Host;
 use super::initial_weights;
 use super::loss_parameters::LossParameters;
-use super::objective::{BatchFeatures, Evaluated, Objective, ObjectiveValue, Shapes};
-use super::pass::{Pass, cut};
+use super::objective::{BatchFeatures, Evaluated, Objective, ObjectiveValue};
+use super::pass::{DeviceFeatures, Pass, cut, find, matrices};
 use super::plan::Plan;
 use super::report::{Evaluation, NetworkSummary, PartSize, SegmentReport, SessionSummary};
 use super::segment::Segment;
-use super::teacher::Teacher;
-use crate::backbones::BackboneSpec;
-use crate::data::{Batch, BatchSampler, Dataset, Loader, LoaderOptions, Normalization, Part, Position, Split};
+use super::state::{State, comparable, load_checkpoint, read_state, to_json};
+use super::teacher::{NetworkTeacher, Teacher, TeacherBatch, TeacherPlan, TeacherReader, shapes_of, teacher_view};
+use super::training::{Training, Who};
+use crate::artefact::model::{Model, ModelCard, Origin};
+use crate::backbones;
+use crate::data::{Batch, BatchSampler, Dataset, Loader, LoaderOptions, Normalization, Part, Position, Split, View};
 use crate::error::{Code, Error, Result};
 use crate::losses::{Feature, Matrix};
-use crate::nn::{Backend, Cpu, Features, Network};
-use crate::optim::{Optimizer, check_all_reached};
+use crate::nn::backend::Norms;
+use crate::nn::{Backend, Network};
+use crate::optim::{GradientNorm, Optimizer, check_all_reached};
 use crate::random::Random;
 use crate::tensor::HostTensor;
 
-type Tensor = <Cpu as Backend>::Tensor;
-
-/// One network being trained.
-pub struct Session {
+/// One network being trained, on a device.
+pub struct Session<B: Backend> {
     plan: Plan,
-    backend: Cpu,
-    dataset: Arc<Dataset>,
+    backend: B,
+    host: Host,
     split: Split,
-    normalization: Normalization,
-    student: Network<Cpu>,
-    teacher: Option<Teacher>,
+    /// The images as the student sees them.
+    view: View,
+    student: Network<B>,
+    teacher: Option<TeacherReader<B>>,
     objective: Objective,
     /// The student's features that a step needs: those that losses read, and the embedding for the alarm.
     read: Vec<Feature>,
-    loss_parameters: LossParameters,
-    optimizer: Optimizer<Cpu>,
+    /// Those of them that the host needs.
+    read_on_host: Vec<Feature>,
+    loss_parameters: LossParameters<B>,
+    optimizer: Optimizer<B>,
     state: State,
     loader: Loader,
     steps_per_epoch: u64,
     step: u64,
+    /// Of the last step.
+    gradient_norm: GradientNorm<B::Tensor>,
     best: Option<BTreeMap<String, HostTensor>>,
     policy: Value,
-}
-
-/// What a session remembers between steps beside tensors.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct State {
-    balance: Balance,
-    alarm: CollapseAlarm,
 }
 
 /// What one step did.
 struct StepReport {
     value: ObjectiveValue,
     learning_rate: f64,
-    /// Of the whole gradient, before clipping.
-    gradient_norm: f64,
     /// The student has collapsed.
     alarm: Option<CollapseEvent>,
     /// Whether the weights "auto" were found in this step.
     balanced: bool,
 }
 
-/// Whose embeddings are measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Who {
-    /// The network that is trained.
-    Student,
-    /// The teacher.
-    Teacher,
+/// What of a step has come to the host.
+struct OnHost {
+    student: Vec<(Feature, Matrix)>,
+    teacher: Vec<(Feature, Matrix)>,
+    /// What losses learn.
+    parameters: Vec<Matrix>,
+    /// Those of the terms that the device computes, see [`DeviceValue::numbers`](super::device_terms::DeviceValue::numbers).
+    numbers: Vec<f64>,
 }
 
-impl Session {
-    /// Opens the data, builds the networks and, with `resume`, takes up a checkpoint of the same plan.
+impl<B: Backend> Session<B> {
+    /// Opens the data, builds the networks on `backend` and, with `resume`, takes up a checkpoint of the same plan.
     ///
     /// # Errors
     /// Those of the plan's parts: options out of range, data or models that cannot be read, a teacher that the losses
     /// need and the plan lacks; `ERR_INVALID_ARTEFACT` for a checkpoint of another plan.
-    pub fn open(mut plan: Plan, resume: Option<&Path>, control: &Control) -> Result<Session> {
-        let objective = Objective::new(&plan.losses)?;
+    pub fn open(backend: B, host: Host, mut plan: Plan, resume: Option<&Path>, control: &Control) -> Result<Self> {
+        let mut objective = Objective::new(&plan.losses)?;
+        if backend.maps().is_some() {
+            objective.leave_to_device();
+        }
         plan.schedule.validate()?;
         check_micro_batch(&plan)?;
         check_episode(&plan)?;
-        let checkpoint = resume.map(|path| load_checkpoint(path, &plan)).transpose()?;
-        let backend = Cpu::new(Arc::new(Pool::new(plan.threads)));
-        let mut teacher = plan.teacher.as_ref().map(|teacher| Teacher::load(teacher, &backend)).transpose()?;
-        check_teacher(&objective, &plan, teacher.as_ref())?;
-        let dataset = Arc::new(open_dataset(&plan.data, &plan.backbone, control)?);
+        let checkpoint = resume.map(|path| load_checkpoint(path, &plan, control)).transpose()?;
+        check_teacher(&objective, &plan)?;
+        let load = |path: &Path| NetworkTeacher::load(path, &backend, &objective.teacher_features());
+        let teacher: Option<Box<dyn Teacher<B>>> = match &plan.teacher {
+            Some(teacher) => Some(Box::new(load(&teacher.model)?)),
+            None => None,
+        };
+        let (image_size, channels) = (plan.backbone.image_size, plan.backbone.in_channels);
+        let dataset = Arc::new(open_dataset(&plan.data, image_size, channels, control)?);
         let split = Split::new(&dataset, &plan.data.split, plan.seed)?;
         for message in &split.warnings {
             control.emit(Event::Warning { message: message.clone() });
         }
         plan.backbone.classes =
             objective.student_features().contains(&Feature::Logits).then_some(split.train_classes.len());
-        let mut student = Network::new(backend.clone(), &plan.backbone, plan.seed)?;
-        if let Some(message) = slow_losses(&plan.losses, backend.pool(), plan.batch.size, student.embedding_size()) {
+        let mut student = backbones::build(backend.clone(), &plan.backbone, plan.seed)?;
+        if let Some(message) = slow_losses(&plan.losses, host.pool(), plan.batch.size, student.embedding_size()) {
             control.emit(Event::Warning { message });
         }
         let silent = Control::silent();
@@ -123,31 +126,40 @@ impl Session {
         let weights =
             plan.weights.as_ref().map(|weights| initial_weights::load(weights, &mut student, news)).transpose()?;
         student.tune(&plan.tuning)?;
-        let normalization = match (&teacher, weights.flatten()) {
-            (Some(teacher), _) => teacher.normalization.clone(),
-            (None, Some(of_weights)) => of_weights,
-            (None, None) => Normalization::measure(&dataset, &split.train),
+        let teacher_view = teacher.as_ref().map(|teacher| teacher_view(&plan.data, teacher.input(), &dataset, control));
+        let teacher_view = teacher_view.transpose()?;
+        let normalization = match (weights.flatten(), &teacher_view) {
+            (Some(of_weights), _) => of_weights,
+            (None, Some(view)) if Arc::ptr_eq(&view.dataset, &dataset) => view.normalization.clone(),
+            (None, _) => Normalization::measure(&dataset, &split.train),
         };
-        let offered = shapes(student.spec(), &backend, |image| student.forward_eval(image))?;
-        let taught = teacher
-            .as_ref()
-            .map(|Teacher { network, .. }| shapes(network.spec(), &backend, |image| network.forward(image)));
-        let taught = taught.transpose()?;
-        objective.check(&offered, taught.as_ref())?;
-        let about = objective.parameters(&offered, taught.as_ref())?;
-        let mut loss_parameters = LossParameters::draw(about, &backend, plan.seed)?;
-        let mut read = objective.student_features();
-        if !read.contains(&Feature::Embedding) {
-            read.push(Feature::Embedding);
-        }
+        let view = View { dataset, normalization };
+        let image = backend.zeros(&[1, image_size, image_size, channels])?;
+        let shapes = shapes_of::<B>(&student.forward_eval(&image)?);
+        let teacher_shapes = teacher.as_ref().map(|teacher| teacher.shapes());
+        objective.check(&shapes, teacher_shapes)?;
+        let parameters = objective.parameters(&shapes, teacher_shapes)?;
+        let mut loss_parameters = LossParameters::draw(parameters, &backend, plan.seed)?;
+        let [read, read_on_host] =
+            [objective.student_features(), objective.host_student_features()].map(|mut features| {
+                if !features.contains(&Feature::Embedding) {
+                    features.push(Feature::Embedding);
+                }
+                features
+            });
         student.keep_taps(&read);
-        if let (Some(teacher), Some(taught)) = (&mut teacher, &taught) {
-            check_classes(&objective, teacher, &class_names(&dataset, &split))?;
-            let mirrors = plan.data.augment.flip;
-            teacher.prepare(objective.teacher_features(), taught, &dataset, &split.train, mirrors, control)?;
-        }
+        let hash = teacher.as_ref().map(|teacher| teacher.hash().to_string());
+        let teacher = match (teacher, teacher_view, &plan.teacher) {
+            (Some(teacher), Some(its), Some(TeacherPlan { features, .. })) => {
+                check_classes(&objective, teacher.classes(), &class_names(&view.dataset, &split))?;
+                let (read, mirrors) = (objective.teacher_features(), plan.data.augment.flip);
+                Some(TeacherReader::open(&backend, teacher, *features, read, its, &split.train, mirrors, control)?)
+            }
+            _ => None,
+        };
         let mut optimizer = Optimizer::new(&plan.optimizer)?;
-        let (mut step, mut best, mut policy, mut state) = (0, None, Value::Null, State::default());
+        let (mut step, mut best, mut policy) = (0, None, Value::Null);
+        let mut state = State { teacher: hash, ..State::default() };
         if let Some(mut checkpoint) = checkpoint {
             student.set_tensors(&checkpoint.take("model."))?;
             loss_parameters.set_tensors(&backend, &checkpoint.take("losses."))?;
@@ -156,73 +168,243 @@ impl Session {
                 optimizer.restore(&backend, parameters, checkpoint.step, &tensors)
             })?;
             best = Some(checkpoint.take("best.")).filter(|best| !best.is_empty());
-            (step, policy, state) = (checkpoint.step, checkpoint.policy, read_state(checkpoint.state)?);
+            (step, policy, state) = (checkpoint.step, checkpoint.policy, read_state(checkpoint.state, state)?);
         }
-        let sampler = BatchSampler::new(&dataset, &split.train, &plan.batch, plan.steps_per_epoch, plan.seed)?;
+        let sampler = BatchSampler::new(&view.dataset, &split.train, &plan.batch, plan.steps_per_epoch, plan.seed)?;
         let steps_per_epoch = sampler.batches();
         let start = Position { epoch: step / steps_per_epoch, batch: step % steps_per_epoch };
         let options = LoaderOptions { seed: plan.seed, start, ..LoaderOptions::default() };
-        let augment = plan.data.augment.clone();
-        let loader = Loader::new(Arc::clone(&dataset), sampler, augment, normalization.clone(), options)?;
+        let its_own = |its: &&View| !its.is_same(&view);
+        let teacher_view = teacher.as_ref().filter(|teacher| teacher.is_live()).map(|teacher| &teacher.view);
+        let teacher_view = teacher_view.filter(its_own).cloned();
+        let loader = Loader::new(view.clone(), teacher_view, sampler, plan.data.augment.clone(), options)?;
         Ok(Session {
             plan,
             backend,
-            dataset,
+            host,
             split,
-            normalization,
+            view,
             student,
             teacher,
             objective,
             read,
+            read_on_host,
             loss_parameters,
             optimizer,
             state,
             loader,
             steps_per_epoch,
             step,
+            gradient_norm: GradientNorm::Known(0.0),
             best,
             policy,
         })
     }
 
-    /// What the session is about to do.
-    pub fn summary(&self) -> SessionSummary {
+    /// One training step: the whole way of a batch. The host waits for the device once, in `to_host`.
+    fn step(&mut self, batch: &Batch) -> Result<StepReport> {
+        let pieces = self.images(batch, &self.view, &batch.images)?;
+        let teacher = match &self.teacher {
+            Some(reader) if batch.teacher_images.is_empty() => reader.features(batch, || Ok(pieces.clone()))?,
+            Some(reader) => reader.features(batch, || self.images(batch, &reader.view, &batch.teacher_images))?,
+            None => TeacherBatch::default(),
+        };
+        let at = |error| at_step(error, self.step + 1);
+        let mut pass = Pass::forward(&mut self.student, pieces, &self.read).map_err(at)?;
+        let (objective, parameters) = (&self.objective, &self.loss_parameters);
+        let device = evaluate_terms(&self.backend, objective, self.step, parameters, &pass.features, &teacher)?;
+        let features = std::mem::take(&mut pass.features);
+        let on_host = self.to_host(features, teacher, &device)?;
+        let evaluated = self.losses(batch, &on_host, &device)?;
+        let alarm = find(&on_host.student, &Feature::Embedding)
+            .and_then(|embedding| self.state.alarm.watch(self.step + 1, embedding));
+        drop(on_host);
+        let measured = self.objective.has_auto() && self.state.balance.is_measuring();
+        if measured {
+            let norms = self.norms(&pass, &evaluated, &device)?;
+            self.state.balance.add(&self.objective.norms(&evaluated, &norms));
+        }
+        let about = &self.loss_parameters.about;
+        let value = self.objective.weigh(evaluated, about, &self.state.balance, self.step);
+        let device = weigh(device, &self.backend, |term| self.objective.weight(term, &self.state.balance, self.step))?;
+        let upstream: Vec<_> = device.iter().map(DeviceLoss::upstream).collect();
+        let gradients = pass.backward(&self.student, &value.gradients, &upstream)?;
+        let learning_rate = self.update(gradients, &value, device)?;
+        let balanced = measured && !self.state.balance.is_measuring();
+        Ok(StepReport { value, learning_rate, alarm, balanced })
+    }
+
+    /// The images of a batch as `view` shows them, in the pieces that go through the network at once.
+    fn images(&self, batch: &Batch, View { dataset, .. }: &View, images: &[f32]) -> Result<Vec<B::Tensor>> {
+        let (side, channels) = (dataset.image_size(), dataset.channels());
+        let length = side * side * channels;
+        let pieces = cut(batch.len(), self.plan.micro_batch).into_iter();
+        pieces
+            .map(|rows| {
+                let shape = [rows.len(), side, side, channels];
+                self.backend.from_f32(&images[rows.start * length..rows.end * length], &shape)
+            })
+            .collect()
+    }
+
+    /// Brings what the host needs from the device, all at once: features, what losses learn, what the device has computed
+    /// of them, and the norm of the last step's gradient.
+    fn to_host(
+        &mut self,
+        student: DeviceFeatures<B::Tensor>,
+        teacher: TeacherBatch<B::Tensor>,
+        device: &[DeviceLoss<B::Tensor>],
+    ) -> Result<OnHost> {
+        let student: Vec<_> = student.iter().filter(|(name, _)| self.read_on_host.contains(name)).collect();
+        let read = self.objective.host_teacher_features();
+        let its: Vec<_> = teacher.device.iter().filter(|(name, _)| read.contains(name)).collect();
+        let pending = match &self.gradient_norm {
+            GradientNorm::Pending { norms, .. } => Some(norms),
+            GradientNorm::Known(_) => None,
+        };
+        let features = its.iter().chain(&student).flat_map(|(_, pieces)| pieces);
+        let numbers = device.iter().flat_map(|loss| &loss.value.numbers);
+        let tensors: Vec<&B::Tensor> =
+            pending.into_iter().chain(features).chain(self.loss_parameters.values()).chain(numbers).collect();
+        let mut values = self.backend.download(&tensors)?.into_iter();
+        if pending.is_some() {
+            let norm = self.gradient_norm.read(|_| Ok(values.next().unwrap_or_default()));
+            self.gradient_norm = GradientNorm::Known(norm.map_err(|error| at_step(error, self.step))?);
+        }
+        let mut its = matrices::<B>("the teacher's", &its, &mut values)?;
+        its.extend(teacher.host);
+        let student = matrices::<B>("the student's", &student, &mut values);
+        let student = student.map_err(|error| at_step(error, self.step + 1))?;
+        let parameters = self.loss_parameters.matrices(&mut values)?;
+        let numbers = values.map(|number| number.first().copied().unwrap_or(f64::NAN)).collect();
+        Ok(OnHost { student, teacher: its, parameters, numbers })
+    }
+
+    /// Every term of the total loss of a batch.
+    fn losses(&self, batch: &Batch, on_host: &OnHost, device: &[DeviceLoss<B::Tensor>]) -> Result<Vec<Evaluated>> {
+        let labels: Vec<u32> =
+            batch.labels.iter().map(|&label| self.split.train_index(label).unwrap_or_default()).collect();
+        let features = BatchFeatures {
+            student: &on_host.student,
+            teacher: &on_host.teacher,
+            labels: &labels,
+            parameters: &on_host.parameters,
+            pool: self.host.pool(),
+            random: Random::keyed(self.plan.seed, self.step, 0, "loss"),
+        };
+        let mut evaluated = self.objective.evaluate(&features, &self.loss_parameters.about, self.step)?;
+        let mut numbers = on_host.numbers.chunks_exact(2);
+        for loss in device {
+            let (mut value, mut squares) = (0.0, 0.0);
+            for piece in numbers.by_ref().take(loss.value.gradients.len()) {
+                (value, squares) = (value + piece[0], squares + piece[1]);
+            }
+            evaluated.push(self.objective.evaluated(loss.term, value, squares.sqrt(), self.step)?);
+        }
+        evaluated.sort_by_key(|term| term.term);
+        Ok(evaluated)
+    }
+
+    /// The norm of each term's gradient with respect to all parameters of the network, before weighting.
+    fn norms(&self, pass: &Pass<B>, evaluated: &[Evaluated], device: &[DeviceLoss<B::Tensor>]) -> Result<Vec<f64>> {
+        let norm = |term: &Evaluated| {
+            let gradients = match device.iter().find(|loss| loss.term == term.term) {
+                Some(loss) => pass.again().backward(&self.student, &[], &[loss.upstream()])?,
+                None => pass.again().backward(&self.student, &term.upstream(), &[])?,
+            };
+            let tensors: Vec<&B::Tensor> = gradients.iter().flatten().collect();
+            match self.backend.norms(&tensors)? {
+                Norms::Known(squares) => Ok(squares.iter().sum::<f64>().sqrt()),
+                Norms::Pending(norms) => {
+                    Ok(self.backend.to_f64(&norms)?.iter().map(|norm| norm * norm).sum::<f64>().sqrt())
+                }
+            }
+        };
+        evaluated.iter().map(norm).collect()
+    }
+
+    /// Changes the network and what losses learn. Returns the learning rate.
+    fn update(
+        &mut self,
+        mut gradients: Vec<Option<B::Tensor>>,
+        value: &ObjectiveValue,
+        device: Vec<DeviceLoss<B::Tensor>>,
+    ) -> Result<f64> {
+        // Terms that rest now reach their parameters later.
+        if self.step == 0 && !self.objective.rests(0) {
+            check_all_reached(&self.student.parameters.specs, &gradients)?;
+        }
+        let mut own = self.loss_parameters.gradients(&self.backend, &value.parameters)?;
+        for DeviceLoss { value, parameter, .. } in device {
+            if let Some(place) = parameter.filter(|&place| !self.loss_parameters.about[place].frozen) {
+                own[place] = value.parameter;
+            }
+        }
+        gradients.extend(own);
+        let factor = self.plan.schedule.factor(self.step, self.total_steps());
+        let learning_rate = self.plan.optimizer.learning_rate() * factor;
+        let norm = self.loss_parameters.with(&mut self.student.parameters, |parameters| {
+            self.optimizer.step(&self.backend, parameters, gradients, learning_rate, self.plan.clip_gradient_norm)
+        });
+        self.gradient_norm = norm.map_err(|error| at_step(error, self.step + 1))?;
+        Ok(learning_rate)
+    }
+
+    /// The norm of the last step's gradient. The host waits where the device has not sent it yet.
+    fn gradient_norm(&mut self) -> Result<f64> {
+        let norm = self.gradient_norm.read(|norms| self.backend.to_f64(norms));
+        let norm = norm.map_err(|error| at_step(error, self.step))?;
+        self.gradient_norm = GradientNorm::Known(norm);
+        Ok(norm)
+    }
+
+    fn part_size(&self, part: Part) -> PartSize {
+        PartSize { images: self.split.items(part).len(), classes: self.split.classes(part).len() }
+    }
+
+    fn total_steps(&self) -> u64 {
+        self.plan.epochs * self.steps_per_epoch
+    }
+}
+
+impl<B: Backend> Training for Session<B> {
+    fn summary(&self) -> SessionSummary {
         SessionSummary {
-            data: self.dataset.describe(),
+            data: self.view.dataset.describe(),
             train: self.part_size(Part::Train),
             validation: self.part_size(Part::Validation),
             test: self.part_size(Part::Test),
-            student: network_summary(
-                self.student.spec(),
-                self.student.parameter_count(),
-                self.student.embedding_size(),
-            ),
-            teacher: self.teacher.as_ref().map(|Teacher { network, .. }| {
-                network_summary(network.spec(), network.parameter_count(), network.embedding_size())
+            student: NetworkSummary {
+                backbone: self.plan.backbone.kind.clone(),
+                parameters: self.student.parameter_count(),
+                embedding: self.student.embedding_size(),
+            },
+            teacher: self.teacher.as_ref().map(|TeacherReader { teacher, .. }| {
+                let embedding = find(teacher.shapes(), &Feature::Embedding);
+                NetworkSummary {
+                    backbone: teacher.name().to_string(),
+                    parameters: teacher.parameter_count(),
+                    embedding: embedding.and_then(|shape| shape.last().copied()).unwrap_or_default(),
+                }
             }),
             steps_per_epoch: self.steps_per_epoch,
             total_steps: self.total_steps(),
             step: self.step,
-            threads: self.backend.pool().threads(),
-            instruction_set: self.backend.pool().isa().name().to_string(),
+            device: self.plan.device,
+            threads: self.host.pool().threads(),
+            instruction_set: self.host.pool().isa().name().to_string(),
         }
     }
 
-    /// What the caller gave to [`Session::save_checkpoint`], after a resume; else null.
-    pub fn policy(&self) -> &Value {
+    fn policy(&self) -> &Value {
         &self.policy
     }
 
-    /// Trains until `until_step` steps have been done since the run began, or until cancelled, whichever comes first.
-    ///
-    /// # Errors
-    /// `ERR_NON_FINITE` if a loss, a gradient or an embedding stops being a finite number: it names step and term or
-    /// tensor, and the parameters are those of the step before.
-    pub fn train(&mut self, until_step: u64, control: &Control) -> Result<SegmentReport> {
+    fn train(&mut self, until_step: u64, control: &Control) -> Result<SegmentReport> {
         let mut segment = Segment::new();
         while self.step < until_step && !control.is_cancelled() {
             let batch = self.loader.next()?;
-            let StepReport { value, learning_rate, gradient_norm, alarm, balanced } = self.step(&batch)?;
+            let StepReport { value, learning_rate, alarm, balanced } = self.step(&batch)?;
             self.step += 1;
             segment.add(&value, batch.len(), batch.waited);
             self.loader.recycle(batch);
@@ -234,6 +416,7 @@ impl Session {
                 control.emit(Event::Weights { step: self.step, weights });
             }
             if let Some((images_per_second, data_wait_share)) = segment.news(control) {
+                let gradient_norm = self.gradient_norm()?;
                 control.emit(Event::Step(StepEvent {
                     step: self.step,
                     total_steps: self.total_steps(),
@@ -247,123 +430,37 @@ impl Session {
                 }));
             }
         }
+        self.gradient_norm()?;
         Ok(segment.report(self.step, control.is_cancelled() && self.step < until_step))
     }
 
-    /// One training step: the whole way of a batch.
-    fn step(&mut self, batch: &Batch) -> Result<StepReport> {
-        let pieces = self.images(batch)?;
-        let teacher = match &self.teacher {
-            Some(teacher) => teacher.features(batch, &pieces)?,
-            None => Vec::new(),
-        };
-        let at = |error| at_step(error, self.step + 1);
-        let pass = Pass::forward(&mut self.student, pieces, &self.read).map_err(at)?;
-        let evaluated = self.losses(batch, &pass.features, &teacher)?;
-        let alarm = find(&pass.features, &Feature::Embedding)
-            .and_then(|embedding| self.state.alarm.watch(self.step + 1, embedding));
-        let measured = self.objective.has_auto() && self.state.balance.is_measuring();
-        if measured {
-            let norms = self.norms(&pass, &evaluated)?;
-            self.state.balance.add(&self.objective.norms(&evaluated, &norms));
-        }
-        let about = &self.loss_parameters.about;
-        let value = self.objective.weigh(evaluated, about, &self.state.balance, self.step);
-        let gradients = pass.backward(&self.student, &value.gradients)?;
-        let (learning_rate, gradient_norm) = self.update(gradients, &value)?;
-        let balanced = measured && !self.state.balance.is_measuring();
-        Ok(StepReport { value, learning_rate, gradient_norm, alarm, balanced })
-    }
-
-    /// The images of a batch, in the pieces that go through the network at once.
-    fn images(&self, batch: &Batch) -> Result<Vec<Tensor>> {
-        let (side, channels) = (self.dataset.image_size(), self.dataset.channels());
-        let length = side * side * channels;
-        let pieces = cut(batch.len(), self.plan.micro_batch).into_iter();
-        pieces
-            .map(|rows| {
-                let shape = [rows.len(), side, side, channels];
-                self.backend.from_f32(&batch.images[rows.start * length..rows.end * length], &shape)
-            })
-            .collect()
-    }
-
-    /// Every term of the total loss of a batch.
-    fn losses(
-        &self,
-        batch: &Batch,
-        student: &[(Feature, Matrix)],
-        teacher: &[(Feature, Matrix)],
-    ) -> Result<Vec<Evaluated>> {
-        let labels: Vec<u32> =
-            batch.labels.iter().map(|&label| self.split.train_index(label).unwrap_or_default()).collect();
-        let features = BatchFeatures {
-            student,
-            teacher,
-            labels: &labels,
-            parameters: &self.loss_parameters.matrices(&self.backend)?,
-            pool: self.backend.pool(),
-            random: Random::keyed(self.plan.seed, self.step, 0, "loss"),
-        };
-        self.objective.evaluate(&features, &self.loss_parameters.about, self.step)
-    }
-
-    /// The norm of each term's gradient with respect to all parameters of the network, before weighting.
-    fn norms(&self, pass: &Pass<Cpu>, evaluated: &[Evaluated]) -> Result<Vec<f64>> {
-        let norm = |term: &Evaluated| {
-            let gradients = pass.again().backward(&self.student, &term.upstream())?;
-            let squares = gradients.iter().flatten().map(|gradient| self.backend.sum_of_squares(gradient));
-            Ok(squares.sum::<Result<f64>>()?.sqrt())
-        };
-        evaluated.iter().map(norm).collect()
-    }
-
-    /// Changes the network and what losses learn. Returns the learning rate and the norm of the whole gradient.
-    fn update(&mut self, mut gradients: Vec<Option<Tensor>>, value: &ObjectiveValue) -> Result<(f64, f64)> {
-        // Terms that rest now reach their parameters later.
-        if self.step == 0 && !self.objective.rests(0) {
-            check_all_reached(&self.student.parameters.specs, &gradients)?;
-        }
-        gradients.extend(self.loss_parameters.gradients(&self.backend, &value.parameters)?);
-        let factor = self.plan.schedule.factor(self.step, self.total_steps());
-        let learning_rate = self.plan.optimizer.learning_rate() * factor;
-        let report = self.loss_parameters.with(&mut self.student.parameters, |parameters| {
-            self.optimizer.step(&self.backend, parameters, gradients, learning_rate, self.plan.clip_gradient_norm)
-        });
-        let report = report.map_err(|error| at_step(error, self.step + 1))?;
-        Ok((learning_rate, report.gradient_norm))
-    }
-
-    /// Measures the student as it is now, or the teacher, on one part of the data.
-    ///
-    /// # Errors
-    /// `ERR_INVALID_DATA` if the part has no images, `ERR_CANCELLED` if cancelled.
-    pub fn evaluate(&mut self, who: Who, part: Part, ks: &[usize], control: &Control) -> Result<Evaluation> {
-        let own = self.plan.backbone.classes.map(|_| class_names(&self.dataset, &self.split));
-        let student;
-        let (network, classes) = match who {
-            Who::Student => {
-                student = self.student.clone().into_inference()?;
-                (&student, own.as_deref())
+    fn evaluate(&mut self, who: Who, part: Part, ks: &[usize], control: &Control) -> Result<Evaluation> {
+        let (on, items) = ((&self.backend, &self.host), self.split.items(part));
+        match (who, &self.teacher) {
+            (Who::Student, _) => {
+                let classes = self.plan.backbone.classes.map(|_| class_names(&self.view.dataset, &self.split));
+                let student = self.student.clone().into_inference()?;
+                evaluate_items(on, outputs(&student), &self.view, classes.as_deref(), items, ks, control)
             }
-            Who::Teacher => match &self.teacher {
-                Some(teacher) => (&teacher.network, teacher.classes.as_deref()),
-                None => return Err(Error::new(Code::Internal, "this run has no teacher to measure")),
-            },
-        };
-        evaluate_items(network, &self.dataset, &self.normalization, classes, self.split.items(part), ks, control)
+            (Who::Teacher, Some(TeacherReader { teacher, view, .. })) => {
+                let mut wanted = vec![Feature::Embedding];
+                wanted.extend(find(teacher.shapes(), &Feature::Logits).map(|_| Feature::Logits));
+                let forward = |images: &B::Tensor| teacher.features(images, &wanted);
+                evaluate_items(on, forward, view, teacher.classes(), items, ks, control)
+            }
+            (Who::Teacher, None) => Err(Error::new(Code::Internal, "this run has no teacher to measure")),
+        }
     }
 
-    /// Remembers the present weights as the best.
-    pub fn keep(&mut self) -> Result<()> {
+    fn keep(&mut self) -> Result<()> {
         self.best = Some(self.student.tensors()?);
         Ok(())
     }
 
-    /// Writes a checkpoint, whole or not at all; `policy` comes back from [`Session::policy`] after a resume.
-    pub fn save_checkpoint(&mut self, path: &Path, policy: Value) -> Result<()> {
+    fn save_checkpoint(&mut self, path: &Path, policy: Value) -> Result<()> {
         let (plan, state) = (comparable(&self.plan)?, to_json(&self.state)?);
-        let mut checkpoint = Checkpoint { step: self.step, plan, state, policy, tensors: BTreeMap::new() };
+        let (step, device) = (self.step, self.plan.device);
+        let mut checkpoint = Checkpoint { step, device, plan, state, policy, tensors: BTreeMap::new() };
         checkpoint.insert("model.", self.student.tensors()?);
         checkpoint.insert("losses.", self.loss_parameters.tensors(&self.backend)?);
         let optimizer = self
@@ -374,82 +471,30 @@ impl Session {
         checkpoint.save(path)
     }
 
-    /// Writes `model.safetensors`: the weights last kept if `best`, else the present ones. The same run gives the same
-    /// bytes.
-    pub fn save_model(&mut self, path: &Path, best: bool) -> Result<()> {
-        let mut about = json!({ "normalization": self.normalization });
-        if self.plan.backbone.classes.is_some() {
-            about["classes"] = json!(class_names(&self.dataset, &self.split));
-        }
-        let mut model = self.student.to_model(about)?;
-        if let (true, Some(best)) = (best, &self.best) {
-            model.tensors = best.clone();
-        }
-        model.save(path)
+    fn save_model(&mut self, path: &Path, best: bool) -> Result<()> {
+        let View { dataset, normalization } = &self.view;
+        let card = ModelCard {
+            backbone: self.plan.backbone.clone(),
+            normalization: normalization.clone(),
+            classes: self.plan.backbone.classes.map(|_| class_names(dataset, &self.split)),
+            origin: Origin {
+                rkd: env!("CARGO_PKG_VERSION").into(),
+                seed: self.plan.seed,
+                data: dataset.fingerprint().into(),
+                teacher: self.state.teacher.clone(),
+            },
+        };
+        let tensors = match (best, &self.best) {
+            (true, Some(best)) => best.clone(),
+            _ => self.student.tensors()?,
+        };
+        Model { card, tensors }.save(path)
     }
-
-    fn part_size(&self, part: Part) -> PartSize {
-        PartSize { images: self.split.items(part).len(), classes: self.split.classes(part).len() }
-    }
-
-    fn total_steps(&self) -> u64 {
-        self.plan.epochs * self.steps_per_epoch
-    }
-}
-
-/// What a network offers: the features of one image that is zero everywhere.
-fn shapes(spec: &BackboneSpec, backend: &Cpu, forward: impl Fn(&Tensor) -> Result<Features<Tensor>>) -> Result<Shapes> {
-    let features = forward(&backend.zeros(&[1, spec.image_size, spec.image_size, spec.in_channels])?)?;
-    Ok(features.all().into_iter().map(|(feature, tensor)| (feature, Cpu::shape(tensor).to_vec())).collect())
-}
-
-fn find<'m>(features: &'m [(Feature, Matrix)], feature: &Feature) -> Option<&'m Matrix> {
-    features.iter().find(|(name, _)| name == feature).map(|(_, matrix)| matrix)
 }
 
 /// The names of the training classes, in the order of the classifier's logits.
 fn class_names(dataset: &Dataset, split: &Split) -> Vec<String> {
     split.train_classes.iter().map(|&label| dataset.class_name(label).to_string()).collect()
-}
-
-fn network_summary(spec: &BackboneSpec, parameters: usize, embedding: usize) -> NetworkSummary {
-    NetworkSummary { backbone: spec.kind.clone(), parameters, embedding }
-}
-
-/// The plan as a checkpoint compares it: threads and the cache's place do not change a run. The classes of the
-/// classifier are not the plan's, they follow from the data.
-fn comparable(plan: &Plan) -> Result<Value> {
-    let mut plan = plan.clone();
-    plan.threads = 0;
-    plan.data.cache = Default::default();
-    plan.backbone.classes = None;
-    to_json(&plan)
-}
-
-fn to_json(value: &impl Serialize) -> Result<Value> {
-    serde_json::to_value(value).map_err(|e| Error::new(Code::Internal, format!("a value has no JSON form: {e}")))
-}
-
-fn read_state(state: Value) -> Result<State> {
-    serde_json::from_value(state).map_err(|e| {
-        Error::new(Code::InvalidArtefact, "the checkpoint's state is damaged")
-            .with_advice("start the run anew")
-            .with_source(e)
-    })
-}
-
-fn load_checkpoint(path: &Path, plan: &Plan) -> Result<Checkpoint> {
-    let checkpoint = Checkpoint::load(path)?;
-    let expected = comparable(plan)?;
-    if checkpoint.plan == expected {
-        return Ok(checkpoint);
-    }
-    let differ = |(name, value): (&String, &Value)| (checkpoint.plan.get(name) != Some(value)).then(|| name.clone());
-    let names: Vec<String> = expected.as_object().into_iter().flatten().filter_map(differ).collect();
-    Err(Error::new(Code::InvalidArtefact, "the checkpoint belongs to another plan")
-        .with_subject(path.display().to_string())
-        .with_values("a checkpoint of this plan", format!("one that differs in {}", names.join(", ")))
-        .with_advice("resume with the plan.json beside it, or start the run anew"))
 }
 
 /// The error with the step it happened at.

@@ -1,21 +1,25 @@
-//! The teacher of a distillation: a stored network whose features the losses compare with.
+//! The teacher of a distillation: whatever gives features for images, which the losses compare with.
 //!
-//! `live` sends every batch through the teacher, as the student sees it. `cached` computes what the losses read once for
-//! every training image, and where training mirrors images for the mirrored one too, and keeps it in memory: float32
-//! numbers, [`CACHE_LIMIT`] at most. Other augmentation the teacher then does not see.
+//! [`Teacher`] is what one is; a stored network is the first. A [`TeacherReader`] reads one in one of two ways. `live`
+//! sends every batch through the teacher, changed as the student sees it but in the teacher's own size and normalisation.
+//! `cached` computes what the losses read once for every training image, and where training mirrors images for the
+//! mirrored one too, and keeps it in memory: float32 numbers, [`CACHE_LIMIT`] at most. Other augmentation the teacher then
+//! does not see.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::evaluate::{BATCH, classes_of, for_each_batch, normalization_of};
+use super::evaluate::{BATCH, features_of, open_dataset};
 use super::event::{Control, Event};
 use super::objective::Shapes;
-use super::pass::Gathered;
-use crate::data::{Batch, Dataset, EvaluationBatches, Normalization};
+use super::pass::DeviceFeatures;
+use crate::artefact::model::{Model, ModelCard};
+use crate::data::{Batch, DataPlan, Dataset, EvaluationBatches, InputSpec, View};
 use crate::error::{Code, Error, Result};
 use crate::losses::{Feature, Matrix};
-use crate::nn::{Backend, Cpu, Inference, Network};
+use crate::nn::{Backend, Features, Inference};
 
 /// The teacher of a distillation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,21 +44,193 @@ pub enum TeacherFeatures {
 /// The largest cache, in bytes.
 pub const CACHE_LIMIT: usize = 4 << 30;
 
-type Tensor = <Cpu as Backend>::Tensor;
-
-/// A network in evaluation mode, and its features where they are computed once.
-#[derive(Debug)]
-pub struct Teacher {
-    /// The network.
-    pub network: Inference<Cpu>,
-    /// The way it wants its pixels; the student takes the same, so that both see one image.
-    pub normalization: Normalization,
+/// Whatever gives features for images. It does not learn.
+pub trait Teacher<B: Backend> {
+    /// What it is called: a network's architecture.
+    fn name(&self) -> &str;
+    /// The number of its parameters.
+    fn parameter_count(&self) -> usize;
+    /// Its features, each with its shape for one image.
+    fn shapes(&self) -> &Shapes;
+    /// The images it takes.
+    fn input(&self) -> InputSpec;
     /// The names of the classes that its logits stand for, where it has a classifier.
-    pub classes: Option<Vec<String>>,
-    mode: TeacherFeatures,
-    /// What losses read.
+    fn classes(&self) -> Option<&[String]>;
+    /// A hash of what it is: teachers of one hash give the same features for the same images.
+    fn hash(&self) -> &str;
+    /// The features `wanted` of `images [n, h, w, c]`, in that order.
+    fn features(&self, images: &B::Tensor, wanted: &[Feature]) -> Result<Vec<B::Tensor>>;
+}
+
+/// A stored network as a teacher.
+pub struct NetworkTeacher<B: Backend> {
+    network: Inference<B>,
+    card: ModelCard,
+    shapes: Shapes,
+    hash: String,
+}
+
+impl<B: Backend> NetworkTeacher<B> {
+    /// Reads a `model.safetensors`. Of the taps inside the network only those in `read` will be asked for: it frees the
+    /// others as it goes.
+    pub fn load(path: &Path, backend: &B, read: &[Feature]) -> Result<Self> {
+        let model = Model::load(path)?;
+        let network = model.network(backend.clone()).map_err(|error| error.with_subject(path.display().to_string()))?;
+        let mut network = network.into_inference()?;
+        let InputSpec { image_size, channels, .. } = model.card.input();
+        let image = backend.zeros(&[1, image_size, image_size, channels])?;
+        let shapes = shapes_of::<B>(&network.forward(&image)?);
+        network.keep_taps(read);
+        Ok(NetworkTeacher { network, shapes, hash: model.hash()?, card: model.card })
+    }
+}
+
+/// What a network offers, from its features of one image.
+pub(super) fn shapes_of<B: Backend>(features: &Features<B::Tensor>) -> Shapes {
+    features.all().into_iter().map(|(feature, tensor)| (feature, B::shape(tensor).to_vec())).collect()
+}
+
+/// The images as the teacher wants them: the student's, if they have its size and channels.
+pub(super) fn teacher_view(
+    data: &DataPlan,
+    input: InputSpec,
+    student: &Arc<Dataset>,
+    control: &Control,
+) -> Result<View> {
+    let InputSpec { image_size, channels, normalization } = input;
+    if (image_size, channels) == (student.image_size(), student.channels()) {
+        return Ok(View { dataset: Arc::clone(student), normalization });
+    }
+    let data = DataPlan { image_size, channels, ..data.clone() };
+    let view = View { dataset: Arc::new(open_dataset(&data, image_size, channels, control)?), normalization };
+    if view.dataset.has_items_of(student) {
+        return Ok(view);
+    }
+    Err(Error::new(
+        Code::InvalidData,
+        "the data have changed between decoding them for the student and for the teacher",
+    )
+    .with_subject("data")
+    .with_advice("start again once nobody writes to them"))
+}
+
+impl<B: Backend> Teacher<B> for NetworkTeacher<B> {
+    fn name(&self) -> &str {
+        &self.card.backbone.kind
+    }
+
+    fn parameter_count(&self) -> usize {
+        self.network.parameter_count()
+    }
+
+    fn shapes(&self) -> &Shapes {
+        &self.shapes
+    }
+
+    fn input(&self) -> InputSpec {
+        self.card.input()
+    }
+
+    fn classes(&self) -> Option<&[String]> {
+        self.card.classes.as_deref()
+    }
+
+    fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    fn features(&self, images: &B::Tensor, wanted: &[Feature]) -> Result<Vec<B::Tensor>> {
+        let found = self.network.forward(images)?;
+        let feature = |name: &Feature| {
+            found.get(name).cloned().ok_or_else(|| {
+                Error::new(Code::Internal, format!("the teacher was not told that {} will be read", name.name()))
+            })
+        };
+        wanted.iter().map(feature).collect()
+    }
+}
+
+/// A teacher and the way in which its features are read.
+pub struct TeacherReader<B: Backend> {
+    /// The teacher.
+    pub teacher: Box<dyn Teacher<B>>,
+    /// The images as it wants them.
+    pub view: View,
     read: Vec<Feature>,
-    cache: Vec<Cached>,
+    /// The features of all training images, where they are computed once.
+    cache: Option<FeatureCache>,
+}
+
+/// What losses read of a batch: on the device, or on the host where it comes from a cache.
+pub struct TeacherBatch<T> {
+    /// On the device, in the pieces of the batch.
+    pub device: DeviceFeatures<T>,
+    /// On the host.
+    pub host: Vec<(Feature, Matrix)>,
+}
+
+impl<T> Default for TeacherBatch<T> {
+    fn default() -> Self {
+        TeacherBatch { device: Vec::new(), host: Vec::new() }
+    }
+}
+
+impl<B: Backend> TeacherReader<B> {
+    /// Reads the features `read` of `teacher` as `way` says. If they are computed once, then now, for all images `train`, as
+    /// they are and, if training `mirrors`, mirrored.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_OPTION` if they would need more memory than [`CACHE_LIMIT`].
+    #[allow(clippy::too_many_arguments)] // Two of them are the images, two are what happens to them.
+    pub fn open(
+        backend: &B,
+        teacher: Box<dyn Teacher<B>>,
+        way: TeacherFeatures,
+        read: Vec<Feature>,
+        view: View,
+        train: &[u32],
+        mirrors: bool,
+        control: &Control,
+    ) -> Result<Self> {
+        let cache = match way {
+            TeacherFeatures::Cached if !read.is_empty() => {
+                Some(FeatureCache::compute(backend, &*teacher, &read, &view, train, mirrors, control)?)
+            }
+            _ => None,
+        };
+        Ok(TeacherReader { teacher, view, read, cache })
+    }
+
+    /// Whether it looks at every batch.
+    pub fn is_live(&self) -> bool {
+        self.cache.is_none() && !self.read.is_empty()
+    }
+
+    /// What losses read of a batch: of the `pieces` of its images in the teacher's view, or of its items as they were.
+    pub fn features(
+        &self,
+        batch: &Batch,
+        pieces: impl FnOnce() -> Result<Vec<B::Tensor>>,
+    ) -> Result<TeacherBatch<B::Tensor>> {
+        let mut found = TeacherBatch::default();
+        match &self.cache {
+            _ if self.read.is_empty() => {}
+            Some(cache) => found.host = cache.look_up(batch)?,
+            None => {
+                found.device = self.read.iter().map(|feature| (feature.clone(), Vec::new())).collect();
+                for images in pieces()? {
+                    let piece = self.teacher.features(&images, &self.read)?;
+                    found.device.iter_mut().zip(piece).for_each(|((_, all), piece)| all.push(piece));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Features of all training images, computed once.
+struct FeatureCache {
+    features: Vec<Cached>,
     /// The row of each image in the cache; those that are not trained on have none. The mirrored image's row comes
     /// `images` later.
     rows: Vec<Option<u32>>,
@@ -62,7 +238,6 @@ pub struct Teacher {
 }
 
 /// One feature of all training images.
-#[derive(Debug)]
 struct Cached {
     feature: Feature,
     /// `[1, d]` or `[1, h, w, c]`.
@@ -71,88 +246,46 @@ struct Cached {
     data: Vec<f32>,
 }
 
-impl Teacher {
-    /// Reads the teacher's model.
-    pub fn load(plan: &TeacherPlan, backend: &Cpu) -> Result<Teacher> {
-        let (network, about) = Network::load(backend.clone(), &plan.model)?;
-        let normalization = normalization_of(&about, &plan.model)?;
-        let classes = classes_of(&about);
-        let (read, cache, rows) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Teacher {
-            network: network.into_inference()?,
-            normalization,
-            classes,
-            mode: plan.features,
-            read,
-            cache,
-            rows,
-            images: 0,
-        })
-    }
-
-    /// Gets ready to give the features `read`, whose shapes are among `shapes`; if the plan wants them computed once,
-    /// computes them for all images `train`, as they are and, if training `mirrors`, mirrored.
-    ///
-    /// # Errors
-    /// `ERR_INVALID_OPTION` if they would need more memory than [`CACHE_LIMIT`].
-    pub fn prepare(
-        &mut self,
-        read: Vec<Feature>,
-        shapes: &Shapes,
-        dataset: &Dataset,
+impl FeatureCache {
+    fn compute<B: Backend>(
+        backend: &B,
+        teacher: &dyn Teacher<B>,
+        read: &[Feature],
+        View { dataset, normalization }: &View,
         train: &[u32],
         mirrors: bool,
         control: &Control,
-    ) -> Result<()> {
-        self.network.keep_taps(&read);
-        self.read = read;
-        if self.mode == TeacherFeatures::Live || self.read.is_empty() {
-            return Ok(());
-        }
-        let wanted = shapes.iter().filter(|(feature, _)| self.read.contains(feature));
-        let mut cache: Vec<Cached> = wanted
-            .map(|(feature, shape)| Cached { feature: feature.clone(), shape: shape.clone(), data: Vec::new() })
-            .collect();
+    ) -> Result<FeatureCache> {
+        let shape = |feature: &Feature| {
+            let found = teacher.shapes().iter().find(|(name, _)| name == feature);
+            found.map_or(Vec::new(), |(_, shape)| shape.clone())
+        };
+        let cached = |feature: &Feature| Cached { feature: feature.clone(), shape: shape(feature), data: Vec::new() };
+        let mut features: Vec<Cached> = read.iter().map(cached).collect();
         let sides: &[bool] = if mirrors { &[false, true] } else { &[false] };
         let images = train.len() * sides.len();
-        check_memory(cache.iter().map(|cached| cached.length() * images * size_of::<f32>()).sum())?;
-        let backend = self.network.backend();
+        check_memory(features.iter().map(|cached| cached.length() * images * size_of::<f32>()).sum())?;
         for (side, &mirrored) in (0..).zip(sides) {
             let before = side * train.len() as u64;
             let progress = |done, _| Event::TeacherFeatures { done: before + done, total: images as u64 };
-            let batches = EvaluationBatches::new(dataset, train, BATCH, &self.normalization).mirrored(mirrored);
-            for_each_batch(&self.network, batches, progress, control, |features| {
-                for cached in &mut cache {
-                    if let Some(tensor) = features.get(&cached.feature) {
-                        cached.data.extend(backend.to_f32(tensor)?);
-                    }
-                }
-                Ok(())
-            })?;
+            let batches = EvaluationBatches::new(dataset, train, BATCH, normalization).mirrored(mirrored);
+            let forward = |images: &B::Tensor| teacher.features(images, read);
+            let (found, _) = features_of(backend, forward, batches, progress, control)?;
+            features.iter_mut().zip(found).for_each(|(cached, data)| match cached.data.is_empty() {
+                true => cached.data = data,
+                false => cached.data.extend(data),
+            });
         }
-        self.cache = cache;
-        self.images = train.len();
-        self.rows = vec![None; dataset.len()];
-        train.iter().zip(0..).for_each(|(&item, row)| self.rows[item as usize] = Some(row));
-        Ok(())
+        let mut rows = vec![None; dataset.len()];
+        train.iter().zip(0..).for_each(|(&item, row)| rows[item as usize] = Some(row));
+        Ok(FeatureCache { features, rows, images: train.len() })
     }
 
-    /// What losses read of a batch: of the `pieces` of its images as they are, or of its items as they were.
-    pub fn features(&self, batch: &Batch, pieces: &[Tensor]) -> Result<Vec<(Feature, Matrix)>> {
-        match self.mode {
-            _ if self.read.is_empty() => Ok(Vec::new()),
-            TeacherFeatures::Live => {
-                let mut gathered = Gathered::new(&self.read);
-                for images in pieces {
-                    gathered.add(self.network.backend(), &self.network.forward(images)?)?;
-                }
-                gathered.matrices("the teacher's")
-            }
-            TeacherFeatures::Cached => self.cache.iter().map(|cached| self.look_up(cached, batch)).collect(),
-        }
+    fn look_up(&self, batch: &Batch) -> Result<Vec<(Feature, Matrix)>> {
+        self.features.iter().map(|cached| self.look_up_feature(cached, batch)).collect()
     }
 
-    fn look_up(&self, cached: &Cached, batch: &Batch) -> Result<(Feature, Matrix)> {
+    fn look_up_feature(&self, cached: &Cached, batch: &Batch) -> Result<(Feature, Matrix)> {
         let length = cached.length();
         let mut data = Vec::with_capacity(batch.len() * length);
         for (&item, &mirrored) in batch.items.iter().zip(&batch.mirrored) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rkd_core::data::{AugmentSpec, BatchPlan, EpisodePlan, SplitPlan};
+use rkd_core::data::{AugmentSpec, BatchPlan, DataPlan, EpisodePlan, SplitPlan, View};
 use rkd_core::data::{
     BatchSampler, Dataset, EvaluationBatches, Loader, LoaderOptions, Normalization, Position, Split, augment,
 };
@@ -224,7 +224,7 @@ fn augmentations_out_of_range_are_refused() {
     let items: Vec<u32> = (0..16).collect();
     let refuse = |spec: AugmentSpec| {
         let sampler = BatchSampler::new(&data, &items, &any(4, None), None, 1).unwrap();
-        Loader::new(Arc::clone(&data), sampler, spec, identity(1), LoaderOptions::default()).err().unwrap()
+        Loader::new(view(&data, identity(1)), None, sampler, spec, LoaderOptions::default()).err().unwrap()
     };
     says(
         &refuse(AugmentSpec { rotate: -1.0, ..Default::default() }),
@@ -288,7 +288,7 @@ fn a_training_image_that_is_only_mirrored_is_the_mirrored_evaluation_image() {
     let sampler = BatchSampler::new(&data, &items, &any(10, None), Some(2), 7).unwrap();
     let spec = AugmentSpec { flip: true, ..Default::default() };
     let mut loader =
-        Loader::new(Arc::clone(&data), sampler, spec, normalization.clone(), LoaderOptions::default()).unwrap();
+        Loader::new(view(&data, normalization.clone()), None, sampler, spec, LoaderOptions::default()).unwrap();
     let batch = loader.next().unwrap();
     assert!(batch.mirrored.contains(&true) && batch.mirrored.contains(&false));
     let pixels = batch.images.len() / batch.len();
@@ -298,13 +298,73 @@ fn a_training_image_that_is_only_mirrored_is_the_mirrored_evaluation_image() {
     }
 }
 
+fn view(dataset: &Arc<Dataset>, normalization: Normalization) -> View {
+    View { dataset: Arc::clone(dataset), normalization }
+}
+
+/// Means of squares of 2 x 2 pixels.
+fn halved(image: &[f32], side: usize) -> Vec<f32> {
+    let half = side / 2;
+    let at = |y: usize, x: usize| image[y * side + x];
+    let mean = |y: usize, x: usize| (at(y, x) + at(y, x + 1) + at(y + 1, x) + at(y + 1, x + 1)) / 4.0;
+    (0..half * half).map(|place| mean(place / half * 2, place % half * 2)).collect()
+}
+
+#[test]
+fn a_teachers_view_is_changed_as_the_students() {
+    let place = Place::new();
+    let sized = |image_size| {
+        let plan = DataPlan { image_size, ..plan("glyphs:classes=10,writers=4", &place.cache()) };
+        Arc::new(open(&plan).unwrap())
+    };
+    let (small, large) = (sized(24), sized(48));
+    assert!(small.has_items_of(&large));
+    let items: Vec<u32> = (0..small.len() as u32).collect();
+    let crop = AugmentSpec { crop_padding: 3, flip: true, ..Default::default() };
+    let all = AugmentSpec { rotate: 15.0, scale: 0.2, shear: 10.0, translate: 0.1, ..crop.clone() };
+    for spec in [crop, all] {
+        let batch = |teacher: Option<View>| {
+            let sampler = BatchSampler::new(&small, &items, &any(16, None), Some(2), 7).unwrap();
+            Loader::new(view(&small, identity(1)), teacher, sampler, spec.clone(), LoaderOptions::default())
+                .unwrap()
+                .next()
+                .unwrap()
+        };
+        let (alone, both) = (batch(None), batch(Some(view(&large, identity(1)))));
+        assert_eq!((&alone.images, alone.teacher_images.len()), (&both.images, 0));
+        let (pairs, apart): (Vec<f32>, Vec<f32>) = both
+            .images
+            .chunks_exact(24 * 24)
+            .zip(both.teacher_images.chunks_exact(48 * 48))
+            .zip(&both.items)
+            .map(|((student, teacher), &item)| {
+                let difference = |other: &[f32]| {
+                    let teacher = halved(teacher, 48);
+                    teacher.iter().zip(other).map(|(a, b)| (a - b).abs()).sum::<f32>() / teacher.len() as f32
+                };
+                let mut still = vec![0.0; 24 * 24];
+                identity(1).apply(small.pixels(item), &mut still);
+                (difference(student), difference(&still))
+            })
+            .unzip();
+        let [near, far] = [pairs, apart].map(|values| values.iter().sum::<f32>() / values.len() as f32);
+        assert!(near < 0.3 * far, "{near} {far}");
+        // Another normalisation alone is a linear map of each pixel.
+        let other = Normalization { mean: vec![0.5], std: vec![0.25] };
+        let scaled = batch(Some(view(&small, other)));
+        assert!(
+            scaled.images.iter().zip(&scaled.teacher_images).all(|(a, b)| ((a / 255.0 - 0.5) / 0.25 - b).abs() < 1e-4)
+        );
+    }
+}
+
 fn loader(data: &Arc<Dataset>, workers: usize, start: Position, batch: &BatchPlan) -> Loader {
     let items: Vec<u32> = (0..data.len() as u32).collect();
     let sampler = BatchSampler::new(data, &items, batch, Some(5), 7).unwrap();
     let spec = AugmentSpec { crop_padding: 1, flip: true, rotate: 15.0, scale: 0.1, shear: 5.0, translate: 0.1 };
     let normalization = Normalization::measure(data, &items);
     let options = LoaderOptions { seed: 7, workers, ahead: 3, start };
-    Loader::new(Arc::clone(data), sampler, spec, normalization, options).unwrap()
+    Loader::new(view(data, normalization), None, sampler, spec, options).unwrap()
 }
 
 #[test]

@@ -12,7 +12,9 @@ use rkd_kernels::{Pool, channels, convolution, elementwise, linear, optimizer, p
 
 use self::buffer::{Buffer, FreeList};
 pub use self::tensor::CpuTensor;
-use super::backend::{AdamStep, Backend, BatchNorm, NormGradients, Normalized, PooledNorm, SavedNorm, SgdStep, Won};
+use super::backend::{
+    AdamStep, Backend, BatchNorm, NormGradients, Normalized, Norms, PooledNorm, SavedNorm, SgdStep, Won,
+};
 use super::geometry::{Conv2d, Pool2d};
 use crate::error::{Code, Error, Result};
 
@@ -313,8 +315,14 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn sum_of_squares(&self, tensor: &CpuTensor) -> Result<f64> {
-        Ok(elementwise::sum_of_squares(&self.pool, tensor.values()))
+    fn increment(&self, tensor: &mut CpuTensor) -> Result<()> {
+        tensor.values_mut(&self.floats).iter_mut().for_each(|value| *value += 1.0);
+        Ok(())
+    }
+
+    fn norms(&self, tensors: &[&CpuTensor]) -> Result<Norms<CpuTensor>> {
+        let squares = tensors.iter().map(|tensor| elementwise::sum_of_squares(&self.pool, tensor.values()));
+        Ok(Norms::Known(squares.collect()))
     }
 
     fn scale(&self, tensor: &mut CpuTensor, factor: f64) -> Result<()> {

@@ -5,14 +5,20 @@
 //! candle's autograd has no part in it. Float32 or float64 (the latter for numeric gradient checks).
 
 mod convolution;
+mod maps;
 mod normalization;
 mod optimizer;
 mod pooling;
 mod windows;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use candle_core::{DType, Device, Tensor};
 
-use super::backend::{AdamStep, Backend, BatchNorm, NormGradients, Normalized, SavedNorm, SgdStep};
+use super::backend::{
+    AdamStep, Backend, BatchNorm, MapOperations, NormGradients, Normalized, Norms, SavedNorm, SgdStep,
+};
 use super::geometry::{Conv2d, Pool2d};
 use crate::error::Result;
 
@@ -21,12 +27,13 @@ use crate::error::Result;
 pub struct Portable {
     device: Device,
     dtype: DType,
+    downloads: Arc<AtomicU64>,
 }
 
 impl Portable {
     /// On `device`, in `dtype` (`F32` or `F64`).
     pub fn new(device: Device, dtype: DType) -> Self {
-        Portable { device, dtype }
+        Portable { device, dtype, downloads: Arc::default() }
     }
 
     /// Float32 on the CPU.
@@ -37,6 +44,17 @@ impl Portable {
     /// Float64 on the CPU.
     pub fn cpu_f64() -> Self {
         Portable::new(Device::Cpu, DType::F64)
+    }
+
+    /// How often values have come to the host, by this backend and its clones: each time the host has waited for all that
+    /// the device had to do before.
+    pub fn downloads(&self) -> u64 {
+        self.downloads.load(Ordering::Relaxed)
+    }
+
+    fn to_host(&self, tensor: &Tensor) -> Result<Vec<f64>> {
+        self.downloads.fetch_add(1, Ordering::Relaxed);
+        Ok(tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
     }
 }
 
@@ -81,11 +99,29 @@ impl Backend for Portable {
     }
 
     fn to_f32(&self, tensor: &Tensor) -> Result<Vec<f32>> {
+        self.downloads.fetch_add(1, Ordering::Relaxed);
         Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
     }
 
     fn to_f64(&self, tensor: &Tensor) -> Result<Vec<f64>> {
-        Ok(tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
+        self.to_host(tensor)
+    }
+
+    fn download(&self, tensors: &[&Tensor]) -> Result<Vec<Vec<f64>>> {
+        let flat = tensors.iter().map(|tensor| Ok(tensor.flatten_all()?)).collect::<Result<Vec<_>>>()?;
+        let mut rest = match flat.is_empty() {
+            true => Vec::new(),
+            false => self.to_host(&Tensor::cat(&flat, 0)?)?,
+        };
+        // From the last, so that each takes its end off.
+        let mut values: Vec<Vec<f64>> =
+            tensors.iter().rev().map(|tensor| rest.split_off(rest.len() - tensor.elem_count())).collect();
+        values.reverse();
+        Ok(values)
+    }
+
+    fn maps(&self) -> Option<&dyn MapOperations<Tensor>> {
+        Some(self)
     }
 
     fn zeros(&self, shape: &[usize]) -> Result<Tensor> {
@@ -197,8 +233,27 @@ impl Backend for Portable {
         Ok(())
     }
 
-    fn sum_of_squares(&self, tensor: &Tensor) -> Result<f64> {
-        Ok(tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar()?)
+    fn increment(&self, tensor: &mut Tensor) -> Result<()> {
+        *tensor = tensor.affine(1.0, 1.0)?;
+        Ok(())
+    }
+
+    fn norms(&self, tensors: &[&Tensor]) -> Result<Norms<Tensor>> {
+        let norm = |tensor: &&Tensor| Ok(tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?.sqrt()?);
+        let norms = tensors.iter().map(norm).collect::<Result<Vec<_>>>()?;
+        match norms.is_empty() {
+            true => Ok(Norms::Known(Vec::new())),
+            false => Ok(Norms::Pending(Tensor::stack(&norms, 0)?.to_dtype(self.dtype)?)),
+        }
+    }
+
+    fn clip(&self, tensors: &mut [&mut Tensor], norms: &Tensor, largest: f64) -> Result<()> {
+        let total = norms.to_dtype(DType::F64)?.sqr()?.sum_all()?.sqrt()?;
+        let factor = (total.affine(1.0, 1e-6)?.recip()? * largest)?.minimum(1.0)?.to_dtype(self.dtype)?;
+        for tensor in tensors {
+            **tensor = tensor.broadcast_mul(&factor)?;
+        }
+        Ok(())
     }
 
     fn scale(&self, tensor: &mut Tensor, factor: f64) -> Result<()> {

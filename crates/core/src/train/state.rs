@@ -1,0 +1,76 @@
+//! What a session remembers beside tensors, and whether a checkpoint is one of this run.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::balance::Balance;
+use super::checkpoint::Checkpoint;
+use super::collapse::CollapseAlarm;
+use super::event::{Control, Event};
+use super::plan::{Device, Plan};
+use crate::error::{Code, Error, Result};
+
+/// What a session remembers between steps beside tensors.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct State {
+    pub balance: Balance,
+    pub alarm: CollapseAlarm,
+    /// The hash of the teacher.
+    pub teacher: Option<String>,
+}
+
+/// The plan as a checkpoint compares it: threads and the cache's place do not change a run, and another device may go on
+/// with it. The classes of the classifier are not the plan's, they follow from the data.
+pub(super) fn comparable(plan: &Plan) -> Result<Value> {
+    let mut plan = plan.clone();
+    plan.threads = 0;
+    plan.device = Device::default();
+    plan.data.cache = Default::default();
+    plan.backbone.classes = None;
+    to_json(&plan)
+}
+
+pub(super) fn to_json(value: &impl Serialize) -> Result<Value> {
+    serde_json::to_value(value).map_err(|e| Error::new(Code::Internal, format!("a value has no JSON form: {e}")))
+}
+
+/// The state of a checkpoint, which must be of the teacher that the `fresh` one has.
+pub(super) fn read_state(state: Value, fresh: State) -> Result<State> {
+    let state: State = serde_json::from_value(state).map_err(|e| {
+        Error::new(Code::InvalidArtefact, "the checkpoint's state is damaged")
+            .with_advice("start the run anew")
+            .with_source(e)
+    })?;
+    if state.teacher == fresh.teacher {
+        return Ok(state);
+    }
+    let hash = |teacher: Option<String>| teacher.map_or("none".to_string(), |hash| format!("the hash {hash}"));
+    Err(Error::new(Code::InvalidArtefact, "the checkpoint belongs to another teacher")
+        .with_subject("teacher")
+        .with_values(hash(state.teacher), hash(fresh.teacher))
+        .with_advice("put the old teacher back, or start the run anew"))
+}
+
+pub(super) fn load_checkpoint(path: &Path, plan: &Plan, control: &Control) -> Result<Checkpoint> {
+    let checkpoint = Checkpoint::load(path)?;
+    let expected = comparable(plan)?;
+    if checkpoint.plan == expected {
+        if checkpoint.device != plan.device {
+            let (before, now) = (checkpoint.device.name(), plan.device.name());
+            let message = format!(
+                "The checkpoint is from the device {before} and the run goes on on {now}: its result will not be the one \
+                 of a run on one device, bit for bit."
+            );
+            control.emit(Event::Warning { message });
+        }
+        return Ok(checkpoint);
+    }
+    let differ = |(name, value): (&String, &Value)| (checkpoint.plan.get(name) != Some(value)).then(|| name.clone());
+    let names: Vec<String> = expected.as_object().into_iter().flatten().filter_map(differ).collect();
+    Err(Error::new(Code::InvalidArtefact, "the checkpoint belongs to another plan")
+        .with_subject(path.display().to_string())
+        .with_values("a checkpoint of this plan", format!("one that differs in {}", names.join(", ")))
+        .with_advice("resume with the plan.json beside it, or start the run anew"))
+}

@@ -1,0 +1,70 @@
+//! A session as its caller sees it, whatever it runs on.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::event::Control;
+use super::host::Host;
+use super::plan::{Device, Plan};
+use super::report::{Evaluation, SegmentReport, SessionSummary};
+use super::session::Session;
+use crate::data::Part;
+use crate::error::Result;
+use crate::nn::Portable;
+
+/// Opens a session on the plan's device.
+///
+/// # Errors
+/// Those of [`Session::open`].
+pub fn open(plan: Plan, resume: Option<&Path>, control: &Control) -> Result<Box<dyn Training>> {
+    let host = Host::new(plan.threads);
+    Ok(match plan.device {
+        Device::Cpu => Box::new(Session::open(host.cpu(), host, plan, resume, control)?),
+        Device::CandleCpu => Box::new(Session::open(Portable::cpu_f32(), host, plan, resume, control)?),
+    })
+}
+
+/// What a caller asks of a session, whatever it runs on.
+pub trait Training {
+    /// What the session is about to do.
+    fn summary(&self) -> SessionSummary;
+
+    /// What the caller gave to [`save_checkpoint`](Training::save_checkpoint), after a resume; else null.
+    fn policy(&self) -> &Value;
+
+    /// Trains until `until_step` steps have been done since the run began, or until cancelled, whichever comes first.
+    ///
+    /// # Errors
+    /// `ERR_NON_FINITE` if a loss, a gradient or an embedding stops being a finite number: it names step and term or
+    /// tensor. The parameters are those of the step before; where gradients are not the host's, the check of a gradient
+    /// comes with the next step's features, and the parameters are lost.
+    fn train(&mut self, until_step: u64, control: &Control) -> Result<SegmentReport>;
+
+    /// Measures the student as it is now, or the teacher, on one part of the data.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_DATA` if the part has no images, `ERR_CANCELLED` if cancelled.
+    fn evaluate(&mut self, who: Who, part: Part, ks: &[usize], control: &Control) -> Result<Evaluation>;
+
+    /// Remembers the present weights as the best.
+    fn keep(&mut self) -> Result<()>;
+
+    /// Writes a checkpoint, whole or not at all; `policy` comes back from [`policy`](Training::policy) after a resume.
+    fn save_checkpoint(&mut self, path: &Path, policy: Value) -> Result<()>;
+
+    /// Writes `model.safetensors`: the weights last kept if `best`, else the present ones. The same run gives the same
+    /// bytes.
+    fn save_model(&mut self, path: &Path, best: bool) -> Result<()>;
+}
+
+/// Whose embeddings are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Who {
+    /// The network that is trained.
+    Student,
+    /// The teacher.
+    Teacher,
+}

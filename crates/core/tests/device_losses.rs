@@ -1,0 +1,109 @@
+//! The losses on maps as a device computes them, against the form of the host: in float64, whole and in pieces.
+
+use rkd_core::losses::{LossInputs, MapLoss, Matrix, TermSpec, evaluate_loss};
+use rkd_core::nn::Portable;
+use rkd_core::nn::backend::{Backend, MapOperations};
+use rkd_core::random::Random;
+use rkd_core::train::device_terms::evaluate;
+use rkd_kernels::Pool;
+use serde_json::json;
+
+fn draw(shape: &[usize], purpose: &str) -> Vec<f64> {
+    let mut random = Random::keyed(6, shape[0] as u64, shape[1] as u64, purpose);
+    (0..shape.iter().product()).map(|_| random.normal()).collect()
+}
+
+/// Rows `from` to `to` of a feature, on the device.
+fn rows(backend: &Portable, data: &[f64], shape: &[usize], from: usize, to: usize) -> <Portable as Backend>::Tensor {
+    let (length, mut shape) = (data.len() / shape[0], shape.to_vec());
+    shape[0] = to - from;
+    backend.from_f64(&data[from * length..to * length], &shape).unwrap()
+}
+
+fn check(loss: MapLoss, student_shape: &[usize], teacher_shape: &[usize], student: &[f64]) {
+    let backend = Portable::cpu_f64();
+    let teacher = draw(teacher_shape, "teacher");
+    let (a, b) = (student_shape[student_shape.len() - 1], teacher_shape[teacher_shape.len() - 1]);
+    let projection = draw(&[b, a], "projection");
+    let (kind, parameters) = match loss {
+        MapLoss::Hint => ("hint", vec![Matrix::new("projection", &projection, b, a).unwrap()]),
+        MapLoss::AttentionTransfer => ("attention-transfer", Vec::new()),
+    };
+    let spec: TermSpec = serde_json::from_value(json!({ "kind": kind })).unwrap();
+    let pool = Pool::new(1);
+    let [s, t] = [("student", student, student_shape), ("teacher", &teacher, teacher_shape)]
+        .map(|(name, data, shape)| Matrix::tensor(name, data, shape).unwrap());
+    let inputs = LossInputs::new(&s, &pool, Random::keyed(1, 0, 0, "loss")).with_teacher(&t);
+    let host = evaluate_loss(&spec, &inputs.with_parameters(&parameters)).unwrap();
+    let weight = backend.from_f64(&projection, &[b, a]).unwrap();
+    let projection = (loss == MapLoss::Hint).then_some(&weight);
+    let near = |what: &str, host: &[f64], device: &[f64]| {
+        assert_eq!(host.len(), device.len(), "{what} {student_shape:?} {teacher_shape:?}");
+        let largest = host.iter().fold(1e-300f64, |largest, value| largest.max(value.abs()));
+        let worst = host.iter().zip(device).fold(0.0f64, |worst, (a, b)| worst.max((a - b).abs()));
+        assert!(worst <= 1e-9 * largest, "{what} {student_shape:?} {teacher_shape:?}: {worst:e} of {largest:e}");
+    };
+    let n = student_shape[0];
+    for cuts in [vec![0, n], vec![0, 1, n]] {
+        let pieces: Vec<_> = cuts
+            .windows(2)
+            .map(|cut| {
+                let student = rows(&backend, student, student_shape, cut[0], cut[1]);
+                (student, rows(&backend, &teacher, teacher_shape, cut[0], cut[1]))
+            })
+            .collect();
+        let references: Vec<_> = pieces.iter().map(|(student, teacher)| (student, teacher)).collect();
+        let found = evaluate(&backend, &backend as &dyn MapOperations<_>, loss, &references, projection).unwrap();
+        for (gradient, (student, _)) in found.gradients.iter().zip(&pieces) {
+            assert_eq!(gradient.dims(), student.dims());
+        }
+        let numbers: Vec<f64> = found.numbers.iter().map(|number| backend.to_f64(number).unwrap()[0]).collect();
+        near("value", &[host.value], &[numbers.iter().step_by(2).sum()]);
+        let gradient: Vec<f64> = found.gradients.iter().flat_map(|piece| backend.to_f64(piece).unwrap()).collect();
+        near("gradient", &host.gradient, &gradient);
+        let squares = host.gradient.iter().map(|g| g * g).sum::<f64>();
+        near("norm", &[squares], &[numbers.iter().skip(1).step_by(2).sum()]);
+        if let Some(parameter) = &found.parameter {
+            near("projection", &host.parameters[0], &backend.to_f64(parameter).unwrap());
+        }
+        assert_eq!(found.parameter.is_some(), loss == MapLoss::Hint);
+    }
+}
+
+#[test]
+fn a_device_computes_what_the_host_does() {
+    let hint: [(&[usize], &[usize]); 7] = [
+        (&[3, 4, 3, 5], &[3, 4, 3, 6]),
+        (&[5, 4], &[5, 3]),
+        // The student's map is larger, smaller, and one of each.
+        (&[2, 7, 5, 3], &[2, 3, 2, 4]),
+        (&[2, 3, 2, 3], &[2, 7, 5, 4]),
+        (&[3, 6, 3, 5], &[3, 4, 7, 2]),
+        // A vector is a map of one pixel.
+        (&[3, 4], &[3, 2, 3, 5]),
+        (&[3, 2, 3, 4], &[3, 5]),
+    ];
+    for (student, teacher) in hint {
+        check(MapLoss::Hint, student, teacher, &draw(student, "student"));
+        if student.len() == 4 && teacher.len() == 4 {
+            check(MapLoss::AttentionTransfer, student, teacher, &draw(student, "student"));
+        }
+    }
+}
+
+#[test]
+fn a_map_of_zeros_attends_to_nothing() {
+    let shape = [2, 3, 4, 5];
+    let mut student = draw(&shape, "student");
+    student[..60].fill(0.0);
+    check(MapLoss::AttentionTransfer, &shape, &[2, 3, 4, 2], &student);
+}
+
+#[test]
+fn maps_with_one_pixel_in_common_are_refused() {
+    let backend = Portable::cpu_f64();
+    let [student, teacher] = [[2, 1, 3, 4], [2, 3, 1, 4]].map(|shape| backend.zeros(&shape).unwrap());
+    let pieces = [(&student, &teacher)];
+    let error = evaluate(&backend, &backend as &dyn MapOperations<_>, MapLoss::AttentionTransfer, &pieces, None);
+    assert!(error.err().unwrap().to_string().contains("one pixel in common"));
+}

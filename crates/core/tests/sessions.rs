@@ -1,0 +1,247 @@
+//! Sessions as a caller sees them: devices, how often a step waits for one, teachers with a view of their own, resuming.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use rkd_core::data::Part;
+use rkd_core::nn::Portable;
+use rkd_core::train::{Control, Event, Host, Plan, Session, Training, Who, open};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A folder with a data cache and a teacher of so many pixels and channels.
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new(image_size: usize, channels: usize) -> Place {
+        let place = Place { folder: tempfile::tempdir().unwrap() };
+        let losses = json!([{ "kind": "triplet-squared" }]);
+        let plan = place.plan(image_size, channels, json!({ "losses": losses, "seed": 3 }));
+        let mut session = open(plan, None, &Control::silent()).unwrap();
+        session.train(6, &Control::silent()).unwrap();
+        session.save_model(&place.path("teacher"), false).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A run of 8 steps of 16 images on the glyphs, with `changes` to the plan.
+    fn plan(&self, image_size: usize, channels: usize, changes: Value) -> Plan {
+        let augment =
+            json!({ "cropPadding": 2, "flip": true, "rotate": 10, "scale": 0.1, "shear": 5, "translate": 0.05 });
+        let mut plan = json!({
+            "data": {
+                "source": "glyphs:classes=10,writers=8", "imageSize": image_size, "channels": channels,
+                "split": { "kind": "classes", "validation": 0, "test": 0.2 }, "augment": augment, "cache": self.path("cache"),
+            },
+            "backbone": {
+                "kind": "conv4", "width": 6, "stem": "small", "embedding": 8, "normalize": false,
+                "inChannels": channels, "imageSize": image_size, "classes": null,
+            },
+            "weights": null, "teacher": null, "losses": [],
+            "optimizer": {
+                "kind": "adam", "learningRate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weightDecay": 0.0
+            },
+            "schedule": { "kind": "cosine", "warmupSteps": 0, "minimum": 0.0 }, "clipGradientNorm": null,
+            "batch": { "size": 16, "perClass": 4 }, "epochs": 1, "stepsPerEpoch": 8, "seed": 1, "threads": 2,
+        });
+        for (key, value) in changes.as_object().unwrap() {
+            plan[key] = value.clone();
+        }
+        serde_json::from_value(plan).unwrap()
+    }
+
+    /// [`Place::plan`] of a distillation by every way a feature goes: relations on the host, maps on the device.
+    fn distillation(&self, image_size: usize, channels: usize, features: &str, changes: Value) -> Plan {
+        let map = json!("blocks.1");
+        let mut all = json!({
+            "teacher": { "model": self.path("teacher"), "features": features },
+            "losses": [
+                { "kind": "rkd-distance" },
+                { "kind": "attention-transfer", "weight": 5, "studentFeature": map, "teacherFeature": map },
+                { "kind": "rkd-angle", "weight": "auto" },
+                { "kind": "hint", "weight": 0.5, "studentFeature": map, "teacherFeature": map },
+            ],
+        });
+        for (key, value) in changes.as_object().unwrap() {
+            all[key] = value.clone();
+        }
+        self.plan(image_size, channels, all)
+    }
+}
+
+/// A control that collects events.
+fn listening() -> (Control, Arc<Mutex<Vec<Event>>>) {
+    let events: Arc<Mutex<Vec<Event>>> = Arc::default();
+    let sink = Arc::clone(&events);
+    (Control::new(move |event| sink.lock().unwrap().push(event)), events)
+}
+
+fn warnings(events: &Mutex<Vec<Event>>) -> Vec<String> {
+    let warning = |event: &Event| match event {
+        Event::Warning { message } => Some(message.clone()),
+        _ => None,
+    };
+    events.lock().unwrap().iter().filter_map(warning).collect()
+}
+
+/// The model after `until` steps, by way of a checkpoint after `stop` of them if that is not 0.
+fn run(place: &Place, plan: &Plan, stop: u64, until: u64) -> Vec<u8> {
+    let (silent, checkpoint) = (Control::silent(), place.path("checkpoint"));
+    let mut session = open(plan.clone(), None, &silent).unwrap();
+    if stop > 0 {
+        session.train(stop, &silent).unwrap();
+        session.save_checkpoint(&checkpoint, Value::Null).unwrap();
+        session = open(plan.clone(), Some(&checkpoint), &silent).unwrap();
+    }
+    session.train(until, &silent).unwrap();
+    saved(&mut *session, &place.path("model"))
+}
+
+fn saved(session: &mut dyn Training, path: &Path) -> Vec<u8> {
+    session.save_model(path, false).unwrap();
+    std::fs::read(path).unwrap()
+}
+
+#[test]
+fn a_step_waits_for_its_device_once() {
+    let place = Place::new(28, 1);
+    for features in ["live", "cached"] {
+        let changes = json!({ "clipGradientNorm": 0.1, "losses": [
+            { "kind": "rkd-distance" },
+            { "kind": "hint", "studentFeature": "blocks.1", "teacherFeature": "blocks.2" },
+            { "kind": "attention-transfer", "studentFeature": "blocks.1" },
+            { "kind": "linear-hint" },
+        ] });
+        let plan = place.distillation(28, 1, features, changes);
+        let backend = Portable::cpu_f32();
+        let mut session = Session::open(backend.clone(), Host::new(1), plan, None, &Control::silent()).unwrap();
+        let before = backend.downloads();
+        let (control, events) = listening();
+        session.train(6, &control).unwrap();
+        // Of a step that is reported the norm is fetched at once, and that of the last step at the end.
+        let reported = events.lock().unwrap().iter().filter(|event| matches!(event, Event::Step(_))).count() as u64;
+        let waits = backend.downloads() - before;
+        assert!((6 + reported..=7 + reported).contains(&waits), "{waits} for 6 steps, {reported} reported");
+    }
+}
+
+#[test]
+fn candle_trains_as_the_kernels_do() {
+    let place = Place::new(28, 1);
+    for changes in [json!({}), json!({ "microBatch": 6, "clipGradientNorm": 0.5 })] {
+        for features in ["live", "cached"] {
+            let report = |device: &str| {
+                let mut changes = changes.clone();
+                changes["device"] = json!(device);
+                let plan = place.distillation(28, 1, features, changes);
+                let mut session = open(plan, None, &Control::silent()).unwrap();
+                assert_eq!(serde_json::to_value(session.summary()).unwrap()["device"], device);
+                let report = session.train(8, &Control::silent()).unwrap();
+                let terms = report.terms.iter().map(|term| term.term.clone());
+                (
+                    report.loss,
+                    terms.collect::<Vec<_>>(),
+                    session.evaluate(Who::Student, Part::Test, &[1], &Control::silent()),
+                )
+            };
+            let (kernels, candle) = (report("cpu"), report("candle-cpu"));
+            // The tolerance of golden trainings in float32.
+            let near = |a: f64, b: f64| (a - b).abs() <= 1e-4 * a.abs();
+            assert!(near(kernels.0, candle.0), "{} {}", kernels.0, candle.0);
+            assert_eq!(kernels.1.len(), 4);
+            for (a, b) in kernels.1.iter().zip(&candle.1) {
+                assert!(a.name == b.name && near(a.value, b.value), "{a:?} {b:?}");
+                assert!((a.gradient_norm - b.gradient_norm).abs() <= 1e-3 * a.gradient_norm, "{a:?} {b:?}");
+            }
+            kernels.2.unwrap();
+            candle.2.unwrap();
+        }
+    }
+}
+
+#[test]
+fn candle_resumes_to_the_same_bytes() {
+    let place = Place::new(28, 1);
+    let plan = place.distillation(28, 1, "live", json!({ "device": "candle-cpu", "clipGradientNorm": 0.5 }));
+    assert!(run(&place, &plan, 3, 6) == run(&place, &plan, 0, 6));
+}
+
+#[test]
+fn another_device_may_go_on_and_says_that_bytes_will_differ() {
+    let place = Place::new(28, 1);
+    let plan = place.distillation(28, 1, "live", json!({}));
+    let (control, events) = listening();
+    let mut session = open(plan.clone(), None, &control).unwrap();
+    session.train(2, &control).unwrap();
+    session.save_checkpoint(&place.path("checkpoint"), json!("policy")).unwrap();
+    let other = Plan { device: serde_json::from_value(json!("candle-cpu")).unwrap(), ..plan.clone() };
+    let mut resumed = open(other, Some(&place.path("checkpoint")), &control).unwrap();
+    assert_eq!((resumed.summary().step, resumed.policy()), (2, &json!("policy")));
+    let report = resumed.train(4, &control).unwrap();
+    assert_eq!(report.step, 4);
+    let warnings = warnings(&events);
+    assert!(
+        warnings.iter().any(|w| w.contains("from the device cpu and the run goes on on candle-cpu")),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn a_student_of_another_size_learns_from_a_teacher_and_resumes_to_the_same_bytes() {
+    let place = Place::new(32, 3);
+    for (image_size, channels) in [(24, 3), (16, 1)] {
+        for features in ["live", "cached"] {
+            let plan = place.distillation(image_size, channels, features, json!({}));
+            let whole = run(&place, &plan, 0, 6);
+            assert!(run(&place, &plan, 3, 6) == whole, "{image_size} {features}");
+        }
+    }
+}
+
+#[test]
+fn a_teacher_scores_the_same_beside_a_student_of_any_size() {
+    let place = Place::new(32, 3);
+    let score = |image_size: usize, channels: usize| {
+        let plan = place.distillation(image_size, channels, "live", json!({}));
+        let mut session = open(plan, None, &Control::silent()).unwrap();
+        session.evaluate(Who::Teacher, Part::Test, &[1, 2], &Control::silent()).unwrap().metrics
+    };
+    assert_eq!(score(32, 3), score(16, 1));
+}
+
+#[test]
+fn a_student_with_weights_of_its_own_keeps_their_normalisation_and_the_teacher_its_own() {
+    let place = Place::new(28, 1);
+    let normalization = json!({ "mean": [0.25], "std": [0.5] });
+    let weights = json!({ "file": place.path("teacher"), "except": [], "normalization": normalization });
+    let plan = place.distillation(28, 1, "live", json!({ "weights": weights }));
+    let mut session = open(plan.clone(), None, &Control::silent()).unwrap();
+    let model = saved(&mut *session, &place.path("model"));
+    let text = String::from_utf8_lossy(&model);
+    assert!(text.contains(r#"\"normalization\":{\"mean\":[0.25],\"std\":[0.5]}"#));
+    // The same network with the same weights: only the pixels differ, and so the relations.
+    let report = session.train(1, &Control::silent()).unwrap();
+    assert!(report.loss > 1e-3, "{}", report.loss);
+    let same = json!({ "file": place.path("teacher"), "except": [], "normalization": null });
+    let plan = place.distillation(28, 1, "live", json!({ "weights": same, "tuning": { "batchNorm": "running" } }));
+    let report = open(plan, None, &Control::silent()).unwrap().train(1, &Control::silent()).unwrap();
+    let relations = |term: &&rkd_core::train::report::TermMean| term.term.name.starts_with("rkd");
+    assert!(report.terms.iter().filter(relations).all(|term| term.term.value < 1e-6), "{:?}", report.terms);
+}
+
+#[test]
+fn a_checkpoint_of_another_teacher_is_refused() {
+    let place = Place::new(28, 1);
+    let plan = place.distillation(28, 1, "live", json!({}));
+    let mut session = open(plan.clone(), None, &Control::silent()).unwrap();
+    session.train(1, &Control::silent()).unwrap();
+    session.save_checkpoint(&place.path("checkpoint"), Value::Null).unwrap();
+    session.save_model(&place.path("teacher"), false).unwrap();
+    let message = open(plan, Some(&place.path("checkpoint")), &Control::silent()).err().unwrap().to_string();
+    assert!(message.contains("belongs to another teacher"), "{message}");
+}
