@@ -182,12 +182,11 @@ describe("a student of another size", () => {
       await whole.run;
       const abort = new AbortController();
       const stopped = run("stopped", { signal: abort.signal });
-      await expect(
-        (async () => {
-          for await (const event of stopped.run) if (event.type === "checkpoint") abort.abort(new Error("enough"));
-          await stopped.run;
-        })(),
-      ).rejects.toThrow("enough");
+      const reading = (async () => {
+        for await (const event of stopped.run) if (event.type === "checkpoint") abort.abort(new Error("enough"));
+      })();
+      await expect(stopped.run).rejects.toThrow("enough");
+      await expect(reading).rejects.toThrow("enough");
       await resume(stopped.out);
       const model = (place: string) => readFileSync(join(place, "model.safetensors"));
       expect(model(stopped.out).equals(model(whole.out))).toBe(true);

@@ -83,8 +83,8 @@ pub fn execute(session: &mut Option<Box<dyn Training>>, text: &str, control: &Co
     }
 }
 
-fn opened(session: &mut Option<Box<dyn Training>>) -> Result<&mut dyn Training> {
-    session.as_deref_mut().ok_or_else(|| Error::new(Code::Internal, "no session is open"))
+fn opened(session: &mut Option<Box<dyn Training>>) -> Result<&mut Box<dyn Training>> {
+    session.as_mut().ok_or_else(|| Error::new(Code::Internal, "no session is open"))
 }
 
 fn value(result: &impl Serialize) -> Result<Value> {
