@@ -50,19 +50,23 @@ impl Kernel for Chains {
     type Output = Chained;
 
     #[inline(always)]
-    fn run<S: Simd>(self) -> Chained {
+    unsafe fn run<S: Simd>(self) -> Chained {
         // More than latency times units of any x86-64 (4 x 2), and few enough for its registers; a vector of the portable
         // form takes two of them.
-        if S::ROWS < 6 { chains::<S, 4>(self.length) } else { chains::<S, 12>(self.length) }
+        // SAFETY: the instruction set is there by the contract of `run`.
+        unsafe { if S::ROWS < 6 { chains::<S, 4>(self.length) } else { chains::<S, 12>(self.length) } }
     }
 }
 
 /// N chains of `length` steps.
+///
+/// # Safety
+/// The instruction set of `S` is available.
 #[inline(always)]
-fn chains<S: Simd, const N: usize>(length: usize) -> Chained {
+unsafe fn chains<S: Simd, const N: usize>(length: usize) -> Chained {
     let mut lanes = [0.0_f32; 16];
     let mut sum = 0.0;
-    // SAFETY: `dispatch` runs this with the instruction set of S; `lanes` holds 16 floats, the most S has.
+    // SAFETY: the caller has the instruction set; `lanes` holds 16 floats, the most a vector has.
     unsafe {
         let half = S::splat(black_box(0.5));
         let mut chains = [half; N];

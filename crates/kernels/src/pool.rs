@@ -69,17 +69,19 @@ unsafe impl Sync for Shared {}
 
 impl Pool {
     /// A pool of `threads` threads, the calling one included; 0 takes one for each processor core available.
-    /// Uses the widest instruction set found.
+    /// Uses the instruction set of [`Isa::chosen`].
+    ///
+    /// # Panics
+    /// If the environment names no instruction set of this processor, or a thread cannot be started.
     pub fn new(threads: usize) -> Pool {
-        Pool::with_isa(threads, Isa::detect())
+        Pool::with_isa(threads, Isa::chosen().unwrap_or_else(|message| panic!("{message}")))
     }
 
     /// As [`Pool::new`] with a chosen instruction set, for tests and comparisons.
     ///
     /// # Panics
-    /// If this processor does not support `isa`, or a thread cannot be started.
+    /// If a thread cannot be started.
     pub fn with_isa(threads: usize, isa: Isa) -> Pool {
-        assert!(isa.is_supported(), "this processor does not support {}", isa.name());
         let threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, |count| count.get()),
             count => count,
@@ -268,6 +270,7 @@ fn wait_until(done: impl Fn() -> bool) {
 }
 
 /// A mutable slice that blocks of one job share, each using its own parts.
+#[derive(Clone, Copy)]
 pub(crate) struct Parts<'a, T> {
     start: *mut T,
     length: usize,
@@ -282,7 +285,16 @@ impl<'a, T> Parts<'a, T> {
         Parts { start: slice.as_mut_ptr(), length: slice.len(), slice: std::marker::PhantomData }
     }
 
-    /// The address of element `index`. Using it is up to the caller's own promise that blocks do not overlap.
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// The same slice from element `first` on.
+    pub(crate) fn skip(&self, first: usize) -> Self {
+        Parts { start: self.pointer(first), length: self.length - first, ..*self }
+    }
+
+    /// The address of element `index`, or of the slice's end. Using it is up to the caller's own promise that blocks do not overlap.
     pub(crate) fn pointer(&self, index: usize) -> *mut T {
         assert!(index <= self.length, "a part lies outside its slice");
         self.start.wrapping_add(index)

@@ -61,7 +61,7 @@ struct Rows<'a> {
 impl Kernel for Rows<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(mut self) {
+    unsafe fn run<S: Simd>(mut self) {
         let (rows, whole) = (self.c.len() / self.n, self.c.len() / self.n / TILE * TILE);
         let mut panel = [[0.0; WIDTH]; DEPTH];
         for start in (0..self.k).step_by(DEPTH) {

@@ -44,7 +44,7 @@ pub fn nearest<T: Send>(
         pool.for_each(queries, |query| {
             let i = first + query;
             let order = centred.order(rows, i, &products[query * n..][..n], count(i).min(n - 1));
-            // SAFETY: each query writes its own place, which is valid and initialised.
+            // SAFETY: `results` has a place for each row, `None` before; each query runs once and writes its own.
             unsafe { *out.pointer(i) = Some(visit(i, &order)) };
         });
     }

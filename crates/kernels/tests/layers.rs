@@ -107,7 +107,7 @@ fn batch_norm_of_a_batch_and_its_gradient() {
                 );
                 out
             };
-            let y = run(&Pool::with_isa(1, Isa::Portable)).swap_remove(0);
+            let y = run(&Pool::with_isa(1, Isa::PORTABLE)).swap_remove(0);
             // Near-constant columns divide rounding errors by sqrt(eps): a single row is such a case.
             let tolerance = if t.r == 1 { 1e-4 } else { 6e-6 };
             let what = format!("batch norm {size:?}, residual {residual}, relu {with_relu}");
@@ -146,7 +146,7 @@ fn batch_norm_of_constant_statistics_and_its_gradient() {
                 );
                 out
             };
-            let y = run(&Pool::with_isa(1, Isa::Portable)).swap_remove(0);
+            let y = run(&Pool::with_isa(1, Isa::PORTABLE)).swap_remove(0);
             let mut expected = t.expected(false, residual, with_relu, &y);
             let expected = [0, 4, 5, 6, 7].map(|i| std::mem::take(&mut expected[i]));
             // shift cancels a mean ten times the spread.

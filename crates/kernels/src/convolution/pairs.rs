@@ -144,10 +144,12 @@ fn multiply(
             for images in (first..end).step_by(map.block()).map(|image| [image, end.min(image + map.block())]) {
                 for (target, sources) in targets.iter().enumerate() {
                     let at = |image: usize| (image * targets.len() + target) * columns;
-                    // Both ends lie inside the slice, and units have different images or columns.
+                    // The last row's end lies inside the slice.
                     let _ = out.pointer(at(images[1] - 1) + last);
                     let (to, row) = (out.pointer(at(images[0]) + column), targets.len() * columns);
-                    // SAFETY: as just said.
+                    // SAFETY: the images' rows of this target and panel lie between the two places just checked; units have
+                    // different images or columns, and targets different pixels, so nobody else uses them. `apply` comes
+                    // after `multiply_pixel` has returned.
                     unsafe {
                         multiply_pixel(pool, map, images, sources, panels, last - column, bias, to, row);
                         let (at, count) = (at(images[0]) + column, images[1] - images[0]);
@@ -162,7 +164,7 @@ fn multiply(
 /// One result pixel of the images `[first, end]`: element (i, j) is `out[i * out_row + j]`.
 ///
 /// # Safety
-/// `out` is valid for all images and `columns`, at most a panel, and nobody else uses them now.
+/// `out` is valid for all images and `columns`, at most a panel, and nobody else uses them until it returns.
 #[allow(clippy::too_many_arguments)] // The operands of one formula.
 unsafe fn multiply_pixel(
     pool: &Pool,
@@ -184,14 +186,15 @@ unsafe fn multiply_pixel(
     };
     if sources.is_empty() {
         // A pixel that sees only padding.
-        // SAFETY: the caller's promise.
+        // SAFETY: the block is the images x columns that `out` is valid for, and a product without terms overwrites them.
         unsafe { block(0, [0, 0]).multiply(isa, panels, k, bias, out, out_row) };
     }
     for (index, &(tap, source)) in sources.iter().enumerate() {
         let panel = &panels[tap * size..(tap + 1) * size];
         for start in (0..k).step_by(DEPTH) {
             let block = block(source, [start, k.min(start + DEPTH)]);
-            // SAFETY: the caller's promise.
+            // SAFETY: the block is the images x columns that `out` is valid for; `add` comes after a source that overwrote
+            // them.
             unsafe {
                 match index {
                     0 => block.multiply(isa, panel, k, bias, out, out_row),
@@ -225,7 +228,7 @@ pub(super) fn backward_weight(pool: &Pool, shape: &Conv2d, x: &[f32], dy: &[f32]
                     }
                     for (tap, joined) in joined.iter().enumerate() {
                         let at = |input: usize| (tap * c + input) * o;
-                        // Both ends lie inside the slice, and units have different input or output channels.
+                        // The last row's end lies inside the slice.
                         let _ = out.pointer(at(end - 1) + last);
                         let to = out.pointer(at(first) + column);
                         let block = |input: usize, depth: [usize; 2]| Block {
@@ -235,12 +238,14 @@ pub(super) fn backward_weight(pool: &Pool, shape: &Conv2d, x: &[f32], dy: &[f32]
                             columns: [0, last - column],
                         };
                         if joined.is_empty() && start == 0 {
-                            // SAFETY: as just said.
+                            // SAFETY: the unit's input x output channels of this tap lie between the two places just checked,
+                            // and units have different channels.
                             unsafe { block(0, [0, 0]).multiply(isa, panels, 0, None, to, o) };
                         }
                         for (index, &(input, output)) in joined.iter().enumerate() {
                             let (block, panel) = (block(input, depth), &panels[output * size..(output + 1) * size]);
-                            // SAFETY: as just said.
+                            // SAFETY: the unit's input x output channels of this tap lie between the two places just checked,
+                            // and units have different channels; all of `dweight` is initialised.
                             unsafe {
                                 match index + start {
                                     0 => block.multiply(isa, panel, depth[1], None, to, o),

@@ -108,7 +108,8 @@ fn multiply(
         pool.for_each(cut.units(), |unit| {
             let (rows, columns) = cut.unit(unit);
             let unit = Unit { pool, gather, panels, k, finish, rows, columns };
-            target.receive(gather.grid, rows, columns, |out, at, out_row| unit.multiply(out, at, out_row));
+            // SAFETY: each unit runs once, and no two have both their rows and their columns in common.
+            unsafe { target.receive(gather.grid, &unit) };
         });
     });
 }
@@ -125,15 +126,19 @@ struct Unit<'a> {
 }
 
 impl Unit<'_> {
-    /// Writes element (i, j) of the unit's rows and all columns to `out[i * out_row + j]`, element `at` of the target
-    /// for (0, 0). [`Target::receive`], the only caller, gives an `out` of the right extent.
-    fn multiply(&self, out: *mut f32, at: usize, out_row: usize) {
+    /// Writes element (i, j) of the unit's rows and columns to `out[i * out_row + j]`, element `at` of the target for
+    /// (0, 0).
+    ///
+    /// # Safety
+    /// `out` is valid for all these elements, and nobody else uses them until it returns.
+    unsafe fn multiply(&self, out: *mut f32, at: usize, out_row: usize) {
         let rows = self.rows[1] - self.rows[0];
         for start in (0..self.k).step_by(DEPTH) {
             let depth = [start, self.k.min(start + DEPTH)];
             let multiply = |left: Operand<'_>| {
                 let block = Block { left, rows, depth, columns: self.columns };
-                // SAFETY: `Target::receive` gives an `out` that is valid for the unit's elements and is its alone.
+                // SAFETY: the block's elements are the unit's, which `out` is valid for and which are the caller's alone; a
+                // stretch of terms that does not begin at 0 follows one that wrote them.
                 unsafe { block.multiply(self.pool.isa(), self.panels, self.k, self.finish.bias, out, out_row) };
             };
             if self.gather.is_source() {
@@ -146,33 +151,41 @@ impl Unit<'_> {
                 });
             }
         }
-        // SAFETY: as above.
+        // SAFETY: these are the rows and columns of the unit again, and the products have returned.
         unsafe { self.finish.apply(self.pool.isa(), out, at, out_row, rows, self.columns) };
     }
 }
 
 impl Target<'_> {
-    /// Calls `write(out, at, out_row)` to produce rows x columns of the product, and brings them to their pixels: in
-    /// place, from element `at` on, where rows of the product are consecutive pixels, else by way of a buffer.
-    fn receive(&self, grid: [usize; 2], rows: [usize; 2], columns: [usize; 2], write: impl Fn(*mut f32, usize, usize)) {
+    /// Has `unit` produce rows x columns of the product, and brings them to their pixels: in place where rows of the
+    /// product are consecutive pixels, else by way of a buffer.
+    ///
+    /// # Safety
+    /// Nobody else uses the pixels of these rows, of these columns' channels, until it returns.
+    unsafe fn receive(&self, grid: [usize; 2], unit: &Unit<'_>) {
+        let (rows, columns) = (unit.rows, unit.columns);
         let [h, w, pitch] = self.size;
         if self.step == [1, 1] {
             let (last, end) = (rows[1] - 1, self.first + columns[1]);
+            // The end of the last row lies inside the tensor.
             let _ = self.data.pointer(last * pitch + end);
             let at = rows[0] * pitch + self.first;
-            write(self.data.pointer(at), at, pitch);
+            // SAFETY: row i of the product is pixel i, so all elements lie between the two places just checked; they are
+            // the caller's alone.
+            unsafe { unit.multiply(self.data.pointer(at), at, pitch) };
             return;
         }
         let width = columns[1] - columns[0];
         scratch::with((rows[1] - rows[0]) * width, |buffer| {
-            // `write` counts all columns, and the buffer holds only those from the first on.
-            write(buffer.as_mut_ptr().wrapping_sub(columns[0]), 0, width);
+            // SAFETY: the unit counts all columns, and the buffer, this call's own, holds those from the first on: rows of
+            // `width`, from `columns[0]` before its start.
+            unsafe { unit.multiply(buffer.as_mut_ptr().wrapping_sub(columns[0]), 0, width) };
             for (row, from) in (rows[0]..rows[1]).zip(buffer.chunks_exact(width)) {
                 let (n, pixel) = (row / (grid[0] * grid[1]), row % (grid[0] * grid[1]));
                 let row = pixel / grid[1] * self.step[0] + self.offset[0];
                 let column = pixel % grid[1] * self.step[1] + self.offset[1];
                 let start = ((n * h + row) * w + column) * pitch + self.first + columns[0];
-                // SAFETY: each unit writes its own rows and columns, each element once.
+                // SAFETY: `slice` checks its bounds; these are the pixel and channels of the unit's row, the caller's alone.
                 unsafe { self.data.slice(start, width).copy_from_slice(from) };
             }
         });

@@ -77,21 +77,28 @@ pub fn angle_huber(pool: &Pool, student: &[f64], teacher: &[f64], n: usize, delt
         for start in (0..n).step_by(VERTICES) {
             let vectors = VERTICES.min(stride(n) - start) / WIDTH;
             let sweep = Sweep { student, teacher, n, delta, start, vectors, panel: &panel, gradient: &gradient };
-            // SAFETY: one block writes one place.
-            pool.for_each(blocks, |block| unsafe {
-                *one_sided.pointer(block) += dispatch(pool.isa(), Fill { sweep, block });
+            pool.for_each(blocks, |block| {
+                // SAFETY: each block runs once, before any pair of groups: its entries are this call's alone.
+                let count = dispatch(pool.isa(), unsafe { Fill::new(sweep, block) });
+                // SAFETY: `one_sided` has a place for each block, and only this call writes it.
+                unsafe { *one_sided.pointer(block) += count };
             });
             for round in 0..groups {
                 let partner = |first: usize| (round + groups - first) % groups;
                 let pairs: Vec<usize> = (0..groups).filter(|&first| first <= partner(first)).collect();
                 pool.for_each(pairs.len(), |index| {
                     let (first, second) = (pairs[index], partner(pairs[index]));
-                    let value = dispatch(pool.isa(), Groups { sweep, first, second });
-                    // SAFETY: one pair of groups writes one place.
+                    // SAFETY: the pairs of a round have no group in common, since first + second = round modulo groups gives
+                    // each group one partner; and no pair comes in two rounds, so none has another's edges.
+                    let value = dispatch(pool.isa(), unsafe { Groups::new(sweep, first, second) });
+                    // SAFETY: `values` has a place for each pair of groups, and only this call writes it.
                     unsafe { *values.pointer(first * groups + second) += value };
                 });
             }
-            pool.for_each(blocks, |block| dispatch(pool.isa(), Legs { sweep, block }));
+            pool.for_each(blocks, |block| {
+                // SAFETY: each block runs once, after all pairs: its entries and rows of the gradient are this call's alone.
+                dispatch(pool.isa(), unsafe { Legs::new(sweep, block) })
+            });
         }
     });
     AngleSum { value: values.iter().sum(), gradient, one_sided: one_sided.iter().sum() }
@@ -128,7 +135,7 @@ impl Sweep<'_> {
         ROWS.min(self.n - block * ROWS)
     }
 
-    /// The panel's place of the first row of `block` and of vector `vector`.
+    /// The panel's place of the first row of `block` and of vector `vector`: ROWS entries from there on lie in the panel.
     #[inline(always)]
     fn entry(&self, block: usize, vector: usize) -> *mut f64 {
         let entries = (block * self.vectors + vector) * ROWS;
@@ -143,15 +150,24 @@ struct Fill<'a> {
     block: usize,
 }
 
+impl<'a> Fill<'a> {
+    /// # Safety
+    /// Nobody else uses the entries of `block` until the kernel has run.
+    unsafe fn new(sweep: Sweep<'a>, block: usize) -> Self {
+        Fill { sweep, block }
+    }
+}
+
 impl Kernel for Fill<'_> {
     type Output = usize;
     #[inline(always)]
-    fn run<S: Simd>(self) -> usize {
+    unsafe fn run<S: Simd>(self) -> usize {
         let Sweep { n, start, vectors, .. } = self.sweep;
         let mut one_sided = 0;
         for vector in 0..vectors {
             for row in 0..self.sweep.rows(self.block) {
-                // SAFETY: a block's entries are this call's alone.
+                // SAFETY: `entry` gives ROWS entries inside the panel, of which this is one; they are doubles from the start,
+                // and this kernel's alone by `Fill::new`.
                 let entry = unsafe {
                     std::slice::from_raw_parts_mut(self.sweep.entry(self.block, vector).add(row * ENTRY), ENTRY)
                 };
@@ -183,17 +199,28 @@ struct Groups<'a> {
     second: usize,
 }
 
+impl<'a> Groups<'a> {
+    /// # Safety
+    /// Until the kernel has run, nobody else uses the entries of the two groups or the gradient of their edges. The entries
+    /// have been filled.
+    unsafe fn new(sweep: Sweep<'a>, first: usize, second: usize) -> Self {
+        Groups { sweep, first, second }
+    }
+}
+
 impl Kernel for Groups<'_> {
     type Output = f64;
     #[inline(always)]
-    fn run<S: Simd>(self) -> f64 {
+    unsafe fn run<S: Simd>(self) -> f64 {
         let (n, size) = (self.sweep.n, group(self.sweep.n));
         let blocks = |group: usize| group * size..n.div_ceil(ROWS).min((group + 1) * size);
         let mut losses = Losses { products: [0.0; WIDTH], squares: [0.0; WIDTH] };
         for first in blocks(self.first) {
             for second in blocks(self.second) {
                 if first <= second {
-                    self.sweep.blocks::<S::F64>(first, second, &mut losses);
+                    // SAFETY: the instruction set is there by the contract of `run`; the blocks are those of the two groups,
+                    // and `Groups::new` gave this kernel their entries and edges.
+                    unsafe { self.sweep.blocks::<S::F64>(first, second, &mut losses) };
                 }
             }
         }
@@ -220,8 +247,12 @@ struct Edges([f64; ROWS * ROWS * WIDTH]);
 
 impl Sweep<'_> {
     /// The pairs b < c of two blocks of rows, all vertices of the panel.
+    ///
+    /// # Safety
+    /// The instruction set of `F` is available, and nobody else uses the entries of the two blocks or the gradient of their
+    /// edges.
     #[inline(always)]
-    fn blocks<F: Doubles>(&self, first: usize, second: usize, losses: &mut Losses) {
+    unsafe fn blocks<F: Doubles>(&self, first: usize, second: usize, losses: &mut Losses) {
         let (rows_b, rows_c, row) = (self.rows(first), self.rows(second), stride(self.n));
         // The block's corner of the matrices; the last column of the last row lies inside.
         let corner = first * ROWS * row + second * ROWS;
@@ -232,10 +263,10 @@ impl Sweep<'_> {
             let (entries_b, entries_c) = (self.entry(first, vector), self.entry(second, vector));
             let vertices = self.start + vector * WIDTH;
             for lane in (0..WIDTH).step_by(F::LANES) {
-                // SAFETY: the instruction set is that of the pool. The entries are ROWS * ENTRY doubles, this call's alone:
-                // no other pair of the round has these groups. When both blocks are one, row b's sums are held in registers
-                // while the rows behind it change. Places of the matrices are in bounds by the assertion, those of row b
-                // at the vertices too, as these end before `row`; `edges` has a vector for every pair of two rows.
+                // SAFETY: the caller has the instruction set, and the entries, ROWS * ENTRY doubles each, to itself. When both
+                // blocks are one, row b's sums are held in registers while the rows behind it change. Places of the
+                // matrices are in bounds by the assertion, those of row b at the vertices too, as these end before `row`;
+                // `edges` has a vector for every pair of two rows, and the sums of the losses have LANES left from `lane` on.
                 unsafe {
                     let (low, high) = (F::splat(-2.0 * self.delta), F::splat(2.0 * self.delta));
                     let mut products = F::load(losses.products[lane..].as_ptr());
@@ -284,7 +315,7 @@ impl Sweep<'_> {
         for b in 0..rows_b {
             for c in if first == second { b + 1 } else { 0 }..rows_c {
                 let edge = &edges.0.as_chunks::<WIDTH>().0[b * ROWS + c];
-                // SAFETY: the edge {b, c} is in no other pair of groups.
+                // SAFETY: `pointer` checks that the place lies inside; the gradient of the edge {b, c} is the caller's alone.
                 unsafe { *self.gradient.pointer(corner + b * row + c) -= 0.5 * add_lanes(edge) };
             }
         }
@@ -297,15 +328,24 @@ struct Legs<'a> {
     block: usize,
 }
 
+impl<'a> Legs<'a> {
+    /// # Safety
+    /// Nobody else uses the entries of `block` or its rows of the gradient until the kernel has run.
+    unsafe fn new(sweep: Sweep<'a>, block: usize) -> Self {
+        Legs { sweep, block }
+    }
+}
+
 impl Kernel for Legs<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self) {
+    unsafe fn run<S: Simd>(self) {
         let Sweep { n, start, vectors, .. } = self.sweep;
         for row in 0..self.sweep.rows(self.block) {
             for vector in 0..vectors {
                 let at = (self.block * ROWS + row) * stride(n) + start + vector * WIDTH;
-                // SAFETY: the block's entries and its rows of the gradient are this call's alone.
+                // SAFETY: `entry` gives ROWS entries inside the panel, of which this is one, and `slice` checks its bounds;
+                // both are this kernel's alone by `Legs::new`.
                 let (entry, out) = unsafe {
                     let entry = self.sweep.entry(self.block, vector).add(row * ENTRY);
                     (std::slice::from_raw_parts(entry, ENTRY), self.sweep.gradient.slice(at, WIDTH))

@@ -68,7 +68,7 @@ fn sum_rows(
     let out = crate::pool::Parts::new(&mut sums);
     pool.for_each_chunk(matrix, ROWS * stride(n), |block, rows| {
         let sum = body(block * ROWS, rows);
-        // SAFETY: one block writes one place.
+        // SAFETY: `sums` has a place for each block of rows, and each block runs once and writes its own.
         unsafe { *out.pointer(block) = sum };
     });
     sums.iter().fold([0.0; 2], |total, sum| [total[0] + sum[0], total[1] + sum[1]])
@@ -109,7 +109,7 @@ struct Lengths<'a> {
 impl Kernel for Lengths<'_> {
     type Output = [f64; 2];
     #[inline(always)]
-    fn run<S: Simd>(self) -> [f64; 2] {
+    unsafe fn run<S: Simd>(self) -> [f64; 2] {
         let mut sums = [[0.0; WIDTH]; 2];
         for i in self.first..self.n.min(self.first + ROWS) {
             let range = behind(i, self.n);
@@ -142,7 +142,7 @@ struct Slopes<'a, 'b> {
 impl Kernel for Slopes<'_, '_> {
     type Output = [f64; 2];
     #[inline(always)]
-    fn run<S: Simd>(self) -> [f64; 2] {
+    unsafe fn run<S: Simd>(self) -> [f64; 2] {
         let ([scale_s, scale_t], delta) = (self.scales, self.delta);
         let (mut values, mut products) = ([0.0; WIDTH], [0.0; WIDTH]);
         for i in self.first..self.n.min(self.first + ROWS) {
@@ -183,7 +183,7 @@ struct Gradient<'a, 'b> {
 impl Kernel for Gradient<'_, '_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self) {
+    unsafe fn run<S: Simd>(self) {
         for i in self.first..self.n.min(self.first + ROWS) {
             let range = behind(i, self.n);
             let mut start = range.start - i * stride(self.n);

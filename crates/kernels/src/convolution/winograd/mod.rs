@@ -65,6 +65,11 @@ impl Tiling {
         self.n * self.output[0].div_ceil(TILE) * self.output[1].div_ceil(TILE)
     }
 
+    /// Pixels of the output, over all images.
+    fn pixels(&self) -> usize {
+        self.n * self.output[0] * self.output[1]
+    }
+
     /// The image of a tile and its first output row and column.
     fn place(&self, tile: usize) -> (usize, [usize; 2]) {
         let (down, across) = (self.output[0].div_ceil(TILE), self.output[1].div_ceil(TILE));
