@@ -234,7 +234,7 @@ mod tests {
         for threads in [1, 2, 3, 5] {
             let pool = Pool::new(threads);
             assert_eq!(pool.threads(), threads);
-            for blocks in [0, 1, 2, 7, 1000] {
+            for blocks in [0, 1, 2, 7, if cfg!(miri) { 20 } else { 1000 }] {
                 let counts: Vec<AtomicU32> = (0..blocks).map(|_| AtomicU32::new(0)).collect();
                 pool.for_each(blocks, |block| {
                     counts[block].fetch_add(1, Ordering::Relaxed);
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn raises_a_panic_in_the_caller_and_stays_usable() {
         let pool = Pool::new(2);
-        for _ in 0..50 {
+        for _ in 0..if cfg!(miri) { 2 } else { 50 } {
             let outcome =
                 catch_unwind(AssertUnwindSafe(|| pool.for_each(64, |block| assert!(block != 40, "block 40"))));
             let payload = outcome.expect_err("the panic was swallowed");
@@ -277,11 +277,11 @@ mod tests {
     #[test]
     fn nested_and_concurrent_use_is_safe() {
         let pool = Pool::new(2);
-        let sum = AtomicUsize::new(0);
+        let (sum, rounds) = (AtomicUsize::new(0), if cfg!(miri) { 3 } else { 200 });
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
-                    for _ in 0..200 {
+                    for _ in 0..rounds {
                         pool.for_each(4, |_| {
                             pool.for_each(3, |_| {
                                 sum.fetch_add(1, Ordering::Relaxed);
@@ -291,6 +291,6 @@ mod tests {
                 });
             }
         });
-        assert_eq!(sum.into_inner(), 3 * 200 * 4 * 3);
+        assert_eq!(sum.into_inner(), 3 * rounds * 4 * 3);
     }
 }

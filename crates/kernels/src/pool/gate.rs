@@ -8,7 +8,7 @@
 //! 2. A worker reads the job only between coming in through the open gate and leaving it.
 //! 3. So no worker uses a job when [`Gate::run`] has returned.
 //!
-//! `tests/gate.rs` includes this file with loom's atomics and runs through the orders in which threads can meet.
+//! `model/gate.rs` includes this file with loom's atomics and runs through the orders in which threads can meet.
 
 use super::sync::{AtomicBool, AtomicUsize, Condvar, Mutex, Ordering, UnsafeCell, spin, wait_until};
 

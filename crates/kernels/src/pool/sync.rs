@@ -1,4 +1,4 @@
-//! What the gate needs of the system. The model in `tests/gate.rs` puts loom's in its place.
+//! What the gate needs of the system. The model in `model/gate.rs` puts loom's in its place.
 
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 pub(crate) use std::sync::{Condvar, Mutex};

@@ -16,10 +16,13 @@ pub fn random(length: usize, seed: u64) -> Vec<f32> {
     (0..length).map(next).collect()
 }
 
+/// Whether Miri interprets the tests: thousands of times slower, so they take the smaller of their sizes.
+pub const INTERPRETED: bool = cfg!(miri);
+
 /// One pool for every instruction set here and 1, 2 and 3 threads, the threads of one set together.
 pub fn pools() -> Vec<Vec<Pool>> {
     let all = Isa::supported().into_iter();
-    all.map(|isa| (1..=3).map(|threads| Pool::with_isa(threads, isa)).collect()).collect()
+    all.map(|isa| (1..=if INTERPRETED { 2 } else { 3 }).map(|threads| Pool::with_isa(threads, isa)).collect()).collect()
 }
 
 /// Panics unless the largest difference is at most `tolerance` of the largest expected entry.

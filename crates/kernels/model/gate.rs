@@ -4,6 +4,8 @@
 //! loom takes sequentially consistent operations for acquire and release; that a parked worker is woken hangs on more than
 //! that, and is the matter of a test beside the pool.
 
+#![cfg(test)]
+
 #[path = "../src/pool/gate.rs"]
 mod gate;
 
