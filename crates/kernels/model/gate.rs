@@ -1,8 +1,8 @@
 //! A model of the thread pool's gate: loom runs its very source through the orders in which threads can meet, with the
 //! memory of the C11 model, and finds every data race, deadlock and wrong result among them.
 //!
-//! loom takes sequentially consistent operations for acquire and release; that a parked worker is woken hangs on more than
-//! that, and is the matter of a test beside the pool.
+//! loom takes sequentially consistent operations for acquire and release; that a parked worker is woken hangs on more
+//! than that, and is the matter of a test beside the pool.
 
 #![cfg(test)]
 

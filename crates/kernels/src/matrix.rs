@@ -110,8 +110,8 @@ pub fn gemm(pool: &Pool, [m, n, k]: [usize; 3], a: Operand<'_>, b: Operand<'_>, 
             for start in (0..k.max(1)).step_by(DEPTH) {
                 let left = a.skip(rows[0], start);
                 let block = Block { left, rows: rows[1] - rows[0], depth: [start, k.min(start + DEPTH)], columns };
-                // SAFETY: `c` has m rows of n, and the unit's rows and columns end there; no other unit has both its rows
-                // and its columns, so nobody else uses these elements.
+                // SAFETY: `c` has m rows of n, and the unit's rows and columns end there; no other unit has both its
+                // rows and its columns, so nobody else uses these elements.
                 unsafe { block.multiply(pool.isa(), panels, k, bias, out.pointer(rows[0] * n), n) };
             }
         });
@@ -201,8 +201,8 @@ impl Block<'_> {
     /// the block's rows and j all columns. `bias` is added with the first stretch.
     ///
     /// # Safety
-    /// `out` is valid for all the block's elements, initialised if its terms do not begin at 0, and nobody else uses them
-    /// until this returns. All else is checked.
+    /// `out` is valid for all the block's elements, initialised if its terms do not begin at 0, and nobody else uses
+    /// them until this returns. All else is checked.
     pub(crate) unsafe fn multiply(
         self,
         isa: Isa,
@@ -253,8 +253,8 @@ impl<'a> BlockProduct<'a> {
     /// Checks every bound but those of `out`.
     ///
     /// # Safety
-    /// Until the kernel has run, `out` is valid for all the block's elements, initialised with [`Start::Add`], and nobody
-    /// else uses them; the kernel runs with `isa`.
+    /// Until the kernel has run, `out` is valid for all the block's elements, initialised with [`Start::Add`], and
+    /// nobody else uses them; the kernel runs with `isa`.
     unsafe fn new(
         block: Block<'a>,
         isa: Isa,
@@ -283,9 +283,9 @@ impl Kernel for BlockProduct<'_> {
         let (block, width) = (self.block, 2 * S::LANES);
         for column in (block.columns[0]..block.columns[1]).step_by(width) {
             for row in (0..block.rows).step_by(S::ROWS) {
-                // SAFETY: `BlockProduct::new` has checked that A holds the block's rows and terms, the panels (of this very
-                // width) its columns and terms and the bias its columns, and was promised the same of `out`; the tile
-                // is a part of the block, since its rows and columns end where the block's do.
+                // SAFETY: `BlockProduct::new` has checked that A holds the block's rows and terms, the panels (of this
+                // very width) its columns and terms and the bias its columns, and was promised the same of `out`; the
+                // tile is a part of the block, since its rows and columns end where the block's do.
                 unsafe {
                     let tile = Tile {
                         depth: block.depth[1] - block.depth[0],
@@ -323,9 +323,9 @@ struct Tile<'a> {
 
 impl Tile<'_> {
     /// # Safety
-    /// The instruction set of `S` is available. `a` is valid for `rows` <= `S::ROWS` rows and `depth` terms, `panel` for
-    /// `depth` times two vectors, `out` and a bias for `columns` columns; `out` is initialised with [`Start::Add`], and
-    /// nobody else uses it.
+    /// The instruction set of `S` is available. `a` is valid for `rows` <= `S::ROWS` rows and `depth` terms, `panel`
+    /// for `depth` times two vectors, `out` and a bias for `columns` columns; `out` is initialised with [`Start::Add`],
+    /// and nobody else uses it.
     #[inline(always)]
     unsafe fn multiply_rows<S: Simd>(&self, rows: usize) {
         macro_rules! one_of {
@@ -390,8 +390,8 @@ impl Tile<'_> {
     /// Writes a vector of sums to column `at` of a row that begins at `out`.
     ///
     /// # Safety
-    /// The instruction set of `S` is available; `out` is a row of the tile, which has all columns of a panel, and `at` is 0
-    /// or `S::LANES`.
+    /// The instruction set of `S` is available; `out` is a row of the tile, which has all columns of a panel, and `at`
+    /// is 0 or `S::LANES`.
     #[inline(always)]
     unsafe fn finish<S: Simd>(&self, out: *mut f32, at: usize, sum: S::V) {
         // SAFETY: with all columns of a panel, the row and the bias have two vectors, and `at` is one of them.

@@ -62,8 +62,8 @@ impl<T: Number> Deref for Memory<T> {
     fn deref(&self) -> &[T] {
         match &self.place {
             Place::Heap(values) => values,
-            // SAFETY: the mapping holds `length` values, begins at a page and is initialised; all bits zero and whatever was
-            // written as `T` are a `T`, and the borrow is that of `self`, which owns the mapping.
+            // SAFETY: the mapping holds `length` values, begins at a page and is initialised; all bits zero and
+            // whatever was written as `T` are a `T`, and the borrow is that of `self`, which owns the mapping.
             Place::Mapping(mapping) => unsafe { std::slice::from_raw_parts(mapping.as_ptr().cast(), self.length) },
         }
     }
@@ -73,8 +73,8 @@ impl<T: Number> DerefMut for Memory<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         match &mut self.place {
             Place::Heap(values) => values,
-            // SAFETY: the mapping holds `length` values, begins at a page and is initialised with values of `T`; the borrow
-            // of `self`, which owns the mapping, is unique.
+            // SAFETY: the mapping holds `length` values, begins at a page and is initialised with values of `T`; the
+            // borrow of `self`, which owns the mapping, is unique.
             Place::Mapping(mapping) => unsafe {
                 std::slice::from_raw_parts_mut(mapping.as_mut_ptr().cast(), self.length)
             },

@@ -59,8 +59,8 @@ pub fn adam(
     pool.for_each_chunk(parameter, BLOCK, |block, parameter| {
         let (start, length) = (block * BLOCK, parameter.len());
         let gradient = &gradient[start..start + length];
-        // SAFETY: these are the places of the block's chunk of `parameter`, in slices of its length: no two blocks' chunks
-        // overlap, and each block runs once.
+        // SAFETY: these are the places of the block's chunk of `parameter`, in slices of its length: no two blocks'
+        // chunks overlap, and each block runs once.
         let (mean, square) = unsafe { (mean.slice(start, length), square.slice(start, length)) };
         dispatch(pool.isa(), Adam { factors, parameter, gradient, mean, square });
     });
@@ -137,8 +137,8 @@ pub fn sgd(pool: &Pool, step: &SgdStep, parameter: &mut [f32], gradient: &[f32],
     pool.for_each_chunk(parameter, BLOCK, |block, parameter| {
         let (start, length) = (block * BLOCK, parameter.len());
         let gradient = &gradient[start..start + length];
-        // SAFETY: with momentum, these are the places of the block's chunk of `parameter` in a slice of its length: no two
-        // blocks' chunks overlap, and each block runs once. Without, the part is empty.
+        // SAFETY: with momentum, these are the places of the block's chunk of `parameter` in a slice of its length: no
+        // two blocks' chunks overlap, and each block runs once. Without, the part is empty.
         let velocity = unsafe { velocity.slice(if momentum { start } else { 0 }, if momentum { length } else { 0 }) };
         dispatch(pool.isa(), Sgd { step: *step, parameter, gradient, velocity });
     });

@@ -1,7 +1,7 @@
 //! A small thread pool for kernels: one job at a time, cut into numbered blocks.
 //!
-//! The caller and the workers meet at a [`gate`](Gate), which says when a worker may read the job. A worker that wakes too
-//! late finds it closed and is not waited for, so a short job never costs a thread's wake-up.
+//! The caller and the workers meet at a [`gate`](Gate), which says when a worker may read the job. A worker that wakes
+//! too late finds it closed and is not waited for, so a short job never costs a thread's wake-up.
 
 mod gate;
 mod sync;
@@ -146,8 +146,8 @@ impl Shared {
                 if block >= job.blocks {
                     break;
                 }
-                // SAFETY: this thread is the owner or a worker inside the gate, and the owner stays in `run`, which has the
-                // borrow behind the pointer, until all have left.
+                // SAFETY: this thread is the owner or a worker inside the gate, and the owner stays in `run`, which has
+                // the borrow behind the pointer, until all have left.
                 unsafe { (*job.body)(block) };
             }
         }));
@@ -190,7 +190,8 @@ impl<'a, T> Parts<'a, T> {
         Parts { start: self.pointer(first), length: self.length - first, ..*self }
     }
 
-    /// The address of element `index`, or of the slice's end. Using it is up to the caller's own promise that blocks do not overlap.
+    /// The address of element `index`, or of the slice's end. Using it is up to the caller's own promise that blocks do
+    /// not overlap.
     pub(crate) fn pointer(&self, index: usize) -> *mut T {
         assert!(index <= self.length, "a part lies outside its slice");
         self.start.wrapping_add(index)
@@ -203,8 +204,8 @@ impl<'a, T> Parts<'a, T> {
     #[allow(clippy::mut_from_ref)] // The point of this type; the caller's promise makes it sound.
     pub(crate) unsafe fn slice(&self, start: usize, length: usize) -> &mut [T] {
         assert!(start <= self.length && length <= self.length - start, "a part lies outside its slice");
-        // SAFETY: in bounds by the assertion, and in use nowhere else by the caller's promise; the slice it comes from is
-        // mutably borrowed for 'a, which outlives the part.
+        // SAFETY: in bounds by the assertion, and in use nowhere else by the caller's promise; the slice it comes from
+        // is mutably borrowed for 'a, which outlives the part.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), length) }
     }
 }

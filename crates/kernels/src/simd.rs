@@ -6,10 +6,11 @@
 //! code keeps to loops and `#[inline(always)]` functions.
 //!
 //! # What is promised where
-//! - That the instruction set is there: by [`Isa`], which is only had for this processor. `dispatch` is therefore safe, and
-//!   `run` and every function below it with a parameter `S: Simd` or `F: Doubles` may count on it.
-//! - That pointers are valid and nobody else uses what they point to: by whoever makes the kernel. A kernel of slices is
-//!   made by naming its fields; one of pointers only by an `unsafe fn new` that says what must hold until it has run.
+//! - That the instruction set is there: by [`Isa`], which is only had for this processor. `dispatch` is therefore safe,
+//!   and `run` and every function below it with a parameter `S: Simd` or `F: Doubles` may count on it.
+//! - That pointers are valid and nobody else uses what they point to: by whoever makes the kernel. A kernel of slices
+//!   is made by naming its fields; one of pointers only by an `unsafe fn new` that says what must hold
+//!   until it has run.
 
 /// Methods of [`Simd`] or [`Doubles`] that are one expression of vector instructions.
 macro_rules! instructions {
@@ -32,7 +33,8 @@ use doubles::Doubles;
 /// A vector of `f32` lanes.
 ///
 /// # Safety of the methods
-/// The instruction set of the implementation must be available; pointers must be valid for `LANES` floats, of any alignment.
+/// The instruction set of the implementation must be available; pointers must be valid for `LANES` floats, of any
+/// alignment.
 pub(crate) trait Simd: Copy {
     /// The vector.
     type V: Copy;
@@ -54,18 +56,20 @@ pub(crate) trait Simd: Copy {
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// `v` where `y > 0`, else 0.
     unsafe fn where_positive(y: Self::V, v: Self::V) -> Self::V;
-    /// `v` where `a > b`, else `otherwise`. The bits of `v` and `otherwise` are only moved: they may stand for integers.
+    /// `v` where `a > b`, else `otherwise`. The bits of `v` and `otherwise` are only moved: they may stand for
+    /// integers.
     unsafe fn where_greater(a: Self::V, b: Self::V, v: Self::V, otherwise: Self::V) -> Self::V;
     /// `v` where `a` and `b` have the same bits, else 0.
     unsafe fn where_same(a: Self::V, b: Self::V, v: Self::V) -> Self::V;
     /// The lanes from `part * F64::LANES` on, widened.
     unsafe fn widen(v: Self::V, part: usize) -> <Self::F64 as Doubles>::V;
 
-    /// The first `count` floats, zeros after them; a whole vector where `count` >= `LANES`. `from` need not be valid beyond.
+    /// The first `count` floats, zeros after them; a whole vector where `count` >= `LANES`. `from` need not be valid
+    /// beyond.
     #[inline(always)]
     unsafe fn load_first(from: *const f32, count: usize) -> Self::V {
-        // SAFETY: `from` is valid for the smaller of `count` and LANES floats, by the contract; the buffer of 16 holds any
-        // vector, and all of it is initialised.
+        // SAFETY: `from` is valid for the smaller of `count` and LANES floats, by the contract; the buffer of 16 holds
+        // any vector, and all of it is initialised.
         unsafe {
             if count >= Self::LANES {
                 return Self::load(from);
@@ -78,8 +82,8 @@ pub(crate) trait Simd: Copy {
     /// Writes the first `count` lanes, or all where `count` >= `LANES`. `to` need not be valid beyond.
     #[inline(always)]
     unsafe fn store_first(to: *mut f32, v: Self::V, count: usize) {
-        // SAFETY: `to` is valid for the smaller of `count` and LANES floats, by the contract, and cannot overlap a buffer
-        // of this call; the buffer of 16 holds any vector.
+        // SAFETY: `to` is valid for the smaller of `count` and LANES floats, by the contract, and cannot overlap a
+        // buffer of this call; the buffer of 16 holds any vector.
         unsafe {
             if count >= Self::LANES {
                 return Self::store(to, v);
@@ -98,14 +102,15 @@ pub(crate) trait Kernel {
     /// Does the work.
     ///
     /// # Safety
-    /// The instruction set of `S` is available. Whatever else the work needs, the kernel's fields or its constructor promise.
+    /// The instruction set of `S` is available. Whatever else the work needs, the kernel's fields or its constructor
+    /// promise.
     unsafe fn run<S: Simd>(self) -> Self::Output;
 }
 
 /// Runs `kernel` compiled for `isa`.
 pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
-    // SAFETY: an `Isa` exists only for what the processor supports, and each arm runs the kernel with the vectors of that
-    // instruction set; those of plain Rust need none.
+    // SAFETY: an `Isa` exists only for what the processor supports, and each arm runs the kernel with the vectors of
+    // that instruction set; those of plain Rust need none.
     unsafe {
         match isa.level() {
             #[cfg(target_arch = "x86_64")]

@@ -1,7 +1,7 @@
 //! What is done to the outputs of a convolution while they are in the cache: `y = relu?(y + bias + residual)`.
 //!
-//! In inference this is all that is left of a batch normalisation whose factors went into the weights. A pass of its own
-//! would read and write every output once more.
+//! In inference this is all that is left of a batch normalisation whose factors went into the weights. A pass of its
+//! own would read and write every output once more.
 
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::{Isa, check};
@@ -91,8 +91,8 @@ impl Kernel for Block<'_> {
             let residual = self.residual.map(|residual| &residual[self.at + start..][..end]);
             for column in (first..end).step_by(S::LANES) {
                 let count = S::LANES.min(end - column);
-                // SAFETY: `count` columns from `column` on end at `end` at most: `out` is valid for them by `Block::new`,
-                // and the residual's row was sliced up to `end`.
+                // SAFETY: `count` columns from `column` on end at `end` at most: `out` is valid for them by
+                // `Block::new`, and the residual's row was sliced up to `end`.
                 unsafe {
                     let to = self.out.wrapping_add(start + column);
                     let mut value = S::load_first(to, count);

@@ -1,9 +1,9 @@
 //! The gradient of the weights: gathered pixels, transposed, times the output's gradient.
 //!
-//! The sum runs over all pixels of all images, in blocks of [`DEPTH`]. Work is cut by columns (taps and input channels)
-//! and by output channels first. Where that gives too few units, or the sum is long, the pixels are cut too, into fixed
-//! *chunks* whose sums are added in pairs at the end: rounding stays small however many pixels there are.
-//! Shapes: r pixels, k = kh kw c_in / groups, o = c_out / groups.
+//! The sum runs over all pixels of all images, in blocks of [`DEPTH`]. Work is cut by columns (kernel positions and
+//! input channels) and by output channels first. Where that gives too few units, or the sum is long, the pixels are cut
+//! too, into fixed *chunks* whose sums are added in pairs at the end: rounding stays small however many pixels there
+//! are. Shapes: r pixels, k = kh kw c_in / groups, o = c_out / groups.
 
 use super::Conv2d;
 use super::gather::Gather;
@@ -28,8 +28,8 @@ pub(super) fn backward(pool: &Pool, shape: &Conv2d, x: &[f32], dy: &[f32], dweig
         let sum = |unit: usize, out: &Parts<'_, f32>, first: usize, pitch: usize| {
             let [chunk, block, outputs] = cut.unit(unit);
             let unit = Unit { gather: &gather, gradient, pixels: cut.pixels(chunk), columns: cut.columns(block, k), o };
-            // SAFETY: each unit runs once, and no two have a chunk, a block of columns and a group of outputs in common; the
-            // first element is the chunk's, or the group's.
+            // SAFETY: each unit runs once, and no two have a chunk, a block of columns and a group of outputs in
+            // common; the first element is the chunk's, or the group's.
             unsafe { unit.sum(pool, cut.outputs(outputs, o), out, chunk * k * o + first, pitch) };
         };
         if cut.chunks == 1 {
@@ -131,8 +131,8 @@ impl Unit<'_> {
                 self.gather.fill([start, end], self.columns, gathered);
                 let left = Operand::transposed(gathered, rows);
                 let block = Block { left, rows, depth: [0, depth], columns: [0, count] };
-                // SAFETY: the block is the unit's columns x outputs, whose first and last element were checked above and which
-                // are the caller's alone; `add` comes after the first stretch overwrote them.
+                // SAFETY: the block is the unit's columns x outputs, whose first and last element were checked above
+                // and which are the caller's alone; `add` comes after the first stretch overwrote them.
                 unsafe {
                     match start == self.pixels[0] {
                         true => block.multiply(isa, panels, depth, None, out, pitch),

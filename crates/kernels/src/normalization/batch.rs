@@ -228,8 +228,8 @@ impl Saved<'_> {
                 Relu::Output(y) => Relu::Output(&y[range.clone()]),
                 relu => relu,
             };
-            // SAFETY: the block has `dx`, and these are the same places of a slice of the same length: like the chunks of
-            // `dx`, no two blocks' overlap, and each block runs once.
+            // SAFETY: the block has `dx`, and these are the same places of a slice of the same length: like the chunks
+            // of `dx`, no two blocks' overlap, and each block runs once.
             let dresidual = dresidual.as_ref().map_or(&mut [][..], |parts| unsafe { parts.slice(start, length) });
             let (x, dy, mean) = (&self.x[range.clone()], &self.dy[range], self.mean);
             let (scale, slope, offset) = (&scale[..], &slope[..], &offset[..]);
@@ -336,8 +336,8 @@ impl Kernel for Apply<'_> {
         let factors = [self.mean, self.scale, self.shift].map(|factors| factors[..c].as_ptr());
         // -inf keeps everything, a NaN included.
         let floor = if self.relu { 0.0 } else { f32::NEG_INFINITY };
-        // SAFETY: the slices are whole rows of c values, by the assertions, and the loops begin at rows; the factors have c.
-        // The instruction set is there by the contract of `run`.
+        // SAFETY: the slices are whole rows of c values, by the assertions, and the loops begin at rows; the factors
+        // have c. The instruction set is there by the contract of `run`.
         unsafe {
             if self.residual.is_empty() {
                 for row in (0..length).step_by(c) {
@@ -434,8 +434,8 @@ impl InputGradient<'_> {
         let factors = [self.scale, self.slope, self.offset, self.mean, beta].map(|factors| factors[..c].as_ptr());
         let (dx, dresidual) = (self.dx.as_mut_ptr(), self.dresidual.as_mut_ptr());
         for row in (0..length).step_by(c) {
-            // SAFETY: all slices are whole rows of c values, by the assertions, and `row` begins one; the factors have c.
-            // Without `RESIDUAL` the last pointer is not used, and its addition wraps.
+            // SAFETY: all slices are whole rows of c values, by the assertions, and `row` begins one; the factors have
+            // c. Without `RESIDUAL` the last pointer is not used, and its addition wraps.
             unsafe {
                 let from = [self.x.as_ptr(), y.as_ptr(), self.dy.as_ptr()].map(|from| from.add(row));
                 let to = [dx.add(row), dresidual.wrapping_add(row)];

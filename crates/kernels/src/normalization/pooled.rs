@@ -3,7 +3,8 @@
 //! ```text
 //! y[q] = the largest relu(gamma (x[p] - mean) rstd + beta) over the pixels p of window q
 //! ```
-//! Kept for the way back are, for every window, the pixel that won and its x (`winners`): with g[q] = dy[q] where y[q] > 0,
+//! Kept for the way back are, for every window, the pixel that won and its x (`winners`): with g[q] = dy[q] where y[q]
+//! > 0,
 //!
 //! ```text
 //! dbeta = sum over q of g[q],   dgamma = sum over q of g[q] (winners[q] - mean) rstd
@@ -47,7 +48,8 @@ pub fn batch_norm_max_pool(
     let (row, image) = (ow * c, shape.h * shape.w * c);
     let (winners, indices, mean) = (Parts::new(winners), Parts::new(indices), &*mean);
     pool.for_each_chunk(y, row.max(1), |block, y| {
-        // SAFETY: block `block` is output row `block`, which runs once and has these `row` elements of both, and no other.
+        // SAFETY: block `block` is output row `block`, which runs once and has these `row` elements of both, and no
+        // other.
         let (winners, indices) = unsafe { (winners.slice(block * row, row), indices.slice(block * row, row)) };
         let x = &x[block / oh * image..][..image];
         let factors = [mean, &scale, beta];
@@ -116,10 +118,10 @@ impl Kernel for OutputRow<'_> {
             let x = self.x[..((rows.end - 1) * w + columns.end) * c].as_ptr();
             for at in (0..c).step_by(S::LANES) {
                 let count = c - at;
-                // SAFETY: the last pixel of the window is the last of `x` as sliced, the first is before it; the window is one
-                // of `y`, `winners` and `indices`, of equal length; factors have c. From channel `at` on each has `count`
-                // channels, and no more are read or written. A `u32` may be read and written as a float's bits. The
-                // instruction set is there by the contract of `run`.
+                // SAFETY: the last pixel of the window is the last of `x` as sliced, the first is before it; the window
+                // is one of `y`, `winners` and `indices`, of equal length; factors have c. From channel `at` on each
+                // has `count` channels, and no more are read or written. A `u32` may be read and written as a float's
+                // bits. The instruction set is there by the contract of `run`.
                 unsafe {
                     let [mean, scale, shift] = [mean, scale, shift].map(|from| S::load_first(from.add(at), count));
                     let first = rows.start * w + columns.start;
@@ -190,9 +192,9 @@ impl Kernel for InputRow<'_> {
             let number = (self.row * self.shape.w + column) as u32;
             for at in (0..c).step_by(S::LANES) {
                 let count = c - at;
-                // SAFETY: pixel `column` is one of `x` and `dx`, of equal length; the windows over it are among those of `dy`
-                // and `indices`, by the assertions; factors have c. From channel `at` on each has `count` channels, and no
-                // more are read or written. The instruction set is there by the contract of `run`.
+                // SAFETY: pixel `column` is one of `x` and `dx`, of equal length; the windows over it are among those
+                // of `dy` and `indices`, by the assertions; factors have c. From channel `at` on each has `count`
+                // channels, and no more are read or written. The instruction set is there by the contract of `run`.
                 unsafe {
                     let [mean, scale, shift, slope, offset] = factors.map(|from| S::load_first(from.add(at), count));
                     let mut won = S::splat(0.0);

@@ -1,7 +1,7 @@
 //! The gate between the owner of a job and the workers, without a lock where both are busy.
 //!
-//! The owner opens the gate, takes part in the job, closes the gate and waits for the workers that came in. Idle workers
-//! spin for a little (the gap between two kernels of a training step) and then park.
+//! The owner opens the gate, takes part in the job, closes the gate and waits for the workers that came in. Idle
+//! workers spin for a little (the gap between two kernels of a training step) and then park.
 //!
 //! Invariants:
 //! 1. The job is written only while the gate is closed and no worker is inside, by the one owner.
@@ -28,8 +28,8 @@ pub(crate) struct Gate<J> {
     stop: AtomicBool,
 }
 
-// SAFETY: `job` is the only field that is not already Sync. The module's invariants order its writes before and after all
-// reads, and it is sent to the threads that read it.
+// SAFETY: `job` is the only field that is not already Sync. The module's invariants order its writes before and after
+// all reads, and it is sent to the threads that read it.
 unsafe impl<J: Send> Sync for Gate<J> {}
 
 impl<J: Copy> Gate<J> {

@@ -31,8 +31,8 @@ pub struct DistanceSum {
     pub gradient: Vec<f64>,
 }
 
-/// The sum over all ordered pairs of huber(student's relative distance - teacher's), and its gradient. Neither is divided
-/// by anything.
+/// The sum over all ordered pairs of huber(student's relative distance - teacher's), and its gradient. Neither is
+/// divided by anything.
 ///
 /// `student` and `teacher` are n x n squared distances of [`stride`]`(n)`; `delta` is the Huber threshold, positive.
 pub fn distance_huber(pool: &Pool, student: &[f64], teacher: &[f64], n: usize, delta: f64) -> DistanceSum {
@@ -74,8 +74,8 @@ fn sum_rows(
     sums.iter().fold([0.0; 2], |total, sum| [total[0] + sum[0], total[1] + sum[1]])
 }
 
-/// The columns of row i that lie behind the diagonal, from a whole vector on: the pairs (i, j > i), and before them at most
-/// [`WIDTH`] - 1 others.
+/// The columns of row i that lie behind the diagonal, from a whole vector on: the pairs (i, j > i), and before them at
+/// most [`WIDTH`] - 1 others.
 #[inline(always)]
 fn behind(i: usize, n: usize) -> std::ops::Range<usize> {
     i * stride(n) + (i + 1) / WIDTH * WIDTH..(i + 1) * stride(n)

@@ -1,8 +1,8 @@
 //! The way from a gradient over squared distances to the rows.
 //!
-//! With `w_ij = m_ij + m_ji` of the gradient m, `out_i = 2 sum_j w_ij (row_i - row_j)`. The differences are formed, although
-//! `(sum_j w_ij) row_i - sum_j w_ij row_j` would be a plain matrix product of half the work: near duplicates have huge
-//! weights and tiny differences, which that product loses.
+//! With `w_ij = m_ij + m_ji` of the gradient m, `out_i = 2 sum_j w_ij (row_i - row_j)`. The differences are formed,
+//! although `(sum_j w_ij) row_i - sum_j w_ij row_j` would be a plain matrix product of half the work: near duplicates
+//! have huge weights and tiny differences, which that product loses.
 
 use super::stride;
 use crate::simd::doubles::{Doubles, WIDTH};
@@ -98,9 +98,10 @@ impl RowBlock<'_> {
         let out = &mut self.out[p * width..][..P * width];
         for lane in (0..WIDTH).step_by(F::LANES) {
             let k = k + lane;
-            // SAFETY: the caller has the instruction set. Rows are `width` long, and `k` (with `lane`, a multiple of LANES
-            // below WIDTH) plus a multiple of WIDTH below K * WIDTH leaves room for LANES, by the assertion; `rows` has as
-            // many rows as there are weights, `own` and `out` have P, as sliced; place p + q < ROWS is in every weights.
+            // SAFETY: the caller has the instruction set. Rows are `width` long, and `k` (with `lane`, a multiple of
+            // LANES below WIDTH) plus a multiple of WIDTH below K * WIDTH leaves room for LANES, by the assertion;
+            // `rows` has as many rows as there are weights, `own` and `out` have P, as sliced; place p + q < ROWS is in
+            // every weights.
             unsafe {
                 let a: [[F::V; K]; P] = std::array::from_fn(|q| {
                     std::array::from_fn(|run| F::load(own.as_ptr().add(q * width + k + run * WIDTH)))

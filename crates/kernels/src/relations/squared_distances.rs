@@ -36,7 +36,8 @@ struct RowBlock<'a> {
 
 impl<'a> RowBlock<'a> {
     /// # Safety
-    /// Until the kernel has run, no other has the rows from `first` on, and nobody but kernels of other rows uses `out`.
+    /// Until the kernel has run, no other has the rows from `first` on, and nobody but kernels of other rows uses
+    /// `out`.
     unsafe fn new(rows: &'a [f64], n: usize, d: usize, first: usize, out: &'a Parts<'a, f64>) -> Self {
         RowBlock { rows, n, d, first, out }
     }
@@ -103,8 +104,8 @@ impl RowBlock<'_> {
         for (p, lanes) in lanes.iter().enumerate() {
             for (q, lanes) in lanes.iter().enumerate() {
                 let value = add_lanes(lanes);
-                // SAFETY: `pointer` checks that both places lie inside. They are those of the pair (i + p, j + q), which only
-                // the kernel of the later row writes: this one, as no row of j's tile is behind all of i's.
+                // SAFETY: `pointer` checks that both places lie inside. They are those of the pair (i + p, j + q),
+                // which only the kernel of the later row writes: this one, as no row of j's tile is behind all of i's.
                 unsafe {
                     *self.out.pointer((i + p) * stride(self.n) + j + q) = value;
                     *self.out.pointer((j + q) * stride(self.n) + i + p) = value;

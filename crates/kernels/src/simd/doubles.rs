@@ -1,7 +1,7 @@
 //! Vectors of float64, for kernels whose sums cancel in float32.
 //!
-//! Every form fuses multiply and add, the portable one too (by a call where the processor cannot). A kernel that works on
-//! [`WIDTH`] lanes, whatever the register holds, therefore gives the same bits on every instruction set.
+//! Every form fuses multiply and add, the portable one too (by a call where the processor cannot). A kernel that works
+//! on [`WIDTH`] lanes, whatever the register holds, therefore gives the same bits on every instruction set.
 
 /// Lanes that kernels count in: the widest register; the narrower ones take them in several steps.
 pub(crate) const WIDTH: usize = 8;

@@ -1,14 +1,14 @@
 //! The forward pass and the input gradient: one convolution of stride 1, by one of two plans.
 //!
-//! *By tiles*: U is formed once; a unit of work takes a block of tiles from pixels through all 36 products to pixels, so
-//! that its V and M stay in the second-level cache. *By outputs*, for few tiles and many channels, where U would be
-//! larger than any cache: V is formed once for all tiles; a unit takes one panel of output channels, forms its part of U
-//! a stretch of input channels at a time, multiplies, and transforms back: U is never stored.
+//! *By tiles*: U is formed once; a unit of work takes a block of tiles from pixels through all 36 products to pixels,
+//! so that its V and M stay in the second-level cache. *By outputs*, for few tiles and many channels, where U would be
+//! larger than any cache: V is formed once for all tiles; a unit takes one panel of output channels, forms its part of
+//! U a stretch of input channels at a time, multiplies, and transforms back: U is never stored.
 //!
 //! Both sum an element's terms in the same stretches, so they give the same bits.
 
 use super::super::Finish;
-use super::transform::{FromPixels, FromTaps, Planes, ToPixels};
+use super::transform::{FromPixels, FromWeights, Planes, ToPixels};
 use super::{Conv2d, PLACES, Tiling};
 use crate::matrix::{Block, Operand, panel_width, panels_length};
 use crate::pool::Parts;
@@ -37,7 +37,7 @@ pub(in crate::convolution) fn forward(
     job.run(pool, y);
 }
 
-/// The convolution of dy with the taps turned around and their channels exchanged.
+/// The convolution of dy with the weights turned around and their channels exchanged.
 pub(in crate::convolution) fn backward_input(pool: &Pool, shape: &Conv2d, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
     let (c, o) = (shape.c_out, shape.c_in);
     scratch::with(9 * c * o, |turned| {
@@ -47,14 +47,14 @@ pub(in crate::convolution) fn backward_input(pool: &Pool, shape: &Conv2d, dy: &[
     });
 }
 
-/// `turned[8 - tap]` = the transpose of `weight[tap]`, a c x o matrix.
+/// `turned[8 - position]` = the transpose of `weight[position]`, a c x o matrix.
 fn turn(pool: &Pool, weight: &[f32], [c, o]: [usize; 2], turned: &mut [f32]) {
     /// Rows and columns of a square that is transposed at once.
     const SQUARE: usize = 16;
     let bands = o / SQUARE;
     pool.for_each_chunk(turned, SQUARE * c, |band, out| {
-        let (tap, first) = (8 - band / bands, band % bands * SQUARE);
-        let from = &weight[tap * c * o..(tap + 1) * c * o];
+        let (position, first) = (8 - band / bands, band % bands * SQUARE);
+        let from = &weight[position * c * o..(position + 1) * c * o];
         for start in (0..c).step_by(SQUARE) {
             for row in 0..SQUARE {
                 for column in start..start + SQUARE {
@@ -96,7 +96,7 @@ impl Job<'_> {
                 let outputs = [panel * width, (panel + 1) * width];
                 let out = planes.skip(panel * c * width);
                 // SAFETY: each panel runs once, and its part of every plane is its own.
-                dispatch(isa, unsafe { FromTaps::new(self.weight, [c, o], [0, c], outputs, out) });
+                dispatch(isa, unsafe { FromWeights::new(self.weight, [c, o], [0, c], outputs, out) });
             });
             let u = &*u;
             pool.for_each(tiles.div_ceil(block), |unit| {
@@ -162,14 +162,14 @@ impl Job<'_> {
                 let inputs = [start, self.c.min(start + STRETCH)];
                 let out = Planes::new(u, u_plane, STRETCH, width);
                 // SAFETY: the buffer is this call's own.
-                dispatch(isa, unsafe { FromTaps::new(self.weight, [self.c, self.o], inputs, outputs, out) });
+                dispatch(isa, unsafe { FromWeights::new(self.weight, [self.c, self.o], inputs, outputs, out) });
                 for place in 0..PLACES {
                     let left = Operand::row_major(&v[place * v_plane..(place + 1) * v_plane], self.c).skip(0, start);
                     let (u, m) = (&u[place * u_plane..(place + 1) * u_plane], &mut m[place * m_plane..][..m_plane]);
                     let depth = [0, inputs[1] - inputs[0]];
                     let block = Block { left, rows, depth, columns: [0, width] };
-                    // SAFETY: `m`, a slice of this call's own buffer, holds rows x width elements and SPARE; `add` comes after
-                    // the first stretch overwrote them.
+                    // SAFETY: `m`, a slice of this call's own buffer, holds rows x width elements and SPARE; `add`
+                    // comes after the first stretch overwrote them.
                     unsafe {
                         match start {
                             0 => block.multiply(isa, u, depth[1], None, m.as_mut_ptr(), width),

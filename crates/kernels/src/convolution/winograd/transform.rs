@@ -211,8 +211,8 @@ pub(super) struct FromPixels<'a> {
 static ZERO: [f32; 16] = [0.0; 16];
 
 impl<'a> FromPixels<'a> {
-    /// Of the tiles `[first, end]`, written to the rows from `row` on. `pixels` have `channels` (a multiple of 16) each: the
-    /// input, or with `gradient` the output's gradient.
+    /// Of the tiles `[first, end]`, written to the rows from `row` on. `pixels` have `channels` (a multiple of 16)
+    /// each: the input, or with `gradient` the output's gradient.
     ///
     /// # Safety
     /// Nobody else uses these rows of `out` until the kernel has run.
@@ -250,9 +250,9 @@ impl Kernel for FromPixels<'_> {
             if self.gradient {
                 let from = self.addresses(self.tiling.output_pixels(tile));
                 for channel in (0..channels).step_by(S::LANES) {
-                    // SAFETY: the vector's channels lie in the pixel, sliced to `channels`, whole vectors; or all vectors are
-                    // the 16 zeros. `new` has checked that the planes hold the row, which is this kernel's alone. The
-                    // instruction set is there by the contract of `run`.
+                    // SAFETY: the vector's channels lie in the pixel, sliced to `channels`, whole vectors; or all
+                    // vectors are the 16 zeros. `new` has checked that the planes hold the row, which is this kernel's
+                    // alone. The instruction set is there by the contract of `run`.
                     unsafe {
                         let out = planes.at(self.row + row, channel);
                         in_two_dimensions!(gradient_1d, 4 => 6,
@@ -263,8 +263,8 @@ impl Kernel for FromPixels<'_> {
             } else {
                 let from = self.addresses(self.tiling.input_pixels(tile));
                 for channel in (0..channels).step_by(S::LANES) {
-                    // SAFETY: as for the gradient: the vector lies in its pixel or is of zeros, the planes hold the row, which
-                    // is this kernel's alone, and the instruction set is there.
+                    // SAFETY: as for the gradient: the vector lies in its pixel or is of zeros, the planes hold the
+                    // row, which is this kernel's alone, and the instruction set is there.
                     unsafe {
                         let out = planes.at(self.row + row, channel);
                         in_two_dimensions!(input_1d, 6 => 6,
@@ -289,12 +289,12 @@ pub(super) struct ToPixels<'a> {
 }
 
 impl<'a> ToPixels<'a> {
-    /// Of the tiles `[first, end]`, the rows from 0 on of `from`, and the channels `[first, end]`, multiples of 16, whose
-    /// first is channel 0 of `from`, to a tensor of `pitch` channels a pixel.
+    /// Of the tiles `[first, end]`, the rows from 0 on of `from`, and the channels `[first, end]`, multiples of 16,
+    /// whose first is channel 0 of `from`, to a tensor of `pitch` channels a pixel.
     ///
     /// # Safety
-    /// Until the kernel has run, nobody writes these rows and channels of `from`, and nobody else uses the tiles' pixels'
-    /// channels in `out`.
+    /// Until the kernel has run, nobody writes these rows and channels of `from`, and nobody else uses the tiles'
+    /// pixels' channels in `out`.
     pub(super) unsafe fn new(
         tiling: &'a Tiling,
         tiles: [usize; 2],
@@ -323,9 +323,10 @@ impl Kernel for ToPixels<'_> {
         for (row, tile) in (self.tiles[0]..self.tiles[1]).enumerate() {
             let pixels = self.tiling.output_pixels(tile);
             for channel in (self.channels[0]..self.channels[1]).step_by(S::LANES) {
-                // SAFETY: the channels are whole vectors. `new` has checked that the planes hold the row and the channels, which
-                // nobody writes, and that `out` holds every pixel of the tiling, of which these tiles' channels are this
-                // kernel's alone; bias and residual are sliced. The instruction set is there by the contract of `run`.
+                // SAFETY: the channels are whole vectors. `new` has checked that the planes hold the row and the
+                // channels, which nobody writes, and that `out` holds every pixel of the tiling, of which these tiles'
+                // channels are this kernel's alone; bias and residual are sliced. The instruction set is there by the
+                // contract of `run`.
                 unsafe {
                     let from = planes.at(row, channel - self.channels[0]);
                     let bias = match bias {
@@ -351,8 +352,8 @@ impl Kernel for ToPixels<'_> {
     }
 }
 
-/// Taps to the transform domain: `G w G^T`, into panels.
-pub(super) struct FromTaps<'a> {
+/// Weights to the transform domain: `G w G^T`, into panels.
+pub(super) struct FromWeights<'a> {
     weight: &'a [f32],
     c: usize,
     o: usize,
@@ -361,9 +362,9 @@ pub(super) struct FromTaps<'a> {
     out: Planes<'a>,
 }
 
-impl<'a> FromTaps<'a> {
-    /// Of `weight` `[9, c, o]`, the input channels `[first, end]`, whose first is row 0 of `out`, and the output channels
-    /// `[first, end]`, whole panels (beyond o: zeros), whose first is channel 0 of `out`.
+impl<'a> FromWeights<'a> {
+    /// Of `weight` `[9, c, o]`, the input channels `[first, end]`, whose first is row 0 of `out`, and the output
+    /// channels `[first, end]`, whole panels (beyond o: zeros), whose first is channel 0 of `out`.
     ///
     /// # Safety
     /// Nobody else uses these channels of `out` until the kernel has run.
@@ -377,26 +378,27 @@ impl<'a> FromTaps<'a> {
         let whole = o.is_multiple_of(16) && outputs.iter().all(|channel| channel.is_multiple_of(16));
         assert!(whole && weight.len() == 9 * c * o && inputs[1] <= c, "winograd: other weights");
         out.check(inputs[1] - inputs[0], outputs[1] - outputs[0]);
-        FromTaps { weight, c, o, inputs, outputs, out }
+        FromWeights { weight, c, o, inputs, outputs, out }
     }
 }
 
-impl Kernel for FromTaps<'_> {
+impl Kernel for FromWeights<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let (planes, plane, weight, tap_stride) = (self.out, self.out.plane, self.weight.as_ptr(), self.c * self.o);
+        let (planes, plane, weight, position_stride) =
+            (self.out, self.out.plane, self.weight.as_ptr(), self.c * self.o);
         for c in self.inputs[0]..self.inputs[1] {
             for o in (self.outputs[0]..self.outputs[1]).step_by(S::LANES) {
                 let at = planes.at(c - self.inputs[0], o - self.outputs[0]);
-                // SAFETY: `new` has checked that the weights hold 9 taps of c x o, of which `o` begins a whole vector, and that
-                // the planes hold the row and the channels, which are this kernel's alone. The instruction set is there by
-                // the contract of `run`.
+                // SAFETY: `new` has checked that the weights hold 9 positions of c x o, of which `o` begins a whole
+                // vector, and that the planes hold the row and the channels, which are this kernel's alone. The
+                // instruction set is there by the contract of `run`.
                 unsafe {
                     if o < self.o {
                         let from = weight.add(c * self.o + o);
                         in_two_dimensions!(weight_1d, 3 => 6,
-                            tap => S::load(from.add(tap * tap_stride)),
+                            position => S::load(from.add(position * position_stride)),
                             (place, value) => S::store(at.add(place * plane), value));
                     } else {
                         for place in 0..PLACES {
@@ -409,8 +411,8 @@ impl Kernel for FromTaps<'_> {
     }
 }
 
-/// The transform domain to the gradient of the taps: `G^T du G`.
-pub(super) struct ToTaps<'a> {
+/// The transform domain to the gradient of the weights: `G^T du G`.
+pub(super) struct ToWeights<'a> {
     inputs: [usize; 2],
     outputs: [usize; 2],
     from: Planes<'a>,
@@ -419,9 +421,9 @@ pub(super) struct ToTaps<'a> {
     o: usize,
 }
 
-impl<'a> ToTaps<'a> {
-    /// Of the input channels `[first, end]`, whose first is row 0 of `from`, and the output channels `[first, end]`, multiples
-    /// of 16, whose first is channel 0 of `from`, to `out` `[9, c, o]`.
+impl<'a> ToWeights<'a> {
+    /// Of the input channels `[first, end]`, whose first is row 0 of `from`, and the output channels `[first, end]`,
+    /// multiples of 16, whose first is channel 0 of `from`, to `out` `[9, c, o]`.
     ///
     /// # Safety
     /// Until the kernel has run, nobody writes these channels of `from`, and nobody else uses them in `out`.
@@ -435,26 +437,26 @@ impl<'a> ToTaps<'a> {
         let whole = outputs.iter().all(|channel| channel.is_multiple_of(16));
         assert!(whole && inputs[1] <= c && outputs[1] <= o && out.len() == 9 * c * o, "winograd: other weights");
         from.check(inputs[1] - inputs[0], outputs[1] - outputs[0]);
-        ToTaps { inputs, outputs, from, out: out.pointer(0), c, o }
+        ToWeights { inputs, outputs, from, out: out.pointer(0), c, o }
     }
 }
 
-impl Kernel for ToTaps<'_> {
+impl Kernel for ToWeights<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let (planes, plane, tap_stride) = (self.from, self.from.plane, self.c * self.o);
+        let (planes, plane, position_stride) = (self.from, self.from.plane, self.c * self.o);
         for c in self.inputs[0]..self.inputs[1] {
             for o in (self.outputs[0]..self.outputs[1]).step_by(S::LANES) {
                 let at = planes.at(c - self.inputs[0], o - self.outputs[0]);
-                // SAFETY: the channels are whole vectors. `new` has checked that the planes hold the row and the channels, which
-                // nobody writes, and `out` 9 taps of c x o, of which these channels are this kernel's alone. The
-                // instruction set is there by the contract of `run`.
+                // SAFETY: the channels are whole vectors. `new` has checked that the planes hold the row and the
+                // channels, which nobody writes, and `out` 9 positions of c x o, of which these channels are this
+                // kernel's alone. The instruction set is there by the contract of `run`.
                 unsafe {
                     let to = self.out.add(c * self.o + o);
                     in_two_dimensions!(weight_gradient_1d, 6 => 3,
                         place => S::load(at.add(place * plane)),
-                        (tap, value) => S::store(to.add(tap * tap_stride), value));
+                        (position, value) => S::store(to.add(position * position_stride), value));
                 }
             }
         }

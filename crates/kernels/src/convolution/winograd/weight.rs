@@ -5,7 +5,7 @@
 //! square of channels with all its 36 places when one round holds all tiles: then the unit transforms its part of dU
 //! back at once, and dU is never stored.
 
-use super::transform::{FromPixels, Planes, ToTaps};
+use super::transform::{FromPixels, Planes, ToWeights};
 use super::{Conv2d, PLACES, Tiling};
 use crate::matrix::{Block, DEPTH, Operand, panel_width, panels_length};
 use crate::pool::Parts;
@@ -49,7 +49,7 @@ pub(in crate::convolution) fn backward_weight(pool: &Pool, shape: &Conv2d, x: &[
                 let (inputs, outputs) = ([input, input + 1], [0, o]);
                 let from = from.skip(input * o);
                 // SAFETY: nobody writes dU any more; each input channel runs once, and has its own part of the weights.
-                dispatch(pool.isa(), unsafe { ToTaps::new(inputs, outputs, from, out, [c, o]) });
+                dispatch(pool.isa(), unsafe { ToWeights::new(inputs, outputs, from, out, [c, o]) });
             });
         });
     });
@@ -112,7 +112,8 @@ impl Round<'_> {
             let depth = [start, self.rows.min(start + DEPTH)];
             let left = left.skip(0, start);
             let block = Block { left, rows: inputs[1] - inputs[0], depth, columns: [0, columns] };
-            // SAFETY: `du`, borrowed for this call alone, holds inputs x columns elements by the assertion, all initialised.
+            // SAFETY: `du`, borrowed for this call alone, holds inputs x columns elements by the assertion, all
+            // initialised.
             unsafe {
                 match fresh {
                     true => block.multiply(isa, z, self.rows, None, du.as_mut_ptr(), columns),
@@ -144,7 +145,7 @@ impl Round<'_> {
                 }
                 let from = Planes::new(du, plane, rows, columns);
                 // SAFETY: the buffer is this call's own; each unit runs once, and has its own square of channels.
-                dispatch(pool.isa(), unsafe { ToTaps::new(inputs, outputs, from, out, [self.c, self.o]) });
+                dispatch(pool.isa(), unsafe { ToWeights::new(inputs, outputs, from, out, [self.c, self.o]) });
             });
         });
     }
