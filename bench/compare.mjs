@@ -12,6 +12,7 @@ import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
+import { publishedAddon } from "../scripts/setup.mjs";
 
 const here = import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname);
 const { values: options } = parseArgs({
@@ -23,6 +24,8 @@ const { values: options } = parseArgs({
     out: { type: "string", default: path.join(here, "record", "pytorch.md") },
   },
 });
+// What is measured is what is published: the addon of the release profile.
+const env = { ...process.env, RKD_NATIVE_PATH: process.env.RKD_NATIVE_PATH ?? publishedAddon() };
 const counts = numbers("threads", options.threads.split(","));
 const [rounds] = numbers("rounds", [options.rounds]);
 const known = ours(["--list"]).map(({ workload }) => workload);
@@ -65,7 +68,8 @@ function installPyTorch() {
 
 /** Runs `rkd bench` and gives its JSON lines. */
 function ours(args) {
-  return lines(execFileSync(process.execPath, [path.join(here, "..", "bin", "rkd.mjs"), "bench", ...args, "--json"]));
+  const program = path.join(here, "..", "bin", "rkd.mjs");
+  return lines(execFileSync(process.execPath, [program, "bench", ...args, "--json"], { env }));
 }
 
 /** Runs the peer's program and gives its JSON lines. */
@@ -102,6 +106,7 @@ function compare(workload) {
       torch: peer[0].torch,
       version: rkd[0].rkd,
       instructionSet: rkd[0].instruction_set,
+      profile: rkd[0].profile,
       peerMs: of(peer, "step_ms"),
       rkdMs: of(rkd, "step_ms"),
       ratio: of(peer, "step_ms") / of(rkd, "step_ms"),
@@ -142,7 +147,7 @@ function fixed(value, digits) {
 /** The Markdown tables with what is needed to repeat them. */
 function render(all) {
   const only = (options.only ?? []).map((name) => ` --only ${name}`).join("");
-  const [{ torch, version, instructionSet }] = all;
+  const [{ torch, version, instructionSet, profile }] = all;
   const minutes = ((Date.now() - started.getTime()) / 60_000).toFixed(0);
   const row = (r) => [
     r.workload,
@@ -161,7 +166,7 @@ function render(all) {
   const text = [
     "# Training steps: rkd and PyTorch, interleaved",
     "",
-    `${started.toISOString().slice(0, 10)}, ${os.cpus()[0]?.model}, ${os.availableParallelism()} cores, ${instructionSet}; rkd ${version}, Node ${process.version}, PyTorch ${torch}, float32.`,
+    `${started.toISOString().slice(0, 10)}, ${os.cpus()[0]?.model}, ${os.availableParallelism()} cores, ${instructionSet}; rkd ${version} (profile: ${profile}), Node ${process.version}, PyTorch ${torch}, float32.`,
     `Command: \`node bench/compare.mjs${only} --threads ${options.threads} --rounds ${rounds} --seconds ${options.seconds}\` (${minutes} minutes).`,
     "",
     "- Milliseconds: median over rounds of the median step; PyTorch in its faster memory layout. Ratio = PyTorch / rkd of these",

@@ -1,6 +1,7 @@
 // What the benches beside PyTorch share: building an example, running a program that prints a JSON line, short numbers.
 import { execFileSync } from "node:child_process";
 import path from "node:path";
+import { cargoEnv } from "../scripts/setup.mjs";
 
 /** This folder. */
 export const here = import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname);
@@ -8,12 +9,12 @@ export const here = import.meta.dirname ?? path.dirname(new URL(import.meta.url)
 /** The interpreter with torch and torchvision: RKD_PYTHON, or that of `bench/.venv`. */
 export const python = process.env.RKD_PYTHON ?? path.join(here, ".venv", "bin", "python");
 
-/** Builds an example of the core and gives its path. */
+/** Builds an example of the core in the release profile, as published binaries are, and gives its path. */
 export function example(name) {
   const messages = execFileSync(
     "cargo",
-    ["build", "-q", "-p", "rkd-core", "--example", name, "--message-format=json"],
-    { cwd: path.join(here, "..") },
+    ["build", "-q", "--release", "-p", "rkd-core", "--example", name, "--message-format=json"],
+    { cwd: path.join(here, ".."), env: { ...process.env, ...cargoEnv() } },
   );
   return lines(messages).find((message) => message.executable)?.executable;
 }

@@ -78,7 +78,7 @@ function render() {
   const head = [
     "# RKD distance + 2 x angle with its gradient, by size of batch",
     "",
-    `${new Date().toISOString().slice(0, 10)}, ${os.cpus()[0]?.model}, ${options.threads} threads, d = ${options.dimensions}, PyTorch ${peer?.torch} float32, rkd float64.`,
+    `${new Date().toISOString().slice(0, 10)}, ${os.cpus()[0]?.model}, ${options.threads} threads, d = ${options.dimensions}, PyTorch ${peer?.torch} float32, rkd float64 (profile: release).`,
     `Command: \`node bench/relations.mjs --dimensions ${options.dimensions} --threads ${options.threads} --rounds ${options.rounds} --sizes ${options.sizes}\`.`,
     'Median step in milliseconds after one to warm up; for the slowest that is a single step. MiB at the peak above the inputs. The estimate, made before the first step, is of the angle loss alone. "About": foretold from the size before, not measured.',
     "",

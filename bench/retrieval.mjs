@@ -59,7 +59,7 @@ function render() {
   const head = [
     "# Exact retrieval evaluation, by number and length of the embeddings",
     "",
-    `${new Date().toISOString().slice(0, 10)}, ${os.cpus()[0]?.model}, ${os.availableParallelism()} CPUs, ${torch ? `PyTorch ${torch}` : "no PyTorch"}.`,
+    `${new Date().toISOString().slice(0, 10)}, ${os.cpus()[0]?.model}, ${os.availableParallelism()} CPUs, ${torch ? `PyTorch ${torch}` : "no PyTorch"}, rkd (profile: release).`,
     `Command: \`node bench/retrieval.mjs --sizes ${options.sizes} --threads ${options.threads} --rounds ${options.rounds}\`.`,
     "Seconds for Recall@1, 2, 4, 8, MAP@R and, in rkd, R-precision and kNN accuracy. MiB at the peak above the embeddings. Ratios above 1: rkd is faster. PyTorch orders by float32 distances, rkd by exact ones.",
     "",

@@ -22,7 +22,14 @@ const steps = {
   types: { says: "types, with the API's type tests", run: [tool("tsc", "-p", "tsconfig.json")] },
   docs: { says: "documentation", run: [cargo("doc", "--workspace", "--no-deps", "--locked")] },
   unused: { says: "unused code and dependencies", run: [tool("knip")] },
-  rust: { says: "Rust tests", run: [cargo("test", "--workspace", "--locked", "--no-fail-fast")], count: countCargo },
+  rust: {
+    says: "Rust tests",
+    run: [
+      cargo("test", "--workspace", "--locked", "--no-fail-fast"),
+      cargo("test", "--manifest-path", "crates/kernels/model/Cargo.toml", "--target-dir", "target/model", "--locked"),
+    ],
+    count: countCargo,
+  },
   ts: { says: "TypeScript tests", run: [vitest()], count: countVitest },
   package: { says: "the packed package in an empty folder", run: [[process.execPath, "scripts/test-package.mjs"]] },
 };

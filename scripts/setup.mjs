@@ -65,6 +65,9 @@ function hashOf(...inputs) {
   return hash.digest("hex");
 }
 
+/** What the addon is made from. */
+const sources = ["crates/", "Cargo.toml", "Cargo.lock", manifest("version", "napi")];
+
 const parts = [
   {
     name: "packages",
@@ -77,8 +80,8 @@ const parts = [
   {
     name: "addon",
     says: "compiling the native addon (a few minutes the first time)",
-    inputs: ["crates/", "Cargo.toml", "Cargo.lock", manifest("version", "napi")],
-    build: () => must(addonBuild(), "building the native addon", cargoEnv()),
+    inputs: sources,
+    build: () => must(addonBuild("dist/native"), "building the native addon", cargoEnv()),
     made: "dist/native/index.cjs",
   },
   {
@@ -95,17 +98,41 @@ const parts = [
   },
 ];
 
-/** The build of the addon in the tuned dev profile, which the tests share. */
-function addonBuild() {
-  const where = ["--manifest-path", "crates/node/Cargo.toml", "--output-dir", "dist/native"];
+/** The addon in the profile that is published and measured. */
+const published = {
+  name: "published addon",
+  says: "compiling the native addon in the release profile (some minutes the first time)",
+  inputs: sources,
+  build: () => must(addonBuild("target/published", "--release"), "building the published addon", cargoEnv()),
+  made: "target/published/index.cjs",
+};
+
+/** The build of the addon: in the tuned dev profile, which the tests share, unless `flags` say otherwise. */
+function addonBuild(folder, ...flags) {
+  const where = ["--manifest-path", "crates/node/Cargo.toml", "--output-dir", folder];
   const names = ["--js", "index.cjs", "--dts", "index.d.cts", "--no-const-enum"];
-  return tool("napi", "build", "--platform", ...where, ...names, "--", "--locked");
+  return tool("napi", "build", "--platform", ...flags, ...where, ...names, "--", "--locked");
+}
+
+/** Brings the addon of the release profile up to date; its path. */
+export function publishedAddon() {
+  update([published]);
+  const folder = join(root, "target", "published");
+  return join(
+    folder,
+    readdirSync(folder).find((name) => name.endsWith(".node")),
+  );
 }
 
 /** Brings every part up to date. */
 export function setUp() {
   const [major, minor] = process.versions.node.split(".").map(Number);
   if (major < 20 || (major === 20 && minor < 19)) stop(`Node 20.19 or newer is needed; this is ${process.version}.`);
+  update(parts);
+}
+
+/** Builds those of `parts` that are out of date. */
+function update(parts) {
   const stamps = existsSync(stampFile) ? JSON.parse(readFileSync(stampFile, "utf8")) : {};
   for (const { name, says, inputs, build, made } of parts) {
     const stamp = hashOf(...inputs);

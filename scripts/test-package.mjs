@@ -1,10 +1,10 @@
-// Packs the package as it would be published (main package and this platform's binary), installs both into an empty
-// folder, and runs the library and the command line there.
+// Packs the package as it would be published (main package and this platform's binary in the release profile), installs
+// both into an empty folder, and runs the library and the command line there.
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { must, root, tool } from "./setup.mjs";
+import { basename, join } from "node:path";
+import { must, publishedAddon, root, tool } from "./setup.mjs";
 
 const folder = mkdtempSync(join(tmpdir(), "rkd-package-"));
 const empty = join(folder, "somewhere else");
@@ -30,13 +30,13 @@ function pack(source) {
 
 /** The package of this platform's binary. */
 function packBinary() {
-  const [binary] = readdirSync(join(root, "dist", "native")).filter((name) => name.endsWith(".node"));
-  const platform = /^rkd\.(.+)\.node$/.exec(binary)[1];
+  const binary = publishedAddon();
+  const platform = /^rkd\.(.+)\.node$/.exec(basename(binary))[1];
   output(tool("napi", "create-npm-dirs", "--npm-dir", "npm"), root); // git ignores it; the tool wants it in the project
   const source = join(folder, platform);
   cpSync(join(root, "npm", platform), source, { recursive: true });
   rmSync(join(root, "npm"), { recursive: true });
-  cpSync(join(root, "dist", "native", binary), join(source, binary));
+  cpSync(binary, join(source, basename(binary)));
   return pack(source);
 }
 
@@ -99,6 +99,12 @@ try {
   const printed = output(["npx", "--no-install", "rkd", "evaluate", "run", "--json"], empty, cache);
   const recall = JSON.parse(printed.trim().split("\n").at(-1)).metrics["recall@1"];
   if (!(recall >= 0 && recall <= 1)) throw new Error(`no recall in ${printed}`);
+  const measured = output(
+    ["npx", "--no-install", "rkd", "bench", "--only", "rkd-da-n128-d512", "--seconds", "0", "--json"],
+    empty,
+  );
+  const { profile } = JSON.parse(measured);
+  if (profile !== "release") throw new Error(`the packed binary is of the ${profile} profile`);
   console.log(
     `packed, installed and run: ${main.names.length} files, ${examples} examples compiled, recall@1 ${recall.toFixed(3)}`,
   );

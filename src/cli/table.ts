@@ -86,7 +86,9 @@ export function benchTable(reports: readonly BenchReport[]): string {
     report.gflops?.toFixed(1) ?? "-",
     report.peak_share === null ? "-" : `${percent(report.peak_share, 0)} of ${report.peak_gflops.toFixed(0)}`,
   ]);
-  return `${table(titles, rows)}\n${rateNote}`;
+  const [first] = reports;
+  const machine = first === undefined ? "" : `${first.instruction_set}; profile: ${first.profile}\n`;
+  return `${table(titles, rows)}\n${machine}${rateNote}`;
 }
 
 const rateNote =
@@ -94,9 +96,9 @@ const rateNote =
 
 /** Where the time of a step goes: a table by part, and one by layer and operation. */
 export function profileTables(report: ProfileReport): string {
-  const { workload, step_ms, outside_ms, threads, runs, instruction_set, peak_gflops } = report;
+  const { workload, step_ms, outside_ms, threads, runs, instruction_set, profile, peak_gflops } = report;
   const head = [
-    `${workload}: ${step_ms.toFixed(2)} ms a step, median of ${runs}; ${threads} threads, ${instruction_set}`,
+    `${workload}: ${step_ms.toFixed(2)} ms a step, median of ${runs}; ${threads} threads, ${instruction_set}; profile: ${profile}`,
     `the machine's multiply-adds: ${peak_gflops.toFixed(0)} GFLOP/s`,
   ];
   const titles = ["calls", "ms", "share", "GFLOP/s", "of machine", "MB", "GB/s"];

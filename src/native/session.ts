@@ -163,6 +163,8 @@ export interface BenchReport {
   readonly peak_gflops: number;
   readonly peak_share: number | null;
   readonly instruction_set: string;
+  /** The cargo profile of the addon: `release`, as published, or `dev`, as built from source. */
+  readonly profile: string;
   readonly rkd: string;
 }
 
@@ -178,6 +180,8 @@ export interface ProfileReport {
   readonly runs: number;
   readonly peak_gflops: number;
   readonly instruction_set: string;
+  /** The cargo profile of the addon: `release`, as published, or `dev`, as built from source. */
+  readonly profile: string;
   /** By what it is for, longest first. */
   readonly parts: readonly (ProfileCost & { readonly part: string })[];
   /** By layer and operation, longest first. */

@@ -173,12 +173,24 @@ describe("bench", () => {
     expect(code, stderr).toBe(0);
     const [losses, network] = lines(stdout);
     expect(losses).toMatchObject({ workload: "rkd-da-n128-d512", threads: 1, runs: 3, gflops: null, layout: "n/a" });
+    expect(losses.profile).toBe("dev");
     expect(network).toMatchObject({ workload: smallest, layout: "channels_last", gflops: expect.any(Number) });
     expect(network.peak_share).toBeCloseTo(network.gflops / network.peak_gflops, 2);
     if (process.platform === "linux") expect(network.peak_mib).toBeGreaterThan(losses.peak_mib);
     const text = await rkd("bench", ...only);
     expect(text.stderr).toContain(`measuring ${smallest} (2 of 2)`);
-    for (const word of [smallest, "ms/step", "peak MiB", "GFLOP/s", "Winograd"]) expect(text.stdout).toContain(word);
+    for (const word of [smallest, "ms/step", "peak MiB", "GFLOP/s", "profile: dev", "Winograd"]) {
+      expect(text.stdout).toContain(word);
+    }
+  });
+
+  it("runs with the instruction set that RKD_ISA names, and lists those there are for another", async () => {
+    const args = ["bench", "--only", "rkd-da-n128-d512", "--seconds", "0", "--json"];
+    const forced = await start(args, { RKD_ISA: "portable" }).done;
+    expect(lines(forced.stdout)[0]).toMatchObject({ instruction_set: "portable" });
+    const unknown = await start(args, { RKD_ISA: "mmx" }).done;
+    expect(unknown.code).toBe(2);
+    expect(unknown.stderr).toMatch(/RKD_ISA: expected an instruction set .+portable, portable-wide.+received "mmx"/i);
   });
 
   it("profiles a step, part by part and layer by layer", async () => {

@@ -125,9 +125,14 @@ fn a_normalized_term_is_the_loss_of_features_normalized_before() {
 
 #[test]
 fn threads_do_not_change_a_bit() {
-    // Large enough for several blocks.
-    let large = case(json!({"kind": "hint"}), &[4, 6, 7, 20], &[4, 6, 7, 37], Some([37, 20]));
-    for case in cases().into_iter().chain([large]) {
+    // Products take 64 rows at a time: each of these has several blocks.
+    let linear = |normalize| json!({"kind": "linear-hint", "normalize": normalize});
+    let large = [
+        case(json!({"kind": "hint"}), &[4, 6, 7, 20], &[4, 6, 7, 37], Some([37, 20])),
+        case(linear(false), &[150, 70], &[150, 90], Some([90, 70])),
+        case(linear(true), &[150, 70], &[150, 90], Some([90, 70])),
+    ];
+    for case in large {
         assert_eq!(case.evaluate(1).unwrap(), case.evaluate(3).unwrap(), "{}", case.name());
     }
 }

@@ -159,6 +159,8 @@ fn gradients_of_a_loss_own_parameters_are_numeric_gradients() {
 #[test]
 fn threads_do_not_change_a_bit() {
     for (spec, n, d) in cases() {
+        // Several blocks of every kernel: they take 8 or 16 rows at a time, 64 of a product, and 128 vertices of angles.
+        let n = 20 * n;
         let student = draw(n, d, "student");
         let expected = evaluate(&spec, &student, n, d, &labels(n), 1);
         assert_eq!(evaluate(&spec, &student, n, d, &labels(n), 3), expected, "{spec}");

@@ -56,10 +56,9 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let option = |name: &str| arguments.iter().position(|a| a == name).and_then(|i| arguments.get(i + 1)).cloned();
     let threads = option("--threads").map_or(0, |count| count.parse().expect("--threads takes a number"));
-    let isa = match option("--isa") {
-        None => Isa::detect(),
-        Some(name) => Isa::supported().into_iter().find(|isa| isa.name() == name).expect("--isa: not supported here"),
-    };
+    let isa = option("--isa")
+        .map_or_else(Isa::chosen, |name| Isa::named(&name))
+        .unwrap_or_else(|message| panic!("{message}"));
     let only = option("--only").unwrap_or_default();
     let pool = Pool::with_isa(threads, isa);
     println!("{} threads, {}; a product inside the cache: {:.0} GFLOP/s", pool.threads(), isa.name(), rate(&pool));

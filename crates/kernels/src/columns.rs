@@ -1,7 +1,7 @@
 //! Sums over the rows of a row-major matrix, one for each column: biases, batch norm's statistics and gradients.
 //!
-//! Rows are cut into blocks of about [`BLOCK`] elements. Within a block, a few vectors of columns at a time are summed in
-//! f64 registers; the blocks' sums are added in order. Shapes: r rows, c columns, q sums for each column.
+//! Rows are cut into blocks of about [`BLOCK`] elements. Within a block, a few vectors of columns at a time are summed
+//! in f64 registers; the blocks' sums are added in order. Shapes: r rows, c columns, q sums for each column.
 
 // Operations on arrays of registers: plain index loops say it best.
 #![allow(clippy::needless_range_loop)]
@@ -72,12 +72,14 @@ struct BlockSums<'a, P, const N: usize, const M: usize> {
 impl<P: Pair<N, M>, const N: usize, const M: usize> Kernel for BlockSums<'_, P, N, M> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(mut self) {
+    unsafe fn run<S: Simd>(mut self) {
         let c = self.sums.len();
         let rows = self.matrices[0].len() / c;
         assert!(self.matrices.iter().all(|matrix| matrix.len() >= rows * c), "columns: matrices of different sizes");
+        assert!(self.factors.iter().all(|factors| factors.len() >= c), "columns: factors of other columns");
         let mut column = 0;
-        // SAFETY: the groups lie within the rows, whose length was checked.
+        // SAFETY: every group begins before the last column, and a whole one ends there at most. The instruction set is
+        // there by the contract of `run`.
         unsafe {
             while column + GROUP * S::LANES <= c {
                 self.group::<S, GROUP, true>(rows, column);
@@ -95,13 +97,16 @@ impl<P: Pair<N, M>, const N: usize, const M: usize> BlockSums<'_, P, N, M> {
     /// Sums G vectors of columns from `column` on; the last may hang over the end of the rows, unless they are `WHOLE`.
     ///
     /// # Safety
-    /// The instruction set of `S` is available, and all matrices have `rows` rows.
+    /// The instruction set of `S` is available, all matrices have `rows` rows and all factors as many columns; `column`
+    /// is one of them, and with `WHOLE` so are the G vectors behind it.
     #[inline(always)]
     unsafe fn group<S: Simd, const G: usize, const WHOLE: bool>(&mut self, rows: usize, column: usize) {
         let (c, lanes) = (self.sums.len(), <S::F64 as Doubles>::LANES);
         let (parts, count) = (S::LANES / lanes, c - column);
         let mut at = self.matrices.map(|matrix| matrix.as_ptr().wrapping_add(column));
-        // SAFETY: within the rows by the caller's promise; the last vector reads and writes what there is of it.
+        // SAFETY: G is 1 where a vector may hang over, so vector `vector` begins `count - vector * LANES` > 0 columns
+        // before the end of its row, and `load_first` reads no further. Pointers go from row to row by wrapping
+        // additions and are used for `rows` rows. The buffers of WIDTH doubles hold any vector.
         unsafe {
             let mut sums = [[[<S::F64 as Doubles>::splat(0.0); PARTS]; 2]; G];
             let mut factors = [[S::splat(0.0); M]; G];

@@ -13,7 +13,7 @@ macro_rules! map_kernel {
         impl Kernel for $name<'_> {
             type Output = ();
             #[inline(always)]
-            fn run<S: Simd>(self) {
+            unsafe fn run<S: Simd>(self) {
                 let length = self.$out.len();
                 let $out = self.$out;
                 $(let $input = &self.$input[..length];)*
@@ -96,7 +96,7 @@ struct SumOfSquares<'a> {
 impl Kernel for SumOfSquares<'_> {
     type Output = f64;
     #[inline(always)]
-    fn run<S: Simd>(self) -> f64 {
+    unsafe fn run<S: Simd>(self) -> f64 {
         let mut sums = [0.0_f64; 16];
         let (groups, rest) = self.x.as_chunks::<16>();
         for group in groups {

@@ -9,6 +9,7 @@
 //!
 //! Shapes: A `[m, k]`, B `[k, n]`, C `[m, n]`.
 
+use crate::isa::Level;
 use crate::pool::Parts;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::{Isa, Pool, check, scratch};
@@ -37,9 +38,13 @@ macro_rules! each_row {
 
 /// The panel width of an instruction set: two vectors.
 pub(crate) fn panel_width(isa: Isa) -> usize {
-    match isa {
-        Isa::Avx512 | Isa::PortableWide => 32,
-        Isa::Avx2 | Isa::Portable => 16,
+    match isa.level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => 32,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => 16,
+        Level::PortableWide => 32,
+        Level::Portable => 16,
     }
 }
 
@@ -105,7 +110,8 @@ pub fn gemm(pool: &Pool, [m, n, k]: [usize; 3], a: Operand<'_>, b: Operand<'_>, 
             for start in (0..k.max(1)).step_by(DEPTH) {
                 let left = a.skip(rows[0], start);
                 let block = Block { left, rows: rows[1] - rows[0], depth: [start, k.min(start + DEPTH)], columns };
-                // SAFETY: units write different rows or columns of `c`, and its length was checked.
+                // SAFETY: `c` has m rows of n, and the unit's rows and columns end there; no other unit has both its
+                // rows and its columns, so nobody else uses these elements.
                 unsafe { block.multiply(pool.isa(), panels, k, bias, out.pointer(rows[0] * n), n) };
             }
         });
@@ -185,9 +191,9 @@ impl Block<'_> {
     /// Multiplies by `panels` of `k` terms in all, and adds to the elements of `out` as in [`Block::multiply`].
     ///
     /// # Safety
-    /// As [`Block::multiply`].
+    /// As [`Block::multiply`], and the elements of `out` are initialised.
     pub(crate) unsafe fn add(self, isa: Isa, panels: &[f32], k: usize, out: *mut f32, out_row: usize) {
-        // SAFETY: the caller's promise.
+        // SAFETY: `BlockProduct::new` asks for no more than this function, and the kernel has run when it returns.
         unsafe { self.run(isa, panels, k, Start::Add, out, out_row) };
     }
 
@@ -195,7 +201,8 @@ impl Block<'_> {
     /// the block's rows and j all columns. `bias` is added with the first stretch.
     ///
     /// # Safety
-    /// `out` is valid for all the block's elements, and nobody else uses them now.
+    /// `out` is valid for all the block's elements, initialised if its terms do not begin at 0, and nobody else uses
+    /// them until this returns. All else is checked.
     pub(crate) unsafe fn multiply(
         self,
         isa: Isa,
@@ -210,22 +217,17 @@ impl Block<'_> {
             None => Start::Zero,
             Some(bias) => Start::Bias(&bias[..self.columns[1]]),
         };
-        // SAFETY: the caller's promise.
+        // SAFETY: `BlockProduct::new` asks for no more than this function, and the kernel has run when it returns.
         unsafe { self.run(isa, panels, k, start, out, out_row) };
     }
 
     /// # Safety
-    /// As [`Block::multiply`].
+    /// As [`BlockProduct::new`], until it returns.
     unsafe fn run(self, isa: Isa, panels: &[f32], k: usize, start: Start<'_>, out: *mut f32, out_row: usize) {
-        let ([first, end], [_, last]) = (self.depth, self.columns);
-        if self.rows == 0 || last == self.columns[0] {
-            return;
+        if self.rows > 0 && self.columns[0] < self.columns[1] {
+            // SAFETY: the caller's promise is the constructor's.
+            dispatch(isa, unsafe { BlockProduct::new(self, isa, panels, k, start, out, out_row) });
         }
-        assert!(first <= end && end <= k && panels.len() >= panels_length(isa, k, last), "a block exceeds its panels");
-        if end > first {
-            self.left.check("left", self.rows, end - first);
-        }
-        dispatch(isa, BlockProduct { block: self, panels, k, start, out, out_row });
     }
 }
 
@@ -237,7 +239,7 @@ enum Start<'a> {
     Add,
 }
 
-/// [`Block::multiply`], which has checked every bound.
+/// The kernel of [`Block::multiply`] and [`Block::add`].
 struct BlockProduct<'a> {
     block: Block<'a>,
     panels: &'a [f32],
@@ -247,15 +249,43 @@ struct BlockProduct<'a> {
     out_row: usize,
 }
 
+impl<'a> BlockProduct<'a> {
+    /// Checks every bound but those of `out`.
+    ///
+    /// # Safety
+    /// Until the kernel has run, `out` is valid for all the block's elements, initialised with [`Start::Add`], and
+    /// nobody else uses them; the kernel runs with `isa`.
+    unsafe fn new(
+        block: Block<'a>,
+        isa: Isa,
+        panels: &'a [f32],
+        k: usize,
+        start: Start<'a>,
+        out: *mut f32,
+        out_row: usize,
+    ) -> Self {
+        let ([first, end], last) = (block.depth, block.columns[1]);
+        assert!(first <= end && end <= k && panels.len() >= panels_length(isa, k, last), "a block exceeds its panels");
+        if end > first {
+            block.left.check("left", block.rows, end - first);
+        }
+        if let Start::Bias(bias) = start {
+            assert!(bias.len() >= last, "a block exceeds its bias");
+        }
+        BlockProduct { block, panels, k, start, out, out_row }
+    }
+}
+
 impl Kernel for BlockProduct<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self) {
+    unsafe fn run<S: Simd>(self) {
         let (block, width) = (self.block, 2 * S::LANES);
         for column in (block.columns[0]..block.columns[1]).step_by(width) {
             for row in (0..block.rows).step_by(S::ROWS) {
-                // SAFETY: `Block::multiply` checked that A holds the block's rows and terms, that the panels hold its
-                // columns and terms, and its caller promised the same of `out`.
+                // SAFETY: `BlockProduct::new` has checked that A holds the block's rows and terms, the panels (of this
+                // very width) its columns and terms and the bias its columns, and was promised the same of `out`; the
+                // tile is a part of the block, since its rows and columns end where the block's do.
                 unsafe {
                     let tile = Tile {
                         depth: block.depth[1] - block.depth[0],
@@ -293,13 +323,15 @@ struct Tile<'a> {
 
 impl Tile<'_> {
     /// # Safety
-    /// The pointers are valid for `rows` <= `S::ROWS` rows, `depth` terms and `columns` columns.
+    /// The instruction set of `S` is available. `a` is valid for `rows` <= `S::ROWS` rows and `depth` terms, `panel`
+    /// for `depth` times two vectors, `out` and a bias for `columns` columns; `out` is initialised with [`Start::Add`],
+    /// and nobody else uses it.
     #[inline(always)]
     unsafe fn multiply_rows<S: Simd>(&self, rows: usize) {
         macro_rules! one_of {
             ($($r:literal)*) => {
                 match rows {
-                    // SAFETY: the caller's promise.
+                    // SAFETY: `multiply` for R rows asks for what this function asks for with `rows` of R.
                     $($r if $r <= S::ROWS => unsafe { self.multiply::<S, $r>() },)*
                     _ => unreachable!("a tile has at most as many rows as registers"),
                 }
@@ -312,7 +344,9 @@ impl Tile<'_> {
     /// As [`Tile::multiply_rows`] for R rows.
     #[inline(always)]
     unsafe fn multiply<S: Simd, const R: usize>(&self) {
-        // SAFETY: the caller's promise; a panel has two vectors for each term.
+        // SAFETY: row r < R of A lies `r * row` on, and of `out` `r * out_row`; a step of the loop takes one of `depth`
+        // terms of A and two vectors of the panel. `a` leaves A only after its last use, by a wrapping addition. The
+        // buffer of TILE floats holds R <= 14 rows of two vectors of at most 16.
         unsafe {
             let mut sums = [[S::splat(0.0); 2]; R];
             let mut a = self.a;
@@ -356,10 +390,11 @@ impl Tile<'_> {
     /// Writes a vector of sums to column `at` of a row that begins at `out`.
     ///
     /// # Safety
-    /// As [`Tile::multiply_rows`], with all columns of a panel.
+    /// The instruction set of `S` is available; `out` is a row of the tile, which has all columns of a panel, and `at`
+    /// is 0 or `S::LANES`.
     #[inline(always)]
     unsafe fn finish<S: Simd>(&self, out: *mut f32, at: usize, sum: S::V) {
-        // SAFETY: the caller's promise; a bias slice reaches to the block's last column.
+        // SAFETY: with all columns of a panel, the row and the bias have two vectors, and `at` is one of them.
         unsafe {
             let out = out.add(at);
             let value = match self.start {

@@ -57,7 +57,8 @@ pub fn adam(
     pool.for_each_chunk(parameter, BLOCK, |block, parameter| {
         let (start, length) = (block * BLOCK, parameter.len());
         let gradient = &gradient[start..start + length];
-        // SAFETY: blocks do not overlap, and each runs once.
+        // SAFETY: these are the places of the block's chunk of `parameter`, in slices of its length: no two blocks'
+        // chunks overlap, and each block runs once.
         let (mean, square) = unsafe { (mean.slice(start, length), square.slice(start, length)) };
         dispatch(pool.isa(), Adam { factors, parameter, gradient, mean, square });
     });
@@ -107,7 +108,7 @@ struct Adam<'a> {
 impl Kernel for Adam<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self) {
+    unsafe fn run<S: Simd>(self) {
         let length = self.parameter.len();
         let (p, g) = (&mut self.parameter[..length], &self.gradient[..length]);
         let (m, v) = (&mut self.mean[..length], &mut self.square[..length]);
@@ -135,7 +136,8 @@ pub fn sgd(pool: &Pool, step: &SgdStep, parameter: &mut [f32], gradient: &[f32],
     pool.for_each_chunk(parameter, BLOCK, |block, parameter| {
         let (start, length) = (block * BLOCK, parameter.len());
         let gradient = &gradient[start..start + length];
-        // SAFETY: blocks do not overlap, and each runs once.
+        // SAFETY: with momentum, these are the places of the block's chunk of `parameter` in a slice of its length: no
+        // two blocks' chunks overlap, and each block runs once. Without, the part is empty.
         let velocity = unsafe { velocity.slice(if momentum { start } else { 0 }, if momentum { length } else { 0 }) };
         dispatch(pool.isa(), Sgd { step: *step, parameter, gradient, velocity });
     });
@@ -151,7 +153,7 @@ struct Sgd<'a> {
 impl Kernel for Sgd<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self) {
+    unsafe fn run<S: Simd>(self) {
         let length = self.parameter.len();
         let (p, g) = (&mut self.parameter[..length], &self.gradient[..length]);
         let (rate, decay) = (self.step.learning_rate as f32, self.step.weight_decay as f32);

@@ -1,8 +1,8 @@
 //! What the processor can do at most: chains of fused multiply-adds that never leave the registers.
 //!
-//! Each chain is `a = a b + c` with b = c = 1/2, so every value tends to 1: no overflow, no denormal numbers. A chain must
-//! wait for its own last result (4 cycles on most processors), so several run side by side to keep every unit busy. The
-//! rate counts two operations for each lane of each instruction.
+//! Each chain is `a = a b + c` with b = c = 1/2, so every value tends to 1: no overflow, no denormal numbers. A chain
+//! must wait for its own last result (4 cycles on most processors), so several run side by side to keep every unit
+//! busy. The rate counts two operations for each lane of each instruction.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -20,8 +20,8 @@ const JOBS: usize = 10;
 /// The highest rate of single-precision fused multiply-adds on the pool's threads and instruction set, in GFLOP/s (a
 /// multiply-add is two operations). Takes some tens of milliseconds.
 ///
-/// No kernel reaches it: they also load and store. Where an algorithm multiplies less than the definition says (Winograd's
-/// convolution), a rate that counts the definition's operations can exceed it.
+/// No kernel reaches it: they also load and store. Where an algorithm multiplies less than the definition says
+/// (Winograd's convolution), a rate that counts the definition's operations can exceed it.
 pub fn peak_gflops(pool: &Pool) -> f64 {
     let isa = pool.isa();
     let flops = (BLOCKS * dispatch(isa, Chains { length: 0 }).flops_per_step * LENGTH) as f64;
@@ -50,19 +50,23 @@ impl Kernel for Chains {
     type Output = Chained;
 
     #[inline(always)]
-    fn run<S: Simd>(self) -> Chained {
-        // More than latency times units of any x86-64 (4 x 2), and few enough for its registers; a vector of the portable
-        // form takes two of them.
-        if S::ROWS < 6 { chains::<S, 4>(self.length) } else { chains::<S, 12>(self.length) }
+    unsafe fn run<S: Simd>(self) -> Chained {
+        // More than latency times units of any x86-64 (4 x 2), and few enough for its registers; a vector of the
+        // portable form takes two of them.
+        // SAFETY: the instruction set is there by the contract of `run`.
+        unsafe { if S::ROWS < 6 { chains::<S, 4>(self.length) } else { chains::<S, 12>(self.length) } }
     }
 }
 
 /// N chains of `length` steps.
+///
+/// # Safety
+/// The instruction set of `S` is available.
 #[inline(always)]
-fn chains<S: Simd, const N: usize>(length: usize) -> Chained {
+unsafe fn chains<S: Simd, const N: usize>(length: usize) -> Chained {
     let mut lanes = [0.0_f32; 16];
     let mut sum = 0.0;
-    // SAFETY: `dispatch` runs this with the instruction set of S; `lanes` holds 16 floats, the most S has.
+    // SAFETY: the caller has the instruction set; `lanes` holds 16 floats, the most a vector has.
     unsafe {
         let half = S::splat(black_box(0.5));
         let mut chains = [half; N];

@@ -1,28 +1,19 @@
 //! A small thread pool for kernels: one job at a time, cut into numbered blocks.
 //!
-//! The caller opens the *gate*, takes part in the job, closes the gate and waits for the workers that came in; a worker
-//! that wakes too late finds the gate closed and is not waited for, so a short job never costs a thread's wake-up.
-//! Idle workers spin for about 50 microseconds (the gap between two kernels of a training step) and then park.
-//!
-//! Invariants:
-//! 1. The job is written only while the gate is closed and no worker is inside, by the holder of `owner`.
-//! 2. A worker reads the job only between coming in through the open gate and leaving it.
-//! 3. So the borrow behind the job's pointer outlives every use of it: `for_each` returns after the last one left.
+//! The caller and the workers meet at a [`gate`](Gate), which says when a worker may read the job. A worker that wakes
+//! too late finds it closed and is not waited for, so a short job never costs a thread's wake-up.
+
+mod gate;
+mod sync;
 
 use std::any::Any;
-use std::cell::{Cell, UnsafeCell};
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
+use self::gate::Gate;
 use crate::Isa;
-
-/// How long an idle worker spins before it parks: longer than the gap between kernels, shorter than anyone notices.
-const SPIN: Duration = Duration::from_micros(50);
-/// The gate's open bit; the bits below it count the workers inside.
-const OPEN: usize = 1 << (usize::BITS - 1);
 
 thread_local! {
     /// Whether this thread runs a block right now, of any pool: nested use then runs in place.
@@ -38,57 +29,49 @@ pub struct Pool {
     isa: Isa,
 }
 
-/// A job as the workers see it, with the borrow's lifetime erased (module head, invariant 3).
+/// A job as the workers see it, with the borrow's lifetime erased.
 #[derive(Clone, Copy)]
 struct Job {
     body: *const (dyn Fn(usize) + Sync),
     blocks: usize,
 }
 
+// SAFETY: what `body` points to is Sync, so any thread may call it; that it is there is the matter of `Shared::run`.
+unsafe impl Send for Job {}
+
 struct Shared {
-    job: UnsafeCell<Option<Job>>,
-    /// The next block to hand out.
-    next: AtomicUsize,
-    gate: AtomicUsize,
-    /// Counts the jobs, so that a worker knows a new one from the one it did.
-    epoch: AtomicUsize,
+    gate: Gate<Job>,
     /// Held by the thread whose job is running.
     owner: Mutex<()>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
-    sleepers: AtomicUsize,
-    sleep: Mutex<()>,
-    wake: Condvar,
-    stop: AtomicBool,
 }
-
-// SAFETY: `job` is the only field that is not already Send and Sync; the invariants in the module head order every
-// access to it, and `body` is Sync.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
 
 impl Pool {
     /// A pool of `threads` threads, the calling one included; 0 takes one for each processor core available.
-    /// Uses the widest instruction set found.
+    /// Uses the instruction set of [`Isa::chosen`].
+    ///
+    /// # Panics
+    /// If the environment names no instruction set of this processor, or a thread cannot be started.
     pub fn new(threads: usize) -> Pool {
-        Pool::with_isa(threads, Isa::detect())
+        Pool::with_isa(threads, Isa::chosen().unwrap_or_else(|message| panic!("{message}")))
     }
 
     /// As [`Pool::new`] with a chosen instruction set, for tests and comparisons.
     ///
     /// # Panics
-    /// If this processor does not support `isa`, or a thread cannot be started.
+    /// If a thread cannot be started.
     pub fn with_isa(threads: usize, isa: Isa) -> Pool {
-        assert!(isa.is_supported(), "this processor does not support {}", isa.name());
         let threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, |count| count.get()),
             count => count,
         };
-        let shared = Arc::new(Shared::new());
+        let shared = Arc::new(Shared { gate: Gate::new(), owner: Mutex::new(()), panic: Mutex::new(None) });
         let start = |index: usize| {
             let shared = Arc::clone(&shared);
             let builder = std::thread::Builder::new().name(format!("rkd-kernel-{index}"));
-            builder.spawn(move || shared.work()).expect("a thread of the kernel pool could not be started")
+            builder
+                .spawn(move || shared.gate.work(|job| shared.take_blocks(job)))
+                .expect("a thread of the kernel pool could not be started")
         };
         let workers = (1..threads).map(start).collect();
         Pool { shared, workers, isa }
@@ -123,7 +106,7 @@ impl Pool {
         let parts = Parts::new(data);
         self.for_each(length.div_ceil(chunk), |block| {
             let start = block * chunk;
-            // SAFETY: chunks of different blocks do not overlap, and each block runs once.
+            // SAFETY: block `block` has the elements from `block * chunk` up to those of the next, and runs once.
             body(block, unsafe { parts.slice(start, chunk.min(length - start)) });
         });
     }
@@ -131,9 +114,7 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.epoch.fetch_add(1, Ordering::SeqCst);
-        self.shared.wake_all();
+        self.shared.gate.stop();
         for worker in self.workers.drain(..) {
             // A worker catches every panic of a block, so this cannot fail; there is nothing to do if it did.
             let _ = worker.join();
@@ -142,37 +123,13 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    fn new() -> Shared {
-        Shared {
-            job: UnsafeCell::new(None),
-            next: AtomicUsize::new(0),
-            gate: AtomicUsize::new(0),
-            epoch: AtomicUsize::new(0),
-            owner: Mutex::new(()),
-            panic: Mutex::new(None),
-            sleepers: AtomicUsize::new(0),
-            sleep: Mutex::new(()),
-            wake: Condvar::new(),
-            stop: AtomicBool::new(false),
-        }
-    }
-
     /// The owner's side of a job.
     fn run(&self, owner: MutexGuard<'_, ()>, blocks: usize, body: &(dyn Fn(usize) + Sync)) {
-        // SAFETY: only the lifetime changes, and this function returns after the last use (module head, invariant 3).
+        // SAFETY: only the lifetime changes, and workers use the job only inside the gate, which they have left when
+        // `Gate::run` returns; until then this function has the borrow.
         let body: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(body) };
-        let job = Job { body, blocks };
-        // SAFETY: this thread holds `owner`, and the gate is closed with nobody inside (invariant 1).
-        unsafe { *self.job.get() = Some(job) };
-        self.next.store(0, Ordering::Relaxed);
-        self.gate.store(OPEN, Ordering::SeqCst);
-        self.epoch.fetch_add(1, Ordering::SeqCst);
-        if self.sleepers.load(Ordering::SeqCst) > 0 {
-            self.wake_all();
-        }
-        self.take_blocks(job);
-        self.gate.fetch_and(!OPEN, Ordering::AcqRel);
-        wait_until(|| self.gate.load(Ordering::Acquire) == 0);
+        // SAFETY: this thread holds `owner`, so no other runs a job, and `take_blocks` keeps panics to itself.
+        unsafe { self.gate.run(Job { body, blocks }, |job| self.take_blocks(job)) };
         let panic = lock(&self.panic).take();
         drop(owner);
         if let Some(payload) = panic {
@@ -180,70 +137,23 @@ impl Shared {
         }
     }
 
-    /// A worker's life.
-    fn work(&self) {
-        let mut seen = 0;
-        loop {
-            seen = self.next_epoch(seen);
-            if self.stop.load(Ordering::SeqCst) {
-                return;
-            }
-            let enter = |gate: usize| (gate & OPEN != 0).then_some(gate + 1);
-            if self.gate.fetch_update(Ordering::AcqRel, Ordering::Acquire, enter).is_ok() {
-                // SAFETY: this thread came in through the open gate and has not left (invariant 2).
-                if let Some(job) = unsafe { *self.job.get() } {
-                    self.take_blocks(job);
-                }
-                self.gate.fetch_sub(1, Ordering::Release);
-            }
-        }
-    }
-
-    /// Waits for an epoch other than `seen`: spins, then parks.
-    fn next_epoch(&self, seen: usize) -> usize {
-        let start = Instant::now();
-        loop {
-            for _ in 0..64 {
-                let epoch = self.epoch.load(Ordering::SeqCst);
-                if epoch != seen {
-                    return epoch;
-                }
-                std::hint::spin_loop();
-            }
-            if start.elapsed() > SPIN {
-                break;
-            }
-        }
-        let mut guard = lock(&self.sleep);
-        self.sleepers.fetch_add(1, Ordering::SeqCst);
-        while self.epoch.load(Ordering::SeqCst) == seen {
-            guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
-        }
-        self.sleepers.fetch_sub(1, Ordering::SeqCst);
-        self.epoch.load(Ordering::SeqCst)
-    }
-
-    fn wake_all(&self) {
-        drop(lock(&self.sleep));
-        self.wake.notify_all();
-    }
-
     /// Runs blocks until none is left; a panic is kept for the owner and ends the job early.
     fn take_blocks(&self, job: Job) {
         INSIDE.set(true);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             loop {
-                let block = self.next.fetch_add(1, Ordering::Relaxed);
+                let block = self.gate.next_block();
                 if block >= job.blocks {
                     break;
                 }
-                // SAFETY: the job's owner waits in `run` until this thread is done with it (invariant 3).
+                // SAFETY: this thread is the owner or a worker inside the gate, and the owner stays in `run`, which has
+                // the borrow behind the pointer, until all have left.
                 unsafe { (*job.body)(block) };
             }
         }));
         INSIDE.set(false);
         if let Err(payload) = outcome {
-            self.next.store(job.blocks, Ordering::Relaxed);
+            self.gate.skip_to_block(job.blocks);
             lock(&self.panic).get_or_insert(payload);
         }
     }
@@ -254,27 +164,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Spins, and yields when it takes long: the awaited thread may need this very core.
-fn wait_until(done: impl Fn() -> bool) {
-    let mut rounds = 0_u32;
-    while !done() {
-        rounds += 1;
-        if rounds > 4096 {
-            std::thread::yield_now();
-        } else {
-            std::hint::spin_loop();
-        }
-    }
-}
-
 /// A mutable slice that blocks of one job share, each using its own parts.
+#[derive(Clone, Copy)]
 pub(crate) struct Parts<'a, T> {
     start: *mut T,
     length: usize,
     slice: std::marker::PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: handing out parts is unsafe, and their users promise that they do not overlap; T may move between threads.
+// SAFETY: a shared `Parts` gives a pointer, or a part whose user promises that no other in use overlaps it; so a place
+// is one thread's at a time, and T may move between threads.
 unsafe impl<T: Send> Sync for Parts<'_, T> {}
 
 impl<'a, T> Parts<'a, T> {
@@ -282,7 +181,17 @@ impl<'a, T> Parts<'a, T> {
         Parts { start: slice.as_mut_ptr(), length: slice.len(), slice: std::marker::PhantomData }
     }
 
-    /// The address of element `index`. Using it is up to the caller's own promise that blocks do not overlap.
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// The same slice from element `first` on.
+    pub(crate) fn skip(&self, first: usize) -> Self {
+        Parts { start: self.pointer(first), length: self.length - first, ..*self }
+    }
+
+    /// The address of element `index`, or of the slice's end. Using it is up to the caller's own promise that blocks do
+    /// not overlap.
     pub(crate) fn pointer(&self, index: usize) -> *mut T {
         assert!(index <= self.length, "a part lies outside its slice");
         self.start.wrapping_add(index)
@@ -291,11 +200,12 @@ impl<'a, T> Parts<'a, T> {
     /// The part of `length` elements from `start`.
     ///
     /// # Safety
-    /// No two parts in use at the same time overlap.
+    /// Nobody else uses any element of the part while it is in use.
     #[allow(clippy::mut_from_ref)] // The point of this type; the caller's promise makes it sound.
     pub(crate) unsafe fn slice(&self, start: usize, length: usize) -> &mut [T] {
         assert!(start <= self.length && length <= self.length - start, "a part lies outside its slice");
-        // SAFETY: in bounds by the assertion, unique by the caller's promise.
+        // SAFETY: in bounds by the assertion, and in use nowhere else by the caller's promise; the slice it comes from
+        // is mutably borrowed for 'a, which outlives the part.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), length) }
     }
 }
@@ -303,14 +213,29 @@ impl<'a, T> Parts<'a, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicU32;
+    use std::collections::HashSet;
+    use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+    use std::thread::{self, ThreadId};
+    use std::time::{Duration, Instant};
+
+    /// Waits for `done`; false after a minute, so that a thread that never comes is a failure and no endless test.
+    fn comes_true(done: impl Fn() -> bool) -> bool {
+        let start = Instant::now();
+        while !done() {
+            if start.elapsed() > Duration::from_secs(60) {
+                return false;
+            }
+            thread::yield_now();
+        }
+        true
+    }
 
     #[test]
     fn runs_each_block_once() {
         for threads in [1, 2, 3, 5] {
             let pool = Pool::new(threads);
             assert_eq!(pool.threads(), threads);
-            for blocks in [0, 1, 2, 7, 1000] {
+            for blocks in [0, 1, 2, 7, if cfg!(miri) { 20 } else { 1000 }] {
                 let counts: Vec<AtomicU32> = (0..blocks).map(|_| AtomicU32::new(0)).collect();
                 pool.for_each(blocks, |block| {
                     counts[block].fetch_add(1, Ordering::Relaxed);
@@ -323,20 +248,23 @@ mod tests {
     #[test]
     fn wakes_parked_workers() {
         let pool = Pool::new(3);
-        for _ in 0..20 {
-            std::thread::sleep(Duration::from_millis(1));
-            let sum = AtomicUsize::new(0);
-            pool.for_each(10, |block| {
-                sum.fetch_add(block, Ordering::Relaxed);
+        for _ in 0..5 {
+            assert!(comes_true(|| pool.shared.gate.sleepers() == 2), "idle workers do not park");
+            // No block ends before all three have begun, so one thread cannot do the job.
+            let (begun, threads) = (AtomicUsize::new(0), Mutex::new(HashSet::<ThreadId>::new()));
+            pool.for_each(3, |_| {
+                begun.fetch_add(1, Ordering::SeqCst);
+                lock(&threads).insert(thread::current().id());
+                assert!(comes_true(|| begun.load(Ordering::SeqCst) == 3), "a parked worker was not woken");
             });
-            assert_eq!(sum.into_inner(), 45);
+            assert_eq!(lock(&threads).len(), 3);
         }
     }
 
     #[test]
     fn raises_a_panic_in_the_caller_and_stays_usable() {
         let pool = Pool::new(2);
-        for _ in 0..50 {
+        for _ in 0..if cfg!(miri) { 2 } else { 50 } {
             let outcome =
                 catch_unwind(AssertUnwindSafe(|| pool.for_each(64, |block| assert!(block != 40, "block 40"))));
             let payload = outcome.expect_err("the panic was swallowed");
@@ -350,11 +278,11 @@ mod tests {
     #[test]
     fn nested_and_concurrent_use_is_safe() {
         let pool = Pool::new(2);
-        let sum = AtomicUsize::new(0);
+        let (sum, rounds) = (AtomicUsize::new(0), if cfg!(miri) { 3 } else { 200 });
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
-                    for _ in 0..200 {
+                    for _ in 0..rounds {
                         pool.for_each(4, |_| {
                             pool.for_each(3, |_| {
                                 sum.fetch_add(1, Ordering::Relaxed);
@@ -364,6 +292,6 @@ mod tests {
                 });
             }
         });
-        assert_eq!(sum.into_inner(), 3 * 200 * 4 * 3);
+        assert_eq!(sum.into_inner(), 3 * rounds * 4 * 3);
     }
 }

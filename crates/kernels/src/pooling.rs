@@ -73,7 +73,7 @@ pub fn max_pool(pool: &Pool, shape: &Pool2d, x: &[f32], y: &mut [f32], indices: 
     let image = shape.h * shape.w * shape.c;
     let indices = Parts::new(indices);
     pool.for_each_chunk(y, row.max(1), |block, y| {
-        // SAFETY: blocks are different output rows.
+        // SAFETY: block `block` is output row `block`, which runs once and has these `row` elements, and no other.
         let indices = unsafe { indices.slice(block * row, row) };
         let x = &x[block / oh * image..][..image];
         dispatch(pool.isa(), MaxRow { shape, row: block % oh, x, y, indices });
@@ -92,7 +92,7 @@ struct MaxRow<'a> {
 impl Kernel for MaxRow<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self) {
+    unsafe fn run<S: Simd>(self) {
         let c = self.shape.c;
         let rows = self.shape.window(0, self.row);
         for (column, (y, indices)) in self.y.chunks_exact_mut(c).zip(self.indices.chunks_exact_mut(c)).enumerate() {
@@ -148,7 +148,7 @@ struct MaxRowBackward<'a> {
 impl Kernel for MaxRowBackward<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self) {
+    unsafe fn run<S: Simd>(self) {
         let (c, [oh, ow]) = (self.shape.c, self.shape.output());
         let rows = self.shape.windows_over(0, self.row, oh);
         for (column, dx) in self.dx.chunks_exact_mut(c).enumerate() {

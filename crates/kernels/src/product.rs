@@ -1,7 +1,8 @@
 //! The matrix product C = A B in float64, for the losses that learn a linear map and those of inner products.
 //!
-//! Shapes: A `[m, k]` read by two strides (so that a transposed matrix needs no copy), B `[k, n]` row-major, C `[m, n]`.
-//! The k terms of an element are summed in order, so the bits depend neither on threads nor on the instruction set.
+//! Shapes: A `[m, k]` read by two strides (so that a transposed matrix needs no copy), B `[k, n]` row-major, C
+//! `[m, n]`. The k terms of an element are summed in order, so the bits depend neither on threads nor on the
+//! instruction set.
 
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::{Pool, check};
@@ -61,7 +62,7 @@ struct Rows<'a> {
 impl Kernel for Rows<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(mut self) {
+    unsafe fn run<S: Simd>(mut self) {
         let (rows, whole) = (self.c.len() / self.n, self.c.len() / self.n / TILE * TILE);
         let mut panel = [[0.0; WIDTH]; DEPTH];
         for start in (0..self.k).step_by(DEPTH) {
@@ -83,7 +84,8 @@ impl Kernel for Rows<'_> {
 }
 
 impl Rows<'_> {
-    /// Adds a stretch of terms to `R` x [`WIDTH`] elements, in registers. What lies beyond the last column is not stored.
+    /// Adds a stretch of terms to `R` x [`WIDTH`] elements, in registers. What lies beyond the last column is not
+    /// stored.
     #[inline(always)]
     fn tile<const R: usize>(&mut self, row: usize, start: usize, column: usize, panel: &[[f64; WIDTH]]) {
         let width = WIDTH.min(self.n - column);

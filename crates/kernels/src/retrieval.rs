@@ -2,11 +2,11 @@
 //!
 //! A float32 matrix product of centred rows gives all distances of a tile of queries approximately. For each query, an
 //! upper bound of its k-th distance comes from the minima of short stretches; whatever lies within the bound plus the
-//! product's worst rounding error is measured again in float64 from differences, and sorted by (distance, index). So the
-//! order is that of the exact distances, at the speed of a matrix product.
+//! product's worst rounding error is measured again in float64 from differences, and sorted by (distance, index). So
+//! the order is that of the exact distances, at the speed of a matrix product.
 //!
-//! The worst error: a product of d terms in float32 is off by at most (d + 1) u |a| |b| (u = 2^-24; Higham 2002, section
-//! 3.1), norms, centring and differences by a few u of the same size.
+//! The worst error: a product of d terms in float32 is off by at most (d + 1) u |a| |b| (u = 2^-24; Higham 2002,
+//! section 3.1), norms, centring and differences by a few u of the same size.
 //!
 //! Memory beside the rows: one copy, its panels, and a tile of 512 x n.
 
@@ -44,7 +44,7 @@ pub fn nearest<T: Send>(
         pool.for_each(queries, |query| {
             let i = first + query;
             let order = centred.order(rows, i, &products[query * n..][..n], count(i).min(n - 1));
-            // SAFETY: each query writes its own place, which is valid and initialised.
+            // SAFETY: `results` has a place for each row, `None` before; each query runs once and writes its own.
             unsafe { *out.pointer(i) = Some(visit(i, &order)) };
         });
     }

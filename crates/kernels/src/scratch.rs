@@ -32,7 +32,8 @@ pub(crate) fn with<R>(length: usize, body: impl FnOnce(&mut [f32]) -> R) -> R {
 /// As [`with`], for doubles.
 pub(crate) fn with_doubles<R>(length: usize, body: impl FnOnce(&mut [f64]) -> R) -> R {
     with(2 * length, |floats| {
-        // SAFETY: all bits are valid for a double, and the buffer is aligned to more than a double's size.
+        // SAFETY: any bits of two initialised floats are a double. The middle begins at the first float, as the buffer
+        // is aligned to a cache line, and so has all `length` doubles.
         let (_, doubles, _) = unsafe { floats.align_to_mut::<f64>() };
         body(&mut doubles[..length])
     })

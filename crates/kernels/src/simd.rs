@@ -4,16 +4,37 @@
 //! compiled for the chosen instruction set, so that both the vector operations of [`Simd`] and plain loops (which the
 //! compiler vectorises) use it. Closures and functions that are not inlined would be compiled for the baseline: hot
 //! code keeps to loops and `#[inline(always)]` functions.
+//!
+//! # What is promised where
+//! - That the instruction set is there: by [`Isa`], which is only had for this processor. `dispatch` is therefore safe,
+//!   and `run` and every function below it with a parameter `S: Simd` or `F: Doubles` may count on it.
+//! - That pointers are valid and nobody else uses what they point to: by whoever makes the kernel. A kernel of slices
+//!   is made by naming its fields; one of pointers only by an `unsafe fn new` that says what must hold
+//!   until it has run.
+
+/// Methods of [`Simd`] or [`Doubles`] that are one expression of vector instructions.
+macro_rules! instructions {
+    ($(fn $name:ident($($argument:ident: $kind:ty),*) -> $out:ty = $value:expr;)*) => {$(
+        #[inline(always)]
+        unsafe fn $name($($argument: $kind),*) -> $out {
+            // SAFETY: the instructions need their instruction set, which the trait's contract demands of the caller. A
+            // load or store is one of any alignment, and its pointer valid for a whole vector by the same contract.
+            unsafe { $value }
+        }
+    )*};
+}
 
 pub(crate) mod doubles;
 
 use crate::Isa;
+use crate::isa::Level;
 use doubles::Doubles;
 
 /// A vector of `f32` lanes.
 ///
 /// # Safety of the methods
-/// The instruction set of the implementation must be available; pointers must be valid for `LANES` floats.
+/// The instruction set of the implementation must be available; pointers must be valid for `LANES` floats, of any
+/// alignment.
 pub(crate) trait Simd: Copy {
     /// The vector.
     type V: Copy;
@@ -35,17 +56,20 @@ pub(crate) trait Simd: Copy {
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// `v` where `y > 0`, else 0.
     unsafe fn where_positive(y: Self::V, v: Self::V) -> Self::V;
-    /// `v` where `a > b`, else `otherwise`. The bits of `v` and `otherwise` are only moved: they may stand for integers.
+    /// `v` where `a > b`, else `otherwise`. The bits of `v` and `otherwise` are only moved: they may stand for
+    /// integers.
     unsafe fn where_greater(a: Self::V, b: Self::V, v: Self::V, otherwise: Self::V) -> Self::V;
     /// `v` where `a` and `b` have the same bits, else 0.
     unsafe fn where_same(a: Self::V, b: Self::V, v: Self::V) -> Self::V;
     /// The lanes from `part * F64::LANES` on, widened.
     unsafe fn widen(v: Self::V, part: usize) -> <Self::F64 as Doubles>::V;
 
-    /// The first `count` <= `LANES` floats, zeros after them.
+    /// The first `count` floats, zeros after them; a whole vector where `count` >= `LANES`. `from` need not be valid
+    /// beyond.
     #[inline(always)]
     unsafe fn load_first(from: *const f32, count: usize) -> Self::V {
-        // SAFETY: valid for `count` floats by the caller's promise; a buffer holds the widest vector.
+        // SAFETY: `from` is valid for the smaller of `count` and LANES floats, by the contract; the buffer of 16 holds
+        // any vector, and all of it is initialised.
         unsafe {
             if count >= Self::LANES {
                 return Self::load(from);
@@ -55,10 +79,11 @@ pub(crate) trait Simd: Copy {
             Self::load(buffer.as_ptr())
         }
     }
-    /// Writes the first `count` <= `LANES` lanes.
+    /// Writes the first `count` lanes, or all where `count` >= `LANES`. `to` need not be valid beyond.
     #[inline(always)]
     unsafe fn store_first(to: *mut f32, v: Self::V, count: usize) {
-        // SAFETY: as above.
+        // SAFETY: `to` is valid for the smaller of `count` and LANES floats, by the contract, and cannot overlap a
+        // buffer of this call; the buffer of 16 holds any vector.
         unsafe {
             if count >= Self::LANES {
                 return Self::store(to, v);
@@ -75,20 +100,26 @@ pub(crate) trait Kernel {
     /// What it returns.
     type Output;
     /// Does the work.
-    fn run<S: Simd>(self) -> Self::Output;
+    ///
+    /// # Safety
+    /// The instruction set of `S` is available. Whatever else the work needs, the kernel's fields or its constructor
+    /// promise.
+    unsafe fn run<S: Simd>(self) -> Self::Output;
 }
 
-/// Runs `kernel` compiled for `isa`, which comes from a [`crate::Pool`] and so is supported.
+/// Runs `kernel` compiled for `isa`.
 pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
-    match isa {
-        // SAFETY: `Pool::with_isa`, the only source of an `Isa` here, has checked that the processor supports it.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { x86::avx512(kernel) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => unsafe { x86::avx2(kernel) },
-        Isa::PortableWide => kernel.run::<Portable<16, 14>>(),
-        _ => kernel.run::<Portable<8, 4>>(),
+    // SAFETY: an `Isa` exists only for what the processor supports, and each arm runs the kernel with the vectors of
+    // that instruction set; those of plain Rust need none.
+    unsafe {
+        match isa.level() {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => x86::avx512(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => x86::avx2(kernel),
+            Level::PortableWide => kernel.run::<Portable<16, 14>>(),
+            Level::Portable => kernel.run::<Portable<8, 4>>(),
+        }
     }
 }
 
@@ -116,12 +147,12 @@ impl<const L: usize, const R: usize> Simd for Portable<L, R> {
     type F64 = doubles::Portable;
     #[inline(always)]
     unsafe fn load(from: *const f32) -> [f32; L] {
-        // SAFETY: valid for L floats by the trait's contract.
+        // SAFETY: `from` is valid for L floats by the trait's contract, of any alignment.
         unsafe { from.cast::<[f32; L]>().read_unaligned() }
     }
     #[inline(always)]
     unsafe fn store(to: *mut f32, v: [f32; L]) {
-        // SAFETY: valid for L floats by the trait's contract.
+        // SAFETY: `to` is valid for L floats by the trait's contract, of any alignment.
         unsafe { to.cast::<[f32; L]>().write_unaligned(v) }
     }
     #[inline(always)]
@@ -168,7 +199,6 @@ impl<const L: usize, const R: usize> Simd for Portable<L, R> {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::doubles::Doubles;
     use super::{Kernel, Simd, doubles};
     use std::arch::x86_64::*;
 
@@ -176,14 +206,16 @@ mod x86 {
     /// The processor supports AVX2 and FMA.
     #[target_feature(enable = "avx2,fma")]
     pub(super) unsafe fn avx2<K: Kernel>(kernel: K) -> K::Output {
-        kernel.run::<Avx2>()
+        // SAFETY: the caller's processor supports what `Avx2` is made of.
+        unsafe { kernel.run::<Avx2>() }
     }
 
     /// # Safety
     /// The processor supports AVX-512 F, AVX2 and FMA.
     #[target_feature(enable = "avx512f,avx2,fma")]
     pub(super) unsafe fn avx512<K: Kernel>(kernel: K) -> K::Output {
-        kernel.run::<Avx512>()
+        // SAFETY: the caller's processor supports what `Avx512` is made of.
+        unsafe { kernel.run::<Avx512>() }
     }
 
     /// AVX2 with FMA: 12 accumulators of 6 x 16, two vectors of the panel and one broadcast fill 15 of 16 registers.
@@ -194,95 +226,57 @@ mod x86 {
     #[derive(Clone, Copy)]
     pub(crate) struct Avx512;
 
-    macro_rules! implement {
-        ($name:ident, $vector:ty, $lanes:expr, $rows:expr, $load:ident, $store:ident, $splat:ident,
-         $add:ident, $sub:ident, $mul:ident, $fma:ident, $max:ident,
-         ($y:ident, $v:ident) $where_positive:expr, ($a:ident, $b:ident, $otherwise:ident) $where_greater:expr,
-         $where_same:expr, ($low:expr, $high:expr)) => {
-            // The contract of every method is the trait's: the instruction set is available, pointers are valid.
-            impl Simd for $name {
-                type V = $vector;
-                const LANES: usize = $lanes;
-                const ROWS: usize = $rows;
-                type F64 = doubles::$name;
-                #[inline(always)]
-                unsafe fn load(from: *const f32) -> $vector {
-                    // SAFETY: the trait's contract.
-                    unsafe { $load(from) }
-                }
-                #[inline(always)]
-                unsafe fn store(to: *mut f32, v: $vector) {
-                    // SAFETY: the trait's contract.
-                    unsafe { $store(to, v) }
-                }
-                #[inline(always)]
-                unsafe fn splat(value: f32) -> $vector {
-                    // SAFETY: the trait's contract.
-                    unsafe { $splat(value) }
-                }
-                #[inline(always)]
-                unsafe fn add(a: $vector, b: $vector) -> $vector {
-                    // SAFETY: the trait's contract.
-                    unsafe { $add(a, b) }
-                }
-                #[inline(always)]
-                unsafe fn sub(a: $vector, b: $vector) -> $vector {
-                    // SAFETY: the trait's contract.
-                    unsafe { $sub(a, b) }
-                }
-                #[inline(always)]
-                unsafe fn mul(a: $vector, b: $vector) -> $vector {
-                    // SAFETY: the trait's contract.
-                    unsafe { $mul(a, b) }
-                }
-                #[inline(always)]
-                unsafe fn mul_add(a: $vector, b: $vector, c: $vector) -> $vector {
-                    // SAFETY: the trait's contract.
-                    unsafe { $fma(a, b, c) }
-                }
-                #[inline(always)]
-                unsafe fn max(a: $vector, b: $vector) -> $vector {
-                    // SAFETY: the trait's contract.
-                    unsafe { $max(a, b) }
-                }
-                #[inline(always)]
-                unsafe fn where_positive($y: $vector, $v: $vector) -> $vector {
-                    // SAFETY: the trait's contract.
-                    unsafe { $where_positive }
-                }
-                #[inline(always)]
-                unsafe fn where_greater($a: $vector, $b: $vector, $v: $vector, $otherwise: $vector) -> $vector {
-                    // SAFETY: the trait's contract.
-                    unsafe { $where_greater }
-                }
-                #[inline(always)]
-                unsafe fn where_same($a: $vector, $b: $vector, $v: $vector) -> $vector {
-                    // SAFETY: the trait's contract.
-                    unsafe { $where_same }
-                }
-                #[inline(always)]
-                unsafe fn widen($v: $vector, part: usize) -> <doubles::$name as Doubles>::V {
-                    // SAFETY: the trait's contract.
-                    unsafe { if part == 0 { $low } else { $high } }
-                }
-            }
-        };
+    impl Simd for Avx2 {
+        type V = __m256;
+        const LANES: usize = 8;
+        const ROWS: usize = 6;
+        type F64 = doubles::Avx2;
+        instructions! {
+            fn load(from: *const f32) -> __m256 = _mm256_loadu_ps(from);
+            fn store(to: *mut f32, v: __m256) -> () = _mm256_storeu_ps(to, v);
+            fn splat(value: f32) -> __m256 = _mm256_set1_ps(value);
+            fn add(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
+            fn sub(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
+            fn mul(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
+            fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
+            fn max(a: __m256, b: __m256) -> __m256 = _mm256_max_ps(a, b);
+            fn where_positive(y: __m256, v: __m256) -> __m256 =
+                _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(y, _mm256_setzero_ps()), v);
+            fn where_greater(a: __m256, b: __m256, v: __m256, otherwise: __m256) -> __m256 =
+                _mm256_blendv_ps(otherwise, v, _mm256_cmp_ps::<_CMP_GT_OQ>(a, b));
+            fn where_same(a: __m256, b: __m256, v: __m256) -> __m256 = _mm256_and_ps(
+                _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b))), v);
+            fn widen(v: __m256, part: usize) -> __m256d = match part {
+                0 => _mm256_cvtps_pd(_mm256_castps256_ps128(v)),
+                _ => _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(v)),
+            };
+        }
     }
 
-    #[rustfmt::skip]
-    implement!(Avx2, __m256, 8, 6, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps,
-               _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_fmadd_ps, _mm256_max_ps,
-               (y, v) _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(y, _mm256_setzero_ps()), v),
-               (a, b, otherwise) _mm256_blendv_ps(otherwise, v, _mm256_cmp_ps::<_CMP_GT_OQ>(a, b)),
-               _mm256_and_ps(
-                   _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b))), v),
-               (_mm256_cvtps_pd(_mm256_castps256_ps128(v)), _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(v))));
-    #[rustfmt::skip]
-    implement!(Avx512, __m512, 16, 14, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps,
-               _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_fmadd_ps, _mm512_max_ps,
-               (y, v) _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(y, _mm512_setzero_ps()), v),
-               (a, b, otherwise) _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), otherwise, v),
-               _mm512_maskz_mov_ps(_mm512_cmpeq_epi32_mask(_mm512_castps_si512(a), _mm512_castps_si512(b)), v),
-               (_mm512_cvtps_pd(_mm512_castps512_ps256(v)),
-                _mm512_cvtps_pd(_mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(v))))));
+    impl Simd for Avx512 {
+        type V = __m512;
+        const LANES: usize = 16;
+        const ROWS: usize = 14;
+        type F64 = doubles::Avx512;
+        instructions! {
+            fn load(from: *const f32) -> __m512 = _mm512_loadu_ps(from);
+            fn store(to: *mut f32, v: __m512) -> () = _mm512_storeu_ps(to, v);
+            fn splat(value: f32) -> __m512 = _mm512_set1_ps(value);
+            fn add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
+            fn sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
+            fn mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
+            fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
+            fn max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
+            fn where_positive(y: __m512, v: __m512) -> __m512 =
+                _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(y, _mm512_setzero_ps()), v);
+            fn where_greater(a: __m512, b: __m512, v: __m512, otherwise: __m512) -> __m512 =
+                _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), otherwise, v);
+            fn where_same(a: __m512, b: __m512, v: __m512) -> __m512 =
+                _mm512_maskz_mov_ps(_mm512_cmpeq_epi32_mask(_mm512_castps_si512(a), _mm512_castps_si512(b)), v);
+            fn widen(v: __m512, part: usize) -> __m512d = match part {
+                0 => _mm512_cvtps_pd(_mm512_castps512_ps256(v)),
+                _ => _mm512_cvtps_pd(_mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(v)))),
+            };
+        }
+    }
 }

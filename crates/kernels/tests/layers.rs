@@ -12,7 +12,7 @@ use rkd_kernels::normalization::{
 use rkd_kernels::optimizer::{AdamStep, SgdStep, adam, sgd};
 use rkd_kernels::pooling::{Pool2d, global_average, global_average_backward, max_pool, max_pool_backward};
 use rkd_kernels::{Isa, Pool};
-use support::{check, random};
+use support::{INTERPRETED, check, random};
 
 const TOLERANCE: f64 = 2e-6;
 
@@ -21,7 +21,10 @@ fn wide(values: &[f32]) -> Vec<f64> {
 }
 
 /// Rows and channels that meet whole and partial column groups and several row blocks.
-const ROWS: [[usize; 2]; 6] = [[1, 1], [7, 3], [64, 16], [50, 33], [3000, 64], [9000, 5]];
+const ROWS: &[[usize; 2]] = match INTERPRETED {
+    true => &[[1, 1], [7, 3], [9, 33]],
+    false => &[[1, 1], [7, 3], [64, 16], [50, 33], [3000, 64], [9000, 5]],
+};
 
 struct Norm {
     r: usize,
@@ -77,7 +80,7 @@ impl Norm {
 
 #[test]
 fn batch_norm_of_a_batch_and_its_gradient() {
-    for size in ROWS {
+    for &size in ROWS {
         for (residual, with_relu) in [(false, false), (false, true), (true, true), (true, false)] {
             let t = Norm::new(size);
             let run = |pool: &Pool| {
@@ -107,7 +110,7 @@ fn batch_norm_of_a_batch_and_its_gradient() {
                 );
                 out
             };
-            let y = run(&Pool::with_isa(1, Isa::Portable)).swap_remove(0);
+            let y = run(&Pool::with_isa(1, Isa::PORTABLE)).swap_remove(0);
             // Near-constant columns divide rounding errors by sqrt(eps): a single row is such a case.
             let tolerance = if t.r == 1 { 1e-4 } else { 6e-6 };
             let what = format!("batch norm {size:?}, residual {residual}, relu {with_relu}");
@@ -146,7 +149,7 @@ fn batch_norm_of_constant_statistics_and_its_gradient() {
                 );
                 out
             };
-            let y = run(&Pool::with_isa(1, Isa::Portable)).swap_remove(0);
+            let y = run(&Pool::with_isa(1, Isa::PORTABLE)).swap_remove(0);
             let mut expected = t.expected(false, residual, with_relu, &y);
             let expected = [0, 4, 5, 6, 7].map(|i| std::mem::take(&mut expected[i]));
             // shift cancels a mean ten times the spread.
@@ -356,7 +359,8 @@ fn global_average_and_its_gradient() {
 
 #[test]
 fn linear_and_its_gradients() {
-    for (n, inputs, outputs) in [(1, 1, 1), (5, 7, 3), (64, 512, 64), (200, 300, 33), (7, 33, 100)] {
+    let sizes = [(1, 1, 1), (5, 7, 3), (7, 33, 100), (64, 512, 64), (200, 300, 33)];
+    for &(n, inputs, outputs) in if INTERPRETED { &sizes[..2] } else { &sizes[..] } {
         let s = Linear { n, inputs, outputs };
         let (x, weight) = (random(n * inputs, 1), random(outputs * inputs, 2));
         let (bias, dy) = (random(outputs, 3), random(n * outputs, 4));
@@ -395,7 +399,7 @@ fn a_product_of_no_terms_is_the_bias() {
 
 #[test]
 fn elementwise_operations() {
-    let n = 40_000;
+    let n = if INTERPRETED { 40 } else { 40_000 };
     let (a, b) = (random(n, 1), random(n, 2));
     let both = |f: fn(f64, f64) -> f64| (0..n).map(|i| f(f64::from(a[i]), f64::from(b[i]))).collect::<Vec<f64>>();
     let expected = [
@@ -437,7 +441,7 @@ fn naive_adam(s: &AdamStep, [p, g, m, v]: [f64; 4]) -> [f64; 3] {
 
 #[test]
 fn three_steps_of_adam_and_adamw() {
-    let n = 20_000;
+    let n = if INTERPRETED { 40 } else { 20_000 };
     for decoupled in [false, true] {
         let step = |step| AdamStep {
             learning_rate: 1e-2,
@@ -466,7 +470,7 @@ fn three_steps_of_adam_and_adamw() {
 
 #[test]
 fn three_steps_of_sgd() {
-    let n = 20_000;
+    let n = if INTERPRETED { 40 } else { 20_000 };
     for (momentum, nesterov) in [(0.0, false), (0.9, false), (0.9, true)] {
         let step = SgdStep { learning_rate: 0.1, momentum, nesterov, weight_decay: 5e-4 };
         let mut expected = [wide(&random(n, 1)), vec![0.0; n]];

@@ -49,6 +49,11 @@ pub enum Command {
     Panic { message: String },
 }
 
+/// An instruction set that is forced by the environment must be one of this processor's.
+pub fn check_instruction_set() -> Result<()> {
+    rkd_kernels::Isa::chosen().map(|_| ()).map_err(|message| Error::new(Code::InvalidOption, message))
+}
+
 /// Runs the command `text` on `session`.
 pub fn execute(session: &mut Option<Box<dyn Training>>, text: &str, control: &Control) -> Result<Value> {
     let command: Command = serde_json::from_str(text).map_err(|e| {
@@ -57,6 +62,7 @@ pub fn execute(session: &mut Option<Box<dyn Training>>, text: &str, control: &Co
             .with_advice("if you wrote plan.json by hand, correct the named field; else let rkd write it anew")
             .with_source(e)
     })?;
+    check_instruction_set()?;
     match command {
         Command::Open { plan, resume } => {
             *session = None; // frees the old one before the new one takes memory

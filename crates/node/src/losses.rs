@@ -66,6 +66,7 @@ fn evaluate(spec: &str, inputs: &BindingLossInputs) -> Result<(f64, Gradients)> 
     let spec: TermSpec = serde_json::from_str(spec)
         .map_err(|e| Error::new(Code::InvalidOption, format!("not a loss: {e}")).with_subject("loss").with_source(e))?;
     spec.validate()?;
+    crate::command::check_instruction_set()?;
     let student = matrix("student", inputs)?;
     let teacher = if inputs.tensors.contains_key("teacher") { Some(matrix("teacher", inputs)?) } else { None };
     let loss = spec.build();

@@ -21,6 +21,9 @@ use crate::error::Result;
 use crate::nn::profile::{Part, Record};
 use crate::nn::{Cpu, Profile};
 
+/// The cargo profile this is compiled in: `release`, as published binaries are, or `dev`, as tests and a source build are.
+pub const PROFILE: &str = if cfg!(debug_assertions) { "dev" } else { "release" };
+
 /// What to measure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -60,6 +63,8 @@ pub struct BenchReport {
     pub peak_share: Option<f64>,
     /// Instruction set of the kernels.
     pub instruction_set: &'static str,
+    /// The cargo profile this is compiled in: see [`PROFILE`].
+    pub profile: &'static str,
     /// Version of this library.
     pub rkd: &'static str,
 }
@@ -81,6 +86,8 @@ pub struct ProfileReport {
     pub peak_gflops: f64,
     /// Instruction set of the kernels.
     pub instruction_set: &'static str,
+    /// The cargo profile this is compiled in: see [`PROFILE`].
+    pub profile: &'static str,
     /// The records added up by what they are for, longest time first.
     pub parts: Vec<PartTotal>,
     /// Every operation of every layer with its median time, longest first.
@@ -131,6 +138,7 @@ pub fn run(plan: &BenchPlan) -> Result<BenchReport> {
         peak_gflops: rounded(peak_gflops),
         peak_share: gflops.map(|gflops| rounded(gflops / peak_gflops)),
         instruction_set: backend.pool().isa().name(),
+        profile: PROFILE,
         rkd: env!("CARGO_PKG_VERSION"),
     })
 }
@@ -160,6 +168,7 @@ pub fn profile(plan: &BenchPlan) -> Result<ProfileReport> {
         runs: steps.len(),
         peak_gflops: peak_gflops(pool),
         instruction_set: pool.isa().name(),
+        profile: PROFILE,
         parts: parts(&records),
         records,
     })

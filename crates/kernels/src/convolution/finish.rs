@@ -1,7 +1,7 @@
 //! What is done to the outputs of a convolution while they are in the cache: `y = relu?(y + bias + residual)`.
 //!
-//! In inference this is all that is left of a batch normalisation whose factors went into the weights. A pass of its own
-//! would read and write every output once more.
+//! In inference this is all that is left of a batch normalisation whose factors went into the weights. A pass of its
+//! own would read and write every output once more.
 
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::{Isa, check};
@@ -37,7 +37,7 @@ impl<'a> Finish<'a> {
     /// `at + i * pitch + j` of the residual.
     ///
     /// # Safety
-    /// `out` is valid for `rows` rows and the columns `[first, end]`, and nobody else uses them now.
+    /// `out` is valid for `rows` rows and the columns `[first, end]`, and nobody else uses them until it returns.
     pub(super) unsafe fn apply(
         &self,
         isa: Isa,
@@ -48,12 +48,13 @@ impl<'a> Finish<'a> {
         columns: [usize; 2],
     ) {
         if self.residual.is_some() || self.relu {
-            dispatch(isa, Block { residual: self.residual, relu: self.relu, out, at, pitch, rows, columns });
+            // SAFETY: `Block::new` asks for what this function asks for, and the kernel has run when it returns.
+            dispatch(isa, unsafe { Block::new(self.residual, self.relu, out, at, pitch, rows, columns) });
         }
     }
 }
 
-/// [`Finish::apply`].
+/// The kernel of [`Finish::apply`].
 struct Block<'a> {
     residual: Option<&'a [f32]>,
     relu: bool,
@@ -64,17 +65,34 @@ struct Block<'a> {
     columns: [usize; 2],
 }
 
+impl<'a> Block<'a> {
+    /// # Safety
+    /// As [`Finish::apply`], until the kernel has run.
+    unsafe fn new(
+        residual: Option<&'a [f32]>,
+        relu: bool,
+        out: *mut f32,
+        at: usize,
+        pitch: usize,
+        rows: usize,
+        columns: [usize; 2],
+    ) -> Self {
+        Block { residual, relu, out, at, pitch, rows, columns }
+    }
+}
+
 impl Kernel for Block<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self) {
+    unsafe fn run<S: Simd>(self) {
         let [first, end] = self.columns;
         for row in 0..self.rows {
             let start = row * self.pitch;
             let residual = self.residual.map(|residual| &residual[self.at + start..][..end]);
             for column in (first..end).step_by(S::LANES) {
                 let count = S::LANES.min(end - column);
-                // SAFETY: `out` by the promise of `Finish::apply`; the residual's row was bounds-checked as a slice.
+                // SAFETY: `count` columns from `column` on end at `end` at most: `out` is valid for them by
+                // `Block::new`, and the residual's row was sliced up to `end`.
                 unsafe {
                     let to = self.out.wrapping_add(start + column);
                     let mut value = S::load_first(to, count);

@@ -1,7 +1,8 @@
-//! Gathering the pixels under the taps of a convolution into rows of a matrix.
+//! Gathering the pixels under the kernel of a convolution into rows of a matrix.
 //!
 //! A row belongs to one pixel of a *grid* (the output of a convolution, or one phase of its input); its columns are the
-//! taps' channels: `[tap][channel]`. Taps that lie side by side in the source form one *segment*, one copy.
+//! kernel positions' channels: `[position][channel]`. Positions that lie side by side in the source form one *segment*,
+//! one copy.
 
 use super::Conv2d;
 
@@ -23,9 +24,9 @@ pub(super) struct Gather<'a> {
     pub segments: Vec<Segment>,
 }
 
-/// A run of `columns` neighbouring taps.
+/// A run of `columns` neighbouring kernel positions.
 pub(super) struct Segment {
-    /// The source pixel of the first tap, from the grid pixel times the step.
+    /// The source pixel of the first position, from the grid pixel times the step.
     pub offset: [isize; 2],
     pub columns: usize,
     /// The first column in the gathered matrix.
@@ -38,10 +39,10 @@ impl<'a> Gather<'a> {
         let channels = shape.group_inputs();
         let run = if shape.groups == 1 && shape.dilation[1] == 1 { shape.kernel[1] } else { 1 };
         let mut segments = Vec::new();
-        for tap in (0..shape.taps()).step_by(run) {
-            let position = [tap / shape.kernel[1], tap % shape.kernel[1]];
-            let offset = [0, 1].map(|a| (position[a] * shape.dilation[a]) as isize - shape.padding[a] as isize);
-            segments.push(Segment { offset, columns: run, at: tap * channels });
+        for position in (0..shape.positions()).step_by(run) {
+            let steps = [position / shape.kernel[1], position % shape.kernel[1]];
+            let offset = [0, 1].map(|a| (steps[a] * shape.dilation[a]) as isize - shape.padding[a] as isize);
+            segments.push(Segment { offset, columns: run, at: position * channels });
         }
         Gather {
             source: x,

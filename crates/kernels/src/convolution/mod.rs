@@ -8,10 +8,10 @@
 //!
 //! Every pass is a matrix product whose pixel operand is gathered block by block from the NHWC tensor (`gather`); the
 //! big column matrix of textbooks never exists. Forward and input gradient are one routine (`product`): the input
-//! gradient of stride s is s x s interleaved convolutions of stride 1, each with the taps that reach its pixels. The
-//! weight gradient (`weight`) sums fixed blocks of pixels. 3 x 3 convolutions of stride 1 between enough channels go
-//! another way with a quarter of the multiplications (`winograd`), and where the map is so small that most taps see only
-//! padding, these are left out (`pairs`).
+//! gradient of stride s is s x s interleaved convolutions of stride 1, each with the kernel positions that reach its
+//! pixels. The weight gradient (`weight`) sums fixed blocks of pixels. 3 x 3 convolutions of stride 1 between enough
+//! channels go another way with a quarter of the multiplications (`winograd`), and where the map is so small that most
+//! kernel positions see only padding, these are left out (`pairs`).
 
 mod finish;
 mod gather;
@@ -42,7 +42,7 @@ pub struct Conv2d {
     pub stride: [usize; 2],
     /// Rows and columns of zeros around the input.
     pub padding: [usize; 2],
-    /// Distance between taps down and across, >= 1.
+    /// Distance between kernel positions down and across, >= 1.
     pub dilation: [usize; 2],
     /// Groups of channels that do not mix; `c_in` for a depthwise convolution.
     pub groups: usize,
@@ -80,15 +80,16 @@ impl Conv2d {
 
     /// Elements of the weights.
     pub fn weight_len(&self) -> usize {
-        self.taps() * self.group_inputs() * self.c_out
+        self.positions() * self.group_inputs() * self.c_out
     }
 
     /// Multiplications and additions of one pass, for rates in GFLOP/s.
     pub fn flops(&self) -> f64 {
-        2.0 * self.output_len() as f64 * (self.taps() * self.group_inputs()) as f64
+        2.0 * self.output_len() as f64 * (self.positions() * self.group_inputs()) as f64
     }
 
-    fn taps(&self) -> usize {
+    /// Positions of the kernel.
+    fn positions(&self) -> usize {
         self.kernel[0] * self.kernel[1]
     }
 
@@ -126,7 +127,7 @@ impl Way {
     fn of(shape: &Conv2d) -> Way {
         let winograd = winograd::applies(shape);
         let [oh, ow] = shape.output();
-        let products = if winograd { winograd::products([oh, ow]) } else { oh * ow * shape.taps() };
+        let products = if winograd { winograd::products([oh, ow]) } else { oh * ow * shape.positions() };
         match winograd {
             _ if pairs::applies(shape, products) => Way::Pairs,
             true => Way::Winograd,

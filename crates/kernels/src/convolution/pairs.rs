@@ -1,18 +1,19 @@
-//! Convolution of small maps: one matrix product for each *pair* of pixels that a tap joins.
+//! Convolution of small maps: one matrix product for each *pair* of pixels that a kernel position joins.
 //!
 //! ```text
-//! y[:, q] = sum over the taps t that join an input pixel p with q of x[:, p] W[t]         x[:, p]: images x channels
+//! y[:, q] = sum over the kernel positions t that join an input pixel p with q of x[:, p] W[t]
+//! x[:, p]: images x channels
 //! dx[:, p] = the sum over the same pairs of dy[:, q] W[t]^T,       dW[t] = the sum of x[:, p]^T dy[:, q]
 //! ```
 //!
-//! On a map of 2 x 2 pixels with padding 1, a 3 x 3 kernel lies mostly over zeros: an output pixel sees 4 of the 9 taps.
-//! The definition multiplies 36 times, Winograd's tile of 4 x 4 outputs 36 times too, and these pairs 16 times, without
-//! any transform or its rounding.
+//! On a map of 2 x 2 pixels with padding 1, a 3 x 3 kernel lies mostly over zeros: an output pixel sees 4 of the 9
+//! positions. The definition multiplies 36 times, Winograd's tile of 4 x 4 outputs 36 times too, and these pairs 16
+//! times, without any transform or its rounding.
 //!
 //! The rows of a product are the images, so the map is first laid out `[pixel][image][channel]`. A unit of work then
-//! packs the taps of one panel of result channels, which stay in its second-level cache, and goes over all pixels.
+//! packs the weights of one panel of result channels, which stay in its second-level cache, and goes over all pixels.
 //!
-//! Shapes: n images, p input pixels, q output pixels, t taps, c input and o output channels.
+//! Shapes: n images, p input pixels, q output pixels, t kernel positions, c input and o output channels.
 
 use super::{Conv2d, Finish};
 use crate::matrix::{Block, DEPTH, Operand, fill_panel, panel_width};
@@ -23,41 +24,42 @@ use crate::{Pool, scratch};
 const LEAST_CHANNELS: usize = 16;
 /// Units of work wanted at least, so that a few threads end at about the same time.
 const UNITS: usize = 16;
-/// Bytes of the images of a unit that are multiplied by all taps before the next: they stay in the second-level cache.
+/// Bytes of the images of a unit that are multiplied by all weights before the next: they stay in the second-level
+/// cache.
 const BLOCK_BYTES: usize = 512 * 1024;
 /// Fewest images of a block, two tiles.
 const LEAST_IMAGES: usize = 28;
 /// One cache line between rows, so that those of a power of two do not fall into the same sets.
 const SPARE: usize = 16;
 
-/// Whether the convolution's passes go this way, which saves at least a quarter of the `products` of all channels that an
-/// image needs otherwise.
+/// Whether the convolution's passes go this way, which saves at least a quarter of the `products` of all channels that
+/// an image needs otherwise.
 pub(super) fn applies(shape: &Conv2d, products: usize) -> bool {
     let channels = shape.c_in.min(shape.c_out) >= LEAST_CHANNELS;
     channels && shape.groups == 1 && 4 * pairs(shape).len() <= 3 * products
 }
 
-/// Two pixels and the tap that joins them.
+/// Two pixels and the kernel position that joins them.
 #[derive(Clone, Copy)]
 struct Pair {
     input: usize,
     output: usize,
-    tap: usize,
+    position: usize,
 }
 
-/// All pairs, in the order of outputs and taps.
+/// All pairs, in the order of outputs and positions.
 fn pairs(shape: &Conv2d) -> Vec<Pair> {
     let [oh, ow] = shape.output();
     let mut pairs = Vec::new();
     for output in 0..oh * ow {
-        for tap in 0..shape.taps() {
-            let (to, position) = ([output / ow, output % ow], [tap / shape.kernel[1], tap % shape.kernel[1]]);
+        for position in 0..shape.positions() {
+            let (to, steps) = ([output / ow, output % ow], [position / shape.kernel[1], position % shape.kernel[1]]);
             let at = [0, 1].map(|axis| {
-                let reach = to[axis] * shape.stride[axis] + position[axis] * shape.dilation[axis];
+                let reach = to[axis] * shape.stride[axis] + steps[axis] * shape.dilation[axis];
                 reach.checked_sub(shape.padding[axis]).filter(|&at| at < [shape.h, shape.w][axis])
             });
             if let [Some(row), Some(column)] = at {
-                pairs.push(Pair { input: row * shape.w + column, output, tap });
+                pairs.push(Pair { input: row * shape.w + column, output, position });
             }
         }
     }
@@ -67,17 +69,17 @@ fn pairs(shape: &Conv2d) -> Vec<Pair> {
 pub(super) fn forward(pool: &Pool, shape: &Conv2d, x: &[f32], weight: &[f32], finish: Finish<'_>, y: &mut [f32]) {
     let (c, o, [oh, ow]) = (shape.c_in, shape.c_out, shape.output());
     let mut targets = vec![Vec::new(); oh * ow];
-    pairs(shape).iter().for_each(|pair| targets[pair.output].push((pair.tap, pair.input)));
-    let taps: Vec<_> = weight.chunks_exact(c * o).map(|tap| Operand::row_major(tap, o)).collect();
-    Map::with(pool, x, [shape.n, shape.h * shape.w, c], |map| multiply(pool, map, &targets, &taps, o, finish, y));
+    pairs(shape).iter().for_each(|pair| targets[pair.output].push((pair.position, pair.input)));
+    let weights: Vec<_> = weight.chunks_exact(c * o).map(|weight| Operand::row_major(weight, o)).collect();
+    Map::with(pool, x, [shape.n, shape.h * shape.w, c], |map| multiply(pool, map, &targets, &weights, o, finish, y));
 }
 
 pub(super) fn backward_input(pool: &Pool, shape: &Conv2d, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
     let (c, o, [oh, ow]) = (shape.c_in, shape.c_out, shape.output());
     let mut targets = vec![Vec::new(); shape.h * shape.w];
-    pairs(shape).iter().for_each(|pair| targets[pair.input].push((pair.tap, pair.output)));
-    let taps: Vec<_> = weight.chunks_exact(c * o).map(|tap| Operand::transposed(tap, o)).collect();
-    Map::with(pool, dy, [shape.n, oh * ow, o], |map| multiply(pool, map, &targets, &taps, c, Finish::default(), dx));
+    pairs(shape).iter().for_each(|pair| targets[pair.input].push((pair.position, pair.output)));
+    let weights: Vec<_> = weight.chunks_exact(c * o).map(|weight| Operand::transposed(weight, o)).collect();
+    Map::with(pool, dy, [shape.n, oh * ow, o], |map| multiply(pool, map, &targets, &weights, c, Finish::default(), dx));
 }
 
 /// A tensor `[image][pixel][channel]` laid out `[pixel][image][channel]`, with spare floats between its rows.
@@ -116,13 +118,13 @@ impl Map<'_> {
     }
 }
 
-/// `out[:, target]` = the sum over its list's `(tap, source)` of `map[:, source] taps[tap]`, of `columns` channels, and
-/// what `finish` adds. Overwrites `out`, `[image][target][columns]`.
+/// `out[:, target]` = the sum over its list's `(position, source)` of `map[:, source] weights[position]`, of `columns`
+/// channels, and what `finish` adds. Overwrites `out`, `[image][target][columns]`.
 fn multiply(
     pool: &Pool,
     map: &Map<'_>,
     targets: &[Vec<(usize, usize)>],
-    taps: &[Operand<'_>],
+    weights: &[Operand<'_>],
     columns: usize,
     finish: Finish<'_>,
     out: &mut [f32],
@@ -136,18 +138,20 @@ fn multiply(
     pool.for_each(panels * groups, |unit| {
         let (column, first) = (unit / groups * width, unit % groups * group);
         let (last, end) = (columns.min(column + width), n.min(first + group));
-        scratch::with(taps.len() * k * width, |panels| {
-            for (panel, tap) in panels.chunks_exact_mut(k * width).zip(taps) {
-                fill_panel(panel, width, tap.skip(0, column), last - column);
+        scratch::with(weights.len() * k * width, |panels| {
+            for (panel, weight) in panels.chunks_exact_mut(k * width).zip(weights) {
+                fill_panel(panel, width, weight.skip(0, column), last - column);
             }
             let bias = finish.of_channels(column, last - column).bias;
             for images in (first..end).step_by(map.block()).map(|image| [image, end.min(image + map.block())]) {
                 for (target, sources) in targets.iter().enumerate() {
                     let at = |image: usize| (image * targets.len() + target) * columns;
-                    // Both ends lie inside the slice, and units have different images or columns.
+                    // The last row's end lies inside the slice.
                     let _ = out.pointer(at(images[1] - 1) + last);
                     let (to, row) = (out.pointer(at(images[0]) + column), targets.len() * columns);
-                    // SAFETY: as just said.
+                    // SAFETY: the images' rows of this target and panel lie between the two places just checked; units
+                    // have different images or columns, and targets different pixels, so nobody else uses them. `apply`
+                    // comes after `multiply_pixel` has returned.
                     unsafe {
                         multiply_pixel(pool, map, images, sources, panels, last - column, bias, to, row);
                         let (at, count) = (at(images[0]) + column, images[1] - images[0]);
@@ -162,7 +166,7 @@ fn multiply(
 /// One result pixel of the images `[first, end]`: element (i, j) is `out[i * out_row + j]`.
 ///
 /// # Safety
-/// `out` is valid for all images and `columns`, at most a panel, and nobody else uses them now.
+/// `out` is valid for all images and `columns`, at most a panel, and nobody else uses them until it returns.
 #[allow(clippy::too_many_arguments)] // The operands of one formula.
 unsafe fn multiply_pixel(
     pool: &Pool,
@@ -184,14 +188,16 @@ unsafe fn multiply_pixel(
     };
     if sources.is_empty() {
         // A pixel that sees only padding.
-        // SAFETY: the caller's promise.
+        // SAFETY: the block is the images x columns that `out` is valid for, and a product without terms overwrites
+        // them.
         unsafe { block(0, [0, 0]).multiply(isa, panels, k, bias, out, out_row) };
     }
-    for (index, &(tap, source)) in sources.iter().enumerate() {
-        let panel = &panels[tap * size..(tap + 1) * size];
+    for (index, &(position, source)) in sources.iter().enumerate() {
+        let panel = &panels[position * size..(position + 1) * size];
         for start in (0..k).step_by(DEPTH) {
             let block = block(source, [start, k.min(start + DEPTH)]);
-            // SAFETY: the caller's promise.
+            // SAFETY: the block is the images x columns that `out` is valid for; `add` comes after a source that
+            // overwrote them.
             unsafe {
                 match index {
                     0 => block.multiply(isa, panel, k, bias, out, out_row),
@@ -205,8 +211,8 @@ unsafe fn multiply_pixel(
 pub(super) fn backward_weight(pool: &Pool, shape: &Conv2d, x: &[f32], dy: &[f32], dweight: &mut [f32]) {
     let (n, c, o, [oh, ow]) = (shape.n, shape.c_in, shape.c_out, shape.output());
     let (isa, width) = (pool.isa(), panel_width(pool.isa()));
-    let mut joined = vec![Vec::new(); shape.taps()];
-    pairs(shape).iter().for_each(|pair| joined[pair.tap].push((pair.input, pair.output)));
+    let mut joined = vec![Vec::new(); shape.positions()];
+    pairs(shape).iter().for_each(|pair| joined[pair.position].push((pair.input, pair.output)));
     let panels = o.div_ceil(width);
     let group = c.div_ceil(UNITS.div_ceil(panels)).max(LEAST_CHANNELS);
     let (groups, out) = (c.div_ceil(group), Parts::new(dweight));
@@ -223,9 +229,9 @@ pub(super) fn backward_weight(pool: &Pool, shape: &Conv2d, x: &[f32], dy: &[f32]
                         let pixel = Operand::row_major(dy, oh * ow * o).skip(start, output * o + column);
                         fill_panel(&mut panel[..depth[1] * width], width, pixel, last - column);
                     }
-                    for (tap, joined) in joined.iter().enumerate() {
-                        let at = |input: usize| (tap * c + input) * o;
-                        // Both ends lie inside the slice, and units have different input or output channels.
+                    for (position, joined) in joined.iter().enumerate() {
+                        let at = |input: usize| (position * c + input) * o;
+                        // The last row's end lies inside the slice.
                         let _ = out.pointer(at(end - 1) + last);
                         let to = out.pointer(at(first) + column);
                         let block = |input: usize, depth: [usize; 2]| Block {
@@ -235,12 +241,14 @@ pub(super) fn backward_weight(pool: &Pool, shape: &Conv2d, x: &[f32], dy: &[f32]
                             columns: [0, last - column],
                         };
                         if joined.is_empty() && start == 0 {
-                            // SAFETY: as just said.
+                            // SAFETY: the unit's input x output channels of this position lie between the two places
+                            // just checked, and units have different channels.
                             unsafe { block(0, [0, 0]).multiply(isa, panels, 0, None, to, o) };
                         }
                         for (index, &(input, output)) in joined.iter().enumerate() {
                             let (block, panel) = (block(input, depth), &panels[output * size..(output + 1) * size]);
-                            // SAFETY: as just said.
+                            // SAFETY: the unit's input x output channels of this position lie between the two places
+                            // just checked, and units have different channels; all of `dweight` is initialised.
                             unsafe {
                                 match index + start {
                                     0 => block.multiply(isa, panel, depth[1], None, to, o),

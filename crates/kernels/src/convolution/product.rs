@@ -39,7 +39,7 @@ pub(super) fn forward(pool: &Pool, shape: &Conv2d, x: &[f32], weight: &[f32], fi
 
 pub(super) fn backward_input(pool: &Pool, shape: &Conv2d, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
     if (0..2).any(|axis| shape.kernel[axis] < shape.stride[axis] || shape.dilation[axis] > 1) {
-        // Some pixels may lie under no tap.
+        // Some pixels may lie under no kernel position.
         pool.for_each_chunk(dx, crate::elementwise::BLOCK, |_, dx| dx.fill(0.0));
     }
     for group in 0..shape.groups {
@@ -52,7 +52,8 @@ pub(super) fn backward_input(pool: &Pool, shape: &Conv2d, dy: &[f32], weight: &[
 }
 
 /// The input gradient at the pixels `phase + stride * (i, j)`: a convolution of stride 1 over dy. Input pixel
-/// `phase + stride i` lies under tap p of output pixel `i + (phase + padding - p dilation) / stride` where that divides.
+/// `phase + stride i` lies under kernel position p of output pixel `i + (phase + padding - p dilation) / stride` where
+/// that divides.
 fn backward_phase(
     pool: &Pool,
     shape: &Conv2d,
@@ -65,15 +66,15 @@ fn backward_phase(
     let [oh, ow] = shape.output();
     let (inputs, outputs) = (shape.group_inputs(), shape.group_outputs());
     let (mut segments, mut weights) = (Vec::new(), Vec::new());
-    for tap in 0..shape.taps() {
-        let position = [tap / shape.kernel[1], tap % shape.kernel[1]];
-        let reach = [0, 1].map(|a| (phase[a] + shape.padding[a]) as isize - (position[a] * shape.dilation[a]) as isize);
+    for position in 0..shape.positions() {
+        let steps = [position / shape.kernel[1], position % shape.kernel[1]];
+        let reach = [0, 1].map(|a| (phase[a] + shape.padding[a]) as isize - (steps[a] * shape.dilation[a]) as isize);
         if (0..2).all(|a| reach[a] % shape.stride[a] as isize == 0) {
             let (offset, at) = ([0, 1].map(|a| reach[a] / shape.stride[a] as isize), segments.len() * outputs);
             segments.push(Segment { offset, columns: 1, at });
-            // Term (output channel), column (input channel): the transpose of the stored tap.
-            let tap = Operand::transposed(weight, shape.c_out).skip(group * outputs, tap * inputs);
-            weights.push((at, at + outputs, tap));
+            // Term (output channel), column (input channel): the transpose of the stored weights.
+            let weight = Operand::transposed(weight, shape.c_out).skip(group * outputs, position * inputs);
+            weights.push((at, at + outputs, weight));
         }
     }
     if segments.is_empty() {
@@ -108,7 +109,8 @@ fn multiply(
         pool.for_each(cut.units(), |unit| {
             let (rows, columns) = cut.unit(unit);
             let unit = Unit { pool, gather, panels, k, finish, rows, columns };
-            target.receive(gather.grid, rows, columns, |out, at, out_row| unit.multiply(out, at, out_row));
+            // SAFETY: each unit runs once, and no two have both their rows and their columns in common.
+            unsafe { target.receive(gather.grid, &unit) };
         });
     });
 }
@@ -125,15 +127,19 @@ struct Unit<'a> {
 }
 
 impl Unit<'_> {
-    /// Writes element (i, j) of the unit's rows and all columns to `out[i * out_row + j]`, element `at` of the target
-    /// for (0, 0). [`Target::receive`], the only caller, gives an `out` of the right extent.
-    fn multiply(&self, out: *mut f32, at: usize, out_row: usize) {
+    /// Writes element (i, j) of the unit's rows and columns to `out[i * out_row + j]`, element `at` of the target for
+    /// (0, 0).
+    ///
+    /// # Safety
+    /// `out` is valid for all these elements, and nobody else uses them until it returns.
+    unsafe fn multiply(&self, out: *mut f32, at: usize, out_row: usize) {
         let rows = self.rows[1] - self.rows[0];
         for start in (0..self.k).step_by(DEPTH) {
             let depth = [start, self.k.min(start + DEPTH)];
             let multiply = |left: Operand<'_>| {
                 let block = Block { left, rows, depth, columns: self.columns };
-                // SAFETY: `Target::receive` gives an `out` that is valid for the unit's elements and is its alone.
+                // SAFETY: the block's elements are the unit's, which `out` is valid for and which are the caller's
+                // alone; a stretch of terms that does not begin at 0 follows one that wrote them.
                 unsafe { block.multiply(self.pool.isa(), self.panels, self.k, self.finish.bias, out, out_row) };
             };
             if self.gather.is_source() {
@@ -146,33 +152,42 @@ impl Unit<'_> {
                 });
             }
         }
-        // SAFETY: as above.
+        // SAFETY: these are the rows and columns of the unit again, and the products have returned.
         unsafe { self.finish.apply(self.pool.isa(), out, at, out_row, rows, self.columns) };
     }
 }
 
 impl Target<'_> {
-    /// Calls `write(out, at, out_row)` to produce rows x columns of the product, and brings them to their pixels: in
-    /// place, from element `at` on, where rows of the product are consecutive pixels, else by way of a buffer.
-    fn receive(&self, grid: [usize; 2], rows: [usize; 2], columns: [usize; 2], write: impl Fn(*mut f32, usize, usize)) {
+    /// Has `unit` produce rows x columns of the product, and brings them to their pixels: in place where rows of the
+    /// product are consecutive pixels, else by way of a buffer.
+    ///
+    /// # Safety
+    /// Nobody else uses the pixels of these rows, of these columns' channels, until it returns.
+    unsafe fn receive(&self, grid: [usize; 2], unit: &Unit<'_>) {
+        let (rows, columns) = (unit.rows, unit.columns);
         let [h, w, pitch] = self.size;
         if self.step == [1, 1] {
             let (last, end) = (rows[1] - 1, self.first + columns[1]);
+            // The end of the last row lies inside the tensor.
             let _ = self.data.pointer(last * pitch + end);
             let at = rows[0] * pitch + self.first;
-            write(self.data.pointer(at), at, pitch);
+            // SAFETY: row i of the product is pixel i, so all elements lie between the two places just checked; they
+            // are the caller's alone.
+            unsafe { unit.multiply(self.data.pointer(at), at, pitch) };
             return;
         }
         let width = columns[1] - columns[0];
         scratch::with((rows[1] - rows[0]) * width, |buffer| {
-            // `write` counts all columns, and the buffer holds only those from the first on.
-            write(buffer.as_mut_ptr().wrapping_sub(columns[0]), 0, width);
+            // SAFETY: the unit counts all columns, and the buffer, this call's own, holds those from the first on: rows
+            // of `width`, from `columns[0]` before its start.
+            unsafe { unit.multiply(buffer.as_mut_ptr().wrapping_sub(columns[0]), 0, width) };
             for (row, from) in (rows[0]..rows[1]).zip(buffer.chunks_exact(width)) {
                 let (n, pixel) = (row / (grid[0] * grid[1]), row % (grid[0] * grid[1]));
                 let row = pixel / grid[1] * self.step[0] + self.offset[0];
                 let column = pixel % grid[1] * self.step[1] + self.offset[1];
                 let start = ((n * h + row) * w + column) * pitch + self.first + columns[0];
-                // SAFETY: each unit writes its own rows and columns, each element once.
+                // SAFETY: `slice` checks its bounds; these are the pixel and channels of the unit's row, the caller's
+                // alone.
                 unsafe { self.data.slice(start, width).copy_from_slice(from) };
             }
         });

@@ -1,9 +1,9 @@
 //! The gradient of the weights: gathered pixels, transposed, times the output's gradient.
 //!
-//! The sum runs over all pixels of all images, in blocks of [`DEPTH`]. Work is cut by columns (taps and input channels)
-//! and by output channels first. Where that gives too few units, or the sum is long, the pixels are cut too, into fixed
-//! *chunks* whose sums are added in pairs at the end: rounding stays small however many pixels there are.
-//! Shapes: r pixels, k = kh kw c_in / groups, o = c_out / groups.
+//! The sum runs over all pixels of all images, in blocks of [`DEPTH`]. Work is cut by columns (kernel positions and
+//! input channels) and by output channels first. Where that gives too few units, or the sum is long, the pixels are cut
+//! too, into fixed *chunks* whose sums are added in pairs at the end: rounding stays small however many pixels there
+//! are. Shapes: r pixels, k = kh kw c_in / groups, o = c_out / groups.
 
 use super::Conv2d;
 use super::gather::Gather;
@@ -28,7 +28,9 @@ pub(super) fn backward(pool: &Pool, shape: &Conv2d, x: &[f32], dy: &[f32], dweig
         let sum = |unit: usize, out: &Parts<'_, f32>, first: usize, pitch: usize| {
             let [chunk, block, outputs] = cut.unit(unit);
             let unit = Unit { gather: &gather, gradient, pixels: cut.pixels(chunk), columns: cut.columns(block, k), o };
-            unit.sum(pool, cut.outputs(outputs, o), out, chunk * k * o + first, pitch);
+            // SAFETY: each unit runs once, and no two have a chunk, a block of columns and a group of outputs in
+            // common; the first element is the chunk's, or the group's.
+            unsafe { unit.sum(pool, cut.outputs(outputs, o), out, chunk * k * o + first, pitch) };
         };
         if cut.chunks == 1 {
             let out = Parts::new(dweight);
@@ -106,11 +108,14 @@ struct Unit<'a> {
 
 impl Unit<'_> {
     /// Overwrites the unit's elements, (column, o) at `first + column * pitch + o` of `out`.
-    fn sum(&self, pool: &Pool, outputs: [usize; 2], out: &Parts<'_, f32>, first: usize, pitch: usize) {
+    ///
+    /// # Safety
+    /// Nobody else uses these elements until it returns.
+    unsafe fn sum(&self, pool: &Pool, outputs: [usize; 2], out: &Parts<'_, f32>, first: usize, pitch: usize) {
         let (isa, width, rows) = (pool.isa(), panel_width(pool.isa()), self.columns[1] - self.columns[0]);
         let count = outputs[1] - outputs[0];
         assert!(outputs[1] <= self.o && rows > 0, "a unit lies outside the weights");
-        // Both ends lie inside the slice.
+        // The end of the last row lies inside the slice.
         let _ = out.pointer(first + (self.columns[1] - 1) * pitch + outputs[1]);
         let out = out.pointer(first + self.columns[0] * pitch + outputs[0]);
         scratch::with(panels_length(isa, DEPTH, count) + DEPTH * rows, |buffer| {
@@ -126,7 +131,8 @@ impl Unit<'_> {
                 self.gather.fill([start, end], self.columns, gathered);
                 let left = Operand::transposed(gathered, rows);
                 let block = Block { left, rows, depth: [0, depth], columns: [0, count] };
-                // SAFETY: `out` holds the unit's elements, as checked above, and units have different elements.
+                // SAFETY: the block is the unit's columns x outputs, whose first and last element were checked above
+                // and which are the caller's alone; `add` comes after the first stretch overwrote them.
                 unsafe {
                     match start == self.pixels[0] {
                         true => block.multiply(isa, panels, depth, None, out, pitch),

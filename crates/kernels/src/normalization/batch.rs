@@ -214,6 +214,7 @@ impl Saved<'_> {
     ) {
         let c = self.c;
         check::length("batch_norm_backward", "dx", dx.len(), self.x.len());
+        whole_rows("batch_norm_backward", self.x, c);
         if let Some(dresidual) = &dresidual {
             check::length("batch_norm_backward", "dresidual", dresidual.len(), self.x.len());
         }
@@ -227,7 +228,8 @@ impl Saved<'_> {
                 Relu::Output(y) => Relu::Output(&y[range.clone()]),
                 relu => relu,
             };
-            // SAFETY: blocks do not overlap, and each runs once.
+            // SAFETY: the block has `dx`, and these are the same places of a slice of the same length: like the chunks
+            // of `dx`, no two blocks' overlap, and each block runs once.
             let dresidual = dresidual.as_ref().map_or(&mut [][..], |parts| unsafe { parts.slice(start, length) });
             let (x, dy, mean) = (&self.x[range.clone()], &self.dy[range], self.mean);
             let (scale, slope, offset) = (&scale[..], &slope[..], &offset[..]);
@@ -265,7 +267,7 @@ struct MaskedGradients;
 impl Pair<3, 0> for MaskedGradients {
     #[inline(always)]
     unsafe fn pair<S: Simd>([x, dy, y]: [S::V; 3], _: [S::V; 0]) -> [S::V; 2] {
-        // SAFETY: the caller's promise.
+        // SAFETY: the instruction set is there by `pair`'s contract, all that these operations need.
         [unsafe { S::where_positive(y, dy) }, x]
     }
 }
@@ -277,7 +279,7 @@ struct GatedGradients;
 impl Pair<2, 3> for GatedGradients {
     #[inline(always)]
     unsafe fn pair<S: Simd>([x, dy]: [S::V; 2], [mean, scale, beta]: [S::V; 3]) -> [S::V; 2] {
-        // SAFETY: the caller's promise.
+        // SAFETY: the instruction set is there by `pair`'s contract, all that these operations need.
         [unsafe { S::where_positive(S::mul_add(S::sub(x, mean), scale, beta), dy) }, x]
     }
 }
@@ -295,7 +297,7 @@ fn apply(
     y: &mut [f32],
 ) {
     check::length("batch_norm", "y", y.len(), x.len());
-    assert!(c > 0 && x.len().is_multiple_of(c), "batch_norm: `x` must be rows of {c} channels and has {}", x.len());
+    whole_rows("batch_norm", x, c);
     if let Some(residual) = residual {
         check::length("batch_norm", "residual", residual.len(), x.len());
     }
@@ -305,6 +307,12 @@ fn apply(
         let residual = residual.map_or(&[][..], |residual| &residual[range.clone()]);
         dispatch(pool.isa(), Apply { c, x: &x[range], mean, scale, shift, residual, relu, y });
     });
+}
+
+/// Panics unless `x` is whole rows of `c` channels.
+#[track_caller]
+fn whole_rows(operation: &str, x: &[f32], c: usize) {
+    assert!(c > 0 && x.len().is_multiple_of(c), "{operation}: `x` must be rows of {c} channels and has {}", x.len());
 }
 
 struct Apply<'a> {
@@ -322,13 +330,14 @@ struct Apply<'a> {
 impl Kernel for Apply<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self) {
+    unsafe fn run<S: Simd>(self) {
         let (c, length) = (self.c, self.y.len());
-        assert!(self.x.len() == length, "batch_norm: blocks differ");
+        assert!(self.x.len() == length && length.is_multiple_of(c), "batch_norm: blocks differ");
         let factors = [self.mean, self.scale, self.shift].map(|factors| factors[..c].as_ptr());
         // -inf keeps everything, a NaN included.
         let floor = if self.relu { 0.0 } else { f32::NEG_INFINITY };
-        // SAFETY: whole rows of c values lie within the slices, whose lengths were checked.
+        // SAFETY: the slices are whole rows of c values, by the assertions, and the loops begin at rows; the factors
+        // have c. The instruction set is there by the contract of `run`.
         unsafe {
             if self.residual.is_empty() {
                 for row in (0..length).step_by(c) {
@@ -359,7 +368,7 @@ unsafe fn apply_row<S: Simd, const RESIDUAL: bool>(
     y: *mut f32,
 ) {
     for at in (0..c).step_by(S::LANES) {
-        // SAFETY: the caller's promise.
+        // SAFETY: `at` < c, and from there on all pointers are valid for `count` floats, which no first `count` exceed.
         unsafe {
             let count = c - at;
             let centred = S::sub(S::load_first(x.add(at), count), S::load_first(mean.add(at), count));
@@ -390,15 +399,18 @@ struct InputGradient<'a> {
 impl Kernel for InputGradient<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self) {
+    unsafe fn run<S: Simd>(self) {
         let (x, mean) = (self.x, self.mean);
-        match (self.relu, self.dresidual.is_empty()) {
-            (Relu::Absent, true) => self.rows::<S, ABSENT, false>(x, mean),
-            (Relu::Absent, false) => self.rows::<S, ABSENT, true>(x, mean),
-            (Relu::Output(y), true) => self.rows::<S, OUTPUT, false>(y, mean),
-            (Relu::Output(y), false) => self.rows::<S, OUTPUT, true>(y, mean),
-            (Relu::Shift(beta), true) => self.rows::<S, SHIFT, false>(x, beta),
-            (Relu::Shift(beta), false) => self.rows::<S, SHIFT, true>(x, beta),
+        // SAFETY: the instruction set is there by the contract of `run`, and `rows` asks for no more.
+        unsafe {
+            match (self.relu, self.dresidual.is_empty()) {
+                (Relu::Absent, true) => self.rows::<S, ABSENT, false>(x, mean),
+                (Relu::Absent, false) => self.rows::<S, ABSENT, true>(x, mean),
+                (Relu::Output(y), true) => self.rows::<S, OUTPUT, false>(y, mean),
+                (Relu::Output(y), false) => self.rows::<S, OUTPUT, true>(y, mean),
+                (Relu::Shift(beta), true) => self.rows::<S, SHIFT, false>(x, beta),
+                (Relu::Shift(beta), false) => self.rows::<S, SHIFT, true>(x, beta),
+            }
         }
     }
 }
@@ -410,16 +422,20 @@ const SHIFT: u8 = 2;
 
 impl InputGradient<'_> {
     /// `y` is read with `OUTPUT` and `beta` with `SHIFT`; any slices of their lengths do otherwise.
+    ///
+    /// # Safety
+    /// The instruction set of `S` is available.
     #[inline(always)]
-    fn rows<S: Simd, const RELU: u8, const RESIDUAL: bool>(self, y: &[f32], beta: &[f32]) {
+    unsafe fn rows<S: Simd, const RELU: u8, const RESIDUAL: bool>(self, y: &[f32], beta: &[f32]) {
         let (c, length) = (self.c, self.dx.len());
         assert!(self.x.len() == length && self.dy.len() == length && y.len() == length, "batch_norm: blocks differ");
         assert!(!RESIDUAL || self.dresidual.len() == length, "batch_norm: blocks differ");
+        assert!(length.is_multiple_of(c), "batch_norm: a block must be whole rows");
         let factors = [self.scale, self.slope, self.offset, self.mean, beta].map(|factors| factors[..c].as_ptr());
         let (dx, dresidual) = (self.dx.as_mut_ptr(), self.dresidual.as_mut_ptr());
         for row in (0..length).step_by(c) {
-            // SAFETY: whole rows of c values lie within the slices, whose lengths were checked; an empty residual is
-            // not written.
+            // SAFETY: all slices are whole rows of c values, by the assertions, and `row` begins one; the factors have
+            // c. Without `RESIDUAL` the last pointer is not used, and its addition wraps.
             unsafe {
                 let from = [self.x.as_ptr(), y.as_ptr(), self.dy.as_ptr()].map(|from| from.add(row));
                 let to = [dx.add(row), dresidual.wrapping_add(row)];
@@ -432,7 +448,8 @@ impl InputGradient<'_> {
 /// One row of c values: from x, y (with `OUTPUT`) and dy to dx and (with a residual) dresidual.
 ///
 /// # Safety
-/// The instruction set of `S` is available, and all pointers that are used are valid for c floats.
+/// The instruction set of `S` is available, and all pointers but a `y` without `OUTPUT`, a `beta` without `SHIFT` and a
+/// `dresidual` without `RESIDUAL` are valid for c floats.
 #[inline(always)]
 unsafe fn gradient_row<S: Simd, const RELU: u8, const RESIDUAL: bool>(
     c: usize,
@@ -441,7 +458,7 @@ unsafe fn gradient_row<S: Simd, const RELU: u8, const RESIDUAL: bool>(
     [dx, dresidual]: [*mut f32; 2],
 ) {
     for at in (0..c).step_by(S::LANES) {
-        // SAFETY: the caller's promise.
+        // SAFETY: `at` < c, and from there on the pointers are valid for `count` floats, which no first `count` exceed.
         unsafe {
             let count = c - at;
             let centred = S::sub(S::load_first(x.add(at), count), S::load_first(mean.add(at), count));

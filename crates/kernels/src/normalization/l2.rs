@@ -18,7 +18,7 @@ pub fn l2_normalize(pool: &Pool, d: usize, x: &[f32], y: &mut [f32], norm: &mut 
     pool.for_each_chunk(y, d.max(1), |row, y| {
         let x = &x[row * d..row * d + d];
         let length = x.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt() as f32;
-        // SAFETY: one element for each row.
+        // SAFETY: `norm` has one element for each row, and each row's block runs once.
         unsafe { norm.slice(row, 1)[0] = length };
         let divisor = if length < SMALLEST_NORM { SMALLEST_NORM } else { length };
         for (y, &x) in y.iter_mut().zip(x) {
@@ -27,8 +27,8 @@ pub fn l2_normalize(pool: &Pool, d: usize, x: &[f32], y: &mut [f32], norm: &mut 
     });
 }
 
-/// The gradient of [`l2_normalize`] from its output `y` and `norm`: `dx = (dy - y (y . dy)) / norm`; below the clamp the
-/// divisor is a constant, and `dx = dy / 1e-12`. Overwrites `dx`.
+/// The gradient of [`l2_normalize`] from its output `y` and `norm`: `dx = (dy - y (y . dy)) / norm`; below the clamp
+/// the divisor is a constant, and `dx = dy / 1e-12`. Overwrites `dx`.
 pub fn l2_normalize_backward(pool: &Pool, d: usize, y: &[f32], norm: &[f32], dy: &[f32], dx: &mut [f32]) {
     check::length("l2_normalize_backward", "dy", dy.len(), y.len());
     check::length("l2_normalize_backward", "dx", dx.len(), y.len());

@@ -3,7 +3,8 @@
 //! ```text
 //! y[q] = the largest relu(gamma (x[p] - mean) rstd + beta) over the pixels p of window q
 //! ```
-//! Kept for the way back are, for every window, the pixel that won and its x (`winners`): with g[q] = dy[q] where y[q] > 0,
+//! Kept for the way back are, for every window, the pixel that won and its x (`winners`): with g[q] = dy[q] where y[q]
+//! > 0,
 //!
 //! ```text
 //! dbeta = sum over q of g[q],   dgamma = sum over q of g[q] (winners[q] - mean) rstd
@@ -47,7 +48,8 @@ pub fn batch_norm_max_pool(
     let (row, image) = (ow * c, shape.h * shape.w * c);
     let (winners, indices, mean) = (Parts::new(winners), Parts::new(indices), &*mean);
     pool.for_each_chunk(y, row.max(1), |block, y| {
-        // SAFETY: blocks are different output rows.
+        // SAFETY: block `block` is output row `block`, which runs once and has these `row` elements of both, and no
+        // other.
         let (winners, indices) = unsafe { (winners.slice(block * row, row), indices.slice(block * row, row)) };
         let x = &x[block / oh * image..][..image];
         let factors = [mean, &scale, beta];
@@ -104,7 +106,7 @@ struct OutputRow<'a> {
 impl Kernel for OutputRow<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self) {
+    unsafe fn run<S: Simd>(self) {
         let (c, w) = (self.shape.c, self.shape.w);
         let rows = self.shape.window(0, self.row);
         assert!(self.winners.len() == self.y.len() && self.indices.len() == self.y.len(), "windows differ");
@@ -112,12 +114,14 @@ impl Kernel for OutputRow<'_> {
         let (y, winners, indices) = (self.y.as_mut_ptr(), self.winners.as_mut_ptr(), self.indices.as_mut_ptr());
         for window in 0..self.y.len() / c {
             let columns = self.shape.window(1, window);
-            // A window has a pixel at least, and all lie in the image.
+            assert!(rows.start < rows.end && columns.start < columns.end, "a window has a pixel at least");
             let x = self.x[..((rows.end - 1) * w + columns.end) * c].as_ptr();
             for at in (0..c).step_by(S::LANES) {
                 let count = c - at;
-                // SAFETY: pixels, windows and factors lie within their slices, whose lengths were checked; what hangs
-                // over the last channel is neither read nor written.
+                // SAFETY: the last pixel of the window is the last of `x` as sliced, the first is before it; the window
+                // is one of `y`, `winners` and `indices`, of equal length; factors have c. From channel `at` on each
+                // has `count` channels, and no more are read or written. A `u32` may be read and written as a float's
+                // bits. The instruction set is there by the contract of `run`.
                 unsafe {
                     let [mean, scale, shift] = [mean, scale, shift].map(|from| S::load_first(from.add(at), count));
                     let first = rows.start * w + columns.start;
@@ -153,7 +157,7 @@ impl Kernel for OutputRow<'_> {
 /// The instruction set of `S` is available.
 #[inline(always)]
 unsafe fn rectified<S: Simd>(x: S::V, [mean, scale, shift]: [S::V; 3]) -> S::V {
-    // SAFETY: the caller's promise.
+    // SAFETY: the operations need the instruction set only, which the caller has.
     unsafe { S::max(S::splat(0.0), S::mul_add(S::sub(x, mean), scale, shift)) }
 }
 
@@ -174,7 +178,7 @@ struct InputRow<'a> {
 impl Kernel for InputRow<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self) {
+    unsafe fn run<S: Simd>(self) {
         let (c, [oh, ow]) = (self.shape.c, self.shape.output());
         let rows = self.shape.windows_over(0, self.row, oh);
         assert!(self.x.len() == self.dx.len() && self.dy.len() == self.indices.len(), "blocks differ");
@@ -188,7 +192,9 @@ impl Kernel for InputRow<'_> {
             let number = (self.row * self.shape.w + column) as u32;
             for at in (0..c).step_by(S::LANES) {
                 let count = c - at;
-                // SAFETY: as in `OutputRow`; the windows by the assertion.
+                // SAFETY: pixel `column` is one of `x` and `dx`, of equal length; the windows over it are among those
+                // of `dy` and `indices`, by the assertions; factors have c. From channel `at` on each has `count`
+                // channels, and no more are read or written. The instruction set is there by the contract of `run`.
                 unsafe {
                     let [mean, scale, shift, slope, offset] = factors.map(|from| S::load_first(from.add(at), count));
                     let mut won = S::splat(0.0);

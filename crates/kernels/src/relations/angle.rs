@@ -1,7 +1,7 @@
 //! The sum of the angle loss over all triples, and its gradient over squared distances.
 //!
-//! With l_ab = D_ab^(1/2) and r_ab = 1 / l_ab (0 where D_ab is 0), the cosine of the angle at vertex a between b and c is,
-//! by the law of cosines,
+//! With l_ab = D_ab^(1/2) and r_ab = 1 / l_ab (0 where D_ab is 0), the cosine of the angle at vertex a between b and c
+//! is, by the law of cosines,
 //!
 //! ```text
 //! 2 cos_abc = r_ab ((D_ab - D_bc) r_ac + l_ac)
@@ -12,18 +12,18 @@
 //! edge {b, c}:  dL/dD_bc  = - sum_a g_abc r_ab r_ac
 //! leg  (a, b):  dL/dD_ab  =   r_ab sum_c g_abc r_ac - r_ab^2 sum_c g_abc cos_abc
 //! ```
-//! The cosine is the same with b and c exchanged, so only pairs b < c are visited, and each gives to three places: the edge
-//! {b, c} and the legs (a, b) and (a, c).
+//! The cosine is the same with b and c exchanged, so only pairs b < c are visited, and each gives to three places: the
+//! edge {b, c} and the legs (a, b) and (a, c).
 //!
 //! # Order of work
-//! Vector lanes are vertices a, so that b < c is a matter of loops and not of masks. 128 vertices are taken at a time; for
-//! them a *panel* holds r and l of both networks for every row b, and the two sums of its leg. Rows come in blocks of 16: a
-//! pair of blocks against 8 vertices is 256 pairs on 28 KiB, in the first-level cache. A pair costs 16 vector
+//! Vector lanes are vertices a, so that b < c is a matter of loops and not of masks. 128 vertices are taken at a time;
+//! for them a *panel* holds r and l of both networks for every row b, and the two sums of its leg. Rows come in blocks
+//! of 16: a pair of blocks against 8 vertices is 256 pairs on 28 KiB, in the first-level cache. A pair costs 16 vector
 //! operations, so n items cost n^3 / 2 * 16 / 8 / 2 = n^3 / 2 cycles where two vectors of 8 start every cycle.
 //!
-//! Two pairs of blocks that share a block add to the same legs, so they may not run at once. Round k takes the pairs whose
-//! numbers add up to k modulo their count: every block is in one pair of each round, and all pairs come once. The order of
-//! additions is then that of the rounds, on any number of threads.
+//! Two pairs of blocks that share a block add to the same legs, so they may not run at once. Round k takes the pairs
+//! whose numbers add up to k modulo their count: every block is in one pair of each round, and all pairs come once. The
+//! order of additions is then that of the rounds, on any number of threads.
 
 use super::stride;
 use crate::pool::Parts;
@@ -55,15 +55,16 @@ pub struct AngleSum {
     pub value: f64,
     /// Its gradient over the student's squared distances, in the form [`super::pull_back`] takes.
     pub gradient: Vec<f64>,
-    /// The ordered pairs (a, b) that coincide for one network and not for the other. The definition sums b = c too: there the
-    /// cosines are 1, but 0 at a leg without length, so each of these pairs adds huber(1), without gradient.
+    /// The ordered pairs (a, b) that coincide for one network and not for the other. The definition sums b = c too:
+    /// there the cosines are 1, but 0 at a leg without length, so each of these pairs adds huber(1), without gradient.
     pub one_sided: usize,
 }
 
-/// The sum over all ordered triples of huber(student cos - teacher cos), and its gradient. Neither is divided by anything.
+/// The sum over all ordered triples of huber(student cos - teacher cos), and its gradient. Neither is divided by
+/// anything.
 ///
-/// `student` and `teacher` are n x n squared distances of [`stride`]`(n)`; `delta` is the Huber threshold, positive. Exact;
-/// O(n^2) memory, O(n^3) time.
+/// `student` and `teacher` are n x n squared distances of [`stride`]`(n)`; `delta` is the Huber threshold, positive.
+/// Exact; O(n^2) memory, O(n^3) time.
 pub fn angle_huber(pool: &Pool, student: &[f64], teacher: &[f64], n: usize, delta: f64) -> AngleSum {
     check::length("angle_huber", "student", student.len(), n * stride(n));
     check::length("angle_huber", "teacher", teacher.len(), n * stride(n));
@@ -77,21 +78,29 @@ pub fn angle_huber(pool: &Pool, student: &[f64], teacher: &[f64], n: usize, delt
         for start in (0..n).step_by(VERTICES) {
             let vectors = VERTICES.min(stride(n) - start) / WIDTH;
             let sweep = Sweep { student, teacher, n, delta, start, vectors, panel: &panel, gradient: &gradient };
-            // SAFETY: one block writes one place.
-            pool.for_each(blocks, |block| unsafe {
-                *one_sided.pointer(block) += dispatch(pool.isa(), Fill { sweep, block });
+            pool.for_each(blocks, |block| {
+                // SAFETY: each block runs once, before any pair of groups: its entries are this call's alone.
+                let count = dispatch(pool.isa(), unsafe { Fill::new(sweep, block) });
+                // SAFETY: `one_sided` has a place for each block, and only this call writes it.
+                unsafe { *one_sided.pointer(block) += count };
             });
             for round in 0..groups {
                 let partner = |first: usize| (round + groups - first) % groups;
                 let pairs: Vec<usize> = (0..groups).filter(|&first| first <= partner(first)).collect();
                 pool.for_each(pairs.len(), |index| {
                     let (first, second) = (pairs[index], partner(pairs[index]));
-                    let value = dispatch(pool.isa(), Groups { sweep, first, second });
-                    // SAFETY: one pair of groups writes one place.
+                    // SAFETY: the pairs of a round have no group in common, since first + second = round modulo groups
+                    // gives each group one partner; and no pair comes in two rounds, so none has another's edges.
+                    let value = dispatch(pool.isa(), unsafe { Groups::new(sweep, first, second) });
+                    // SAFETY: `values` has a place for each pair of groups, and only this call writes it.
                     unsafe { *values.pointer(first * groups + second) += value };
                 });
             }
-            pool.for_each(blocks, |block| dispatch(pool.isa(), Legs { sweep, block }));
+            pool.for_each(blocks, |block| {
+                // SAFETY: each block runs once, after all pairs: its entries and rows of the gradient are this call's
+                // alone.
+                dispatch(pool.isa(), unsafe { Legs::new(sweep, block) })
+            });
         }
     });
     AngleSum { value: values.iter().sum(), gradient, one_sided: one_sided.iter().sum() }
@@ -128,7 +137,8 @@ impl Sweep<'_> {
         ROWS.min(self.n - block * ROWS)
     }
 
-    /// The panel's place of the first row of `block` and of vector `vector`.
+    /// The panel's place of the first row of `block` and of vector `vector`: ROWS entries from there on lie in the
+    /// panel.
     #[inline(always)]
     fn entry(&self, block: usize, vector: usize) -> *mut f64 {
         let entries = (block * self.vectors + vector) * ROWS;
@@ -143,15 +153,24 @@ struct Fill<'a> {
     block: usize,
 }
 
+impl<'a> Fill<'a> {
+    /// # Safety
+    /// Nobody else uses the entries of `block` until the kernel has run.
+    unsafe fn new(sweep: Sweep<'a>, block: usize) -> Self {
+        Fill { sweep, block }
+    }
+}
+
 impl Kernel for Fill<'_> {
     type Output = usize;
     #[inline(always)]
-    fn run<S: Simd>(self) -> usize {
+    unsafe fn run<S: Simd>(self) -> usize {
         let Sweep { n, start, vectors, .. } = self.sweep;
         let mut one_sided = 0;
         for vector in 0..vectors {
             for row in 0..self.sweep.rows(self.block) {
-                // SAFETY: a block's entries are this call's alone.
+                // SAFETY: `entry` gives ROWS entries inside the panel, of which this is one; they are doubles from the
+                // start, and this kernel's alone by `Fill::new`.
                 let entry = unsafe {
                     std::slice::from_raw_parts_mut(self.sweep.entry(self.block, vector).add(row * ENTRY), ENTRY)
                 };
@@ -183,17 +202,28 @@ struct Groups<'a> {
     second: usize,
 }
 
+impl<'a> Groups<'a> {
+    /// # Safety
+    /// Until the kernel has run, nobody else uses the entries of the two groups or the gradient of their edges. The
+    /// entries have been filled.
+    unsafe fn new(sweep: Sweep<'a>, first: usize, second: usize) -> Self {
+        Groups { sweep, first, second }
+    }
+}
+
 impl Kernel for Groups<'_> {
     type Output = f64;
     #[inline(always)]
-    fn run<S: Simd>(self) -> f64 {
+    unsafe fn run<S: Simd>(self) -> f64 {
         let (n, size) = (self.sweep.n, group(self.sweep.n));
         let blocks = |group: usize| group * size..n.div_ceil(ROWS).min((group + 1) * size);
         let mut losses = Losses { products: [0.0; WIDTH], squares: [0.0; WIDTH] };
         for first in blocks(self.first) {
             for second in blocks(self.second) {
                 if first <= second {
-                    self.sweep.blocks::<S::F64>(first, second, &mut losses);
+                    // SAFETY: the instruction set is there by the contract of `run`; the blocks are those of the two
+                    // groups, and `Groups::new` gave this kernel their entries and edges.
+                    unsafe { self.sweep.blocks::<S::F64>(first, second, &mut losses) };
                 }
             }
         }
@@ -220,8 +250,12 @@ struct Edges([f64; ROWS * ROWS * WIDTH]);
 
 impl Sweep<'_> {
     /// The pairs b < c of two blocks of rows, all vertices of the panel.
+    ///
+    /// # Safety
+    /// The instruction set of `F` is available, and nobody else uses the entries of the two blocks or the gradient of
+    /// their edges.
     #[inline(always)]
-    fn blocks<F: Doubles>(&self, first: usize, second: usize, losses: &mut Losses) {
+    unsafe fn blocks<F: Doubles>(&self, first: usize, second: usize, losses: &mut Losses) {
         let (rows_b, rows_c, row) = (self.rows(first), self.rows(second), stride(self.n));
         // The block's corner of the matrices; the last column of the last row lies inside.
         let corner = first * ROWS * row + second * ROWS;
@@ -232,10 +266,11 @@ impl Sweep<'_> {
             let (entries_b, entries_c) = (self.entry(first, vector), self.entry(second, vector));
             let vertices = self.start + vector * WIDTH;
             for lane in (0..WIDTH).step_by(F::LANES) {
-                // SAFETY: the instruction set is that of the pool. The entries are ROWS * ENTRY doubles, this call's alone:
-                // no other pair of the round has these groups. When both blocks are one, row b's sums are held in registers
-                // while the rows behind it change. Places of the matrices are in bounds by the assertion, those of row b
-                // at the vertices too, as these end before `row`; `edges` has a vector for every pair of two rows.
+                // SAFETY: the caller has the instruction set, and the entries, ROWS * ENTRY doubles each, to itself.
+                // When both blocks are one, row b's sums are held in registers while the rows behind it change. Places
+                // of the matrices are in bounds by the assertion, those of row b at the vertices too, as these end
+                // before `row`; `edges` has a vector for every pair of two rows, and the sums of the losses have LANES
+                // left from `lane` on.
                 unsafe {
                     let (low, high) = (F::splat(-2.0 * self.delta), F::splat(2.0 * self.delta));
                     let mut products = F::load(losses.products[lane..].as_ptr());
@@ -284,7 +319,8 @@ impl Sweep<'_> {
         for b in 0..rows_b {
             for c in if first == second { b + 1 } else { 0 }..rows_c {
                 let edge = &edges.0.as_chunks::<WIDTH>().0[b * ROWS + c];
-                // SAFETY: the edge {b, c} is in no other pair of groups.
+                // SAFETY: `pointer` checks that the place lies inside; the gradient of the edge {b, c} is the caller's
+                // alone.
                 unsafe { *self.gradient.pointer(corner + b * row + c) -= 0.5 * add_lanes(edge) };
             }
         }
@@ -297,15 +333,24 @@ struct Legs<'a> {
     block: usize,
 }
 
+impl<'a> Legs<'a> {
+    /// # Safety
+    /// Nobody else uses the entries of `block` or its rows of the gradient until the kernel has run.
+    unsafe fn new(sweep: Sweep<'a>, block: usize) -> Self {
+        Legs { sweep, block }
+    }
+}
+
 impl Kernel for Legs<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self) {
+    unsafe fn run<S: Simd>(self) {
         let Sweep { n, start, vectors, .. } = self.sweep;
         for row in 0..self.sweep.rows(self.block) {
             for vector in 0..vectors {
                 let at = (self.block * ROWS + row) * stride(n) + start + vector * WIDTH;
-                // SAFETY: the block's entries and its rows of the gradient are this call's alone.
+                // SAFETY: `entry` gives ROWS entries inside the panel, of which this is one, and `slice` checks its
+                // bounds; both are this kernel's alone by `Legs::new`.
                 let (entry, out) = unsafe {
                     let entry = self.sweep.entry(self.block, vector).add(row * ENTRY);
                     (std::slice::from_raw_parts(entry, ENTRY), self.sweep.gradient.slice(at, WIDTH))

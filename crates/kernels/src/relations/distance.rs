@@ -31,8 +31,8 @@ pub struct DistanceSum {
     pub gradient: Vec<f64>,
 }
 
-/// The sum over all ordered pairs of huber(student's relative distance - teacher's), and its gradient. Neither is divided
-/// by anything.
+/// The sum over all ordered pairs of huber(student's relative distance - teacher's), and its gradient. Neither is
+/// divided by anything.
 ///
 /// `student` and `teacher` are n x n squared distances of [`stride`]`(n)`; `delta` is the Huber threshold, positive.
 pub fn distance_huber(pool: &Pool, student: &[f64], teacher: &[f64], n: usize, delta: f64) -> DistanceSum {
@@ -68,14 +68,14 @@ fn sum_rows(
     let out = crate::pool::Parts::new(&mut sums);
     pool.for_each_chunk(matrix, ROWS * stride(n), |block, rows| {
         let sum = body(block * ROWS, rows);
-        // SAFETY: one block writes one place.
+        // SAFETY: `sums` has a place for each block of rows, and each block runs once and writes its own.
         unsafe { *out.pointer(block) = sum };
     });
     sums.iter().fold([0.0; 2], |total, sum| [total[0] + sum[0], total[1] + sum[1]])
 }
 
-/// The columns of row i that lie behind the diagonal, from a whole vector on: the pairs (i, j > i), and before them at most
-/// [`WIDTH`] - 1 others.
+/// The columns of row i that lie behind the diagonal, from a whole vector on: the pairs (i, j > i), and before them at
+/// most [`WIDTH`] - 1 others.
 #[inline(always)]
 fn behind(i: usize, n: usize) -> std::ops::Range<usize> {
     i * stride(n) + (i + 1) / WIDTH * WIDTH..(i + 1) * stride(n)
@@ -109,7 +109,7 @@ struct Lengths<'a> {
 impl Kernel for Lengths<'_> {
     type Output = [f64; 2];
     #[inline(always)]
-    fn run<S: Simd>(self) -> [f64; 2] {
+    unsafe fn run<S: Simd>(self) -> [f64; 2] {
         let mut sums = [[0.0; WIDTH]; 2];
         for i in self.first..self.n.min(self.first + ROWS) {
             let range = behind(i, self.n);
@@ -142,7 +142,7 @@ struct Slopes<'a, 'b> {
 impl Kernel for Slopes<'_, '_> {
     type Output = [f64; 2];
     #[inline(always)]
-    fn run<S: Simd>(self) -> [f64; 2] {
+    unsafe fn run<S: Simd>(self) -> [f64; 2] {
         let ([scale_s, scale_t], delta) = (self.scales, self.delta);
         let (mut values, mut products) = ([0.0; WIDTH], [0.0; WIDTH]);
         for i in self.first..self.n.min(self.first + ROWS) {
@@ -183,7 +183,7 @@ struct Gradient<'a, 'b> {
 impl Kernel for Gradient<'_, '_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self) {
+    unsafe fn run<S: Simd>(self) {
         for i in self.first..self.n.min(self.first + ROWS) {
             let range = behind(i, self.n);
             let mut start = range.start - i * stride(self.n);

@@ -8,9 +8,10 @@ use crate::Pool;
 /// Items of the small batch: enough for every thread, and milliseconds.
 const SAMPLE: usize = 256;
 
-/// Seconds that the angle loss of n items of d coordinates will take with its gradient on this pool: n^2 d for the distances
-/// and the way back, n^3 for the sweep, both measured on 256 items or fewer.
-/// A guide for large batches, not a promise: a busy machine and short batches (below a millisecond) are off by more than 2.
+/// Seconds that the angle loss of n items of d coordinates will take with its gradient on this pool: n^2 d for the
+/// distances and the way back, n^3 for the sweep, both measured on 256 items or fewer.
+/// A guide for large batches, not a promise: a busy machine and short batches (below a millisecond) are off by more
+/// than 2.
 pub fn estimate_seconds(pool: &Pool, n: usize, d: usize) -> f64 {
     let sample = n.min(SAMPLE);
     let rows = |seed: usize| {

@@ -1,12 +1,13 @@
-//! Relations between the rows of an embedding, and their losses: everything over the n x n matrix D of squared distances.
+//! Relations between the rows of an embedding, and their losses: everything over the n x n matrix D of squared
+//! distances.
 //!
-//! [`squared_distances`] makes D of the rows; [`distance_huber`] and [`angle_huber`] give the sums of the two relational
-//! losses with their gradients over D; [`pull_back`] brings such a gradient to the rows. All of it is float64: the law of
-//! cosines and differences of near neighbours cancel, and in float32 the losses would be wrong by percents where a
-//! student's classes are tight. D comes from differences of coordinates, never from a Gram matrix.
+//! [`squared_distances`] makes D of the rows; [`distance_huber`] and [`angle_huber`] give the sums of the two
+//! relational losses with their gradients over D; [`pull_back`] brings such a gradient to the rows. All of it is
+//! float64: the law of cosines and differences of near neighbours cancel, and in float32 the losses would be wrong by
+//! percents where a student's classes are tight. D comes from differences of coordinates, never from a Gram matrix.
 //!
-//! Matrices are square with rows of [`stride`] numbers, zero beyond n. A gradient over D is a matrix too; the entries (i, j)
-//! and (j, i) add up, so either or both may carry a pair's share.
+//! Matrices are square with rows of [`stride`] numbers, zero beyond n. A gradient over D is a matrix too; the entries
+//! (i, j) and (j, i) add up, so either or both may carry a pair's share.
 //!
 //! Results are the same bits on any number of threads and with any instruction set: see `simd::doubles`.
 

@@ -1,8 +1,8 @@
 //! The way from a gradient over squared distances to the rows.
 //!
-//! With `w_ij = m_ij + m_ji` of the gradient m, `out_i = 2 sum_j w_ij (row_i - row_j)`. The differences are formed, although
-//! `(sum_j w_ij) row_i - sum_j w_ij row_j` would be a plain matrix product of half the work: near duplicates have huge
-//! weights and tiny differences, which that product loses.
+//! With `w_ij = m_ij + m_ji` of the gradient m, `out_i = 2 sum_j w_ij (row_i - row_j)`. The differences are formed,
+//! although `(sum_j w_ij) row_i - sum_j w_ij row_j` would be a plain matrix product of half the work: near duplicates
+//! have huge weights and tiny differences, which that product loses.
 
 use super::stride;
 use crate::simd::doubles::{Doubles, WIDTH};
@@ -60,21 +60,24 @@ struct RowBlock<'a> {
 impl Kernel for RowBlock<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(mut self) {
+    unsafe fn run<S: Simd>(mut self) {
         let (rows, width) = (self.out.len() / self.width, self.width);
         for p in (0..rows).step_by(TILE_ROWS) {
             let mut k = 0;
             while k < width {
                 let whole_rows = p + TILE_ROWS <= rows;
-                if whole_rows && k + TILE_RUNS * WIDTH <= width {
-                    self.tile::<S::F64, TILE_ROWS, TILE_RUNS>(p, k);
-                    k += TILE_RUNS * WIDTH;
-                    continue;
-                }
-                if whole_rows {
-                    self.tile::<S::F64, TILE_ROWS, 1>(p, k);
-                } else {
-                    (p..rows).for_each(|p| self.tile::<S::F64, 1, 1>(p, k));
+                // SAFETY: the instruction set is there by the contract of `run`; that of the doubles is the same.
+                unsafe {
+                    if whole_rows && k + TILE_RUNS * WIDTH <= width {
+                        self.tile::<S::F64, TILE_ROWS, TILE_RUNS>(p, k);
+                        k += TILE_RUNS * WIDTH;
+                        continue;
+                    }
+                    if whole_rows {
+                        self.tile::<S::F64, TILE_ROWS, 1>(p, k);
+                    } else {
+                        (p..rows).for_each(|p| self.tile::<S::F64, 1, 1>(p, k));
+                    }
                 }
                 k += WIDTH;
             }
@@ -84,16 +87,21 @@ impl Kernel for RowBlock<'_> {
 
 impl RowBlock<'_> {
     /// P rows from p on, K runs of coordinates from k on.
+    ///
+    /// # Safety
+    /// The instruction set of `F` is available.
     #[inline(always)]
-    fn tile<F: Doubles, const P: usize, const K: usize>(&mut self, p: usize, k: usize) {
+    unsafe fn tile<F: Doubles, const P: usize, const K: usize>(&mut self, p: usize, k: usize) {
         let width = self.width;
-        assert!(self.rows.len() == self.weights.len() * width && k + K * WIDTH <= width);
+        assert!(self.rows.len() == self.weights.len() * width && k + K * WIDTH <= width && p + P <= ROWS);
         let own = &self.rows[(self.first + p) * width..][..P * width];
         let out = &mut self.out[p * width..][..P * width];
         for lane in (0..WIDTH).step_by(F::LANES) {
             let k = k + lane;
-            // SAFETY: the instruction set is that of the pool. Rows are `width` long, and k plus a multiple of WIDTH below
-            // K * WIDTH leaves room for LANES, by the assertion; `own` and `out` have P rows; p + P is at most ROWS.
+            // SAFETY: the caller has the instruction set. Rows are `width` long, and `k` (with `lane`, a multiple of
+            // LANES below WIDTH) plus a multiple of WIDTH below K * WIDTH leaves room for LANES, by the assertion;
+            // `rows` has as many rows as there are weights, `own` and `out` have P, as sliced; place p + q < ROWS is in
+            // every weights.
             unsafe {
                 let a: [[F::V; K]; P] = std::array::from_fn(|q| {
                     std::array::from_fn(|run| F::load(own.as_ptr().add(q * width + k + run * WIDTH)))

@@ -19,7 +19,8 @@ pub fn squared_distances(pool: &Pool, rows: &[f64], n: usize, d: usize) -> Vec<f
     let blocks = n.div_ceil(ROWS);
     // The last blocks have the most pairs, so they come first.
     pool.for_each(blocks, |block| {
-        dispatch(pool.isa(), RowBlock { rows, n, d, first: (blocks - 1 - block) * ROWS, out: &out })
+        // SAFETY: each block runs once, so each run of rows has one kernel.
+        dispatch(pool.isa(), unsafe { RowBlock::new(rows, n, d, (blocks - 1 - block) * ROWS, &out) })
     });
     matrix
 }
@@ -33,22 +34,35 @@ struct RowBlock<'a> {
     out: &'a Parts<'a, f64>,
 }
 
+impl<'a> RowBlock<'a> {
+    /// # Safety
+    /// Until the kernel has run, no other has the rows from `first` on, and nobody but kernels of other rows uses
+    /// `out`.
+    unsafe fn new(rows: &'a [f64], n: usize, d: usize, first: usize, out: &'a Parts<'a, f64>) -> Self {
+        RowBlock { rows, n, d, first, out }
+    }
+}
+
 impl Kernel for RowBlock<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self) {
+    unsafe fn run<S: Simd>(self) {
         let last = self.n.min(self.first + ROWS);
         for j in (0..last).step_by(TILE) {
             for i in (self.first..last).step_by(TILE) {
                 if j > i {
                     continue;
                 }
-                if i + TILE <= last && j + TILE <= last {
-                    self.tile::<S::F64, TILE>(i, j);
-                } else {
-                    for i in i..last.min(i + TILE) {
-                        for j in j..last.min(j + TILE) {
-                            self.tile::<S::F64, 1>(i, j);
+                // SAFETY: the instruction set is there by the contract of `run`; that of the doubles is the same. All
+                // rows from i on are this kernel's.
+                unsafe {
+                    if i + TILE <= last && j + TILE <= last {
+                        self.tile::<S::F64, TILE>(i, j);
+                    } else {
+                        for i in i..last.min(i + TILE) {
+                            for j in j..last.min(j + TILE) {
+                                self.tile::<S::F64, 1>(i, j);
+                            }
                         }
                     }
                 }
@@ -59,14 +73,17 @@ impl Kernel for RowBlock<'_> {
 
 impl RowBlock<'_> {
     /// T rows from i on by T rows from j on. A pair's sum has the same order in every tile.
+    ///
+    /// # Safety
+    /// The instruction set of `F` is available, and the rows from i on are this kernel's.
     #[inline(always)]
-    fn tile<F: Doubles, const T: usize>(&self, i: usize, j: usize) {
+    unsafe fn tile<F: Doubles, const T: usize>(&self, i: usize, j: usize) {
         let width = stride(self.d);
         let (rows_i, rows_j) = (&self.rows[i * width..][..T * width], &self.rows[j * width..][..T * width]);
         let mut lanes = [[[0.0; WIDTH]; T]; T];
         for lane in (0..WIDTH).step_by(F::LANES) {
-            // SAFETY: the instruction set is that of the pool; all places lie in the T rows sliced above, as `lane` plus
-            // a multiple of WIDTH is at most width - LANES.
+            // SAFETY: the caller has the instruction set; all places lie in the T rows sliced above, as `lane` plus a
+            // multiple of WIDTH is at most width - LANES. `lanes[lane..]` has LANES left.
             unsafe {
                 let mut sums = [[F::splat(0.0); T]; T];
                 for k in (lane..width).step_by(WIDTH) {
@@ -87,7 +104,8 @@ impl RowBlock<'_> {
         for (p, lanes) in lanes.iter().enumerate() {
             for (q, lanes) in lanes.iter().enumerate() {
                 let value = add_lanes(lanes);
-                // SAFETY: the places of the pair (i + p, j + q) are written by the block that holds the later row only.
+                // SAFETY: `pointer` checks that both places lie inside. They are those of the pair (i + p, j + q),
+                // which only the kernel of the later row writes: this one, as no row of j's tile is behind all of i's.
                 unsafe {
                     *self.out.pointer((i + p) * stride(self.n) + j + q) = value;
                     *self.out.pointer((j + q) * stride(self.n) + i + p) = value;

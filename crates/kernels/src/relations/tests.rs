@@ -137,7 +137,8 @@ fn the_order_of_the_items_does_not_matter() {
 
 #[test]
 fn threads_and_vector_instructions_do_not_change_a_bit() {
-    for n in [1, 2, 3, 17, 75, 140, 300] {
+    let sizes = [1, 2, 3, 17, 75, 140, 300];
+    for &n in if cfg!(miri) { &sizes[..4] } else { &sizes[..] } {
         let case = Case::new(n, 11, 19, 1.0);
         let expected = case.run(&Pool::new(1));
         for threads in [2, 3] {

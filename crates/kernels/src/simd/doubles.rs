@@ -1,7 +1,7 @@
 //! Vectors of float64, for kernels whose sums cancel in float32.
 //!
-//! Every form fuses multiply and add, the portable one too (by a call where the processor cannot). A kernel that works on
-//! [`WIDTH`] lanes, whatever the register holds, therefore gives the same bits on every instruction set.
+//! Every form fuses multiply and add, the portable one too (by a call where the processor cannot). A kernel that works
+//! on [`WIDTH`] lanes, whatever the register holds, therefore gives the same bits on every instruction set.
 
 /// Lanes that kernels count in: the widest register; the narrower ones take them in several steps.
 pub(crate) const WIDTH: usize = 8;
@@ -9,7 +9,8 @@ pub(crate) const WIDTH: usize = 8;
 /// A vector of `f64` lanes; `LANES` divides [`WIDTH`].
 ///
 /// # Safety of the methods
-/// The instruction set of the implementation must be available; pointers must be valid for `LANES` doubles.
+/// The instruction set of the implementation must be available; pointers must be valid for `LANES` doubles, of any
+/// alignment.
 pub(crate) trait Doubles: Copy {
     /// The vector.
     type V: Copy;
@@ -57,12 +58,12 @@ impl Doubles for Portable {
     const LANES: usize = 4;
     #[inline(always)]
     unsafe fn load(from: *const f64) -> [f64; 4] {
-        // SAFETY: valid for four doubles by the trait's contract.
+        // SAFETY: `from` is valid for four doubles by the trait's contract, of any alignment.
         unsafe { from.cast::<[f64; 4]>().read_unaligned() }
     }
     #[inline(always)]
     unsafe fn store(to: *mut f64, v: [f64; 4]) {
-        // SAFETY: valid for four doubles by the trait's contract.
+        // SAFETY: `to` is valid for four doubles by the trait's contract, of any alignment.
         unsafe { to.cast::<[f64; 4]>().write_unaligned(v) }
     }
     #[inline(always)]
@@ -112,67 +113,37 @@ mod x86 {
     #[derive(Clone, Copy)]
     pub(crate) struct Avx512;
 
-    macro_rules! implement {
-        ($name:ident, $vector:ty, $lanes:expr, $load:ident, $store:ident, $splat:ident, $sub:ident, $add:ident,
-         $mul:ident, $fma:ident, $fnma:ident, $min:ident, $max:ident) => {
-            // The contract of every method is the trait's: the instruction set is available, pointers are valid.
-            impl Doubles for $name {
-                type V = $vector;
-                const LANES: usize = $lanes;
-                #[inline(always)]
-                unsafe fn load(from: *const f64) -> $vector {
-                    // SAFETY: the trait's contract.
-                    unsafe { $load(from) }
-                }
-                #[inline(always)]
-                unsafe fn store(to: *mut f64, v: $vector) {
-                    // SAFETY: the trait's contract.
-                    unsafe { $store(to, v) }
-                }
-                #[inline(always)]
-                unsafe fn splat(value: f64) -> $vector {
-                    // SAFETY: the trait's contract.
-                    unsafe { $splat(value) }
-                }
-                #[inline(always)]
-                unsafe fn sub(a: $vector, b: $vector) -> $vector {
-                    // SAFETY: the trait's contract.
-                    unsafe { $sub(a, b) }
-                }
-                #[inline(always)]
-                unsafe fn add(a: $vector, b: $vector) -> $vector {
-                    // SAFETY: the trait's contract.
-                    unsafe { $add(a, b) }
-                }
-                #[inline(always)]
-                unsafe fn mul(a: $vector, b: $vector) -> $vector {
-                    // SAFETY: the trait's contract.
-                    unsafe { $mul(a, b) }
-                }
-                #[inline(always)]
-                unsafe fn mul_add(a: $vector, b: $vector, c: $vector) -> $vector {
-                    // SAFETY: the trait's contract.
-                    unsafe { $fma(a, b, c) }
-                }
-                #[inline(always)]
-                unsafe fn neg_mul_add(a: $vector, b: $vector, c: $vector) -> $vector {
-                    // SAFETY: the trait's contract.
-                    unsafe { $fnma(a, b, c) }
-                }
-                #[inline(always)]
-                unsafe fn clamp(v: $vector, low: $vector, high: $vector) -> $vector {
-                    // Both instructions give their second operand where one is no number.
-                    // SAFETY: the trait's contract.
-                    unsafe { $max(low, $min(high, v)) }
-                }
-            }
-        };
+    impl Doubles for Avx2 {
+        type V = __m256d;
+        const LANES: usize = 4;
+        instructions! {
+            fn load(from: *const f64) -> __m256d = _mm256_loadu_pd(from);
+            fn store(to: *mut f64, v: __m256d) -> () = _mm256_storeu_pd(to, v);
+            fn splat(value: f64) -> __m256d = _mm256_set1_pd(value);
+            fn sub(a: __m256d, b: __m256d) -> __m256d = _mm256_sub_pd(a, b);
+            fn add(a: __m256d, b: __m256d) -> __m256d = _mm256_add_pd(a, b);
+            fn mul(a: __m256d, b: __m256d) -> __m256d = _mm256_mul_pd(a, b);
+            fn mul_add(a: __m256d, b: __m256d, c: __m256d) -> __m256d = _mm256_fmadd_pd(a, b, c);
+            fn neg_mul_add(a: __m256d, b: __m256d, c: __m256d) -> __m256d = _mm256_fnmadd_pd(a, b, c);
+            // Both instructions give their second operand where one is no number.
+            fn clamp(v: __m256d, low: __m256d, high: __m256d) -> __m256d = _mm256_max_pd(low, _mm256_min_pd(high, v));
+        }
     }
 
-    #[rustfmt::skip]
-    implement!(Avx2, __m256d, 4, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_set1_pd, _mm256_sub_pd, _mm256_add_pd,
-               _mm256_mul_pd, _mm256_fmadd_pd, _mm256_fnmadd_pd, _mm256_min_pd, _mm256_max_pd);
-    #[rustfmt::skip]
-    implement!(Avx512, __m512d, 8, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_set1_pd, _mm512_sub_pd, _mm512_add_pd,
-               _mm512_mul_pd, _mm512_fmadd_pd, _mm512_fnmadd_pd, _mm512_min_pd, _mm512_max_pd);
+    impl Doubles for Avx512 {
+        type V = __m512d;
+        const LANES: usize = 8;
+        instructions! {
+            fn load(from: *const f64) -> __m512d = _mm512_loadu_pd(from);
+            fn store(to: *mut f64, v: __m512d) -> () = _mm512_storeu_pd(to, v);
+            fn splat(value: f64) -> __m512d = _mm512_set1_pd(value);
+            fn sub(a: __m512d, b: __m512d) -> __m512d = _mm512_sub_pd(a, b);
+            fn add(a: __m512d, b: __m512d) -> __m512d = _mm512_add_pd(a, b);
+            fn mul(a: __m512d, b: __m512d) -> __m512d = _mm512_mul_pd(a, b);
+            fn mul_add(a: __m512d, b: __m512d, c: __m512d) -> __m512d = _mm512_fmadd_pd(a, b, c);
+            fn neg_mul_add(a: __m512d, b: __m512d, c: __m512d) -> __m512d = _mm512_fnmadd_pd(a, b, c);
+            // Both instructions give their second operand where one is no number.
+            fn clamp(v: __m512d, low: __m512d, high: __m512d) -> __m512d = _mm512_max_pd(low, _mm512_min_pd(high, v));
+        }
+    }
 }

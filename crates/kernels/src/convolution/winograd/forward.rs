@@ -1,14 +1,14 @@
 //! The forward pass and the input gradient: one convolution of stride 1, by one of two plans.
 //!
-//! *By tiles*: U is formed once; a unit of work takes a block of tiles from pixels through all 36 products to pixels, so
-//! that its V and M stay in the second-level cache. *By outputs*, for few tiles and many channels, where U would be
-//! larger than any cache: V is formed once for all tiles; a unit takes one panel of output channels, forms its part of U
-//! a stretch of input channels at a time, multiplies, and transforms back: U is never stored.
+//! *By tiles*: U is formed once; a unit of work takes a block of tiles from pixels through all 36 products to pixels,
+//! so that its V and M stay in the second-level cache. *By outputs*, for few tiles and many channels, where U would be
+//! larger than any cache: V is formed once for all tiles; a unit takes one panel of output channels, forms its part of
+//! U a stretch of input channels at a time, multiplies, and transforms back: U is never stored.
 //!
 //! Both sum an element's terms in the same stretches, so they give the same bits.
 
 use super::super::Finish;
-use super::transform::{FromPixels, FromTaps, Planes, ToPixels};
+use super::transform::{FromPixels, FromWeights, Planes, ToPixels};
 use super::{Conv2d, PLACES, Tiling};
 use crate::matrix::{Block, Operand, panel_width, panels_length};
 use crate::pool::Parts;
@@ -37,7 +37,7 @@ pub(in crate::convolution) fn forward(
     job.run(pool, y);
 }
 
-/// The convolution of dy with the taps turned around and their channels exchanged.
+/// The convolution of dy with the weights turned around and their channels exchanged.
 pub(in crate::convolution) fn backward_input(pool: &Pool, shape: &Conv2d, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
     let (c, o) = (shape.c_out, shape.c_in);
     scratch::with(9 * c * o, |turned| {
@@ -47,14 +47,14 @@ pub(in crate::convolution) fn backward_input(pool: &Pool, shape: &Conv2d, dy: &[
     });
 }
 
-/// `turned[8 - tap]` = the transpose of `weight[tap]`, a c x o matrix.
+/// `turned[8 - position]` = the transpose of `weight[position]`, a c x o matrix.
 fn turn(pool: &Pool, weight: &[f32], [c, o]: [usize; 2], turned: &mut [f32]) {
     /// Rows and columns of a square that is transposed at once.
     const SQUARE: usize = 16;
     let bands = o / SQUARE;
     pool.for_each_chunk(turned, SQUARE * c, |band, out| {
-        let (tap, first) = (8 - band / bands, band % bands * SQUARE);
-        let from = &weight[tap * c * o..(tap + 1) * c * o];
+        let (position, first) = (8 - band / bands, band % bands * SQUARE);
+        let from = &weight[position * c * o..(position + 1) * c * o];
         for start in (0..c).step_by(SQUARE) {
             for row in 0..SQUARE {
                 for column in start..start + SQUARE {
@@ -91,40 +91,47 @@ impl Job<'_> {
         let plane = panels_length(isa, c, o) + SPARE;
         let block = (BLOCK_BYTES / (4 * PLACES * (c + o))).max(1).next_multiple_of(if width == 32 { 14 } else { 6 });
         scratch::with(PLACES * plane, |u| {
-            let planes = Planes { data: u.as_mut_ptr(), plane, rows: c, width };
+            let planes = Planes::new(u, plane, c, width);
             pool.for_each(o.div_ceil(width), |panel| {
                 let outputs = [panel * width, (panel + 1) * width];
                 let out = planes.skip(panel * c * width);
-                dispatch(isa, FromTaps { weight: self.weight, c, o, inputs: [0, c], outputs, out });
+                // SAFETY: each panel runs once, and its part of every plane is its own.
+                dispatch(isa, unsafe { FromWeights::new(self.weight, [c, o], [0, c], outputs, out) });
             });
             let u = &*u;
             pool.for_each(tiles.div_ceil(block), |unit| {
                 let range = [unit * block, tiles.min((unit + 1) * block)];
-                self.tile_block(pool, u, plane, range, y);
+                // SAFETY: each unit runs once, and has its own tiles.
+                unsafe { self.tile_block(pool, u, plane, range, y) };
             });
         });
     }
 
     /// One block of tiles, from pixels to pixels.
-    fn tile_block(&self, pool: &Pool, u: &[f32], u_plane: usize, tiles: [usize; 2], y: &Parts<'_, f32>) {
+    ///
+    /// # Safety
+    /// Nobody else uses these tiles' pixels of `y` until it returns.
+    unsafe fn tile_block(&self, pool: &Pool, u: &[f32], u_plane: usize, tiles: [usize; 2], y: &Parts<'_, f32>) {
         let (isa, c, o, rows) = (pool.isa(), self.c, self.o, tiles[1] - tiles[0]);
         let (v_plane, m_plane) = (rows * c + SPARE, rows * o + SPARE);
         scratch::with(PLACES * (v_plane + m_plane), |buffer| {
             let (v, m) = buffer.split_at_mut(PLACES * v_plane);
-            let out = Planes { data: v.as_mut_ptr(), plane: v_plane, rows, width: c };
-            self.transform_input(pool, tiles, 0, out);
+            let out = Planes::new(v, v_plane, rows, c);
+            // SAFETY: the buffer is this call's own.
+            unsafe { self.transform_input(pool, tiles, 0, out) };
             for place in 0..PLACES {
                 let (u, m) = (&u[place * u_plane..(place + 1) * u_plane], &mut m[place * m_plane..][..m_plane]);
                 let left = Operand::row_major(&v[place * v_plane..(place + 1) * v_plane], c);
                 for start in (0..c).step_by(STRETCH) {
                     let depth = [start, c.min(start + STRETCH)];
                     let block = Block { left: left.skip(0, start), rows, depth, columns: [0, o] };
-                    // SAFETY: `m` holds rows x o elements.
+                    // SAFETY: `m`, a slice of this call's own buffer, holds rows x o elements and SPARE.
                     unsafe { block.multiply(isa, u, c, None, m.as_mut_ptr(), o) };
                 }
             }
-            let from = Planes { data: m.as_mut_ptr(), plane: m_plane, rows, width: o };
-            self.transform_output(pool, tiles, [0, o], from, y);
+            let from = Planes::new(m, m_plane, rows, o);
+            // SAFETY: the buffer is this call's own, and so are the tiles' pixels by its contract.
+            unsafe { self.transform_output(pool, tiles, [0, o], from, y) };
         });
     }
 
@@ -132,15 +139,20 @@ impl Job<'_> {
         let (width, tiles) = (panel_width(pool.isa()), self.tiling.tiles());
         let v_plane = tiles * self.c + SPARE;
         scratch::with(PLACES * v_plane, |v| {
-            let out = Planes { data: v.as_mut_ptr(), plane: v_plane, rows: tiles, width: self.c };
-            pool.for_each(tiles, |tile| self.transform_input(pool, [tile, tile + 1], tile, out));
+            let out = Planes::new(v, v_plane, tiles, self.c);
+            // SAFETY: each tile runs once, and writes the row of its number.
+            pool.for_each(tiles, |tile| unsafe { self.transform_input(pool, [tile, tile + 1], tile, out) });
             let v = &*v;
-            pool.for_each(self.o.div_ceil(width), |panel| self.output_panel(pool, v, v_plane, panel, y));
+            // SAFETY: each panel runs once, and has its own output channels.
+            pool.for_each(self.o.div_ceil(width), |panel| unsafe { self.output_panel(pool, v, v_plane, panel, y) });
         });
     }
 
     /// One panel of output channels of all tiles.
-    fn output_panel(&self, pool: &Pool, v: &[f32], v_plane: usize, panel: usize, y: &Parts<'_, f32>) {
+    ///
+    /// # Safety
+    /// Nobody else uses these channels of `y` until it returns.
+    unsafe fn output_panel(&self, pool: &Pool, v: &[f32], v_plane: usize, panel: usize, y: &Parts<'_, f32>) {
         let (isa, width, rows) = (pool.isa(), panel_width(pool.isa()), self.tiling.tiles());
         let (u_plane, m_plane) = (STRETCH * width + SPARE, rows * width + SPARE);
         let outputs = [panel * width, (panel + 1) * width];
@@ -148,14 +160,16 @@ impl Job<'_> {
             let (u, m) = buffer.split_at_mut(PLACES * u_plane);
             for start in (0..self.c).step_by(STRETCH) {
                 let inputs = [start, self.c.min(start + STRETCH)];
-                let out = Planes { data: u.as_mut_ptr(), plane: u_plane, rows: STRETCH, width };
-                dispatch(isa, FromTaps { weight: self.weight, c: self.c, o: self.o, inputs, outputs, out });
+                let out = Planes::new(u, u_plane, STRETCH, width);
+                // SAFETY: the buffer is this call's own.
+                dispatch(isa, unsafe { FromWeights::new(self.weight, [self.c, self.o], inputs, outputs, out) });
                 for place in 0..PLACES {
                     let left = Operand::row_major(&v[place * v_plane..(place + 1) * v_plane], self.c).skip(0, start);
                     let (u, m) = (&u[place * u_plane..(place + 1) * u_plane], &mut m[place * m_plane..][..m_plane]);
                     let depth = [0, inputs[1] - inputs[0]];
                     let block = Block { left, rows, depth, columns: [0, width] };
-                    // SAFETY: `m` holds rows x width elements.
+                    // SAFETY: `m`, a slice of this call's own buffer, holds rows x width elements and SPARE; `add`
+                    // comes after the first stretch overwrote them.
                     unsafe {
                         match start {
                             0 => block.multiply(isa, u, depth[1], None, m.as_mut_ptr(), width),
@@ -164,19 +178,31 @@ impl Job<'_> {
                     }
                 }
             }
-            let from = Planes { data: m.as_mut_ptr(), plane: m_plane, rows, width };
-            self.transform_output(pool, [0, rows], [outputs[0], outputs[1].min(self.o)], from, y);
+            let from = Planes::new(m, m_plane, rows, width);
+            // SAFETY: the buffer is this call's own, and so are the channels by its contract.
+            unsafe { self.transform_output(pool, [0, rows], [outputs[0], outputs[1].min(self.o)], from, y) };
         });
     }
 
-    fn transform_input(&self, pool: &Pool, tiles: [usize; 2], row: usize, out: Planes) {
-        let (tiling, pixels, channels) = (&self.tiling, self.x, self.c);
-        dispatch(pool.isa(), FromPixels { tiling, tiles, row, pixels, channels, gradient: false, out });
+    /// # Safety
+    /// As [`FromPixels::new`], until it returns.
+    unsafe fn transform_input(&self, pool: &Pool, tiles: [usize; 2], row: usize, out: Planes<'_>) {
+        // SAFETY: the rows of `out` are the caller's alone, and the kernel has run when this returns.
+        dispatch(pool.isa(), unsafe { FromPixels::new(&self.tiling, tiles, row, self.x, self.c, false, out) });
     }
 
-    fn transform_output(&self, pool: &Pool, tiles: [usize; 2], channels: [usize; 2], from: Planes, y: &Parts<'_, f32>) {
-        let (tiling, finish) = (&self.tiling, self.finish);
-        let out = y.pointer(0);
-        dispatch(pool.isa(), ToPixels { tiling, tiles, channels, from, finish, out, pitch: self.o });
+    /// # Safety
+    /// As [`ToPixels::new`], until it returns.
+    unsafe fn transform_output(
+        &self,
+        pool: &Pool,
+        tiles: [usize; 2],
+        channels: [usize; 2],
+        from: Planes<'_>,
+        y: &Parts<'_, f32>,
+    ) {
+        // SAFETY: nobody writes `from` or uses the pixels but the caller, and the kernel has run when this returns.
+        let kernel = unsafe { ToPixels::new(&self.tiling, tiles, channels, from, self.finish, *y, self.o) };
+        dispatch(pool.isa(), kernel);
     }
 }

@@ -1,14 +1,16 @@
-//! Winograd's minimal filtering F(4x4, 3x3) for 3 x 3 convolutions of stride 1 (Lavin and Gray, 2016, arXiv 1509.09308).
+//! Winograd's minimal filtering F(4x4, 3x3) for 3 x 3 convolutions of stride 1 (Lavin and Gray, 2016, arXiv
+//! 1509.09308).
 //!
-//!   y = A^T [(G w G^T) . (B^T d B)] A      d: 6 x 6 input tile, w: 3 x 3 taps, y: 4 x 4 output tile, . element by element
+//!   y = A^T [(G w G^T) . (B^T d B)] A      d: 6 x 6 input tile, w: 3 x 3 weights, y: 4 x 4 output tile
+//!                                         . element by element
 //!
 //! The element-by-element products, summed over the channels, are 36 matrix products, one for each place *xi* of the
-//! 6 x 6 transform domain: `M[xi] = V[xi] U[xi]` with V [tiles, c], U [c, o], M [tiles, o]. They need 36 multiplications
-//! where the definition needs 144. The input gradient is the same convolution of dy with the taps turned around and
-//! transposed; the weight gradient is `dw = G^T [sum over tiles of (B^T d B) . (A dy A^T)] G`.
+//! 6 x 6 transform domain: `M[xi] = V[xi] U[xi]` with V [tiles, c], U [c, o], M [tiles, o]. They need 36
+//! multiplications where the definition needs 144. The input gradient is the same convolution of dy with the weights
+//! turned around and transposed; the weight gradient is `dw = G^T [sum over tiles of (B^T d B) . (A dy A^T)] G`.
 //!
-//! The interpolation points are 0, +-3/4, +-3/2 and infinity rather than the usual 0, +-1, +-2: exact in binary, and the
-//! largest error falls from 1.2e-5 to 2.4e-6 of the largest output (256 channels, uniform inputs).
+//! The interpolation points are 0, +-3/4, +-3/2 and infinity rather than the usual 0, +-1, +-2: exact in binary, and
+//! the largest error falls from 1.2e-5 to 2.4e-6 of the largest output (256 channels, uniform inputs).
 //!
 //! Shapes: t tiles, c input channels, o output channels.
 
@@ -28,7 +30,8 @@ const TILE: usize = 4;
 /// Fewest channels on either side for which the transforms pay.
 const LEAST_CHANNELS: usize = 32;
 
-/// Whether the convolution's passes go this way: by its geometry alone, so that a run's bits do not hang on the machine.
+/// Whether the convolution's passes go this way: by its geometry alone, so that a run's bits do not hang on the
+/// machine.
 pub(super) fn applies(shape: &Conv2d) -> bool {
     let plain = shape.kernel == [3, 3] && shape.stride == [1, 1] && shape.dilation == [1, 1] && shape.groups == 1;
     let channels = [shape.c_in, shape.c_out];
@@ -63,6 +66,11 @@ impl Tiling {
 
     fn tiles(&self) -> usize {
         self.n * self.output[0].div_ceil(TILE) * self.output[1].div_ceil(TILE)
+    }
+
+    /// Pixels of the output, over all images.
+    fn pixels(&self) -> usize {
+        self.n * self.output[0] * self.output[1]
     }
 
     /// The image of a tile and its first output row and column.

@@ -12,6 +12,7 @@
 
 use super::super::Finish;
 use super::{PLACES, Tiling};
+use crate::pool::Parts;
 use crate::simd::{Kernel, Simd};
 
 const A: f32 = 0.75;
@@ -25,20 +26,20 @@ const NB: f32 = 1.0 / (2.0 * B2 * (B2 - A2));
 /// `a x + b y`.
 ///
 /// # Safety
-/// The instruction set of `S` is available; so for all functions here.
+/// The instruction set of `S` is available.
 #[inline(always)]
 unsafe fn two<S: Simd>(a: f32, x: S::V, b: f32, y: S::V) -> S::V {
-    // SAFETY: the caller's promise.
+    // SAFETY: these operations need the instruction set only, which the caller has.
     unsafe { S::mul_add(S::splat(a), x, S::mul(S::splat(b), y)) }
 }
 
 /// `B^T d`.
 ///
 /// # Safety
-/// The instruction set of `S` is available; so for all functions here.
+/// The instruction set of `S` is available.
 #[inline(always)]
 unsafe fn input_1d<S: Simd>(d: [S::V; 6]) -> [S::V; 6] {
-    // SAFETY: the caller's promise.
+    // SAFETY: these operations need the instruction set only, which the caller has.
     unsafe {
         let (product, sum) = (S::splat(A2 * B2), S::splat(-(A2 + B2)));
         let even_a = S::mul_add(S::splat(-B2), d[2], d[4]);
@@ -57,9 +58,12 @@ unsafe fn input_1d<S: Simd>(d: [S::V; 6]) -> [S::V; 6] {
 }
 
 /// `A^T m`.
+///
+/// # Safety
+/// The instruction set of `S` is available.
 #[inline(always)]
 unsafe fn output_1d<S: Simd>(m: [S::V; 6]) -> [S::V; 4] {
-    // SAFETY: the caller's promise.
+    // SAFETY: these operations need the instruction set only, which the caller has.
     unsafe {
         let (sum_a, difference_a) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
         let (sum_b, difference_b) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
@@ -73,9 +77,12 @@ unsafe fn output_1d<S: Simd>(m: [S::V; 6]) -> [S::V; 4] {
 }
 
 /// `A y`, the transpose of [`output_1d`].
+///
+/// # Safety
+/// The instruction set of `S` is available.
 #[inline(always)]
 unsafe fn gradient_1d<S: Simd>(y: [S::V; 4]) -> [S::V; 6] {
-    // SAFETY: the caller's promise.
+    // SAFETY: these operations need the instruction set only, which the caller has.
     unsafe {
         let even_a = S::mul_add(S::splat(A2), y[2], y[0]);
         let odd_a = S::mul(S::splat(A), S::mul_add(S::splat(A2), y[3], y[1]));
@@ -86,9 +93,12 @@ unsafe fn gradient_1d<S: Simd>(y: [S::V; 4]) -> [S::V; 6] {
 }
 
 /// `G w`.
+///
+/// # Safety
+/// The instruction set of `S` is available.
 #[inline(always)]
 unsafe fn weight_1d<S: Simd>(w: [S::V; 3]) -> [S::V; 6] {
-    // SAFETY: the caller's promise.
+    // SAFETY: these operations need the instruction set only, which the caller has.
     unsafe {
         let even_a = S::mul_add(S::splat(NA * A2), w[2], S::mul(S::splat(NA), w[0]));
         let odd_a = S::mul(S::splat(NA * A), w[1]);
@@ -100,9 +110,12 @@ unsafe fn weight_1d<S: Simd>(w: [S::V; 3]) -> [S::V; 6] {
 }
 
 /// `G^T u`, the transpose of [`weight_1d`].
+///
+/// # Safety
+/// The instruction set of `S` is available.
 #[inline(always)]
 unsafe fn weight_gradient_1d<S: Simd>(u: [S::V; 6]) -> [S::V; 3] {
-    // SAFETY: the caller's promise.
+    // SAFETY: these operations need the instruction set only, which the caller has.
     unsafe {
         let (sum_a, difference_a) = (S::add(u[1], u[2]), S::sub(u[1], u[2]));
         let (sum_b, difference_b) = (S::add(u[3], u[4]), S::sub(u[3], u[4]));
@@ -144,51 +157,79 @@ macro_rules! in_two_dimensions {
 /// Where values of the transform domain lie: 36 planes, each of panels of `rows` rows of `width` channels
 /// (`width` = all channels for a plain matrix).
 #[derive(Clone, Copy)]
-pub(super) struct Planes {
-    pub data: *mut f32,
+pub(super) struct Planes<'a> {
+    data: Parts<'a, f32>,
     /// Floats from one plane to the next.
-    pub plane: usize,
-    pub rows: usize,
-    pub width: usize,
+    plane: usize,
+    rows: usize,
+    width: usize,
 }
 
-// SAFETY: the pointer is only used by blocks of one job that touch different elements.
-unsafe impl Send for Planes {}
-// SAFETY: as above.
-unsafe impl Sync for Planes {}
+impl<'a> Planes<'a> {
+    pub(super) fn new(data: &'a mut [f32], plane: usize, rows: usize, width: usize) -> Self {
+        Planes { data: Parts::new(data), plane, rows, width }
+    }
 
-impl Planes {
     /// The same planes from `floats` on.
-    pub(super) fn skip(self, floats: usize) -> Planes {
-        Planes { data: self.data.wrapping_add(floats), ..self }
+    pub(super) fn skip(self, floats: usize) -> Self {
+        Planes { data: self.data.skip(floats), ..self }
+    }
+
+    /// The place of (row, channel) in the first plane.
+    #[inline(always)]
+    fn place(&self, row: usize, channel: usize) -> usize {
+        channel / self.width * self.rows * self.width + row * self.width + channel % self.width
     }
 
     /// The address of (row, channel) in the first plane.
     #[inline(always)]
     fn at(&self, row: usize, channel: usize) -> *mut f32 {
-        let panel = channel / self.width;
-        self.data.wrapping_add(panel * self.rows * self.width + row * self.width + channel % self.width)
+        self.data.pointer(0).wrapping_add(self.place(row, channel))
+    }
+
+    /// Panics unless all planes hold the first `rows` rows of the first `channels` channels.
+    fn check(&self, rows: usize, channels: usize) {
+        if rows > 0 && channels > 0 {
+            let last = (PLACES - 1) * self.plane + self.place(rows - 1, channels - 1);
+            assert!(rows <= self.rows && last < self.data.len(), "winograd: a transform exceeds its planes");
+        }
     }
 }
 
 /// Pixels to the transform domain: `B^T d B` of input tiles, or `A dy A^T` of output gradient tiles.
 pub(super) struct FromPixels<'a> {
-    pub tiling: &'a Tiling,
-    /// The tiles `[first, end]`, written to the rows from `row` on.
-    pub tiles: [usize; 2],
-    pub row: usize,
-    /// The tensor, `channels` (a multiple of 16) a pixel: the input, or with `gradient` the output's gradient.
-    pub pixels: &'a [f32],
-    pub channels: usize,
-    pub gradient: bool,
-    /// Valid for all rows and channels written here, which nobody else uses now.
-    pub out: Planes,
+    tiling: &'a Tiling,
+    tiles: [usize; 2],
+    row: usize,
+    pixels: &'a [f32],
+    channels: usize,
+    gradient: bool,
+    out: Planes<'a>,
 }
 
 /// What stands for a pixel outside the image; the most channels a vector step reads at once.
 static ZERO: [f32; 16] = [0.0; 16];
 
-impl FromPixels<'_> {
+impl<'a> FromPixels<'a> {
+    /// Of the tiles `[first, end]`, written to the rows from `row` on. `pixels` have `channels` (a multiple of 16)
+    /// each: the input, or with `gradient` the output's gradient.
+    ///
+    /// # Safety
+    /// Nobody else uses these rows of `out` until the kernel has run.
+    pub(super) unsafe fn new(
+        tiling: &'a Tiling,
+        tiles: [usize; 2],
+        row: usize,
+        pixels: &'a [f32],
+        channels: usize,
+        gradient: bool,
+        out: Planes<'a>,
+    ) -> Self {
+        assert!(channels.is_multiple_of(ZERO.len()), "winograd: {channels} channels are no whole vectors");
+        out.check(row + tiles[1] - tiles[0], channels);
+        FromPixels { tiling, tiles, row, pixels, channels, gradient, out }
+    }
+
     /// The address of each pixel's first channel and whether it moves on with the channels (a zero stays).
     #[inline(always)]
     fn addresses<const N: usize>(&self, pixels: [Option<usize>; N]) -> [(*const f32, usize); N] {
@@ -202,14 +243,16 @@ impl FromPixels<'_> {
 impl Kernel for FromPixels<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self) {
+    unsafe fn run<S: Simd>(self) {
         // Locals: the compiler must assume that a store through a pointer changes a field.
         let (planes, plane, channels) = (self.out, self.out.plane, self.channels);
         for (row, tile) in (self.tiles[0]..self.tiles[1]).enumerate() {
             if self.gradient {
                 let from = self.addresses(self.tiling.output_pixels(tile));
                 for channel in (0..channels).step_by(S::LANES) {
-                    // SAFETY: a pixel's channels were bounds-checked as a slice, zeros are 16; `out` by its promise.
+                    // SAFETY: the vector's channels lie in the pixel, sliced to `channels`, whole vectors; or all
+                    // vectors are the 16 zeros. `new` has checked that the planes hold the row, which is this kernel's
+                    // alone. The instruction set is there by the contract of `run`.
                     unsafe {
                         let out = planes.at(self.row + row, channel);
                         in_two_dimensions!(gradient_1d, 4 => 6,
@@ -220,7 +263,8 @@ impl Kernel for FromPixels<'_> {
             } else {
                 let from = self.addresses(self.tiling.input_pixels(tile));
                 for channel in (0..channels).step_by(S::LANES) {
-                    // SAFETY: as above.
+                    // SAFETY: as for the gradient: the vector lies in its pixel or is of zeros, the planes hold the
+                    // row, which is this kernel's alone, and the instruction set is there.
                     unsafe {
                         let out = planes.at(self.row + row, channel);
                         in_two_dimensions!(input_1d, 6 => 6,
@@ -235,29 +279,54 @@ impl Kernel for FromPixels<'_> {
 
 /// The transform domain to output pixels: `relu?(A^T m A + bias + residual)`.
 pub(super) struct ToPixels<'a> {
-    pub tiling: &'a Tiling,
-    /// The tiles `[first, end]`, which are the rows from 0 on of `from`.
-    pub tiles: [usize; 2],
-    /// The channels `[first, end]`, multiples of 16; channel `first` is channel 0 of `from`.
-    pub channels: [usize; 2],
-    /// Valid for these tiles and channels.
-    pub from: Planes,
-    pub finish: Finish<'a>,
-    /// The output tensor of `pitch` channels a pixel, all valid; nobody else uses these tiles' channels now.
-    pub out: *mut f32,
-    pub pitch: usize,
+    tiling: &'a Tiling,
+    tiles: [usize; 2],
+    channels: [usize; 2],
+    from: Planes<'a>,
+    finish: Finish<'a>,
+    out: *mut f32,
+    pitch: usize,
+}
+
+impl<'a> ToPixels<'a> {
+    /// Of the tiles `[first, end]`, the rows from 0 on of `from`, and the channels `[first, end]`, multiples of 16,
+    /// whose first is channel 0 of `from`, to a tensor of `pitch` channels a pixel.
+    ///
+    /// # Safety
+    /// Until the kernel has run, nobody writes these rows and channels of `from`, and nobody else uses the tiles'
+    /// pixels' channels in `out`.
+    pub(super) unsafe fn new(
+        tiling: &'a Tiling,
+        tiles: [usize; 2],
+        channels: [usize; 2],
+        from: Planes<'a>,
+        finish: Finish<'a>,
+        out: Parts<'a, f32>,
+        pitch: usize,
+    ) -> Self {
+        let whole = channels.iter().all(|channel| channel.is_multiple_of(16)) && channels[1] <= pitch;
+        assert!(
+            whole && tiles[1] <= tiling.tiles() && out.len() == tiling.pixels() * pitch,
+            "winograd: another output"
+        );
+        from.check(tiles[1] - tiles[0], channels[1] - channels[0]);
+        ToPixels { tiling, tiles, channels, from, finish, out: out.pointer(0), pitch }
+    }
 }
 
 impl Kernel for ToPixels<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self) {
+    unsafe fn run<S: Simd>(self) {
         let (planes, plane, to, pitch) = (self.from, self.from.plane, self.out, self.pitch);
         let Finish { bias, residual, relu } = self.finish;
         for (row, tile) in (self.tiles[0]..self.tiles[1]).enumerate() {
             let pixels = self.tiling.output_pixels(tile);
             for channel in (self.channels[0]..self.channels[1]).step_by(S::LANES) {
-                // SAFETY: by the fields' promises.
+                // SAFETY: the channels are whole vectors. `new` has checked that the planes hold the row and the
+                // channels, which nobody writes, and that `out` holds every pixel of the tiling, of which these tiles'
+                // channels are this kernel's alone; bias and residual are sliced. The instruction set is there by the
+                // contract of `run`.
                 unsafe {
                     let from = planes.at(row, channel - self.channels[0]);
                     let bias = match bias {
@@ -283,37 +352,53 @@ impl Kernel for ToPixels<'_> {
     }
 }
 
-/// Taps to the transform domain: `G w G^T`, into panels.
-pub(super) struct FromTaps<'a> {
-    /// `[9, c, o]`.
-    pub weight: &'a [f32],
-    pub c: usize,
-    pub o: usize,
-    /// The input channels `[first, end]`; the first is row 0 of `out`.
-    pub inputs: [usize; 2],
-    /// The output channels `[first, end]`, whole panels (beyond o: zeros); the first is channel 0 of `out`.
-    pub outputs: [usize; 2],
-    /// Valid for these channels, which nobody else uses now.
-    pub out: Planes,
+/// Weights to the transform domain: `G w G^T`, into panels.
+pub(super) struct FromWeights<'a> {
+    weight: &'a [f32],
+    c: usize,
+    o: usize,
+    inputs: [usize; 2],
+    outputs: [usize; 2],
+    out: Planes<'a>,
 }
 
-impl Kernel for FromTaps<'_> {
+impl<'a> FromWeights<'a> {
+    /// Of `weight` `[9, c, o]`, the input channels `[first, end]`, whose first is row 0 of `out`, and the output
+    /// channels `[first, end]`, whole panels (beyond o: zeros), whose first is channel 0 of `out`.
+    ///
+    /// # Safety
+    /// Nobody else uses these channels of `out` until the kernel has run.
+    pub(super) unsafe fn new(
+        weight: &'a [f32],
+        [c, o]: [usize; 2],
+        inputs: [usize; 2],
+        outputs: [usize; 2],
+        out: Planes<'a>,
+    ) -> Self {
+        let whole = o.is_multiple_of(16) && outputs.iter().all(|channel| channel.is_multiple_of(16));
+        assert!(whole && weight.len() == 9 * c * o && inputs[1] <= c, "winograd: other weights");
+        out.check(inputs[1] - inputs[0], outputs[1] - outputs[0]);
+        FromWeights { weight, c, o, inputs, outputs, out }
+    }
+}
+
+impl Kernel for FromWeights<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self) {
-        assert!(
-            self.weight.len() == 9 * self.c * self.o && self.inputs[1] <= self.c && self.o.is_multiple_of(S::LANES)
-        );
-        let (planes, plane, weight, tap_stride) = (self.out, self.out.plane, self.weight.as_ptr(), self.c * self.o);
+    unsafe fn run<S: Simd>(self) {
+        let (planes, plane, weight, position_stride) =
+            (self.out, self.out.plane, self.weight.as_ptr(), self.c * self.o);
         for c in self.inputs[0]..self.inputs[1] {
             for o in (self.outputs[0]..self.outputs[1]).step_by(S::LANES) {
                 let at = planes.at(c - self.inputs[0], o - self.outputs[0]);
-                // SAFETY: within the weights by the assertion (o is whole vectors); `out` by its promise.
+                // SAFETY: `new` has checked that the weights hold 9 positions of c x o, of which `o` begins a whole
+                // vector, and that the planes hold the row and the channels, which are this kernel's alone. The
+                // instruction set is there by the contract of `run`.
                 unsafe {
                     if o < self.o {
                         let from = weight.add(c * self.o + o);
                         in_two_dimensions!(weight_1d, 3 => 6,
-                            tap => S::load(from.add(tap * tap_stride)),
+                            position => S::load(from.add(position * position_stride)),
                             (place, value) => S::store(at.add(place * plane), value));
                     } else {
                         for place in 0..PLACES {
@@ -326,34 +411,52 @@ impl Kernel for FromTaps<'_> {
     }
 }
 
-/// The transform domain to the gradient of the taps: `G^T du G`.
-pub(super) struct ToTaps {
-    /// Input channels, rows of `from`: `[first, end]`; row 0 of `from` is `first`.
-    pub inputs: [usize; 2],
-    /// Output channels `[first, end]`, whole vectors; channel 0 of `from` is `first`.
-    pub outputs: [usize; 2],
-    /// Valid for these channels.
-    pub from: Planes,
-    /// `[9, c, o]`, valid; nobody else uses these channels now.
-    pub out: *mut f32,
-    pub c: usize,
-    pub o: usize,
+/// The transform domain to the gradient of the weights: `G^T du G`.
+pub(super) struct ToWeights<'a> {
+    inputs: [usize; 2],
+    outputs: [usize; 2],
+    from: Planes<'a>,
+    out: *mut f32,
+    c: usize,
+    o: usize,
 }
 
-impl Kernel for ToTaps {
+impl<'a> ToWeights<'a> {
+    /// Of the input channels `[first, end]`, whose first is row 0 of `from`, and the output channels `[first, end]`,
+    /// multiples of 16, whose first is channel 0 of `from`, to `out` `[9, c, o]`.
+    ///
+    /// # Safety
+    /// Until the kernel has run, nobody writes these channels of `from`, and nobody else uses them in `out`.
+    pub(super) unsafe fn new(
+        inputs: [usize; 2],
+        outputs: [usize; 2],
+        from: Planes<'a>,
+        out: Parts<'a, f32>,
+        [c, o]: [usize; 2],
+    ) -> Self {
+        let whole = outputs.iter().all(|channel| channel.is_multiple_of(16));
+        assert!(whole && inputs[1] <= c && outputs[1] <= o && out.len() == 9 * c * o, "winograd: other weights");
+        from.check(inputs[1] - inputs[0], outputs[1] - outputs[0]);
+        ToWeights { inputs, outputs, from, out: out.pointer(0), c, o }
+    }
+}
+
+impl Kernel for ToWeights<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self) {
-        let (planes, plane, tap_stride) = (self.from, self.from.plane, self.c * self.o);
+    unsafe fn run<S: Simd>(self) {
+        let (planes, plane, position_stride) = (self.from, self.from.plane, self.c * self.o);
         for c in self.inputs[0]..self.inputs[1] {
             for o in (self.outputs[0]..self.outputs[1]).step_by(S::LANES) {
                 let at = planes.at(c - self.inputs[0], o - self.outputs[0]);
-                // SAFETY: by the fields' promises.
+                // SAFETY: the channels are whole vectors. `new` has checked that the planes hold the row and the
+                // channels, which nobody writes, and `out` 9 positions of c x o, of which these channels are this
+                // kernel's alone. The instruction set is there by the contract of `run`.
                 unsafe {
                     let to = self.out.add(c * self.o + o);
                     in_two_dimensions!(weight_gradient_1d, 6 => 3,
                         place => S::load(at.add(place * plane)),
-                        (tap, value) => S::store(to.add(tap * tap_stride), value));
+                        (position, value) => S::store(to.add(position * position_stride), value));
                 }
             }
         }

@@ -5,7 +5,7 @@
 //! square of channels with all its 36 places when one round holds all tiles: then the unit transforms its part of dU
 //! back at once, and dU is never stored.
 
-use super::transform::{FromPixels, Planes, ToTaps};
+use super::transform::{FromPixels, Planes, ToWeights};
 use super::{Conv2d, PLACES, Tiling};
 use crate::matrix::{Block, DEPTH, Operand, panel_width, panels_length};
 use crate::pool::Parts;
@@ -43,12 +43,13 @@ pub(in crate::convolution) fn backward_weight(pool: &Pool, shape: &Conv2d, x: &[
                 round.transform(pool, [start, start + round.rows]);
                 round.multiply_places(pool, start == 0, du, du_plane);
             }
-            let from = Planes { data: du.as_mut_ptr(), plane: du_plane, rows: c, width: o };
+            let from = Planes::new(du, du_plane, c, o);
             let out = Parts::new(dweight);
             pool.for_each(c, |input| {
                 let (inputs, outputs) = ([input, input + 1], [0, o]);
                 let from = from.skip(input * o);
-                dispatch(pool.isa(), ToTaps { inputs, outputs, from, out: out.pointer(0), c, o });
+                // SAFETY: nobody writes dU any more; each input channel runs once, and has its own part of the weights.
+                dispatch(pool.isa(), unsafe { ToWeights::new(inputs, outputs, from, out, [c, o]) });
             });
         });
     });
@@ -78,16 +79,16 @@ impl Round<'_> {
             // The last panel is only partly written below.
             self.z.fill(0.0);
         }
-        let v = Planes { data: self.v.as_mut_ptr(), plane: self.v_plane, rows: self.rows, width: self.c };
-        let z = Planes { data: self.z.as_mut_ptr(), plane: self.z_plane, rows: self.rows, width };
+        let v = Planes::new(self.v, self.v_plane, self.rows, self.c);
+        let z = Planes::new(self.z, self.z_plane, self.rows, width);
         let tiling = &self.tiling;
         pool.for_each(self.rows.div_ceil(TRANSFORM_TILES), |unit| {
             let row = unit * TRANSFORM_TILES;
             let range = [tiles[0] + row, tiles[1].min(tiles[0] + row + TRANSFORM_TILES)];
-            let (pixels, channels) = (self.x, self.c);
-            dispatch(isa, FromPixels { tiling, tiles: range, row, pixels, channels, gradient: false, out: v });
-            let (pixels, channels) = (self.dy, self.o);
-            dispatch(isa, FromPixels { tiling, tiles: range, row, pixels, channels, gradient: true, out: z });
+            // SAFETY: each unit runs once, and its tiles have rows of V of their own.
+            dispatch(isa, unsafe { FromPixels::new(tiling, range, row, self.x, self.c, false, v) });
+            // SAFETY: each unit runs once, and its tiles have rows of Z of their own.
+            dispatch(isa, unsafe { FromPixels::new(tiling, range, row, self.dy, self.o, true, z) });
         });
     }
 
@@ -111,7 +112,8 @@ impl Round<'_> {
             let depth = [start, self.rows.min(start + DEPTH)];
             let left = left.skip(0, start);
             let block = Block { left, rows: inputs[1] - inputs[0], depth, columns: [0, columns] };
-            // SAFETY: `du` holds the block's elements, by the assertion.
+            // SAFETY: `du`, borrowed for this call alone, holds inputs x columns elements by the assertion, all
+            // initialised.
             unsafe {
                 match fresh {
                     true => block.multiply(isa, z, self.rows, None, du.as_mut_ptr(), columns),
@@ -141,8 +143,9 @@ impl Round<'_> {
                 for (place, du) in du.chunks_exact_mut(plane).enumerate() {
                     self.multiply(pool, place, inputs, outputs, true, du);
                 }
-                let from = Planes { data: du.as_mut_ptr(), plane, rows, width: columns };
-                dispatch(pool.isa(), ToTaps { inputs, outputs, from, out: out.pointer(0), c: self.c, o: self.o });
+                let from = Planes::new(du, plane, rows, columns);
+                // SAFETY: the buffer is this call's own; each unit runs once, and has its own square of channels.
+                dispatch(pool.isa(), unsafe { ToWeights::new(inputs, outputs, from, out, [self.c, self.o]) });
             });
         });
     }
