@@ -49,4 +49,16 @@ pub struct Plan {
     pub seed: u64,
     /// Number of CPU threads; 0: all cores.
     pub threads: usize,
+    /// Where layers are computed.
+    #[serde(default)]
+    pub device: Device,
+}
+
+/// Where the layers of a run are computed. Losses, samplers and metrics always are on the CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Device {
+    /// The CPU, by this library's kernels, in float32.
+    #[default]
+    Cpu,
 }
