@@ -23,6 +23,7 @@ use crate::nn::{Cpu, Profiled};
 
 /// What to measure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BenchPlan {
     /// One of [`workloads()`].
@@ -35,6 +36,7 @@ pub struct BenchPlan {
 
 /// One line of the result; the names are those of the peer's program.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct BenchReport {
     /// The workload's name.
     pub workload: String,
@@ -66,6 +68,7 @@ pub struct BenchReport {
 
 /// Where the time of a workload's step goes.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct ProfileReport {
     /// The workload's name.
     pub workload: String,
@@ -89,6 +92,7 @@ pub struct ProfileReport {
 
 /// The records of one part.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct PartTotal {
     /// The part.
     pub part: Part,

@@ -17,15 +17,18 @@
 use serde::{Deserialize, Serialize};
 
 use super::distance::Distances;
-use super::{Loss, LossInputs, LossValue, check};
+use super::{Loss, LossInputs, LossValue};
 use crate::error::Result;
+use crate::input;
 use crate::sampling::{Negatives, Sampler};
 
 /// Options of `contrastive`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Contrastive {
     /// The distance m beyond which a negative is far enough, positive; the released code's is 0.2.
+    #[serde(deserialize_with = "input::via::<input::Positive, _, _>")]
     pub margin: f64,
     /// Which negatives are taken.
     pub negatives: Negatives,
@@ -35,22 +38,11 @@ pub struct Contrastive {
 
 impl Default for Contrastive {
     fn default() -> Self {
-        Contrastive { margin: 0.2, negatives: Negatives::All, uniform_when_underflow: false }
+        Contrastive { margin: 0.2, negatives: Negatives::DistanceWeighted, uniform_when_underflow: false }
     }
 }
 
 impl Contrastive {
-    pub(super) fn validate(&self) -> Result<()> {
-        check::option(
-            "contrastive.margin",
-            self.margin,
-            self.margin > 0.0,
-            "a number greater than 0",
-            "leave it out for the released code's 0.2",
-        )?;
-        self.sampler().validate("contrastive")
-    }
-
     fn sampler(&self) -> Sampler {
         Sampler { negatives: self.negatives, uniform_when_underflow: self.uniform_when_underflow }
     }
@@ -59,6 +51,18 @@ impl Contrastive {
 impl Loss for Contrastive {
     fn needs_labels(&self) -> bool {
         true
+    }
+
+    fn needs_class_pairs(&self) -> bool {
+        true
+    }
+
+    fn wants_unit_norm(&self) -> bool {
+        true
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.sampler().validate()
     }
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {

@@ -28,6 +28,6 @@ pub use evaluate::{EvaluatePlan, evaluate_model};
 pub use event::{Control, Event};
 pub use initial_weights::WeightsPlan;
 pub use neighbours::{NeighboursPlan, neighbours};
-pub use plan::Plan;
+pub use plan::{Device, Plan};
 pub use session::{Session, Who};
 pub use teacher::{TeacherFeatures, TeacherPlan};
