@@ -608,6 +608,7 @@ macro_rules! tagged {
     (
         $(#[$meta:meta])*
         $what:literal,
+        $typescript:literal,
         pub enum $name:ident {$(
             $(#[$variant_meta:meta])*
             $kind:literal => $variant:ident {$(
@@ -619,6 +620,7 @@ macro_rules! tagged {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, serde::Serialize)]
         #[cfg_attr(test, derive(ts_rs::TS))]
+        #[cfg_attr(test, ts(rename = $typescript))]
         #[serde(tag = "kind", rename_all_fields = "camelCase")]
         pub enum $name {$(
             $(#[$variant_meta])*

@@ -41,6 +41,7 @@ tagged! {
     /// How images go to the parts. By itself `source` for Omniglot, for folders with `train` and `test`, and for data sets whose
     /// published split is by classes, else `classes` with shares 0.1 and 0.2 (IDX, which has few classes: 0.2 and 0.3).
     "a split, for example { kind: \"classes\", validation: 0.1, test: 0.2 }",
+    "SplitPlan",
     pub enum SplitPlan {
         /// Class-disjoint by seed: `validation` and `test` are shares of the classes.
         "classes" => Classes {

@@ -31,7 +31,7 @@ pub struct TermSpec {
 
 /// What every term of the total loss has beside the options of its loss.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields, rename = "TeacherTermOptions"))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct TermOptions {
     /// Factor in the sum, at least 0; a term of weight 0 is not computed. @default 1

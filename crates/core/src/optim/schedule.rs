@@ -12,6 +12,7 @@ use crate::input::{At, Factor, Unit, Whole, carry, invalid, show, tagged, via};
 tagged! {
     /// The learning rate over the run, as a factor of the optimiser's. Lengths are in steps (batches).
     "what constant(), cosine() or step() return",
+    "Schedule",
     pub enum ScheduleSpec {
         /// The same rate all along, after the warm-up.
         "constant" => Constant {

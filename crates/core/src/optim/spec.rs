@@ -7,6 +7,7 @@ tagged! {
     /// An optimiser with its constants. All follow PyTorch's definitions and defaults of the same names, except the learning
     /// rate.
     "what adam(), adamW() or sgd() return",
+    "Optimizer",
     pub enum OptimizerSpec {
         /// Adam with weight decay added to the gradient (Kingma, Ba 2015).
         "adam" => Adam {
