@@ -2,7 +2,7 @@
 
 import { basename } from "node:path";
 import { adam, adamW, type Optimizer, sgd } from "../options/optimizer.ts";
-import type { PlanFile } from "../plan/plan.ts";
+import type { PlanFile } from "../protocol/protocol.ts";
 
 /** Network, losses, optimiser, batch, length and images of a stored plan. */
 export function settingsOf({ plan, policy, job }: PlanFile): string {
