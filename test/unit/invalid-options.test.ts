@@ -56,7 +56,6 @@ const runTable: Record<string, Bad[]> = {
   "batch.size": [1, ...notCounts],
   "batch.perClass": [0, 1, 64, 65, 1.5, "4", null],
   "batch.episode": [
-    null,
     5,
     {},
     { way: 1, shots: 1, queries: 1 },
@@ -69,9 +68,10 @@ const runTable: Record<string, Bad[]> = {
   threads: [-1, 0.5, 2000, "2"],
   device: ["gpu", "tpu", 0],
   "evaluation.everyEpochs": notCounts,
+  "evaluation.everySteps": notCounts.filter((value) => value !== null),
   "evaluation.ks": [[], [0], ["1"], 5, [1.5]],
   keep: ["first", true],
-  weights: ["", 3, null, "no/such.pth", {}, { path: "a" }],
+  weights: ["", 3, "no/such.pth", {}, { path: "a" }],
   freeze: ["conv1", [""], [1], null, {}],
   learningRates: [10, ["fc"], { fc: 0 }, { fc: "10" }, { fc: Number.NaN }],
   batchNorm: ["eval", true],
@@ -112,7 +112,7 @@ describe("train refuses", () => {
 
 const constructorTable: [string, (value: Bad) => unknown, Bad[]][] = [
   ["conv4.width", (width) => conv4({ width }), notCounts],
-  ["conv4.embedding", (embedding) => conv4({ embedding }), notCounts],
+  ["conv4.embedding", (embedding) => conv4({ embedding }), notCounts.filter((value) => value !== null)],
   ["conv4.normalize", (normalize) => conv4({ normalize }), ["yes", 1]],
   ["resnet depth", (depth) => resnet(depth), [17, 152, "18", null]],
   ["vgg depth", (depth) => vgg(depth), [12, 19, "11", null]],
@@ -186,12 +186,12 @@ describe("constructors refuse", () => {
   });
 
   it.each([
-    [{ kind: "triplet-squared", margin: "0.2" }, /triplet\.margin: .+a number greater than 0, received "0\.2"/],
-    [{ kind: "triplet-squared", margn: 0.2 }, /triplet\.margn: .+Did you mean "margin"\?/],
-    [{ kind: "margin", weight: Number.NaN }, /margin\.weight: .+received NaN/],
-    [{ kind: "margin", negatives: "semihard" }, /margin\.negatives: .+Did you mean "semi-hard"\?/],
-    [{ kind: "attention-transfer" }, /attentionTransfer\.studentFeature: .+a tap/],
-    [{ kind: "prototypical", way: 5 }, /prototypical\.supportCount/],
+    [{ kind: "triplet-squared", margin: "0.2" }, /losses\[0\]\.margin: .+a number greater than 0, received "0\.2"/],
+    [{ kind: "triplet-squared", margn: 0.2 }, /losses\[0\]\.margn: .+Did you mean "margin"\?/],
+    [{ kind: "margin", weight: Number.NaN }, /losses\[0\]\.weight: .+received NaN/],
+    [{ kind: "margin", negatives: "semihard" }, /losses\[0\]\.negatives: .+Did you mean "semi-hard"\?/],
+    [{ kind: "attention-transfer" }, /losses\[0\]\.studentFeature: .+a tap/],
+    [{ kind: "prototypical", way: 5 }, /losses\[0\]\.supportCount/],
     [{ kind: "lifted-structured" }, /losses\[0\]\.kind: .+Did you mean "lifted-structure"\?/],
   ] as [Bad, RegExp][])(
     "a specification that is written by hand, as its constructor would: %j",
