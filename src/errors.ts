@@ -4,7 +4,7 @@
  */
 
 import type { BindingError } from "#native";
-import type { RkdErrorCode } from "./protocol/protocol.ts";
+import { errorCodes, type RkdErrorCode } from "./protocol/protocol.ts";
 
 export type { RkdErrorCode };
 
@@ -66,5 +66,7 @@ export function fromNative(failure: BindingError): RkdError {
     (below, text) => new Error(text, below ? { cause: below } : undefined),
     undefined,
   );
-  return new RkdError(failure.code, failure.message, { ...failure, cause });
+  // Another build than this one's (`RKD_NATIVE_PATH`) may have other codes.
+  const code = failure.code in errorCodes ? failure.code : "ERR_INTERNAL";
+  return new RkdError(code, failure.message, { ...failure, cause });
 }

@@ -3,7 +3,7 @@ import type {
   BenchPlan, BenchReport, Data, DataSurvey, EmbedOptions, EmbedReport, EvaluateOptions, Evaluation, Event, JobKind, Loss,
   NeighboursOptions, OptionPart, Part, Plan, Policy, ProfileReport, ResolvedRun, RkdErrorCode, SegmentReport,
   SessionSummary, Who,
-} from "../protocol/protocol.js" with { "resolution-mode": "import" };
+} from "./protocol.js" with { "resolution-mode": "import" };
 
 /** The JSON text of a `T`. */
 export type Json<T> = string & { readonly of?: T };

@@ -9,7 +9,7 @@
 import { existsSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { files } from "../artefacts/run-folder.ts";
-import type { Backbone } from "../options/backbone.ts";
+import type { Backbone } from "../protocol/protocol.ts";
 import type { RunEvent, StartEvent } from "../run/events.ts";
 import { start } from "./cell-run.ts";
 import type { PlannedRun } from "./matrix.ts";

@@ -38,12 +38,17 @@ impl LossDeclaration {
         input::read::<TermSpec>("", &spec).unwrap().build().needs_teacher()
     }
 
+    fn has_options(&self) -> bool {
+        !self.text.contains("Record<symbol, never>")
+    }
+
     /// What its constructor takes.
     fn options(&self) -> String {
         let term = if self.needs_teacher() { "TeacherTermOptions" } else { "TermOptions" };
         // The rule of `TermSpec::check_tap`.
         let tap = if self.kind == "attention-transfer" { " & { readonly studentFeature: string }" } else { "" };
-        format!("{term}{tap} & Given<{}, {}>", self.name, union(&self.needed))
+        let own = if self.has_options() { format!(" & Given<{}, {}>", self.name, union(&self.needed)) } else { String::new() };
+        term.to_string() + tap + &own
     }
 }
 
@@ -64,7 +69,7 @@ fn needed(read: impl Fn(&Value) -> crate::Result<()>, mut value: Value) -> Vec<S
     while let Err(error) = read(&value) {
         let name = error.subject.unwrap();
         assert!(!names.contains(&name), "{name}: {}", error.message);
-        let fits = [json!(2), json!(0.5), json!("a"), json!([1])].into_iter().find(|fits| {
+        let fits = [json!(2), json!(0.25), json!("a"), json!([1])].into_iter().find(|fits| {
             value[&name] = fits.clone();
             read(&value).err().and_then(|error| error.subject).is_none_or(|other| !other.starts_with(&name))
         });
@@ -182,6 +187,7 @@ fn protocol() -> String {
         nn::tuning::TrainingStatistics,
         options::DataOptions,
         data::DataKind,
+        data::AugmentSpec,
         options::EvaluateOptions,
         options::FewShot,
         options::NeighboursOptions,
@@ -249,7 +255,7 @@ fn loss_types() -> String {
     text += &declare::<losses::Named>();
     text += &declare::<losses::Reduction>();
     text += &declare::<sampling::Negatives>();
-    all.iter().for_each(|loss| text += &loss.text);
+    all.iter().filter(|loss| loss.has_options()).for_each(|loss| text += &loss.text);
     text += "/** What each kind of loss is given; what is left out has its default. */\nexport interface LossOptions {\n";
     for loss in &all {
         writeln!(text, "{}\nreadonly {:?}: {};", comment(&loss.docs, ""), loss.kind, loss.options()).unwrap();
@@ -284,6 +290,11 @@ fn constructors() -> String {
         writeln!(text, "  {line},").unwrap();
     }
     text + "};\n"
+}
+
+/// Whether what follows a brace are fields, each to stand on a line of its own.
+fn starts_fields(text: &str) -> bool {
+    text.starts_with("/**") || (text.starts_with("readonly ") && !text.starts_with("readonly [") && !text.starts_with("readonly kind: K"))
 }
 
 /// A field a line, indented by its braces.
@@ -321,14 +332,19 @@ fn laid_out(text: &str) -> String {
         }
         rest = &rest[letter.len_utf8()..];
         match letter {
-            '{' if rest.trim_start().starts_with("readonly") && !rest.trim_start().starts_with("readonly [") || (letter == '{' && rest.trim_start().starts_with("/**")) => {
+            '{' if angles == 0 && starts_fields(rest.trim_start()) => {
                 out.push('{');
                 depth += 1;
                 newline(&mut out, depth);
                 rest = rest.trim_start();
             }
             '{' => {
-                let end = rest.find('}').unwrap();
+                let mut open = 1;
+                let end = rest.find(|letter| {
+                    open += i32::from(letter == '{') - i32::from(letter == '}');
+                    open == 0
+                });
+                let end = end.unwrap();
                 write!(out, "{{{}}}", &rest[..end]).unwrap();
                 rest = &rest[end + 1..];
             }

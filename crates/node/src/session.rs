@@ -11,7 +11,8 @@ use rkd_core::data::Part;
 use rkd_core::input;
 use rkd_core::options::{self, DataOption, Job};
 use rkd_core::train::event::Control;
-use rkd_core::train::report::SessionSummary;
+use rkd_core::train::neighbours::Picture;
+use rkd_core::train::report::{Evaluation, SessionSummary};
 use rkd_core::train::{Plan, Session, Who, embed, evaluate_model, neighbours};
 use rkd_core::{Code, Error};
 use serde::Serialize;
@@ -170,7 +171,10 @@ impl BindingSession {
     }
 
     /// Looks at the nearest neighbours of a few images.
-    #[napi(ts_args_type = "options: Json<NeighboursOptions>")]
+    #[napi(
+        ts_args_type = "options: Json<NeighboursOptions>",
+        ts_return_type = "Promise<BindingNeighboursReply>"
+    )]
     pub fn neighbours<'env>(
         &self,
         env: &'env Env,
@@ -270,7 +274,7 @@ struct Measured {
     model: PathBuf,
     part: Part,
     #[serde(flatten)]
-    evaluation: rkd_core::train::report::Evaluation,
+    evaluation: Evaluation,
 }
 
 fn job_of(name: &str) -> rkd_core::Result<Job> {
@@ -281,6 +285,6 @@ fn opened(session: &mut Option<Session>) -> rkd_core::Result<&mut Session> {
     session.as_mut().ok_or_else(|| Error::new(Code::Internal, "no session is open"))
 }
 
-fn picture(picture: rkd_core::train::neighbours::Picture) -> BindingPicture {
+fn picture(picture: Picture) -> BindingPicture {
     BindingPicture { id: picture.id, class: picture.class, png: picture.png.into() }
 }

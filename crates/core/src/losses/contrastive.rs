@@ -32,7 +32,8 @@ pub struct Contrastive {
     pub margin: f64,
     /// Which negatives are taken.
     pub negatives: Negatives,
-    /// See [`Sampler::uniform_when_underflow`].
+    /// With distance-weighted negatives: lets the weights underflow to uniform ones where a positive is near, as in the
+    /// authors' released code. For comparisons with it; wide embeddings train better without.
     pub uniform_when_underflow: bool,
 }
 

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn weight(json: serde_json::Value) -> Weight {
+    fn weight(json: Value) -> Weight {
         serde_json::from_value(json).unwrap()
     }
 

@@ -55,14 +55,14 @@ pub struct RunOptions {
     /// `"live"`: the teacher sees the same augmented images as the student, in every step. `"cached"`: every training
     /// image once, and its mirror image where training mirrors, before the first step; other augmentation the teacher then
     /// does not see. `"auto"`: cached where training does no more than mirror images, live otherwise. @default "live"
-    #[cfg_attr(test, ts(type = "TeacherFeatures | \"auto\""))]
+    #[cfg_attr(test, ts(optional, type = "TeacherFeatures | \"auto\""))]
     pub teacher_features: Option<TeacherFeaturesOption>,
     /// The weighted terms of the total loss, at least one.
     /// @default train: triplet(); distill: rkdDistance({ weight: 1 }) and rkdAngle({ weight: 2 })
-    #[cfg_attr(test, ts(type = "Array<Loss>"))]
+    #[cfg_attr(test, ts(optional, type = "Array<Loss>"))]
     pub losses: Option<Vec<TermSpec>>,
     /// Weights to begin with: a file, or a file with what it need not have. @default drawn at random
-    #[cfg_attr(test, ts(type = "string | Weights | null"))]
+    #[cfg_attr(test, ts(optional, type = "string | Weights | null"))]
     pub weights: Option<Option<WeightsOption>>,
     /// Patterns of parameters that stay as they are. Their running statistics follow `batchNorm`. A pattern is a name as in
     /// torchvision, `layer1.0.conv1.weight`, or a module, `layer1`, which stands for all below it; a star stands for any
@@ -76,10 +76,10 @@ pub struct RunOptions {
     /// or the `"running"` ones, which then stay as they are. @default "batch"
     pub batch_norm: Option<TrainingStatistics>,
     /// The optimiser. @default adam()
-    #[cfg_attr(test, ts(type = "OptimizerOptions"))]
+    #[cfg_attr(test, ts(optional, type = "OptimizerOptions"))]
     pub optimizer: Option<OptimizerSpec>,
     /// The learning rate over the run. @default cosine()
-    #[cfg_attr(test, ts(type = "ScheduleOptions"))]
+    #[cfg_attr(test, ts(optional, type = "ScheduleOptions"))]
     pub schedule: Option<ScheduleSpec>,
     /// Number of epochs, 1 to 1,000,000. @default 20
     #[cfg_attr(test, ts(as = "Option<u64>"))]
@@ -354,16 +354,17 @@ pub struct DataOptions {
     #[cfg_attr(test, ts(as = "Option<usize>"))]
     pub image_size: Option<Whole<8, 1024>>,
     /// 1 (grey) or 3 (RGB). @default the teacher's in a distillation; else 1 for glyphs, Omniglot and IDX, 3 for others
-    #[cfg_attr(test, ts(type = "1 | 3"))]
+    #[cfg_attr(test, ts(optional, type = "1 | 3"))]
     pub channels: Option<Channels>,
     /// Whether every image comes in four turns, by 0, 90, 180 and 270 degrees, each a class of its own: the characters of
     /// Omniglot become four times as many (Snell et al. 2017). @default false
     pub rotations: Option<bool>,
     /// How images go to training, validation and test. @default see {@link Split}
+    #[cfg_attr(test, ts(optional, type = "Split"))]
     pub split: Option<SplitPlan>,
     /// Random changes of training images: `"affine"` for characters, `"crop-flip"` for photographs, `"none"`, or each
     /// strength by hand, where what is left out is off. @default "affine" for glyphs and Omniglot, else "crop-flip"
-    #[cfg_attr(test, ts(type = "\"affine\" | \"crop-flip\" | \"none\" | Augment"))]
+    #[cfg_attr(test, ts(optional, type = "\"affine\" | \"crop-flip\" | \"none\" | Partial<Augment>"))]
     pub augment: Option<AugmentOption>,
     /// Folder of the decoded images; nothing is written outside it.
     /// @default `$RKD_CACHE`, else `$XDG_CACHE_HOME/rkd`, else `~/.cache/rkd`
@@ -541,7 +542,7 @@ pub struct EvaluateOptions {
     #[cfg_attr(test, ts(as = "String"))]
     pub model: PathText,
     /// The images. @default those of the run
-    #[cfg_attr(test, ts(type = "Data | string"))]
+    #[cfg_attr(test, ts(optional, type = "Data | string"))]
     pub data: Option<DataOption>,
     /// Which classes. @default "test"
     pub part: Option<Part>,
@@ -572,7 +573,7 @@ pub struct NeighboursOptions {
     #[cfg_attr(test, ts(as = "String"))]
     pub model: PathText,
     /// The images. @default those of the run
-    #[cfg_attr(test, ts(type = "Data | string"))]
+    #[cfg_attr(test, ts(optional, type = "Data | string"))]
     pub data: Option<DataOption>,
     /// Which classes. @default "test"
     pub part: Option<Part>,
