@@ -257,6 +257,16 @@ describe("the plan of distill", () => {
     expect(warnings).toEqual([]);
   });
 
+  it("caches the teacher's features, if it may choose, where images are mirrored at most", async () => {
+    const folder = await teacher(1);
+    const features = async (augment: "none" | "affine" | { flip: true }, teacherFeatures: "auto" | "live") => {
+      const options = { ...student, data: glyphs({ augment }), teacher: folder, teacherFeatures };
+      return (await planDistill(options)).plan.teacher?.features;
+    };
+    expect([await features("none", "auto"), await features({ flip: true }, "auto")]).toEqual(["cached", "cached"]);
+    expect([await features("affine", "auto"), await features("none", "live")]).toEqual(["live", "live"]);
+  });
+
   it("warns where the teacher has seen the test classes", async () => {
     const { warnings } = await planDistill({ ...student, teacher: await teacher(2) });
     expect(warnings.join()).toMatch(/seed 2.*Use the same seed/);
