@@ -90,7 +90,15 @@ const parts = [
         if (name !== "native") rmSync(join(root, "dist", name), { recursive: true });
       }
       // The addon's types name the protocol's, which lie beside them.
-      const types = ["--ignoreConfig", "--target", "es2023", "--module", "nodenext", "--declaration", "--emitDeclarationOnly"];
+      const types = [
+        "--ignoreConfig",
+        "--target",
+        "es2023",
+        "--module",
+        "nodenext",
+        "--declaration",
+        "--emitDeclarationOnly",
+      ];
       must(tool("tsc", ...types, "--outDir", "dist/native", "src/protocol/protocol.ts"), "compiling the protocol");
       must(tool("tsc", "-p", "tsconfig.build.json"), "compiling TypeScript");
     },

@@ -100,7 +100,9 @@ export function addDataFlags(command: Command, required: boolean): Command {
 
 /** Adds the flags of a training run; `usual` are its losses where none is given. */
 export function addRunFlags(command: Command, job: "train" | "distill", usual: string): Command {
-  const kinds = lossNames.filter((name) => job === "distill" || !(teacherLossKinds as readonly string[]).includes(name));
+  const kinds = lossNames.filter(
+    (name) => job === "distill" || !(teacherLossKinds as readonly string[]).includes(name),
+  );
   addDataFlags(command, true)
     .optionsGroup("Network:")
     .option("--backbone <name>", backboneKinds.join(", "))
@@ -139,7 +141,11 @@ export function addRunFlags(command: Command, job: "train" | "distill", usual: s
     .option("--keep <which>", "the model has the best or the last weights; both measures the last ones too (best)")
     .option("--patience <count>", "stop after so many evaluations without a new best (never)", toNumber)
     .option("--evaluate-every <epochs>", "epochs between evaluations (1)", toNumber)
-    .option("--evaluate-every-steps <steps>", "steps between evaluations, instead of epochs or beside them (none)", toNumber)
+    .option(
+      "--evaluate-every-steps <steps>",
+      "steps between evaluations, instead of epochs or beside them (none)",
+      toNumber,
+    )
     .option("--checkpoint-every <steps>", "also checkpoint every so many steps (each epoch only)", toNumber)
     .option("--ks <list>", "the K of Recall@K (1,2,4,8)", toNumbers);
   return command;

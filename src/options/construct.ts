@@ -12,14 +12,18 @@ export type LossConstructor<K extends Loss["kind"]> =
     : (options: LossOptions[K]) => Extract<Loss, { readonly kind: K }>;
 
 /** The constructor of `kind`, which errors call `name`. */
-export function constructor<K extends Loss["kind"]>(kind: K, name: string): LossConstructor<K> {
+export function lossConstructor<K extends Loss["kind"]>(kind: K, name: string): LossConstructor<K> {
   return ((options: object = {}) => checked("loss", name, given(name, options, { kind }))) as LossConstructor<K>;
 }
 
 /** `options` together with `more`; anything but an object goes to the core, which refuses it. */
 export function given(name: string, options: object, more: object): object {
   if (typeof options === "object" && options !== null && !Array.isArray(options)) return { ...options, ...more };
-  throw new RkdError("ERR_INVALID_OPTION", "invalid value", { subject: name, expected: "an object", received: "another" });
+  throw new RkdError("ERR_INVALID_OPTION", "invalid value", {
+    subject: name,
+    expected: "an object",
+    received: "another",
+  });
 }
 
 /**

@@ -3,9 +3,9 @@
  * normalised students. One choice is changed at a time. Of these the paper publishes the effect of normalisation alone.
  */
 
-import type { Backbone, Loss, LossOptions } from "../protocol/protocol.ts";
 import { type BackboneOptions, conv4, resnet } from "../options/backbone.ts";
 import { rkdAngle, rkdDistance } from "../options/losses.ts";
+import type { Backbone, Loss, LossOptions } from "../protocol/protocol.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
 import {
   byTriplet,

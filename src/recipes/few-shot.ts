@@ -8,16 +8,15 @@
  * published; 50 and 100 stand in.
  */
 
-import type { Backbone, Data, Loss, Optimizer, Schedule } from "../protocol/protocol.ts";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { Protocol } from "../experiment/options.ts";
 import { conv4 } from "../options/backbone.ts";
-import { attentionTransfer, hint } from "../options/losses.ts";
-import { prototypical, rkdAngle, rkdDistance } from "../options/losses.ts";
+import { attentionTransfer, hint, prototypical, rkdAngle, rkdDistance } from "../options/losses.ts";
 import { adam } from "../options/optimizer.ts";
 import { step } from "../options/schedule.ts";
+import type { Backbone, Data, Loss, Optimizer, Schedule } from "../protocol/protocol.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
 import { sameStart } from "./training.ts";
 

@@ -6,11 +6,18 @@
  * attention's weights are the paper's. The triplet student's schedule is not published; it has the students'.
  */
 
-import type { Backbone, Loss } from "../protocol/protocol.ts";
 import { type BackboneOptions, conv4, resnet } from "../options/backbone.ts";
-import { attentionTransfer, hint, linearHint } from "../options/losses.ts";
+import {
+  attentionTransfer,
+  hardDarkRank,
+  hint,
+  linearHint,
+  rkdAngle,
+  rkdDistance,
+  triplet,
+} from "../options/losses.ts";
 import { twoStages } from "../options/two-stages.ts";
-import { hardDarkRank, rkdAngle, rkdDistance, triplet } from "../options/losses.ts";
+import type { Backbone, Loss } from "../protocol/protocol.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
 import {
   byTriplet,

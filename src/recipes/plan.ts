@@ -1,10 +1,10 @@
 /** From a recipe, a scale and the user's data to the experiment that they stand for. */
 
-import type { Backbone, Data, Split, Weights } from "../protocol/protocol.ts";
 import { join } from "node:path";
 import type { Cell, ExperimentOptions, Protocol } from "../experiment/options.ts";
-import { integer, invalid, object, oneOf, or } from "../options/check.ts";
 import { json } from "../native/json.ts";
+import { integer, invalid, object, oneOf, or } from "../options/check.ts";
+import type { Backbone, Data, Split, Weights } from "../protocol/protocol.ts";
 import { withSession } from "../run/command.ts";
 import { recipes } from "./list.ts";
 import { type CommonSettings, type NamedData, type PublishedData, type Recipe, type Scale, scales } from "./recipe.ts";

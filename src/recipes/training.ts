@@ -1,10 +1,10 @@
 /** How metric learning is trained at each scale: the same for every recipe that trains embeddings. */
 
-import type { Loss, Optimizer, Schedule } from "../protocol/protocol.ts";
 import { type BackboneOptions, conv4 } from "../options/backbone.ts";
 import { crossEntropy, triplet } from "../options/losses.ts";
 import { adam } from "../options/optimizer.ts";
 import { step } from "../options/schedule.ts";
+import type { Loss, Optimizer, Schedule } from "../protocol/protocol.ts";
 
 /** Learning rate, length and batch of one kind of run. */
 export interface TrainingOfSteps {

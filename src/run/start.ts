@@ -37,7 +37,11 @@ export async function startJob(
       if (teacher && dirname(teacher) === folder) {
         const advice = "give the student a folder of its own";
         const received = options.out;
-        throw new RkdError("ERR_INVALID_OPTION", "the teacher lies in this folder", { subject: "out", received, advice });
+        throw new RkdError("ERR_INVALID_OPTION", "the teacher lies in this folder", {
+          subject: "out",
+          received,
+          advice,
+        });
       }
       // The folder is touched only once data and networks are known to be good.
       const onOpen = async () => {

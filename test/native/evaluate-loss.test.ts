@@ -68,7 +68,9 @@ describe("golden values", () => {
     const { loss, params, expected } = one;
     const options = Object.fromEntries(Object.entries(params).map(([key, value]) => [camel(key), value]));
     // The golden values are of all negatives, where a loss chooses some.
-    const all = ["triplet-squared", "triplet-euclidean", "contrastive", "margin"].includes(loss) && { negatives: "all" };
+    const all = ["triplet-squared", "triplet-euclidean", "contrastive", "margin"].includes(loss) && {
+      negatives: "all",
+    };
     const { value, gradients } = evaluateLoss({ kind: loss, ...all, ...options } as unknown as Loss, inputsOf(one));
     const zero = name.includes("zero at");
     expect(Math.abs(value - expected.value)).toBeLessThanOrEqual(

@@ -125,7 +125,10 @@ describe("evaluations by steps", () => {
 
   it("decide the same after a stop at any step", async () => {
     const folder = temporaryFolder();
-    const options = smallRun(join(folder, "whole"), { checkpointEverySteps: 1, evaluation: { ks: [1], everySteps: 2 } });
+    const options = smallRun(join(folder, "whole"), {
+      checkpointEverySteps: 1,
+      evaluation: { ks: [1], everySteps: 2 },
+    });
     const whole = await train(options);
     for (const stop of [1, 2, 3, 4, 6]) {
       const out = join(folder, `cut-${stop}`);

@@ -1,8 +1,8 @@
 /** The whole plan of some options. */
 
-import { NativeSession } from "../../src/native/session.ts";
-import { json } from "../../src/native/json.ts";
 import type { DistillOptions, TrainOptions } from "../../src/index.ts";
+import { json } from "../../src/native/json.ts";
+import { NativeSession } from "../../src/native/session.ts";
 import type { Plan, Policy, ResolvedRun } from "../../src/protocol/protocol.ts";
 
 async function inSession<T>(work: (session: NativeSession) => Promise<T>): Promise<T> {

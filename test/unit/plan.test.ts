@@ -87,9 +87,17 @@ describe("the plan of train", () => {
   it("is itself when it is resolved again, and a person's sketch of it becomes it", async () => {
     const run = await planTrain(train);
     expect(await planAgain(run, run.plan, run.policy)).toEqual(run);
-    const sketch = { data: "glyphs", backbone: { kind: "conv4", embedding: 64 }, losses: [{ kind: "triplet-squared" }] };
+    const sketch = {
+      data: "glyphs",
+      backbone: { kind: "conv4", embedding: 64 },
+      losses: [{ kind: "triplet-squared" }],
+    };
     expect(await planAgain(run, sketch as never, {} as never)).toEqual(run);
-    const mistyped = planAgain(run, { ...run.plan, losses: [{ kind: "triplet-squared", margn: 1 }] } as never, run.policy);
+    const mistyped = planAgain(
+      run,
+      { ...run.plan, losses: [{ kind: "triplet-squared", margn: 1 }] } as never,
+      run.policy,
+    );
     await expect(mistyped).rejects.toThrow(/losses\[0\]\.margn: .+Did you mean "margin"\?/);
   });
 
@@ -126,7 +134,9 @@ describe("the plan of train", () => {
     for (const part of ["train", "test"]) touch(folder, `parts/${part}/a/1.png`);
     expect(await split("parts")).toMatchObject({ imageSize: 64, split: { kind: "source", validation: 0.1 } });
     const other = imageFolder(join(folder, "idx"));
-    await expect(planTrain({ ...train, data: other })).rejects.toThrow(/another kind: expected "images", received "idx"/);
+    await expect(planTrain({ ...train, data: other })).rejects.toThrow(
+      /another kind: expected "images", received "idx"/,
+    );
   });
 
   it("holds what fine-tuning asks for, with absolute paths", async () => {
@@ -135,7 +145,13 @@ describe("the plan of train", () => {
     writeFileSync(file, "");
     const normalization = { mean: [0.5, 0.5, 0.5], std: [0.2, 0.2, 0.2] };
     const weights = { file, except: ["layer4"], normalization };
-    const { plan } = await planTrain({ ...train, weights, freeze: ["bn1"], learningRates: { fc: 10 }, batchNorm: "running" });
+    const { plan } = await planTrain({
+      ...train,
+      weights,
+      freeze: ["bn1"],
+      learningRates: { fc: 10 },
+      batchNorm: "running",
+    });
     expect(plan.weights).toEqual(weights);
     expect(plan.tuning).toEqual({ freeze: ["bn1"], learningRates: { fc: 10 }, batchNorm: "running" });
     writeFileSync(join(folder, "model.safetensors"), "");
@@ -207,7 +223,9 @@ describe("the plan of train", () => {
     expect(await batch(episode)).toEqual({ size: 25, perClass: null, episode });
     await expect(batch({ ...episode, shots: 1 })).rejects.toThrow(/way 5 and shots 2.*received way 5 and shots 1/);
     await expect(planTrain({ ...train, losses })).rejects.toThrow(/batch.episode.*an episode with prototypical/);
-    await expect(planTrain({ ...train, batch: { episode, size: 24 } })).rejects.toThrow(/batch.size.*follows from the episode/);
+    await expect(planTrain({ ...train, batch: { episode, size: 24 } })).rejects.toThrow(
+      /batch.size.*follows from the episode/,
+    );
   });
 
   it("normalises embeddings for a triplet loss only", async () => {

@@ -47,7 +47,11 @@ impl LossDeclaration {
         let term = if self.needs_teacher() { "TeacherTermOptions" } else { "TermOptions" };
         // The rule of `TermSpec::check_tap`.
         let tap = if self.kind == "attention-transfer" { " & { readonly studentFeature: string }" } else { "" };
-        let own = if self.has_options() { format!(" & Given<{}, {}>", self.name, union(&self.needed)) } else { String::new() };
+        let own = if self.has_options() {
+            format!(" & Given<{}, {}>", self.name, union(&self.needed))
+        } else {
+            String::new()
+        };
         term.to_string() + tap + &own
     }
 }
@@ -144,7 +148,8 @@ fn list(name: &str, doc: &str, items: &[&str]) -> String {
     format!("/** {doc} */\nexport const {name} = [{}] as const;\n\n", quoted.join(", "))
 }
 
-const HEAD: &str = "// Made from the Rust types by `npm run protocol`. Do not edit: a test fails where this is stale.\n\n";
+const HEAD: &str =
+    "// Made from the Rust types by `npm run protocol`. Do not edit: a test fails where this is stale.\n\n";
 
 fn protocol() -> String {
     let mut text = format!("{HEAD}/** Everything that crosses between TypeScript and the core. */\n\n");
@@ -256,7 +261,8 @@ fn loss_types() -> String {
     text += &declare::<losses::Reduction>();
     text += &declare::<sampling::Negatives>();
     all.iter().filter(|loss| loss.has_options()).for_each(|loss| text += &loss.text);
-    text += "/** What each kind of loss is given; what is left out has its default. */\nexport interface LossOptions {\n";
+    text +=
+        "/** What each kind of loss is given; what is left out has its default. */\nexport interface LossOptions {\n";
     for loss in &all {
         writeln!(text, "{}\nreadonly {:?}: {};", comment(&loss.docs, ""), loss.kind, loss.options()).unwrap();
     }
@@ -265,28 +271,39 @@ fn loss_types() -> String {
 }
 
 fn comment(lines: &[String], more: &str) -> String {
-    let lines: String = lines.iter().map(String::as_str).chain([more].into_iter().filter(|line| !line.is_empty())).fold(
-        String::new(),
-        |text, line| text + "\n * " + line,
-    );
+    let lines: String = lines
+        .iter()
+        .map(String::as_str)
+        .chain([more].into_iter().filter(|line| !line.is_empty()))
+        .fold(String::new(), |text, line| text + "\n * " + line);
     format!("/**{lines}\n */")
 }
 
 fn constructors() -> String {
     let all = losses::declarations();
-    let mut text = format!("{HEAD}/** The constructors of the losses. Each returns the specification that plans and `evaluateLoss` take. */\n\n");
+    let mut text = format!(
+        "{HEAD}/** The constructors of the losses. Each returns the specification that plans and `evaluateLoss` take. */\n\n"
+    );
     text += "import type { LossOptions } from \"../protocol/protocol.ts\";\n";
-    text += "import { constructor, type LossConstructor } from \"./construct.ts\";\n\n";
+    text += "import { type LossConstructor, lossConstructor } from \"./construct.ts\";\n\n";
     for loss in &all {
         let docs = comment(&loss.docs, "@throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`");
         let (name, kind) = (loss.constructor(), loss.kind);
-        writeln!(text, "{docs}\nexport const {name}: LossConstructor<{kind:?}> = constructor({kind:?}, {name:?});\n").unwrap();
+        writeln!(
+            text,
+            "{docs}\nexport const {name}: LossConstructor<{kind:?}> = lossConstructor({kind:?}, {name:?});\n"
+        )
+        .unwrap();
     }
     text += "/** By kind, in the order of the registry. */\n";
     text += "export const lossConstructors: { readonly [K in keyof LossOptions]: LossConstructor<K> } = {\n";
     for loss in &all {
         let (name, kind) = (loss.constructor(), loss.kind);
-        let line = if name == kind { name } else { format!("{}: {name}", if kind.contains('-') { format!("{kind:?}") } else { kind.into() }) };
+        let line = if name == kind {
+            name
+        } else {
+            format!("{}: {name}", if kind.contains('-') { format!("{kind:?}") } else { kind.into() })
+        };
         writeln!(text, "  {line},").unwrap();
     }
     text + "};\n"
@@ -294,7 +311,8 @@ fn constructors() -> String {
 
 /// Whether what follows a brace are fields, each to stand on a line of its own.
 fn starts_fields(text: &str) -> bool {
-    text.starts_with("/**") || (text.starts_with("readonly ") && !text.starts_with("readonly [") && !text.starts_with("readonly kind: K"))
+    text.starts_with("/**")
+        || (text.starts_with("readonly ") && !text.starts_with("readonly [") && !text.starts_with("readonly kind: K"))
 }
 
 /// A field a line, indented by its braces.

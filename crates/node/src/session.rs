@@ -125,10 +125,7 @@ impl BindingSession {
     }
 
     /// Measures a network on one part of the data.
-    #[napi(
-        ts_args_type = "who: Who, part: Part, ks: readonly number[]",
-        ts_return_type = "Promise<Reply<Evaluation>>"
-    )]
+    #[napi(ts_args_type = "who: Who, part: Part, ks: readonly number[]", ts_return_type = "Promise<Reply<Evaluation>>")]
     pub fn evaluate<'env>(&self, env: &'env Env, who: String, part: String, ks: Vec<u32>) -> Promised<'env> {
         self.command(env, move |session, control| {
             let (who, part): (Who, Part) = (input::read("who", &who.into())?, input::read("part", &part.into())?);
@@ -171,18 +168,10 @@ impl BindingSession {
     }
 
     /// Looks at the nearest neighbours of a few images.
-    #[napi(
-        ts_args_type = "options: Json<NeighboursOptions>",
-        ts_return_type = "Promise<BindingNeighboursReply>"
-    )]
-    pub fn neighbours<'env>(
-        &self,
-        env: &'env Env,
-        options: String,
-    ) -> Promised<'env, BindingNeighboursReply> {
-        let receiver = self.worker.run(move |_, control| {
-            neighbours(&options::model::neighbours(&value(&options)?)?, control)
-        });
+    #[napi(ts_args_type = "options: Json<NeighboursOptions>", ts_return_type = "Promise<BindingNeighboursReply>")]
+    pub fn neighbours<'env>(&self, env: &'env Env, options: String) -> Promised<'env, BindingNeighboursReply> {
+        let receiver =
+            self.worker.run(move |_, control| neighbours(&options::model::neighbours(&value(&options)?)?, control));
         env.spawn_future(async move {
             Ok(match receiver.await.unwrap_or_else(|_| Err(closed())) {
                 Ok(found) => {

@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn equals_its_definition_over_triplets() {
         let z = naive::draw("contrastive");
-        let loss = Contrastive { margin: 1.5, ..Contrastive::default() };
+        let loss = Contrastive { margin: 1.5, negatives: Negatives::All, ..Contrastive::default() };
         let mut terms = Vec::new();
         for [a, p, q] in naive::triplets() {
             terms.push(naive::distance(&z, a, p, 1e-6).powi(2));

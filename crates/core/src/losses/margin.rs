@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn equals_its_definition_over_triplets() {
-        let (z, loss) = (naive::draw("margin"), Margin::default());
+        let (z, loss) = (naive::draw("margin"), Margin { negatives: Negatives::All, ..Margin::default() });
         let mut terms = Vec::new();
         for [a, p, q] in naive::triplets() {
             terms.push((loss.alpha + naive::distance(&z, a, p, 0.0) - loss.beta).max(0.0));

@@ -52,9 +52,9 @@ pub use relational::{Reduction, huber};
 pub use rkd_angle::RkdAngle;
 pub use rkd_distance::RkdDistance;
 pub use soft_target_kl::SoftTargetKl;
-pub use spec::{LossSpec, TermOptions, TermSpec};
 #[cfg(test)]
 pub(crate) use spec::declarations;
+pub use spec::{LossSpec, TermOptions, TermSpec};
 pub use triplet::{TripletEuclidean, TripletSquared};
 pub use weight::{Course, Named, Weight};
 

@@ -16,7 +16,7 @@ use rkd_kernels::relations;
 use serde::{Deserialize, Serialize};
 
 use super::embedding::Embedding;
-use super::relational::{Reduction};
+use super::relational::Reduction;
 use super::{Loss, LossInputs, LossValue};
 use crate::error::Result;
 use crate::input;

@@ -77,8 +77,10 @@ impl TermSpec {
         let options = at.split(own);
         let loss = LossSpec::read(kind, &options)?;
         let built = loss.build();
-        let known: Vec<&str> = common.iter().filter(|name| built.needs_teacher() || **name != TEACHER).chain(own).copied().collect();
-        let given = [&at, &term].into_iter().flat_map(|at| at.value.as_object().into_iter().flat_map(|fields| fields.keys()));
+        let known: Vec<&str> =
+            common.iter().filter(|name| built.needs_teacher() || **name != TEACHER).chain(own).copied().collect();
+        let given =
+            [&at, &term].into_iter().flat_map(|at| at.value.as_object().into_iter().flat_map(|fields| fields.keys()));
         if let Some(strange) = given.into_iter().find(|name| !known.contains(&name.as_str())) {
             return Err(input::unknown(&at.path, strange, &known));
         }

@@ -165,9 +165,9 @@ mod tests {
         };
         let squared = |i: usize, j: usize| naive::distance(&z, i, j, 0.0).powi(2);
         let offset = |i: usize, j: usize| naive::distance(&z, i, j, 1e-6);
-        let loss = TripletSquared { margin: 0.7, ..TripletSquared::default() };
+        let loss = TripletSquared { margin: 0.7, negatives: Negatives::All, ..TripletSquared::default() };
         naive::expect(&loss, &z, None, mean(&|a, p, q| squared(a, p) - squared(a, q) + 0.7));
-        let loss = TripletEuclidean { margin: 0.7, ..TripletEuclidean::default() };
+        let loss = TripletEuclidean { margin: 0.7, negatives: Negatives::All, ..TripletEuclidean::default() };
         naive::expect(&loss, &z, None, mean(&|a, p, q| offset(a, p) - offset(a, q) + 0.7));
     }
 }

@@ -24,8 +24,8 @@ use crate::losses::TermSpec;
 use crate::metrics::FewShotPlan;
 use crate::nn::tuning::TrainingStatistics;
 use crate::optim::{OptimizerSpec, ScheduleSpec};
-use crate::train::embed::EmbedFormat;
 use crate::train::Plan;
+use crate::train::embed::EmbedFormat;
 
 pub use data::{DataSurvey, default_cache, survey};
 pub use stored::PlanFile;

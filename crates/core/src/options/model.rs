@@ -62,8 +62,9 @@ pub fn embed(options: &Value) -> Result<EmbedPlan> {
         None if options.out.0.ends_with(".safetensors") => EmbedFormat::Safetensors,
         None => {
             let expected = "a file name that ends in .npy or .safetensors";
-            return Err(invalid("out", expected, format!("{:?}", options.out.0))
-                .with_advice("or say which it is with format"));
+            return Err(
+                invalid("out", expected, format!("{:?}", options.out.0)).with_advice("or say which it is with format")
+            );
         }
     };
     Ok(EmbedPlan {
@@ -84,7 +85,8 @@ fn data_of(stored: &StoredModel, given: Option<&DataOption>) -> Result<DataPlan>
     let own = stored.run.as_ref().map(|run| &run.data);
     let Some(given) = given else {
         return own.cloned().ok_or_else(|| {
-            Error::new(Code::InvalidOption, "this option is needed with a model outside a run's folder").with_subject("data")
+            Error::new(Code::InvalidOption, "this option is needed with a model outside a run's folder")
+                .with_subject("data")
         });
     };
     let plan = given.resolve(stored.input)?;

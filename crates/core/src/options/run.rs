@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::stored::find_model;
 use super::{
-    BackboneOptions, BatchOptions, ChoosingPart, DeviceOption, EvaluationOptions, EvaluationPolicy, Job, Keep,
-    Policy, ResolvedRun, RunOptions, TeacherFeaturesOption, Threads, WeightsOption,
+    BackboneOptions, BatchOptions, ChoosingPart, DeviceOption, EvaluationOptions, EvaluationPolicy, Job, Keep, Policy,
+    ResolvedRun, RunOptions, TeacherFeaturesOption, Threads, WeightsOption,
 };
 use crate::backbones::{BackboneSpec, Stem};
 use crate::data::{AugmentSpec, BatchPlan, DataPlan, SplitPlan};
@@ -129,10 +129,7 @@ fn losses(job: Job, given: Option<Vec<TermSpec>>) -> Result<Vec<TermSpec>> {
         Job::Train => vec![TermSpec::new(LossSpec::TripletSquared(TripletSquared::default()))],
         Job::Distill => vec![
             TermSpec::new(LossSpec::RkdDistance(RkdDistance::default())),
-            TermSpec {
-                weight: Weight::Number(2.0),
-                ..TermSpec::new(LossSpec::RkdAngle(RkdAngle::default()))
-            },
+            TermSpec { weight: Weight::Number(2.0), ..TermSpec::new(LossSpec::RkdAngle(RkdAngle::default())) },
         ],
     });
     if losses.is_empty() {
@@ -145,8 +142,10 @@ fn losses(job: Job, given: Option<Vec<TermSpec>>) -> Result<Vec<TermSpec>> {
         return Err(invalid("losses", "a loss of weight greater than 0", "0"));
     }
     match losses.iter().find(|term| term.build().needs_teacher()) {
-        Some(term) if job == Job::Train => Err(invalid("losses", "losses without a teacher", format!("{:?}", term.loss.name()))
-            .with_advice("to distill from a teacher, use distill")),
+        Some(term) if job == Job::Train => {
+            Err(invalid("losses", "losses without a teacher", format!("{:?}", term.loss.name()))
+                .with_advice("to distill from a teacher, use distill"))
+        }
         _ => Ok(losses),
     }
 }
@@ -239,7 +238,11 @@ fn batch(given: BatchOptions, losses: &[TermSpec]) -> Result<BatchPlan> {
     let usual = if alone { None } else { Some(size.min(4)) };
     let per_class = given.per_class.map_or(usual, |count| count.map(Into::into));
     if let Some(count) = per_class.filter(|count| *count > size) {
-        return Err(invalid("batch.perClass", format!("a whole number at least 1 and at most {size}"), count.to_string()));
+        return Err(invalid(
+            "batch.perClass",
+            format!("a whole number at least 1 and at most {size}"),
+            count.to_string(),
+        ));
     }
     if let Some(term) = on().find(|term| term.build().needs_class_pairs())
         && !per_class.is_some_and(|count| (2..size).contains(&count))

@@ -77,7 +77,10 @@ pub fn find_model(option: &str, location: &PathText) -> Result<StoredModel> {
     let file = if given.is_dir() { file } else { given.clone() };
     if !file.is_file() {
         let unfinished = format!("the run in it is not finished: rkd resume {}", location.0);
-        return missing("the folder holds no model.safetensors".into(), if plan.exists() { &unfinished } else { advice });
+        return missing(
+            "the folder holds no model.safetensors".into(),
+            if plan.exists() { &unfinished } else { advice },
+        );
     }
     let run = if given.is_dir() && plan.exists() { Some(read_run(&plan)?) } else { None };
     let input = input_of(&file).or(run.as_ref().map(|run| (run.data.image_size, run.data.channels)));
@@ -99,7 +102,10 @@ fn read_run(path: &Path) -> Result<StoredRun> {
     let plan = file["plan"].take();
     let part = |name: &str| plan[name].clone();
     let damaged = |_| refuse("a plan that lacks its data".into());
-    Ok(StoredRun { data: read_written(part("data")).map_err(damaged)?, seed: read_written(part("seed")).map_err(damaged)? })
+    Ok(StoredRun {
+        data: read_written(part("data")).map_err(damaged)?,
+        seed: read_written(part("seed")).map_err(damaged)?,
+    })
 }
 
 /// The pixels that the header of a model names; nothing where it is of another program or damaged: reading all of it, which
