@@ -92,6 +92,17 @@ const parts = [
       for (const name of existsSync(join(root, "dist")) ? readdirSync(join(root, "dist")) : []) {
         if (name !== "native") rmSync(join(root, "dist", name), { recursive: true });
       }
+      // The addon's types name the protocol's, which lie beside them.
+      const types = [
+        "--ignoreConfig",
+        "--target",
+        "es2023",
+        "--module",
+        "nodenext",
+        "--declaration",
+        "--emitDeclarationOnly",
+      ];
+      must(tool("tsc", ...types, "--outDir", "dist/native", "src/protocol/protocol.ts"), "compiling the protocol");
       must(tool("tsc", "-p", "tsconfig.build.json"), "compiling TypeScript");
     },
     made: "dist/index.js",

@@ -1,7 +1,6 @@
 /** `distill`: a small network that keeps a teacher's relations. */
 
 import type { DistillOptions } from "./options/run.ts";
-import { planDistill } from "./plan/build.ts";
 import type { DistillResult } from "./run/events.ts";
 import { type Run, startRun } from "./run/run.ts";
 import { startJob } from "./run/start.ts";
@@ -23,8 +22,5 @@ import { startJob } from "./run/start.ts";
  * @throws {RkdError} by rejection: bad options before anything is touched, then whatever stops the run
  */
 export function distill(options: DistillOptions): Run<DistillResult> {
-  return startRun(async (context) => {
-    const job = planDistill(options);
-    return (await startJob(job, options.out, options.overwrite ?? false, context)) as DistillResult;
-  }, options?.signal);
+  return startRun(async (context) => (await startJob("distill", options, context)) as DistillResult, options?.signal);
 }

@@ -3,27 +3,10 @@
  * the same wherever it was found: what failed, what was expected, what came, what to do.
  */
 
-/** Every code there is, with what it means. */
-export const errorCodes = {
-  ERR_INVALID_OPTION: "an option has a value outside its range, or two options contradict each other",
-  ERR_UNKNOWN_OPTION: "an option, command or name does not exist",
-  ERR_INVALID_SHAPE: "a tensor has another shape than the operation takes",
-  ERR_NOT_FOUND: "a path does not exist",
-  ERR_PERMISSION_DENIED: "a path may not be read or written",
-  ERR_INVALID_DATA: "the data set as a whole cannot be used",
-  ERR_INVALID_ARCHIVE: "an archive is damaged or has entries that leave it",
-  ERR_INVALID_ARTEFACT: "a model, checkpoint or plan is damaged or of another version",
-  ERR_OUTPUT_EXISTS: "the output folder holds another run",
-  ERR_NON_FINITE: "a loss, gradient or parameter stopped being a finite number",
-  ERR_CANCELLED: "the run was cancelled",
-  ERR_IO: "reading or writing failed for another reason",
-  ERR_NATIVE_LOAD: "the native addon could not be loaded",
-  ERR_CUDA_UNAVAILABLE: "CUDA was asked for and is not available",
-  ERR_INTERNAL: "a defect of this library",
-} as const;
+import type { BindingError } from "#native";
+import { errorCodes, type RkdErrorCode } from "./protocol/protocol.ts";
 
-/** The stable name of a kind of error; a closed union, so a `switch` over it can be complete. */
-export type RkdErrorCode = keyof typeof errorCodes;
+export type { RkdErrorCode };
 
 /** What an {@link RkdError} carries besides its message. */
 export interface RkdErrorDetails {
@@ -77,23 +60,13 @@ function sentence(summary: string, { subject, expected, received, advice }: RkdE
   return `${subject ? `${subject}: ` : ""}${summary}${values}${todo}`;
 }
 
-/** The error as it comes out of the addon. */
-export interface NativeFailure {
-  readonly code: string;
-  readonly message: string;
-  readonly subject?: string;
-  readonly expected?: string;
-  readonly received?: string;
-  readonly advice?: string;
-  readonly causes: readonly string[];
-}
-
 /** Turns the addon's tagged value into an error with its chain of causes. */
-export function fromNative(failure: NativeFailure): RkdError {
+export function fromNative(failure: BindingError): RkdError {
   const cause = failure.causes.reduceRight<Error | undefined>(
     (below, text) => new Error(text, below ? { cause: below } : undefined),
     undefined,
   );
-  const code = failure.code in errorCodes ? (failure.code as RkdErrorCode) : "ERR_INTERNAL";
+  // Another build than this one's (`RKD_NATIVE_PATH`) may have other codes.
+  const code = failure.code in errorCodes ? failure.code : "ERR_INTERNAL";
   return new RkdError(code, failure.message, { ...failure, cause });
 }

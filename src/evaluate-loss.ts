@@ -2,10 +2,9 @@
 
 import { fromNative } from "./errors.ts";
 import { addon } from "./native/addon.ts";
+import { json } from "./native/json.ts";
 import { integer, invalid, object, or } from "./options/check.ts";
-import { checkLoss } from "./options/loss-constructors.ts";
-import type { Loss } from "./options/losses.ts";
-import { checkThreads } from "./plan/build.ts";
+import type { Loss } from "./protocol/protocol.ts";
 
 /** A row-major tensor. Maps are [n, c, h, w], as in PyTorch. */
 export interface TensorInput {
@@ -60,19 +59,18 @@ export interface LossValue {
  * not finite
  */
 export function evaluateLoss(loss: Loss, inputs: LossInputs, options: EvaluateLossOptions = {}): LossValue {
-  checkLoss("loss", loss, { studentFeature: "what is given" });
   object<LossInputs>("inputs", inputs, ["student", "teacher", "labels", "parameters"]);
   object<EvaluateLossOptions>("options", options, ["threads", "seed"]);
   const { student, teacher, labels, parameters } = inputs;
   const own = parametersOf(or(parameters, {}));
-  const reply = addon().evaluateLoss(JSON.stringify(loss), {
+  const reply = addon().evaluateLoss(json(loss), {
     tensors: {
       ...own,
       student: tensor("student", student),
       ...(teacher && { teacher: tensor("teacher", teacher) }),
     },
     ...(labels !== undefined && { labels: toLabels(labels) }),
-    threads: checkThreads(options.threads),
+    threads: integer("threads", or(options.threads, 0), { from: 0, to: 1024 }),
     seed: integer("seed", or(options.seed, 0), { from: 0 }),
   });
   if (reply.error) throw fromNative(reply.error);

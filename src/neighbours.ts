@@ -1,22 +1,9 @@
 /** `neighbours`: a few queries with what a model finds nearest to them, as pictures. */
 
-import { dataOf } from "./evaluate.ts";
-import type { PictureReport } from "./native/session.ts";
-import { integer, object, oneOf, or } from "./options/check.ts";
-import type { EvaluateOptions } from "./options/run.ts";
-import { checkThreads } from "./plan/build.ts";
-import { findModel } from "./plan/model.ts";
-import { runCommand } from "./run/command.ts";
+import { json } from "./native/json.ts";
+import type { NeighboursOptions } from "./options/run.ts";
+import { withoutSignal, withSession } from "./run/command.ts";
 import { type Run, startRun } from "./run/run.ts";
-
-/** What `neighbours` takes. */
-export interface NeighboursOptions
-  extends Pick<EvaluateOptions, "model" | "data" | "part" | "threads" | "seed" | "signal"> {
-  /** Number of queries, drawn by the seed, each of another class while there are classes. @default 8 */
-  readonly queries?: number;
-  /** Neighbours of each query. @default 8 */
-  readonly k?: number;
-}
 
 /** An image as the network sees it. */
 export interface Picture {
@@ -41,25 +28,8 @@ export interface Neighbours {
  * @throws {RkdError} by rejection: bad options, `ERR_NOT_FOUND`, `ERR_INVALID_ARTEFACT`, bad data
  */
 export function neighbours(options: NeighboursOptions): Run<readonly Neighbours[]> {
-  return startRun(async (context) => {
-    object<NeighboursOptions>("options", options, [
-      ...(["model", "data", "part", "threads", "seed", "signal", "queries", "k"] as const),
-    ]);
-    const stored = findModel("model", options.model);
-    const plan = {
-      model: stored.file,
-      data: dataOf(stored, options.data),
-      seed: integer("seed", or(options.seed, stored.run?.plan.seed ?? 1), { from: 0 }),
-      part: oneOf("part", or(options.part, "test"), ["train", "validation", "test"]),
-      queries: integer("queries", or(options.queries, 8), { from: 1, to: 1000 }),
-      k: integer("k", or(options.k, 8), { from: 1, to: 1000 }),
-      threads: checkThreads(options.threads),
-    };
-    const found = await runCommand("neighbours", { plan }, context);
-    return found.map(({ query, neighbours: near }) => ({ query: toPicture(query), neighbours: near.map(toPicture) }));
+  return startRun((context) => {
+    const said = json(withoutSignal(options));
+    return withSession(context, async (session) => (await session.send((core) => core.neighbours(said))).value ?? []);
   }, options?.signal);
-}
-
-function toPicture({ id, class: name, png }: PictureReport): Picture {
-  return { id, class: name, png: Buffer.from(png, "hex") };
 }

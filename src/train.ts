@@ -1,7 +1,6 @@
 /** `train`: a network from images and labels, for example a teacher. */
 
 import type { TrainOptions } from "./options/run.ts";
-import { planTrain } from "./plan/build.ts";
 import type { TrainResult } from "./run/events.ts";
 import { type Run, startRun } from "./run/run.ts";
 import { startJob } from "./run/start.ts";
@@ -18,8 +17,5 @@ import { startJob } from "./run/start.ts";
  * @throws {RkdError} by rejection: bad options before anything is touched, then whatever stops the run
  */
 export function train(options: TrainOptions): Run<TrainResult> {
-  return startRun((context) => {
-    const job = planTrain(options);
-    return startJob(job, options.out, options.overwrite ?? false, context);
-  }, options?.signal);
+  return startRun((context) => startJob("train", options, context), options?.signal);
 }

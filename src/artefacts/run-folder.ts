@@ -14,7 +14,7 @@ import {
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { RkdError } from "../errors.ts";
-import type { PlanFile } from "../plan/plan.ts";
+import type { PlanFile } from "../protocol/protocol.ts";
 
 /** Names in a run's folder. */
 export const files = {

@@ -2,8 +2,10 @@
 
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import { type BenchReport, NativeSession, type ProfileReport } from "../native/session.ts";
+import { json as toJson } from "../native/json.ts";
+import { NativeSession } from "../native/session.ts";
 import { integer, number, oneOf } from "../options/check.ts";
+import type { BenchReport, ProfileReport } from "../protocol/protocol.ts";
 import { json, print } from "./context.ts";
 import { writeJsonLine } from "./report.ts";
 import { benchTable, profileTables } from "./table.ts";
@@ -23,18 +25,18 @@ export async function bench({ only, profile, seconds = 3, threads = 0, list }: B
   integer("threads", threads, { from: 0 });
   const session = new NativeSession(() => {});
   try {
-    const known = await session.call("workloads", {});
+    const known = await session.call((core) => core.workloads());
     const workloads = only?.map((name) => oneOf("only", name, known)) ?? known;
     if (list) {
       for (const workload of workloads) json ? writeJsonLine({ workload }) : print(workload);
     } else if (profile !== undefined) {
-      const plan = { workload: oneOf("profile", profile, known), seconds, threads };
-      showProfile(await session.call("profile", { plan }));
+      const plan = toJson({ workload: oneOf("profile", profile, known), seconds, threads });
+      showProfile(await session.call((core) => core.profile(plan)));
     } else {
       const [first] = workloads;
       const measure =
         workloads.length === 1 && first !== undefined
-          ? () => session.call("bench", { plan: { workload: first, seconds, threads } })
+          ? () => session.call((core) => core.bench(toJson({ workload: first, seconds, threads })))
           : (workload: string) => inOwnProcess(workload, seconds, threads);
       await measureAll(workloads, measure);
     }

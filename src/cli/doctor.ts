@@ -5,10 +5,10 @@ import { availableParallelism, cpus, totalmem } from "node:os";
 import { dirname } from "node:path";
 import { RkdError } from "../errors.ts";
 import { addon } from "../native/addon.ts";
+import { json as toJson } from "../native/json.ts";
+import type { NativeSession } from "../native/session.ts";
 import { oneOf } from "../options/check.ts";
-import { dataAt } from "../options/data.ts";
-import { defaultCache, planData } from "../plan/data.ts";
-import { runCommand } from "../run/command.ts";
+import { withSession } from "../run/command.ts";
 import { version } from "../version.ts";
 import { json, print, signal } from "./context.ts";
 import { needed } from "./options.ts";
@@ -24,8 +24,8 @@ export async function doctor(topic?: string, path?: string): Promise<void> {
 
 /** Prints what a source is, what is in its parts, and what is missing. Exits with success where it can be used. */
 async function data(source: string): Promise<void> {
-  const plan = planData(dataAt(source));
-  const survey = await runCommand("survey", { plan }, { emit: () => {}, signal });
+  const look = (session: NativeSession) => session.call((core) => core.survey(toJson(source)));
+  const { data: plan, ...survey } = await withSession({ emit: () => {}, signal }, look);
   if (json) return writeJsonLine({ type: "end", ...survey, split: plan.split });
   const { sentence, parts, images, classes, sharedClasses, broken, warnings } = survey;
   print(sentence);
@@ -41,7 +41,7 @@ async function data(source: string): Promise<void> {
 
 /** Prints the findings; throws the first problem, so that the exit code tells. */
 function installation(): void {
-  const problem = attempt(() => addon()) ?? attempt(() => checkCache(defaultCache()));
+  const problem = attempt(() => addon()) ?? attempt(() => checkCache(addon().defaultCache()));
   const findings = {
     rkd: version,
     node: process.version,
@@ -49,7 +49,7 @@ function installation(): void {
     cpu: `${cpus()[0]?.model.trim() ?? "unknown"}, ${availableParallelism()} threads`,
     memory: `${(totalmem() / 2 ** 30).toFixed(1)} GiB`,
     device: "cpu (this build has no CUDA)",
-    cache: defaultCache(),
+    cache: problem?.code === "ERR_NATIVE_LOAD" ? "unknown without the native addon" : addon().defaultCache(),
   };
   if (json) writeJsonLine({ type: "end", ...findings, healthy: problem === undefined });
   else for (const [name, finding] of Object.entries(findings)) print(`${name.padEnd(9)} ${finding}`);

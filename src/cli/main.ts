@@ -30,6 +30,7 @@ const flagNames: Readonly<Record<string, string>> = {
   milestones: "schedule",
   clipGradientNorm: "clip",
   everyEpochs: "evaluate-every",
+  everySteps: "evaluate-every-steps",
   checkpointEverySteps: "checkpoint-every",
   student: "backbone",
   "weights.except": "weights-except",

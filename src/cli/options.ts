@@ -2,26 +2,24 @@
 
 import type { Command } from "commander";
 import { RkdError } from "../errors.ts";
+import { invalid, oneOf } from "../options/check.ts";
+import type { RunOptions } from "../options/run.ts";
 import {
   type Backbone,
   backboneKinds,
-  conv4,
-  googlenet,
-  mlp,
-  resnet,
-  resnetDepths,
-  vgg,
-  vggDepths,
-} from "../options/backbone.ts";
-import { invalid, oneOf } from "../options/check.ts";
-import { type Data, type DataOptions, dataAt, type Split } from "../options/data.ts";
-import { lossConstructors } from "../options/loss-constructors.ts";
-import { type Loss, lossKinds, type PrototypicalOptions, prototypical, teacherKinds } from "../options/losses.ts";
-import { adam, adamW, type Optimizer, sgd } from "../options/optimizer.ts";
-import type { Device, Episode, FewShot, RunOptions } from "../options/run.ts";
-import { constant, cosine, type Schedule, step } from "../options/schedule.ts";
-import { checkWeight } from "../options/term.ts";
-import type { Weights } from "../options/weights.ts";
+  type Data,
+  type DeviceOption,
+  type Episode,
+  type FewShot,
+  type Loss,
+  lossKinds,
+  type OptimizerOptions,
+  type ScheduleOptions,
+  type Split,
+  teacherLossKinds,
+  type Weight,
+  type Weights,
+} from "../protocol/protocol.ts";
 
 /** The flags of `train` and `distill`, as commander names them. */
 export interface RunFlags extends DataFlags, NetworkFlags, TuningFlags {
@@ -42,10 +40,11 @@ export interface RunFlags extends DataFlags, NetworkFlags, TuningFlags {
   clip?: number;
   seed?: number;
   threads?: number;
-  device?: Device;
+  device?: DeviceOption;
   keep?: RunOptions["keep"];
   patience?: number;
   evaluateEvery?: number;
+  evaluateEverySteps?: number;
   checkpointEvery?: number;
   ks?: number[];
 }
@@ -101,7 +100,9 @@ export function addDataFlags(command: Command, required: boolean): Command {
 
 /** Adds the flags of a training run; `usual` are its losses where none is given. */
 export function addRunFlags(command: Command, job: "train" | "distill", usual: string): Command {
-  const kinds = lossNames.filter((name) => job === "distill" || !(teacherKinds as readonly string[]).includes(name));
+  const kinds = lossNames.filter(
+    (name) => job === "distill" || !(teacherLossKinds as readonly string[]).includes(name),
+  );
   addDataFlags(command, true)
     .optionsGroup("Network:")
     .option("--backbone <name>", backboneKinds.join(", "))
@@ -140,14 +141,19 @@ export function addRunFlags(command: Command, job: "train" | "distill", usual: s
     .option("--keep <which>", "the model has the best or the last weights; both measures the last ones too (best)")
     .option("--patience <count>", "stop after so many evaluations without a new best (never)", toNumber)
     .option("--evaluate-every <epochs>", "epochs between evaluations (1)", toNumber)
+    .option(
+      "--evaluate-every-steps <steps>",
+      "steps between evaluations, instead of epochs or beside them (none)",
+      toNumber,
+    )
     .option("--checkpoint-every <steps>", "also checkpoint every so many steps (each epoch only)", toNumber)
     .option("--ks <list>", "the K of Recall@K (1,2,4,8)", toNumbers);
   return command;
 }
 
 /** The options that `train` and `distill` share. */
-export function runOptions(flags: RunFlags, signal: AbortSignal): RunOptions & { losses?: Loss[] } {
-  const { evaluateEvery, ks, batch, perClass, episode } = flags;
+export function runOptions(flags: RunFlags, signal: AbortSignal): RunOptions {
+  const { evaluateEvery, evaluateEverySteps, ks, batch, perClass, episode } = flags;
   return defined({
     data: dataOf(flags),
     out: needed("--out", flags.out),
@@ -167,12 +173,12 @@ export function runOptions(flags: RunFlags, signal: AbortSignal): RunOptions & {
     seed: flags.seed,
     threads: flags.threads,
     device: flags.device,
-    evaluation: defined({ everyEpochs: evaluateEvery, ks }),
+    evaluation: defined({ everyEpochs: evaluateEvery, everySteps: evaluateEverySteps, ks }),
     keep: flags.keep,
     patience: flags.patience,
     checkpointEverySteps: flags.checkpointEvery,
     signal,
-  }) as RunOptions & { losses?: Loss[] };
+  }) as RunOptions;
 }
 
 /**
@@ -187,9 +193,8 @@ export function needed(flag: string, value: string | undefined): string {
 /** The source with its options. */
 export function dataOf(flags: DataFlags): Data {
   const { data: given, imageSize, channels, augment, rotations, cache } = flags;
-  const data = needed("--data", given);
-  const split = splitOf(flags);
-  return dataAt(data, defined({ imageSize, channels, augment, rotations, split, cache }) as DataOptions);
+  const source = needed("--data", given);
+  return defined({ source, imageSize, channels, augment, rotations, split: splitOf(flags), cache }) as Data;
 }
 
 /** The split: its kind follows from the shares where it is not given. */
@@ -216,23 +221,16 @@ function splitOf({ split, validation, test }: DataFlags): Split | undefined {
 /** The network. */
 export function backboneOf({ backbone, width, embedding, stem, hidden, normalize }: NetworkFlags): Backbone {
   const kind = oneOf("--backbone", needed("--backbone", backbone), backboneKinds);
-  const output = defined({ embedding, normalize });
-  if (kind === "mlp") {
-    if (width !== undefined) throw invalid("--width", "a convolutional network", kind, "give --hidden");
-    if (stem !== undefined) throw invalid("--stem", "a ResNet, VGG or GoogLeNet", kind, "leave --stem out");
-    return mlp(defined({ ...output, hidden }));
+  if (kind === "mlp" && width !== undefined) {
+    throw invalid("--width", "a convolutional network", kind, "give --hidden");
   }
-  if (hidden !== undefined) throw invalid("--hidden", "--backbone mlp", kind, "leave --hidden out");
-  const options = defined({ ...output, width });
-  if (kind === "conv4") {
-    if (stem !== undefined) throw invalid("--stem", "a ResNet, VGG or GoogLeNet", kind, "leave --stem out");
-    return conv4(options);
+  if ((kind === "mlp" || kind === "conv4") && stem !== undefined) {
+    throw invalid("--stem", "a ResNet, VGG or GoogLeNet", kind, "leave --stem out");
   }
-  if (kind === "googlenet") return googlenet(defined({ ...options, stem }));
-  const depth = Number(kind.match(/\d+$/)?.[0]);
-  return kind.startsWith("vgg")
-    ? vgg(oneOf("--backbone", depth, vggDepths), defined({ ...options, stem }))
-    : resnet(oneOf("--backbone", depth, resnetDepths), defined({ ...options, stem }));
+  if (kind !== "mlp" && hidden !== undefined) {
+    throw invalid("--hidden", "--backbone mlp", kind, "leave --hidden out");
+  }
+  return defined({ kind, width, embedding, stem, hidden, normalize }) as Backbone;
 }
 
 function weightsOf({ weights, weightsExcept }: TuningFlags): string | Weights | undefined {
@@ -307,30 +305,27 @@ function toLoss(given: string, episode: Episode | undefined): Loss {
   if (extra.length > 0) throw invalid("--loss", form, given);
   const weight = weightText === undefined ? 1 : weightText === "auto" ? weightText : toNumber(weightText);
   if (Number.isNaN(weight)) throw invalid("--loss", `${form}, the weight a number or auto`, given);
-  const options = defined({ weight: checkWeight(`--loss ${kind}`, weight), studentFeature, teacherFeature });
-  if (kind === episodic) {
-    if (!episode) throw invalid("--loss", "prototypical together with --episode", given, "give --episode 5,1,5");
-    return prototypical({ ...options, supportCount: episode.shots, way: episode.way } as PrototypicalOptions);
-  }
-  return lossConstructors[kind === "triplet" ? "triplet-squared" : kind](options as never);
+  const term = defined({ weight: weight as Weight, studentFeature, teacherFeature });
+  if (kind !== episodic) return { kind: kind === "triplet" ? "triplet-squared" : kind, ...term } as Loss;
+  if (!episode) throw invalid("--loss", "prototypical together with --episode", given, "give --episode 5,1,5");
+  return { kind, ...term, supportCount: episode.shots, way: episode.way } as Loss;
 }
 
-function optimizerOf({ optimizer, lr, weightDecay }: RunFlags): Optimizer {
-  const name = oneOf("--optimizer", optimizer ?? "adam", ["adam", "adam-w", "sgd"]);
-  const options = defined({ learningRate: lr, weightDecay });
-  return { adam, "adam-w": adamW, sgd }[name](options);
+function optimizerOf({ optimizer, lr, weightDecay }: RunFlags): OptimizerOptions {
+  const kind = oneOf("--optimizer", optimizer ?? "adam", ["adam", "adam-w", "sgd"]);
+  return { kind, ...defined({ learningRate: lr, weightDecay }) };
 }
 
-function scheduleOf({ schedule, warmup }: RunFlags): Schedule {
+function scheduleOf({ schedule, warmup }: RunFlags): ScheduleOptions {
   const [name, list, ...rest] = (schedule ?? "cosine").split(":");
   const kind = oneOf("--schedule", name, ["cosine", "constant", "step"]);
   const warm = defined({ warmupSteps: warmup });
   if (kind === "step") {
     if (!list) throw invalid("--schedule", "step with its milestones in steps, for example step:1000,2000", schedule);
-    return step({ ...warm, milestones: toNumbers(list) });
+    return { kind, ...warm, milestones: toNumbers(list) };
   }
   if (list !== undefined || rest.length > 0) throw invalid("--schedule", `${kind} without a colon`, schedule);
-  return kind === "cosine" ? cosine(warm) : constant(warm);
+  return { kind, ...warm };
 }
 
 type Defined<T> = { [K in keyof T]?: Exclude<T[K], undefined> };

@@ -1,7 +1,7 @@
 /** Results as text for people. */
 
-import type { BenchReport, ProfileCost, ProfileReport } from "../native/session.ts";
-import type { Fidelity, Metrics, Verdict, VerdictRow } from "../run/events.ts";
+import type { BenchReport, Fidelity, PartTotal, ProfileReport } from "../protocol/protocol.ts";
+import type { Metrics, Verdict, VerdictRow } from "../run/events.ts";
 
 /** Columns under their titles: the first to the left, numbers to the right. */
 export function table(titles: readonly string[], rows: readonly (readonly string[])[]): string {
@@ -102,7 +102,7 @@ export function profileTables(report: ProfileReport): string {
     `the machine's multiply-adds: ${peak_gflops.toFixed(0)} GFLOP/s`,
   ];
   const titles = ["calls", "ms", "share", "GFLOP/s", "of machine", "MB", "GB/s"];
-  const cells = ({ calls, ms, flops, bytes }: ProfileCost) => {
+  const cells = ({ calls, ms, flops, bytes }: Omit<PartTotal, "part">) => {
     const rate = flops > 0 ? [(flops / ms / 1e6).toFixed(1), percent(flops / ms / 1e6 / peak_gflops, 0)] : ["-", "-"];
     const moved = bytes > 0 ? [(bytes / 1e6).toFixed(2), (bytes / ms / 1e6).toFixed(1)] : ["-", "-"];
     return [String(calls), ms.toFixed(3), percent(ms / step_ms, 1), ...rate, ...moved];

@@ -9,8 +9,7 @@
 import { existsSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { files } from "../artefacts/run-folder.ts";
-import type { Backbone } from "../options/backbone.ts";
-import { toData } from "../plan/data.ts";
+import type { Backbone } from "../protocol/protocol.ts";
 import type { RunEvent, StartEvent } from "../run/events.ts";
 import { start } from "./cell-run.ts";
 import type { PlannedRun } from "./matrix.ts";
@@ -126,7 +125,7 @@ function stepOf(run: PlannedRun): string {
 /** The data and the networks of a run and of those it builds on. */
 function networksOf(run: PlannedRun): string {
   const { data, backbone, student } = { backbone: undefined, student: undefined, ...optionsOf(run) };
-  const { source, imageSize, channels } = toData(data);
+  const { source, imageSize, channels } = typeof data === "string" ? { source: data } : data;
   const { embedding: _, normalize: __, ...network } = (backbone ?? student) as Backbone;
   return JSON.stringify([source, imageSize, channels, network, run.after.map(networksOf)]);
 }

@@ -3,7 +3,6 @@
 import { mkdir } from "node:fs/promises";
 import { resolve } from "node:path";
 import { boolean, integer, invalid, object, oneOf, or, path, text } from "../options/check.ts";
-import { checkThreads } from "../plan/build.ts";
 import type { RunEvent } from "../run/events.ts";
 import { type Run, type RunContext, startRun } from "../run/run.ts";
 import { type CellResult, finishedResult, runCell } from "./cell-run.ts";
@@ -61,7 +60,7 @@ class Experiment {
   constructor(options: ExperimentOptions, context: RunContext<ExperimentEvent>) {
     this.#seeds = checkOptions(options);
     this.#options = options;
-    this.#threads = checkThreads(options.threads);
+    this.#threads = integer("threads", or(options.threads, 0), { from: 0, to: 1024 });
     this.#context = context;
     this.#matrix = planMatrix(options, this.#seeds);
   }

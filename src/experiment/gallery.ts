@@ -1,6 +1,7 @@
 /** Queries with their nearest neighbours by several rows' models, right and wrong marked (figure 4 of the paper). */
 
-import { type Picture as Image, type Neighbours, type NeighboursOptions, neighbours } from "../neighbours.ts";
+import { type Picture as Image, type Neighbours, neighbours } from "../neighbours.ts";
+import type { NeighboursOptions } from "../options/run.ts";
 import { type Drawing, escaped, type TableBlock } from "./blocks.ts";
 
 /** A query, and what each row's model finds. */

@@ -10,7 +10,6 @@ import { existsSync, readdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { RkdError } from "../errors.ts";
 import { invalid, object } from "../options/check.ts";
-import { planData, toData } from "../plan/data.ts";
 import type { Cell, ExperimentOptions, Measure } from "./options.ts";
 
 /** One run of the experiment. */
@@ -115,9 +114,7 @@ class Planner {
     });
     const measure = given.measure && { measure: given.measure };
     if (given.train) return { train: common(given.train), ...measure };
-    const { flip: _, ...rest } = planData(toData(given.distill.data)).augment;
-    const plain = Object.values(rest).every((strength) => !strength);
-    return { distill: { ...(plain && { teacherFeatures: "cached" }), ...common(given.distill) }, ...measure };
+    return { distill: { teacherFeatures: "auto", ...common(given.distill) }, ...measure };
   }
 
   #known(cell: Cell, row: string, column: string, seed: number, after: readonly PlannedRun[]): PlannedRun {

@@ -1,7 +1,7 @@
 /** What `experiment` takes: rows, columns, seeds, and what each cell of the matrix is. */
 
-import type { Data } from "../options/data.ts";
 import type { DistillOptions, EvaluateOptions, TrainOptions } from "../options/run.ts";
+import type { Data } from "../protocol/protocol.ts";
 
 /** Where a cell stands, and how it finds others. */
 export interface CellContext {
@@ -30,7 +30,7 @@ export interface Measure extends Pick<EvaluateOptions, "part" | "ks" | "fewShot"
 /**
  * One cell: a run through `train` or `distill`, with their options. Two cells that say the same are one run, so a teacher
  * that does not depend on the column is trained once. Options that the cell leaves open are those of a single run, but
- * `keep: "both"`, and `teacherFeatures: "cached"` where images are mirrored at most.
+ * `keep: "both"`, and `teacherFeatures: "auto"`.
  */
 export type Cell = (
   | { readonly train: Omit<TrainOptions, Managed>; readonly distill?: never }

@@ -1,7 +1,8 @@
 /** The result of an experiment: everything its tables show, as one JSON document. */
 
 import { cpus, totalmem } from "node:os";
-import type { EpochRecord, Metrics, NetworkSummary } from "../run/events.ts";
+import type { NetworkSummary } from "../protocol/protocol.ts";
+import type { EpochRecord, Metrics } from "../run/events.ts";
 import { version } from "../version.ts";
 import { type CellResult, planOf } from "./cell-run.ts";
 import type { GalleryQuery } from "./gallery.ts";

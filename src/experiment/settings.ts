@@ -1,25 +1,30 @@
 /** The settings of a run in one line for a reader. */
 
 import { basename } from "node:path";
-import { adam, adamW, type Optimizer, sgd } from "../options/optimizer.ts";
-import type { PlanFile } from "../plan/plan.ts";
+import { adam, adamW, sgd } from "../options/optimizer.ts";
+import type { Optimizer, PlanFile, Policy } from "../protocol/protocol.ts";
 
 /** Network, losses, optimiser, batch, length and images of a stored plan. */
 export function settingsOf({ plan, policy, job }: PlanFile): string {
   const { backbone, losses, optimizer, schedule, batch, epochs, stepsPerEpoch, data, teacher, weights } = plan;
-  const evaluated = policy.evaluateEveryEpochs === 1 ? "" : `, measured every ${policy.evaluateEveryEpochs} epochs`;
   return [
     `${job} ${named(backbone.kind, without(backbone, ["kind", "inChannels", "imageSize", "classes"]))}`,
     losses.map(({ kind: name, ...options }) => named(name, options)).join(" + "),
     named(optimizer.kind, unusual(optimizer)),
     named(schedule.kind, nonZero(without(schedule, ["kind"]))),
     `batch ${composition(batch)}`,
-    `${epochs} epochs${stepsPerEpoch === null ? "" : ` of ${stepsPerEpoch} steps`}${evaluated}`,
+    `${epochs} epochs${stepsPerEpoch === null ? "" : ` of ${stepsPerEpoch} steps`}${evaluated(policy)}`,
     `images ${data.imageSize} x ${data.imageSize} x ${data.channels}, ${augmented(data.augment)}`,
     ...(weights ? [`begins with the weights of ${basename(weights.file)}`] : []),
     ...(teacher ? [`teacher's features ${teacher.features}`] : []),
     ...(policy.patience === null ? [] : [`patience ${policy.patience}`]),
   ].join("; ");
+}
+
+/** How often, where that is not after every epoch. */
+function evaluated({ evaluation: { everyEpochs, everySteps } }: Policy): string {
+  if (everySteps === null) return everyEpochs === 1 ? "" : `, measured every ${everyEpochs} epochs`;
+  return `, measured every ${everySteps} steps${everyEpochs === null ? "" : ` and ${everyEpochs} epochs`}`;
 }
 
 /** `name (a 1, b 2)`; options that are off or not given are left out. */

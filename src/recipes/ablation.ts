@@ -3,8 +3,9 @@
  * normalised students. One choice is changed at a time. Of these the paper publishes the effect of normalisation alone.
  */
 
-import { type Backbone, type BackboneOptions, conv4, resnet } from "../options/backbone.ts";
-import { type Loss, type RelationalOptions, rkdAngle, rkdDistance } from "../options/losses.ts";
+import { type BackboneOptions, conv4, resnet } from "../options/backbone.ts";
+import { rkdAngle, rkdDistance } from "../options/losses.ts";
+import type { Backbone, Loss, LossOptions } from "../protocol/protocol.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
 import {
   byTriplet,
@@ -40,7 +41,7 @@ interface Variant {
 }
 
 /** RKD-DA with the weights `d` and `a`; a term of weight 0 is left out. */
-function both(d: number, a: number, options: RelationalOptions = {}): readonly Loss[] {
+function both(d: number, a: number, options: LossOptions["rkd-distance"] = {}): readonly Loss[] {
   const terms = [rkdDistance({ ...options, weight: d }), rkdAngle({ ...options, weight: a })];
   return terms.filter(({ weight }) => weight !== 0);
 }

@@ -6,11 +6,12 @@
  * Settings of the paper's scale: CIFAR-100 in the authors' code, Tiny ImageNet in the paper.
  */
 
-import { type Backbone, conv4, resnet, vgg } from "../options/backbone.ts";
-import { attentionTransfer, hint, softTargetKl, twoStages } from "../options/feature-losses.ts";
-import { crossEntropy, type Loss, rkdAngle, rkdDistance } from "../options/losses.ts";
-import { adam, type Optimizer, sgd } from "../options/optimizer.ts";
-import { type Schedule, step } from "../options/schedule.ts";
+import { conv4, resnet, vgg } from "../options/backbone.ts";
+import { attentionTransfer, crossEntropy, hint, rkdAngle, rkdDistance, softTargetKl } from "../options/losses.ts";
+import { adam, sgd } from "../options/optimizer.ts";
+import { step } from "../options/schedule.ts";
+import { twoStages } from "../options/two-stages.ts";
+import type { Backbone, Loss, Optimizer, Schedule } from "../protocol/protocol.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
 
 interface Settings extends CommonSettings {

@@ -4,10 +4,11 @@
  * domain is trained on in turn, so the table is a matrix; a network that has learned nothing is the row to compare with.
  */
 
-import { type Backbone, conv4, resnet } from "../options/backbone.ts";
+import { conv4, resnet } from "../options/backbone.ts";
 import { rkdAngle, rkdDistance, triplet } from "../options/losses.ts";
 import { sgd } from "../options/optimizer.ts";
 import { constant } from "../options/schedule.ts";
+import type { Backbone } from "../protocol/protocol.ts";
 import type { CommonSettings, NamedData, Recipe } from "./recipe.ts";
 import {
   byTriplet,

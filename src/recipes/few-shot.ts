@@ -12,12 +12,11 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { Protocol } from "../experiment/options.ts";
-import { type Backbone, conv4 } from "../options/backbone.ts";
-import type { Data } from "../options/data.ts";
-import { attentionTransfer, hint } from "../options/feature-losses.ts";
-import { type Loss, prototypical, rkdAngle, rkdDistance } from "../options/losses.ts";
-import { adam, type Optimizer } from "../options/optimizer.ts";
-import { type Schedule, step } from "../options/schedule.ts";
+import { conv4 } from "../options/backbone.ts";
+import { attentionTransfer, hint, prototypical, rkdAngle, rkdDistance } from "../options/losses.ts";
+import { adam } from "../options/optimizer.ts";
+import { step } from "../options/schedule.ts";
+import type { Backbone, Data, Loss, Optimizer, Schedule } from "../protocol/protocol.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
 import { sameStart } from "./training.ts";
 

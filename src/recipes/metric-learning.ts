@@ -6,9 +6,18 @@
  * attention's weights are the paper's. The triplet student's schedule is not published; it has the students'.
  */
 
-import { type Backbone, type BackboneOptions, conv4, resnet } from "../options/backbone.ts";
-import { attentionTransfer, hint, linearHint, twoStages } from "../options/feature-losses.ts";
-import { hardDarkRank, type Loss, rkdAngle, rkdDistance, triplet } from "../options/losses.ts";
+import { type BackboneOptions, conv4, resnet } from "../options/backbone.ts";
+import {
+  attentionTransfer,
+  hardDarkRank,
+  hint,
+  linearHint,
+  rkdAngle,
+  rkdDistance,
+  triplet,
+} from "../options/losses.ts";
+import { twoStages } from "../options/two-stages.ts";
+import type { Backbone, Loss } from "../protocol/protocol.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
 import {
   byTriplet,

@@ -2,12 +2,10 @@
 
 import { join } from "node:path";
 import type { Cell, ExperimentOptions, Protocol } from "../experiment/options.ts";
-import type { Backbone } from "../options/backbone.ts";
+import { json } from "../native/json.ts";
 import { integer, invalid, object, oneOf, or } from "../options/check.ts";
-import { type Data, dataAt, type Split } from "../options/data.ts";
-import type { Weights } from "../options/weights.ts";
-import { planData } from "../plan/data.ts";
-import { runCommand } from "../run/command.ts";
+import type { Backbone, Data, Split, Weights } from "../protocol/protocol.ts";
+import { withSession } from "../run/command.ts";
 import { recipes } from "./list.ts";
 import { type CommonSettings, type NamedData, type PublishedData, type Recipe, type Scale, scales } from "./recipe.ts";
 import { randomWeights } from "./training.ts";
@@ -136,12 +134,13 @@ async function named(
   protocol: Protocol,
   signal: AbortSignal,
 ): Promise<NamedData<CommonSettings>> {
-  const plan = planData(dataAt(source));
-  const { name: recognised, parts, sharedClasses } = await runCommand("survey", { plan }, { emit: () => {}, signal });
+  const look = { emit: () => {}, signal };
+  const survey = await withSession(look, (session) => session.call((core) => core.survey(json(source))));
+  const { name: recognised, parts, sharedClasses } = survey;
   const settings = choose(recognised);
   const { split: wanted, ...rest } = settings.images ?? {};
-  const plain = dataAt(source, rest);
-  const data = isPhotographs(plain) ? dataAt(source, { ...rest, ...settings.photographs }) : plain;
+  const isPhotographs = ["images", "cifar", "idx"].includes(survey.data.kind);
+  const data: Data = { source, ...rest, ...(isPhotographs && settings.photographs) };
   const suits = parts.length > 1 && sharedClasses === (wanted?.kind === "images");
   const split: Split | undefined = suits ? { kind: "source", validation: parts.length > 2 ? 0 : 0.1 } : wanted;
   const name = source.startsWith("glyphs") ? source : (source.split(/[\\/]/).filter(Boolean).at(-1) ?? source);
@@ -156,10 +155,6 @@ function checkNames(sources: readonly string[], all: readonly NamedData<CommonSe
     if (all.findIndex((other) => other.name === name) === i) return;
     throw invalid(`data[${i}]`, `a data set of another name than ${name}`, sources[i], "rename its folder or file");
   });
-}
-
-function isPhotographs({ kind }: Data): boolean {
-  return kind === "images" || kind === "cifar" || kind === "idx";
 }
 
 function withoutValidation(split: Split): Split {

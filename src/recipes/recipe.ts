@@ -1,7 +1,8 @@
 /** What a recipe is: one experiment of the paper as data, models, rows and columns. */
 
 import type { Claim, ExperimentOptions, Protocol, PublishedTable } from "../experiment/options.ts";
-import type { Data, DataOptions } from "../options/data.ts";
+import type { DataOptions } from "../options/data.ts";
+import type { Data } from "../protocol/protocol.ts";
 
 /**
  * How large an experiment is. `smoke`: seconds, to see that it runs. `small`: two CPU cores and data of a few thousand

@@ -3,8 +3,9 @@
  * marked. The paper shows one query of each data set on which the student wins; here queries are drawn by the seed.
  */
 
-import { type Backbone, conv4, resnet } from "../options/backbone.ts";
+import { conv4, resnet } from "../options/backbone.ts";
 import { rkdAngle, rkdDistance } from "../options/losses.ts";
+import type { Backbone } from "../protocol/protocol.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
 import {
   byTriplet,

@@ -3,8 +3,9 @@
  * long. The student's embedding is not normalised. Settings of the paper's scale: the authors' scripts.
  */
 
-import { type Backbone, type BackboneOptions, conv4, resnet } from "../options/backbone.ts";
+import { type BackboneOptions, conv4, resnet } from "../options/backbone.ts";
 import { rkdAngle, rkdDistance } from "../options/losses.ts";
+import type { Backbone } from "../protocol/protocol.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
 import {
   byTriplet,

@@ -4,17 +4,9 @@
  * A-BIER and ABE, which are ensembles, stand in the paper's tables only.
  */
 
-import { type Backbone, type BackboneOptions, conv4, googlenet, resnet } from "../options/backbone.ts";
-import {
-  angular,
-  type Loss,
-  liftedStructure,
-  margin,
-  nPairs,
-  rkdAngle,
-  rkdDistance,
-  triplet,
-} from "../options/losses.ts";
+import { type BackboneOptions, conv4, googlenet, resnet } from "../options/backbone.ts";
+import { angular, liftedStructure, margin, nPairs, rkdAngle, rkdDistance, triplet } from "../options/losses.ts";
+import type { Backbone, Loss } from "../protocol/protocol.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
 import {
   byTriplet,

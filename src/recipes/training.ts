@@ -1,9 +1,10 @@
 /** How metric learning is trained at each scale: the same for every recipe that trains embeddings. */
 
 import { type BackboneOptions, conv4 } from "../options/backbone.ts";
-import { crossEntropy, type Loss, triplet } from "../options/losses.ts";
-import { adam, type Optimizer } from "../options/optimizer.ts";
-import { type Schedule, step } from "../options/schedule.ts";
+import { crossEntropy, triplet } from "../options/losses.ts";
+import { adam } from "../options/optimizer.ts";
+import { step } from "../options/schedule.ts";
+import type { Loss, Optimizer, Schedule } from "../protocol/protocol.ts";
 
 /** Learning rate, length and batch of one kind of run. */
 export interface TrainingOfSteps {

@@ -1,8 +1,8 @@
 /**
- * One stream of events for any number of readers, none of which can hold up the run or make memory grow.
+ * The one queue of events, for any number of readers, none of which can hold up the run or make memory grow.
  *
  * Events before the first reader are kept for it. A reader that falls behind loses the oldest progress events
- * (the next ones say the same and newer) and nothing else.
+ * (the next ones say the same and newer) and nothing else; those that are never lost are as many as the run's decisions.
  */
 
 /** What streams carry. */
@@ -55,7 +55,7 @@ class Reader<E extends Event> implements AsyncIterator<E, undefined> {
   push(event: E): void {
     if (this.#events.length >= CAPACITY) {
       const oldest = this.#events.findIndex(({ type }) => droppable.includes(type));
-      this.#events.splice(Math.max(oldest, 0), 1);
+      if (oldest >= 0) this.#events.splice(oldest, 1);
     }
     this.#events.push(event);
     this.#waiting.shift()?.();

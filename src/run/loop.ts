@@ -2,7 +2,7 @@
  * The policy loop: which segment comes next, when to evaluate, checkpoint and stop. The core does the segments.
  *
  * ```text
- * open -> (before) -> [ train to the next boundary -> at an epoch's end: evaluate, keep -> checkpoint ]* -> model -> test
+ * open -> (before) -> [ train to the next boundary -> where it is due: evaluate, keep -> checkpoint ]* -> model -> test
  * ```
  * A checkpoint is written only when all decisions up to its step have been made and are in it. So whatever moment a run
  * is killed at, the resumed run decides the same.
@@ -10,18 +10,17 @@
 
 import { join } from "node:path";
 import { files, writeJson } from "../artefacts/run-folder.ts";
-import { RkdError } from "../errors.ts";
-import { NativeSession, type SegmentReport, type SessionSummary } from "../native/session.ts";
-import type { Job } from "../plan/build.ts";
-import type { DistillResult, Evaluation, EvaluationEvent, Metrics, RunEvent, TrainResult } from "./events.ts";
+import { json } from "../native/json.ts";
+import type { NativeSession } from "../native/session.ts";
+import type { Evaluation, ResolvedRun, SessionSummary } from "../protocol/protocol.ts";
+import { isCancelled } from "./command.ts";
+import type { DistillResult, EvaluationEvent, Metrics, RunEvent, TrainResult } from "./events.ts";
 import type { RunContext } from "./run.ts";
-import { addSegment, closeEpoch, freshState, type PolicyState } from "./state.ts";
+import { addEvaluation, addSegment, closeEpoch, freshState, type PolicyState } from "./state.ts";
 import { verdictOf, verdictRow } from "./verdict.ts";
 
 /** Where a run starts. */
 export interface LoopStart {
-  /** Absolute path of the run's folder. */
-  readonly out: string;
   /** The checkpoint to go on from. */
   readonly resume: string | null;
   /** Called once data and networks are ready, before anything is trained. */
@@ -29,24 +28,17 @@ export interface LoopStart {
 }
 
 /** Runs a job to its end. @throws {RkdError}, or the signal's reason after a clean checkpoint */
-export async function runLoop(job: Job, start: LoopStart, { emit, signal }: RunContext): Promise<TrainResult> {
-  signal.throwIfAborted();
-  const session = new NativeSession((event) => emit(toRunEvent(event)));
-  const cancel = () => session.cancel();
-  signal.addEventListener("abort", cancel, { once: true });
-  try {
-    return await new Loop(job, start, session, emit, signal).run();
-  } catch (error) {
-    if (signal.aborted && isCancelled(error)) throw signal.reason;
-    throw error;
-  } finally {
-    signal.removeEventListener("abort", cancel);
-    await session.close();
-  }
+export function runLoop(
+  run: ResolvedRun,
+  start: LoopStart,
+  session: NativeSession,
+  { emit, signal }: RunContext,
+): Promise<TrainResult> {
+  return new Loop(run, start, session, emit, signal).run();
 }
 
 class Loop {
-  readonly #job: Job;
+  readonly #job: ResolvedRun;
   readonly #start: LoopStart;
   readonly #session: NativeSession;
   readonly #emit: (event: RunEvent) => void;
@@ -57,7 +49,7 @@ class Loop {
   #step = 0;
 
   constructor(
-    job: Job,
+    job: ResolvedRun,
     start: LoopStart,
     session: NativeSession,
     emit: (event: RunEvent) => void,
@@ -88,6 +80,7 @@ class Loop {
     for (;;) {
       this.#signal.throwIfAborted();
       if (this.#step === (this.#state.epochsDone + 1) * stepsPerEpoch) await this.#finishEpoch();
+      else if (this.#isDueByStep() && this.#state.judged < this.#step) await this.#evaluateWithin();
       if (this.#step >= totalSteps || this.#state.stoppedEarly) break;
       await this.#segment(Math.min(this.#nextBoundary(), totalSteps));
     }
@@ -95,34 +88,21 @@ class Loop {
   }
 
   async #open(): Promise<void> {
-    const { plan, warnings, job } = this.#job;
-    const { out, resume, onOpen } = this.#start;
+    const { plan, warnings, job, out } = this.#job;
+    const { resume, onOpen } = this.#start;
     for (const message of warnings) this.#emit({ type: "warning", message });
-    const { summary, policy } = await this.#session.call("open", { plan, resume });
+    const { summary, policy } = await this.#session.call((core) => core.open(json(plan), resume));
     this.#signal.throwIfAborted();
     await onOpen();
     this.#summary = summary;
     this.#step = summary.step;
     if (resume && policy) this.#state = JSON.parse(policy) as PolicyState;
     this.#opened = true;
-    const { data, train, validation, test, student, teacher, totalSteps, stepsPerEpoch, threads } = summary;
-    const sizes = { train, validation, test, student, teacher, totalSteps, stepsPerEpoch, threads };
-    const { device, instructionSet } = summary;
-    const resumed = resume !== null;
-    this.#emit({
-      type: "start",
-      job,
-      out,
-      resumed,
-      step: this.#step,
-      data: data.sentence,
-      ...sizes,
-      device,
-      instructionSet,
-      plan,
-    });
-    for (const message of [...summary.data.warnings, ...brokenImages(summary.data.broken)]) this.#warn(message);
-    const { keep, chooseBy } = this.#job.policy;
+    const { data, test } = summary;
+    this.#emit({ type: "start", job, out, resumed: resume !== null, ...summary, data: data.sentence, plan });
+    for (const message of [...data.warnings, ...brokenImages(data.broken)]) this.#warn(message);
+    const { keep } = this.#job.policy;
+    const chooseBy = this.#job.policy.evaluation.part;
     if (keep !== "last" && this.#summary[chooseBy].images === 0) {
       this.#warn(`There are no ${chooseBy} classes, so the model will have the last weights, not the best.`);
     }
@@ -140,48 +120,70 @@ class Loop {
   }
 
   async #segment(until: number): Promise<void> {
-    const report: SegmentReport = await this.#session.call("train", { untilStep: until });
+    const report = await this.#session.call((core) => core.train(until));
     addSegment(this.#state, report.step - this.#step, report.loss, report.terms);
     this.#state.seconds += report.seconds;
     this.#state.dataWaitSeconds += report.dataWaitSeconds;
     this.#step = report.step;
     this.#signal.throwIfAborted();
     const { checkpointEverySteps: every } = this.#job.policy;
-    const epochEnd = this.#step % this.#summary.stepsPerEpoch === 0;
-    if (every !== null && this.#step % every === 0 && !epochEnd) await this.#checkpoint();
+    // Where something is to be decided, the checkpoint comes behind it.
+    const decides = this.#step % this.#summary.stepsPerEpoch === 0 || this.#isDueByStep();
+    if (every !== null && this.#step % every === 0 && !decides) await this.#checkpoint();
   }
 
-  /** The next step at which something is to be decided. */
+  /** The next step at which something is to be decided or written. */
   #nextBoundary(): number {
-    const { stepsPerEpoch } = this.#summary;
-    const { checkpointEverySteps: every } = this.#job.policy;
-    const epochEnd = (Math.floor(this.#step / stepsPerEpoch) + 1) * stepsPerEpoch;
-    return every === null ? epochEnd : Math.min(epochEnd, (Math.floor(this.#step / every) + 1) * every);
+    const { checkpointEverySteps, evaluation } = this.#job.policy;
+    const lengths = [this.#summary.stepsPerEpoch, checkpointEverySteps, evaluation.everySteps];
+    const next = (length: number) => (Math.floor(this.#step / length) + 1) * length;
+    return Math.min(...lengths.filter((length) => length !== null).map(next));
+  }
+
+  /** Whether an evaluation by steps belongs to this step. */
+  #isDueByStep(): boolean {
+    const { everySteps } = this.#job.policy.evaluation;
+    return everySteps !== null && this.#step > 0 && this.#step % everySteps === 0;
+  }
+
+  /** An evaluation inside an epoch; where it ends the run, the epoch ends with it. */
+  async #evaluateWithin(): Promise<void> {
+    const { evaluation, keep, patience } = this.#job.policy;
+    if (this.#summary[evaluation.part].images === 0) return;
+    const score = await this.#evaluate("student", evaluation.part);
+    const best = addEvaluation(this.#state, this.#step, score.metrics);
+    if (best && keep !== "last") await this.#session.call((core) => core.keep());
+    this.#report("student", evaluation.part, score, best);
+    this.#state.stoppedEarly = patience !== null && this.#state.sinceBest >= patience;
+    if (this.#state.stoppedEarly) closeEpoch(this.#state, this.#step, null);
+    await this.#checkpoint();
   }
 
   async #finishEpoch(): Promise<void> {
     const { policy } = this.#job;
     const epoch = this.#state.epochsDone + 1;
     const last = this.#step >= this.#summary.totalSteps;
-    const part = policy.chooseBy;
-    const due = this.#summary[part].images > 0 && (epoch % policy.evaluateEveryEpochs === 0 || last);
+    const { part, everyEpochs } = policy.evaluation;
+    const dueByEpoch = everyEpochs !== null && epoch % everyEpochs === 0;
+    const due = this.#summary[part].images > 0 && (dueByEpoch || this.#isDueByStep() || last);
     const score = due ? await this.#evaluate("student", part) : null;
-    const best = closeEpoch(this.#state, score?.metrics ?? null);
-    if (best && policy.keep !== "last") await this.#session.call("keep", {});
+    const best = closeEpoch(this.#state, this.#step, score?.metrics ?? null);
+    if (best && policy.keep !== "last") await this.#session.call((core) => core.keep());
     if (score) this.#report("student", part, score, best);
     this.#state.stoppedEarly = !last && policy.patience !== null && this.#state.sinceBest >= policy.patience;
     await this.#checkpoint();
   }
 
   async #finish(): Promise<TrainResult> {
-    const model = join(this.#start.out, files.model);
+    const model = join(this.#job.out, files.model);
     const best = this.#job.policy.keep === "last" ? null : this.#state.best;
-    await this.#session.call("saveModel", { path: model, best: best !== null });
+    await this.#session.call((core) => core.saveModel(model, best !== null));
     const after = this.#summary.test.images > 0 ? await this.#test(model, this.#job.plan.teacher?.model ?? null) : null;
     const epoch = best?.epoch ?? this.#state.epochsDone;
-    const last = await this.#last(model, epoch, after);
-    const result = await this.#result(model, epoch, after, last);
-    writeJson(join(this.#start.out, files.metrics), result);
+    const step = best?.step ?? this.#step;
+    const last = await this.#last(model, step, after);
+    const result = await this.#result(model, { epoch, step }, after, last);
+    writeJson(join(this.#job.out, files.metrics), result);
     this.#emit({ type: "end", result });
     return result;
   }
@@ -189,26 +191,26 @@ class Loop {
   /** A stored model, read back from disk: the score is that of the artefact. */
   async #test(model: string, teacher: string | null): Promise<Evaluation> {
     const { data, seed, threads } = this.#job.plan;
-    const { ks } = this.#job.policy;
-    const plan = { model, data, seed, part: "test", ks, teacher, threads } as const;
-    const after = await this.#session.call("evaluateModel", { plan });
+    const { ks } = this.#job.policy.evaluation;
+    const options = json({ model, data, seed, part: "test" as const, ks, teacher, threads });
+    const { model: _, part: __, ...after } = await this.#session.call((core) => core.evaluateModel(options));
     this.#report("model", "test", after, false);
     return after;
   }
 
   /** The last weights beside the best: a file and a score of their own, unless they are the same. */
-  async #last(model: string, epoch: number, after: Evaluation | null): Promise<TrainResult["last"]> {
+  async #last(model: string, step: number, after: Evaluation | null): Promise<TrainResult["last"]> {
     const { epochsDone } = this.#state;
     if (this.#job.policy.keep !== "both" || !after) return null;
-    if (epoch === epochsDone) return { epoch, model, metrics: after.metrics };
-    const path = join(this.#start.out, files.last);
-    await this.#session.call("saveModel", { path, best: false });
+    if (step === this.#step) return { epoch: epochsDone, model, metrics: after.metrics };
+    const path = join(this.#job.out, files.last);
+    await this.#session.call((core) => core.saveModel(path, false));
     return { epoch: epochsDone, model: path, metrics: (await this.#test(path, null)).metrics };
   }
 
   async #result(
     model: string,
-    epoch: number,
+    chosen: Pick<TrainResult, "epoch" | "step">,
     after: Evaluation | null,
     last: TrainResult["last"],
   ): Promise<TrainResult | DistillResult> {
@@ -216,9 +218,8 @@ class Loop {
     const { student, teacher, device } = this.#summary;
     const dataWaitShare = seconds > 0 ? dataWaitSeconds / seconds : 0;
     const metrics: Metrics | null = after?.metrics ?? null;
-    const { out } = this.#start;
-    const steps = this.#step;
-    const core = { job: this.#job.job, out, model, metrics, network: student, device, epoch, epochs, steps, seconds };
+    const { job, out } = this.#job;
+    const core = { job, out, model, metrics, network: student, device, ...chosen, epochs, steps: this.#step, seconds };
     const result = { ...core, dataWaitShare, stoppedEarly, last, history };
     if (!teacher || !after?.fidelity || !before) return result;
     const teacherScore = await this.#evaluate("teacher", "test");
@@ -228,16 +229,17 @@ class Loop {
   }
 
   #evaluate(who: "student" | "teacher", part: "validation" | "test"): Promise<Evaluation> {
-    return this.#session.call("evaluate", { who, part, ks: this.#job.policy.ks });
+    return this.#session.call((core) => core.evaluate(who, part, this.#job.policy.evaluation.ks));
   }
 
   #report(who: EvaluationEvent["who"], part: EvaluationEvent["part"], evaluation: Evaluation, best: boolean): void {
-    this.#emit({ type: "evaluation", who, part, epoch: this.#state.epochsDone, best, ...evaluation });
+    const at = { epoch: this.#state.epochsDone, step: this.#step };
+    this.#emit({ type: "evaluation", who, part, ...at, best, ...evaluation });
   }
 
   async #checkpoint(): Promise<void> {
-    const path = join(this.#start.out, files.checkpoint);
-    await this.#session.call("saveCheckpoint", { path, policy: JSON.stringify(this.#state) });
+    const path = join(this.#job.out, files.checkpoint);
+    await this.#session.call((core) => core.saveCheckpoint(path, JSON.stringify(this.#state)));
     this.#emit({ type: "checkpoint", step: this.#step, path });
   }
 
@@ -253,22 +255,4 @@ function brokenImages(broken: SessionSummary["data"]["broken"]): string[] {
   const rest = broken.length > some.length ? `, and ${broken.length - some.length} more` : "";
   const count = broken.length === 1 ? "1 image" : `${broken.length} images`;
   return [`${count} could not be used: ${some.join(", ")}${rest}.`];
-}
-
-function isCancelled(error: unknown): boolean {
-  return error instanceof RkdError && error.code === "ERR_CANCELLED";
-}
-
-/** The core's events that belong to the data come out under one type. */
-export function toRunEvent(event: Parameters<ConstructorParameters<typeof NativeSession>[0]>[0]): RunEvent {
-  switch (event.type) {
-    case "decode":
-    case "teacherFeatures":
-    case "embed": {
-      const { type: phase, ...rest } = event;
-      return { type: "data", phase, ...rest };
-    }
-    default:
-      return event;
-  }
 }

@@ -1,7 +1,7 @@
 /** What the policy remembers between two segments. It travels in the checkpoint, so that a resumed run decides alike. */
 
-import type { TermMean } from "../native/session.ts";
-import type { EpochRecord, Evaluation, Metrics } from "./events.ts";
+import type { Evaluation, TermMean } from "../protocol/protocol.ts";
+import type { EpochRecord, Metrics, StepRecord } from "./events.ts";
 
 /** JSON, and nothing that depends on the machine but times. */
 export interface PolicyState {
@@ -9,16 +9,25 @@ export interface PolicyState {
   epochsDone: number;
   readonly history: EpochRecord[];
   /** The best validation so far. */
-  best: { readonly epoch: number; readonly score: number } | null;
+  best: { readonly epoch: number; readonly step: number; readonly score: number } | null;
   /** Evaluations since the best. */
   sinceBest: number;
   stoppedEarly: boolean;
+  /** The step up to which everything is decided. */
+  judged: number;
   /** The student with its initial weights on the test classes. */
   before: Evaluation | null;
   seconds: number;
   dataWaitSeconds: number;
   /** Sums over the steps of the epoch in progress. */
-  epoch: { steps: number; loss: number; terms: TermMean[] };
+  epoch: EpochSums;
+}
+
+interface EpochSums {
+  steps: number;
+  loss: number;
+  terms: TermMean[];
+  within: StepRecord[];
 }
 
 /** The state of a run before its first step. */
@@ -29,10 +38,11 @@ export function freshState(): PolicyState {
     best: null,
     sinceBest: 0,
     stoppedEarly: false,
+    judged: 0,
     before: null,
     seconds: 0,
     dataWaitSeconds: 0,
-    epoch: { steps: 0, loss: 0, terms: [] },
+    epoch: { steps: 0, loss: 0, terms: [], within: [] },
   };
 }
 
@@ -54,9 +64,10 @@ export function addSegment(state: PolicyState, steps: number, loss: number, term
   epoch.steps += steps;
 }
 
-/** Ends an epoch. Returns whether its validation is a new best; an earlier one wins a tie. */
-export function closeEpoch(state: PolicyState, validation: Metrics | null): boolean {
-  const { steps, loss, terms } = state.epoch;
+/** Ends an epoch after `step` steps in all. Returns whether its validation is a new best. */
+export function closeEpoch(state: PolicyState, step: number, validation: Metrics | null): boolean {
+  const { steps, loss, terms, within } = state.epoch;
+  const better = judge(state, step, validation);
   state.epochsDone += 1;
   state.history.push({
     epoch: state.epochsDone,
@@ -67,12 +78,25 @@ export function closeEpoch(state: PolicyState, validation: Metrics | null): bool
       gradientNorm: gradientNorm / steps,
     })),
     validation,
+    ...(within.length > 0 && { within }),
   });
-  state.epoch = { steps: 0, loss: 0, terms: [] };
+  state.epoch = freshState().epoch;
+  return better;
+}
+
+/** Notes an evaluation inside an epoch. Returns whether it is a new best. */
+export function addEvaluation(state: PolicyState, step: number, validation: Metrics): boolean {
+  state.epoch.within.push({ step, validation });
+  return judge(state, step, validation);
+}
+
+/** An earlier evaluation wins a tie. */
+function judge(state: PolicyState, step: number, validation: Metrics | null): boolean {
+  state.judged = step;
   if (!validation) return false;
   const score = scoreOf(validation);
   const better = state.best === null || score > state.best.score;
-  if (better) state.best = { epoch: state.epochsDone, score };
+  if (better) state.best = { epoch: state.epochsDone + 1, step, score };
   state.sinceBest = better ? 0 : state.sinceBest + 1;
   return better;
 }

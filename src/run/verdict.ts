@@ -1,6 +1,7 @@
 /** The verdict of a distillation: how much of the teacher's advantage the student has gained. */
 
-import type { Evaluation, Fidelity, Metrics, NetworkSummary, Verdict, VerdictRow } from "./events.ts";
+import type { Evaluation, Fidelity, NetworkSummary } from "../protocol/protocol.ts";
+import type { Metrics, Verdict, VerdictRow } from "./events.ts";
 
 /** Puts three evaluations on the same test classes side by side. */
 export function verdictOf(

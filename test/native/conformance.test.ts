@@ -21,9 +21,10 @@ describe("evaluateLoss", () => {
     }
   });
 
-  it("takes all negatives for a bare specification and the paper's for a constructor's", () => {
+  it("takes the paper's negatives for a bare specification as for a constructor's", () => {
     const value = (loss: Loss, seed = 0) => evaluateLoss(loss, { student, labels }, { seed }).value;
-    expect(value({ kind: "triplet-squared" })).toBe(value(triplet({ negatives: "all" })));
+    expect(value({ kind: "triplet-squared" })).toBe(value(triplet()));
+    expect(value({ kind: "triplet-squared", negatives: "all" })).toBe(value(triplet({ negatives: "all" })));
     expect(triplet()).toMatchObject({ kind: "triplet-squared", margin: 0.2, negatives: "distance-weighted" });
     const drawn = [0, 1, 2, 3].map((seed) => value(triplet(), seed));
     expect(drawn).toEqual([0, 1, 2, 3].map((seed) => value(triplet({ negatives: "distance-weighted" }), seed)));

@@ -80,6 +80,71 @@ describe("a run", () => {
   });
 });
 
+describe("evaluations by steps", () => {
+  const evaluated = (events: readonly RunEvent[]) =>
+    events.flatMap((event) => (event.type === "evaluation" && event.part === "validation" ? [event.step] : []));
+
+  it("come instead of those by epochs or beside them, and at the last step", async () => {
+    const folder = temporaryFolder();
+    const steps = async (name: string, evaluation: object) =>
+      evaluated(await collect(train(smallRun(join(folder, name), { evaluation: { ks: [1], ...evaluation } }))));
+    expect(await steps("instead", { everySteps: 4 })).toEqual([4, 8, 12]);
+    expect(await steps("beside", { everySteps: 4, everyEpochs: 1 })).toEqual([4, 6, 8, 12]);
+    expect(await steps("last", { everySteps: 5 })).toEqual([5, 10, 12]);
+  });
+
+  it("choose the best weights, which the result names by step, and change no other byte", async () => {
+    const folder = temporaryFolder();
+    const out = join(folder, "steps");
+    const keep = "last" as const;
+    const result = await train(smallRun(out, { evaluation: { ks: [1], everySteps: 4 } }));
+    const within = result.history.flatMap(({ within = [] }) => within);
+    expect(within.map(({ step }) => step)).toEqual([4, 8]);
+    const scores = [...within, { step: 12, validation: result.history[1]?.validation ?? {} }];
+    const best = Math.max(...scores.map(({ validation }) => validation["recall@1"] ?? 0));
+    expect(result.step).toBe(scores.find(({ validation }) => validation["recall@1"] === best)?.step);
+    expect(result.epoch).toBe(Math.ceil(result.step / 6));
+    await train(smallRun(join(folder, "a"), { keep, evaluation: { ks: [1], everySteps: 1 } }));
+    await train(smallRun(join(folder, "b"), { keep }));
+    expect(bytes(join(folder, "a"))).toBe(bytes(join(folder, "b")));
+  });
+
+  it("count for patience, and may end a run inside an epoch", async () => {
+    const run = smallRun(join(temporaryFolder(), "run"), {
+      epochs: 2,
+      stepsPerEpoch: 500,
+      patience: 1,
+      evaluation: { ks: [1], everySteps: 1 },
+    });
+    const result = await train(run);
+    expect(result.stoppedEarly).toBe(true);
+    expect(result.steps).toBeLessThan(500);
+    expect(result.history.at(-1)?.within?.at(-1)?.step).toBe(result.steps);
+    expect(result.step).toBe(result.steps - 1);
+  });
+
+  it("decide the same after a stop at any step", async () => {
+    const folder = temporaryFolder();
+    const options = smallRun(join(folder, "whole"), {
+      checkpointEverySteps: 1,
+      evaluation: { ks: [1], everySteps: 2 },
+    });
+    const whole = await train(options);
+    for (const stop of [1, 2, 3, 4, 6]) {
+      const out = join(folder, `cut-${stop}`);
+      const run = train({ ...options, out });
+      run.catch(() => {});
+      for await (const event of run) if (event.type === "checkpoint" && event.step >= stop) break;
+      run.abort();
+      await run.catch(() => {});
+      const resumed = await resume(out);
+      expect(resumed).toMatchObject({ step: whole.step, epoch: whole.epoch, metrics: whole.metrics });
+      expect(resumed.history.map(({ within }) => within)).toEqual(whole.history.map(({ within }) => within));
+      expect(bytes(out)).toBe(bytes(join(folder, "whole")));
+    }
+  });
+});
+
 describe("a run that diverges", () => {
   it("stops with the step and what broke, and leaves the last whole checkpoint", async () => {
     const out = join(temporaryFolder(), "run");

@@ -1,6 +1,7 @@
 import { expect, it } from "vitest";
 import { duration, metricsLine, shortMetrics, verdictTable } from "../../src/cli/table.ts";
-import type { Fidelity, VerdictRow } from "../../src/run/events.ts";
+import type { Fidelity } from "../../src/protocol/protocol.ts";
+import type { VerdictRow } from "../../src/run/events.ts";
 import { verdictOf } from "../../src/run/verdict.ts";
 
 const row = (recall: number, parameters: number): VerdictRow => ({

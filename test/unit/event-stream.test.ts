@@ -35,6 +35,13 @@ it("keeps every warning and a bounded number of progress events when nobody read
   expect(events.at(-1)).toEqual(progress(49_999));
 });
 
+it("loses no decision, however many there are", async () => {
+  const stream = new EventStream<RunEvent>();
+  for (let step = 0; step < 3000; step++) stream.push({ type: "checkpoint", step, path: "x" });
+  stream.finish();
+  expect(await all(stream)).toHaveLength(3000);
+});
+
 it("throws the run's error once, after the events before it", async () => {
   const stream = new EventStream<RunEvent>();
   stream.push(warning("a"));

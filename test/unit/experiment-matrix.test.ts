@@ -65,18 +65,17 @@ describe("the matrix", () => {
     expect(() => planMatrix(options("x", { rows: ["a"], columns: ["c"], cell }), [1])).toThrow(/builds on itself/);
   });
 
-  it("caches the teacher's features where images are mirrored at most, and keeps both weights", () => {
-    const cellOf = (augment: "none" | "affine" | { flip: true }) => {
-      const plain = glyphs({ augment });
+  it("lets the core choose when the teacher's features are computed, and keeps both weights", () => {
+    const cellOf = (more: { teacherFeatures?: "live" }) => {
+      const plain = glyphs();
       const cell: ExperimentOptions["cell"] = ({ row, model }) =>
         row === "t"
           ? { train: { data: plain, backbone: conv4() } }
-          : { distill: { data: plain, teacher: model("t"), student: conv4() } };
+          : { distill: { data: plain, teacher: model("t"), student: conv4(), ...more } };
       return planMatrix(options("x", { rows: ["s"], columns: ["c"], cell }), [1]).cells[0]?.run.cell;
     };
-    expect(cellOf("none")).toMatchObject({ distill: { teacherFeatures: "cached", keep: "both" } });
-    expect(cellOf({ flip: true })).toMatchObject({ distill: { teacherFeatures: "cached" } });
-    expect(cellOf("affine")?.distill).not.toHaveProperty("teacherFeatures");
+    expect(cellOf({})).toMatchObject({ distill: { teacherFeatures: "auto", keep: "both" } });
+    expect(cellOf({ teacherFeatures: "live" })).toMatchObject({ distill: { teacherFeatures: "live" } });
   });
 
   it("lets the test choose under the paper's protocol, and only then", () => {

@@ -1,5 +1,6 @@
 import { mkdirSync, writeFileSync } from "node:fs";
-import { join, relative } from "node:path";
+import { availableParallelism } from "node:os";
+import { dirname, join, relative, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
 import {
   type Backbone,
@@ -17,20 +18,28 @@ import {
   triplet,
   vgg,
 } from "../../src/index.ts";
-import { planDistill, planTrain } from "../../src/plan/build.ts";
 import { temporaryFolder } from "../support/folders.ts";
+import { planAgain, planDistill, planTrain } from "../support/plan.ts";
+
+/** Makes a file, and the folders above it. */
+function touch(folder: string, file: string, text = ""): void {
+  mkdirSync(dirname(join(folder, file)), { recursive: true });
+  writeFileSync(join(folder, file), text);
+}
 
 const train = { data: "glyphs", backbone: conv4({ embedding: 64 }), out: "runs/x" };
 
 describe("the plan of train", () => {
-  it("fills in every default", () => {
+  it("fills in every default", async () => {
     process.env.RKD_CACHE = "/cache";
-    const { plan, policy, job, warnings } = planTrain(train);
-    expect({ plan, policy, job, warnings }).toEqual({
+    expect(await planTrain(train)).toEqual({
       job: "train",
+      out: resolve("runs/x"),
+      overwrite: false,
       warnings: [],
       plan: {
         data: {
+          kind: "glyphs",
           source: "glyphs",
           more: [],
           imageSize: 28,
@@ -63,104 +72,136 @@ describe("the plan of train", () => {
         epochs: 20,
         stepsPerEpoch: null,
         seed: 1,
-        threads: 0,
+        threads: availableParallelism(),
         device: "cpu",
       },
       policy: {
-        evaluateEveryEpochs: 1,
-        ks: [1, 2, 4, 8],
+        evaluation: { everyEpochs: 1, everySteps: null, ks: [1, 2, 4, 8], part: "validation" },
         keep: "best",
-        chooseBy: "validation",
         patience: null,
         checkpointEverySteps: null,
       },
     });
   });
 
-  it("survives JSON unchanged", () => {
-    const { plan } = planTrain(train);
-    expect(JSON.parse(JSON.stringify(plan))).toEqual(plan);
+  it("is itself when it is resolved again, and a person's sketch of it becomes it", async () => {
+    const run = await planTrain(train);
+    expect(await planAgain(run, run.plan, run.policy)).toEqual(run);
+    const sketch = {
+      data: "glyphs",
+      backbone: { kind: "conv4", embedding: 64 },
+      losses: [{ kind: "triplet-squared" }],
+    };
+    expect(await planAgain(run, sketch as never, {} as never)).toEqual(run);
+    const mistyped = planAgain(
+      run,
+      { ...run.plan, losses: [{ kind: "triplet-squared", margn: 1 }] } as never,
+      run.policy,
+    );
+    await expect(mistyped).rejects.toThrow(/losses\[0\]\.margn: .+Did you mean "margin"\?/);
   });
 
-  it("takes grey 28 for characters and colour 64 for photographs, with a stem to match", () => {
+  it("says when to evaluate: by epochs, by steps, or both", async () => {
+    const policy = async (evaluation: object) => (await planTrain({ ...train, evaluation })).policy.evaluation;
+    expect(await policy({ everySteps: 5 })).toMatchObject({ everyEpochs: null, everySteps: 5 });
+    expect(await policy({ everySteps: 5, everyEpochs: 2 })).toMatchObject({ everyEpochs: 2, everySteps: 5 });
+    await expect(policy({ everySteps: 0 })).rejects.toThrow(/evaluation\.everySteps: .+at least 1, received 0/);
+    const run = await planTrain({ ...train, evaluation: { everySteps: 5 } });
+    expect(await planAgain(run, run.plan, run.policy)).toEqual(run);
+  });
+
+  it("takes grey 28 for characters and colour 64 for photographs, with a stem to match", async () => {
     const folder = temporaryFolder();
-    const photos = planTrain({ ...train, data: imageFolder(folder), backbone: resnet(18) }).plan;
+    touch(folder, "a/1.png");
+    const photos = (await planTrain({ ...train, data: imageFolder(folder), backbone: resnet(18) })).plan;
     expect(photos.data).toMatchObject({ imageSize: 64, channels: 3, augment: { flip: true, cropPadding: 8 } });
     expect(photos.backbone).toMatchObject({ stem: "small", inChannels: 3, imageSize: 64 });
-    const large = planTrain({ ...train, data: imageFolder(folder, { imageSize: 224 }), backbone: resnet(50) }).plan;
+    const data = imageFolder(folder, { imageSize: 224 });
+    const large = (await planTrain({ ...train, data, backbone: resnet(50) })).plan;
     expect(large.backbone).toMatchObject({ stem: "imagenet", imageSize: 224 });
   });
 
-  it("recognises what has defaults of its own", () => {
+  it("recognises what has defaults of its own", async () => {
     const folder = temporaryFolder();
-    for (const [name, file] of [
-      ["omniglot", "images_background.zip"],
-      ["idx", "train-images-idx3-ubyte.gz"],
-    ] as const) {
-      mkdirSync(join(folder, name));
-      writeFileSync(join(folder, name, file), "");
-    }
-    const split = (name: string) => planTrain({ ...train, data: join(folder, name) }).plan.data;
-    expect(split("omniglot")).toMatchObject({ imageSize: 28, split: { kind: "source", validation: 0.1 } });
-    expect(split("idx")).toMatchObject({ imageSize: 28, split: { kind: "classes", validation: 0.2, test: 0.3 } });
-    for (const part of ["train", "test"]) mkdirSync(join(folder, "parts", part), { recursive: true });
-    expect(split("parts")).toMatchObject({ imageSize: 64, split: { kind: "source", validation: 0.1 } });
+    touch(folder, "omniglot/images_background.zip");
+    touch(folder, "idx/train-images-idx3-ubyte.gz");
+    touch(folder, "idx/train-labels-idx1-ubyte.gz");
+    const split = async (name: string) => (await planTrain({ ...train, data: join(folder, name) })).plan.data;
+    const omniglot = { kind: "omniglot", imageSize: 28, split: { kind: "source", validation: 0.1 } };
+    expect(await split("omniglot")).toMatchObject(omniglot);
+    const idx = { kind: "idx", imageSize: 28, split: { kind: "classes", validation: 0.2, test: 0.3 } };
+    expect(await split("idx")).toMatchObject(idx);
+    for (const part of ["train", "test"]) touch(folder, `parts/${part}/a/1.png`);
+    expect(await split("parts")).toMatchObject({ imageSize: 64, split: { kind: "source", validation: 0.1 } });
+    const other = imageFolder(join(folder, "idx"));
+    await expect(planTrain({ ...train, data: other })).rejects.toThrow(
+      /another kind: expected "images", received "idx"/,
+    );
   });
 
-  it("holds what fine-tuning asks for, with absolute paths", () => {
+  it("holds what fine-tuning asks for, with absolute paths", async () => {
     const folder = temporaryFolder();
     const file = join(folder, "resnet18.pth");
     writeFileSync(file, "");
     const normalization = { mean: [0.5, 0.5, 0.5], std: [0.2, 0.2, 0.2] };
     const weights = { file, except: ["layer4"], normalization };
-    const { plan } = planTrain({ ...train, weights, freeze: ["bn1"], learningRates: { fc: 10 }, batchNorm: "running" });
+    const { plan } = await planTrain({
+      ...train,
+      weights,
+      freeze: ["bn1"],
+      learningRates: { fc: 10 },
+      batchNorm: "running",
+    });
     expect(plan.weights).toEqual(weights);
     expect(plan.tuning).toEqual({ freeze: ["bn1"], learningRates: { fc: 10 }, batchNorm: "running" });
     writeFileSync(join(folder, "model.safetensors"), "");
-    const run = planTrain({ ...train, weights: folder }).plan.weights;
+    const run = (await planTrain({ ...train, weights: folder })).plan.weights;
     expect(run).toEqual({ file: join(folder, "model.safetensors"), except: [], normalization: null });
   });
 
-  it("has the widths of a perceptron and the form of every network by image size", () => {
-    const planned = (backbone: Backbone) => planTrain({ ...train, backbone }).plan.backbone;
-    expect(planned(mlp({ hidden: [32, 16] }))).toMatchObject({ kind: "mlp", hidden: [32, 16], embedding: null });
-    expect(planned(mlp()).hidden).toEqual([256, 256]);
-    expect(planned(vgg(11, { stem: "imagenet" }))).toMatchObject({ kind: "vgg11", stem: "imagenet", hidden: [] });
-    expect(planned(googlenet({ width: 32 }))).toMatchObject({ kind: "googlenet", stem: "small", width: 32 });
-    expect(planned(resnet(101))).toMatchObject({ kind: "resnet101", stem: "small" });
+  it("has the widths of a perceptron and the form of every network by image size", async () => {
+    const planned = async (backbone: Backbone) => (await planTrain({ ...train, backbone })).plan.backbone;
+    expect(await planned(mlp({ hidden: [32, 16] }))).toMatchObject({ kind: "mlp", hidden: [32, 16], embedding: null });
+    expect((await planned(mlp())).hidden).toEqual([256, 256]);
+    expect(await planned(vgg(11, { stem: "imagenet" }))).toMatchObject({ kind: "vgg11", stem: "imagenet", hidden: [] });
+    expect(await planned(googlenet({ width: 32 }))).toMatchObject({ kind: "googlenet", stem: "small", width: 32 });
+    expect(await planned(resnet(101))).toMatchObject({ kind: "resnet101", stem: "small" });
   });
 
-  it("takes the split that a data set is published with", () => {
+  it("takes the split that a data set is published with", async () => {
     const folder = temporaryFolder();
-    const split = (name: string, content: readonly string[]) => {
-      for (const file of content) mkdirSync(join(folder, name, file), { recursive: true });
-      return planTrain({ ...train, data: join(folder, name) }).plan.data.split;
+    const split = async (name: string, content: Readonly<Record<string, string>>) => {
+      for (const [file, text] of Object.entries(content)) touch(folder, `${name}/${file}`, text);
+      return (await planTrain({ ...train, data: join(folder, name) })).plan.data.split;
     };
     const own = { kind: "source", validation: 0.1 };
-    expect(split("cub", ["CUB_200_2011"])).toEqual(own);
-    expect(split("birds", ["images", "images.txt"])).toEqual(own);
-    expect(split("cars", ["car_ims", "cars_annos.mat"])).toEqual(own);
-    expect(split("cars-2", ["cars196_64px.zip"])).toEqual(own);
-    expect(split("products", ["Ebay_train.txt", "Ebay_test.txt"])).toEqual(own);
-    expect(split("mini", ["train.csv", "val.csv", "test.csv"])).toEqual({ kind: "source", validation: 0 });
-    expect(split("whole", ["train", "val", "test"])).toEqual({ kind: "source", validation: 0 });
+    const cub = { "images/001.A/1.jpg": "", "images/002.B/1.jpg": "", "images.txt": "1 001.A/1.jpg\n2 002.B/1.jpg\n" };
+    expect(await split("CUB_200_2011", cub)).toEqual(own);
+    expect(await split("birds", cub)).toEqual(own);
+    const table = (name: string) => `filename,label\n${name}.jpg,n${name}\n`;
+    const tables = { "train.csv": table("1"), "val.csv": table("2"), "test.csv": table("3") };
+    const images = { "images/1.jpg": "", "images/2.jpg": "", "images/3.jpg": "" };
+    expect(await split("mini", { ...tables, ...images })).toEqual({ kind: "source", validation: 0 });
+    const parts = { "train/a/1.png": "", "val/b/1.png": "", "test/c/1.png": "" };
+    expect(await split("whole", parts)).toEqual({ kind: "source", validation: 0 });
     // Parts that share classes, and tables of somebody else's.
     const classes = { kind: "classes", validation: 0.1, test: 0.2 };
-    expect(split("tiny-imagenet-200", ["train", "val", "wnids.txt"])).toEqual(classes);
-    expect(split("other", ["train.csv", "test.csv"])).toEqual(classes);
-    expect(split("cifar-100-binary", ["train.bin", "test.bin"])).toEqual(classes);
-    expect(planTrain({ ...train, data: join(folder, "cifar-100-binary") }).plan.data).toMatchObject({
+    const tiny = { "train/n1/images/1.JPEG": "", "val/images/2.JPEG": "", "val/val_annotations.txt": "2.JPEG\tn1\t0" };
+    expect(await split("tiny-imagenet-200", { ...tiny, "wnids.txt": "n1\n" })).toEqual(classes);
+    expect(await split("other", { "train.csv": "", "test.csv": "", "a/1.png": "" })).toEqual(classes);
+    expect(await split("cifar-100-binary", { "train.bin": "", "test.bin": "" })).toEqual(classes);
+    expect((await planTrain({ ...train, data: join(folder, "cifar-100-binary") })).plan.data).toMatchObject({
       imageSize: 32,
       channels: 3,
     });
   });
 
-  it("makes the paths of lists absolute, and says which is missing", () => {
+  it("makes the paths of lists absolute, and says which is missing", async () => {
     const folder = temporaryFolder();
     writeFileSync(join(folder, "train.txt"), "a");
     const list = relative(process.cwd(), join(folder, "train.txt"));
     const data = glyphs({ rotations: true, split: { kind: "lists", train: list } });
-    expect(planTrain({ ...train, data }).plan.data).toMatchObject({
+    expect((await planTrain({ ...train, data })).plan.data).toMatchObject({
       rotations: true,
       split: { kind: "lists", train: join(folder, "train.txt"), validation: null, test: null },
     });
@@ -168,48 +209,53 @@ describe("the plan of train", () => {
     expect(missing).toThrow(/no\/such.txt: there is no such list.*one a line/);
   });
 
-  it("splits by images", () => {
+  it("splits by images", async () => {
     const split = { kind: "images", validation: 0.1, test: 0.3 } as const;
-    expect(planTrain({ ...train, data: glyphs({ split }) }).plan.data.split).toEqual(split);
+    expect((await planTrain({ ...train, data: glyphs({ split }) })).plan.data.split).toEqual(split);
     expect(() => glyphs({ split: { ...split, test: 0.9 } })).toThrow(/validation \+ test < 1/);
   });
 
-  it("makes an episode of a batch, as the prototypical loss needs it", () => {
+  it("makes an episode of a batch, as the prototypical loss needs it", async () => {
     const losses = [prototypical({ way: 5, supportCount: 2 })];
     const episode = { way: 5, shots: 2, queries: 3 };
-    const batch = (episode: { way: number; shots: number; queries: number }) =>
-      planTrain({ ...train, losses, batch: { episode } }).plan.batch;
-    expect(batch(episode)).toEqual({ size: 25, perClass: null, episode });
-    expect(() => batch({ ...episode, shots: 1 })).toThrow(/way 5 and shots 2.*received way 5 and shots 1/);
-    expect(() => planTrain({ ...train, losses })).toThrow(/batch.episode.*an episode with prototypical/);
-    expect(() => planTrain({ ...train, batch: { episode, size: 25 } })).toThrow(/batch.size.*follows from the episode/);
+    const batch = async (episode: { way: number; shots: number; queries: number }) =>
+      (await planTrain({ ...train, losses, batch: { episode } })).plan.batch;
+    expect(await batch(episode)).toEqual({ size: 25, perClass: null, episode });
+    await expect(batch({ ...episode, shots: 1 })).rejects.toThrow(/way 5 and shots 2.*received way 5 and shots 1/);
+    await expect(planTrain({ ...train, losses })).rejects.toThrow(/batch.episode.*an episode with prototypical/);
+    await expect(planTrain({ ...train, batch: { episode, size: 24 } })).rejects.toThrow(
+      /batch.size.*follows from the episode/,
+    );
   });
 
-  it("normalises embeddings for a triplet loss only", () => {
-    const normalize = (losses: Parameters<typeof planTrain>[0]["losses"]) =>
-      planTrain({ ...train, ...(losses && { losses }) }).plan.backbone.normalize;
-    expect([normalize([triplet()]), normalize([crossEntropy()])]).toEqual([true, false]);
+  it("normalises embeddings for a triplet loss only", async () => {
+    const normalize = async (losses: Parameters<typeof planTrain>[0]["losses"]) =>
+      (await planTrain({ ...train, ...(losses && { losses }) })).plan.backbone.normalize;
+    expect([await normalize([triplet()]), await normalize([crossEntropy()])]).toEqual([true, false]);
   });
 
-  it("draws without regard to class for cross entropy alone", () => {
-    expect(planTrain({ ...train, losses: [crossEntropy()] }).plan.batch.perClass).toBeNull();
+  it("draws without regard to class for cross entropy alone", async () => {
+    expect((await planTrain({ ...train, losses: [crossEntropy()] })).plan.batch.perClass).toBeNull();
   });
 
-  it("makes paths absolute, so that a run can be resumed from elsewhere", () => {
-    const { data } = planTrain({ ...train, data: imageFolder("test", { cache: "cache" }) }).plan;
-    expect([data.source, data.cache]).toEqual([join(process.cwd(), "test"), join(process.cwd(), "cache")]);
+  it("makes paths absolute, so that a run can be resumed from elsewhere", async () => {
+    const folder = temporaryFolder();
+    touch(folder, "a/1.png");
+    const source = relative(process.cwd(), folder);
+    const { data } = (await planTrain({ ...train, data: imageFolder(source, { cache: "cache" }) })).plan;
+    expect([data.source, data.cache]).toEqual([folder, join(process.cwd(), "cache")]);
   });
 
-  it("names the glyphs' own settings in the source", () => {
-    const { source } = planTrain({ ...train, data: glyphs({ classes: 300, seed: 7 }) }).plan.data;
+  it("names the glyphs' own settings in the source", async () => {
+    const { source } = (await planTrain({ ...train, data: glyphs({ classes: 300, seed: 7 }) })).plan.data;
     expect(source).toBe("glyphs:classes=300,seed=7");
   });
 });
 
 describe("the plan of distill", () => {
-  function teacher(seed: number): string {
+  async function teacher(seed: number): Promise<string> {
     const folder = temporaryFolder();
-    const { plan, policy } = planTrain({ ...train, seed, data: glyphs({ imageSize: 32 }) });
+    const { plan, policy } = await planTrain({ ...train, seed, data: glyphs({ imageSize: 32 }) });
     writeFileSync(
       join(folder, "plan.json"),
       JSON.stringify({ form: 1, rkd: "0", job: "train", plan, policy, inputs: {} }),
@@ -219,9 +265,9 @@ describe("the plan of distill", () => {
   }
   const student = { data: "glyphs", student: conv4({ width: 16 }), out: "runs/y" };
 
-  it("is RKD-DA with the paper's weights, on the teacher's pixels", () => {
-    const folder = teacher(1);
-    const { plan, warnings } = planDistill({ ...student, teacher: folder });
+  it("is RKD-DA with the paper's weights, on the teacher's pixels", async () => {
+    const folder = await teacher(1);
+    const { plan, warnings } = await planDistill({ ...student, teacher: folder });
     expect(plan.losses).toEqual([rkdDistance({ weight: 1 }), rkdAngle({ weight: 2 })]);
     expect(plan.teacher).toEqual({ model: join(folder, "model.safetensors"), features: "live" });
     expect(plan.data.imageSize).toBe(32);
@@ -229,25 +275,36 @@ describe("the plan of distill", () => {
     expect(warnings).toEqual([]);
   });
 
-  it("warns where the teacher has seen the test classes", () => {
-    const { warnings } = planDistill({ ...student, teacher: teacher(2) });
+  it("caches the teacher's features, if it may choose, where images are mirrored at most", async () => {
+    const folder = await teacher(1);
+    const features = async (augment: "none" | "affine" | { flip: true }, teacherFeatures: "auto" | "live") => {
+      const options = { ...student, data: glyphs({ augment }), teacher: folder, teacherFeatures };
+      return (await planDistill(options)).plan.teacher?.features;
+    };
+    expect([await features("none", "auto"), await features({ flip: true }, "auto")]).toEqual(["cached", "cached"]);
+    expect([await features("affine", "auto"), await features("none", "live")]).toEqual(["live", "live"]);
+  });
+
+  it("warns where the teacher has seen the test classes", async () => {
+    const { warnings } = await planDistill({ ...student, teacher: await teacher(2) });
     expect(warnings.join()).toMatch(/seed 2.*Use the same seed/);
   });
 
-  it("lets the student have pixels of its own", () => {
-    const { plan } = planDistill({ ...student, teacher: teacher(1), data: glyphs({ imageSize: 24 }) });
+  it("lets the student have pixels of its own", async () => {
+    const options = { ...student, teacher: await teacher(1), data: glyphs({ imageSize: 24 }) };
+    const { plan } = await planDistill(options);
     expect([plan.data.imageSize, plan.backbone.imageSize]).toEqual([24, 24]);
   });
 
-  it("says that an unfinished teacher must be finished", () => {
+  it("says that an unfinished teacher must be finished", async () => {
     const folder = temporaryFolder();
     writeFileSync(join(folder, "plan.json"), "{}");
-    expect(() => planDistill({ ...student, teacher: folder })).toThrow(/not finished: rkd resume/);
+    await expect(planDistill({ ...student, teacher: folder })).rejects.toThrow(/not finished: rkd resume/);
   });
 
-  it("takes other optimisers and leaves their constants alone", () => {
+  it("takes other optimisers and leaves their constants alone", async () => {
     const optimizer = sgd({ learningRate: 0.1, nesterov: true });
-    expect(planDistill({ ...student, teacher: teacher(1), optimizer }).plan.optimizer).toEqual({
+    expect((await planDistill({ ...student, teacher: await teacher(1), optimizer })).plan.optimizer).toEqual({
       kind: "sgd",
       learningRate: 0.1,
       weightDecay: 0,

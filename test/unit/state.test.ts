@@ -11,8 +11,8 @@ it("averages an epoch's segments by their steps, whatever they were cut into", (
   addSegment(cut, 1, 1, [term(1, 0.5)]);
   addSegment(cut, 0, Number.NaN, []);
   addSegment(cut, 3, 3, [term(3, 1.5)]);
-  closeEpoch(whole, null);
-  closeEpoch(cut, null);
+  closeEpoch(whole, 0, null);
+  closeEpoch(cut, 0, null);
   expect(cut).toEqual(whole);
   expect(whole.history).toEqual([{ epoch: 1, loss: 2.5, terms: [mean(1.25)], validation: null }]);
 });
@@ -22,14 +22,14 @@ it("averages a term over the steps in which it was computed", () => {
   addSegment(state, 4, 1, [term(1, 3)]);
   addSegment(state, 4, 1, [{ ...term(4, 0.5), name: "hint" }]);
   addSegment(state, 4, 1, [term(2, 6)]);
-  closeEpoch(state, null);
+  closeEpoch(state, 0, null);
   expect(state.history[0]?.terms).toEqual([mean(5), { ...mean(0.5), name: "hint" }]);
 });
 
 it("calls the first of equal scores the best, and counts evaluations since", () => {
   const state = freshState();
   const bests = [0.5, 0.5, 0.7, 0.6].map((score) =>
-    closeEpoch(state, { "recall@1": score, "recall@10": 1, mapAtR: 0 }),
+    closeEpoch(state, 0, { "recall@1": score, "recall@10": 1, mapAtR: 0 }),
   );
   expect(bests).toEqual([true, false, true, false]);
   expect(state).toMatchObject({ best: { epoch: 3, score: 0.7 }, sinceBest: 1, epochsDone: 4 });
@@ -37,9 +37,9 @@ it("calls the first of equal scores the best, and counts evaluations since", () 
 
 it("goes by the accuracy of a classifier where there is one", () => {
   const state = freshState();
-  const bests = [0.5, 0.6].map((score) => closeEpoch(state, { "top@1": score, "top@5": 1, "recall@1": 1 - score }));
+  const bests = [0.5, 0.6].map((score) => closeEpoch(state, 9, { "top@1": score, "top@5": 1, "recall@1": 1 - score }));
   expect(bests).toEqual([true, true]);
-  expect(state.best).toEqual({ epoch: 2, score: 0.6 });
+  expect(state.best).toEqual({ epoch: 2, step: 9, score: 0.6 });
 });
 
 it("survives JSON, as it travels in the checkpoint", () => {

@@ -5,50 +5,53 @@ use std::fmt;
 /// A specialised result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What kind of thing went wrong. The TypeScript `RkdError.code` is [`Code::as_str`]; the set is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
-    /// An option has a value outside its range, or two options contradict each other.
-    InvalidOption,
-    /// A tensor has another shape than the operation takes.
-    InvalidShape,
-    /// A path does not exist.
-    NotFound,
-    /// A path exists and may not be read or written.
-    PermissionDenied,
-    /// The data set as a whole cannot be used (no image, one class only, ...).
-    InvalidData,
-    /// An archive has an entry whose path leaves the archive, or is damaged.
-    InvalidArchive,
-    /// A model, checkpoint or plan file is damaged or of another version.
-    InvalidArtefact,
-    /// A loss, gradient or parameter stopped being a finite number.
-    NonFinite,
-    /// The run was cancelled by its caller.
-    Cancelled,
-    /// Reading or writing failed for another reason.
-    Io,
-    /// A defect of this library.
-    Internal,
+macro_rules! codes {
+    ($($variant:ident = $text:literal: $meaning:literal,)*) => {
+        /// What kind of thing went wrong. The TypeScript `RkdError.code` is [`Code::as_str`]; the set is closed, and holds
+        /// the codes that only TypeScript raises too.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Code {$(
+            #[doc = $meaning]
+            $variant,
+        )*}
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &[Code] = &[$(Code::$variant),*];
+
+            /// The stable text of the code, as users see it.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Code::$variant => $text,)*
+                }
+            }
+
+            /// What it means, a clause.
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Code::$variant => $meaning,)*
+                }
+            }
+        }
+    };
 }
 
-impl Code {
-    /// The stable text of the code, as users see it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Code::InvalidOption => "ERR_INVALID_OPTION",
-            Code::InvalidShape => "ERR_INVALID_SHAPE",
-            Code::NotFound => "ERR_NOT_FOUND",
-            Code::PermissionDenied => "ERR_PERMISSION_DENIED",
-            Code::InvalidData => "ERR_INVALID_DATA",
-            Code::InvalidArchive => "ERR_INVALID_ARCHIVE",
-            Code::InvalidArtefact => "ERR_INVALID_ARTEFACT",
-            Code::NonFinite => "ERR_NON_FINITE",
-            Code::Cancelled => "ERR_CANCELLED",
-            Code::Io => "ERR_IO",
-            Code::Internal => "ERR_INTERNAL",
-        }
-    }
+codes! {
+    InvalidOption = "ERR_INVALID_OPTION": "an option has a value outside its range, or two options contradict each other",
+    UnknownOption = "ERR_UNKNOWN_OPTION": "an option, command or name does not exist",
+    InvalidShape = "ERR_INVALID_SHAPE": "a tensor has another shape than the operation takes",
+    NotFound = "ERR_NOT_FOUND": "a path does not exist",
+    PermissionDenied = "ERR_PERMISSION_DENIED": "a path may not be read or written",
+    InvalidData = "ERR_INVALID_DATA": "the data set as a whole cannot be used",
+    InvalidArchive = "ERR_INVALID_ARCHIVE": "an archive is damaged or has entries that leave it",
+    InvalidArtefact = "ERR_INVALID_ARTEFACT": "a model, checkpoint or plan is damaged or of another version",
+    OutputExists = "ERR_OUTPUT_EXISTS": "the output folder holds another run",
+    NonFinite = "ERR_NON_FINITE": "a loss, gradient or parameter stopped being a finite number",
+    Cancelled = "ERR_CANCELLED": "the run was cancelled",
+    Io = "ERR_IO": "reading or writing failed for another reason",
+    NativeLoad = "ERR_NATIVE_LOAD": "the native addon could not be loaded",
+    CudaUnavailable = "ERR_CUDA_UNAVAILABLE": "CUDA was asked for and is not available",
+    Internal = "ERR_INTERNAL": "a defect of this library",
 }
 
 /// An error with a stable [`Code`], the subject (an option's name or a path), what was expected, what came, and what

@@ -10,10 +10,14 @@ pub mod backbones;
 pub mod bench;
 pub mod data;
 pub mod error;
+pub mod input;
 pub mod losses;
 pub mod metrics;
 pub mod nn;
 pub mod optim;
+pub mod options;
+#[cfg(test)]
+mod protocol;
 pub mod random;
 pub mod sampling;
 mod spelling;

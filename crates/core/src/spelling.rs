@@ -8,6 +8,13 @@ pub(crate) fn nearest<'a>(word: &str, choices: impl Iterator<Item = &'a str>, co
     scored.into_iter().take(count).map(|(_, choice)| choice).collect()
 }
 
+/// The one of `choices` nearest to `word`, if it is near enough for a slip of the fingers.
+pub(crate) fn likely<'a>(word: &str, choices: &[&'a str]) -> Option<&'a str> {
+    let [near] = nearest(&word.to_lowercase(), choices.iter().copied(), 1)[..] else { return None };
+    let edits = distance(&word.to_lowercase(), &near.to_lowercase());
+    (edits <= (near.len() / 3).max(1)).then_some(near)
+}
+
 /// Number of letters to insert, delete or replace to come from `a` to `b` (Levenshtein 1966).
 pub(crate) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();

@@ -468,9 +468,9 @@ fn triplets_are_of_squared_or_of_plain_distances() {
     let terms = |far: &dyn Fn(usize, usize) -> f64| {
         mean(&triplets(9).into_iter().map(|[a, p, q]| (far(a, p) - far(a, q) + 0.2).max(0.0)).collect::<Vec<_>>())
     };
-    let paper = labelled(json!({"kind": "triplet-squared"}), &z);
+    let paper = labelled(json!({"kind": "triplet-squared", "negatives": "all"}), &z);
     same(paper, terms(&|i, j| distance(&z, i, j).powi(2)));
-    let code = labelled(json!({"kind": "triplet-euclidean"}), &z);
+    let code = labelled(json!({"kind": "triplet-euclidean", "negatives": "all"}), &z);
     same(code, terms(&|i, j| offset(&z, i, j)));
     differ(code, paper);
 }
@@ -482,7 +482,7 @@ fn triplets_that_are_satisfied_count_in_the_mean() {
     let losses: Vec<f64> = losses.map(|loss| loss.max(0.0)).collect();
     // pytorch-metric-learning: the mean of those above 0.
     let active: Vec<f64> = losses.iter().copied().filter(|loss| *loss > 0.0).collect();
-    let here = labelled(json!({"kind": "triplet-euclidean"}), &z);
+    let here = labelled(json!({"kind": "triplet-euclidean", "negatives": "all"}), &z);
     same(here, mean(&active) * active.len() as f64 / losses.len() as f64);
     differ(here, mean(&active));
 }
@@ -497,7 +497,7 @@ fn contrastive_weighs_both_sides_equally() {
             false => far.push((0.9 - offset(&z, i, j)).max(0.0).powi(2)),
         }
     }
-    let here = labelled(json!({"kind": "contrastive", "margin": 0.9}), &z);
+    let here = labelled(json!({"kind": "contrastive", "margin": 0.9, "negatives": "all"}), &z);
     same(here, (mean(&near) + mean(&far)) / 2.0);
     // Hadsell et al.: every pair once, halved.
     differ(here, mean(&[near.clone(), far.clone()].concat()) / 2.0);
@@ -574,9 +574,9 @@ fn margin_divides_by_its_active_pairs_and_may_learn_its_boundary() {
     });
     let active: Vec<(f64, f64)> = sides.filter(|(_, loss)| *loss > 0.0).collect();
     let expected = mean(&active.iter().map(|(_, loss)| *loss).collect::<Vec<_>>());
-    same(labelled(json!({"kind": "margin"}), &z), expected);
+    same(labelled(json!({"kind": "margin", "negatives": "all"}), &z), expected);
     let beta = Matrix::new("beta", &[1.2], 1, 1).unwrap();
-    let learned = found(json!({"kind": "margin", "learnBeta": true}), &z, None, &[beta]);
+    let learned = found(json!({"kind": "margin", "learnBeta": true, "negatives": "all"}), &z, None, &[beta]);
     same(learned.value, expected);
     same(learned.parameters[0][0], -mean(&active.iter().map(|(sign, _)| *sign).collect::<Vec<_>>()));
     assert!(found(json!({"kind": "margin"}), &z, None, &[]).parameters.is_empty());

@@ -1,6 +1,7 @@
 //! The losses that compare features item by item: their definitions once more, numeric gradients (of their own
 //! parameters too), and maps of different sizes. The batches where formulas break are in the table of `losses.rs`.
 
+use rkd_core::input;
 use rkd_core::losses::{LossInputs, LossValue, Matrix, TermSpec, evaluate_loss};
 use rkd_core::random::Random;
 use rkd_kernels::Pool;
@@ -52,7 +53,7 @@ fn cases() -> Vec<Case> {
 
 impl Case {
     fn evaluate(&self, threads: usize) -> rkd_core::Result<LossValue> {
-        let spec: TermSpec = serde_json::from_value(self.spec.clone()).unwrap();
+        let spec: TermSpec = input::read(self.spec["kind"].as_str().unwrap(), &self.spec)?;
         let pool = Pool::new(threads);
         let parameters: Vec<Matrix> = self.projection.clone().into_iter().collect();
         let inputs = LossInputs::new(&self.student, &pool, Random::keyed(1, 0, 0, "loss")).with_teacher(&self.teacher);

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{golden, kinds, nhwc_shape, numbers, sizes, to_nhwc};
+use common::{golden, kinds, nhwc_shape, numbers, sizes, to_nhwc, with_all_negatives};
 use rkd_core::losses::{LossInputs, Matrix, TermSpec, evaluate_loss};
 use rkd_core::metrics::retrieval;
 use rkd_core::random::Random;
@@ -16,7 +16,7 @@ fn spec(case: &Json) -> TermSpec {
     for (name, value) in case["params"].as_object().unwrap() {
         spec.insert(camel_case(name), value.clone());
     }
-    serde_json::from_value(Json::Object(spec)).unwrap()
+    serde_json::from_value(with_all_negatives(Json::Object(spec))).unwrap()
 }
 
 /// `support_count` to `supportCount`.

@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::kinds;
+use common::{kinds, with_all_negatives};
+use rkd_core::input;
 use rkd_core::losses::{LossInputs, LossValue, Matrix, TermSpec, evaluate_loss};
 use rkd_core::random::Random;
 use rkd_core::{Code, Error};
@@ -16,7 +17,7 @@ fn draw(n: usize, d: usize, purpose: &str) -> Vec<f64> {
 
 /// A loss with a batch that suits it: spec, n, d of the student.
 fn cases() -> Vec<(Value, usize, usize)> {
-    vec![
+    let cases = vec![
         (json!({"kind": "rkd-distance"}), 7, 3),
         (json!({"kind": "rkd-distance", "delta": 0.2, "reduction": "distinct"}), 6, 4),
         (json!({"kind": "rkd-angle"}), 7, 3),
@@ -55,7 +56,8 @@ fn cases() -> Vec<(Value, usize, usize)> {
         (json!({"kind": "similarity-preserving", "normalize": true}), 7, 3),
         (json!({"kind": "correlation-congruence", "kernel": "bilinear", "normalize": true}), 7, 3),
         (json!({"kind": "cross-entropy", "normalize": true}), 6, 4),
-    ]
+    ];
+    cases.into_iter().map(|(spec, n, d)| (with_all_negatives(spec), n, d)).collect()
 }
 
 fn evaluate(spec: &Value, student: &[f64], n: usize, d: usize, labels: &[u32], threads: usize) -> LossValue {
@@ -71,8 +73,7 @@ fn try_evaluate(
     labels: &[u32],
     threads: usize,
 ) -> rkd_core::Result<LossValue> {
-    let spec: TermSpec = serde_json::from_value(spec.clone()).unwrap();
-    spec.validate()?;
+    let spec: TermSpec = input::read(spec["kind"].as_str().unwrap(), spec)?;
     let student = Matrix::new("student", student, n, d)?;
     let teacher = Matrix::new("teacher", teacher, n, teacher.len() / n.max(1))?;
     evaluate_with(&spec, &student, &teacher, labels, &start(&spec, &[n, d]), threads)
@@ -278,7 +279,7 @@ fn usual(kind: &str, normalize: bool) -> (TermSpec, &'static [usize]) {
     };
     spec["normalize"] = json!(normalize);
     let shape: &[usize] = if kind == "attention-transfer" { &[2, 2, 3] } else { &[3] };
-    (serde_json::from_value(spec).unwrap(), shape)
+    (serde_json::from_value(with_all_negatives(spec)).unwrap(), shape)
 }
 
 fn outcome(kind: &str, column: &str, normalize: bool) -> &'static str {

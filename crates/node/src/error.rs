@@ -10,6 +10,7 @@ use rkd_core::Error;
 #[derive(Clone)]
 pub struct BindingError {
     /// The stable code, for example `ERR_INVALID_OPTION`.
+    #[napi(ts_type = "RkdErrorCode")]
     pub code: String,
     /// One sentence: what failed.
     pub message: String,

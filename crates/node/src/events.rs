@@ -1,52 +1,50 @@
-//! The queue between the session's thread, which must never wait, and JavaScript, which may be busy.
+//! The way of events from the session's thread, which must never wait, to JavaScript, which may be busy.
 //!
-//! Holds at most [`CAPACITY`] events. When it is full the oldest droppable event (a progress record) makes room:
-//! the next one says the same and newer. All others are never dropped, nor the mark that ends a command, behind which
-//! no event of that command can come.
+//! No queue of its own: a progress record that has not been fetched when the next one of its kind comes is replaced by it,
+//! since that says the same and newer. What waits is so at most one record of each kind beside the events that must not be
+//! lost, of which a run has a few. The one bounded queue is `src/run/event-stream.ts`, which JavaScript fills from here.
 
 use std::collections::VecDeque;
+use std::mem::{Discriminant, discriminant};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rkd_core::train::event::Event;
 use tokio::sync::Notify;
 
-/// About ten seconds of step events at their highest rate.
-const CAPACITY: usize = 256;
-
 /// Events on their way to JavaScript, as JSON.
 #[derive(Default)]
-pub struct EventQueue {
+pub struct Mailbox {
     state: Mutex<State>,
     changed: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    events: VecDeque<(bool, String)>,
+    /// The kind is that of a progress record.
+    events: VecDeque<(Option<Discriminant<Event>>, String)>,
     closed: bool,
 }
 
-impl EventQueue {
+impl Mailbox {
     /// Adds an event; never waits for the reader.
     pub fn push(&self, event: &Event) {
         if let Ok(text) = serde_json::to_string(event) {
-            self.put(event.is_progress(), text);
+            self.put(event.is_progress().then(|| discriminant(event)), text);
         }
     }
 
     /// Marks that a command and all its events are done.
     pub fn mark(&self) {
-        self.put(false, r#"{"type":"done"}"#.to_string());
+        self.put(None, r#"{"type":"done"}"#.to_string());
     }
 
-    fn put(&self, droppable: bool, text: String) {
+    fn put(&self, progress: Option<Discriminant<Event>>, text: String) {
         let mut state = self.lock();
-        if state.events.len() >= CAPACITY
-            && let Some(oldest) = state.events.iter().position(|(droppable, _)| *droppable)
-        {
-            state.events.remove(oldest);
+        if progress.is_some() {
+            // Also behind another event: order matters to those that stay, and the newest record tells where work is.
+            state.events.retain(|(kind, _)| *kind != progress);
         }
-        state.events.push_back((droppable, text));
+        state.events.push_back((progress, text));
         drop(state);
         self.changed.notify_one();
     }

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use napi::bindgen_prelude::{Float32Array, Uint32Array};
 use napi_derive::napi;
+use rkd_core::input;
 use rkd_core::losses::{self, LossInputs, LossParameter, Matrix, TermSpec};
 use rkd_core::random::Random;
 use rkd_core::{Code, Error, Result};
@@ -14,6 +15,7 @@ use rkd_kernels::Pool;
 
 use crate::error::BindingError;
 use crate::panics::guard;
+use crate::reply::value;
 
 /// A row-major tensor.
 #[napi(object)]
@@ -48,8 +50,8 @@ pub struct BindingLossReply {
     pub error: Option<BindingError>,
 }
 
-/// Evaluates the loss `spec` (JSON) and its gradients.
-#[napi]
+/// Evaluates the loss `spec` and its gradients.
+#[napi(ts_args_type = "spec: Json<Loss>, inputs: BindingLossInputs")]
 pub fn evaluate_loss(spec: String, inputs: BindingLossInputs) -> BindingLossReply {
     match guard(|| evaluate(&spec, &inputs)) {
         Ok((value, gradients)) => {
@@ -63,10 +65,8 @@ pub fn evaluate_loss(spec: String, inputs: BindingLossInputs) -> BindingLossRepl
 type Gradients = Vec<(String, Vec<f32>)>;
 
 fn evaluate(spec: &str, inputs: &BindingLossInputs) -> Result<(f64, Gradients)> {
-    let spec: TermSpec = serde_json::from_str(spec)
-        .map_err(|e| Error::new(Code::InvalidOption, format!("not a loss: {e}")).with_subject("loss").with_source(e))?;
-    spec.validate()?;
-    crate::command::check_instruction_set()?;
+    let spec: TermSpec = input::read("loss", &value(spec)?)?;
+    crate::worker::check_instruction_set()?;
     let student = matrix("student", inputs)?;
     let teacher = if inputs.tensors.contains_key("teacher") { Some(matrix("teacher", inputs)?) } else { None };
     let loss = spec.build();

@@ -1,30 +1,65 @@
-//! `BindingSession`: what JavaScript holds of a session.
+//! `BindingSession`: what JavaScript holds of a session. A method is a command; it is queued, and its promise never rejects.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use napi::bindgen_prelude::PromiseRaw;
+use napi::bindgen_prelude::{Buffer, PromiseRaw};
 use napi::{Env, Result};
 use napi_derive::napi;
+use rkd_core::bench::{self, BenchPlan};
+use rkd_core::data::Part;
+use rkd_core::input;
+use rkd_core::options::{self, DataOption, Job};
+use rkd_core::train::event::Control;
+use rkd_core::train::neighbours::Picture;
+use rkd_core::train::report::{Evaluation, SessionSummary};
+use rkd_core::train::{Plan, Training, Who, embed, evaluate_model, neighbours};
+use rkd_core::{Code, Error};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::error::BindingError;
-use crate::worker::{Reply, Worker, closed};
+use crate::reply::{BindingReply, value, written};
+use crate::worker::{Opened, Worker, closed};
 
-/// The reply to a command: exactly one of the two.
-#[napi(object)]
-pub struct BindingReply {
-    /// The result as JSON.
-    pub value: Option<String>,
-    /// Why there is none.
-    pub error: Option<BindingError>,
+/// A promise of a reply.
+type Promised<'env, T = BindingReply> = Result<PromiseRaw<'env, T>>;
+
+/// What `open` found.
+#[derive(Serialize)]
+struct OpenReport {
+    summary: SessionSummary,
+    /// The text that was given to `saveCheckpoint`, after a resume.
+    policy: Value,
 }
 
-impl From<Reply> for BindingReply {
-    fn from(reply: Reply) -> Self {
-        match reply {
-            Ok(value) => BindingReply { value: Some(value.to_string()), error: None },
-            Err(error) => BindingReply { value: None, error: Some(error.into()) },
-        }
-    }
+/// One image, as the network sees it but for the normalisation.
+#[napi(object)]
+pub struct BindingPicture {
+    /// Its path inside the source.
+    pub id: String,
+    /// The name of its class.
+    pub class: String,
+    /// A PNG file.
+    pub png: Buffer,
+}
+
+/// A query and what is nearest to it, nearest first.
+#[napi(object)]
+pub struct BindingNeighbours {
+    /// The query.
+    pub query: BindingPicture,
+    /// The other images of the part that are nearest to it.
+    pub neighbours: Vec<BindingPicture>,
+}
+
+/// The reply to `neighbours`: exactly one of the two.
+#[napi(object)]
+pub struct BindingNeighboursReply {
+    /// The queries.
+    pub value: Option<Vec<BindingNeighbours>>,
+    /// Why there are none.
+    pub error: Option<BindingError>,
 }
 
 /// A thread that runs commands in order.
@@ -43,16 +78,159 @@ impl BindingSession {
         Ok(BindingSession { worker: Arc::new(worker) })
     }
 
-    /// Queues a command (JSON) and promises its reply. Never rejects.
-    #[napi]
-    pub fn send<'env>(&self, env: &'env Env, command: String) -> Result<PromiseRaw<'env, BindingReply>> {
-        let receiver = self.worker.send(command);
-        env.spawn_future(async move { Ok(receiver.await.unwrap_or_else(|_| Err(closed())).into()) })
+    /// The whole plan of what a user says.
+    #[napi(ts_args_type = "job: JobKind, options: Json<unknown>", ts_return_type = "Promise<Reply<ResolvedRun>>")]
+    pub fn resolve<'env>(&self, env: &'env Env, job: String, options: String) -> Promised<'env> {
+        self.command(env, move |_, _| options::run::resolve(job_of(&job)?, &value(&options)?))
     }
 
-    /// Promises the next event (JSON); nothing after the last one, which comes when the session has been closed.
-    #[napi]
-    pub fn next<'env>(&self, env: &'env Env) -> Result<PromiseRaw<'env, Option<String>>> {
+    /// The whole plan of the run in the folder `out`, from its `plan.json`; `threads` come before the stored ones.
+    #[napi(
+        ts_args_type = "job: JobKind, plan: Json<Plan>, policy: Json<Policy>, out: string, threads?: number",
+        ts_return_type = "Promise<Reply<ResolvedRun>>"
+    )]
+    pub fn resolve_stored<'env>(
+        &self,
+        env: &'env Env,
+        job: String,
+        plan: String,
+        policy: String,
+        out: String,
+        threads: Option<f64>,
+    ) -> Promised<'env> {
+        self.command(env, move |_, _| {
+            let threads = threads.map(|threads| threads as u64);
+            options::run::resolve_stored(job_of(&job)?, &value(&plan)?, &value(&policy)?, &out, threads)
+        })
+    }
+
+    /// Opens data, networks and, with `resume`, a checkpoint.
+    #[napi(
+        ts_args_type = "plan: Json<Plan>, resume: string | null",
+        ts_return_type = "Promise<Reply<{ summary: SessionSummary; policy: string | null }>>"
+    )]
+    pub fn open<'env>(&self, env: &'env Env, plan: String, resume: Option<String>) -> Promised<'env> {
+        self.command(env, move |session, control| {
+            *session = None; // frees the old one before the new one takes memory
+            let resume = resume.map(PathBuf::from);
+            let opened = session.insert(rkd_core::train::open(written::<Plan>(&plan)?, resume.as_deref(), control)?);
+            Ok(OpenReport { summary: opened.summary(), policy: opened.policy().clone() })
+        })
+    }
+
+    /// Trains until `untilStep` steps are done in all.
+    #[napi(ts_return_type = "Promise<Reply<SegmentReport>>")]
+    pub fn train<'env>(&self, env: &'env Env, until_step: f64) -> Promised<'env> {
+        self.command(env, move |session, control| opened(session)?.train(until_step as u64, control))
+    }
+
+    /// Measures a network on one part of the data.
+    #[napi(ts_args_type = "who: Who, part: Part, ks: readonly number[]", ts_return_type = "Promise<Reply<Evaluation>>")]
+    pub fn evaluate<'env>(&self, env: &'env Env, who: String, part: String, ks: Vec<u32>) -> Promised<'env> {
+        self.command(env, move |session, control| {
+            let (who, part): (Who, Part) = (input::read("who", &who.into())?, input::read("part", &part.into())?);
+            let ks: Vec<usize> = ks.into_iter().map(|k| k as usize).collect();
+            opened(session)?.evaluate(who, part, &ks, control)
+        })
+    }
+
+    /// Remembers the present weights as the best.
+    #[napi(ts_return_type = "Promise<Reply<null>>")]
+    pub fn keep<'env>(&self, env: &'env Env) -> Promised<'env> {
+        self.command(env, |session, _| opened(session)?.keep())
+    }
+
+    /// Writes a checkpoint with the caller's own state in it. That is text, not JSON: numbers that another program parsed and
+    /// printed might not be the same bits.
+    #[napi(ts_return_type = "Promise<Reply<null>>")]
+    pub fn save_checkpoint<'env>(&self, env: &'env Env, path: String, policy: String) -> Promised<'env> {
+        self.command(env, move |session, _| {
+            opened(session)?.save_checkpoint(&PathBuf::from(path), Value::String(policy))
+        })
+    }
+
+    /// Writes the model: the best weights, or the present ones.
+    #[napi(ts_return_type = "Promise<Reply<null>>")]
+    pub fn save_model<'env>(&self, env: &'env Env, path: String, best: bool) -> Promised<'env> {
+        self.command(env, move |session, _| opened(session)?.save_model(&PathBuf::from(path), best))
+    }
+
+    /// Measures a stored model.
+    #[napi(
+        ts_args_type = "options: Json<EvaluateOptions>",
+        ts_return_type = "Promise<Reply<Evaluation & { readonly model: string; readonly part: Part }>>"
+    )]
+    pub fn evaluate_model<'env>(&self, env: &'env Env, options: String) -> Promised<'env> {
+        self.command(env, move |_, control| {
+            let plan = options::model::evaluate(&value(&options)?)?;
+            Ok(Measured { model: plan.model.clone(), part: plan.part, evaluation: evaluate_model(&plan, control)? })
+        })
+    }
+
+    /// Looks at the nearest neighbours of a few images.
+    #[napi(ts_args_type = "options: Json<NeighboursOptions>", ts_return_type = "Promise<BindingNeighboursReply>")]
+    pub fn neighbours<'env>(&self, env: &'env Env, options: String) -> Promised<'env, BindingNeighboursReply> {
+        let receiver =
+            self.worker.run(move |_, control| neighbours(&options::model::neighbours(&value(&options)?)?, control));
+        env.spawn_future(async move {
+            Ok(match receiver.await.unwrap_or_else(|_| Err(closed())) {
+                Ok(found) => {
+                    let pictures = found.into_iter().map(|each| BindingNeighbours {
+                        query: picture(each.query),
+                        neighbours: each.neighbours.into_iter().map(picture).collect(),
+                    });
+                    BindingNeighboursReply { value: Some(pictures.collect()), error: None }
+                }
+                Err(error) => BindingNeighboursReply { value: None, error: Some(error.into()) },
+            })
+        })
+    }
+
+    /// What a data source is and what is missing in it, without decoding an image.
+    #[napi(ts_args_type = "data: Json<Data | string>", ts_return_type = "Promise<Reply<DataSurvey>>")]
+    pub fn survey<'env>(&self, env: &'env Env, data: String) -> Promised<'env> {
+        self.command(env, move |_, _| options::survey(&input::read::<DataOption>("data", &value(&data)?)?))
+    }
+
+    /// Writes the embeddings of a data set.
+    #[napi(ts_args_type = "options: Json<EmbedOptions>", ts_return_type = "Promise<Reply<EmbedReport>>")]
+    pub fn embed<'env>(&self, env: &'env Env, options: String) -> Promised<'env> {
+        self.command(env, move |_, control| embed(&options::model::embed(&value(&options)?)?, control))
+    }
+
+    /// The names of the workloads of `rkd bench`.
+    #[napi(ts_return_type = "Promise<Reply<readonly string[]>>")]
+    pub fn workloads<'env>(&self, env: &'env Env) -> Promised<'env> {
+        self.command(env, |_, _| Ok(bench::workloads()))
+    }
+
+    /// Measures one of them.
+    #[napi(ts_args_type = "plan: Json<BenchPlan>", ts_return_type = "Promise<Reply<BenchReport>>")]
+    pub fn bench<'env>(&self, env: &'env Env, plan: String) -> Promised<'env> {
+        self.command(env, move |_, _| bench::run(&written::<BenchPlan>(&plan)?))
+    }
+
+    /// Measures where the time of its step goes.
+    #[napi(ts_args_type = "plan: Json<BenchPlan>", ts_return_type = "Promise<Reply<ProfileReport>>")]
+    pub fn profile<'env>(&self, env: &'env Env, plan: String) -> Promised<'env> {
+        self.command(env, move |_, _| bench::profile(&written::<BenchPlan>(&plan)?))
+    }
+
+    /// Panics, so that tests see what a panic does. In published binaries, which have no debug assertions, an error.
+    #[napi(ts_return_type = "Promise<Reply<null>>")]
+    pub fn panic<'env>(&self, env: &'env Env, message: String) -> Promised<'env> {
+        self.command(env, move |_, _| {
+            if cfg!(debug_assertions) {
+                panic!("{message}");
+            }
+            Err::<(), _>(Error::new(Code::Internal, "only builds with debug assertions panic on purpose"))
+        })
+    }
+
+    /// Promises the next event; nothing after the last one, which comes when the session has been closed. `done` stands
+    /// behind the events of each command.
+    #[napi(ts_return_type = "Promise<Json<Event | { readonly type: 'done' }> | null>")]
+    pub fn next<'env>(&self, env: &'env Env) -> Promised<'env, Option<String>> {
         let events = Arc::clone(&self.worker.events);
         env.spawn_future(async move { Ok(events.next().await) })
     }
@@ -68,4 +246,34 @@ impl BindingSession {
     pub fn close(&self) {
         self.worker.close();
     }
+
+    fn command<'env, T: Serialize + Send + 'static>(
+        &self,
+        env: &'env Env,
+        work: impl FnOnce(&mut Opened, &Control) -> rkd_core::Result<T> + Send + 'static,
+    ) -> Promised<'env> {
+        let receiver = self.worker.run(work);
+        env.spawn_future(async move { Ok(receiver.await.unwrap_or_else(|_| Err(closed())).into()) })
+    }
+}
+
+/// An evaluation, and what of.
+#[derive(Serialize)]
+struct Measured {
+    model: PathBuf,
+    part: Part,
+    #[serde(flatten)]
+    evaluation: Evaluation,
+}
+
+fn job_of(name: &str) -> rkd_core::Result<Job> {
+    input::read("job", &name.into())
+}
+
+fn opened(session: &mut Opened) -> rkd_core::Result<&mut Box<dyn Training>> {
+    session.as_mut().ok_or_else(|| Error::new(Code::Internal, "no session is open"))
+}
+
+fn picture(picture: Picture) -> BindingPicture {
+    BindingPicture { id: picture.id, class: picture.class, png: picture.png.into() }
 }

@@ -6,60 +6,66 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rkd_core::train::Training;
 use rkd_core::train::event::Control;
 use rkd_core::{Code, Error, Result};
-use serde_json::Value;
 use tokio::sync::oneshot;
 
-use crate::command::execute;
-use crate::events::EventQueue;
+use crate::events::Mailbox;
 use crate::panics::guard;
 
-/// What comes back from one command.
-pub type Reply = Result<Value>;
+/// The session that is open.
+pub type Opened = Option<Box<dyn Training>>;
 
-struct Request {
-    command: String,
-    reply: oneshot::Sender<Reply>,
-}
+/// A command: what to do on the thread. Answers its caller itself, and says whether the session is still whole.
+type Command = Box<dyn FnOnce(&mut Opened, &Control) -> bool + Send>;
 
 /// A handle of the thread. Dropping it cancels what runs and lets the thread end.
 pub struct Worker {
-    requests: Mutex<Option<Sender<Request>>>,
+    commands: Mutex<Option<Sender<Command>>>,
     /// Stops the running command at the next step boundary.
     pub control: Control,
     /// What the running command reports.
-    pub events: Arc<EventQueue>,
+    pub events: Arc<Mailbox>,
 }
 
 impl Worker {
     /// Starts the thread `rkd-session`.
     pub fn start() -> std::io::Result<Worker> {
-        let (requests, inbox) = channel();
-        let events = Arc::new(EventQueue::default());
+        let (commands, inbox) = channel();
+        let events = Arc::new(Mailbox::default());
         let sink = Arc::clone(&events);
         let control = Control::new(move |event| sink.push(&event));
         let (own_control, own_events) = (control.clone(), Arc::clone(&events));
         std::thread::Builder::new().name("rkd-session".to_string()).spawn(move || {
-            serve(&inbox, &own_control, &own_events);
+            serve(&inbox, &own_control);
             own_events.close();
         })?;
-        Ok(Worker { requests: Mutex::new(Some(requests)), control, events })
+        Ok(Worker { commands: Mutex::new(Some(commands)), control, events })
     }
 
-    /// Queues a command; the receiver gets its reply.
-    pub fn send(&self, command: String) -> oneshot::Receiver<Reply> {
+    /// Queues `work`; the receiver gets what it returns, after the mark behind its events.
+    pub fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Opened, &Control) -> Result<T> + Send + 'static,
+    ) -> oneshot::Receiver<Result<T>> {
         let (reply, receiver) = oneshot::channel();
-        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        // A closed worker drops `reply`, which the receiver sees.
-        if let Some(requests) = &*requests {
-            let _ = requests.send(Request { command, reply });
+        let events = Arc::clone(&self.events);
+        let command: Command = Box::new(move |session, control| {
+            let outcome = guard(|| check_instruction_set().and_then(|()| work(session, control)));
+            let whole = outcome.as_ref().err().is_none_or(|error| error.code != Code::Internal);
+            events.mark();
+            let _ = reply.send(outcome);
+            whole
+        });
+        // A closed worker drops the command with its `reply`, which the receiver sees.
+        if let Some(commands) = &*self.commands.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = commands.send(command);
         }
         receiver
     }
 
-    /// Cancels what runs and takes no further command; the event queue closes when the thread has ended.
+    /// Cancels what runs and takes no further command; the mailbox closes when the thread has ended.
     pub fn close(&self) {
         self.control.cancel();
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
@@ -69,20 +75,22 @@ impl Drop for Worker {
     }
 }
 
-fn serve(inbox: &Receiver<Request>, control: &Control, events: &EventQueue) {
-    let mut session: Option<Box<dyn Training>> = None;
-    for request in inbox {
-        let outcome = guard(|| execute(&mut session, &request.command, control));
-        if outcome.as_ref().is_err_and(|error| error.code == Code::Internal) {
+fn serve(inbox: &Receiver<Command>, control: &Control) {
+    let mut session: Opened = None;
+    for command in inbox {
+        if !command(&mut session, control) {
             session = None; // a panic may have left it half changed
         }
-        events.mark();
-        let _ = request.reply.send(outcome);
     }
     let _ = guard(|| {
         session = None;
         Ok(())
     });
+}
+
+/// An instruction set that is forced by the environment must be one of this processor's.
+pub fn check_instruction_set() -> Result<()> {
+    rkd_kernels::Isa::chosen().map(|_| ()).map_err(|message| Error::new(Code::InvalidOption, message))
 }
 
 /// The error of a command that came after [`Worker::close`].

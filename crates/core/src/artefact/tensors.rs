@@ -4,6 +4,7 @@
 //! (the format's metadata is an unordered map; one key has one order). Tensors are float32 and sorted by name.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -81,6 +82,20 @@ impl TensorFile {
         }
         Ok(TensorFile { document, tensors })
     }
+}
+
+/// The largest header that [`read_document`] reads; a model of ten thousand tensors has a tenth of it.
+const HEADER_LIMIT: u64 = 16 << 20;
+
+/// The document alone, without the tensors; nothing where the file has none or is damaged.
+pub fn read_document(path: &Path) -> Option<Value> {
+    let mut file = std::fs::File::open(path).ok()?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length).ok()?;
+    let mut header = Vec::new();
+    file.take(u64::from_le_bytes(length).min(HEADER_LIMIT)).read_to_end(&mut header).ok()?;
+    let header: Value = serde_json::from_slice(&header).ok()?;
+    serde_json::from_str(header["__metadata__"][KEY].as_str()?).ok()
 }
 
 fn unreadable(name: &str, dtype: Dtype) -> Error {

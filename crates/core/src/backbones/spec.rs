@@ -4,9 +4,11 @@ use serde::{Deserialize, Serialize};
 
 /// The network: which one, how wide, and what it puts out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "BackbonePlan"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BackboneSpec {
     /// The architecture: one of [`super::kinds`].
+    #[cfg_attr(test, ts(type = "BackboneKind"))]
     pub kind: String,
     /// Channels of the first block; 64 is the published width of every architecture here.
     pub width: usize,
@@ -29,6 +31,7 @@ pub struct BackboneSpec {
 
 /// The form of a network for large or for small images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub enum Stem {
     /// ResNet and GoogLeNet: 7x7 convolution of stride 2, then 3x3 max pool of stride 2. VGG: two linear layers above the

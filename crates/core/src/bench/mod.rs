@@ -26,6 +26,7 @@ pub const PROFILE: &str = if cfg!(debug_assertions) { "dev" } else { "release" }
 
 /// What to measure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BenchPlan {
     /// One of [`workloads()`].
@@ -38,6 +39,7 @@ pub struct BenchPlan {
 
 /// One line of the result; the names are those of the peer's program.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct BenchReport {
     /// The workload's name.
     pub workload: String,
@@ -71,6 +73,7 @@ pub struct BenchReport {
 
 /// Where the time of a workload's step goes.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct ProfileReport {
     /// The workload's name.
     pub workload: String,
@@ -96,6 +99,7 @@ pub struct ProfileReport {
 
 /// The records of one part.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct PartTotal {
     /// The part.
     pub part: Part,

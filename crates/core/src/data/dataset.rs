@@ -16,6 +16,7 @@ mod factory;
 
 /// An image that could not be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct BrokenImage {
     /// Its path inside the source.
@@ -42,6 +43,7 @@ pub struct DecodeProgress {
 
 /// What was found, for people and programs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct DatasetSummary {
     /// `"glyphs"`, `"folder"`, `"zip"`, `"tar"`, `"omniglot"`, `"idx"` or `"cifar"`.

@@ -1,13 +1,21 @@
 //! What a plan says of its data: source, sizes, split, augmentation and batches.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::source::DataKind;
+use crate::error::Result;
+use crate::input::{HalfTurn, Share, Shear, Whole, invalid, nullable, tagged, via};
+
 /// Where the images come from and how they reach the network.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DataPlan {
+    /// What the source was found to be.
+    #[serde(default)]
+    pub kind: DataKind,
     /// `"glyphs"`, or the path of a folder, an archive or an IDX file; see [`super`].
     pub source: String,
     /// Several paths may make one data set (Omniglot's two archives): the further ones. Usually empty.
@@ -16,6 +24,7 @@ pub struct DataPlan {
     /// Height and width in pixels after decoding; every image is resized to this square.
     pub image_size: usize,
     /// 1 (grey) or 3 (RGB).
+    #[cfg_attr(test, ts(type = "1 | 3"))]
     pub channels: usize,
     /// Whether every image comes in four turns, each a class of its own, see [`super::rotation`].
     #[serde(default)]
@@ -28,64 +37,103 @@ pub struct DataPlan {
     pub cache: PathBuf,
 }
 
-/// How images go to the three parts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
-pub enum SplitPlan {
-    /// Class-disjoint by seed: `validation` and `test` are shares of the classes, in `[0, 1)`.
-    Classes {
-        /// Share of the classes that choose the checkpoint.
-        validation: f64,
-        /// Share of the classes that only the final evaluation sees.
-        test: f64,
-    },
-    /// The source's own split (folders `train`, `val`, `test`; a published data set's, see [`super`]). Where it brings
-    /// no validation part beside its test part, `validation` is the share of the training classes set aside to choose the
-    /// checkpoint; where its parts share classes, the share of each class's training images.
-    Source {
-        /// A share, in `[0, 1)`.
-        validation: f64,
-    },
-    /// All classes in all parts, for classification: shares of the images of each class, by seed.
-    Images {
-        /// Share of each class's images that choose the checkpoint, in `[0, 1)`.
-        validation: f64,
-        /// Share of each class's images that only the final evaluation sees, in `[0, 1)`.
-        test: f64,
-    },
-    /// Class-disjoint by lists: text files of class names, one a line. Classes in no list are left out.
-    Lists {
-        /// The training classes.
-        train: PathBuf,
-        /// The classes that choose the checkpoint.
-        #[serde(default)]
-        validation: Option<PathBuf>,
-        /// The classes that only the final evaluation sees.
-        #[serde(default)]
-        test: Option<PathBuf>,
-    },
+tagged! {
+    /// How images go to the parts. By itself `source` for Omniglot, for folders with `train` and `test`, and for data sets whose
+    /// published split is by classes, else `classes` with shares 0.1 and 0.2 (IDX, which has few classes: 0.2 and 0.3).
+    "a split, for example { kind: \"classes\", validation: 0.1, test: 0.2 }",
+    "SplitPlan",
+    pub enum SplitPlan {
+        /// Class-disjoint by seed: `validation` and `test` are shares of the classes.
+        "classes" => Classes {
+            /// Share of the classes that choose the checkpoint, in [0, 1).
+            #[serde(deserialize_with = "via::<Share, _, _>")]
+            validation: f64,
+            /// Share of the classes that only the final evaluation sees, in [0, 1).
+            #[serde(deserialize_with = "via::<Share, _, _>")]
+            test: f64,
+        },
+        /// The source's own split: folders `train`, `val`, `test`; Omniglot's background and evaluation; the halves or lists
+        /// of CUB-200-2011, Cars 196, Stanford Online Products, miniImageNet; train and test of CIFAR-100, Tiny ImageNet,
+        /// IDX files.
+        "source" => Source {
+            /// Where the source brings no validation part beside its test part, the share of the training classes set aside
+            /// to choose the checkpoint, in [0, 1); where its parts share classes, of each class's training images.
+            #[serde(deserialize_with = "via::<Share, _, _>")]
+            validation: f64,
+        },
+        /// All classes in all parts, for classification: shares of the images of each class, by seed.
+        "images" => Images {
+            /// Share of each class's images that choose the checkpoint, in [0, 1).
+            #[serde(deserialize_with = "via::<Share, _, _>")]
+            validation: f64,
+            /// Share of each class's images that only the final evaluation sees, in [0, 1).
+            #[serde(deserialize_with = "via::<Share, _, _>")]
+            test: f64,
+        },
+        /// Class-disjoint by text files of class names, one a line. Classes in no list are left out.
+        "lists" => Lists {
+            /// The training classes.
+            train: PathBuf,
+            /// The classes that choose the checkpoint.
+            #[serde(default, deserialize_with = "nullable")]
+            validation: Option<PathBuf>,
+            /// The classes that only the final evaluation sees.
+            #[serde(default, deserialize_with = "nullable")]
+            test: Option<PathBuf>,
+        },
+    }
+}
+
+impl SplitPlan {
+    /// Shares must leave something for training.
+    fn validate(&self) -> Result<()> {
+        match *self {
+            SplitPlan::Classes { validation, test } | SplitPlan::Images { validation, test }
+                if validation + test >= 1.0 =>
+            {
+                let expected = "shares that leave something for training (validation + test < 1)";
+                let mut error = invalid("", expected, (validation + test).to_string());
+                error.subject = None;
+                Err(error)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The files of class names that it is made from.
+    pub fn lists(&self) -> Vec<&Path> {
+        let SplitPlan::Lists { train, validation, test } = self else { return Vec::new() };
+        [Some(train), validation.as_ref(), test.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect()
+    }
 }
 
 /// Random changes of a training image. Every field's neutral value switches it off.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "Augment"))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct AugmentSpec {
     /// Random crop after padding by this many pixels on every side (edge pixels repeated); 0 is off.
+    #[serde(deserialize_with = "via::<Whole<0, 512>, _, _>")]
     pub crop_padding: usize,
     /// Mirror left-right with probability one half.
     pub flip: bool,
     /// Largest rotation in degrees, either way; 0 is off.
+    #[serde(deserialize_with = "via::<HalfTurn, _, _>")]
     pub rotate: f64,
     /// Largest relative change of scale, for example 0.1; 0 is off.
+    #[serde(deserialize_with = "via::<Share, _, _>")]
     pub scale: f64,
     /// Largest shear in degrees; 0 is off.
+    #[serde(deserialize_with = "via::<Shear, _, _>")]
     pub shear: f64,
     /// Largest shift as a share of the image's side; 0 is off.
+    #[serde(deserialize_with = "via::<Share, _, _>")]
     pub translate: f64,
 }
 
 /// Composition of a batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BatchPlan {
     /// Images of a batch.
@@ -99,13 +147,17 @@ pub struct BatchPlan {
 
 /// The shape of an episode, see [`super::episode`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "Episode"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EpisodePlan {
     /// Classes, at least 2.
+    #[serde(deserialize_with = "via::<Whole<2, 10_000>, _, _>")]
     pub way: usize,
     /// Support images of each class, at least 1.
+    #[serde(deserialize_with = "via::<Whole<1, 10_000>, _, _>")]
     pub shots: usize,
     /// Query images of each class, at least 1.
+    #[serde(deserialize_with = "via::<Whole<1, 10_000>, _, _>")]
     pub queries: usize,
 }
 

@@ -8,6 +8,7 @@ use super::dataset::Dataset;
 
 /// Pixels `v` in `0..=255` become `(v / 255 - mean) / std`, channel by channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Normalization {
     /// Mean of `v / 255`, one a channel.

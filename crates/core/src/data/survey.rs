@@ -13,6 +13,7 @@ use crate::error::Result;
 
 /// What a look at a source's names and lists found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct Survey {
     /// As [`super::DatasetSummary::kind`].
@@ -37,6 +38,7 @@ pub struct Survey {
 
 /// Size of one of the source's own parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct PartCount {
     /// The part.
     pub part: Part,
@@ -51,8 +53,12 @@ pub struct PartCount {
 /// # Errors
 /// When the source cannot be read or recognised, or has no images.
 pub fn survey(plan: &DataPlan) -> Result<Survey> {
-    let source = Source::detect(plan)?;
-    let Contents { name, jobs, notes, .. } = Contents::read(&source, plan.rotations)?;
+    survey_of(&Source::detect(plan)?, plan.rotations)
+}
+
+/// Lists what was found; with `rotations` every image comes in four turns.
+pub(crate) fn survey_of(source: &Source, rotations: bool) -> Result<Survey> {
+    let Contents { name, jobs, notes, .. } = Contents::read(source, rotations)?;
     let images = || jobs.iter().map(|job| (&job.class[..], job.part));
     let classes = images().map(|(class, _)| class).collect::<BTreeSet<_>>().len();
     let parts = count_parts(images());

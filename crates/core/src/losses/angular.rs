@@ -21,14 +21,17 @@
 use serde::{Deserialize, Serialize};
 
 use super::class_pairs::{ClassPairs, cross_entropy_at_diagonal};
-use super::{Loss, LossInputs, LossValue, check};
+use super::{Loss, LossInputs, LossValue};
 use crate::error::Result;
+use crate::input;
 
 /// Options of `angular`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Angular {
     /// The bound on the angle at the negative in degrees, between 0 and 90; 45 by itself, the paper tries 36 to 55.
+    #[serde(deserialize_with = "input::via::<input::Acute, _, _>")]
     pub degrees: f64,
 }
 
@@ -38,15 +41,12 @@ impl Default for Angular {
     }
 }
 
-impl Angular {
-    pub(super) fn validate(&self) -> Result<()> {
-        let fits = self.degrees > 0.0 && self.degrees < 90.0;
-        check::option("angular.degrees", self.degrees, fits, "degrees between 0 and 90", "leave it out for 45")
-    }
-}
-
 impl Loss for Angular {
     fn needs_labels(&self) -> bool {
+        true
+    }
+
+    fn needs_class_pairs(&self) -> bool {
         true
     }
 

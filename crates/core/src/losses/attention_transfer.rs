@@ -20,11 +20,16 @@ const SMALLEST: f64 = 1e-12;
 
 /// Options of `attention-transfer`: none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(deny_unknown_fields)]
 pub struct AttentionTransfer {}
 
 impl Loss for AttentionTransfer {
     fn needs_teacher(&self) -> bool {
+        true
+    }
+
+    fn sees_images_alone(&self) -> bool {
         true
     }
 

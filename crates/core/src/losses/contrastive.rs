@@ -17,40 +17,33 @@
 use serde::{Deserialize, Serialize};
 
 use super::distance::Distances;
-use super::{Loss, LossInputs, LossValue, check};
+use super::{Loss, LossInputs, LossValue};
 use crate::error::Result;
+use crate::input;
 use crate::sampling::{Negatives, Sampler};
 
 /// Options of `contrastive`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Contrastive {
     /// The distance m beyond which a negative is far enough, positive; the released code's is 0.2.
+    #[serde(deserialize_with = "input::via::<input::Positive, _, _>")]
     pub margin: f64,
     /// Which negatives are taken.
     pub negatives: Negatives,
-    /// See [`Sampler::uniform_when_underflow`].
+    /// With distance-weighted negatives: lets the weights underflow to uniform ones where a positive is near, as in the
+    /// authors' released code. For comparisons with it; wide embeddings train better without.
     pub uniform_when_underflow: bool,
 }
 
 impl Default for Contrastive {
     fn default() -> Self {
-        Contrastive { margin: 0.2, negatives: Negatives::All, uniform_when_underflow: false }
+        Contrastive { margin: 0.2, negatives: Negatives::DistanceWeighted, uniform_when_underflow: false }
     }
 }
 
 impl Contrastive {
-    pub(super) fn validate(&self) -> Result<()> {
-        check::option(
-            "contrastive.margin",
-            self.margin,
-            self.margin > 0.0,
-            "a number greater than 0",
-            "leave it out for the released code's 0.2",
-        )?;
-        self.sampler().validate("contrastive")
-    }
-
     fn sampler(&self) -> Sampler {
         Sampler { negatives: self.negatives, uniform_when_underflow: self.uniform_when_underflow }
     }
@@ -59,6 +52,18 @@ impl Contrastive {
 impl Loss for Contrastive {
     fn needs_labels(&self) -> bool {
         true
+    }
+
+    fn needs_class_pairs(&self) -> bool {
+        true
+    }
+
+    fn wants_unit_norm(&self) -> bool {
+        true
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.sampler().validate()
     }
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
@@ -86,7 +91,7 @@ mod tests {
     #[test]
     fn equals_its_definition_over_triplets() {
         let z = naive::draw("contrastive");
-        let loss = Contrastive { margin: 1.5, ..Contrastive::default() };
+        let loss = Contrastive { margin: 1.5, negatives: Negatives::All, ..Contrastive::default() };
         let mut terms = Vec::new();
         for [a, p, q] in naive::triplets() {
             terms.push(naive::distance(&z, a, p, 1e-6).powi(2));

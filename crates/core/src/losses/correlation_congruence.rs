@@ -23,11 +23,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::unit_rows::UnitRows;
-use super::{Loss, LossInputs, LossValue, Matrix, check, gram};
-use crate::error::{Code, Error, Result};
+use super::{Loss, LossInputs, LossValue, Matrix, gram};
+use crate::error::Result;
+use crate::input;
 
 /// How two items correlate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "kebab-case")]
 pub enum CorrelationKernel {
     /// The Gaussian of rows of norm 1, expanded to [`CorrelationCongruence::order`]; the paper's best.
@@ -39,13 +41,16 @@ pub enum CorrelationKernel {
 
 /// Options of `correlation-congruence`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CorrelationCongruence {
     /// How two items correlate.
     pub kernel: CorrelationKernel,
     /// Of the Gaussian: factor of the squared distance, above 0 and at most 100; the paper's is 0.4.
+    #[serde(deserialize_with = "input::via::<input::Hundredfold, _, _>")]
     pub gamma: f64,
     /// Of the Gaussian: the highest power of its expansion, from 1 to 100; the paper's is 2.
+    #[serde(deserialize_with = "input::via::<input::Whole<1, 100>, _, _>")]
     pub order: usize,
 }
 
@@ -56,24 +61,6 @@ impl Default for CorrelationCongruence {
 }
 
 impl CorrelationCongruence {
-    pub(super) fn validate(&self) -> Result<()> {
-        let (gamma, order) = ("correlation-congruence.gamma", "correlation-congruence.order");
-        let usual = CorrelationCongruence::default();
-        if self.kernel == CorrelationKernel::Bilinear && (self.gamma, self.order) != (usual.gamma, usual.order) {
-            let (option, value) =
-                if self.order == usual.order { (gamma, self.gamma) } else { (order, self.order as f64) };
-            return Err(Error::new(Code::InvalidOption, "the bilinear kernel has no such option")
-                .with_subject(option)
-                .with_values("the kernel \"gaussian-rbf\" with it", value.to_string())
-                .with_advice("leave the option out, or the kernel"));
-        }
-        let fits = self.gamma > 0.0 && self.gamma <= 100.0;
-        let expected = "a number greater than 0 and at most 100";
-        check::option(gamma, self.gamma, fits, expected, "leave it out for the paper's 0.4")?;
-        let fits = (1..=100).contains(&self.order);
-        check::option(order, self.order as f64, fits, "an order from 1 to 100", "leave it out for the paper's 2")
-    }
-
     /// The kernel as a polynomial of the inner product of two rows, the constant first.
     fn coefficients(&self) -> Vec<f64> {
         let gaussian = |factor: &mut f64, p: usize| {
@@ -97,6 +84,20 @@ impl CorrelationCongruence {
 impl Loss for CorrelationCongruence {
     fn needs_teacher(&self) -> bool {
         true
+    }
+
+    fn validate(&self) -> Result<()> {
+        let usual = CorrelationCongruence::default();
+        let (option, value) = match (self.gamma == usual.gamma, self.order == usual.order) {
+            (false, _) => ("gamma", self.gamma.to_string()),
+            (true, false) => ("order", self.order.to_string()),
+            (true, true) => return Ok(()),
+        };
+        if self.kernel == CorrelationKernel::GaussianRbf {
+            return Ok(());
+        }
+        Err(input::invalid(option, "the kernel \"gaussian-rbf\" with it", value)
+            .with_advice("leave the option out, or the kernel: the bilinear one has no such option"))
     }
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {

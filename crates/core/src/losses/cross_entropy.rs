@@ -9,14 +9,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Feature, Loss, LossInputs, LossValue, check};
+use super::{Feature, Loss, LossInputs, LossValue};
 use crate::error::{Code, Error, Result};
+use crate::input;
 
 /// Options of `cross-entropy`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CrossEntropy {
     /// Share of the target spread over all classes, in `[0, 1)`.
+    #[serde(deserialize_with = "input::via::<input::Share, _, _>")]
     pub label_smoothing: f64,
 }
 
@@ -26,20 +29,16 @@ impl Default for CrossEntropy {
     }
 }
 
-impl CrossEntropy {
-    pub(super) fn validate(&self) -> Result<()> {
-        let (smoothing, fits) = (self.label_smoothing, (0.0..1.0).contains(&self.label_smoothing));
-        let advice = "0 is plain cross entropy, 0.1 a usual smoothing";
-        check::option("cross-entropy.labelSmoothing", smoothing, fits, "a number in [0, 1)", advice)
-    }
-}
-
 impl Loss for CrossEntropy {
     fn reads(&self) -> Feature {
         Feature::Logits
     }
 
     fn needs_labels(&self) -> bool {
+        true
+    }
+
+    fn sees_images_alone(&self) -> bool {
         true
     }
 

@@ -13,11 +13,16 @@ use crate::error::{Code, Error, Result};
 
 /// Options of `feature-regression`: none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(deny_unknown_fields)]
 pub struct FeatureRegression {}
 
 impl Loss for FeatureRegression {
     fn needs_teacher(&self) -> bool {
+        true
+    }
+
+    fn sees_images_alone(&self) -> bool {
         true
     }
 

@@ -19,18 +19,23 @@ use serde::{Deserialize, Serialize};
 
 use super::cross_entropy::log_softmax;
 use super::distance::Distances;
-use super::{Loss, LossInputs, LossValue, check};
+use super::{Loss, LossInputs, LossValue};
 use crate::error::{Code, Error, Result};
+use crate::input;
 
 /// Options of `hard-dark-rank`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct HardDarkRank {
     /// Factor of the scores, positive; the paper's is 3.
+    #[serde(deserialize_with = "input::via::<input::Positive, _, _>")]
     pub alpha: f64,
     /// Power of the distance, positive; the paper's is 3.
+    #[serde(deserialize_with = "input::via::<input::Positive, _, _>")]
     pub beta: f64,
     /// How many of the teacher's nearest items are ordered, at least 2; the released code's is 4.
+    #[serde(deserialize_with = "input::via::<input::Whole<2>, _, _>")]
     pub permute_length: usize,
 }
 
@@ -40,18 +45,12 @@ impl Default for HardDarkRank {
     }
 }
 
-impl HardDarkRank {
-    pub(super) fn validate(&self) -> Result<()> {
-        for (option, value) in [("hard-dark-rank.alpha", self.alpha), ("hard-dark-rank.beta", self.beta)] {
-            check::option(option, value, value > 0.0, "a number greater than 0", "leave it out for the paper's 3")?;
-        }
-        let (length, advice) = (self.permute_length, "one item alone has no order; the released code orders 4");
-        check::option("hard-dark-rank.permuteLength", length as f64, length >= 2, "at least 2", advice)
-    }
-}
-
 impl Loss for HardDarkRank {
     fn needs_teacher(&self) -> bool {
+        true
+    }
+
+    fn wants_unit_norm(&self) -> bool {
         true
     }
 

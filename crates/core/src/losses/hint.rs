@@ -23,6 +23,7 @@ const RELEASED_SPREAD: f64 = 0.005;
 
 /// Options of `hint`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Hint {
     /// Whether the regressor stays as it was drawn, as in the authors' code.
@@ -31,6 +32,10 @@ pub struct Hint {
 
 impl Loss for Hint {
     fn needs_teacher(&self) -> bool {
+        true
+    }
+
+    fn sees_images_alone(&self) -> bool {
         true
     }
 

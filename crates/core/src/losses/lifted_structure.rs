@@ -17,14 +17,17 @@
 use serde::{Deserialize, Serialize};
 
 use super::distance::Distances;
-use super::{Loss, LossInputs, LossValue, check};
+use super::{Loss, LossInputs, LossValue};
 use crate::error::Result;
+use crate::input;
 
 /// Options of `lifted-structure`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct LiftedStructure {
     /// The margin m, positive; the paper's is 1, for embeddings without normalisation.
+    #[serde(deserialize_with = "input::via::<input::Positive, _, _>")]
     pub margin: f64,
 }
 
@@ -34,15 +37,12 @@ impl Default for LiftedStructure {
     }
 }
 
-impl LiftedStructure {
-    pub(super) fn validate(&self) -> Result<()> {
-        let (subject, expected) = ("lifted-structure.margin", "a number greater than 0");
-        check::option(subject, self.margin, self.margin > 0.0, expected, "leave it out for the paper's 1")
-    }
-}
-
 impl Loss for LiftedStructure {
     fn needs_labels(&self) -> bool {
+        true
+    }
+
+    fn needs_class_pairs(&self) -> bool {
         true
     }
 

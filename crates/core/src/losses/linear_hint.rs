@@ -16,11 +16,16 @@ use crate::error::Result;
 
 /// Options of `linear-hint`: none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(deny_unknown_fields)]
 pub struct LinearHint {}
 
 impl Loss for LinearHint {
     fn needs_teacher(&self) -> bool {
+        true
+    }
+
+    fn sees_images_alone(&self) -> bool {
         true
     }
 

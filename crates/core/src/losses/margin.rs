@@ -19,44 +19,39 @@
 use serde::{Deserialize, Serialize};
 
 use super::distance::Distances;
-use super::{Loss, LossInputs, LossParameter, LossValue, Matrix, check};
+use super::{Loss, LossInputs, LossParameter, LossValue, Matrix};
 use crate::error::{Code, Error, Result};
+use crate::input;
 use crate::sampling::{Negatives, Sampler};
 
 /// Options of `margin`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Margin {
     /// The boundary beta between near and far, positive; the paper's is 1.2, for embeddings of norm 1.
+    #[serde(deserialize_with = "input::via::<input::Positive, _, _>")]
     pub beta: f64,
     /// How far from the boundary pairs must stay, positive; the paper's is 0.2.
+    #[serde(deserialize_with = "input::via::<input::Positive, _, _>")]
     pub alpha: f64,
     /// Whether the boundary is learned.
     pub learn_beta: bool,
     /// Which negatives are taken.
     pub negatives: Negatives,
-    /// See [`Sampler::uniform_when_underflow`].
+    /// With distance-weighted negatives: lets the weights underflow to uniform ones where a positive is near, as in the
+    /// authors' released code. For comparisons with it; wide embeddings train better without.
     pub uniform_when_underflow: bool,
 }
 
 impl Default for Margin {
     fn default() -> Self {
-        let negatives = Negatives::All;
+        let negatives = Negatives::DistanceWeighted;
         Margin { beta: 1.2, alpha: 0.2, learn_beta: false, negatives, uniform_when_underflow: false }
     }
 }
 
 impl Margin {
-    pub(super) fn validate(&self) -> Result<()> {
-        for (option, value, advice) in [
-            ("margin.beta", self.beta, "leave it out for the paper's 1.2"),
-            ("margin.alpha", self.alpha, "leave it out for the paper's 0.2"),
-        ] {
-            check::option(option, value, value > 0.0, "a number greater than 0", advice)?;
-        }
-        self.sampler().validate("margin")
-    }
-
     fn sampler(&self) -> Sampler {
         Sampler { negatives: self.negatives, uniform_when_underflow: self.uniform_when_underflow }
     }
@@ -65,6 +60,18 @@ impl Margin {
 impl Loss for Margin {
     fn needs_labels(&self) -> bool {
         true
+    }
+
+    fn needs_class_pairs(&self) -> bool {
+        true
+    }
+
+    fn wants_unit_norm(&self) -> bool {
+        true
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.sampler().validate()
     }
 
     fn parameters(&self, _student: &[usize], _teacher: Option<&[usize]>) -> Result<Vec<LossParameter>> {
@@ -117,7 +124,7 @@ mod tests {
 
     #[test]
     fn equals_its_definition_over_triplets() {
-        let (z, loss) = (naive::draw("margin"), Margin::default());
+        let (z, loss) = (naive::draw("margin"), Margin { negatives: Negatives::All, ..Margin::default() });
         let mut terms = Vec::new();
         for [a, p, q] in naive::triplets() {
             terms.push((loss.alpha + naive::distance(&z, a, p, 0.0) - loss.beta).max(0.0));

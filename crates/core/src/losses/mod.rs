@@ -7,7 +7,6 @@
 
 mod angular;
 mod attention_transfer;
-mod check;
 mod class_pairs;
 mod contrastive;
 mod correlation_congruence;
@@ -61,7 +60,9 @@ pub use rkd_angle::RkdAngle;
 pub use rkd_distance::RkdDistance;
 pub use similarity_preserving::SimilarityPreserving;
 pub use soft_target_kl::SoftTargetKl;
-pub use spec::{LossSpec, TermSpec};
+#[cfg(test)]
+pub(crate) use spec::declarations;
+pub use spec::{LossSpec, TermOptions, TermSpec};
 pub use triplet::{TripletEuclidean, TripletSquared};
 pub use weight::{Course, Named, Weight};
 
@@ -90,6 +91,23 @@ pub trait Loss: Send + Sync {
     /// Whether those numbers stay as they were drawn.
     fn is_frozen(&self) -> bool {
         false
+    }
+    /// Whether it compares images of one class with each other and with those of other classes, so that a batch needs two
+    /// of one class and one of another.
+    fn needs_class_pairs(&self) -> bool {
+        false
+    }
+    /// Whether it sees each image on its own, so that a batch needs no images of one class.
+    fn sees_images_alone(&self) -> bool {
+        false
+    }
+    /// Whether its published options assume embeddings of norm 1.
+    fn wants_unit_norm(&self) -> bool {
+        false
+    }
+    /// Checks what options say together; each alone is checked as it is read. The error's subject is the option.
+    fn validate(&self) -> Result<()> {
+        Ok(())
     }
     /// Whether the features must be maps, so that only taps will do.
     fn needs_maps(&self) -> bool {
@@ -151,12 +169,11 @@ impl LossValue {
     }
 }
 
-/// Checks `spec` and computes it once, without its weight: what `evaluateLoss` does.
+/// Computes `spec` once, without its weight: what `evaluateLoss` does.
 ///
 /// # Errors
 /// Those of the loss; `ERR_NON_FINITE` for a value that is not finite or a gradient beyond float32.
 pub fn evaluate_loss(spec: &TermSpec, inputs: &LossInputs<'_>) -> Result<LossValue> {
-    spec.validate()?;
     let found = spec.build().evaluate(inputs)?;
     if found.is_finite() {
         return Ok(found);

@@ -16,25 +16,26 @@
 use serde::{Deserialize, Serialize};
 
 use super::class_pairs::{ClassPairs, cross_entropy_at_diagonal};
-use super::{Loss, LossInputs, LossValue, check};
+use super::{Loss, LossInputs, LossValue};
 use crate::error::Result;
+use crate::input;
 
 /// Options of `n-pairs`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct NPairs {
     /// Weight of the squared norms, at least 0; by itself 0.
+    #[serde(deserialize_with = "input::via::<input::NotNegative, _, _>")]
     pub l2: f64,
-}
-
-impl NPairs {
-    pub(super) fn validate(&self) -> Result<()> {
-        check::option("n-pairs.l2", self.l2, self.l2 >= 0.0, "a number, at least 0", "0 switches the term off")
-    }
 }
 
 impl Loss for NPairs {
     fn needs_labels(&self) -> bool {
+        true
+    }
+
+    fn needs_class_pairs(&self) -> bool {
         true
     }
 

@@ -17,33 +17,23 @@ use serde::{Deserialize, Serialize};
 use super::cross_entropy::log_softmax;
 use super::{Loss, LossInputs, LossValue};
 use crate::error::{Code, Error, Result};
+use crate::input;
 use crate::tensor::Matrix;
 
 /// Options of `prototypical`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Prototypical {
     /// Support rows of each class ("shots"), at least 1.
+    #[serde(deserialize_with = "input::via::<input::Whole<1>, _, _>")]
     pub support_count: usize,
     /// Classes of an episode, at least 2.
+    #[serde(deserialize_with = "input::via::<input::Whole<2>, _, _>")]
     pub way: usize,
 }
 
 impl Prototypical {
-    pub(super) fn validate(&self) -> Result<()> {
-        let wrong = |option: &str, least: usize, value: usize| {
-            Err(Error::new(Code::InvalidOption, "the episode is too small")
-                .with_subject(format!("prototypical.{option}"))
-                .with_values(format!("at least {least}"), value.to_string())
-                .with_advice("the usual episodes have 5 ways and 1 or 5 shots"))
-        };
-        match (self.support_count, self.way) {
-            (0, _) => wrong("supportCount", 1, 0),
-            (_, way @ 0..=1) => wrong("way", 2, way),
-            _ => Ok(()),
-        }
-    }
-
     /// Queries of each class.
     fn queries(&self, rows: usize) -> Result<usize> {
         let support = self.way.saturating_mul(self.support_count);

@@ -2,11 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::check;
-use crate::error::Result;
-
 /// What the sum over pairs or triples is divided by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "kebab-case")]
 pub enum Reduction {
     /// n^2 or n^3: all entries, the degenerate ones (which are 0) included, as the authors' code does. Published weights
@@ -32,12 +30,6 @@ impl Reduction {
 pub fn huber(x: f64, delta: f64) -> (f64, f64) {
     let slope = x.clamp(-delta, delta);
     (slope * (x - 0.5 * slope), slope)
-}
-
-/// The threshold must be a positive number.
-pub(super) fn check_delta(loss: &str, delta: f64) -> Result<()> {
-    let (option, expected) = (format!("{loss}.delta"), "a number greater than 0");
-    check::option(&option, delta, delta > 0.0, expected, "leave it out for the paper's 1")
 }
 
 #[cfg(test)]

@@ -15,15 +15,18 @@ use rkd_kernels::relations;
 use serde::{Deserialize, Serialize};
 
 use super::embedding::Embedding;
-use super::relational::{Reduction, check_delta, huber};
+use super::relational::{Reduction, huber};
 use super::{Loss, LossInputs, LossValue};
 use crate::error::Result;
+use crate::input;
 
 /// Options of `rkd-angle`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RkdAngle {
     /// Huber threshold, positive; the paper's is 1.
+    #[serde(deserialize_with = "input::via::<input::Positive, _, _>")]
     pub delta: f64,
     /// What the sum is divided by.
     pub reduction: Reduction,
@@ -32,12 +35,6 @@ pub struct RkdAngle {
 impl Default for RkdAngle {
     fn default() -> Self {
         RkdAngle { delta: 1.0, reduction: Reduction::Reference }
-    }
-}
-
-impl RkdAngle {
-    pub(super) fn validate(&self) -> Result<()> {
-        check_delta("rkd-angle", self.delta)
     }
 }
 

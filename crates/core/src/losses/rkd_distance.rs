@@ -16,15 +16,18 @@ use rkd_kernels::relations;
 use serde::{Deserialize, Serialize};
 
 use super::embedding::Embedding;
-use super::relational::{Reduction, check_delta};
+use super::relational::Reduction;
 use super::{Loss, LossInputs, LossValue};
 use crate::error::Result;
+use crate::input;
 
 /// Options of `rkd-distance`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RkdDistance {
     /// Huber threshold, positive; the paper's is 1.
+    #[serde(deserialize_with = "input::via::<input::Positive, _, _>")]
     pub delta: f64,
     /// What the sum is divided by.
     pub reduction: Reduction,
@@ -33,12 +36,6 @@ pub struct RkdDistance {
 impl Default for RkdDistance {
     fn default() -> Self {
         RkdDistance { delta: 1.0, reduction: Reduction::Reference }
-    }
-}
-
-impl RkdDistance {
-    pub(super) fn validate(&self) -> Result<()> {
-        check_delta("rkd-distance", self.delta)
     }
 }
 

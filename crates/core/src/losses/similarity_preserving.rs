@@ -21,6 +21,7 @@ use crate::error::Result;
 
 /// Options of `similarity-preserving`: none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(deny_unknown_fields)]
 pub struct SimilarityPreserving {}
 

@@ -12,12 +12,15 @@ use serde::{Deserialize, Serialize};
 use super::cross_entropy::log_softmax;
 use super::{Feature, Loss, LossInputs, LossParameter, LossValue};
 use crate::error::{Code, Error, Result};
+use crate::input;
 
 /// Options of `soft-target-kl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct SoftTargetKl {
     /// What logits are divided by, positive; 4 in the experiments of Park et al.
+    #[serde(deserialize_with = "input::via::<input::Positive, _, _>")]
     pub temperature: f64,
 }
 
@@ -27,24 +30,16 @@ impl Default for SoftTargetKl {
     }
 }
 
-impl SoftTargetKl {
-    pub(super) fn validate(&self) -> Result<()> {
-        if self.temperature.is_finite() && self.temperature > 0.0 {
-            return Ok(());
-        }
-        Err(Error::new(Code::InvalidOption, "the temperature is out of range")
-            .with_subject("soft-target-kl.temperature")
-            .with_values("a number greater than 0", self.temperature.to_string())
-            .with_advice("leave it out for the usual 4"))
-    }
-}
-
 impl Loss for SoftTargetKl {
     fn reads(&self) -> Feature {
         Feature::Logits
     }
 
     fn needs_teacher(&self) -> bool {
+        true
+    }
+
+    fn sees_images_alone(&self) -> bool {
         true
     }
 

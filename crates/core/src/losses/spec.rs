@@ -8,42 +8,52 @@ use super::{
     SimilarityPreserving, SoftTargetKl, TripletEuclidean, TripletSquared, Weight, normalized::Normalized,
 };
 use crate::error::Result;
+use crate::input::{self, At};
 
 /// One term of the total loss: a loss, its weight and the features it reads.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TermSpec {
     /// The loss.
     #[serde(flatten)]
     pub loss: LossSpec,
-    /// Factor in the sum; a term of weight 0 is not computed. 1 if absent.
-    #[serde(default = "one")]
+    /// Factor in the sum; a term of weight 0 is not computed.
     pub weight: Weight,
     /// The student's feature it reads; absent: [`Loss::reads`]. A loss on rows takes a map as one long row.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub student_feature: Option<Feature>,
     /// The teacher's feature it reads; absent: the student's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher_feature: Option<Feature>,
-    /// Whether the loss sees rows divided by their norm, those of the teacher too. `false` if absent: what the networks give.
-    #[serde(default)]
+    /// Whether the loss sees rows divided by their norm, those of the teacher too.
     pub normalize: bool,
 }
 
-fn one() -> Weight {
-    Weight::Number(1.0)
+/// What every term of the total loss has beside the options of its loss.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields, rename = "TeacherTermOptions"))]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct TermOptions {
+    /// Factor in the sum, at least 0; a term of weight 0 is not computed. @default 1
+    pub weight: Option<Weight>,
+    /// The student's feature that the term reads: `"embedding"`, `"pooled"` (before the embedding layer), `"logits"`, or a
+    /// tap, the name of a map inside the network (`"blocks.3"` of Conv-4, `"layer3"` of a ResNet). A loss on rows takes a
+    /// map as one long row. @default the loss's own, said at each
+    #[cfg_attr(test, ts(as = "Option<String>"))]
+    pub student_feature: Option<Feature>,
+    /// The teacher's feature that the term reads, of losses that compare with one. @default that of the student
+    #[cfg_attr(test, ts(as = "Option<String>"))]
+    pub teacher_feature: Option<Feature>,
+    /// Whether the loss sees rows divided by their L2 norm, those of the teacher too, a map being one long row. The network's
+    /// output stays as it is: that is the backbone's `normalize`. @default false
+    pub normalize: Option<bool>,
 }
 
 impl TermSpec {
     /// A term of weight 1 that reads what the loss reads by itself.
     pub fn new(loss: LossSpec) -> Self {
-        TermSpec { loss, weight: one(), student_feature: None, teacher_feature: None, normalize: false }
-    }
-
-    /// Checks the weight and every option; the error names the one that is out of range.
-    pub fn validate(&self) -> Result<()> {
-        self.weight.validate(self.loss.name())?;
-        self.loss.validate()
+        let weight = Weight::Number(1.0);
+        TermSpec { loss, weight, student_feature: None, teacher_feature: None, normalize: false }
     }
 
     /// The loss itself, on normalised features where the term says so.
@@ -51,125 +61,155 @@ impl TermSpec {
         let loss = self.loss.build();
         if self.normalize { Box::new(Normalized(loss)) } else { loss }
     }
-}
 
-/// A kind of loss with its options. In JSON the kind stands in `kind`, the options beside it in camelCase.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum LossSpec {
-    /// Distance-wise RKD.
-    RkdDistance(RkdDistance),
-    /// Angle-wise RKD.
-    RkdAngle(RkdAngle),
-    /// Triplet on squared distances.
-    TripletSquared(TripletSquared),
-    /// Triplet on distances.
-    TripletEuclidean(TripletEuclidean),
-    /// Contrastive, over the pairs of triplets.
-    Contrastive(Contrastive),
-    /// Lifted structure, the smooth form.
-    LiftedStructure(LiftedStructure),
-    /// Multi-class N-pair.
-    NPairs(NPairs),
-    /// Angular, in N-pair batches.
-    Angular(Angular),
-    /// Margin around a boundary that may be learned.
-    Margin(Margin),
-    /// Hard DarkRank, listwise distillation.
-    HardDarkRank(HardDarkRank),
-    /// Similarities of rows, each divided by its norm.
-    SimilarityPreserving(SimilarityPreserving),
-    /// Correlations by a kernel.
-    CorrelationCongruence(CorrelationCongruence),
-    /// Cross entropy of logits.
-    CrossEntropy(CrossEntropy),
-    /// Prototypical, for episodes.
-    Prototypical(Prototypical),
-    /// Features through a learned linear map.
-    LinearHint(LinearHint),
-    /// FitNet's hint.
-    Hint(Hint),
-    /// Attention maps.
-    AttentionTransfer(AttentionTransfer),
-    /// Hinton's soft targets.
-    SoftTargetKl(SoftTargetKl),
-    /// Plain regression of features.
-    FeatureRegression(FeatureRegression),
-}
-
-impl LossSpec {
-    /// The kind.
-    pub fn name(&self) -> &'static str {
-        match self {
-            LossSpec::RkdDistance(_) => "rkd-distance",
-            LossSpec::RkdAngle(_) => "rkd-angle",
-            LossSpec::TripletSquared(_) => "triplet-squared",
-            LossSpec::TripletEuclidean(_) => "triplet-euclidean",
-            LossSpec::Contrastive(_) => "contrastive",
-            LossSpec::LiftedStructure(_) => "lifted-structure",
-            LossSpec::NPairs(_) => "n-pairs",
-            LossSpec::Angular(_) => "angular",
-            LossSpec::Margin(_) => "margin",
-            LossSpec::HardDarkRank(_) => "hard-dark-rank",
-            LossSpec::SimilarityPreserving(_) => "similarity-preserving",
-            LossSpec::CorrelationCongruence(_) => "correlation-congruence",
-            LossSpec::CrossEntropy(_) => "cross-entropy",
-            LossSpec::Prototypical(_) => "prototypical",
-            LossSpec::LinearHint(_) => "linear-hint",
-            LossSpec::Hint(_) => "hint",
-            LossSpec::AttentionTransfer(_) => "attention-transfer",
-            LossSpec::SoftTargetKl(_) => "soft-target-kl",
-            LossSpec::FeatureRegression(_) => "feature-regression",
-        }
-    }
-
-    /// Checks every option; the error names the one that is out of range.
+    /// Checks every option of a term that was not read from JSON, which checks them too.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_OPTION` that names the option, `rkd-angle.delta`.
     pub fn validate(&self) -> Result<()> {
-        match self {
-            LossSpec::RkdDistance(loss) => loss.validate(),
-            LossSpec::RkdAngle(loss) => loss.validate(),
-            LossSpec::TripletSquared(loss) => loss.validate(),
-            LossSpec::TripletEuclidean(loss) => loss.validate(),
-            LossSpec::Contrastive(loss) => loss.validate(),
-            LossSpec::LiftedStructure(loss) => loss.validate(),
-            LossSpec::NPairs(loss) => loss.validate(),
-            LossSpec::Angular(loss) => loss.validate(),
-            LossSpec::Margin(loss) => loss.validate(),
-            LossSpec::HardDarkRank(loss) => loss.validate(),
-            LossSpec::CorrelationCongruence(loss) => loss.validate(),
-            LossSpec::CrossEntropy(loss) => loss.validate(),
-            LossSpec::Prototypical(loss) => loss.validate(),
-            LossSpec::SoftTargetKl(loss) => loss.validate(),
-            LossSpec::SimilarityPreserving(_)
-            | LossSpec::LinearHint(_)
-            | LossSpec::Hint(_)
-            | LossSpec::AttentionTransfer(_)
-            | LossSpec::FeatureRegression(_) => Ok(()),
-        }
+        input::read::<TermSpec>(self.loss.name(), &input::write(self)?).map(drop)
     }
 
-    /// The loss itself.
-    fn build(&self) -> Box<dyn Loss> {
-        match self.clone() {
-            LossSpec::RkdDistance(loss) => Box::new(loss),
-            LossSpec::RkdAngle(loss) => Box::new(loss),
-            LossSpec::TripletSquared(loss) => Box::new(loss),
-            LossSpec::TripletEuclidean(loss) => Box::new(loss),
-            LossSpec::Contrastive(loss) => Box::new(loss),
-            LossSpec::LiftedStructure(loss) => Box::new(loss),
-            LossSpec::NPairs(loss) => Box::new(loss),
-            LossSpec::Angular(loss) => Box::new(loss),
-            LossSpec::Margin(loss) => Box::new(loss),
-            LossSpec::HardDarkRank(loss) => Box::new(loss),
-            LossSpec::SimilarityPreserving(loss) => Box::new(loss),
-            LossSpec::CorrelationCongruence(loss) => Box::new(loss),
-            LossSpec::CrossEntropy(loss) => Box::new(loss),
-            LossSpec::Prototypical(loss) => Box::new(loss),
-            LossSpec::LinearHint(loss) => Box::new(loss),
-            LossSpec::Hint(loss) => Box::new(loss),
-            LossSpec::AttentionTransfer(loss) => Box::new(loss),
-            LossSpec::SoftTargetKl(loss) => Box::new(loss),
-            LossSpec::FeatureRegression(loss) => Box::new(loss),
+    fn read(mut at: At) -> Result<TermSpec> {
+        let kind = at.take_kind(LossSpec::KINDS, "a loss, for example triplet()")?;
+        let (own, common) = (LossSpec::options(kind), input::fields_of::<TermOptions>());
+        let term = at.split(common);
+        let options = at.split(own);
+        let loss = LossSpec::read(kind, &options)?;
+        let built = loss.build();
+        let known: Vec<&str> =
+            common.iter().filter(|name| built.needs_teacher() || **name != TEACHER).chain(own).copied().collect();
+        let given =
+            [&at, &term].into_iter().flat_map(|at| at.value.as_object().into_iter().flat_map(|fields| fields.keys()));
+        if let Some(strange) = given.into_iter().find(|name| !known.contains(&name.as_str())) {
+            return Err(input::unknown(&at.path, strange, &known));
         }
+        built.validate().map_err(|error| at.place(error))?;
+        let TermOptions { weight, student_feature, teacher_feature, normalize } = term.read()?;
+        let (weight, normalize) = (weight.unwrap_or(Weight::Number(1.0)), normalize.unwrap_or(false));
+        Ok(TermSpec { loss, weight, student_feature, teacher_feature, normalize })
     }
+
+    /// Refuses a term without a tap whose loss compares maps. `name` is what errors call the term.
+    pub fn check_tap(&self, name: &str) -> Result<()> {
+        if !self.loss.build().needs_maps() || self.student_feature.is_some() {
+            return Ok(());
+        }
+        let subject = format!("{name}.studentFeature");
+        Err(input::invalid(subject, "a tap, for example \"blocks.3\" or \"layer3\"", "undefined"))
+    }
+}
+
+/// The option that only losses with a teacher have.
+const TEACHER: &str = "teacherFeature";
+
+impl<'de> Deserialize<'de> for TermSpec {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<TermSpec, D::Error> {
+        TermSpec::read(At::deserialize(deserializer)?).map_err(input::carry)
+    }
+}
+
+/// The registry: a loss is a line with its kind, its type and what it is in a sentence, which TypeScript shows.
+macro_rules! losses {
+    ($($(#[doc = $doc:literal])* $kind:literal => $loss:ident,)*) => {
+        /// A kind of loss with its options. In JSON the kind stands in `kind`, the options beside it in camelCase.
+        #[derive(Clone, Debug, PartialEq, Serialize)]
+        #[serde(tag = "kind")]
+        pub enum LossSpec {$(
+            $(#[doc = $doc])*
+            #[serde(rename = $kind)]
+            $loss($loss),
+        )*}
+
+        impl LossSpec {
+            /// The kinds there are.
+            pub const KINDS: &'static [&'static str] = &[$($kind),*];
+
+            /// The kind.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(LossSpec::$loss(_) => $kind,)*
+                }
+            }
+
+            /// The loss itself.
+            pub fn build(&self) -> Box<dyn Loss> {
+                match self.clone() {
+                    $(LossSpec::$loss(loss) => Box::new(loss),)*
+                }
+            }
+
+            /// The names of the options of `kind`.
+            fn options(kind: &str) -> &'static [&'static str] {
+                match kind {
+                    $($kind => input::fields_of::<$loss>(),)*
+                    _ => &[],
+                }
+            }
+
+            fn read(kind: &'static str, at: &At) -> Result<LossSpec> {
+                match kind {
+                    $($kind => Ok(LossSpec::$loss(at.read()?)),)*
+                    _ => Err(input::invalid(&at.path, "a loss", kind)),
+                }
+            }
+        }
+
+        /// Every loss as TypeScript sees it, in the order of the registry.
+        #[cfg(test)]
+        pub(crate) fn declarations() -> Vec<crate::protocol::LossDeclaration> {
+            vec![$(crate::protocol::LossDeclaration::of::<$loss>($kind, &[$($doc),*])),*]
+        }
+    };
+}
+
+losses! {
+    /// RKD-D: keeps the teacher's pairwise distances, each side divided by its own mean (Park et al. 2019, equations 3-5).
+    "rkd-distance" => RkdDistance,
+    /// RKD-A: keeps the teacher's angles at every vertex of every triple (Park et al. 2019, equations 6 and 7).
+    "rkd-angle" => RkdAngle,
+    /// Hard DarkRank (Chen et al. 2018) as in the authors' released code: the likelihood that the student's scores
+    /// `-alpha * distance ** beta` give to the teacher's order of the nearest items. Meant for embeddings of norm 1.
+    "hard-dark-rank" => HardDarkRank,
+    /// Similarity-preserving distillation (Tung, Mori 2019): keeps the teacher's matrix of inner products of items, every row
+    /// of it divided by its norm. Reads the embedding.
+    "similarity-preserving" => SimilarityPreserving,
+    /// Correlation congruence (Peng et al. 2019): keeps the teacher's matrix of a kernel between items. Reads the embedding.
+    "correlation-congruence" => CorrelationCongruence,
+    /// Triplet loss as in the paper: squared distances, margin 0.2, distance-weighted negatives.
+    "triplet-squared" => TripletSquared,
+    /// Triplet loss as in the authors' released code: plain distances, margin 0.2, distance-weighted negatives.
+    "triplet-euclidean" => TripletEuclidean,
+    /// Contrastive loss (Hadsell et al. 2006) over the pairs of triplets, as in the authors' released code.
+    "contrastive" => Contrastive,
+    /// Lifted structure (Oh Song et al. 2016, equation 4): every positive pair against all negatives of both its ends.
+    "lifted-structure" => LiftedStructure,
+    /// Multi-class N-pair loss (Sohn 2016) on the first two rows of each class in the batch, the anchor and the positive.
+    /// Inner products want embeddings that are not normalised; batches of two images a class (`batch.perClass`) waste none.
+    "n-pairs" => NPairs,
+    /// Angular loss (Wang et al. 2017, equation 8) on the same pairs as {@link nPairs}, which the paper adds to it.
+    "angular" => Angular,
+    /// Margin loss (Wu et al. 2017): positives nearer than `beta - alpha`, negatives farther than `beta + alpha`.
+    "margin" => Margin,
+    /// Cross entropy of a linear classifier on the embedding. Reads the logits.
+    "cross-entropy" => CrossEntropy,
+    /// Prototypical networks (Snell et al. 2017). The rows are an episode: first `supportCount` support rows of each class,
+    /// class by class, then as many queries of each class, class by class. A run makes such batches with `batch: { episode }`.
+    "prototypical" => Prototypical,
+    /// Conventional distillation: the squared distance of the teacher's feature from a learned linear map of the student's,
+    /// mean over images. Reads the embedding.
+    "linear-hint" => LinearHint,
+    /// FitNet's hint (Romero et al. 2015): mean squared error of the teacher's map from the student's through a learned 1x1
+    /// convolution. Reads the embedding; name taps for maps. Maps of different sizes are averaged to the smaller.
+    "hint" => Hint,
+    /// Attention transfer (Zagoruyko, Komodakis 2017) between two taps, as in the code of Park et al., whose weight is 50.
+    /// Maps of different sizes are averaged to the smaller.
+    "attention-transfer" => AttentionTransfer,
+    /// Soft targets (Hinton et al. 2015): T^2 times the Kullback-Leibler divergence of the student's class probabilities from
+    /// the teacher's, at temperature T. Reads the logits; the teacher must have been trained with cross entropy on the same
+    /// classes. The factor T^2 is inside: the weight 16 of Park et al. at T = 4 is weight 1 here.
+    "soft-target-kl" => SoftTargetKl,
+    /// Regression of the teacher's feature where the student's has the same shape: the squared distance, mean over images.
+    /// Reads the embedding.
+    "feature-regression" => FeatureRegression,
 }

@@ -14,70 +14,63 @@ use serde::{Deserialize, Serialize};
 
 use super::distance::Distances;
 use super::embedding::Embedding;
-use super::{Loss, LossInputs, LossValue, check};
+use super::{Loss, LossInputs, LossValue};
 use crate::error::Result;
+use crate::input;
 use crate::sampling::{Negatives, Sampler};
 
 /// Options of `triplet-squared`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct TripletSquared {
     /// The margin m, positive; the paper's is 0.2, for embeddings of norm 1.
+    #[serde(deserialize_with = "input::via::<input::Positive, _, _>")]
     pub margin: f64,
     /// Which negatives are taken.
     pub negatives: Negatives,
-    /// See [`Sampler::uniform_when_underflow`].
+    /// With distance-weighted negatives: lets the weights underflow to uniform ones where a positive is near, as in the
+    /// authors' released code. For comparisons with it; wide embeddings train better without.
     pub uniform_when_underflow: bool,
 }
 
 /// Options of `triplet-euclidean`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct TripletEuclidean {
     /// The margin m, positive; the released code's is 0.2, for embeddings of norm 1.
+    #[serde(deserialize_with = "input::via::<input::Positive, _, _>")]
     pub margin: f64,
     /// Which negatives are taken.
     pub negatives: Negatives,
-    /// See [`Sampler::uniform_when_underflow`].
+    /// With distance-weighted negatives: lets the weights underflow to uniform ones where a positive is near, as in the
+    /// authors' released code. For comparisons with it; wide embeddings train better without.
     pub uniform_when_underflow: bool,
 }
 
 impl Default for TripletSquared {
     fn default() -> Self {
-        TripletSquared { margin: 0.2, negatives: Negatives::All, uniform_when_underflow: false }
+        TripletSquared { margin: 0.2, negatives: Negatives::DistanceWeighted, uniform_when_underflow: false }
     }
 }
 
 impl Default for TripletEuclidean {
     fn default() -> Self {
-        TripletEuclidean { margin: 0.2, negatives: Negatives::All, uniform_when_underflow: false }
+        TripletEuclidean { margin: 0.2, negatives: Negatives::DistanceWeighted, uniform_when_underflow: false }
     }
 }
 
 impl TripletSquared {
-    pub(super) fn validate(&self) -> Result<()> {
-        check_margin("triplet-squared.margin", self.margin)?;
-        self.sampler().validate("triplet-squared")
-    }
-
     fn sampler(&self) -> Sampler {
         Sampler { negatives: self.negatives, uniform_when_underflow: self.uniform_when_underflow }
     }
 }
 
 impl TripletEuclidean {
-    pub(super) fn validate(&self) -> Result<()> {
-        check_margin("triplet-euclidean.margin", self.margin)?;
-        self.sampler().validate("triplet-euclidean")
-    }
-
     fn sampler(&self) -> Sampler {
         Sampler { negatives: self.negatives, uniform_when_underflow: self.uniform_when_underflow }
     }
-}
-
-fn check_margin(option: &str, margin: f64) -> Result<()> {
-    check::option(option, margin, margin > 0.0, "a number greater than 0", "leave it out for the paper's 0.2")
 }
 
 /// The chosen triplets' losses given the distance of two rows: the value, and 1/T or -1/T for every pair that counts.
@@ -105,6 +98,18 @@ impl Loss for TripletSquared {
         true
     }
 
+    fn needs_class_pairs(&self) -> bool {
+        true
+    }
+
+    fn wants_unit_norm(&self) -> bool {
+        true
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.sampler().validate()
+    }
+
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
         let (z, labels) = (inputs.student, inputs.labels()?);
         let embedding = Embedding::new(inputs.pool, z);
@@ -119,6 +124,18 @@ impl Loss for TripletSquared {
 impl Loss for TripletEuclidean {
     fn needs_labels(&self) -> bool {
         true
+    }
+
+    fn needs_class_pairs(&self) -> bool {
+        true
+    }
+
+    fn wants_unit_norm(&self) -> bool {
+        true
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.sampler().validate()
     }
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
@@ -148,9 +165,9 @@ mod tests {
         };
         let squared = |i: usize, j: usize| naive::distance(&z, i, j, 0.0).powi(2);
         let offset = |i: usize, j: usize| naive::distance(&z, i, j, 1e-6);
-        let loss = TripletSquared { margin: 0.7, ..TripletSquared::default() };
+        let loss = TripletSquared { margin: 0.7, negatives: Negatives::All, ..TripletSquared::default() };
         naive::expect(&loss, &z, None, mean(&|a, p, q| squared(a, p) - squared(a, q) + 0.7));
-        let loss = TripletEuclidean { margin: 0.7, ..TripletEuclidean::default() };
+        let loss = TripletEuclidean { margin: 0.7, negatives: Negatives::All, ..TripletEuclidean::default() };
         naive::expect(&loss, &z, None, mean(&|a, p, q| offset(a, p) - offset(a, q) + 0.7));
     }
 }

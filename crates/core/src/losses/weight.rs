@@ -1,12 +1,16 @@
 //! The weight of a term in the total loss: a number, a course over the steps, or balanced with another term.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
-use crate::error::{Code, Error, Result};
+use crate::input::{self, At, NotNegative};
 
-/// Factor of a term. In JSON a number, `{"from": 0, "to": 1, "steps": 1000}` or `"auto"`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "a weight is a number, {from, to, start, steps} or \"auto\"")]
+/// Factor of a term in the sum: a number, a course, or `"auto"`. Auto measures, in the first 20 steps, how large each
+/// term's gradient is, and makes this one's as large as that of the first term whose weight is a number; the outcome is an
+/// event and stands in `plan.json` as `chosenWeights`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(untagged)]
 pub enum Weight {
     /// The same in every step, at least 0.
     Number(f64),
@@ -17,24 +21,30 @@ pub enum Weight {
     Named(Named),
 }
 
-/// A weight that changes once, in a straight line.
+/// A weight that changes once, in a straight line. Where it is 0 the term is not computed.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "WeightCourse"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Course {
     /// The weight up to step `start`, at least 0.
+    #[serde(deserialize_with = "input::via::<NotNegative, _, _>")]
     pub from: f64,
     /// The weight from step `start + steps` on, at least 0.
+    #[serde(deserialize_with = "input::via::<NotNegative, _, _>")]
     pub to: f64,
-    /// The first step, counted from 0, whose weight may differ from `from`.
-    #[serde(default)]
+    /// The first step, counted from 0, whose weight may differ from `from`. @default 0
+    #[cfg_attr(test, ts(optional, as = "Option<u64>"))]
+    #[serde(default, deserialize_with = "input::via::<input::Whole<0>, _, _>")]
     pub start: u64,
-    /// Length of the way; 0 is a jump.
-    #[serde(default)]
+    /// Steps on the way; 0 is a jump. @default 0
+    #[cfg_attr(test, ts(optional, as = "Option<u64>"))]
+    #[serde(default, deserialize_with = "input::via::<input::Whole<0>, _, _>")]
     pub steps: u64,
 }
 
 /// Weights that have a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub enum Named {
     /// Balanced by gradient norms.
@@ -66,21 +76,21 @@ impl Weight {
             Weight::Named(Named::Auto) => false,
         }
     }
+}
 
-    /// Checks the numbers; the error names the term `loss`.
-    pub fn validate(&self, loss: &str) -> Result<()> {
-        let numbers = match *self {
-            Weight::Number(weight) => vec![("weight", weight)],
-            Weight::Course(Course { from, to, .. }) => vec![("weight.from", from), ("weight.to", to)],
-            Weight::Named(Named::Auto) => Vec::new(),
+impl<'de> Deserialize<'de> for Weight {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Weight, D::Error> {
+        let at = At::deserialize(deserializer)?;
+        let weight = match &at.value {
+            Value::Number(_) => at.read::<NotNegative>().map(|NotNegative(weight)| Weight::Number(weight)),
+            Value::Object(_) => at.read().map(Weight::Course),
+            Value::String(name) if name == "auto" => Ok(Weight::Named(Named::Auto)),
+            other => {
+                let expected = "a number at least 0, a course { from, to, start, steps } or \"auto\"";
+                Err(input::invalid(&at.path, expected, input::show(other)))
+            }
         };
-        match numbers.into_iter().find(|(_, number)| !number.is_finite() || *number < 0.0) {
-            None => Ok(()),
-            Some((option, number)) => Err(Error::new(Code::InvalidOption, "the weight is out of range")
-                .with_subject(format!("{loss}.{option}"))
-                .with_values("a number, at least 0", number.to_string())
-                .with_advice("0 switches the term off")),
-        }
+        weight.map_err(input::carry)
     }
 }
 
@@ -89,7 +99,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn weight(json: serde_json::Value) -> Weight {
+    fn weight(json: Value) -> Weight {
         serde_json::from_value(json).unwrap()
     }
 
@@ -107,7 +117,7 @@ mod tests {
     #[test]
     fn what_is_no_weight_is_refused() {
         for bad in [json!(-1), json!({"from": 0, "to": -1}), json!({"from": -0.5, "to": 1})] {
-            let error = weight(bad).validate("hint").unwrap_err();
+            let error = input::read::<Weight>("hint.weight", &bad).unwrap_err();
             assert!(error.to_string().starts_with("hint.weight"), "{error}");
         }
         let error = serde_json::from_value::<Weight>(json!("automatic")).unwrap_err();

@@ -37,6 +37,7 @@ impl Default for FidelityOptions {
 
 /// How well relations are kept.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct Fidelity {
     /// Spearman's rank correlation of distances, in `[-1, 1]`; 0 where all distances of one side are equal.

@@ -19,6 +19,7 @@ use crate::error::Result;
 
 /// What an operation is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "ProfilePart"))]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {
     /// Convolutions and linear layers, forward.
@@ -43,6 +44,7 @@ pub enum Part {
 
 /// What was noted of one operation of one layer. Calls that agree in all names and the shape are added up.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "ProfileRecord"))]
 pub struct Record {
     /// The layer as its parameters name it, `layer2.0.conv1`; empty for an operation without parameters.
     pub layer: String,

@@ -10,6 +10,7 @@ use crate::error::{Code, Error, Result};
 
 /// Which parameters are trained, and how fast. Patterns choose parameters by name, see [`super::pattern`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct TuningPlan {
     /// Patterns of parameters that stay as they are.
@@ -22,6 +23,7 @@ pub struct TuningPlan {
 
 /// The statistics of batch normalisation in training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub enum TrainingStatistics {
     /// Those of the batch; the running ones follow.

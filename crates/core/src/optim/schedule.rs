@@ -3,36 +3,65 @@
 //! Steps count from 0. A warm-up of w steps multiplies step s by (s + 1) / (w + 1): linear from 0, which no step has, to
 //! 1 at step w.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer};
 
 use super::spec::check;
 use crate::error::{Code, Error, Result};
+use crate::input::{At, Factor, Unit, Whole, carry, invalid, show, tagged, via};
 
-/// The learning rate over the run, as a factor of the optimiser's. Lengths are in steps.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "camelCase", deny_unknown_fields)]
-pub enum ScheduleSpec {
-    /// The same all along, after a linear warm-up.
-    Constant {
-        /// Steps over which the rate grows linearly from 0; 0 is none.
-        warmup_steps: u64,
-    },
-    /// Multiplied by `factor` at every milestone.
-    Step {
-        /// Steps over which the rate grows linearly from 0; 0 is none.
-        warmup_steps: u64,
-        /// Steps (counted from 0) from which on the rate is multiplied once more.
-        milestones: Vec<u64>,
-        /// Usually 0.1.
-        factor: f64,
-    },
-    /// Half a cosine from 1 to `minimum` over the whole run (Loshchilov, Hutter 2017).
-    Cosine {
-        /// Steps over which the rate grows linearly from 0; 0 is none.
-        warmup_steps: u64,
-        /// The last factor, in `[0, 1]`; usually 0.
-        minimum: f64,
-    },
+tagged! {
+    /// The learning rate over the run, as a factor of the optimiser's. Lengths are in steps (batches).
+    "what constant(), cosine() or step() return",
+    "Schedule",
+    pub enum ScheduleSpec {
+        /// The same rate all along, after the warm-up.
+        "constant" => Constant {
+            /// Steps over which the rate grows linearly from 0; 0 is none. @default 0
+            #[serde(default = "u64::default", deserialize_with = "via::<Whole<0>, _, _>")]
+            warmup_steps: u64,
+        },
+        /// Multiplied by `factor` at every milestone.
+        "step" => Step {
+            /// Steps over which the rate grows linearly from 0; 0 is none. @default 0
+            #[serde(default = "u64::default", deserialize_with = "via::<Whole<0>, _, _>")]
+            warmup_steps: u64,
+            /// Steps, counted from 0 and rising, from which on the rate is multiplied once more.
+            #[serde(deserialize_with = "milestones")]
+            milestones: Vec<u64>,
+            /// The factor at each milestone, in (0, 1]. @default 0.1
+            #[serde(default = "tenth", deserialize_with = "via::<Factor, _, _>")]
+            factor: f64,
+        },
+        /// Half a cosine from 1 to `minimum` over the whole run (Loshchilov, Hutter 2017).
+        "cosine" => Cosine {
+            /// Steps over which the rate grows linearly from 0; 0 is none. @default 0
+            #[serde(default = "u64::default", deserialize_with = "via::<Whole<0>, _, _>")]
+            warmup_steps: u64,
+            /// The last factor, in [0, 1]. @default 0
+            #[serde(default = "f64::default", deserialize_with = "via::<Unit, _, _>")]
+            minimum: f64,
+        },
+    }
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+fn milestones<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Error> {
+    let at = At::deserialize(deserializer)?;
+    if at.value.as_array().is_none_or(Vec::is_empty) {
+        let expected = "a list of steps, for example [1000, 2000]";
+        return Err(carry(invalid(&at.path, expected, show(&at.value))));
+    }
+    let steps: Vec<u64> = at.read::<Vec<Whole<0>>>().map_err(carry)?.into_iter().map(Into::into).collect();
+    match steps.windows(2).position(|pair| pair[1] <= pair[0]) {
+        None => Ok(steps),
+        Some(i) => {
+            let expected = format!("a whole number at least {}", steps[i] + 1);
+            Err(carry(invalid(format!("{}[{}]", at.path, i + 1), expected, steps[i + 1].to_string())))
+        }
+    }
 }
 
 impl ScheduleSpec {

@@ -1,50 +1,90 @@
 //! Which optimiser, and what its constants may be.
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::{Code, Error, Result};
+use crate::input::{NotNegative, Positive, Share, tagged, via};
 
-/// Which optimiser, with its constants. All of them follow PyTorch's definitions of the same names.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "camelCase", deny_unknown_fields)]
-pub enum OptimizerSpec {
-    /// Adam with weight decay added to the gradient (Kingma, Ba 2015).
-    Adam {
-        /// Step size; positive.
-        learning_rate: f64,
-        /// Decay of the mean of gradients, in `[0, 1)`; usually 0.9.
-        beta1: f64,
-        /// Decay of the mean of squares, in `[0, 1)`; usually 0.999.
-        beta2: f64,
-        /// Added to the root; usually 1e-8.
-        epsilon: f64,
-        /// L2 factor, added to the gradient; usually 0.
-        weight_decay: f64,
-    },
-    /// Adam with decoupled weight decay (Loshchilov, Hutter 2019).
-    AdamW {
-        /// Step size; positive.
-        learning_rate: f64,
-        /// Decay of the mean of gradients, in `[0, 1)`; usually 0.9.
-        beta1: f64,
-        /// Decay of the mean of squares, in `[0, 1)`; usually 0.999.
-        beta2: f64,
-        /// Added to the root; usually 1e-8.
-        epsilon: f64,
-        /// Share of the weight taken off in every step, times the learning rate; usually 0.01.
-        weight_decay: f64,
-    },
-    /// Stochastic gradient descent with momentum.
-    Sgd {
-        /// Step size; positive.
-        learning_rate: f64,
-        /// In `[0, 1)`; 0 is plain gradient descent.
-        momentum: f64,
-        /// Nesterov's form; needs a momentum.
-        nesterov: bool,
-        /// L2 factor, added to the gradient.
-        weight_decay: f64,
-    },
+tagged! {
+    /// An optimiser with its constants. All follow PyTorch's definitions and defaults of the same names, except the learning
+    /// rate.
+    "what adam(), adamW() or sgd() return",
+    "Optimizer",
+    pub enum OptimizerSpec {
+        /// Adam with weight decay added to the gradient (Kingma, Ba 2015).
+        "adam" => Adam {
+            /// Step size, greater than 0. @default 1e-3
+            #[serde(default = "adaptive_rate", deserialize_with = "via::<Positive, _, _>")]
+            learning_rate: f64,
+            /// Decay of the mean of gradients, in [0, 1). @default 0.9
+            #[serde(default = "nine_tenths", deserialize_with = "via::<Share, _, _>")]
+            beta1: f64,
+            /// Decay of the mean of squares, in [0, 1). @default 0.999
+            #[serde(default = "beta2", deserialize_with = "via::<Share, _, _>")]
+            beta2: f64,
+            /// Added to the root, greater than 0. @default 1e-8
+            #[serde(default = "epsilon", deserialize_with = "via::<Positive, _, _>")]
+            epsilon: f64,
+            /// L2 factor, added to the gradient, at least 0. @default 0
+            #[serde(default = "f64::default", deserialize_with = "via::<NotNegative, _, _>")]
+            weight_decay: f64,
+        },
+        /// Adam with decoupled weight decay (Loshchilov, Hutter 2019).
+        "adam-w" => AdamW {
+            /// Step size, greater than 0. @default 1e-3
+            #[serde(default = "adaptive_rate", deserialize_with = "via::<Positive, _, _>")]
+            learning_rate: f64,
+            /// Decay of the mean of gradients, in [0, 1). @default 0.9
+            #[serde(default = "nine_tenths", deserialize_with = "via::<Share, _, _>")]
+            beta1: f64,
+            /// Decay of the mean of squares, in [0, 1). @default 0.999
+            #[serde(default = "beta2", deserialize_with = "via::<Share, _, _>")]
+            beta2: f64,
+            /// Added to the root, greater than 0. @default 1e-8
+            #[serde(default = "epsilon", deserialize_with = "via::<Positive, _, _>")]
+            epsilon: f64,
+            /// Share of the weight taken off in every step, times the learning rate, at least 0. @default 0.01
+            #[serde(default = "hundredth", deserialize_with = "via::<NotNegative, _, _>")]
+            weight_decay: f64,
+        },
+        /// Stochastic gradient descent with momentum.
+        "sgd" => Sgd {
+            /// Step size, greater than 0. @default 0.05
+            #[serde(default = "sgd_rate", deserialize_with = "via::<Positive, _, _>")]
+            learning_rate: f64,
+            /// In [0, 1); 0 is plain gradient descent. @default 0.9
+            #[serde(default = "nine_tenths", deserialize_with = "via::<Share, _, _>")]
+            momentum: f64,
+            /// Nesterov's form; needs a momentum. @default false
+            #[serde(default = "bool::default")]
+            nesterov: bool,
+            /// L2 factor, added to the gradient, at least 0. @default 0
+            #[serde(default = "f64::default", deserialize_with = "via::<NotNegative, _, _>")]
+            weight_decay: f64,
+        },
+    }
+}
+
+fn adaptive_rate() -> f64 {
+    1e-3
+}
+
+fn sgd_rate() -> f64 {
+    0.05
+}
+
+fn nine_tenths() -> f64 {
+    0.9
+}
+
+fn beta2() -> f64 {
+    0.999
+}
+
+fn epsilon() -> f64 {
+    1e-8
+}
+
+fn hundredth() -> f64 {
+    0.01
 }
 
 impl OptimizerSpec {

@@ -8,12 +8,14 @@ use rkd_kernels::Pool;
 use serde::{Deserialize, Serialize};
 
 use super::distance_weighted::{DistanceWeighting, distance_weights};
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
+use crate::input::invalid;
 use crate::random::Random;
 use crate::tensor::Matrix;
 
 /// Which negatives a triplet loss takes for an anchor and a positive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "kebab-case")]
 pub enum Negatives {
     /// Every one.
@@ -46,15 +48,14 @@ impl From<Negatives> for Sampler {
 }
 
 impl Sampler {
-    /// Refuses an option that would have no effect. `loss` is the kind that has it.
-    pub(crate) fn validate(self, loss: &str) -> Result<()> {
+    /// Refuses an option that would have no effect.
+    pub(crate) fn validate(self) -> Result<()> {
         if !self.uniform_when_underflow || self.negatives == Negatives::DistanceWeighted {
             return Ok(());
         }
-        Err(Error::new(Code::InvalidOption, "only distance-weighted negatives have weights that underflow")
-            .with_subject(format!("{loss}.uniformWhenUnderflow"))
-            .with_values("negatives \"distance-weighted\" beside it", format!("{:?}", self.negatives))
-            .with_advice("leave it out, or choose distance-weighted negatives"))
+        let negatives = serde_json::to_value(self.negatives).unwrap_or_default();
+        Err(invalid("uniformWhenUnderflow", format!("false with negatives {negatives}"), "true")
+            .with_advice("only distance-weighted negatives have weights that underflow"))
     }
 
     /// The triplets (anchor, positive, negative) of a batch, in order of anchor, positive, negative.

@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::input::Text;
+
 /// A feature of a network that a loss can read. In JSON its name; every other name is a tap.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
+#[serde(from = "Text", into = "String")]
 pub enum Feature {
     /// The embedding, `[n, d]`.
     Embedding,
@@ -36,6 +38,12 @@ impl From<String> for Feature {
             "logits" => Feature::Logits,
             _ => Feature::Tap(name),
         }
+    }
+}
+
+impl From<Text> for Feature {
+    fn from(Text(name): Text) -> Feature {
+        name.into()
     }
 }
 

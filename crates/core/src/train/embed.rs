@@ -34,6 +34,7 @@ pub struct EmbedPlan {
 
 /// The form of the written embeddings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum EmbedFormat {
     /// NumPy's array file `[images, d]`, float32; ids and classes stand beside it in `<out>.ids.json`.

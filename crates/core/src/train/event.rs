@@ -8,6 +8,7 @@ use serde::Serialize;
 
 /// One piece of news from a session. Step events are limited to [`Control::STEP_INTERVAL`]; the others always come.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Event {
     /// Images are being decoded into the cache.
@@ -63,6 +64,7 @@ impl Event {
 
 /// The student's embeddings have run together.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct CollapseEvent {
     /// Steps done, from 1.
@@ -77,6 +79,7 @@ pub struct CollapseEvent {
 
 /// The state of training after a step.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct StepEvent {
     /// Steps done, from 1.
@@ -101,6 +104,7 @@ pub struct StepEvent {
 
 /// One term of the total loss.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "TermValue"))]
 #[serde(rename_all = "camelCase")]
 pub struct Term {
     /// The loss's kind; the second of the same kind is `kind#2`.
@@ -115,6 +119,7 @@ pub struct Term {
 
 /// A weight that balancing has found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct ChosenWeight {
     /// The term, as in [`Term::name`].
     pub name: String,

@@ -12,6 +12,7 @@ use crate::nn::{Backend, Network};
 
 /// The parameters a network begins with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WeightsPlan {
     /// A file of [`Weights`](crate::artefact::weights::Weights).

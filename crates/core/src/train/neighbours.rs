@@ -37,18 +37,18 @@ pub struct NeighboursPlan {
 }
 
 /// One image, as the network sees it but for the normalisation.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Picture {
     /// Its path inside the source.
     pub id: String,
     /// The name of its class.
     pub class: String,
-    /// A PNG file in hexadecimal.
-    pub png: String,
+    /// A PNG file.
+    pub png: Vec<u8>,
 }
 
 /// A query and what is nearest to it, nearest first.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Neighbours {
     /// The query.
     pub query: Picture,
@@ -121,6 +121,6 @@ fn picture(dataset: &Dataset, item: u32) -> Result<Picture> {
     Ok(Picture {
         id: dataset.id(item).into(),
         class: dataset.class_name(dataset.label(item)).into(),
-        png: file.into_inner().iter().map(|byte| format!("{byte:02x}")).collect(),
+        png: file.into_inner(),
     })
 }

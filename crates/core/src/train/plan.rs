@@ -1,7 +1,7 @@
 //! The plan: one complete, printable description of a run, with every default filled in.
 //!
-//! TypeScript turns a user's options into a plan; the core takes nothing else. `plan.json` in the output folder is
-//! this structure. Field names are camelCase in JSON; unknown fields are errors, so that a typing mistake cannot pass.
+//! [`options`](crate::options) make it of what a user says. `plan.json` in the output folder holds this structure. Field
+//! names are camelCase in JSON, and those of the options.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,7 @@ use crate::optim::{OptimizerSpec, ScheduleSpec};
 
 /// A training run of one network: `train` without a teacher, `distill` with one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Plan {
     /// The data.
@@ -29,6 +30,7 @@ pub struct Plan {
     /// The teacher, for a distillation.
     pub teacher: Option<TeacherPlan>,
     /// The weighted terms of the total loss; at least one.
+    #[cfg_attr(test, ts(type = "Array<Loss>"))]
     pub losses: Vec<TermSpec>,
     /// The optimiser.
     pub optimizer: OptimizerSpec,
@@ -56,6 +58,7 @@ pub struct Plan {
 
 /// Where a network runs. Losses, samplers and metrics run on the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "kebab-case")]
 pub enum Device {
     /// The own kernels, on the plan's threads.

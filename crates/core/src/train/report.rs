@@ -11,6 +11,7 @@ use crate::metrics::Fidelity;
 
 /// What a session is about to do.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct SessionSummary {
     /// What the data is.
@@ -41,6 +42,7 @@ pub struct SessionSummary {
 
 /// Size of one part of the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct PartSize {
     /// Number of images.
     pub images: usize,
@@ -50,6 +52,7 @@ pub struct PartSize {
 
 /// Size of one network.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkSummary {
     /// The architecture's name, or whatever a teacher is called.
@@ -62,6 +65,7 @@ pub struct NetworkSummary {
 
 /// What a call of `train` did.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct SegmentReport {
     /// Steps done since the run began.
@@ -82,6 +86,7 @@ pub struct SegmentReport {
 
 /// One term over some steps.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct TermMean {
     /// Steps in which it was computed: those in which its weight was not 0.
@@ -93,6 +98,7 @@ pub struct TermMean {
 
 /// The result of an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct Evaluation {
     /// `recall@K` and `knn@K` for every K asked for, `mapAtR`, `rPrecision`, and `fewshot/N-way-K-shot` for every shape of
@@ -100,6 +106,7 @@ pub struct Evaluation {
     pub metrics: BTreeMap<String, f64>,
     /// Half the width of the 95 % interval of those metrics that are means over a sample (few-shot accuracy).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(test, ts(optional, as = "Option<BTreeMap<String, f64>>"))]
     pub intervals: BTreeMap<String, f64>,
     /// Images that were embedded; each is a query against all others.
     pub images: usize,
@@ -109,11 +116,13 @@ pub struct Evaluation {
     pub milliseconds_per_image: f64,
     /// How well the relations of a teacher are kept, where one was given.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub fidelity: Option<Fidelity>,
 }
 
 /// What `embed` wrote.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct EmbedReport {
     /// The file.

@@ -23,6 +23,7 @@ use crate::nn::{Backend, Features, Inference};
 
 /// The teacher of a distillation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TeacherPlan {
     /// A `model.safetensors` written by `train` or `distill`.
@@ -33,6 +34,7 @@ pub struct TeacherPlan {
 
 /// When the teacher's features are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub enum TeacherFeatures {
     /// In every step, on the same augmented images as the student.

@@ -61,6 +61,7 @@ pub trait Training {
 
 /// Whose embeddings are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub enum Who {
     /// The network that is trained.

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use rkd_core::data::Dataset;
-use rkd_core::data::{AugmentSpec, DataPlan, SplitPlan};
+use rkd_core::data::{AugmentSpec, DataKind, DataPlan, SplitPlan};
 use rkd_core::{Error, Result};
 use tempfile::TempDir;
 
@@ -62,6 +62,7 @@ impl Place {
 
 pub fn plan(source: &str, cache: &Path) -> DataPlan {
     DataPlan {
+        kind: DataKind::Images,
         source: source.into(),
         more: Vec::new(),
         image_size: 8,

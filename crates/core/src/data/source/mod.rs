@@ -24,9 +24,12 @@ pub mod tar;
 pub mod walk;
 pub mod zip;
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use self::arrays::ArrayFiles;
 use super::dataset::BrokenImage;
@@ -45,6 +48,24 @@ pub const BOMB_FLOOR: u64 = 1 << 30;
 
 const OMNIGLOT: &str = "Omniglot";
 const CIFAR: &str = "CIFAR-100";
+
+/// What a source is, as far as defaults of images, split and augmentation hang on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "lowercase")]
+pub enum DataKind {
+    /// Drawn characters.
+    Glyphs,
+    /// Omniglot.
+    Omniglot,
+    /// Files of MNIST's format.
+    Idx,
+    /// CIFAR-100.
+    Cifar,
+    /// A folder or archive of image files.
+    #[default]
+    Images,
+}
 
 /// A source after a first look: cheap to find, not yet listed or decoded.
 pub struct Source {
@@ -110,6 +131,10 @@ impl Source {
     /// # Errors
     /// When a path does not exist, may not be read, or is nothing that is known.
     pub fn detect(plan: &DataPlan) -> Result<Source> {
+        if let Some((_, source)) = LAST.take().filter(|(of, _)| *of == paths_of(plan)) {
+            return Ok(source);
+        }
+
         if plan.source == "glyphs" || plan.source.starts_with("glyphs:") {
             return glyphs(plan);
         }
@@ -133,6 +158,23 @@ impl Source {
         let reason = format!("{} places of images put together ({})", paths.len(), kinds.join(", "));
         let name = (kind == "omniglot").then_some(OMNIGLOT);
         Ok(Source { kind, name, reason, reader: Reader::Files(roots) })
+    }
+
+    /// What defaults hang on.
+    pub fn data_kind(&self) -> DataKind {
+        match self.kind {
+            "glyphs" => DataKind::Glyphs,
+            "omniglot" => DataKind::Omniglot,
+            "idx" => DataKind::Idx,
+            "cifar" => DataKind::Cifar,
+            _ => DataKind::Images,
+        }
+    }
+
+    /// Keeps what was found for the next [`Source::detect`] of `plan` on this thread, once: a folder of many files is listed
+    /// to resolve a plan, and not again to open it.
+    pub fn pass_on(self, plan: &DataPlan) {
+        LAST.set(Some((paths_of(plan), self)));
     }
 
     /// A hash of what the images depend on without reading them: names, sizes and times of the files, or the options.
@@ -161,6 +203,15 @@ impl Source {
         }
         Ok(hasher)
     }
+}
+
+thread_local! {
+    /// See [`Source::pass_on`].
+    static LAST: RefCell<Option<(Vec<String>, Source)>> = const { RefCell::new(None) };
+}
+
+fn paths_of(plan: &DataPlan) -> Vec<String> {
+    std::iter::once(&plan.source).chain(&plan.more).cloned().collect()
 }
 
 fn glyphs(plan: &DataPlan) -> Result<Source> {

@@ -86,6 +86,11 @@ pub fn compare<'a>(name: &str, images: impl Iterator<Item = (&'a str, Option<Par
     ))
 }
 
+/// Whether the published split of the data set `name` is by classes: its test classes are no training classes.
+pub fn splits_by_classes(name: &str) -> bool {
+    ["CUB-200-2011", "Cars 196", "Stanford Online Products", "miniImageNet"].contains(&name)
+}
+
 /// A line of a list: which image is of which class and part.
 struct Row {
     path: String,

@@ -1,0 +1,64 @@
+//! The check of one part of the options, for constructors: they refuse at once what a run would refuse.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{BackboneOptions, DataOptions};
+use crate::error::Result;
+use crate::input::{invalid, read, show, write};
+use crate::losses::TermSpec;
+use crate::optim::{OptimizerSpec, ScheduleSpec};
+
+/// A part of the options that has constructors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "lowercase")]
+pub enum OptionPart {
+    /// A term of the total loss.
+    Loss,
+    /// A network.
+    Backbone,
+    /// An optimiser.
+    Optimizer,
+    /// A schedule.
+    Schedule,
+    /// A source of images.
+    Data,
+}
+
+/// Checks `value`, which errors call `name` (the constructor), and gives it with the defaults that do not depend on others.
+pub fn check(part: OptionPart, name: &str, value: Value) -> Result<Value> {
+    match part {
+        OptionPart::Loss => {
+            let term: TermSpec = read(name, &value)?;
+            term.check_tap(name)?;
+            write(&term)
+        }
+        OptionPart::Optimizer => write(&read::<OptimizerSpec>(name, &value)?),
+        OptionPart::Schedule => write(&read::<ScheduleSpec>(name, &value)?),
+        OptionPart::Backbone => {
+            read::<BackboneOptions>(name, &value)?.check(name)?;
+            Ok(value)
+        }
+        OptionPart::Data => {
+            read::<DataOptions>(name, &value)?.check()?;
+            Ok(value)
+        }
+    }
+}
+
+impl BackboneOptions {
+    /// Checks what options say together.
+    pub(super) fn check(&self, name: &str) -> Result<()> {
+        match &self.hidden {
+            Some(hidden) if hidden.is_empty() && self.kind.0 == "mlp" => {
+                Err(invalid(format!("{name}.hidden"), "a list of one width or more", show(&Value::Array(Vec::new()))))
+            }
+            Some(hidden) if !hidden.is_empty() && self.kind.0 != "mlp" => {
+                let received = format!("an array of {} with {}", hidden.len(), self.kind.0);
+                Err(invalid(format!("{name}.hidden"), "widths of an mlp alone", received))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! From a source to its plan: what it is, by its content, and the defaults of its kind.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{AugmentOption, Channels, DataOption, DataOptions};
+use crate::data::survey::survey_of;
+use crate::data::{AugmentSpec, DataKind, DataPlan, Part, Source, SplitPlan, Survey, splits_by_classes};
+use crate::error::{Code, Error, Result};
+use crate::input::{absolute, invalid};
+
+/// Image size and channels that a stored network takes.
+pub type Pixels = (usize, usize);
+
+/// What a data source holds by its names and lists, and the plan of its defaults.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub struct DataSurvey {
+    /// What the options and its defaults make of it.
+    pub data: DataPlan,
+    /// What is in it.
+    #[serde(flatten)]
+    pub found: Survey,
+}
+
+/// What a source is and what is missing in it, without decoding an image, with the plan of its defaults.
+///
+/// # Errors
+/// Those of the options; when the source cannot be read or recognised, or has no images.
+pub fn survey(DataOption(options): &DataOption) -> Result<DataSurvey> {
+    let (plan, source, found) = resolve(options, None)?;
+    let found = match found {
+        Some(found) => found,
+        None => survey_of(&source, plan.rotations)?,
+    };
+    Ok(DataSurvey { data: plan, found })
+}
+
+impl DataOption {
+    /// The plan. `input`, what a stored model takes, comes before the source's own defaults: a teacher and its student see
+    /// the same pixels. What was listed to find out the kind is kept for [`Dataset::open`](crate::data::Dataset::open).
+    pub(super) fn resolve(&self, input: Option<Pixels>) -> Result<DataPlan> {
+        let (plan, source, _) = resolve(&self.0, input)?;
+        source.pass_on(&plan);
+        Ok(plan)
+    }
+}
+
+impl DataOptions {
+    /// Checks that files are there.
+    pub(super) fn check(&self) -> Result<()> {
+        for source in std::iter::once(&self.source).chain(self.more.iter().flatten()) {
+            if !is_glyphs(&source.0) && !Path::new(&source.0).exists() {
+                return Err(Error::new(Code::NotFound, "there is no such folder or file")
+                    .with_subject(&source.0)
+                    .with_advice("give an existing folder or archive, or glyphs for the embedded data set"));
+            }
+        }
+        if !is_glyphs(&self.source.0) {
+            if let Some((name, value)) = self.settings().next() {
+                let expected = "nothing with a source that is not glyphs";
+                return Err(invalid(format!("data.{name}"), expected, value.to_string()));
+            }
+        }
+        for list in self.split.iter().flat_map(SplitPlan::lists) {
+            if !list.exists() {
+                return Err(Error::new(Code::NotFound, "there is no such list")
+                    .with_subject(list.display().to_string())
+                    .with_advice("give a text file of class names, one a line"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The source as the plan names it.
+    fn source(&self) -> String {
+        if !is_glyphs(&self.source.0) {
+            return self.source.absolute().display().to_string();
+        }
+        self.settings().fold(self.source.0.clone(), |source, (name, value)| {
+            format!("{source}{}{name}={value}", if source.contains(':') { ',' } else { ':' })
+        })
+    }
+
+    /// Those of the glyphs that are given.
+    fn settings(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let classes = self.classes.map(|count| ("classes", count.0));
+        let writers = self.writers.map(|count| ("writers", count.0));
+        [classes, writers, self.seed.map(|seed| ("seed", seed.0))].into_iter().flatten()
+    }
+}
+
+fn is_glyphs(source: &str) -> bool {
+    source == "glyphs" || source.starts_with("glyphs:")
+}
+
+/// The plan, the source and, where its default split had to be found, what is in it.
+fn resolve(options: &DataOptions, input: Option<Pixels>) -> Result<(DataPlan, Source, Option<Survey>)> {
+    options.check()?;
+    let more = options.more.iter().flatten().map(|path| path.absolute().display().to_string()).collect();
+    let mut plan = DataPlan {
+        kind: DataKind::Images,
+        source: options.source(),
+        more,
+        image_size: 0,
+        channels: 0,
+        rotations: options.rotations.unwrap_or(false),
+        split: SplitPlan::Classes { validation: 0.1, test: 0.2 },
+        augment: AugmentSpec::default(),
+        cache: options.cache.as_ref().map_or_else(default_cache, |cache| cache.absolute()),
+    };
+    let source = Source::detect(&plan)?;
+    plan.kind = source.data_kind();
+    if let Some(wanted) = options.kind.filter(|wanted| *wanted != plan.kind) {
+        let word = |kind| serde_json::to_value(kind).unwrap_or_default();
+        return Err(Error::new(Code::InvalidData, "the source is of another kind")
+            .with_subject(&options.source.0)
+            .with_values(word(wanted).to_string(), format!("{} ({})", word(plan.kind), source.reason))
+            .with_advice("give it as a path alone, and its kind is found out"));
+    }
+    let (image_size, channels) = input.unwrap_or(match plan.kind {
+        DataKind::Glyphs | DataKind::Omniglot | DataKind::Idx => (28, 1),
+        DataKind::Cifar => (32, 3),
+        DataKind::Images => (64, 3),
+    });
+    plan.image_size = options.image_size.map_or(image_size, Into::into);
+    plan.channels = options.channels.map_or(channels, |Channels(channels)| channels);
+    plan.augment = augment(options.augment.as_ref(), plan.kind, plan.image_size);
+    let (split, found) = match &options.split {
+        Some(split) => (absolute_lists(split), None),
+        None => default_split(&source, plan.kind)?,
+    };
+    plan.split = split;
+    Ok((plan, source, found))
+}
+
+fn absolute_lists(split: &SplitPlan) -> SplitPlan {
+    match split {
+        SplitPlan::Lists { train, validation, test } => SplitPlan::Lists {
+            train: absolute(train),
+            validation: validation.as_ref().map(absolute),
+            test: test.as_ref().map(absolute),
+        },
+        other => other.clone(),
+    }
+}
+
+/// The split that a source has by itself; image files are listed for it.
+fn default_split(source: &Source, kind: DataKind) -> Result<(SplitPlan, Option<Survey>)> {
+    let classes = |validation, test| SplitPlan::Classes { validation, test };
+    Ok(match kind {
+        DataKind::Glyphs | DataKind::Cifar => (classes(0.1, 0.2), None),
+        DataKind::Idx => (classes(0.2, 0.3), None),
+        DataKind::Omniglot => (SplitPlan::Source { validation: 0.1 }, None),
+        DataKind::Images => {
+            let found = survey_of(source, false)?;
+            let has = |part| found.parts.iter().any(|count| count.part == part);
+            let own = match &found.name {
+                Some(name) => splits_by_classes(name),
+                None => has(Part::Train) && has(Part::Test),
+            };
+            let validation = if has(Part::Validation) { 0.0 } else { 0.1 };
+            (if own { SplitPlan::Source { validation } } else { classes(0.1, 0.2) }, Some(found))
+        }
+    })
+}
+
+fn augment(given: Option<&AugmentOption>, kind: DataKind, image_size: usize) -> AugmentSpec {
+    let affine = AugmentSpec { rotate: 10.0, scale: 0.1, shear: 5.0, translate: 0.05, ..AugmentSpec::default() };
+    // An eighth of the side: the usual 4 pixels of 32 (He et al. 2016, section 4.2).
+    let crop_flip = AugmentSpec { crop_padding: (image_size + 4) / 8, flip: true, ..AugmentSpec::default() };
+    match (given, kind) {
+        (Some(AugmentOption::Exactly(spec)), _) => spec.clone(),
+        (Some(AugmentOption::Affine), _) | (None, DataKind::Glyphs | DataKind::Omniglot) => affine,
+        (Some(AugmentOption::CropFlip), _) | (None, _) => crop_flip,
+    }
+}
+
+/// `$RKD_CACHE`, else `$XDG_CACHE_HOME/rkd`, else `~/.cache/rkd`.
+pub fn default_cache() -> PathBuf {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = variable("RKD_CACHE").or_else(|| variable("XDG_CACHE_HOME").map(|folder| folder.join("rkd")));
+    absolute(cache.unwrap_or_else(|| std::env::home_dir().unwrap_or_default().join(".cache").join("rkd")))
+}

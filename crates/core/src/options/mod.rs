@@ -1,0 +1,616 @@
+//! What a user says, and the whole plan that follows: every default and rule of `train`, `distill`, `evaluate`, `embed`,
+//! `neighbours` and the command line.
+//!
+//! Each option is one field, with its doc, range and whether it may be left out; TypeScript's types are made from these.
+//! `Option` is an option that may be left out, `Option<Option>` one that may also be null, which is a value of its own. The
+//! names are those of the plan, so a whole plan is options too: resolving it gives itself. [`run`] resolves `train` and
+//! `distill`, [`model`] what works on a stored model; [`check`] is what constructors ask.
+
+pub mod check;
+mod data;
+pub mod model;
+pub mod run;
+mod stored;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::backbones::{self, Stem};
+use crate::data::{AugmentSpec, DataKind, EpisodePlan, Normalization, Part, SplitPlan};
+use crate::input::{At, PathText, Positive, Text, Whole, carry, invalid, one_of, show};
+use crate::losses::TermSpec;
+use crate::metrics::FewShotPlan;
+use crate::nn::tuning::TrainingStatistics;
+use crate::optim::{OptimizerSpec, ScheduleSpec};
+use crate::train::Plan;
+use crate::train::embed::EmbedFormat;
+
+pub use data::{DataSurvey, default_cache, survey};
+pub use stored::PlanFile;
+
+/// What `train` and `distill` take.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunOptions {
+    /// The images: a source, or its name (`"glyphs"` or a path).
+    #[cfg_attr(test, ts(type = "Data | string"))]
+    pub data: DataOption,
+    /// Folder of the run; made where it is missing. An existing run in it is an error unless `overwrite`.
+    #[cfg_attr(test, ts(as = "String"))]
+    pub out: PathText,
+    /// Whether a run in `out` may be replaced. Other files in the folder are left alone. @default false
+    pub overwrite: Option<bool>,
+    /// The network that `train` trains.
+    #[cfg_attr(test, ts(as = "Option<BackboneOptions>"))]
+    pub backbone: Option<BackboneOptions>,
+    /// The network that `distill` trains.
+    #[cfg_attr(test, ts(as = "Option<BackboneOptions>"))]
+    pub student: Option<BackboneOptions>,
+    /// The folder of a finished run, or a `model.safetensors`.
+    #[cfg_attr(test, ts(as = "Option<String>"))]
+    pub teacher: Option<PathText>,
+    /// `"live"`: the teacher sees the same augmented images as the student, in every step. `"cached"`: every training
+    /// image once, and its mirror image where training mirrors, before the first step; other augmentation the teacher then
+    /// does not see. `"auto"`: cached where training does no more than mirror images, live otherwise. @default "live"
+    #[cfg_attr(test, ts(optional, type = "TeacherFeatures | \"auto\""))]
+    pub teacher_features: Option<TeacherFeaturesOption>,
+    /// The weighted terms of the total loss, at least one.
+    /// @default train: triplet(); distill: rkdDistance({ weight: 1 }) and rkdAngle({ weight: 2 })
+    #[cfg_attr(test, ts(optional, type = "Array<Loss>"))]
+    pub losses: Option<Vec<TermSpec>>,
+    /// Weights to begin with: a file, or a file with what it need not have. @default drawn at random
+    #[cfg_attr(test, ts(optional, type = "string | Weights | null"))]
+    pub weights: Option<Option<WeightsOption>>,
+    /// Patterns of parameters that stay as they are. Their running statistics follow `batchNorm`. A pattern is a name as in
+    /// torchvision, `layer1.0.conv1.weight`, or a module, `layer1`, which stands for all below it; a star stands for any
+    /// letters: `layer*.bn1`. @default []
+    #[cfg_attr(test, ts(as = "Option<Vec<String>>"))]
+    pub freeze: Option<Patterns>,
+    /// Factors on the learning rate by pattern, each greater than 0: `{ fc: 10 }`. @default {}
+    #[cfg_attr(test, ts(as = "Option<BTreeMap<String, f64>>"))]
+    pub learning_rates: Option<BTreeMap<String, Positive>>,
+    /// What batch norm subtracts and divides by in training: the statistics of the `"batch"`, which the running ones follow,
+    /// or the `"running"` ones, which then stay as they are. @default "batch"
+    pub batch_norm: Option<TrainingStatistics>,
+    /// The optimiser. @default adam()
+    #[cfg_attr(test, ts(optional, type = "OptimizerOptions"))]
+    pub optimizer: Option<OptimizerSpec>,
+    /// The learning rate over the run. @default cosine()
+    #[cfg_attr(test, ts(optional, type = "ScheduleOptions"))]
+    pub schedule: Option<ScheduleSpec>,
+    /// Number of epochs, 1 to 1,000,000. @default 20
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub epochs: Option<Whole<1, 1_000_000>>,
+    /// Batches of one epoch, at least 1. @default null: as many as show as many images as the training part has
+    #[cfg_attr(test, ts(as = "Option<Option<u64>>"))]
+    pub steps_per_epoch: Option<Option<Whole<1>>>,
+    /// Composition of a batch.
+    pub batch: Option<BatchOptions>,
+    /// Images that go through the network at once, at least 2; `null` is the whole batch. Smaller ones save memory: the loss
+    /// still sees the whole batch, and its gradient is the same, for the price of a second forward pass. Batch normalisation
+    /// takes its statistics from each such part. @default null
+    #[cfg_attr(test, ts(as = "Option<Option<u64>>"))]
+    pub micro_batch: Option<Option<Whole<2>>>,
+    /// Largest Euclidean norm of the whole gradient, greater than 0; `null` is no clipping. @default null
+    #[cfg_attr(test, ts(as = "Option<Option<f64>>"))]
+    pub clip_gradient_norm: Option<Option<Positive>>,
+    /// Seed of everything random, a whole number from 0. Same seed, same bytes, on any number of threads. @default 1
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub seed: Option<Whole<0>>,
+    /// CPU threads, 0 to 1024; 0 is all cores. @default 0
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub threads: Option<Threads>,
+    /// Where to compute. `"auto"` is the best there is. @default "auto"
+    pub device: Option<DeviceOption>,
+    /// Evaluation during training.
+    pub evaluation: Option<EvaluationOptions>,
+    /// Which weights become the model. @default "best"
+    pub keep: Option<Keep>,
+    /// Evaluations without a new best after which the run ends, at least 1; `null` never. @default null
+    #[cfg_attr(test, ts(as = "Option<Option<u64>>"))]
+    pub patience: Option<Option<Whole<1>>>,
+    /// Steps between checkpoints besides the one after every epoch, at least 1; `null` none. @default null
+    #[cfg_attr(test, ts(as = "Option<Option<u64>>"))]
+    pub checkpoint_every_steps: Option<Option<Whole<1>>>,
+}
+
+/// CPU threads; 0: all cores.
+pub type Threads = Whole<0, 1024>;
+
+/// Evaluation during training.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EvaluationOptions {
+    /// Epochs between evaluations on the validation classes, at least 1; `null` beside `everySteps`: none by epochs.
+    /// @default 1; null with `everySteps`
+    #[cfg_attr(test, ts(as = "Option<Option<u64>>"))]
+    pub every_epochs: Option<Option<Whole<1>>>,
+    /// Steps between evaluations, at least 1, instead of those by epochs or beside them. The last step is always evaluated.
+    /// @default null
+    #[cfg_attr(test, ts(as = "Option<Option<u64>>"))]
+    pub every_steps: Option<Option<Whole<1>>>,
+    /// The K of Recall@K, each at least 1. @default [1, 2, 4, 8]
+    #[cfg_attr(test, ts(as = "Option<Vec<usize>>"))]
+    pub ks: Option<Ks>,
+    /// The classes that are measured and so choose the best weights. @default "validation"
+    pub part: Option<ChoosingPart>,
+}
+
+/// The classes that choose the best weights. `"test"` is what the paper's code does: its scores are of weights chosen by the
+/// very same classes, and too good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "lowercase")]
+pub enum ChoosingPart {
+    /// Those that are held back for it.
+    Validation,
+    /// Those of the final score.
+    Test,
+}
+
+/// Which weights become the model: those with the best validation (accuracy of a classifier that knows the classes, else
+/// Recall@K, of the smallest K), or the last. `"both"` is the best, and writes and measures the last ones beside them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "lowercase")]
+pub enum Keep {
+    /// The best.
+    Best,
+    /// The last.
+    Last,
+    /// The best, with the last beside them.
+    Both,
+}
+
+/// Where a run computes. Devices agree but for rounding: the same plan gives the same bytes on one device only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceOption {
+    /// The best there is.
+    Auto,
+    /// The CPU, by rkd's own kernels.
+    Cpu,
+    /// The CPU, by the candle library: slower, and what runs where there are no own kernels.
+    CandleCpu,
+    /// An NVIDIA GPU.
+    Cuda,
+}
+
+/// When the teacher's features are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TeacherFeaturesOption {
+    /// In every step.
+    Live,
+    /// Before the first step.
+    Cached,
+    /// Before the first step where training does no more than mirror images.
+    Auto,
+}
+
+/// Composition of a batch.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BatchOptions {
+    /// Images of a batch, 2 to 65,536. @default 64
+    #[cfg_attr(test, ts(as = "Option<usize>"))]
+    pub size: Option<Whole<2, 65_536>>,
+    /// Images of each class in a batch, 1 to `size`; `null` draws without regard to class.
+    /// @default 4; null where all losses see each image on its own
+    #[cfg_attr(test, ts(as = "Option<Option<usize>>"))]
+    pub per_class: Option<Option<Whole<1>>>,
+    /// A few-shot episode as batch, in place of `size` and `perClass`: what prototypical() needs. Its rows are the supports
+    /// class by class, then the queries class by class; relational losses read all of them. @default null
+    pub episode: Option<Option<EpisodePlan>>,
+}
+
+/// A network, as conv4(), resnet(), vgg(), googlenet() and mlp() make it.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields, rename = "Backbone"))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BackboneOptions {
+    /// The architecture.
+    #[cfg_attr(test, ts(type = "BackboneKind"))]
+    pub kind: BackboneKind,
+    /// Channels of the first block, 1 to 1024. @default 64, the published width
+    #[cfg_attr(test, ts(as = "Option<usize>"))]
+    pub width: Option<Whole<1, 1024>>,
+    /// Widths of an mlp's hidden layers, at least one, each 1 to 65,536. @default [256, 256]
+    #[cfg_attr(test, ts(as = "Option<Vec<usize>>"))]
+    pub hidden: Option<Vec<Whole<1, 65_536>>>,
+    /// ResNet and GoogLeNet: `"imagenet"` begins with a 7x7 convolution of stride 2 and a max pool, `"small"` with a 3x3
+    /// convolution of stride 1, for images of 32 to 64 pixels. VGG: `"imagenet"` ends in two linear layers, `"small"` in
+    /// the flattened maps. The others have one form. @default "small" up to 64 pixels, else "imagenet"
+    pub stem: Option<Stem>,
+    /// Length of the embedding, 1 to 65,536; `null` is the pooled feature itself, without a linear layer. @default null
+    #[cfg_attr(test, ts(as = "Option<Option<usize>>"))]
+    pub embedding: Option<Option<Whole<1, 65_536>>>,
+    /// Whether embeddings are divided by their Euclidean norm.
+    /// @default true with a loss whose options assume a scale (triplet, contrastive, margin, hard-dark-rank); else false
+    pub normalize: Option<bool>,
+    /// Of a whole plan: the channels of the images.
+    #[cfg_attr(test, ts(skip))]
+    pub in_channels: Option<usize>,
+    /// Of a whole plan: the size of the images.
+    #[cfg_attr(test, ts(skip))]
+    pub image_size: Option<usize>,
+    /// Of a whole plan: found from the data.
+    #[cfg_attr(test, ts(skip))]
+    pub classes: Option<Option<usize>>,
+}
+
+/// The name of an architecture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackboneKind(pub &'static str);
+
+impl<'de> Deserialize<'de> for BackboneKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let At { path, value } = At::deserialize(deserializer)?;
+        one_of(&path, &value, &backbones::kinds()).map(BackboneKind).map_err(carry)
+    }
+}
+
+/// A file of weights and what it need not have.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Weights {
+    /// A `.safetensors` of rkd, torchvision or timm, a `.pth` of PyTorch (a state dict, or a checkpoint with one under
+    /// `state_dict` or `model`), or the folder of a finished run. No code in the file is run.
+    #[cfg_attr(test, ts(as = "String"))]
+    pub file: PathText,
+    /// Patterns of names that may be missing, unexpected or of another shape. The head, what stands above the pooled
+    /// feature, always may. What is not taken is named in a warning. @default []
+    #[cfg_attr(test, ts(as = "Option<Vec<String>>"))]
+    pub except: Option<Patterns>,
+    /// Mean and standard deviation of each channel, by which pixels from 0 to 1 are normalised.
+    /// torchvision's GoogLeNet wants 0.5 and 0.5 throughout. A teacher that wants another normalisation sees its own.
+    /// @default what the file says (rkd's own), ImageNet's (other files, three channels), or (grey) what the run would have
+    /// without weights
+    pub normalization: Option<Option<Normalization>>,
+}
+
+/// Weights with all that can be said, or their file alone.
+#[derive(Clone, Debug)]
+pub struct WeightsOption(pub Weights);
+
+impl<'de> Deserialize<'de> for WeightsOption {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let at = At::deserialize(deserializer)?;
+        if at.value.is_object() {
+            return at.read().map(WeightsOption).map_err(carry);
+        }
+        let file = at.read().map_err(carry)?;
+        Ok(WeightsOption(Weights { file, except: None, normalization: None }))
+    }
+}
+
+/// Patterns of parameters.
+#[derive(Clone, Debug, Default)]
+pub struct Patterns(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for Patterns {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let at = At::deserialize(deserializer)?;
+        if !at.value.is_array() {
+            let expected = "a list of patterns, for example [\"layer1\"]";
+            return Err(carry(invalid(&at.path, expected, show(&at.value))));
+        }
+        let patterns: Vec<Text> = at.read().map_err(carry)?;
+        Ok(Patterns(patterns.into_iter().map(Into::into).collect()))
+    }
+}
+
+/// The K of Recall@K: unique and rising.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ks(pub Vec<usize>);
+
+impl Default for Ks {
+    fn default() -> Self {
+        Ks(vec![1, 2, 4, 8])
+    }
+}
+
+impl<'de> Deserialize<'de> for Ks {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let at = At::deserialize(deserializer)?;
+        if at.value.as_array().is_none_or(Vec::is_empty) {
+            return Err(carry(invalid(&at.path, "a list of K, for example [1, 2, 4, 8]", show(&at.value))));
+        }
+        let mut ks: Vec<usize> = at.read::<Vec<Whole<1>>>().map_err(carry)?.into_iter().map(Into::into).collect();
+        ks.sort_unstable();
+        ks.dedup();
+        Ok(Ks(ks))
+    }
+}
+
+/// A source of images, as glyphs(), imageFolder(), omniglot(), idx() and cifar100() make it.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields, rename = "Data"))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DataOptions {
+    /// What the source must be. @default whatever it is found to be
+    pub kind: Option<DataKind>,
+    /// `"glyphs"`, with its settings or without, or a path: a folder, a ZIP, a tar, Omniglot, IDX or CIFAR-100 files.
+    #[cfg_attr(test, ts(as = "String"))]
+    pub source: PathText,
+    /// Further paths of the same data set. @default []
+    #[cfg_attr(test, ts(as = "Option<Vec<String>>"))]
+    pub more: Option<Vec<PathText>>,
+    /// Of glyphs: number of characters, 2 to 10,000. @default 240
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub classes: Option<Whole<2, 10_000>>,
+    /// Of glyphs: writers, each drawing every character once, 2 to 1,000. @default 20
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub writers: Option<Whole<2, 1_000>>,
+    /// Of glyphs: seed of the drawings; not the run's. @default 0
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub seed: Option<Whole<0>>,
+    /// Height and width in pixels; every image is resized (antialiased) to this square, 8 to 1024.
+    /// @default the teacher's in a distillation; else 28 for glyphs, Omniglot and IDX, 32 for CIFAR-100, 64 for others
+    #[cfg_attr(test, ts(as = "Option<usize>"))]
+    pub image_size: Option<Whole<8, 1024>>,
+    /// 1 (grey) or 3 (RGB). @default the teacher's in a distillation; else 1 for glyphs, Omniglot and IDX, 3 for others
+    #[cfg_attr(test, ts(optional, type = "1 | 3"))]
+    pub channels: Option<Channels>,
+    /// Whether every image comes in four turns, by 0, 90, 180 and 270 degrees, each a class of its own: the characters of
+    /// Omniglot become four times as many (Snell et al. 2017). @default false
+    pub rotations: Option<bool>,
+    /// How images go to training, validation and test. @default see {@link Split}
+    #[cfg_attr(test, ts(optional, type = "Split"))]
+    pub split: Option<SplitPlan>,
+    /// Random changes of training images: `"affine"` for characters, `"crop-flip"` for photographs, `"none"`, or each
+    /// strength by hand, where what is left out is off. @default "affine" for glyphs and Omniglot, else "crop-flip"
+    #[cfg_attr(test, ts(optional, type = "\"affine\" | \"crop-flip\" | \"none\" | Partial<Augment>"))]
+    pub augment: Option<AugmentOption>,
+    /// Folder of the decoded images; nothing is written outside it.
+    /// @default `$RKD_CACHE`, else `$XDG_CACHE_HOME/rkd`, else `~/.cache/rkd`
+    #[cfg_attr(test, ts(as = "Option<String>"))]
+    pub cache: Option<PathText>,
+}
+
+/// 1 (grey) or 3 (RGB).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Channels(pub usize);
+
+impl<'de> Deserialize<'de> for Channels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let At { path, value } = At::deserialize(deserializer)?;
+        match value.as_u64() {
+            Some(1) => Ok(Channels(1)),
+            Some(3) => Ok(Channels(3)),
+            _ => Err(carry(invalid(path, "1 or 3", show(&value)))),
+        }
+    }
+}
+
+/// Random changes by name, or each by hand.
+#[derive(Clone, Debug)]
+pub enum AugmentOption {
+    /// For characters: what another hand would change, and no mirror image, which is another character.
+    Affine,
+    /// For photographs.
+    CropFlip,
+    /// As they say.
+    Exactly(AugmentSpec),
+}
+
+impl<'de> Deserialize<'de> for AugmentOption {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let at = At::deserialize(deserializer)?;
+        if at.value.is_object() {
+            return at.read().map(AugmentOption::Exactly).map_err(carry);
+        }
+        match one_of(&at.path, &at.value, &["affine", "crop-flip", "none"]).map_err(carry)? {
+            "affine" => Ok(AugmentOption::Affine),
+            "crop-flip" => Ok(AugmentOption::CropFlip),
+            _ => Ok(AugmentOption::Exactly(AugmentSpec::default())),
+        }
+    }
+}
+
+/// A source with all that can be said, or its name alone.
+#[derive(Clone, Debug)]
+pub struct DataOption(pub DataOptions);
+
+impl DataOption {
+    /// The source `name` with every default.
+    fn named(source: PathText) -> DataOption {
+        DataOption(DataOptions {
+            kind: None,
+            source,
+            more: None,
+            classes: None,
+            writers: None,
+            seed: None,
+            image_size: None,
+            channels: None,
+            rotations: None,
+            split: None,
+            augment: None,
+            cache: None,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for DataOption {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let at = At::deserialize(deserializer)?;
+        if at.value.is_object() { at.read().map(DataOption) } else { at.read().map(DataOption::named) }.map_err(carry)
+    }
+}
+
+/// What the loop of segments does between them. It stands beside the plan in `plan.json`, under the names of the options.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub struct Policy {
+    /// Evaluation during training.
+    pub evaluation: EvaluationPolicy,
+    /// Which weights become the model.
+    pub keep: Keep,
+    /// Evaluations without a new best after which the run ends; `None`: never.
+    pub patience: Option<u64>,
+    /// Steps between checkpoints besides those after decisions; `None`: no others.
+    pub checkpoint_every_steps: Option<u64>,
+}
+
+/// See [`EvaluationOptions`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub struct EvaluationPolicy {
+    /// Epochs between evaluations; `None`: only by steps.
+    pub every_epochs: Option<u64>,
+    /// Steps between evaluations; `None`: only by epochs.
+    pub every_steps: Option<u64>,
+    /// The K of Recall@K, rising.
+    pub ks: Vec<usize>,
+    /// The classes that say which weights are the best.
+    pub part: ChoosingPart,
+}
+
+/// What a run is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "JobKind"))]
+#[serde(rename_all = "lowercase")]
+pub enum Job {
+    /// A network from images and labels.
+    Train,
+    /// A student from a teacher.
+    Distill,
+}
+
+/// A run that is ready to start.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub struct ResolvedRun {
+    /// What it is for.
+    pub job: Job,
+    /// Absolute path of its folder.
+    pub out: PathBuf,
+    /// Whether a run in that folder is replaced.
+    pub overwrite: bool,
+    /// The plan.
+    pub plan: Plan,
+    /// What is done between its segments.
+    pub policy: Policy,
+    /// What the user should know before it starts, in full sentences.
+    pub warnings: Vec<String>,
+}
+
+/// Episodes whose accuracy `evaluate` measures, by the nearest mean of the supports (Snell et al. 2017).
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FewShot {
+    /// Classes, at least 2.
+    #[cfg_attr(test, ts(as = "usize"))]
+    pub way: Whole<2, 10_000>,
+    /// Support images of each class, at least 1.
+    #[cfg_attr(test, ts(as = "usize"))]
+    pub shots: Whole<1, 10_000>,
+    /// Query images of each class, at least 1. @default 15
+    #[cfg_attr(test, ts(as = "Option<usize>"))]
+    pub queries: Option<Whole<1, 10_000>>,
+    /// Number of episodes, at least 2. @default 1000
+    #[cfg_attr(test, ts(as = "Option<usize>"))]
+    pub episodes: Option<Whole<2, 1_000_000>>,
+}
+
+impl From<FewShot> for FewShotPlan {
+    fn from(FewShot { way, shots, queries, episodes }: FewShot) -> Self {
+        FewShotPlan {
+            way: way.into(),
+            shots: shots.into(),
+            queries: queries.map_or(15, Into::into),
+            episodes: episodes.map_or(1000, Into::into),
+        }
+    }
+}
+
+/// What `evaluate` takes.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EvaluateOptions {
+    /// The folder of a finished run, or a `model.safetensors`.
+    #[cfg_attr(test, ts(as = "String"))]
+    pub model: PathText,
+    /// The images. @default those of the run
+    #[cfg_attr(test, ts(optional, type = "Data | string"))]
+    pub data: Option<DataOption>,
+    /// Which classes. @default "test"
+    pub part: Option<Part>,
+    /// The K of Recall@K, of kNN accuracy and, where a classifier knows the classes, of top-K accuracy, each at least 1.
+    /// @default [1, 2, 4, 8]
+    #[cfg_attr(test, ts(as = "Option<Vec<usize>>"))]
+    pub ks: Option<Ks>,
+    /// Few-shot accuracies to measure, each over episodes drawn from the part's classes. @default none
+    pub few_shot: Option<Vec<FewShot>>,
+    /// A finished run, or a `model.safetensors`, whose relations are compared with the model's; `null` is none.
+    /// @default null
+    #[cfg_attr(test, ts(as = "Option<Option<String>>"))]
+    pub teacher: Option<Option<PathText>>,
+    /// CPU threads, 0 is all cores. @default 0
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub threads: Option<Threads>,
+    /// Seed of the class split. @default the run's, else 1
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub seed: Option<Whole<0>>,
+}
+
+/// What `neighbours` takes.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NeighboursOptions {
+    /// The folder of a finished run, or a `model.safetensors`.
+    #[cfg_attr(test, ts(as = "String"))]
+    pub model: PathText,
+    /// The images. @default those of the run
+    #[cfg_attr(test, ts(optional, type = "Data | string"))]
+    pub data: Option<DataOption>,
+    /// Which classes. @default "test"
+    pub part: Option<Part>,
+    /// Number of queries, drawn by the seed, each of another class while there are classes, 1 to 1000. @default 8
+    #[cfg_attr(test, ts(as = "Option<usize>"))]
+    pub queries: Option<Whole<1, 1000>>,
+    /// Neighbours of each query, 1 to 1000. @default 8
+    #[cfg_attr(test, ts(as = "Option<usize>"))]
+    pub k: Option<Whole<1, 1000>>,
+    /// CPU threads, 0 is all cores. @default 0
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub threads: Option<Threads>,
+    /// Seed of the class split and of the queries. @default the run's, else 1
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub seed: Option<Whole<0>>,
+}
+
+/// What `embed` takes.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EmbedOptions {
+    /// The folder of a finished run, or a `model.safetensors`.
+    #[cfg_attr(test, ts(as = "String"))]
+    pub model: PathText,
+    /// The images; all of them are embedded.
+    #[cfg_attr(test, ts(type = "Data | string"))]
+    pub data: DataOption,
+    /// The file to write. Beside a `.npy` stands `<name>.ids.json`; a `.safetensors` holds its ids.
+    #[cfg_attr(test, ts(as = "String"))]
+    pub out: PathText,
+    /// Form of the file. @default by the name's ending
+    pub format: Option<EmbedFormat>,
+    /// CPU threads, 0 is all cores. @default 0
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub threads: Option<Threads>,
+}

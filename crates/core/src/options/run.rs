@@ -1,0 +1,308 @@
+//! `train` and `distill`: from partial options to the whole plan.
+
+use serde_json::{Map, Value, json};
+
+use super::stored::find_model;
+use super::{
+    BackboneOptions, BatchOptions, ChoosingPart, DeviceOption, EvaluationOptions, EvaluationPolicy, Job, Keep, Policy,
+    ResolvedRun, RunOptions, TeacherFeaturesOption, Threads, WeightsOption,
+};
+use crate::backbones::{BackboneSpec, Stem};
+use crate::data::{AugmentSpec, BatchPlan, DataPlan, SplitPlan};
+use crate::error::{Code, Error, Result};
+use crate::input::{self, fields_of, invalid, needed, read, unknown};
+use crate::losses::{LossSpec, RkdAngle, RkdDistance, TermSpec, TripletSquared, Weight};
+use crate::nn::tuning::TuningPlan;
+use crate::optim::{OptimizerSpec, ScheduleSpec};
+use crate::options::stored::StoredModel;
+use crate::train::{Device, Plan, TeacherFeatures, TeacherPlan, WeightsPlan};
+
+/// The whole plan of `train(options)` or `distill(options)`.
+///
+/// # Errors
+/// `ERR_INVALID_OPTION` and `ERR_UNKNOWN_OPTION` that name the option, `ERR_NOT_FOUND`, `ERR_CUDA_UNAVAILABLE`, and those of
+/// looking at the data.
+pub fn resolve(job: Job, options: &Value) -> Result<ResolvedRun> {
+    check_keys(job, options)?;
+    let mut options: RunOptions = read("", options)?;
+    let losses = losses(job, options.losses.take())?;
+    let teacher = match (job, &options.teacher) {
+        (Job::Train, _) => None,
+        (Job::Distill, Some(location)) => Some(find_model("teacher", location)?),
+        (Job::Distill, None) => return Err(needed("teacher")),
+    };
+    let (name, backbone) = match job {
+        Job::Train => ("backbone", options.backbone.take()),
+        Job::Distill => ("student", options.student.take()),
+    };
+    let backbone = backbone.ok_or_else(|| needed(name))?;
+    let data = options.data.resolve(teacher.as_ref().and_then(|teacher| teacher.input))?;
+    let seed = options.seed.map_or(1, Into::into);
+    let mut warnings = Vec::new();
+    if let Some(teacher) = &teacher {
+        warnings.extend(leak(teacher, &data, seed));
+    }
+    let features = features(options.teacher_features, &data.augment);
+    let evaluation = evaluation(options.evaluation.unwrap_or_default())?;
+    let plan = Plan {
+        backbone: network(name, backbone, &data, &losses)?,
+        weights: options.weights.flatten().map(weights).transpose()?,
+        tuning: TuningPlan {
+            freeze: options.freeze.unwrap_or_default().0,
+            learning_rates: options
+                .learning_rates
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(pattern, factor)| (pattern, factor.0))
+                .collect(),
+            batch_norm: options.batch_norm.unwrap_or_default(),
+        },
+        teacher: teacher.map(|teacher| TeacherPlan { model: teacher.file, features }),
+        optimizer: options.optimizer.map_or_else(|| kind::<OptimizerSpec>("adam"), Ok)?,
+        schedule: options.schedule.map_or_else(|| kind::<ScheduleSpec>("cosine"), Ok)?,
+        clip_gradient_norm: options.clip_gradient_norm.flatten().map(|norm| norm.0),
+        batch: batch(options.batch.unwrap_or_default(), &losses)?,
+        micro_batch: options.micro_batch.flatten().map(Into::into),
+        epochs: options.epochs.map_or(20, Into::into),
+        steps_per_epoch: options.steps_per_epoch.flatten().map(Into::into),
+        seed,
+        threads: threads(options.threads),
+        device: device(options.device)?,
+        data,
+        losses,
+    };
+    let policy = Policy {
+        evaluation,
+        keep: options.keep.unwrap_or(Keep::Best),
+        patience: options.patience.flatten().map(Into::into),
+        checkpoint_every_steps: options.checkpoint_every_steps.flatten().map(Into::into),
+    };
+    let (out, overwrite) = (options.out.absolute(), options.overwrite.unwrap_or(false));
+    Ok(ResolvedRun { job, out, overwrite, plan, policy, warnings })
+}
+
+/// The whole plan of a stored one, `plan` and `policy` of the `plan.json` in `out`: itself, where rkd wrote it, and with
+/// defaults where a person did. `threads` come before the stored ones.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_stored(job: Job, plan: &Value, policy: &Value, out: &str, threads: Option<u64>) -> Result<ResolvedRun> {
+    let mut options = Map::new();
+    for (name, value) in [plan, policy].iter().filter_map(|part| part.as_object()).flatten() {
+        match (name.as_str(), value) {
+            ("teacher", Value::Null) => {}
+            ("teacher", Value::Object(teacher)) => {
+                options.insert("teacher".into(), teacher.get("model").cloned().unwrap_or_default());
+                options.extend(teacher.get("features").map(|when| ("teacherFeatures".into(), when.clone())));
+            }
+            ("tuning", Value::Object(tuning)) => options.extend(tuning.clone()),
+            ("backbone", _) if job == Job::Distill => drop(options.insert("student".into(), value.clone())),
+            _ => drop(options.insert(name.clone(), value.clone())),
+        }
+    }
+    options.insert("out".into(), out.into());
+    if let Some(threads) = threads {
+        options.insert("threads".into(), threads.into());
+    }
+    let mut found = resolve(job, &Value::Object(options))?;
+    found.warnings.clear(); // they were given when the run was started
+    Ok(found)
+}
+
+/// Options of the other job are none of this one.
+fn check_keys(job: Job, options: &Value) -> Result<()> {
+    let Value::Object(given) = options else { return Ok(()) };
+    let foreign: &[&str] = match job {
+        Job::Train => &["student", "teacher", "teacherFeatures"],
+        Job::Distill => &["backbone"],
+    };
+    let known: Vec<&str> = fields_of::<RunOptions>().iter().filter(|name| !foreign.contains(name)).copied().collect();
+    match given.keys().find(|name| !known.contains(&name.as_str())) {
+        Some(name) => Err(unknown("", name, &known)),
+        None => Ok(()),
+    }
+}
+
+fn losses(job: Job, given: Option<Vec<TermSpec>>) -> Result<Vec<TermSpec>> {
+    let losses = given.unwrap_or_else(|| match job {
+        Job::Train => vec![TermSpec::new(LossSpec::TripletSquared(TripletSquared::default()))],
+        Job::Distill => vec![
+            TermSpec::new(LossSpec::RkdDistance(RkdDistance::default())),
+            TermSpec { weight: Weight::Number(2.0), ..TermSpec::new(LossSpec::RkdAngle(RkdAngle::default())) },
+        ],
+    });
+    if losses.is_empty() {
+        return Err(invalid("losses", "a list of at least one loss", "an array of 0"));
+    }
+    for (i, term) in losses.iter().enumerate() {
+        term.check_tap(&format!("losses[{i}]"))?;
+    }
+    if losses.iter().all(|term| term.weight == Weight::Number(0.0)) {
+        return Err(invalid("losses", "a loss of weight greater than 0", "0"));
+    }
+    match losses.iter().find(|term| term.build().needs_teacher()) {
+        Some(term) if job == Job::Train => {
+            Err(invalid("losses", "losses without a teacher", format!("{:?}", term.loss.name()))
+                .with_advice("to distill from a teacher, use distill"))
+        }
+        _ => Ok(losses),
+    }
+}
+
+/// The specification `kind` with every default.
+fn kind<T: serde::de::DeserializeOwned>(kind: &str) -> Result<T> {
+    read(kind, &json!({ "kind": kind }))
+}
+
+fn network(name: &str, given: BackboneOptions, data: &DataPlan, losses: &[TermSpec]) -> Result<BackboneSpec> {
+    given.check(name)?;
+    let pixels = (given.image_size.unwrap_or(data.image_size), given.in_channels.unwrap_or(data.channels));
+    if pixels != (data.image_size, data.channels) {
+        let words = |(size, channels)| format!("{size} pixels, {channels} channels");
+        return Err(invalid(
+            format!("{name}.imageSize"),
+            format!("{}, those of the data", words((data.image_size, data.channels))),
+            words(pixels),
+        ));
+    }
+    let is_mlp = given.kind.0 == "mlp";
+    Ok(BackboneSpec {
+        kind: given.kind.0.into(),
+        width: given.width.map_or(64, Into::into),
+        hidden: match given.hidden {
+            Some(hidden) => hidden.into_iter().map(Into::into).collect(),
+            None if is_mlp => vec![256, 256],
+            None => Vec::new(),
+        },
+        stem: given.stem.unwrap_or(if data.image_size <= 64 { Stem::Small } else { Stem::Imagenet }),
+        embedding: given.embedding.flatten().map(Into::into),
+        normalize: given.normalize.unwrap_or_else(|| losses.iter().any(|term| term.build().wants_unit_norm())),
+        in_channels: data.channels,
+        image_size: data.image_size,
+        classes: None,
+    })
+}
+
+fn weights(WeightsOption(given): WeightsOption) -> Result<WeightsPlan> {
+    Ok(WeightsPlan {
+        file: find_model("weights", &given.file)?.file,
+        except: given.except.unwrap_or_default().0,
+        normalization: given.normalization.flatten(),
+    })
+}
+
+fn features(given: Option<TeacherFeaturesOption>, augment: &AugmentSpec) -> TeacherFeatures {
+    let plain = *augment == AugmentSpec { flip: augment.flip, ..AugmentSpec::default() };
+    match given.unwrap_or(TeacherFeaturesOption::Live) {
+        TeacherFeaturesOption::Live => TeacherFeatures::Live,
+        TeacherFeaturesOption::Cached => TeacherFeatures::Cached,
+        TeacherFeaturesOption::Auto if plain => TeacherFeatures::Cached,
+        TeacherFeaturesOption::Auto => TeacherFeatures::Live,
+    }
+}
+
+fn batch(given: BatchOptions, losses: &[TermSpec]) -> Result<BatchPlan> {
+    if let Some(episode) = given.episode.flatten() {
+        let size = episode.images();
+        let beside = |name: &str, value: String| {
+            Err(invalid(format!("batch.{name}"), "nothing beside batch.episode", value)
+                .with_advice("it follows from the episode"))
+        };
+        match (given.size.map(usize::from), given.per_class) {
+            (Some(given), _) if given != size => return beside("size", given.to_string()),
+            (_, Some(Some(per_class))) => return beside("perClass", per_class.0.to_string()),
+            _ => {}
+        }
+        for term in losses.iter().filter(|term| !term.weight.is_off()) {
+            let LossSpec::Prototypical(loss) = &term.loss else { continue };
+            if (loss.way, loss.support_count) != (episode.way, episode.shots) {
+                let words = |way, shots| format!("way {way} and shots {shots}");
+                return Err(Error::new(Code::InvalidOption, "the episode must be that of the loss")
+                    .with_subject("batch.episode")
+                    .with_values(
+                        format!("{}, those of prototypical", words(loss.way, loss.support_count)),
+                        words(episode.way, episode.shots),
+                    ));
+            }
+        }
+        return Ok(BatchPlan { size, per_class: None, episode: Some(episode) });
+    }
+    let on = || losses.iter().filter(|term| !term.weight.is_off());
+    if on().any(|term| matches!(term.loss, LossSpec::Prototypical(_))) {
+        return Err(invalid("batch.episode", "an episode with prototypical", "undefined")
+            .with_advice("for example batch: { episode: { way: 5, shots: 1, queries: 5 } }"));
+    }
+    let size = given.size.map_or(64, Into::into);
+    let alone = losses.iter().all(|term| term.build().sees_images_alone());
+    let usual = if alone { None } else { Some(size.min(4)) };
+    let per_class = given.per_class.map_or(usual, |count| count.map(Into::into));
+    if let Some(count) = per_class.filter(|count| *count > size) {
+        return Err(invalid(
+            "batch.perClass",
+            format!("a whole number at least 1 and at most {size}"),
+            count.to_string(),
+        ));
+    }
+    if let Some(term) = on().find(|term| term.build().needs_class_pairs())
+        && !per_class.is_some_and(|count| (2..size).contains(&count))
+    {
+        let received = per_class.map_or("null".into(), |count| count.to_string());
+        let expected = format!("2 to {} with {}", size - 1, term.loss.name());
+        return Err(invalid("batch.perClass", expected, received)
+            .with_advice("this loss needs two images of one class and one of another"));
+    }
+    Ok(BatchPlan { size, per_class, episode: None })
+}
+
+fn evaluation(given: EvaluationOptions) -> Result<EvaluationPolicy> {
+    let every_steps = given.every_steps.flatten().map(Into::into);
+    let every_epochs = match (given.every_epochs, every_steps) {
+        (Some(Some(epochs)), _) => Some(epochs.into()),
+        (None, None) => Some(1),
+        (_, Some(_)) => None,
+        (Some(None), None) => {
+            let expected = "a whole number at least 1, or null beside everySteps";
+            return Err(invalid("evaluation.everyEpochs", expected, "null"));
+        }
+    };
+    let part = given.part.unwrap_or(ChoosingPart::Validation);
+    Ok(EvaluationPolicy { every_epochs, every_steps, ks: given.ks.unwrap_or_default().0, part })
+}
+
+/// The number of threads; 0: all cores.
+pub(super) fn threads(given: Option<Threads>) -> usize {
+    match given.map_or(0, usize::from) {
+        0 => std::thread::available_parallelism().map_or(1, |count| count.get()),
+        threads => threads,
+    }
+}
+
+fn device(given: Option<DeviceOption>) -> Result<Device> {
+    match given.unwrap_or(DeviceOption::Auto) {
+        DeviceOption::Auto | DeviceOption::Cpu => Ok(Device::Cpu),
+        DeviceOption::CandleCpu => Ok(Device::CandleCpu),
+        DeviceOption::Cuda => Err(Error::new(Code::CudaUnavailable, "this build computes on the CPU only")
+            .with_subject("device")
+            .with_values("\"auto\", \"cpu\" or \"candle-cpu\"", "\"cuda\"")
+            .with_advice("use device \"auto\", which takes the best there is")),
+    }
+}
+
+/// A teacher that was trained on other classes of the same data knows classes that this run holds for its test.
+fn leak(teacher: &StoredModel, data: &DataPlan, seed: u64) -> Option<String> {
+    let run = teacher.run.as_ref().filter(|run| run.data.source == data.source)?;
+    let (own, its) = (&data.split, &run.data.split);
+    if matches!((own, its), (SplitPlan::Source { .. }, SplitPlan::Source { .. })) {
+        return None; // the test part is the source's
+    }
+    let drawn = matches!(own, SplitPlan::Classes { .. } | SplitPlan::Images { .. });
+    if own == its && (!drawn || run.seed == seed) {
+        return None;
+    }
+    Some(format!(
+        "The teacher was trained with seed {} and split {}, so it has seen images that this run (seed {seed}) holds back \
+         for its test: its score will be too good. Use the same seed and split.",
+        run.seed,
+        input::write(its).unwrap_or_default()
+    ))
+}

@@ -1,0 +1,15 @@
+// The head of dist/native/index.d.cts: what comes and goes, in the types that are made from the core's.
+import type {
+  BenchPlan, BenchReport, Data, DataSurvey, EmbedOptions, EmbedReport, EvaluateOptions, Evaluation, Event, JobKind, Loss,
+  NeighboursOptions, OptionPart, Part, Plan, Policy, ProfileReport, ResolvedRun, RkdErrorCode, SegmentReport,
+  SessionSummary, Who,
+} from "./protocol.js" with { "resolution-mode": "import" };
+
+/** The JSON text of a `T`. */
+export type Json<T> = string & { readonly of?: T };
+
+/** A result, or why there is none. */
+export type Reply<T> =
+  | { readonly value: Json<T>; readonly error?: undefined }
+  | { readonly value?: undefined; readonly error: BindingError };
+

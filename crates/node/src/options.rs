@@ -1,0 +1,21 @@
+//! `checkOption`: what constructors ask, on the calling thread.
+
+use napi_derive::napi;
+use rkd_core::input;
+use rkd_core::options::check::{OptionPart, check};
+
+use crate::panics::guard;
+use crate::reply::{BindingReply, value};
+
+/// Checks a part of the options, which errors call `name`, and gives it with the defaults that do not depend on others.
+#[napi(ts_args_type = "part: OptionPart, name: string, given: Json<unknown>", ts_return_type = "Reply<unknown>")]
+pub fn check_option(part: String, name: String, given: String) -> BindingReply {
+    let part = || input::read::<OptionPart>("part", &part.clone().into());
+    guard(|| check(part()?, &name, value(&given)?)).into()
+}
+
+/// The folder of decoded images where none is named.
+#[napi]
+pub fn default_cache() -> String {
+    rkd_core::options::default_cache().display().to_string()
+}

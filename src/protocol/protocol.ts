@@ -1,0 +1,1359 @@
+// Made from the Rust types by `npm run protocol`. Do not edit: a test fails where this is stale.
+
+/** Everything that crosses between TypeScript and the core. */
+/** Every error code there is, with what it means. */
+export const errorCodes = {
+  ERR_INVALID_OPTION: "an option has a value outside its range, or two options contradict each other",
+  ERR_UNKNOWN_OPTION: "an option, command or name does not exist",
+  ERR_INVALID_SHAPE: "a tensor has another shape than the operation takes",
+  ERR_NOT_FOUND: "a path does not exist",
+  ERR_PERMISSION_DENIED: "a path may not be read or written",
+  ERR_INVALID_DATA: "the data set as a whole cannot be used",
+  ERR_INVALID_ARCHIVE: "an archive is damaged or has entries that leave it",
+  ERR_INVALID_ARTEFACT: "a model, checkpoint or plan is damaged or of another version",
+  ERR_OUTPUT_EXISTS: "the output folder holds another run",
+  ERR_NON_FINITE: "a loss, gradient or parameter stopped being a finite number",
+  ERR_CANCELLED: "the run was cancelled",
+  ERR_IO: "reading or writing failed for another reason",
+  ERR_NATIVE_LOAD: "the native addon could not be loaded",
+  ERR_CUDA_UNAVAILABLE: "CUDA was asked for and is not available",
+  ERR_INTERNAL: "a defect of this library",
+} as const;
+
+/** The stable name of a kind of error; a closed union, so a `switch` over it can be complete. */
+export type RkdErrorCode = keyof typeof errorCodes;
+
+/** A specification as it is given: what is not among `Needed` may be left out. */
+type Given<T, Needed extends keyof T> = Pick<T, Needed> & Partial<Omit<T, Needed>>;
+
+/** The architectures there are. */
+export const backboneKinds = ["conv4", "resnet18", "resnet34", "resnet50", "resnet101", "vgg11", "vgg13", "vgg16", "googlenet", "mlp"] as const;
+
+/** The name of an architecture. */
+export type BackboneKind = (typeof backboneKinds)[number];
+
+/** The kinds of loss there are, as plans name them. */
+export const lossKinds = ["rkd-distance", "rkd-angle", "hard-dark-rank", "triplet-squared", "triplet-euclidean", "contrastive", "lifted-structure", "n-pairs", "angular", "margin", "cross-entropy", "prototypical", "linear-hint", "hint", "attention-transfer", "soft-target-kl", "feature-regression"] as const;
+
+/** The kinds that compare with a teacher. */
+export const teacherLossKinds = ["rkd-distance", "rkd-angle", "hard-dark-rank", "linear-hint", "hint", "attention-transfer", "soft-target-kl", "feature-regression"] as const;
+
+/** What every term of the total loss has beside the options of its loss. */
+export type TeacherTermOptions = {
+  /** Factor in the sum, at least 0; a term of weight 0 is not computed. @default 1 */
+  readonly weight?: Weight;
+  /**
+   * The student's feature that the term reads: `"embedding"`, `"pooled"` (before the embedding layer), `"logits"`, or a
+   * tap, the name of a map inside the network (`"blocks.3"` of Conv-4, `"layer3"` of a ResNet). A loss on rows takes a
+   * map as one long row. @default the loss's own, said at each
+   */
+  readonly studentFeature?: string;
+  /** The teacher's feature that the term reads, of losses that compare with one. @default that of the student */
+  readonly teacherFeature?: string;
+  /**
+   * Whether the loss sees rows divided by their L2 norm, those of the teacher too, a map being one long row. The network's
+   * output stays as it is: that is the backbone's `normalize`. @default false
+   */
+  readonly normalize?: boolean;
+};
+
+/** Options of every term that compares with no teacher. */
+export type TermOptions = Omit<TeacherTermOptions, "teacherFeature">;
+
+/**
+ * Factor of a term in the sum: a number, a course, or `"auto"`. Auto measures, in the first 20 steps, how large each
+ * term's gradient is, and makes this one's as large as that of the first term whose weight is a number; the outcome is an
+ * event and stands in `plan.json` as `chosenWeights`.
+ */
+export type Weight = number | WeightCourse | Named;
+
+/** A weight that changes once, in a straight line. Where it is 0 the term is not computed. */
+export type WeightCourse = {
+  /** The weight up to step `start`, at least 0. */
+  readonly from: number;
+  /** The weight from step `start + steps` on, at least 0. */
+  readonly to: number;
+  /** The first step, counted from 0, whose weight may differ from `from`. @default 0 */
+  readonly start?: number;
+  /** Steps on the way; 0 is a jump. @default 0 */
+  readonly steps?: number;
+};
+
+/** Weights that have a name. */
+export type Named = "auto";
+
+/** What the sum over pairs or triples is divided by. */
+export type Reduction = "reference" | "distinct";
+
+/** Which negatives a triplet loss takes for an anchor and a positive. */
+export type Negatives = "all" | "random" | "hard" | "semi-hard" | "distance-weighted";
+
+/** Options of `rkd-distance`. */
+export type RkdDistance = {
+  /** Huber threshold, positive; the paper's is 1. */
+  readonly delta: number;
+  /** What the sum is divided by. */
+  readonly reduction: Reduction;
+};
+
+/** Options of `rkd-angle`. */
+export type RkdAngle = {
+  /** Huber threshold, positive; the paper's is 1. */
+  readonly delta: number;
+  /** What the sum is divided by. */
+  readonly reduction: Reduction;
+};
+
+/** Options of `hard-dark-rank`. */
+export type HardDarkRank = {
+  /** Factor of the scores, positive; the paper's is 3. */
+  readonly alpha: number;
+  /** Power of the distance, positive; the paper's is 3. */
+  readonly beta: number;
+  /** How many of the teacher's nearest items are ordered, at least 2; the released code's is 4. */
+  readonly permuteLength: number;
+};
+
+/** Options of `triplet-squared`. */
+export type TripletSquared = {
+  /** The margin m, positive; the paper's is 0.2, for embeddings of norm 1. */
+  readonly margin: number;
+  /** Which negatives are taken. */
+  readonly negatives: Negatives;
+  /**
+   * With distance-weighted negatives: lets the weights underflow to uniform ones where a positive is near, as in the
+   * authors' released code. For comparisons with it; wide embeddings train better without.
+   */
+  readonly uniformWhenUnderflow: boolean;
+};
+
+/** Options of `triplet-euclidean`. */
+export type TripletEuclidean = {
+  /** The margin m, positive; the released code's is 0.2, for embeddings of norm 1. */
+  readonly margin: number;
+  /** Which negatives are taken. */
+  readonly negatives: Negatives;
+  /**
+   * With distance-weighted negatives: lets the weights underflow to uniform ones where a positive is near, as in the
+   * authors' released code. For comparisons with it; wide embeddings train better without.
+   */
+  readonly uniformWhenUnderflow: boolean;
+};
+
+/** Options of `contrastive`. */
+export type Contrastive = {
+  /** The distance m beyond which a negative is far enough, positive; the released code's is 0.2. */
+  readonly margin: number;
+  /** Which negatives are taken. */
+  readonly negatives: Negatives;
+  /**
+   * With distance-weighted negatives: lets the weights underflow to uniform ones where a positive is near, as in the
+   * authors' released code. For comparisons with it; wide embeddings train better without.
+   */
+  readonly uniformWhenUnderflow: boolean;
+};
+
+/** Options of `lifted-structure`. */
+export type LiftedStructure = {
+  /** The margin m, positive; the paper's is 1, for embeddings without normalisation. */
+  readonly margin: number;
+};
+
+/** Options of `n-pairs`. */
+export type NPairs = {
+  /** Weight of the squared norms, at least 0; by itself 0. */
+  readonly l2: number;
+};
+
+/** Options of `angular`. */
+export type Angular = {
+  /**
+   * The bound on the angle at the negative in degrees, between 0 and 90; 45 by itself, the paper tries 36 to 55.
+   */
+  readonly degrees: number;
+};
+
+/** Options of `margin`. */
+export type Margin = {
+  /** The boundary beta between near and far, positive; the paper's is 1.2, for embeddings of norm 1. */
+  readonly beta: number;
+  /** How far from the boundary pairs must stay, positive; the paper's is 0.2. */
+  readonly alpha: number;
+  /** Whether the boundary is learned. */
+  readonly learnBeta: boolean;
+  /** Which negatives are taken. */
+  readonly negatives: Negatives;
+  /**
+   * With distance-weighted negatives: lets the weights underflow to uniform ones where a positive is near, as in the
+   * authors' released code. For comparisons with it; wide embeddings train better without.
+   */
+  readonly uniformWhenUnderflow: boolean;
+};
+
+/** Options of `cross-entropy`. */
+export type CrossEntropy = {
+  /** Share of the target spread over all classes, in `[0, 1)`. */
+  readonly labelSmoothing: number;
+};
+
+/** Options of `prototypical`. */
+export type Prototypical = {
+  /** Support rows of each class ("shots"), at least 1. */
+  readonly supportCount: number;
+  /** Classes of an episode, at least 2. */
+  readonly way: number;
+};
+
+/** Options of `hint`. */
+export type Hint = {
+  /** Whether the regressor stays as it was drawn, as in the authors' code. */
+  readonly frozen: boolean;
+};
+
+/** Options of `soft-target-kl`. */
+export type SoftTargetKl = {
+  /** What logits are divided by, positive; 4 in the experiments of Park et al. */
+  readonly temperature: number;
+};
+
+/** What each kind of loss is given; what is left out has its default. */
+export interface LossOptions {
+  /**
+   * RKD-D: keeps the teacher's pairwise distances, each side divided by its own mean (Park et al. 2019, equations 3-5).
+   */
+  readonly "rkd-distance": TeacherTermOptions & Given<RkdDistance, never>;
+  /** RKD-A: keeps the teacher's angles at every vertex of every triple (Park et al. 2019, equations 6 and 7). */
+  readonly "rkd-angle": TeacherTermOptions & Given<RkdAngle, never>;
+  /**
+   * Hard DarkRank (Chen et al. 2018) as in the authors' released code: the likelihood that the student's scores
+   * `-alpha * distance ** beta` give to the teacher's order of the nearest items. Meant for embeddings of norm 1.
+   */
+  readonly "hard-dark-rank": TeacherTermOptions & Given<HardDarkRank, never>;
+  /** Triplet loss as in the paper: squared distances, margin 0.2, distance-weighted negatives. */
+  readonly "triplet-squared": TermOptions & Given<TripletSquared, never>;
+  /** Triplet loss as in the authors' released code: plain distances, margin 0.2, distance-weighted negatives. */
+  readonly "triplet-euclidean": TermOptions & Given<TripletEuclidean, never>;
+  /** Contrastive loss (Hadsell et al. 2006) over the pairs of triplets, as in the authors' released code. */
+  readonly "contrastive": TermOptions & Given<Contrastive, never>;
+  /**
+   * Lifted structure (Oh Song et al. 2016, equation 4): every positive pair against all negatives of both its ends.
+   */
+  readonly "lifted-structure": TermOptions & Given<LiftedStructure, never>;
+  /**
+   * Multi-class N-pair loss (Sohn 2016) on the first two rows of each class in the batch, the anchor and the positive.
+   * Inner products want embeddings that are not normalised; batches of two images a class (`batch.perClass`) waste none.
+   */
+  readonly "n-pairs": TermOptions & Given<NPairs, never>;
+  /**
+   * Angular loss (Wang et al. 2017, equation 8) on the same pairs as {@link nPairs}, which the paper adds to it.
+   */
+  readonly "angular": TermOptions & Given<Angular, never>;
+  /** Margin loss (Wu et al. 2017): positives nearer than `beta - alpha`, negatives farther than `beta + alpha`. */
+  readonly "margin": TermOptions & Given<Margin, never>;
+  /** Cross entropy of a linear classifier on the embedding. Reads the logits. */
+  readonly "cross-entropy": TermOptions & Given<CrossEntropy, never>;
+  /**
+   * Prototypical networks (Snell et al. 2017). The rows are an episode: first `supportCount` support rows of each class,
+   * class by class, then as many queries of each class, class by class. A run makes such batches with `batch: { episode }`.
+   */
+  readonly "prototypical": TermOptions & Given<Prototypical, "supportCount" | "way">;
+  /**
+   * Conventional distillation: the squared distance of the teacher's feature from a learned linear map of the student's,
+   * mean over images. Reads the embedding.
+   */
+  readonly "linear-hint": TeacherTermOptions;
+  /**
+   * FitNet's hint (Romero et al. 2015): mean squared error of the teacher's map from the student's through a learned 1x1
+   * convolution. Reads the embedding; name taps for maps. Maps of different sizes are averaged to the smaller.
+   */
+  readonly "hint": TeacherTermOptions & Given<Hint, never>;
+  /**
+   * Attention transfer (Zagoruyko, Komodakis 2017) between two taps, as in the code of Park et al., whose weight is 50.
+   * Maps of different sizes are averaged to the smaller.
+   */
+  readonly "attention-transfer": TeacherTermOptions & {
+    readonly studentFeature: string
+  };
+  /**
+   * Soft targets (Hinton et al. 2015): T^2 times the Kullback-Leibler divergence of the student's class probabilities from
+   * the teacher's, at temperature T. Reads the logits; the teacher must have been trained with cross entropy on the same
+   * classes. The factor T^2 is inside: the weight 16 of Park et al. at T = 4 is weight 1 here.
+   */
+  readonly "soft-target-kl": TeacherTermOptions & Given<SoftTargetKl, never>;
+  /**
+   * Regression of the teacher's feature where the student's has the same shape: the squared distance, mean over images.
+   * Reads the embedding.
+   */
+  readonly "feature-regression": TeacherTermOptions;
+}
+
+/** One term of the total loss: a kind with its options. */
+export type Loss = { readonly [K in keyof LossOptions]: { readonly kind: K } & LossOptions[K] }[keyof LossOptions];
+
+/**
+ * An optimiser with its constants. All follow PyTorch's definitions and defaults of the same names, except the learning
+ * rate.
+ */
+export type Optimizer = {
+  readonly kind: "adam";
+  /** Step size, greater than 0. @default 1e-3 */
+  readonly learningRate: number;
+  /** Decay of the mean of gradients, in [0, 1). @default 0.9 */
+  readonly beta1: number;
+  /** Decay of the mean of squares, in [0, 1). @default 0.999 */
+  readonly beta2: number;
+  /** Added to the root, greater than 0. @default 1e-8 */
+  readonly epsilon: number;
+  /** L2 factor, added to the gradient, at least 0. @default 0 */
+  readonly weightDecay: number;
+} | {
+  readonly kind: "adam-w";
+  /** Step size, greater than 0. @default 1e-3 */
+  readonly learningRate: number;
+  /** Decay of the mean of gradients, in [0, 1). @default 0.9 */
+  readonly beta1: number;
+  /** Decay of the mean of squares, in [0, 1). @default 0.999 */
+  readonly beta2: number;
+  /** Added to the root, greater than 0. @default 1e-8 */
+  readonly epsilon: number;
+  /** Share of the weight taken off in every step, times the learning rate, at least 0. @default 0.01 */
+  readonly weightDecay: number;
+} | {
+  readonly kind: "sgd";
+  /** Step size, greater than 0. @default 0.05 */
+  readonly learningRate: number;
+  /** In [0, 1); 0 is plain gradient descent. @default 0.9 */
+  readonly momentum: number;
+  /** Nesterov's form; needs a momentum. @default false */
+  readonly nesterov: boolean;
+  /** L2 factor, added to the gradient, at least 0. @default 0 */
+  readonly weightDecay: number;
+};
+
+/** An optimiser as it is given; what is left out has its default. */
+export type OptimizerOptions =
+  | Given<Extract<Optimizer, { readonly kind: "adam" }>, "kind">
+  | Given<Extract<Optimizer, { readonly kind: "adam-w" }>, "kind">
+  | Given<Extract<Optimizer, { readonly kind: "sgd" }>, "kind">;
+
+/** The learning rate over the run, as a factor of the optimiser's. Lengths are in steps (batches). */
+export type Schedule = {
+  readonly kind: "constant";
+  /** Steps over which the rate grows linearly from 0; 0 is none. @default 0 */
+  readonly warmupSteps: number;
+} | {
+  readonly kind: "step";
+  /** Steps over which the rate grows linearly from 0; 0 is none. @default 0 */
+  readonly warmupSteps: number;
+  /** Steps, counted from 0 and rising, from which on the rate is multiplied once more. */
+  readonly milestones: ReadonlyArray<number>;
+  /** The factor at each milestone, in (0, 1]. @default 0.1 */
+  readonly factor: number;
+} | {
+  readonly kind: "cosine";
+  /** Steps over which the rate grows linearly from 0; 0 is none. @default 0 */
+  readonly warmupSteps: number;
+  /** The last factor, in [0, 1]. @default 0 */
+  readonly minimum: number;
+};
+
+/** A schedule as it is given; what is left out has its default. */
+export type ScheduleOptions =
+  | Given<Extract<Schedule, { readonly kind: "constant" }>, "kind">
+  | Given<Extract<Schedule, { readonly kind: "step" }>, "kind" | "milestones">
+  | Given<Extract<Schedule, { readonly kind: "cosine" }>, "kind">;
+
+/**
+ * How images go to the parts. By itself `source` for Omniglot, for folders with `train` and `test`, and for data sets whose
+ * published split is by classes, else `classes` with shares 0.1 and 0.2 (IDX, which has few classes: 0.2 and 0.3).
+ */
+export type SplitPlan = {
+  readonly kind: "classes";
+  /** Share of the classes that choose the checkpoint, in [0, 1). */
+  readonly validation: number;
+  /** Share of the classes that only the final evaluation sees, in [0, 1). */
+  readonly test: number;
+} | {
+  readonly kind: "source";
+  /**
+   * Where the source brings no validation part beside its test part, the share of the training classes set aside
+   * to choose the checkpoint, in [0, 1); where its parts share classes, of each class's training images.
+   */
+  readonly validation: number;
+} | {
+  readonly kind: "images";
+  /** Share of each class's images that choose the checkpoint, in [0, 1). */
+  readonly validation: number;
+  /** Share of each class's images that only the final evaluation sees, in [0, 1). */
+  readonly test: number;
+} | {
+  readonly kind: "lists";
+  /** The training classes. */
+  readonly train: string;
+  /** The classes that choose the checkpoint. */
+  readonly validation: string | null;
+  /** The classes that only the final evaluation sees. */
+  readonly test: string | null;
+};
+
+/** How images go to training, validation and test, as it is given. */
+export type Split =
+  | Given<Extract<SplitPlan, { readonly kind: "classes" }>, "kind" | "validation" | "test">
+  | Given<Extract<SplitPlan, { readonly kind: "source" }>, "kind" | "validation">
+  | Given<Extract<SplitPlan, { readonly kind: "images" }>, "kind" | "validation" | "test">
+  | Given<Extract<SplitPlan, { readonly kind: "lists" }>, "kind" | "train">;
+
+/** What `train` and `distill` take. */
+export type RunOptions = {
+  /** The images: a source, or its name (`"glyphs"` or a path). */
+  readonly data: Data | string;
+  /** Folder of the run; made where it is missing. An existing run in it is an error unless `overwrite`. */
+  readonly out: string;
+  /** Whether a run in `out` may be replaced. Other files in the folder are left alone. @default false */
+  readonly overwrite?: boolean;
+  /** The network that `train` trains. */
+  readonly backbone?: Backbone;
+  /** The network that `distill` trains. */
+  readonly student?: Backbone;
+  /** The folder of a finished run, or a `model.safetensors`. */
+  readonly teacher?: string;
+  /**
+   * `"live"`: the teacher sees the same augmented images as the student, in every step. `"cached"`: every training
+   * image once, and its mirror image where training mirrors, before the first step; other augmentation the teacher then
+   * does not see. `"auto"`: cached where training does no more than mirror images, live otherwise. @default "live"
+   */
+  readonly teacherFeatures?: TeacherFeatures | "auto";
+  /**
+   * The weighted terms of the total loss, at least one.
+   * @default train: triplet(); distill: rkdDistance({ weight: 1 }) and rkdAngle({ weight: 2 })
+   */
+  readonly losses?: ReadonlyArray<Loss>;
+  /** Weights to begin with: a file, or a file with what it need not have. @default drawn at random */
+  readonly weights?: string | Weights | null;
+  /**
+   * Patterns of parameters that stay as they are. Their running statistics follow `batchNorm`. A pattern is a name as in
+   * torchvision, `layer1.0.conv1.weight`, or a module, `layer1`, which stands for all below it; a star stands for any
+   * letters: `layer*.bn1`. @default []
+   */
+  readonly freeze?: ReadonlyArray<string>;
+  /** Factors on the learning rate by pattern, each greater than 0: `{ fc: 10 }`. @default {} */
+  readonly learningRates?: { readonly [key in string]: number };
+  /**
+   * What batch norm subtracts and divides by in training: the statistics of the `"batch"`, which the running ones follow,
+   * or the `"running"` ones, which then stay as they are. @default "batch"
+   */
+  readonly batchNorm?: TrainingStatistics;
+  /** The optimiser. @default adam() */
+  readonly optimizer?: OptimizerOptions;
+  /** The learning rate over the run. @default cosine() */
+  readonly schedule?: ScheduleOptions;
+  /** Number of epochs, 1 to 1,000,000. @default 20 */
+  readonly epochs?: number;
+  /** Batches of one epoch, at least 1. @default null: as many as show as many images as the training part has */
+  readonly stepsPerEpoch?: number | null;
+  /** Composition of a batch. */
+  readonly batch?: BatchOptions;
+  /**
+   * Images that go through the network at once, at least 2; `null` is the whole batch. Smaller ones save memory: the loss
+   * still sees the whole batch, and its gradient is the same, for the price of a second forward pass. Batch normalisation
+   * takes its statistics from each such part. @default null
+   */
+  readonly microBatch?: number | null;
+  /** Largest Euclidean norm of the whole gradient, greater than 0; `null` is no clipping. @default null */
+  readonly clipGradientNorm?: number | null;
+  /**
+   * Seed of everything random, a whole number from 0. Same seed, same bytes, on any number of threads. @default 1
+   */
+  readonly seed?: number;
+  /** CPU threads, 0 to 1024; 0 is all cores. @default 0 */
+  readonly threads?: number;
+  /** Where to compute. `"auto"` is the best there is. @default "auto" */
+  readonly device?: DeviceOption;
+  /** Evaluation during training. */
+  readonly evaluation?: EvaluationOptions;
+  /** Which weights become the model. @default "best" */
+  readonly keep?: Keep;
+  /** Evaluations without a new best after which the run ends, at least 1; `null` never. @default null */
+  readonly patience?: number | null;
+  /** Steps between checkpoints besides the one after every epoch, at least 1; `null` none. @default null */
+  readonly checkpointEverySteps?: number | null;
+};
+
+/** Evaluation during training. */
+export type EvaluationOptions = {
+  /**
+   * Epochs between evaluations on the validation classes, at least 1; `null` beside `everySteps`: none by epochs.
+   * @default 1; null with `everySteps`
+   */
+  readonly everyEpochs?: number | null;
+  /**
+   * Steps between evaluations, at least 1, instead of those by epochs or beside them. The last step is always evaluated.
+   * @default null
+   */
+  readonly everySteps?: number | null;
+  /** The K of Recall@K, each at least 1. @default [1, 2, 4, 8] */
+  readonly ks?: ReadonlyArray<number>;
+  /** The classes that are measured and so choose the best weights. @default "validation" */
+  readonly part?: ChoosingPart;
+};
+
+/**
+ * The classes that choose the best weights. `"test"` is what the paper's code does: its scores are of weights chosen by the
+ * very same classes, and too good.
+ */
+export type ChoosingPart = "validation" | "test";
+
+/**
+ * Which weights become the model: those with the best validation (accuracy of a classifier that knows the classes, else
+ * Recall@K, of the smallest K), or the last. `"both"` is the best, and writes and measures the last ones beside them.
+ */
+export type Keep = "best" | "last" | "both";
+
+/** Where to compute; `"auto"` is the best there is. */
+export type DeviceOption = "auto" | "cpu" | "cuda";
+
+/** Composition of a batch. */
+export type BatchOptions = {
+  /** Images of a batch, 2 to 65,536. @default 64 */
+  readonly size?: number;
+  /**
+   * Images of each class in a batch, 1 to `size`; `null` draws without regard to class.
+   * @default 4; null where all losses see each image on its own
+   */
+  readonly perClass?: number | null;
+  /**
+   * A few-shot episode as batch, in place of `size` and `perClass`: what prototypical() needs. Its rows are the supports
+   * class by class, then the queries class by class; relational losses read all of them. @default null
+   */
+  readonly episode?: Episode | null;
+};
+
+/** The shape of an episode, see [`super::episode`]. */
+export type Episode = {
+  /** Classes, at least 2. */
+  readonly way: number;
+  /** Support images of each class, at least 1. */
+  readonly shots: number;
+  /** Query images of each class, at least 1. */
+  readonly queries: number;
+};
+
+/** A network, as conv4(), resnet(), vgg(), googlenet() and mlp() make it. */
+export type Backbone = {
+  /** The architecture. */
+  readonly kind: BackboneKind;
+  /** Channels of the first block, 1 to 1024. @default 64, the published width */
+  readonly width?: number;
+  /** Widths of an mlp's hidden layers, at least one, each 1 to 65,536. @default [256, 256] */
+  readonly hidden?: ReadonlyArray<number>;
+  /**
+   * ResNet and GoogLeNet: `"imagenet"` begins with a 7x7 convolution of stride 2 and a max pool, `"small"` with a 3x3
+   * convolution of stride 1, for images of 32 to 64 pixels. VGG: `"imagenet"` ends in two linear layers, `"small"` in
+   * the flattened maps. The others have one form. @default "small" up to 64 pixels, else "imagenet"
+   */
+  readonly stem?: Stem;
+  /**
+   * Length of the embedding, 1 to 65,536; `null` is the pooled feature itself, without a linear layer. @default null
+   */
+  readonly embedding?: number | null;
+  /**
+   * Whether embeddings are divided by their Euclidean norm.
+   * @default true with a loss whose options assume a scale (triplet, contrastive, margin, hard-dark-rank); else false
+   */
+  readonly normalize?: boolean;
+};
+
+/** The form of a network for large or for small images. */
+export type Stem = "imagenet" | "small";
+
+/** A file of weights and what it need not have. */
+export type Weights = {
+  /**
+   * A `.safetensors` of rkd, torchvision or timm, a `.pth` of PyTorch (a state dict, or a checkpoint with one under
+   * `state_dict` or `model`), or the folder of a finished run. No code in the file is run.
+   */
+  readonly file: string;
+  /**
+   * Patterns of names that may be missing, unexpected or of another shape. The head, what stands above the pooled
+   * feature, always may. What is not taken is named in a warning. @default []
+   */
+  readonly except?: ReadonlyArray<string>;
+  /**
+   * Mean and standard deviation of each channel, by which pixels from 0 to 1 are normalised.
+   * torchvision's GoogLeNet wants 0.5 and 0.5 throughout; a teacher's normalisation comes before what is said here.
+   * @default what the file says (rkd's own), ImageNet's (other files, three channels), or the training data's (grey)
+   */
+  readonly normalization?: Normalization | null;
+};
+
+/** Pixels `v` in `0..=255` become `(v / 255 - mean) / std`, channel by channel. */
+export type Normalization = {
+  /** Mean of `v / 255`, one a channel. */
+  readonly mean: ReadonlyArray<number>;
+  /**
+   * Standard deviation of `v / 255` over all pixels (not below 1/255, so that a constant channel is no division by
+   * zero), one a channel.
+   */
+  readonly std: ReadonlyArray<number>;
+};
+
+/** The statistics of batch normalisation in training. */
+export type TrainingStatistics = "batch" | "running";
+
+/** A source of images, as glyphs(), imageFolder(), omniglot(), idx() and cifar100() make it. */
+export type Data = {
+  /** What the source must be. @default whatever it is found to be */
+  readonly kind?: DataKind;
+  /**
+   * `"glyphs"`, with its settings or without, or a path: a folder, a ZIP, a tar, Omniglot, IDX or CIFAR-100 files.
+   */
+  readonly source: string;
+  /** Further paths of the same data set. @default [] */
+  readonly more?: ReadonlyArray<string>;
+  /** Of glyphs: number of characters, 2 to 10,000. @default 240 */
+  readonly classes?: number;
+  /** Of glyphs: writers, each drawing every character once, 2 to 1,000. @default 20 */
+  readonly writers?: number;
+  /** Of glyphs: seed of the drawings; not the run's. @default 0 */
+  readonly seed?: number;
+  /**
+   * Height and width in pixels; every image is resized (antialiased) to this square, 8 to 1024.
+   * @default the teacher's in a distillation; else 28 for glyphs, Omniglot and IDX, 32 for CIFAR-100, 64 for others
+   */
+  readonly imageSize?: number;
+  /**
+   * 1 (grey) or 3 (RGB). @default the teacher's in a distillation; else 1 for glyphs, Omniglot and IDX, 3 for others
+   */
+  readonly channels?: 1 | 3;
+  /**
+   * Whether every image comes in four turns, by 0, 90, 180 and 270 degrees, each a class of its own: the characters of
+   * Omniglot become four times as many (Snell et al. 2017). @default false
+   */
+  readonly rotations?: boolean;
+  /** How images go to training, validation and test. @default see {@link Split} */
+  readonly split?: Split;
+  /**
+   * Random changes of training images: `"affine"` for characters, `"crop-flip"` for photographs, `"none"`, or each
+   * strength by hand, where what is left out is off. @default "affine" for glyphs and Omniglot, else "crop-flip"
+   */
+  readonly augment?: "affine" | "crop-flip" | "none" | Partial<Augment>;
+  /**
+   * Folder of the decoded images; nothing is written outside it.
+   * @default `$RKD_CACHE`, else `$XDG_CACHE_HOME/rkd`, else `~/.cache/rkd`
+   */
+  readonly cache?: string;
+};
+
+/** What a source is, as far as defaults of images, split and augmentation hang on it. */
+export type DataKind = "glyphs" | "omniglot" | "idx" | "cifar" | "images";
+
+/** Random changes of a training image. Every field's neutral value switches it off. */
+export type Augment = {
+  /** Random crop after padding by this many pixels on every side (edge pixels repeated); 0 is off. */
+  readonly cropPadding: number;
+  /** Mirror left-right with probability one half. */
+  readonly flip: boolean;
+  /** Largest rotation in degrees, either way; 0 is off. */
+  readonly rotate: number;
+  /** Largest relative change of scale, for example 0.1; 0 is off. */
+  readonly scale: number;
+  /** Largest shear in degrees; 0 is off. */
+  readonly shear: number;
+  /** Largest shift as a share of the image's side; 0 is off. */
+  readonly translate: number;
+};
+
+/** What `evaluate` takes. */
+export type EvaluateOptions = {
+  /** The folder of a finished run, or a `model.safetensors`. */
+  readonly model: string;
+  /** The images. @default those of the run */
+  readonly data?: Data | string;
+  /** Which classes. @default "test" */
+  readonly part?: Part;
+  /**
+   * The K of Recall@K, of kNN accuracy and, where a classifier knows the classes, of top-K accuracy, each at least 1.
+   * @default [1, 2, 4, 8]
+   */
+  readonly ks?: ReadonlyArray<number>;
+  /** Few-shot accuracies to measure, each over episodes drawn from the part's classes. @default none */
+  readonly fewShot?: ReadonlyArray<FewShot>;
+  /**
+   * A finished run, or a `model.safetensors`, whose relations are compared with the model's; `null` is none.
+   * @default null
+   */
+  readonly teacher?: string | null;
+  /** CPU threads, 0 is all cores. @default 0 */
+  readonly threads?: number;
+  /** Seed of the class split. @default the run's, else 1 */
+  readonly seed?: number;
+};
+
+/** Episodes whose accuracy `evaluate` measures, by the nearest mean of the supports (Snell et al. 2017). */
+export type FewShot = {
+  /** Classes, at least 2. */
+  readonly way: number;
+  /** Support images of each class, at least 1. */
+  readonly shots: number;
+  /** Query images of each class, at least 1. @default 15 */
+  readonly queries?: number;
+  /** Number of episodes, at least 2. @default 1000 */
+  readonly episodes?: number;
+};
+
+/** What `neighbours` takes. */
+export type NeighboursOptions = {
+  /** The folder of a finished run, or a `model.safetensors`. */
+  readonly model: string;
+  /** The images. @default those of the run */
+  readonly data?: Data | string;
+  /** Which classes. @default "test" */
+  readonly part?: Part;
+  /** Number of queries, drawn by the seed, each of another class while there are classes, 1 to 1000. @default 8 */
+  readonly queries?: number;
+  /** Neighbours of each query, 1 to 1000. @default 8 */
+  readonly k?: number;
+  /** CPU threads, 0 is all cores. @default 0 */
+  readonly threads?: number;
+  /** Seed of the class split and of the queries. @default the run's, else 1 */
+  readonly seed?: number;
+};
+
+/** What `embed` takes. */
+export type EmbedOptions = {
+  /** The folder of a finished run, or a `model.safetensors`. */
+  readonly model: string;
+  /** The images; all of them are embedded. */
+  readonly data: Data | string;
+  /** The file to write. Beside a `.npy` stands `<name>.ids.json`; a `.safetensors` holds its ids. */
+  readonly out: string;
+  /** Form of the file. @default by the name's ending */
+  readonly format?: EmbedFormat;
+  /** CPU threads, 0 is all cores. @default 0 */
+  readonly threads?: number;
+};
+
+/** The form of the written embeddings. */
+export type EmbedFormat = "npy" | "safetensors";
+
+/** A part of the options that has constructors. */
+export type OptionPart = "loss" | "backbone" | "optimizer" | "schedule" | "data";
+
+/** A run that is ready to start. */
+export type ResolvedRun = {
+  /** What it is for. */
+  readonly job: JobKind;
+  /** Absolute path of its folder. */
+  readonly out: string;
+  /** Whether a run in that folder is replaced. */
+  readonly overwrite: boolean;
+  /** The plan. */
+  readonly plan: Plan;
+  /** What is done between its segments. */
+  readonly policy: Policy;
+  /** What the user should know before it starts, in full sentences. */
+  readonly warnings: ReadonlyArray<string>;
+};
+
+/** What a run is for. */
+export type JobKind = "train" | "distill";
+
+/**
+ * What the loop of segments does between them. It stands beside the plan in `plan.json`, under the names of the options.
+ */
+export type Policy = {
+  /** Evaluation during training. */
+  readonly evaluation: EvaluationPolicy;
+  /** Which weights become the model. */
+  readonly keep: Keep;
+  /** Evaluations without a new best after which the run ends; `None`: never. */
+  readonly patience: number | null;
+  /** Steps between checkpoints besides those after decisions; `None`: no others. */
+  readonly checkpointEverySteps: number | null;
+};
+
+/** See [`EvaluationOptions`]. */
+export type EvaluationPolicy = {
+  /** Epochs between evaluations; `None`: only by steps. */
+  readonly everyEpochs: number | null;
+  /** Steps between evaluations; `None`: only by epochs. */
+  readonly everySteps: number | null;
+  /** The K of Recall@K, rising. */
+  readonly ks: ReadonlyArray<number>;
+  /** The classes that say which weights are the best. */
+  readonly part: ChoosingPart;
+};
+
+/** The content of `plan.json`. */
+export type PlanFile = {
+  /** Form of this file, 1; another number is refused. */
+  readonly form: number;
+  /** The version of rkd that wrote it. */
+  readonly rkd: string;
+  /** What the run is for. */
+  readonly job: JobKind;
+  /** The plan. */
+  readonly plan: Plan;
+  /** What is done between its segments. */
+  readonly policy: Policy;
+  /** SHA-256 of the files the run was started from, by path. */
+  readonly inputs: { readonly [key in string]: string };
+  /** The weights `"auto"` that the run found, by term; nothing before they are found, or where there are none. */
+  readonly chosenWeights?: { readonly [key in string]: number };
+};
+
+/** A training run of one network: `train` without a teacher, `distill` with one. */
+export type Plan = {
+  /** The data. */
+  readonly data: DataPlan;
+  /** The network that is trained. */
+  readonly backbone: BackbonePlan;
+  /** Where its parameters come from; `None`: drawn at random. */
+  readonly weights: WeightsPlan | null;
+  /** Which of its parameters are trained, and how fast. */
+  readonly tuning: TuningPlan;
+  /** The teacher, for a distillation. */
+  readonly teacher: TeacherPlan | null;
+  /** The weighted terms of the total loss; at least one. */
+  readonly losses: ReadonlyArray<Loss>;
+  /** The optimiser. */
+  readonly optimizer: Optimizer;
+  /** The learning rate over the run. */
+  readonly schedule: Schedule;
+  /** Largest Euclidean norm of the whole gradient; larger ones are scaled down. `None`: no clipping. */
+  readonly clipGradientNorm: number | null;
+  /** Batch composition. */
+  readonly batch: BatchPlan;
+  /**
+   * Largest number of images that go through the network at once; `None`: the whole batch. See [`crate::train::pass`].
+   */
+  readonly microBatch: number | null;
+  /** Number of epochs, at least 1. */
+  readonly epochs: number;
+  /** Batches of one epoch; `None`: as many as it takes to show as many images as the training part has. */
+  readonly stepsPerEpoch: number | null;
+  /** The seed of everything random. */
+  readonly seed: number;
+  /** Number of CPU threads; 0: all cores. */
+  readonly threads: number;
+  /** Where layers are computed. */
+  readonly device: Device;
+};
+
+/** Where the layers of a run are computed. Losses, samplers and metrics always are on the CPU. */
+export type Device = "cpu";
+
+/** Where the images come from and how they reach the network. */
+export type DataPlan = {
+  /** What the source was found to be. */
+  readonly kind: DataKind;
+  /** `"glyphs"`, or the path of a folder, an archive or an IDX file; see [`super`]. */
+  readonly source: string;
+  /** Several paths may make one data set (Omniglot's two archives): the further ones. Usually empty. */
+  readonly more: ReadonlyArray<string>;
+  /** Height and width in pixels after decoding; every image is resized to this square. */
+  readonly imageSize: number;
+  /** 1 (grey) or 3 (RGB). */
+  readonly channels: 1 | 3;
+  /** Whether every image comes in four turns, each a class of its own, see [`super::rotation`]. */
+  readonly rotations: boolean;
+  /** How images are split. */
+  readonly split: SplitPlan;
+  /** Random changes of training images. */
+  readonly augment: Augment;
+  /** Folder of the decoded cache; nothing is written outside it. */
+  readonly cache: string;
+};
+
+/** Composition of a batch. */
+export type BatchPlan = {
+  /** Images of a batch. */
+  readonly size: number;
+  /** Images of each class in a batch; `None`: images are drawn without regard to class. */
+  readonly perClass: number | null;
+  /** The batch is an episode of this shape; `size` is then its number of images and `per_class` `None`. */
+  readonly episode: Episode | null;
+};
+
+/** The network: which one, how wide, and what it puts out. */
+export type BackbonePlan = {
+  /** The architecture: one of [`super::kinds`]. */
+  readonly kind: BackboneKind;
+  /** Channels of the first block; 64 is the published width of every architecture here. */
+  readonly width: number;
+  /** The widths of the hidden layers of an `"mlp"`, at least one; empty for every other architecture. */
+  readonly hidden: ReadonlyArray<number>;
+  /** The form for large or for small images; Conv-4 and the perceptron have one form and ignore it. */
+  readonly stem: Stem;
+  /** Length of the embedding; `None`: the pooled feature itself (Conv-4 and the small VGG: the flattened map). */
+  readonly embedding: number | null;
+  /** Whether the embedding is divided by its Euclidean norm. */
+  readonly normalize: boolean;
+  /** Channels of the input image. */
+  readonly inChannels: number;
+  /** Height and width of the input image. */
+  readonly imageSize: number;
+  /**
+   * Number of classes of the `classifier` layer on top of the embedding, for losses on logits; `None`: no such layer.
+   */
+  readonly classes: number | null;
+};
+
+/** The parameters a network begins with. */
+export type WeightsPlan = {
+  /** A file of [`Weights`](crate::artefact::weights::Weights). */
+  readonly file: string;
+  /**
+   * Patterns of names ([`crate::nn::pattern`]) that may be missing, unexpected or of another shape, besides the head.
+   */
+  readonly except: ReadonlyArray<string>;
+  /**
+   * How images are normalised; `None`: as the file says (rkd's own), as ImageNet is (other files, three channels), or
+   * by the training data (other files, grey). A teacher's normalisation comes before all of these.
+   */
+  readonly normalization: Normalization | null;
+};
+
+/** Which parameters are trained, and how fast. Patterns choose parameters by name, see [`super::pattern`]. */
+export type TuningPlan = {
+  /** Patterns of parameters that stay as they are. */
+  readonly freeze: ReadonlyArray<string>;
+  /** Factors on the learning rate by pattern, greater than 0; no parameter may be chosen by two. */
+  readonly learningRates: { readonly [key in string]: number };
+  /** What batch normalisation subtracts and divides by in training. */
+  readonly batchNorm: TrainingStatistics;
+};
+
+/** The teacher of a distillation. */
+export type TeacherPlan = {
+  /** A `model.safetensors` written by `train` or `distill`. */
+  readonly model: string;
+  /** Whether the teacher sees each augmented batch, or every training image once before the first step. */
+  readonly features: TeacherFeatures;
+};
+
+/** When the teacher's features are computed. */
+export type TeacherFeatures = "live" | "cached";
+
+/** What to measure. */
+export type BenchPlan = {
+  /** One of [`workloads()`]. */
+  readonly workload: string;
+  /** Time to spend in seconds; at least three steps are measured however long they take. */
+  readonly seconds: number;
+  /** CPU threads; 0: all cores. */
+  readonly threads: number;
+};
+
+/** What a session is about to do. */
+export type SessionSummary = {
+  /** What the data is. */
+  readonly data: DatasetSummary;
+  /** Images and classes of the three parts. */
+  readonly train: PartSize;
+  /** Images and classes that choose the checkpoint; may be empty. */
+  readonly validation: PartSize;
+  /** Images and classes of the final evaluation; may be empty. */
+  readonly test: PartSize;
+  /** The network that is trained. */
+  readonly student: NetworkSummary;
+  /** The teacher of a distillation. */
+  readonly teacher: NetworkSummary | null;
+  /** Batches of one epoch. */
+  readonly stepsPerEpoch: number;
+  /** Steps of the whole run. */
+  readonly totalSteps: number;
+  /** Steps done already (after a resume). */
+  readonly step: number;
+  /** CPU threads in use. */
+  readonly threads: number;
+  /** Instruction set in use. */
+  readonly instructionSet: string;
+};
+
+/** What was found, for people and programs. */
+export type DatasetSummary = {
+  /** `"glyphs"`, `"folder"`, `"zip"`, `"tar"`, `"omniglot"`, `"idx"` or `"cifar"`. */
+  readonly kind: string;
+  /** The published data set that was recognised. */
+  readonly name: string | null;
+  /** One sentence for people: what was recognised and how much is in it. */
+  readonly sentence: string;
+  /** Number of usable images. */
+  readonly images: number;
+  /** Number of classes with at least one usable image. */
+  readonly classes: number;
+  /** Whether the source has parts of its own (at least two of train, validation, test). */
+  readonly ownSplit: boolean;
+  /** Images and classes of those parts. */
+  readonly parts: ReadonlyArray<PartCount>;
+  /** Images that could not be used. */
+  readonly broken: ReadonlyArray<BrokenImage>;
+  /** Things a user should know. */
+  readonly warnings: ReadonlyArray<string>;
+  /** The path of the file with the decoded images. */
+  readonly cache: string;
+  /** Whether that file was there already. */
+  readonly reused: boolean;
+  /** Hash of all decoded content; equal for equal data. */
+  readonly fingerprint: string;
+  /** Height and width of the decoded images. */
+  readonly imageSize: number;
+  /** Channels of the decoded images. */
+  readonly channels: number;
+};
+
+/** Size of one of the source's own parts. */
+export type PartCount = {
+  /** The part. */
+  readonly part: Part;
+  /** Number of images. */
+  readonly images: number;
+  /** Number of classes. */
+  readonly classes: number;
+};
+
+/** A part of a data set. */
+export type Part = "train" | "validation" | "test";
+
+/** An image that could not be used. */
+export type BrokenImage = {
+  /** Its path inside the source. */
+  readonly path: string;
+  /** Why, a clause that reads on from the path: `is empty (0 bytes)`. */
+  readonly reason: string;
+};
+
+/** Size of one part of the data. */
+export type PartSize = {
+  /** Number of images. */
+  readonly images: number;
+  /** Number of classes. */
+  readonly classes: number;
+};
+
+/** Size of one network. */
+export type NetworkSummary = {
+  /** The architecture's name. */
+  readonly backbone: string;
+  /** Trainable numbers (running statistics not counted). */
+  readonly parameters: number;
+  /** Length of the embedding. */
+  readonly embedding: number;
+};
+
+/** What a call of `train` did. */
+export type SegmentReport = {
+  /** Steps done since the run began. */
+  readonly step: number;
+  /** Whether it stopped early because the caller cancelled. */
+  readonly cancelled: boolean;
+  /** Wall-clock time of the segment. */
+  readonly seconds: number;
+  /** Part of it spent waiting for data. */
+  readonly dataWaitSeconds: number;
+  /** Images shown to the network in the segment. */
+  readonly images: number;
+  /** Mean total loss of the segment's steps. */
+  readonly loss: number;
+  /** Each term that was computed in at least one step. */
+  readonly terms: ReadonlyArray<TermMean>;
+};
+
+/** One term over some steps. */
+export type TermMean = {
+  /** Steps in which it was computed: those in which its weight was not 0. */
+  readonly steps: number;
+  /** The loss's kind; the second of the same kind is `kind#2`. */
+  readonly name: string;
+  /** Its weight in the sum, in this step. */
+  readonly weight: number;
+  /** Its value before weighting. Terms of weight 0 are not computed and not listed. */
+  readonly value: number;
+  /** Euclidean norm of its gradient with respect to the student's feature that it reads, before weighting. */
+  readonly gradientNorm: number;
+};
+
+/** One term of the total loss. */
+export type TermValue = {
+  /** The loss's kind; the second of the same kind is `kind#2`. */
+  readonly name: string;
+  /** Its weight in the sum, in this step. */
+  readonly weight: number;
+  /** Its value before weighting. Terms of weight 0 are not computed and not listed. */
+  readonly value: number;
+  /** Euclidean norm of its gradient with respect to the student's feature that it reads, before weighting. */
+  readonly gradientNorm: number;
+};
+
+/** The result of an evaluation. */
+export type Evaluation = {
+  /**
+   * `recall@K` and `knn@K` for every K asked for, `mapAtR`, `rPrecision`, and `fewshot/N-way-K-shot` for every shape of
+   * episode asked for; `top@K` where a classifier knows the classes; all in `[0, 1]`.
+   */
+  readonly metrics: { readonly [key in string]: number };
+  /** Half the width of the 95 % interval of those metrics that are means over a sample (few-shot accuracy). */
+  readonly intervals?: { readonly [key in string]: number };
+  /** Images that were embedded; each is a query against all others. */
+  readonly images: number;
+  /** Classes among them. */
+  readonly classes: number;
+  /** Mean time of the network's forward pass for one image, in batches of [`super::evaluate::BATCH`]. */
+  readonly millisecondsPerImage: number;
+  /** How well the relations of a teacher are kept, where one was given. */
+  readonly fidelity?: Fidelity;
+};
+
+/** How well relations are kept. */
+export type Fidelity = {
+  /** Spearman's rank correlation of distances, in `[-1, 1]`; 0 where all distances of one side are equal. */
+  readonly distanceRankCorrelation: number;
+  /** Pairs it was computed on. */
+  readonly pairs: number;
+  /** Mean absolute difference of angles, in degrees, `[0, 180]`. */
+  readonly angleDifference: number;
+  /** Standard error of that mean. */
+  readonly angleDifferenceError: number;
+  /** Triples it was computed on; 0 for fewer than three items. */
+  readonly triples: number;
+  /** Share of common nearest neighbours, in `[0, 1]`. */
+  readonly neighbourOverlap: number;
+  /** Neighbours compared of each item. */
+  readonly neighbours: number;
+};
+
+/** What `embed` wrote. */
+export type EmbedReport = {
+  /** The file. */
+  readonly out: string;
+  /** Rows of the matrix. */
+  readonly images: number;
+  /** Columns of the matrix. */
+  readonly embedding: number;
+  /** Mean time of the network's forward pass for one image. */
+  readonly millisecondsPerImage: number;
+};
+
+/** What a data source holds by its names and lists, and the plan of its defaults. */
+export type DataSurvey = {
+  /** What the options and its defaults make of it. */
+  readonly data: DataPlan;
+  /** As [`super::DatasetSummary::kind`]. */
+  readonly kind: string;
+  /** The published data set that was recognised. */
+  readonly name: string | null;
+  /** One sentence for people: what was recognised and how much is in it. */
+  readonly sentence: string;
+  /** Number of images. */
+  readonly images: number;
+  /** Number of classes. */
+  readonly classes: number;
+  /** Images and classes of the source's own parts; empty where it has none. */
+  readonly parts: ReadonlyArray<PartCount>;
+  /** Whether a class occurs in more than one part. */
+  readonly sharedClasses: boolean;
+  /** Files and folders that cannot be read. */
+  readonly broken: ReadonlyArray<BrokenImage>;
+  /** What is missing, and other things a user should know. */
+  readonly warnings: ReadonlyArray<string>;
+};
+
+/** What a look at a source's names and lists found. */
+export type Survey = {
+  /** As [`super::DatasetSummary::kind`]. */
+  readonly kind: string;
+  /** The published data set that was recognised. */
+  readonly name: string | null;
+  /** One sentence for people: what was recognised and how much is in it. */
+  readonly sentence: string;
+  /** Number of images. */
+  readonly images: number;
+  /** Number of classes. */
+  readonly classes: number;
+  /** Images and classes of the source's own parts; empty where it has none. */
+  readonly parts: ReadonlyArray<PartCount>;
+  /** Whether a class occurs in more than one part. */
+  readonly sharedClasses: boolean;
+  /** Files and folders that cannot be read. */
+  readonly broken: ReadonlyArray<BrokenImage>;
+  /** What is missing, and other things a user should know. */
+  readonly warnings: ReadonlyArray<string>;
+};
+
+/** One line of the result; the names are those of the peer's program. */
+export type BenchReport = {
+  /** The workload's name. */
+  readonly workload: string;
+  /** Median time of a step in milliseconds. */
+  readonly step_ms: number;
+  /** Shortest step in milliseconds. */
+  readonly best_ms: number;
+  /** How images lie in memory, in PyTorch's words: `channels_last`; `n/a` without a network. */
+  readonly layout: string;
+  /** CPU threads. */
+  readonly threads: number;
+  /** Steps measured. */
+  readonly runs: number;
+  /**
+   * Highest memory of the process during the work, in MiB above that before it; none where the system does not say.
+   * Right for the first workload of a process only.
+   */
+  readonly peak_mib: number | null;
+  /**
+   * Operations of a step's convolutions and linear layers by their definition, in GFLOP/s over the whole of the median
+   * step; none without a network.
+   */
+  readonly gflops: number | null;
+  /** [`peak_gflops`] of these threads. */
+  readonly peak_gflops: number;
+  /** `gflops / peak_gflops`; can exceed 1, since Winograd's convolution multiplies less than the definition. */
+  readonly peak_share: number | null;
+  /** Instruction set of the kernels. */
+  readonly instruction_set: string;
+  /** Version of this library. */
+  readonly rkd: string;
+};
+
+/** Where the time of a workload's step goes. */
+export type ProfileReport = {
+  /** The workload's name. */
+  readonly workload: string;
+  /** Median time of a step in milliseconds. */
+  readonly step_ms: number;
+  /** Median time of a step outside all records, in milliseconds. */
+  readonly outside_ms: number;
+  /** CPU threads. */
+  readonly threads: number;
+  /** Steps measured. */
+  readonly runs: number;
+  /** [`peak_gflops`] of these threads. */
+  readonly peak_gflops: number;
+  /** Instruction set of the kernels. */
+  readonly instruction_set: string;
+  /** The records added up by what they are for, longest time first. */
+  readonly parts: ReadonlyArray<PartTotal>;
+  /** Every operation of every layer with its median time, longest first. */
+  readonly records: ReadonlyArray<ProfileRecord>;
+};
+
+/** The records of one part. */
+export type PartTotal = {
+  /** The part. */
+  readonly part: ProfilePart;
+  /** Number of calls. */
+  readonly calls: number;
+  /** Time in milliseconds. */
+  readonly ms: number;
+  /** Operations by definition. */
+  readonly flops: number;
+  /** Bytes read and written. */
+  readonly bytes: number;
+};
+
+/** What was noted of one operation of one layer. Calls that agree in all names and the shape are added up. */
+export type ProfileRecord = {
+  /** The layer as its parameters name it, `layer2.0.conv1`; empty for an operation without parameters. */
+  readonly layer: string;
+  /** The method of [`Backend`], or what [`Profile::record`] was told. */
+  readonly operation: string;
+  /** What it is for. */
+  readonly part: ProfilePart;
+  /** Shape of the operation's first tensor. */
+  readonly shape: ReadonlyArray<number>;
+  /** Number of calls. */
+  readonly calls: number;
+  /** Time in milliseconds. */
+  readonly ms: number;
+  /** Operations by definition; 0 where they are not counted. */
+  readonly flops: number;
+  /** Bytes of the tensors read and written, each once, at four a value. */
+  readonly bytes: number;
+};
+
+/** What an operation is for. */
+export type ProfilePart = "forward" | "input-gradient" | "weight-gradient" | "normalization" | "pooling" | "elementwise" | "loss" | "optimizer" | "data";
+
+/** Whose embeddings are measured. */
+export type Who = "student" | "teacher";
+
+/**
+ * One piece of news from a session. Step events are limited to [`Control::STEP_INTERVAL`]; the others always come.
+ */
+export type Event = {
+  readonly type: "decode";
+  /** Images done so far. */
+  readonly done: number;
+  /** Images in all. */
+  readonly total: number;
+  /** Rate since the start of decoding. */
+  readonly imagesPerSecond: number;
+} | {
+  readonly type: "teacherFeatures";
+  /** Images done so far. */
+  readonly done: number;
+  /** Images in all. */
+  readonly total: number;
+} | {
+  readonly type: "step"
+} & StepEvent | {
+  readonly type: "embed";
+  /** Images done so far. */
+  readonly done: number;
+  /** Images in all. */
+  readonly total: number;
+} | {
+  readonly type: "weights";
+  /** Steps done. */
+  readonly step: number;
+  /** The terms that were balanced. */
+  readonly weights: ReadonlyArray<ChosenWeight>;
+} | {
+  readonly type: "collapse"
+} & CollapseEvent | {
+  readonly type: "warning";
+  /** A full sentence. */
+  readonly message: string;
+};
+
+/** The state of training after a step. */
+export type StepEvent = {
+  /** Steps done, from 1. */
+  readonly step: number;
+  /** Steps of the whole run. */
+  readonly totalSteps: number;
+  /** Epoch this step belongs to, from 1. */
+  readonly epoch: number;
+  /** The weighted sum of all terms. */
+  readonly loss: number;
+  /** Each term, in the plan's order. */
+  readonly terms: ReadonlyArray<TermValue>;
+  /** Learning rate of this step. */
+  readonly learningRate: number;
+  /** Euclidean norm of the whole gradient before clipping. */
+  readonly gradientNorm: number;
+  /** Training images per second since the last step event. */
+  readonly imagesPerSecond: number;
+  /** Share of the time since the last step event that training waited for data, in `[0, 1]`. */
+  readonly dataWaitShare: number;
+};
+
+/** The student's embeddings have run together. */
+export type CollapseEvent = {
+  /** Steps done, from 1. */
+  readonly step: number;
+  /** The root mean square distance of two embeddings of the step's batch. */
+  readonly distance: number;
+  /** The same in the first batch. */
+  readonly start: number;
+  /** What this means and what to try, in full sentences. */
+  readonly message: string;
+};
+
+/** A weight that balancing has found. */
+export type ChosenWeight = {
+  /** The term, as in [`Term::name`]. */
+  readonly name: string;
+  /** Its weight from now on. */
+  readonly weight: number;
+};
