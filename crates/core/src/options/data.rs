@@ -184,3 +184,22 @@ pub fn default_cache() -> PathBuf {
     let cache = variable("RKD_CACHE").or_else(|| variable("XDG_CACHE_HOME").map(|folder| folder.join("rkd")));
     absolute(cache.unwrap_or_else(|| std::env::home_dir().unwrap_or_default().join(".cache").join("rkd")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::read;
+
+    #[test]
+    fn what_was_listed_is_handed_on_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("photos");
+        std::fs::create_dir_all(place.join("a")).unwrap();
+        std::fs::write(place.join("a/1.png"), "").unwrap();
+        let option: DataOption = read("data", &place.display().to_string().into()).unwrap();
+        let plan = option.resolve(None).unwrap();
+        std::fs::remove_dir_all(&place).unwrap();
+        assert!(Source::detect(&plan).is_ok());
+        assert!(Source::detect(&plan).is_err());
+    }
+}
