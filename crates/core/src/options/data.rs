@@ -58,11 +58,9 @@ impl DataOptions {
                     .with_advice("give an existing folder or archive, or glyphs for the embedded data set"));
             }
         }
-        if !is_glyphs(&self.source.0) {
-            if let Some((name, value)) = self.settings().next() {
-                let expected = "nothing with a source that is not glyphs";
-                return Err(invalid(format!("data.{name}"), expected, value.to_string()));
-            }
+        if let (false, Some((name, value))) = (is_glyphs(&self.source.0), self.settings().next()) {
+            let expected = "nothing with a source that is not glyphs";
+            return Err(invalid(format!("data.{name}"), expected, value.to_string()));
         }
         for list in self.split.iter().flat_map(SplitPlan::lists) {
             if !list.exists() {
