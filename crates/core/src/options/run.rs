@@ -376,7 +376,7 @@ mod tests {
                 json!({ "losses": [{ "kind": "margin", "teacherFeature": "pooled" }] }),
                 "losses[0].teacherFeature: there is no such option",
             ),
-            (json!({ "optimizer": { "kind": "adamw" } }), "Did you mean \"adam-w\"?"),
+            (json!({ "optimizer": { "kind": "adamw" } }), "Did you mean \"adam\"?"),
             (
                 json!({ "schedule": { "kind": "step", "milestones": [5, 3] } }),
                 "schedule.milestones[1]: invalid value: expected a whole number at least 6, received 3",
