@@ -58,11 +58,9 @@ impl DataOptions {
                     .with_advice("give an existing folder or archive, or glyphs for the embedded data set"));
             }
         }
-        if !is_glyphs(&self.source.0) {
-            if let Some((name, value)) = self.settings().next() {
-                let expected = "nothing with a source that is not glyphs";
-                return Err(invalid(format!("data.{name}"), expected, value.to_string()));
-            }
+        if let (false, Some((name, value))) = (is_glyphs(&self.source.0), self.settings().next()) {
+            let expected = "nothing with a source that is not glyphs";
+            return Err(invalid(format!("data.{name}"), expected, value.to_string()));
         }
         for list in self.split.iter().flat_map(SplitPlan::lists) {
             if !list.exists() {
@@ -183,4 +181,23 @@ pub fn default_cache() -> PathBuf {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = variable("RKD_CACHE").or_else(|| variable("XDG_CACHE_HOME").map(|folder| folder.join("rkd")));
     absolute(cache.unwrap_or_else(|| std::env::home_dir().unwrap_or_default().join(".cache").join("rkd")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::read;
+
+    #[test]
+    fn what_was_listed_is_handed_on_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("photos");
+        std::fs::create_dir_all(place.join("a")).unwrap();
+        std::fs::write(place.join("a/1.png"), "").unwrap();
+        let option: DataOption = read("data", &place.display().to_string().into()).unwrap();
+        let plan = option.resolve(None).unwrap();
+        std::fs::remove_dir_all(&place).unwrap();
+        assert!(Source::detect(&plan).is_ok());
+        assert!(Source::detect(&plan).is_err());
+    }
 }

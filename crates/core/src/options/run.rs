@@ -306,3 +306,97 @@ fn leak(teacher: &StoredModel, data: &DataPlan, seed: u64) -> Option<String> {
         input::write(its).unwrap_or_default()
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn train(more: Value) -> Value {
+        let mut options = json!({ "data": "glyphs", "out": "runs/x", "backbone": { "kind": "conv4" } });
+        for (name, value) in more.as_object().unwrap() {
+            options[name] = value.clone();
+        }
+        options
+    }
+
+    #[test]
+    fn a_whole_plan_resolves_to_itself() {
+        let episode = json!({ "episode": { "way": 5, "shots": 1, "queries": 2 } });
+        let lists = json!({ "source": "glyphs:classes=9", "split": { "kind": "source", "validation": 0.2 }, "augment": "none" });
+        for more in [
+            json!({}),
+            json!({ "batch": episode, "losses": [{ "kind": "prototypical", "way": 5, "supportCount": 1 }] }),
+            json!({ "evaluation": { "everySteps": 7 }, "patience": 2, "clipGradientNorm": 1, "microBatch": 8, "keep": "both" }),
+            json!({ "data": lists, "losses": [{ "kind": "cross-entropy" }], "freeze": ["conv1"], "learningRates": { "fc": 2 } }),
+            json!({ "backbone": { "kind": "mlp", "embedding": 8 }, "optimizer": { "kind": "sgd" }, "threads": 3 }),
+            json!({ "schedule": { "kind": "step", "milestones": [3, 9] }, "losses": [{ "kind": "margin", "weight": { "from": 0, "to": 1 } }] }),
+        ] {
+            let run = resolve(Job::Train, &train(more)).unwrap();
+            let (plan, policy) = (input::write(&run.plan).unwrap(), input::write(&run.policy).unwrap());
+            let again = resolve_stored(Job::Train, &plan, &policy, "runs/x", None).unwrap();
+            assert_eq!(input::write(&again).unwrap(), input::write(&run).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_constructor_a_sketch_and_the_whole_specification_are_the_same() {
+        let of = |loss: Value| resolve(Job::Train, &train(json!({ "losses": [loss] }))).unwrap().plan.losses;
+        let sketch = of(json!({ "kind": "triplet-squared" }));
+        let whole = input::write(&sketch[0]).unwrap();
+        assert_eq!(whole["negatives"], "distance-weighted");
+        assert_eq!(of(whole), sketch);
+        assert_eq!(resolve(Job::Train, &train(json!({}))).unwrap().plan.losses, sketch);
+    }
+
+    #[test]
+    fn errors_name_the_option_what_was_expected_and_what_came() {
+        let message = |more: Value| resolve(Job::Train, &train(more)).unwrap_err().to_string();
+        for (more, expected) in [
+            (json!({ "epohcs": 3 }), "epohcs: there is no such option"),
+            (json!({ "epohcs": 3 }), "Did you mean \"epochs\"?"),
+            (
+                json!({ "losses": [{ "kind": "margin" }, { "kind": "margin", "alpha": "1" }] }),
+                "losses[1].alpha: invalid value: expected a number greater than 0, received \"1\"",
+            ),
+            (
+                json!({ "losses": [{ "kind": "margin", "weight": { "from": 0 } }] }),
+                "losses[0].weight.to: this option is needed",
+            ),
+            (
+                json!({ "losses": [{ "kind": "margin", "teacherFeature": "pooled" }] }),
+                "losses[0].teacherFeature: there is no such option",
+            ),
+            (json!({ "optimizer": { "kind": "adamw" } }), "Did you mean \"adam\"?"),
+            (
+                json!({ "schedule": { "kind": "step", "milestones": [5, 3] } }),
+                "schedule.milestones[1]: invalid value: expected a whole number at least 6, received 3",
+            ),
+            (
+                json!({ "learningRates": { "fc": 0 } }),
+                "learningRates[\"fc\"]: invalid value: expected a number greater than 0, received 0",
+            ),
+            (json!({ "seed": 9_007_199_254_740_992_u64 }), "seed: invalid value"),
+            (
+                json!({ "epochs": null }),
+                "epochs: invalid value: expected a whole number at least 1 and at most 1000000, received null",
+            ),
+            (json!({ "epochs": "\0NaN" }), "received NaN"),
+            (json!({ "student": { "kind": "conv4" } }), "student: there is no such option"),
+            (
+                json!({ "data": { "source": "glyphs", "split": { "kind": "classes", "validation": 0.5, "test": 0.5 } } }),
+                "data.split: invalid value: expected shares that leave something",
+            ),
+            (json!({ "losses": [{ "kind": "rkd-angle" }] }), "To distill from a teacher, use distill"),
+        ] {
+            let found = message(more);
+            assert!(found.contains(expected), "{found}\nlacks {expected}");
+        }
+        assert_eq!(resolve(Job::Train, &train(json!({ "device": "cuda" }))).unwrap_err().code, Code::CudaUnavailable);
+        assert!(
+            resolve(Job::Train, &json!([]))
+                .unwrap_err()
+                .to_string()
+                .contains("options: invalid value: expected an object")
+        );
+    }
+}

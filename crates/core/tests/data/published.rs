@@ -3,7 +3,8 @@
 use std::fs;
 
 use rkd_core::data::SplitPlan;
-use rkd_core::data::{Dataset, Part, Split, Survey, survey};
+use rkd_core::data::{DataPlan, Dataset, Part, Split, Survey, survey};
+use rkd_core::input;
 
 use crate::common::{Place, content, gzip, open, png, says, tar_of, zip_of};
 
@@ -34,6 +35,23 @@ fn cub(place: &Place) {
     place.write("CUB/images.txt", list.as_bytes());
     place.write("CUB/classes.txt", b"1 001.Black_footed_Albatross");
     place.images(&[("CUB/segmentations/001.Black_footed_Albatross/bird_0.png", 9)]);
+}
+
+#[test]
+fn the_name_of_an_archive_decides_no_default() {
+    let (names, place) = (["001.Albatross", "002.Ani"], Place::new());
+    let list = "1 001.Albatross/1.png\n2 002.Ani/1.png\n";
+    let images: Vec<String> = names.iter().map(|name| format!("CUB_200_2011/images/{name}/1.png")).collect();
+    let image = png(7);
+    let archive =
+        zip_of(&[("CUB_200_2011/images.txt", list.as_bytes()), (&images[0], &image[..]), (&images[1], &image[..])]);
+    let plans = ["CUB_200_2011.zip", "birds.zip"].map(|name| {
+        let path = place.write(name, &archive);
+        let source = input::read("data", &path.display().to_string().into()).unwrap();
+        DataPlan { source: String::new(), ..rkd_core::options::survey(&source).unwrap().data }
+    });
+    assert_eq!(plans[0].split, SplitPlan::Source { validation: 0.1 });
+    assert_eq!(format!("{:?}", plans[0]), format!("{:?}", plans[1]));
 }
 
 #[test]
