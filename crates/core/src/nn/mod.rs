@@ -3,7 +3,7 @@
 //! - [`backend`] names the layer operations; [`portable`] composes them of candle operations (any device, the oracle of
 //!   the tests), [`cpu`] runs them as kernels, [`profile`] measures those of another.
 //! - [`layer`] is a network as plain data, built by [`builder`] and run by [`forward`] and [`backward`] with a [`tape`].
-//! - [`network`] puts it together: images in, [`feature`]s out, feature gradients in, parameter gradients out;
+//! - [`network`] puts it together: images in, [`Feature`]s out, feature gradients in, parameter gradients out;
 //!   [`inference`] is the faster form of one that does not learn.
 //!
 //! Activations are NHWC. Shapes: n images, h and w pixels, c channels, d embedding length.
