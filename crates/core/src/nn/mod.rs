@@ -4,7 +4,7 @@
 //!   the tests), [`cpu`] runs them as kernels.
 //! - [`layer`] is a network as plain data, built by [`builder`]; [`lowering`] makes of it the operations that [`forward`] and
 //!   [`backward`] run with a [`tape`]. A [`profile`] notes the time of each.
-//! - [`network`] puts it together: images in, [`feature`]s out, feature gradients in, parameter gradients out;
+//! - [`network`] puts it together: images in, [`Feature`]s out, feature gradients in, parameter gradients out;
 //!   [`inference`] is the faster form of one that does not learn.
 //!
 //! Activations are NHWC. Shapes: n images, h and w pixels, c channels, d embedding length.

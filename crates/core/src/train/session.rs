@@ -201,7 +201,7 @@ impl<B: Backend> Session<B> {
         })
     }
 
-    /// One training step: the whole way of a batch. The host waits for the device once, in `to_host`.
+    /// One training step: the whole way of a batch. The host waits for the device once, in `download`.
     fn step(&mut self, batch: &Batch) -> Result<StepReport> {
         let pieces = self.images(batch, &self.view, &batch.images)?;
         let teacher = match &self.teacher {
@@ -214,7 +214,7 @@ impl<B: Backend> Session<B> {
         let (objective, parameters) = (&self.objective, &self.loss_parameters);
         let device = evaluate_terms(&self.backend, objective, self.step, parameters, &pass.features, &teacher)?;
         let features = std::mem::take(&mut pass.features);
-        let on_host = self.to_host(features, teacher, &device)?;
+        let on_host = self.download(features, teacher, &device)?;
         let evaluated = self.losses(batch, &on_host, &device)?;
         let alarm = find(&on_host.student, &Feature::Embedding)
             .and_then(|embedding| self.state.alarm.watch(self.step + 1, embedding));
@@ -249,7 +249,7 @@ impl<B: Backend> Session<B> {
 
     /// Brings what the host needs from the device, all at once: features, what losses learn, what the device has computed
     /// of them, and the norm of the last step's gradient.
-    fn to_host(
+    fn download(
         &mut self,
         student: DeviceFeatures<B::Tensor>,
         teacher: TeacherBatch<B::Tensor>,
