@@ -279,7 +279,7 @@ mod tests {
     fn nested_and_concurrent_use_is_safe() {
         let pool = Pool::new(2);
         let (sum, rounds) = (AtomicUsize::new(0), if cfg!(miri) { 3 } else { 200 });
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
                     for _ in 0..rounds {
