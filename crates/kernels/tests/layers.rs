@@ -226,7 +226,7 @@ fn naive_max_pool(s: &Pool2d, x: &[f32]) -> (Vec<f32>, Vec<u32>) {
 }
 
 /// Pools whose windows fit, overlap, hang over the edge and leave pixels out.
-fn pools() -> [Pool2d; 7] {
+fn pools() -> Vec<Pool2d> {
     let shape = |size: [usize; 2], c, kernel, stride, padding, ceil| Pool2d {
         n: 3,
         h: size[0],
@@ -237,7 +237,7 @@ fn pools() -> [Pool2d; 7] {
         padding: [padding; 2],
         ceil,
     };
-    [
+    let all = [
         shape([8, 8], 16, 2, 2, 0, false),
         shape([7, 9], 5, 3, 2, 1, false),
         shape([7, 7], 33, 3, 2, 0, true),
@@ -245,7 +245,8 @@ fn pools() -> [Pool2d; 7] {
         shape([5, 5], 1, 3, 1, 1, true),
         shape([1, 1], 4, 1, 1, 0, false),
         shape([3, 3], 4, 2, 3, 1, true),
-    ]
+    ];
+    all.into_iter().filter(|s| !INTERPRETED || s.c < 8).collect()
 }
 
 #[test]
