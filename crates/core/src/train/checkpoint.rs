@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::plan::Device;
+use super::device::Device;
 use crate::artefact::tensors::TensorFile;
 use crate::error::{Code, Error, Result};
 use crate::tensor::HostTensor;
