@@ -471,7 +471,9 @@ export type RunOptions = {
   readonly schedule?: ScheduleOptions;
   /** Number of epochs, 1 to 1,000,000. @default 20 */
   readonly epochs?: number;
-  /** Batches of one epoch, at least 1. @default null: as many as show as many images as the training part has */
+  /**
+   * Batches of one epoch, 1 to 1,000,000. @default null: as many as show as many images as the training part has
+   */
   readonly stepsPerEpoch?: number | null;
   /** Composition of a batch. */
   readonly batch?: BatchOptions;

@@ -84,9 +84,9 @@ pub struct RunOptions {
     /// Number of epochs, 1 to 1,000,000. @default 20
     #[cfg_attr(test, ts(as = "Option<u64>"))]
     pub epochs: Option<Whole<1, 1_000_000>>,
-    /// Batches of one epoch, at least 1. @default null: as many as show as many images as the training part has
+    /// Batches of one epoch, 1 to 1,000,000. @default null: as many as show as many images as the training part has
     #[cfg_attr(test, ts(as = "Option<Option<u64>>"))]
-    pub steps_per_epoch: Option<Option<Whole<1>>>,
+    pub steps_per_epoch: Option<Option<Whole<1, 1_000_000>>>,
     /// Composition of a batch.
     pub batch: Option<BatchOptions>,
     /// Images that go through the network at once, at least 2; `null` is the whole batch. Smaller ones save memory: the loss
@@ -323,7 +323,8 @@ impl<'de> Deserialize<'de> for Ks {
         if at.value.as_array().is_none_or(Vec::is_empty) {
             return Err(carry(invalid(&at.path, "a list of K, for example [1, 2, 4, 8]", show(&at.value))));
         }
-        let mut ks: Vec<usize> = at.read::<Vec<Whole<1>>>().map_err(carry)?.into_iter().map(Into::into).collect();
+        let mut ks: Vec<usize> =
+            at.read::<Vec<Whole<1, 1_000_000>>>().map_err(carry)?.into_iter().map(Into::into).collect();
         ks.sort_unstable();
         ks.dedup();
         Ok(Ks(ks))
@@ -447,7 +448,7 @@ impl<'de> Deserialize<'de> for DataOption {
 }
 
 /// What the loop of segments does between them. It stands beside the plan in `plan.json`, under the names of the options.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct Policy {
@@ -462,7 +463,7 @@ pub struct Policy {
 }
 
 /// See [`EvaluationOptions`].
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct EvaluationPolicy {

@@ -1,5 +1,6 @@
 //! `train` and `distill`: from partial options to the whole plan.
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::stored::find_model;
@@ -88,16 +89,18 @@ pub fn resolve(job: Job, options: &Value) -> Result<ResolvedRun> {
 /// As [`resolve`].
 pub fn resolve_stored(job: Job, plan: &Value, policy: &Value, out: &str, threads: Option<u64>) -> Result<ResolvedRun> {
     let mut options = Map::new();
-    for (name, value) in [plan, policy].iter().filter_map(|part| part.as_object()).flatten() {
-        match (name.as_str(), value) {
+    for (name, value) in stored::<Plan>("plan", plan)?.chain(stored::<Policy>("policy", policy)?) {
+        match (name.as_str(), &value) {
             ("teacher", Value::Null) => {}
-            ("teacher", Value::Object(teacher)) => {
-                options.insert("teacher".into(), teacher.get("model").cloned().unwrap_or_default());
-                options.extend(teacher.get("features").map(|when| ("teacherFeatures".into(), when.clone())));
+            ("teacher", teacher) => {
+                for (name, value) in stored::<TeacherPlan>("plan.teacher", teacher)? {
+                    let option = if name == "model" { "teacher" } else { "teacherFeatures" };
+                    options.insert(option.into(), value);
+                }
             }
-            ("tuning", Value::Object(tuning)) => options.extend(tuning.clone()),
-            ("backbone", _) if job == Job::Distill => drop(options.insert("student".into(), value.clone())),
-            _ => drop(options.insert(name.clone(), value.clone())),
+            ("tuning", tuning) => options.extend(stored::<TuningPlan>("plan.tuning", tuning)?),
+            ("backbone", _) if job == Job::Distill => drop(options.insert("student".into(), value)),
+            _ => drop(options.insert(name, value)),
         }
     }
     options.insert("out".into(), out.into());
@@ -107,6 +110,16 @@ pub fn resolve_stored(job: Job, plan: &Value, policy: &Value, out: &str, threads
     let mut found = resolve(job, &Value::Object(options))?;
     found.warnings.clear(); // they were given when the run was started
     Ok(found)
+}
+
+/// The fields of a part of a `plan.json`, which must be those of `T`.
+fn stored<T: DeserializeOwned>(name: &str, part: &Value) -> Result<impl Iterator<Item = (String, Value)> + use<T>> {
+    let known = fields_of::<T>();
+    let Value::Object(fields) = part else { return Err(invalid(name, "an object", input::show(part))) };
+    match fields.keys().find(|field| !known.contains(&field.as_str())) {
+        Some(strange) => Err(unknown(name, strange, known)),
+        None => Ok(fields.clone().into_iter()),
+    }
 }
 
 /// Options of the other job are none of this one.
@@ -150,7 +163,7 @@ fn losses(job: Job, given: Option<Vec<TermSpec>>) -> Result<Vec<TermSpec>> {
 }
 
 /// The specification `kind` with every default.
-fn kind<T: serde::de::DeserializeOwned>(kind: &str) -> Result<T> {
+fn kind<T: DeserializeOwned>(kind: &str) -> Result<T> {
     read(kind, &json!({ "kind": kind }))
 }
 
@@ -339,6 +352,33 @@ mod tests {
     }
 
     #[test]
+    fn what_a_person_left_out_of_a_plan_is_filled_in_and_what_is_strange_is_named() {
+        let plan = || json!({ "data": "glyphs", "backbone": { "kind": "conv4" } });
+        let stored = |plan: Value, policy: Value| resolve_stored(Job::Train, &plan, &policy, "runs/x", None);
+        let run = stored(plan(), json!({})).unwrap();
+        assert_eq!(
+            input::write(&run).unwrap(),
+            input::write(&resolve(Job::Train, &train(json!({}))).unwrap()).unwrap()
+        );
+        let with = |name: &str, value: Value| {
+            let mut plan = plan();
+            plan[name] = value;
+            plan
+        };
+        for (plan, policy, expected) in [
+            (json!([]), json!({}), "plan: invalid value: expected an object"),
+            (plan(), json!("keep: last"), "policy: invalid value: expected an object"),
+            (plan(), json!({ "seed": 9 }), "policy.seed: there is no such option"),
+            (with("keep", json!("last")), json!({}), "plan.keep: there is no such option"),
+            (with("tuning", json!({ "seed": 9 })), json!({}), "plan.tuning.seed: there is no such option"),
+            (with("teacher", json!({ "file": "x" })), json!({}), "plan.teacher.file: there is no such option"),
+        ] {
+            let found = stored(plan, policy).unwrap_err().to_string();
+            assert!(found.starts_with(expected), "{found}\nis not {expected}");
+        }
+    }
+
+    #[test]
     fn a_constructor_a_sketch_and_the_whole_specification_are_the_same() {
         let of = |loss: Value| resolve(Job::Train, &train(json!({ "losses": [loss] }))).unwrap().plan.losses;
         let sketch = of(json!({ "kind": "triplet-squared" }));
@@ -381,6 +421,12 @@ mod tests {
                 "epochs: invalid value: expected a whole number at least 1 and at most 1000000, received null",
             ),
             (json!({ "epochs": "\0NaN" }), "received NaN"),
+            // What would be allocated, or wrap, before anything else could look at it.
+            (
+                json!({ "stepsPerEpoch": 9_007_199_254_740_991_u64 }),
+                "stepsPerEpoch: invalid value: expected a whole number",
+            ),
+            (json!({ "evaluation": { "ks": [4_294_967_297_u64] } }), "evaluation.ks[0]: invalid value"),
             (json!({ "student": { "kind": "conv4" } }), "student: there is no such option"),
             (
                 json!({ "data": { "source": "glyphs", "split": { "kind": "classes", "validation": 0.5, "test": 0.5 } } }),
