@@ -13,7 +13,7 @@ export const errorCodes = {
   ERR_INVALID_DATA: "the data set as a whole cannot be used",
   ERR_INVALID_ARCHIVE: "an archive is damaged or has entries that leave it",
   ERR_INVALID_ARTEFACT: "a model, checkpoint or plan is damaged or of another version",
-  ERR_OUTPUT_EXISTS: "the output folder holds another run",
+  ERR_OUTPUT_EXISTS: "the output folder holds another run, or files that rkd did not write",
   ERR_NON_FINITE: "a loss, gradient or parameter stopped being a finite number",
   ERR_CANCELLED: "the run was cancelled",
   ERR_IO: "reading or writing failed for another reason",

@@ -6,9 +6,12 @@ import {
   createReadStream,
   existsSync,
   fsyncSync,
+  lstatSync,
   openSync,
   readFileSync,
   renameSync,
+  type Stats,
+  statSync,
   writeSync,
 } from "node:fs";
 import { mkdir, rm } from "node:fs/promises";
@@ -28,25 +31,77 @@ export const files = {
   checkpoint: join("checkpoint", "latest.safetensors"),
 } as const;
 
-/** @throws {RkdError} `ERR_OUTPUT_EXISTS` where `out` holds a run that may not be replaced */
+/** What a run leaves in its folder; nothing else is ever removed. */
+const own = [files.events, files.metrics, files.model, files.last, files.checkpoint] as const;
+
+/**
+ * Sees to it that a new run may use the folder `out`. Files that bear a run's names are those of a run only where a
+ * `plan.json` of rkd stands beside them; all others are somebody's own, and stay, whatever `overwrite` says.
+ * @throws {RkdError} `ERR_OUTPUT_EXISTS` where `out` holds a run that may not be replaced, or such files
+ */
 export function checkFree(out: string, overwrite: boolean): void {
-  const held = [files.plan, files.model, files.metrics, files.checkpoint].find((name) => existsSync(join(out, name)));
-  if (!held || overwrite) return;
-  const resumable = existsSync(join(out, files.plan)) && !existsSync(join(out, files.metrics));
+  const held = [files.plan, ...own, files.checkpoints].find((name) => exists(join(out, name)));
+  if (!held) return;
+  const foreign = (name: string, why: string) =>
+    new RkdError("ERR_OUTPUT_EXISTS", `the folder holds ${name}, ${why}`, {
+      subject: out,
+      advice: "choose another folder, or move that away yourself",
+    });
+  if (!isRun(out)) throw foreign(held, `and no ${files.plan} that says that rkd wrote it`);
+  const odd = [files.plan, ...own].find((name) => isOdd(join(out, name), false));
+  if (odd) throw foreign(odd, "which is no file");
+  if (isOdd(join(out, files.checkpoints), true)) throw foreign(files.checkpoints, "which is no folder");
+  if (overwrite) return;
+  const resumable = !exists(join(out, files.metrics));
   throw new RkdError("ERR_OUTPUT_EXISTS", `the folder already holds a run (${held})`, {
     subject: out,
     advice: `choose another folder, ${resumable ? "go on with that run (resume), " : ""}or allow it to be replaced (overwrite)`,
   });
 }
 
-/** Makes the folder, without an earlier run in it; other files stay. */
-export async function prepareFolder(out: string): Promise<void> {
+/**
+ * Makes the folder, without an earlier run in it; other files stay. `plan` takes the place of the old one last, so that
+ * at no moment files of a run stand there that no plan claims.
+ * @throws {RkdError} as {@link checkFree} does, before anything is touched
+ */
+export async function prepareFolder(out: string, overwrite: boolean, plan: PlanFile): Promise<void> {
+  checkFree(out, overwrite);
   await onDisk(out, async () => {
     await mkdir(out, { recursive: true });
-    const ours = [files.plan, files.events, files.metrics, files.model, files.last, files.checkpoints];
-    for (const name of ours) await rm(join(out, name), { recursive: true, force: true });
-    await mkdir(join(out, files.checkpoints));
+    for (const name of own) await rm(join(out, name), { force: true });
   });
+  writeJson(join(out, files.plan), plan);
+  await onDisk(out, () => mkdir(join(out, files.checkpoints), { recursive: true }));
+}
+
+/** Whether a `plan.json` in the folder says that rkd wrote it. */
+function isRun(out: string): boolean {
+  try {
+    return typeof readPlanFile(out)?.rkd === "string";
+  } catch {
+    return false;
+  }
+}
+
+function exists(path: string): boolean {
+  return statOf(path, lstatSync) !== undefined;
+}
+
+/** Whether something else than a file, or a folder, stands there. */
+function isOdd(path: string, folder: boolean): boolean {
+  const found = statOf(path, statSync);
+  return found !== undefined && (folder ? !found.isDirectory() : !found.isFile());
+}
+
+/** Nothing where there is none, or where a part of the path is no folder. */
+function statOf(path: string, stat: (path: string) => Stats): Stats | undefined {
+  try {
+    return stat(path);
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+    throw fromSystem(path, cause);
+  }
 }
 
 /** Writes JSON, whole or not at all. */

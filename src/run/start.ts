@@ -35,9 +35,8 @@ export async function startJob(job: Job, out: string, overwrite: boolean, contex
   const onOpen = async () => {
     const sources = [teacher, job.plan.weights?.file, ...listsOf(job.plan.data)].filter((file) => file !== undefined);
     const inputs = Object.fromEntries(await Promise.all(sources.map(async (file) => [file, await hashFile(file)])));
-    await prepareFolder(folder);
     const { job: kind, plan, policy } = job;
-    writeJson(join(folder, files.plan), { form: 1, rkd: version, job: kind, plan, policy, inputs } satisfies PlanFile);
+    await prepareFolder(folder, overwrite, { form: 1, rkd: version, job: kind, plan, policy, inputs });
     log = new EventLog(join(folder, files.events));
   };
   try {

@@ -1,5 +1,5 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { expect, it } from "vitest";
 import {
   checkFree,
@@ -9,6 +9,7 @@ import {
   requirePlanFile,
   writeJson,
 } from "../../src/artefacts/run-folder.ts";
+import type { PlanFile } from "../../src/plan/plan.ts";
 import { temporaryFolder } from "../support/folders.ts";
 
 it("writes JSON whole, and leaves nothing aside", () => {
@@ -20,26 +21,74 @@ it("writes JSON whole, and leaves nothing aside", () => {
   expect(readdirSync(folder)).toEqual(["metrics.json"]);
 });
 
-it("clears an earlier run and nothing else", async () => {
+const plan = { form: 1, rkd: "0.0.0", job: "train", plan: {}, policy: {}, inputs: {} } as unknown as PlanFile;
+
+/** A folder with these files in it, by their content. */
+function folderOf(contents: Readonly<Record<string, string>>): string {
   const folder = temporaryFolder();
-  for (const name of ["plan.json", "metrics.json", "model.safetensors", "mine.txt"])
-    writeFileSync(join(folder, name), "");
+  for (const [name, text] of Object.entries(contents)) {
+    mkdirSync(dirname(join(folder, name)), { recursive: true });
+    writeFileSync(join(folder, name), text);
+  }
+  return folder;
+}
+
+/** Every file below `folder` with its content. */
+function contentsOf(folder: string): Record<string, string> {
+  const entries = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const named = entries.map(({ parentPath, name }) => join(parentPath, name));
+  return Object.fromEntries(named.map((file) => [relative(folder, file), readFileSync(file, "utf8")]));
+}
+
+it("clears an earlier run and nothing else", async () => {
+  const own = [
+    "metrics.json",
+    "model.safetensors",
+    "last.safetensors",
+    "events.jsonl",
+    "checkpoint/latest.safetensors",
+  ];
+  const others = { "mine.txt": "a", "checkpoint/mine.txt": "b", "model.safetensors.bak": "c" };
+  const run = Object.fromEntries(own.map((name) => [name, "old"]));
+  const folder = folderOf({ "plan.json": JSON.stringify(plan), ...run, ...others });
   expect(() => checkFree(folder, false)).toThrow(/already holds a run \(plan\.json\)/);
-  checkFree(folder, true);
-  await prepareFolder(folder);
-  expect(readdirSync(folder).sort()).toEqual(["checkpoint", "mine.txt"]);
+  await expect(prepareFolder(folder, false, plan)).rejects.toMatchObject({ code: "ERR_OUTPUT_EXISTS" });
+  await prepareFolder(folder, true, plan);
+  const { "plan.json": text, ...rest } = contentsOf(folder);
+  expect(rest).toEqual(others);
+  expect(JSON.parse(text ?? "")).toEqual(plan);
 });
 
 it("offers to go on with an unfinished run", () => {
-  const folder = temporaryFolder();
-  writeFileSync(join(folder, "plan.json"), "");
+  const folder = folderOf({ "plan.json": JSON.stringify(plan) });
   expect(() => checkFree(folder, false)).toThrow(/go on with that run \(resume\)/);
+});
+
+const strangers: Record<string, string>[] = [
+  ...["metrics.json", "model.safetensors", "last.safetensors", "events.jsonl"].map((name) => ({ [name]: "mine" })),
+  { "checkpoint/latest.safetensors": "mine" },
+  { "checkpoint/one.png": "a class of this name" },
+  { "plan.json": '{"format_version":"1.2","planned_values":{}}', "model.safetensors": "mine" },
+  { "plan.json": '{"form":1,"plan":{},"policy":{}}' },
+  { "plan.json": JSON.stringify(plan).slice(0, 40), "events.jsonl": "mine" },
+  { "plan.json": JSON.stringify(plan), "model.safetensors/mine.txt": "a folder" },
+  { "plan.json": JSON.stringify(plan), checkpoint: "a file" },
+];
+
+it.each(strangers)("touches nothing where rkd did not write it: %j", async (contents) => {
+  const folder = folderOf(contents);
+  for (const overwrite of [false, true]) {
+    const refused = expect.objectContaining({ code: "ERR_OUTPUT_EXISTS", subject: folder });
+    expect(() => checkFree(folder, overwrite)).toThrow(refused);
+    await expect(prepareFolder(folder, overwrite, plan)).rejects.toThrow(refused);
+  }
+  expect(contentsOf(folder)).toEqual(contents);
 });
 
 it("says what is in the way of a folder", async () => {
   const file = join(temporaryFolder(), "file");
   writeFileSync(file, "");
-  await expect(prepareFolder(join(file, "run"))).rejects.toMatchObject({
+  await expect(prepareFolder(join(file, "run"), false, plan)).rejects.toMatchObject({
     code: "ERR_NOT_FOUND",
     subject: join(file, "run"),
   });
