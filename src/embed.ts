@@ -1,11 +1,13 @@
 /** `embed`: writes the embeddings of images to a file. */
 
 import { resolve } from "node:path";
+import { checkFileApart } from "./artefacts/apart.ts";
 import { dataOf } from "./evaluate.ts";
 import type { EmbedReport } from "./native/session.ts";
 import { invalid, object, oneOf, path } from "./options/check.ts";
 import type { EmbedOptions } from "./options/run.ts";
 import { checkThreads } from "./plan/build.ts";
+import { listsOf } from "./plan/data.ts";
 import { findModel } from "./plan/model.ts";
 import { runCommand } from "./run/command.ts";
 import { type Run, startRun } from "./run/run.ts";
@@ -21,6 +23,7 @@ export function embed(options: EmbedOptions): Run<EmbedReport> {
     const out = resolve(path("out", options.out));
     const format = options.format ? oneOf("format", options.format, ["npy", "safetensors"]) : formatOf(options.out);
     const data = dataOf(stored, options.data);
+    for (const file of [out, `${out}.ids.json`]) checkFileApart(file, { data, files: [stored.file, ...listsOf(data)] });
     const plan = { model: stored.file, data, out, format, threads: checkThreads(options.threads) };
     return runCommand("embed", { plan }, context);
   }, options?.signal);

@@ -10,12 +10,13 @@ import {
   openSync,
   readFileSync,
   renameSync,
+  rmSync,
   type Stats,
   statSync,
   writeSync,
 } from "node:fs";
-import { mkdir, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, readdir, rm } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
 import { RkdError } from "../errors.ts";
 import type { PlanFile } from "../plan/plan.ts";
 
@@ -31,8 +32,11 @@ export const files = {
   checkpoint: join("checkpoint", "latest.safetensors"),
 } as const;
 
-/** What a run leaves in its folder; nothing else is ever removed. */
+/** What a run leaves in its folder beside its plan; nothing else is ever removed. */
 const own = [files.events, files.metrics, files.model, files.last, files.checkpoint] as const;
+
+/** Every file of a run, by its path in the folder. */
+export const runFiles: readonly string[] = [files.plan, ...own];
 
 /**
  * Sees to it that a new run may use the folder `out`. Files that bear a run's names are those of a run only where a
@@ -48,7 +52,7 @@ export function checkFree(out: string, overwrite: boolean): void {
       advice: "choose another folder, or move that away yourself",
     });
   if (!isRun(out)) throw foreign(held, `and no ${files.plan} that says that rkd wrote it`);
-  const odd = [files.plan, ...own].find((name) => isOdd(join(out, name), false));
+  const odd = runFiles.find((name) => isOdd(join(out, name), false));
   if (odd) throw foreign(odd, "which is no file");
   if (isOdd(join(out, files.checkpoints), true)) throw foreign(files.checkpoints, "which is no folder");
   if (overwrite) return;
@@ -72,10 +76,23 @@ export async function prepareFolder(out: string, overwrite: boolean, plan: PlanF
   });
   writeJson(join(out, files.plan), plan);
   await onDisk(out, () => mkdir(join(out, files.checkpoints), { recursive: true }));
+  await removeAbandoned(out);
+}
+
+/** Removes what killed processes left aside of the files `whole` in a folder whose lock must be held. */
+export async function removeAbandoned(out: string, whole = runFiles): Promise<void> {
+  for (const folder of new Set(whole.map((name) => dirname(join(out, name))))) {
+    const names = await onDisk(folder, () => readdir(folder));
+    const left = names.filter((name) => {
+      const [, of = ""] = /^(.+?)\.\d+(\.\d+)?\.tmp$/.exec(name) ?? [];
+      return whole.includes(relative(out, join(folder, of)));
+    });
+    for (const name of left) await onDisk(folder, () => rm(join(folder, name), { force: true }));
+  }
 }
 
 /** Whether a `plan.json` in the folder says that rkd wrote it. */
-function isRun(out: string): boolean {
+export function isRun(out: string): boolean {
   try {
     return typeof readPlanFile(out)?.rkd === "string";
   } catch {
@@ -111,17 +128,40 @@ export function writeJson(file: string, value: unknown): void {
 
 /** Writes a text aside, syncs it and renames it: a kill at any moment leaves the old file or the new one. */
 export function writeWhole(file: string, text: string): void {
-  const aside = `${file}.aside`;
+  const aside = `${file}.${process.pid}.tmp`;
   withErrors(file, () => {
-    const descriptor = openSync(aside, "w");
     try {
-      writeSync(descriptor, text);
-      fsyncSync(descriptor);
-    } finally {
-      closeSync(descriptor);
+      const descriptor = openSync(aside, "w");
+      try {
+        writeAll(descriptor, text);
+        fsyncSync(descriptor);
+      } finally {
+        closeSync(descriptor);
+      }
+      renameSync(aside, file);
+    } catch (error) {
+      rmSync(aside, { force: true });
+      throw error;
     }
-    renameSync(aside, file);
+    syncFolder(dirname(file));
   });
+}
+
+/** Writes every byte: a write near a quota or a size limit may take only some, and says so by nothing but its result. */
+export function writeAll(descriptor: number, text: string): void {
+  const bytes = Buffer.from(text);
+  for (let done = 0; done < bytes.length; ) done += writeSync(descriptor, bytes, done);
+}
+
+/** Makes a rename durable; Windows has no such call on folders. */
+function syncFolder(folder: string): void {
+  if (process.platform === "win32") return;
+  const descriptor = openSync(folder, "r");
+  try {
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
 }
 
 /** The `plan.json` of a run, or nothing where the folder has none. @throws {RkdError} `ERR_INVALID_ARTEFACT` */

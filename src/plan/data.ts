@@ -1,7 +1,7 @@
 /** From a data source to its plan: defaults by kind of source, absolute paths. */
 
-import { homedir } from "node:os";
 import { join, resolve } from "node:path";
+import { homeFolder } from "../artefacts/apart.ts";
 import { object, oneOf, text } from "../options/check.ts";
 import { type Augment, type Data, type DataKind, dataAt, dataKeys, ownSplit, type Split } from "../options/data.ts";
 import type { DataPlan, SplitPlan } from "./plan.ts";
@@ -63,10 +63,15 @@ function planSplit(split: Split): SplitPlan {
   return { kind: "lists", train: resolve(split.train), validation: list(split.validation), test: list(split.test) };
 }
 
-/** `$RKD_CACHE`, else `$XDG_CACHE_HOME/rkd`, else `~/.cache/rkd`. */
+/** The lists of classes that a split was made from. */
+export function listsOf({ split }: DataPlan): string[] {
+  return split.kind === "lists" ? [split.train, split.validation, split.test].filter((file) => file !== null) : [];
+}
+
+/** `$RKD_CACHE`, else `$XDG_CACHE_HOME/rkd`, else `~/.cache/rkd`. Where it cannot be written, the core takes a temporary one. */
 export function defaultCache(): string {
   const { RKD_CACHE, XDG_CACHE_HOME } = process.env;
-  return RKD_CACHE || join(XDG_CACHE_HOME || join(homedir(), ".cache"), "rkd");
+  return RKD_CACHE || join(XDG_CACHE_HOME || join(homeFolder() ?? "/", ".cache"), "rkd");
 }
 
 function planAugment(augment: NonNullable<Data["augment"]>, imageSize: number): Required<Augment> {

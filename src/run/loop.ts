@@ -9,6 +9,7 @@
  */
 
 import { join } from "node:path";
+import type { FolderLock } from "../artefacts/folder-lock.ts";
 import { files, writeJson } from "../artefacts/run-folder.ts";
 import { RkdError } from "../errors.ts";
 import { NativeSession, type SegmentReport, type SessionSummary } from "../native/session.ts";
@@ -26,6 +27,8 @@ export interface LoopStart {
   readonly resume: string | null;
   /** Called once data and networks are ready, before anything is trained. */
   readonly onOpen: () => Promise<void>;
+  /** Knows where the folder is. */
+  readonly lock: FolderLock;
 }
 
 /** Runs a job to its end. @throws {RkdError}, or the signal's reason after a clean checkpoint */
@@ -173,6 +176,7 @@ class Loop {
   }
 
   async #finish(): Promise<TrainResult> {
+    this.#start.lock.check();
     const model = join(this.#start.out, files.model);
     const best = this.#job.policy.keep === "last" ? null : this.#state.best;
     await this.#session.call("saveModel", { path: model, best: best !== null });
@@ -180,6 +184,7 @@ class Loop {
     const epoch = best?.epoch ?? this.#state.epochsDone;
     const last = await this.#last(model, epoch, after);
     const result = await this.#result(model, epoch, after, last);
+    this.#start.lock.check();
     writeJson(join(this.#start.out, files.metrics), result);
     this.#emit({ type: "end", result });
     return result;
@@ -234,10 +239,13 @@ class Loop {
     this.#emit({ type: "evaluation", who, part, epoch: this.#state.epochsDone, best, ...evaluation });
   }
 
+  /** Where the folder has been moved, the checkpoint follows it, and then the run ends. */
   async #checkpoint(): Promise<void> {
-    const path = join(this.#start.out, files.checkpoint);
+    const { lock } = this.#start;
+    const path = join(lock.place(), files.checkpoint);
     await this.#session.call("saveCheckpoint", { path, policy: JSON.stringify(this.#state) });
     this.#emit({ type: "checkpoint", step: this.#step, path });
+    lock.check();
   }
 
   #warn(message: string): void {

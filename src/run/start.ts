@@ -1,12 +1,24 @@
 /** Starts a planned job in its folder, new or from a checkpoint. */
 
 import { existsSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { mkdir } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { checkFolderApart } from "../artefacts/apart.ts";
 import { EventLog } from "../artefacts/event-log.ts";
-import { checkFree, files, hashFile, prepareFolder, requirePlanFile, writeJson } from "../artefacts/run-folder.ts";
+import { FolderLock } from "../artefacts/folder-lock.ts";
+import {
+  checkFree,
+  files,
+  hashFile,
+  prepareFolder,
+  removeAbandoned,
+  requirePlanFile,
+  writeJson,
+} from "../artefacts/run-folder.ts";
 import { RkdError } from "../errors.ts";
 import type { Job } from "../plan/build.ts";
-import type { DataPlan, PlanFile } from "../plan/plan.ts";
+import { listsOf } from "../plan/data.ts";
+import type { PlanFile } from "../plan/plan.ts";
 import { version } from "../version.ts";
 import type { RunEvent, TrainResult, WeightsEvent } from "./events.ts";
 import { runLoop } from "./loop.ts";
@@ -15,62 +27,93 @@ import type { RunContext } from "./run.ts";
 /** Runs a new job in `out`. */
 export async function startJob(job: Job, out: string, overwrite: boolean, context: RunContext): Promise<TrainResult> {
   const folder = resolve(out);
-  checkFree(folder, overwrite);
-  const teacher = job.plan.teacher?.model;
-  if (teacher && dirname(teacher) === folder) {
-    const advice = "give the student a folder of its own";
-    throw new RkdError("ERR_INVALID_OPTION", "the teacher lies in this folder", {
-      subject: "out",
-      received: out,
-      advice,
-    });
-  }
-  let log: EventLog | undefined;
-  const emit = (event: RunEvent) => {
-    log?.write(event);
-    if (event.type === "weights") recordWeights(folder, event);
-    context.emit(event);
+  const { data, teacher, weights } = job.plan;
+  const inputs = [teacher?.model, weights?.file, ...listsOf(data)].filter((file) => file !== undefined);
+  const check = () => {
+    checkFree(folder, overwrite);
+    checkFolderApart(folder, { data, files: inputs });
   };
-  // The folder is touched only once data and networks are known to be good.
-  const onOpen = async () => {
-    const sources = [teacher, job.plan.weights?.file, ...listsOf(job.plan.data)].filter((file) => file !== undefined);
-    const inputs = Object.fromEntries(await Promise.all(sources.map(async (file) => [file, await hashFile(file)])));
-    const { job: kind, plan, policy } = job;
-    await prepareFolder(folder, overwrite, { form: 1, rkd: version, job: kind, plan, policy, inputs });
-    log = new EventLog(join(folder, files.events));
-  };
-  try {
-    return await runLoop(job, { out: folder, resume: null, onOpen }, { ...context, emit });
-  } finally {
-    log?.close();
-  }
-}
-
-/** The lists of classes that a split was made from. */
-function listsOf({ split }: DataPlan): string[] {
-  return split.kind === "lists" ? [split.train, split.validation, split.test].filter((file) => file !== null) : [];
+  check();
+  return await inFolder(folder, context, async (run) => {
+    check(); // nobody can change it any more
+    // The folder's content is touched only once data and networks are known to be good.
+    const onOpen = async () => {
+      const hashes = Object.fromEntries(await Promise.all(inputs.map(async (file) => [file, await hashFile(file)])));
+      const { job: kind, plan, policy } = job;
+      await prepareFolder(folder, overwrite, { form: 1, rkd: version, job: kind, plan, policy, inputs: hashes });
+      run.openLog();
+    };
+    return await runLoop(job, { out: folder, resume: null, onOpen, lock: run.lock }, run.context);
+  });
 }
 
 /** Goes on with the run in `out`; one that was killed before its first checkpoint starts anew. */
 export async function resumeJob(out: string, threads: number | undefined, context: RunContext): Promise<TrainResult> {
   const folder = resolve(out);
-  const stored = requirePlanFile(folder);
-  await checkInputs(stored);
-  const checkpoint = join(folder, files.checkpoint);
-  const resume = existsSync(checkpoint) ? checkpoint : null;
-  const log = new EventLog(join(folder, files.events));
+  requirePlanFile(folder);
+  return await inFolder(folder, context, async (run) => {
+    const stored = requirePlanFile(folder);
+    await checkInputs(stored);
+    await mkdir(join(folder, files.checkpoints), { recursive: true });
+    await removeAbandoned(folder);
+    const checkpoint = join(folder, files.checkpoint);
+    const resume = existsSync(checkpoint) ? checkpoint : null;
+    run.openLog();
+    const { job, policy } = stored;
+    const plan = threads === undefined ? stored.plan : { ...stored.plan, threads };
+    const warnings = resume === null ? ["The run was stopped before its first checkpoint, so it starts anew."] : [];
+    const onOpen = async () => {};
+    return await runLoop({ job, plan, policy, warnings }, { out: folder, resume, onOpen, lock: run.lock }, run.context);
+  });
+}
+
+/** What a job gets while it holds its folder. */
+interface HeldFolder {
+  readonly lock: FolderLock;
+  /** Its events go to the log too; its signal stops the run as well where the folder can no longer be written. */
+  readonly context: RunContext;
+  /** Begins to write `events.jsonl`. */
+  openLog(): void;
+}
+
+/** Milliseconds between two looks whether the folder is still there. */
+const LOOK_INTERVAL = 1000;
+
+/** Runs `work` while this process alone may write to `folder`. What goes wrong with an event's record stops the run. */
+async function inFolder<R>(folder: string, context: RunContext, work: (held: HeldFolder) => Promise<R>): Promise<R> {
+  const lock = new FolderLock(folder);
+  const trouble = new AbortController();
+  let log: EventLog | undefined;
+  const attempt = (record: () => void) => {
+    try {
+      record();
+    } catch (error) {
+      trouble.abort(error);
+    }
+  };
   const emit = (event: RunEvent) => {
-    log.write(event);
-    if (event.type === "weights") recordWeights(folder, event);
+    attempt(() => {
+      log?.write(event);
+      if (event.type === "weights") recordWeights(folder, event);
+    });
     context.emit(event);
   };
-  const { job, policy } = stored;
-  const plan = threads === undefined ? stored.plan : { ...stored.plan, threads };
+  const looking = setInterval(() => attempt(() => lock.check()), LOOK_INTERVAL);
+  looking.unref();
   try {
-    const onOpen = async () => {};
-    return await runLoop({ job, plan, policy, warnings: [] }, { out: folder, resume, onOpen }, { ...context, emit });
+    if (!lock.exclusive) {
+      const message = `The file system of ${folder} has no locks: let no other process run in this folder.`;
+      emit({ type: "warning", message });
+    }
+    const openLog = () => {
+      log = new EventLog(join(folder, files.events));
+    };
+    const signal = AbortSignal.any([context.signal, trouble.signal]);
+    return await work({ lock, context: { emit, signal }, openLog });
   } finally {
-    log.close();
+    clearInterval(looking);
+    log?.close();
+    lock.release();
   }
 }
 

@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { expect, it } from "vitest";
@@ -6,6 +7,7 @@ import {
   hashFile,
   prepareFolder,
   readPlanFile,
+  removeAbandoned,
   requirePlanFile,
   writeJson,
 } from "../../src/artefacts/run-folder.ts";
@@ -113,4 +115,37 @@ it("hashes as sha256sum does", async () => {
   const file = join(temporaryFolder(), "abc");
   writeFileSync(file, "abc");
   expect(await hashFile(file)).toBe("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+});
+
+it("removes what killed processes left aside, and nothing else", async () => {
+  const left = ["plan.json.12.tmp", "model.safetensors.12.3.tmp", "checkpoint/latest.safetensors.12.tmp"];
+  const others = ["plan.json.tmp", "notes.12.tmp", "model.safetensors.1x.tmp", "checkpoint/mine.12.tmp"];
+  const contents = Object.fromEntries([...left, ...others].map((name) => [name, "half"]));
+  const folder = folderOf({ "plan.json": JSON.stringify(plan), ...contents });
+  await removeAbandoned(folder);
+  expect(Object.keys(contentsOf(folder)).sort()).toEqual(["plan.json", ...others].sort());
+});
+
+/** Runs a program in which no file may become larger than 4 KiB. */
+function withSmallFiles(program: string, folder: string): string {
+  const module = JSON.stringify(join(import.meta.dirname, "../../dist/artefacts"));
+  const code = `const at = ${module}; ${program}`;
+  const shell = 'ulimit -f 4; exec "$0" --input-type=module -e "$1" "$2"';
+  return execFileSync("bash", ["-c", shell, process.execPath, code, folder], { encoding: "utf8" });
+}
+
+it("writes every byte or says why not, and keeps the old file", () => {
+  const folder = folderOf({ "plan.json": '"old"' });
+  const program = `
+    const { writeJson } = await import(at + "/run-folder.js");
+    const { EventLog } = await import(at + "/event-log.js");
+    const folder = process.argv[1];
+    const attempt = (work) => { try { work(); return "done"; } catch (error) { return error.code; } };
+    const log = new EventLog(folder + "/events.jsonl");
+    const warning = () => log.write({ type: "warning", message: "x".repeat(3000) });
+    console.log([attempt(() => writeJson(folder + "/plan.json", "y".repeat(9000))),
+      attempt(warning), attempt(warning), attempt(warning)].join(" "));`;
+  expect(withSmallFiles(program, folder).trim()).toBe("ERR_IO done ERR_IO done");
+  expect(readFileSync(join(folder, "plan.json"), "utf8")).toBe('"old"');
+  expect(readdirSync(folder).sort()).toEqual(["events.jsonl", "plan.json"]);
 });

@@ -22,6 +22,8 @@ pub enum Code {
     InvalidArchive,
     /// A model, checkpoint or plan file is damaged or of another version.
     InvalidArtefact,
+    /// The output folder holds another run, or another process writes to it.
+    OutputExists,
     /// A loss, gradient or parameter stopped being a finite number.
     NonFinite,
     /// The run was cancelled by its caller.
@@ -43,6 +45,7 @@ impl Code {
             Code::InvalidData => "ERR_INVALID_DATA",
             Code::InvalidArchive => "ERR_INVALID_ARCHIVE",
             Code::InvalidArtefact => "ERR_INVALID_ARTEFACT",
+            Code::OutputExists => "ERR_OUTPUT_EXISTS",
             Code::NonFinite => "ERR_NON_FINITE",
             Code::Cancelled => "ERR_CANCELLED",
             Code::Io => "ERR_IO",
@@ -114,7 +117,7 @@ impl Error {
     pub fn io(what: &str, path: &std::path::Path, source: std::io::Error) -> Self {
         let (code, advice) = match source.kind() {
             std::io::ErrorKind::NotFound => (Code::NotFound, "check the path"),
-            std::io::ErrorKind::PermissionDenied => {
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
                 (Code::PermissionDenied, "give this user the right to it, or choose another path")
             }
             _ => (Code::Io, "see the cause; a full disk or a broken mount are the usual ones"),

@@ -11,6 +11,7 @@
 mod command;
 mod error;
 mod events;
+mod lock;
 mod losses;
 mod panics;
 mod session;

@@ -246,11 +246,19 @@ pub fn open_dataset(plan: &DataPlan, spec: &BackboneSpec, control: &Control) -> 
             )
             .with_advice("leave image size and channels out; they follow the network"));
     }
-    Dataset::open(plan, &mut |progress| {
+    let dataset = Dataset::open(plan, &mut |progress| {
+        if control.is_cancelled() {
+            return Err(Error::new(Code::Cancelled, "stopped while decoding images"));
+        }
         control.emit(Event::Decode {
             done: progress.done as u64,
             total: progress.total as u64,
             images_per_second: progress.images_per_second,
         });
-    })
+        Ok(())
+    })?;
+    if let Some(notice) = dataset.notice() {
+        control.emit(Event::Warning { message: notice.into() });
+    }
+    Ok(dataset)
 }

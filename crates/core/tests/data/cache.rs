@@ -26,7 +26,11 @@ fn the_second_time_nothing_is_decoded() {
     let first = place.open().unwrap();
     assert!(!first.describe().reused);
     let calls = AtomicUsize::new(0);
-    let second = Dataset::open(&place.plan(), &mut |_| _ = calls.fetch_add(1, Ordering::Relaxed)).unwrap();
+    let second = Dataset::open(&place.plan(), &mut |_| {
+        calls.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    })
+    .unwrap();
     assert!(second.describe().reused);
     assert_eq!(calls.into_inner(), 0);
     assert_eq!(content(&first), content(&second));
@@ -38,7 +42,11 @@ fn progress_ends_with_all_images_done() {
     let place = small();
     place.write("dog/3.png", b"");
     let mut last = None;
-    Dataset::open(&place.plan(), &mut |progress| last = Some(progress)).unwrap();
+    Dataset::open(&place.plan(), &mut |progress| {
+        last = Some(progress);
+        Ok(())
+    })
+    .unwrap();
     let last = last.unwrap();
     assert_eq!((last.done, last.total, last.broken), (5, 5, 1));
     assert!(last.images_per_second > 0.0);

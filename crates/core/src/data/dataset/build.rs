@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, mpsc};
 
 use super::factory::{Factory, Job, Notes, count_up};
-use super::{BrokenImage, DecodeProgress};
+use super::{BrokenImage, Progress};
 use crate::data::DataPlan;
 use crate::data::decode::{Decoder, grey_of};
 use crate::data::decode_threads;
@@ -75,13 +75,7 @@ impl<'s> Contents<'s> {
     }
 
     /// Decodes everything into a new cache file at `path`.
-    pub fn decode(
-        self,
-        source: &Source,
-        plan: &DataPlan,
-        path: &Path,
-        progress: &mut dyn FnMut(DecodeProgress),
-    ) -> Result<()> {
+    pub fn decode(self, source: &Source, plan: &DataPlan, path: &Path, progress: Progress<'_>) -> Result<()> {
         let jobs = &self.jobs;
         let mut factory = Factory::new(path, [plan.image_size, plan.channels], jobs, progress)?;
         let next = AtomicUsize::new(0);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use super::{BrokenImage, DecodeProgress};
+use super::{BrokenImage, DecodeProgress, Progress};
 use crate::data::cache::{CacheWriter, Manifest};
 use crate::data::decode_threads;
 use crate::data::rotation::turn;
@@ -48,16 +48,11 @@ pub struct Factory<'a> {
     done: usize,
     broken: usize,
     start: Instant,
-    progress: &'a mut dyn FnMut(DecodeProgress),
+    progress: Progress<'a>,
 }
 
 impl<'a> Factory<'a> {
-    pub fn new(
-        path: &Path,
-        [side, channels]: [usize; 2],
-        jobs: &[Job],
-        progress: &'a mut dyn FnMut(DecodeProgress),
-    ) -> Result<Self> {
+    pub fn new(path: &Path, [side, channels]: [usize; 2], jobs: &[Job], progress: Progress<'a>) -> Result<Self> {
         Ok(Factory {
             writer: CacheWriter::new(path, side * side * channels, jobs.len())?,
             shape: [side, channels],
@@ -118,7 +113,8 @@ impl<'a> Factory<'a> {
                 if reported.elapsed() > Duration::from_millis(100) {
                     reported = Instant::now();
                     let (done, total, broken, start) = (self.done, self.failures.len(), self.broken, self.start);
-                    (self.progress)(progress_of(done, total, broken, start));
+                    (self.progress)(progress_of(done, total, broken, start))
+                        .inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
                 }
             }
             Ok(())
@@ -127,7 +123,7 @@ impl<'a> Factory<'a> {
 
     /// Checks the outcome, writes the manifest and puts the file in place.
     pub fn finish(self, name: Option<&str>, jobs: Vec<Job>, mut notes: Notes) -> Result<()> {
-        (self.progress)(progress_of(self.done, self.failures.len(), self.broken, self.start));
+        (self.progress)(progress_of(self.done, self.failures.len(), self.broken, self.start))?;
         let listed: BTreeSet<&str> = jobs.iter().map(|job| &job.class[..]).collect();
         let (mut usable, mut slots) = (Vec::new(), Vec::new());
         for (slot, (job, failure)) in jobs.iter().zip(self.failures).enumerate() {
