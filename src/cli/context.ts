@@ -1,6 +1,8 @@
 /** What all commands share: JSON or text, signals, and how a run is shown. */
 
+import { closeSync } from "node:fs";
 import { constants } from "node:os";
+import { isatty } from "node:tty";
 import { RkdError } from "../errors.ts";
 import type { DistillResult, TrainResult } from "../run/events.ts";
 import type { Run } from "../run/run.ts";
@@ -74,6 +76,11 @@ export function bearLostOutput(): void {
     if (error.code !== "EPIPE") lost ??= error;
   });
   process.stderr.on("error", () => {});
+  // Node ends with an abort where it cannot set a terminal back that has been closed; it leaves out what is no longer open.
+  const terminals = [0, 1, 2].filter((descriptor) => isatty(descriptor));
+  process.on("exit", () => {
+    for (const descriptor of terminals) if (!isatty(descriptor)) closeSync(descriptor);
+  });
   process.on("exit", () => {
     if (!lost || process.exitCode) return;
     process.exitCode = exitCodeOf("ERR_IO");

@@ -1,9 +1,10 @@
 /** What a shell, a scheduler and a terminal do to the command line: signals, and output that nobody takes. */
 
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { lines, rkd, smallFlags, start } from "../support/cli.ts";
 import { temporaryFolder } from "../support/folders.ts";
@@ -59,6 +60,23 @@ describe.skipIf(process.platform === "win32")("a signal", () => {
     expect(code).toBe(130);
     expect(stderr).not.toContain("Go on with");
     expect(readFileSync(join(out, "metrics.json"), "utf8")).toBe(before);
+  });
+
+  it.runIf(existsSync("/usr/bin/script"))("of a terminal that is closed is heard like any other", async () => {
+    const folder = temporaryFolder();
+    // The shell outlives its terminal, to hand the signal on and to write down how the run ended.
+    const train = `"${process.execPath}" "${command}" train ${[...smallFlags("run"), ...long].join(" ")}`;
+    const script = `${train} & run=$!; trap 'kill -HUP $run' HUP; wait; wait $run; echo $? >code.tmp; mv code.tmp code`;
+    writeFileSync(join(folder, "inside.sh"), script);
+    const terminal = spawn("/usr/bin/script", ["-qfc", "sh inside.sh", "/dev/null"], { cwd: folder });
+    const until = async (name: string) => {
+      while (!existsSync(join(folder, name))) await sleep(50);
+    };
+    await until("run/checkpoint");
+    terminal.kill("SIGKILL");
+    await until("code");
+    expect(readFileSync(join(folder, "code"), "utf8").trim()).toBe("129");
+    expect(existsSync(join(folder, "run", "checkpoint", "latest.safetensors"))).toBe(true);
   });
 
   it("ends what has nothing to save", async () => {

@@ -71,7 +71,7 @@ pub fn execute(session: &mut Option<Session>, text: &str, control: &Control) -> 
         Command::SaveModel { path, best } => value(&opened(session)?.save_model(&path, best)?),
         Command::EvaluateModel { plan } => value(&evaluate_model(&plan, control)?),
         Command::Neighbours { plan } => value(&neighbours(&plan, control)?),
-        Command::Survey { plan } => value(&survey(&plan)?),
+        Command::Survey { plan } => value(&survey(&plan, &|| control.is_cancelled())?),
         Command::Embed { plan } => value(&embed(&plan, control)?),
         Command::Workloads => value(&bench::workloads()),
         Command::Bench { plan } => value(&bench::run(&plan)?),

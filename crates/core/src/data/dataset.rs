@@ -8,7 +8,7 @@ use super::rotation::unturned;
 use super::source::Source;
 use super::split::Part;
 use super::survey::{PartCount, count_parts, sentence};
-use crate::data::DataPlan;
+use crate::data::{DataPlan, Stop};
 use crate::error::{Code, Error, Result};
 
 pub(super) mod build;
@@ -39,9 +39,6 @@ pub struct DecodeProgress {
     /// Images a second since then.
     pub images_per_second: f64,
 }
-
-/// Sees how far decoding is, about ten times a second; an error from it stops the decoding.
-pub type Progress<'a> = &'a mut dyn FnMut(DecodeProgress) -> Result<()>;
 
 /// What was found, for people and programs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -92,15 +89,15 @@ pub struct Dataset {
 
 impl Dataset {
     /// Finds out what `plan.source` is and opens its decoded cache, decoding on all cores first if there is none.
-    /// `progress` is called while it decodes, from this thread. Where the folder of the cache may not be written, a
-    /// temporary one takes its place, see [`Dataset::notice`].
+    /// `progress` is called about ten times a second while it decodes, from this thread. Where the folder of the cache may
+    /// not be written, a temporary one takes its place, see [`Dataset::notice`].
     ///
     /// # Errors
     /// When the source cannot be read or recognised, has no images, or more than half of them are broken; when the cache
-    /// cannot be written; when `image_size` or `channels` is out of range; the error of `progress`.
-    pub fn open(plan: &DataPlan, progress: Progress<'_>) -> Result<Dataset> {
+    /// cannot be written; when `image_size` or `channels` is out of range; when stopped.
+    pub fn open(plan: &DataPlan, stop: Stop<'_>, progress: &mut dyn FnMut(DecodeProgress)) -> Result<Dataset> {
         check_plan(plan)?;
-        let source = Source::detect(plan)?;
+        let source = Source::detect(plan, stop)?;
         let mut key = source.key()?;
         key.update(
             format!("{} {} {DECODER_VERSION} {}", plan.image_size, plan.channels, env!("CARGO_PKG_VERSION")).as_bytes(),
@@ -116,7 +113,7 @@ impl Dataset {
             None => {
                 let folder = CacheFolder::new(&plan.cache)?;
                 let path = folder.path().join(&name);
-                build::Contents::read(&source, plan.rotations)?.decode(&source, plan, &path, progress)?;
+                build::Contents::read(&source, plan.rotations, stop)?.decode(&source, plan, &path, stop, progress)?;
                 let damaged = || {
                     Error::new(Code::Io, "the decoded cache was damaged right after it was written")
                         .with_subject(path.display().to_string())

@@ -246,16 +246,12 @@ pub fn open_dataset(plan: &DataPlan, spec: &BackboneSpec, control: &Control) -> 
             )
             .with_advice("leave image size and channels out; they follow the network"));
     }
-    let dataset = Dataset::open(plan, &mut |progress| {
-        if control.is_cancelled() {
-            return Err(Error::new(Code::Cancelled, "stopped while decoding images"));
-        }
+    let dataset = Dataset::open(plan, &|| control.is_cancelled(), &mut |progress| {
         control.emit(Event::Decode {
             done: progress.done as u64,
             total: progress.total as u64,
             images_per_second: progress.images_per_second,
         });
-        Ok(())
     })?;
     if let Some(notice) = dataset.notice() {
         control.emit(Event::Warning { message: notice.into() });

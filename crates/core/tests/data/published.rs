@@ -15,7 +15,7 @@ fn classes(data: &Dataset) -> [Vec<String>; 3] {
 }
 
 fn look(place: &Place) -> Survey {
-    survey(&place.plan()).unwrap()
+    survey(&place.plan(), &|| false).unwrap()
 }
 
 #[track_caller]
@@ -154,7 +154,7 @@ fn cars_are_read_from_their_matlab_file() {
     // Damage anywhere is an error with the file's name, never a panic.
     for length in (0..file.len()).step_by(7) {
         place.write("cars_annos.mat", &file[..length]);
-        if let Err(error) = survey(&place.plan()) {
+        if let Err(error) = survey(&place.plan(), &|| false) {
             says(&error, &["no image has a class", "cars_annos.mat"]);
         }
     }
@@ -162,7 +162,7 @@ fn cars_are_read_from_their_matlab_file() {
         let mut damaged = file.clone();
         damaged[place_of_flip] ^= 0x55;
         place.write("cars_annos.mat", &damaged);
-        let _ = survey(&place.plan());
+        let _ = survey(&place.plan(), &|| false);
     }
 }
 
@@ -186,7 +186,7 @@ fn cars_are_read_from_their_later_layout() {
     assert_eq!(train, ["001.AM General Hummer", "002.Acura-RL"]);
     assert_eq!(test, ["003.Audi", "004.BMW"]);
     place.write("devkit/cars_meta.mat", b"not a MATLAB file");
-    says(&survey(&place.plan()).unwrap_err(), &["no image has a class", "cars_meta.mat is damaged"]);
+    says(&survey(&place.plan(), &|| false).unwrap_err(), &["no image has a class", "cars_meta.mat is damaged"]);
 }
 
 #[test]
@@ -355,7 +355,7 @@ fn a_survey_decodes_nothing_and_counts_turns() {
     place.images(&[("b/1.png", 1)]);
     let mut plan = place.plan();
     plan.rotations = true;
-    let found = survey(&plan).unwrap();
+    let found = survey(&plan, &|| false).unwrap();
     assert_eq!((found.images, found.classes, found.parts.len()), (8, 8, 0));
     assert!(!place.cache().exists());
 }

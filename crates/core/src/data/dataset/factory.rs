@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use super::{BrokenImage, DecodeProgress, Progress};
+use super::{BrokenImage, DecodeProgress};
 use crate::data::cache::{CacheWriter, Manifest};
-use crate::data::decode_threads;
 use crate::data::rotation::turn;
 use crate::data::split::Part;
+use crate::data::{Stop, decode_threads, go_on};
 use crate::error::{Code, Error, Result};
 
 /// One image to be made: slot `i` of the cache is job `i`.
@@ -48,11 +48,18 @@ pub struct Factory<'a> {
     done: usize,
     broken: usize,
     start: Instant,
-    progress: Progress<'a>,
+    stop: Stop<'a>,
+    progress: &'a mut dyn FnMut(DecodeProgress),
 }
 
 impl<'a> Factory<'a> {
-    pub fn new(path: &Path, [side, channels]: [usize; 2], jobs: &[Job], progress: Progress<'a>) -> Result<Self> {
+    pub fn new(
+        path: &Path,
+        [side, channels]: [usize; 2],
+        jobs: &[Job],
+        stop: Stop<'a>,
+        progress: &'a mut dyn FnMut(DecodeProgress),
+    ) -> Result<Self> {
         Ok(Factory {
             writer: CacheWriter::new(path, side * side * channels, jobs.len())?,
             shape: [side, channels],
@@ -61,6 +68,7 @@ impl<'a> Factory<'a> {
             done: 0,
             broken: 0,
             start: Instant::now(),
+            stop,
             progress,
         })
     }
@@ -113,8 +121,8 @@ impl<'a> Factory<'a> {
                 if reported.elapsed() > Duration::from_millis(100) {
                     reported = Instant::now();
                     let (done, total, broken, start) = (self.done, self.failures.len(), self.broken, self.start);
-                    (self.progress)(progress_of(done, total, broken, start))
-                        .inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
+                    (self.progress)(progress_of(done, total, broken, start));
+                    go_on(self.stop).inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
                 }
             }
             Ok(())
@@ -123,7 +131,8 @@ impl<'a> Factory<'a> {
 
     /// Checks the outcome, writes the manifest and puts the file in place.
     pub fn finish(self, name: Option<&str>, jobs: Vec<Job>, mut notes: Notes) -> Result<()> {
-        (self.progress)(progress_of(self.done, self.failures.len(), self.broken, self.start))?;
+        (self.progress)(progress_of(self.done, self.failures.len(), self.broken, self.start));
+        go_on(self.stop)?;
         let listed: BTreeSet<&str> = jobs.iter().map(|job| &job.class[..]).collect();
         let (mut usable, mut slots) = (Vec::new(), Vec::new());
         for (slot, (job, failure)) in jobs.iter().zip(self.failures).enumerate() {
