@@ -92,7 +92,6 @@ export async function tryKinds(
   out: string,
   context: TrialContext,
 ): Promise<ReadonlyMap<string, number>> {
-  removeAbandonedTrials(out);
   const folder = withErrors(out, () => mkdtempSync(join(out, "trials-")));
   const trials = new Map<string, Trial>();
   const attempt = async (run: PlannedRun): Promise<Trial> => {
@@ -118,8 +117,8 @@ export async function tryKinds(
   }
 }
 
-/** Removes the trials of a killed experiment: folders of runs and of nothing else. */
-function removeAbandonedTrials(out: string): void {
+/** Removes the trials of a killed experiment in `out`: folders of runs and of nothing else. */
+export function removeAbandonedTrials(out: string): void {
   for (const name of readdirSync(out).filter((each) => /^trials-\w{6}$/.test(each))) {
     const folder = join(out, name);
     if (!lstatSync(folder).isDirectory()) continue;

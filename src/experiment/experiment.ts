@@ -8,7 +8,7 @@ import { checkThreads } from "../plan/build.ts";
 import type { RunEvent } from "../run/events.ts";
 import { type Run, type RunContext, startRun } from "../run/run.ts";
 import { type CellResult, finishedResult, runCell } from "./cell-run.ts";
-import { Clock, kindOf, tryKinds } from "./estimate.ts";
+import { Clock, kindOf, removeAbandonedTrials, tryKinds } from "./estimate.ts";
 import type { ExperimentEvent, ExperimentProgressEvent } from "./events.ts";
 import { type GalleryQuery, galleryOf } from "./gallery.ts";
 import { type Matrix, type PlannedRun, planMatrix } from "./matrix.ts";
@@ -76,6 +76,7 @@ class Experiment {
     try {
       checkTables(this.#out); // nobody can change it any more
       await removeAbandoned(this.#out, tables);
+      removeAbandonedTrials(this.#out);
       return await this.#run();
     } finally {
       lock.release();

@@ -5,13 +5,16 @@
 //! threads and between hosts that share the file system as well, where that has locks.
 
 use std::fs::{self, File, TryLockError};
-use std::io::Write;
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Code, Error, Result};
 
 /// Name of the file; it stands in the folder for as long as the lock is held.
 const NAME: &str = ".rkd.lock";
+
+/// How a holder's words begin.
+const WORDS: &[u8] = b"process";
 
 /// A folder that this value alone may write to.
 #[derive(Debug)]
@@ -25,10 +28,12 @@ pub struct FolderLock {
 }
 
 impl FolderLock {
-    /// Takes the lock of `folder`, which must be there. `holder` is what another process is told: who, where, since when.
+    /// Takes the lock of `folder`, which must be there. `holder` is what another process is told: who, where, since when; it
+    /// begins with `process`.
     ///
     /// # Errors
-    /// `ERR_OUTPUT_EXISTS` with the holder's words where another one has it; an I/O error where nothing can be written.
+    /// `ERR_OUTPUT_EXISTS` with the holder's words where another one has it, and where the file is somebody's own (a link to
+    /// something else, perhaps); an I/O error where nothing can be written.
     pub fn acquire(folder: &Path, holder: &str) -> Result<FolderLock> {
         let failed = |e| Error::io("taking the lock of the folder", folder, e);
         // A relative path would mean another folder after a change of directory.
@@ -43,6 +48,11 @@ impl FolderLock {
             };
             if !same(&at, &file) {
                 continue; // its last holder has just removed it
+            }
+            if !is_lock(&file).map_err(failed)? {
+                return Err(Error::new(Code::OutputExists, format!("{NAME} in this folder is no lock of rkd"))
+                    .with_subject(folder.display().to_string())
+                    .with_advice("choose another folder, or move that file away yourself"));
             }
             // Only words for others; a full disk is no reason to stop here.
             let _ = file.set_len(0).and_then(|()| (&file).write_all(holder.as_bytes()));
@@ -84,6 +94,15 @@ impl Drop for FolderLock {
             let _ = fs::remove_file(at);
         }
     }
+}
+
+/// Whether the file is empty, as a new one is, or holds a holder's words.
+fn is_lock(mut file: &File) -> std::io::Result<bool> {
+    let mut start = Vec::new();
+    file.rewind()?;
+    file.take(WORDS.len() as u64).read_to_end(&mut start)?;
+    file.rewind()?;
+    Ok(start.is_empty() || start == WORDS)
 }
 
 fn held(folder: &Path, at: &Path) -> Error {
@@ -132,8 +151,19 @@ mod tests {
     fn takes_no_notice_of_a_file_that_nobody_holds() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(NAME), "process 1, long dead, with a long story").unwrap();
-        let _lock = take(folder.path(), "me").unwrap();
-        assert!(take(folder.path(), "other").unwrap_err().message.ends_with("in use by me"));
+        let _lock = take(folder.path(), "process 2").unwrap();
+        assert!(take(folder.path(), "process 3").unwrap_err().message.ends_with("in use by process 2"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn does_not_write_into_what_is_not_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let mine = folder.path().join("mine");
+        fs::write(&mine, "my own words").unwrap();
+        std::os::unix::fs::symlink(&mine, folder.path().join(NAME)).unwrap();
+        assert_eq!(take(folder.path(), "process 1").unwrap_err().code, Code::OutputExists);
+        assert_eq!(fs::read_to_string(&mine).unwrap(), "my own words");
     }
 
     #[test]
@@ -146,7 +176,7 @@ mod tests {
                 scope.spawn(|| {
                     use std::sync::atomic::Ordering::SeqCst;
                     for _ in 0..500 {
-                        if let Ok(_lock) = take(folder.path(), "one of four") {
+                        if let Ok(_lock) = take(folder.path(), "process of four") {
                             assert_eq!(inside.fetch_add(1, SeqCst), 0);
                             entered.fetch_add(1, SeqCst);
                             inside.fetch_sub(1, SeqCst);
@@ -164,7 +194,7 @@ mod tests {
         let above = tempfile::tempdir().unwrap();
         let [old, new] = ["old", "new"].map(|name| above.path().canonicalize().unwrap().join(name));
         fs::create_dir(&old).unwrap();
-        let lock = take(&old, "me").unwrap();
+        let lock = take(&old, "process 1").unwrap();
         assert_eq!(lock.place(), Some(old.clone()));
         fs::rename(&old, &new).unwrap();
         assert_eq!(lock.place(), Some(new.clone()));

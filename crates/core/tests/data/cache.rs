@@ -108,7 +108,7 @@ fn nothing_is_written_outside_the_cache() {
     assert_eq!(names(&place.data()), before);
 }
 
-fn names(folder: &std::path::Path) -> Vec<PathBuf> {
+fn names(folder: &Path) -> Vec<PathBuf> {
     let mut out: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     let inner: Vec<PathBuf> = out.iter().filter(|path| path.is_dir()).flat_map(|path| names(path)).collect();
     out.extend(inner);
