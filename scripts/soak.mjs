@@ -193,7 +193,7 @@ const kinds = {
     await finish(out);
   },
 
-  /** The folder is a link, and the cache cannot be written. */
+  /** The folder is a link: one folder by both names. */
   async link(out) {
     mkdirSync(`${out}-real`);
     symlinkSync(`${out}-real`, out);

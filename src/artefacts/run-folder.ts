@@ -75,6 +75,11 @@ export async function prepareFolder(out: string, overwrite: boolean, plan: PlanF
     for (const name of own) await rm(join(out, name), { force: true });
   });
   writeJson(join(out, files.plan), plan);
+  await tidyFolder(out);
+}
+
+/** Readies the folder of a run, whose lock must be held: with a place for checkpoints, without what kills left aside. */
+export async function tidyFolder(out: string): Promise<void> {
   await onDisk(out, () => mkdir(join(out, files.checkpoints), { recursive: true }));
   await removeAbandoned(out);
 }

@@ -1,7 +1,6 @@
 /** Starts a planned job in its folder, new or from a checkpoint. */
 
 import { existsSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { checkFolderApart } from "../artefacts/apart.ts";
 import { EventLog } from "../artefacts/event-log.ts";
@@ -11,8 +10,8 @@ import {
   files,
   hashFile,
   prepareFolder,
-  removeAbandoned,
   requirePlanFile,
+  tidyFolder,
   writeJson,
 } from "../artefacts/run-folder.ts";
 import { RkdError } from "../errors.ts";
@@ -54,8 +53,7 @@ export async function resumeJob(out: string, threads: number | undefined, contex
   return await inFolder(folder, context, async (run) => {
     const stored = requirePlanFile(folder);
     await checkInputs(stored);
-    await mkdir(join(folder, files.checkpoints), { recursive: true });
-    await removeAbandoned(folder);
+    await tidyFolder(folder);
     const checkpoint = join(folder, files.checkpoint);
     const resume = existsSync(checkpoint) ? checkpoint : null;
     run.openLog();
