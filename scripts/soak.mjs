@@ -34,6 +34,8 @@ const { values } = parseArgs({
 const command = join(root, "bin", "rkd.mjs");
 const work = mkdtempSync(join(tmpdir(), "rkd-soak-"));
 const cache = join(work, "cache");
+process.on("exit", () => rmSync(work, { recursive: true, force: true }));
+process.on("SIGINT", () => process.exit(130));
 
 /** A linear congruential generator: the same seed draws the same faults. */
 let state = Number(values.seed);
@@ -297,5 +299,4 @@ const each = Object.entries(counts).map(([kind, count]) => `${kind} ${count}`);
 const size = statSync(cache, { throwIfNoEntry: false }) ? readdirSync(cache).length : 0;
 console.log(`${rounds} rounds in ${seconds} s (${each.join(", ")}), ${kills} kills, ${size} files in the cache`);
 console.log(failures.length === 0 ? "all ended with the same bytes" : `${failures.length} FAILED`);
-rmSync(work, { recursive: true, force: true });
 process.exitCode = failures.length === 0 ? 0 : 1;

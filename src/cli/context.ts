@@ -30,6 +30,12 @@ const stops = {
 /** How long what has nothing to save may take to stop before it is ended. */
 const PATIENCE_MS = 800;
 
+/**
+ * A signal that comes again so soon is the same one by another way: `timeout` sends it to the process and to its group, and
+ * under `npx` both the terminal and npm do.
+ */
+const ECHO_MS = 500;
+
 let saving = false;
 
 /** Says that there is now something to save, so that a stop waits for its checkpoint. */
@@ -49,6 +55,7 @@ export function exitCodeOfStop(name: NodeJS.Signals): number {
 
 /** The signal that came first, if one came. */
 export let stoppedBy: NodeJS.Signals | undefined;
+let stoppedAt = 0;
 
 /** Listens to the signals: the first one stops at a checkpoint, the next at once. */
 export function listenToStops(): void {
@@ -59,8 +66,10 @@ export function listenToStops(): void {
 }
 
 function stop(name: NodeJS.Signals, again: string): void {
-  if (stoppedBy) process.exit(exitCodeOfStop(name));
+  if (stoppedBy && performance.now() - stoppedAt > ECHO_MS) process.exit(exitCodeOfStop(name));
+  if (stoppedBy) return;
   stoppedBy = name;
+  stoppedAt = performance.now();
   const why = name === "SIGINT" ? "" : ` (${name})`;
   process.stderr.write(`\nStopping${saving ? " after a checkpoint" : ""}${why}; ${again} to stop at once.\n`);
   if (!saving) setTimeout(() => process.exit(exitCodeOfStop(name)), PATIENCE_MS).unref();
