@@ -64,14 +64,13 @@ export function checkFree(out: string, overwrite: boolean): void {
 }
 
 /**
- * Makes the folder, without an earlier run in it; other files stay. `plan` takes the place of the old one last, so that
- * at no moment files of a run stand there that no plan claims.
+ * Readies the folder, which must be there and locked, for a new run: without an earlier run in it; other files stay.
+ * `plan` takes the place of the old one last, so that at no moment files of a run stand there that no plan claims.
  * @throws {RkdError} as {@link checkFree} does, before anything is touched
  */
 export async function prepareFolder(out: string, overwrite: boolean, plan: PlanFile): Promise<void> {
   checkFree(out, overwrite);
   await onDisk(out, async () => {
-    await mkdir(out, { recursive: true });
     for (const name of own) await rm(join(out, name), { force: true });
   });
   writeJson(join(out, files.plan), plan);
@@ -80,7 +79,9 @@ export async function prepareFolder(out: string, overwrite: boolean, plan: PlanF
 
 /** Readies the folder of a run, whose lock must be held: with a place for checkpoints, without what kills left aside. */
 export async function tidyFolder(out: string): Promise<void> {
-  await onDisk(out, () => mkdir(join(out, files.checkpoints), { recursive: true }));
+  const checkpoints = join(out, files.checkpoints);
+  // Not with the folder above it: where that has just been moved away, it is not to be made again.
+  if (!exists(checkpoints)) await onDisk(out, () => mkdir(checkpoints));
   await removeAbandoned(out);
 }
 
