@@ -34,7 +34,7 @@ const { values } = parseArgs({
 const command = join(root, "bin", "rkd.mjs");
 const work = mkdtempSync(join(tmpdir(), "rkd-soak-"));
 const cache = join(work, "cache");
-process.on("exit", () => rmSync(work, { recursive: true, force: true }));
+process.on("exit", () => rmSync(work, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 }));
 process.on("SIGINT", () => process.exit(130));
 
 /** A linear congruential generator: the same seed draws the same faults. */

@@ -39,7 +39,6 @@ describe.skipIf(process.platform === "win32")("a signal", () => {
     const child = start(["train", ...smallFlags(out), ...long, "--json"]);
     await says(child, '"step"');
     child.kill(name);
-    await sleep(20);
     child.kill(name); // as `timeout` and `npx` do: the same one by another way
     const { code, stdout, stderr } = await child.done;
     expect(code).toBe(128 + constants.signals[name]);
