@@ -25,27 +25,17 @@ export const rkdAngle: LossConstructor<"rkd-angle"> = lossConstructor("rkd-angle
 export const hardDarkRank: LossConstructor<"hard-dark-rank"> = lossConstructor("hard-dark-rank", "hardDarkRank");
 
 /**
- * Similarity-preserving distillation (Tung and Mori 2019, equations 1-4): images alike to the teacher are alike to the
- * student. For the paper's maps name the last tap as `studentFeature`; beside cross entropy its weight is 3000.
+ * Similarity-preserving distillation (Tung, Mori 2019): keeps the teacher's matrix of inner products of items, every row
+ * of it divided by its norm. Reads the embedding.
  * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`
  */
-export function similarityPreserving(options: TeacherTermOptions = {}): SimilarityPreservingLoss {
-  object<TeacherTermOptions>("similarityPreserving", options, teacherTermOptions);
-  return Object.freeze({ kind: "similarity-preserving", ...term("similarityPreserving", options) });
-}
+export const similarityPreserving: LossConstructor<"similarity-preserving"> = lossConstructor("similarity-preserving", "similarityPreserving");
 
 /**
- * Correlation congruence (Peng et al. 2019): the images of a batch correlate as they do for the teacher.
+ * Correlation congruence (Peng et al. 2019): keeps the teacher's matrix of a kernel between items. Reads the embedding.
  * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`
  */
-export function correlationCongruence(options: CorrelationCongruenceOptions = {}): CorrelationCongruenceLoss {
-  const name = "correlationCongruence";
-  object<CorrelationCongruenceOptions>(name, options, [...teacherTermOptions, "kernel", "gamma", "order"]);
-  const kernel = oneOf(`${name}.kernel`, or(options.kernel, "gaussian-rbf"), ["gaussian-rbf", "bilinear"]);
-  const gamma = number(`${name}.gamma`, or(options.gamma, 0.4), { over: 0, to: 100 });
-  const order = integer(`${name}.order`, or(options.order, 2), { from: 1, to: 100 });
-  return Object.freeze({ kind: "correlation-congruence", ...term(name, options), kernel, gamma, order });
-}
+export const correlationCongruence: LossConstructor<"correlation-congruence"> = lossConstructor("correlation-congruence", "correlationCongruence");
 
 /**
  * Triplet loss as in the paper: squared distances, margin 0.2, distance-weighted negatives.
@@ -144,6 +134,8 @@ export const lossConstructors: { readonly [K in keyof LossOptions]: LossConstruc
   "rkd-distance": rkdDistance,
   "rkd-angle": rkdAngle,
   "hard-dark-rank": hardDarkRank,
+  "similarity-preserving": similarityPreserving,
+  "correlation-congruence": correlationCongruence,
   "triplet-squared": triplet,
   "triplet-euclidean": tripletEuclidean,
   contrastive,

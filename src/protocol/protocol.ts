@@ -11,7 +11,7 @@ export const errorCodes = {
   ERR_INVALID_DATA: "the data set as a whole cannot be used",
   ERR_INVALID_ARCHIVE: "an archive is damaged or has entries that leave it",
   ERR_INVALID_ARTEFACT: "a model, checkpoint or plan is damaged or of another version",
-  ERR_OUTPUT_EXISTS: "the output folder holds another run",
+  ERR_OUTPUT_EXISTS: "the output folder holds another run, or files that rkd did not write",
   ERR_NON_FINITE: "a loss, gradient or parameter stopped being a finite number",
   ERR_CANCELLED: "the run was cancelled",
   ERR_IO: "reading or writing failed for another reason",
@@ -33,10 +33,10 @@ export const backboneKinds = ["conv4", "resnet18", "resnet34", "resnet50", "resn
 export type BackboneKind = (typeof backboneKinds)[number];
 
 /** The kinds of loss there are, as plans name them. */
-export const lossKinds = ["rkd-distance", "rkd-angle", "hard-dark-rank", "triplet-squared", "triplet-euclidean", "contrastive", "lifted-structure", "n-pairs", "angular", "margin", "cross-entropy", "prototypical", "linear-hint", "hint", "attention-transfer", "soft-target-kl", "feature-regression"] as const;
+export const lossKinds = ["rkd-distance", "rkd-angle", "hard-dark-rank", "similarity-preserving", "correlation-congruence", "triplet-squared", "triplet-euclidean", "contrastive", "lifted-structure", "n-pairs", "angular", "margin", "cross-entropy", "prototypical", "linear-hint", "hint", "attention-transfer", "soft-target-kl", "feature-regression"] as const;
 
 /** The kinds that compare with a teacher. */
-export const teacherLossKinds = ["rkd-distance", "rkd-angle", "hard-dark-rank", "linear-hint", "hint", "attention-transfer", "soft-target-kl", "feature-regression"] as const;
+export const teacherLossKinds = ["rkd-distance", "rkd-angle", "hard-dark-rank", "similarity-preserving", "correlation-congruence", "linear-hint", "hint", "attention-transfer", "soft-target-kl", "feature-regression"] as const;
 
 /** What every term of the total loss has beside the options of its loss. */
 export type TeacherTermOptions = {
@@ -85,6 +85,9 @@ export type Named = "auto";
 /** What the sum over pairs or triples is divided by. */
 export type Reduction = "reference" | "distinct";
 
+/** How two items correlate. */
+export type CorrelationKernel = "gaussian-rbf" | "bilinear";
+
 /** Which negatives a triplet loss takes for an anchor and a positive. */
 export type Negatives = "all" | "random" | "hard" | "semi-hard" | "distance-weighted";
 
@@ -112,6 +115,16 @@ export type HardDarkRank = {
   readonly beta: number;
   /** How many of the teacher's nearest items are ordered, at least 2; the released code's is 4. */
   readonly permuteLength: number;
+};
+
+/** Options of `correlation-congruence`. */
+export type CorrelationCongruence = {
+  /** How two items correlate. */
+  readonly kernel: CorrelationKernel;
+  /** Of the Gaussian: factor of the squared distance, above 0 and at most 100; the paper's is 0.4. */
+  readonly gamma: number;
+  /** Of the Gaussian: the highest power of its expansion, from 1 to 100; the paper's is 2. */
+  readonly order: number;
 };
 
 /** Options of `triplet-squared`. */
@@ -229,6 +242,15 @@ export interface LossOptions {
    * `-alpha * distance ** beta` give to the teacher's order of the nearest items. Meant for embeddings of norm 1.
    */
   readonly "hard-dark-rank": TeacherTermOptions & Given<HardDarkRank, never>;
+  /**
+   * Similarity-preserving distillation (Tung, Mori 2019): keeps the teacher's matrix of inner products of items, every row
+   * of it divided by its norm. Reads the embedding.
+   */
+  readonly "similarity-preserving": TeacherTermOptions;
+  /**
+   * Correlation congruence (Peng et al. 2019): keeps the teacher's matrix of a kernel between items. Reads the embedding.
+   */
+  readonly "correlation-congruence": TeacherTermOptions & Given<CorrelationCongruence, never>;
   /** Triplet loss as in the paper: squared distances, margin 0.2, distance-weighted negatives. */
   readonly "triplet-squared": TermOptions & Given<TripletSquared, never>;
   /** Triplet loss as in the authors' released code: plain distances, margin 0.2, distance-weighted negatives. */
@@ -509,8 +531,8 @@ export type ChoosingPart = "validation" | "test";
  */
 export type Keep = "best" | "last" | "both";
 
-/** Where to compute; `"auto"` is the best there is. */
-export type DeviceOption = "auto" | "cpu" | "cuda";
+/** Where a run computes. Devices agree but for rounding: the same plan gives the same bytes on one device only. */
+export type DeviceOption = "auto" | "cpu" | "candle-cpu" | "cuda";
 
 /** Composition of a batch. */
 export type BatchOptions = {
@@ -580,8 +602,9 @@ export type Weights = {
   readonly except?: ReadonlyArray<string>;
   /**
    * Mean and standard deviation of each channel, by which pixels from 0 to 1 are normalised.
-   * torchvision's GoogLeNet wants 0.5 and 0.5 throughout; a teacher's normalisation comes before what is said here.
-   * @default what the file says (rkd's own), ImageNet's (other files, three channels), or the training data's (grey)
+   * torchvision's GoogLeNet wants 0.5 and 0.5 throughout. A teacher that wants another normalisation sees its own.
+   * @default what the file says (rkd's own), ImageNet's (other files, three channels), or (grey) what the run would have
+   * without weights
    */
   readonly normalization?: Normalization | null;
 };
@@ -736,6 +759,20 @@ export type EmbedOptions = {
 /** The form of the written embeddings. */
 export type EmbedFormat = "npy" | "safetensors";
 
+/** What `embed` writes. */
+export type EmbedPlan = {
+  /** A `model.safetensors`. */
+  readonly model: string;
+  /** The images; all of them are embedded, whatever the split. */
+  readonly data: DataPlan;
+  /** The file to write, or a pipe or device to write to; missing folders above it are made. */
+  readonly out: string;
+  /** Its form. */
+  readonly format: EmbedFormat;
+  /** CPU threads; 0: all cores. */
+  readonly threads: number;
+};
+
 /** A part of the options that has constructors. */
 export type OptionPart = "loss" | "backbone" | "optimizer" | "schedule" | "data";
 
@@ -836,12 +873,12 @@ export type Plan = {
   readonly seed: number;
   /** Number of CPU threads; 0: all cores. */
   readonly threads: number;
-  /** Where layers are computed. */
+  /** Where the network runs. */
   readonly device: Device;
 };
 
-/** Where the layers of a run are computed. Losses, samplers and metrics always are on the CPU. */
-export type Device = "cpu";
+/** Where a network runs. Losses, samplers and metrics run on the host. */
+export type Device = "cpu" | "candle-cpu";
 
 /** Where the images come from and how they reach the network. */
 export type DataPlan = {
@@ -909,7 +946,8 @@ export type WeightsPlan = {
   readonly except: ReadonlyArray<string>;
   /**
    * How images are normalised; `None`: as the file says (rkd's own), as ImageNet is (other files, three channels), or
-   * by the training data (other files, grey). A teacher's normalisation comes before all of these.
+   * (other files, grey) as the teacher wants images of the same size, or by the training data. A teacher that was
+   * trained with another normalisation sees its own.
    */
   readonly normalization: Normalization | null;
 };
@@ -965,6 +1003,8 @@ export type SessionSummary = {
   readonly totalSteps: number;
   /** Steps done already (after a resume). */
   readonly step: number;
+  /** Where the student runs. */
+  readonly device: Device;
   /** CPU threads in use. */
   readonly threads: number;
   /** Instruction set in use. */
@@ -1034,7 +1074,7 @@ export type PartSize = {
 
 /** Size of one network. */
 export type NetworkSummary = {
-  /** The architecture's name. */
+  /** The architecture's name, or whatever a teacher is called. */
   readonly backbone: string;
   /** Trainable numbers (running statistics not counted). */
   readonly parameters: number;
@@ -1211,6 +1251,8 @@ export type BenchReport = {
   readonly peak_share: number | null;
   /** Instruction set of the kernels. */
   readonly instruction_set: string;
+  /** The cargo profile this is compiled in: see [`PROFILE`]. */
+  readonly profile: string;
   /** Version of this library. */
   readonly rkd: string;
 };
@@ -1231,6 +1273,8 @@ export type ProfileReport = {
   readonly peak_gflops: number;
   /** Instruction set of the kernels. */
   readonly instruction_set: string;
+  /** The cargo profile this is compiled in: see [`PROFILE`]. */
+  readonly profile: string;
   /** The records added up by what they are for, longest time first. */
   readonly parts: ReadonlyArray<PartTotal>;
   /** Every operation of every layer with its median time, longest first. */
@@ -1255,7 +1299,7 @@ export type PartTotal = {
 export type ProfileRecord = {
   /** The layer as its parameters name it, `layer2.0.conv1`; empty for an operation without parameters. */
   readonly layer: string;
-  /** The method of [`Backend`], or what [`Profile::record`] was told. */
+  /** The method of [`Backend`], or what [`Profile::time`] was told. */
   readonly operation: string;
   /** What it is for. */
   readonly part: ProfilePart;

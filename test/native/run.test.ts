@@ -200,6 +200,14 @@ describe("abort", () => {
     expect(existsSync(out)).toBe(false);
   });
 
+  it("comes with leaving the loop", async () => {
+    const out = join(temporaryFolder(), "run");
+    const run = train(smallRun(out, { stepsPerEpoch: 1_000_000 }));
+    for await (const event of run) if (event.type === "step") break;
+    await expect(run).rejects.toMatchObject({ name: "AbortError" });
+    expect(existsSync(join(out, "checkpoint", "latest.safetensors"))).toBe(true);
+  });
+
   it("comes with dispose", async () => {
     const out = join(temporaryFolder(), "run");
     const run = train(smallRun(out, { stepsPerEpoch: 10_000 }));
@@ -273,7 +281,7 @@ describe("distill", () => {
     expect((await evaluate({ model: out, ks: [1] })).fidelity).toBeUndefined();
     await expect(
       distill({ ...common, teacher, student: conv4(), epochs: 1, out: teacher, overwrite: true }),
-    ).rejects.toThrow(/the teacher lies in this folder/);
+    ).rejects.toThrow(/out: an input lies in this folder/);
     writeFileSync(join(teacher, "model.safetensors"), "other");
     await expect(resume(out)).rejects.toThrow(/has changed since/);
   });

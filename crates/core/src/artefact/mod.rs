@@ -2,6 +2,7 @@
 
 mod element;
 pub mod file;
+pub mod lock;
 pub mod model;
 pub mod npy;
 mod pickle;

@@ -15,13 +15,14 @@
 //! with the same content. Every byte is checked against its hash when a file is opened; a damaged file counts as none.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rkd_kernels::mapped_file::MappedFile;
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 
 use super::dataset::BrokenImage;
 use super::split::Part;
@@ -65,6 +66,53 @@ pub struct Cache {
     pub fingerprint: String,
     map: MappedFile,
     slot_bytes: usize,
+    /// Goes away with the cache, where it is a temporary one.
+    _folder: Option<CacheFolder>,
+}
+
+/// Where a new cache file is written: the folder that was asked for, or a temporary one where that cannot be written.
+#[derive(Debug)]
+pub enum CacheFolder {
+    /// The folder of the plan.
+    Wanted(PathBuf),
+    /// One of this process, with the reason for it.
+    Temporary(TempDir, String),
+}
+
+impl CacheFolder {
+    /// Makes `wanted`, or a temporary folder where this user may not write there.
+    ///
+    /// # Errors
+    /// When there is another reason, or no temporary folder can be made either.
+    pub fn new(wanted: &Path) -> Result<CacheFolder> {
+        let attempt = fs::create_dir_all(wanted).and_then(|()| tempfile::tempfile_in(wanted));
+        let Err(error) = attempt else { return Ok(CacheFolder::Wanted(wanted.into())) };
+        let denied = matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem);
+        let temporary = denied.then(|| tempfile::Builder::new().prefix("rkd-cache-").tempdir().ok()).flatten();
+        match temporary {
+            Some(folder) => Ok(CacheFolder::Temporary(folder, format!("{}: {error}", wanted.display()))),
+            None => Err(Error::io("writing the decoded cache", wanted, error)
+                .with_advice("choose another folder for it, with --cache or the environment variable RKD_CACHE")),
+        }
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        match self {
+            CacheFolder::Wanted(path) => path,
+            CacheFolder::Temporary(folder, _) => folder.path(),
+        }
+    }
+
+    /// What the user should know; nothing where the folder is the one that was asked for.
+    pub fn notice(&self) -> Option<String> {
+        let CacheFolder::Temporary(folder, reason) = self else { return None };
+        Some(format!(
+            "The folder for decoded images cannot be written ({reason}), so they are in {} until this run ends, and are \
+             decoded again by the next one. Choose another folder with --cache or RKD_CACHE.",
+            folder.path().display()
+        ))
+    }
 }
 
 impl Cache {
@@ -93,7 +141,20 @@ impl Cache {
         if !lengths_agree || !in_range || chunk_hashes(&map[HEAD_BYTES as usize..end as usize]) != manifest.chunks {
             return None;
         }
-        Some(Cache { path: path.into(), manifest, fingerprint: hash.to_hex().to_string(), map, slot_bytes })
+        Some(Cache {
+            path: path.into(),
+            manifest,
+            fingerprint: hash.to_hex().to_string(),
+            map,
+            slot_bytes,
+            _folder: None,
+        })
+    }
+
+    /// Keeps the folder that the file lies in for as long as the cache. A temporary one has no further reader, so where
+    /// the system lets go of names of open files (not on Windows) it is gone at once, and no kill can leave it behind.
+    pub fn keep(&mut self, folder: CacheFolder) {
+        self._folder = Some(folder).filter(|_| cfg!(windows));
     }
 
     /// The pixels of `item`.
@@ -145,13 +206,13 @@ impl CacheWriter {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let folder = path.parent().unwrap_or(Path::new("."));
         let failed = |source| Error::io("writing the decoded cache", folder, source);
-        fs::create_dir_all(folder).map_err(failed)?;
         remove_abandoned(folder);
         let name = path.file_name().expect("a cache file has a name").to_string_lossy();
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
         let partial = folder.join(format!(".{name}.{}.{count}.partial", std::process::id()));
         let mut options = File::options();
         let file = options.read(true).write(true).create(true).truncate(true).open(&partial).map_err(failed)?;
+        let _ = file.try_lock(); // see `remove_abandoned`
         let writer = CacheWriter { file, partial, path: path.into(), slot_bytes, slots, finished: false };
         writer.file.set_len(HEAD_BYTES + (slots * slot_bytes) as u64).map_err(failed)?;
         Ok(writer)
@@ -202,7 +263,10 @@ impl Drop for CacheWriter {
     }
 }
 
-/// Removes what killed processes left behind: partial files that nobody has written to for a day.
+/// A partial file may be so old before its maker has locked it.
+const LOCK_TIME: Duration = Duration::from_secs(10);
+
+/// Removes what killed processes left behind: partial files that nobody has locked.
 fn remove_abandoned(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
@@ -211,7 +275,8 @@ fn remove_abandoned(folder: &Path) {
         let ours = name.starts_with('.') && name.ends_with(".partial") && name.contains(".rkdcache.");
         let age =
             entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| SystemTime::now().duration_since(t).ok());
-        if ours && age.is_some_and(|age| age > Duration::from_secs(86_400)) {
+        let unlocked = || File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
+        if ours && age.is_some_and(|age| age > LOCK_TIME) && unlocked() {
             let _ = fs::remove_file(entry.path());
         }
     }

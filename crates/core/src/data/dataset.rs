@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::cache::Cache;
+use super::cache::{Cache, CacheFolder};
 use super::decode::DECODER_VERSION;
 use super::rotation::unturned;
 use super::source::Source;
 use super::split::Part;
 use super::survey::{PartCount, count_parts, sentence};
-use crate::data::DataPlan;
+use crate::data::{DataPlan, Stop};
 use crate::error::{Code, Error, Result};
 
 pub(super) mod build;
@@ -83,6 +83,7 @@ pub struct Dataset {
     kind: &'static str,
     reason: String,
     reused: bool,
+    notice: Option<String>,
     image_size: usize,
     channels: usize,
     rotations: bool,
@@ -90,14 +91,15 @@ pub struct Dataset {
 
 impl Dataset {
     /// Finds out what `plan.source` is and opens its decoded cache, decoding on all cores first if there is none.
-    /// `progress` is called about ten times a second while it decodes, from this thread.
+    /// `progress` is called about ten times a second while it decodes, from this thread. Where the folder of the cache may
+    /// not be written, a temporary one takes its place, see [`Dataset::notice`].
     ///
     /// # Errors
     /// When the source cannot be read or recognised, has no images, or more than half of them are broken; when the cache
-    /// cannot be written; when `image_size` or `channels` is out of range.
-    pub fn open(plan: &DataPlan, progress: &mut dyn FnMut(DecodeProgress)) -> Result<Dataset> {
+    /// cannot be written; when `image_size` or `channels` is out of range; when stopped.
+    pub fn open(plan: &DataPlan, stop: Stop<'_>, progress: &mut dyn FnMut(DecodeProgress)) -> Result<Dataset> {
         check_plan(plan)?;
-        let source = Source::detect(plan)?;
+        let source = Source::detect(plan, stop)?;
         let mut key = source.key()?;
         key.update(
             format!("{} {} {DECODER_VERSION} {}", plan.image_size, plan.channels, env!("CARGO_PKG_VERSION")).as_bytes(),
@@ -105,22 +107,29 @@ impl Dataset {
         if plan.rotations {
             key.update(b"rotations");
         }
-        let path = plan.cache.join(format!("{}.rkdcache", &key.finalize().to_hex()[..32]));
+        let name = format!("{}.rkdcache", &key.finalize().to_hex()[..32]);
+        let path = plan.cache.join(&name);
         let slot_bytes = plan.image_size * plan.image_size * plan.channels;
-        let (cache, reused) = match Cache::open(&path, slot_bytes) {
-            Some(cache) => (cache, true),
+        let (cache, reused, notice) = match Cache::open(&path, slot_bytes) {
+            Some(cache) => (cache, true, None),
             None => {
-                build::Contents::read(&source, plan.rotations)?.decode(&source, plan, &path, progress)?;
+                let folder = CacheFolder::new(&plan.cache)?;
+                let path = folder.path().join(&name);
+                build::Contents::read(&source, plan.rotations, stop)?.decode(&source, plan, &path, stop, progress)?;
                 let damaged = || {
                     Error::new(Code::Io, "the decoded cache was damaged right after it was written")
                         .with_subject(path.display().to_string())
                         .with_advice("check the disk, or choose another cache folder")
                 };
-                (Cache::open(&path, slot_bytes).ok_or_else(damaged)?, false)
+                let mut cache = Cache::open(&path, slot_bytes).ok_or_else(damaged)?;
+                let notice = folder.notice();
+                cache.keep(folder);
+                (cache, false, notice)
             }
         };
         let (image_size, channels, rotations) = (plan.image_size, plan.channels, plan.rotations);
-        Ok(Dataset { cache, kind: source.kind, reason: source.reason, reused, image_size, channels, rotations })
+        let Source { kind, reason, .. } = source;
+        Ok(Dataset { cache, kind, reason, reused, notice, image_size, channels, rotations })
     }
 
     /// What was found.
@@ -146,6 +155,11 @@ impl Dataset {
             image_size: self.image_size,
             channels: self.channels,
         }
+    }
+
+    /// What the user should know of where the decoded images are.
+    pub fn notice(&self) -> Option<&str> {
+        self.notice.as_deref()
     }
 
     /// Number of images.

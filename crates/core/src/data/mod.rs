@@ -42,6 +42,16 @@ pub use split::{Part, Split};
 pub use statistics::Normalization;
 pub use survey::{PartCount, Survey, survey};
 
+use crate::error::{Code, Error, Result};
+
+/// Asked now and then by what takes long; true stops it with `ERR_CANCELLED`.
+pub type Stop<'a> = &'a dyn Fn() -> bool;
+
+/// An error where `stop` says so.
+fn go_on(stop: Stop<'_>) -> Result<()> {
+    if stop() { Err(Error::new(Code::Cancelled, "stopped while reading the data")) } else { Ok(()) }
+}
+
 /// Threads for decoding and hashing: one a core.
 fn decode_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |count| count.get())

@@ -258,11 +258,15 @@ pub(super) fn open_dataset(plan: &DataPlan, image_size: usize, channels: usize, 
             )
             .with_advice("leave image size and channels out; they follow the network"));
     }
-    Dataset::open(plan, &mut |progress| {
+    let dataset = Dataset::open(plan, &|| control.is_cancelled(), &mut |progress| {
         control.emit(Event::Decode {
             done: progress.done as u64,
             total: progress.total as u64,
             images_per_second: progress.images_per_second,
         });
-    })
+    })?;
+    if let Some(notice) = dataset.notice() {
+        control.emit(Event::Warning { message: notice.into() });
+    }
+    Ok(dataset)
 }

@@ -75,7 +75,7 @@ pub fn plan(source: &str, cache: &Path) -> DataPlan {
 }
 
 pub fn open(plan: &DataPlan) -> Result<Dataset> {
-    Dataset::open(plan, &mut |_| {})
+    Dataset::open(plan, &|| false, &mut |_| {})
 }
 
 /// An 8 x 8 grey PNG of one brightness.

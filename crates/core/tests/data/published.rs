@@ -16,7 +16,7 @@ fn classes(data: &Dataset) -> [Vec<String>; 3] {
 }
 
 fn look(place: &Place) -> Survey {
-    survey(&place.plan()).unwrap()
+    survey(&place.plan(), &|| false).unwrap()
 }
 
 #[track_caller]
@@ -48,7 +48,7 @@ fn the_name_of_an_archive_decides_no_default() {
     let plans = ["CUB_200_2011.zip", "birds.zip"].map(|name| {
         let path = place.write(name, &archive);
         let source = input::read("data", &path.display().to_string().into()).unwrap();
-        DataPlan { source: String::new(), ..rkd_core::options::survey(&source).unwrap().data }
+        DataPlan { source: String::new(), ..rkd_core::options::survey(&source, &|| false).unwrap().data }
     });
     assert_eq!(plans[0].split, SplitPlan::Source { validation: 0.1 });
     assert_eq!(format!("{:?}", plans[0]), format!("{:?}", plans[1]));
@@ -172,7 +172,7 @@ fn cars_are_read_from_their_matlab_file() {
     // Damage anywhere is an error with the file's name, never a panic.
     for length in (0..file.len()).step_by(7) {
         place.write("cars_annos.mat", &file[..length]);
-        if let Err(error) = survey(&place.plan()) {
+        if let Err(error) = survey(&place.plan(), &|| false) {
             says(&error, &["no image has a class", "cars_annos.mat"]);
         }
     }
@@ -180,7 +180,7 @@ fn cars_are_read_from_their_matlab_file() {
         let mut damaged = file.clone();
         damaged[place_of_flip] ^= 0x55;
         place.write("cars_annos.mat", &damaged);
-        let _ = survey(&place.plan());
+        let _ = survey(&place.plan(), &|| false);
     }
 }
 
@@ -204,7 +204,7 @@ fn cars_are_read_from_their_later_layout() {
     assert_eq!(train, ["001.AM General Hummer", "002.Acura-RL"]);
     assert_eq!(test, ["003.Audi", "004.BMW"]);
     place.write("devkit/cars_meta.mat", b"not a MATLAB file");
-    says(&survey(&place.plan()).unwrap_err(), &["no image has a class", "cars_meta.mat is damaged"]);
+    says(&survey(&place.plan(), &|| false).unwrap_err(), &["no image has a class", "cars_meta.mat is damaged"]);
 }
 
 #[test]
@@ -373,7 +373,7 @@ fn a_survey_decodes_nothing_and_counts_turns() {
     place.images(&[("b/1.png", 1)]);
     let mut plan = place.plan();
     plan.rotations = true;
-    let found = survey(&plan).unwrap();
+    let found = survey(&plan, &|| false).unwrap();
     assert_eq!((found.images, found.classes, found.parts.len()), (8, 8, 0));
     assert!(!place.cache().exists());
 }

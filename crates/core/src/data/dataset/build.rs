@@ -6,7 +6,6 @@ use std::sync::{Mutex, mpsc};
 
 use super::factory::{Factory, Job, Notes, count_up};
 use super::{BrokenImage, DecodeProgress};
-use crate::data::DataPlan;
 use crate::data::decode::{Decoder, grey_of};
 use crate::data::decode_threads;
 use crate::data::glyphs::GlyphSpec;
@@ -16,6 +15,7 @@ use crate::data::source::published::compare;
 use crate::data::source::walk::{Walk, read_failure};
 use crate::data::source::zip::Zip;
 use crate::data::source::{Listing, Reader, Root, Source, layout, tar};
+use crate::data::{DataPlan, Stop};
 use crate::error::{Code, Error, Result};
 
 /// What a source holds, before anything is decoded.
@@ -45,7 +45,7 @@ enum Open<'s> {
 
 impl<'s> Contents<'s> {
     /// Reads the tables of contents, the notes and the labels of `source`; with `rotations` every image comes in four turns.
-    pub fn read(source: &'s Source, rotations: bool) -> Result<Contents<'s>> {
+    pub fn read(source: &'s Source, rotations: bool, stop: Stop<'_>) -> Result<Contents<'s>> {
         let mut contents = match &source.reader {
             Reader::Glyphs(spec) => {
                 let (jobs, notes) = (glyph_jobs(spec), Notes::default());
@@ -61,7 +61,7 @@ impl<'s> Contents<'s> {
                 }
                 Contents { name: source.name, jobs: array_jobs(&arrays), notes, inside: Inside::Arrays(arrays) }
             }
-            Reader::Files(roots) => read_files(source, roots)?,
+            Reader::Files(roots) => read_files(source, roots, stop)?,
         };
         if let Some(name) = contents.name {
             let images = contents.jobs.iter().map(|job| (&job.class[..], job.part));
@@ -80,10 +80,11 @@ impl<'s> Contents<'s> {
         source: &Source,
         plan: &DataPlan,
         path: &Path,
+        stop: Stop<'_>,
         progress: &mut dyn FnMut(DecodeProgress),
     ) -> Result<()> {
         let jobs = &self.jobs;
-        let mut factory = Factory::new(path, [plan.image_size, plan.channels], jobs, progress)?;
+        let mut factory = Factory::new(path, [plan.image_size, plan.channels], jobs, stop, progress)?;
         let next = AtomicUsize::new(0);
         match &self.inside {
             Inside::Glyphs(spec) => {
@@ -161,14 +162,14 @@ fn with_channels(part: &ArrayPart, index: usize, channels: usize, out: &mut Vec<
     }
 }
 
-fn read_files<'s>(source: &'s Source, roots: &'s [Root]) -> Result<Contents<'s>> {
+fn read_files<'s>(source: &'s Source, roots: &'s [Root], stop: Stop<'_>) -> Result<Contents<'s>> {
     let mut open = Vec::new();
     let mut listings = Vec::new();
     for root in roots {
         let (reader, listing) = match root {
             Root::Folder(walk) => (Open::Folder(walk), None),
             Root::Zip(path) => Zip::open(path).map(|(zip, listing)| (Open::Zip(zip), Some(listing)))?,
-            Root::Tar(path) => (Open::Tar(path), Some(tar::list(path)?)),
+            Root::Tar(path) => (Open::Tar(path), Some(tar::list(path, stop)?)),
         };
         open.push(reader);
         listings.push(listing);

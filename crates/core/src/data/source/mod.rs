@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 use self::arrays::ArrayFiles;
 use super::dataset::BrokenImage;
 use super::glyphs::GlyphSpec;
-use crate::data::DataPlan;
+use crate::data::{DataPlan, Stop};
 use crate::error::{Code, Error, Result};
 
 /// Largest file inside an archive that is read, in bytes; more than any picture within the decoder's limit.
@@ -129,23 +129,22 @@ impl Source {
     /// Looks at `plan.source` and `plan.more`.
     ///
     /// # Errors
-    /// When a path does not exist, may not be read, or is nothing that is known.
-    pub fn detect(plan: &DataPlan) -> Result<Source> {
+    /// When a path does not exist, may not be read, or is nothing that is known; when stopped.
+    pub fn detect(plan: &DataPlan, stop: Stop<'_>) -> Result<Source> {
         if let Some((_, source)) = LAST.take().filter(|(of, _)| *of == paths_of(plan)) {
             return Ok(source);
         }
-
         if plan.source == "glyphs" || plan.source.starts_with("glyphs:") {
             return glyphs(plan);
         }
         let paths: Vec<PathBuf> = std::iter::once(&plan.source).chain(&plan.more).map(PathBuf::from).collect();
         if let [path] = &paths[..] {
-            return detect_one(path);
+            return detect_one(path, stop);
         }
         let mut roots = Vec::new();
         let mut kinds = Vec::new();
         for path in &paths {
-            let found = detect_one(path)?;
+            let found = detect_one(path, stop)?;
             let Reader::Files(mut more) = found.reader else {
                 return Err(Error::new(Code::InvalidOption, "only folders and archives of images can be put together")
                     .with_subject(path.display().to_string())
@@ -225,9 +224,9 @@ fn glyphs(plan: &DataPlan) -> Result<Source> {
     Ok(Source { kind: "glyphs", name: None, reason, reader: Reader::Glyphs(spec) })
 }
 
-fn detect_one(path: &Path) -> Result<Source> {
+fn detect_one(path: &Path, stop: Stop<'_>) -> Result<Source> {
     let meta = fs::metadata(path).map_err(|e| unreadable_source(path, e))?;
-    if meta.is_dir() { detect_folder(path) } else { detect_archive(path) }
+    if meta.is_dir() { detect_folder(path, stop) } else { detect_archive(path) }
 }
 
 fn unreadable_source(path: &Path, source: std::io::Error) -> Error {
@@ -241,7 +240,7 @@ fn unreadable_source(path: &Path, source: std::io::Error) -> Error {
     error
 }
 
-fn detect_folder(path: &Path) -> Result<Source> {
+fn detect_folder(path: &Path, stop: Stop<'_>) -> Result<Source> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(|e| Error::io("listing the data folder", path, e))? {
         names.push(entry.map_err(|e| Error::io("listing the data folder", path, e))?.file_name());
@@ -273,7 +272,7 @@ fn detect_folder(path: &Path) -> Result<Source> {
         let roots = omniglot.into_iter().map(Root::Zip).collect();
         return Ok(Source { kind: "omniglot", name: Some(OMNIGLOT), reason, reader: Reader::Files(roots) });
     }
-    let walk = walk::Walk::new(path)?;
+    let walk = walk::Walk::new(path, stop)?;
     if walk.files.is_empty() {
         let archives: Vec<PathBuf> =
             names.iter().map(|name| path.join(name)).filter(|p| sniff(p).is_ok_and(|k| k.is_some())).collect();

@@ -12,15 +12,17 @@ use tar::{Archive, EntryType};
 use super::is_image_name;
 use super::note::{MAX_NOTE_BYTES, Note};
 use super::{BOMB_FLOOR, BOMB_RATIO, Entry, Listing, MAX_ENTRY_BYTES, bomb, check_entry_path, damaged_archive};
+use crate::data::{Stop, go_on};
 use crate::error::{Error, Result};
 
 /// Lists the images of the archive at `path`; entry `index` counts all entries of the archive.
 ///
 /// # Errors
 /// When the file cannot be read, is no whole tar, has an entry whose path leaves the archive, or is a bomb.
-pub fn list(path: &Path) -> Result<Listing> {
+pub fn list(path: &Path, stop: Stop<'_>) -> Result<Listing> {
     let mut listing = Listing::default();
     for_each(path, |name, index, entry| {
+        go_on(stop)?;
         if is_image_name(&name) {
             listing.entries.push(Entry { path: name, index });
         } else if Note::is_at(&name) && entry.size() <= MAX_NOTE_BYTES {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::note::{MAX_NOTE_BYTES, Note};
 use super::{Entry, Listing, hash_metadata, is_hidden, is_image_name};
 use crate::data::dataset::BrokenImage;
+use crate::data::{Stop, go_on};
 use crate::error::{Error, Result};
 
 /// A folder whose tree was walked.
@@ -25,13 +26,14 @@ impl Walk {
     /// Walks `root`.
     ///
     /// # Errors
-    /// When the folder itself cannot be listed; trouble below it goes to the listing.
-    pub fn new(root: &Path) -> Result<Walk> {
+    /// When the folder itself cannot be listed; trouble below it goes to the listing. When stopped.
+    pub fn new(root: &Path, stop: Stop<'_>) -> Result<Walk> {
         let failed = |e| Error::io("listing the data folder", root, e);
         let mut walk = Walk { root: root.into(), files: Vec::new(), listing: Listing::default() };
         let real = fs::canonicalize(root).map_err(failed)?;
         fs::read_dir(root).map_err(failed)?;
-        walk.folder(root, "", &mut vec![real]);
+        walk.folder(root, "", &mut vec![real], stop);
+        go_on(stop)?;
         Ok(walk)
     }
 
@@ -59,7 +61,7 @@ impl Walk {
     }
 
     /// Walks one folder; `inside` is its path in the root, `above` the real paths of the folders around it and its own.
-    fn folder(&mut self, path: &Path, inside: &str, above: &mut Vec<PathBuf>) {
+    fn folder(&mut self, path: &Path, inside: &str, above: &mut Vec<PathBuf>, stop: Stop<'_>) {
         let names = fs::read_dir(path).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
         let mut names: Vec<_> = match names {
             Ok(names) => names,
@@ -67,11 +69,11 @@ impl Walk {
         };
         names.sort();
         let before = (self.files.len(), self.listing.broken.len());
-        for name in &names {
+        for name in names.iter().take_while(|_| !stop()) {
             let text = name.to_string_lossy();
             let entry = if inside.is_empty() { text.to_string() } else { format!("{inside}/{text}") };
             if !is_hidden(&text) {
-                self.entry(path.join(name), entry, above);
+                self.entry(path.join(name), entry, above, stop);
             }
         }
         if (self.files.len(), self.listing.broken.len()) == before && !inside.is_empty() {
@@ -79,7 +81,7 @@ impl Walk {
         }
     }
 
-    fn entry(&mut self, path: PathBuf, inside: String, above: &mut Vec<PathBuf>) {
+    fn entry(&mut self, path: PathBuf, inside: String, above: &mut Vec<PathBuf>, stop: Stop<'_>) {
         let meta = match fs::metadata(&path) {
             Ok(meta) => meta,
             Err(e) if is_image_name(&inside) || e.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -95,7 +97,7 @@ impl Walk {
                 return self.listing.warnings.push(warning);
             }
             above.push(real);
-            self.folder(&path, &inside, above);
+            self.folder(&path, &inside, above, stop);
             above.pop();
         } else if Note::is_at(&inside) && meta.is_file() && meta.len() <= MAX_NOTE_BYTES {
             match fs::read(&path) {
