@@ -20,9 +20,11 @@ mod numbered;
 mod products;
 mod tiny_imagenet;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::layout::Layout;
+use super::names::composed;
 use super::note::Note;
 use crate::data::split::Part;
 
@@ -95,14 +97,16 @@ struct Row {
 
 /// The layout that lists give. `lists` names them for the warnings; images in no list are left out.
 fn by_rows(name: &'static str, paths: &[&str], rows: Vec<Row>, lists: &str) -> Layout {
-    let mut given: HashMap<String, (String, Part)> = HashMap::with_capacity(rows.len());
+    // Lists and folders may write accents in different forms.
+    let mut given: HashMap<Cow<str>, (&str, Part)> = HashMap::with_capacity(rows.len());
     let listed = rows.len();
-    rows.into_iter().for_each(|row| drop(given.insert(row.path, (row.class, row.part))));
-    let found: Vec<Option<&(String, Part)>> = paths.iter().map(|path| given.get(*path)).collect();
+    rows.iter().for_each(|row| _ = given.insert(composed(&row.path), (&row.class, row.part)));
+    let present: Vec<Cow<str>> = paths.iter().map(|path| composed(path)).collect();
+    let found: Vec<Option<&(&str, Part)>> = present.iter().map(|path| given.get(path)).collect();
     let mut warnings = Vec::new();
     let there = found.iter().flatten().count();
     if there < listed {
-        let present: BTreeSet<&str> = paths.iter().copied().collect();
+        let present: HashSet<&str> = present.iter().map(|path| &path[..]).collect();
         let first = given.keys().filter(|path| !present.contains(&path[..])).min();
         let first = first.map_or(String::new(), |path| format!(" (the first is {path})"));
         warnings.push(format!("{} of the {listed} images that {lists} list are missing{first}", listed - there));
@@ -117,7 +121,7 @@ fn by_rows(name: &'static str, paths: &[&str], rows: Vec<Row>, lists: &str) -> L
     }
     Layout {
         name: Some(name),
-        classes: found.iter().map(|row| row.map(|(class, _)| class.clone())).collect(),
+        classes: found.iter().map(|row| row.map(|(class, _)| class.to_string())).collect(),
         parts: found.iter().map(|row| row.map(|(_, part)| *part)).collect(),
         warnings,
     }
