@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::cache::Cache;
+use super::cache::{Cache, Manifest};
 use super::decode::DECODER_VERSION;
 use super::rotation::unturned;
 use super::source::Source;
@@ -172,8 +172,29 @@ impl Dataset {
     }
 
     /// The pixels of `item`, `[h, w, c]`.
-    pub fn pixels(&self, item: u32) -> &[u8] {
+    pub fn pixels(&self, item: u32) -> Vec<u8> {
         self.cache.pixels(item as usize)
+    }
+
+    /// Whether all pixels that were read so far are right. Who reads pixels asks this before using them.
+    ///
+    /// # Errors
+    /// [`Code::Io`] when the decoded cache was cut meanwhile, or its disk failed.
+    pub fn intact(&self) -> Result<()> {
+        self.cache.intact()
+    }
+
+    /// What a user should know of the data, each a full sentence: its warnings, and the images that cannot be used.
+    pub fn notices(&self) -> Vec<String> {
+        let Manifest { warnings, broken, .. } = &self.cache.manifest;
+        let mut notices = warnings.clone();
+        if let Some(count) = Some(broken.len()).filter(|&count| count > 0) {
+            let some: Vec<String> = broken.iter().take(5).map(|b| format!("{} ({})", b.path, b.reason)).collect();
+            let rest = if count > 5 { format!(", and {} more", count - 5) } else { String::new() };
+            let images = if count == 1 { "1 image".into() } else { format!("{count} images") };
+            notices.push(format!("{images} could not be used: {}{rest}.", some.join(", ")));
+        }
+        notices
     }
 
     /// The label of `item`, in `0..classes()`.

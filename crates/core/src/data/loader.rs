@@ -246,7 +246,7 @@ impl Shared {
             let place = position.batch * items.len() as u64 + i as u64;
             let mut random = Random::keyed(self.options.seed, position.epoch, place, "augment");
             let (spec, normalization) = (&self.augment, &self.normalization);
-            let mirrored = augment(self.dataset.pixels(item), h, h, c, spec, normalization, &mut random, out);
+            let mirrored = augment(&self.dataset.pixels(item), h, h, c, spec, normalization, &mut random, out);
             batch.mirrored.push(mirrored);
         }
     }

@@ -1,7 +1,7 @@
 //! From files to batches.
 //!
 //! The way of one image: [`Dataset::open`] finds out what the source is (`source`), decodes every image once into a
-//! memory-mapped cache of bytes ([`decode`], `cache`), [`Split`] gives whole classes to training, validation and test,
+//! cache file of bytes ([`decode`], `cache`), [`Split`] gives whole classes to training, validation and test,
 //! [`BatchSampler`] says which items make a batch, [`augment()`] changes one image at random and normalises it, and
 //! [`Loader`] does that ahead of training on its own threads.
 //!
@@ -19,6 +19,7 @@ pub mod episode;
 pub mod glyphs;
 pub mod loader;
 pub mod plan;
+mod positioned;
 pub mod rotation;
 pub mod sampler;
 mod source;

@@ -61,10 +61,12 @@ fn sum_pixels(dataset: &Dataset, items: &[u32]) -> [(u64, u64); 3] {
     let work = || {
         let mut sums = [(0u64, 0u64); 3];
         while let Some(block) = blocks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            for pixel in block.iter().flat_map(|&item| dataset.pixels(item).chunks_exact(c)) {
-                for (sum, &value) in sums.iter_mut().zip(pixel) {
-                    sum.0 += u64::from(value);
-                    sum.1 += u64::from(value) * u64::from(value);
+            for &item in *block {
+                for pixel in dataset.pixels(item).chunks_exact(c) {
+                    for (sum, &value) in sums.iter_mut().zip(pixel) {
+                        sum.0 += u64::from(value);
+                        sum.1 += u64::from(value) * u64::from(value);
+                    }
                 }
             }
         }

@@ -49,6 +49,7 @@ pub fn embed(plan: &EmbedPlan, control: &Control) -> Result<EmbedReport> {
     let backend = Cpu::new(Arc::new(Pool::new(plan.threads)));
     let (network, normalization) = load_model(&plan.model, &backend)?;
     let dataset = open_dataset(&plan.data, network.spec(), control)?;
+    dataset.notices().into_iter().for_each(|message| control.emit(Event::Warning { message }));
     let items: Vec<u32> = (0..dataset.len() as u32).collect();
     let embeddings =
         embed_items(&network, &dataset, &normalization, &items, |done, total| Event::Embed { done, total }, control)?;

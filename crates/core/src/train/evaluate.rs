@@ -61,6 +61,7 @@ pub fn embed_items(
         }
         Ok(())
     })?;
+    dataset.intact()?;
     Ok(Embeddings { values, logits, time })
 }
 
@@ -192,6 +193,9 @@ pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluati
     let classes = classes_of(&about);
     let dataset = open_dataset(&plan.data, network.spec(), control)?;
     let split = Split::new(&dataset, &plan.data.split, plan.seed)?;
+    for message in dataset.notices().into_iter().chain(split.warnings.iter().cloned()) {
+        control.emit(Event::Warning { message });
+    }
     let items = split.items(plan.part);
     let embeddings = embed_part(&network, &dataset, &normalization, items, control)?;
     let mut evaluation = measure(&network, &dataset, classes.as_deref(), items, &embeddings, &plan.ks)?;

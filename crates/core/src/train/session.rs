@@ -128,6 +128,7 @@ impl Session {
             (None, Some(of_weights)) => of_weights,
             (None, None) => Normalization::measure(&dataset, &split.train),
         };
+        dataset.intact()?;
         let offered = shapes(student.spec(), &backend, |image| student.forward_eval(image))?;
         let taught = teacher
             .as_ref()
@@ -222,6 +223,7 @@ impl Session {
         let mut segment = Segment::new();
         while self.step < until_step && !control.is_cancelled() {
             let batch = self.loader.next()?;
+            self.dataset.intact()?;
             let StepReport { value, learning_rate, gradient_norm, alarm, balanced } = self.step(&batch)?;
             self.step += 1;
             segment.add(&value, batch.len(), batch.waited);

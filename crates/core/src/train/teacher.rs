@@ -129,6 +129,7 @@ impl Teacher {
                 }
                 Ok(())
             })?;
+            dataset.intact()?;
         }
         self.cache = cache;
         self.images = train.len();

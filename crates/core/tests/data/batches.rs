@@ -241,7 +241,7 @@ fn statistics_are_those_of_the_pixels() {
     plan.channels = 3;
     let data = open(&plan).unwrap();
     let items: Vec<u32> = (0..data.len() as u32).step_by(1).collect();
-    let values: Vec<f64> = items.iter().flat_map(|&item| data.pixels(item)).map(|&v| f64::from(v) / 255.0).collect();
+    let values: Vec<f64> = items.iter().flat_map(|&item| data.pixels(item)).map(|v| f64::from(v) / 255.0).collect();
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let variance = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / values.len() as f64;
     let measured = Normalization::measure(&data, &items);

@@ -10,6 +10,7 @@ use zip::result::ZipError;
 
 use super::archive::{BOMB_FLOOR, BOMB_RATIO, MAX_ENTRY_BYTES, Member, Members, bomb, damaged_archive, too_large};
 use super::listing::Listing;
+use crate::data::positioned::read_at;
 use crate::error::{Error, Result};
 
 /// Longest path that a symbolic link may hold, in bytes.
@@ -137,14 +138,4 @@ impl Seek for SharedFile {
         self.position = target.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         Ok(self.position)
     }
-}
-
-#[cfg(unix)]
-fn read_at(file: &File, out: &mut [u8], at: u64) -> io::Result<usize> {
-    std::os::unix::fs::FileExt::read_at(file, out, at)
-}
-
-#[cfg(windows)]
-fn read_at(file: &File, out: &mut [u8], at: u64) -> io::Result<usize> {
-    std::os::windows::fs::FileExt::seek_read(file, out, at)
 }
