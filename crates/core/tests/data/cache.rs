@@ -122,3 +122,18 @@ fn a_cache_that_cannot_be_written_is_an_error_with_its_path() {
     let error = place.error();
     crate::common::says(&error, &["cache", "writing the decoded cache failed"]);
 }
+
+#[cfg(unix)] // Elsewhere an open file cannot be cut.
+#[test]
+fn a_file_cut_while_it_is_read_is_an_error() {
+    let place = small();
+    let data = place.open().unwrap();
+    let file = cache_file(&place);
+    fs::File::options().write(true).open(&file).unwrap().set_len(100).unwrap();
+    data.intact().unwrap();
+    assert_eq!(data.pixels(3), [0; 64]);
+    let error = data.intact().unwrap_err();
+    assert_eq!(error.code, rkd_core::Code::Io);
+    crate::common::says(&error, &["rkdcache", "the decoded cache was cut", "Run again"]);
+    assert_eq!(place.open().unwrap().pixels(3)[0], 40, "it is made anew");
+}
