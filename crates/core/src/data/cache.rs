@@ -26,9 +26,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::dataset::BrokenImage;
+use super::part::{BrokenImage, Part};
 use super::positioned::{read_exact_at, write_all_at};
-use super::split::Part;
+use super::threads::decode_threads;
 use crate::error::{Code, Error, Result};
 
 const MAGIC: &[u8; 8] = b"RKDCACHE";
@@ -148,7 +148,7 @@ fn chunk_hashes(file: &File, pixel_bytes: u64) -> io::Result<Vec<String>> {
             }
             Ok::<_, io::Error>(done)
         };
-        let workers: Vec<_> = (0..super::decode_threads().min(count)).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..decode_threads().min(count)).map(|_| scope.spawn(work)).collect();
         for worker in workers {
             for (i, hash) in worker.join().expect("hashing does not panic")? {
                 hashes[i] = hash;

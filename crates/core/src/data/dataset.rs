@@ -1,44 +1,17 @@
 //! A data set: decoded images with their names, classes and parts.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::cache::{Cache, Manifest};
+use super::contents::Contents;
 use super::decode::DECODER_VERSION;
+use super::factory::DecodeProgress;
+use super::part::{BrokenImage, Part};
+use super::plan::DataPlan;
 use super::rotation::unturned;
 use super::source::Source;
-use super::split::Part;
 use super::survey::{PartCount, count_parts, sentence};
-use crate::data::DataPlan;
 use crate::error::{Code, Error, Result};
-
-pub(super) mod build;
-mod factory;
-
-/// An image that could not be used.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct BrokenImage {
-    /// Its path inside the source.
-    pub path: String,
-    /// Why, a clause that reads on from the path: `is empty (0 bytes)`.
-    pub reason: String,
-}
-
-/// How far decoding is.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DecodeProgress {
-    /// Images done, broken ones among them.
-    pub done: usize,
-    /// Images in all.
-    pub total: usize,
-    /// Broken images so far.
-    pub broken: usize,
-    /// Seconds since decoding began.
-    pub seconds: f64,
-    /// Images a second since then.
-    pub images_per_second: f64,
-}
 
 /// What was found, for people and programs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -108,7 +81,7 @@ impl Dataset {
         let (cache, reused) = match Cache::open(&path, slot_bytes) {
             Some(cache) => (cache, true),
             None => {
-                build::Contents::read(&source, plan.rotations)?.decode(&source, plan, &path, progress)?;
+                Contents::read(&source, plan.rotations)?.decode(&source, plan, &path, progress)?;
                 let damaged = || {
                     Error::new(Code::Io, "the decoded cache was damaged right after it was written")
                         .with_subject(path.display().to_string())

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use super::augment::{augment, check_augment};
 use super::batches::Batch;
 use super::dataset::Dataset;
+use super::plan::AugmentSpec;
 use super::sampler::BatchSampler;
 use super::statistics::Normalization;
-use crate::data::AugmentSpec;
 use crate::error::{Code, Error, Result};
 use crate::random::Random;
 

@@ -10,26 +10,13 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
 use super::dataset::Dataset;
+use super::part::Part;
+use super::plan::SplitPlan;
 use super::rotation::unturned;
 use super::source::names::{composed, text_of};
-use crate::data::SplitPlan;
 use crate::error::{Code, Error, Result};
 use crate::random::Random;
-
-/// A part of a data set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Part {
-    /// What gradients are computed on.
-    Train,
-    /// What chooses the checkpoint.
-    Validation,
-    /// What only the final evaluation sees.
-    Test,
-}
 
 /// The items and classes of each part. Items and labels are ascending.
 #[derive(Clone, Debug, PartialEq, Eq)]

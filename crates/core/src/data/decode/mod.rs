@@ -14,6 +14,7 @@
 
 mod deep;
 mod jpeg;
+mod limits;
 mod tiff;
 
 use std::borrow::Cow;
@@ -24,14 +25,11 @@ use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
+pub use self::limits::MAX_PIXELS;
+use self::limits::{MAX_DECODER_BYTES, check_size, too_large};
+
 /// Changes whenever the recipe above, how glyphs are drawn, or how layouts are read does: part of the cache's key.
 pub const DECODER_VERSION: u32 = 3;
-
-/// Largest picture that is decoded, in pixels: 64 million, more than any phone's ordinary photograph.
-pub const MAX_PIXELS: u64 = 64_000_000;
-
-/// Largest memory that one decoder may take for a picture, in bytes (64 million pixels of 4 channels of 16 bits).
-const MAX_DECODER_BYTES: u64 = 512 << 20;
 
 /// Pictures of more pixels than this are decoded one at a time, as each may take half a gigabyte; cameras stay below.
 const LARGE_PIXELS: u64 = 40_000_000;
@@ -176,17 +174,6 @@ fn open(bytes: &[u8]) -> Result<Result<Opened<'_>, DynamicImage>, String> {
     Ok(Ok(Opened { decoder: Box::new(decoder), format, size: [width, height] }))
 }
 
-fn check_size(width: u32, height: u32) -> Result<(), String> {
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        let limit = MAX_PIXELS / 1_000_000;
-        return Err(format!("has {width}x{height} pixels; at most {limit} million are decoded, make it smaller"));
-    }
-    if width == 0 || height == 0 {
-        return Err(format!("has {width}x{height} pixels"));
-    }
-    Ok(())
-}
-
 fn upright(mut decoder: Box<dyn ImageDecoder + '_>, format: ImageFormat) -> Result<DynamicImage, String> {
     let orientation = decoder.orientation().map_err(|e| failure(format, e))?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(|e| failure(format, e))?;
@@ -202,10 +189,6 @@ fn failure(format: ImageFormat, error: ImageError) -> String {
         }
         e => format!("is a damaged {format:?} image: {e}"),
     }
-}
-
-fn too_large() -> String {
-    format!("is too large to decode within {} MiB; make it smaller", MAX_DECODER_BYTES >> 20)
 }
 
 /// Programs that know no alpha leave it 0 in formats with room for it.

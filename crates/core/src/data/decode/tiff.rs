@@ -9,7 +9,8 @@ use tiff::ColorType;
 use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
 
-use super::{MAX_DECODER_BYTES, check_size, deep};
+use super::deep;
+use super::limits::{MAX_DECODER_BYTES, check_size, too_large};
 
 /// The TIFF file `bytes`; the first page, upright.
 ///
@@ -18,7 +19,7 @@ use super::{MAX_DECODER_BYTES, check_size, deep};
 pub fn decode(bytes: &[u8]) -> Result<DynamicImage, String> {
     let damaged = |e: tiff::TiffError| match e {
         tiff::TiffError::UnsupportedError(e) => format!("is a Tiff image of a kind that cannot be read: {e}"),
-        tiff::TiffError::LimitsExceeded => super::too_large(),
+        tiff::TiffError::LimitsExceeded => too_large(),
         e => format!("is a damaged Tiff image: {e}"),
     };
     let (bytes, has_palette) = without_palette(bytes);

@@ -14,7 +14,7 @@ use super::archive::MAX_ENTRY_BYTES;
 use super::arrays::{ArrayPart, Arrays};
 use super::names::text_of;
 use super::tar;
-use crate::data::split::Part;
+use crate::data::part::Part;
 use crate::error::{Code, Error, Result};
 
 const SIDE: usize = 32;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 
 use super::arrays::{ArrayPart, Arrays};
-use crate::data::split::Part;
+use crate::data::part::Part;
 use crate::error::{Code, Error, Result};
 
 /// The files of the parts that a folder holds.

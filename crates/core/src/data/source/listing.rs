@@ -2,7 +2,7 @@
 
 use super::ignored::Ignored;
 use super::note::{MAX_NOTE_BYTES, MAX_NOTE_LINES, MAX_NOTES_BYTES, Note};
-use crate::data::dataset::BrokenImage;
+use crate::data::part::BrokenImage;
 use crate::error::Result;
 
 /// One image file of a root, before decoding.

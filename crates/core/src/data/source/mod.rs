@@ -18,6 +18,7 @@ mod archive;
 pub mod arrays;
 mod cifar;
 mod idx;
+mod hash;
 pub mod ignored;
 pub mod layout;
 pub mod listing;
@@ -33,10 +34,13 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use self::arrays::ArrayFiles;
+use self::arrays::Arrays;
+use self::cifar::CifarFiles;
+use self::hash::hash_metadata;
+use self::idx::IdxFiles;
 use self::listing::Listing;
-use super::glyphs::GlyphSpec;
-use crate::data::DataPlan;
+use crate::data::glyphs::GlyphSpec;
+use crate::data::plan::DataPlan;
 use crate::error::{Code, Error, Result};
 
 const OMNIGLOT: &str = "Omniglot";
@@ -62,6 +66,14 @@ pub enum Reader {
     Arrays(ArrayFiles),
     /// Decodes image files.
     Files(Vec<Root>),
+}
+
+/// Files that hold many images as plain bytes, found but not yet read.
+pub enum ArrayFiles {
+    /// MNIST's form.
+    Idx(IdxFiles),
+    /// CIFAR-100's form.
+    Cifar(CifarFiles),
 }
 
 /// One place with image files.
@@ -133,6 +145,28 @@ impl Source {
     }
 }
 
+impl ArrayFiles {
+    /// All files.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        match self {
+            ArrayFiles::Idx(files) => files.paths(),
+            ArrayFiles::Cifar(files) => files.paths(),
+        }
+        .into_iter()
+    }
+
+    /// Reads every part.
+    ///
+    /// # Errors
+    /// When a file cannot be read, is cut off, or is not what its name says.
+    pub fn read(&self) -> Result<Arrays> {
+        match self {
+            ArrayFiles::Idx(files) => files.read(),
+            ArrayFiles::Cifar(files) => files.read(),
+        }
+    }
+}
+
 fn glyphs(plan: &DataPlan) -> Result<Source> {
     if let Some(more) = plan.more.first() {
         return Err(Error::new(Code::InvalidOption, "glyphs are drawn and cannot be put together with files")
@@ -166,11 +200,11 @@ fn detect_folder(path: &Path) -> Result<Source> {
         names.push(entry.map_err(|e| Error::io("listing the data folder", path, e))?.file_name());
     }
     names.sort();
-    if let Some(files) = idx::IdxFiles::find(path, &names) {
+    if let Some(files) = IdxFiles::find(path, &names) {
         let reason = "a folder of IDX files (the format of MNIST and Fashion-MNIST)".into();
         return Ok(Source { kind: "idx", name: None, reason, reader: Reader::Arrays(ArrayFiles::Idx(files)) });
     }
-    if let Some(files) = cifar::CifarFiles::find(path, &names) {
+    if let Some(files) = CifarFiles::find(path, &names) {
         let reason = "a folder of its binary files".into();
         return Ok(Source {
             kind: "cifar",
@@ -258,7 +292,7 @@ fn detect_archive(path: &Path) -> Result<Source> {
             ("omniglot", format!("{name} alone, of its two archives"), Root::Zip(path.into()))
         }
         Some(Archive::Tar) if name.starts_with("cifar-100-binary") => {
-            let reader = Reader::Arrays(ArrayFiles::Cifar(cifar::CifarFiles::Tar(path.into())));
+            let reader = Reader::Arrays(ArrayFiles::Cifar(CifarFiles::Tar(path.into())));
             return Ok(Source { kind: "cifar", name: Some(CIFAR), reason: format!("its archive {name}"), reader });
         }
         Some(Archive::Zip) => ("zip", format!("the ZIP archive {name}"), Root::Zip(path.into())),
@@ -303,16 +337,4 @@ fn hash_file(hasher: &mut blake3::Hasher, path: &Path) -> Result<()> {
     let meta = fs::metadata(path).map_err(|e| Error::io("looking at the data", path, e))?;
     hash_metadata(hasher, &path.display().to_string(), &meta);
     Ok(())
-}
-
-/// Adds a file's name, size and times.
-fn hash_metadata(hasher: &mut blake3::Hasher, name: &str, meta: &fs::Metadata) {
-    hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes()).update(&meta.len().to_le_bytes());
-    let modified = meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
-    hasher.update(&modified.map_or(0, |t| t.as_nanos()).to_le_bytes());
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        hasher.update(&meta.ctime().to_le_bytes()).update(&meta.ctime_nsec().to_le_bytes());
-    }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::names::{composed, folded};
-use crate::data::split::Part;
+use crate::data::part::Part;
 
 /// Pairs that are named in a warning before the rest is only counted.
 const MAX_TOLD: usize = 3;

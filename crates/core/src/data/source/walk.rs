@@ -15,7 +15,7 @@ use super::ignored::{HEAD_BYTES, is_hidden, is_image_name};
 use super::listing::{Entry, Listing};
 use super::names::name_of;
 use super::note::Note;
-use crate::data::dataset::BrokenImage;
+use crate::data::part::BrokenImage;
 use crate::error::{Error, Result};
 
 /// Most folders inside one another.

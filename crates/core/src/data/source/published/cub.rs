@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::{Row, by_rows, halves};
+use super::rows::{Row, by_rows, halves};
 use crate::data::source::layout::Layout;
 use crate::data::source::names::composed;
 use crate::data::source::note::{Note, lines};

@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{Row, by_rows};
+use super::rows::{Row, by_rows};
 use crate::data::source::layout::Layout;
 use crate::data::source::note::{Note, lines};
-use crate::data::split::Part;
+use crate::data::part::Part;
 
 const LISTS: [(&str, Part); 3] = [("train.csv", Part::Train), ("val.csv", Part::Validation), ("test.csv", Part::Test)];
 

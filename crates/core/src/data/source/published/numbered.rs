@@ -5,7 +5,7 @@
 
 use crate::data::source::layout::{Layout, by_folders};
 use crate::data::source::note::Note;
-use crate::data::split::Part;
+use crate::data::part::Part;
 
 /// Name, number of classes, and the first and the last class in small letters.
 const SETS: [(&str, usize, [&str; 2]); 3] = [

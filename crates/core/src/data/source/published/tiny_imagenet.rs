@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use crate::data::source::layout::Layout;
 use crate::data::source::note::{Note, lines};
-use crate::data::split::Part;
+use crate::data::part::Part;
 
 const ANNOTATIONS: &str = "val/val_annotations.txt";
 

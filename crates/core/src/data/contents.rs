@@ -4,22 +4,22 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, mpsc};
 
-use super::factory::{Factory, Job, Notes, count_up};
-use super::{BrokenImage, DecodeProgress};
-use crate::data::DataPlan;
-use crate::data::decode::{Decoder, grey_of};
-use crate::data::decode_threads;
-use crate::data::glyphs::GlyphSpec;
-use crate::data::rotation::TURNS;
-use crate::data::source::arrays::{ArrayPart, Arrays};
-use crate::data::source::published::compare;
-use crate::data::source::walk::{self, Walk};
-use crate::data::source::names::is_escaped;
-use crate::data::source::spelling;
-use crate::data::source::zip::Zip;
-use crate::data::source::ignored::Ignored;
-use crate::data::source::listing::Listing;
-use crate::data::source::{IMAGE_NAMES, Reader, Root, Source, advice_without_images, layout, tar};
+use super::decode::{Decoder, grey_of};
+use super::factory::{DecodeProgress, Factory, Job, Notes, count_up};
+use super::glyphs::GlyphSpec;
+use super::part::BrokenImage;
+use super::plan::DataPlan;
+use super::rotation::TURNS;
+use super::source::arrays::{ArrayPart, Arrays};
+use super::source::ignored::Ignored;
+use super::source::layout::by_folders;
+use super::source::listing::Listing;
+use super::source::names::is_escaped;
+use super::source::published::{compare, recognise};
+use super::source::walk::{self, Walk};
+use super::source::zip::Zip;
+use super::source::{IMAGE_NAMES, Reader, Root, Source, advice_without_images, spelling, tar};
+use super::threads::decode_threads;
 use crate::error::{Code, Error, Result};
 
 /// What a source holds, before anything is decoded.
@@ -245,7 +245,8 @@ fn file_jobs(kind: &str, names: &[PathBuf], listings: &[&Listing]) -> Result<Lis
         ));
     }
     let beside: Vec<_> = listings.iter().flat_map(|listing| listing.notes.iter().cloned()).collect();
-    let mut found = layout::layout(&paths.iter().map(|(path, _)| *path).collect::<Vec<_>>(), &beside);
+    let all: Vec<&str> = paths.iter().map(|(path, _)| *path).collect();
+    let mut found = recognise(&all, &beside).unwrap_or_else(|| by_folders(&all));
     notes.warnings.extend(std::mem::take(&mut found.warnings));
     let places = paths.iter().zip(&found.parts).map(|((_, (root, _)), part)| (*root, *part)).collect::<Vec<_>>();
     notes.warnings.extend(spelling::unite(&mut found.classes, &places));
