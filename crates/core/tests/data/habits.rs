@@ -52,8 +52,10 @@ fn archives_keep_names_of_other_encodings_apart() {
     are_four_classes(&open(&place.plan_of(&place.write("a.tar", &tar_of(&slices)))).unwrap());
     // A writer of ZIPs takes text only: names of the same length stand in, and are replaced.
     let stand_in = |name: &[u8]| "#".repeat(name.len() - 6) + std::str::from_utf8(&name[name.len() - 6..]).unwrap();
-    let names: Vec<String> = files.iter().enumerate().map(|(i, (name, _))| format!("{i}{}", &stand_in(name)[1..])).collect();
-    let mut zip = zip_of(&names.iter().zip(&files).map(|(name, (_, bytes))| (&name[..], &bytes[..])).collect::<Vec<_>>());
+    let names: Vec<String> =
+        files.iter().enumerate().map(|(i, (name, _))| format!("{i}{}", &stand_in(name)[1..])).collect();
+    let mut zip =
+        zip_of(&names.iter().zip(&files).map(|(name, (_, bytes))| (&name[..], &bytes[..])).collect::<Vec<_>>());
     for (stand_in, (name, _)) in names.iter().zip(&files) {
         while let Some(at) = zip.windows(name.len()).position(|bytes| bytes == stand_in.as_bytes()) {
             zip[at..at + name.len()].copy_from_slice(name);
@@ -82,7 +84,8 @@ fn accents_in_two_forms_are_one_class() {
 #[test]
 fn capitals_across_parts_are_told_and_side_by_side_are_two_classes() {
     let place = Place::new();
-    let files = ["train/Cat/1.png", "train/Dog/1.png", "train/A/1.png", "train/a/1.png", "test/cat/1.png", "test/A/1.png"];
+    let files =
+        ["train/Cat/1.png", "train/Dog/1.png", "train/A/1.png", "train/a/1.png", "test/cat/1.png", "test/A/1.png"];
     let one = png(1);
     let files: Vec<(&str, &[u8])> = files.iter().map(|name| (*name, &one[..])).collect();
     let data = open(&place.plan_of(&place.write("a.zip", &zip_of(&files)))).unwrap();
@@ -114,7 +117,10 @@ fn published_lists_may_have_a_byte_order_mark() {
     place.images(&[("images/1.jpg", 1), ("images/2.jpg", 2)]);
     place.write("train.csv", "\u{feff}filename,label\r\n1.jpg,cat\r\n2.jpg,dog\r\n".as_bytes());
     let data = place.open().unwrap();
-    assert_eq!((data.describe().name.as_deref(), classes(&data)), (Some("miniImageNet"), vec!["cat".into(), "dog".into()]));
+    assert_eq!(
+        (data.describe().name.as_deref(), classes(&data)),
+        (Some("miniImageNet"), vec!["cat".into(), "dog".into()])
+    );
 }
 
 #[test]
@@ -155,7 +161,11 @@ fn what_systems_and_appliances_add_is_no_class() {
     added.iter().for_each(|path| drop(place.write(path, &png(9))));
     let data = place.open().unwrap();
     assert_eq!((data.len(), classes(&data)), (3, vec!["cat".into(), "dog".into()]));
-    assert!(data.describe().warnings.iter().all(|warning| !warning.contains("by name")), "{:?}", data.describe().warnings);
+    assert!(
+        data.describe().warnings.iter().all(|warning| !warning.contains("by name")),
+        "{:?}",
+        data.describe().warnings
+    );
     let one = png(1);
     let files: Vec<(&str, &[u8])> = added.iter().chain(&["cat/1.png"]).map(|name| (*name, &one[..])).collect();
     for (name, bytes) in [("a.zip", zip_of(&files)), ("a.tar", tar_of(&files))] {
@@ -166,13 +176,18 @@ fn what_systems_and_appliances_add_is_no_class() {
 #[test]
 fn all_endings_of_jpegs_are_read_and_others_counted_by_ending() {
     let place = Place::new();
-    for (i, ending) in ["jpg", "JPEG", "jfif", "jpe", "pjpeg", "pjp", "dib", "heic", "HEIC", "avif", "cr2", "txt"].iter().enumerate() {
+    for (i, ending) in
+        ["jpg", "JPEG", "jfif", "jpe", "pjpeg", "pjp", "dib", "heic", "HEIC", "avif", "cr2", "txt"].iter().enumerate()
+    {
         place.images(&[(&format!("cat/{i:02}.{ending}"), i as u8)]);
     }
     place.write("cat/noending", b"no image");
     let data = place.open().unwrap();
     assert_eq!(content(&data).iter().map(|(.., value)| *value).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6]);
-    warns(&data, &["4 pictures are in formats that are not read, and left out: 2 .heic, 1 .avif, 1 .cr2; convert them"]);
+    warns(
+        &data,
+        &["4 pictures are in formats that are not read, and left out: 2 .heic, 1 .avif, 1 .cr2; convert them"],
+    );
     warns(&data, &["2 files are no image by name and left out: 1 without ending, 1 .txt"]);
     warns(&data, &["1 left-out file has an image's content", "cat/11.txt"]);
 }
@@ -181,7 +196,10 @@ fn all_endings_of_jpegs_are_read_and_others_counted_by_ending() {
 fn a_source_of_other_formats_alone_says_what_is_there_and_what_to_do() {
     let place = Place::new();
     (0..3).for_each(|i| drop(place.write(&format!("cat/{i}.heic"), b"\0\0\0\x18ftypheic")));
-    says(&place.error(), &["the folder holds no images", "received 3 files (3 .heic)", "convert them to PNG, JPEG or WebP"]);
+    says(
+        &place.error(),
+        &["the folder holds no images", "received 3 files (3 .heic)", "convert them to PNG, JPEG or WebP"],
+    );
     let archive = place.write("../a.zip", &zip_of(&[("cat/1.avif", b"\0\0\0\x18ftypavif")]));
     says(&open(&place.plan_of(&archive)).unwrap_err(), &["the archive holds no images", "1 .avif", "convert them"]);
     let none = Place::new();

@@ -131,7 +131,8 @@ fn fifo(path: &Path) {
 fn fifos_are_never_waited_for() {
     let place = Place::new();
     place.images(&[("cat/1.png", 1), ("dog/1.png", 2)]);
-    for name in ["cat/pipe.png", "train.csv", "pipe", "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "train.bin"] {
+    for name in ["cat/pipe.png", "train.csv", "pipe", "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "train.bin"]
+    {
         fifo(&place.data().join(name));
     }
     let data = place.open().unwrap();

@@ -89,11 +89,15 @@ pub fn grey_of_integers(width: u32, height: u32, values: &[i64]) -> Result<Dynam
     let least = values.iter().copied().min().unwrap_or(0);
     let most = values.iter().copied().max().unwrap_or(0);
     if least < 0 || most > i64::from(u16::MAX) {
-        return Err(format!("has whole numbers from {least} to {most}; those from 0 to 65535 are understood, scale them"));
+        return Err(format!(
+            "has whole numbers from {least} to {most}; those from 0 to 65535 are understood, scale them"
+        ));
     }
     if most <= 255 {
         let pixels = values.iter().map(|&value| value as u8).collect();
-        return Ok(DynamicImage::ImageLuma8(GrayImage::from_raw(width, height, pixels).ok_or("is a damaged Tiff image")?));
+        return Ok(DynamicImage::ImageLuma8(
+            GrayImage::from_raw(width, height, pixels).ok_or("is a damaged Tiff image")?,
+        ));
     }
     let pixels: Vec<u16> = values.iter().map(|&value| value as u16).collect();
     let pixels: ImageBuffer<Luma<u16>, Vec<u16>> =

@@ -474,8 +474,7 @@ impl Codes<'_> {
         if self.bits < 32 {
             self.fill();
         }
-        let (length, symbol) =
-            table.short.get((self.buffer >> (64 - SHORT)) as usize).copied().ok_or(Fault::Wrong)?;
+        let (length, symbol) = table.short.get((self.buffer >> (64 - SHORT)) as usize).copied().ok_or(Fault::Wrong)?;
         if length > 0 {
             self.drop_bits(u32::from(length))?;
             return Ok(symbol);

@@ -6,21 +6,36 @@ use image::ImageFormat;
 
 /// Endings of images that are read.
 const READ: [&str; 16] = [
-    "png", "jpg", "jpeg", "jpe", "jfif", "pjpeg", "pjp", "webp", "bmp", "dib", "gif", "tif", "tiff", "pgm", "ppm", "pbm",
+    "png", "jpg", "jpeg", "jpe", "jfif", "pjpeg", "pjp", "webp", "bmp", "dib", "gif", "tif", "tiff", "pgm", "ppm",
+    "pbm",
 ];
 
 /// Endings of pictures that are not: of phones, of cameras, of drawing programs, of science.
 const UNREAD: [&str; 39] = [
-    "3fr", "ai", "arw", "avif", "cr2", "cr3", "dcm", "dds", "dng", "emf", "eps", "exr", "hdr", "heic", "heif", "hif", "ico",
-    "j2k", "jp2", "jpf", "jpx", "jxl", "jxr", "nef", "nrw", "orf", "pcx", "pef", "psd", "qoi", "raf", "raw", "rw2", "srw",
-    "svg", "svgz", "tga", "wmf", "xcf",
+    "3fr", "ai", "arw", "avif", "cr2", "cr3", "dcm", "dds", "dng", "emf", "eps", "exr", "hdr", "heic", "heif", "hif",
+    "ico", "j2k", "jp2", "jpf", "jpx", "jxl", "jxr", "nef", "nrw", "orf", "pcx", "pef", "psd", "qoi", "raf", "raw",
+    "rw2", "srw", "svg", "svgz", "tga", "wmf", "xcf",
 ];
 
 /// What operating systems, file managers and storage appliances put beside a user's files, in small letters. Names that
 /// begin with a point belong to them too.
 const SYSTEM: [&str; 16] = [
-    "#recycle", "#snapshot", "$recycle.bin", "@eadir", "@recently-snapshot", "@recycle", "@tmp", "__macosx", "__pycache__",
-    "desktop.ini", "ehthumbs.db", "icon\r", "lost+found", "network trash folder", "system volume information", "thumbs.db",
+    "#recycle",
+    "#snapshot",
+    "$recycle.bin",
+    "@eadir",
+    "@recently-snapshot",
+    "@recycle",
+    "@tmp",
+    "__macosx",
+    "__pycache__",
+    "desktop.ini",
+    "ehthumbs.db",
+    "icon\r",
+    "lost+found",
+    "network trash folder",
+    "system volume information",
+    "thumbs.db",
 ];
 
 /// Files without an image's name whose content is looked at, for each source.
@@ -137,7 +152,8 @@ impl Ignored {
 
     /// The most frequent endings with their counts.
     fn named(&self, of: impl Fn(&str) -> bool) -> String {
-        let mut all: Vec<(&str, usize)> = self.endings.iter().map(|(e, &n)| (&e[..], n)).filter(|(e, _)| of(e)).collect();
+        let mut all: Vec<(&str, usize)> =
+            self.endings.iter().map(|(e, &n)| (&e[..], n)).filter(|(e, _)| of(e)).collect();
         all.sort_by_key(|&(ending, count)| (std::cmp::Reverse(count), ending));
         let one = |&(ending, count): &(&str, usize)| match ending {
             "" => format!("{count} without ending"),

@@ -17,8 +17,8 @@
 mod archive;
 pub mod arrays;
 mod cifar;
-mod idx;
 mod hash;
+mod idx;
 pub mod ignored;
 pub mod layout;
 pub mod listing;

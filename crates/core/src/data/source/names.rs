@@ -75,7 +75,8 @@ mod tests {
     #[test]
     fn texts_lose_their_byte_order_mark() {
         let marked = |unit: fn(u16) -> [u8; 2]| "\u{feff}été\r\nb".encode_utf16().flat_map(unit).collect::<Vec<u8>>();
-        for bytes in ["été\r\nb".into(), "\u{feff}été\r\nb".into(), marked(u16::to_le_bytes), marked(u16::to_be_bytes)] {
+        for bytes in ["été\r\nb".into(), "\u{feff}été\r\nb".into(), marked(u16::to_le_bytes), marked(u16::to_be_bytes)]
+        {
             assert_eq!(text_of(&bytes), "été\r\nb");
         }
         assert_eq!(text_of(b"a\n\x8c\xa2\nb"), "a\n\\x8C\\xA2\nb");

@@ -19,8 +19,10 @@ pub fn recognise(paths: &[&str], notes: &[Note]) -> Option<Layout> {
         return None;
     }
     let parts = halves(classes.iter().copied().collect());
-    let row = |(name, class): (&&str, &&str)| {
-        Row { path: format!("{}images/{name}", list.folder()), class: class.to_string(), part: parts[*class] }
+    let row = |(name, class): (&&str, &&str)| Row {
+        path: format!("{}images/{name}", list.folder()),
+        class: class.to_string(),
+        part: parts[*class],
     };
     let rows: Vec<Row> = names.iter().zip(&classes).map(row).collect();
     let there: HashSet<Cow<str>> = paths.iter().map(|path| composed(path)).collect();

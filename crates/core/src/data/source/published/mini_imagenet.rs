@@ -7,9 +7,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::rows::{Row, by_rows};
+use crate::data::part::Part;
 use crate::data::source::layout::Layout;
 use crate::data::source::note::{Note, lines};
-use crate::data::part::Part;
 
 const LISTS: [(&str, Part); 3] = [("train.csv", Part::Train), ("val.csv", Part::Validation), ("test.csv", Part::Test)];
 

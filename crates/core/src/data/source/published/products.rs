@@ -4,9 +4,9 @@
 //! A class is one product of a few photographs; its name is that of the folder and its number: `bicycle/00001`.
 
 use super::rows::{Row, by_rows};
+use crate::data::part::Part;
 use crate::data::source::layout::Layout;
 use crate::data::source::note::{Note, lines};
-use crate::data::part::Part;
 
 const LISTS: [(&str, Part); 2] = [("Ebay_train.txt", Part::Train), ("Ebay_test.txt", Part::Test)];
 

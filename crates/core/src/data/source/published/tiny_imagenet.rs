@@ -5,9 +5,9 @@
 
 use std::collections::HashMap;
 
+use crate::data::part::Part;
 use crate::data::source::layout::Layout;
 use crate::data::source::note::{Note, lines};
-use crate::data::part::Part;
 
 const ANNOTATIONS: &str = "val/val_annotations.txt";
 
