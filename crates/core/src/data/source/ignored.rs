@@ -31,7 +31,7 @@ const SYSTEM: [&str; 16] = [
     "__pycache__",
     "desktop.ini",
     "ehthumbs.db",
-    "icon\r",
+    "icon\\x0d",
     "lost+found",
     "network trash folder",
     "system volume information",

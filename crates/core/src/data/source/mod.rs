@@ -274,9 +274,8 @@ pub const IMAGE_NAMES: &str = "class/image.png, .jpg, .jpeg, .jfif, .webp, .bmp,
 pub fn advice_without_images(listing: &Listing, usual: &str) -> String {
     let told: Vec<&String> = listing.warnings.iter().collect();
     let left_out = listing.ignored.warnings();
-    let mut all: Vec<&str> = told.into_iter().chain(&left_out).map(|text| &text[..]).collect();
-    all.push(usual);
-    all.join("; ")
+    let others = told.into_iter().chain(&left_out).map(|text| &text[..]);
+    std::iter::once(usual).chain(others).collect::<Vec<_>>().join("; ")
 }
 
 fn detect_archive(path: &Path) -> Result<Source> {

@@ -5,21 +5,31 @@ use std::fmt::Write;
 
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
-/// A name as text. One in UTF-8 stays as it is; in another, each byte that is no UTF-8 is written `\x8C` (and a backslash
-/// `\\`). Two names never give the same text.
+/// A name as text. One in UTF-8 stays as it is; in another, each byte that is no UTF-8, and each of a control character, is
+/// written `\x8C` (and a backslash `\\`). Two names never give the same text.
 pub fn name_of(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         // A text that looks escaped is escaped, so that no other name can be written like it.
-        Ok(text) if !text.contains("\\x") => Cow::Borrowed(text),
-        _ => Cow::Owned(escaped(bytes)),
+        Ok(text) if !text.contains("\\x") && !text.contains(char::is_control) => Cow::Borrowed(text),
+        _ => Cow::Owned(escaped(bytes, char::is_control)),
     }
 }
 
-fn escaped(bytes: &[u8]) -> String {
+/// Bytes that are no text, and those of the characters that are `odd`, in hexadecimal.
+fn escaped(bytes: &[u8], odd: fn(char) -> bool) -> String {
     let mut out = String::with_capacity(bytes.len() * 2);
+    let hexadecimal = |out: &mut String, bytes: &[u8]| {
+        bytes.iter().for_each(|byte| write!(out, "\\x{byte:02X}").expect("a string takes it"));
+    };
     for chunk in bytes.utf8_chunks() {
-        out.push_str(&chunk.valid().replace('\\', "\\\\"));
-        chunk.invalid().iter().for_each(|byte| write!(out, "\\x{byte:02X}").expect("a string takes it"));
+        for letter in chunk.valid().chars() {
+            match letter {
+                '\\' => out.push_str("\\\\"),
+                _ if odd(letter) => hexadecimal(&mut out, letter.encode_utf8(&mut [0; 4]).as_bytes()),
+                _ => out.push(letter),
+            }
+        }
+        hexadecimal(&mut out, chunk.invalid());
     }
     out
 }
@@ -42,8 +52,15 @@ pub fn text_of(bytes: &[u8]) -> String {
         [0xef, 0xbb, 0xbf, rest @ ..] => text_of(rest),
         _ => match std::str::from_utf8(bytes) {
             Ok(text) if !text.contains("\\x") => text.to_string(),
-            _ => bytes.split(|&byte| byte == b'\n').map(name_of).collect::<Vec<_>>().join("\n"),
+            _ => bytes.split(|&byte| byte == b'\n').map(line_of).collect::<Vec<_>>().join("\n"),
         },
+    }
+}
+
+fn line_of(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.contains("\\x") => Cow::Borrowed(text),
+        _ => Cow::Owned(escaped(bytes, |_| false)),
     }
 }
 
@@ -68,6 +85,7 @@ mod tests {
         let texts: Vec<Cow<str>> = names.iter().map(|name| name_of(name)).collect();
         assert_eq!(texts[..4], ["cat", "\\x8C\\xA2", "\\x8C\\xA3", "\\\\x8C\\\\xA2"]);
         assert_eq!(texts[6..], ["猫", "a\\b"]);
+        assert_eq!(name_of(b"a\x1b[2J\nb"), "a\\x1B[2J\\x0Ab");
         let distinct: std::collections::BTreeSet<_> = texts.iter().collect();
         assert_eq!(distinct.len(), names.len(), "{texts:?}");
     }

@@ -10,7 +10,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::archive::{MAX_ENTRY_BYTES, too_large};
-use super::hash_metadata;
+use super::hash::hash_metadata;
 use super::ignored::{HEAD_BYTES, is_hidden, is_image_name};
 use super::listing::{Entry, Listing};
 use super::names::name_of;
@@ -45,20 +45,23 @@ pub struct Walk {
 }
 
 /// What tells a folder from all others, whatever path leads to it.
-#[cfg(unix)]
-type Identity = (u64, u64);
-#[cfg(not(unix))]
-type Identity = PathBuf;
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Identity {
+    #[cfg(unix)]
+    Number(u64, u64),
+    #[cfg(not(unix))]
+    Path(PathBuf),
+}
 
 #[cfg(unix)]
 fn identity(_: &Path, meta: &fs::Metadata) -> std::io::Result<Identity> {
     use std::os::unix::fs::MetadataExt;
-    Ok((meta.dev(), meta.ino()))
+    Ok(Identity::Number(meta.dev(), meta.ino()))
 }
 
 #[cfg(not(unix))]
 fn identity(path: &Path, _: &fs::Metadata) -> std::io::Result<Identity> {
-    fs::canonicalize(path)
+    fs::canonicalize(path).map(Identity::Path)
 }
 
 impl Walk {
