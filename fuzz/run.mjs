@@ -40,5 +40,7 @@ mkdirSync(found, { recursive: true });
 const corpus = { images: "crates/core/tests/data/fixtures", weights: "crates/core/tests/weights" }[target];
 const program = join(env.CARGO_TARGET_DIR, host, "release", target);
 const options = [`-max_total_time=${seconds}`, "-rss_limit_mb=2048", "-timeout=30", `-artifact_prefix=${found}-`];
-const run = spawnSync(program, [found, join(root, corpus ?? `fuzz/corpus/${target}`), ...options], { stdio: "inherit" });
+const run = spawnSync(program, [found, join(root, corpus ?? `fuzz/corpus/${target}`), ...options], {
+  stdio: "inherit",
+});
 process.exit(run.status ?? 1);
