@@ -239,7 +239,7 @@ fn file_jobs(kind: &str, names: &[PathBuf], listings: &[&Listing]) -> Result<Lis
     let escaped: Vec<&str> = paths.iter().map(|(path, _)| *path).filter(|path| is_escaped(path)).collect();
     if let Some(first) = escaped.first() {
         notes.warnings.push(format!(
-            "{} {} not UTF-8; their other bytes are written as \\x and two digits (the first is {first})",
+            "{} {} not UTF-8 or hold control characters; such bytes are written as \\x and two digits (the first is {first})",
             escaped.len(),
             if escaped.len() == 1 { "image has a path that is" } else { "images have paths that are" }
         ));

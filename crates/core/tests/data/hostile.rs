@@ -186,7 +186,7 @@ fn two_thousand_nested_folders_end() {
     assert_eq!(data.len(), 2);
     warns(&data, &["lie more than 100 levels deep"]);
     // The temporary folder's own removal walks by paths too.
-    let mut folder = place.data().join("deep");
+    let folder = place.data().join("deep");
     for _ in 0..40 {
         let next = place.folder.path().join("rest");
         let part: std::path::PathBuf = std::iter::repeat_n("d", 50).collect();
