@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::dataset::Dataset;
+use super::threads::decode_threads;
 
 /// Pixels `v` in `0..=255` become `(v / 255 - mean) / std`, channel by channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,17 +63,19 @@ fn sum_pixels(dataset: &Dataset, items: &[u32]) -> [(u64, u64); 3] {
     let work = || {
         let mut sums = [(0u64, 0u64); 3];
         while let Some(block) = blocks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            for pixel in block.iter().flat_map(|&item| dataset.pixels(item).chunks_exact(c)) {
-                for (sum, &value) in sums.iter_mut().zip(pixel) {
-                    sum.0 += u64::from(value);
-                    sum.1 += u64::from(value) * u64::from(value);
+            for &item in *block {
+                for pixel in dataset.pixels(item).chunks_exact(c) {
+                    for (sum, &value) in sums.iter_mut().zip(pixel) {
+                        sum.0 += u64::from(value);
+                        sum.1 += u64::from(value) * u64::from(value);
+                    }
                 }
             }
         }
         sums
     };
     std::thread::scope(|scope| {
-        let threads = super::decode_threads().min(blocks.len().max(1));
+        let threads = decode_threads().min(blocks.len().max(1));
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         workers.into_iter().fold([(0, 0); 3], |total, worker| {
             let sums = worker.join().expect("adding does not panic");

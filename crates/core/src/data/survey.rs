@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::dataset::BrokenImage;
-use super::dataset::build::Contents;
+use super::contents::Contents;
+use super::part::{BrokenImage, Part};
+use super::plan::DataPlan;
 use super::source::Source;
-use super::split::Part;
-use crate::data::{DataPlan, Stop};
+use super::stop::Stop;
 use crate::error::Result;
 
 /// What a look at a source's names and lists found.

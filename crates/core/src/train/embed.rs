@@ -58,6 +58,7 @@ pub fn embed(plan: &EmbedPlan, control: &Control) -> Result<EmbedReport> {
     let backend = Host::new(plan.threads).cpu();
     let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &backend)?;
     let view = open_view(&plan.data, card.input(), control)?;
+    view.dataset.notices().into_iter().for_each(|message| control.emit(Event::Warning { message }));
     let items: Vec<u32> = (0..view.dataset.len() as u32).collect();
     let progress = |done, total| Event::Embed { done, total };
     let embeddings = embed_items(&backend, outputs(&network), &view, &items, progress, control)?;

@@ -56,6 +56,7 @@ pub fn embed_items<B: Backend>(
 ) -> Result<Embeddings> {
     let batches = EvaluationBatches::new(dataset, items, BATCH, normalization);
     let (features, time) = features_of(backend, forward, batches, progress, control)?;
+    dataset.intact()?;
     let mut features = features.into_iter();
     let (values, logits) = (features.next().unwrap_or_default(), features.next().unwrap_or_default());
     Ok(Embeddings { size: values.len() / items.len().max(1), values, logits, images: items.len(), time })
@@ -200,6 +201,9 @@ pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluati
     let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &backend)?;
     let view = open_view(&plan.data, card.input(), control)?;
     let split = Split::new(&view.dataset, &plan.data.split, plan.seed)?;
+    for message in view.dataset.notices().into_iter().chain(split.warnings.iter().cloned()) {
+        control.emit(Event::Warning { message });
+    }
     let items = split.items(plan.part);
     let embeddings = embed_part(&backend, outputs(&network), &view, items, control)?;
     let mut evaluation = measure(&host, &view.dataset, card.classes.as_deref(), items, &embeddings, &plan.ks)?;
@@ -265,7 +269,7 @@ pub(super) fn open_dataset(plan: &DataPlan, image_size: usize, channels: usize, 
             images_per_second: progress.images_per_second,
         });
     })?;
-    if let Some(notice) = dataset.notice() {
+    if let Some(notice) = dataset.cache_notice() {
         control.emit(Event::Warning { message: notice.into() });
     }
     Ok(dataset)

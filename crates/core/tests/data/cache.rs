@@ -152,7 +152,7 @@ fn where_it_cannot_be_written_there_is_a_temporary_one_and_a_word_about_it() {
         let dataset = open(&elsewhere(Path::new("/sys/rkd"))).unwrap(); // nobody may write there, not even root
         assert!(!dataset.describe().reused);
         assert_eq!(content(&dataset), whole);
-        let notice = dataset.notice().unwrap();
+        let notice = dataset.cache_notice().unwrap();
         for word in ["--cache", "RKD_CACHE", "/sys/rkd"] {
             assert!(notice.contains(word), "{notice}");
         }
@@ -160,4 +160,19 @@ fn where_it_cannot_be_written_there_is_a_temporary_one_and_a_word_about_it() {
     }
     let error = open(&elsewhere(&place.write("cat/no-folder.txt", b""))).unwrap_err();
     assert!(error.to_string().contains("--cache or the environment variable RKD_CACHE"), "{error}");
+}
+
+#[cfg(unix)] // Elsewhere an open file cannot be cut.
+#[test]
+fn a_file_cut_while_it_is_read_is_an_error() {
+    let place = small();
+    let data = place.open().unwrap();
+    let file = cache_file(&place);
+    fs::File::options().write(true).open(&file).unwrap().set_len(100).unwrap();
+    data.intact().unwrap();
+    assert_eq!(data.pixels(3), [0; 64]);
+    let error = data.intact().unwrap_err();
+    assert_eq!(error.code, Code::Io);
+    crate::common::says(&error, &["rkdcache", "the decoded cache was cut", "Run again"]);
+    assert_eq!(place.open().unwrap().pixels(3)[0], 40, "it is made anew");
 }

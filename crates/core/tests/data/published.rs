@@ -185,6 +185,24 @@ fn cars_are_read_from_their_matlab_file() {
 }
 
 #[test]
+fn a_small_matlab_file_cannot_ask_for_much_memory() {
+    let place = Place::new();
+    place.images(&[("car_ims/000001.jpg", 1)]);
+    let no_fields = [mat::element(5, &32u32.to_le_bytes()), mat::element(1, b"")];
+    let nested = |count| mat::array(2, count, "annotations", &no_fields);
+    let numbers = mat::array(6, 1, "annotations", &[mat::element(2, &vec![7; 60 << 20])]);
+    for (what, variable) in
+        [("structures", nested(u32::MAX)), ("many", nested(1 << 26)), ("numbers", mat::compressed(&numbers))]
+    {
+        place.write("cars_annos.mat", &mat::file(&[variable]));
+        says(
+            &survey(&place.plan(), &|| false).expect_err(what),
+            &["no image has a class", "cars_annos.mat is damaged"],
+        );
+    }
+}
+
+#[test]
 fn cars_are_read_from_their_later_layout() {
     let place = Place::new();
     let names: Vec<Vec<u8>> = ["AM General Hummer", "Acura/RL", "Audi", "BMW"].map(mat::text).to_vec();

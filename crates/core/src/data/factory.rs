@@ -7,12 +7,30 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use super::{BrokenImage, DecodeProgress};
-use crate::data::cache::{CacheWriter, Manifest};
-use crate::data::rotation::turn;
-use crate::data::split::Part;
-use crate::data::{Stop, decode_threads, go_on};
+use serde::Serialize;
+
+use super::cache::{CacheWriter, Manifest};
+use super::part::{BrokenImage, Part};
+use super::rotation::turn;
+use super::stop::{Stop, go_on};
+use super::threads::decode_threads;
 use crate::error::{Code, Error, Result};
+
+/// How far decoding is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DecodeProgress {
+    /// Images done, broken ones among them.
+    pub done: usize,
+    /// Images in all.
+    pub total: usize,
+    /// Broken images so far.
+    pub broken: usize,
+    /// Seconds since decoding began.
+    pub seconds: f64,
+    /// Images a second since then.
+    pub images_per_second: f64,
+}
 
 /// One image to be made: slot `i` of the cache is job `i`.
 #[derive(Clone)]
