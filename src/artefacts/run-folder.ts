@@ -30,10 +30,22 @@ export const files = {
   last: "last.safetensors",
   checkpoints: "checkpoint",
   checkpoint: join("checkpoint", "latest.safetensors"),
+  /** The checkpoint before the last: taken where the last is damaged. */
+  previousCheckpoint: join("checkpoint", "previous.safetensors"),
+  /** One that is whole and does not yet stand in the last one's place: a kill can leave it. */
+  nextCheckpoint: join("checkpoint", "next.safetensors"),
 } as const;
 
 /** What a run leaves in its folder beside its plan; nothing else is ever removed. */
-const own = [files.events, files.metrics, files.model, files.last, files.checkpoint] as const;
+const own = [
+  files.events,
+  files.metrics,
+  files.model,
+  files.last,
+  files.checkpoint,
+  files.previousCheckpoint,
+  files.nextCheckpoint,
+] as const;
 
 /** Every file of a run, by its path in the folder. */
 export const runFiles: readonly string[] = [files.plan, ...own];

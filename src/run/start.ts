@@ -64,7 +64,9 @@ export async function resumeJob(out: string, threads: number | undefined, contex
     await checkInputs(inputs);
     await tidyFolder(place);
     const checkpoint = join(place, files.checkpoint);
-    const resume = existsSync(checkpoint) ? checkpoint : null;
+    // The core takes the one before it where the last is damaged or missing.
+    const stopped = [files.checkpoint, files.previousCheckpoint].some((name) => existsSync(join(place, name)));
+    const resume = stopped ? checkpoint : null;
     folder.openLog();
     const run = await session.call((core) => core.resolveStored(job, json(plan), json(policy), place, threads));
     const warnings = resume === null ? ["The run was stopped before its first checkpoint, so it starts anew."] : [];

@@ -145,7 +145,7 @@ fn folder_of(path: &Path) -> PathBuf {
 }
 
 /// Makes a rename durable. Windows has no such call on folders; there the rename itself is.
-fn sync_folder(folder: &Path) -> std::io::Result<()> {
+pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 

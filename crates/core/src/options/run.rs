@@ -193,6 +193,7 @@ fn network(name: &str, given: BackboneOptions, data: &DataPlan, losses: &[TermSp
 fn weights(WeightsOption(given): WeightsOption) -> Result<WeightsPlan> {
     Ok(WeightsPlan {
         file: find_model("weights", &given.file)?.file,
+        key: given.key.flatten().map(Into::into),
         except: given.except.unwrap_or_default().0,
         normalization: given.normalization.flatten(),
     })

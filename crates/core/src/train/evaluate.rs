@@ -44,8 +44,8 @@ impl Embeddings {
 /// Embeds `items` in order, without augmentation. `forward` gives the embedding of a batch of images and, where there is a
 /// classifier, its logits.
 ///
-/// `progress` makes the event that reports images done and images in all; it comes at most every
-/// [`Control::STEP_INTERVAL`], and at the end.
+/// An embedding that is not finite is `ERR_NON_FINITE` with the image's id. `progress` makes the event that reports images
+/// done and images in all; it comes at most every [`Control::STEP_INTERVAL`], and at the end.
 pub fn embed_items<B: Backend>(
     backend: &B,
     forward: impl Fn(&B::Tensor) -> Result<Vec<B::Tensor>>,
@@ -59,7 +59,19 @@ pub fn embed_items<B: Backend>(
     dataset.intact()?;
     let mut features = features.into_iter();
     let (values, logits) = (features.next().unwrap_or_default(), features.next().unwrap_or_default());
+    check_finite(&values, items, dataset)?;
     Ok(Embeddings { size: values.len() / items.len().max(1), values, logits, images: items.len(), time })
+}
+
+/// Checks the `embeddings` of `items`, row by row.
+fn check_finite(embeddings: &[f32], items: &[u32], dataset: &Dataset) -> Result<()> {
+    let Some(place) = embeddings.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    let item = items[place / (embeddings.len() / items.len())];
+    Err(Error::new(Code::NonFinite, format!("the embedding of the image {} is not finite", dataset.id(item)))
+        .with_values("finite numbers", embeddings[place].to_string())
+        .with_advice(
+            "the model's training has diverged, or its numbers are too large; use an earlier or another model",
+        ))
 }
 
 /// The embedding and, with a classifier, the logits, as [`embed_items`] wants them.

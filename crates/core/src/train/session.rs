@@ -123,8 +123,11 @@ impl<B: Backend> Session<B> {
         }
         let silent = Control::silent();
         let news = if resume.is_none() { control } else { &silent };
-        let weights =
-            plan.weights.as_ref().map(|weights| initial_weights::load(weights, &mut student, news)).transpose()?;
+        let weights = plan
+            .weights
+            .as_ref()
+            .map(|weights| initial_weights::load(weights, &plan.backbone, &mut student, news))
+            .transpose()?;
         student.tune(&plan.tuning)?;
         let teacher_view = teacher.as_ref().map(|teacher| teacher_view(&plan.data, teacher.input(), &dataset, control));
         let teacher_view = teacher_view.transpose()?;
