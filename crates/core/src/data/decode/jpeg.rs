@@ -67,7 +67,9 @@ pub fn damage(bytes: &[u8]) -> Option<String> {
                     return Some(match fault {
                         Fault::Short => format!("its compressed data end after {share} %{scan}"),
                         Fault::Wrong => format!("its compressed data are wrong after {share} %{scan}"),
-                        Fault::Extra(count) => format!("its compressed data have {count} bytes too many{scan}"),
+                        Fault::Extra(count) => {
+                            format!("its compressed data have {count} bytes too many{}", scan.replace(" of ", " in "))
+                        }
                     });
                 }
                 at = codes.at;
@@ -214,29 +216,41 @@ impl Picture {
     fn walk(&mut self, scan: &Scan, codes: &mut Codes<'_>, done: &mut usize) -> Result<(), Fault> {
         let (all, across) = self.units(scan);
         let mut run = 0;
-        let Picture { components, dc_tables, ac_tables, .. } = self;
-        let empty = Table::default();
+        let Picture { components, dc_tables, ac_tables, progressive, restart_interval, .. } = self;
+        let none = Table::default();
+        let tables = |&(index, dc, ac): &(usize, usize, usize)| {
+            let [dc, ac] = [&dc_tables[dc & 3], &ac_tables[ac & 3]].map(|table| table.as_ref().unwrap_or(&none));
+            (index, dc, ac)
+        };
+        let scanned: Vec<(usize, &Table, &Table)> = scan.components.iter().map(tables).collect();
         while *done < all {
-            if self.restart_interval > 0 && *done > 0 && (*done).is_multiple_of(self.restart_interval) {
-                codes.restart(*done / self.restart_interval - 1)?;
+            if *restart_interval > 0 && *done > 0 && (*done).is_multiple_of(*restart_interval) {
+                codes.restart(*done / *restart_interval - 1)?;
                 run = 0;
             }
             let [x, y] = [*done % across, *done / across];
-            for &(index, dc, ac) in &scan.components {
+            for &(index, dc, ac) in &scanned {
                 let component = &mut components[index];
-                let [dc, ac] = [&dc_tables[dc & 3], &ac_tables[ac & 3]].map(|table| table.as_ref().unwrap_or(&empty));
-                let [w, h] = if scan.components.len() == 1 { [1, 1] } else { component.sampling };
-                for (row, column) in (0..h).flat_map(|row| (0..w).map(move |column| (row, column))) {
-                    if !self.progressive {
-                        sequential_block(codes, dc, ac)?;
-                    } else if scan.band[0] == 0 {
-                        if scan.refines { codes.skip(1)? } else { dc_code(codes, dc)? }
-                    } else {
-                        let block = (y * h + row) * component.stride + x * w + column;
+                let [w, h] = if scanned.len() == 1 { [1, 1] } else { component.sampling };
+                for place in 0..w * h {
+                    let walked = if !*progressive {
+                        sequential_block(codes, dc, ac)
+                    } else if scan.band[0] > 0 {
+                        let block = (y * h + place / w) * component.stride + x * w + place % w;
                         let nonzero = component.nonzero.get_mut(block).ok_or(Fault::Wrong)?;
                         let pass = if scan.refines { refining_block } else { first_block };
-                        pass(codes, ac, scan.band, nonzero, &mut run)?;
+                        pass(codes, ac, scan.band, nonzero, &mut run)
+                    } else if scan.refines {
+                        codes.skip(1);
+                        Ok(())
+                    } else {
+                        dc_code(codes, dc)
+                    };
+                    // Behind their end, codes are read as zeros: whatever was found there, they are short.
+                    if codes.bits < 0 {
+                        return Err(Fault::Short);
                     }
+                    walked?;
                 }
             }
             *done += 1;
@@ -261,30 +275,43 @@ impl Picture {
 
 fn dc_code(codes: &mut Codes<'_>, table: &Table) -> Result<(), Fault> {
     let size = codes.symbol(table)?;
-    if size > 11 { Err(Fault::Wrong) } else { codes.skip(u32::from(size)) }
+    codes.skip(u32::from(size & 15));
+    if size > 11 { Err(Fault::Wrong) } else { Ok(()) }
 }
 
 fn sequential_block(codes: &mut Codes<'_>, dc: &Table, ac: &Table) -> Result<(), Fault> {
     dc_code(codes, dc)?;
     let mut k = 1;
     while k < 64 {
-        let symbol = codes.symbol(ac)?;
-        let (zeros, size) = (usize::from(symbol >> 4), u32::from(symbol & 15));
-        match (size, zeros) {
-            (0, 15) => k += 16,
-            (0, _) => return Ok(()),
-            _ => {
-                k += zeros + 1;
-                codes.skip(size)?;
-            }
+        codes.fill();
+        let (bits, step) = ac.steps[(codes.buffer >> (64 - SHORT)) as usize];
+        if bits > 0 {
+            codes.drop_bits(u32::from(bits));
+            k += usize::from(step);
+        } else {
+            let symbol = codes.symbol(ac)?;
+            codes.skip(u32::from(symbol & 15));
+            k += usize::from(step_of(symbol));
         }
     }
-    if k > 64 { Err(Fault::Wrong) } else { Ok(()) }
+    if (65..END).contains(&k) { Err(Fault::Wrong) } else { Ok(()) }
+}
+
+/// A step that ends a block.
+const END: usize = 128;
+
+/// How many coefficients a symbol of a sequential scan passes.
+fn step_of(symbol: u8) -> u8 {
+    match symbol {
+        0xf0 => 16,
+        _ if symbol & 15 == 0 => END as u8,
+        _ => (symbol >> 4) + 1,
+    }
 }
 
 /// Number of blocks in an end-of-band run.
 fn run_of(codes: &mut Codes<'_>, bits: usize) -> Result<u32, Fault> {
-    Ok((1 << bits) + codes.take(bits as u32)?)
+    Ok((1 << bits) + codes.take(bits as u32))
 }
 
 fn first_block(
@@ -314,7 +341,7 @@ fn first_block(
                     return Err(Fault::Wrong);
                 }
                 *nonzero |= 1 << k;
-                codes.skip(size)?;
+                codes.skip(size);
                 k += 1;
             }
         }
@@ -339,13 +366,13 @@ fn refining_block(
                 break;
             }
             0 => {}
-            1 => codes.skip(1)?, // the new coefficient's sign
+            1 => codes.skip(1), // the new coefficient's sign
             _ => return Err(Fault::Wrong),
         }
         // Past `zeros` coefficients that stay zero; each one on the way that is not zero gets a bit.
         while k <= to {
             if *nonzero >> k & 1 == 1 {
-                codes.skip(1)?;
+                codes.skip(1);
             } else if zeros == 0 {
                 break;
             } else {
@@ -363,9 +390,9 @@ fn refining_block(
     }
     if *run > 0 {
         let rest = if k > to { 0 } else { *nonzero >> k & (u64::MAX >> (63 - (to - k))) };
-        for _ in 0..rest.count_ones() {
-            codes.skip(1)?;
-        }
+        let count = rest.count_ones();
+        (0..count / 16).for_each(|_| codes.skip(16));
+        codes.skip(count % 16);
         *run -= 1;
     }
     Ok(())
@@ -376,6 +403,8 @@ fn refining_block(
 struct Table {
     /// By the next [`SHORT`] bits: length and symbol of a code that fits in them; length 0: none.
     short: Vec<(u8, u8)>,
+    /// By the next [`SHORT`] bits: bits of code and value, and the step, of such a code in a sequential scan.
+    steps: Vec<(u8, u8)>,
     /// By length: the first number (as 16 bits, from above) that is no code of this length or a shorter one.
     ends: [u32; 17],
     /// By length: what added to a code gives its symbol's place.
@@ -403,6 +432,14 @@ impl Table {
             table.ends[length] = code << (16 - length);
             code <<= 1;
         }
+        table.steps = table
+            .short
+            .iter()
+            .map(|&(length, symbol)| match length {
+                0 => (0, 0),
+                _ => (length + (symbol & 15), step_of(symbol)),
+            })
+            .collect();
         Some(table)
     }
 }
@@ -413,23 +450,34 @@ struct Codes<'a> {
     at: usize,
     /// The next bits, from the highest on.
     buffer: u64,
-    bits: u32,
+    /// How many are known; below 0 once the scan's end was passed.
+    bits: i32,
 }
 
 impl Codes<'_> {
-    /// Fills the buffer up to 32 bits or more, as far as the scan goes.
+    /// Makes sure of 32 bits, as far as the scan goes.
+    #[inline]
     fn fill(&mut self) {
-        if let Some(&[a, b, c, d]) = self.bytes[self.at..].first_chunk::<4>()
-            && self.bits < 32
-            && a != 0xff
-            && b != 0xff
-            && c != 0xff
-            && d != 0xff
+        if self.bits < 32 {
+            self.refill();
+        }
+    }
+
+    fn refill(&mut self) {
+        if let Some(&next) = self.bytes[self.at..].first_chunk::<8>()
+            && self.bits >= 0
         {
-            self.buffer |= u64::from(u32::from_be_bytes([a, b, c, d])) << (32 - self.bits);
-            self.bits += 32;
-            self.at += 4;
-            return;
+            let next = u64::from_be_bytes(next);
+            // No byte is 0xff, as none of the inverse is 0.
+            let inverse = !next;
+            if inverse.wrapping_sub(0x0101_0101_0101_0101) & !inverse & 0x8080_8080_8080_8080 == 0 {
+                self.buffer |= next >> self.bits;
+                let count = (63 - self.bits) / 8;
+                self.at += count as usize;
+                self.bits += 8 * count;
+                // Of the byte that was not counted, some bits are there already; they are the same again.
+                return;
+            }
         }
         while self.bits <= 56 {
             let byte = match self.bytes[self.at..] {
@@ -448,45 +496,40 @@ impl Codes<'_> {
         }
     }
 
-    fn drop_bits(&mut self, count: u32) -> Result<(), Fault> {
-        self.bits = self.bits.checked_sub(count).ok_or(Fault::Short)?;
+    #[inline]
+    fn drop_bits(&mut self, count: u32) {
+        self.bits -= count as i32;
         self.buffer <<= count;
-        Ok(())
     }
 
     /// Passes `count` bits, at most 16.
-    fn skip(&mut self, count: u32) -> Result<(), Fault> {
-        if self.bits < count {
-            self.fill();
-        }
-        self.drop_bits(count)
+    #[inline]
+    fn skip(&mut self, count: u32) {
+        self.fill();
+        self.drop_bits(count);
     }
 
     /// The next `count` bits, at most 16.
-    fn take(&mut self, count: u32) -> Result<u32, Fault> {
-        if self.bits < count {
-            self.fill();
-        }
+    fn take(&mut self, count: u32) -> u32 {
+        self.fill();
         let bits = if count == 0 { 0 } else { (self.buffer >> (64 - count)) as u32 };
-        self.drop_bits(count)?;
-        Ok(bits)
+        self.drop_bits(count);
+        bits
     }
 
     /// The symbol of the next code.
     fn symbol(&mut self, table: &Table) -> Result<u8, Fault> {
-        if self.bits < 32 {
-            self.fill();
-        }
+        self.fill();
         let (length, symbol) = table.short.get((self.buffer >> (64 - SHORT)) as usize).copied().ok_or(Fault::Wrong)?;
         if length > 0 {
-            self.drop_bits(u32::from(length))?;
+            self.drop_bits(u32::from(length));
             return Ok(symbol);
         }
         let next = (self.buffer >> 48) as u32;
         let Some(length) = (SHORT as usize + 1..=16).find(|&length| next < table.ends[length]) else {
             return Err(if self.bits < 16 { Fault::Short } else { Fault::Wrong });
         };
-        self.drop_bits(length as u32)?;
+        self.drop_bits(length as u32);
         let place = (next >> (16 - length)) as i32 + table.offsets[length];
         table.symbols.get(place as usize).copied().ok_or(Fault::Wrong)
     }
@@ -501,7 +544,7 @@ impl Codes<'_> {
     /// Ends a run of codes: what is left of it must be nearly nothing. `at` then is where the next marker begins.
     fn finish(&mut self) -> Result<(), Fault> {
         let mut extra = self.bits as usize / 8;
-        let mut is_fill = self.buffer << (self.bits % 8) == 0;
+        let mut is_fill = extra == 0 || self.buffer << (self.bits % 8) >> (64 - 8 * extra) == 0;
         (self.buffer, self.bits) = (0, 0);
         loop {
             match self.bytes[self.at..] {
