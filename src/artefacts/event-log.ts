@@ -1,8 +1,12 @@
 /** `events.jsonl`: every event of a run, one JSON object a line, with the time it came. */
 
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
-import type { RunEvent } from "../run/events.ts";
 import { withErrors, writeAll } from "./run-folder.ts";
+
+/** What a line holds, told apart by its type. */
+interface Event {
+  readonly type: string;
+}
 
 /** Appends events; a resumed run goes on in the same file. */
 export class EventLog {
@@ -20,7 +24,7 @@ export class EventLog {
    * Adds one line. At most 20 step events come in a second, so this does not hold up the event loop.
    * @throws {RkdError} once, where the disk is full, for example; later events are not written
    */
-  write(event: RunEvent): void {
+  write<E extends Event>(event: E): void {
     this.#append(`${JSON.stringify({ time: new Date().toISOString(), ...event })}\n`);
   }
 

@@ -4,6 +4,7 @@ import { Command } from "commander";
 import { distill } from "../distill.ts";
 import { embed } from "../embed.ts";
 import { evaluate } from "../evaluate.ts";
+import { invalid } from "../options/check.ts";
 import type { DistillOptions, EmbedOptions, EvaluateOptions } from "../options/run.ts";
 import { resume } from "../resume.ts";
 import { train } from "../train.ts";
@@ -73,7 +74,7 @@ function evaluateCommand(): Command {
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
     .action(async (model: string, flags: Flags) => {
       const { part, ks, fewShot, teacher, seed, threads } = flags;
-      const data = flags.data === undefined ? undefined : dataOf(flags);
+      const data = flags.data === undefined ? withoutImages(flags) : dataOf(flags);
       const result = await watch(
         evaluate({ model, signal, ...defined({ data, part, ks, fewShot, teacher, seed, threads }) }),
       );
@@ -83,6 +84,16 @@ function evaluateCommand(): Command {
       print(metricsLine(metrics, intervals));
       if (fidelity) print(fidelityLine(fidelity));
     });
+}
+
+/** Image flags say nothing without images: the run's own are measured as the run saw them. */
+function withoutImages(flags: DataFlags): undefined {
+  const images = ["imageSize", "channels", "augment", "split", "validation", "test", "rotations", "cache"] as const;
+  const strange = images.find((name) => flags[name] !== undefined);
+  if (strange === undefined) return undefined;
+  const flag = `--${strange.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  const advice = "without --data the run's own images are measured as the run saw them";
+  throw invalid(flag, "--data beside it", flags[strange], advice);
 }
 
 function embedCommand(): Command {

@@ -37,14 +37,15 @@ const flagNames: Readonly<Record<string, string>> = {
   "weights.key": "weights-key",
 };
 
-/** The message with the flag in place of the API's option: `batch.size: ...` is `--batch: ...`. */
+/** The message with the flag, where the command has one, in place of the API's option: `batch.size: ...` is `--batch: ...`. */
 function messageOf({ subject, message }: RkdError): string {
   if (subject === undefined || !/^[a-z][\w.]*(\[[^\]]+\])?$/i.test(subject)) return message;
   const option = subject.replace(/\[[^\]]+\]$/, "");
   const last = option.split(".").at(-1) ?? option;
   const name = flagNames[option] ?? flagNames[last] ?? last.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
   const flag = `--${name}`;
-  const known = program.commands.some(({ options }) => options.some(({ long }) => long === flag));
+  const running = program.commands.find((each) => each.name() === program.args[0]);
+  const known = running?.options.some(({ long }) => long === flag);
   return known ? message.replace(subject, flag) : message;
 }
 

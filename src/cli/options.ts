@@ -29,7 +29,7 @@ export interface RunFlags extends DataFlags, NetworkFlags, TuningFlags {
   epochs?: number;
   stepsPerEpoch?: number;
   batch?: number;
-  perClass?: number | null;
+  perClass?: number | "any";
   episode?: Episode;
   microBatch?: number;
   optimizer?: string;
@@ -89,7 +89,11 @@ export function addDataFlags(command: Command, required: boolean): Command {
   return command
     .optionsGroup("Images:")
     .option(flag, required ? help : `${help} (those of the run)`)
-    .option("--image-size <pixels>", "side of the square that every image becomes (28 or 64, by source)", toNumber)
+    .option(
+      "--image-size <pixels>",
+      "side of the square that every image becomes (the teacher's; else 28 or 64, by source)",
+      toNumber,
+    )
     .option("--channels <count>", "1 (grey) or 3 (RGB) (by source)", toNumber)
     .option("--augment <kind>", "affine, crop-flip or none (by source)")
     .option("--split <kind>", "classes, images, source, or lists:train.txt,validation.txt,test.txt (by source)")
@@ -169,7 +173,7 @@ export function runOptions(flags: RunFlags, signal: AbortSignal): RunOptions {
     schedule: scheduleOf(flags),
     epochs: flags.epochs,
     stepsPerEpoch: flags.stepsPerEpoch,
-    batch: defined({ size: batch, perClass, episode }),
+    batch: defined({ size: batch, perClass: perClass === "any" ? null : perClass, episode }),
     microBatch: flags.microBatch,
     clipGradientNorm: flags.clip,
     seed: flags.seed,
@@ -241,9 +245,10 @@ function weightsOf({ weights, weightsKey, weightsExcept }: TuningFlags): string 
   return { file: needed("--weights", weights), ...options };
 }
 
-/** A number; commander shows the message with the flag. */
+/** A number. What is none stays the text, and the core's error shows it. */
 export function toNumber(text: string): number {
-  return text.trim() === "" ? Number.NaN : Number(text);
+  const number = text.trim() === "" ? Number.NaN : Number(text);
+  return Number.isNaN(number) ? (text as unknown as number) : number;
 }
 
 /** Numbers between commas. */
@@ -285,8 +290,9 @@ export function toFewShot(text: string): FewShot[] {
   });
 }
 
-function toPerClass(text: string): number | null {
-  return text === "any" ? null : toNumber(text);
+/** Not null for "any": commander takes a parser's null for no value. */
+function toPerClass(text: string): number | "any" {
+  return text === "any" ? text : toNumber(text);
 }
 
 /** The losses of `--loss`, by the name in plans; `triplet` is triplet-squared. */
@@ -307,7 +313,8 @@ function toLoss(given: string, episode: Episode | undefined): Loss {
   const [studentFeature, teacherFeature, ...extra] = features?.split("/") ?? [];
   if (extra.length > 0) throw invalid("--loss", form, given);
   const weight = weightText === undefined ? 1 : weightText === "auto" ? weightText : toNumber(weightText);
-  if (Number.isNaN(weight)) throw invalid("--loss", `${form}, the weight a number or auto`, given);
+  if (typeof weight !== "number" && weight !== "auto")
+    throw invalid("--loss", `${form}, the weight a number or auto`, given);
   const term = defined({ weight: weight as Weight, studentFeature, teacherFeature });
   if (kind !== episodic) return { kind: kind === "triplet" ? "triplet-squared" : kind, ...term } as Loss;
   if (!episode) throw invalid("--loss", "prototypical together with --episode", given, "give --episode 5,1,5");

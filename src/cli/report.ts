@@ -36,6 +36,7 @@ class TextReporter implements Reporter {
   #drawn = false;
   #start: { readonly time: number; readonly step: number } | undefined;
   #epochs = 0;
+  #stepsPerEpoch = 1;
 
   constructor(name: string, out: NodeJS.WriteStream) {
     this.#name = name ? `${name}: ` : "";
@@ -54,7 +55,8 @@ class TextReporter implements Reporter {
         this.#progress(this.#stepLine(event));
         break;
       case "evaluation": {
-        const who = { student: `epoch ${event.epoch}`, before: "before training", model: "model", teacher: "teacher" };
+        const student = event.step % this.#stepsPerEpoch === 0 ? `epoch ${event.epoch}` : `step ${event.step}`;
+        const who = { student, before: "before training", model: "model", teacher: "teacher" };
         const best = event.best ? "  (best so far)" : "";
         this.#line(`${who[event.who]}, ${event.part} classes: ${metricsLine(shortMetrics(event.metrics))}${best}`);
         break;
@@ -90,6 +92,7 @@ class TextReporter implements Reporter {
     resumed,
   }: StartEvent): void {
     this.#start = { time: performance.now(), step };
+    this.#stepsPerEpoch = stepsPerEpoch;
     this.#epochs = Math.round(totalSteps / stepsPerEpoch);
     this.#line(data);
     const parts = Object.entries({ train, validation, test }).map(

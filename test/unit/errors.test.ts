@@ -24,6 +24,24 @@ it("calls a code it does not know a defect", () => {
   expect(fromNative({ code: "ERR_NEW" as never, message: "x", causes: [] }).code).toBe("ERR_INTERNAL");
 });
 
-it("gives every code an exit code other than 0", () => {
-  for (const code of Object.keys(errorCodes)) expect(exitCodeOf(code as RkdErrorCode)).toBeGreaterThan(0);
+it("gives every code the exit code that scripts rely on", () => {
+  const expected: Record<RkdErrorCode, number> = {
+    ERR_INVALID_OPTION: 2,
+    ERR_UNKNOWN_OPTION: 2,
+    ERR_INVALID_SHAPE: 2,
+    ERR_OUTPUT_EXISTS: 2,
+    ERR_NOT_FOUND: 3,
+    ERR_PERMISSION_DENIED: 3,
+    ERR_INVALID_DATA: 3,
+    ERR_INVALID_ARCHIVE: 3,
+    ERR_INVALID_ARTEFACT: 3,
+    ERR_IO: 3,
+    ERR_NATIVE_LOAD: 4,
+    ERR_CUDA_UNAVAILABLE: 4,
+    ERR_NON_FINITE: 5,
+    ERR_CANCELLED: 130,
+    ERR_INTERNAL: 1,
+  };
+  const found = Object.keys(errorCodes).map((code) => [code, exitCodeOf(code as RkdErrorCode)]);
+  expect(Object.fromEntries(found)).toEqual(expected);
 });

@@ -12,7 +12,7 @@ use crate::losses::TermSpec;
 use crate::{Code, backbones, bench, data, input, losses, metrics, nn, optim, options, sampling, train};
 
 /// A loss as TypeScript sees it.
-pub(crate) struct LossDeclaration {
+struct LossDeclaration {
     kind: &'static str,
     docs: Vec<String>,
     name: String,
@@ -20,8 +20,21 @@ pub(crate) struct LossDeclaration {
     needed: Vec<String>,
 }
 
+impl losses::Visitor for Vec<LossDeclaration> {
+    fn loss<T: TS + DeserializeOwned>(&mut self, kind: &'static str, docs: &[&str]) {
+        self.push(LossDeclaration::of::<T>(kind, docs));
+    }
+}
+
+/// Every loss, in the order of the registry.
+fn declarations() -> Vec<LossDeclaration> {
+    let mut all = Vec::new();
+    losses::visit(&mut all);
+    all
+}
+
 impl LossDeclaration {
-    pub(crate) fn of<T: TS + DeserializeOwned>(kind: &'static str, docs: &[&str]) -> Self {
+    fn of<T: TS + DeserializeOwned>(kind: &'static str, docs: &[&str]) -> Self {
         let (docs, config) = (docs.iter().map(|line| line.trim().to_string()).collect(), config());
         let needed = needed(|value| input::read::<T>("", value).map(drop), json!({}));
         LossDeclaration { kind, docs, name: T::name(&config), text: declare::<T>(), needed }
@@ -248,7 +261,7 @@ fn protocol() -> String {
 }
 
 fn loss_types() -> String {
-    let all = losses::declarations();
+    let all = declarations();
     let kinds: Vec<&str> = all.iter().map(|loss| loss.kind).collect();
     let teacher: Vec<&str> = all.iter().filter(|loss| loss.needs_teacher()).map(|loss| loss.kind).collect();
     let mut text = list("lossKinds", "The kinds of loss there are, as plans name them.", &kinds);
@@ -282,7 +295,7 @@ fn comment(lines: &[String], more: &str) -> String {
 }
 
 fn constructors() -> String {
-    let all = losses::declarations();
+    let all = declarations();
     let mut text = format!(
         "{HEAD}/** The constructors of the losses. Each returns the specification that plans and `evaluateLoss` take. */\n\n"
     );

@@ -60,9 +60,9 @@ pub use rkd_angle::RkdAngle;
 pub use rkd_distance::RkdDistance;
 pub use similarity_preserving::SimilarityPreserving;
 pub use soft_target_kl::SoftTargetKl;
-#[cfg(test)]
-pub(crate) use spec::declarations;
 pub use spec::{LossSpec, TermOptions, TermSpec};
+#[cfg(test)]
+pub(crate) use spec::{Visitor, visit};
 pub use triplet::{TripletEuclidean, TripletSquared};
 pub use weight::{Course, Named, Weight};
 

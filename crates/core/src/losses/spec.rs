@@ -109,6 +109,13 @@ impl<'de> Deserialize<'de> for TermSpec {
     }
 }
 
+/// Who wants to know the type of every loss.
+#[cfg(test)]
+pub(crate) trait Visitor {
+    /// The loss `kind`, whose options are `T`, with what it is.
+    fn loss<T: ts_rs::TS + serde::de::DeserializeOwned>(&mut self, kind: &'static str, docs: &[&str]);
+}
+
 /// The registry: a loss is a line with its kind, its type and what it is in a sentence, which TypeScript shows.
 macro_rules! losses {
     ($($(#[doc = $doc:literal])* $kind:literal => $loss:ident,)*) => {
@@ -155,10 +162,10 @@ macro_rules! losses {
             }
         }
 
-        /// Every loss as TypeScript sees it, in the order of the registry.
+        /// Shows `visitor` every loss, in the order of the registry.
         #[cfg(test)]
-        pub(crate) fn declarations() -> Vec<crate::protocol::LossDeclaration> {
-            vec![$(crate::protocol::LossDeclaration::of::<$loss>($kind, &[$($doc),*])),*]
+        pub(crate) fn visit(visitor: &mut impl Visitor) {
+            $(visitor.loss::<$loss>($kind, &[$($doc),*]);)*
         }
     };
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::plan::Device;
+use super::device::Device;
 use crate::artefact::file::sync_folder;
 use crate::artefact::tensors::TensorFile;
 use crate::error::{Code, Error, Result};

@@ -1,6 +1,6 @@
 //! The training loop, its session, events and checkpoints.
 //!
-//! [`training`] is what a caller asks of a session, and where the device is chosen; [`session`] is the main path: opening,
+//! [`training`] is what a caller asks of a session, `open` chooses what it runs on; [`session`] is the main path: opening,
 //! one step top to bottom, saving. [`pass`] takes a batch through the network and back, [`objective`] adds up the losses,
 //! [`device_terms`] are those that the device computes, [`balance`] finds weights, [`teacher`] gives what they compare with,
 //! [`evaluate`](mod@evaluate) and [`embed`](mod@embed) use a stored network, [`checkpoint`] is the file between two steps.
@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod collapse;
 mod compatibility;
 mod cost;
+pub mod device;
 pub mod device_terms;
 pub mod embed;
 pub mod evaluate;
@@ -20,6 +21,7 @@ mod initial_weights;
 pub mod loss_parameters;
 pub mod neighbours;
 pub mod objective;
+mod open;
 pub mod pass;
 pub mod plan;
 pub mod report;
@@ -29,13 +31,15 @@ mod state;
 pub mod teacher;
 pub mod training;
 
+pub use device::Device;
 pub use embed::{EmbedPlan, embed};
 pub use evaluate::{EvaluatePlan, evaluate_model};
 pub use event::{Control, Event};
 pub use host::Host;
 pub use initial_weights::WeightsPlan;
 pub use neighbours::{NeighboursPlan, neighbours};
-pub use plan::{Device, Plan};
+pub use open::open;
+pub use plan::Plan;
 pub use session::Session;
 pub use teacher::{TeacherFeatures, TeacherPlan};
-pub use training::{Training, Who, open};
+pub use training::{Training, Who};

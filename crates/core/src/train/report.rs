@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::device::Device;
 use super::event::Term;
-use super::plan::Device;
 use crate::data::DatasetSummary;
 use crate::metrics::Fidelity;
 

@@ -8,8 +8,9 @@ use serde_json::Value;
 use super::balance::Balance;
 use super::checkpoint::Checkpoint;
 use super::collapse::CollapseAlarm;
+use super::device::Device;
 use super::event::{Control, Event};
-use super::plan::{Device, Plan};
+use super::plan::Plan;
 use crate::error::{Code, Error, Result};
 
 /// What a session remembers between steps beside tensors.

@@ -6,25 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::event::Control;
-use super::host::Host;
-use super::plan::{Device, Plan};
 use super::report::{Evaluation, SegmentReport, SessionSummary};
-use super::session::Session;
 use crate::data::Part;
 use crate::error::Result;
-use crate::nn::Portable;
-
-/// Opens a session on the plan's device.
-///
-/// # Errors
-/// Those of [`Session::open`].
-pub fn open(plan: Plan, resume: Option<&Path>, control: &Control) -> Result<Box<dyn Training>> {
-    let host = Host::new(plan.threads);
-    Ok(match plan.device {
-        Device::Cpu => Box::new(Session::open(host.cpu(), host, plan, resume, control)?),
-        Device::CandleCpu => Box::new(Session::open(Portable::cpu_f32(), host, plan, resume, control)?),
-    })
-}
 
 /// What a caller asks of a session, whatever it runs on.
 pub trait Training {
