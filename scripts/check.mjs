@@ -1,4 +1,4 @@
-// Every check of the project, each also alone: `node scripts/check.mjs [format|lint|types|docs|unused|rust|ts|package]...`.
+// Every check of the project, each also alone: `node scripts/check.mjs [format|lint|types|docs|unused|rust|ts|soak|package]...`.
 // Warnings are errors. The last line is `N passed, N failed`: tests, and one for each step that is no test.
 import { spawn } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -31,6 +31,7 @@ const steps = {
     count: countCargo,
   },
   ts: { says: "TypeScript tests", run: [vitest()], count: countVitest },
+  soak: { says: "two minutes of faults", run: [[process.execPath, "scripts/soak.mjs"]] },
   package: { says: "the packed package in an empty folder", run: [[process.execPath, "scripts/test-package.mjs"]] },
 };
 

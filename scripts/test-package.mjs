@@ -70,8 +70,11 @@ try {
   must(tool("publint", "--strict"), "publint");
   const main = pack(root);
   const stray = main.names.filter(
-    (name) => !/^(dist|bin)\/|^(package\.json|README\.md|LICENSE.*|CHANGELOG\.md)$/.test(name),
+    (name) => !/^(dist|bin|docs)\/|^(package\.json|README\.md|LICENSE.*|CHANGELOG\.md)$/.test(name),
   );
+  const linked = [...readFileSync(join(root, "README.md"), "utf8").matchAll(/\]\((docs\/[^)#]+)/g)];
+  const missing = linked.map(([, name]) => name).filter((name) => !main.names.includes(name));
+  if (linked.length === 0 || missing.length > 0) throw new Error(`the README leads to what is not packed: ${missing}`);
   if (stray.length > 0 || main.names.some((name) => name.endsWith(".node"))) throw new Error(`stray files: ${stray}`);
   const binary = packBinary();
   writeFileSync(join(empty, "package.json"), '{ "name": "user", "private": true }');

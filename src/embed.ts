@@ -1,5 +1,6 @@
 /** `embed`: writes the embeddings of images to a file. */
 
+import { checkFileApart, listsOf } from "./artefacts/apart.ts";
 import { json } from "./native/json.ts";
 import type { EmbedOptions } from "./options/run.ts";
 import type { EmbedReport } from "./protocol/protocol.ts";
@@ -13,6 +14,11 @@ import { type Run, startRun } from "./run/run.ts";
 export function embed(options: EmbedOptions): Run<EmbedReport> {
   return startRun((context) => {
     const said = json(withoutSignal(options));
-    return withSession(context, (session) => session.call((core) => core.embed(said)));
+    return withSession(context, async (session) => {
+      const plan = await session.call((core) => core.resolveEmbed(said));
+      const { model, data, out } = plan;
+      for (const file of [out, `${out}.ids.json`]) checkFileApart(file, { data, files: [model, ...listsOf(data)] });
+      return await session.call((core) => core.embed(json(plan)));
+    });
   }, options?.signal);
 }

@@ -6,13 +6,17 @@ import {
   createReadStream,
   existsSync,
   fsyncSync,
+  lstatSync,
   openSync,
   readFileSync,
   renameSync,
+  rmSync,
+  type Stats,
+  statSync,
   writeSync,
 } from "node:fs";
-import { mkdir, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, readdir, rm } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
 import { RkdError } from "../errors.ts";
 import type { PlanFile } from "../protocol/protocol.ts";
 
@@ -26,27 +30,113 @@ export const files = {
   last: "last.safetensors",
   checkpoints: "checkpoint",
   checkpoint: join("checkpoint", "latest.safetensors"),
+  /** The checkpoint before the last: taken where the last is damaged. */
+  previousCheckpoint: join("checkpoint", "previous.safetensors"),
+  /** One that is whole and does not yet stand in the last one's place: a kill can leave it. */
+  nextCheckpoint: join("checkpoint", "next.safetensors"),
 } as const;
 
-/** @throws {RkdError} `ERR_OUTPUT_EXISTS` where `out` holds a run that may not be replaced */
+/** What a run leaves in its folder beside its plan; nothing else is ever removed. */
+const own = [
+  files.events,
+  files.metrics,
+  files.model,
+  files.last,
+  files.checkpoint,
+  files.previousCheckpoint,
+  files.nextCheckpoint,
+] as const;
+
+/** Every file of a run, by its path in the folder. */
+export const runFiles: readonly string[] = [files.plan, ...own];
+
+/**
+ * Sees to it that a new run may use the folder `out`. Files that bear a run's names are those of a run only where a
+ * `plan.json` of rkd stands beside them; all others are somebody's own, and stay, whatever `overwrite` says.
+ * @throws {RkdError} `ERR_OUTPUT_EXISTS` where `out` holds a run that may not be replaced, or such files
+ */
 export function checkFree(out: string, overwrite: boolean): void {
-  const held = [files.plan, files.model, files.metrics, files.checkpoint].find((name) => existsSync(join(out, name)));
-  if (!held || overwrite) return;
-  const resumable = existsSync(join(out, files.plan)) && !existsSync(join(out, files.metrics));
+  const held = [files.plan, ...own, files.checkpoints].find((name) => exists(join(out, name)));
+  if (!held) return;
+  const foreign = (name: string, why: string) =>
+    new RkdError("ERR_OUTPUT_EXISTS", `the folder holds ${name}, ${why}`, {
+      subject: out,
+      advice: "choose another folder, or move that away yourself",
+    });
+  if (!isRun(out)) throw foreign(held, `and no ${files.plan} that says that rkd wrote it`);
+  const odd = runFiles.find((name) => isOdd(join(out, name), false));
+  if (odd) throw foreign(odd, "which is no file");
+  if (isOdd(join(out, files.checkpoints), true)) throw foreign(files.checkpoints, "which is no folder");
+  if (overwrite) return;
+  const resumable = !exists(join(out, files.metrics));
   throw new RkdError("ERR_OUTPUT_EXISTS", `the folder already holds a run (${held})`, {
     subject: out,
     advice: `choose another folder, ${resumable ? "go on with that run (resume), " : ""}or allow it to be replaced (overwrite)`,
   });
 }
 
-/** Makes the folder, without an earlier run in it; other files stay. */
-export async function prepareFolder(out: string): Promise<void> {
+/**
+ * Readies the folder, which must be there and locked, for a new run: without an earlier run in it; other files stay.
+ * `plan` takes the place of the old one last, so that at no moment files of a run stand there that no plan claims.
+ * @throws {RkdError} as {@link checkFree} does, before anything is touched
+ */
+export async function prepareFolder(out: string, overwrite: boolean, plan: PlanFile): Promise<void> {
+  checkFree(out, overwrite);
   await onDisk(out, async () => {
-    await mkdir(out, { recursive: true });
-    const ours = [files.plan, files.events, files.metrics, files.model, files.last, files.checkpoints];
-    for (const name of ours) await rm(join(out, name), { recursive: true, force: true });
-    await mkdir(join(out, files.checkpoints));
+    for (const name of own) await rm(join(out, name), { force: true });
   });
+  writeJson(join(out, files.plan), plan);
+  await tidyFolder(out);
+}
+
+/** Readies the folder of a run, whose lock must be held: with a place for checkpoints, without what kills left aside. */
+export async function tidyFolder(out: string): Promise<void> {
+  const checkpoints = join(out, files.checkpoints);
+  // Not with the folder above it: where that has just been moved away, it is not to be made again.
+  if (!exists(checkpoints)) await onDisk(out, () => mkdir(checkpoints));
+  await removeAbandoned(out);
+}
+
+/** Removes what killed processes left aside of the files `whole` in a folder whose lock must be held. */
+export async function removeAbandoned(out: string, whole = runFiles): Promise<void> {
+  for (const folder of new Set(whole.map((name) => dirname(join(out, name))))) {
+    const names = await onDisk(folder, () => readdir(folder));
+    const left = names.filter((name) => {
+      const [, of = ""] = /^(.+?)\.\d+(\.\d+)?\.tmp$/.exec(name) ?? [];
+      return whole.includes(relative(out, join(folder, of)));
+    });
+    for (const name of left) await onDisk(folder, () => rm(join(folder, name), { force: true }));
+  }
+}
+
+/** Whether a `plan.json` in the folder says that rkd wrote it. */
+export function isRun(out: string): boolean {
+  try {
+    return typeof readPlanFile(out)?.rkd === "string";
+  } catch {
+    return false;
+  }
+}
+
+function exists(path: string): boolean {
+  return statOf(path, lstatSync) !== undefined;
+}
+
+/** Whether something else than a file, or a folder, stands there. */
+function isOdd(path: string, folder: boolean): boolean {
+  const found = statOf(path, statSync);
+  return found !== undefined && (folder ? !found.isDirectory() : !found.isFile());
+}
+
+/** Nothing where there is none, or where a part of the path is no folder. */
+function statOf(path: string, stat: (path: string) => Stats): Stats | undefined {
+  try {
+    return stat(path);
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+    throw fromSystem(path, cause);
+  }
 }
 
 /** Writes JSON, whole or not at all. */
@@ -56,17 +146,40 @@ export function writeJson(file: string, value: unknown): void {
 
 /** Writes a text aside, syncs it and renames it: a kill at any moment leaves the old file or the new one. */
 export function writeWhole(file: string, text: string): void {
-  const aside = `${file}.aside`;
+  const aside = `${file}.${process.pid}.tmp`;
   withErrors(file, () => {
-    const descriptor = openSync(aside, "w");
     try {
-      writeSync(descriptor, text);
-      fsyncSync(descriptor);
-    } finally {
-      closeSync(descriptor);
+      const descriptor = openSync(aside, "w");
+      try {
+        writeAll(descriptor, text);
+        fsyncSync(descriptor);
+      } finally {
+        closeSync(descriptor);
+      }
+      renameSync(aside, file);
+    } catch (error) {
+      rmSync(aside, { force: true });
+      throw error;
     }
-    renameSync(aside, file);
+    syncFolder(dirname(file));
   });
+}
+
+/** Writes every byte: a write near a quota or a size limit may take only some, and says so by nothing but its result. */
+export function writeAll(descriptor: number, text: string): void {
+  const bytes = Buffer.from(text);
+  for (let done = 0; done < bytes.length; ) done += writeSync(descriptor, bytes, done);
+}
+
+/** Makes a rename durable; Windows has no such call on folders. */
+function syncFolder(folder: string): void {
+  if (process.platform === "win32") return;
+  const descriptor = openSync(folder, "r");
+  try {
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
 }
 
 /** The `plan.json` of a run, or nothing where the folder has none. @throws {RkdError} `ERR_INVALID_ARTEFACT` */

@@ -117,7 +117,7 @@ function resumeCommand(): Command {
     .argument("<out>", "folder of the run")
     .option("--threads <count>", "CPU threads (those of the run)", toNumber)
     .action((out: string, { threads }: { threads?: number }) =>
-      finish(resume(out, { signal, ...defined({ threads }) }), out),
+      finish(resume(out, { signal, ...defined({ threads }) }), out, () => true),
     );
 }
 

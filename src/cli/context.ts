@@ -1,11 +1,12 @@
-/** What all commands share: JSON or text, Ctrl-C, and how a run is shown. */
+/** What all commands share: JSON or text, signals, and how a run is shown. */
 
-import { existsSync } from "node:fs";
-import { join } from "node:path";
-import { files } from "../artefacts/run-folder.ts";
+import { closeSync } from "node:fs";
+import { constants } from "node:os";
+import { isatty } from "node:tty";
 import { RkdError } from "../errors.ts";
 import type { DistillResult, TrainResult } from "../run/events.ts";
 import type { Run } from "../run/run.ts";
+import { exitCodeOf } from "./exit.ts";
 import { jsonReporter, textReporter } from "./report.ts";
 import { metricsLine, verdictTable } from "./table.ts";
 
@@ -14,37 +15,118 @@ export const json: boolean = process.argv.includes("--json");
 
 const controller = new AbortController();
 
-/** Aborted by Ctrl-C. */
+/** Aborted by Ctrl-C, and by what schedulers and lost terminals send. */
 export const signal: AbortSignal = controller.signal;
 
-/** The reason a run rejects with after Ctrl-C. */
-export const interrupted: RkdError = new RkdError("ERR_CANCELLED", "stopped by the user");
+/** The signals that stop a run, each with the way it is sent again. */
+const stops = {
+  SIGINT: "press Ctrl-C again",
+  SIGTERM: "send it again",
+  SIGHUP: "send it again",
+  SIGUSR1: "send it again",
+  SIGUSR2: "send it again",
+} as const;
 
-/** Ctrl-C: once stops at a checkpoint, twice at once. */
-export function onInterrupt(): void {
-  if (signal.aborted) process.exit(130);
-  process.stderr.write("\nStopping after a checkpoint; press Ctrl-C again to stop at once.\n");
-  controller.abort(interrupted);
+/** How long what has nothing to save may take to stop before it is ended. */
+const PATIENCE_MS = 800;
+
+/**
+ * A signal that comes again so soon is the same one by another way: `timeout` sends it to the process and to its group, and
+ * under `npx` both the terminal and npm do.
+ */
+const ECHO_MS = 500;
+
+let saving = false;
+
+/** Says that there is now something to save, so that a stop waits for its checkpoint. */
+export function willSave(): void {
+  saving = true;
 }
+
+/** Whether `error` is what a run rejects with after such a signal. */
+export function isStop(error: unknown): boolean {
+  return signal.aborted && error === signal.reason;
+}
+
+/** The exit code after a signal: 128 and its number, as shells have it. */
+export function exitCodeOfStop(name: NodeJS.Signals): number {
+  return 128 + constants.signals[name];
+}
+
+/** The signal that came first, if one came. */
+export let stoppedBy: NodeJS.Signals | undefined;
+let stoppedAt = 0;
+
+/** Listens to the signals: the first one stops at a checkpoint, the next at once. */
+export function listenToStops(): void {
+  for (const [name, again] of Object.entries(stops) as [keyof typeof stops, string][]) {
+    // Windows has neither of the last two.
+    if (name in constants.signals) process.on(name, () => stop(name, again));
+  }
+}
+
+function stop(name: NodeJS.Signals, again: string): void {
+  if (stoppedBy && performance.now() - stoppedAt > ECHO_MS) process.exit(exitCodeOfStop(name));
+  if (stoppedBy) return;
+  stoppedBy = name;
+  stoppedAt = performance.now();
+  const why = name === "SIGINT" ? "" : ` (${name})`;
+  process.stderr.write(`\nStopping${saving ? " after a checkpoint" : ""}${why}; ${again} to stop at once.\n`);
+  if (!saving) setTimeout(() => process.exit(exitCodeOfStop(name)), PATIENCE_MS).unref();
+  controller.abort(new RkdError("ERR_CANCELLED", `stopped by ${name === "SIGINT" ? "Ctrl-C" : name}`));
+}
+
+/**
+ * Lets work go on where nobody reads its output any more. A reader that has gone away (`| head`) wanted no more; output
+ * that was lost for another reason, a full disk for example, makes a success a failure.
+ */
+export function bearLostOutput(): void {
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") lost ??= error;
+  });
+  process.stderr.on("error", () => {});
+  // Node ends with an abort where it cannot set a terminal back that has been closed; it leaves out what is no longer open.
+  const terminals = [0, 1, 2].filter((descriptor) => isatty(descriptor));
+  process.on("exit", () => {
+    for (const descriptor of terminals) if (!isatty(descriptor)) closeSync(descriptor);
+  });
+  process.on("exit", () => {
+    if (!lost || process.exitCode) return;
+    process.exitCode = exitCodeOf("ERR_IO");
+    process.stderr.write(`rkd: standard output could not be written: ${lost.message}\n`);
+  });
+}
+
+let lost: Error | undefined;
 
 /** Shows the events of a run until it ends. `name` stands before each line. */
 export async function watch<R>(run: Run<R>, name?: string): Promise<R> {
   const reporter = json ? jsonReporter() : textReporter(name);
   try {
-    for await (const event of run) reporter.event(event);
+    for await (const event of run) {
+      if (event.type === "start") willSave();
+      reporter.event(event);
+    }
     return await run;
   } finally {
     reporter.end();
   }
 }
 
-/** Shows a run with a folder, and says at the end where things are, or how to go on. */
-export async function finish(run: Run<TrainResult | DistillResult>, out: string): Promise<void> {
+/**
+ * Shows a run with a folder, and says at the end where things are, or how to go on. A new run that was stopped before its
+ * first step has left nothing to go on with: what stands in the folder is an older run, which it would have replaced.
+ */
+export async function finish(
+  run: Run<TrainResult | DistillResult>,
+  out: string,
+  resumable: () => boolean = () => saving,
+): Promise<void> {
   let result: TrainResult | DistillResult;
   try {
     result = await watch(run);
   } catch (error) {
-    if (error === interrupted && existsSync(join(out, files.plan))) {
+    if (isStop(error) && resumable()) {
       process.stderr.write(`Go on with: rkd resume ${quoted(out)}\n`);
     }
     throw error;

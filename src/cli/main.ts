@@ -1,10 +1,10 @@
-/** The program `rkd`: help, Ctrl-C, exit codes. */
+/** The program `rkd`: help, signals, exit codes. */
 
 import { Command, CommanderError } from "commander";
 import { RkdError } from "../errors.ts";
 import { version } from "../version.ts";
 import { commands } from "./commands.ts";
-import { interrupted, json, onInterrupt } from "./context.ts";
+import { bearLostOutput, exitCodeOfStop, isStop, json, listenToStops, stoppedBy } from "./context.ts";
 import { exitCodeOf, exitCodes } from "./exit.ts";
 import { writeJsonLine } from "./report.ts";
 
@@ -34,6 +34,7 @@ const flagNames: Readonly<Record<string, string>> = {
   checkpointEverySteps: "checkpoint-every",
   student: "backbone",
   "weights.except": "weights-except",
+  "weights.key": "weights-key",
 };
 
 /** The message with the flag, where the command has one, in place of the API's option: `batch.size: ...` is `--batch: ...`. */
@@ -57,17 +58,13 @@ function fail(error: unknown): number {
   }
   const known = error instanceof RkdError ? error : new RkdError("ERR_INTERNAL", String(error), { cause: error });
   if (json) writeJsonLine({ type: "error", ...known.toJSON() });
-  if (known !== interrupted) process.stderr.write(`rkd: ${messageOf(known)}\n`);
+  if (!isStop(known)) process.stderr.write(`rkd: ${messageOf(known)}\n`);
   if (known !== error && error instanceof Error) process.stderr.write(`${error.stack}\n`);
-  return exitCodeOf(known.code);
+  return isStop(known) && stoppedBy ? exitCodeOfStop(stoppedBy) : exitCodeOf(known.code);
 }
 
-process.on("SIGINT", onInterrupt);
-process.on("SIGTERM", onInterrupt);
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code === "EPIPE") process.exit(0); // the reader has gone, as with `| head`
-  throw error;
-});
+listenToStops();
+bearLostOutput();
 
 const program = new Command("rkd")
   .description("Relational knowledge distillation: train a small embedding model that keeps a big one's relations.")

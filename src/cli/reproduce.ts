@@ -8,7 +8,7 @@ import type { ExperimentResult } from "../experiment/result.ts";
 import { invalid } from "../options/check.ts";
 import { type ReproduceOptions, recipeNames } from "../recipes/plan.ts";
 import { reproduce } from "../recipes/reproduce.ts";
-import { interrupted, json, print, signal } from "./context.ts";
+import { isStop, json, print, signal, willSave } from "./context.ts";
 import { defined } from "./options.ts";
 import { bar, PLAIN_INTERVAL_MS, writeJsonLine } from "./report.ts";
 import { duration, table } from "./table.ts";
@@ -42,11 +42,14 @@ export async function runRecipe(name: string | undefined, flags: ReproduceFlags)
   const reporter = new Progress();
   let result: ExperimentResult;
   try {
-    for await (const event of run) json ? writeJsonLine(event) : reporter.event(event);
+    for await (const event of run) {
+      if (event.type === "plan") willSave();
+      json ? writeJsonLine(event) : reporter.event(event);
+    }
     result = await run;
   } catch (error) {
     reporter.end();
-    if (error === interrupted) process.stderr.write(`Go on with the same command: ${command}\n`);
+    if (isStop(error)) process.stderr.write(`Go on with the same command: ${command}\n`);
     throw error;
   }
   reporter.end();

@@ -1,8 +1,9 @@
 /** Brings one run of the experiment to its end: read if it is finished, gone on with if it was stopped, else started. */
 
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { createReadStream, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { files, readPlanFile, withErrors, writeJson } from "../artefacts/run-folder.ts";
+import { createInterface } from "node:readline";
+import { files, readPlanFile, removeAbandoned, withErrors, writeJson } from "../artefacts/run-folder.ts";
 import { distill } from "../distill.ts";
 import { RkdError } from "../errors.ts";
 import { evaluate } from "../evaluate.ts";
@@ -78,12 +79,13 @@ export async function runCell(planned: PlannedRun, context: CellRunContext): Pro
     rkd: version,
     date: new Date().toISOString(),
     wallSeconds: whole ? (performance.now() - begun) / 1000 : (before?.wallSeconds ?? null),
-    start: before?.start ?? startOf(folder),
+    start: before?.start ?? (await startOf(folder)),
     run: outcome.run,
     failed: outcome.failed,
     measures: done,
   };
   mkdirSync(folder, { recursive: true });
+  await removeAbandoned(folder, [RESULT]);
   writeJson(join(folder, RESULT), result);
   return result;
 }
@@ -153,15 +155,15 @@ async function watched<R>(run: Run<R>, { watch }: CellRunContext): Promise<R> {
 }
 
 /** The first `start` among the events of the run. */
-function startOf(folder: string): CellResult["start"] {
+async function startOf(folder: string): Promise<CellResult["start"]> {
   const file = join(folder, files.events);
   if (!existsSync(file)) return null;
-  const line = readFileSync(file, "utf8")
-    .split("\n")
-    .find((text) => text.includes('"type":"start"'));
-  if (!line) return null;
-  const { type: _, out: __, resumed: ___, step: ____, ...about } = JSON.parse(line) as StartEvent;
-  return about;
+  for await (const line of createInterface(createReadStream(file))) {
+    if (!line.includes('"type":"start"')) continue;
+    const { type: _, out: __, resumed: ___, step: ____, ...about } = JSON.parse(line) as StartEvent;
+    return about;
+  }
+  return null;
 }
 
 function readResult(folder: string): CellResult | undefined {

@@ -6,9 +6,9 @@
  * what a trial of a few steps says, times what trials have been wrong by so far; the mean of all finished runs.
  */
 
-import { existsSync, rmSync } from "node:fs";
-import { join, resolve } from "node:path";
-import { files } from "../artefacts/run-folder.ts";
+import { existsSync, lstatSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { files, isRun, withErrors } from "../artefacts/run-folder.ts";
 import type { Backbone } from "../protocol/protocol.ts";
 import type { RunEvent, StartEvent } from "../run/events.ts";
 import { start } from "./cell-run.ts";
@@ -91,7 +91,7 @@ export async function tryKinds(
   out: string,
   context: TrialContext,
 ): Promise<ReadonlyMap<string, number>> {
-  const folder = join(resolve(out), "trials");
+  const folder = withErrors(out, () => mkdtempSync(join(out, "trials-")));
   const trials = new Map<string, Trial>();
   const attempt = async (run: PlannedRun): Promise<Trial> => {
     const key = stepOf(run);
@@ -113,6 +113,16 @@ export async function tryKinds(
     return seconds;
   } finally {
     rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Removes the trials of a killed experiment in `out`: folders of runs and of nothing else. */
+export function removeAbandonedTrials(out: string): void {
+  for (const name of readdirSync(out).filter((each) => /^trials-\w{6}$/.test(each))) {
+    const folder = join(out, name);
+    if (!lstatSync(folder).isDirectory()) continue;
+    const runs = readdirSync(folder).map((each) => join(folder, each));
+    if (runs.every(isRun)) rmSync(folder, { recursive: true });
   }
 }
 

@@ -1,18 +1,19 @@
 /** `experiment`: a matrix of runs over rows, columns and seeds, and the table that it makes. */
 
-import { mkdir } from "node:fs/promises";
 import { resolve } from "node:path";
+import { FolderLock } from "../artefacts/folder-lock.ts";
+import { removeAbandoned } from "../artefacts/run-folder.ts";
 import { boolean, integer, invalid, object, oneOf, or, path, text } from "../options/check.ts";
 import type { RunEvent } from "../run/events.ts";
 import { type Run, type RunContext, startRun } from "../run/run.ts";
 import { type CellResult, finishedResult, runCell } from "./cell-run.ts";
-import { Clock, kindOf, tryKinds } from "./estimate.ts";
+import { Clock, kindOf, removeAbandonedTrials, tryKinds } from "./estimate.ts";
 import type { ExperimentEvent, ExperimentProgressEvent } from "./events.ts";
 import { type GalleryQuery, galleryOf } from "./gallery.ts";
 import { type Matrix, type PlannedRun, planMatrix } from "./matrix.ts";
 import type { ExperimentOptions } from "./options.ts";
 import { defaultFigures, type ExperimentResult, figuresOf, resultOf } from "./result.ts";
-import { writeTables } from "./tables.ts";
+import { checkTables, tables, writeTables } from "./tables.ts";
 
 /**
  * Runs a cell for every row, column and seed, and writes `table.md`, `table.json` and `table.html` to `options.out` after
@@ -48,6 +49,8 @@ export function experiment(options: ExperimentOptions): Run<ExperimentResult, Ex
 
 class Experiment {
   readonly #options: ExperimentOptions;
+  /** Its folder, which a change of directory does not move. */
+  readonly #out: string;
   readonly #seeds: readonly number[];
   readonly #threads: number;
   readonly #context: RunContext<ExperimentEvent>;
@@ -60,14 +63,27 @@ class Experiment {
   constructor(options: ExperimentOptions, context: RunContext<ExperimentEvent>) {
     this.#seeds = checkOptions(options);
     this.#options = options;
+    this.#out = resolve(options.out);
     this.#threads = integer("threads", or(options.threads, 0), { from: 0, to: 1024 });
     this.#context = context;
     this.#matrix = planMatrix(options, this.#seeds);
   }
 
   async run(): Promise<ExperimentResult> {
+    checkTables(this.#out);
+    const lock = new FolderLock(this.#out);
+    try {
+      checkTables(this.#out); // nobody can change it any more
+      await removeAbandoned(this.#out, tables);
+      removeAbandonedTrials(this.#out);
+      return await this.#run();
+    } finally {
+      lock.release();
+    }
+  }
+
+  async #run(): Promise<ExperimentResult> {
     const { runs } = this.#matrix;
-    await mkdir(resolve(this.#options.out), { recursive: true });
     for (const run of runs) {
       const result = finishedResult(run);
       if (result) this.#finished(run, result);
@@ -101,7 +117,7 @@ class Experiment {
     const tried = (this.#options.estimate ?? true) ? this.#untried(open) : [];
     if (tried.length > 0) {
       const watch = (run: PlannedRun) => this.#progress(run, "timing", 0);
-      const trials = await tryKinds(tried, this.#options.out, { ...this.#inner(), watch });
+      const trials = await tryKinds(tried, this.#out, { ...this.#inner(), watch });
       this.#clock = new Clock(trials);
       for (const [run, result] of this.#results) this.#clocked(run, result);
     }
@@ -188,7 +204,7 @@ class Experiment {
 
   #write(): ExperimentResult {
     const result = resultOf(this.#options, this.#seeds, this.#matrix, this.#results, this.#gallery);
-    writeTables(result);
+    writeTables(this.#out, result);
     return result;
   }
 }

@@ -11,7 +11,7 @@ export const errorCodes = {
   ERR_INVALID_DATA: "the data set as a whole cannot be used",
   ERR_INVALID_ARCHIVE: "an archive is damaged or has entries that leave it",
   ERR_INVALID_ARTEFACT: "a model, checkpoint or plan is damaged or of another version",
-  ERR_OUTPUT_EXISTS: "the output folder holds another run",
+  ERR_OUTPUT_EXISTS: "the output folder holds another run, or files that rkd did not write",
   ERR_NON_FINITE: "a loss, gradient or parameter stopped being a finite number",
   ERR_CANCELLED: "the run was cancelled",
   ERR_IO: "reading or writing failed for another reason",
@@ -593,10 +593,17 @@ export type Stem = "imagenet" | "small";
 /** A file of weights and what it need not have. */
 export type Weights = {
   /**
-   * A `.safetensors` of rkd, torchvision or timm, a `.pth` of PyTorch (a state dict, or a checkpoint with one under
-   * `state_dict` or `model`), or the folder of a finished run. No code in the file is run.
+   * A `.safetensors` of rkd, torchvision or timm, a `.pth` of PyTorch (a state dict, or a checkpoint with one), or the
+   * folder of a finished run. No code in the file is run.
    */
   readonly file: string;
+  /**
+   * Which weights of the file: the keys that lead to them in a checkpoint and the beginning of their names, joined by
+   * dots: `"ema_state_dict"`, `"state_dict.backbone"`.
+   * @default those under a usual name (`state_dict`, `model`, ...), or the only ones; where there are several, an error
+   * that names them
+   */
+  readonly key?: string | null;
   /**
    * Patterns of names that may be missing, unexpected or of another shape. The head, what stands above the pooled
    * feature, always may. What is not taken is named in a warning. @default []
@@ -760,6 +767,20 @@ export type EmbedOptions = {
 
 /** The form of the written embeddings. */
 export type EmbedFormat = "npy" | "safetensors";
+
+/** What `embed` writes. */
+export type EmbedPlan = {
+  /** A `model.safetensors`. */
+  readonly model: string;
+  /** The images; all of them are embedded, whatever the split. */
+  readonly data: DataPlan;
+  /** The file to write, or a pipe or device to write to; missing folders above it are made. */
+  readonly out: string;
+  /** Its form. */
+  readonly format: EmbedFormat;
+  /** CPU threads; 0: all cores. */
+  readonly threads: number;
+};
 
 /** A part of the options that has constructors. */
 export type OptionPart = "loss" | "backbone" | "optimizer" | "schedule" | "data";
@@ -928,6 +949,8 @@ export type BackbonePlan = {
 export type WeightsPlan = {
   /** A file of [`Weights`](crate::artefact::weights::Weights). */
   readonly file: string;
+  /** Which weights of the file: see [`Weights::load`]. `None`: those at the usual place. */
+  readonly key: string | null;
   /**
    * Patterns of names ([`crate::nn::pattern`]) that may be missing, unexpected or of another shape, besides the head.
    */

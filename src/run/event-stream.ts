@@ -35,13 +35,16 @@ export class EventStream<E extends Event> {
     for (const reader of this.#readers) reader.finish(end);
   }
 
-  /** A new reader; the first one gets what has been missed. */
-  read(): AsyncIterator<E, undefined> {
+  /** A new reader; the first one gets what has been missed. `onLeave` is called where it leaves before the end. */
+  read(onLeave: () => void = () => {}): AsyncIterator<E, undefined> {
     const reader = this.#backlog ?? new Reader<E>();
     this.#backlog = undefined;
     this.#readers.add(reader);
     if (this.#end) reader.finish(this.#end);
-    reader.onLeave = () => this.#readers.delete(reader);
+    reader.onLeave = () => {
+      this.#readers.delete(reader);
+      if (!this.#end) onLeave();
+    };
     return reader;
   }
 }

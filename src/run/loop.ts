@@ -9,6 +9,7 @@
  */
 
 import { join } from "node:path";
+import type { FolderLock } from "../artefacts/folder-lock.ts";
 import { files, writeJson } from "../artefacts/run-folder.ts";
 import { json } from "../native/json.ts";
 import type { NativeSession } from "../native/session.ts";
@@ -25,6 +26,8 @@ export interface LoopStart {
   readonly resume: string | null;
   /** Called once data and networks are ready, before anything is trained. */
   readonly onOpen: () => Promise<void>;
+  /** Knows where the folder is. */
+  readonly lock: FolderLock;
 }
 
 /** Runs a job to its end. @throws {RkdError}, or the signal's reason after a clean checkpoint */
@@ -175,6 +178,7 @@ class Loop {
   }
 
   async #finish(): Promise<TrainResult> {
+    this.#start.lock.check();
     const model = join(this.#job.out, files.model);
     const best = this.#job.policy.keep === "last" ? null : this.#state.best;
     await this.#session.call((core) => core.saveModel(model, best !== null));
@@ -183,6 +187,7 @@ class Loop {
     const step = best?.step ?? this.#step;
     const last = await this.#last(model, step, after);
     const result = await this.#result(model, { epoch, step }, after, last);
+    this.#start.lock.check();
     writeJson(join(this.#job.out, files.metrics), result);
     this.#emit({ type: "end", result });
     return result;
@@ -237,10 +242,13 @@ class Loop {
     this.#emit({ type: "evaluation", who, part, ...at, best, ...evaluation });
   }
 
+  /** Where the folder has been moved, the checkpoint follows it, and then the run ends. */
   async #checkpoint(): Promise<void> {
-    const path = join(this.#job.out, files.checkpoint);
+    const { lock } = this.#start;
+    const path = join(lock.place(), files.checkpoint);
     await this.#session.call((core) => core.saveCheckpoint(path, JSON.stringify(this.#state)));
     this.#emit({ type: "checkpoint", step: this.#step, path });
+    lock.check();
   }
 
   #warn(message: string): void {

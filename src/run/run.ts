@@ -6,7 +6,8 @@ import type { RunEvent } from "./events.ts";
 
 /**
  * A job that has started. `await run` gives the result; `for await (const event of run)` gives the events, and throws
- * the run's error where there is one. Leaving the loop does not stop the run; nobody needs to read the events.
+ * the run's error where there is one. Leaving the loop early (`break`, `return`, an error in it) stops the run as
+ * {@link Run.abort} does; nobody needs to read the events.
  * `await using run = distill(...)` stops it at the end of the block.
  */
 export interface Run<Result, Event = RunEvent> extends Promise<Result>, AsyncIterable<Event>, AsyncDisposable {
@@ -25,7 +26,9 @@ export interface RunContext<Event = RunEvent> {
   readonly signal: AbortSignal;
 }
 
-/** Starts `work` in the next microtask, so that bad options reject like every other failure. */
+/**
+ * Starts `work` at once, so that relative paths are those of the moment; bad options reject like every other failure.
+ */
 export function startRun<Result, Event extends { readonly type: string } = RunEvent>(
   work: (context: RunContext<Event>) => Promise<Result>,
   outer: AbortSignal | undefined,
@@ -37,9 +40,8 @@ export function startRun<Result, Event extends { readonly type: string } = RunEv
     if (outer.aborted) forward();
     else outer.addEventListener("abort", forward, { once: true });
   }
-  const working = Promise.resolve()
-    .then(() => work({ emit: (event) => events.push(event), signal: controller.signal }))
-    .finally(() => outer instanceof AbortSignal && outer.removeEventListener("abort", forward));
+  const begin = async () => await work({ emit: (event) => events.push(event), signal: controller.signal });
+  const working = begin().finally(() => outer instanceof AbortSignal && outer.removeEventListener("abort", forward));
   working.then(
     () => events.finish(),
     (error: unknown) => events.finish({ error }),
@@ -50,7 +52,7 @@ export function startRun<Result, Event extends { readonly type: string } = RunEv
     abort: (reason?: unknown) => controller.abort(reason),
     [Symbol.asyncIterator]: () => {
       result.catch(() => {}); // the loop throws it
-      return events.read();
+      return events.read(() => controller.abort());
     },
     [Symbol.asyncDispose]: async () => {
       controller.abort();

@@ -1,13 +1,24 @@
 /** Starts a job in its folder, new or from a checkpoint. */
 
 import { existsSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { join, resolve } from "node:path";
+import { checkFolderApart, listsOf } from "../artefacts/apart.ts";
 import { EventLog } from "../artefacts/event-log.ts";
-import { checkFree, files, hashFile, prepareFolder, requirePlanFile, writeJson } from "../artefacts/run-folder.ts";
+import { FolderLock } from "../artefacts/folder-lock.ts";
+import {
+  checkFree,
+  files,
+  hashFile,
+  prepareFolder,
+  requirePlanFile,
+  tidyFolder,
+  writeJson,
+} from "../artefacts/run-folder.ts";
 import { RkdError } from "../errors.ts";
 import { json } from "../native/json.ts";
+import type { NativeSession } from "../native/session.ts";
 import type { DistillOptions, TrainOptions } from "../options/run.ts";
-import type { DataPlan, JobKind, PlanFile } from "../protocol/protocol.ts";
+import type { JobKind, PlanFile } from "../protocol/protocol.ts";
 import { version } from "../version.ts";
 import { withoutSignal, withSession } from "./command.ts";
 import type { RunEvent, TrainResult, WeightsEvent } from "./events.ts";
@@ -20,70 +31,121 @@ export async function startJob(
   options: TrainOptions | DistillOptions,
   context: RunContext,
 ): Promise<TrainResult> {
-  let log: EventLog | undefined;
-  let folder = "";
-  const emit = (event: RunEvent) => {
-    log?.write(event);
-    if (event.type === "weights") recordWeights(folder, event);
-    context.emit(event);
-  };
-  try {
-    return await withSession({ ...context, emit }, async (session) => {
-      const said = json(withoutSignal(options));
-      const run = await session.call((core) => core.resolve(job, said));
-      folder = run.out;
-      checkFree(folder, run.overwrite);
-      const teacher = run.plan.teacher?.model;
-      if (teacher && dirname(teacher) === folder) {
-        const advice = "give the student a folder of its own";
-        const received = options.out;
-        throw new RkdError("ERR_INVALID_OPTION", "the teacher lies in this folder", {
-          subject: "out",
-          received,
-          advice,
-        });
-      }
-      // The folder is touched only once data and networks are known to be good.
-      const onOpen = async () => {
-        const { plan, policy } = run;
-        const sources = [teacher, plan.weights?.file, ...listsOf(plan.data)].filter((file) => file !== undefined);
-        const inputs = Object.fromEntries(await Promise.all(sources.map(async (file) => [file, await hashFile(file)])));
-        await prepareFolder(folder);
-        writeJson(join(folder, files.plan), { form: 1, rkd: version, job, plan, policy, inputs } satisfies PlanFile);
-        log = new EventLog(join(folder, files.events));
-      };
-      return await runLoop(run, { resume: null, onOpen }, session, { ...context, emit });
-    });
-  } finally {
-    log?.close();
-  }
-}
-
-/** The lists of classes that a split was made from. */
-function listsOf({ split }: DataPlan): string[] {
-  return split.kind === "lists" ? [split.train, split.validation, split.test].filter((file) => file !== null) : [];
+  const said = json(withoutSignal(options));
+  return await withFolder(context, async (session, folder) => {
+    const run = await session.call((core) => core.resolve(job, said));
+    const { out, overwrite, plan, policy } = run;
+    const { data, teacher, weights } = plan;
+    const inputs = [teacher?.model, weights?.file, ...listsOf(data)].filter((file) => file !== undefined);
+    const check = () => {
+      checkFree(out, overwrite);
+      checkFolderApart(out, { data, files: inputs });
+    };
+    check();
+    const lock = folder.hold(out);
+    check(); // nobody can change it any more
+    // The folder's content is touched only once data and networks are known to be good.
+    const onOpen = async () => {
+      const hashes = Object.fromEntries(await Promise.all(inputs.map(async (file) => [file, await hashFile(file)])));
+      await prepareFolder(out, overwrite, { form: 1, rkd: version, job, plan, policy, inputs: hashes });
+      folder.openLog();
+    };
+    return await runLoop(run, { resume: null, onOpen, lock }, session, folder.context);
+  });
 }
 
 /** Goes on with the run in `out`; one that was killed before its first checkpoint starts anew. */
 export async function resumeJob(out: string, threads: number | undefined, context: RunContext): Promise<TrainResult> {
-  const folder = resolve(out);
-  const { job, plan, policy, inputs } = requirePlanFile(folder);
-  await checkInputs(inputs);
-  const checkpoint = join(folder, files.checkpoint);
-  const resume = existsSync(checkpoint) ? checkpoint : null;
-  const log = new EventLog(join(folder, files.events));
-  const emit = (event: RunEvent) => {
-    log.write(event);
-    if (event.type === "weights") recordWeights(folder, event);
-    context.emit(event);
-  };
+  const place = resolve(out);
+  requirePlanFile(place);
+  return await withFolder(context, async (session, folder) => {
+    const lock = folder.hold(place);
+    const { job, plan, policy, inputs } = requirePlanFile(place);
+    await checkInputs(inputs);
+    await tidyFolder(place);
+    const checkpoint = join(place, files.checkpoint);
+    // The core takes the one before it where the last is damaged or missing.
+    const stopped = [files.checkpoint, files.previousCheckpoint].some((name) => existsSync(join(place, name)));
+    const resume = stopped ? checkpoint : null;
+    folder.openLog();
+    const run = await session.call((core) => core.resolveStored(job, json(plan), json(policy), place, threads));
+    const warnings = resume === null ? ["The run was stopped before its first checkpoint, so it starts anew."] : [];
+    return await runLoop({ ...run, warnings }, { resume, onOpen: async () => {}, lock }, session, folder.context);
+  });
+}
+
+/** Runs `work` with a session and a folder that only this process may write to once it is held. */
+async function withFolder<R>(
+  context: RunContext,
+  work: (session: NativeSession, folder: RunFolder) => Promise<R>,
+): Promise<R> {
+  const folder = new RunFolder(context);
   try {
-    return await withSession({ ...context, emit }, async (session) => {
-      const run = await session.call((core) => core.resolveStored(job, json(plan), json(policy), folder, threads));
-      return await runLoop(run, { resume, onOpen: async () => {} }, session, { ...context, emit });
-    });
+    return await withSession(folder.context, (session) => work(session, folder));
   } finally {
-    log.close();
+    folder.release();
+  }
+}
+
+/** Milliseconds between two looks whether the folder is still there. */
+const LOOK_INTERVAL = 1000;
+
+/** A job's folder: its lock, its log, and what goes wrong with an event's record, which stops the run. */
+class RunFolder {
+  /** Events go to the log too; the signal stops the run as well where the folder can no longer be written. */
+  readonly context: RunContext;
+  readonly #outer: RunContext;
+  readonly #trouble = new AbortController();
+  #path = "";
+  #lock: FolderLock | undefined;
+  #log: EventLog | undefined;
+  #looking: NodeJS.Timeout | undefined;
+
+  constructor(context: RunContext) {
+    this.#outer = context;
+    const signal = AbortSignal.any([context.signal, this.#trouble.signal]);
+    this.context = { emit: (event) => this.#emit(event), signal };
+  }
+
+  /** Takes the lock of `folder`. @throws {RkdError} `ERR_OUTPUT_EXISTS` that says which process has it */
+  hold(folder: string): FolderLock {
+    const lock = new FolderLock(folder);
+    this.#path = folder;
+    this.#lock = lock;
+    this.#looking = setInterval(() => this.#attempt(() => lock.check()), LOOK_INTERVAL);
+    this.#looking.unref();
+    if (!lock.exclusive) {
+      const message = `The file system of ${folder} has no locks: let no other process run in this folder.`;
+      this.context.emit({ type: "warning", message });
+    }
+    return lock;
+  }
+
+  /** Begins to write `events.jsonl`. */
+  openLog(): void {
+    this.#log = new EventLog(join(this.#path, files.events));
+  }
+
+  release(): void {
+    clearInterval(this.#looking);
+    this.#log?.close();
+    this.#lock?.release();
+  }
+
+  #emit(event: RunEvent): void {
+    this.#attempt(() => {
+      this.#log?.write(event);
+      if (event.type === "weights") recordWeights(this.#path, event);
+    });
+    this.#outer.emit(event);
+  }
+
+  #attempt(record: () => void): void {
+    try {
+      record();
+    } catch (error) {
+      this.#trouble.abort(error);
+    }
   }
 }
 

@@ -200,6 +200,14 @@ describe("abort", () => {
     expect(existsSync(out)).toBe(false);
   });
 
+  it("comes with leaving the loop", async () => {
+    const out = join(temporaryFolder(), "run");
+    const run = train(smallRun(out, { stepsPerEpoch: 1_000_000 }));
+    for await (const event of run) if (event.type === "step") break;
+    await expect(run).rejects.toMatchObject({ name: "AbortError" });
+    expect(existsSync(join(out, "checkpoint", "latest.safetensors"))).toBe(true);
+  });
+
   it("comes with dispose", async () => {
     const out = join(temporaryFolder(), "run");
     const run = train(smallRun(out, { stepsPerEpoch: 10_000 }));
@@ -232,6 +240,26 @@ describe("resume", () => {
     writeFileSync(checkpoint, whole.subarray(0, whole.length / 2));
     await expect(resume(out)).rejects.toMatchObject({ code: "ERR_INVALID_ARTEFACT" });
     writeFileSync(join(out, "plan.json"), "{");
+    await expect(resume(out)).rejects.toMatchObject({ code: "ERR_INVALID_ARTEFACT" });
+  });
+});
+
+describe("a damaged checkpoint", () => {
+  it("gives way to the one before it, with a warning, and the run ends with the same bytes", async () => {
+    const out = join(temporaryFolder(), "run");
+    await train(smallRun(out, { epochs: 3 }));
+    const model = bytes(out);
+    const latest = join(out, "checkpoint", "latest.safetensors");
+    const damaged = readFileSync(latest);
+    damaged.writeUInt8(damaged.readUInt8(damaged.length - 5) ^ 4, damaged.length - 5);
+    writeFileSync(latest, damaged);
+    const events = await collect(resume(out));
+    expect(events.find(({ type }) => type === "start")).toMatchObject({ resumed: true });
+    const warnings = events.filter((event) => event.type === "warning").map(({ message }) => message);
+    expect(warnings.join()).toContain("the run goes on from the one before it");
+    expect(bytes(out)).toBe(model);
+    writeFileSync(latest, damaged);
+    writeFileSync(join(out, "checkpoint", "previous.safetensors"), damaged);
     await expect(resume(out)).rejects.toMatchObject({ code: "ERR_INVALID_ARTEFACT" });
   });
 });
@@ -273,7 +301,7 @@ describe("distill", () => {
     expect((await evaluate({ model: out, ks: [1] })).fidelity).toBeUndefined();
     await expect(
       distill({ ...common, teacher, student: conv4(), epochs: 1, out: teacher, overwrite: true }),
-    ).rejects.toThrow(/the teacher lies in this folder/);
+    ).rejects.toThrow(/out: an input lies in this folder/);
     writeFileSync(join(teacher, "model.safetensors"), "other");
     await expect(resume(out)).rejects.toThrow(/has changed since/);
   });

@@ -2,7 +2,7 @@
 // addon would end this process with a signal. Arguments: how many workers, the folder to work in.
 import { join } from "node:path";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
-import { conv4, evaluateLoss, glyphs, rkdDistance, train } from "../../dist/index.js";
+import { conv4, evaluateLoss, glyphs, resume, rkdDistance, train } from "../../dist/index.js";
 
 const options = (out) => ({
   data: glyphs({ classes: 20, writers: 8, split: { kind: "classes", validation: 0.2, test: 0.2 } }),
@@ -21,6 +21,8 @@ if (isMainThread) {
     await new Promise((resolve, reject) => worker.once("message", resolve).once("error", reject));
     await worker.terminate();
   }
+  // An ended thread holds no folder: its run goes on here.
+  for await (const event of resume(join(folder, "0"))) if (event.type === "step") break;
   console.log("alive");
 } else {
   for await (const event of train(options(workerData))) if (event.type === "step") parentPort.postMessage("step");

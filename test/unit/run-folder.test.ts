@@ -1,14 +1,17 @@
+import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { expect, it } from "vitest";
 import {
   checkFree,
   hashFile,
   prepareFolder,
   readPlanFile,
+  removeAbandoned,
   requirePlanFile,
   writeJson,
 } from "../../src/artefacts/run-folder.ts";
+import type { PlanFile } from "../../src/protocol/protocol.ts";
 import { temporaryFolder } from "../support/folders.ts";
 
 it("writes JSON whole, and leaves nothing aside", () => {
@@ -20,26 +23,74 @@ it("writes JSON whole, and leaves nothing aside", () => {
   expect(readdirSync(folder)).toEqual(["metrics.json"]);
 });
 
-it("clears an earlier run and nothing else", async () => {
+const plan = { form: 1, rkd: "0.0.0", job: "train", plan: {}, policy: {}, inputs: {} } as unknown as PlanFile;
+
+/** A folder with these files in it, by their content. */
+function folderOf(contents: Readonly<Record<string, string>>): string {
   const folder = temporaryFolder();
-  for (const name of ["plan.json", "metrics.json", "model.safetensors", "mine.txt"])
-    writeFileSync(join(folder, name), "");
+  for (const [name, text] of Object.entries(contents)) {
+    mkdirSync(dirname(join(folder, name)), { recursive: true });
+    writeFileSync(join(folder, name), text);
+  }
+  return folder;
+}
+
+/** Every file below `folder` with its content. */
+function contentsOf(folder: string): Record<string, string> {
+  const entries = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const named = entries.map(({ parentPath, name }) => join(parentPath, name));
+  return Object.fromEntries(named.map((file) => [relative(folder, file), readFileSync(file, "utf8")]));
+}
+
+it("clears an earlier run and nothing else", async () => {
+  const own = [
+    "metrics.json",
+    "model.safetensors",
+    "last.safetensors",
+    "events.jsonl",
+    "checkpoint/latest.safetensors",
+  ];
+  const others = { "mine.txt": "a", "checkpoint/mine.txt": "b", "model.safetensors.bak": "c" };
+  const run = Object.fromEntries(own.map((name) => [name, "old"]));
+  const folder = folderOf({ "plan.json": JSON.stringify(plan), ...run, ...others });
   expect(() => checkFree(folder, false)).toThrow(/already holds a run \(plan\.json\)/);
-  checkFree(folder, true);
-  await prepareFolder(folder);
-  expect(readdirSync(folder).sort()).toEqual(["checkpoint", "mine.txt"]);
+  await expect(prepareFolder(folder, false, plan)).rejects.toMatchObject({ code: "ERR_OUTPUT_EXISTS" });
+  await prepareFolder(folder, true, plan);
+  const { "plan.json": text, ...rest } = contentsOf(folder);
+  expect(rest).toEqual(others);
+  expect(JSON.parse(text ?? "")).toEqual(plan);
 });
 
 it("offers to go on with an unfinished run", () => {
-  const folder = temporaryFolder();
-  writeFileSync(join(folder, "plan.json"), "");
+  const folder = folderOf({ "plan.json": JSON.stringify(plan) });
   expect(() => checkFree(folder, false)).toThrow(/go on with that run \(resume\)/);
+});
+
+const strangers: Record<string, string>[] = [
+  ...["metrics.json", "model.safetensors", "last.safetensors", "events.jsonl"].map((name) => ({ [name]: "mine" })),
+  { "checkpoint/latest.safetensors": "mine" },
+  { "checkpoint/one.png": "a class of this name" },
+  { "plan.json": '{"format_version":"1.2","planned_values":{}}', "model.safetensors": "mine" },
+  { "plan.json": '{"form":1,"plan":{},"policy":{}}' },
+  { "plan.json": JSON.stringify(plan).slice(0, 40), "events.jsonl": "mine" },
+  { "plan.json": JSON.stringify(plan), "model.safetensors/mine.txt": "a folder" },
+  { "plan.json": JSON.stringify(plan), checkpoint: "a file" },
+];
+
+it.each(strangers)("touches nothing where rkd did not write it: %j", async (contents) => {
+  const folder = folderOf(contents);
+  for (const overwrite of [false, true]) {
+    const refused = expect.objectContaining({ code: "ERR_OUTPUT_EXISTS", subject: folder });
+    expect(() => checkFree(folder, overwrite)).toThrow(refused);
+    await expect(prepareFolder(folder, overwrite, plan)).rejects.toThrow(refused);
+  }
+  expect(contentsOf(folder)).toEqual(contents);
 });
 
 it("says what is in the way of a folder", async () => {
   const file = join(temporaryFolder(), "file");
   writeFileSync(file, "");
-  await expect(prepareFolder(join(file, "run"))).rejects.toMatchObject({
+  await expect(prepareFolder(join(file, "run"), false, plan)).rejects.toMatchObject({
     code: "ERR_NOT_FOUND",
     subject: join(file, "run"),
   });
@@ -79,4 +130,37 @@ it("hashes as sha256sum does", async () => {
   const file = join(temporaryFolder(), "abc");
   writeFileSync(file, "abc");
   expect(await hashFile(file)).toBe("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+});
+
+it("removes what killed processes left aside, and nothing else", async () => {
+  const left = ["plan.json.12.tmp", "model.safetensors.12.3.tmp", "checkpoint/latest.safetensors.12.tmp"];
+  const others = ["plan.json.tmp", "notes.12.tmp", "model.safetensors.1x.tmp", "checkpoint/mine.12.tmp"];
+  const contents = Object.fromEntries([...left, ...others].map((name) => [name, "half"]));
+  const folder = folderOf({ "plan.json": JSON.stringify(plan), ...contents });
+  await removeAbandoned(folder);
+  expect(Object.keys(contentsOf(folder)).sort()).toEqual(["plan.json", ...others].sort());
+});
+
+/** Runs a program in which no file may become larger than 4 KiB. */
+function withSmallFiles(program: string, folder: string): string {
+  const module = JSON.stringify(join(import.meta.dirname, "../../dist/artefacts"));
+  const code = `const at = ${module}; ${program}`;
+  const shell = 'ulimit -f 4; exec "$0" --input-type=module -e "$1" "$2"';
+  return execFileSync("bash", ["-c", shell, process.execPath, code, folder], { encoding: "utf8" });
+}
+
+it("writes every byte or says why not, and keeps the old file", () => {
+  const folder = folderOf({ "plan.json": '"old"' });
+  const program = `
+    const { writeJson } = await import(at + "/run-folder.js");
+    const { EventLog } = await import(at + "/event-log.js");
+    const folder = process.argv[1];
+    const attempt = (work) => { try { work(); return "done"; } catch (error) { return error.code; } };
+    const log = new EventLog(folder + "/events.jsonl");
+    const warning = () => log.write({ type: "warning", message: "x".repeat(3000) });
+    console.log([attempt(() => writeJson(folder + "/plan.json", "y".repeat(9000))),
+      attempt(warning), attempt(warning), attempt(warning)].join(" "));`;
+  expect(withSmallFiles(program, folder).trim()).toBe("ERR_IO done ERR_IO done");
+  expect(readFileSync(join(folder, "plan.json"), "utf8")).toBe('"old"');
+  expect(readdirSync(folder).sort()).toEqual(["events.jsonl", "plan.json"]);
 });

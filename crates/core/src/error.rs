@@ -45,7 +45,7 @@ codes! {
     InvalidData = "ERR_INVALID_DATA": "the data set as a whole cannot be used",
     InvalidArchive = "ERR_INVALID_ARCHIVE": "an archive is damaged or has entries that leave it",
     InvalidArtefact = "ERR_INVALID_ARTEFACT": "a model, checkpoint or plan is damaged or of another version",
-    OutputExists = "ERR_OUTPUT_EXISTS": "the output folder holds another run",
+    OutputExists = "ERR_OUTPUT_EXISTS": "the output folder holds another run, or files that rkd did not write",
     NonFinite = "ERR_NON_FINITE": "a loss, gradient or parameter stopped being a finite number",
     Cancelled = "ERR_CANCELLED": "the run was cancelled",
     Io = "ERR_IO": "reading or writing failed for another reason",
@@ -117,7 +117,7 @@ impl Error {
     pub fn io(what: &str, path: &std::path::Path, source: std::io::Error) -> Self {
         let (code, advice) = match source.kind() {
             std::io::ErrorKind::NotFound => (Code::NotFound, "check the path"),
-            std::io::ErrorKind::PermissionDenied => {
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
                 (Code::PermissionDenied, "give this user the right to it, or choose another path")
             }
             _ => (Code::Io, "see the cause; a full disk or a broken mount are the usual ones"),

@@ -10,6 +10,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::path::{Component, Path, PathBuf};
 
 use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, Unexpected, Visitor};
@@ -584,15 +585,25 @@ texts! {
 
 impl PathText {
     /// The path from the root on.
-    pub fn absolute(&self) -> std::path::PathBuf {
+    pub fn absolute(&self) -> PathBuf {
         absolute(&self.0)
     }
 }
 
+thread_local! {
+    /// See [`start_paths_at`].
+    static START: RefCell<PathBuf> = const { RefCell::new(PathBuf::new()) };
+}
+
+/// Says where relative paths begin on this thread from now on; none: the working directory of the moment.
+pub fn start_paths_at(folder: Option<PathBuf>) {
+    START.set(folder.unwrap_or_default());
+}
+
 /// `path` from the root on, without `.` and `..`.
-pub fn absolute(path: impl AsRef<std::path::Path>) -> std::path::PathBuf {
-    use std::path::{Component, PathBuf};
-    let whole = std::path::absolute(path.as_ref()).unwrap_or_else(|_| path.as_ref().into());
+pub fn absolute(path: impl AsRef<Path>) -> PathBuf {
+    let path = START.with_borrow(|start| start.join(path));
+    let whole = std::path::absolute(&path).unwrap_or(path);
     let mut clean = PathBuf::new();
     for part in whole.components() {
         match part {

@@ -211,6 +211,7 @@ fn protocol() -> String {
         options::NeighboursOptions,
         options::EmbedOptions,
         train::embed::EmbedFormat,
+        train::embed::EmbedPlan,
         options::check::OptionPart,
         // Plans.
         options::ResolvedRun,

@@ -1,4 +1,4 @@
-//! From files to batches: sources, decoding, cache, split, batches, glyphs.
+//! From files to batches: sources and what people have in them, decoding, cache, split, batches, glyphs.
 
 #[path = "data/batches.rs"]
 mod batches;
@@ -10,6 +10,10 @@ mod common;
 mod decode;
 #[path = "data/glyphs.rs"]
 mod glyphs;
+#[path = "data/habits.rs"]
+mod habits;
+#[path = "data/hostile.rs"]
+mod hostile;
 #[path = "data/published.rs"]
 mod published;
 #[path = "data/real.rs"]

@@ -15,7 +15,6 @@ pub mod convolution;
 pub mod elementwise;
 pub mod isa;
 pub mod linear;
-pub mod mapped_file;
 pub mod matrix;
 pub mod memory;
 pub mod normalization;

@@ -11,6 +11,7 @@
 
 mod error;
 mod events;
+mod lock;
 mod losses;
 mod options;
 mod panics;

@@ -13,7 +13,7 @@ use rkd_core::options::{self, DataOption, Job};
 use rkd_core::train::event::Control;
 use rkd_core::train::neighbours::Picture;
 use rkd_core::train::report::{Evaluation, SessionSummary};
-use rkd_core::train::{Plan, Training, Who, embed, evaluate_model, neighbours};
+use rkd_core::train::{EmbedPlan, Plan, Training, Who, embed, evaluate_model, neighbours};
 use rkd_core::{Code, Error};
 use serde::Serialize;
 use serde_json::Value;
@@ -81,7 +81,9 @@ impl BindingSession {
     /// The whole plan of what a user says.
     #[napi(ts_args_type = "job: JobKind, options: Json<unknown>", ts_return_type = "Promise<Reply<ResolvedRun>>")]
     pub fn resolve<'env>(&self, env: &'env Env, job: String, options: String) -> Promised<'env> {
-        self.command(env, move |_, _| options::run::resolve(job_of(&job)?, &value(&options)?))
+        self.command(env, move |_, control| {
+            options::run::resolve(job_of(&job)?, &value(&options)?, &|| control.is_cancelled())
+        })
     }
 
     /// The whole plan of the run in the folder `out`, from its `plan.json`; `threads` come before the stored ones.
@@ -98,9 +100,10 @@ impl BindingSession {
         out: String,
         threads: Option<f64>,
     ) -> Promised<'env> {
-        self.command(env, move |_, _| {
+        self.command(env, move |_, control| {
+            let stop = || control.is_cancelled();
             let threads = threads.map(|threads| threads as u64);
-            options::run::resolve_stored(job_of(&job)?, &value(&plan)?, &value(&policy)?, &out, threads)
+            options::run::resolve_stored(job_of(&job)?, &value(&plan)?, &value(&policy)?, &out, threads, &stop)
         })
     }
 
@@ -162,7 +165,7 @@ impl BindingSession {
     )]
     pub fn evaluate_model<'env>(&self, env: &'env Env, options: String) -> Promised<'env> {
         self.command(env, move |_, control| {
-            let plan = options::model::evaluate(&value(&options)?)?;
+            let plan = options::model::evaluate(&value(&options)?, &|| control.is_cancelled())?;
             Ok(Measured { model: plan.model.clone(), part: plan.part, evaluation: evaluate_model(&plan, control)? })
         })
     }
@@ -170,8 +173,9 @@ impl BindingSession {
     /// Looks at the nearest neighbours of a few images.
     #[napi(ts_args_type = "options: Json<NeighboursOptions>", ts_return_type = "Promise<BindingNeighboursReply>")]
     pub fn neighbours<'env>(&self, env: &'env Env, options: String) -> Promised<'env, BindingNeighboursReply> {
-        let receiver =
-            self.worker.run(move |_, control| neighbours(&options::model::neighbours(&value(&options)?)?, control));
+        let receiver = self.worker.run(move |_, control| {
+            neighbours(&options::model::neighbours(&value(&options)?, &|| control.is_cancelled())?, control)
+        });
         env.spawn_future(async move {
             Ok(match receiver.await.unwrap_or_else(|_| Err(closed())) {
                 Ok(found) => {
@@ -189,13 +193,21 @@ impl BindingSession {
     /// What a data source is and what is missing in it, without decoding an image.
     #[napi(ts_args_type = "data: Json<Data | string>", ts_return_type = "Promise<Reply<DataSurvey>>")]
     pub fn survey<'env>(&self, env: &'env Env, data: String) -> Promised<'env> {
-        self.command(env, move |_, _| options::survey(&input::read::<DataOption>("data", &value(&data)?)?))
+        self.command(env, move |_, control| {
+            options::survey(&input::read::<DataOption>("data", &value(&data)?)?, &|| control.is_cancelled())
+        })
+    }
+
+    /// The whole plan of what a user says to `embed`.
+    #[napi(ts_args_type = "options: Json<EmbedOptions>", ts_return_type = "Promise<Reply<EmbedPlan>>")]
+    pub fn resolve_embed<'env>(&self, env: &'env Env, options: String) -> Promised<'env> {
+        self.command(env, move |_, control| options::model::embed(&value(&options)?, &|| control.is_cancelled()))
     }
 
     /// Writes the embeddings of a data set.
-    #[napi(ts_args_type = "options: Json<EmbedOptions>", ts_return_type = "Promise<Reply<EmbedReport>>")]
-    pub fn embed<'env>(&self, env: &'env Env, options: String) -> Promised<'env> {
-        self.command(env, move |_, control| embed(&options::model::embed(&value(&options)?)?, control))
+    #[napi(ts_args_type = "plan: Json<EmbedPlan>", ts_return_type = "Promise<Reply<EmbedReport>>")]
+    pub fn embed<'env>(&self, env: &'env Env, plan: String) -> Promised<'env> {
+        self.command(env, move |_, control| embed(&written::<EmbedPlan>(&plan)?, control))
     }
 
     /// The names of the workloads of `rkd bench`.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rkd_core::train::Training;
 use rkd_core::train::event::Control;
-use rkd_core::{Code, Error, Result};
+use rkd_core::{Code, Error, Result, input};
 use tokio::sync::oneshot;
 
 use crate::events::Mailbox;
@@ -47,8 +47,11 @@ impl Worker {
         work: impl FnOnce(&mut Opened, &Control) -> Result<T> + Send + 'static,
     ) -> oneshot::Receiver<Result<T>> {
         let (reply, receiver) = oneshot::channel();
+        let folder = std::env::current_dir().ok();
         let events = Arc::clone(&self.events);
         let command: Command = Box::new(move |session, control| {
+            // The process may have gone elsewhere since.
+            input::start_paths_at(folder);
             let outcome = guard(|| check_instruction_set().and_then(|()| work(session, control)));
             let whole = outcome.as_ref().err().is_none_or(|error| error.code != Code::Internal);
             events.mark();

@@ -81,10 +81,12 @@ impl ModelCard {
                 .with_values(format!("form {VERSION}"), document["card"].to_string())
                 .with_advice(advice));
         }
-        ModelCard::deserialize(document).map_err(|e| {
+        let card = ModelCard::deserialize(document).map_err(|e| {
             Error::new(Code::InvalidArtefact, format!("the description of the network is not understood: {e}"))
                 .with_advice(advice)
-        })
+        })?;
+        check_normalization(&card.normalization, card.backbone.in_channels)?;
+        Ok(card)
     }
 }
 
@@ -132,6 +134,19 @@ impl Model {
         }
         Ok(hasher.finalize().to_hex()[..32].to_string())
     }
+}
+
+/// Checks that images of `channels` can be normalised as a file says.
+fn check_normalization(normalization: &Normalization, channels: usize) -> Result<()> {
+    if normalization.fits(channels) {
+        return Ok(());
+    }
+    Err(Error::new(Code::InvalidArtefact, "no image can be normalised as the file says")
+        .with_values(
+            format!("a mean and a positive std for each of {channels} channels"),
+            format!("mean {:?}, std {:?}", normalization.mean, normalization.std),
+        )
+        .with_advice("the file was changed by hand; write it again"))
 }
 
 fn to_json(value: &impl Serialize) -> Result<Value> {

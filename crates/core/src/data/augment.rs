@@ -8,8 +8,8 @@
 //! between the four pixels around it; places outside the image take the nearest edge pixel. Without an affine part the
 //! lookup is at whole pixels and exact.
 
+use super::plan::AugmentSpec;
 use super::statistics::Normalization;
-use crate::data::AugmentSpec;
 use crate::error::{Code, Error, Result};
 use crate::random::Random;
 

@@ -13,23 +13,31 @@
 //! decoder version), so a changed source finds no file and is decoded again. A file is written under another name, synced
 //! and renamed: readers see a whole file or none, and of two processes that decode the same source the later rename wins
 //! with the same content. Every byte is checked against its hash when a file is opened; a damaged file counts as none.
+//!
+//! Images are read at their positions, not by way of a map: a map of a file that somebody cuts ends the process (SIGBUS), a
+//! read is an error. What that costs is the copy of an image, a hundredth of what its augmentation does.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use rkd_kernels::mapped_file::MappedFile;
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 
-use super::dataset::BrokenImage;
-use super::split::Part;
-use crate::error::{Error, Result};
+use super::part::{BrokenImage, Part};
+use super::positioned::{read_exact_at, write_all_at};
+use super::threads::decode_threads;
+use crate::error::{Code, Error, Result};
 
 const MAGIC: &[u8; 8] = b"RKDCACHE";
 const HEAD_BYTES: u64 = 64;
-const CHUNK_BYTES: usize = 16 << 20;
+const CHUNK_BYTES: u64 = 16 << 20;
+
+/// Largest manifest that is read: a million images with paths of a thousand bytes.
+const MAX_MANIFEST_BYTES: u64 = 1 << 30;
 
 /// What a cache file says of its images. The vectors `ids`, `labels`, `parts` and `slots` have one entry an item.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -63,67 +71,145 @@ pub struct Cache {
     pub manifest: Manifest,
     /// BLAKE3 of the manifest, and by way of its chunk hashes of all content; hexadecimal.
     pub fingerprint: String,
-    map: MappedFile,
+    file: File,
     slot_bytes: usize,
+    /// The first read that failed.
+    failure: OnceLock<io::Error>,
+    /// Goes away with the cache, where it is a temporary one.
+    _folder: Option<CacheFolder>,
+}
+
+/// Where a new cache file is written: the folder that was asked for, or a temporary one where that cannot be written.
+#[derive(Debug)]
+pub enum CacheFolder {
+    /// The folder of the plan.
+    Wanted(PathBuf),
+    /// One of this process, with the reason for it.
+    Temporary(TempDir, String),
+}
+
+impl CacheFolder {
+    /// Makes `wanted`, or a temporary folder where this user may not write there.
+    ///
+    /// # Errors
+    /// When there is another reason, or no temporary folder can be made either.
+    pub fn new(wanted: &Path) -> Result<CacheFolder> {
+        let attempt = fs::create_dir_all(wanted).and_then(|()| tempfile::tempfile_in(wanted));
+        let Err(error) = attempt else { return Ok(CacheFolder::Wanted(wanted.into())) };
+        let denied = matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem);
+        let temporary = denied.then(|| tempfile::Builder::new().prefix("rkd-cache-").tempdir().ok()).flatten();
+        match temporary {
+            Some(folder) => Ok(CacheFolder::Temporary(folder, format!("{}: {error}", wanted.display()))),
+            None => Err(Error::io("writing the decoded cache", wanted, error)
+                .with_advice("choose another folder for it, with --cache or the environment variable RKD_CACHE")),
+        }
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        match self {
+            CacheFolder::Wanted(path) => path,
+            CacheFolder::Temporary(folder, _) => folder.path(),
+        }
+    }
+
+    /// What the user should know; nothing where the folder is the one that was asked for.
+    pub fn notice(&self) -> Option<String> {
+        let CacheFolder::Temporary(folder, reason) = self else { return None };
+        Some(format!(
+            "The folder for decoded images cannot be written ({reason}), so they are in {} until this run ends, and are \
+             decoded again by the next one. Choose another folder with --cache or RKD_CACHE.",
+            folder.path().display()
+        ))
+    }
 }
 
 impl Cache {
     /// Opens the file at `path` with slots of `slot_bytes`; `None` when there is none or it is damaged in any way.
     pub fn open(path: &Path, slot_bytes: usize) -> Option<Cache> {
-        let map = MappedFile::open(path).ok()?;
-        let head = map.get(..HEAD_BYTES as usize)?;
+        let file = File::open(path).ok().filter(|file| file.metadata().is_ok_and(|meta| meta.is_file()))?;
+        let mut head = [0; HEAD_BYTES as usize];
+        read_exact_at(&file, &mut head, 0).ok()?;
         let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("8 bytes"));
         let (pixel_bytes, manifest_bytes) = (number(8), number(16));
         let end = HEAD_BYTES.checked_add(pixel_bytes)?;
-        if &head[..8] != MAGIC || end.checked_add(manifest_bytes)? != map.len() as u64 {
+        let length = file.metadata().ok()?.len();
+        if &head[..8] != MAGIC || manifest_bytes > MAX_MANIFEST_BYTES || end.checked_add(manifest_bytes)? != length {
             return None;
         }
-        let manifest = &map[end as usize..];
-        let hash = blake3::hash(manifest);
+        let mut manifest = vec![0; manifest_bytes as usize];
+        read_exact_at(&file, &mut manifest, end).ok()?;
+        let hash = blake3::hash(&manifest);
         if hash.as_bytes()[..] != head[24..56] {
             return None;
         }
-        let manifest: Manifest = serde_json::from_slice(manifest).ok()?;
+        let manifest: Manifest = serde_json::from_slice(&manifest).ok()?;
         let slots = pixel_bytes / slot_bytes as u64;
         let count = manifest.ids.len();
         let lengths_agree =
             [manifest.labels.len(), manifest.parts.len(), manifest.slots.len()].iter().all(|&n| n == count);
         let in_range = manifest.slots.iter().all(|&slot| u64::from(slot) < slots)
             && manifest.labels.iter().all(|&label| (label as usize) < manifest.classes.len());
-        if !lengths_agree || !in_range || chunk_hashes(&map[HEAD_BYTES as usize..end as usize]) != manifest.chunks {
+        if !lengths_agree || !in_range || chunk_hashes(&file, pixel_bytes).ok()? != manifest.chunks {
             return None;
         }
-        Some(Cache { path: path.into(), manifest, fingerprint: hash.to_hex().to_string(), map, slot_bytes })
+        let (fingerprint, failure) = (hash.to_hex().to_string(), OnceLock::new());
+        Some(Cache { path: path.into(), manifest, fingerprint, file, slot_bytes, failure, _folder: None })
     }
 
-    /// The pixels of `item`.
-    pub fn pixels(&self, item: usize) -> &[u8] {
-        let start = HEAD_BYTES as usize + self.manifest.slots[item] as usize * self.slot_bytes;
-        &self.map[start..start + self.slot_bytes]
+    /// Keeps the folder that the file lies in for as long as the cache. A temporary one has no further reader, so where
+    /// the system lets go of names of open files (not on Windows) it is gone at once, and no kill can leave it behind.
+    pub fn keep(&mut self, folder: CacheFolder) {
+        self._folder = Some(folder).filter(|_| cfg!(windows));
+    }
+
+    /// The pixels of `item`; zeros, and from then on an error from [`Cache::intact`], when they cannot be read.
+    pub fn pixels(&self, item: usize) -> Vec<u8> {
+        let start = HEAD_BYTES + u64::from(self.manifest.slots[item]) * self.slot_bytes as u64;
+        let mut pixels = vec![0; self.slot_bytes];
+        if let Err(e) = read_exact_at(&self.file, &mut pixels, start) {
+            pixels.fill(0);
+            let _ = self.failure.set(e); // The first one counts.
+        }
+        pixels
+    }
+
+    /// Whether every read so far was whole.
+    ///
+    /// # Errors
+    /// [`Code::Io`] when one was not.
+    pub fn intact(&self) -> Result<()> {
+        let Some(failure) = self.failure.get() else { return Ok(()) };
+        Err(Error::new(Code::Io, format!("the decoded cache was cut or cannot be read any more: {failure}"))
+            .with_subject(self.path.display().to_string())
+            .with_advice("run again, which makes it anew; a run with a checkpoint can be resumed"))
     }
 }
 
-/// BLAKE3 of each chunk, on all cores.
-fn chunk_hashes(pixels: &[u8]) -> Vec<String> {
-    let chunks: Vec<&[u8]> = pixels.chunks(CHUNK_BYTES).collect();
+/// BLAKE3 of each chunk of the pixels, on all cores.
+fn chunk_hashes(file: &File, pixel_bytes: u64) -> io::Result<Vec<String>> {
+    let count = pixel_bytes.div_ceil(CHUNK_BYTES) as usize;
     let next = AtomicUsize::new(0);
-    let mut hashes = vec![String::new(); chunks.len()];
+    let mut hashes = vec![String::new(); count];
     std::thread::scope(|scope| {
         let work = || {
-            let mut done = Vec::new();
-            while let Some(i) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&i| i < chunks.len()) {
-                done.push((i, blake3::hash(chunks[i]).to_hex().to_string()));
+            let (mut done, mut buffer) = (Vec::new(), Vec::new());
+            while let Some(i) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&i| i < count) {
+                let start = i as u64 * CHUNK_BYTES;
+                buffer.resize((pixel_bytes - start).min(CHUNK_BYTES) as usize, 0);
+                read_exact_at(file, &mut buffer, HEAD_BYTES + start)?;
+                done.push((i, blake3::hash(&buffer).to_hex().to_string()));
             }
-            done
+            Ok::<_, io::Error>(done)
         };
-        let workers: Vec<_> = (0..super::decode_threads().min(chunks.len())).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..decode_threads().min(count)).map(|_| scope.spawn(work)).collect();
         for worker in workers {
-            for (i, hash) in worker.join().expect("hashing does not panic") {
+            for (i, hash) in worker.join().expect("hashing does not panic")? {
                 hashes[i] = hash;
             }
         }
-    });
-    hashes
+        Ok(hashes)
+    })
 }
 
 /// A cache file in the making. Threads write slots in any order; dropped before [`CacheWriter::finish`] it removes itself.
@@ -145,13 +231,13 @@ impl CacheWriter {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let folder = path.parent().unwrap_or(Path::new("."));
         let failed = |source| Error::io("writing the decoded cache", folder, source);
-        fs::create_dir_all(folder).map_err(failed)?;
         remove_abandoned(folder);
         let name = path.file_name().expect("a cache file has a name").to_string_lossy();
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
         let partial = folder.join(format!(".{name}.{}.{count}.partial", std::process::id()));
         let mut options = File::options();
         let file = options.read(true).write(true).create(true).truncate(true).open(&partial).map_err(failed)?;
+        let _ = file.try_lock(); // see `remove_abandoned`
         let writer = CacheWriter { file, partial, path: path.into(), slot_bytes, slots, finished: false };
         writer.file.set_len(HEAD_BYTES + (slots * slot_bytes) as u64).map_err(failed)?;
         Ok(writer)
@@ -177,10 +263,10 @@ impl CacheWriter {
         Ok(())
     }
 
-    fn complete(&mut self, manifest: &mut Manifest) -> std::io::Result<()> {
+    fn complete(&mut self, manifest: &mut Manifest) -> io::Result<()> {
         let pixel_bytes = (self.slots * self.slot_bytes) as u64;
         let end = HEAD_BYTES + pixel_bytes;
-        manifest.chunks = chunk_hashes(&MappedFile::open(&self.partial)?[HEAD_BYTES as usize..end as usize]);
+        manifest.chunks = chunk_hashes(&self.file, pixel_bytes)?;
         let text = serde_json::to_vec(manifest)?;
         let mut head = Vec::with_capacity(HEAD_BYTES as usize);
         head.write_all(MAGIC)?;
@@ -202,7 +288,10 @@ impl Drop for CacheWriter {
     }
 }
 
-/// Removes what killed processes left behind: partial files that nobody has written to for a day.
+/// A partial file may be so old before its maker has locked it.
+const LOCK_TIME: Duration = Duration::from_secs(10);
+
+/// Removes what killed processes left behind: partial files that nobody has locked.
 fn remove_abandoned(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
@@ -211,25 +300,9 @@ fn remove_abandoned(folder: &Path) {
         let ours = name.starts_with('.') && name.ends_with(".partial") && name.contains(".rkdcache.");
         let age =
             entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| SystemTime::now().duration_since(t).ok());
-        if ours && age.is_some_and(|age| age > Duration::from_secs(86_400)) {
+        let unlocked = || File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
+        if ours && age.is_some_and(|age| age > LOCK_TIME) && unlocked() {
             let _ = fs::remove_file(entry.path());
         }
     }
-}
-
-#[cfg(unix)]
-fn write_all_at(file: &File, bytes: &[u8], at: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, bytes, at)
-}
-
-#[cfg(windows)]
-fn write_all_at(file: &File, mut bytes: &[u8], mut at: u64) -> std::io::Result<()> {
-    while !bytes.is_empty() {
-        let count = std::os::windows::fs::FileExt::seek_write(file, bytes, at)?;
-        if count == 0 {
-            return Err(std::io::ErrorKind::WriteZero.into());
-        }
-        (bytes, at) = (&bytes[count..], at + count as u64);
-    }
-    Ok(())
 }

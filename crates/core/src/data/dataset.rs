@@ -1,45 +1,18 @@
 //! A data set: decoded images with their names, classes and parts.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::cache::Cache;
+use super::cache::{Cache, CacheFolder, Manifest};
+use super::contents::Contents;
 use super::decode::DECODER_VERSION;
+use super::factory::DecodeProgress;
+use super::part::{BrokenImage, Part};
+use super::plan::DataPlan;
 use super::rotation::unturned;
 use super::source::Source;
-use super::split::Part;
+use super::stop::Stop;
 use super::survey::{PartCount, count_parts, sentence};
-use crate::data::DataPlan;
 use crate::error::{Code, Error, Result};
-
-pub(super) mod build;
-mod factory;
-
-/// An image that could not be used.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
-#[serde(rename_all = "camelCase")]
-pub struct BrokenImage {
-    /// Its path inside the source.
-    pub path: String,
-    /// Why, a clause that reads on from the path: `is empty (0 bytes)`.
-    pub reason: String,
-}
-
-/// How far decoding is.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DecodeProgress {
-    /// Images done, broken ones among them.
-    pub done: usize,
-    /// Images in all.
-    pub total: usize,
-    /// Broken images so far.
-    pub broken: usize,
-    /// Seconds since decoding began.
-    pub seconds: f64,
-    /// Images a second since then.
-    pub images_per_second: f64,
-}
 
 /// What was found, for people and programs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -83,6 +56,7 @@ pub struct Dataset {
     kind: &'static str,
     reason: String,
     reused: bool,
+    cache_notice: Option<String>,
     image_size: usize,
     channels: usize,
     rotations: bool,
@@ -90,14 +64,15 @@ pub struct Dataset {
 
 impl Dataset {
     /// Finds out what `plan.source` is and opens its decoded cache, decoding on all cores first if there is none.
-    /// `progress` is called about ten times a second while it decodes, from this thread.
+    /// `progress` is called about ten times a second while it decodes, from this thread. Where the folder of the cache may
+    /// not be written, a temporary one takes its place, see [`Dataset::cache_notice`].
     ///
     /// # Errors
     /// When the source cannot be read or recognised, has no images, or more than half of them are broken; when the cache
-    /// cannot be written; when `image_size` or `channels` is out of range.
-    pub fn open(plan: &DataPlan, progress: &mut dyn FnMut(DecodeProgress)) -> Result<Dataset> {
+    /// cannot be written; when `image_size` or `channels` is out of range; when stopped.
+    pub fn open(plan: &DataPlan, stop: Stop<'_>, progress: &mut dyn FnMut(DecodeProgress)) -> Result<Dataset> {
         check_plan(plan)?;
-        let source = Source::detect(plan)?;
+        let source = Source::detect(plan, stop)?;
         let mut key = source.key()?;
         key.update(
             format!("{} {} {DECODER_VERSION} {}", plan.image_size, plan.channels, env!("CARGO_PKG_VERSION")).as_bytes(),
@@ -105,22 +80,29 @@ impl Dataset {
         if plan.rotations {
             key.update(b"rotations");
         }
-        let path = plan.cache.join(format!("{}.rkdcache", &key.finalize().to_hex()[..32]));
+        let name = format!("{}.rkdcache", &key.finalize().to_hex()[..32]);
+        let path = plan.cache.join(&name);
         let slot_bytes = plan.image_size * plan.image_size * plan.channels;
-        let (cache, reused) = match Cache::open(&path, slot_bytes) {
-            Some(cache) => (cache, true),
+        let (cache, reused, cache_notice) = match Cache::open(&path, slot_bytes) {
+            Some(cache) => (cache, true, None),
             None => {
-                build::Contents::read(&source, plan.rotations)?.decode(&source, plan, &path, progress)?;
+                let folder = CacheFolder::new(&plan.cache)?;
+                let path = folder.path().join(&name);
+                Contents::read(&source, plan.rotations, stop)?.decode(&source, plan, &path, stop, progress)?;
                 let damaged = || {
                     Error::new(Code::Io, "the decoded cache was damaged right after it was written")
                         .with_subject(path.display().to_string())
                         .with_advice("check the disk, or choose another cache folder")
                 };
-                (Cache::open(&path, slot_bytes).ok_or_else(damaged)?, false)
+                let mut cache = Cache::open(&path, slot_bytes).ok_or_else(damaged)?;
+                let cache_notice = folder.notice();
+                cache.keep(folder);
+                (cache, false, cache_notice)
             }
         };
         let (image_size, channels, rotations) = (plan.image_size, plan.channels, plan.rotations);
-        Ok(Dataset { cache, kind: source.kind, reason: source.reason, reused, image_size, channels, rotations })
+        let Source { kind, reason, .. } = source;
+        Ok(Dataset { cache, kind, reason, reused, cache_notice, image_size, channels, rotations })
     }
 
     /// What was found.
@@ -146,6 +128,11 @@ impl Dataset {
             image_size: self.image_size,
             channels: self.channels,
         }
+    }
+
+    /// What the user should know of where the decoded images are.
+    pub fn cache_notice(&self) -> Option<&str> {
+        self.cache_notice.as_deref()
     }
 
     /// Number of images.
@@ -174,8 +161,29 @@ impl Dataset {
     }
 
     /// The pixels of `item`, `[h, w, c]`.
-    pub fn pixels(&self, item: u32) -> &[u8] {
+    pub fn pixels(&self, item: u32) -> Vec<u8> {
         self.cache.pixels(item as usize)
+    }
+
+    /// Whether all pixels that were read so far are right. Who reads pixels asks this before using them.
+    ///
+    /// # Errors
+    /// [`Code::Io`] when the decoded cache was cut meanwhile, or its disk failed.
+    pub fn intact(&self) -> Result<()> {
+        self.cache.intact()
+    }
+
+    /// What a user should know of the data, each a full sentence: its warnings, and the images that cannot be used.
+    pub fn notices(&self) -> Vec<String> {
+        let Manifest { warnings, broken, .. } = &self.cache.manifest;
+        let mut notices = warnings.clone();
+        if let Some(count) = Some(broken.len()).filter(|&count| count > 0) {
+            let some: Vec<String> = broken.iter().take(5).map(|b| format!("{} ({})", b.path, b.reason)).collect();
+            let rest = if count > 5 { format!(", and {} more", count - 5) } else { String::new() };
+            let images = if count == 1 { "1 image".into() } else { format!("{count} images") };
+            notices.push(format!("{images} could not be used: {}{rest}.", some.join(", ")));
+        }
+        notices
     }
 
     /// The label of `item`, in `0..classes()`.

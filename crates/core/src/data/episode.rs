@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::data::EpisodePlan;
+use super::plan::EpisodePlan;
 use crate::error::{Code, Error, Result};
 use crate::random::Random;
 

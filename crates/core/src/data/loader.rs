@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use super::augment::{augment_view, check_augment};
 use super::batches::Batch;
 use super::dataset::Dataset;
+use super::plan::AugmentSpec;
 use super::sampler::BatchSampler;
 use super::statistics::Normalization;
-use crate::data::AugmentSpec;
 use crate::error::{Code, Error, Result};
 use crate::random::Random;
 
@@ -81,7 +81,7 @@ impl View {
     fn draw(&self, item: u32, spec: &AugmentSpec, side: usize, mut random: Random, out: &mut [f32]) -> bool {
         let (h, c) = (self.dataset.image_size(), self.dataset.channels());
         let ratio = h as f64 / side as f64;
-        augment_view(self.dataset.pixels(item), [h, h, c], ratio, spec, &self.normalization, &mut random, out)
+        augment_view(&self.dataset.pixels(item), [h, h, c], ratio, spec, &self.normalization, &mut random, out)
     }
 }
 

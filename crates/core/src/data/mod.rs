@@ -1,7 +1,7 @@
 //! From files to batches.
 //!
 //! The way of one image: [`Dataset::open`] finds out what the source is (`source`), decodes every image once into a
-//! memory-mapped cache of bytes ([`decode`], `cache`), [`Split`] gives whole classes to training, validation and test,
+//! cache file of bytes ([`decode`], `cache`), [`Split`] gives whole classes to training, validation and test,
 //! [`BatchSampler`] says which items make a batch, [`augment()`] changes one image at random and normalises it, and
 //! [`Loader`] does that ahead of training on its own threads.
 //!
@@ -9,40 +9,59 @@
 //! `[h, w, c]` bytes, a batch `[n, h, w, c]` float32. An *item* is the position of an image in the data set, a *label* the
 //! position of its class in the sorted list of class names. Every random choice is keyed by (seed, epoch, item, purpose),
 //! so neither the number of workers nor a restart changes a single bit.
+//!
+//! Files import from files above them in this list, from the one that owns an item, and never from this one; within a row, from
+//! left to right:
+//!
+//! ```text
+//! plan, part, stop, threads, positioned, rotation           words that all share
+//! decode: limits, deep, jpeg, tiff, mod                     one image
+//! glyphs: skeleton, hand, raster, mod                       images that are drawn
+//! source: names, note, ignored, listing, hash               what people write, what lies about
+//!         archive, walk, zip, tar, arrays, idx, cifar       readers
+//!         layout, spelling; published: rows, mat, cars, ...  what is of which class
+//!         mod                                               what a source is
+//! cache, factory, contents, survey, dataset                 decoded once, known by number
+//! statistics, input, split, episode, sampler                which images
+//! augment, batches, loader                                  batches
+//! ```
 
 pub mod augment;
 pub mod batches;
 mod cache;
+mod contents;
 pub mod dataset;
 pub mod decode;
 pub mod episode;
+mod factory;
 pub mod glyphs;
 pub mod input;
 pub mod loader;
+mod part;
 pub mod plan;
+mod positioned;
 pub mod rotation;
 pub mod sampler;
 mod source;
 pub mod split;
 pub mod statistics;
+mod stop;
 pub mod survey;
+mod threads;
 
 pub use augment::augment;
 pub use batches::{Batch, EvaluationBatches};
-pub use dataset::{BrokenImage, Dataset, DatasetSummary, DecodeProgress};
+pub use dataset::{Dataset, DatasetSummary};
 pub use decode::Decoder;
+pub use factory::DecodeProgress;
 pub use input::InputSpec;
 pub use loader::{Loader, LoaderOptions, Position, View};
-pub use plan::{AugmentSpec, BatchPlan, DataPlan, EpisodePlan, SplitPlan};
+pub use part::{BrokenImage, Part};
+pub use plan::{AugmentSpec, BatchPlan, DataKind, DataPlan, EpisodePlan, SplitPlan};
 pub use sampler::BatchSampler;
-pub use source::DataKind;
 pub(crate) use source::Source;
 pub(crate) use source::published::splits_by_classes;
-pub use split::{Part, Split};
+pub use split::Split;
 pub use statistics::Normalization;
+pub use stop::Stop;
 pub use survey::{PartCount, Survey, survey};
-
-/// Threads for decoding and hashing: one a core.
-fn decode_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |count| count.get())
-}

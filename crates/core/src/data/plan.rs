@@ -4,9 +4,26 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::source::DataKind;
 use crate::error::Result;
 use crate::input::{HalfTurn, Share, Shear, Whole, invalid, nullable, tagged, via};
+
+/// What a source is, as far as defaults of images, split and augmentation hang on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "lowercase")]
+pub enum DataKind {
+    /// Drawn characters.
+    Glyphs,
+    /// Omniglot.
+    Omniglot,
+    /// Files of MNIST's format.
+    Idx,
+    /// CIFAR-100.
+    Cifar,
+    /// A folder or archive of image files.
+    #[default]
+    Images,
+}
 
 /// Where the images come from and how they reach the network.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::dataset::Dataset;
 use super::episode::Episodes;
-use crate::data::BatchPlan;
+use super::plan::BatchPlan;
 use crate::error::{Code, Error, Result};
 use crate::random::Random;
 

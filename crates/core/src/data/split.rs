@@ -6,29 +6,17 @@
 //!
 //! The four turns of a character ([`super::rotation`]) always go to the same part.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
 use super::dataset::Dataset;
+use super::part::Part;
+use super::plan::SplitPlan;
 use super::rotation::unturned;
-use crate::data::SplitPlan;
+use super::source::names::{composed, text_of};
 use crate::error::{Code, Error, Result};
 use crate::random::Random;
-
-/// A part of a data set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
-#[serde(rename_all = "camelCase")]
-pub enum Part {
-    /// What gradients are computed on.
-    Train,
-    /// What chooses the checkpoint.
-    Validation,
-    /// What only the final evaluation sees.
-    Test,
-}
 
 /// The items and classes of each part. Items and labels are ascending.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -237,12 +225,16 @@ fn by_lists(dataset: &Dataset, lists: [Option<&Path>; 3]) -> Result<Split> {
     let in_data: BTreeSet<&str> = (0..dataset.classes() as u32)
         .flat_map(|label| [dataset.class_name(label), dataset.unturned_name(label)])
         .collect();
+    let by_form: BTreeMap<Cow<str>, &str> = in_data.iter().map(|name| (composed(name), *name)).collect();
     let mut given: BTreeMap<String, Part> = BTreeMap::new();
     let mut warnings = Vec::new();
     for (part, path) in [Part::Train, Part::Validation, Part::Test].into_iter().zip(lists) {
         let Some(path) = path else { continue };
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io("reading the list of classes", path, e))?;
-        let names: BTreeSet<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let text = read_list(path)?;
+        // The data may write accents in another form than the list.
+        let in_form = |line: &'_ str| in_data.get(line).copied().or_else(|| by_form.get(&*composed(line)).copied());
+        let names = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let names: BTreeSet<&str> = names.map(|line| in_form(line).unwrap_or(line)).collect();
         // Without turns, the four of a character are one class.
         let names: BTreeSet<&str> = names.into_iter().map(|name| if rotated { name } else { unturned(name) }).collect();
         let absent: Vec<&str> = names.difference(&in_data).copied().collect();
@@ -273,6 +265,22 @@ fn by_lists(dataset: &Dataset, lists: [Option<&Path>; 3]) -> Result<Split> {
     let mut split = Split::assemble(dataset, |item| parts[dataset.label(item) as usize])?;
     split.warnings = warnings;
     Ok(split)
+}
+
+/// Most bytes of a list of classes.
+const MAX_LIST_BYTES: u64 = 16 << 20;
+
+fn read_list(path: &Path) -> Result<String> {
+    let failed = |e| Error::io("reading the list of classes", path, e);
+    let meta = std::fs::metadata(path).map_err(failed)?;
+    if !meta.is_file() || meta.len() > MAX_LIST_BYTES {
+        let received = if meta.is_file() { format!("{} bytes", meta.len()) } else { "no file".into() };
+        return Err(Error::new(Code::InvalidData, "the list of classes is no small text file")
+            .with_subject(path.display().to_string())
+            .with_values(format!("a text file of at most {} MiB", MAX_LIST_BYTES >> 20), received)
+            .with_advice("write the classes as the data names them, one a line"));
+    }
+    Ok(text_of(&std::fs::read(path).map_err(failed)?))
 }
 
 fn first_of(names: &BTreeSet<&str>) -> String {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::dataset::Dataset;
+use super::threads::decode_threads;
 
 /// Pixels `v` in `0..=255` become `(v / 255 - mean) / std`, channel by channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +38,13 @@ impl Normalization {
         Normalization { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] }
     }
 
+    /// Whether there is a finite mean and a positive, finite deviation for each of `channels`.
+    pub(crate) fn fits(&self, channels: usize) -> bool {
+        (self.mean.len(), self.std.len()) == (channels, channels)
+            && self.mean.iter().all(|mean| mean.is_finite())
+            && self.std.iter().all(|std| std.is_finite() && *std > 0.0)
+    }
+
     /// The factor and the summand of each channel: `(v / 255 - mean) / std = factor * v + summand`.
     pub(super) fn linear(&self) -> Vec<(f32, f32)> {
         self.mean.iter().zip(&self.std).map(|(mean, std)| (1.0 / (255.0 * std), -mean / std)).collect()
@@ -62,17 +70,19 @@ fn sum_pixels(dataset: &Dataset, items: &[u32]) -> [(u64, u64); 3] {
     let work = || {
         let mut sums = [(0u64, 0u64); 3];
         while let Some(block) = blocks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            for pixel in block.iter().flat_map(|&item| dataset.pixels(item).chunks_exact(c)) {
-                for (sum, &value) in sums.iter_mut().zip(pixel) {
-                    sum.0 += u64::from(value);
-                    sum.1 += u64::from(value) * u64::from(value);
+            for &item in *block {
+                for pixel in dataset.pixels(item).chunks_exact(c) {
+                    for (sum, &value) in sums.iter_mut().zip(pixel) {
+                        sum.0 += u64::from(value);
+                        sum.1 += u64::from(value) * u64::from(value);
+                    }
                 }
             }
         }
         sums
     };
     std::thread::scope(|scope| {
-        let threads = super::decode_threads().min(blocks.len().max(1));
+        let threads = decode_threads().min(blocks.len().max(1));
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         workers.into_iter().fold([(0, 0); 3], |total, worker| {
             let sums = worker.join().expect("adding does not panic");

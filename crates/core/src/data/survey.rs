@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::dataset::BrokenImage;
-use super::dataset::build::Contents;
+use super::contents::Contents;
+use super::part::{BrokenImage, Part};
+use super::plan::DataPlan;
 use super::source::Source;
-use super::split::Part;
-use crate::data::DataPlan;
+use super::stop::Stop;
 use crate::error::Result;
 
 /// What a look at a source's names and lists found.
@@ -51,14 +51,14 @@ pub struct PartCount {
 /// Looks at `plan.source` as [`super::Dataset::open`] would, and lists it.
 ///
 /// # Errors
-/// When the source cannot be read or recognised, or has no images.
-pub fn survey(plan: &DataPlan) -> Result<Survey> {
-    survey_of(&Source::detect(plan)?, plan.rotations)
+/// When the source cannot be read or recognised, or has no images; when stopped.
+pub fn survey(plan: &DataPlan, stop: Stop<'_>) -> Result<Survey> {
+    survey_of(&Source::detect(plan, stop)?, plan.rotations, stop)
 }
 
 /// Lists what was found; with `rotations` every image comes in four turns.
-pub(crate) fn survey_of(source: &Source, rotations: bool) -> Result<Survey> {
-    let Contents { name, jobs, notes, .. } = Contents::read(source, rotations)?;
+pub(crate) fn survey_of(source: &Source, rotations: bool, stop: Stop<'_>) -> Result<Survey> {
+    let Contents { name, jobs, notes, .. } = Contents::read(source, rotations, stop)?;
     let images = || jobs.iter().map(|job| (&job.class[..], job.part));
     let classes = images().map(|(class, _)| class).collect::<BTreeSet<_>>().len();
     let parts = count_parts(images());

@@ -1,12 +1,12 @@
 //! From a source to its plan: what it is, by its content, and the defaults of its kind.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::{AugmentOption, Channels, DataOption, DataOptions};
 use crate::data::survey::survey_of;
-use crate::data::{AugmentSpec, DataKind, DataPlan, Part, Source, SplitPlan, Survey, splits_by_classes};
+use crate::data::{AugmentSpec, DataKind, DataPlan, Part, Source, SplitPlan, Stop, Survey, splits_by_classes};
 use crate::error::{Code, Error, Result};
 use crate::input::{absolute, invalid};
 
@@ -28,12 +28,12 @@ pub struct DataSurvey {
 /// What a source is and what is missing in it, without decoding an image, with the plan of its defaults.
 ///
 /// # Errors
-/// Those of the options; when the source cannot be read or recognised, or has no images.
-pub fn survey(DataOption(options): &DataOption) -> Result<DataSurvey> {
-    let (plan, source, found) = resolve(options, None)?;
+/// Those of the options; when the source cannot be read or recognised, or has no images; when stopped.
+pub fn survey(DataOption(options): &DataOption, stop: Stop<'_>) -> Result<DataSurvey> {
+    let (plan, source, found) = resolve(options, None, stop)?;
     let found = match found {
         Some(found) => found,
-        None => survey_of(&source, plan.rotations)?,
+        None => survey_of(&source, plan.rotations, stop)?,
     };
     Ok(DataSurvey { data: plan, found })
 }
@@ -41,8 +41,8 @@ pub fn survey(DataOption(options): &DataOption) -> Result<DataSurvey> {
 impl DataOption {
     /// The plan. `input`, what a stored model takes, comes before the source's own defaults: a teacher and its student see
     /// the same pixels. What was listed to find out the kind is kept for [`Dataset::open`](crate::data::Dataset::open).
-    pub(super) fn resolve(&self, input: Option<Pixels>) -> Result<DataPlan> {
-        let (plan, source, _) = resolve(&self.0, input)?;
+    pub(super) fn resolve(&self, input: Option<Pixels>, stop: Stop<'_>) -> Result<DataPlan> {
+        let (plan, source, _) = resolve(&self.0, input, stop)?;
         source.pass_on(&plan);
         Ok(plan)
     }
@@ -52,7 +52,7 @@ impl DataOptions {
     /// Checks that files are there.
     pub(super) fn check(&self) -> Result<()> {
         for source in std::iter::once(&self.source).chain(self.more.iter().flatten()) {
-            if !is_glyphs(&source.0) && !Path::new(&source.0).exists() {
+            if !is_glyphs(&source.0) && !source.absolute().exists() {
                 return Err(Error::new(Code::NotFound, "there is no such folder or file")
                     .with_subject(&source.0)
                     .with_advice("give an existing folder or archive, or glyphs for the embedded data set"));
@@ -63,7 +63,7 @@ impl DataOptions {
             return Err(invalid(format!("data.{name}"), expected, value.to_string()));
         }
         for list in self.split.iter().flat_map(SplitPlan::lists) {
-            if !list.exists() {
+            if !absolute(list).exists() {
                 return Err(Error::new(Code::NotFound, "there is no such list")
                     .with_subject(list.display().to_string())
                     .with_advice("give a text file of class names, one a line"));
@@ -95,7 +95,7 @@ fn is_glyphs(source: &str) -> bool {
 }
 
 /// The plan, the source and, where its default split had to be found, what is in it.
-fn resolve(options: &DataOptions, input: Option<Pixels>) -> Result<(DataPlan, Source, Option<Survey>)> {
+fn resolve(options: &DataOptions, input: Option<Pixels>, stop: Stop<'_>) -> Result<(DataPlan, Source, Option<Survey>)> {
     options.check()?;
     let more = options.more.iter().flatten().map(|path| path.absolute().display().to_string()).collect();
     let mut plan = DataPlan {
@@ -109,7 +109,7 @@ fn resolve(options: &DataOptions, input: Option<Pixels>) -> Result<(DataPlan, So
         augment: AugmentSpec::default(),
         cache: options.cache.as_ref().map_or_else(default_cache, |cache| cache.absolute()),
     };
-    let source = Source::detect(&plan)?;
+    let source = Source::detect(&plan, stop)?;
     plan.kind = source.data_kind();
     if let Some(wanted) = options.kind.filter(|wanted| *wanted != plan.kind) {
         let word = |kind| serde_json::to_value(kind).unwrap_or_default();
@@ -128,7 +128,7 @@ fn resolve(options: &DataOptions, input: Option<Pixels>) -> Result<(DataPlan, So
     plan.augment = augment(options.augment.as_ref(), plan.kind, plan.image_size);
     let (split, found) = match &options.split {
         Some(split) => (absolute_lists(split), None),
-        None => default_split(&source, plan.kind)?,
+        None => default_split(&source, plan.kind, stop)?,
     };
     plan.split = split;
     Ok((plan, source, found))
@@ -146,14 +146,14 @@ fn absolute_lists(split: &SplitPlan) -> SplitPlan {
 }
 
 /// The split that a source has by itself; image files are listed for it.
-fn default_split(source: &Source, kind: DataKind) -> Result<(SplitPlan, Option<Survey>)> {
+fn default_split(source: &Source, kind: DataKind, stop: Stop<'_>) -> Result<(SplitPlan, Option<Survey>)> {
     let classes = |validation, test| SplitPlan::Classes { validation, test };
     Ok(match kind {
         DataKind::Glyphs | DataKind::Cifar => (classes(0.1, 0.2), None),
         DataKind::Idx => (classes(0.2, 0.3), None),
         DataKind::Omniglot => (SplitPlan::Source { validation: 0.1 }, None),
         DataKind::Images => {
-            let found = survey_of(source, false)?;
+            let found = survey_of(source, false, stop)?;
             let has = |part| found.parts.iter().any(|count| count.part == part);
             let own = match &found.name {
                 Some(name) => splits_by_classes(name),
@@ -177,11 +177,12 @@ fn augment(given: Option<&AugmentOption>, kind: DataKind, image_size: usize) -> 
     }
 }
 
-/// `$RKD_CACHE`, else `$XDG_CACHE_HOME/rkd`, else `~/.cache/rkd`.
+/// `$RKD_CACHE`, else `$XDG_CACHE_HOME/rkd`, else `~/.cache/rkd`. Where it cannot be written, a temporary folder takes its
+/// place when the images are decoded.
 pub fn default_cache() -> PathBuf {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = variable("RKD_CACHE").or_else(|| variable("XDG_CACHE_HOME").map(|folder| folder.join("rkd")));
-    absolute(cache.unwrap_or_else(|| std::env::home_dir().unwrap_or_default().join(".cache").join("rkd")))
+    absolute(cache.unwrap_or_else(|| std::env::home_dir().unwrap_or_else(|| "/".into()).join(".cache").join("rkd")))
 }
 
 #[cfg(test)]
@@ -196,9 +197,9 @@ mod tests {
         std::fs::create_dir_all(place.join("a")).unwrap();
         std::fs::write(place.join("a/1.png"), "").unwrap();
         let option: DataOption = read("data", &place.display().to_string().into()).unwrap();
-        let plan = option.resolve(None).unwrap();
+        let plan = option.resolve(None, &|| false).unwrap();
         std::fs::remove_dir_all(&place).unwrap();
-        assert!(Source::detect(&plan).is_ok());
-        assert!(Source::detect(&plan).is_err());
+        assert!(Source::detect(&plan, &|| false).is_ok());
+        assert!(Source::detect(&plan, &|| false).is_err());
     }
 }

@@ -261,10 +261,16 @@ impl<'de> Deserialize<'de> for BackboneKind {
 #[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Weights {
-    /// A `.safetensors` of rkd, torchvision or timm, a `.pth` of PyTorch (a state dict, or a checkpoint with one under
-    /// `state_dict` or `model`), or the folder of a finished run. No code in the file is run.
+    /// A `.safetensors` of rkd, torchvision or timm, a `.pth` of PyTorch (a state dict, or a checkpoint with one), or the
+    /// folder of a finished run. No code in the file is run.
     #[cfg_attr(test, ts(as = "String"))]
     pub file: PathText,
+    /// Which weights of the file: the keys that lead to them in a checkpoint and the beginning of their names, joined by
+    /// dots: `"ema_state_dict"`, `"state_dict.backbone"`.
+    /// @default those under a usual name (`state_dict`, `model`, ...), or the only ones; where there are several, an error
+    /// that names them
+    #[cfg_attr(test, ts(as = "Option<Option<String>>"))]
+    pub key: Option<Option<Text>>,
     /// Patterns of names that may be missing, unexpected or of another shape. The head, what stands above the pooled
     /// feature, always may. What is not taken is named in a warning. @default []
     #[cfg_attr(test, ts(as = "Option<Vec<String>>"))]
@@ -287,7 +293,7 @@ impl<'de> Deserialize<'de> for WeightsOption {
             return at.read().map(WeightsOption).map_err(carry);
         }
         let file = at.read().map_err(carry)?;
-        Ok(WeightsOption(Weights { file, except: None, normalization: None }))
+        Ok(WeightsOption(Weights { file, key: None, except: None, normalization: None }))
     }
 }
 

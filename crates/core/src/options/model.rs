@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::run::threads;
 use super::stored::{StoredModel, find_model};
 use super::{DataOption, EmbedOptions, EvaluateOptions, NeighboursOptions};
-use crate::data::{DataPlan, Part};
+use crate::data::{DataPlan, Part, Stop};
 use crate::error::{Code, Error, Result};
 use crate::input::{invalid, read};
 use crate::train::embed::EmbedFormat;
@@ -14,13 +14,13 @@ use crate::train::{EmbedPlan, EvaluatePlan, NeighboursPlan};
 /// The plan of `evaluate(options)`.
 ///
 /// # Errors
-/// Those of the options; `ERR_NOT_FOUND`, `ERR_INVALID_ARTEFACT`, bad data.
-pub fn evaluate(options: &Value) -> Result<EvaluatePlan> {
+/// Those of the options; `ERR_NOT_FOUND`, `ERR_INVALID_ARTEFACT`, bad data; when stopped.
+pub fn evaluate(options: &Value, stop: Stop<'_>) -> Result<EvaluatePlan> {
     let options: EvaluateOptions = read("", options)?;
     let stored = find_model("model", &options.model)?;
     let teacher = options.teacher.flatten().map(|teacher| find_model("teacher", &teacher)).transpose()?;
     Ok(EvaluatePlan {
-        data: data_of(&stored, options.data.as_ref())?,
+        data: data_of(&stored, options.data.as_ref(), stop)?,
         seed: options.seed.map_or_else(|| seed_of(&stored), Into::into),
         part: options.part.unwrap_or(Part::Test),
         ks: options.ks.unwrap_or_default().0,
@@ -35,11 +35,11 @@ pub fn evaluate(options: &Value) -> Result<EvaluatePlan> {
 ///
 /// # Errors
 /// As [`evaluate`].
-pub fn neighbours(options: &Value) -> Result<NeighboursPlan> {
+pub fn neighbours(options: &Value, stop: Stop<'_>) -> Result<NeighboursPlan> {
     let options: NeighboursOptions = read("", options)?;
     let stored = find_model("model", &options.model)?;
     Ok(NeighboursPlan {
-        data: data_of(&stored, options.data.as_ref())?,
+        data: data_of(&stored, options.data.as_ref(), stop)?,
         seed: options.seed.map_or_else(|| seed_of(&stored), Into::into),
         part: options.part.unwrap_or(Part::Test),
         queries: options.queries.map_or(8, Into::into),
@@ -53,7 +53,7 @@ pub fn neighbours(options: &Value) -> Result<NeighboursPlan> {
 ///
 /// # Errors
 /// As [`evaluate`].
-pub fn embed(options: &Value) -> Result<EmbedPlan> {
+pub fn embed(options: &Value, stop: Stop<'_>) -> Result<EmbedPlan> {
     let options: EmbedOptions = read("", options)?;
     let stored = find_model("model", &options.model)?;
     let format = match options.format {
@@ -68,7 +68,7 @@ pub fn embed(options: &Value) -> Result<EmbedPlan> {
         }
     };
     Ok(EmbedPlan {
-        data: data_of(&stored, Some(&options.data))?,
+        data: data_of(&stored, Some(&options.data), stop)?,
         out: options.out.absolute(),
         format,
         threads: threads(options.threads),
@@ -81,7 +81,7 @@ fn seed_of(stored: &StoredModel) -> u64 {
 }
 
 /// The data of an evaluation or embedding: what the options leave open is the run's.
-fn data_of(stored: &StoredModel, given: Option<&DataOption>) -> Result<DataPlan> {
+fn data_of(stored: &StoredModel, given: Option<&DataOption>, stop: Stop<'_>) -> Result<DataPlan> {
     let own = stored.run.as_ref().map(|run| &run.data);
     let Some(given) = given else {
         return own.cloned().ok_or_else(|| {
@@ -89,7 +89,7 @@ fn data_of(stored: &StoredModel, given: Option<&DataOption>) -> Result<DataPlan>
                 .with_subject("data")
         });
     };
-    let plan = given.resolve(stored.input)?;
+    let plan = given.resolve(stored.input, stop)?;
     Ok(match own {
         Some(own) if own.source == plan.source && given.0.split.is_none() => {
             DataPlan { split: own.split.clone(), rotations: given.0.rotations.unwrap_or(own.rotations), ..plan }

@@ -9,7 +9,7 @@ use super::{
     ResolvedRun, RunOptions, TeacherFeaturesOption, Threads, WeightsOption,
 };
 use crate::backbones::{BackboneSpec, Stem};
-use crate::data::{AugmentSpec, BatchPlan, DataPlan, SplitPlan};
+use crate::data::{AugmentSpec, BatchPlan, DataPlan, SplitPlan, Stop};
 use crate::error::{Code, Error, Result};
 use crate::input::{self, fields_of, invalid, needed, read, unknown};
 use crate::losses::{LossSpec, RkdAngle, RkdDistance, TermSpec, TripletSquared, Weight};
@@ -22,8 +22,8 @@ use crate::train::{Device, Plan, TeacherFeatures, TeacherPlan, WeightsPlan};
 ///
 /// # Errors
 /// `ERR_INVALID_OPTION` and `ERR_UNKNOWN_OPTION` that name the option, `ERR_NOT_FOUND`, `ERR_CUDA_UNAVAILABLE`, and those of
-/// looking at the data.
-pub fn resolve(job: Job, options: &Value) -> Result<ResolvedRun> {
+/// looking at the data; when stopped.
+pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun> {
     check_keys(job, options)?;
     let mut options: RunOptions = read("", options)?;
     let losses = losses(job, options.losses.take())?;
@@ -37,7 +37,7 @@ pub fn resolve(job: Job, options: &Value) -> Result<ResolvedRun> {
         Job::Distill => ("student", options.student.take()),
     };
     let backbone = backbone.ok_or_else(|| needed(name))?;
-    let data = options.data.resolve(teacher.as_ref().and_then(|teacher| teacher.input))?;
+    let data = options.data.resolve(teacher.as_ref().and_then(|teacher| teacher.input), stop)?;
     let seed = options.seed.map_or(1, Into::into);
     let mut warnings = Vec::new();
     if let Some(teacher) = &teacher {
@@ -87,7 +87,14 @@ pub fn resolve(job: Job, options: &Value) -> Result<ResolvedRun> {
 ///
 /// # Errors
 /// As [`resolve`].
-pub fn resolve_stored(job: Job, plan: &Value, policy: &Value, out: &str, threads: Option<u64>) -> Result<ResolvedRun> {
+pub fn resolve_stored(
+    job: Job,
+    plan: &Value,
+    policy: &Value,
+    out: &str,
+    threads: Option<u64>,
+    stop: Stop<'_>,
+) -> Result<ResolvedRun> {
     let mut options = Map::new();
     for (name, value) in stored::<Plan>("plan", plan)?.chain(stored::<Policy>("policy", policy)?) {
         match (name.as_str(), &value) {
@@ -107,7 +114,7 @@ pub fn resolve_stored(job: Job, plan: &Value, policy: &Value, out: &str, threads
     if let Some(threads) = threads {
         options.insert("threads".into(), threads.into());
     }
-    let mut found = resolve(job, &Value::Object(options))?;
+    let mut found = resolve(job, &Value::Object(options), stop)?;
     found.warnings.clear(); // they were given when the run was started
     Ok(found)
 }
@@ -199,6 +206,7 @@ fn network(name: &str, given: BackboneOptions, data: &DataPlan, losses: &[TermSp
 fn weights(WeightsOption(given): WeightsOption) -> Result<WeightsPlan> {
     Ok(WeightsPlan {
         file: find_model("weights", &given.file)?.file,
+        key: given.key.flatten().map(Into::into),
         except: given.except.unwrap_or_default().0,
         normalization: given.normalization.flatten(),
     })
@@ -344,9 +352,9 @@ mod tests {
             json!({ "backbone": { "kind": "mlp", "embedding": 8 }, "optimizer": { "kind": "sgd" }, "threads": 3 }),
             json!({ "schedule": { "kind": "step", "milestones": [3, 9] }, "losses": [{ "kind": "margin", "weight": { "from": 0, "to": 1 } }] }),
         ] {
-            let run = resolve(Job::Train, &train(more)).unwrap();
+            let run = resolve(Job::Train, &train(more), &|| false).unwrap();
             let (plan, policy) = (input::write(&run.plan).unwrap(), input::write(&run.policy).unwrap());
-            let again = resolve_stored(Job::Train, &plan, &policy, "runs/x", None).unwrap();
+            let again = resolve_stored(Job::Train, &plan, &policy, "runs/x", None, &|| false).unwrap();
             assert_eq!(input::write(&again).unwrap(), input::write(&run).unwrap());
         }
     }
@@ -380,17 +388,17 @@ mod tests {
 
     #[test]
     fn a_constructor_a_sketch_and_the_whole_specification_are_the_same() {
-        let of = |loss: Value| resolve(Job::Train, &train(json!({ "losses": [loss] }))).unwrap().plan.losses;
+        let of = |loss: Value| resolve(Job::Train, &train(json!({ "losses": [loss] })), &|| false).unwrap().plan.losses;
         let sketch = of(json!({ "kind": "triplet-squared" }));
         let whole = input::write(&sketch[0]).unwrap();
         assert_eq!(whole["negatives"], "distance-weighted");
         assert_eq!(of(whole), sketch);
-        assert_eq!(resolve(Job::Train, &train(json!({}))).unwrap().plan.losses, sketch);
+        assert_eq!(resolve(Job::Train, &train(json!({})), &|| false).unwrap().plan.losses, sketch);
     }
 
     #[test]
     fn errors_name_the_option_what_was_expected_and_what_came() {
-        let message = |more: Value| resolve(Job::Train, &train(more)).unwrap_err().to_string();
+        let message = |more: Value| resolve(Job::Train, &train(more), &|| false).unwrap_err().to_string();
         for (more, expected) in [
             (json!({ "epohcs": 3 }), "epohcs: there is no such option"),
             (json!({ "epohcs": 3 }), "Did you mean \"epochs\"?"),
@@ -437,9 +445,12 @@ mod tests {
             let found = message(more);
             assert!(found.contains(expected), "{found}\nlacks {expected}");
         }
-        assert_eq!(resolve(Job::Train, &train(json!({ "device": "cuda" }))).unwrap_err().code, Code::CudaUnavailable);
+        assert_eq!(
+            resolve(Job::Train, &train(json!({ "device": "cuda" })), &|| false).unwrap_err().code,
+            Code::CudaUnavailable
+        );
         assert!(
-            resolve(Job::Train, &json!([]))
+            resolve(Job::Train, &json!([]), &|| false)
                 .unwrap_err()
                 .to_string()
                 .contains("options: invalid value: expected an object")

@@ -1,5 +1,6 @@
 //! Writing the embeddings of a whole data set to a file.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -9,22 +10,24 @@ use super::evaluate::{StoredNetwork, embed_items, open_view, outputs};
 use super::event::{Control, Event};
 use super::host::Host;
 use super::report::EmbedReport;
+use crate::artefact::file::{Destination, write_atomically};
 use crate::artefact::npy;
 use crate::artefact::tensors::TensorFile;
 use crate::data::DataPlan;
 use crate::data::Dataset;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::HostTensor;
 
 /// What `embed` writes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EmbedPlan {
     /// A `model.safetensors`.
     pub model: PathBuf,
     /// The images; all of them are embedded, whatever the split.
     pub data: DataPlan,
-    /// The file to write.
+    /// The file to write, or a pipe or device to write to; missing folders above it are made.
     pub out: PathBuf,
     /// Its form.
     pub format: EmbedFormat,
@@ -37,7 +40,8 @@ pub struct EmbedPlan {
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum EmbedFormat {
-    /// NumPy's array file `[images, d]`, float32; ids and classes stand beside it in `<out>.ids.json`.
+    /// NumPy's array file `[images, d]`, float32; ids and classes stand beside it in `<out>.ids.json`, but not beside
+    /// a pipe or device.
     Npy,
     /// One tensor `embeddings`; ids and classes stand in its document.
     Safetensors,
@@ -45,9 +49,16 @@ pub enum EmbedFormat {
 
 /// Embeds every image of the data set, in the order of their ids, and writes them.
 pub fn embed(plan: &EmbedPlan, control: &Control) -> Result<EmbedReport> {
+    // What stands in the way is said before the work, not after it.
+    if let Destination::File(file) = Destination::of(&plan.out)?
+        && let Some(folder) = file.parent()
+    {
+        fs::create_dir_all(folder).map_err(|e| Error::io("making the folder", folder, e))?;
+    }
     let backend = Host::new(plan.threads).cpu();
     let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &backend)?;
     let view = open_view(&plan.data, card.input(), control)?;
+    view.dataset.notices().into_iter().for_each(|message| control.emit(Event::Warning { message }));
     let items: Vec<u32> = (0..view.dataset.len() as u32).collect();
     let progress = |done, total| Event::Embed { done, total };
     let embeddings = embed_items(&backend, outputs(&network), &view, &items, progress, control)?;
@@ -75,9 +86,12 @@ fn write(out: &Path, format: EmbedFormat, tensor: HostTensor, names: serde_json:
     match format {
         EmbedFormat::Npy => {
             npy::write(out, &tensor)?;
+            if let Destination::Stream(_) = Destination::of(out)? {
+                return Ok(());
+            }
             let mut beside = out.as_os_str().to_os_string();
             beside.push(".ids.json");
-            crate::artefact::file::write_atomically(Path::new(&beside), |file| {
+            write_atomically(Path::new(&beside), |file| {
                 serde_json::to_writer(file, &names).map_err(std::io::Error::other)
             })
         }

@@ -44,8 +44,8 @@ impl Embeddings {
 /// Embeds `items` in order, without augmentation. `forward` gives the embedding of a batch of images and, where there is a
 /// classifier, its logits.
 ///
-/// `progress` makes the event that reports images done and images in all; it comes at most every
-/// [`Control::STEP_INTERVAL`], and at the end.
+/// An embedding that is not finite is `ERR_NON_FINITE` with the image's id. `progress` makes the event that reports images
+/// done and images in all; it comes at most every [`Control::STEP_INTERVAL`], and at the end.
 pub fn embed_items<B: Backend>(
     backend: &B,
     forward: impl Fn(&B::Tensor) -> Result<Vec<B::Tensor>>,
@@ -56,9 +56,22 @@ pub fn embed_items<B: Backend>(
 ) -> Result<Embeddings> {
     let batches = EvaluationBatches::new(dataset, items, BATCH, normalization);
     let (features, time) = features_of(backend, forward, batches, progress, control)?;
+    dataset.intact()?;
     let mut features = features.into_iter();
     let (values, logits) = (features.next().unwrap_or_default(), features.next().unwrap_or_default());
+    check_finite(&values, items, dataset)?;
     Ok(Embeddings { size: values.len() / items.len().max(1), values, logits, images: items.len(), time })
+}
+
+/// Checks the `embeddings` of `items`, row by row.
+fn check_finite(embeddings: &[f32], items: &[u32], dataset: &Dataset) -> Result<()> {
+    let Some(place) = embeddings.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    let item = items[place / (embeddings.len() / items.len())];
+    Err(Error::new(Code::NonFinite, format!("the embedding of the image {} is not finite", dataset.id(item)))
+        .with_values("finite numbers", embeddings[place].to_string())
+        .with_advice(
+            "the model's training has diverged, or its numbers are too large; use an earlier or another model",
+        ))
 }
 
 /// The embedding and, with a classifier, the logits, as [`embed_items`] wants them.
@@ -200,6 +213,9 @@ pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluati
     let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &backend)?;
     let view = open_view(&plan.data, card.input(), control)?;
     let split = Split::new(&view.dataset, &plan.data.split, plan.seed)?;
+    for message in view.dataset.notices().into_iter().chain(split.warnings.iter().cloned()) {
+        control.emit(Event::Warning { message });
+    }
     let items = split.items(plan.part);
     let embeddings = embed_part(&backend, outputs(&network), &view, items, control)?;
     let mut evaluation = measure(&host, &view.dataset, card.classes.as_deref(), items, &embeddings, &plan.ks)?;
@@ -258,11 +274,15 @@ pub(super) fn open_dataset(plan: &DataPlan, image_size: usize, channels: usize, 
             )
             .with_advice("leave image size and channels out; they follow the network"));
     }
-    Dataset::open(plan, &mut |progress| {
+    let dataset = Dataset::open(plan, &|| control.is_cancelled(), &mut |progress| {
         control.emit(Event::Decode {
             done: progress.done as u64,
             total: progress.total as u64,
             images_per_second: progress.images_per_second,
         });
-    })
+    })?;
+    if let Some(notice) = dataset.cache_notice() {
+        control.emit(Event::Warning { message: notice.into() });
+    }
+    Ok(dataset)
 }

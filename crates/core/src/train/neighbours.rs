@@ -115,8 +115,10 @@ fn picture(dataset: &Dataset, item: u32) -> Result<Picture> {
     let side = dataset.image_size() as u32;
     let color = if dataset.channels() == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
     let mut file = Cursor::new(Vec::new());
+    let pixels = dataset.pixels(item);
+    dataset.intact()?;
     PngEncoder::new(&mut file)
-        .write_image(dataset.pixels(item), side, side, color)
+        .write_image(&pixels, side, side, color)
         .map_err(|e| Error::new(Code::Internal, "an image has no PNG form").with_source(e))?;
     Ok(Picture {
         id: dataset.id(item).into(),

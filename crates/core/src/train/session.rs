@@ -123,8 +123,11 @@ impl<B: Backend> Session<B> {
         }
         let silent = Control::silent();
         let news = if resume.is_none() { control } else { &silent };
-        let weights =
-            plan.weights.as_ref().map(|weights| initial_weights::load(weights, &mut student, news)).transpose()?;
+        let weights = plan
+            .weights
+            .as_ref()
+            .map(|weights| initial_weights::load(weights, &plan.backbone, &mut student, news))
+            .transpose()?;
         student.tune(&plan.tuning)?;
         let teacher_view = teacher.as_ref().map(|teacher| teacher_view(&plan.data, teacher.input(), &dataset, control));
         let teacher_view = teacher_view.transpose()?;
@@ -133,6 +136,7 @@ impl<B: Backend> Session<B> {
             (None, Some(view)) if Arc::ptr_eq(&view.dataset, &dataset) => view.normalization.clone(),
             (None, _) => Normalization::measure(&dataset, &split.train),
         };
+        dataset.intact()?;
         let view = View { dataset, normalization };
         let image = backend.zeros(&[1, image_size, image_size, channels])?;
         let shapes = shapes_of::<B>(&student.forward_eval(&image)?);
@@ -404,6 +408,8 @@ impl<B: Backend> Training for Session<B> {
         let mut segment = Segment::new();
         while self.step < until_step && !control.is_cancelled() {
             let batch = self.loader.next()?;
+            self.view.dataset.intact()?;
+            self.teacher.as_ref().map_or(Ok(()), |reader| reader.view.dataset.intact())?;
             let StepReport { value, learning_rate, alarm, balanced } = self.step(&batch)?;
             self.step += 1;
             segment.add(&value, batch.len(), batch.waited);

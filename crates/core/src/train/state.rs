@@ -55,7 +55,10 @@ pub(super) fn read_state(state: Value, fresh: State) -> Result<State> {
 }
 
 pub(super) fn load_checkpoint(path: &Path, plan: &Plan, control: &Control) -> Result<Checkpoint> {
-    let checkpoint = Checkpoint::load(path)?;
+    let (checkpoint, warning) = Checkpoint::load_last(path)?;
+    if let Some(message) = warning {
+        control.emit(Event::Warning { message });
+    }
     let expected = comparable(plan)?;
     if checkpoint.plan == expected {
         if checkpoint.device != plan.device {

@@ -273,6 +273,7 @@ impl FeatureCache {
             let batches = EvaluationBatches::new(dataset, train, BATCH, normalization).mirrored(mirrored);
             let forward = |images: &B::Tensor| teacher.features(images, read);
             let (found, _) = features_of(backend, forward, batches, progress, control)?;
+            dataset.intact()?;
             features.iter_mut().zip(found).for_each(|(cached, data)| match cached.data.is_empty() {
                 true => cached.data = data,
                 false => cached.data.extend(data),

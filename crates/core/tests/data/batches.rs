@@ -241,7 +241,7 @@ fn statistics_are_those_of_the_pixels() {
     plan.channels = 3;
     let data = open(&plan).unwrap();
     let items: Vec<u32> = (0..data.len() as u32).step_by(1).collect();
-    let values: Vec<f64> = items.iter().flat_map(|&item| data.pixels(item)).map(|&v| f64::from(v) / 255.0).collect();
+    let values: Vec<f64> = items.iter().flat_map(|&item| data.pixels(item)).map(|v| f64::from(v) / 255.0).collect();
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let variance = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / values.len() as f64;
     let measured = Normalization::measure(&data, &items);
@@ -343,7 +343,7 @@ fn a_teachers_view_is_changed_as_the_students() {
                     teacher.iter().zip(other).map(|(a, b)| (a - b).abs()).sum::<f32>() / teacher.len() as f32
                 };
                 let mut still = vec![0.0; 24 * 24];
-                identity(1).apply(small.pixels(item), &mut still);
+                identity(1).apply(&small.pixels(item), &mut still);
                 (difference(student), difference(&still))
             })
             .unzip();

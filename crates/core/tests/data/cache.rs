@@ -1,10 +1,11 @@
 //! The decoded cache: used again, rebuilt when it must be, never trusted blindly.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rkd_core::data::Dataset;
+use rkd_core::Code;
+use rkd_core::data::{DataPlan, Dataset, survey};
 
 use crate::common::{Place, content, open, plan, png};
 
@@ -26,7 +27,7 @@ fn the_second_time_nothing_is_decoded() {
     let first = place.open().unwrap();
     assert!(!first.describe().reused);
     let calls = AtomicUsize::new(0);
-    let second = Dataset::open(&place.plan(), &mut |_| _ = calls.fetch_add(1, Ordering::Relaxed)).unwrap();
+    let second = Dataset::open(&place.plan(), &|| false, &mut |_| _ = calls.fetch_add(1, Ordering::Relaxed)).unwrap();
     assert!(second.describe().reused);
     assert_eq!(calls.into_inner(), 0);
     assert_eq!(content(&first), content(&second));
@@ -38,7 +39,7 @@ fn progress_ends_with_all_images_done() {
     let place = small();
     place.write("dog/3.png", b"");
     let mut last = None;
-    Dataset::open(&place.plan(), &mut |progress| last = Some(progress)).unwrap();
+    Dataset::open(&place.plan(), &|| false, &mut |progress| last = Some(progress)).unwrap();
     let last = last.unwrap();
     assert_eq!((last.done, last.total, last.broken), (5, 5, 1));
     assert!(last.images_per_second > 0.0);
@@ -107,7 +108,7 @@ fn nothing_is_written_outside_the_cache() {
     assert_eq!(names(&place.data()), before);
 }
 
-fn names(folder: &std::path::Path) -> Vec<PathBuf> {
+fn names(folder: &Path) -> Vec<PathBuf> {
     let mut out: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     let inner: Vec<PathBuf> = out.iter().filter(|path| path.is_dir()).flat_map(|path| names(path)).collect();
     out.extend(inner);
@@ -121,4 +122,57 @@ fn a_cache_that_cannot_be_written_is_an_error_with_its_path() {
     fs::write(place.cache(), b"a file where the folder should be").unwrap();
     let error = place.error();
     crate::common::says(&error, &["cache", "writing the decoded cache failed"]);
+}
+
+#[test]
+fn a_stop_is_heard_everywhere_and_leaves_nothing_half_done() {
+    let place = small();
+    // Each question on the way, from the first one to that at the end.
+    for questions in 0.. {
+        let asked = std::cell::Cell::new(0);
+        let stop = || asked.replace(asked.get() + 1) >= questions;
+        let Err(error) = Dataset::open(&place.plan(), &stop, &mut |_| {}) else {
+            assert!(questions > 6, "six names, and the end");
+            break;
+        };
+        assert_eq!(error.code, Code::Cancelled, "{error}");
+        let left = fs::read_dir(place.cache()).map_or(0, |entries| entries.count());
+        assert_eq!(left, 0);
+    }
+    assert_eq!(survey(&place.plan(), &|| true).unwrap_err().code, Code::Cancelled);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn where_it_cannot_be_written_there_is_a_temporary_one_and_a_word_about_it() {
+    let place = small();
+    let elsewhere = |cache: &Path| DataPlan { cache: cache.into(), ..place.plan() };
+    let whole = content(&place.open().unwrap());
+    for _ in 0..2 {
+        let dataset = open(&elsewhere(Path::new("/sys/rkd"))).unwrap(); // nobody may write there, not even root
+        assert!(!dataset.describe().reused);
+        assert_eq!(content(&dataset), whole);
+        let notice = dataset.cache_notice().unwrap();
+        for word in ["--cache", "RKD_CACHE", "/sys/rkd"] {
+            assert!(notice.contains(word), "{notice}");
+        }
+        assert!(!Path::new(&dataset.describe().cache).exists());
+    }
+    let error = open(&elsewhere(&place.write("cat/no-folder.txt", b""))).unwrap_err();
+    assert!(error.to_string().contains("--cache or the environment variable RKD_CACHE"), "{error}");
+}
+
+#[cfg(unix)] // Elsewhere an open file cannot be cut.
+#[test]
+fn a_file_cut_while_it_is_read_is_an_error() {
+    let place = small();
+    let data = place.open().unwrap();
+    let file = cache_file(&place);
+    fs::File::options().write(true).open(&file).unwrap().set_len(100).unwrap();
+    data.intact().unwrap();
+    assert_eq!(data.pixels(3), [0; 64]);
+    let error = data.intact().unwrap_err();
+    assert_eq!(error.code, Code::Io);
+    crate::common::says(&error, &["rkdcache", "the decoded cache was cut", "Run again"]);
+    assert_eq!(place.open().unwrap().pixels(3)[0], 40, "it is made anew");
 }

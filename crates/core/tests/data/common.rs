@@ -75,7 +75,7 @@ pub fn plan(source: &str, cache: &Path) -> DataPlan {
 }
 
 pub fn open(plan: &DataPlan) -> Result<Dataset> {
-    Dataset::open(plan, &mut |_| {})
+    Dataset::open(plan, &|| false, &mut |_| {})
 }
 
 /// An 8 x 8 grey PNG of one brightness.
@@ -101,11 +101,12 @@ pub fn zip_of(files: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 /// The bytes of a tar of these files. Names are written as they are, unsafe ones too.
-pub fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+pub fn tar_of<N: AsRef<[u8]>>(files: &[(N, &[u8])]) -> Vec<u8> {
     let mut out = tar::Builder::new(Vec::new());
     for (name, bytes) in files {
+        let name = name.as_ref();
         let mut header = tar::Header::new_ustar();
-        header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name);
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
         header.set_entry_type(tar::EntryType::Regular);

@@ -16,7 +16,7 @@ fn classes(data: &Dataset) -> [Vec<String>; 3] {
 }
 
 fn look(place: &Place) -> Survey {
-    survey(&place.plan()).unwrap()
+    survey(&place.plan(), &|| false).unwrap()
 }
 
 #[track_caller]
@@ -48,7 +48,7 @@ fn the_name_of_an_archive_decides_no_default() {
     let plans = ["CUB_200_2011.zip", "birds.zip"].map(|name| {
         let path = place.write(name, &archive);
         let source = input::read("data", &path.display().to_string().into()).unwrap();
-        DataPlan { source: String::new(), ..rkd_core::options::survey(&source).unwrap().data }
+        DataPlan { source: String::new(), ..rkd_core::options::survey(&source, &|| false).unwrap().data }
     });
     assert_eq!(plans[0].split, SplitPlan::Source { validation: 0.1 });
     assert_eq!(format!("{:?}", plans[0]), format!("{:?}", plans[1]));
@@ -172,7 +172,7 @@ fn cars_are_read_from_their_matlab_file() {
     // Damage anywhere is an error with the file's name, never a panic.
     for length in (0..file.len()).step_by(7) {
         place.write("cars_annos.mat", &file[..length]);
-        if let Err(error) = survey(&place.plan()) {
+        if let Err(error) = survey(&place.plan(), &|| false) {
             says(&error, &["no image has a class", "cars_annos.mat"]);
         }
     }
@@ -180,7 +180,25 @@ fn cars_are_read_from_their_matlab_file() {
         let mut damaged = file.clone();
         damaged[place_of_flip] ^= 0x55;
         place.write("cars_annos.mat", &damaged);
-        let _ = survey(&place.plan());
+        let _ = survey(&place.plan(), &|| false);
+    }
+}
+
+#[test]
+fn a_small_matlab_file_cannot_ask_for_much_memory() {
+    let place = Place::new();
+    place.images(&[("car_ims/000001.jpg", 1)]);
+    let no_fields = [mat::element(5, &32u32.to_le_bytes()), mat::element(1, b"")];
+    let nested = |count| mat::array(2, count, "annotations", &no_fields);
+    let numbers = mat::array(6, 1, "annotations", &[mat::element(2, &vec![7; 60 << 20])]);
+    for (what, variable) in
+        [("structures", nested(u32::MAX)), ("many", nested(1 << 26)), ("numbers", mat::compressed(&numbers))]
+    {
+        place.write("cars_annos.mat", &mat::file(&[variable]));
+        says(
+            &survey(&place.plan(), &|| false).expect_err(what),
+            &["no image has a class", "cars_annos.mat is damaged"],
+        );
     }
 }
 
@@ -204,7 +222,7 @@ fn cars_are_read_from_their_later_layout() {
     assert_eq!(train, ["001.AM General Hummer", "002.Acura-RL"]);
     assert_eq!(test, ["003.Audi", "004.BMW"]);
     place.write("devkit/cars_meta.mat", b"not a MATLAB file");
-    says(&survey(&place.plan()).unwrap_err(), &["no image has a class", "cars_meta.mat is damaged"]);
+    says(&survey(&place.plan(), &|| false).unwrap_err(), &["no image has a class", "cars_meta.mat is damaged"]);
 }
 
 #[test]
@@ -373,7 +391,7 @@ fn a_survey_decodes_nothing_and_counts_turns() {
     place.images(&[("b/1.png", 1)]);
     let mut plan = place.plan();
     plan.rotations = true;
-    let found = survey(&plan).unwrap();
+    let found = survey(&plan, &|| false).unwrap();
     assert_eq!((found.images, found.classes, found.parts.len()), (8, 8, 0));
     assert!(!place.cache().exists());
 }

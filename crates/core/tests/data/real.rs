@@ -17,7 +17,7 @@ fn check(name: &str, known: Option<&str>, channels: usize, counts: [usize; 3], p
     let place = Place::new();
     let mut plan = place.plan_of(&path);
     (plan.image_size, plan.channels) = (28, channels);
-    let survey = survey(&plan).unwrap();
+    let survey = survey(&plan, &|| false).unwrap();
     let data = open(&plan).unwrap();
     let found = data.describe();
     assert_eq!(found.name.as_deref(), known);

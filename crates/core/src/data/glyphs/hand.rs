@@ -2,8 +2,7 @@
 
 use std::f64::consts::TAU;
 
-use super::Point;
-use super::skeleton::{Stroke, length};
+use super::skeleton::{Point, Stroke, length};
 use crate::random::Random;
 
 /// An ink stroke: points in the unit square (the image) and the pen's half-width there.

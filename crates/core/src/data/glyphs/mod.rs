@@ -17,9 +17,6 @@ use std::fmt;
 use crate::error::{Code, Error, Result};
 use crate::random::Random;
 
-/// Points of the plane; a glyph lies around the unit square, x to the right and y down.
-pub type Point = (f64, f64);
-
 /// Which glyphs: `glyphs`, or `glyphs:classes=400,writers=20,seed=7`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GlyphSpec {

@@ -5,8 +5,8 @@
 //! clamp(r + 1/2 - d, 0, 1), which is exact for a long straight edge and close to it elsewhere; a line thinner than a
 //! pixel is drawn one pixel wide and fainter.
 
-use super::Point;
 use super::hand::Ink;
+use super::skeleton::Point;
 
 /// Draws ink (unit square) bright on black into `out` (`[size, size, channels]`).
 pub fn draw(inks: &[Ink], size: usize, channels: usize, out: &mut [u8]) {

@@ -6,8 +6,10 @@
 
 use std::f64::consts::{PI, TAU};
 
-use super::Point;
 use crate::random::Random;
+
+/// Points of the plane; a glyph lies around the unit square, x to the right and y down.
+pub type Point = (f64, f64);
 
 /// A stroke: points close enough together to be joined by straight lines.
 pub type Stroke = Vec<Point>;

@@ -1,20 +1,8 @@
 //! Files that hold many images as plain bytes: IDX and CIFAR.
 
-use std::path::Path;
+use crate::data::part::Part;
 
-use super::{cifar::CifarFiles, idx::IdxFiles};
-use crate::data::split::Part;
-use crate::error::Result;
-
-/// Such files, found but not yet read.
-pub enum ArrayFiles {
-    /// MNIST's form.
-    Idx(IdxFiles),
-    /// CIFAR-100's form.
-    Cifar(CifarFiles),
-}
-
-/// What is in them.
+/// What is in such files.
 pub struct Arrays {
     /// One or two parts.
     pub parts: Vec<ArrayPart>,
@@ -45,27 +33,5 @@ impl ArrayPart {
     pub fn image(&self, index: usize) -> &[u8] {
         let bytes = self.height * self.width * self.channels;
         &self.pixels[index * bytes..][..bytes]
-    }
-}
-
-impl ArrayFiles {
-    /// All files.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        match self {
-            ArrayFiles::Idx(files) => files.paths(),
-            ArrayFiles::Cifar(files) => files.paths(),
-        }
-        .into_iter()
-    }
-
-    /// Reads every part.
-    ///
-    /// # Errors
-    /// When a file cannot be read, is cut off, or is not what its name says.
-    pub fn read(&self) -> Result<Arrays> {
-        match self {
-            ArrayFiles::Idx(files) => files.read(),
-            ArrayFiles::Cifar(files) => files.read(),
-        }
     }
 }

@@ -10,9 +10,11 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::archive::MAX_ENTRY_BYTES;
 use super::arrays::{ArrayPart, Arrays};
+use super::names::text_of;
 use super::tar;
-use crate::data::split::Part;
+use crate::data::part::Part;
 use crate::error::{Code, Error, Result};
 
 const SIDE: usize = 32;
@@ -56,7 +58,7 @@ impl CifarFiles {
         let [train, test, names] = match self {
             CifarFiles::Tar(path) => tar::files(path, [PARTS[0].2, PARTS[1].2, NAMES])?,
             CifarFiles::Folder(files) => {
-                let read = |path: &PathBuf| fs::read(path).map_err(|e| Error::io("reading the CIFAR file", path, e));
+                let read = |path: &PathBuf| read_file(path);
                 let [train, test, names] = files.each_ref().map(|file| file.as_ref().map(read).transpose());
                 [train?, test?, names?]
             }
@@ -75,7 +77,7 @@ impl CifarFiles {
                 .with_advice("download the binary version, cifar-100-binary.tar.gz, again"));
         }
         let largest = parts.iter().flat_map(|part| &part.labels).max().copied().unwrap_or(0) as usize;
-        let names = names.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let names = names.map(|bytes| text_of(&bytes));
         let mut classes: Vec<String> =
             names.iter().flat_map(|text| text.lines()).map(|line| line.trim().to_string()).collect();
         classes.retain(|line| !line.is_empty());
@@ -90,6 +92,19 @@ impl CifarFiles {
         }
         Ok(Arrays { parts, classes })
     }
+}
+
+/// A file of at most [`MAX_ENTRY_BYTES`]; CIFAR-100's larger one has 154 MB.
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let failed = |e| Error::io("reading the CIFAR file", path, e);
+    let bytes = fs::metadata(path).map_err(failed)?.len();
+    if bytes > MAX_ENTRY_BYTES {
+        return Err(Error::new(Code::InvalidData, "the file is no file of CIFAR-100")
+            .with_subject(path.display().to_string())
+            .with_values(format!("at most {MAX_ENTRY_BYTES} bytes"), bytes.to_string())
+            .with_advice("download the binary version, cifar-100-binary.tar.gz, again"));
+    }
+    fs::read(path).map_err(failed)
 }
 
 fn read_part(part: Part, name: &'static str, file: &str, bytes: &[u8]) -> Result<ArrayPart> {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 
 use super::arrays::{ArrayPart, Arrays};
-use crate::data::split::Part;
+use crate::data::part::Part;
 use crate::error::{Code, Error, Result};
 
 /// The files of the parts that a folder holds.
@@ -27,8 +27,9 @@ impl IdxFiles {
             let candidates = ["", ".gz"].map(|ending| format!("{stem}{ending}"));
             candidates
                 .iter()
-                .find(|file| names.iter().any(|name| name.to_str() == Some(file)))
+                .filter(|file| names.iter().any(|name| name.to_str() == Some(file)))
                 .map(|file| folder.join(file))
+                .find(|path| path.is_file())
         };
         let mut files = Vec::new();
         for (part, stem) in [(Part::Train, "train"), (Part::Test, "t10k")] {
@@ -71,6 +72,15 @@ fn read_part(part: Part, images: &Path, labels: &Path) -> Result<ArrayPart> {
     Ok(ArrayPart { part, name, pixels, labels: labels_read, height, width, channels: 1 })
 }
 
+/// Most bytes of a file's content: 2 GiB, three times EMNIST.
+const MAX_BYTES: usize = 2 << 30;
+
+/// A compressed file may unpack to this many times its size once that is more than [`FLOOR`]; MNIST has 5.
+const RATIO: usize = 50;
+
+/// See [`RATIO`]: 64 MiB.
+const FLOOR: usize = 64 << 20;
+
 /// Header dimensions and content of one file.
 fn read_idx<const N: usize>(path: &Path, magic: u32) -> Result<([usize; N], Vec<u8>)> {
     let failed = |e| Error::io("reading the IDX file", path, e);
@@ -79,8 +89,11 @@ fn read_idx<const N: usize>(path: &Path, magic: u32) -> Result<([usize; N], Vec<
             .with_subject(path.display().to_string())
             .with_advice("download the file again")
     };
-    let mut file: Box<dyn Read> = Box::new(BufReader::new(File::open(path).map_err(failed)?));
-    if path.extension().is_some_and(|ending| ending == "gz") {
+    let file = File::open(path).map_err(failed)?;
+    let packed = file.metadata().map_err(failed)?.len() as usize;
+    let mut file: Box<dyn Read> = Box::new(BufReader::new(file));
+    let is_gzip = path.extension().is_some_and(|ending| ending == "gz");
+    if is_gzip {
         file = Box::new(MultiGzDecoder::new(file));
     }
     let mut word = || {
@@ -99,14 +112,25 @@ fn read_idx<const N: usize>(path: &Path, magic: u32) -> Result<([usize; N], Vec<
     for length in &mut shape {
         *length = word()? as usize;
     }
-    let bytes = shape.iter().try_fold(1usize, |a, &b| a.checked_mul(b)).filter(|&n| n > 0 && n < 1 << 33);
+    let bytes = shape.iter().try_fold(1usize, |a, &b| a.checked_mul(b)).filter(|&n| n > 0);
     let bytes = bytes.ok_or_else(|| bad(format!("the IDX header gives the impossible shape {shape:?}")))?;
-    let mut content = Vec::new();
-    file.take(bytes as u64).read_to_end(&mut content).map_err(|e| bad(format!("the IDX file is damaged: {e}")))?;
+    let most = if is_gzip { packed.saturating_mul(RATIO).max(FLOOR) } else { packed }.min(MAX_BYTES);
+    if bytes > most {
+        return Err(bad("the IDX file is cut off, or its header promises too much".into())
+            .with_values(format!("at most {most} bytes in a file of this size"), format!("{bytes} ({shape:?})")));
+    }
+    let mut content = Vec::with_capacity(if is_gzip { bytes.min(8 * packed) } else { bytes });
+    let damaged = |e| bad(format!("the IDX file is damaged: {e}"));
+    file.by_ref().take(bytes as u64).read_to_end(&mut content).map_err(damaged)?;
     if content.len() != bytes {
         return Err(
             bad("the IDX file is cut off".into()).with_values(format!("{bytes} bytes"), content.len().to_string())
         );
+    }
+    // Only at the end does gzip compare its checksum.
+    if file.read(&mut [0]).map_err(damaged)? > 0 {
+        return Err(bad("the IDX file is longer than its header says".into())
+            .with_values(format!("{bytes} bytes of {shape:?}"), "more"));
     }
     Ok((shape, content))
 }

@@ -1,5 +1,4 @@
-//! From the paths of image files to classes and parts: as a published data set has them ([`published`](super::published)), else
-//! by folders:
+//! From the paths of image files to classes and parts, where no [published](super::published) data set says it:
 //!
 //! 1. Folders that all images share are left out, but never the last one: `photos/flowers/rose/1.jpg` is `rose`.
 //! 2. If all first folders then are names of parts (`train`, `val`, `test`, Omniglot's `images_background` and
@@ -12,9 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use super::note::Note;
-use super::published;
-use crate::data::split::Part;
+use crate::data::part::Part;
 
 /// Class and part of each path, in their order.
 pub struct Layout {
@@ -38,12 +35,7 @@ fn part_of(folder: &str) -> Option<Part> {
     })
 }
 
-/// Works out the layout of `paths` (parts divided by `/`).
-pub fn layout(paths: &[&str], notes: &[Note]) -> Layout {
-    published::recognise(paths, notes).unwrap_or_else(|| by_folders(paths))
-}
-
-/// The layout by the rules above.
+/// The layout of `paths` (parts divided by `/`) by the rules above.
 pub fn by_folders(paths: &[&str]) -> Layout {
     let mut folders: Vec<Vec<&str>> = paths.iter().map(|path| folders_of(path)).collect();
     strip_shared(&mut folders);

@@ -14,12 +14,18 @@
 //! Archives are read in place: nothing is unpacked. [`layout`] turns paths into classes and parts, the same for all three;
 //! [`published`] knows data sets that bring lists of their own.
 
+mod archive;
 pub mod arrays;
 mod cifar;
+mod hash;
 mod idx;
+pub mod ignored;
 pub mod layout;
+pub mod listing;
+pub mod names;
 mod note;
 pub mod published;
+pub mod spelling;
 pub mod tar;
 pub mod walk;
 pub mod zip;
@@ -29,43 +35,18 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-use self::arrays::ArrayFiles;
-use super::dataset::BrokenImage;
-use super::glyphs::GlyphSpec;
-use crate::data::DataPlan;
+use self::arrays::Arrays;
+use self::cifar::CifarFiles;
+use self::hash::hash_metadata;
+use self::idx::IdxFiles;
+use self::listing::Listing;
+use crate::data::glyphs::GlyphSpec;
+use crate::data::plan::{DataKind, DataPlan};
+use crate::data::stop::Stop;
 use crate::error::{Code, Error, Result};
-
-/// Largest file inside an archive that is read, in bytes; more than any picture within the decoder's limit.
-pub const MAX_ENTRY_BYTES: u64 = 256 << 20;
-
-/// An archive may unpack to this many times its size once that is more than [`BOMB_FLOOR`]; more is taken for a bomb.
-pub const BOMB_RATIO: u64 = 200;
-
-/// See [`BOMB_RATIO`]: 1 GiB.
-pub const BOMB_FLOOR: u64 = 1 << 30;
 
 const OMNIGLOT: &str = "Omniglot";
 const CIFAR: &str = "CIFAR-100";
-
-/// What a source is, as far as defaults of images, split and augmentation hang on it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
-#[serde(rename_all = "lowercase")]
-pub enum DataKind {
-    /// Drawn characters.
-    Glyphs,
-    /// Omniglot.
-    Omniglot,
-    /// Files of MNIST's format.
-    Idx,
-    /// CIFAR-100.
-    Cifar,
-    /// A folder or archive of image files.
-    #[default]
-    Images,
-}
 
 /// A source after a first look: cheap to find, not yet listed or decoded.
 pub struct Source {
@@ -89,6 +70,14 @@ pub enum Reader {
     Files(Vec<Root>),
 }
 
+/// Files that hold many images as plain bytes, found but not yet read.
+pub enum ArrayFiles {
+    /// MNIST's form.
+    Idx(IdxFiles),
+    /// CIFAR-100's form.
+    Cifar(CifarFiles),
+}
+
 /// One place with image files.
 pub enum Root {
     /// A folder, with its image files.
@@ -99,53 +88,26 @@ pub enum Root {
     Tar(PathBuf),
 }
 
-/// One image file of a root, before decoding.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// Path inside the root, parts divided by `/`.
-    pub path: String,
-    /// What the root needs to find it again.
-    pub index: usize,
-}
-
-/// The image files of a root, and what was noticed on the way.
-#[derive(Default)]
-pub struct Listing {
-    /// Image files.
-    pub entries: Vec<Entry>,
-    /// Files that say what the images are.
-    pub notes: Vec<note::Note>,
-    /// Files and folders that could not be read.
-    pub broken: Vec<BrokenImage>,
-    /// Folders without any image.
-    pub empty: Vec<String>,
-    /// Things a user should know.
-    pub warnings: Vec<String>,
-    /// Number of files that are no images.
-    pub ignored: usize,
-}
-
 impl Source {
     /// Looks at `plan.source` and `plan.more`.
     ///
     /// # Errors
-    /// When a path does not exist, may not be read, or is nothing that is known.
-    pub fn detect(plan: &DataPlan) -> Result<Source> {
+    /// When a path does not exist, may not be read, or is nothing that is known; when stopped.
+    pub fn detect(plan: &DataPlan, stop: Stop<'_>) -> Result<Source> {
         if let Some((_, source)) = LAST.take().filter(|(of, _)| *of == paths_of(plan)) {
             return Ok(source);
         }
-
         if plan.source == "glyphs" || plan.source.starts_with("glyphs:") {
             return glyphs(plan);
         }
         let paths: Vec<PathBuf> = std::iter::once(&plan.source).chain(&plan.more).map(PathBuf::from).collect();
         if let [path] = &paths[..] {
-            return detect_one(path);
+            return detect_one(path, stop);
         }
         let mut roots = Vec::new();
         let mut kinds = Vec::new();
         for path in &paths {
-            let found = detect_one(path)?;
+            let found = detect_one(path, stop)?;
             let Reader::Files(mut more) = found.reader else {
                 return Err(Error::new(Code::InvalidOption, "only folders and archives of images can be put together")
                     .with_subject(path.display().to_string())
@@ -214,6 +176,28 @@ fn paths_of(plan: &DataPlan) -> Vec<String> {
     std::iter::once(&plan.source).chain(&plan.more).cloned().collect()
 }
 
+impl ArrayFiles {
+    /// All files.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        match self {
+            ArrayFiles::Idx(files) => files.paths(),
+            ArrayFiles::Cifar(files) => files.paths(),
+        }
+        .into_iter()
+    }
+
+    /// Reads every part.
+    ///
+    /// # Errors
+    /// When a file cannot be read, is cut off, or is not what its name says.
+    pub fn read(&self) -> Result<Arrays> {
+        match self {
+            ArrayFiles::Idx(files) => files.read(),
+            ArrayFiles::Cifar(files) => files.read(),
+        }
+    }
+}
+
 fn glyphs(plan: &DataPlan) -> Result<Source> {
     if let Some(more) = plan.more.first() {
         return Err(Error::new(Code::InvalidOption, "glyphs are drawn and cannot be put together with files")
@@ -225,9 +209,9 @@ fn glyphs(plan: &DataPlan) -> Result<Source> {
     Ok(Source { kind: "glyphs", name: None, reason, reader: Reader::Glyphs(spec) })
 }
 
-fn detect_one(path: &Path) -> Result<Source> {
+fn detect_one(path: &Path, stop: Stop<'_>) -> Result<Source> {
     let meta = fs::metadata(path).map_err(|e| unreadable_source(path, e))?;
-    if meta.is_dir() { detect_folder(path) } else { detect_archive(path) }
+    if meta.is_dir() { detect_folder(path, stop) } else { detect_archive(path) }
 }
 
 fn unreadable_source(path: &Path, source: std::io::Error) -> Error {
@@ -241,17 +225,17 @@ fn unreadable_source(path: &Path, source: std::io::Error) -> Error {
     error
 }
 
-fn detect_folder(path: &Path) -> Result<Source> {
+fn detect_folder(path: &Path, stop: Stop<'_>) -> Result<Source> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(|e| Error::io("listing the data folder", path, e))? {
         names.push(entry.map_err(|e| Error::io("listing the data folder", path, e))?.file_name());
     }
     names.sort();
-    if let Some(files) = idx::IdxFiles::find(path, &names) {
+    if let Some(files) = IdxFiles::find(path, &names) {
         let reason = "a folder of IDX files (the format of MNIST and Fashion-MNIST)".into();
         return Ok(Source { kind: "idx", name: None, reason, reader: Reader::Arrays(ArrayFiles::Idx(files)) });
     }
-    if let Some(files) = cifar::CifarFiles::find(path, &names) {
+    if let Some(files) = CifarFiles::find(path, &names) {
         let reason = "a folder of its binary files".into();
         return Ok(Source {
             kind: "cifar",
@@ -273,7 +257,7 @@ fn detect_folder(path: &Path) -> Result<Source> {
         let roots = omniglot.into_iter().map(Root::Zip).collect();
         return Ok(Source { kind: "omniglot", name: Some(OMNIGLOT), reason, reader: Reader::Files(roots) });
     }
-    let walk = walk::Walk::new(path)?;
+    let walk = walk::Walk::new(path, stop)?;
     if walk.files.is_empty() {
         let archives: Vec<PathBuf> =
             names.iter().map(|name| path.join(name)).filter(|p| sniff(p).is_ok_and(|k| k.is_some())).collect();
@@ -282,7 +266,7 @@ fn detect_folder(path: &Path) -> Result<Source> {
             source.reason = format!("{}, the only archive in the folder", source.reason);
             return Ok(source);
         }
-        return Err(no_images(path, &walk.listing.broken, archives.len()));
+        return Err(no_images(path, &walk.listing, archives.len()));
     }
     let omniglot = names.iter().any(|n| n == "images_background" || n == "images_evaluation")
         || path.file_name().is_some_and(|n| n == "images_background" || n == "images_evaluation");
@@ -293,9 +277,9 @@ fn detect_folder(path: &Path) -> Result<Source> {
     Ok(Source { kind, name, reason: what.into(), reader: Reader::Files(vec![Root::Folder(walk)]) })
 }
 
-fn no_images(path: &Path, unreadable: &[BrokenImage], archives: usize) -> Error {
+fn no_images(path: &Path, listing: &Listing, archives: usize) -> Error {
     let subject = path.display().to_string();
-    if let Some(first) = unreadable.first() {
+    if let Some(first) = listing.broken.first() {
         return Error::new(
             Code::PermissionDenied,
             format!("no image can be read in this folder; {}: {}", first.path, first.reason),
@@ -310,18 +294,35 @@ fn no_images(path: &Path, unreadable: &[BrokenImage], archives: usize) -> Error 
     }
     Error::new(Code::InvalidData, "the folder holds no images")
         .with_subject(subject)
-        .with_values("class/image.png, .jpg, .jpeg, .webp, .bmp, .gif or .tiff", "no such file")
-        .with_advice("put the images of each class into a subfolder of their own")
+        .with_values(IMAGE_NAMES, listing.ignored.describe())
+        .with_advice(advice_without_images(listing, "put the images of each class into a subfolder of their own"))
+}
+
+/// What an image's path looks like, for messages.
+pub const IMAGE_NAMES: &str = "class/image.png, .jpg, .jpeg, .jfif, .webp, .bmp, .gif, .tiff or .ppm";
+
+/// What to do about a source without images: what its left-out files call for, else `usual`.
+pub fn advice_without_images(listing: &Listing, usual: &str) -> String {
+    let told: Vec<&String> = listing.warnings.iter().collect();
+    let left_out = listing.ignored.warnings();
+    let others = told.into_iter().chain(&left_out).map(|text| &text[..]);
+    std::iter::once(usual).chain(others).collect::<Vec<_>>().join("; ")
 }
 
 fn detect_archive(path: &Path) -> Result<Source> {
+    if !path.is_file() {
+        return Err(Error::new(Code::InvalidData, "the data can only be a folder or a file")
+            .with_subject(path.display().to_string())
+            .with_values("a folder, a ZIP, a tar or a tar.gz", "a FIFO, a device or a socket")
+            .with_advice("write what it would give into a file, and give that"));
+    }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let (kind, reason, root) = match sniff(path).map_err(|e| Error::io("reading the data file", path, e))? {
         Some(Archive::Zip) if name.starts_with("images_background") || name.starts_with("images_evaluation") => {
             ("omniglot", format!("{name} alone, of its two archives"), Root::Zip(path.into()))
         }
         Some(Archive::Tar) if name.starts_with("cifar-100-binary") => {
-            let reader = Reader::Arrays(ArrayFiles::Cifar(cifar::CifarFiles::Tar(path.into())));
+            let reader = Reader::Arrays(ArrayFiles::Cifar(CifarFiles::Tar(path.into())));
             return Ok(Source { kind: "cifar", name: Some(CIFAR), reason: format!("its archive {name}"), reader });
         }
         Some(Archive::Zip) => ("zip", format!("the ZIP archive {name}"), Root::Zip(path.into())),
@@ -347,8 +348,8 @@ enum Archive {
 
 /// Tells an archive by its first bytes. A gzip that holds no tar is found out when it is listed.
 fn sniff(path: &Path) -> std::io::Result<Option<Archive>> {
-    if path.is_dir() {
-        return Ok(None);
+    if !path.is_file() {
+        return Ok(None); // Opening a FIFO would wait for its writer.
     }
     let mut head = Vec::new();
     fs::File::open(path)?.take(512).read_to_end(&mut head)?;
@@ -366,59 +367,4 @@ fn hash_file(hasher: &mut blake3::Hasher, path: &Path) -> Result<()> {
     let meta = fs::metadata(path).map_err(|e| Error::io("looking at the data", path, e))?;
     hash_metadata(hasher, &path.display().to_string(), &meta);
     Ok(())
-}
-
-/// Adds a file's name, size and times.
-fn hash_metadata(hasher: &mut blake3::Hasher, name: &str, meta: &fs::Metadata) {
-    hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes()).update(&meta.len().to_le_bytes());
-    let modified = meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
-    hasher.update(&modified.map_or(0, |t| t.as_nanos()).to_le_bytes());
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        hasher.update(&meta.ctime().to_le_bytes()).update(&meta.ctime_nsec().to_le_bytes());
-    }
-}
-
-/// Whether a file's name ends like an image's and is no left-over of an operating system.
-fn is_image_name(path: &str) -> bool {
-    const ENDINGS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"];
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
-    !is_hidden(path) && ending.is_some_and(|ending| ENDINGS.contains(&&ending[..]))
-}
-
-/// Hidden files and what macOS adds to archives.
-fn is_hidden(path: &str) -> bool {
-    path.split('/').any(|part| (part.starts_with('.') && part != ".") || part == "__MACOSX")
-}
-
-/// The error for an entry of an archive that would leave the folder it is unpacked in; `None` for a harmless path.
-fn check_entry_path(archive: &Path, entry: &str) -> Result<()> {
-    let drive = entry.as_bytes().get(1) == Some(&b':') && entry.as_bytes()[0].is_ascii_alphabetic();
-    let absolute = entry.starts_with(['/', '\\']) || drive;
-    if !absolute && !entry.split(['/', '\\']).any(|part| part == "..") {
-        return Ok(());
-    }
-    Err(Error::new(Code::InvalidArchive, format!("the archive has an entry with an unsafe path, {entry:?}"))
-        .with_subject(archive.display().to_string())
-        .with_values(
-            "relative paths inside the archive",
-            if absolute { "an absolute path" } else { "a path with \"..\"" },
-        )
-        .with_advice("do not trust this archive; pack the images again with relative paths"))
-}
-
-fn damaged_archive(path: &Path, source: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(Code::InvalidArchive, format!("the archive is damaged or cut off: {source}"))
-        .with_subject(path.display().to_string())
-        .with_advice("download or pack it again")
-        .with_source(source)
-}
-
-fn bomb(path: &Path) -> Error {
-    Error::new(Code::InvalidArchive, format!("the archive unpacks to more than {BOMB_RATIO} times its size"))
-        .with_subject(path.display().to_string())
-        .with_values(format!("at most {BOMB_RATIO} times its size, or 1 GiB"), "more")
-        .with_advice("if the images really are that large, unpack them into a folder and give that")
 }

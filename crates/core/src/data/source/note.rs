@@ -1,7 +1,15 @@
 //! Notes: the small files beside the images by which published data sets say what their images are.
 
-/// Largest note that is read, in bytes.
-pub const MAX_NOTE_BYTES: u64 = 64 << 20;
+use super::names::text_of;
+
+/// Largest note that is read, in bytes; the largest published one has 3 MB.
+pub const MAX_NOTE_BYTES: u64 = 16 << 20;
+
+/// Most lines of a note; the longest published one has 60,000.
+pub const MAX_NOTE_LINES: usize = 1_000_000;
+
+/// Most bytes of all notes of a source.
+pub const MAX_NOTES_BYTES: u64 = 64 << 20;
 
 const NAMES: [&str; 12] = [
     "Ebay_test.txt",
@@ -43,13 +51,17 @@ impl Note {
         &self.path[..self.path.len() - self.name().len()]
     }
 
-    /// Its lines that are not empty, trimmed.
-    pub fn lines(&self) -> Vec<String> {
-        let text = String::from_utf8_lossy(&self.bytes);
-        text.lines().map(|line| line.trim().to_string()).filter(|line| !line.is_empty()).collect()
+    /// Its text; a byte-order mark and other encodings are understood.
+    pub fn text(&self) -> String {
+        text_of(&self.bytes)
     }
 }
 
 fn name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
+}
+
+/// The lines of a note's text that are not empty, trimmed.
+pub fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty())
 }

@@ -1,15 +1,33 @@
 //! The image files of a folder tree.
 //!
 //! Symbolic links are followed, as data sets are often put together from them; a link to a folder that it lies in is
-//! left out with a warning. Names may hold spaces and any letters. Hidden files are left out.
+//! left out with a warning, and so are folders that are met too often or lie too deep, so that every walk ends. Names may hold
+//! spaces, any letters and bytes of any encoding. Hidden files are left out; FIFOs and devices are never opened.
 
+use std::collections::HashMap;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::note::{MAX_NOTE_BYTES, Note};
-use super::{Entry, Listing, hash_metadata, is_hidden, is_image_name};
-use crate::data::dataset::BrokenImage;
+use super::archive::{MAX_ENTRY_BYTES, too_large};
+use super::hash::hash_metadata;
+use super::ignored::{HEAD_BYTES, is_hidden, is_image_name};
+use super::listing::{Entry, Listing};
+use super::names::name_of;
+use super::note::Note;
+use crate::data::part::BrokenImage;
+use crate::data::stop::{Stop, go_on};
 use crate::error::{Error, Result};
+
+/// Most folders inside one another.
+const MAX_DEPTH: usize = 100;
+
+/// How often one folder may be met by way of links: often enough for a class shared by a few parts, and a bound on links that
+/// double their ways with each level.
+const MAX_VISITS: u32 = 16;
+
+/// Links left out that are named before the rest is only counted.
+const MAX_TOLD: usize = 5;
 
 /// A folder whose tree was walked.
 pub struct Walk {
@@ -19,19 +37,65 @@ pub struct Walk {
     pub files: Vec<(PathBuf, fs::Metadata)>,
     /// The same as a listing; entry `index` is the position in `files`.
     pub listing: Listing,
+    /// How often each folder was met.
+    visits: HashMap<Identity, u32>,
+    /// A warning for each link that was left out.
+    links: Vec<String>,
+    /// Folders left out because they were met too often, or lie too deep; FIFOs and devices.
+    left_out: [Vec<String>; 3],
+}
+
+/// What tells a folder from all others, whatever path leads to it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Identity {
+    #[cfg(unix)]
+    Number(u64, u64),
+    #[cfg(not(unix))]
+    Path(PathBuf),
+}
+
+#[cfg(unix)]
+fn identity(_: &Path, meta: &fs::Metadata) -> std::io::Result<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    Ok(Identity::Number(meta.dev(), meta.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(path: &Path, _: &fs::Metadata) -> std::io::Result<Identity> {
+    fs::canonicalize(path).map(Identity::Path)
 }
 
 impl Walk {
     /// Walks `root`.
     ///
     /// # Errors
-    /// When the folder itself cannot be listed; trouble below it goes to the listing.
-    pub fn new(root: &Path) -> Result<Walk> {
+    /// When the folder itself cannot be listed; trouble below it goes to the listing. When stopped.
+    pub fn new(root: &Path, stop: Stop<'_>) -> Result<Walk> {
         let failed = |e| Error::io("listing the data folder", root, e);
-        let mut walk = Walk { root: root.into(), files: Vec::new(), listing: Listing::default() };
-        let real = fs::canonicalize(root).map_err(failed)?;
+        let mut walk = Walk {
+            root: root.into(),
+            files: Vec::new(),
+            listing: Listing::default(),
+            visits: HashMap::new(),
+            links: Vec::new(),
+            left_out: Default::default(),
+        };
+        let real = fs::metadata(root).and_then(|meta| identity(root, &meta)).map_err(failed)?;
         fs::read_dir(root).map_err(failed)?;
-        walk.folder(root, "", &mut vec![real]);
+        walk.folder(root, "", &mut vec![real], stop);
+        go_on(stop)?;
+        let more = walk.links.len().saturating_sub(MAX_TOLD);
+        walk.listing.warnings.extend(walk.links.iter().take(MAX_TOLD).cloned());
+        walk.listing.warnings.extend((more > 0).then(|| format!("{more} more links were left out for such reasons")));
+        let why = [
+            "folders were met by too many links and left out from then on",
+            "folders lie more than 100 levels deep and are left out",
+            "are no files (FIFOs, devices, sockets) and left out",
+        ];
+        for (paths, why) in walk.left_out.iter().zip(why).filter(|(paths, _)| !paths.is_empty()) {
+            let first = &paths[0];
+            walk.listing.warnings.push(format!("{} {why} (the first is {first})", paths.len()));
+        }
         Ok(walk)
     }
 
@@ -55,11 +119,13 @@ impl Walk {
         for text in told {
             hasher.update(text.as_bytes());
         }
-        hasher.update(&self.listing.ignored.to_le_bytes());
+        for warning in self.listing.ignored.warnings() {
+            hasher.update(warning.as_bytes());
+        }
     }
 
-    /// Walks one folder; `inside` is its path in the root, `above` the real paths of the folders around it and its own.
-    fn folder(&mut self, path: &Path, inside: &str, above: &mut Vec<PathBuf>) {
+    /// Walks one folder; `inside` is its path in the root, `above` what identifies the folders around it and itself.
+    fn folder(&mut self, path: &Path, inside: &str, above: &mut Vec<Identity>, stop: Stop<'_>) {
         let names = fs::read_dir(path).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
         let mut names: Vec<_> = match names {
             Ok(names) => names,
@@ -67,11 +133,11 @@ impl Walk {
         };
         names.sort();
         let before = (self.files.len(), self.listing.broken.len());
-        for name in &names {
-            let text = name.to_string_lossy();
+        for name in names.iter().take_while(|_| !stop()) {
+            let text = name_of(name.as_encoded_bytes());
             let entry = if inside.is_empty() { text.to_string() } else { format!("{inside}/{text}") };
             if !is_hidden(&text) {
-                self.entry(path.join(name), entry, above);
+                self.entry(path.join(name), entry, above, stop);
             }
         }
         if (self.files.len(), self.listing.broken.len()) == before && !inside.is_empty() {
@@ -79,35 +145,54 @@ impl Walk {
         }
     }
 
-    fn entry(&mut self, path: PathBuf, inside: String, above: &mut Vec<PathBuf>) {
+    fn entry(&mut self, path: PathBuf, inside: String, above: &mut Vec<Identity>, stop: Stop<'_>) {
         let meta = match fs::metadata(&path) {
             Ok(meta) => meta,
             Err(e) if is_image_name(&inside) || e.kind() == std::io::ErrorKind::PermissionDenied => {
                 return self.unreadable(&inside, &e);
             }
             // A dangling link, or a loop of links that names nothing.
-            Err(e) => return self.listing.warnings.push(format!("{inside} was left out: {e}")),
+            Err(e) => return self.links.push(format!("{inside} was left out: {e}")),
         };
         if meta.is_dir() {
-            let Ok(real) = fs::canonicalize(&path) else { return };
-            if above.contains(&real) {
-                let warning = format!("{inside} was left out: the link leads back to {}", real.display());
-                return self.listing.warnings.push(warning);
-            }
-            above.push(real);
-            self.folder(&path, &inside, above);
-            above.pop();
-        } else if Note::is_at(&inside) && meta.is_file() && meta.len() <= MAX_NOTE_BYTES {
-            match fs::read(&path) {
-                Ok(bytes) => self.listing.notes.push(Note { path: inside, bytes }),
-                Err(e) => self.unreadable(&inside, &e),
-            }
-        } else if meta.is_file() && is_image_name(&inside) {
+            self.inner_folder(&path, inside, &meta, above, stop);
+        } else if !meta.is_file() {
+            self.left_out[2].push(inside);
+        } else if is_image_name(&inside) {
             self.listing.entries.push(Entry { path: inside, index: self.files.len() });
             self.files.push((path, meta));
+        } else if Note::is_at(&inside) {
+            let read = |most| Ok(start_of(&path, most).map_err(|e| read_failure(&e)));
+            self.listing.note(inside, meta.len(), read).expect("this one only gives clauses");
         } else {
-            self.listing.ignored += 1;
+            self.listing.ignored.file(&inside, || start_of(&path, HEAD_BYTES as u64).ok());
         }
+    }
+
+    fn inner_folder(
+        &mut self,
+        path: &Path,
+        inside: String,
+        meta: &fs::Metadata,
+        above: &mut Vec<Identity>,
+        stop: Stop<'_>,
+    ) {
+        let Ok(real) = identity(path, meta) else { return };
+        if above.contains(&real) {
+            let target = fs::canonicalize(path).unwrap_or_else(|_| path.into());
+            return self.links.push(format!("{inside} was left out: the link leads back to {}", target.display()));
+        }
+        if above.len() > MAX_DEPTH {
+            return self.left_out[1].push(inside);
+        }
+        let visits = self.visits.entry(real.clone()).or_default();
+        *visits += 1;
+        if *visits > MAX_VISITS {
+            return self.left_out[0].push(inside);
+        }
+        above.push(real);
+        self.folder(path, &inside, above, stop);
+        above.pop();
     }
 
     fn unreadable(&mut self, inside: &str, error: &std::io::Error) {
@@ -115,8 +200,25 @@ impl Walk {
     }
 }
 
+/// The content of an image file.
+///
+/// # Errors
+/// A clause: why it could not be read.
+pub fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let bytes = start_of(path, MAX_ENTRY_BYTES + 1).map_err(|e| read_failure(&e))?;
+    if bytes.len() as u64 > MAX_ENTRY_BYTES { Err(too_large()) } else { Ok(bytes) }
+}
+
+/// At most `most` bytes of a file.
+fn start_of(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
+    let file = fs::File::open(path)?;
+    let mut bytes = Vec::with_capacity(file.metadata()?.len().min(most) as usize);
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Why a file could not be read, a clause.
-pub fn read_failure(error: &std::io::Error) -> String {
+fn read_failure(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::PermissionDenied => "may not be read by this user; change its permissions".into(),
         std::io::ErrorKind::NotFound => "does not exist (a link that leads nowhere, or removed meanwhile)".into(),

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::is_image_name;
-use super::note::{MAX_NOTE_BYTES, Note};
-use super::{BOMB_FLOOR, BOMB_RATIO, Entry, Listing, MAX_ENTRY_BYTES, bomb, check_entry_path, damaged_archive};
-use crate::data::dataset::BrokenImage;
+use super::archive::{BOMB_FLOOR, BOMB_RATIO, MAX_ENTRY_BYTES, Member, Members, bomb, damaged_archive, too_large};
+use super::listing::Listing;
+use crate::data::positioned::read_at;
 use crate::error::{Error, Result};
+
+/// Longest path that a symbolic link may hold, in bytes.
+const MAX_LINK_BYTES: u64 = 4096;
 
 /// An open archive. Clones share the file and its table of contents, so that each thread reads with its own.
 #[derive(Clone)]
@@ -28,36 +30,26 @@ impl Zip {
     pub fn open(path: &Path) -> Result<(Zip, Listing)> {
         let file = SharedFile::open(path).map_err(|e| Error::io("reading the archive", path, e))?;
         let packed = file.len;
-        let mut archive = ZipArchive::new(file).map_err(|e| damaged_archive(path, e))?;
-        let mut listing = Listing::default();
-        let (mut unpacked, mut notes) = (0u64, Vec::new());
-        for index in 0..archive.len() {
-            let entry = archive.by_index_raw(index).map_err(|e| damaged_archive(path, e))?;
-            let name = String::from_utf8_lossy(entry.name_raw()).into_owned();
-            check_entry_path(path, &name)?;
-            unpacked = unpacked.saturating_add(entry.size());
-            if entry.is_dir() || entry.is_symlink() {
-                continue;
-            }
-            if is_image_name(&name) {
-                listing.entries.push(Entry { path: name, index });
-            } else if Note::is_at(&name) && entry.size() <= MAX_NOTE_BYTES {
-                notes.push((name, index));
-            } else {
-                listing.ignored += 1;
-            }
+        let archive = ZipArchive::new(file).map_err(|e| damaged_archive(path, e))?;
+        let mut zip = Zip { archive };
+        let (mut unpacked, mut members) = (0u64, Members::new(path));
+        for index in 0..zip.archive.len() {
+            let entry = zip.archive.by_index_raw(index).map_err(|e| damaged_archive(path, e))?;
+            let (name, size) = (entry.name_raw().to_vec(), entry.size());
+            let (is_dir, is_link) = (entry.is_dir(), entry.is_symlink());
+            drop(entry);
+            unpacked = unpacked.saturating_add(size);
+            let member = match (is_dir, is_link) {
+                (true, _) => Member::Other,
+                (_, true) => Member::SymbolicLink { target: zip.start(index, MAX_LINK_BYTES).unwrap_or_default() },
+                _ => Member::File { size },
+            };
+            members.add(&name, index, member, |most| Ok(zip.start(index, most)))?;
         }
         if unpacked > BOMB_FLOOR && unpacked / BOMB_RATIO > packed {
             return Err(bomb(path));
         }
-        let mut zip = Zip { archive };
-        for (path, index) in notes {
-            match zip.read(index) {
-                Ok(bytes) => listing.notes.push(Note { path, bytes }),
-                Err(reason) => listing.broken.push(BrokenImage { path, reason }),
-            }
-        }
-        Ok((zip, listing))
+        Ok((zip, members.finish()?))
     }
 
     /// The content of entry `index`.
@@ -65,21 +57,22 @@ impl Zip {
     /// # Errors
     /// A clause that says what is wrong with the entry.
     pub fn read(&mut self, index: usize) -> std::result::Result<Vec<u8>, String> {
+        let bytes = self.start(index, MAX_ENTRY_BYTES + 1)?;
+        if bytes.len() as u64 > MAX_ENTRY_BYTES { Err(too_large()) } else { Ok(bytes) }
+    }
+
+    /// At most `most` bytes of the content of entry `index`.
+    fn start(&mut self, index: usize, most: u64) -> std::result::Result<Vec<u8>, String> {
         let entry = self.archive.by_index(index).map_err(|e| match e {
             ZipError::UnsupportedArchive(ZipError::PASSWORD_REQUIRED) => {
                 "is encrypted; unpack it with its password".into()
             }
             e => format!("cannot be unpacked: {e}"),
         })?;
-        if entry.size() > MAX_ENTRY_BYTES {
-            return Err(format!("is larger than {} MiB", MAX_ENTRY_BYTES >> 20));
-        }
         // The declared size may lie: the limit holds for what really comes out, and no more is reserved than came in.
-        let mut bytes = Vec::with_capacity(entry.size().min(entry.compressed_size().saturating_mul(4)) as usize);
-        entry.take(MAX_ENTRY_BYTES + 1).read_to_end(&mut bytes).map_err(|e| format!("cannot be unpacked: {e}"))?;
-        if bytes.len() as u64 > MAX_ENTRY_BYTES {
-            return Err(format!("is larger than {} MiB", MAX_ENTRY_BYTES >> 20));
-        }
+        let expected = entry.size().min(entry.compressed_size().saturating_mul(4)).min(most);
+        let mut bytes = Vec::with_capacity(expected as usize);
+        entry.take(most).read_to_end(&mut bytes).map_err(|e| format!("cannot be unpacked: {e}"))?;
         Ok(bytes)
     }
 }
@@ -145,14 +138,4 @@ impl Seek for SharedFile {
         self.position = target.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         Ok(self.position)
     }
-}
-
-#[cfg(unix)]
-fn read_at(file: &File, out: &mut [u8], at: u64) -> io::Result<usize> {
-    std::os::unix::fs::FileExt::read_at(file, out, at)
-}
-
-#[cfg(windows)]
-fn read_at(file: &File, out: &mut [u8], at: u64) -> io::Result<usize> {
-    std::os::windows::fs::FileExt::seek_read(file, out, at)
 }

@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 
 use super::mat::{self, Value};
-use super::{Row, by_rows, halves};
+use super::rows::{Row, by_rows, halves};
 use crate::data::source::layout::Layout;
 use crate::data::source::note::Note;
 

@@ -2,25 +2,30 @@
 //!
 //! The archive's own `train_test_split.txt` shares all classes between its parts and is not used.
 
-use super::{Row, by_rows, halves};
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use super::rows::{Row, by_rows, halves};
 use crate::data::source::layout::Layout;
-use crate::data::source::note::Note;
+use crate::data::source::names::composed;
+use crate::data::source::note::{Note, lines};
 
 pub fn recognise(paths: &[&str], notes: &[Note]) -> Option<Layout> {
     let list = notes.iter().find(|note| note.name() == "images.txt")?;
-    let lines = list.lines();
-    let names: Vec<&str> = lines.iter().filter_map(|line| Some(line.split_once(' ')?.1.trim())).collect();
-    let class_of = |name: &'_ str| name.split_once('/').map(|(class, _)| class.to_string());
-    let classes: Vec<String> = names.iter().filter_map(|name| class_of(name)).collect();
+    let text = list.text();
+    let names: Vec<&str> = lines(&text).filter_map(|line| Some(line.split_once(' ')?.1.trim())).collect();
+    let classes: Vec<&str> = names.iter().filter_map(|name| Some(name.split_once('/')?.0)).collect();
     if classes.len() != names.len() || names.is_empty() {
         return None;
     }
-    let parts = halves(classes.iter().map(|class| &class[..]).collect());
-    let row = |(name, class): (&&str, String)| {
-        let part = parts[&class];
-        Row { path: format!("{}images/{name}", list.folder()), class, part }
+    let parts = halves(classes.iter().copied().collect());
+    let row = |(name, class): (&&str, &&str)| Row {
+        path: format!("{}images/{name}", list.folder()),
+        class: class.to_string(),
+        part: parts[*class],
     };
-    let rows: Vec<Row> = names.iter().zip(classes.iter().cloned()).map(row).collect();
-    let any = rows.iter().any(|row| paths.contains(&&row.path[..]));
+    let rows: Vec<Row> = names.iter().zip(&classes).map(row).collect();
+    let there: HashSet<Cow<str>> = paths.iter().map(|path| composed(path)).collect();
+    let any = rows.iter().any(|row| there.contains(&composed(&row.path)));
     any.then(|| by_rows("CUB-200-2011", paths, rows, "images.txt"))
 }

@@ -50,8 +50,10 @@ impl Value {
     }
 }
 
-/// Most bytes that a compressed variable may unpack to.
-const MAX_BYTES: u64 = 256 << 20;
+/// Most bytes that all compressed variables may unpack to together; those of Cars 196 have 20 MB.
+const MAX_BYTES: u64 = 64 << 20;
+/// Most arrays and numbers of a file, and letters of the names of its fields; those of Cars 196 have 400,000.
+const MAX_ITEMS: usize = 4 << 20;
 /// Most arrays inside one another.
 const MAX_DEPTH: usize = 8;
 
@@ -61,21 +63,34 @@ pub fn read(bytes: &[u8]) -> Option<Vec<(String, Value)>> {
         return None;
     }
     let mut rest = &bytes[128..];
-    let mut variables = Vec::new();
+    let (mut variables, mut left) = (Vec::new(), MAX_BYTES);
+    let mut budget = Budget(MAX_ITEMS);
     while rest.len() >= 8 {
         let (kind, content) = element(&mut rest)?;
         let unpacked;
         let content = if kind == 15 {
             let mut all = Vec::new();
-            ZlibDecoder::new(content).take(MAX_BYTES).read_to_end(&mut all).ok()?;
+            ZlibDecoder::new(content).take(left).read_to_end(&mut all).ok()?;
+            left -= all.len() as u64;
             unpacked = all;
             element(&mut &unpacked[..]).filter(|(kind, _)| *kind == 14)?.1
         } else {
             content
         };
-        variables.push(array(content, MAX_DEPTH)?);
+        variables.push(array(content, MAX_DEPTH, &mut budget)?);
     }
     Some(variables)
+}
+
+/// How much may still be made of a file.
+struct Budget(usize);
+
+impl Budget {
+    /// Takes `count` from it; `None` once it is spent.
+    fn take(&mut self, count: usize) -> Option<()> {
+        self.0 = self.0.checked_sub(count)?;
+        Some(())
+    }
 }
 
 /// Takes the next element from `rest`: its type and content.
@@ -96,8 +111,9 @@ fn element<'a>(rest: &mut &'a [u8]) -> Option<(u32, &'a [u8])> {
 }
 
 /// Name and value of an array.
-fn array(mut rest: &[u8], depth: usize) -> Option<(String, Value)> {
+fn array(mut rest: &[u8], depth: usize, budget: &mut Budget) -> Option<(String, Value)> {
     let depth = depth.checked_sub(1)?;
+    budget.take(1)?;
     if rest.is_empty() {
         return Some((String::new(), Value::Numbers(Vec::new())));
     }
@@ -106,38 +122,43 @@ fn array(mut rest: &[u8], depth: usize) -> Option<(String, Value)> {
     let count = dimensions.into_iter().try_fold(1usize, |count, d| count.checked_mul(d as usize))?;
     let name = String::from_utf8_lossy(element(&mut rest)?.1).into_owned();
     let value = match class {
-        1 => Value::List(list(&mut rest, count, depth)?),
-        2 => structures(&mut rest, count, depth)?,
-        4 => Value::Text(numbers(&mut rest)?.iter().filter_map(|&letter| char::from_u32(letter as u32)).collect()),
-        6..=15 => Value::Numbers(numbers(&mut rest)?),
+        1 => Value::List(list(&mut rest, count, depth, budget)?),
+        2 => structures(&mut rest, count, depth, budget)?,
+        4 => Value::Text(
+            numbers(&mut rest, budget)?.iter().filter_map(|&letter| char::from_u32(letter as u32)).collect(),
+        ),
+        6..=15 => Value::Numbers(numbers(&mut rest, budget)?),
         _ => return None,
     };
     Some((name, value))
 }
 
-fn list(rest: &mut &[u8], count: usize, depth: usize) -> Option<Vec<Value>> {
-    let one = |rest: &mut &[u8]| Some(array(element(rest).filter(|(kind, _)| *kind == 14)?.1, depth)?.1);
-    (0..count).map(|_| one(rest)).collect()
+fn list(rest: &mut &[u8], count: usize, depth: usize, budget: &mut Budget) -> Option<Vec<Value>> {
+    (0..count).map(|_| Some(array(element(rest).filter(|(kind, _)| *kind == 14)?.1, depth, budget)?.1)).collect()
 }
 
-fn structures(rest: &mut &[u8], count: usize, depth: usize) -> Option<Value> {
+fn structures(rest: &mut &[u8], count: usize, depth: usize, budget: &mut Budget) -> Option<Value> {
     let length = u32::from_le_bytes(element(rest)?.1.get(..4)?.try_into().ok()?) as usize;
     let names = element(rest)?.1.chunks_exact(length.max(1)).map(|name| {
         let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
         String::from_utf8_lossy(&name[..end]).into_owned()
     });
     let names: Vec<String> = names.collect();
-    let one = |rest: &mut &[u8]| {
-        let values = list(rest, names.len(), depth)?;
+    // A structure without fields takes nothing from the file, and each one names its fields anew.
+    let cost = 1 + names.iter().map(|name| 1 + name.len() / 16).sum::<usize>();
+    let one = |_| {
+        budget.take(cost)?;
+        let values = list(rest, names.len(), depth, budget)?;
         Some(Value::Structure(names.iter().cloned().zip(values).collect()))
     };
-    let mut all = (0..count).map(|_| one(rest)).collect::<Option<Vec<Value>>>()?;
+    let mut all = (0..count).map(one).collect::<Option<Vec<Value>>>()?;
     Some(if all.len() == 1 { all.remove(0) } else { Value::List(all) })
 }
 
 /// The numbers of an element, which may be stored in a smaller type than that of their array.
-fn numbers(rest: &mut &[u8]) -> Option<Vec<f64>> {
+fn numbers(rest: &mut &[u8], budget: &mut Budget) -> Option<Vec<f64>> {
     let (kind, bytes) = element(rest)?;
+    budget.take(bytes.len() / 8)?;
     macro_rules! all {
         ($t:ty) => {
             bytes

@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{Row, by_rows};
+use super::rows::{Row, by_rows};
+use crate::data::part::Part;
 use crate::data::source::layout::Layout;
-use crate::data::source::note::Note;
-use crate::data::split::Part;
+use crate::data::source::note::{Note, lines};
 
 const LISTS: [(&str, Part); 3] = [("train.csv", Part::Train), ("val.csv", Part::Validation), ("test.csv", Part::Test)];
 
@@ -19,11 +19,12 @@ pub fn recognise(paths: &[&str], notes: &[Note]) -> Option<Layout> {
         paths.iter().map(|path| (path.rsplit('/').next().unwrap_or(path), *path)).collect();
     let (mut rows, mut absent) = (Vec::new(), Vec::new());
     for (list, part) in LISTS {
-        let Some(note) = notes.iter().find(|note| note.name() == list && is_list(note)) else {
+        let named = notes.iter().filter(|note| note.name() == list).map(|note| (note, note.text()));
+        let Some((note, text)) = named.into_iter().find(|(_, text)| is_list(text)) else {
             absent.push(list);
             continue;
         };
-        for line in note.lines().iter().skip(1) {
+        for line in lines(&text).skip(1) {
             let Some((name, label)) = line.split_once(',') else { continue };
             let (name, label, folder) = (name.trim(), label.trim(), note.folder());
             let places = ["images/".to_string(), format!("images/{label}/"), format!("{label}/"), String::new()];
@@ -54,6 +55,6 @@ pub fn recognise(paths: &[&str], notes: &[Note]) -> Option<Layout> {
 }
 
 /// Whether a CSV has the head line of these lists; another one of that name is somebody else's.
-fn is_list(note: &Note) -> bool {
-    note.lines().first().is_some_and(|head| head.replace(' ', "").eq_ignore_ascii_case("filename,label"))
+fn is_list(text: &str) -> bool {
+    lines(text).next().is_some_and(|head| head.replace(' ', "").eq_ignore_ascii_case("filename,label"))
 }

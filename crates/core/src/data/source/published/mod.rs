@@ -18,13 +18,14 @@ mod mat;
 mod mini_imagenet;
 mod numbered;
 mod products;
+mod rows;
 mod tiny_imagenet;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use super::layout::Layout;
 use super::note::Note;
-use crate::data::split::Part;
+use crate::data::part::Part;
 
 /// The layout of a data set that is told by what lies in it; `None`: no published one.
 pub fn recognise(paths: &[&str], notes: &[Note]) -> Option<Layout> {
@@ -89,48 +90,4 @@ pub fn compare<'a>(name: &str, images: impl Iterator<Item = (&'a str, Option<Par
 /// Whether the published split of the data set `name` is by classes: its test classes are no training classes.
 pub fn splits_by_classes(name: &str) -> bool {
     ["CUB-200-2011", "Cars 196", "Stanford Online Products", "miniImageNet"].contains(&name)
-}
-
-/// A line of a list: which image is of which class and part.
-struct Row {
-    path: String,
-    class: String,
-    part: Part,
-}
-
-/// The layout that lists give. `lists` names them for the warnings; images in no list are left out.
-fn by_rows(name: &'static str, paths: &[&str], rows: Vec<Row>, lists: &str) -> Layout {
-    let mut given: HashMap<String, (String, Part)> = HashMap::with_capacity(rows.len());
-    let listed = rows.len();
-    rows.into_iter().for_each(|row| drop(given.insert(row.path, (row.class, row.part))));
-    let found: Vec<Option<&(String, Part)>> = paths.iter().map(|path| given.get(*path)).collect();
-    let mut warnings = Vec::new();
-    let there = found.iter().flatten().count();
-    if there < listed {
-        let present: BTreeSet<&str> = paths.iter().copied().collect();
-        let first = given.keys().filter(|path| !present.contains(&path[..])).min();
-        let first = first.map_or(String::new(), |path| format!(" (the first is {path})"));
-        warnings.push(format!("{} of the {listed} images that {lists} list are missing{first}", listed - there));
-    }
-    if there < paths.len() {
-        let first = found.iter().position(Option::is_none).expect("there is one");
-        warnings.push(format!(
-            "{} images are not listed in {lists} and are left out (the first is {})",
-            paths.len() - there,
-            paths[first]
-        ));
-    }
-    Layout {
-        name: Some(name),
-        classes: found.iter().map(|row| row.map(|(class, _)| class.clone())).collect(),
-        parts: found.iter().map(|row| row.map(|(_, part)| *part)).collect(),
-        warnings,
-    }
-}
-
-/// The part of each class where the first half of the classes, in the order of `classes`, trains and the second half tests.
-fn halves(classes: BTreeSet<&str>) -> BTreeMap<String, Part> {
-    let half = classes.len() / 2;
-    let part = |i| if i < half { Part::Train } else { Part::Test };
-    classes.iter().enumerate().map(|(i, class)| (class.to_string(), part(i))).collect()
 }

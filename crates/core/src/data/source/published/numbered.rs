@@ -3,9 +3,9 @@
 //! The form of CUB-200-2011, in which copies of other fine-grained sets are passed on too. The first or the last class, whose
 //! names stand in the table below, tells which set it is. Flowers has no published split by classes; halves are the usual one.
 
+use crate::data::part::Part;
 use crate::data::source::layout::{Layout, by_folders};
 use crate::data::source::note::Note;
-use crate::data::split::Part;
 
 /// Name, number of classes, and the first and the last class in small letters.
 const SETS: [(&str, usize, [&str; 2]); 3] = [

@@ -3,10 +3,10 @@
 //!
 //! A class is one product of a few photographs; its name is that of the folder and its number: `bicycle/00001`.
 
-use super::{Row, by_rows};
+use super::rows::{Row, by_rows};
+use crate::data::part::Part;
 use crate::data::source::layout::Layout;
-use crate::data::source::note::Note;
-use crate::data::split::Part;
+use crate::data::source::note::{Note, lines};
 
 const LISTS: [(&str, Part); 2] = [("Ebay_train.txt", Part::Train), ("Ebay_test.txt", Part::Test)];
 
@@ -15,7 +15,7 @@ pub fn recognise(paths: &[&str], notes: &[Note]) -> Option<Layout> {
     let mut absent = Vec::new();
     for (name, part) in LISTS {
         match notes.iter().find(|note| note.name() == name) {
-            Some(list) => rows.extend(list.lines().iter().filter_map(|line| row(line, list.folder(), part))),
+            Some(list) => rows.extend(lines(&list.text()).filter_map(|line| row(line, list.folder(), part))),
             None => absent.push(name),
         }
     }

@@ -5,9 +5,9 @@
 
 use std::collections::HashMap;
 
+use crate::data::part::Part;
 use crate::data::source::layout::Layout;
-use crate::data::source::note::Note;
-use crate::data::split::Part;
+use crate::data::source::note::{Note, lines};
 
 const ANNOTATIONS: &str = "val/val_annotations.txt";
 
@@ -46,10 +46,9 @@ pub fn recognise(paths: &[&str], notes: &[Note]) -> Option<Layout> {
 
 /// File name and class of each line: `val_0.JPEG <tab> n03444034 <tab> a box`.
 fn classes(annotations: &Note) -> HashMap<String, String> {
-    let lines = annotations.lines();
-    let pair = |line: &String| {
+    let pair = |line: &str| {
         let mut columns = line.split_whitespace();
         Some((columns.next()?.to_string(), columns.next()?.to_string()))
     };
-    lines.iter().filter_map(pair).collect()
+    lines(&annotations.text()).filter_map(pair).collect()
 }

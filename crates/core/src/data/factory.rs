@@ -7,12 +7,30 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use super::{BrokenImage, DecodeProgress};
-use crate::data::cache::{CacheWriter, Manifest};
-use crate::data::decode_threads;
-use crate::data::rotation::turn;
-use crate::data::split::Part;
+use serde::Serialize;
+
+use super::cache::{CacheWriter, Manifest};
+use super::part::{BrokenImage, Part};
+use super::rotation::turn;
+use super::stop::{Stop, go_on};
+use super::threads::decode_threads;
 use crate::error::{Code, Error, Result};
+
+/// How far decoding is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DecodeProgress {
+    /// Images done, broken ones among them.
+    pub done: usize,
+    /// Images in all.
+    pub total: usize,
+    /// Broken images so far.
+    pub broken: usize,
+    /// Seconds since decoding began.
+    pub seconds: f64,
+    /// Images a second since then.
+    pub images_per_second: f64,
+}
 
 /// One image to be made: slot `i` of the cache is job `i`.
 #[derive(Clone)]
@@ -48,6 +66,7 @@ pub struct Factory<'a> {
     done: usize,
     broken: usize,
     start: Instant,
+    stop: Stop<'a>,
     progress: &'a mut dyn FnMut(DecodeProgress),
 }
 
@@ -56,6 +75,7 @@ impl<'a> Factory<'a> {
         path: &Path,
         [side, channels]: [usize; 2],
         jobs: &[Job],
+        stop: Stop<'a>,
         progress: &'a mut dyn FnMut(DecodeProgress),
     ) -> Result<Self> {
         Ok(Factory {
@@ -66,6 +86,7 @@ impl<'a> Factory<'a> {
             done: 0,
             broken: 0,
             start: Instant::now(),
+            stop,
             progress,
         })
     }
@@ -119,6 +140,7 @@ impl<'a> Factory<'a> {
                     reported = Instant::now();
                     let (done, total, broken, start) = (self.done, self.failures.len(), self.broken, self.start);
                     (self.progress)(progress_of(done, total, broken, start));
+                    go_on(self.stop).inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
                 }
             }
             Ok(())
@@ -128,6 +150,7 @@ impl<'a> Factory<'a> {
     /// Checks the outcome, writes the manifest and puts the file in place.
     pub fn finish(self, name: Option<&str>, jobs: Vec<Job>, mut notes: Notes) -> Result<()> {
         (self.progress)(progress_of(self.done, self.failures.len(), self.broken, self.start));
+        go_on(self.stop)?;
         let listed: BTreeSet<&str> = jobs.iter().map(|job| &job.class[..]).collect();
         let (mut usable, mut slots) = (Vec::new(), Vec::new());
         for (slot, (job, failure)) in jobs.iter().zip(self.failures).enumerate() {

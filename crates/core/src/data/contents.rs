@@ -4,18 +4,23 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, mpsc};
 
-use super::factory::{Factory, Job, Notes, count_up};
-use super::{BrokenImage, DecodeProgress};
-use crate::data::DataPlan;
-use crate::data::decode::{Decoder, grey_of};
-use crate::data::decode_threads;
-use crate::data::glyphs::GlyphSpec;
-use crate::data::rotation::TURNS;
-use crate::data::source::arrays::{ArrayPart, Arrays};
-use crate::data::source::published::compare;
-use crate::data::source::walk::{Walk, read_failure};
-use crate::data::source::zip::Zip;
-use crate::data::source::{Listing, Reader, Root, Source, layout, tar};
+use super::decode::{Decoder, grey_of};
+use super::factory::{DecodeProgress, Factory, Job, Notes, count_up};
+use super::glyphs::GlyphSpec;
+use super::part::BrokenImage;
+use super::plan::DataPlan;
+use super::rotation::TURNS;
+use super::source::arrays::{ArrayPart, Arrays};
+use super::source::ignored::Ignored;
+use super::source::layout::by_folders;
+use super::source::listing::Listing;
+use super::source::names::is_escaped;
+use super::source::published::{compare, recognise};
+use super::source::walk::{self, Walk};
+use super::source::zip::Zip;
+use super::source::{IMAGE_NAMES, Reader, Root, Source, advice_without_images, spelling, tar};
+use super::stop::Stop;
+use super::threads::decode_threads;
 use crate::error::{Code, Error, Result};
 
 /// What a source holds, before anything is decoded.
@@ -45,7 +50,7 @@ enum Open<'s> {
 
 impl<'s> Contents<'s> {
     /// Reads the tables of contents, the notes and the labels of `source`; with `rotations` every image comes in four turns.
-    pub fn read(source: &'s Source, rotations: bool) -> Result<Contents<'s>> {
+    pub fn read(source: &'s Source, rotations: bool, stop: Stop<'_>) -> Result<Contents<'s>> {
         let mut contents = match &source.reader {
             Reader::Glyphs(spec) => {
                 let (jobs, notes) = (glyph_jobs(spec), Notes::default());
@@ -61,7 +66,7 @@ impl<'s> Contents<'s> {
                 }
                 Contents { name: source.name, jobs: array_jobs(&arrays), notes, inside: Inside::Arrays(arrays) }
             }
-            Reader::Files(roots) => read_files(source, roots)?,
+            Reader::Files(roots) => read_files(source, roots, stop)?,
         };
         if let Some(name) = contents.name {
             let images = contents.jobs.iter().map(|job| (&job.class[..], job.part));
@@ -80,10 +85,11 @@ impl<'s> Contents<'s> {
         source: &Source,
         plan: &DataPlan,
         path: &Path,
+        stop: Stop<'_>,
         progress: &mut dyn FnMut(DecodeProgress),
     ) -> Result<()> {
         let jobs = &self.jobs;
-        let mut factory = Factory::new(path, [plan.image_size, plan.channels], jobs, progress)?;
+        let mut factory = Factory::new(path, [plan.image_size, plan.channels], jobs, stop, progress)?;
         let next = AtomicUsize::new(0);
         match &self.inside {
             Inside::Glyphs(spec) => {
@@ -161,14 +167,14 @@ fn with_channels(part: &ArrayPart, index: usize, channels: usize, out: &mut Vec<
     }
 }
 
-fn read_files<'s>(source: &'s Source, roots: &'s [Root]) -> Result<Contents<'s>> {
+fn read_files<'s>(source: &'s Source, roots: &'s [Root], stop: Stop<'_>) -> Result<Contents<'s>> {
     let mut open = Vec::new();
     let mut listings = Vec::new();
     for root in roots {
         let (reader, listing) = match root {
             Root::Folder(walk) => (Open::Folder(walk), None),
             Root::Zip(path) => Zip::open(path).map(|(zip, listing)| (Open::Zip(zip), Some(listing)))?,
-            Root::Tar(path) => (Open::Tar(path), Some(tar::list(path)?)),
+            Root::Tar(path) => (Open::Tar(path), Some(tar::list(path, stop)?)),
         };
         open.push(reader);
         listings.push(listing);
@@ -193,6 +199,9 @@ fn root_path(root: &Root) -> PathBuf {
     }
 }
 
+/// Empty folders that are named before the rest is only counted.
+const MAX_TOLD: usize = 20;
+
 /// The published data set, its images, and what was noticed.
 type Listed = (Option<&'static str>, Vec<Job>, Notes);
 
@@ -204,7 +213,8 @@ fn file_jobs(kind: &str, names: &[PathBuf], listings: &[&Listing]) -> Result<Lis
     };
     let mut paths = Vec::new();
     let mut notes = Notes::default();
-    let mut ignored = 0;
+    let mut ignored = Ignored::default();
+    let mut empty = Vec::new();
     for (root, listing) in listings.iter().enumerate() {
         paths.extend(listing.entries.iter().map(|entry| (&entry.path[..], (root, entry.index))));
         let path = |path: &str| format!("{}{path}", prefix(root));
@@ -212,24 +222,36 @@ fn file_jobs(kind: &str, names: &[PathBuf], listings: &[&Listing]) -> Result<Lis
             .broken
             .extend(listing.broken.iter().map(|b| BrokenImage { path: path(&b.path), reason: b.reason.clone() }));
         notes.warnings.extend(listing.warnings.iter().cloned());
-        notes.warnings.extend(listing.empty.iter().map(|class| format!("the folder {} holds no image", path(class))));
-        ignored += listing.ignored;
+        empty.extend(listing.empty.iter().map(|class| format!("the folder {} holds no image", path(class))));
+        ignored.add(&listing.ignored);
     }
+    let more = empty.len().saturating_sub(MAX_TOLD);
+    notes.warnings.extend(empty.drain(..empty.len() - more));
+    notes.warnings.extend((more > 0).then(|| format!("{more} more folders hold no image")));
+    notes.warnings.extend(ignored.warnings());
     if paths.is_empty() {
         return Err(Error::new(Code::InvalidData, "the archive holds no images")
             .with_subject(names[0].display().to_string())
-            .with_values("class/image.png, .jpg, .jpeg, .webp, .bmp, .gif or .tiff", format!("{ignored} other files"))
-            .with_advice("put the images of each class into a folder of their own and pack that"));
+            .with_values(IMAGE_NAMES, ignored.describe())
+            .with_advice(advice_without_images(
+                listings[0],
+                "put the images of each class into a folder of their own and pack that",
+            )));
     }
-    if ignored > 0 {
+    let escaped: Vec<&str> = paths.iter().map(|(path, _)| *path).filter(|path| is_escaped(path)).collect();
+    if let Some(first) = escaped.first() {
         notes.warnings.push(format!(
-            "{ignored} {} no image by name and left out",
-            if ignored == 1 { "file is" } else { "files are" }
+            "{} {} not UTF-8 or hold control characters; such bytes are written as \\x and two digits (the first is {first})",
+            escaped.len(),
+            if escaped.len() == 1 { "image has a path that is" } else { "images have paths that are" }
         ));
     }
     let beside: Vec<_> = listings.iter().flat_map(|listing| listing.notes.iter().cloned()).collect();
-    let found = layout::layout(&paths.iter().map(|(path, _)| *path).collect::<Vec<_>>(), &beside);
-    notes.warnings.extend(found.warnings);
+    let all: Vec<&str> = paths.iter().map(|(path, _)| *path).collect();
+    let mut found = recognise(&all, &beside).unwrap_or_else(|| by_folders(&all));
+    notes.warnings.extend(std::mem::take(&mut found.warnings));
+    let places = paths.iter().zip(&found.parts).map(|((_, (root, _)), part)| (*root, *part)).collect::<Vec<_>>();
+    notes.warnings.extend(spelling::unite(&mut found.classes, &places));
     let classes = found.classes.into_iter().zip(found.parts);
     let mut jobs: Vec<Job> = paths
         .into_iter()
@@ -280,7 +302,7 @@ fn decode_root(
         Open::Folder(walk) => {
             let read = |_: &mut FileWorker| {
                 let (index, slot) = mine[count_up(&next, mine.len())?];
-                Some((slot, std::fs::read(&walk.files[index].0).map_err(|e| read_failure(&e))))
+                Some((slot, walk::read(&walk.files[index].0)))
             };
             factory.run(worker, read, decode)
         }

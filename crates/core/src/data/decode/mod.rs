@@ -1,9 +1,9 @@
 //! One encoded image -> `size x size` pixels of 1 or 3 channels, as bytes.
 //!
 //! The recipe, in order, so that another program can repeat it exactly:
-//! 1. the first frame is decoded (PNG, JPEG, WebP, BMP, GIF, TIFF; told apart by content, not by name), turned upright
-//!    by its EXIF orientation, and brought to 8 bits a channel;
-//! 2. transparency is composited on white;
+//! 1. the first frame is decoded (PNG, JPEG, WebP, BMP, GIF, TIFF, PNM; told apart by content, not by name), turned upright
+//!    by its EXIF orientation, and brought to 8 bits a channel ([`deep`]); a JPEG must be whole ([`jpeg`]);
+//! 2. transparency is composited on white (a BMP or TIFF whose alpha is 0 everywhere has none);
 //! 3. grey is Pillow's `convert("L")`: `(19595 R + 38470 G + 7471 B + 32768) >> 16`;
 //! 4. the short side is resized to `size`, the long side to `floor(size * long / short)`, with the Lanczos-3 filter widened
 //!    for shrinking (antialiased), the same numbers as Pillow's `resize`; then the centre square is cut out. This is
@@ -12,20 +12,31 @@
 //! Lanczos rather than bilinear because it is the one filter that Pillow, torchvision and transformers.js on Node agree
 //! on when they shrink; a model trained on these pixels sees the same ones wherever it is served.
 
+mod deep;
+mod jpeg;
+mod limits;
+mod tiff;
+
+use std::borrow::Cow;
 use std::io::Cursor;
+use std::sync::{Mutex, PoisonError};
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+
+pub use self::limits::MAX_PIXELS;
+use self::limits::{MAX_DECODER_BYTES, check_size, too_large};
 
 /// Changes whenever the recipe above, how glyphs are drawn, or how layouts are read does: part of the cache's key.
-pub const DECODER_VERSION: u32 = 2;
+pub const DECODER_VERSION: u32 = 3;
 
-/// Largest picture that is decoded, in pixels: 64 million, more than any phone's ordinary photograph.
-pub const MAX_PIXELS: u64 = 64_000_000;
+/// Pictures of more pixels than this are decoded one at a time, as each may take half a gigabyte; cameras stay below.
+const LARGE_PIXELS: u64 = 40_000_000;
+static ONE_LARGE: Mutex<()> = Mutex::new(());
 
-/// Largest memory that one decoder may take for a picture, in bytes (64 million pixels of 4 channels of 16 bits).
-const MAX_DECODER_BYTES: u64 = 512 << 20;
+/// Largest picture between the two passes of a resize, in bytes; of a strip that needs more, only the middle is resized.
+const MAX_NARROW_BYTES: usize = 256 << 20;
 
 /// Decodes images to one size; keeps its buffers from image to image. One for each thread.
 pub struct Decoder {
@@ -48,7 +59,25 @@ impl Decoder {
     /// # Errors
     /// A clause that fits behind a file's name and "…: ", for example `is empty (0 bytes)`.
     pub fn decode(&mut self, bytes: &[u8], out: &mut [u8]) -> Result<(), String> {
-        let image = decode_upright(bytes)?;
+        let Opened { decoder, format, size: [width, height] } = match open(bytes)? {
+            Ok(opened) => opened,
+            Err(image) => return self.place(image, out),
+        };
+        let _one = (u64::from(width) * u64::from(height) > LARGE_PIXELS)
+            .then(|| ONE_LARGE.lock().unwrap_or_else(PoisonError::into_inner));
+        let image = upright(decoder, format)?;
+        if let Some(damage) = (format == ImageFormat::Jpeg).then(|| jpeg::damage(bytes)).flatten() {
+            return Err(format!("is a damaged Jpeg image: {damage}"));
+        }
+        let image = deep::checked(if format == ImageFormat::Bmp || format == ImageFormat::Tiff {
+            without_empty_alpha(image)
+        } else {
+            image
+        })?;
+        self.place(image, out)
+    }
+
+    fn place(&mut self, image: DynamicImage, out: &mut [u8]) -> Result<(), String> {
         let (width, height) = (image.width() as usize, image.height() as usize);
         let pixels = if self.channels == 1 { to_grey(image) } else { to_rgb(image) };
         self.resize(&pixels, width, height, out)
@@ -66,7 +95,17 @@ impl Decoder {
         }
         let short = width.min(height);
         let (left, across) = centre(width, short, self.size);
-        let (top, down) = centre(height, short, self.size);
+        let (mut top, down) = centre(height, short, self.size);
+        let (mut pixels, mut height) = (Cow::Borrowed(pixels), height);
+        if height * self.size * self.channels > MAX_NARROW_BYTES {
+            // The filter reaches three target pixels beyond the square.
+            let margin = 3 * short.div_ceil(self.size) + 4;
+            let first = (top as usize).saturating_sub(margin);
+            let last = ((top + down).ceil() as usize + margin).min(height);
+            let row = width * self.channels;
+            pixels = Cow::Owned(pixels[first * row..last * row].to_vec());
+            (top, height) = (top - first as f64, last - first);
+        }
         let columns = ResizeOptions::new().crop(left, 0.0, across, height as f64).use_alpha(false);
         let rows = ResizeOptions::new().crop(0.0, top, self.size as f64, down).use_alpha(false);
         // Columns first, then rows, each rounded and held within 0..=255, as Pillow does it. In one call the resizer goes
@@ -75,7 +114,7 @@ impl Decoder {
         narrow.resize(height * self.size * self.channels, 0);
         let side = self.size;
         let resized = self
-            .pass(pixels, [width, height], &mut narrow, [side, height], &columns)
+            .pass(&pixels, [width, height], &mut narrow, [side, height], &columns)
             .and_then(|()| self.pass(&narrow, [side, height], out, [side, side], &rows));
         self.narrow = narrow;
         resized.map_err(|e| format!("cannot be resized from {width}x{height}: {e}"))
@@ -107,7 +146,15 @@ fn centre(length: usize, short: usize, size: usize) -> (f64, f64) {
     (start, (size as f64 * scale).min(length as f64 - start))
 }
 
-fn decode_upright(bytes: &[u8]) -> Result<DynamicImage, String> {
+/// A file whose head was read.
+struct Opened<'a> {
+    decoder: Box<dyn ImageDecoder + 'a>,
+    format: ImageFormat,
+    size: [u32; 2],
+}
+
+/// Reads the head of `bytes` and checks it against the limits; a TIFF of a rare kind comes back as an image.
+fn open(bytes: &[u8]) -> Result<Result<Opened<'_>, DynamicImage>, String> {
     if bytes.is_empty() {
         return Err("is empty (0 bytes)".into());
     }
@@ -118,26 +165,46 @@ fn decode_upright(bytes: &[u8]) -> Result<DynamicImage, String> {
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_DECODER_BYTES);
     reader.limits(limits);
-    let damaged = |e: image::ImageError| match e {
-        image::ImageError::Limits(_) => {
-            format!("is too large to decode within {} MiB; make it smaller", MAX_DECODER_BYTES >> 20)
-        }
-        image::ImageError::Unsupported(e) => format!("is a {format:?} image of a kind that cannot be read: {e}"),
-        e => format!("is a damaged {format:?} image: {e}"),
+    let decoder = match reader.into_decoder() {
+        Err(ImageError::Unsupported(_)) if format == ImageFormat::Tiff => return tiff::decode(bytes).map(Err),
+        decoder => decoder.map_err(|e| failure(format, e))?,
     };
-    let mut decoder = reader.into_decoder().map_err(damaged)?;
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        let limit = MAX_PIXELS / 1_000_000;
-        return Err(format!("has {width}x{height} pixels; at most {limit} million are decoded, make it smaller"));
-    }
-    if width == 0 || height == 0 {
-        return Err(format!("has {width}x{height} pixels"));
-    }
-    let orientation = decoder.orientation().map_err(damaged)?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    check_size(width, height)?;
+    Ok(Ok(Opened { decoder: Box::new(decoder), format, size: [width, height] }))
+}
+
+fn upright(mut decoder: Box<dyn ImageDecoder + '_>, format: ImageFormat) -> Result<DynamicImage, String> {
+    let orientation = decoder.orientation().map_err(|e| failure(format, e))?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(|e| failure(format, e))?;
     image.apply_orientation(orientation);
     Ok(image)
+}
+
+fn failure(format: ImageFormat, error: ImageError) -> String {
+    match error {
+        ImageError::Limits(_) => too_large(),
+        ImageError::Unsupported(e) => {
+            format!("is a {format:?} image of a kind that cannot be read: {e}; save it as PNG or JPEG")
+        }
+        e => format!("is a damaged {format:?} image: {e}"),
+    }
+}
+
+/// Programs that know no alpha leave it 0 in formats with room for it.
+fn without_empty_alpha(image: DynamicImage) -> DynamicImage {
+    match image {
+        DynamicImage::ImageRgba8(pixels) if pixels.pixels().all(|pixel| pixel.0[3] == 0) => {
+            DynamicImage::ImageRgba8(pixels).into_rgb8().into()
+        }
+        DynamicImage::ImageRgba16(pixels) if pixels.pixels().all(|pixel| pixel.0[3] == 0) => {
+            DynamicImage::ImageRgba16(pixels).into_rgb16().into()
+        }
+        DynamicImage::ImageLumaA8(pixels) if pixels.pixels().all(|pixel| pixel.0[1] == 0) => {
+            DynamicImage::ImageLumaA8(pixels).into_luma8().into()
+        }
+        image => image,
+    }
 }
 
 /// The first bytes of a file that is no image, printable.
