@@ -175,7 +175,7 @@ describe("evaluateLoss", () => {
     ["no such kind", { kind: "rkd-angel" }, { student, teacher }, /loss\.kind.+Did you mean "rkd-angle"/],
     ["no loss", null, { student }, /a loss, for example/],
     ["a shape that does not fit", rkdAngle(), { student: { ...student, shape: [12, 6] }, teacher }, /72 numbers.+60/],
-    ["a negative length", rkdAngle(), { student: { ...student, shape: [-12, -5] }, teacher }, /student\.shape\[0\]/],
+    ["a negative length", rkdAngle(), { student: { ...student, shape: [-1, -60] }, teacher }, /student\.shape\[0\]/],
     ["no numbers", rkdAngle(), { student: { data: "abc", shape: [1, 3] }, teacher }, /student\.data/],
     ["a fractional label", triplet(), { student, labels: labels.map((l) => l + 0.5) }, /labels\[0\]/],
     ["no projection", linearHint(), { student, teacher }, /parameters\.projection.+\[7, 5\]/],
