@@ -129,6 +129,9 @@ fn threads_do_not_change_a_bit() {
     // Products take 64 rows at a time: each of these has several blocks.
     let linear = |normalize| json!({"kind": "linear-hint", "normalize": normalize});
     let large = [
+        case(json!({"kind": "attention-transfer"}), &[40, 6, 7, 20], &[40, 6, 7, 37], None),
+        case(json!({"kind": "soft-target-kl"}), &[150, 70], &[150, 70], None),
+        case(json!({"kind": "feature-regression"}), &[150, 70], &[150, 70], None),
         case(json!({"kind": "hint"}), &[4, 6, 7, 20], &[4, 6, 7, 37], Some([37, 20])),
         case(linear(false), &[150, 70], &[150, 90], Some([90, 70])),
         case(linear(true), &[150, 70], &[150, 90], Some([90, 70])),
