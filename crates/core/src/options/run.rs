@@ -362,11 +362,11 @@ mod tests {
     #[test]
     fn what_a_person_left_out_of_a_plan_is_filled_in_and_what_is_strange_is_named() {
         let plan = || json!({ "data": "glyphs", "backbone": { "kind": "conv4" } });
-        let stored = |plan: Value, policy: Value| resolve_stored(Job::Train, &plan, &policy, "runs/x", None);
+        let stored = |plan: Value, policy: Value| resolve_stored(Job::Train, &plan, &policy, "runs/x", None, &|| false);
         let run = stored(plan(), json!({})).unwrap();
         assert_eq!(
             input::write(&run).unwrap(),
-            input::write(&resolve(Job::Train, &train(json!({}))).unwrap()).unwrap()
+            input::write(&resolve(Job::Train, &train(json!({})), &|| false).unwrap()).unwrap()
         );
         let with = |name: &str, value: Value| {
             let mut plan = plan();
