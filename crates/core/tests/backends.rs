@@ -328,14 +328,14 @@ fn not_a_number_is_passed_on_and_never_hidden() {
     check(&cpu(2));
 }
 
-/// Three steps of a small network; the bits of everything it learnt.
+/// Three steps of a small network with layers of several blocks; the bits of everything it learnt.
 fn train(threads: usize, kind: &str) -> Vec<u32> {
     let spec = BackboneSpec {
         kind: kind.into(),
         width: 20,
         hidden: Vec::new(),
         stem: Stem::Small,
-        embedding: Some(9),
+        embedding: Some(40),
         normalize: true,
         in_channels: 3,
         image_size: 20,
@@ -348,7 +348,7 @@ fn train(threads: usize, kind: &str) -> Vec<u32> {
     for step in 0..3 {
         let images = DRAW.hashed(&format!("images {step}"), 6 * 20 * 20 * 3);
         let (features, tape) = network.forward_train(&backend.from_f32(&images, &[6, 20, 20, 3]).unwrap()).unwrap();
-        let embedding = Some(backend.from_f32(&DRAW.hashed("dy", 54), Cpu::shape(&features.embedding)).unwrap());
+        let embedding = Some(backend.from_f32(&DRAW.hashed("dy", 6 * 40), Cpu::shape(&features.embedding)).unwrap());
         let gradients = network.backward(tape, FeatureGradients { embedding, ..Default::default() }, false).unwrap();
         optimizer.step(&backend, &mut network.parameters, gradients.parameters, 1e-2, Some(0.5)).unwrap();
     }

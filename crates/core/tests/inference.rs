@@ -36,7 +36,7 @@ fn specs() -> Vec<BackboneSpec> {
         spec("resnet50", Stem::Imagenet, 48),
         spec("vgg11", Stem::Small, 32),
         BackboneSpec { width: 64, ..spec("googlenet", Stem::Small, 32) },
-        BackboneSpec { hidden: vec![9], ..spec("mlp", Stem::Small, 8) },
+        BackboneSpec { hidden: vec![40], ..spec("mlp", Stem::Small, 8) },
     ]
 }
 

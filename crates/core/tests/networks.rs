@@ -8,6 +8,7 @@ use common::Draw;
 use rkd_core::Code;
 use rkd_core::backbones::{BackboneSpec, Stem, build};
 use rkd_core::nn::backend::Backend;
+use rkd_core::nn::profile::Profile;
 use rkd_core::nn::tuning::TuningPlan;
 use rkd_core::nn::{Cpu, Feature, FeatureGradients, Gradients, Network, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec, check_all_reached};
@@ -114,11 +115,20 @@ fn images_of_another_shape_are_an_error() {
 #[test]
 fn every_network_learns_from_its_smallest_image_and_refuses_a_smaller_one() {
     for kind in rkd_core::backbones::kinds() {
-        for stem in [Stem::Small, Stem::Imagenet] {
+        // With the small stem, and with that for ImageNet.
+        let sides = match kind {
+            "mlp" => [1, 1],
+            "conv4" => [16, 16],
+            "googlenet" => [8, 31],
+            _ if kind.starts_with("resnet") => [4, 16],
+            _ => [32, 32],
+        };
+        for (stem, side) in [Stem::Small, Stem::Imagenet].into_iter().zip(sides) {
             let hidden = if kind == "mlp" { vec![5] } else { Vec::new() };
             let of =
                 |image_size| BackboneSpec { kind: kind.into(), stem, hidden: hidden.clone(), image_size, ..spec() };
             let smallest = (1..64).find(|&side| rkd_core::backbones::define(&of(side)).is_ok()).unwrap();
+            assert_eq!(smallest, side, "{kind} {stem:?}");
             let mut network = build(Portable::cpu_f32(), &of(smallest), 2).unwrap();
             let backend = network.backend().clone();
             let images = DRAW.hashed("images", 3 * smallest * smallest);
@@ -136,6 +146,27 @@ fn every_network_learns_from_its_smallest_image_and_refuses_a_smaller_one() {
             let gradients = network.backward(tape, given, false).unwrap();
             let mut optimizer = Optimizer::new(&SGD).unwrap();
             optimizer.step(&backend, &mut network.parameters, gradients.parameters, 0.1, None).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_optimizer_counts_the_arrays_that_it_reads_and_writes() {
+    let plain = OptimizerSpec::Sgd { learning_rate: 0.1, momentum: 0.0, nesterov: false, weight_decay: 0.0 };
+    // The gradient is read, the parameter and its state are read and written.
+    for (spec, operation, arrays) in [(plain, "sgd", 3), (SGD, "sgd", 5), (ADAM, "adam", 7)] {
+        let mut network = kernels();
+        let gradients = gradients(&mut network, true, false);
+        let (mut optimizer, profile) = (Optimizer::new(&spec).unwrap(), Arc::new(Profile::default()));
+        profile.set_recording(true);
+        optimizer.set_profile(&profile);
+        let backend = network.backend().clone();
+        optimizer.step(&backend, &mut network.parameters, gradients.parameters, 0.1, None).unwrap();
+        let records: Vec<_> = profile.take().into_iter().filter(|record| record.operation == operation).collect();
+        assert!(!records.is_empty());
+        for record in records {
+            let values = record.calls * record.shape.iter().product::<usize>();
+            assert_eq!(record.bytes, (4 * arrays * values) as f64, "{spec:?}, {}", record.layer);
         }
     }
 }
