@@ -10,4 +10,5 @@ mod pickle;
 mod pth;
 mod state_dict;
 pub mod tensors;
+mod view;
 pub mod weights;

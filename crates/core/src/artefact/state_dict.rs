@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use super::pickle::{Id, Object, Pickle};
-use super::pth::{is_tensor, view};
+use super::view::{is_tensor, view};
 use crate::error::{Code, Error, Result};
 
 /// Where training scripts put the state dict, the usual first.
