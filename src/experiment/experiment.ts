@@ -1,10 +1,10 @@
 /** `experiment`: a matrix of runs over rows, columns and seeds, and the table that it makes. */
 
 import { resolve } from "node:path";
-import { FolderLock } from "../artefacts/folder-lock.ts";
 import { removeAbandoned } from "../artefacts/run-folder.ts";
 import { boolean, integer, invalid, object, oneOf, or, path, text } from "../options/check.ts";
 import type { RunEvent } from "../run/events.ts";
+import { FolderLock } from "../run/folder-lock.ts";
 import { type Run, type RunContext, startRun } from "../run/run.ts";
 import { type CellResult, finishedResult, runCell } from "./cell-run.ts";
 import { Clock, kindOf, removeAbandonedTrials, tryKinds } from "./estimate.ts";

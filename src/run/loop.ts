@@ -9,13 +9,13 @@
  */
 
 import { join } from "node:path";
-import type { FolderLock } from "../artefacts/folder-lock.ts";
 import { files, writeJson } from "../artefacts/run-folder.ts";
 import { json } from "../native/json.ts";
 import type { NativeSession } from "../native/session.ts";
 import type { Evaluation, ResolvedRun, SessionSummary } from "../protocol/protocol.ts";
 import { isCancelled } from "./command.ts";
 import type { DistillResult, EvaluationEvent, Metrics, RunEvent, TrainResult } from "./events.ts";
+import type { FolderLock } from "./folder-lock.ts";
 import type { RunContext } from "./run.ts";
 import { addEvaluation, addSegment, closeEpoch, freshState, type PolicyState } from "./state.ts";
 import { verdictOf, verdictRow } from "./verdict.ts";

@@ -4,7 +4,6 @@ import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { checkFolderApart, listsOf } from "../artefacts/apart.ts";
 import { EventLog } from "../artefacts/event-log.ts";
-import { FolderLock } from "../artefacts/folder-lock.ts";
 import {
   checkFree,
   files,
@@ -22,6 +21,7 @@ import type { JobKind, PlanFile } from "../protocol/protocol.ts";
 import { version } from "../version.ts";
 import { withoutSignal, withSession } from "./command.ts";
 import type { RunEvent, TrainResult, WeightsEvent } from "./events.ts";
+import { FolderLock } from "./folder-lock.ts";
 import { runLoop } from "./loop.ts";
 import type { RunContext } from "./run.ts";
 

@@ -1,11 +1,11 @@
-//! A tensor in a pickle of PyTorch: a view of a storage, by an offset, a shape and strides.
+//! Tensors of PyTorch in a [pickle](super::pickle): where the values of each lie.
 
 use super::element::Element;
 use super::pickle::{Id, Object, Pickle};
 use crate::error::{Code, Error, Result};
 use crate::tensor::HostTensor;
 
-/// The most axes of a tensor; real ones have a third of it.
+/// The most axes of a tensor; real ones have a tenth of it.
 const MOST_AXES: usize = 16;
 
 /// Functions that rebuild tensors, those that are read.
@@ -21,10 +21,10 @@ pub(super) struct View {
     pub(super) storage: String,
     pub(super) element: Element,
     /// First value, counted in the storage.
-    pub(super) offset: usize,
-    pub(super) shape: Vec<usize>,
+    offset: usize,
+    shape: Vec<usize>,
     /// Steps in the storage for one step along each axis.
-    pub(super) strides: Vec<usize>,
+    strides: Vec<usize>,
 }
 
 impl View {
@@ -33,7 +33,7 @@ impl View {
     }
 
     /// One more than the place of the last value in the storage.
-    pub(super) fn end(&self) -> Option<usize> {
+    fn end(&self) -> Option<usize> {
         if self.count() == 0 {
             return Some(0);
         }
@@ -42,7 +42,7 @@ impl View {
         last.into_iter().try_fold(self.offset, |sum, step| sum.checked_add(step?))?.checked_add(1)
     }
 
-    pub(super) fn is_contiguous(&self) -> bool {
+    fn is_contiguous(&self) -> bool {
         let mut expected = 1usize;
         self.shape.iter().zip(&self.strides).rev().all(|(&length, &stride)| {
             let follows = length == 1 || stride == expected;
@@ -51,6 +51,7 @@ impl View {
         })
     }
 
+    /// Its values, out of the bytes of its storage.
     pub(super) fn tensor(&self, name: &str, storage: &[u8]) -> Result<HostTensor> {
         let size = self.element.size();
         let end = self.end().and_then(|end| end.checked_mul(size)).filter(|&end| end <= storage.len());
@@ -68,7 +69,7 @@ impl View {
     }
 
     /// The place in the storage of value `index` in row-major order.
-    pub(super) fn place(&self, mut index: usize) -> usize {
+    fn place(&self, mut index: usize) -> usize {
         let mut place = self.offset;
         for (length, stride) in self.shape.iter().zip(&self.strides).rev() {
             place += index % length * stride;
@@ -159,6 +160,7 @@ fn storage_of(pickle: &Pickle, id: Id) -> Result<(&str, &str, usize), String> {
     }
 }
 
+/// The type of a storage's values.
 pub(super) fn element(storage: &str) -> Option<Element> {
     match storage.strip_prefix("torch.")? {
         "FloatStorage" => Some(Element::F32),
@@ -185,6 +187,7 @@ fn typed(name: &str) -> Option<Element> {
     }
 }
 
+/// The error for a checkpoint that is not what PyTorch saves.
 pub(super) fn damaged(what: impl std::fmt::Display) -> Error {
     Error::new(Code::InvalidArtefact, "the checkpoint is damaged or of another kind")
         .with_values("a state dict that PyTorch saved", what.to_string())

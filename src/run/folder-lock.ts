@@ -3,9 +3,9 @@
 import { mkdirSync, realpathSync, rmdirSync } from "node:fs";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
+import { withErrors } from "../artefacts/run-folder.ts";
 import { fromNative, RkdError } from "../errors.ts";
 import { addon } from "../native/addon.ts";
-import { withErrors } from "./run-folder.ts";
 
 /** The lock of a folder; the system takes it back when the process ends, however that happens. */
 export class FolderLock {
