@@ -8,10 +8,9 @@
 
 use super::loss_parameters::LossParameters;
 use super::objective::Objective;
-use super::pass::{DeviceFeatures, find};
 use super::teacher::TeacherBatch;
 use crate::error::{Code, Error, Result};
-use crate::losses::{Feature, MapLoss, Matrix, check_pixels, common_size};
+use crate::losses::{Feature, FeatureMap, MapLoss, Matrix, check_pixels, common_size};
 use crate::nn::Backend;
 use crate::nn::backend::MapOperations;
 
@@ -26,22 +25,13 @@ pub struct DeviceValue<T> {
 }
 
 /// A term that the device has computed.
-pub(super) struct DeviceLoss<T> {
+pub struct DeviceLoss<T> {
     /// The place of the term.
     pub term: usize,
     /// The student's feature that it reads.
     pub feature: Feature,
     /// What it says about the batch.
     pub value: DeviceValue<T>,
-    /// The place of its parameter among those of all losses.
-    pub parameter: Option<usize>,
-}
-
-impl<T: Clone> DeviceLoss<T> {
-    /// The term's gradient, as a pass pulls it back.
-    pub fn upstream(&self) -> (Feature, Vec<T>) {
-        (self.feature.clone(), self.value.gradients.clone())
-    }
 }
 
 /// The terms of `objective` that the device computes in step `step`.
@@ -50,7 +40,7 @@ pub(super) fn evaluate_terms<B: Backend>(
     objective: &Objective,
     step: u64,
     parameters: &LossParameters<B>,
-    student: &DeviceFeatures<B::Tensor>,
+    student: &FeatureMap<Vec<B::Tensor>>,
     teacher: &TeacherBatch<B::Tensor>,
 ) -> Result<Vec<DeviceLoss<B::Tensor>>> {
     let Some(maps) = backend.maps() else { return Ok(Vec::new()) };
@@ -58,20 +48,18 @@ pub(super) fn evaluate_terms<B: Backend>(
     objective
         .device_terms(step)
         .map(|term| {
-            let student = find(student, term.student).ok_or_else(missing)?;
+            let student = student.get(term.student).ok_or_else(missing)?;
             let uploaded;
-            let teacher = match find(&teacher.device, term.teacher) {
+            let teacher = match teacher.device.get(term.teacher) {
                 Some(pieces) => pieces,
                 None => {
-                    uploaded = upload(backend, find(&teacher.host, term.teacher).ok_or_else(missing)?, student)?;
+                    uploaded = upload(backend, teacher.host.get(term.teacher).ok_or_else(missing)?, student)?;
                     &uploaded
                 }
             };
             let pieces: Vec<_> = student.iter().zip(teacher).collect();
-            let parameter = parameters.place(term.term);
-            let projection = parameter.map(|place| &parameters.values()[place]);
-            let value = evaluate(backend, maps, term.loss, &pieces, projection)?;
-            Ok(DeviceLoss { term: term.term, feature: term.student.clone(), value, parameter })
+            let value = evaluate(backend, maps, term.loss, &pieces, parameters.first(term.term))?;
+            Ok(DeviceLoss { term: term.term, feature: term.student.clone(), value })
         })
         .collect()
 }

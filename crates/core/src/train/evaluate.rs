@@ -14,7 +14,7 @@ use crate::artefact::model::{Model, ModelCard};
 use crate::data::{DataPlan, Dataset, EvaluationBatches, InputSpec, Part, Split, View};
 use crate::error::{Code, Error, Result};
 use crate::metrics::{FewShotPlan, FidelityOptions, few_shot, relation_fidelity, retrieval, top_k_accuracy};
-use crate::nn::{Backend, Inference};
+use crate::nn::{Backend, Feature, FeatureMap, Inference};
 
 /// Images of one forward pass of an evaluation.
 pub const BATCH: usize = 64;
@@ -48,24 +48,25 @@ impl Embeddings {
 /// [`Control::STEP_INTERVAL`], and at the end.
 pub fn embed_items<B: Backend>(
     backend: &B,
-    forward: impl Fn(&B::Tensor) -> Result<Vec<B::Tensor>>,
+    forward: impl Fn(&B::Tensor) -> Result<FeatureMap<B::Tensor>>,
     View { dataset, normalization }: &View,
     items: &[u32],
     progress: impl Fn(u64, u64) -> Event,
     control: &Control,
 ) -> Result<Embeddings> {
     let batches = EvaluationBatches::new(dataset, items, BATCH, normalization);
-    let (features, time) = features_of(backend, forward, batches, progress, control)?;
-    let mut features = features.into_iter();
-    let (values, logits) = (features.next().unwrap_or_default(), features.next().unwrap_or_default());
+    let (mut features, time) = features_of(backend, forward, batches, progress, control)?;
+    let [values, logits] =
+        [Feature::Embedding, Feature::Logits].map(|feature| features.remove(&feature).unwrap_or_default());
     Ok(Embeddings { size: values.len() / items.len().max(1), values, logits, images: items.len(), time })
 }
 
 /// The embedding and, with a classifier, the logits, as [`embed_items`] wants them.
-pub fn outputs<B: Backend>(network: &Inference<B>) -> impl Fn(&B::Tensor) -> Result<Vec<B::Tensor>> {
+pub fn outputs<B: Backend>(network: &Inference<B>) -> impl Fn(&B::Tensor) -> Result<FeatureMap<B::Tensor>> {
     |images| {
-        let features = network.forward(images)?;
-        Ok([Some(features.embedding), features.logits].into_iter().flatten().collect())
+        let mut features = network.forward(images)?;
+        features.retain(|feature, _| matches!(feature, Feature::Embedding | Feature::Logits));
+        Ok(features)
     }
 }
 
@@ -73,24 +74,22 @@ pub fn outputs<B: Backend>(network: &Inference<B>) -> impl Fn(&B::Tensor) -> Res
 /// Beside them the time spent in forward passes and in bringing their results to the host.
 pub(super) fn features_of<B: Backend>(
     backend: &B,
-    forward: impl Fn(&B::Tensor) -> Result<Vec<B::Tensor>>,
+    forward: impl Fn(&B::Tensor) -> Result<FeatureMap<B::Tensor>>,
     batches: EvaluationBatches<'_>,
     progress: impl Fn(u64, u64) -> Event,
     control: &Control,
-) -> Result<(Vec<Vec<f32>>, Duration)> {
+) -> Result<(FeatureMap<Vec<f32>>, Duration)> {
     let ([h, w, c], all) = (batches.image_shape(), batches.images());
     let (mut done, mut time, mut last_news) = (0, Duration::ZERO, Instant::now());
-    let mut features: Vec<Vec<f32>> = Vec::new();
+    let mut features: FeatureMap<Vec<f32>> = FeatureMap::new();
     for batch in batches {
         if control.is_cancelled() {
             return Err(Error::new(Code::Cancelled, "stopped while embedding images"));
         }
         let start = Instant::now();
         let images = backend.from_f32(&batch.images, &[batch.len(), h, w, c])?;
-        let found = forward(&images)?;
-        features.resize(found.len(), Vec::new());
-        for (feature, tensor) in features.iter_mut().zip(&found) {
-            feature.extend(backend.to_f32(tensor)?);
+        for (feature, tensor) in forward(&images)? {
+            features.entry(feature).or_default().extend(backend.to_f32(&tensor)?);
         }
         time += start.elapsed();
         done += batch.len();
@@ -106,7 +105,7 @@ pub(super) fn features_of<B: Backend>(
 /// classes that the network's logits stand for, where it has a classifier.
 pub(super) fn evaluate_items<B: Backend>(
     (backend, host): (&B, &Host),
-    forward: impl Fn(&B::Tensor) -> Result<Vec<B::Tensor>>,
+    forward: impl Fn(&B::Tensor) -> Result<FeatureMap<B::Tensor>>,
     view: &View,
     classes: Option<&[String]>,
     items: &[u32],
@@ -119,7 +118,7 @@ pub(super) fn evaluate_items<B: Backend>(
 
 fn embed_part<B: Backend>(
     backend: &B,
-    forward: impl Fn(&B::Tensor) -> Result<Vec<B::Tensor>>,
+    forward: impl Fn(&B::Tensor) -> Result<FeatureMap<B::Tensor>>,
     view: &View,
     items: &[u32],
     control: &Control,
