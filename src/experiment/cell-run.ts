@@ -160,8 +160,8 @@ function startOf(folder: string): CellResult["start"] {
     .split("\n")
     .find((text) => text.includes('"type":"start"'));
   if (!line) return null;
-  const { type: _, out: __, resumed: ___, step: ____, ...about } = JSON.parse(line) as StartEvent;
-  return about;
+  const { type: _, out: __, resumed: ___, step: ____, ...facts } = JSON.parse(line) as StartEvent;
+  return facts;
 }
 
 function readResult(folder: string): CellResult | undefined {

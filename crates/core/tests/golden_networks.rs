@@ -18,7 +18,7 @@ use rkd_core::nn::geometry::{Conv2d, Pool2d};
 use rkd_core::nn::layer::{Layer, Normalization};
 use rkd_core::nn::lowering::{Mode, lower};
 use rkd_core::nn::parameters::Parameters;
-use rkd_core::nn::{Cpu, Feature, Network, Portable, Profile};
+use rkd_core::nn::{Cpu, Feature, FeatureMap, Network, Portable, Profile};
 use rkd_kernels::Pool;
 use serde_json::Value;
 use std::sync::Arc;
@@ -122,7 +122,7 @@ fn check_layer<B: Backend>(backend: &B, draw: Draw, case: &Value, tolerance: f64
     let upstream = to_nhwc(&upstream, &output_shape);
     let dy = backend.from_f32(&upstream, B::shape(&y)).unwrap();
     let statistics = std::mem::take(&mut forward.statistics);
-    let mut backward = Backward::new(backend, &parameters, &profile, forward.tape.take().unwrap(), Vec::new());
+    let mut backward = Backward::new(backend, &parameters, &profile, forward.tape.take().unwrap(), FeatureMap::new());
     let dx = backward.run(&operations, Some(dy), true).unwrap().unwrap();
     check("gradient of the input", &dx, &case["grad_input"]);
     for (own, expected) in case["grad_parameters"].as_object().unwrap() {

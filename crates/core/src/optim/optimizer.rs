@@ -46,7 +46,7 @@ pub struct Optimizer<B: Backend> {
     spec: OptimizerSpec,
     step: u64,
     /// Steps that each parameter has taken, PyTorch's `step`: it takes none without a gradient, while its losses rest.
-    taken: Vec<u64>,
+    counts: Vec<u64>,
     /// For each parameter one tensor for each of [`slots`]; none before the first step.
     state: Vec<Vec<B::Tensor>>,
     profile: Arc<Profile>,
@@ -65,7 +65,7 @@ impl<B: Backend> Optimizer<B> {
     /// An optimiser before its first step. An error names the constant that is out of range.
     pub fn new(spec: &OptimizerSpec) -> Result<Self> {
         spec.validate()?;
-        Ok(Optimizer { spec: spec.clone(), step: 0, taken: Vec::new(), state: Vec::new(), profile: Arc::default() })
+        Ok(Optimizer { spec: spec.clone(), step: 0, counts: Vec::new(), state: Vec::new(), profile: Arc::default() })
     }
 
     /// From now on notes the time of its operations in `profile`, while that is recording.
@@ -103,7 +103,7 @@ impl<B: Backend> Optimizer<B> {
         let parameters = groups.iter_mut().flat_map(|group| group.specs.iter().zip(&mut group.values));
         for (index, ((spec, value), gradient)) in parameters.zip(&gradients).enumerate() {
             let Some(gradient) = gradient else { continue };
-            self.taken[index] += 1;
+            self.counts[index] += 1;
             self.update(backend, index, spec, value, gradient, learning_rate * spec.rate)?;
         }
         Ok(norm)
@@ -165,7 +165,7 @@ impl<B: Backend> Optimizer<B> {
         match self.spec {
             OptimizerSpec::Adam { beta1, beta2, epsilon, weight_decay, .. }
             | OptimizerSpec::AdamW { beta1, beta2, epsilon, weight_decay, .. } => {
-                let step = self.taken[index];
+                let step = self.counts[index];
                 let step = AdamStep { learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step };
                 let [mean, square] = self.state[index].as_mut_slice() else {
                     return Err(Error::new(Code::Internal, "Adam's state has two tensors for each parameter"));
@@ -189,7 +189,7 @@ impl<B: Backend> Optimizer<B> {
                 (0..count).map(|_| backend.zeros(&spec.inner_shape())).collect::<Result<Vec<_>>>()
             };
             self.state = specs.iter().map(zeros).collect::<Result<_>>()?;
-            self.taken = vec![0; specs.len()];
+            self.counts = vec![0; specs.len()];
         }
         Ok(())
     }
@@ -204,9 +204,9 @@ impl<B: Backend> Optimizer<B> {
                 tensors.insert(format!("{}.{slot}", spec.name), spec.download(backend, tensor)?);
             }
         }
-        for (spec, &taken) in specs.zip(&self.taken).filter(|(spec, _)| spec.is_trained()) {
+        for (spec, &count) in specs.zip(&self.counts).filter(|(spec, _)| spec.is_trained()) {
             // As in PyTorch a float32, which holds whole numbers up to 2^24.
-            tensors.insert(format!("{}.step", spec.name), HostTensor { shape: Vec::new(), data: vec![taken as f32] });
+            tensors.insert(format!("{}.step", spec.name), HostTensor { shape: Vec::new(), data: vec![count as f32] });
         }
         Ok(tensors)
     }
@@ -229,7 +229,7 @@ impl<B: Backend> Optimizer<B> {
             }
         };
         self.step = step;
-        (self.taken, self.state) = (Vec::new(), Vec::new());
+        (self.counts, self.state) = (Vec::new(), Vec::new());
         if step > 0 {
             let slots = slots(&self.spec);
             let all = |spec: &ParameterSpec| match spec.is_trained() {
@@ -239,13 +239,13 @@ impl<B: Backend> Optimizer<B> {
                 }
                 false => Ok(Vec::new()),
             };
-            let taken = |spec: &ParameterSpec| match spec.is_trained() {
+            let count = |spec: &ParameterSpec| match spec.is_trained() {
                 true => Ok(find(spec, "step", &[])?.data[0] as u64),
                 false => Ok(0),
             };
             let specs = groups.iter().flat_map(|group| &group.specs);
             self.state = specs.clone().map(all).collect::<Result<_>>()?;
-            self.taken = specs.map(taken).collect::<Result<_>>()?;
+            self.counts = specs.map(count).collect::<Result<_>>()?;
         }
         Ok(())
     }

@@ -102,7 +102,7 @@ pub fn evaluate<B: Backend>(
     projection: Option<&B::Tensor>,
 ) -> Result<DeviceValue<B::Tensor>> {
     let rows = pieces.iter().map(|(student, _)| B::shape(student)[0]).sum::<usize>().max(1);
-    let mut found = DeviceValue { gradients: Vec::new(), parameter: None, numbers: Vec::new() };
+    let mut total = DeviceValue { gradients: Vec::new(), parameter: None, numbers: Vec::new() };
     for &(student, teacher) in pieces {
         let size = common_size(B::shape(student), B::shape(teacher));
         let [small_student, small_teacher] = [student, teacher].map(|x| match size_of_map(B::shape(x)) {
@@ -118,7 +118,7 @@ pub fn evaluate<B: Backend>(
                 let projected = maps.project(&small, projection)?;
                 let (value, dy) = maps.squared_error(&projected, &teacher, pixels * channels)?;
                 let (dx, dp) = maps.project_backward(&small, projection, &dy)?;
-                found.parameter = Some(match found.parameter.take() {
+                total.parameter = Some(match total.parameter.take() {
                     Some(sum) => backend.add(sum, &dp)?,
                     None => dp,
                 });
@@ -127,8 +127,8 @@ pub fn evaluate<B: Backend>(
             MapLoss::AttentionTransfer => {
                 check_pixels(size)?;
                 let (attention, norm) = maps.attention(&small)?;
-                let (wanted, _) = maps.attention(&teacher)?;
-                let (value, slope) = maps.squared_error(&attention, &wanted, pixels)?;
+                let (target, _) = maps.attention(&teacher)?;
+                let (value, slope) = maps.squared_error(&attention, &target, pixels)?;
                 (value, maps.attention_backward(&small, &attention, &norm, &slope)?)
             }
         };
@@ -136,10 +136,10 @@ pub fn evaluate<B: Backend>(
         if from != size {
             gradient = maps.average_backward(from, &gradient)?;
         }
-        found.numbers.extend([value, maps.squares(&gradient)?]);
-        found.gradients.push(gradient);
+        total.numbers.extend([value, maps.squares(&gradient)?]);
+        total.gradients.push(gradient);
     }
-    Ok(found)
+    Ok(total)
 }
 
 /// Height and width.

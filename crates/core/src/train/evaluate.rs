@@ -80,7 +80,7 @@ pub(super) fn features_of<B: Backend>(
     control: &Control,
 ) -> Result<(FeatureMap<Vec<f32>>, Duration)> {
     let ([h, w, c], all) = (batches.image_shape(), batches.images());
-    let (mut done, mut time, mut last_news) = (0, Duration::ZERO, Instant::now());
+    let (mut done, mut time, mut last_event) = (0, Duration::ZERO, Instant::now());
     let mut features: FeatureMap<Vec<f32>> = FeatureMap::new();
     for batch in batches {
         if control.is_cancelled() {
@@ -93,8 +93,8 @@ pub(super) fn features_of<B: Backend>(
         }
         time += start.elapsed();
         done += batch.len();
-        if done == all || last_news.elapsed() >= Control::STEP_INTERVAL {
-            last_news = Instant::now();
+        if done == all || last_event.elapsed() >= Control::STEP_INTERVAL {
+            last_event = Instant::now();
             control.emit(progress(done as u64, all as u64));
         }
     }
@@ -141,16 +141,16 @@ fn measure(
     ks: &[usize],
 ) -> Result<Evaluation> {
     let labels: Vec<u32> = items.iter().map(|&item| dataset.label(item)).collect();
-    let found = retrieval(host.pool(), &embeddings.values, items.len(), embeddings.size, &labels, ks)?;
+    let scores = retrieval(host.pool(), &embeddings.values, items.len(), embeddings.size, &labels, ks)?;
     let mut metrics: BTreeMap<String, f64> =
-        found.recall.iter().map(|(k, recall)| (format!("recall@{k}"), *recall)).collect();
-    metrics.extend(found.knn.iter().map(|(k, accuracy)| (format!("knn@{k}"), *accuracy)));
-    metrics.insert("mapAtR".into(), found.map_at_r);
-    metrics.insert("rPrecision".into(), found.r_precision);
+        scores.recall.iter().map(|(k, recall)| (format!("recall@{k}"), *recall)).collect();
+    metrics.extend(scores.knn.iter().map(|(k, accuracy)| (format!("knn@{k}"), *accuracy)));
+    metrics.insert("mapAtR".into(), scores.map_at_r);
+    metrics.insert("rPrecision".into(), scores.r_precision);
     if let Some(labels) = classes.and_then(|classes| known_labels(dataset, items, classes)) {
-        let known = embeddings.logits.len() / items.len();
-        let found = top_k_accuracy(&embeddings.logits, known, &labels, ks)?;
-        metrics.extend(found.iter().map(|(k, accuracy)| (format!("top@{k}"), *accuracy)));
+        let class_count = embeddings.logits.len() / items.len();
+        let accuracies = top_k_accuracy(&embeddings.logits, class_count, &labels, ks)?;
+        metrics.extend(accuracies.iter().map(|(k, accuracy)| (format!("top@{k}"), *accuracy)));
     }
     Ok(Evaluation {
         metrics,
@@ -205,9 +205,9 @@ pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluati
     let labels: Vec<u32> = items.iter().map(|&item| view.dataset.label(item)).collect();
     for episodes in &plan.few_shot {
         let (n, d) = (items.len(), embeddings.size);
-        let found = few_shot(host.pool(), &embeddings.values, n, d, &labels, episodes, plan.seed)?;
-        evaluation.metrics.insert(episodes.name(), found.accuracy);
-        evaluation.intervals.insert(episodes.name(), found.interval);
+        let score = few_shot(host.pool(), &embeddings.values, n, d, &labels, episodes, plan.seed)?;
+        evaluation.metrics.insert(episodes.name(), score.accuracy);
+        evaluation.intervals.insert(episodes.name(), score.interval);
     }
     if let Some(path) = &plan.teacher {
         let teacher = StoredNetwork::load(path, &backend)?;

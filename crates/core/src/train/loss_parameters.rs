@@ -5,7 +5,6 @@
 
 use std::ops::Range;
 
-use super::device_terms::DeviceLoss;
 use crate::error::Result;
 use crate::losses::Matrix;
 use crate::nn::Backend;
@@ -45,13 +44,13 @@ impl<B: Backend> LossParameters<B> {
         self.terms.iter().map(&mut term).collect()
     }
 
-    /// The gradient of each parameter for the optimiser: of each term from the host, or from the device; `None` for those
-    /// that do not change.
+    /// The gradient of each parameter for the optimiser: of the terms in turn from the host, or from the device with the
+    /// place of its term; `None` for those that do not change.
     pub fn gradients(
         &self,
         backend: &B,
         host: &[Vec<Vec<f64>>],
-        device: Vec<DeviceLoss<B::Tensor>>,
+        device: impl Iterator<Item = (usize, B::Tensor)>,
     ) -> Result<Vec<Option<B::Tensor>>> {
         let mut all = vec![None; self.list.specs.len()];
         for (places, gradients) in self.terms.iter().zip(host) {
@@ -59,11 +58,9 @@ impl<B: Backend> LossParameters<B> {
                 all[place] = Some(backend.from_f64(gradient, &self.list.specs[place].shape)?);
             }
         }
-        for DeviceLoss { term, value, .. } in device {
+        for (term, gradient) in device {
             let place = self.terms[term].start;
-            if value.parameter.is_some() && self.list.specs[place].is_trained() {
-                all[place] = value.parameter;
-            }
+            all[place] = self.list.specs[place].is_trained().then_some(gradient);
         }
         Ok(all)
     }

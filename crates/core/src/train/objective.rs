@@ -257,9 +257,9 @@ impl Objective {
             gradients: FeatureMap::new(),
             parameters: vec![Vec::new(); self.terms.len()],
         };
-        for Evaluated { term: index, feature, value: found, gradient_norm } in evaluated {
+        for Evaluated { term: index, feature, value, gradient_norm } in evaluated {
             let (term, weight) = (&self.terms[index], self.weight(index, balance, step));
-            let LossValue { value, gradient, parameters } = found;
+            let LossValue { value, gradient, parameters } = value;
             total.total += weight * value;
             total.terms.push(Term { name: term.name.clone(), weight, value, gradient_norm });
             let weighted = |gradient: Vec<f64>| gradient.into_iter().map(|g| weight * g).collect::<Vec<f64>>();
@@ -329,14 +329,14 @@ impl WeightedTerm {
 
     /// Whether `who`, a network with features of `shapes`, has `feature`, as a map where the loss needs one.
     fn check(&self, who: &str, option: &str, feature: &Feature, shapes: &FeatureMap<Vec<usize>>) -> Result<()> {
-        let found = shapes.get(feature);
+        let shape = shapes.get(feature);
         let fits = |shape: &Vec<usize>| !self.loss.needs_maps() || matches!(shape[..], [_, h, w, _] if h * w > 1);
-        if found.is_some_and(fits) {
+        if shape.is_some_and(fits) {
             return Ok(());
         }
         let names = shapes.iter().filter(|(_, shape)| fits(shape)).map(|(feature, _)| feature.name());
         let names: Vec<&str> = names.collect();
-        let problem = match found {
+        let problem = match shape {
             Some(_) => "the loss compares maps, and this is none of more than one pixel".to_string(),
             None => format!("the {who} has no such feature"),
         };

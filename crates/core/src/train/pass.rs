@@ -33,17 +33,17 @@ pub struct Pass<B: Backend> {
 }
 
 impl<B: Backend> Pass<B> {
-    /// Sends `pieces` of images through `network` and keeps the `wanted` features.
+    /// Sends `pieces` of images through `network` and keeps the features `names`.
     ///
     /// # Errors
     /// `ERR_INVALID_OPTION` for a feature that the network has not.
-    pub fn forward(network: &mut Network<B>, pieces: Vec<B::Tensor>, wanted: &[Feature]) -> Result<Self> {
-        let mut features: FeatureMap<Vec<B::Tensor>> = wanted.iter().map(|name| (name.clone(), Vec::new())).collect();
+    pub fn forward(network: &mut Network<B>, pieces: Vec<B::Tensor>, names: &[Feature]) -> Result<Self> {
+        let mut features: FeatureMap<Vec<B::Tensor>> = names.iter().map(|name| (name.clone(), Vec::new())).collect();
         let mut tape = None;
         if let [images] = pieces.as_slice() {
-            let (found, kept) = network.forward_train(images)?;
-            add_piece(&mut features, found)?;
-            tape = Some(kept);
+            let (piece, activations) = network.forward_train(images)?;
+            add_piece(&mut features, piece)?;
+            tape = Some(activations);
         } else {
             for images in &pieces {
                 add_piece(&mut features, network.forward_untaped(images)?)?;

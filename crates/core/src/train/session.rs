@@ -123,9 +123,9 @@ impl<B: Backend> Session<B> {
             control.emit(Event::Warning { message });
         }
         let silent = Control::silent();
-        let news = if resume.is_none() { control } else { &silent };
+        let events = if resume.is_none() { control } else { &silent };
         let weights =
-            plan.weights.as_ref().map(|weights| initial_weights::load(weights, &mut student, news)).transpose()?;
+            plan.weights.as_ref().map(|weights| initial_weights::load(weights, &mut student, events)).transpose()?;
         student.tune(&plan.tuning)?;
         let teacher_view = teacher.as_ref().map(|teacher| teacher_view(&plan.data, teacher.input(), &dataset, control));
         let teacher_view = teacher_view.transpose()?;
@@ -151,10 +151,11 @@ impl<B: Backend> Session<B> {
         student.keep_taps(&read);
         let hash = teacher.as_ref().map(|teacher| teacher.hash().to_string());
         let teacher = match (teacher, teacher_view, &plan.teacher) {
-            (Some(teacher), Some(its), Some(TeacherPlan { features, .. })) => {
+            (Some(teacher), Some(teacher_view), Some(TeacherPlan { features, .. })) => {
                 check_classes(&objective, teacher.classes(), &class_names(&view.dataset, &split))?;
                 let (read, mirrors) = (objective.teacher_features(), plan.data.augment.flip);
-                Some(TeacherReader::open(&backend, teacher, *features, read, its, &split.train, mirrors, control)?)
+                let train = &split.train;
+                Some(TeacherReader::open(&backend, teacher, *features, read, teacher_view, train, mirrors, control)?)
             }
             _ => None,
         };
@@ -174,9 +175,8 @@ impl<B: Backend> Session<B> {
         let steps_per_epoch = sampler.batches();
         let start = Position { epoch: step / steps_per_epoch, batch: step % steps_per_epoch };
         let options = LoaderOptions { seed: plan.seed, start, ..LoaderOptions::default() };
-        let its_own = |its: &&View| !its.is_same(&view);
         let teacher_view = teacher.as_ref().filter(|teacher| teacher.is_live()).map(|teacher| &teacher.view);
-        let teacher_view = teacher_view.filter(its_own).cloned();
+        let teacher_view = teacher_view.filter(|teacher_view| !teacher_view.is_same(&view)).cloned();
         let loader = Loader::new(view.clone(), teacher_view, sampler, plan.data.augment.clone(), options)?;
         Ok(Session {
             plan,
@@ -333,6 +333,7 @@ impl<B: Backend> Session<B> {
         if self.step == 0 && !self.objective.rests(0) {
             check_all_reached(&self.student.parameters.specs, &gradients)?;
         }
+        let device = device.into_iter().filter_map(|loss| Some((loss.term, loss.value.parameter?)));
         gradients.extend(self.loss_parameters.gradients(&self.backend, &value.parameters, device)?);
         let factor = self.plan.schedule.factor(self.step, self.total_steps());
         let learning_rate = self.plan.optimizer.learning_rate() * factor;
@@ -408,7 +409,7 @@ impl<B: Backend> Training for Session<B> {
                 let weights = self.objective.chosen(&self.state.balance);
                 control.emit(Event::Weights { step: self.step, weights });
             }
-            if let Some((images_per_second, data_wait_share)) = segment.news(control) {
+            if let Some((images_per_second, data_wait_share)) = segment.rates(control) {
                 let gradient_norm = self.gradient_norm()?;
                 control.emit(Event::Step(StepEvent {
                     step: self.step,
@@ -436,9 +437,9 @@ impl<B: Backend> Training for Session<B> {
                 evaluate_items(on, outputs(&student), &self.view, classes.as_deref(), items, ks, control)
             }
             (Who::Teacher, Some(TeacherReader { teacher, view, .. })) => {
-                let mut wanted = vec![Feature::Embedding, Feature::Logits];
-                wanted.retain(|feature| teacher.shapes().contains_key(feature));
-                let forward = |images: &B::Tensor| teacher.features(images, &wanted);
+                let mut names = vec![Feature::Embedding, Feature::Logits];
+                names.retain(|feature| teacher.shapes().contains_key(feature));
+                let forward = |images: &B::Tensor| teacher.features(images, &names);
                 evaluate_items(on, forward, view, teacher.classes(), items, ks, control)
             }
             (Who::Teacher, None) => Err(Error::new(Code::Internal, "this run has no teacher to measure")),

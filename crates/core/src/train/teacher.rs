@@ -58,8 +58,8 @@ pub trait Teacher<B: Backend> {
     fn classes(&self) -> Option<&[String]>;
     /// A hash of what it is: teachers of one hash give the same features for the same images.
     fn hash(&self) -> &str;
-    /// The features `wanted` of `images [n, h, w, c]`.
-    fn features(&self, images: &B::Tensor, wanted: &[Feature]) -> Result<FeatureMap<B::Tensor>>;
+    /// The features `names` of `images [n, h, w, c]`.
+    fn features(&self, images: &B::Tensor, names: &[Feature]) -> Result<FeatureMap<B::Tensor>>;
 }
 
 /// A stored network as a teacher.
@@ -139,14 +139,14 @@ impl<B: Backend> Teacher<B> for NetworkTeacher<B> {
         &self.hash
     }
 
-    fn features(&self, images: &B::Tensor, wanted: &[Feature]) -> Result<FeatureMap<B::Tensor>> {
+    fn features(&self, images: &B::Tensor, names: &[Feature]) -> Result<FeatureMap<B::Tensor>> {
         let mut all = self.network.forward(images)?;
         let feature = |name: &Feature| {
             all.remove_entry(name).ok_or_else(|| {
                 Error::new(Code::Internal, format!("the teacher was not told that {} will be read", name.name()))
             })
         };
-        wanted.iter().map(feature).collect()
+        names.iter().map(feature).collect()
     }
 }
 

@@ -45,14 +45,14 @@ impl Walk {
             hasher.update(note.path.as_bytes()).update(&note.bytes);
         }
         // What cannot be read today may be tomorrow; and what is told of the folder is told from the cache.
-        let told = self
+        let messages = self
             .listing
             .broken
             .iter()
             .map(|broken| &broken.path)
             .chain(&self.listing.empty)
             .chain(&self.listing.warnings);
-        for text in told {
+        for text in messages {
             hasher.update(text.as_bytes());
         }
         hasher.update(&self.listing.ignored.to_le_bytes());
