@@ -11,7 +11,7 @@ import type {
   TermValue,
 } from "../protocol/protocol.ts";
 
-/** One piece of news, told apart by `type`. A failure is no event: the run rejects. */
+/** What happens, told apart by `type`. A failure is no event: the run rejects. */
 export type RunEvent =
   | StartEvent
   | DataEvent

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use rkd_core::bench::PeakMemory;
-use rkd_core::losses::{Feature, LossSpec, Matrix, RkdAngle, RkdDistance, TermSpec, Weight};
+use rkd_core::losses::{Feature, FeatureMap, LossSpec, Matrix, RkdAngle, RkdDistance, TermSpec, Weight};
 use rkd_core::random::Random;
 use rkd_core::train::balance::Balance;
 use rkd_core::train::objective::{BatchFeatures, Objective};
@@ -29,7 +29,7 @@ fn main() -> rkd_core::Result<()> {
     let estimated = relations::estimate_seconds(&pool, n, d) * 1e3;
     let (student, teacher) = (draw("student")?, draw("teacher")?);
     let memory = PeakMemory::start();
-    let (mut student, mut teacher) = ([(Feature::Embedding, student)], [(Feature::Embedding, teacher)]);
+    let [mut student, mut teacher] = [student, teacher].map(|matrix| FeatureMap::from([(Feature::Embedding, matrix)]));
     let (mut times, start) = (Vec::new(), Instant::now());
     while times.len() < 2 || (start.elapsed() < Duration::from_secs(2) && times.len() < 500) {
         let features = BatchFeatures {
@@ -41,11 +41,11 @@ fn main() -> rkd_core::Result<()> {
             random: Random::keyed(1, 0, 0, "loss"),
         };
         let begin = Instant::now();
-        let value = objective.weigh(objective.evaluate(&features, &[], 0)?, &[], &Balance::default(), 0);
+        let value = objective.weigh(objective.evaluate(&features, 0)?, &Balance::default(), 0);
         times.push(begin.elapsed().as_secs_f64() * 1e3);
         std::hint::black_box(value.total);
         // A copy of a feature has no distances yet, so every step computes them.
-        for (_, matrix) in student.iter_mut().chain(&mut teacher) {
+        for matrix in student.values_mut().chain(teacher.values_mut()) {
             *matrix = matrix.clone();
         }
     }

@@ -8,7 +8,7 @@ use common::Draw;
 use rkd_core::backbones::{BackboneSpec, Stem, build};
 use rkd_core::nn::backend::{AdamStep, Backend, BatchNorm, Norms, Passed, PooledNorm, SavedNorm, SgdStep, Statistics};
 use rkd_core::nn::geometry::{Conv2d, Pool2d};
-use rkd_core::nn::{Cpu, FeatureGradients, Portable};
+use rkd_core::nn::{Cpu, Feature, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec};
 use rkd_core::random::Random;
 use rkd_kernels::Pool;
@@ -348,9 +348,10 @@ fn train(threads: usize, kind: &str) -> Vec<u32> {
     for step in 0..3 {
         let images = DRAW.hashed(&format!("images {step}"), 6 * 20 * 20 * 3);
         let (features, tape) = network.forward_train(&backend.from_f32(&images, &[6, 20, 20, 3]).unwrap()).unwrap();
-        let embedding = Some(backend.from_f32(&DRAW.hashed("dy", 6 * 40), Cpu::shape(&features.embedding)).unwrap());
-        let gradients = network.backward(tape, FeatureGradients { embedding, ..Default::default() }, false).unwrap();
-        optimizer.step(&backend, &mut network.parameters, gradients.parameters, 1e-2, Some(0.5)).unwrap();
+        let shape = Cpu::shape(&features[&Feature::Embedding]);
+        let embedding = backend.from_f32(&DRAW.hashed("dy", 6 * 40), shape).unwrap();
+        let gradients = network.backward(tape, [(Feature::Embedding, embedding)].into(), false).unwrap();
+        optimizer.step(&backend, &mut [&mut network.parameters], gradients.parameters, 1e-2, Some(0.5)).unwrap();
     }
     network.tensors().unwrap().values().flat_map(|tensor| tensor.data.iter().map(|v| v.to_bits())).collect()
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use rkd_core::losses::{Feature, LossInputs, LossValue, Matrix, TermSpec, evaluate_loss};
+use rkd_core::losses::{Feature, FeatureMap, LossInputs, LossValue, Matrix, TermSpec, evaluate_loss};
 use rkd_core::metrics::retrieval;
 use rkd_core::random::Random;
 use rkd_core::sampling::{DistanceWeighting, distance_weights};
@@ -274,7 +274,7 @@ fn a_batch_of_one_is_zero_where_the_released_code_divides_by_zero() {
 #[test]
 fn a_term_of_weight_zero_is_not_computed() {
     let pool = Pool::new(1);
-    let features = |z: Matrix| [(Feature::Embedding, z)];
+    let features = |z: Matrix| FeatureMap::from([(Feature::Embedding, z)]);
     let (student, teacher) = (features(draw(5, 4, "s")), features(draw(5, 4, "t")));
     // The rows are no episode: computed, the second term would be an error.
     let specs = |weight| {
@@ -289,10 +289,13 @@ fn a_term_of_weight_zero_is_not_computed() {
         let (student, teacher) = (&student, &teacher);
         let batch = BatchFeatures { student, teacher, labels: &[0; 5], parameters: &[], pool: &pool, random };
         let objective = Objective::new(&specs(weight)).unwrap();
-        objective.evaluate(&batch, &[], 0).map(|terms| objective.weigh(terms, &[], &Balance::default(), 0).total)
+        objective.evaluate(&batch, 0).map(|terms| objective.weigh(terms, &Balance::default(), 0).total)
     };
     assert!(total(1.0).is_err());
-    same(total(0.0).unwrap(), value(json!({"kind": "rkd-distance"}), &student[0].1, &teacher[0].1));
+    same(
+        total(0.0).unwrap(),
+        value(json!({"kind": "rkd-distance"}), &student[&Feature::Embedding], &teacher[&Feature::Embedding]),
+    );
 }
 
 #[test]

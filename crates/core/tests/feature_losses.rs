@@ -4,6 +4,7 @@
 use rkd_core::input;
 use rkd_core::losses::{LossInputs, LossValue, Matrix, TermSpec, evaluate_loss};
 use rkd_core::random::Random;
+use rkd_core::tensor::Init;
 use rkd_kernels::Pool;
 use serde_json::{Value, json};
 
@@ -213,10 +214,10 @@ fn a_frozen_hint_is_the_same_function_and_starts_where_the_released_code_starts(
     let spec = |frozen: bool| serde_json::from_value::<TermSpec>(json!({"kind": "hint", "frozen": frozen})).unwrap();
     let parameter = |frozen: bool| {
         let parameters = spec(frozen).build().parameters(&[8, 5, 5, 16], Some(&[8, 5, 5, 9])).unwrap();
-        (parameters[0].rows, parameters[0].columns, parameters[0].spread)
+        (parameters[0].rows, parameters[0].columns, parameters[0].init)
     };
-    assert_eq!(parameter(true), (9, 16, 0.005));
-    assert_eq!(parameter(false), (9, 16, 0.25));
+    assert_eq!(parameter(true), (9, 16, Init::Uniform { bound: 0.005 }));
+    assert_eq!(parameter(false), (9, 16, Init::Uniform { bound: 0.25 }));
     assert!(spec(true).build().is_frozen() && !spec(false).build().is_frozen());
 }
 

@@ -18,7 +18,7 @@ use rkd_core::nn::geometry::{Conv2d, Pool2d};
 use rkd_core::nn::layer::{Layer, Normalization};
 use rkd_core::nn::lowering::{Mode, lower};
 use rkd_core::nn::parameters::Parameters;
-use rkd_core::nn::{Cpu, FeatureGradients, Network, Portable, Profile};
+use rkd_core::nn::{Cpu, Feature, FeatureMap, Network, Portable, Profile};
 use rkd_kernels::Pool;
 use serde_json::Value;
 use std::sync::Arc;
@@ -122,7 +122,7 @@ fn check_layer<B: Backend>(backend: &B, draw: Draw, case: &Value, tolerance: f64
     let upstream = to_nhwc(&upstream, &output_shape);
     let dy = backend.from_f32(&upstream, B::shape(&y)).unwrap();
     let statistics = std::mem::take(&mut forward.statistics);
-    let mut backward = Backward::new(backend, &parameters, &profile, forward.tape.take().unwrap(), Vec::new());
+    let mut backward = Backward::new(backend, &parameters, &profile, forward.tape.take().unwrap(), FeatureMap::new());
     let dx = backward.run(&operations, Some(dy), true).unwrap().unwrap();
     check("gradient of the input", &dx, &case["grad_input"]);
     for (own, expected) in case["grad_parameters"].as_object().unwrap() {
@@ -191,23 +191,20 @@ fn check_network<B: Backend>(backend: B, name: &str, tolerance: f64, gradient_to
 
     let images = backend.from_f32(&draw.images("0", &shape), &nhwc_shape(&shape)).unwrap();
     let (features, tape) = network.forward_train(&images).unwrap();
-    check_output("output_train", features.logits.as_ref().unwrap_or(&features.embedding));
+    // A network with a classifier is compared by its logits.
+    let output = if features.contains_key(&Feature::Logits) { Feature::Logits } else { Feature::Embedding };
+    check_output("output_train", &features[&output]);
 
     let upstream = draw.hashed(&format!("upstream/{name}"), output_shape.iter().product());
-    let upstream = Some(backend.from_f32(&upstream, &output_shape).unwrap());
-    let upstream = match features.logits {
-        Some(_) => FeatureGradients { logits: upstream, ..Default::default() },
-        None => FeatureGradients { embedding: upstream, ..Default::default() },
-    };
-    let gradients = network.backward(tape, upstream, false).unwrap();
+    let upstream = backend.from_f32(&upstream, &output_shape).unwrap();
+    let gradients = network.backward(tape, [(output.clone(), upstream)].into(), false).unwrap();
     assert!(gradients.images.is_none());
     check_gradients(&network, &gradients.parameters, &case["gradients"], name, gradient_tolerance);
 
     let unfolded = network.forward_eval(&images).unwrap();
     let folded = network.into_inference().unwrap().forward(&images).unwrap();
     for features in [unfolded, folded] {
-        let output = features.logits.as_ref().unwrap_or(&features.embedding);
-        check_output("output_eval_after_one_update_of_statistics", output);
+        check_output("output_eval_after_one_update_of_statistics", &features[&output]);
     }
 }
 

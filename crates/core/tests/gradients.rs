@@ -13,7 +13,7 @@ use rkd_core::nn::geometry::{Conv2d, Pool2d};
 use rkd_core::nn::layer::{Layer, Residual};
 use rkd_core::nn::lowering::{Mode, lower};
 use rkd_core::nn::parameters::Parameters;
-use rkd_core::nn::{FeatureGradients, Portable, Profile};
+use rkd_core::nn::{Feature, FeatureMap, Portable, Profile};
 
 const DRAW: Draw = Draw { seed: 11 };
 
@@ -67,7 +67,7 @@ fn check(what: &str, layers: &[Layer], builder: Builder, shape: &[usize], mode: 
     let (y, tape) = run(&parameters, &x);
     let upstream = random("upstream", Portable::shape(&y).iter().product());
     let dy = backend.from_f64(&upstream, Portable::shape(&y)).unwrap();
-    let mut backward = Backward::new(&backend, &parameters, &profile, tape, Vec::new());
+    let mut backward = Backward::new(&backend, &parameters, &profile, tape, FeatureMap::new());
     let dx = backward.run(&operations, Some(dy), true).unwrap().unwrap();
     let gradients = std::mem::take(&mut backward.gradients);
     let value =
@@ -198,25 +198,18 @@ fn a_network_through_every_feature_at_once() {
         let values = random(name, of.elem_count());
         (backend.from_f64(&values, of.dims()).unwrap(), values)
     };
-    let (tap_name, tap) = &features.taps[1];
-    let (tap, tap_weights) = upstream("tap", tap);
-    let (pooled, pooled_weights) = upstream("pooled", &features.pooled);
-    let (embedding, embedding_weights) = upstream("embedding", &features.embedding);
-    let (logits, logit_weights) = upstream("logits", features.logits.as_ref().unwrap());
-    let given = FeatureGradients {
-        taps: vec![(tap_name.clone(), tap)],
-        pooled: Some(pooled),
-        embedding: Some(embedding),
-        logits: Some(logits),
-    };
+    let read = [Feature::Tap("layer2".into()), Feature::Pooled, Feature::Embedding, Feature::Logits];
+    let upstream: FeatureMap<_> =
+        read.map(|feature| (feature.clone(), upstream(feature.name(), &features[&feature]))).into();
+    let given = upstream.iter().map(|(feature, (gradient, _))| (feature.clone(), gradient.clone())).collect();
     let gradients = network.backward(tape, given, true).unwrap();
     let dx = backend.to_f64(&gradients.images.unwrap()).unwrap();
     compare("images", &x, &dx, |x| {
         let (features, _) = forward(x);
-        let part = |of: &candle_core::Tensor, weights: &[f64]| dot(&backend.to_f64(of).unwrap(), weights);
-        part(&features.taps[1].1, &tap_weights)
-            + part(&features.pooled, &pooled_weights)
-            + part(&features.embedding, &embedding_weights)
-            + part(features.logits.as_ref().unwrap(), &logit_weights)
+        let parts = upstream.iter().map(|(feature, (_, weights))| {
+            let values = backend.to_f64(&features[feature]).unwrap();
+            dot(&values, weights)
+        });
+        parts.sum()
     });
 }

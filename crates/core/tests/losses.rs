@@ -6,6 +6,7 @@ use common::{kinds, with_all_negatives};
 use rkd_core::input;
 use rkd_core::losses::{LossInputs, LossValue, Matrix, TermSpec, evaluate_loss};
 use rkd_core::random::Random;
+use rkd_core::tensor::Init;
 use rkd_core::{Code, Error};
 use rkd_kernels::Pool;
 use serde_json::{Value, json};
@@ -83,10 +84,12 @@ fn try_evaluate(
 fn start(loss: &TermSpec, shape: &[usize]) -> Vec<Matrix> {
     let parameters = loss.build().parameters(shape, Some(shape)).unwrap();
     let start = parameters.iter().map(|parameter| {
-        let values: Vec<f64> = draw(parameter.rows, parameter.columns, parameter.name)
-            .iter()
-            .map(|draw| parameter.center + parameter.spread * draw.clamp(-1.0, 1.0))
-            .collect();
+        let value = |draw: &f64| match parameter.init {
+            Init::Constant(value) => value,
+            Init::Uniform { bound } => bound * draw.clamp(-1.0, 1.0),
+            Init::Normal { deviation } => deviation * draw,
+        };
+        let values: Vec<f64> = draw(parameter.rows, parameter.columns, parameter.name).iter().map(value).collect();
         Matrix::new(parameter.name, &values, parameter.rows, parameter.columns).unwrap()
     });
     start.collect()

@@ -17,7 +17,7 @@ use rkd_core::backbones::{BackboneSpec, Stem, adapt, build};
 use rkd_core::data::Normalization;
 use rkd_core::nn::backend::Backend;
 use rkd_core::nn::tuning::{TrainingStatistics, TuningPlan};
-use rkd_core::nn::{FeatureGradients, Network, Portable};
+use rkd_core::nn::{Feature, Network, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec};
 use rkd_core::random::Random;
 use rkd_core::tensor::HostTensor;
@@ -69,7 +69,7 @@ fn spec() -> BackboneSpec {
 fn embeddings(network: &Network<Portable>, shape: &[usize]) -> Vec<f64> {
     let images = Draw { seed: 1 }.images("weights", shape);
     let images = network.backend().from_f32(&images, &nhwc_shape(shape)).unwrap();
-    network.backend().to_f64(&network.forward_eval(&images).unwrap().embedding).unwrap()
+    network.backend().to_f64(&network.forward_eval(&images).unwrap()[&Feature::Embedding]).unwrap()
 }
 
 fn network(spec: &BackboneSpec) -> Network<Portable> {
@@ -703,12 +703,12 @@ fn train(tuning: &TuningPlan) -> (Tensors, Tensors) {
     let draw = Draw { seed: 1 };
     let images = backend.from_f32(&draw.hashed("images", 4 * 32 * 32 * 3), &[4, 32, 32, 3]).unwrap();
     let (_, tape) = network.forward_train(&images).unwrap();
-    let embedding = Some(backend.from_f32(&draw.hashed("upstream", 20), &[4, 5]).unwrap());
-    let given = FeatureGradients { embedding, ..Default::default() };
+    let embedding = backend.from_f32(&draw.hashed("upstream", 20), &[4, 5]).unwrap();
+    let given = [(Feature::Embedding, embedding)].into();
     let gradients = network.backward(tape, given, false).unwrap().parameters;
     let plain = OptimizerSpec::Sgd { learning_rate: 0.1, momentum: 0.0, nesterov: false, weight_decay: 0.0 };
     let mut optimizer = Optimizer::new(&plain).unwrap();
-    optimizer.step(&backend, &mut network.parameters, gradients, 0.1, None).unwrap();
+    optimizer.step(&backend, &mut [&mut network.parameters], gradients, 0.1, None).unwrap();
     (before, network.tensors().unwrap())
 }
 

@@ -23,6 +23,7 @@ use super::{Loss, LossInputs, LossParameter, LossValue, Matrix};
 use crate::error::{Code, Error, Result};
 use crate::input;
 use crate::sampling::{Negatives, Sampler};
+use crate::tensor::Init;
 
 /// Options of `margin`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,7 +76,7 @@ impl Loss for Margin {
     }
 
     fn parameters(&self, _student: &[usize], _teacher: Option<&[usize]>) -> Result<Vec<LossParameter>> {
-        let beta = LossParameter { name: "beta", rows: 1, columns: 1, center: self.beta, spread: 0.0 };
+        let beta = LossParameter { name: "beta", rows: 1, columns: 1, init: Init::Constant(self.beta) };
         Ok(if self.learn_beta { vec![beta] } else { Vec::new() })
     }
 

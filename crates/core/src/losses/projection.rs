@@ -10,6 +10,7 @@ use rkd_kernels::product::{Left, product};
 
 use super::{LossInputs, LossParameter, Matrix};
 use crate::error::{Code, Error, Result};
+use crate::tensor::Init;
 
 /// P on the threads of one evaluation.
 pub(super) struct Projection<'a> {
@@ -17,9 +18,9 @@ pub(super) struct Projection<'a> {
     pool: &'a Pool,
 }
 
-/// P as a parameter of its loss, drawn evenly from `-spread` to `spread`.
-pub(super) fn parameter(b: usize, a: usize, spread: f64) -> LossParameter {
-    LossParameter { name: "projection", rows: b, columns: a, center: 0.0, spread }
+/// P as a parameter of its loss, drawn evenly from `-bound` to `bound`.
+pub(super) fn parameter(b: usize, a: usize, bound: f64) -> LossParameter {
+    LossParameter { name: "projection", rows: b, columns: a, init: Init::Uniform { bound } }
 }
 
 impl<'a> Projection<'a> {

@@ -11,6 +11,7 @@ use super::parameters::Parameters;
 use super::profile::{Cost, Part, Profile};
 use super::tape::{Saved, Tape, mismatch};
 use crate::error::{Code, Error, Result};
+use crate::tensor::FeatureMap;
 
 /// One backward pass.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub struct Backward<'a, B: Backend> {
     parameters: &'a Parameters<B>,
     profile: &'a Profile,
     tape: Tape<B>,
-    taps: Vec<(String, B::Tensor)>,
+    taps: FeatureMap<B::Tensor>,
     /// The gradient of each parameter, inside layout; `None` where no loss reaches it.
     pub gradients: Vec<Option<B::Tensor>>,
 }
@@ -31,7 +32,7 @@ impl<'a, B: Backend> Backward<'a, B> {
         parameters: &'a Parameters<B>,
         profile: &'a Profile,
         tape: Tape<B>,
-        taps: Vec<(String, B::Tensor)>,
+        taps: FeatureMap<B::Tensor>,
     ) -> Self {
         let gradients = vec![None; parameters.specs.len()];
         Backward { backend, parameters, profile, tape, taps, gradients }
@@ -69,10 +70,7 @@ impl<'a, B: Backend> Backward<'a, B> {
             Operation::Linear(layer) => self.linear(layer, dy, wanted),
             Operation::Residual(block) => self.residual(block, dy, wanted),
             Operation::Branches(branches) => self.branches(branches, dy, wanted),
-            Operation::Tap(name) => {
-                let tap = self.taps.iter().find(|(tap, _)| tap == name).map(|(_, gradient)| gradient.clone());
-                self.sum(dy, tap)
-            }
+            Operation::Tap(feature) => self.sum(dy, self.taps.get(feature).cloned()),
             Operation::Relu
             | Operation::MaxPool(_)
             | Operation::GlobalAverage

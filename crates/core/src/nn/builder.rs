@@ -5,7 +5,8 @@
 
 use super::geometry::Conv2d;
 use super::layer::{Convolution, Layer, Linear, Normalization, ParameterId};
-use super::parameters::{Init, Layout, ParameterSpec};
+use super::parameters::{Layout, ParameterSpec};
+use crate::tensor::Init;
 
 /// The parameters registered so far.
 #[derive(Debug, Default)]

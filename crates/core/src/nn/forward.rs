@@ -8,6 +8,7 @@ use super::parameters::Parameters;
 use super::profile::{Cost, Part, Profile};
 use super::tape::{Saved, Tape};
 use crate::error::{Code, Error, Result};
+use crate::tensor::{Feature, FeatureMap};
 
 /// The statistics of one batch normalisation in one training pass.
 #[derive(Debug)]
@@ -31,9 +32,9 @@ pub struct Forward<'a, B: Backend> {
     /// What the backward pass needs, if there will be one.
     pub tape: Option<Tape<B>>,
     /// The named activations that are kept; all of them if it does not say which.
-    pub kept: Option<&'a [String]>,
+    pub kept: Option<&'a [Feature]>,
     /// The named activations.
-    pub taps: Vec<(String, B::Tensor)>,
+    pub taps: FeatureMap<B::Tensor>,
     /// What the running statistics learn, in training.
     pub statistics: Vec<BatchStatistics<B::Tensor>>,
 }
@@ -42,7 +43,7 @@ impl<'a, B: Backend> Forward<'a, B> {
     /// A pass that keeps a tape if `taped`.
     pub fn new(backend: &'a B, parameters: &'a Parameters<B>, profile: &'a Profile, taped: bool) -> Self {
         let tape = taped.then(Tape::new);
-        Forward { backend, parameters, profile, tape, kept: None, taps: Vec::new(), statistics: Vec::new() }
+        Forward { backend, parameters, profile, tape, kept: None, taps: FeatureMap::new(), statistics: Vec::new() }
     }
 
     /// Runs `operations` in order.
@@ -91,9 +92,9 @@ impl<'a, B: Backend> Forward<'a, B> {
                 self.save(|| Saved::L2 { y: y.clone(), norm });
                 Ok(y)
             }
-            Operation::Tap(name) => {
-                if self.kept.is_none_or(|kept| kept.contains(name)) {
-                    self.taps.push((name.clone(), x.clone()));
+            Operation::Tap(feature) => {
+                if self.kept.is_none_or(|kept| kept.contains(feature)) {
+                    self.taps.insert(feature.clone(), x.clone());
                 }
                 Ok(x)
             }

@@ -17,9 +17,9 @@
 use super::backend::Backend;
 use super::layer::{Definition, Normalization, ParameterId};
 use super::lowering::{FusedConvolution, Mode, Program};
-use super::network::{Features, Network};
+use super::network::Network;
 use crate::error::Result;
-use crate::tensor::Feature;
+use crate::tensor::{Feature, FeatureMap};
 
 /// A network that only looks at images.
 #[derive(Clone, Debug)]
@@ -74,7 +74,7 @@ impl<B: Backend> Inference<B> {
     ///
     /// # Errors
     /// As [`Network::forward_eval`].
-    pub fn forward(&self, images: &B::Tensor) -> Result<Features<B::Tensor>> {
+    pub fn forward(&self, images: &B::Tensor) -> Result<FeatureMap<B::Tensor>> {
         self.network.forward_eval(images)
     }
 

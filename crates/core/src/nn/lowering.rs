@@ -6,6 +6,7 @@
 
 use super::geometry::Pool2d;
 use super::layer::{Convolution, Definition, Layer, Linear, Normalization, ParameterId, Residual};
+use crate::tensor::Feature;
 
 /// What batch normalisation subtracts and divides by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub enum Operation {
     /// Rows divided by their Euclidean norm.
     L2Normalize,
     /// The activation here is a feature of this name.
-    Tap(String),
+    Tap(Feature),
 }
 
 /// A batch normalisation and its statistics.
@@ -161,7 +162,7 @@ fn alone(layer: &Layer, mode: Mode) -> Operation {
         Layer::GlobalAverage => Operation::GlobalAverage,
         Layer::Flatten => Operation::Flatten,
         Layer::L2Normalize => Operation::L2Normalize,
-        Layer::Tap(name) => Operation::Tap(name.clone()),
+        Layer::Tap(name) => Operation::Tap(Feature::Tap(name.clone())),
     }
 }
 
@@ -274,7 +275,7 @@ mod tests {
         let mut builder = Builder::new();
         let convolution = convolution(&mut builder, "conv");
         let bn = builder.normalization("bn", 2, true);
-        let tap = |name: &str| (Layer::Tap(name.into()), Operation::Tap(name.into()));
+        let tap = |name: &str| (Layer::Tap(name.into()), Operation::Tap(Feature::Tap(name.into())));
         let ((first, first_tap), (second, second_tap)) = (tap("first"), tap("second"));
         let layers =
             [Layer::Convolution(convolution), first, Layer::Normalization(bn.clone()), second, Layer::MaxPool(POOL)];

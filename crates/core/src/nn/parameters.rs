@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::backend::Backend;
 use crate::error::{Code, Error, Result};
 use crate::random::Random;
-use crate::tensor::HostTensor;
+use crate::tensor::{HostTensor, Init};
 
 /// How a parameter lies in memory and whether it is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,23 +19,6 @@ pub enum Layout {
     Convolution,
     /// A running statistic: saved, not trained.
     Statistic,
-}
-
-/// The values before training.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Init {
-    /// All the same.
-    Constant(f64),
-    /// Uniform in `[-bound, bound)`.
-    Uniform {
-        /// Largest magnitude.
-        bound: f64,
-    },
-    /// Normal with mean 0.
-    Normal {
-        /// Standard deviation.
-        deviation: f64,
-    },
 }
 
 /// One parameter of a network definition.

@@ -169,7 +169,7 @@ mod tests {
     use super::*;
     use crate::backbones;
     use crate::backbones::{BackboneSpec, Stem};
-    use crate::nn::{Cpu, FeatureGradients};
+    use crate::nn::{Cpu, Feature};
     use std::sync::Arc;
 
     fn spec() -> BackboneSpec {
@@ -197,7 +197,7 @@ mod tests {
         assert!(profile.take().is_empty(), "off at first");
         profile.set_recording(recording);
         let (features, tape) = network.forward_train(&images).unwrap();
-        let gradients = FeatureGradients { embedding: Some(features.embedding), ..Default::default() };
+        let gradients = [(Feature::Embedding, features[&Feature::Embedding].clone())].into();
         network.backward(tape, gradients, false).unwrap();
         profile.take()
     }

@@ -312,19 +312,19 @@ fn device(given: Option<DeviceOption>) -> Result<Device> {
 /// A teacher that was trained on other classes of the same data knows classes that this run holds for its test.
 fn leak(teacher: &StoredModel, data: &DataPlan, seed: u64) -> Option<String> {
     let run = teacher.run.as_ref().filter(|run| run.data.source == data.source)?;
-    let (own, its) = (&data.split, &run.data.split);
-    if matches!((own, its), (SplitPlan::Source { .. }, SplitPlan::Source { .. })) {
+    let (split, teacher_split) = (&data.split, &run.data.split);
+    if matches!((split, teacher_split), (SplitPlan::Source { .. }, SplitPlan::Source { .. })) {
         return None; // the test part is the source's
     }
-    let drawn = matches!(own, SplitPlan::Classes { .. } | SplitPlan::Images { .. });
-    if own == its && (!drawn || run.seed == seed) {
+    let drawn = matches!(split, SplitPlan::Classes { .. } | SplitPlan::Images { .. });
+    if split == teacher_split && (!drawn || run.seed == seed) {
         return None;
     }
     Some(format!(
         "The teacher was trained with seed {} and split {}, so it has seen images that this run (seed {seed}) holds back \
          for its test: its score will be too good. Use the same seed and split.",
         run.seed,
-        input::write(its).unwrap_or_default()
+        input::write(teacher_split).unwrap_or_default()
     ))
 }
 

@@ -116,11 +116,11 @@ impl Checkpoint {
 
     /// Takes the tensors under `prefix` (with its dot) out, without the prefix.
     pub fn take(&mut self, prefix: &str) -> BTreeMap<String, HostTensor> {
-        let (taken, rest) =
+        let (tensors, rest) =
             std::mem::take(&mut self.tensors).into_iter().partition(|(name, _)| name.starts_with(prefix));
         self.tensors = rest;
-        let taken: BTreeMap<String, HostTensor> = taken;
-        taken.into_iter().map(|(name, tensor)| (name[prefix.len()..].to_string(), tensor)).collect()
+        let tensors: BTreeMap<String, HostTensor> = tensors;
+        tensors.into_iter().map(|(name, tensor)| (name[prefix.len()..].to_string(), tensor)).collect()
     }
 }
 

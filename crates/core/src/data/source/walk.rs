@@ -109,14 +109,14 @@ impl Walk {
             hasher.update(note.path.as_bytes()).update(&note.bytes);
         }
         // What cannot be read today may be tomorrow; and what is told of the folder is told from the cache.
-        let told = self
+        let messages = self
             .listing
             .broken
             .iter()
             .map(|broken| &broken.path)
             .chain(&self.listing.empty)
             .chain(&self.listing.warnings);
-        for text in told {
+        for text in messages {
             hasher.update(text.as_bytes());
         }
         for warning in self.listing.ignored.warnings() {
