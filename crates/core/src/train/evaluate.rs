@@ -41,8 +41,8 @@ impl Embeddings {
 
 /// Embeds `items` in order, without augmentation, with running statistics.
 ///
-/// An embedding that is not finite is `ERR_NON_FINITE` with the image's id. `progress` makes the event that reports images done and images in all; it comes at most every
-/// [`Control::STEP_INTERVAL`], and at the end.
+/// An embedding that is not finite is `ERR_NON_FINITE` with the image's id. `progress` makes the event that reports
+/// images done and images in all; it comes at most every [`Control::STEP_INTERVAL`], and at the end.
 pub fn embed_items(
     network: &Inference<Cpu>,
     dataset: &Dataset,
