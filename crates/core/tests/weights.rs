@@ -428,13 +428,17 @@ fn a_vgg_of_torchvision_gives_its_features_at_every_size() {
 
 #[test]
 fn many_views_of_one_storage_are_read_in_one_pass() {
-    // 60,000 tensors of two numbers each, the first and the last of 4 MiB: a reader that converts the storage for each view does not end.
-    let call = b"ctorch._utils\n_rebuild_tensor_v2\nq\x01((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuJ\0\0\x10\0tQq\x02K\0K\x02\x85J\xff\xff\x0f\0\x85\x89NtR";
-    let again = b"h\x01(h\x02K\0K\x02\x85J\xff\xff\x0f\0\x85\x89NtR";
+    // 60,000 tensors of two numbers each, the first and the last of 4 MiB: a reader that converts the storage for each
+    // view does not end.
+    let function = b"ctorch._utils\n_rebuild_tensor_v2\nq\x01";
+    let storage = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuJ\0\0\x10\0tQq\x02";
+    let places = b"K\0K\x02\x85J\xff\xff\x0f\0\x85\x89NtR";
+    let call = [function, &b"("[..], storage, places].concat();
+    let again = [b"h\x01(h\x02", &places[..]].concat();
     let mut pickle = b"\x80\x02}(".to_vec();
     for index in 0..60_000 {
         pickle.extend(text(&format!("{index}")));
-        pickle.extend_from_slice(if index == 0 { call } else { again });
+        pickle.extend_from_slice(if index == 0 { &call } else { &again });
     }
     pickle.extend_from_slice(b"u.");
     let mut storage = vec![0; 4 << 20];

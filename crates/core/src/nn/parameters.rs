@@ -118,7 +118,7 @@ impl<B: Backend> Parameters<B> {
         Ok(Parameters { specs, values })
     }
 
-    /// Values from outside. Every name must be there with its shape, and no other; see [`check_values`].
+    /// Values from outside: finite, variances not negative. Every name must be there with its shape, and no other.
     pub fn from_tensors(
         backend: &B,
         specs: Vec<ParameterSpec>,
@@ -138,7 +138,7 @@ impl<B: Backend> Parameters<B> {
 
     /// Takes the tensors that belong here and leaves the other parameters as they are. Names that are not `excused` must
     /// be there with their shapes, and no others. A counter of batches may always be missing: files from before PyTorch
-    /// 0.4.1 have none. The values of what is taken are checked: [`check_values`].
+    /// 0.4.1 have none. What is taken must be finite, and variances not negative.
     pub fn take(
         &mut self,
         backend: &B,
