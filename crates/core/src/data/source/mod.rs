@@ -81,7 +81,7 @@ pub enum ArrayFiles {
 /// One place with image files.
 pub enum Root {
     /// A folder, with its image files.
-    Folder(walk::Walk),
+    Folder(Box<walk::Walk>),
     /// A ZIP archive.
     Zip(PathBuf),
     /// A tar archive.
@@ -274,7 +274,7 @@ fn detect_folder(path: &Path, stop: Stop<'_>) -> Result<Source> {
         true => ("omniglot", Some(OMNIGLOT), "its folders"),
         false => ("folder", None, "a folder of image files"),
     };
-    Ok(Source { kind, name, reason: what.into(), reader: Reader::Files(vec![Root::Folder(walk)]) })
+    Ok(Source { kind, name, reason: what.into(), reader: Reader::Files(vec![Root::Folder(Box::new(walk))]) })
 }
 
 fn no_images(path: &Path, listing: &Listing, archives: usize) -> Error {
