@@ -788,7 +788,7 @@ export type OptionPart = "loss" | "backbone" | "optimizer" | "schedule" | "data"
 /** A run that is ready to start. */
 export type ResolvedRun = {
   /** What it is for. */
-  readonly job: JobKind;
+  readonly job: Job;
   /** Absolute path of its folder. */
   readonly out: string;
   /** Whether a run in that folder is replaced. */
@@ -802,7 +802,7 @@ export type ResolvedRun = {
 };
 
 /** What a run is for. */
-export type JobKind = "train" | "distill";
+export type Job = "train" | "distill";
 
 /**
  * What the loop of segments does between them. It stands beside the plan in `plan.json`, under the names of the options.
@@ -837,7 +837,7 @@ export type PlanFile = {
   /** The version of rkd that wrote it. */
   readonly rkd: string;
   /** What the run is for. */
-  readonly job: JobKind;
+  readonly job: Job;
   /** The plan. */
   readonly plan: Plan;
   /** What is done between its segments. */

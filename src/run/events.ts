@@ -4,7 +4,7 @@ import type {
   Evaluation,
   Event,
   Fidelity,
-  JobKind,
+  Job,
   NetworkSummary,
   Plan,
   SessionSummary,
@@ -26,7 +26,7 @@ export type RunEvent =
 /** Data and networks are ready; training begins or goes on. */
 export interface StartEvent extends Omit<SessionSummary, "data"> {
   readonly type: "start";
-  readonly job: JobKind;
+  readonly job: Job;
   /** Absolute path of the run's folder. */
   readonly out: string;
   /** Whether an interrupted run goes on. */
@@ -113,7 +113,7 @@ export interface StepRecord {
 
 /** What `train` returns and `metrics.json` holds. */
 export interface TrainResult {
-  readonly job: JobKind;
+  readonly job: Job;
   /** Absolute path of the run's folder. */
   readonly out: string;
   /** Absolute path of the model. */

@@ -107,7 +107,7 @@ fn convolutions() {
 }
 
 #[test]
-fn normalizations() {
+fn batch_norms() {
     for (what, relu, mode) in [
         ("batch statistics", false, Mode::Batch),
         ("batch statistics and ReLU", true, Mode::Batch),
@@ -115,11 +115,11 @@ fn normalizations() {
         ("running statistics and ReLU", true, Mode::Running),
     ] {
         let mut builder = Builder::new();
-        let layer = Layer::Normalization(builder.normalization("bn", 3, relu));
+        let layer = Layer::BatchNorm2d(builder.batch_norm("bn", 3, relu));
         check(what, &[layer], builder, &[2, 2, 3, 3], mode);
     }
     let mut builder = Builder::new();
-    let layers = [Layer::Normalization(builder.normalization("bn", 3, true)), Layer::MaxPool(Pool2d::square(3, 2, 1))];
+    let layers = [Layer::BatchNorm2d(builder.batch_norm("bn", 3, true)), Layer::MaxPool(Pool2d::square(3, 2, 1))];
     check("batch statistics, ReLU and max pool", &layers, builder, &[2, 5, 4, 3], Mode::Batch);
     check("L2", &[Layer::L2Normalize], Builder::new(), &[3, 4], Mode::Batch);
 }
@@ -147,11 +147,11 @@ fn residual_blocks() {
         let mut builder = Builder::new();
         let (c_out, stride) = if shortcut { (3, 2) } else { (2, 1) };
         let body = vec![builder.convolution("conv", 2, c_out, Conv2d::square(3, stride, 1))];
-        let last = builder.normalization("bn", c_out, true);
+        let last = builder.batch_norm("bn", c_out, true);
         let shortcut = match shortcut {
             true => vec![
                 builder.convolution("downsample.0", 2, c_out, Conv2d::square(1, stride, 0)),
-                Layer::Normalization(builder.normalization("downsample.1", c_out, false)),
+                Layer::BatchNorm2d(builder.batch_norm("downsample.1", c_out, false)),
             ],
             false => Vec::new(),
         };
@@ -165,7 +165,7 @@ fn branches_side_by_side() {
     let one = vec![builder.convolution("one", 2, 3, Conv2d::square(1, 1, 0))];
     let two = vec![
         builder.convolution("two.0", 2, 1, Conv2d::square(1, 1, 0)),
-        Layer::Normalization(builder.normalization("two.1", 1, true)),
+        Layer::BatchNorm2d(builder.batch_norm("two.1", 1, true)),
         builder.convolution("two.2", 1, 2, Conv2d::square(3, 1, 1)),
     ];
     let pooled = vec![Layer::MaxPool(Pool2d { ceil: true, ..Pool2d::square(3, 1, 1) })];

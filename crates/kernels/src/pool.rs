@@ -1,7 +1,7 @@
-//! A small thread pool for kernels: one job at a time, cut into numbered blocks.
+//! A small thread pool for kernels: one region at a time, cut into numbered blocks.
 //!
-//! The caller and the workers meet at a [`gate`](Gate), which says when a worker may read the job. A worker that wakes
-//! too late finds it closed and is not waited for, so a short job never costs a thread's wake-up.
+//! The caller and the workers meet at a [`gate`](Gate), which says when a worker may read the region. A worker that
+//! wakes too late finds it closed and is not waited for, so a short region never costs a thread's wake-up.
 
 mod gate;
 mod sync;
@@ -29,19 +29,19 @@ pub struct Pool {
     isa: Isa,
 }
 
-/// A job as the workers see it, with the borrow's lifetime erased.
+/// A region as the workers see it, with the borrow's lifetime erased.
 #[derive(Clone, Copy)]
-struct Job {
+struct Region {
     body: *const (dyn Fn(usize) + Sync),
     blocks: usize,
 }
 
 // SAFETY: what `body` points to is Sync, so any thread may call it; that it is there is the matter of `Shared::run`.
-unsafe impl Send for Job {}
+unsafe impl Send for Region {}
 
 struct Shared {
-    gate: Gate<Job>,
-    /// Held by the thread whose job is running.
+    gate: Gate<Region>,
+    /// Held by the thread whose region is running.
     owner: Mutex<()>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
@@ -70,7 +70,7 @@ impl Pool {
             let shared = Arc::clone(&shared);
             let builder = std::thread::Builder::new().name(format!("rkd-kernel-{index}"));
             builder
-                .spawn(move || shared.gate.work(|job| shared.take_blocks(job)))
+                .spawn(move || shared.gate.work(|region| shared.take_blocks(region)))
                 .expect("a thread of the kernel pool could not be started")
         };
         let workers = (1..threads).map(start).collect();
@@ -88,7 +88,8 @@ impl Pool {
     }
 
     /// Runs `body(0)`, ..., `body(blocks - 1)`, each once, on any thread and in any order, and returns when all are
-    /// done. Called from inside a block, or while another thread's job runs, it does the blocks in the calling thread.
+    /// done. Called from inside a block, or while another thread's region runs, it does the blocks in the calling
+    /// thread.
     ///
     /// # Panics
     /// If `body` panics: blocks not yet begun are left out, and the panic is raised again here. The pool stays usable.
@@ -123,13 +124,13 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    /// The owner's side of a job.
+    /// The owner's side of a region.
     fn run(&self, owner: MutexGuard<'_, ()>, blocks: usize, body: &(dyn Fn(usize) + Sync)) {
-        // SAFETY: only the lifetime changes, and workers use the job only inside the gate, which they have left when
+        // SAFETY: only the lifetime changes, and workers use the region only inside the gate, which they have left when
         // `Gate::run` returns; until then this function has the borrow.
         let body: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(body) };
-        // SAFETY: this thread holds `owner`, so no other runs a job, and `take_blocks` keeps panics to itself.
-        unsafe { self.gate.run(Job { body, blocks }, |job| self.take_blocks(job)) };
+        // SAFETY: this thread holds `owner`, so no other runs a region, and `take_blocks` keeps panics to itself.
+        unsafe { self.gate.run(Region { body, blocks }, |region| self.take_blocks(region)) };
         let panic = lock(&self.panic).take();
         drop(owner);
         if let Some(payload) = panic {
@@ -137,23 +138,23 @@ impl Shared {
         }
     }
 
-    /// Runs blocks until none is left; a panic is kept for the owner and ends the job early.
-    fn take_blocks(&self, job: Job) {
+    /// Runs blocks until none is left; a panic is kept for the owner and ends the region early.
+    fn take_blocks(&self, region: Region) {
         INSIDE.set(true);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             loop {
                 let block = self.gate.next_block();
-                if block >= job.blocks {
+                if block >= region.blocks {
                     break;
                 }
                 // SAFETY: this thread is the owner or a worker inside the gate, and the owner stays in `run`, which has
                 // the borrow behind the pointer, until all have left.
-                unsafe { (*job.body)(block) };
+                unsafe { (*region.body)(block) };
             }
         }));
         INSIDE.set(false);
         if let Err(payload) = outcome {
-            self.gate.skip_to_block(job.blocks);
+            self.gate.skip_to_block(region.blocks);
             lock(&self.panic).get_or_insert(payload);
         }
     }
@@ -164,7 +165,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A mutable slice that blocks of one job share, each using its own parts.
+/// A mutable slice that blocks of one region share, each using its own parts.
 #[derive(Clone, Copy)]
 pub(crate) struct Parts<'a, T> {
     start: *mut T,
@@ -250,7 +251,7 @@ mod tests {
         let pool = Pool::new(3);
         for _ in 0..5 {
             assert!(comes_true(|| pool.shared.gate.sleepers() == 2), "idle workers do not park");
-            // No block ends before all three have begun, so one thread cannot do the job.
+            // No block ends before all three have begun, so one thread cannot do all of them.
             let (begun, threads) = (AtomicUsize::new(0), Mutex::new(HashSet::<ThreadId>::new()));
             pool.for_each(3, |_| {
                 begun.fetch_add(1, Ordering::SeqCst);

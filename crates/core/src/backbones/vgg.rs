@@ -54,9 +54,9 @@ fn body(builder: &mut Builder, spec: &BackboneSpec, convolutions: [usize; 5]) ->
     for (stage, count) in convolutions.into_iter().enumerate() {
         let c_out = spec.width << stage.min(3);
         for _ in 0..count {
-            let [convolution, normalization] = [module, module + 1].map(|module| format!("features.{module}"));
+            let [convolution, batch_norm] = [module, module + 1].map(|module| format!("features.{module}"));
             layers.push(builder.convolution_with_zero_bias(&convolution, channels, c_out, Conv2d::square(3, 1, 1)));
-            layers.push(Layer::Normalization(builder.normalization(&normalization, c_out, true)));
+            layers.push(Layer::BatchNorm2d(builder.batch_norm(&batch_norm, c_out, true)));
             (channels, module) = (c_out, module + 3);
         }
         layers.extend([Layer::MaxPool(Pool2d::square(2, 2, 0)), Layer::Tap(format!("stage{}", stage + 1))]);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::backbones::{self, BackboneSpec, Stem};
 use crate::error::{Code, Error, Result};
 use crate::losses::{CrossEntropy, Feature, FeatureMap, LossSpec, Matrix, RkdAngle, RkdDistance, TermSpec, Weight};
-use crate::nn::profile::{Cost, Part};
+use crate::nn::profile::{Category, Cost};
 use crate::nn::{Backend, Cpu, Network, Profile};
 use crate::optim::{Optimizer, OptimizerSpec};
 use crate::random::Random;
@@ -112,7 +112,7 @@ fn relations(backend: Cpu, profile: Arc<Profile>, n: usize, d: usize) -> Result<
             random: Random::keyed(1, 0, 0, "loss"),
         };
         let evaluate = || objective.evaluate(&features, 0).map(|_| ());
-        profile.time(Part::Loss, "objective", "", evaluate, |()| Cost::default())
+        profile.time(Category::Loss, "objective", "", evaluate, |()| Cost::default())
     }))
 }
 
@@ -140,7 +140,7 @@ fn training(mut network: Network<Cpu>, profile: Arc<Profile>, batch: [usize; 3],
         drop(features);
         // What is read here is written there.
         let cost = || Cost::of::<Cpu>([&embedding; 2]);
-        let values = profile.time(Part::Data, "to_f32", "", || backend.to_f32(&embedding), |_| cost())?;
+        let values = profile.time(Category::Data, "to_f32", "", || backend.to_f32(&embedding), |_| cost())?;
         let batch = BatchFeatures {
             student: &[(read.clone(), Matrix::new("student", &values, n, d)?)].into(),
             teacher: &teacher,
@@ -150,10 +150,10 @@ fn training(mut network: Network<Cpu>, profile: Arc<Profile>, batch: [usize; 3],
             random: Random::keyed(1, 0, 0, "loss"),
         };
         let evaluate = || Ok(objective.weigh(objective.evaluate(&batch, 0)?, &Balance::default(), 0));
-        let value = profile.time(Part::Loss, "objective", "", evaluate, |_| Cost::default())?;
+        let value = profile.time(Category::Loss, "objective", "", evaluate, |_| Cost::default())?;
         let gradient: Vec<f32> = value.gradients[&read].iter().map(|&g| g as f32).collect();
         let upload = || backend.from_f32(&gradient, Cpu::shape(&embedding));
-        let gradient = profile.time(Part::Data, "from_f32", "", upload, |_| cost())?;
+        let gradient = profile.time(Category::Data, "from_f32", "", upload, |_| cost())?;
         drop(embedding);
         let gradients = network.backward(tape, [(Feature::Embedding, gradient)].into(), false)?;
         let rate = spec.learning_rate();

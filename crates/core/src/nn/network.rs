@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::backend::Backend;
 use super::backward::Backward;
 use super::forward::{BatchStatistics, Forward};
-use super::layer::{Definition, Layer, Normalization, ParameterId};
+use super::layer::{BatchNorm2d, Definition, Layer, ParameterId};
 use super::lowering::{Mode, Program};
 use super::parameters::{Parameters, Taken};
 use super::pattern::{choose, chooses};
-use super::profile::{Cost, Part, Profile};
+use super::profile::{Category, Cost, Profile};
 use super::tape::Tape;
 use super::tuning::set_rates;
 use crate::error::{Code, Error, Result};
@@ -85,8 +85,8 @@ impl<B: Backend> Network<B> {
     /// What is not taken is in the report.
     ///
     /// # Errors
-    /// `ERR_INVALID_ARTEFACT` that lists what does not fit; `ERR_INVALID_OPTION` for a pattern that chooses no name of the
-    /// network or of the weights.
+    /// `ERR_INVALID_ARTEFACT` that lists what does not fit; `ERR_INVALID_OPTION` for a pattern that chooses no name of
+    /// the network or of the weights.
     pub fn take(&mut self, tensors: &BTreeMap<String, HostTensor>, except: &[String]) -> Result<Taken> {
         let specs = &self.parameters.specs;
         let of_head = |id: ParameterId| {
@@ -247,10 +247,10 @@ impl<B: Backend> Network<B> {
             [(layer.running_mean(), &batch.mean, 1.0), (layer.running_variance(), &batch.variance, unbiased)]
         {
             self.profile.time(
-                Part::Normalization,
+                Category::BatchNorm,
                 "blend",
                 &specs[id].name,
-                || backend.blend(&mut values[id], source, Normalization::MOMENTUM, factor),
+                || backend.blend(&mut values[id], source, BatchNorm2d::MOMENTUM, factor),
                 // The statistic is read and written.
                 |()| Cost::of::<B>([source; 3]),
             )?;

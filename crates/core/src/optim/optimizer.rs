@@ -7,7 +7,7 @@ use super::OptimizerSpec;
 use crate::error::{Code, Error, Result};
 use crate::nn::backend::{AdamStep, Backend, Norms, SgdStep};
 use crate::nn::parameters::{ParameterSpec, Parameters};
-use crate::nn::profile::{Cost, Part, Profile};
+use crate::nn::profile::{Category, Cost, Profile};
 use crate::tensor::HostTensor;
 
 /// The Euclidean norm of all gradients together, before clipping.
@@ -78,16 +78,16 @@ impl<B: Backend> Optimizer<B> {
         self.step
     }
 
-    /// Changes the parameters of `groups` along `gradients` (one entry for each parameter, `None` for running statistics,
-    /// frozen ones and those that no loss reaches in this step) with step size `learning_rate`, times the parameter's own
-    /// rate. The groups are the same in every step.
+    /// Changes the parameters of `groups` along `gradients` (one entry for each parameter, `None` for running
+    /// statistics, frozen ones and those that no loss reaches in this step) with step size `learning_rate`, times the
+    /// parameter's own rate. The groups are the same in every step.
     /// Gradients whose common norm exceeds `largest_norm` are scaled down to it, as PyTorch's `clip_grad_norm_` does.
     ///
     /// # Errors
     ///
-    /// `ERR_NON_FINITE` if a gradient has an entry that is no finite number, naming the parameter. The parameters are then
-    /// unchanged. Where norms are [pending](Norms::Pending) it comes when the report is read, after the change. See
-    /// [`check_all_reached`] for parameters without gradient: they stay as they are.
+    /// `ERR_NON_FINITE` if a gradient has an entry that is no finite number, naming the parameter. The parameters are
+    /// then unchanged. Where norms are [pending](Norms::Pending) it comes when the report is read, after the change.
+    /// See [`check_all_reached`] for parameters without gradient: they stay as they are.
     pub fn step(
         &mut self,
         backend: &B,
@@ -123,7 +123,7 @@ impl<B: Backend> Optimizer<B> {
             .filter_map(|(spec, gradient)| gradient.as_ref().map(|gradient| (&spec.name, gradient)))
             .unzip();
         let cost = |_: &_| Cost::of::<B>(tensors.iter().copied());
-        match self.profile.time(Part::Optimizer, "norms", "", || backend.norms(&tensors), cost)? {
+        match self.profile.time(Category::Optimizer, "norms", "", || backend.norms(&tensors), cost)? {
             Norms::Known(squares) => {
                 let norm = total(&squares, |place| names[place])?;
                 // PyTorch's formula; the small number keeps it finite at norm 0.
@@ -133,7 +133,7 @@ impl<B: Backend> Optimizer<B> {
                         let Some(gradient) = gradient else { continue };
                         let cost = |&(): &()| Cost::array(&spec.inner_shape(), 2); // read and written
                         let work = || backend.scale(gradient, factor);
-                        self.profile.time(Part::Optimizer, "scale", &spec.name, work, cost)?;
+                        self.profile.time(Category::Optimizer, "scale", &spec.name, work, cost)?;
                     }
                 }
                 Ok(GradientNorm::Known(norm))
@@ -171,12 +171,12 @@ impl<B: Backend> Optimizer<B> {
                     return Err(Error::new(Code::Internal, "Adam's state has two tensors for each parameter"));
                 };
                 let work = || backend.adam(&step, parameter, gradient, mean, square);
-                self.profile.time(Part::Optimizer, "adam", &spec.name, work, cost)
+                self.profile.time(Category::Optimizer, "adam", &spec.name, work, cost)
             }
             OptimizerSpec::Sgd { momentum, nesterov, weight_decay, .. } => {
                 let step = SgdStep { learning_rate, momentum, nesterov, weight_decay };
                 let work = || backend.sgd(&step, parameter, gradient, self.state[index].first_mut());
-                self.profile.time(Part::Optimizer, "sgd", &spec.name, work, cost)
+                self.profile.time(Category::Optimizer, "sgd", &spec.name, work, cost)
             }
         }
     }
@@ -194,8 +194,8 @@ impl<B: Backend> Optimizer<B> {
         Ok(())
     }
 
-    /// The state by PyTorch's names, `conv1.weight.exp_avg` for example, in the parameters' outside layout. Empty before the first
-    /// step.
+    /// The state by PyTorch's names, `conv1.weight.exp_avg` for example, in the parameters' outside layout. Empty
+    /// before the first step.
     pub fn tensors(&self, backend: &B, groups: &[&Parameters<B>]) -> Result<BTreeMap<String, HostTensor>> {
         let mut tensors = BTreeMap::new();
         let specs = groups.iter().flat_map(|group| &group.specs);

@@ -1,19 +1,19 @@
 //! Whether the compressed data of a JPEG are whole.
 //!
-//! The decoder makes a picture of whatever is there: what a broken download lacks is grey, what a broken disk changed is
-//! coloured noise, and neither is told. So the Huffman codes of every scan are walked once more, without making pixels of them:
-//! a scan must have a code for each of its blocks, no more and no less. The end marker may be missing; many cameras leave
-//! bytes behind a picture.
+//! The decoder makes a picture of whatever is there: what a broken download lacks is grey, what a broken disk changed
+//! is coloured noise, and neither is told. So the Huffman codes of every scan are walked once more, without making
+//! pixels of them: a scan must have a code for each of its blocks, no more and no less. The end marker may be missing;
+//! many cameras leave bytes behind a picture.
 //!
 //! ```text
 //! FF D8, then segments FF marker, length u16, content:
 //!     C0, C1 (sequential) or C2 (progressive): size and components     C4: Huffman tables     DD: restart interval
-//!     DA: components, band of coefficients (from, to), bits (high, low); after it the codes of a scan, up to the next marker
-//! FF D9
+//!     DA: components, band of coefficients (from, to), bits (high, low); after it the codes of a scan, up to the next
+//! marker FF D9
 //! codes: FF is written FF 00; every `restart interval` units of the picture they begin anew behind FF D0, D1, ..., D7
 //! sequential block: DC size and bits, then (zeros before, size) and bits of each AC coefficient, up to (0, 0)
-//! progressive scan: DC or a band of AC, its first bits or one more bit of it; (r, 0) ends this block and 2^r + bits - 1 more
-//! ```
+//! progressive scan: DC or a band of AC, its first bits or one more bit of it; (r, 0) ends this block and 2^r + bits -
+//! 1 more ```
 //! Source: ITU-T T.81, annexes B, F.2 and G.2.
 
 /// Zero bytes behind the last code of a scan that are no sign of damage: some encoders fill up.
@@ -35,7 +35,8 @@ enum Fault {
     Extra(usize),
 }
 
-/// What is wrong with the JPEG file `bytes`, a clause; `None` if nothing is, or if it is of a kind that is not known here.
+/// What is wrong with the JPEG file `bytes`, a clause; `None` if nothing is, or if it is of a kind that is not known
+/// here.
 pub fn damage(bytes: &[u8]) -> Option<String> {
     let mut picture = Picture::default();
     let mut at = 2;
@@ -173,7 +174,7 @@ impl Picture {
         Some(())
     }
 
-    /// Reads a scan's head and notes which bits it brings; `None` if it cannot be walked.
+    /// Reads a scan's head and diagnostics which bits it brings; `None` if it cannot be walked.
     fn scan(&mut self, segment: &[u8]) -> Option<Scan> {
         let count = usize::from(*segment.first()?);
         let mut components = Vec::new();

@@ -11,9 +11,10 @@
 //! | a folder that holds nothing but one such archive | that archive | | |
 //! | a folder | `folder` | path of the folder that holds the image | `train`, `val`, `test` on top |
 //!
-//! Archives are read in place: nothing is unpacked. [`layout`] turns paths into classes and parts, the same for all three;
-//! [`published`] knows data sets that bring lists of their own.
+//! Archives are read in place: nothing is unpacked. [`layout`] turns paths into classes and parts, the same for all
+//! three; [`published`] knows data sets that bring lists of their own.
 
+mod annotation;
 mod archive;
 pub mod arrays;
 mod cifar;
@@ -23,7 +24,6 @@ pub mod ignored;
 pub mod layout;
 pub mod listing;
 pub mod names;
-mod note;
 pub mod published;
 pub mod spelling;
 pub mod tar;
@@ -133,8 +133,8 @@ impl Source {
         }
     }
 
-    /// Keeps what was found for the next [`Source::detect`] of `plan` on this thread, once: a folder of many files is listed
-    /// to resolve a plan, and not again to open it.
+    /// Keeps what was found for the next [`Source::detect`] of `plan` on this thread, once: a folder of many files is
+    /// listed to resolve a plan, and not again to open it.
     pub fn pass_on(self, plan: &DataPlan) {
         LAST.set(Some((paths_of(plan), self)));
     }

@@ -33,8 +33,8 @@ pub(in crate::convolution) fn forward(
     finish: Finish<'_>,
     y: &mut [f32],
 ) {
-    let job = Job { tiling: Tiling::new(shape), c: shape.c_in, o: shape.c_out, weight, x, finish };
-    job.run(pool, y);
+    let problem = Problem { tiling: Tiling::new(shape), c: shape.c_in, o: shape.c_out, weight, x, finish };
+    problem.run(pool, y);
 }
 
 /// The convolution of dy with the weights turned around and their channels exchanged.
@@ -42,8 +42,9 @@ pub(in crate::convolution) fn backward_input(pool: &Pool, shape: &Conv2d, dy: &[
     let (c, o) = (shape.c_out, shape.c_in);
     scratch::with(9 * c * o, |turned| {
         turn(pool, weight, [o, c], turned);
-        let job = Job { tiling: Tiling::new(shape).reversed(), c, o, weight: turned, x: dy, finish: Finish::default() };
-        job.run(pool, dx);
+        let problem =
+            Problem { tiling: Tiling::new(shape).reversed(), c, o, weight: turned, x: dy, finish: Finish::default() };
+        problem.run(pool, dx);
     });
 }
 
@@ -66,7 +67,7 @@ fn turn(pool: &Pool, weight: &[f32], [c, o]: [usize; 2], turned: &mut [f32]) {
 }
 
 /// A convolution from `c` to `o` channels with `weight` `[9, c, o]`.
-struct Job<'a> {
+struct Problem<'a> {
     tiling: Tiling,
     c: usize,
     o: usize,
@@ -75,7 +76,7 @@ struct Job<'a> {
     finish: Finish<'a>,
 }
 
-impl Job<'_> {
+impl Problem<'_> {
     fn run(&self, pool: &Pool, y: &mut [f32]) {
         let y = Parts::new(y);
         if self.tiling.tiles() <= FEW_TILES && self.c * self.o >= MANY_WEIGHTS {
