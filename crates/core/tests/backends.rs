@@ -11,12 +11,12 @@ use rkd_core::nn::geometry::{Conv2d, Pool2d};
 use rkd_core::nn::{Cpu, Feature, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec};
 use rkd_core::random::Random;
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 
 const DRAW: Draw = Draw { seed: 23 };
 
 fn cpu(threads: usize) -> Cpu {
-    Cpu::new(Arc::new(Pool::new(threads)))
+    Cpu::new(Arc::new(Team::new(threads)))
 }
 
 /// The sums of squares of tensors, wherever their norms are.
@@ -193,7 +193,7 @@ fn batch_norms_that_pool() {
 fn pools_of_random_shapes() {
     let both = Both::new();
     for case in 0..40 {
-        let mut random = Random::keyed(1, 0, case, "pool");
+        let mut random = Random::keyed(1, 0, case, "team");
         let mut pick = |choices: &[usize]| choices[random.below(choices.len())];
         let kernel = [pick(&[1, 2, 3]), pick(&[2, 3, 5])];
         let padding = [pick(&[0, kernel[0] / 2]), pick(&[0, kernel[1] / 2])];

@@ -5,7 +5,7 @@ use rkd_core::input;
 use rkd_core::losses::{LossInputs, LossValue, Matrix, TermSpec, evaluate_loss};
 use rkd_core::random::Random;
 use rkd_core::tensor::Init;
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 use serde_json::{Value, json};
 
 /// A loss with features and a projection that suit it. The projection is empty where the loss has none.
@@ -55,9 +55,9 @@ fn cases() -> Vec<Case> {
 impl Case {
     fn evaluate(&self, threads: usize) -> rkd_core::Result<LossValue> {
         let spec: TermSpec = input::read(self.spec["kind"].as_str().unwrap(), &self.spec)?;
-        let pool = Pool::new(threads);
+        let team = Team::new(threads);
         let parameters: Vec<Matrix> = self.projection.clone().into_iter().collect();
-        let inputs = LossInputs::new(&self.student, &pool, Random::keyed(1, 0, 0, "loss")).with_teacher(&self.teacher);
+        let inputs = LossInputs::new(&self.student, &team, Random::keyed(1, 0, 0, "loss")).with_teacher(&self.teacher);
         evaluate_loss(&spec, &inputs.with_parameters(&parameters))
     }
 

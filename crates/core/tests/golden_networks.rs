@@ -19,12 +19,12 @@ use rkd_core::nn::layer::{BatchNorm2d, Layer};
 use rkd_core::nn::lowering::{Mode, lower};
 use rkd_core::nn::parameters::Parameters;
 use rkd_core::nn::{Cpu, Feature, FeatureMap, Network, Portable, Profile};
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 use serde_json::Value;
 use std::sync::Arc;
 
 fn cpu() -> Cpu {
-    Cpu::new(Arc::new(Pool::new(0)))
+    Cpu::new(Arc::new(Team::new(0)))
 }
 
 fn draw(golden: &Value) -> Draw {

@@ -19,11 +19,11 @@ use rkd_core::backbones::{BackboneSpec, Stem, define};
 use rkd_core::nn::backend::Backend;
 use rkd_core::nn::{Cpu, Feature, Network, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec};
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 use serde_json::{Value, json};
 
 fn cpu() -> Cpu {
-    Cpu::new(Arc::new(Pool::new(0)))
+    Cpu::new(Arc::new(Team::new(0)))
 }
 
 /// A loss of the rows of an `[n, d]` embedding, in step `i`.

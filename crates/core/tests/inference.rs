@@ -8,7 +8,7 @@ use common::{Draw, distance};
 use rkd_core::backbones::{BackboneSpec, Stem, build, define};
 use rkd_core::nn::{Backend, Cpu, Feature, FeatureMap, Network, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec};
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 
 const DRAW: Draw = Draw { seed: 41 };
 
@@ -82,7 +82,7 @@ fn difference<B: Backend>(backend: B, spec: &BackboneSpec) -> f64 {
 fn folding_changes_nothing_but_rounding() {
     for spec in specs() {
         let exact = difference(Portable::cpu_f64(), &spec);
-        let float32 = difference(Cpu::new(Arc::new(Pool::new(2))), &spec);
+        let float32 = difference(Cpu::new(Arc::new(Team::new(2))), &spec);
         println!("{}: {exact:.1e} in float64, {float32:.1e} in float32", spec.kind);
         // The factors are float32 numbers on either backend; what is folded of them is kept in float64 here.
         assert!(exact < 1e-12, "{}: {exact:.1e} in float64", spec.kind);
@@ -94,7 +94,7 @@ fn folding_changes_nothing_but_rounding() {
 fn the_same_bits_on_any_number_of_threads() {
     for spec in specs() {
         let run = |threads| {
-            let backend = Cpu::new(Arc::new(Pool::new(threads)));
+            let backend = Cpu::new(Arc::new(Team::new(threads)));
             let network = network(backend.clone(), &spec).into_inference().unwrap();
             values(&backend, &network.forward(&images(&backend, &spec)).unwrap())
         };
@@ -118,7 +118,7 @@ fn only_wanted_taps_are_kept_and_bad_images_refused() {
 #[test]
 fn a_clone_is_folded_and_its_network_goes_on_learning() {
     let spec = spec("conv4", Stem::Small, 32);
-    let backend = Cpu::new(Arc::new(Pool::new(2)));
+    let backend = Cpu::new(Arc::new(Team::new(2)));
     let (mut network, images) = (network(backend.clone(), &spec), images(&backend, &spec));
     let look = |network: &Network<Cpu>| {
         let inference = network.clone().into_inference().unwrap();

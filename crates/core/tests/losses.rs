@@ -8,7 +8,7 @@ use rkd_core::losses::{LossInputs, LossValue, Matrix, TermSpec, evaluate_loss};
 use rkd_core::random::Random;
 use rkd_core::tensor::Init;
 use rkd_core::{Code, Error};
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 use serde_json::{Value, json};
 
 fn draw(n: usize, d: usize, purpose: &str) -> Vec<f64> {
@@ -103,8 +103,8 @@ fn evaluate_with(
     parameters: &[Matrix],
     threads: usize,
 ) -> rkd_core::Result<LossValue> {
-    let pool = Pool::new(threads);
-    let inputs = LossInputs::new(student, &pool, Random::keyed(1, 0, 0, "loss"));
+    let team = Team::new(threads);
+    let inputs = LossInputs::new(student, &team, Random::keyed(1, 0, 0, "loss"));
     evaluate_loss(loss, &inputs.with_teacher(teacher).with_labels(labels).with_parameters(parameters))
 }
 

@@ -12,7 +12,7 @@ use rkd_core::nn::profile::Profile;
 use rkd_core::nn::tuning::TuningPlan;
 use rkd_core::nn::{Cpu, Feature, Gradients, Network, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec, check_all_reached};
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 
 const DRAW: Draw = Draw { seed: 31 };
 const SGD: OptimizerSpec = OptimizerSpec::Sgd { learning_rate: 0.1, momentum: 0.9, nesterov: true, weight_decay: 1e-3 };
@@ -38,7 +38,7 @@ fn network() -> Network<Portable> {
 }
 
 fn kernels() -> Network<Cpu> {
-    build(Cpu::new(Arc::new(Pool::new(1))), &spec(), 2).unwrap()
+    build(Cpu::new(Arc::new(Team::new(1))), &spec(), 2).unwrap()
 }
 
 fn images<B: Backend>(backend: &B, n: usize) -> B::Tensor {

@@ -5,7 +5,7 @@ use rkd_core::nn::parameters::ParameterSpec;
 use rkd_core::random::Random;
 use rkd_core::train::balance::{Balance, STEPS};
 use rkd_core::train::objective::{BatchFeatures, Objective, ObjectiveValue};
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 use serde_json::{Value, json};
 
 fn terms(terms: &[Value]) -> Vec<TermSpec> {
@@ -21,18 +21,18 @@ fn draw(purpose: &str, n: usize, d: usize) -> Matrix {
 struct Batch {
     student: FeatureMap<Matrix>,
     teacher: FeatureMap<Matrix>,
-    pool: Pool,
+    team: Team,
 }
 
 fn batch() -> Batch {
     let student = [(Feature::Embedding, draw("e", 6, 4)), (Feature::Pooled, draw("p", 6, 5))].into();
-    Batch { student, teacher: [(Feature::Embedding, draw("t", 6, 3))].into(), pool: Pool::new(1) }
+    Batch { student, teacher: [(Feature::Embedding, draw("t", 6, 3))].into(), team: Team::new(1) }
 }
 
 impl Batch {
     fn features<'a>(&'a self, parameters: &'a [Vec<Matrix>]) -> BatchFeatures<'a> {
-        let Batch { student, teacher, pool } = self;
-        BatchFeatures { student, teacher, labels: &[0; 6], parameters, pool, random: Random::keyed(1, 0, 0, "loss") }
+        let Batch { student, teacher, team } = self;
+        BatchFeatures { student, teacher, labels: &[0; 6], parameters, team, random: Random::keyed(1, 0, 0, "loss") }
     }
 
     fn total(&self, specs: &[Value], balance: &Balance, step: u64) -> ObjectiveValue {
@@ -44,7 +44,7 @@ impl Batch {
     /// One term alone, on its feature.
     fn alone(&self, spec: &Value, feature: Feature) -> (f64, Vec<f64>) {
         let term = &terms(std::slice::from_ref(spec))[0];
-        let inputs = LossInputs::new(&self.student[&feature], &self.pool, Random::keyed(1, 0, 0, "loss"));
+        let inputs = LossInputs::new(&self.student[&feature], &self.team, Random::keyed(1, 0, 0, "loss"));
         let found = evaluate_loss(term, &inputs.with_teacher(&self.teacher[&Feature::Embedding])).unwrap();
         (found.value, found.gradient)
     }

@@ -6,7 +6,7 @@ use rkd_core::nn::backend::Backend;
 use rkd_core::nn::{Network, Portable};
 use rkd_core::random::Random;
 use rkd_core::train::pass::{Pass, cut, matrices};
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 use serde_json::json;
 
 const SIDE: usize = 16;
@@ -45,12 +45,12 @@ fn train(network: &mut Network<Portable>, images: &[f64], teacher: &Matrix, larg
     let pass = Pass::forward(network, pieces.collect(), &[Feature::Embedding, Feature::Pooled]).unwrap();
     let mut values = pass.features.values().flatten().map(|piece| backend.to_f64(piece).unwrap());
     let features = matrices::<Portable>("the student's", &pass.features, &mut values).unwrap();
-    let pool = Pool::new(1);
+    let team = Team::new(1);
     let loss: TermSpec = serde_json::from_value(json!({"kind": "rkd-angle"})).unwrap();
     let mut value = 0.0;
     let mut upstream = FeatureMap::new();
     for (feature, matrix) in &features {
-        let inputs = LossInputs::new(matrix, &pool, Random::keyed(1, 0, 0, "loss")).with_teacher(teacher);
+        let inputs = LossInputs::new(matrix, &team, Random::keyed(1, 0, 0, "loss")).with_teacher(teacher);
         let found = evaluate_loss(&loss, &inputs).unwrap();
         value += found.value;
         upstream.insert(feature.clone(), found.gradient);

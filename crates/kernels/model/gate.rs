@@ -1,15 +1,15 @@
-//! A model of the thread pool's gate: loom runs its very source through the orders in which threads can meet, with the
+//! A model of the team's gate: loom runs its very source through the orders in which threads can meet, with the
 //! memory of the C11 model, and finds every data race, deadlock and wrong result among them.
 //!
 //! loom takes sequentially consistent operations for acquire and release; that a parked worker is woken hangs on more
-//! than that, and is the matter of a test beside the pool.
+//! than that, and is the matter of a test beside the team.
 
 #![cfg(test)]
 
-#[path = "../src/pool/gate.rs"]
+#[path = "../src/team/gate.rs"]
 mod gate;
 
-/// What `src/pool/sync.rs` gives the gate, of loom's.
+/// What `src/team/sync.rs` gives the gate, of loom's.
 mod sync {
     pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

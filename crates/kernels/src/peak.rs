@@ -7,7 +7,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use crate::Pool;
+use crate::Team;
 use crate::simd::{Kernel, Simd, dispatch};
 
 /// Multiply-adds of a chain in one block: tens of microseconds, so that starting a block costs nothing beside it.
@@ -17,17 +17,17 @@ const BLOCKS: usize = 64;
 /// Regions of one measurement: other programs' load only ever adds, so the fastest tells.
 const REGIONS: usize = 10;
 
-/// The highest rate of single-precision fused multiply-adds on the pool's threads and instruction set, in GFLOP/s (a
+/// The highest rate of single-precision fused multiply-adds on the team's threads and instruction set, in GFLOP/s (a
 /// multiply-add is two operations). Takes some tens of milliseconds.
 ///
 /// No kernel reaches it: they also load and store. Where an algorithm multiplies less than the definition says
 /// (Winograd's convolution), a rate that counts the definition's operations can exceed it.
-pub fn peak_gflops(pool: &Pool) -> f64 {
-    let isa = pool.isa();
+pub fn peak_gflops(team: &Team) -> f64 {
+    let isa = team.isa();
     let flops = (BLOCKS * dispatch(isa, Chains { length: 0 }).flops_per_step * LENGTH) as f64;
     let region = || {
         let start = Instant::now();
-        pool.for_each(BLOCKS, |_| {
+        team.for_each(BLOCKS, |_| {
             black_box(dispatch(isa, Chains { length: LENGTH }).sum);
         });
         start.elapsed().as_secs_f64()
@@ -94,7 +94,7 @@ mod tests {
             let Chained { sum, flops_per_step } = dispatch(isa, Chains { length: 100 });
             // Every lane has arrived at 1.
             assert_eq!(sum as usize, flops_per_step / 2, "{}", isa.name());
-            let rate = peak_gflops(&Pool::with_isa(1, isa));
+            let rate = peak_gflops(&Team::with_isa(1, isa));
             assert!(rate.is_finite() && rate > 0.0, "{}: {rate}", isa.name());
         }
     }

@@ -11,7 +11,7 @@ use rkd_core::input;
 use rkd_core::losses::{self, LossInputs, LossParameter, Matrix, TermSpec};
 use rkd_core::random::Random;
 use rkd_core::{Code, Error, Result};
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 
 use crate::error::BindingError;
 use crate::panics::guard;
@@ -79,8 +79,8 @@ fn evaluate(spec: &str, inputs: &BindingLossInputs) -> Result<(f64, Gradients)> 
         check_names(&specs, inputs)?;
     }
     let parameters = specs.iter().map(|spec| parameter(spec, inputs)).collect::<Result<Vec<_>>>()?;
-    let value = with_pool(inputs.threads as usize, |pool| {
-        let mut loss_inputs = LossInputs::new(&student, pool, Random::keyed(inputs.seed as u64, 0, 0, "loss"));
+    let value = with_team(inputs.threads as usize, |team| {
+        let mut loss_inputs = LossInputs::new(&student, team, Random::keyed(inputs.seed as u64, 0, 0, "loss"));
         if let Some(teacher) = &teacher {
             loss_inputs = loss_inputs.with_teacher(teacher);
         }
@@ -95,15 +95,15 @@ fn evaluate(spec: &str, inputs: &BindingLossInputs) -> Result<(f64, Gradients)> 
     Ok((value.value, [("student".to_string(), gradient)].into_iter().chain(own).collect()))
 }
 
-/// Calls `work` with a pool that is kept for the next call: starting threads takes longer than a small loss.
-fn with_pool<T>(threads: usize, work: impl FnOnce(&Pool) -> T) -> T {
-    static LAST: Mutex<Option<(usize, Pool)>> = Mutex::new(None);
+/// Calls `work` with a team that is kept for the next call: starting threads takes longer than a small loss.
+fn with_team<T>(threads: usize, work: impl FnOnce(&Team) -> T) -> T {
+    static LAST: Mutex<Option<(usize, Team)>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     if last.as_ref().is_none_or(|(count, _)| *count != threads) {
         *last = None; // ends the old threads before new ones start
     }
-    let (_, pool) = last.get_or_insert_with(|| (threads, Pool::new(threads)));
-    work(pool)
+    let (_, team) = last.get_or_insert_with(|| (threads, Team::new(threads)));
+    work(team)
 }
 
 /// The feature `name`.

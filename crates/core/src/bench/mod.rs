@@ -10,7 +10,7 @@ mod workloads;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 use rkd_kernels::peak::peak_gflops;
 use serde::{Deserialize, Serialize};
 
@@ -129,20 +129,20 @@ pub fn run(plan: &BenchPlan) -> Result<BenchReport> {
     let mut times = measure(plan, || timed(&mut step))?;
     times.sort_by(f64::total_cmp);
     let peak_mib = memory.and_then(|memory| memory.mib()).map(rounded);
-    let (step_ms, peak_gflops) = (median(&times), peak_gflops(backend.pool()));
+    let (step_ms, peak_gflops) = (median(&times), peak_gflops(backend.team()));
     let gflops = (flops > 0.0).then(|| flops / step_ms / 1e6);
     Ok(BenchReport {
         workload: plan.workload.clone(),
         step_ms: rounded(step_ms),
         best_ms: rounded(times[0]),
         layout: if work.has_network() { "channels_last" } else { "n/a" },
-        threads: backend.pool().threads(),
+        threads: backend.team().threads(),
         runs: times.len(),
         peak_mib,
         gflops: gflops.map(rounded),
         peak_gflops: rounded(peak_gflops),
         peak_share: gflops.map(|gflops| rounded(gflops / peak_gflops)),
-        instruction_set: backend.pool().isa().name(),
+        instruction_set: backend.team().isa().name(),
         profile: PROFILE,
         rkd: env!("CARGO_PKG_VERSION"),
     })
@@ -164,15 +164,15 @@ pub fn profile(plan: &BenchPlan) -> Result<ProfileReport> {
     }
     records.sort_by(|a, b| b.ms.total_cmp(&a.ms));
     let outside = |(total, records): &(f64, Vec<Record>)| total - records.iter().map(|record| record.ms).sum::<f64>();
-    let pool = backend.pool();
+    let team = backend.team();
     Ok(ProfileReport {
         workload: plan.workload.clone(),
         step_ms: median(&steps.iter().map(|(total, _)| *total).collect::<Vec<_>>()),
         outside_ms: median(&steps.iter().map(outside).collect::<Vec<_>>()),
-        threads: pool.threads(),
+        threads: team.threads(),
         runs: steps.len(),
-        peak_gflops: peak_gflops(pool),
-        instruction_set: pool.isa().name(),
+        peak_gflops: peak_gflops(team),
+        instruction_set: team.isa().name(),
         profile: PROFILE,
         categories: categories(&records),
         records,
@@ -188,7 +188,7 @@ struct Prepared {
 }
 
 fn prepare(work: &Work, plan: &BenchPlan) -> Result<Prepared> {
-    let (backend, profile) = (Cpu::new(Arc::new(Pool::new(plan.threads))), Arc::default());
+    let (backend, profile) = (Cpu::new(Arc::new(Team::new(plan.threads))), Arc::default());
     let step = work.prepare(&backend, &profile)?;
     Ok(Prepared { backend, profile, step })
 }

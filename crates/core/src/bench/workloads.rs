@@ -108,7 +108,7 @@ fn relations(backend: Cpu, profile: Arc<Profile>, n: usize, d: usize) -> Result<
             teacher: &[(Feature::Embedding, Matrix::new("teacher", &teacher, n, d)?)].into(),
             labels: &[],
             parameters: &[],
-            pool: backend.pool(),
+            team: backend.team(),
             random: Random::keyed(1, 0, 0, "loss"),
         };
         let evaluate = || objective.evaluate(&features, 0).map(|_| ());
@@ -146,7 +146,7 @@ fn training(mut network: Network<Cpu>, profile: Arc<Profile>, batch: [usize; 3],
             teacher: &teacher,
             labels: &labels,
             parameters: &[],
-            pool: backend.pool(),
+            team: backend.team(),
             random: Random::keyed(1, 0, 0, "loss"),
         };
         let evaluate = || Ok(objective.weigh(objective.evaluate(&batch, 0)?, &Balance::default(), 0));

@@ -83,9 +83,9 @@ impl Loss for Margin {
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
         let (z, labels) = (inputs.student, inputs.labels()?);
         let beta = if self.learn_beta { learned(inputs.parameter(0)?)? } else { self.beta };
-        let distances = Distances::guarded(inputs.pool, z);
+        let distances = Distances::guarded(inputs.team, z);
         let squared = |i, j| distances.squared(i, j);
-        let pairs = self.sampler().pairs(inputs.pool, z, labels, squared, &mut inputs.random.clone());
+        let pairs = self.sampler().pairs(inputs.team, z, labels, squared, &mut inputs.random.clone());
         let (mut sum, mut active, mut over_beta, mut slopes) = (0.0, 0.0, 0.0, distances.zeros());
         for (i, j, count) in pairs.iter() {
             let sign = if labels[i] == labels[j] { 1.0 } else { -1.0 };
@@ -99,7 +99,7 @@ impl Loss for Margin {
         }
         let share = 1.0 / f64::max(active, 1.0);
         slopes.iter_mut().for_each(|slope| *slope *= share);
-        let mut found = LossValue::new(sum * share, distances.pull_back(inputs.pool, slopes));
+        let mut found = LossValue::new(sum * share, distances.pull_back(inputs.team, slopes));
         if self.learn_beta {
             found.parameters.push(vec![over_beta * share]);
         }

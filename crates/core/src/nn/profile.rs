@@ -197,7 +197,7 @@ mod tests {
 
     /// The records of a step on two images: forward and backward.
     fn step(recording: bool) -> Vec<Record> {
-        let backend = Cpu::new(Arc::new(rkd_kernels::Pool::new(1)));
+        let backend = Cpu::new(Arc::new(rkd_kernels::Team::new(1)));
         let mut network = backbones::build(backend.clone(), &spec(), 1).unwrap();
         let images = backend.from_f32(&vec![0.5; 2 * 32 * 32 * 3], &[2, 32, 32, 3]).unwrap();
         let profile = Arc::new(Profile::default());

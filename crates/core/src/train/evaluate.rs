@@ -154,7 +154,7 @@ fn measure(
     ks: &[usize],
 ) -> Result<Evaluation> {
     let labels: Vec<u32> = items.iter().map(|&item| dataset.label(item)).collect();
-    let scores = retrieval(host.pool(), &embeddings.values, items.len(), embeddings.size, &labels, ks)?;
+    let scores = retrieval(host.team(), &embeddings.values, items.len(), embeddings.size, &labels, ks)?;
     let mut metrics: BTreeMap<String, f64> =
         scores.recall.iter().map(|(k, recall)| (format!("recall@{k}"), *recall)).collect();
     metrics.extend(scores.knn.iter().map(|(k, accuracy)| (format!("knn@{k}"), *accuracy)));
@@ -221,7 +221,7 @@ pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluati
     let labels: Vec<u32> = items.iter().map(|&item| view.dataset.label(item)).collect();
     for episodes in &plan.few_shot {
         let (n, d) = (items.len(), embeddings.size);
-        let score = few_shot(host.pool(), &embeddings.values, n, d, &labels, episodes, plan.seed)?;
+        let score = few_shot(host.team(), &embeddings.values, n, d, &labels, episodes, plan.seed)?;
         evaluation.metrics.insert(episodes.name(), score.accuracy);
         evaluation.intervals.insert(episodes.name(), score.interval);
     }
@@ -233,7 +233,7 @@ pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluati
         let own = embed_part(&backend, outputs(&teacher.network), &view, items, control)?;
         let options = FidelityOptions { seed: plan.seed, ..FidelityOptions::default() };
         evaluation.fidelity =
-            Some(relation_fidelity(host.pool(), &own.values, &embeddings.values, items.len(), &options)?);
+            Some(relation_fidelity(host.team(), &own.values, &embeddings.values, items.len(), &options)?);
     }
     Ok(evaluation)
 }

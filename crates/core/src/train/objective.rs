@@ -3,7 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 
 use super::balance::Balance;
 use super::event::{ChosenWeight, Term};
@@ -55,7 +55,7 @@ pub struct BatchFeatures<'a> {
     /// The values of [`Objective::parameters`]; may be empty where no loss has any.
     pub parameters: &'a [Vec<Matrix>],
     /// The threads.
-    pub pool: &'a Pool,
+    pub team: &'a Team,
     /// The stream that random choices of this batch are drawn from.
     pub random: Random,
 }
@@ -215,7 +215,7 @@ impl Objective {
             }
             let student = find(batch.student, &term.student, "student")?;
             let own = batch.parameters.get(index).map_or(&[][..], Vec::as_slice);
-            let mut inputs = LossInputs::new(student, batch.pool, batch.random.clone()).with_labels(batch.labels);
+            let mut inputs = LossInputs::new(student, batch.team, batch.random.clone()).with_labels(batch.labels);
             if let Some(feature) = &term.teacher {
                 inputs = inputs.with_teacher(find(batch.teacher, feature, "teacher")?);
             }

@@ -119,7 +119,7 @@ impl<B: Backend> Session<B> {
         plan.backbone.classes =
             objective.student_features().contains(&Feature::Logits).then_some(split.train_classes.len());
         let mut student = backbones::build(backend.clone(), &plan.backbone, plan.seed)?;
-        if let Some(message) = slow_losses(&plan.losses, host.pool(), plan.batch.size, student.embedding_size()) {
+        if let Some(message) = slow_losses(&plan.losses, host.team(), plan.batch.size, student.embedding_size()) {
             control.emit(Event::Warning { message });
         }
         let silent = Control::silent();
@@ -292,7 +292,7 @@ impl<B: Backend> Session<B> {
             teacher: &on_host.teacher,
             labels: &labels,
             parameters: &on_host.parameters,
-            pool: self.host.pool(),
+            team: self.host.team(),
             random: Random::keyed(self.plan.seed, self.step, 0, "loss"),
         };
         let mut evaluated = self.objective.evaluate(&features, self.step)?;
@@ -389,8 +389,8 @@ impl<B: Backend> Training for Session<B> {
             total_steps: self.total_steps(),
             step: self.step,
             device: self.plan.device,
-            threads: self.host.pool().threads(),
-            instruction_set: self.host.pool().isa().name().to_string(),
+            threads: self.host.team().threads(),
+            instruction_set: self.host.team().isa().name().to_string(),
         }
     }
 
