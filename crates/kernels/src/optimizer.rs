@@ -166,12 +166,11 @@ impl Kernel for Sgd<'_> {
         }
         let v = &mut self.velocity[..length];
         let momentum = self.step.momentum as f32;
-        let kept = if self.step.first { 0.0 } else { momentum };
         let ahead = self.step.nesterov;
         for i in 0..length {
             let gradient = g[i] + decay * p[i];
             let old = if self.step.first { 0.0 } else { v[i] };
-            v[i] = kept * old + gradient;
+            v[i] = momentum * old + gradient;
             p[i] -= rate * if ahead { gradient + momentum * v[i] } else { v[i] };
         }
     }
