@@ -1,6 +1,6 @@
 /** Results as text for people. */
 
-import type { BenchReport, Fidelity, CategoryTotal, ProfileReport } from "../protocol/protocol.ts";
+import type { BenchReport, CategoryTotal, Fidelity, ProfileReport } from "../protocol/protocol.ts";
 import type { Metrics, Verdict, VerdictRow } from "../run/events.ts";
 
 /** Columns under their titles: the first to the left, numbers to the right. */

@@ -198,7 +198,7 @@ fn a_network_through_every_feature_at_once() {
         let values = random(name, of.elem_count());
         (backend.from_f64(&values, of.dims()).unwrap(), values)
     };
-    let read = [Feature::Tap("layer2".into()), Feature::Pooled, Feature::Embedding, Feature::Logits];
+    let read = [Feature::Tap("blocks.1".into()), Feature::Pooled, Feature::Embedding, Feature::Logits];
     let upstream: FeatureMap<_> =
         read.map(|feature| (feature.clone(), upstream(feature.name(), &features[&feature]))).into();
     let given = upstream.iter().map(|(feature, (gradient, _))| (feature.clone(), gradient.clone())).collect();

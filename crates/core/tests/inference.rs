@@ -110,7 +110,7 @@ fn only_wanted_taps_are_kept_and_bad_images_refused() {
     let mut inference = network(backend.clone(), &spec).into_inference().unwrap();
     inference.keep_taps(&[Feature::Embedding, Feature::Tap("layer2".into())]);
     let features = inference.forward(&images(&backend, &spec)).unwrap();
-    assert_eq!(features.keys().map(Feature::name).collect::<Vec<_>>(), ["embedding", "pooled", "layer2"]);
+    assert_eq!(features.keys().map(Feature::name).collect::<Vec<_>>(), ["embedding", "pooled", "logits", "layer2"]);
     let error = inference.forward(&backend.zeros(&[1, 8, 8, 3]).unwrap()).unwrap_err();
     assert_eq!(error.code, rkd_core::Code::InvalidShape);
 }

@@ -34,3 +34,32 @@ pub fn cut(team: &Team, x: &[f32], all: usize, first: usize, c: usize, y: &mut [
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_joined_in_order_and_cut_out_again() {
+        // More pixels than two blocks, and some.
+        let pixels = 2 * PIXELS + 7;
+        let part = |c: usize, base: f32| (0..pixels * c).map(|i| base + i as f32).collect::<Vec<f32>>();
+        let (a, b, d) = (part(3, 0.0), part(1, 1e6), part(2, 2e6));
+        for threads in [1, 3] {
+            let team = Team::new(threads);
+            let mut y = vec![f32::NAN; pixels * 6];
+            join(&team, &[(&a, 3), (&b, 1), (&d, 2)], &mut y);
+            for (pixel, y) in y.chunks_exact(6).enumerate() {
+                assert_eq!(
+                    (&y[..3], &y[3..4], &y[4..]),
+                    (&a[pixel * 3..][..3], &b[pixel..][..1], &d[pixel * 2..][..2])
+                );
+            }
+            for (part, first, c) in [(&a, 0, 3), (&b, 3, 1), (&d, 4, 2)] {
+                let mut back = vec![f32::NAN; pixels * c];
+                cut(&team, &y, 6, first, c, &mut back);
+                assert_eq!(&back, part);
+            }
+        }
+    }
+}

@@ -173,6 +173,22 @@ fn residual_and_relu_follow_the_sums() {
 }
 
 #[test]
+fn a_relu_keeps_a_nan_visible_on_every_way() {
+    // By products, by pairs of pixels and by Winograd.
+    for s in
+        [shape(1, [5, 5], [3, 5], 3, 1, 1), shape(3, [2, 2], [16, 24], 3, 1, 1), shape(1, [8, 8], [32, 32], 3, 1, 1)]
+    {
+        let (mut x, weight) = (random(s.input_len(), 1), random(s.weight_len(), 2));
+        x[0] = f32::NAN;
+        for team in support::teams().iter().flatten() {
+            let mut y = vec![0.0; s.output_len()];
+            forward_finished(team, &s, &x, &weight, Finish { relu: true, ..Finish::default() }, &mut y);
+            assert!(y[0].is_nan(), "{s:?}, {:?}", team.isa());
+        }
+    }
+}
+
+#[test]
 #[should_panic(expected = "`y` must have 450 elements and has 449")]
 fn a_wrong_length_names_the_slice() {
     let s = shape(2, [5, 5], [7, 9], 3, 1, 1);

@@ -168,10 +168,32 @@ fn batch_norm_keeps_a_nan_visible() {
 }
 
 #[test]
+fn the_variance_of_constant_channels_is_never_negative() {
+    let (r, c) = (50, 64);
+    // Mean squares and squared means of such numbers differ by more than eps, either way.
+    let x: Vec<f32> = (0..r * c).map(|i| 1e6 + (i % c) as f32 * 12_345.7).collect();
+    let (mut y, mut s) = (vec![f32::NAN; r * c], vec![vec![f32::NAN; c]; 3]);
+    let [mean, rstd, variance] = &mut s[..] else { unreachable!() };
+    let (one, zero) = (vec![1.0; c], vec![0.0; c]);
+    batch_norm_train(&Team::new(1), c, 1e-5, &x, &one, &zero, None, false, &mut y, mean, rstd, variance);
+    assert!(variance.iter().all(|&v| v >= 0.0) && rstd.iter().chain(&y).all(|v| v.is_finite()), "{variance:?}");
+}
+
+#[test]
+#[should_panic(expected = "`x` must be rows of 3 channels and has 7")]
+fn the_gradient_of_batch_norm_wants_whole_rows() {
+    let (x, c, mut dx, mut sums) = ([1.0; 7], [1.0; 3], [0.0; 7], [[0.0; 3]; 2]);
+    let [dgamma, dbeta] = &mut sums;
+    batch_norm_backward(&Team::new(1), 3, &x, Relu::Absent, &x, &c, &c, &c, &mut dx, dgamma, dbeta, None);
+}
+
+#[test]
 fn l2_normalisation_and_its_gradient() {
     let d = 37;
     let mut x = random(5 * d, 1);
     x[d..2 * d].fill(0.0);
+    // Shorter than what divides: there the norm is no part of the gradient.
+    x[2 * d..3 * d].iter_mut().for_each(|v| *v *= 1e-14);
     let dy = random(5 * d, 2);
     let mut expected = vec![vec![0.0; 5 * d], vec![0.0; 5], vec![0.0; 5 * d]];
     for row in 0..5 {
@@ -179,7 +201,7 @@ fn l2_normalisation_and_its_gradient() {
         let (x, dy) = (wide(&x[range.clone()]), wide(&dy[range]));
         let norm = x.iter().map(|v| v * v).sum::<f64>().sqrt();
         let divisor = norm.max(1e-12);
-        let along = x.iter().zip(&dy).map(|(x, dy)| x * dy).sum::<f64>() / divisor;
+        let along = if norm < 1e-12 { 0.0 } else { x.iter().zip(&dy).map(|(x, dy)| x * dy).sum::<f64>() / divisor };
         for i in 0..d {
             let y = x[i] / divisor;
             expected[0][row * d + i] = y;
@@ -192,12 +214,12 @@ fn l2_normalisation_and_its_gradient() {
         let [y, norm, dx] = &mut out[..] else { unreachable!() };
         l2_normalize(team, d, &x, y, norm);
         l2_normalize_backward(team, d, y, norm, &dy, dx);
-        // The zero row's gradient is 1e12 times the others': checked by itself below.
-        assert!(dx[d..2 * d].iter().zip(&dy[d..]).all(|(dx, dy)| (dx / (dy * 1e12) - 1.0).abs() < 1e-6));
-        dx[d..2 * d].fill(0.0);
+        // The gradients of these two rows are 1e12 times the others': checked by themselves.
+        assert!(dx[d..3 * d].iter().zip(&dy[d..]).all(|(dx, dy)| (dx / (dy * 1e12) - 1.0).abs() < 1e-6));
+        dx[d..3 * d].fill(0.0);
         out
     };
-    expected[2][d..2 * d].fill(0.0);
+    expected[2][d..3 * d].fill(0.0);
     check("l2", &expected, TOLERANCE, run);
 }
 
@@ -245,6 +267,8 @@ fn pools() -> Vec<Pool2d> {
         shape([5, 5], 1, 3, 1, 1, true),
         shape([1, 1], 4, 1, 1, 0, false),
         shape([3, 3], 4, 2, 3, 1, true),
+        // A last window that would see only padding is left out.
+        shape([3, 5], 4, 2, 2, 1, true),
     ];
     all.into_iter().filter(|s| !INTERPRETED || s.c < 8).collect()
 }
@@ -400,7 +424,7 @@ fn a_product_of_no_terms_is_the_bias() {
 
 #[test]
 fn elementwise_operations() {
-    let n = if INTERPRETED { 40 } else { 40_000 };
+    let n = if INTERPRETED { 43 } else { 40_003 };
     let (a, b) = (random(n, 1), random(n, 2));
     let both = |f: fn(f64, f64) -> f64| (0..n).map(|i| f(f64::from(a[i]), f64::from(b[i]))).collect::<Vec<f64>>();
     let expected = [

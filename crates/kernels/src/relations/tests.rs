@@ -171,6 +171,11 @@ fn coincident_rows_have_no_gradient_between_them_and_nothing_is_nan() {
         assert!((value - naive).abs() <= 1e-10 * naive, "{value} {naive}");
         assert!(gradient.iter().all(|g| g.is_finite()) && gradient.iter().any(|&g| g != 0.0));
     }
+    // Within the guard of 1e-6 a distance is a constant.
+    case.student[6] += 1e-8;
+    let squared = [&case.student, &case.teacher].map(|z| squared_distances(&Team::new(1), &widen(z, 6, 3), 6, 3));
+    let gradient = distance_huber(&Team::new(1), &squared[0], &squared[1], 6, 1.0).gradient;
+    assert!(squared[0][2] > 0.0 && gradient[2] == 0.0 && gradient[1] != 0.0, "{:?}", &gradient[..6]);
     case.student.fill(0.5);
     for ((value, gradient), naive) in case.run(&Team::new(1)).into_iter().zip(case.naive()) {
         assert!((value - naive).abs() <= 1e-10 * naive, "{value} {naive}");

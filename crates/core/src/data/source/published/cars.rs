@@ -1,11 +1,9 @@
 //! Cars 196 (Krause et al. 2013), in both layouts it was published in. Annotations are MATLAB files.
 //!
 //! - `car_ims/000001.jpg`, ..., with `cars_annos.mat`: `annotations` (among its fields `relative_im_path` and `class`)
-//! and
-//!   `class_names`.
+//!   and `class_names`.
 //! - `cars_train/00001.jpg`, ..., `cars_test/00001.jpg`, ..., with `cars_train_annos.mat` and
-//! `cars_test_annos_withlabels.mat`
-//!   (`annotations` with `fname` and `class`) and `cars_meta.mat` (`class_names`), wherever the last three lie.
+//!   `cars_test_annos_withlabels.mat` (`annotations` with `fname` and `class`) and `cars_meta.mat` (`class_names`), wherever the last three lie.
 //!
 //! Train and test of either layout share all classes and are not used.
 
