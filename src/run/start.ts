@@ -99,6 +99,10 @@ class RunFolder {
   #path = "";
   #lock: FolderLock | undefined;
   #log: EventLog | undefined;
+  /** Warnings from before there is a log: they go into it first. */
+  readonly #early: RunEvent[] = [];
+  /** Each is told once: the final evaluation looks at the same images again. */
+  readonly #warned = new Set<string>();
   #looking: NodeJS.Timeout | undefined;
 
   constructor(context: RunContext) {
@@ -123,7 +127,9 @@ class RunFolder {
 
   /** Begins to write `events.jsonl`. */
   openLog(): void {
-    this.#log = new EventLog(join(this.#path, files.events));
+    const log = new EventLog(join(this.#path, files.events));
+    for (const event of this.#early.splice(0)) log.write(event);
+    this.#log = log;
   }
 
   release(): void {
@@ -133,6 +139,11 @@ class RunFolder {
   }
 
   #emit(event: RunEvent): void {
+    if (event.type === "warning") {
+      if (this.#warned.has(event.message)) return;
+      this.#warned.add(event.message);
+      if (!this.#log) this.#early.push(event);
+    }
     this.#attempt(() => {
       this.#log?.write(event);
       if (event.type === "weights") recordWeights(this.#path, event);
