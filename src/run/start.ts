@@ -96,6 +96,7 @@ class RunFolder {
   readonly context: RunContext;
   readonly #outer: RunContext;
   readonly #trouble = new AbortController();
+  readonly #warned = new Set<string>();
   #path = "";
   #lock: FolderLock | undefined;
   #log: EventLog | undefined;
@@ -132,7 +133,12 @@ class RunFolder {
     this.#lock?.release();
   }
 
+  /** Says no warning twice: the final test opens the run's data once more. */
   #emit(event: RunEvent): void {
+    if (event.type === "warning") {
+      if (this.#warned.has(event.message)) return;
+      this.#warned.add(event.message);
+    }
     this.#attempt(() => {
       this.#log?.write(event);
       if (event.type === "weights") recordWeights(this.#path, event);

@@ -41,6 +41,7 @@ describe("images that are left out", () => {
     for (const run of runs) {
       const told = (await warnings(run())).join("\n");
       expect(told).toContain("1 image could not be used: class0/empty.png (is empty (0 bytes))");
+      expect(told.match(/1 image could not be used/g)).toHaveLength(1);
       expect(told).toContain("1 picture is in formats that are not read, and left out: 1 .heic; convert them");
     }
   });
