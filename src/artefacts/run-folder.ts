@@ -194,14 +194,20 @@ export function readPlanFile(out: string): PlanFile | undefined {
       advice: "start the run anew, or use the version of rkd that wrote the file",
       cause,
     });
-  let parsed: PlanFile;
+  let parsed: Partial<PlanFile> | null;
   try {
     parsed = JSON.parse(readFileSync(file, "utf8"));
   } catch (cause) {
     throw refuse("a damaged file", cause);
   }
-  if (parsed?.form !== 1 || !parsed.plan || !parsed.policy) throw refuse(`form ${parsed?.form}`);
-  return parsed;
+  if (parsed?.form !== 1) throw refuse(`form ${parsed?.form}`);
+  // What a person may leave out: the core fills in what a policy lacks.
+  const { job, plan, policy = {}, inputs = {}, ...rest } = parsed;
+  if (job !== "train" && job !== "distill") throw refuse(`job ${JSON.stringify(job)}`);
+  if (typeof plan !== "object" || plan === null) throw refuse("no plan");
+  const hashes = typeof inputs === "object" && inputs !== null ? Object.values(inputs) : [0];
+  if (!hashes.every((hash) => typeof hash === "string")) throw refuse("inputs that are not hashes");
+  return { rkd: "", ...rest, form: 1, job, plan, policy: policy as PlanFile["policy"], inputs };
 }
 
 /** The plan of the run that `resume(out)` means. @throws {RkdError} `ERR_NOT_FOUND` */

@@ -1,6 +1,6 @@
 /** Results as text for people. */
 
-import type { BenchReport, Fidelity, PartTotal, ProfileReport } from "../protocol/protocol.ts";
+import type { BenchReport, CategoryTotal, Fidelity, ProfileReport } from "../protocol/protocol.ts";
 import type { Metrics, Verdict, VerdictRow } from "../run/events.ts";
 
 /** Columns under their titles: the first to the left, numbers to the right. */
@@ -94,7 +94,7 @@ export function benchTable(reports: readonly BenchReport[]): string {
 const rateNote =
   "GFLOP/s count convolutions and linear layers by their definition; Winograd's algorithm multiplies less, so more than 100 % is possible.";
 
-/** Where the time of a step goes: a table by part, and one by layer and operation. */
+/** Where the time of a step goes: a table by category, and one by layer and operation. */
 export function profileTables(report: ProfileReport): string {
   const { workload, step_ms, outside_ms, threads, runs, instruction_set, profile, peak_gflops } = report;
   const head = [
@@ -102,13 +102,13 @@ export function profileTables(report: ProfileReport): string {
     `the machine's multiply-adds: ${peak_gflops.toFixed(0)} GFLOP/s`,
   ];
   const titles = ["calls", "ms", "share", "GFLOP/s", "of machine", "MB", "GB/s"];
-  const cells = ({ calls, ms, flops, bytes }: Omit<PartTotal, "part">) => {
+  const cells = ({ calls, ms, flops, bytes }: Omit<CategoryTotal, "category">) => {
     const rate = flops > 0 ? [(flops / ms / 1e6).toFixed(1), percent(flops / ms / 1e6 / peak_gflops, 0)] : ["-", "-"];
     const moved = bytes > 0 ? [(bytes / 1e6).toFixed(2), (bytes / ms / 1e6).toFixed(1)] : ["-", "-"];
     return [String(calls), ms.toFixed(3), percent(ms / step_ms, 1), ...rate, ...moved];
   };
   const outside = ["between operations", "", outside_ms.toFixed(3), percent(outside_ms / step_ms, 1), "", "", "", ""];
-  const parts = report.parts.map((part) => [part.part, ...cells(part)]);
+  const categories = report.categories.map((total) => [total.category, ...cells(total)]);
   const records = report.records.map((record) => [
     `${record.layer || "-"} ${record.operation} ${record.shape.join("x")}`.trimEnd(),
     ...cells(record),
@@ -116,7 +116,7 @@ export function profileTables(report: ProfileReport): string {
   return [
     ...head,
     "",
-    table(["part", ...titles], [...parts, outside]),
+    table(["category", ...titles], [...categories, outside]),
     "",
     table(["layer, operation, its first tensor", ...titles], records),
     "",

@@ -160,8 +160,8 @@ async function startOf(folder: string): Promise<CellResult["start"]> {
   if (!existsSync(file)) return null;
   for await (const line of createInterface(createReadStream(file))) {
     if (!line.includes('"type":"start"')) continue;
-    const { type: _, out: __, resumed: ___, step: ____, ...about } = JSON.parse(line) as StartEvent;
-    return about;
+    const { type: _, out: __, resumed: ___, step: ____, ...facts } = JSON.parse(line) as StartEvent;
+    return facts;
   }
   return null;
 }

@@ -11,7 +11,7 @@ export function documentOf(result: ExperimentResult): Document {
   return {
     title: result.name,
     blocks: [
-      ...about(result),
+      ...introduction(result),
       { kind: "heading", text: "Result" },
       { kind: "beside", tables: [ours(result, "best"), ...result.published.map((table) => publishedTable(table))] },
       ...bySeed(result),
@@ -28,7 +28,7 @@ export function documentOf(result: ExperimentResult): Document {
   };
 }
 
-function about({ notes, complete, runs, data }: ExperimentResult): Block[] {
+function introduction({ notes, complete, runs, data }: ExperimentResult): Block[] {
   const unfinished = `Unfinished: ${runs.length} runs are done. Run the command again to go on.`;
   const [first, ...rest] = notes;
   return [

@@ -2,7 +2,7 @@
 
 import type { ExperimentResult } from "./result.ts";
 
-/** One piece of news, told apart by `type`. A failure is no event: the experiment rejects. */
+/** What happens, told apart by `type`. A failure is no event: the experiment rejects. */
 export type ExperimentEvent =
   | ExperimentPlanEvent
   | ExperimentCellEvent

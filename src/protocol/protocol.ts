@@ -441,8 +441,9 @@ export type RunOptions = {
   readonly teacher?: string;
   /**
    * `"live"`: the teacher sees the same augmented images as the student, in every step. `"cached"`: every training
-   * image once, and its mirror image where training mirrors, before the first step; other augmentation the teacher then
-   * does not see. `"auto"`: cached where training does no more than mirror images, live otherwise. @default "live"
+   * image once, and its mirror image where training mirrors, before the first step; other augmentation the teacher
+   * then does not see. `"auto"`: cached where training does no more than mirror images, live otherwise. @default
+   * "live"
    */
   readonly teacherFeatures?: TeacherFeatures | "auto";
   /**
@@ -453,16 +454,16 @@ export type RunOptions = {
   /** Weights to begin with: a file, or a file with what it need not have. @default drawn at random */
   readonly weights?: string | Weights | null;
   /**
-   * Patterns of parameters that stay as they are. Their running statistics follow `batchNorm`. A pattern is a name as in
-   * torchvision, `layer1.0.conv1.weight`, or a module, `layer1`, which stands for all below it; a star stands for any
-   * letters: `layer*.bn1`. @default []
+   * Patterns of parameters that stay as they are. Their running statistics follow `batchNorm`. A pattern is a name
+   * as in torchvision, `layer1.0.conv1.weight`, or a module, `layer1`, which stands for all below it; a star stands
+   * for any letters: `layer*.bn1`. @default []
    */
   readonly freeze?: ReadonlyArray<string>;
   /** Factors on the learning rate by pattern, each greater than 0: `{ fc: 10 }`. @default {} */
   readonly learningRates?: { readonly [key in string]: number };
   /**
-   * What batch norm subtracts and divides by in training: the statistics of the `"batch"`, which the running ones follow,
-   * or the `"running"` ones, which then stay as they are. @default "batch"
+   * What batch norm subtracts and divides by in training: the statistics of the `"batch"`, which the running ones
+   * follow, or the `"running"` ones, which then stay as they are. @default "batch"
    */
   readonly batchNorm?: TrainingStatistics;
   /** The optimiser. @default adam() */
@@ -471,14 +472,16 @@ export type RunOptions = {
   readonly schedule?: ScheduleOptions;
   /** Number of epochs, 1 to 1,000,000. @default 20 */
   readonly epochs?: number;
-  /** Batches of one epoch, at least 1. @default null: as many as show as many images as the training part has */
+  /**
+   * Batches of one epoch, 1 to 1,000,000. @default null: as many as show as many images as the training part has
+   */
   readonly stepsPerEpoch?: number | null;
   /** Composition of a batch. */
   readonly batch?: BatchOptions;
   /**
-   * Images that go through the network at once, at least 2; `null` is the whole batch. Smaller ones save memory: the loss
-   * still sees the whole batch, and its gradient is the same, for the price of a second forward pass. Batch normalisation
-   * takes its statistics from each such part. @default null
+   * Images that go through the network at once, at least 2; `null` is the whole batch. Smaller ones save memory: the
+   * loss still sees the whole batch, and its gradient is the same, for the price of a second forward pass. Batch
+   * normalisation takes its statistics from each such part. @default null
    */
   readonly microBatch?: number | null;
   /** Largest Euclidean norm of the whole gradient, greater than 0; `null` is no clipping. @default null */
@@ -509,7 +512,8 @@ export type EvaluationOptions = {
    */
   readonly everyEpochs?: number | null;
   /**
-   * Steps between evaluations, at least 1, instead of those by epochs or beside them. The last step is always evaluated.
+   * Steps between evaluations, at least 1, instead of those by epochs or beside them. The last step is always
+   * evaluated.
    * @default null
    */
   readonly everySteps?: number | null;
@@ -520,14 +524,15 @@ export type EvaluationOptions = {
 };
 
 /**
- * The classes that choose the best weights. `"test"` is what the paper's code does: its scores are of weights chosen by the
- * very same classes, and too good.
+ * The classes that choose the best weights. `"test"` is what the paper's code does: its scores are of weights chosen
+ * by the very same classes, and too good.
  */
 export type ChoosingPart = "validation" | "test";
 
 /**
- * Which weights become the model: those with the best validation (accuracy of a classifier that knows the classes, else
- * Recall@K, of the smallest K), or the last. `"both"` is the best, and writes and measures the last ones beside them.
+ * Which weights become the model: those with the best validation (accuracy of a classifier that knows the classes,
+ * else Recall@K, of the smallest K), or the last. `"both"` is the best, and writes and measures the last ones beside
+ * them.
  */
 export type Keep = "best" | "last" | "both";
 
@@ -544,8 +549,8 @@ export type BatchOptions = {
    */
   readonly perClass?: number | null;
   /**
-   * A few-shot episode as batch, in place of `size` and `perClass`: what prototypical() needs. Its rows are the supports
-   * class by class, then the queries class by class; relational losses read all of them. @default null
+   * A few-shot episode as batch, in place of `size` and `perClass`: what prototypical() needs. Its rows are the
+   * supports class by class, then the queries class by class; relational losses read all of them. @default null
    */
   readonly episode?: Episode | null;
 };
@@ -569,9 +574,9 @@ export type Backbone = {
   /** Widths of an mlp's hidden layers, at least one, each 1 to 65,536. @default [256, 256] */
   readonly hidden?: ReadonlyArray<number>;
   /**
-   * ResNet and GoogLeNet: `"imagenet"` begins with a 7x7 convolution of stride 2 and a max pool, `"small"` with a 3x3
-   * convolution of stride 1, for images of 32 to 64 pixels. VGG: `"imagenet"` ends in two linear layers, `"small"` in
-   * the flattened maps. The others have one form. @default "small" up to 64 pixels, else "imagenet"
+   * ResNet and GoogLeNet: `"imagenet"` begins with a 7x7 convolution of stride 2 and a max pool, `"small"` with a
+   * 3x3 convolution of stride 1, for images of 32 to 64 pixels. VGG: `"imagenet"` ends in two linear layers,
+   * `"small"` in the flattened maps. The others have one form. @default "small" up to 64 pixels, else "imagenet"
    */
   readonly stem?: Stem;
   /**
@@ -580,7 +585,8 @@ export type Backbone = {
   readonly embedding?: number | null;
   /**
    * Whether embeddings are divided by their Euclidean norm.
-   * @default true with a loss whose options assume a scale (triplet, contrastive, margin, hard-dark-rank); else false
+   * @default true with a loss whose options assume a scale (triplet, contrastive, margin, hard-dark-rank); else
+   * false
    */
   readonly normalize?: boolean;
 };
@@ -591,15 +597,15 @@ export type Stem = "imagenet" | "small";
 /** A file of weights and what it need not have. */
 export type Weights = {
   /**
-   * A `.safetensors` of rkd, torchvision or timm, a `.pth` of PyTorch (a state dict, or a checkpoint with one), or the
-   * folder of a finished run. No code in the file is run.
+   * A `.safetensors` of rkd, torchvision or timm, a `.pth` of PyTorch (a state dict, or a checkpoint with one), or
+   * the folder of a finished run. No code in the file is run.
    */
   readonly file: string;
   /**
-   * Which weights of the file: the keys that lead to them in a checkpoint and the beginning of their names, joined by
-   * dots: `"ema_state_dict"`, `"state_dict.backbone"`.
-   * @default those under a usual name (`state_dict`, `model`, ...), or the only ones; where there are several, an error
-   * that names them
+   * Which weights of the file: the keys that lead to them in a checkpoint and the beginning of their names, joined
+   * by dots: `"ema_state_dict"`, `"state_dict.backbone"`.
+   * @default those under a usual name (`state_dict`, `model`, ...), or the only ones; where there are several, an
+   * error that names them
    */
   readonly key?: string | null;
   /**
@@ -610,8 +616,8 @@ export type Weights = {
   /**
    * Mean and standard deviation of each channel, by which pixels from 0 to 1 are normalised.
    * torchvision's GoogLeNet wants 0.5 and 0.5 throughout. A teacher that wants another normalisation sees its own.
-   * @default what the file says (rkd's own), ImageNet's (other files, three channels), or (grey) what the run would have
-   * without weights
+   * @default what the file says (rkd's own), ImageNet's (other files, three channels), or (grey) what the run would
+   * have without weights
    */
   readonly normalization?: Normalization | null;
 };
@@ -656,8 +662,8 @@ export type Data = {
    */
   readonly channels?: 1 | 3;
   /**
-   * Whether every image comes in four turns, by 0, 90, 180 and 270 degrees, each a class of its own: the characters of
-   * Omniglot become four times as many (Snell et al. 2017). @default false
+   * Whether every image comes in four turns, by 0, 90, 180 and 270 degrees, each a class of its own: the characters
+   * of Omniglot become four times as many (Snell et al. 2017). @default false
    */
   readonly rotations?: boolean;
   /** How images go to training, validation and test. @default see {@link Split} */
@@ -702,7 +708,8 @@ export type EvaluateOptions = {
   /** Which classes. @default "test" */
   readonly part?: Part;
   /**
-   * The K of Recall@K, of kNN accuracy and, where a classifier knows the classes, of top-K accuracy, each at least 1.
+   * The K of Recall@K, of kNN accuracy and, where a classifier knows the classes, of top-K accuracy, each at least
+   * 1.
    * @default [1, 2, 4, 8]
    */
   readonly ks?: ReadonlyArray<number>;
@@ -786,7 +793,7 @@ export type OptionPart = "loss" | "backbone" | "optimizer" | "schedule" | "data"
 /** A run that is ready to start. */
 export type ResolvedRun = {
   /** What it is for. */
-  readonly job: JobKind;
+  readonly job: Job;
   /** Absolute path of its folder. */
   readonly out: string;
   /** Whether a run in that folder is replaced. */
@@ -800,10 +807,11 @@ export type ResolvedRun = {
 };
 
 /** What a run is for. */
-export type JobKind = "train" | "distill";
+export type Job = "train" | "distill";
 
 /**
- * What the loop of segments does between them. It stands beside the plan in `plan.json`, under the names of the options.
+ * What the loop of segments does between them. It stands beside the plan in `plan.json`, under the names of the
+ * options.
  */
 export type Policy = {
   /** Evaluation during training. */
@@ -835,7 +843,7 @@ export type PlanFile = {
   /** The version of rkd that wrote it. */
   readonly rkd: string;
   /** What the run is for. */
-  readonly job: JobKind;
+  readonly job: Job;
   /** The plan. */
   readonly plan: Plan;
   /** What is done between its segments. */
@@ -1250,8 +1258,8 @@ export type BenchReport = {
    */
   readonly peak_mib: number | null;
   /**
-   * Operations of a step's convolutions and linear layers by their definition, in GFLOP/s over the whole of the median
-   * step; none without a network.
+   * Operations of a step's convolutions and linear layers by their definition, in GFLOP/s over the whole of the
+   * median step; none without a network.
    */
   readonly gflops: number | null;
   /** [`peak_gflops`] of these threads. */
@@ -1285,15 +1293,15 @@ export type ProfileReport = {
   /** The cargo profile this is compiled in: see [`PROFILE`]. */
   readonly profile: string;
   /** The records added up by what they are for, longest time first. */
-  readonly parts: ReadonlyArray<PartTotal>;
+  readonly categories: ReadonlyArray<CategoryTotal>;
   /** Every operation of every layer with its median time, longest first. */
   readonly records: ReadonlyArray<ProfileRecord>;
 };
 
-/** The records of one part. */
-export type PartTotal = {
-  /** The part. */
-  readonly part: ProfilePart;
+/** The records of one category. */
+export type CategoryTotal = {
+  /** The category. */
+  readonly category: ProfileCategory;
   /** Number of calls. */
   readonly calls: number;
   /** Time in milliseconds. */
@@ -1311,7 +1319,7 @@ export type ProfileRecord = {
   /** The method of [`Backend`], or what [`Profile::time`] was told. */
   readonly operation: string;
   /** What it is for. */
-  readonly part: ProfilePart;
+  readonly category: ProfileCategory;
   /** Shape of the operation's first tensor. */
   readonly shape: ReadonlyArray<number>;
   /** Number of calls. */
@@ -1325,13 +1333,13 @@ export type ProfileRecord = {
 };
 
 /** What an operation is for. */
-export type ProfilePart = "forward" | "input-gradient" | "weight-gradient" | "normalization" | "pooling" | "elementwise" | "loss" | "optimizer" | "data";
+export type ProfileCategory = "forward" | "input-gradient" | "weight-gradient" | "batch-norm" | "pooling" | "elementwise" | "loss" | "optimizer" | "data";
 
 /** Whose embeddings are measured. */
 export type Who = "student" | "teacher";
 
 /**
- * One piece of news from a session. Step events are limited to [`Control::STEP_INTERVAL`]; the others always come.
+ * What a session tells its caller. Step events are limited to [`Control::STEP_INTERVAL`]; the others always come.
  */
 export type Event = {
   readonly type: "decode";

@@ -181,11 +181,11 @@ export const fewShot: Recipe<Settings> = {
   build: ({ data: [first], protocol }) => {
     const { network, map, optimizer, schedule, epochs, stepsPerEpoch, patience, episode, ways, shots, test } =
       first.settings;
-    const taught = methods(map);
+    const students = methods(map);
     const data = withLists(first.data, protocol);
     const tests = ways.flatMap((way) => shots.map((shot) => ({ way, shots: shot, name: `${way}-way ${shot}-shot` })));
     return {
-      rows: ["Teacher", ...Object.keys(taught)],
+      rows: ["Teacher", ...Object.keys(students)],
       columns: tests.map(({ name }) => name),
       figures: ["accuracy"],
       cell: ({ row, column, model }) => {
@@ -202,7 +202,7 @@ export const fewShot: Recipe<Settings> = {
           figures: { accuracy: `episodes/fewshot/${way}-way-${shot}-shot` },
         };
         if (row === "Teacher") return { train: { ...common, backbone: network, losses: [task] }, ...shown };
-        const losses = [task, ...(taught[row] ?? [])];
+        const losses = [task, ...(students[row] ?? [])];
         return { distill: { ...common, teacher: model("Teacher"), student: network, losses }, ...shown };
       },
     };

@@ -4,14 +4,14 @@ import type {
   Evaluation,
   Event,
   Fidelity,
-  JobKind,
+  Job,
   NetworkSummary,
   Plan,
   SessionSummary,
   TermValue,
 } from "../protocol/protocol.ts";
 
-/** One piece of news, told apart by `type`. A failure is no event: the run rejects. */
+/** What happens, told apart by `type`. A failure is no event: the run rejects. */
 export type RunEvent =
   | StartEvent
   | DataEvent
@@ -26,7 +26,7 @@ export type RunEvent =
 /** Data and networks are ready; training begins or goes on. */
 export interface StartEvent extends Omit<SessionSummary, "data"> {
   readonly type: "start";
-  readonly job: JobKind;
+  readonly job: Job;
   /** Absolute path of the run's folder. */
   readonly out: string;
   /** Whether an interrupted run goes on. */
@@ -113,7 +113,7 @@ export interface StepRecord {
 
 /** What `train` returns and `metrics.json` holds. */
 export interface TrainResult {
-  readonly job: JobKind;
+  readonly job: Job;
   /** Absolute path of the run's folder. */
   readonly out: string;
   /** Absolute path of the model. */

@@ -17,7 +17,7 @@ import { RkdError } from "../errors.ts";
 import { json } from "../native/json.ts";
 import type { NativeSession } from "../native/session.ts";
 import type { DistillOptions, TrainOptions } from "../options/run.ts";
-import type { JobKind, PlanFile } from "../protocol/protocol.ts";
+import type { Job, PlanFile } from "../protocol/protocol.ts";
 import { version } from "../version.ts";
 import { withoutSignal, withSession } from "./command.ts";
 import type { RunEvent, TrainResult, WeightsEvent } from "./events.ts";
@@ -27,7 +27,7 @@ import type { RunContext } from "./run.ts";
 
 /** Runs a new job in the folder that its options name. */
 export async function startJob(
-  job: JobKind,
+  job: Job,
   options: TrainOptions | DistillOptions,
   context: RunContext,
 ): Promise<TrainResult> {

@@ -102,9 +102,14 @@ const labels = Array.from({ length: 12 }, (_, i) => Math.floor(i / 3));
 
 describe("evaluateLoss", () => {
   it("has the same bits on any number of threads", () => {
+    // Threads take 8 rows at a time, and angles 128 vertices after each other: several of both.
+    const inputs = {
+      student: matrix(300, 5, (i) => Math.sin(i * 1.7)),
+      teacher: matrix(300, 7, (i) => Math.cos(i * 2.3)),
+    };
     for (const loss of [rkdDistance(), rkdAngle()]) {
-      const one = evaluateLoss(loss, { student, teacher }, { threads: 1 });
-      const three = evaluateLoss(loss, { student, teacher }, { threads: 3 });
+      const one = evaluateLoss(loss, inputs, { threads: 1 });
+      const three = evaluateLoss(loss, inputs, { threads: 3 });
       expect(three).toEqual(one);
     }
   });
@@ -170,6 +175,7 @@ describe("evaluateLoss", () => {
     ["no such kind", { kind: "rkd-angel" }, { student, teacher }, /loss\.kind.+Did you mean "rkd-angle"/],
     ["no loss", null, { student }, /a loss, for example/],
     ["a shape that does not fit", rkdAngle(), { student: { ...student, shape: [12, 6] }, teacher }, /72 numbers.+60/],
+    ["a negative length", rkdAngle(), { student: { ...student, shape: [-1, -60] }, teacher }, /student\.shape\[0\]/],
     ["no numbers", rkdAngle(), { student: { data: "abc", shape: [1, 3] }, teacher }, /student\.data/],
     ["a fractional label", triplet(), { student, labels: labels.map((l) => l + 0.5) }, /labels\[0\]/],
     ["no projection", linearHint(), { student, teacher }, /parameters\.projection.+\[7, 5\]/],
@@ -193,6 +199,7 @@ describe("evaluateLoss", () => {
       { student, labels, parameters: { beta: matrix(4, 1, () => 1.2) } },
       /one boundary.+\[1, 1\].+\[4, 1\]/,
     ],
+    ["a negative label", triplet(), { student, labels: labels.map((l) => -l) }, /labels\[3\]/],
     ["labels that are no list", triplet(), { student, labels: null }, /labels: .+a list of classes/],
     ["one label for all", triplet(), { student, labels: 3 }, /labels: .+a list of classes/],
     [

@@ -103,6 +103,21 @@ it.each(["", "[]", "{}", '{"form":2}', '{"form":1}', "\0"])("refuses %j as plan.
   expect(() => readPlanFile(folder)).toThrow(expect.objectContaining({ code: "ERR_INVALID_ARTEFACT" }));
 });
 
+it.each(['"job":3', '"job":"train"', '"job":"train","plan":4', '"job":"train","plan":{},"inputs":{"a":5}'])(
+  "refuses a plan.json of %s",
+  (part) => {
+    const folder = temporaryFolder();
+    writeFileSync(join(folder, "plan.json"), `{"form":1,${part}}`);
+    expect(() => readPlanFile(folder)).toThrow(expect.objectContaining({ code: "ERR_INVALID_ARTEFACT" }));
+  },
+);
+
+it("takes a plan.json by hand without policy and inputs", () => {
+  const folder = temporaryFolder();
+  writeFileSync(join(folder, "plan.json"), '{"form":1,"job":"train","plan":{"data":"glyphs"}}');
+  expect(readPlanFile(folder)).toMatchObject({ job: "train", policy: {}, inputs: {} });
+});
+
 it("tells a folder without a run from a damaged one", () => {
   const folder = temporaryFolder();
   mkdirSync(join(folder, "checkpoint"));

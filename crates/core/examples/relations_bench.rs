@@ -6,11 +6,11 @@
 use std::time::{Duration, Instant};
 
 use rkd_core::bench::PeakMemory;
-use rkd_core::losses::{Feature, LossSpec, Matrix, RkdAngle, RkdDistance, TermSpec, Weight};
+use rkd_core::losses::{Feature, FeatureMap, LossSpec, Matrix, RkdAngle, RkdDistance, TermSpec, Weight};
 use rkd_core::random::Random;
 use rkd_core::train::balance::Balance;
 use rkd_core::train::objective::{BatchFeatures, Objective};
-use rkd_kernels::{Pool, relations};
+use rkd_kernels::{Team, relations};
 
 fn main() -> rkd_core::Result<()> {
     let mut arguments = std::env::args().skip(1).map(|text| text.parse().expect("whole numbers: N D THREADS"));
@@ -21,15 +21,15 @@ fn main() -> rkd_core::Result<()> {
         let rows: Vec<f32> = (0..n * d).map(|_| random.normal() as f32).collect();
         Matrix::new(purpose, &rows, n, d)
     };
-    let pool = Pool::new(threads);
+    let team = Team::new(threads);
     let objective = Objective::new(&[
         TermSpec::new(LossSpec::RkdDistance(RkdDistance::default())),
         TermSpec { weight: Weight::Number(2.0), ..TermSpec::new(LossSpec::RkdAngle(RkdAngle::default())) },
     ])?;
-    let estimated = relations::estimate_seconds(&pool, n, d) * 1e3;
+    let estimated = relations::estimate_seconds(&team, n, d) * 1e3;
     let (student, teacher) = (draw("student")?, draw("teacher")?);
     let memory = PeakMemory::start();
-    let (mut student, mut teacher) = ([(Feature::Embedding, student)], [(Feature::Embedding, teacher)]);
+    let [mut student, mut teacher] = [student, teacher].map(|matrix| FeatureMap::from([(Feature::Embedding, matrix)]));
     let (mut times, start) = (Vec::new(), Instant::now());
     while times.len() < 2 || (start.elapsed() < Duration::from_secs(2) && times.len() < 500) {
         let features = BatchFeatures {
@@ -37,15 +37,15 @@ fn main() -> rkd_core::Result<()> {
             teacher: &teacher,
             labels: &[],
             parameters: &[],
-            pool: &pool,
+            team: &team,
             random: Random::keyed(1, 0, 0, "loss"),
         };
         let begin = Instant::now();
-        let value = objective.weigh(objective.evaluate(&features, &[], 0)?, &[], &Balance::default(), 0);
+        let value = objective.weigh(objective.evaluate(&features, 0)?, &Balance::default(), 0);
         times.push(begin.elapsed().as_secs_f64() * 1e3);
         std::hint::black_box(value.total);
         // A copy of a feature has no distances yet, so every step computes them.
-        for (_, matrix) in student.iter_mut().chain(&mut teacher) {
+        for matrix in student.values_mut().chain(teacher.values_mut()) {
             *matrix = matrix.clone();
         }
     }
@@ -55,7 +55,7 @@ fn main() -> rkd_core::Result<()> {
     println!(
         "{}",
         serde_json::json!({
-            "n": n, "d": d, "threads": pool.threads(), "step_ms": times[times.len() / 2], "best_ms": times[0],
+            "n": n, "d": d, "threads": team.threads(), "step_ms": times[times.len() / 2], "best_ms": times[0],
             "runs": times.len(), "estimated_ms": estimated, "peak_mib": peak
         })
     );

@@ -10,7 +10,7 @@ use std::time::Instant;
 use rkd_core::bench::PeakMemory;
 use rkd_core::metrics::retrieval;
 use rkd_core::random::Random;
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 
 fn main() -> rkd_core::Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -31,14 +31,14 @@ fn main() -> rkd_core::Result<()> {
         let bytes: Vec<u8> = embeddings.iter().flat_map(|value| value.to_le_bytes()).collect();
         std::fs::write(file, bytes).expect("a file that can be written");
     }
-    let (pool, memory) = (Pool::new(threads), PeakMemory::start());
+    let (team, memory) = (Team::new(threads), PeakMemory::start());
     let start = Instant::now();
-    let found = retrieval(&pool, &embeddings, n, d, &labels, &[1, 2, 4, 8])?;
+    let found = retrieval(&team, &embeddings, n, d, &labels, &[1, 2, 4, 8])?;
     let seconds = start.elapsed().as_secs_f64();
     println!(
         "{}",
         serde_json::json!({
-            "n": n, "d": d, "threads": pool.threads(), "seconds": seconds,
+            "n": n, "d": d, "threads": team.threads(), "seconds": seconds,
             "peak_mib": memory.and_then(|memory| memory.mib()), "recall_at_1": found.recall[0].1,
             "map_at_r": found.map_at_r
         })

@@ -592,17 +592,18 @@ impl PathText {
 
 thread_local! {
     /// See [`start_paths_at`].
-    static START: RefCell<PathBuf> = const { RefCell::new(PathBuf::new()) };
+    static START: RefCell<Option<PathBuf>> = const { RefCell::new(None) };
 }
 
 /// Says where relative paths begin on this thread from now on; none: the working directory of the moment.
 pub fn start_paths_at(folder: Option<PathBuf>) {
-    START.set(folder.unwrap_or_default());
+    START.set(folder);
 }
 
 /// `path` from the root on, without `.` and `..`.
 pub fn absolute(path: impl AsRef<Path>) -> PathBuf {
-    let path = START.with_borrow(|start| start.join(path));
+    let path = path.as_ref();
+    let path = START.with_borrow(|start| start.as_deref().map_or_else(|| path.to_path_buf(), |start| start.join(path)));
     let whole = std::path::absolute(&path).unwrap_or(path);
     let mut clean = PathBuf::new();
     for part in whole.components() {

@@ -1,5 +1,6 @@
 //! TypeScript's side of everything that crosses, made from the Rust types: `src/protocol/protocol.ts`, and the losses'
-//! constructors in `src/options/losses.ts`. The test here fails where a file is stale; `npm run protocol` writes them anew.
+//! constructors in `src/options/losses.ts`. The test here fails where a file is stale; `npm run protocol` writes them
+//! anew.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -247,9 +248,9 @@ fn protocol() -> String {
         data::Survey,
         bench::BenchReport,
         bench::ProfileReport,
-        bench::PartTotal,
+        bench::CategoryTotal,
         nn::profile::Record,
-        nn::profile::Part,
+        nn::profile::Category,
         train::Who,
         // Events.
         train::Event,

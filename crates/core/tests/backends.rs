@@ -8,15 +8,15 @@ use common::Draw;
 use rkd_core::backbones::{BackboneSpec, Stem, build};
 use rkd_core::nn::backend::{AdamStep, Backend, BatchNorm, Norms, Passed, PooledNorm, SavedNorm, SgdStep, Statistics};
 use rkd_core::nn::geometry::{Conv2d, Pool2d};
-use rkd_core::nn::{Cpu, FeatureGradients, Portable};
+use rkd_core::nn::{Cpu, Feature, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec};
 use rkd_core::random::Random;
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 
 const DRAW: Draw = Draw { seed: 23 };
 
 fn cpu(threads: usize) -> Cpu {
-    Cpu::new(Arc::new(Pool::new(threads)))
+    Cpu::new(Arc::new(Team::new(threads)))
 }
 
 /// The sums of squares of tensors, wherever their norms are.
@@ -193,7 +193,7 @@ fn batch_norms_that_pool() {
 fn pools_of_random_shapes() {
     let both = Both::new();
     for case in 0..40 {
-        let mut random = Random::keyed(1, 0, case, "pool");
+        let mut random = Random::keyed(1, 0, case, "team");
         let mut pick = |choices: &[usize]| choices[random.below(choices.len())];
         let kernel = [pick(&[1, 2, 3]), pick(&[2, 3, 5])];
         let padding = [pick(&[0, kernel[0] / 2]), pick(&[0, kernel[1] / 2])];
@@ -328,14 +328,14 @@ fn not_a_number_is_passed_on_and_never_hidden() {
     check(&cpu(2));
 }
 
-/// Three steps of a small network; the bits of everything it learnt.
+/// Three steps of a small network with layers of several blocks; the bits of everything it learnt.
 fn train(threads: usize, kind: &str) -> Vec<u32> {
     let spec = BackboneSpec {
         kind: kind.into(),
         width: 20,
         hidden: Vec::new(),
         stem: Stem::Small,
-        embedding: Some(9),
+        embedding: Some(40),
         normalize: true,
         in_channels: 3,
         image_size: 20,
@@ -348,9 +348,10 @@ fn train(threads: usize, kind: &str) -> Vec<u32> {
     for step in 0..3 {
         let images = DRAW.hashed(&format!("images {step}"), 6 * 20 * 20 * 3);
         let (features, tape) = network.forward_train(&backend.from_f32(&images, &[6, 20, 20, 3]).unwrap()).unwrap();
-        let embedding = Some(backend.from_f32(&DRAW.hashed("dy", 54), Cpu::shape(&features.embedding)).unwrap());
-        let gradients = network.backward(tape, FeatureGradients { embedding, ..Default::default() }, false).unwrap();
-        optimizer.step(&backend, &mut network.parameters, gradients.parameters, 1e-2, Some(0.5)).unwrap();
+        let shape = Cpu::shape(&features[&Feature::Embedding]);
+        let embedding = backend.from_f32(&DRAW.hashed("dy", 6 * 40), shape).unwrap();
+        let gradients = network.backward(tape, [(Feature::Embedding, embedding)].into(), false).unwrap();
+        optimizer.step(&backend, &mut [&mut network.parameters], gradients.parameters, 1e-2, Some(0.5)).unwrap();
     }
     network.tensors().unwrap().values().flat_map(|tensor| tensor.data.iter().map(|v| v.to_bits())).collect()
 }

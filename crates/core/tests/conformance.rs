@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use rkd_core::losses::{Feature, LossInputs, LossValue, Matrix, TermSpec, evaluate_loss};
+use rkd_core::losses::{Feature, FeatureMap, LossInputs, LossValue, Matrix, TermSpec, evaluate_loss};
 use rkd_core::metrics::retrieval;
 use rkd_core::random::Random;
 use rkd_core::sampling::{DistanceWeighting, distance_weights};
 use rkd_core::train::balance::Balance;
 use rkd_core::train::objective::{BatchFeatures, Objective};
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 use serde_json::{Value, json};
 
 fn draw(n: usize, d: usize, purpose: &str) -> Matrix {
@@ -20,9 +20,9 @@ fn draw(n: usize, d: usize, purpose: &str) -> Matrix {
 
 /// The loss `spec` of `student`; where it takes labels, of three rows a class.
 fn found(spec: Value, student: &Matrix, teacher: Option<&Matrix>, parameters: &[Matrix]) -> LossValue {
-    let (pool, term) = (Pool::new(1), serde_json::from_value::<TermSpec>(spec).unwrap());
+    let (team, term) = (Team::new(1), serde_json::from_value::<TermSpec>(spec).unwrap());
     let labels = labels(student.rows);
-    let mut inputs = LossInputs::new(student, &pool, Random::keyed(0, 0, 0, "conformance")).with_labels(&labels);
+    let mut inputs = LossInputs::new(student, &team, Random::keyed(0, 0, 0, "conformance")).with_labels(&labels);
     if let Some(teacher) = teacher {
         inputs = inputs.with_teacher(teacher);
     }
@@ -273,8 +273,8 @@ fn a_batch_of_one_is_zero_where_the_released_code_divides_by_zero() {
 
 #[test]
 fn a_term_of_weight_zero_is_not_computed() {
-    let pool = Pool::new(1);
-    let features = |z: Matrix| [(Feature::Embedding, z)];
+    let team = Team::new(1);
+    let features = |z: Matrix| FeatureMap::from([(Feature::Embedding, z)]);
     let (student, teacher) = (features(draw(5, 4, "s")), features(draw(5, 4, "t")));
     // The rows are no episode: computed, the second term would be an error.
     let specs = |weight| {
@@ -287,12 +287,15 @@ fn a_term_of_weight_zero_is_not_computed() {
     let total = |weight: f64| {
         let random = Random::keyed(1, 0, 0, "loss");
         let (student, teacher) = (&student, &teacher);
-        let batch = BatchFeatures { student, teacher, labels: &[0; 5], parameters: &[], pool: &pool, random };
+        let batch = BatchFeatures { student, teacher, labels: &[0; 5], parameters: &[], team: &team, random };
         let objective = Objective::new(&specs(weight)).unwrap();
-        objective.evaluate(&batch, &[], 0).map(|terms| objective.weigh(terms, &[], &Balance::default(), 0).total)
+        objective.evaluate(&batch, 0).map(|terms| objective.weigh(terms, &Balance::default(), 0).total)
     };
     assert!(total(1.0).is_err());
-    same(total(0.0).unwrap(), value(json!({"kind": "rkd-distance"}), &student[0].1, &teacher[0].1));
+    same(
+        total(0.0).unwrap(),
+        value(json!({"kind": "rkd-distance"}), &student[&Feature::Embedding], &teacher[&Feature::Embedding]),
+    );
 }
 
 #[test]
@@ -616,7 +619,7 @@ fn released_probabilities(z: &Matrix, labels: &[u32], i: usize) -> (Vec<f64>, bo
 
 #[test]
 fn distance_weights_underflow_as_released_on_request_alone() {
-    let pool = Pool::new(1);
+    let team = Team::new(1);
     for (d, underflows) in [(8, false), (128, false), (512, true)] {
         // Classes of three around a centre each, all on one side of the origin.
         let (centres, own, labels) = (draw(10, d, "centres"), draw(9, d, "own"), labels(9));
@@ -625,7 +628,7 @@ fn distance_weights_underflow_as_released_on_request_alone() {
         let z = Matrix::new("z", &rows.collect::<Vec<f64>>(), 9, d).unwrap();
         let weights = |uniform_when_underflow| {
             let weighting = DistanceWeighting { uniform_when_underflow, ..DistanceWeighting::default() };
-            distance_weights(&pool, &z, &labels, weighting)
+            distance_weights(&team, &z, &labels, weighting)
         };
         let (released, masked) = (weights(true), weights(false));
         for i in 0..9 {
@@ -647,7 +650,7 @@ fn distance_weights_are_cut_off_near_and_far() {
     let angle = |d: f64| 2.0 * (d / 2.0).asin();
     let rows: Vec<f64> = [0.0, 0.1, 0.4, 1.39, 1.41].iter().flat_map(|&d| [angle(d).cos(), angle(d).sin()]).collect();
     let z = Matrix::new("z", &rows, 5, 2).unwrap();
-    let weights = |weighting| distance_weights(&Pool::new(1), &z, &[0, 1, 2, 3, 4], weighting)[..5].to_vec();
+    let weights = |weighting| distance_weights(&Team::new(1), &z, &[0, 1, 2, 3, 4], weighting)[..5].to_vec();
     let usual = weights(DistanceWeighting::default());
     assert!(usual[1] == usual[2] && usual[2] > usual[3] && usual[3] > 0.0 && usual[4] == 0.0, "{usual:?}");
     let other = weights(DistanceWeighting { cutoff: 0.2, nonzero: 2.0, ..DistanceWeighting::default() });
@@ -656,7 +659,7 @@ fn distance_weights_are_cut_off_near_and_far() {
 
 /// Retrieval of these points of a line.
 fn on_a_line(points: &[f32], labels: &[u32], ks: &[usize]) -> rkd_core::metrics::Retrieval {
-    retrieval(&Pool::new(1), points, points.len(), 1, labels, ks).unwrap()
+    retrieval(&Team::new(1), points, points.len(), 1, labels, ks).unwrap()
 }
 
 #[test]
@@ -708,7 +711,7 @@ fn unit_rows_are_ranked_by_distance_as_by_cosine() {
     let (z, labels) = (draw(30, 4, "z"), labels(30));
     let measure = |z: &Matrix| {
         let rows: Vec<f32> = z.data.iter().map(|&v| v as f32).collect();
-        retrieval(&Pool::new(1), &rows, 30, 4, &labels, &[1, 5]).unwrap()
+        retrieval(&Team::new(1), &rows, 30, 4, &labels, &[1, 5]).unwrap()
     };
     let unit = unit_rows(&z);
     let hits = (0..30).filter(|&i| {

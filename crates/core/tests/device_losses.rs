@@ -5,7 +5,7 @@ use rkd_core::nn::Portable;
 use rkd_core::nn::backend::{Backend, MapOperations};
 use rkd_core::random::Random;
 use rkd_core::train::device_terms::evaluate;
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 use serde_json::json;
 
 fn draw(shape: &[usize], purpose: &str) -> Vec<f64> {
@@ -30,10 +30,10 @@ fn check(loss: MapLoss, student_shape: &[usize], teacher_shape: &[usize], studen
         MapLoss::AttentionTransfer => ("attention-transfer", Vec::new()),
     };
     let spec: TermSpec = serde_json::from_value(json!({ "kind": kind })).unwrap();
-    let pool = Pool::new(1);
+    let team = Team::new(1);
     let [s, t] = [("student", student, student_shape), ("teacher", &teacher, teacher_shape)]
         .map(|(name, data, shape)| Matrix::tensor(name, data, shape).unwrap());
-    let inputs = LossInputs::new(&s, &pool, Random::keyed(1, 0, 0, "loss")).with_teacher(&t);
+    let inputs = LossInputs::new(&s, &team, Random::keyed(1, 0, 0, "loss")).with_teacher(&t);
     let host = evaluate_loss(&spec, &inputs.with_parameters(&parameters)).unwrap();
     let weight = backend.from_f64(&projection, &[b, a]).unwrap();
     let projection = (loss == MapLoss::Hint).then_some(&weight);

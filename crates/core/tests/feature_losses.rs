@@ -4,7 +4,8 @@
 use rkd_core::input;
 use rkd_core::losses::{LossInputs, LossValue, Matrix, TermSpec, evaluate_loss};
 use rkd_core::random::Random;
-use rkd_kernels::Pool;
+use rkd_core::tensor::Init;
+use rkd_kernels::Team;
 use serde_json::{Value, json};
 
 /// A loss with features and a projection that suit it. The projection is empty where the loss has none.
@@ -54,9 +55,9 @@ fn cases() -> Vec<Case> {
 impl Case {
     fn evaluate(&self, threads: usize) -> rkd_core::Result<LossValue> {
         let spec: TermSpec = input::read(self.spec["kind"].as_str().unwrap(), &self.spec)?;
-        let pool = Pool::new(threads);
+        let team = Team::new(threads);
         let parameters: Vec<Matrix> = self.projection.clone().into_iter().collect();
-        let inputs = LossInputs::new(&self.student, &pool, Random::keyed(1, 0, 0, "loss")).with_teacher(&self.teacher);
+        let inputs = LossInputs::new(&self.student, &team, Random::keyed(1, 0, 0, "loss")).with_teacher(&self.teacher);
         evaluate_loss(&spec, &inputs.with_parameters(&parameters))
     }
 
@@ -129,6 +130,9 @@ fn threads_do_not_change_a_bit() {
     // Products take 64 rows at a time: each of these has several blocks.
     let linear = |normalize| json!({"kind": "linear-hint", "normalize": normalize});
     let large = [
+        case(json!({"kind": "attention-transfer"}), &[40, 6, 7, 20], &[40, 6, 7, 37], None),
+        case(json!({"kind": "soft-target-kl"}), &[150, 70], &[150, 70], None),
+        case(json!({"kind": "feature-regression"}), &[150, 70], &[150, 70], None),
         case(json!({"kind": "hint"}), &[4, 6, 7, 20], &[4, 6, 7, 37], Some([37, 20])),
         case(linear(false), &[150, 70], &[150, 90], Some([90, 70])),
         case(linear(true), &[150, 70], &[150, 90], Some([90, 70])),
@@ -210,10 +214,10 @@ fn a_frozen_hint_is_the_same_function_and_starts_where_the_released_code_starts(
     let spec = |frozen: bool| serde_json::from_value::<TermSpec>(json!({"kind": "hint", "frozen": frozen})).unwrap();
     let parameter = |frozen: bool| {
         let parameters = spec(frozen).build().parameters(&[8, 5, 5, 16], Some(&[8, 5, 5, 9])).unwrap();
-        (parameters[0].rows, parameters[0].columns, parameters[0].spread)
+        (parameters[0].rows, parameters[0].columns, parameters[0].init)
     };
-    assert_eq!(parameter(true), (9, 16, 0.005));
-    assert_eq!(parameter(false), (9, 16, 0.25));
+    assert_eq!(parameter(true), (9, 16, Init::Uniform { bound: 0.005 }));
+    assert_eq!(parameter(false), (9, 16, Init::Uniform { bound: 0.25 }));
     assert!(spec(true).build().is_frozen() && !spec(false).build().is_frozen());
 }
 

@@ -7,7 +7,7 @@ use rkd_core::losses::{LossInputs, Matrix, TermSpec, evaluate_loss};
 use rkd_core::metrics::retrieval;
 use rkd_core::random::Random;
 use rkd_core::sampling::{DistanceWeighting, distance_weights};
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 use serde_json::Value as Json;
 
 /// A kind of the golden file with its parameters, as this project writes it.
@@ -50,7 +50,7 @@ fn student(case: &Json) -> (Matrix, Option<Vec<u32>>) {
 #[test]
 fn values_and_gradients_are_those_of_pytorch() {
     let file = golden("losses.json");
-    let pool = Pool::new(2);
+    let team = Team::new(2);
     let mut seen = std::collections::BTreeSet::new();
     for case in file["losses"].as_array().unwrap() {
         let name = case["name"].as_str().unwrap();
@@ -60,7 +60,7 @@ fn values_and_gradients_are_those_of_pytorch() {
         let (student, pairs) = student(case);
         let labels = labels.or(pairs);
         let teacher = case["inputs"].get("teacher").map(|teacher| matrix("teacher", teacher));
-        let mut inputs = LossInputs::new(&student, &pool, Random::keyed(0, 0, 0, "golden"));
+        let mut inputs = LossInputs::new(&student, &team, Random::keyed(0, 0, 0, "golden"));
         if let Some(teacher) = &teacher {
             inputs = inputs.with_teacher(teacher);
         }
@@ -107,7 +107,7 @@ fn retrieval_is_that_of_the_definition() {
         let data: Vec<f32> = z.data.iter().map(|&v| v as f32).collect();
         let labels: Vec<u32> = serde_json::from_value(case["labels"].clone()).unwrap();
         let ks: Vec<usize> = serde_json::from_value(case["ks"].clone()).unwrap();
-        let found = retrieval(&Pool::new(2), &data, z.rows, z.columns, &labels, &ks).unwrap();
+        let found = retrieval(&Team::new(2), &data, z.rows, z.columns, &labels, &ks).unwrap();
         let expected = &case["expected"];
         assert_eq!(found.recall.len(), expected["recall"].as_object().unwrap().len());
         for (k, recall) in &found.recall {
@@ -130,7 +130,7 @@ fn distance_weighted_probabilities_do_not_underflow() {
         let option = |name: &str| case["params"][name].as_f64().unwrap();
         let weighting =
             DistanceWeighting { cutoff: option("cutoff"), nonzero: option("nonzero"), uniform_when_underflow: false };
-        let found = distance_weights(&Pool::new(2), &z, &labels, weighting);
+        let found = distance_weights(&Team::new(2), &z, &labels, weighting);
         let expected = numbers(&case["expected"]["probabilities"]["data"]);
         assert_eq!(found.len(), expected.len(), "{}", case["name"]);
         for (found, expected) in found.iter().zip(&expected) {
@@ -141,9 +141,9 @@ fn distance_weighted_probabilities_do_not_underflow() {
 
 #[test]
 fn a_missing_teacher_is_asked_for() {
-    let pool = Pool::new(1);
+    let team = Team::new(1);
     let z = Matrix::new("student", &[1.0f32, 2.0], 2, 1).unwrap();
-    let inputs = LossInputs::new(&z, &pool, Random::keyed(0, 0, 0, ""));
+    let inputs = LossInputs::new(&z, &team, Random::keyed(0, 0, 0, ""));
     let spec = serde_json::from_value(serde_json::json!({"kind": "rkd-angle"})).unwrap();
     let error = evaluate_loss(&spec, &inputs).unwrap_err();
     assert_eq!(

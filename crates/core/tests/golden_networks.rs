@@ -1,10 +1,10 @@
 //! Layers, whole networks and training runs against PyTorch's numbers in `networks.json`.
 //!
-//! In float64 the portable form must agree to about 1e-10: that is the proof that the networks are right. In float32 the
-//! tolerances are those of `test/golden/README.md`: layers 1e-5 of the largest entry, networks 2e-4, training runs three
-//! times PyTorch's own float32 error or 1e-4. One thing no float32 can promise: an activation within rounding of 0 may
-//! fall on the other side of a ReLU, which moves every gradient below it. PyTorch's own float32 is up to 8e-3 of a
-//! gradient's norm off in ResNet-50, 4e-4 in ResNet-34; see [`FLIPPED`].
+//! In float64 the portable form must agree to about 1e-10: that is the proof that the networks are right. In float32
+//! the tolerances are those of `test/golden/README.md`: layers 1e-5 of the largest entry, networks 2e-4, training runs
+//! three times PyTorch's own float32 error or 1e-4. One thing no float32 can promise: an activation within rounding of
+//! 0 may fall on the other side of a ReLU, which moves every gradient below it. PyTorch's own float32 is up to 8e-3 of
+//! a gradient's norm off in ResNet-50, 4e-4 in ResNet-34; see [`FLIPPED`].
 
 mod common;
 
@@ -15,16 +15,16 @@ use rkd_core::nn::backward::Backward;
 use rkd_core::nn::builder::Builder;
 use rkd_core::nn::forward::Forward;
 use rkd_core::nn::geometry::{Conv2d, Pool2d};
-use rkd_core::nn::layer::{Layer, Normalization};
+use rkd_core::nn::layer::{BatchNorm2d, Layer};
 use rkd_core::nn::lowering::{Mode, lower};
 use rkd_core::nn::parameters::Parameters;
-use rkd_core::nn::{Cpu, FeatureGradients, Network, Portable, Profile};
-use rkd_kernels::Pool;
+use rkd_core::nn::{Cpu, Feature, FeatureMap, Network, Portable, Profile};
+use rkd_kernels::Team;
 use serde_json::Value;
 use std::sync::Arc;
 
 fn cpu() -> Cpu {
-    Cpu::new(Arc::new(Pool::new(0)))
+    Cpu::new(Arc::new(Team::new(0)))
 }
 
 fn draw(golden: &Value) -> Draw {
@@ -66,7 +66,7 @@ fn build(builder: &mut Builder, config: &Value) -> Layer {
             };
             builder.convolution_with_bias("layer", size("in"), size("out"), windows)
         }
-        "batch-norm" => Layer::Normalization(builder.normalization("layer", size("channels"), false)),
+        "batch-norm" => Layer::BatchNorm2d(builder.batch_norm("layer", size("channels"), false)),
         "max-pool" => {
             let ceil = config["ceil"].as_bool().unwrap_or(false);
             Layer::MaxPool(Pool2d { ceil, ..Pool2d::square(size("kernel"), size("stride"), size("padding")) })
@@ -122,7 +122,7 @@ fn check_layer<B: Backend>(backend: &B, draw: Draw, case: &Value, tolerance: f64
     let upstream = to_nhwc(&upstream, &output_shape);
     let dy = backend.from_f32(&upstream, B::shape(&y)).unwrap();
     let statistics = std::mem::take(&mut forward.statistics);
-    let mut backward = Backward::new(backend, &parameters, &profile, forward.tape.take().unwrap(), Vec::new());
+    let mut backward = Backward::new(backend, &parameters, &profile, forward.tape.take().unwrap(), FeatureMap::new());
     let dx = backward.run(&operations, Some(dy), true).unwrap().unwrap();
     check("gradient of the input", &dx, &case["grad_input"]);
     for (own, expected) in case["grad_parameters"].as_object().unwrap() {
@@ -132,11 +132,11 @@ fn check_layer<B: Backend>(backend: &B, draw: Draw, case: &Value, tolerance: f64
         assert!(distance <= tolerance, "{name}: gradient of {own} is {distance:.1e} off");
     }
     if let (Some(batch), true) = (statistics.first(), case["running_mean"].is_object()) {
-        let Normalization { weight, .. } = batch.layer;
+        let BatchNorm2d { weight, .. } = batch.layer;
         let (mut mean, mut variance) = (parameters.values[weight + 2].clone(), parameters.values[weight + 3].clone());
         let unbiased = batch.count as f64 / (batch.count - 1) as f64;
-        backend.blend(&mut mean, &batch.mean, Normalization::MOMENTUM, 1.0).unwrap();
-        backend.blend(&mut variance, &batch.variance, Normalization::MOMENTUM, unbiased).unwrap();
+        backend.blend(&mut mean, &batch.mean, BatchNorm2d::MOMENTUM, 1.0).unwrap();
+        backend.blend(&mut variance, &batch.variance, BatchNorm2d::MOMENTUM, unbiased).unwrap();
         check("running mean", &mean, &case["running_mean"]);
         check("running variance", &variance, &case["running_var"]);
     }
@@ -191,23 +191,20 @@ fn check_network<B: Backend>(backend: B, name: &str, tolerance: f64, gradient_to
 
     let images = backend.from_f32(&draw.images("0", &shape), &nhwc_shape(&shape)).unwrap();
     let (features, tape) = network.forward_train(&images).unwrap();
-    check_output("output_train", features.logits.as_ref().unwrap_or(&features.embedding));
+    // A network with a classifier is compared by its logits.
+    let output = if features.contains_key(&Feature::Logits) { Feature::Logits } else { Feature::Embedding };
+    check_output("output_train", &features[&output]);
 
     let upstream = draw.hashed(&format!("upstream/{name}"), output_shape.iter().product());
-    let upstream = Some(backend.from_f32(&upstream, &output_shape).unwrap());
-    let upstream = match features.logits {
-        Some(_) => FeatureGradients { logits: upstream, ..Default::default() },
-        None => FeatureGradients { embedding: upstream, ..Default::default() },
-    };
-    let gradients = network.backward(tape, upstream, false).unwrap();
+    let upstream = backend.from_f32(&upstream, &output_shape).unwrap();
+    let gradients = network.backward(tape, [(output.clone(), upstream)].into(), false).unwrap();
     assert!(gradients.images.is_none());
     check_gradients(&network, &gradients.parameters, &case["gradients"], name, gradient_tolerance);
 
     let unfolded = network.forward_eval(&images).unwrap();
     let folded = network.into_inference().unwrap().forward(&images).unwrap();
     for features in [unfolded, folded] {
-        let output = features.logits.as_ref().unwrap_or(&features.embedding);
-        check_output("output_eval_after_one_update_of_statistics", output);
+        check_output("output_eval_after_one_update_of_statistics", &features[&output]);
     }
 }
 
@@ -245,10 +242,10 @@ fn smallest_norm(name: &str, gradients: &Value) -> f64 {
 /// The README's tolerance for networks in float32.
 const NETWORK: f64 = 2e-4;
 
-/// The same for gradients of ResNets, where a few activations of a million lie within rounding of 0 and pass the ReLU in
-/// one arithmetic and not in the other; that moves the gradients below by 1e-3. Seen with the seed of `test/golden`:
-/// ResNet-18 7e-6, with the small stem 1.2e-3, ResNet-34 1.9e-3, ResNet-50 2.9e-3. PyTorch's own float32 is 4e-4 off for
-/// ResNet-34 and 8e-3 for ResNet-50. The proof of the formulas is the float64 run of the same layers, to 1e-9.
+/// The same for gradients of ResNets, where a few activations of a million lie within rounding of 0 and pass the ReLU
+/// in one arithmetic and not in the other; that moves the gradients below by 1e-3. Seen with the seed of `test/golden`:
+/// ResNet-18 7e-6, with the small stem 1.2e-3, ResNet-34 1.9e-3, ResNet-50 2.9e-3. PyTorch's own float32 is 4e-4 off
+/// for ResNet-34 and 8e-3 for ResNet-50. The proof of the formulas is the float64 run of the same layers, to 1e-9.
 const FLIPPED: f64 = 8e-3;
 
 /// The tolerance of a ResNet's gradients: how many activations flip depends on the seed, so golden files of another one

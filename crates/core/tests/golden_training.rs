@@ -17,13 +17,13 @@ use std::sync::Arc;
 use common::{Draw, golden, nhwc_shape, numbers, summary_distance};
 use rkd_core::backbones::{BackboneSpec, Stem, define};
 use rkd_core::nn::backend::Backend;
-use rkd_core::nn::{Cpu, FeatureGradients, Network, Portable};
+use rkd_core::nn::{Cpu, Feature, Network, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec};
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 use serde_json::{Value, json};
 
 fn cpu() -> Cpu {
-    Cpu::new(Arc::new(Pool::new(0)))
+    Cpu::new(Arc::new(Team::new(0)))
 }
 
 /// A loss of the rows of an `[n, d]` embedding, in step `i`.
@@ -83,18 +83,15 @@ fn train<B: Backend>(backend: &B, draw: Draw, run: &Run<'_>, steps: usize) -> (V
     for step in 0..steps {
         let (features, tape) = network.forward_train(&batches[step % 2]).unwrap();
         // A network with a classifier is trained by its logits.
-        let output = features.logits.as_ref().unwrap_or(&features.embedding);
+        let read = if features.contains_key(&Feature::Logits) { Feature::Logits } else { Feature::Embedding };
+        let output = &features[&read];
         let z = backend.to_f64(output).unwrap();
         losses.push((run.loss)(step % 2, &z));
         let gradient = numeric_gradient(|z| (run.loss)(step % 2, z), &z);
-        let gradient = Some(backend.from_f64(&gradient, B::shape(output)).unwrap());
-        let gradient = match features.logits {
-            Some(_) => FeatureGradients { logits: gradient, ..Default::default() },
-            None => FeatureGradients { embedding: gradient, ..Default::default() },
-        };
-        let gradients = network.backward(tape, gradient, false).unwrap();
+        let gradient = backend.from_f64(&gradient, B::shape(output)).unwrap();
+        let gradients = network.backward(tape, [(read, gradient)].into(), false).unwrap();
         let rate = run.optimizer.learning_rate();
-        optimizer.step(backend, &mut network.parameters, gradients.parameters, rate, None).unwrap();
+        optimizer.step(backend, &mut [&mut network.parameters], gradients.parameters, rate, None).unwrap();
     }
     (losses, network)
 }
@@ -292,7 +289,7 @@ fn relational_distillation_from_a_resnet34_with_adam() {
     let teacher = Network::from_tensors(backend.clone(), define(&teacher_spec).unwrap(), &tensors).unwrap();
     let relations = ["0", "1"].map(|step| {
         let images = backend.from_f32(&draw.images(step, &shape), &nhwc_shape(&shape)).unwrap();
-        let target = backend.to_f64(&teacher.forward_eval(&images).unwrap().embedding).unwrap();
+        let target = backend.to_f64(&teacher.forward_eval(&images).unwrap()[&Feature::Embedding]).unwrap();
         let rows: Vec<&[f64]> = target.chunks_exact(32).collect();
         (relative_distances(&rows), cosines(&rows))
     });
@@ -338,7 +335,7 @@ fn vgg_from_the_soft_targets_of_a_resnet18_with_nesterov() {
     let teacher = Network::from_tensors(backend.clone(), define(&teacher_spec).unwrap(), &tensors).unwrap();
     let targets = ["0", "1"].map(|step| {
         let images = backend.from_f32(&draw.images(step, &shape), &nhwc_shape(&shape)).unwrap();
-        backend.to_f64(&teacher.forward_eval(&images).unwrap().embedding).unwrap()
+        backend.to_f64(&teacher.forward_eval(&images).unwrap()[&Feature::Embedding]).unwrap()
     });
     let optimizer = optimizer(json!({
         "kind": "sgd", "learningRate": 0.001, "momentum": 0.9, "nesterov": true, "weightDecay": 5e-4

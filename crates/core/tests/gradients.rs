@@ -13,7 +13,7 @@ use rkd_core::nn::geometry::{Conv2d, Pool2d};
 use rkd_core::nn::layer::{Layer, Residual};
 use rkd_core::nn::lowering::{Mode, lower};
 use rkd_core::nn::parameters::Parameters;
-use rkd_core::nn::{FeatureGradients, Portable, Profile};
+use rkd_core::nn::{Feature, FeatureMap, Portable, Profile};
 
 const DRAW: Draw = Draw { seed: 11 };
 
@@ -67,7 +67,7 @@ fn check(what: &str, layers: &[Layer], builder: Builder, shape: &[usize], mode: 
     let (y, tape) = run(&parameters, &x);
     let upstream = random("upstream", Portable::shape(&y).iter().product());
     let dy = backend.from_f64(&upstream, Portable::shape(&y)).unwrap();
-    let mut backward = Backward::new(&backend, &parameters, &profile, tape, Vec::new());
+    let mut backward = Backward::new(&backend, &parameters, &profile, tape, FeatureMap::new());
     let dx = backward.run(&operations, Some(dy), true).unwrap().unwrap();
     let gradients = std::mem::take(&mut backward.gradients);
     let value =
@@ -107,7 +107,7 @@ fn convolutions() {
 }
 
 #[test]
-fn normalizations() {
+fn batch_norms() {
     for (what, relu, mode) in [
         ("batch statistics", false, Mode::Batch),
         ("batch statistics and ReLU", true, Mode::Batch),
@@ -115,11 +115,11 @@ fn normalizations() {
         ("running statistics and ReLU", true, Mode::Running),
     ] {
         let mut builder = Builder::new();
-        let layer = Layer::Normalization(builder.normalization("bn", 3, relu));
+        let layer = Layer::BatchNorm2d(builder.batch_norm("bn", 3, relu));
         check(what, &[layer], builder, &[2, 2, 3, 3], mode);
     }
     let mut builder = Builder::new();
-    let layers = [Layer::Normalization(builder.normalization("bn", 3, true)), Layer::MaxPool(Pool2d::square(3, 2, 1))];
+    let layers = [Layer::BatchNorm2d(builder.batch_norm("bn", 3, true)), Layer::MaxPool(Pool2d::square(3, 2, 1))];
     check("batch statistics, ReLU and max pool", &layers, builder, &[2, 5, 4, 3], Mode::Batch);
     check("L2", &[Layer::L2Normalize], Builder::new(), &[3, 4], Mode::Batch);
 }
@@ -147,11 +147,11 @@ fn residual_blocks() {
         let mut builder = Builder::new();
         let (c_out, stride) = if shortcut { (3, 2) } else { (2, 1) };
         let body = vec![builder.convolution("conv", 2, c_out, Conv2d::square(3, stride, 1))];
-        let last = builder.normalization("bn", c_out, true);
+        let last = builder.batch_norm("bn", c_out, true);
         let shortcut = match shortcut {
             true => vec![
                 builder.convolution("downsample.0", 2, c_out, Conv2d::square(1, stride, 0)),
-                Layer::Normalization(builder.normalization("downsample.1", c_out, false)),
+                Layer::BatchNorm2d(builder.batch_norm("downsample.1", c_out, false)),
             ],
             false => Vec::new(),
         };
@@ -165,7 +165,7 @@ fn branches_side_by_side() {
     let one = vec![builder.convolution("one", 2, 3, Conv2d::square(1, 1, 0))];
     let two = vec![
         builder.convolution("two.0", 2, 1, Conv2d::square(1, 1, 0)),
-        Layer::Normalization(builder.normalization("two.1", 1, true)),
+        Layer::BatchNorm2d(builder.batch_norm("two.1", 1, true)),
         builder.convolution("two.2", 1, 2, Conv2d::square(3, 1, 1)),
     ];
     let pooled = vec![Layer::MaxPool(Pool2d { ceil: true, ..Pool2d::square(3, 1, 1) })];
@@ -198,25 +198,18 @@ fn a_network_through_every_feature_at_once() {
         let values = random(name, of.elem_count());
         (backend.from_f64(&values, of.dims()).unwrap(), values)
     };
-    let (tap_name, tap) = &features.taps[1];
-    let (tap, tap_weights) = upstream("tap", tap);
-    let (pooled, pooled_weights) = upstream("pooled", &features.pooled);
-    let (embedding, embedding_weights) = upstream("embedding", &features.embedding);
-    let (logits, logit_weights) = upstream("logits", features.logits.as_ref().unwrap());
-    let given = FeatureGradients {
-        taps: vec![(tap_name.clone(), tap)],
-        pooled: Some(pooled),
-        embedding: Some(embedding),
-        logits: Some(logits),
-    };
+    let read = [Feature::Tap("blocks.1".into()), Feature::Pooled, Feature::Embedding, Feature::Logits];
+    let upstream: FeatureMap<_> =
+        read.map(|feature| (feature.clone(), upstream(feature.name(), &features[&feature]))).into();
+    let given = upstream.iter().map(|(feature, (gradient, _))| (feature.clone(), gradient.clone())).collect();
     let gradients = network.backward(tape, given, true).unwrap();
     let dx = backend.to_f64(&gradients.images.unwrap()).unwrap();
     compare("images", &x, &dx, |x| {
         let (features, _) = forward(x);
-        let part = |of: &candle_core::Tensor, weights: &[f64]| dot(&backend.to_f64(of).unwrap(), weights);
-        part(&features.taps[1].1, &tap_weights)
-            + part(&features.pooled, &pooled_weights)
-            + part(&features.embedding, &embedding_weights)
-            + part(features.logits.as_ref().unwrap(), &logit_weights)
+        let parts = upstream.iter().map(|(feature, (_, weights))| {
+            let values = backend.to_f64(&features[feature]).unwrap();
+            dot(&values, weights)
+        });
+        parts.sum()
     });
 }

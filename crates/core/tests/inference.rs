@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use common::{Draw, distance};
 use rkd_core::backbones::{BackboneSpec, Stem, build, define};
-use rkd_core::nn::{Backend, Cpu, Feature, FeatureGradients, Features, Network, Portable};
+use rkd_core::nn::{Backend, Cpu, Feature, FeatureMap, Network, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec};
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 
 const DRAW: Draw = Draw { seed: 41 };
 
@@ -36,7 +36,7 @@ fn specs() -> Vec<BackboneSpec> {
         spec("resnet50", Stem::Imagenet, 48),
         spec("vgg11", Stem::Small, 32),
         BackboneSpec { width: 64, ..spec("googlenet", Stem::Small, 32) },
-        BackboneSpec { hidden: vec![9], ..spec("mlp", Stem::Small, 8) },
+        BackboneSpec { hidden: vec![40], ..spec("mlp", Stem::Small, 8) },
     ]
 }
 
@@ -60,8 +60,8 @@ fn network<B: Backend>(backend: B, spec: &BackboneSpec) -> Network<B> {
     Network::from_tensors(backend, define(spec).unwrap(), &tensors).unwrap()
 }
 
-fn values<B: Backend>(backend: &B, features: &Features<B::Tensor>) -> Vec<(Feature, Vec<f64>)> {
-    features.all().into_iter().map(|(name, tensor)| (name, backend.to_f64(tensor).unwrap())).collect()
+fn values<B: Backend>(backend: &B, features: &FeatureMap<B::Tensor>) -> Vec<(Feature, Vec<f64>)> {
+    features.iter().map(|(name, tensor)| (name.clone(), backend.to_f64(tensor).unwrap())).collect()
 }
 
 /// The largest difference of a feature with and without folding, as a share of its largest entry.
@@ -82,7 +82,7 @@ fn difference<B: Backend>(backend: B, spec: &BackboneSpec) -> f64 {
 fn folding_changes_nothing_but_rounding() {
     for spec in specs() {
         let exact = difference(Portable::cpu_f64(), &spec);
-        let float32 = difference(Cpu::new(Arc::new(Pool::new(2))), &spec);
+        let float32 = difference(Cpu::new(Arc::new(Team::new(2))), &spec);
         println!("{}: {exact:.1e} in float64, {float32:.1e} in float32", spec.kind);
         // The factors are float32 numbers on either backend; what is folded of them is kept in float64 here.
         assert!(exact < 1e-12, "{}: {exact:.1e} in float64", spec.kind);
@@ -94,7 +94,7 @@ fn folding_changes_nothing_but_rounding() {
 fn the_same_bits_on_any_number_of_threads() {
     for spec in specs() {
         let run = |threads| {
-            let backend = Cpu::new(Arc::new(Pool::new(threads)));
+            let backend = Cpu::new(Arc::new(Team::new(threads)));
             let network = network(backend.clone(), &spec).into_inference().unwrap();
             values(&backend, &network.forward(&images(&backend, &spec)).unwrap())
         };
@@ -110,7 +110,7 @@ fn only_wanted_taps_are_kept_and_bad_images_refused() {
     let mut inference = network(backend.clone(), &spec).into_inference().unwrap();
     inference.keep_taps(&[Feature::Embedding, Feature::Tap("layer2".into())]);
     let features = inference.forward(&images(&backend, &spec)).unwrap();
-    assert_eq!(features.taps.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["layer2"]);
+    assert_eq!(features.keys().map(Feature::name).collect::<Vec<_>>(), ["embedding", "pooled", "logits", "layer2"]);
     let error = inference.forward(&backend.zeros(&[1, 8, 8, 3]).unwrap()).unwrap_err();
     assert_eq!(error.code, rkd_core::Code::InvalidShape);
 }
@@ -118,11 +118,11 @@ fn only_wanted_taps_are_kept_and_bad_images_refused() {
 #[test]
 fn a_clone_is_folded_and_its_network_goes_on_learning() {
     let spec = spec("conv4", Stem::Small, 32);
-    let backend = Cpu::new(Arc::new(Pool::new(2)));
+    let backend = Cpu::new(Arc::new(Team::new(2)));
     let (mut network, images) = (network(backend.clone(), &spec), images(&backend, &spec));
     let look = |network: &Network<Cpu>| {
         let inference = network.clone().into_inference().unwrap();
-        backend.to_f64(&inference.forward(&images).unwrap().embedding).unwrap()
+        backend.to_f64(&inference.forward(&images).unwrap()[&Feature::Embedding]).unwrap()
     };
     let kept = network.clone().into_inference().unwrap();
     let before = look(&network);
@@ -131,11 +131,11 @@ fn a_clone_is_folded_and_its_network_goes_on_learning() {
     assert_eq!(network.tensors().unwrap(), tensors, "folding a clone changes the network");
 
     let (features, tape) = network.forward_train(&images).unwrap();
-    let gradients = FeatureGradients { embedding: Some(features.embedding), ..Default::default() };
+    let gradients = [(Feature::Embedding, features[&Feature::Embedding].clone())].into();
     let gradients = network.backward(tape, gradients, false).unwrap();
     let sgd = OptimizerSpec::Sgd { learning_rate: 0.1, momentum: 0.0, nesterov: false, weight_decay: 0.0 };
     let mut optimizer = Optimizer::new(&sgd).unwrap();
-    optimizer.step(&backend, &mut network.parameters, gradients.parameters, 0.1, None).unwrap();
+    optimizer.step(&backend, &mut [&mut network.parameters], gradients.parameters, 0.1, None).unwrap();
     assert_ne!(look(&network), before);
-    assert_eq!(backend.to_f64(&kept.forward(&images).unwrap().embedding).unwrap(), before);
+    assert_eq!(backend.to_f64(&kept.forward(&images).unwrap()[&Feature::Embedding]).unwrap(), before);
 }

@@ -6,8 +6,9 @@ use common::{kinds, with_all_negatives};
 use rkd_core::input;
 use rkd_core::losses::{LossInputs, LossValue, Matrix, TermSpec, evaluate_loss};
 use rkd_core::random::Random;
+use rkd_core::tensor::Init;
 use rkd_core::{Code, Error};
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 use serde_json::{Value, json};
 
 fn draw(n: usize, d: usize, purpose: &str) -> Vec<f64> {
@@ -83,10 +84,12 @@ fn try_evaluate(
 fn start(loss: &TermSpec, shape: &[usize]) -> Vec<Matrix> {
     let parameters = loss.build().parameters(shape, Some(shape)).unwrap();
     let start = parameters.iter().map(|parameter| {
-        let values: Vec<f64> = draw(parameter.rows, parameter.columns, parameter.name)
-            .iter()
-            .map(|draw| parameter.center + parameter.spread * draw.clamp(-1.0, 1.0))
-            .collect();
+        let value = |draw: &f64| match parameter.init {
+            Init::Constant(value) => value,
+            Init::Uniform { bound } => bound * draw.clamp(-1.0, 1.0),
+            Init::Normal { deviation } => deviation * draw,
+        };
+        let values: Vec<f64> = draw(parameter.rows, parameter.columns, parameter.name).iter().map(value).collect();
         Matrix::new(parameter.name, &values, parameter.rows, parameter.columns).unwrap()
     });
     start.collect()
@@ -100,8 +103,8 @@ fn evaluate_with(
     parameters: &[Matrix],
     threads: usize,
 ) -> rkd_core::Result<LossValue> {
-    let pool = Pool::new(threads);
-    let inputs = LossInputs::new(student, &pool, Random::keyed(1, 0, 0, "loss"));
+    let team = Team::new(threads);
+    let inputs = LossInputs::new(student, &team, Random::keyed(1, 0, 0, "loss"));
     evaluate_loss(loss, &inputs.with_teacher(teacher).with_labels(labels).with_parameters(parameters))
 }
 

@@ -8,10 +8,11 @@ use common::Draw;
 use rkd_core::Code;
 use rkd_core::backbones::{BackboneSpec, Stem, build};
 use rkd_core::nn::backend::Backend;
+use rkd_core::nn::profile::Profile;
 use rkd_core::nn::tuning::TuningPlan;
-use rkd_core::nn::{Cpu, Feature, FeatureGradients, Gradients, Network, Portable};
+use rkd_core::nn::{Cpu, Feature, Gradients, Network, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec, check_all_reached};
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 
 const DRAW: Draw = Draw { seed: 31 };
 const SGD: OptimizerSpec = OptimizerSpec::Sgd { learning_rate: 0.1, momentum: 0.9, nesterov: true, weight_decay: 1e-3 };
@@ -37,7 +38,7 @@ fn network() -> Network<Portable> {
 }
 
 fn kernels() -> Network<Cpu> {
-    build(Cpu::new(Arc::new(Pool::new(1))), &spec(), 2).unwrap()
+    build(Cpu::new(Arc::new(Team::new(1))), &spec(), 2).unwrap()
 }
 
 fn images<B: Backend>(backend: &B, n: usize) -> B::Tensor {
@@ -52,11 +53,8 @@ fn gradients<B: Backend>(network: &mut Network<B>, embedding: bool, logits: bool
         let shape = B::shape(of);
         backend.from_f32(&DRAW.hashed("upstream", shape.iter().product()), shape).unwrap()
     };
-    let given = FeatureGradients {
-        embedding: embedding.then(|| random(&features.embedding)),
-        logits: logits.then(|| random(features.logits.as_ref().unwrap())),
-        ..Default::default()
-    };
+    let read = [(Feature::Embedding, embedding), (Feature::Logits, logits)].into_iter().filter(|(_, read)| *read);
+    let given = read.map(|(feature, _)| (feature.clone(), random(&features[&feature]))).collect();
     network.backward(tape, given, false).unwrap()
 }
 
@@ -64,12 +62,13 @@ fn gradients<B: Backend>(network: &mut Network<B>, embedding: bool, logits: bool
 fn features_have_names_and_shapes() {
     let network = network();
     let features = network.forward_eval(&images(network.backend(), 2)).unwrap();
-    let taps: Vec<_> = features.taps.iter().map(|(name, tap)| (name.as_str(), tap.dims().to_vec())).collect();
-    assert_eq!(taps[0], ("blocks.0", vec![2, 8, 8, 3]));
-    assert_eq!(taps[3], ("blocks.3", vec![2, 1, 1, 3]));
-    assert_eq!(features.pooled.dims(), [2, 3]);
-    assert_eq!(features.logits.unwrap().dims(), [2, 5]);
-    let embedding = network.backend().to_f32(&features.embedding).unwrap();
+    let names: Vec<&str> = features.keys().map(Feature::name).collect();
+    assert_eq!(names, ["embedding", "pooled", "logits", "blocks.0", "blocks.1", "blocks.2", "blocks.3"]);
+    assert_eq!(features[&Feature::Tap("blocks.0".into())].dims(), [2, 8, 8, 3]);
+    assert_eq!(features[&Feature::Tap("blocks.3".into())].dims(), [2, 1, 1, 3]);
+    assert_eq!(features[&Feature::Pooled].dims(), [2, 3]);
+    assert_eq!(features[&Feature::Logits].dims(), [2, 5]);
+    let embedding = network.backend().to_f32(&features[&Feature::Embedding]).unwrap();
     assert!(embedding.chunks(4).all(|row| (row.iter().map(|v| v * v).sum::<f32>() - 1.0).abs() < 1e-5));
 }
 
@@ -114,28 +113,56 @@ fn images_of_another_shape_are_an_error() {
 #[test]
 fn every_network_learns_from_its_smallest_image_and_refuses_a_smaller_one() {
     for kind in rkd_core::backbones::kinds() {
-        for stem in [Stem::Small, Stem::Imagenet] {
+        // With the small stem, and with that for ImageNet.
+        let sides = match kind {
+            "mlp" => [1, 1],
+            "conv4" => [16, 16],
+            "googlenet" => [8, 31],
+            _ if kind.starts_with("resnet") => [4, 16],
+            _ => [32, 32],
+        };
+        for (stem, side) in [Stem::Small, Stem::Imagenet].into_iter().zip(sides) {
             let hidden = if kind == "mlp" { vec![5] } else { Vec::new() };
             let of =
                 |image_size| BackboneSpec { kind: kind.into(), stem, hidden: hidden.clone(), image_size, ..spec() };
             let smallest = (1..64).find(|&side| rkd_core::backbones::define(&of(side)).is_ok()).unwrap();
+            assert_eq!(smallest, side, "{kind} {stem:?}");
             let mut network = build(Portable::cpu_f32(), &of(smallest), 2).unwrap();
             let backend = network.backend().clone();
             let images = DRAW.hashed("images", 3 * smallest * smallest);
             let images = backend.from_f32(&images, &[3, smallest, smallest, 1]).unwrap();
             let (features, tape) = network.forward_train(&images).unwrap_or_else(|e| panic!("{kind} {stem:?}: {e}"));
-            assert_eq!(features.pooled.dims(), [3, network.definition().pooled_size], "{kind} {stem:?}");
-            let upstream = |of: &candle_core::Tensor| {
-                Some(backend.from_f32(&DRAW.hashed("dy", of.elem_count()), of.dims()).unwrap())
+            assert_eq!(features[&Feature::Pooled].dims(), [3, network.definition().pooled_size], "{kind} {stem:?}");
+            let upstream = |feature: Feature| {
+                let of = &features[&feature];
+                let gradient = backend.from_f32(&DRAW.hashed("dy", of.elem_count()), of.dims()).unwrap();
+                (feature, gradient)
             };
-            let given = FeatureGradients {
-                embedding: upstream(&features.embedding),
-                logits: upstream(features.logits.as_ref().unwrap()),
-                ..Default::default()
-            };
+            let given = [Feature::Embedding, Feature::Logits].map(upstream).into();
             let gradients = network.backward(tape, given, false).unwrap();
             let mut optimizer = Optimizer::new(&SGD).unwrap();
-            optimizer.step(&backend, &mut network.parameters, gradients.parameters, 0.1, None).unwrap();
+            optimizer.step(&backend, &mut [&mut network.parameters], gradients.parameters, 0.1, None).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_optimizer_counts_the_arrays_that_it_reads_and_writes() {
+    let plain = OptimizerSpec::Sgd { learning_rate: 0.1, momentum: 0.0, nesterov: false, weight_decay: 0.0 };
+    // The gradient is read, the parameter and its state are read and written.
+    for (spec, operation, arrays) in [(plain, "sgd", 3), (SGD, "sgd", 5), (ADAM, "adam", 7)] {
+        let mut network = kernels();
+        let gradients = gradients(&mut network, true, false);
+        let (mut optimizer, profile) = (Optimizer::new(&spec).unwrap(), Arc::new(Profile::default()));
+        profile.set_recording(true);
+        optimizer.set_profile(&profile);
+        let backend = network.backend().clone();
+        optimizer.step(&backend, &mut [&mut network.parameters], gradients.parameters, 0.1, None).unwrap();
+        let records: Vec<_> = profile.take().into_iter().filter(|record| record.operation == operation).collect();
+        assert!(!records.is_empty());
+        for record in records {
+            let values = record.calls * record.shape.iter().product::<usize>();
+            assert_eq!(record.bytes, (4 * arrays * values) as f64, "{spec:?}, {}", record.layer);
         }
     }
 }
@@ -158,11 +185,12 @@ fn only_the_taps_that_are_read_are_kept() {
     let mut network = network();
     let images = images(&network.backend().clone(), 2);
     let taps = |network: &Network<Portable>| {
-        network.forward_eval(&images).unwrap().taps.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        let features = network.forward_eval(&images).unwrap().into_keys();
+        features.filter(|feature| matches!(feature, Feature::Tap(_))).collect::<Vec<_>>()
     };
     let all = taps(&network);
     assert!(all.len() > 1, "{all:?}");
-    network.keep_taps(&[Feature::Embedding, Feature::Tap(all[1].clone())]);
+    network.keep_taps(&[Feature::Embedding, all[1].clone()]);
     assert_eq!(taps(&network), all[1..2]);
     network.keep_taps(&[]);
     assert!(taps(&network).is_empty());
@@ -188,7 +216,7 @@ fn a_gradient_that_is_not_finite_is_named_and_nothing_changes() {
     gradients[place] = Some(backend.from_f32(&[f32::NAN; 12], &[4, 3]).unwrap());
     let before = network.tensors().unwrap();
     let mut optimizer = Optimizer::new(&ADAM).unwrap();
-    let error = optimizer.step(&backend, &mut network.parameters, gradients, 0.1, None).unwrap_err();
+    let error = optimizer.step(&backend, &mut [&mut network.parameters], gradients, 0.1, None).unwrap_err();
     assert_eq!((error.code, error.subject.as_deref()), (Code::NonFinite, Some("fc.weight")));
     assert_eq!(network.tensors().unwrap(), before);
 }
@@ -202,7 +230,7 @@ fn on_a_device_a_gradient_that_is_not_finite_is_named_when_its_norm_is_read() {
     gradients[place] = Some(backend.from_f32(&[f32::NAN; 12], &[4, 3]).unwrap());
     let before = backend.downloads();
     let mut optimizer = Optimizer::new(&ADAM).unwrap();
-    let norm = optimizer.step(&backend, &mut network.parameters, gradients, 0.1, Some(1.0)).unwrap();
+    let norm = optimizer.step(&backend, &mut [&mut network.parameters], gradients, 0.1, Some(1.0)).unwrap();
     assert_eq!(backend.downloads(), before);
     let error = norm.read(|norms| backend.to_f64(norms)).unwrap_err();
     assert_eq!((error.code, error.subject.as_deref()), (Code::NonFinite, Some("fc.weight")));
@@ -223,7 +251,7 @@ fn check_clipping<B: Backend>(network: fn() -> Network<B>) {
         let plain = OptimizerSpec::Sgd { learning_rate: 1.0, momentum: 0.0, nesterov: false, weight_decay: 0.0 };
         let before = network.tensors().unwrap();
         let mut optimizer = Optimizer::new(&plain).unwrap();
-        let norm = optimizer.step(&backend, &mut network.parameters, gradients, 1.0, largest).unwrap();
+        let norm = optimizer.step(&backend, &mut [&mut network.parameters], gradients, 1.0, largest).unwrap();
         let after = network.tensors().unwrap();
         let change = after.iter().filter(|(name, _)| !name.contains("running")).flat_map(|(name, tensor)| {
             tensor.data.iter().zip(&before[name].data).map(|(a, b)| f64::from(a - b).powi(2))
@@ -245,7 +273,7 @@ fn a_parameter_whose_losses_rested_takes_its_first_step_later() {
     let mut optimizer = Optimizer::new(&ADAM).unwrap();
     let mut step = |network: &mut Network<Portable>, logits: bool| {
         let gradients = gradients(network, true, logits).parameters;
-        optimizer.step(&backend, &mut network.parameters, gradients, 0.1, None).unwrap();
+        optimizer.step(&backend, &mut [&mut network.parameters], gradients, 0.1, None).unwrap();
         network.tensors().unwrap()["classifier.weight"].data.clone()
     };
     let before = step(&mut network, false);
@@ -267,7 +295,7 @@ fn an_optimiser_restored_from_its_tensors_goes_on_with_the_same_bits() {
         let step = |network: &mut Network<Portable>, optimizer: &mut Optimizer<Portable>| {
             let gradients = gradients(network, true, true).parameters;
             let backend = network.backend().clone();
-            optimizer.step(&backend, &mut network.parameters, gradients, 0.1, None).unwrap();
+            optimizer.step(&backend, &mut [&mut network.parameters], gradients, 0.1, None).unwrap();
         };
         let mut network = network();
         network.tune(&tuning).unwrap();
@@ -275,19 +303,19 @@ fn an_optimiser_restored_from_its_tensors_goes_on_with_the_same_bits() {
         step(&mut network, &mut optimizer);
         step(&mut network, &mut optimizer);
         let backend = network.backend().clone();
-        let state = optimizer.tensors(&backend, &network.parameters).unwrap();
+        let state = optimizer.tensors(&backend, &[&network.parameters]).unwrap();
         let mut resumed =
             Network::from_tensors(backend.clone(), network.definition().clone(), &network.tensors().unwrap()).unwrap();
         resumed.tune(&tuning).unwrap();
         assert!(state.keys().all(|name| !name.starts_with("blocks.1.")));
         let mut restored = Optimizer::new(&spec).unwrap();
-        restored.restore(&backend, &resumed.parameters, optimizer.steps(), &state).unwrap();
+        restored.restore(&backend, &[&resumed.parameters], optimizer.steps(), &state).unwrap();
         step(&mut network, &mut optimizer);
         step(&mut resumed, &mut restored);
         assert_eq!(network.tensors().unwrap(), resumed.tensors().unwrap());
         let mut short = state.clone();
         short.pop_first();
-        let error = restored.restore(&backend, &resumed.parameters, 2, &short).unwrap_err();
+        let error = restored.restore(&backend, &[&resumed.parameters], 2, &short).unwrap_err();
         assert_eq!(error.code, Code::InvalidArtefact);
     }
 }

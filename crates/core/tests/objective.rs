@@ -1,10 +1,11 @@
 //! The total loss: weights, features, terms of one kind, and what a network lacks.
 
-use rkd_core::losses::{Feature, LossInputs, Matrix, TermSpec, evaluate_loss};
+use rkd_core::losses::{Feature, FeatureMap, LossInputs, Matrix, TermSpec, evaluate_loss};
+use rkd_core::nn::parameters::ParameterSpec;
 use rkd_core::random::Random;
 use rkd_core::train::balance::{Balance, STEPS};
-use rkd_core::train::objective::{BatchFeatures, Objective, ObjectiveValue, Shapes};
-use rkd_kernels::Pool;
+use rkd_core::train::objective::{BatchFeatures, Objective, ObjectiveValue};
+use rkd_kernels::Team;
 use serde_json::{Value, json};
 
 fn terms(terms: &[Value]) -> Vec<TermSpec> {
@@ -18,33 +19,33 @@ fn draw(purpose: &str, n: usize, d: usize) -> Matrix {
 }
 
 struct Batch {
-    student: Vec<(Feature, Matrix)>,
-    teacher: Vec<(Feature, Matrix)>,
-    pool: Pool,
+    student: FeatureMap<Matrix>,
+    teacher: FeatureMap<Matrix>,
+    team: Team,
 }
 
 fn batch() -> Batch {
-    let student = vec![(Feature::Embedding, draw("e", 6, 4)), (Feature::Pooled, draw("p", 6, 5))];
-    Batch { student, teacher: vec![(Feature::Embedding, draw("t", 6, 3))], pool: Pool::new(1) }
+    let student = [(Feature::Embedding, draw("e", 6, 4)), (Feature::Pooled, draw("p", 6, 5))].into();
+    Batch { student, teacher: [(Feature::Embedding, draw("t", 6, 3))].into(), team: Team::new(1) }
 }
 
 impl Batch {
-    fn features<'a>(&'a self, parameters: &'a [Matrix]) -> BatchFeatures<'a> {
-        let (student, teacher, pool) = (self.student.as_slice(), self.teacher.as_slice(), &self.pool);
-        BatchFeatures { student, teacher, labels: &[0; 6], parameters, pool, random: Random::keyed(1, 0, 0, "loss") }
+    fn features<'a>(&'a self, parameters: &'a [Vec<Matrix>]) -> BatchFeatures<'a> {
+        let Batch { student, teacher, team } = self;
+        BatchFeatures { student, teacher, labels: &[0; 6], parameters, team, random: Random::keyed(1, 0, 0, "loss") }
     }
 
     fn total(&self, specs: &[Value], balance: &Balance, step: u64) -> ObjectiveValue {
         let objective = Objective::new(&terms(specs)).unwrap();
-        let evaluated = objective.evaluate(&self.features(&[]), &[], step).unwrap();
-        objective.weigh(evaluated, &[], balance, step)
+        let evaluated = objective.evaluate(&self.features(&[]), step).unwrap();
+        objective.weigh(evaluated, balance, step)
     }
 
     /// One term alone, on its feature.
-    fn alone(&self, spec: &Value, feature: usize) -> (f64, Vec<f64>) {
+    fn alone(&self, spec: &Value, feature: Feature) -> (f64, Vec<f64>) {
         let term = &terms(std::slice::from_ref(spec))[0];
-        let inputs = LossInputs::new(&self.student[feature].1, &self.pool, Random::keyed(1, 0, 0, "loss"));
-        let found = evaluate_loss(term, &inputs.with_teacher(&self.teacher[0].1)).unwrap();
+        let inputs = LossInputs::new(&self.student[&feature], &self.team, Random::keyed(1, 0, 0, "loss"));
+        let found = evaluate_loss(term, &inputs.with_teacher(&self.teacher[&Feature::Embedding])).unwrap();
         (found.value, found.gradient)
     }
 }
@@ -55,19 +56,20 @@ fn terms_add_up_feature_by_feature() {
     let pooled = json!({"kind": "rkd-angle", "weight": 3, "studentFeature": "pooled", "teacherFeature": "embedding"});
     let specs = [json!({"kind": "rkd-distance", "weight": 0.5}), pooled, json!({"kind": "rkd-angle", "weight": 2})];
     let total = batch.total(&specs, &Balance::default(), 0);
-    let parts = [batch.alone(&specs[0], 0), batch.alone(&specs[1], 1), batch.alone(&specs[2], 0)];
+    let features = [Feature::Embedding, Feature::Pooled, Feature::Embedding];
+    let parts: Vec<_> = specs.iter().zip(features).map(|(spec, feature)| batch.alone(spec, feature)).collect();
     let value = 0.5 * parts[0].0 + 3.0 * parts[1].0 + 2.0 * parts[2].0;
     assert!((total.total - value).abs() < 1e-15);
     let names: Vec<&str> = total.terms.iter().map(|term| term.name.as_str()).collect();
     assert_eq!(names, ["rkd-distance", "rkd-angle", "rkd-angle#2"]);
     let norm = parts[1].1.iter().map(|g| g * g).sum::<f64>().sqrt();
     assert!((total.terms[1].gradient_norm - norm).abs() < 1e-15);
-    let features: Vec<&str> = total.gradients.iter().map(|(feature, _)| feature.name()).collect();
+    let features: Vec<&str> = total.gradients.keys().map(Feature::name).collect();
     assert_eq!(features, ["embedding", "pooled"]);
-    for (place, g) in total.gradients[0].1.iter().enumerate() {
+    for (place, g) in total.gradients[&Feature::Embedding].iter().enumerate() {
         assert!((g - 0.5 * parts[0].1[place] - 2.0 * parts[2].1[place]).abs() < 1e-15);
     }
-    assert!(total.gradients[1].1.iter().zip(&parts[1].1).all(|(g, part)| *g == 3.0 * part));
+    assert!(total.gradients[&Feature::Pooled].iter().zip(&parts[1].1).all(|(g, part)| *g == 3.0 * part));
 }
 
 #[test]
@@ -113,8 +115,8 @@ fn auto_weights_make_gradients_as_large_as_the_first_number() {
 
 #[test]
 fn each_term_has_its_own_parameters() {
-    let shapes: Shapes = vec![(Feature::Embedding, vec![1, 4]), (Feature::Pooled, vec![1, 5])];
-    let teacher: Shapes = vec![(Feature::Embedding, vec![1, 3])];
+    let shapes = [(Feature::Embedding, vec![1, 4]), (Feature::Pooled, vec![1, 5])].into();
+    let teacher = [(Feature::Embedding, vec![1, 3])].into();
     let specs = terms(&[
         json!({"kind": "rkd-distance"}),
         json!({"kind": "linear-hint"}),
@@ -122,32 +124,35 @@ fn each_term_has_its_own_parameters() {
         json!({"kind": "linear-hint", "weight": 2}),
     ]);
     let objective = Objective::new(&specs).unwrap();
-    let about = objective.parameters(&shapes, Some(&teacher)).unwrap();
-    let summary: Vec<_> =
-        about.iter().map(|about| (about.name.as_str(), about.frozen, about.parameter.columns)).collect();
+    let specs = objective.parameters(&shapes, Some(&teacher)).unwrap();
+    let summary = |spec: &ParameterSpec| (spec.name.clone(), spec.is_trained(), spec.shape.clone());
+    let summary: Vec<Vec<_>> = specs.iter().map(|specs| specs.iter().map(summary).collect()).collect();
     let expected = [
-        ("loss.linear-hint.projection", false, 4),
-        ("loss.hint.projection", true, 5),
-        ("loss.linear-hint#2.projection", false, 4),
+        vec![],
+        vec![("loss.linear-hint.projection".into(), true, vec![3, 4])],
+        vec![("loss.hint.projection".into(), false, vec![3, 5])],
+        vec![("loss.linear-hint#2.projection".into(), true, vec![3, 4])],
     ];
     assert_eq!(summary, expected);
     let (batch, same) = (batch(), draw("projection", 3, 4));
-    let values = [same.clone(), draw("other", 3, 5), same];
-    let evaluated = objective.evaluate(&batch.features(&values), &about, 0).unwrap();
-    let total = objective.weigh(evaluated, &about, &Balance::default(), 0);
-    let [Some(first), None, Some(last)] = total.parameters.as_slice() else { panic!("a frozen map has no gradient") };
-    assert!(first.iter().zip(last).all(|(first, last)| 2.0 * first == *last));
-    assert!(first.iter().any(|g| *g != 0.0));
+    let values = [vec![], vec![same.clone()], vec![draw("other", 3, 5)], vec![same]];
+    let evaluated = objective.evaluate(&batch.features(&values), 0).unwrap();
+    let total = objective.weigh(evaluated, &Balance::default(), 0);
+    let [none, first, frozen, last] = total.parameters.as_slice() else { panic!("one list for each term") };
+    assert!(none.is_empty() && frozen.is_empty());
+    assert!(first[0].iter().zip(&last[0]).all(|(first, last)| 2.0 * first == *last));
+    assert!(first[0].iter().any(|g| *g != 0.0));
 }
 
 #[test]
 fn what_a_network_lacks_is_listed() {
-    let student: Shapes = vec![
+    let student = [
         (Feature::Embedding, vec![1, 4]),
         (Feature::Tap("blocks.1".into()), vec![1, 7, 7, 4]),
         (Feature::Tap("blocks.3".into()), vec![1, 1, 1, 4]),
-    ];
-    let teacher: Shapes = vec![(Feature::Embedding, vec![1, 3])];
+    ]
+    .into();
+    let teacher = [(Feature::Embedding, vec![1, 3])].into();
     let check =
         |spec: Value| Objective::new(&terms(&[spec])).unwrap().check(&student, Some(&teacher)).unwrap_err().to_string();
     let message = check(json!({"kind": "hint", "studentFeature": "blocks.7"}));

@@ -1,12 +1,12 @@
 //! A batch in pieces against the batch in one piece: the same loss, the same gradients, in float64.
 
 use rkd_core::backbones::{BackboneSpec, Stem, build};
-use rkd_core::losses::{Feature, LossInputs, Matrix, TermSpec, evaluate_loss};
+use rkd_core::losses::{Feature, FeatureMap, LossInputs, Matrix, TermSpec, evaluate_loss};
 use rkd_core::nn::backend::Backend;
 use rkd_core::nn::{Network, Portable};
 use rkd_core::random::Random;
 use rkd_core::train::pass::{Pass, cut, matrices};
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 use serde_json::json;
 
 const SIDE: usize = 16;
@@ -43,18 +43,17 @@ fn train(network: &mut Network<Portable>, images: &[f64], teacher: &Matrix, larg
         backend.from_f64(&images[rows.start * length..rows.end * length], &[rows.len(), SIDE, SIDE, 1]).unwrap()
     });
     let pass = Pass::forward(network, pieces.collect(), &[Feature::Embedding, Feature::Pooled]).unwrap();
-    let features: Vec<_> = pass.features.iter().collect();
-    let mut values = features.iter().flat_map(|(_, pieces)| pieces).map(|piece| backend.to_f64(piece).unwrap());
-    let features = matrices::<Portable>("the student's", &features, &mut values).unwrap();
-    let pool = Pool::new(1);
+    let mut values = pass.features.values().flatten().map(|piece| backend.to_f64(piece).unwrap());
+    let features = matrices::<Portable>("the student's", &pass.features, &mut values).unwrap();
+    let team = Team::new(1);
     let loss: TermSpec = serde_json::from_value(json!({"kind": "rkd-angle"})).unwrap();
     let mut value = 0.0;
-    let mut upstream = Vec::new();
+    let mut upstream = FeatureMap::new();
     for (feature, matrix) in &features {
-        let inputs = LossInputs::new(matrix, &pool, Random::keyed(1, 0, 0, "loss")).with_teacher(teacher);
+        let inputs = LossInputs::new(matrix, &team, Random::keyed(1, 0, 0, "loss")).with_teacher(teacher);
         let found = evaluate_loss(&loss, &inputs).unwrap();
         value += found.value;
-        upstream.push((feature.clone(), found.gradient));
+        upstream.insert(feature.clone(), found.gradient);
     }
     let gradients = pass.backward(network, &upstream, &[]).unwrap();
     let gradients = gradients.iter().map(|g| g.as_ref().map(|g| backend.to_f64(g).unwrap())).collect();

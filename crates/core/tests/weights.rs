@@ -17,7 +17,7 @@ use rkd_core::backbones::{BackboneSpec, Stem, adapt, build};
 use rkd_core::data::Normalization;
 use rkd_core::nn::backend::Backend;
 use rkd_core::nn::tuning::{TrainingStatistics, TuningPlan};
-use rkd_core::nn::{FeatureGradients, Network, Portable};
+use rkd_core::nn::{Feature, Network, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec};
 use rkd_core::random::Random;
 use rkd_core::tensor::HostTensor;
@@ -69,7 +69,7 @@ fn spec() -> BackboneSpec {
 fn embeddings(network: &Network<Portable>, shape: &[usize]) -> Vec<f64> {
     let images = Draw { seed: 1 }.images("weights", shape);
     let images = network.backend().from_f32(&images, &nhwc_shape(shape)).unwrap();
-    network.backend().to_f64(&network.forward_eval(&images).unwrap().embedding).unwrap()
+    network.backend().to_f64(&network.forward_eval(&images).unwrap()[&Feature::Embedding]).unwrap()
 }
 
 fn network(spec: &BackboneSpec) -> Network<Portable> {
@@ -428,13 +428,17 @@ fn a_vgg_of_torchvision_gives_its_features_at_every_size() {
 
 #[test]
 fn many_views_of_one_storage_are_read_in_one_pass() {
-    // 60,000 tensors of two numbers each, the first and the last of 4 MiB: a reader that converts the storage for each view does not end.
-    let call = b"ctorch._utils\n_rebuild_tensor_v2\nq\x01((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuJ\0\0\x10\0tQq\x02K\0K\x02\x85J\xff\xff\x0f\0\x85\x89NtR";
-    let again = b"h\x01(h\x02K\0K\x02\x85J\xff\xff\x0f\0\x85\x89NtR";
+    // 60,000 tensors of two numbers each, the first and the last of 4 MiB: a reader that converts the storage for each
+    // view does not end.
+    let function = b"ctorch._utils\n_rebuild_tensor_v2\nq\x01";
+    let storage = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuJ\0\0\x10\0tQq\x02";
+    let places = b"K\0K\x02\x85J\xff\xff\x0f\0\x85\x89NtR";
+    let call = [function, &b"("[..], storage, places].concat();
+    let again = [b"h\x01(h\x02", &places[..]].concat();
     let mut pickle = b"\x80\x02}(".to_vec();
     for index in 0..60_000 {
         pickle.extend(text(&format!("{index}")));
-        pickle.extend_from_slice(if index == 0 { call } else { again });
+        pickle.extend_from_slice(if index == 0 { &call } else { &again });
     }
     pickle.extend_from_slice(b"u.");
     let mut storage = vec![0; 4 << 20];
@@ -703,12 +707,12 @@ fn train(tuning: &TuningPlan) -> (Tensors, Tensors) {
     let draw = Draw { seed: 1 };
     let images = backend.from_f32(&draw.hashed("images", 4 * 32 * 32 * 3), &[4, 32, 32, 3]).unwrap();
     let (_, tape) = network.forward_train(&images).unwrap();
-    let embedding = Some(backend.from_f32(&draw.hashed("upstream", 20), &[4, 5]).unwrap());
-    let given = FeatureGradients { embedding, ..Default::default() };
+    let embedding = backend.from_f32(&draw.hashed("upstream", 20), &[4, 5]).unwrap();
+    let given = [(Feature::Embedding, embedding)].into();
     let gradients = network.backward(tape, given, false).unwrap().parameters;
     let plain = OptimizerSpec::Sgd { learning_rate: 0.1, momentum: 0.0, nesterov: false, weight_decay: 0.0 };
     let mut optimizer = Optimizer::new(&plain).unwrap();
-    optimizer.step(&backend, &mut network.parameters, gradients, 0.1, None).unwrap();
+    optimizer.step(&backend, &mut [&mut network.parameters], gradients, 0.1, None).unwrap();
     (before, network.tensors().unwrap())
 }
 

@@ -13,7 +13,7 @@ use rkd_kernels::matrix::{Operand, gemm};
 use rkd_kernels::memory::Memory;
 use rkd_kernels::normalization::{Relu, batch_norm_backward, batch_norm_train};
 use rkd_kernels::optimizer::{AdamStep, adam};
-use rkd_kernels::{Isa, Pool};
+use rkd_kernels::{Isa, Team};
 
 /// Images, size of the square input, input and output channels, kernel, stride: padding keeps the size.
 type Layer = (&'static str, [usize; 6]);
@@ -60,36 +60,36 @@ fn main() {
         .map_or_else(Isa::chosen, |name| Isa::named(&name))
         .unwrap_or_else(|message| panic!("{message}"));
     let only = option("--only").unwrap_or_default();
-    let pool = Pool::with_isa(threads, isa);
-    println!("{} threads, {}; a product inside the cache: {:.0} GFLOP/s", pool.threads(), isa.name(), rate(&pool));
+    let team = Team::with_isa(threads, isa);
+    println!("{} threads, {}; a product inside the cache: {:.0} GFLOP/s", team.threads(), isa.name(), rate(&team));
     println!("{:34} {:>18} {:>18} {:>18}", "layer", "forward", "grad input", "grad weight");
     for (name, layer) in LAYERS.iter().filter(|(name, _)| name.contains(&only)) {
-        measure(&pool, name, *layer);
+        measure(&team, name, *layer);
     }
     if only.is_empty() || only == "others" {
-        measure_others(&pool);
+        measure_others(&team);
     }
 }
 
-fn measure_others(pool: &Pool) {
+fn measure_others(team: &Team) {
     println!("{:34} {:>18} {:>18}", "rows x channels", "batch norm + relu", "its gradient");
     for [rows, c] in [[65536, 64], [16384, 128], [4096, 256], [1024, 512]] {
-        measure_batch_norm(pool, rows, c);
+        measure_batch_norm(team, rows, c);
     }
-    measure_adam(pool, 11 << 20);
+    measure_adam(team, 11 << 20);
 }
 
 /// Rates count every tensor read or written once in each sweep: two forward, two backward.
-fn measure_batch_norm(pool: &Pool, rows: usize, c: usize) {
+fn measure_batch_norm(team: &Team, rows: usize, c: usize) {
     let (x, dy, mut y, mut dx) = (wave(rows * c), wave(rows * c), wave(rows * c), wave(rows * c));
     let (gamma, beta) = (vec![1.0; c], vec![0.0; c]);
     let [mut mean, mut rstd, mut variance, mut dgamma, mut dbeta] = [(); 5].map(|()| vec![0.0; c]);
     let forward = best(|| {
-        batch_norm_train(pool, c, 1e-5, &x, &gamma, &beta, None, true, &mut y, &mut mean, &mut rstd, &mut variance)
+        batch_norm_train(team, c, 1e-5, &x, &gamma, &beta, None, true, &mut y, &mut mean, &mut rstd, &mut variance)
     });
     let backward = best(|| {
         batch_norm_backward(
-            pool,
+            team,
             c,
             &x,
             Relu::Shift(&beta),
@@ -109,7 +109,7 @@ fn measure_batch_norm(pool: &Pool, rows: usize, c: usize) {
     println!("{:34} {:>18} {:>18}", format!("{rows} x {c}"), cells[0], cells[1]);
 }
 
-fn measure_adam(pool: &Pool, length: usize) {
+fn measure_adam(team: &Team, length: usize) {
     let gradient = wave(length);
     let [mut parameter, mut mean, mut square] = [wave(length), Memory::zeros(length), Memory::zeros(length)];
     let step = AdamStep {
@@ -121,29 +121,29 @@ fn measure_adam(pool: &Pool, length: usize) {
         decoupled: false,
         step: 10,
     };
-    let ms = best(|| adam(pool, &step, &mut parameter, &gradient, &mut mean, &mut square));
+    let ms = best(|| adam(team, &step, &mut parameter, &gradient, &mut mean, &mut square));
     println!("{:34} {:>18}", format!("adam, {length}"), format!("{ms:9.2} ({:5.1})", length as f64 * 28.0 / ms / 1e6));
 }
 
 /// The rate of a matrix product that stays in the cache: what the machine gives at best.
-fn rate(pool: &Pool) -> f64 {
+fn rate(team: &Team) -> f64 {
     let size = [1680, 128, 256];
     let (a, b, mut c) = (vec![0.5; size[0] * size[2]], vec![0.5; size[2] * size[1]], vec![0.0; size[0] * size[1]]);
     let (left, right) = (Operand::row_major(&a, size[2]), Operand::row_major(&b, size[1]));
-    let ms = best(|| gemm(pool, size, left, right, None, &mut c));
+    let ms = best(|| gemm(team, size, left, right, None, &mut c));
     2.0 * size.iter().product::<usize>() as f64 / ms / 1e6
 }
 
-fn measure(pool: &Pool, name: &str, [n, size, c_in, c_out, kernel, stride]: [usize; 6]) {
+fn measure(team: &Team, name: &str, [n, size, c_in, c_out, kernel, stride]: [usize; 6]) {
     let (kernel2, padding) = ([kernel; 2], [kernel / 2; 2]);
     let (h, w, dilation, groups) = (size, size, [1; 2], 1);
     let s = Conv2d { n, h, w, c_in, c_out, kernel: kernel2, stride: [stride; 2], padding, dilation, groups };
     let (x, weight, dy) = (wave(s.input_len()), wave(s.weight_len()), wave(s.output_len()));
     let (mut y, mut dx, mut dweight) = (wave(dy.len()), wave(x.len()), wave(weight.len()));
     let times = [
-        best(|| forward(pool, &s, &x, &weight, None, &mut y)),
-        best(|| backward_input(pool, &s, &dy, &weight, &mut dx)),
-        best(|| backward_weight(pool, &s, &x, &dy, &mut dweight, None)),
+        best(|| forward(team, &s, &x, &weight, None, &mut y)),
+        best(|| backward_input(team, &s, &dy, &weight, &mut dx)),
+        best(|| backward_weight(team, &s, &x, &dy, &mut dweight, None)),
     ];
     let cells = times.map(|ms| format!("{ms:9.2} ({:5.0})", s.flops() / ms / 1e6));
     println!("{name:34} {:>18} {:>18} {:>18}", cells[0], cells[1], cells[2]);

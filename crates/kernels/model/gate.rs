@@ -1,15 +1,15 @@
-//! A model of the thread pool's gate: loom runs its very source through the orders in which threads can meet, with the
+//! A model of the team's gate: loom runs its very source through the orders in which threads can meet, with the
 //! memory of the C11 model, and finds every data race, deadlock and wrong result among them.
 //!
 //! loom takes sequentially consistent operations for acquire and release; that a parked worker is woken hangs on more
-//! than that, and is the matter of a test beside the pool.
+//! than that, and is the matter of a test beside the team.
 
 #![cfg(test)]
 
-#[path = "../src/pool/gate.rs"]
+#[path = "../src/team/gate.rs"]
 mod gate;
 
-/// What `src/pool/sync.rs` gives the gate, of loom's.
+/// What `src/team/sync.rs` gives the gate, of loom's.
 mod sync {
     pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -32,31 +32,31 @@ use std::sync::Arc;
 use gate::Gate;
 use loom::cell::UnsafeCell;
 
-/// Places that the blocks of a job add 1 to, without synchronisation of their own.
+/// Places that the blocks of a region add 1 to, without synchronisation of their own.
 type Places = Arc<Vec<UnsafeCell<u32>>>;
 
-/// A job adds `amount` to as many places as it has blocks.
+/// A region adds `amount` to as many places as it has blocks.
 #[derive(Clone, Copy)]
-struct Job {
+struct Region {
     amount: u32,
     blocks: usize,
 }
 
-fn take_blocks(gate: &Gate<Job>, places: &Places, job: Job) {
+fn take_blocks(gate: &Gate<Region>, places: &Places, region: Region) {
     loop {
         let block = gate.next_block();
-        if block >= job.blocks {
+        if block >= region.blocks {
             break;
         }
         // SAFETY: a block is one thread's, which is what the model is to find out: loom reports any other use.
-        places[block].with_mut(|place| unsafe { *place += job.amount });
-        if block + 1 == job.blocks {
-            gate.skip_to_block(job.blocks);
+        places[block].with_mut(|place| unsafe { *place += region.amount });
+        if block + 1 == region.blocks {
+            gate.skip_to_block(region.blocks);
         }
     }
 }
 
-/// An owner with `workers` workers does a job for each of `blocks`, and after each reads what all of them wrote.
+/// An owner with `workers` workers runs a region for each of `blocks`, and after each reads what all of them wrote.
 fn model(workers: usize, preemptions: usize, blocks: &'static [usize]) {
     let mut builder = loom::model::Builder::new();
     // All orders are more than can be gone through; few preemptions find nearly every mistake.
@@ -66,15 +66,15 @@ fn model(workers: usize, preemptions: usize, blocks: &'static [usize]) {
         let (gate, places) = (Arc::new(Gate::new()), Places::new((0..most).map(|_| UnsafeCell::new(0)).collect()));
         let work = || {
             let (gate, places) = (Arc::clone(&gate), Arc::clone(&places));
-            loom::thread::spawn(move || gate.work(|job| take_blocks(&gate, &places, job)))
+            loom::thread::spawn(move || gate.work(|region| take_blocks(&gate, &places, region)))
         };
         let workers: Vec<_> = (0..workers).map(|_| work()).collect();
         let mut expected = vec![0; most];
         for (index, &blocks) in blocks.iter().enumerate() {
-            let job = Job { amount: 1 << index, blocks };
-            // SAFETY: this is the only thread that runs jobs, and `take_blocks` panics in no order that is right.
-            unsafe { gate.run(job, |job| take_blocks(&gate, &places, job)) };
-            expected[..blocks].iter_mut().for_each(|expected| *expected += job.amount);
+            let region = Region { amount: 1 << index, blocks };
+            // SAFETY: this is the only thread that runs regions, and `take_blocks` panics in no order that is right.
+            unsafe { gate.run(region, |region| take_blocks(&gate, &places, region)) };
+            expected[..blocks].iter_mut().for_each(|expected| *expected += region.amount);
             // SAFETY: as for the blocks: loom reports a worker that still writes.
             let found: Vec<u32> = places.iter().map(|place| place.with(|place| unsafe { *place })).collect();
             assert_eq!(found, expected);

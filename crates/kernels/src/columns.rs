@@ -8,7 +8,7 @@
 
 use std::marker::PhantomData;
 
-use crate::Pool;
+use crate::Team;
 use crate::simd::doubles::{Doubles, WIDTH};
 use crate::simd::{Kernel, Simd, dispatch};
 
@@ -36,7 +36,7 @@ pub(crate) trait Pair<const N: usize, const M: usize>: Copy + Sync {
 
 /// For every column of r x c matrices `[sum of first, sum of first * second]`; each of `factors` is `[c]`.
 pub(crate) fn sums<P: Pair<N, M>, const N: usize, const M: usize>(
-    pool: &Pool,
+    team: &Team,
     r: usize,
     c: usize,
     matrices: [&[f32]; N],
@@ -45,11 +45,11 @@ pub(crate) fn sums<P: Pair<N, M>, const N: usize, const M: usize>(
 ) -> Vec<[f64; 2]> {
     let step = block_rows(c);
     let mut partial = vec![[0.0; 2]; r.div_ceil(step) * c];
-    pool.for_each_chunk(&mut partial, c.max(1), |block, sums| {
+    team.for_each_chunk(&mut partial, c.max(1), |block, sums| {
         let range = block * step * c..r.min((block + 1) * step) * c;
         let matrices = matrices.map(|matrix| &matrix[range.clone()]);
         let factors = factors.map(|factors| &factors[..c]);
-        dispatch(pool.isa(), BlockSums { pair: PhantomData::<P>, matrices, factors, sums });
+        dispatch(team.isa(), BlockSums { pair: PhantomData::<P>, matrices, factors, sums });
     });
     let mut total = vec![[0.0; 2]; c];
     for block in partial.chunks_exact(c.max(1)) {
@@ -158,9 +158,9 @@ impl Pair<1, 0> for Values {
 }
 
 /// Writes the sum of each of the `out.len()` columns of `x` into `out`.
-pub(crate) fn sum_into(pool: &Pool, x: &[f32], out: &mut [f32]) {
+pub(crate) fn sum_into(team: &Team, x: &[f32], out: &mut [f32]) {
     let c = out.len();
-    let sums = sums(pool, x.len() / c.max(1), c, [x], [], Values);
+    let sums = sums(team, x.len() / c.max(1), c, [x], [], Values);
     for (out, sum) in out.iter_mut().zip(sums) {
         *out = sum[0] as f32;
     }

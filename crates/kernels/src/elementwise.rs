@@ -1,7 +1,7 @@
 //! Operations element by element, and the sum of squares that gradient clipping needs.
 
 use crate::simd::{Kernel, Simd, dispatch};
-use crate::{Pool, check};
+use crate::{Team, check};
 
 /// Elements in a block of work: 64 KiB, a fixed cut that no thread count changes.
 pub(crate) const BLOCK: usize = 16 * 1024;
@@ -39,52 +39,52 @@ fn part(slice: &[f32], block: usize, length: usize) -> &[f32] {
 }
 
 /// `y = max(x, 0)`; a NaN stays a NaN.
-pub fn relu(pool: &Pool, x: &[f32], y: &mut [f32]) {
+pub fn relu(team: &Team, x: &[f32], y: &mut [f32]) {
     check::length("relu", "y", y.len(), x.len());
-    pool.for_each_chunk(y, BLOCK, |i, y| dispatch(pool.isa(), Relu { x: part(x, i, y.len()), y }));
+    team.for_each_chunk(y, BLOCK, |i, y| dispatch(team.isa(), Relu { x: part(x, i, y.len()), y }));
 }
 
 /// `dx = dy` where the output `y` of [`relu`] is positive, else 0.
-pub fn relu_backward(pool: &Pool, y: &[f32], dy: &[f32], dx: &mut [f32]) {
+pub fn relu_backward(team: &Team, y: &[f32], dy: &[f32], dx: &mut [f32]) {
     check::length("relu_backward", "dx", dx.len(), y.len());
     check::length("relu_backward", "dy", dy.len(), y.len());
-    pool.for_each_chunk(dx, BLOCK, |i, dx| {
-        dispatch(pool.isa(), ReluBackward { y: part(y, i, dx.len()), dy: part(dy, i, dx.len()), dx })
+    team.for_each_chunk(dx, BLOCK, |i, dx| {
+        dispatch(team.isa(), ReluBackward { y: part(y, i, dx.len()), dy: part(dy, i, dx.len()), dx })
     });
 }
 
 /// `y = a + b`.
-pub fn add(pool: &Pool, a: &[f32], b: &[f32], y: &mut [f32]) {
+pub fn add(team: &Team, a: &[f32], b: &[f32], y: &mut [f32]) {
     check::length("add", "b", b.len(), a.len());
     check::length("add", "y", y.len(), a.len());
-    pool.for_each_chunk(y, BLOCK, |i, y| {
-        dispatch(pool.isa(), Add { a: part(a, i, y.len()), b: part(b, i, y.len()), y })
+    team.for_each_chunk(y, BLOCK, |i, y| {
+        dispatch(team.isa(), Add { a: part(a, i, y.len()), b: part(b, i, y.len()), y })
     });
 }
 
 /// `y += x`.
-pub fn add_in_place(pool: &Pool, x: &[f32], y: &mut [f32]) {
+pub fn add_in_place(team: &Team, x: &[f32], y: &mut [f32]) {
     check::length("add_in_place", "y", y.len(), x.len());
-    pool.for_each_chunk(y, BLOCK, |i, y| dispatch(pool.isa(), AddInPlace { x: part(x, i, y.len()), y }));
+    team.for_each_chunk(y, BLOCK, |i, y| dispatch(team.isa(), AddInPlace { x: part(x, i, y.len()), y }));
 }
 
 /// `y += factor * x`.
-pub fn add_scaled(pool: &Pool, factor: f32, x: &[f32], y: &mut [f32]) {
+pub fn add_scaled(team: &Team, factor: f32, x: &[f32], y: &mut [f32]) {
     check::length("add_scaled", "y", y.len(), x.len());
-    pool.for_each_chunk(y, BLOCK, |i, y| dispatch(pool.isa(), AddScaled { x: part(x, i, y.len()), factor, y }));
+    team.for_each_chunk(y, BLOCK, |i, y| dispatch(team.isa(), AddScaled { x: part(x, i, y.len()), factor, y }));
 }
 
 /// `y *= factor`.
-pub fn scale(pool: &Pool, factor: f32, y: &mut [f32]) {
-    pool.for_each_chunk(y, BLOCK, |_, y| dispatch(pool.isa(), Scale { factor, y }));
+pub fn scale(team: &Team, factor: f32, y: &mut [f32]) {
+    team.for_each_chunk(y, BLOCK, |_, y| dispatch(team.isa(), Scale { factor, y }));
 }
 
 /// The sum of squares, in f64: 16 running sums in a block, blocks added in order.
-pub fn sum_of_squares(pool: &Pool, x: &[f32]) -> f64 {
+pub fn sum_of_squares(team: &Team, x: &[f32]) -> f64 {
     let mut sums = vec![0.0; x.len().div_ceil(BLOCK)];
-    pool.for_each_chunk(&mut sums, 1, |block, sum| {
+    team.for_each_chunk(&mut sums, 1, |block, sum| {
         let start = block * BLOCK;
-        sum[0] = dispatch(pool.isa(), SumOfSquares { x: &x[start..x.len().min(start + BLOCK)] });
+        sum[0] = dispatch(team.isa(), SumOfSquares { x: &x[start..x.len().min(start + BLOCK)] });
     });
     sums.iter().sum()
 }

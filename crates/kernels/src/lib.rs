@@ -2,10 +2,10 @@
 //!
 //! This crate knows nothing of candle, of files or of Node, and depends on nothing but
 //! `memmap2`. Activations are NHWC float32.
-//! Every kernel takes a [`Pool`]: work is cut into blocks by problem size, never by thread count, and sums are taken
+//! Every kernel takes a [`Team`]: work is cut into blocks by problem size, never by thread count, and sums are taken
 //! in a fixed order, so the same inputs give the same bits on any number of threads.
 //!
-//! Layers of the crate, from the ground up: [`pool`] (threads), `isa` and `simd` (the instruction set, chosen at run
+//! Layers of the crate, from the ground up: [`team`] (threads), `isa` and `simd` (the instruction set, chosen at run
 //! time), `scratch` (memory that is reused between calls), [`matrix`] (tiles of a product), and the layer operations.
 //!
 //! A slice of the wrong length is a defect of the caller and panics with the name of the operation and both lengths.
@@ -20,11 +20,11 @@ pub mod memory;
 pub mod normalization;
 pub mod optimizer;
 pub mod peak;
-pub mod pool;
 pub mod pooling;
 pub mod product;
 pub mod relations;
 pub mod retrieval;
+pub mod team;
 
 mod check;
 mod columns;
@@ -32,4 +32,4 @@ mod scratch;
 mod simd;
 
 pub use isa::Isa;
-pub use pool::Pool;
+pub use team::Team;

@@ -3,7 +3,7 @@
 //! Shapes: n rows, i inputs, o outputs; x [n, i], weight [o, i], y [n, o].
 
 use crate::matrix::{Operand, gemm};
-use crate::{Pool, check, columns};
+use crate::{Team, check, columns};
 
 /// The sizes of a linear layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,26 +17,26 @@ pub struct Linear {
 }
 
 /// `y = x weight^T + bias`.
-pub fn forward(pool: &Pool, shape: &Linear, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+pub fn forward(team: &Team, shape: &Linear, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
     let Linear { n, inputs, outputs } = *shape;
     check::length("linear", "x", x.len(), n * inputs);
     check::length("linear", "weight", weight.len(), outputs * inputs);
     let (a, b) = (Operand::row_major(x, inputs), Operand::transposed(weight, inputs));
-    gemm(pool, [n, outputs, inputs], a, b, bias, y);
+    gemm(team, [n, outputs, inputs], a, b, bias, y);
 }
 
 /// `dx = dy weight`. Overwrites `dx`.
-pub fn backward_input(pool: &Pool, shape: &Linear, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
+pub fn backward_input(team: &Team, shape: &Linear, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
     let Linear { n, inputs, outputs } = *shape;
     check::length("linear backward_input", "dy", dy.len(), n * outputs);
     check::length("linear backward_input", "weight", weight.len(), outputs * inputs);
     let (a, b) = (Operand::row_major(dy, outputs), Operand::row_major(weight, inputs));
-    gemm(pool, [n, inputs, outputs], a, b, None, dx);
+    gemm(team, [n, inputs, outputs], a, b, None, dx);
 }
 
 /// `dweight = dy^T x`, `dbias = sum of dy over the rows`. Overwrites both.
 pub fn backward_weight(
-    pool: &Pool,
+    team: &Team,
     shape: &Linear,
     x: &[f32],
     dy: &[f32],
@@ -47,9 +47,9 @@ pub fn backward_weight(
     check::length("linear backward_weight", "x", x.len(), n * inputs);
     check::length("linear backward_weight", "dy", dy.len(), n * outputs);
     let (a, b) = (Operand::transposed(dy, outputs), Operand::row_major(x, inputs));
-    gemm(pool, [outputs, inputs, n], a, b, None, dweight);
+    gemm(team, [outputs, inputs, n], a, b, None, dweight);
     if let Some(dbias) = dbias {
         check::length("linear backward_weight", "dbias", dbias.len(), outputs);
-        columns::sum_into(pool, dy, dbias);
+        columns::sum_into(team, dy, dbias);
     }
 }

@@ -10,9 +10,9 @@
 //! Shapes: A `[m, k]`, B `[k, n]`, C `[m, n]`.
 
 use crate::isa::Level;
-use crate::pool::Parts;
 use crate::simd::{Kernel, Simd, dispatch};
-use crate::{Isa, Pool, check, scratch};
+use crate::team::Parts;
+use crate::{Isa, Team, check, scratch};
 
 /// Terms summed at a stretch: a panel of 256 x 16 floats is 16 KiB, half of a first-level cache.
 pub(crate) const DEPTH: usize = 256;
@@ -92,27 +92,27 @@ impl<'a> Operand<'a> {
 }
 
 /// `c = a b (+ bias)`: `a` is m x k, `b` k x n, `c` row-major m x n, `bias` `[n]` added to every row.
-pub fn gemm(pool: &Pool, [m, n, k]: [usize; 3], a: Operand<'_>, b: Operand<'_>, bias: Option<&[f32]>, c: &mut [f32]) {
+pub fn gemm(team: &Team, [m, n, k]: [usize; 3], a: Operand<'_>, b: Operand<'_>, bias: Option<&[f32]>, c: &mut [f32]) {
     a.check("a", m, k);
     b.check("b", k, n);
     check::length("gemm", "c", c.len(), m * n);
     if let Some(bias) = bias {
         check::length("gemm", "bias", bias.len(), n);
     }
-    let width = panel_width(pool.isa());
-    scratch::with(panels_length(pool.isa(), k, n), |panels| {
-        pool.for_each_chunk(panels, (k * width).max(1), |panel, out| {
+    let width = panel_width(team.isa());
+    scratch::with(panels_length(team.isa(), k, n), |panels| {
+        team.for_each_chunk(panels, (k * width).max(1), |panel, out| {
             fill_panel(out, width, b.skip(0, panel * width), width.min(n - panel * width));
         });
-        let (panels, out, cut) = (&*panels, Parts::new(c), Cut::new(pool.isa(), m, n));
-        pool.for_each(cut.units(), |unit| {
+        let (panels, out, cut) = (&*panels, Parts::new(c), Cut::new(team.isa(), m, n));
+        team.for_each(cut.units(), |unit| {
             let (rows, columns) = cut.unit(unit);
             for start in (0..k.max(1)).step_by(DEPTH) {
                 let left = a.skip(rows[0], start);
                 let block = Block { left, rows: rows[1] - rows[0], depth: [start, k.min(start + DEPTH)], columns };
                 // SAFETY: `c` has m rows of n, and the unit's rows and columns end there; no other unit has both its
                 // rows and its columns, so nobody else uses these elements.
-                unsafe { block.multiply(pool.isa(), panels, k, bias, out.pointer(rows[0] * n), n) };
+                unsafe { block.multiply(team.isa(), panels, k, bias, out.pointer(rows[0] * n), n) };
             }
         });
     });

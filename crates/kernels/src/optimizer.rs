@@ -3,9 +3,9 @@
 //! Constants are formed in f64 and rounded once; the element-wise arithmetic is f32, in PyTorch's order.
 
 use crate::elementwise::BLOCK;
-use crate::pool::Parts;
 use crate::simd::{Kernel, Simd, dispatch};
-use crate::{Pool, check};
+use crate::team::Parts;
+use crate::{Team, check};
 
 /// The options of one Adam step (Kingma and Ba, 2015; decoupled weight decay: Loshchilov and Hutter, 2019).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,7 +41,7 @@ pub struct SgdStep {
 
 /// Updates `parameter`, and Adam's running `mean` and `square` (zero before the first step). All have one length.
 pub fn adam(
-    pool: &Pool,
+    team: &Team,
     step: &AdamStep,
     parameter: &mut [f32],
     gradient: &[f32],
@@ -54,13 +54,13 @@ pub fn adam(
     check::length("adam", "square", square.len(), length);
     let (mean, square) = (Parts::new(mean), Parts::new(square));
     let factors = AdamFactors::new(step);
-    pool.for_each_chunk(parameter, BLOCK, |block, parameter| {
+    team.for_each_chunk(parameter, BLOCK, |block, parameter| {
         let (start, length) = (block * BLOCK, parameter.len());
         let gradient = &gradient[start..start + length];
         // SAFETY: these are the places of the block's chunk of `parameter`, in slices of its length: no two blocks'
         // chunks overlap, and each block runs once.
         let (mean, square) = unsafe { (mean.slice(start, length), square.slice(start, length)) };
-        dispatch(pool.isa(), Adam { factors, parameter, gradient, mean, square });
+        dispatch(team.isa(), Adam { factors, parameter, gradient, mean, square });
     });
 }
 
@@ -125,7 +125,7 @@ impl Kernel for Adam<'_> {
 
 /// Updates `parameter` and `velocity` (zero before the first step, which gives PyTorch's first step: its velocity is the
 /// gradient). `velocity` may be empty when the momentum is 0.
-pub fn sgd(pool: &Pool, step: &SgdStep, parameter: &mut [f32], gradient: &[f32], velocity: &mut [f32]) {
+pub fn sgd(team: &Team, step: &SgdStep, parameter: &mut [f32], gradient: &[f32], velocity: &mut [f32]) {
     let length = parameter.len();
     check::length("sgd", "gradient", gradient.len(), length);
     let momentum = step.momentum != 0.0;
@@ -133,13 +133,13 @@ pub fn sgd(pool: &Pool, step: &SgdStep, parameter: &mut [f32], gradient: &[f32],
         check::length("sgd", "velocity", velocity.len(), length);
     }
     let velocity = Parts::new(velocity);
-    pool.for_each_chunk(parameter, BLOCK, |block, parameter| {
+    team.for_each_chunk(parameter, BLOCK, |block, parameter| {
         let (start, length) = (block * BLOCK, parameter.len());
         let gradient = &gradient[start..start + length];
         // SAFETY: with momentum, these are the places of the block's chunk of `parameter` in a slice of its length: no
         // two blocks' chunks overlap, and each block runs once. Without, the part is empty.
         let velocity = unsafe { velocity.slice(if momentum { start } else { 0 }, if momentum { length } else { 0 }) };
-        dispatch(pool.isa(), Sgd { step: *step, parameter, gradient, velocity });
+        dispatch(team.isa(), Sgd { step: *step, parameter, gradient, velocity });
     });
 }
 

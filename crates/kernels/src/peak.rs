@@ -7,32 +7,32 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use crate::Pool;
+use crate::Team;
 use crate::simd::{Kernel, Simd, dispatch};
 
 /// Multiply-adds of a chain in one block: tens of microseconds, so that starting a block costs nothing beside it.
 const LENGTH: usize = 20_000;
-/// Blocks of one job: many for each thread, so that a thread that wakes late is soon no matter.
+/// Blocks of one region: many for each thread, so that a thread that wakes late is soon no matter.
 const BLOCKS: usize = 64;
-/// Jobs of one measurement: other programs' load only ever adds, so the fastest tells.
-const JOBS: usize = 10;
+/// Regions of one measurement: other programs' load only ever adds, so the fastest tells.
+const REGIONS: usize = 10;
 
-/// The highest rate of single-precision fused multiply-adds on the pool's threads and instruction set, in GFLOP/s (a
+/// The highest rate of single-precision fused multiply-adds on the team's threads and instruction set, in GFLOP/s (a
 /// multiply-add is two operations). Takes some tens of milliseconds.
 ///
 /// No kernel reaches it: they also load and store. Where an algorithm multiplies less than the definition says
 /// (Winograd's convolution), a rate that counts the definition's operations can exceed it.
-pub fn peak_gflops(pool: &Pool) -> f64 {
-    let isa = pool.isa();
+pub fn peak_gflops(team: &Team) -> f64 {
+    let isa = team.isa();
     let flops = (BLOCKS * dispatch(isa, Chains { length: 0 }).flops_per_step * LENGTH) as f64;
-    let job = || {
+    let region = || {
         let start = Instant::now();
-        pool.for_each(BLOCKS, |_| {
+        team.for_each(BLOCKS, |_| {
             black_box(dispatch(isa, Chains { length: LENGTH }).sum);
         });
         start.elapsed().as_secs_f64()
     };
-    flops / (0..JOBS).map(|_| job()).fold(f64::INFINITY, f64::min) / 1e9
+    flops / (0..REGIONS).map(|_| region()).fold(f64::INFINITY, f64::min) / 1e9
 }
 
 struct Chains {
@@ -94,7 +94,7 @@ mod tests {
             let Chained { sum, flops_per_step } = dispatch(isa, Chains { length: 100 });
             // Every lane has arrived at 1.
             assert_eq!(sum as usize, flops_per_step / 2, "{}", isa.name());
-            let rate = peak_gflops(&Pool::with_isa(1, isa));
+            let rate = peak_gflops(&Team::with_isa(1, isa));
             assert!(rate.is_finite() && rate > 0.0, "{}: {rate}", isa.name());
         }
     }

@@ -2,9 +2,9 @@
 //!
 //! Shapes: x [n, h, w, c], y [n, oh, ow, c]; an index is a pixel of its image, `row * w + column`.
 
-use crate::pool::Parts;
 use crate::simd::{Kernel, Simd, dispatch};
-use crate::{Pool, check};
+use crate::team::Parts;
+use crate::{Team, check};
 
 /// The geometry of a max pooling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl Pool2d {
 
 /// `y` = the largest value of each window and `indices` = its pixel. The first of equal maxima wins; a NaN wins over
 /// every number, as in PyTorch.
-pub fn max_pool(pool: &Pool, shape: &Pool2d, x: &[f32], y: &mut [f32], indices: &mut [u32]) {
+pub fn max_pool(team: &Team, shape: &Pool2d, x: &[f32], y: &mut [f32], indices: &mut [u32]) {
     let [oh, ow] = shape.output();
     check::length("max_pool", "x", x.len(), shape.n * shape.h * shape.w * shape.c);
     check::length("max_pool", "y", y.len(), shape.n * oh * ow * shape.c);
@@ -72,11 +72,11 @@ pub fn max_pool(pool: &Pool, shape: &Pool2d, x: &[f32], y: &mut [f32], indices: 
     let row = ow * shape.c;
     let image = shape.h * shape.w * shape.c;
     let indices = Parts::new(indices);
-    pool.for_each_chunk(y, row.max(1), |block, y| {
+    team.for_each_chunk(y, row.max(1), |block, y| {
         // SAFETY: block `block` is output row `block`, which runs once and has these `row` elements, and no other.
         let indices = unsafe { indices.slice(block * row, row) };
         let x = &x[block / oh * image..][..image];
-        dispatch(pool.isa(), MaxRow { shape, row: block % oh, x, y, indices });
+        dispatch(team.isa(), MaxRow { shape, row: block % oh, x, y, indices });
     });
 }
 
@@ -122,17 +122,17 @@ fn challenge(x: &[f32], pixel: u32, y: &mut [f32], indices: &mut [u32]) {
 }
 
 /// `dx` = the sum of `dy` over the windows each pixel won. Overwrites `dx`.
-pub fn max_pool_backward(pool: &Pool, shape: &Pool2d, indices: &[u32], dy: &[f32], dx: &mut [f32]) {
+pub fn max_pool_backward(team: &Team, shape: &Pool2d, indices: &[u32], dy: &[f32], dx: &mut [f32]) {
     let [oh, ow] = shape.output();
     let (image, c) = (shape.h * shape.w * shape.c, shape.c);
     check::length("max_pool_backward", "dx", dx.len(), shape.n * image);
     check::length("max_pool_backward", "dy", dy.len(), shape.n * oh * ow * c);
     check::length("max_pool_backward", "indices", indices.len(), dy.len());
     let row = shape.w * c;
-    pool.for_each_chunk(dx, row.max(1), |block, dx| {
+    team.for_each_chunk(dx, row.max(1), |block, dx| {
         let range = block / shape.h * oh * ow * c..(block / shape.h + 1) * oh * ow * c;
         let (dy, indices) = (&dy[range.clone()], &indices[range]);
-        dispatch(pool.isa(), MaxRowBackward { shape, row: block % shape.h, dy, indices, dx });
+        dispatch(team.isa(), MaxRowBackward { shape, row: block % shape.h, dy, indices, dx });
     });
 }
 
@@ -174,9 +174,9 @@ fn add_where_won(dx: &mut [f32], pixel: u32, indices: &[u32], dy: &[f32]) {
 }
 
 /// `y[n, c]` = the mean of `x[n, hw, c]` over the `hw` pixels, summed in f64.
-pub fn global_average(pool: &Pool, hw: usize, c: usize, x: &[f32], y: &mut [f32]) {
+pub fn global_average(team: &Team, hw: usize, c: usize, x: &[f32], y: &mut [f32]) {
     check::length("global_average", "x", x.len() * c, y.len() * hw * c);
-    pool.for_each_chunk(y, c.max(1), |image, y| {
+    team.for_each_chunk(y, c.max(1), |image, y| {
         let mut sums = vec![0.0_f64; c];
         for pixel in x[image * hw * c..][..hw * c].chunks_exact(c) {
             for (sum, &value) in sums.iter_mut().zip(pixel) {
@@ -190,10 +190,10 @@ pub fn global_average(pool: &Pool, hw: usize, c: usize, x: &[f32], y: &mut [f32]
 }
 
 /// `dx[n, hw, c] = dy[n, c] / hw`. Overwrites `dx`.
-pub fn global_average_backward(pool: &Pool, hw: usize, c: usize, dy: &[f32], dx: &mut [f32]) {
+pub fn global_average_backward(team: &Team, hw: usize, c: usize, dy: &[f32], dx: &mut [f32]) {
     check::length("global_average_backward", "dx", dx.len(), dy.len() * hw);
     let share = 1.0 / hw as f32;
-    pool.for_each_chunk(dx, (hw * c).max(1), |image, dx| {
+    team.for_each_chunk(dx, (hw * c).max(1), |image, dx| {
         let dy = &dy[image * c..][..c];
         for pixel in dx.chunks_exact_mut(c) {
             for (dx, &dy) in pixel.iter_mut().zip(dy) {

@@ -5,7 +5,7 @@
 //! instruction set.
 
 use crate::simd::{Kernel, Simd, dispatch};
-use crate::{Pool, check};
+use crate::{Team, check};
 
 /// Rows of C of one unit of work.
 const ROWS: usize = 64;
@@ -37,13 +37,13 @@ impl<'a> Left<'a> {
 }
 
 /// C = A B for the shape `[m, n, k]`.
-pub fn product(pool: &Pool, [m, n, k]: [usize; 3], a: Left<'_>, b: &[f64]) -> Vec<f64> {
+pub fn product(team: &Team, [m, n, k]: [usize; 3], a: Left<'_>, b: &[f64]) -> Vec<f64> {
     check::length("product", "a", a.data.len(), m * k);
     check::length("product", "b", b.len(), k * n);
     let mut c = vec![0.0; m * n];
     if n > 0 {
-        pool.for_each_chunk(&mut c, ROWS * n, |block, c| {
-            dispatch(pool.isa(), Rows { a, b, first: block * ROWS, n, k, c });
+        team.for_each_chunk(&mut c, ROWS * n, |block, c| {
+            dispatch(team.isa(), Rows { a, b, first: block * ROWS, n, k, c });
         });
     }
     c
@@ -126,9 +126,9 @@ mod tests {
                 }
             }
             for threads in [1, 3] {
-                let pool = Pool::new(threads);
-                assert_eq!(product(&pool, [m, n, k], Left::row_major(&a, k), &b), expected, "{m} {n} {k}");
-                assert_eq!(product(&pool, [m, n, k], Left::transposed(&transposed, m), &b), expected, "{m} {n} {k}");
+                let team = Team::new(threads);
+                assert_eq!(product(&team, [m, n, k], Left::row_major(&a, k), &b), expected, "{m} {n} {k}");
+                assert_eq!(product(&team, [m, n, k], Left::transposed(&transposed, m), &b), expected, "{m} {n} {k}");
             }
         }
     }

@@ -11,8 +11,8 @@
 //! Memory beside the rows: one copy, its panels, and a tile of 512 x n.
 
 use crate::matrix::{Operand, gemm};
-use crate::pool::Parts;
-use crate::{Pool, check};
+use crate::team::Parts;
+use crate::{Team, check};
 
 /// Queries of one tile: at 60,000 rows the tile has 123 MB.
 const TILE: usize = 512;
@@ -24,7 +24,7 @@ const STRETCH: usize = 32;
 ///
 /// The rows must be finite.
 pub fn nearest<T: Send>(
-    pool: &Pool,
+    team: &Team,
     rows: &[f32],
     n: usize,
     d: usize,
@@ -39,9 +39,9 @@ pub fn nearest<T: Send>(
         let queries = TILE.min(n - first);
         let tile = &mut tile[..queries * n];
         let left = Operand::row_major(&centred.rows[first * d..], d);
-        gemm(pool, [queries, n, d], left, Operand::transposed(&centred.rows, d), None, tile);
+        gemm(team, [queries, n, d], left, Operand::transposed(&centred.rows, d), None, tile);
         let (products, out) = (&*tile, Parts::new(&mut results));
-        pool.for_each(queries, |query| {
+        team.for_each(queries, |query| {
             let i = first + query;
             let order = centred.order(rows, i, &products[query * n..][..n], count(i).min(n - 1));
             // SAFETY: `results` has a place for each row, `None` before; each query runs once and writes its own.
@@ -175,7 +175,7 @@ mod tests {
             (90, 40, 89, 1e6, 0.0),
         ] {
             let rows: Vec<f32> = random(n * d, 3, levels).iter().map(|v| v + offset).collect();
-            let found = nearest(&Pool::new(2), &rows, n, d, |_| count, |_, order| order.to_vec());
+            let found = nearest(&Team::new(2), &rows, n, d, |_| count, |_, order| order.to_vec());
             assert!(found == naive(&rows, n, d, count), "n={n} d={d}");
         }
     }
@@ -184,14 +184,14 @@ mod tests {
     fn rows_of_any_size_are_ordered() {
         for scale in [1e-30f32, 1e-20, 1e20, 1e38] {
             let rows: Vec<f32> = random(200 * 6, 5, 1e6).iter().map(|v| v * scale).collect();
-            let found = nearest(&Pool::new(1), &rows, 200, 6, |_| 3, |_, order| order.to_vec());
+            let found = nearest(&Team::new(1), &rows, 200, 6, |_| 3, |_, order| order.to_vec());
             assert!(found == naive(&rows, 200, 6, 3), "{scale}");
         }
     }
 
     #[test]
     fn identical_rows_come_in_order_of_index() {
-        let found = nearest(&Pool::new(1), &[0.25; 40], 20, 2, |i| i % 3, |i, order| (i, order.to_vec()));
+        let found = nearest(&Team::new(1), &[0.25; 40], 20, 2, |i| i % 3, |i, order| (i, order.to_vec()));
         assert_eq!(found[5], (5, vec![0, 1]));
         assert_eq!(found[1], (1, vec![0]));
         assert_eq!(found[0], (0, vec![]));

@@ -66,4 +66,16 @@ mod tests {
         let third = super::with(100, |slice| slice.as_ptr() as usize);
         assert!(first == third || again == first);
     }
+
+    #[test]
+    fn the_smallest_buffer_that_fits_is_taken() {
+        // Another thread has no buffers yet.
+        std::thread::spawn(|| {
+            let address = |length| super::with(length, |slice| slice.as_ptr() as usize);
+            let (large, small) = super::with(1000, |large| (large.as_ptr() as usize, address(100)));
+            assert_eq!([address(500), address(90), address(1000)], [large, small, large]);
+        })
+        .join()
+        .expect("the thread panicked");
+    }
 }

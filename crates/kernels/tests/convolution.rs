@@ -2,7 +2,7 @@
 
 mod support;
 
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 use rkd_kernels::convolution::{Conv2d, Finish, backward_input, backward_weight, forward, forward_finished};
 use support::{INTERPRETED, assert_close, check, random};
 
@@ -124,13 +124,13 @@ fn case(s: &Conv2d) -> Case {
     Case { x, weight, bias, dy, expected: vec![y, dx, dweight, dbias] }
 }
 
-fn run(pool: &Pool, s: &Conv2d, case: &Case) -> Vec<Vec<f32>> {
+fn run(team: &Team, s: &Conv2d, case: &Case) -> Vec<Vec<f32>> {
     // NaN where a kernel forgets to write.
     let mut out: Vec<Vec<f32>> = case.expected.iter().map(|expected| vec![f32::NAN; expected.len()]).collect();
-    forward(pool, s, &case.x, &case.weight, Some(&case.bias), &mut out[0]);
-    backward_input(pool, s, &case.dy, &case.weight, &mut out[1]);
+    forward(team, s, &case.x, &case.weight, Some(&case.bias), &mut out[0]);
+    backward_input(team, s, &case.dy, &case.weight, &mut out[1]);
     let [_, _, dweight, dbias] = &mut out[..] else { unreachable!() };
-    backward_weight(pool, s, &case.x, &case.dy, dweight, Some(dbias));
+    backward_weight(team, s, &case.x, &case.dy, dweight, Some(dbias));
     out
 }
 
@@ -138,7 +138,7 @@ fn run(pool: &Pool, s: &Conv2d, case: &Case) -> Vec<Vec<f32>> {
 fn all_passes_equal_loops_on_every_isa_and_thread_count() {
     for s in shapes() {
         let case = case(&s);
-        check(&format!("{s:?}"), &case.expected, TOLERANCE, |pool| run(pool, &s, &case));
+        check(&format!("{s:?}"), &case.expected, TOLERANCE, |team| run(team, &s, &case));
     }
 }
 
@@ -149,7 +149,7 @@ fn forward_without_bias_overwrites() {
     let expected: Vec<f64> =
         case.expected[0].iter().enumerate().map(|(i, y)| y - f64::from(case.bias[i % s.c_out])).collect();
     let mut y = vec![f32::NAN; s.output_len()];
-    forward(&Pool::new(1), &s, &case.x, &case.weight, None, &mut y);
+    forward(&Team::new(1), &s, &case.x, &case.weight, None, &mut y);
     assert_close("y", &y, &expected, TOLERANCE);
 }
 
@@ -163,11 +163,27 @@ fn residual_and_relu_follow_the_sums() {
             let sums = case.expected[0].iter().zip(&residual).map(sum);
             let expected: Vec<f64> = sums.map(|y| if relu { y.max(0.0) } else { y }).collect();
             let finish = Finish { bias: Some(&case.bias), residual: added.then_some(&residual[..]), relu };
-            check(&format!("{s:?}, {added}, {relu}"), &[expected], TOLERANCE, |pool| {
+            check(&format!("{s:?}, {added}, {relu}"), &[expected], TOLERANCE, |team| {
                 let mut y = vec![f32::NAN; s.output_len()];
-                forward_finished(pool, &s, &case.x, &case.weight, finish, &mut y);
+                forward_finished(team, &s, &case.x, &case.weight, finish, &mut y);
                 vec![y]
             });
+        }
+    }
+}
+
+#[test]
+fn a_relu_keeps_a_nan_visible_on_every_way() {
+    // By products, by pairs of pixels and by Winograd.
+    for s in
+        [shape(1, [5, 5], [3, 5], 3, 1, 1), shape(3, [2, 2], [16, 24], 3, 1, 1), shape(1, [8, 8], [32, 32], 3, 1, 1)]
+    {
+        let (mut x, weight) = (random(s.input_len(), 1), random(s.weight_len(), 2));
+        x[0] = f32::NAN;
+        for team in support::teams().iter().flatten() {
+            let mut y = vec![0.0; s.output_len()];
+            forward_finished(team, &s, &x, &weight, Finish { relu: true, ..Finish::default() }, &mut y);
+            assert!(y[0].is_nan(), "{s:?}, {:?}", team.isa());
         }
     }
 }
@@ -176,7 +192,7 @@ fn residual_and_relu_follow_the_sums() {
 #[should_panic(expected = "`y` must have 450 elements and has 449")]
 fn a_wrong_length_names_the_slice() {
     let s = shape(2, [5, 5], [7, 9], 3, 1, 1);
-    forward(&Pool::new(1), &s, &random(s.input_len(), 1), &random(s.weight_len(), 2), None, &mut [0.0; 449]);
+    forward(&Team::new(1), &s, &random(s.input_len(), 1), &random(s.weight_len(), 2), None, &mut [0.0; 449]);
 }
 
 #[test]
@@ -208,7 +224,7 @@ fn rounding_stays_small_for_the_widest_layers_after_a_relu() {
         let x: Vec<f32> = random(s.input_len(), 1).iter().map(|v| v.max(0.0)).collect();
         let weight = random(s.weight_len(), 2);
         let mut y = vec![f32::NAN; s.output_len()];
-        forward(&Pool::new(0), &s, &x, &weight, None, &mut y);
+        forward(&Team::new(0), &s, &x, &weight, None, &mut y);
         let [oh, ow] = s.output();
         let sampled: Vec<usize> = (0..y.len()).step_by(97).collect();
         let expected: Vec<f64> = sampled

@@ -11,7 +11,7 @@ use rkd_core::input;
 use rkd_core::losses::{self, LossInputs, LossParameter, Matrix, TermSpec};
 use rkd_core::random::Random;
 use rkd_core::{Code, Error, Result};
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 
 use crate::error::BindingError;
 use crate::panics::guard;
@@ -71,39 +71,39 @@ fn evaluate(spec: &str, inputs: &BindingLossInputs) -> Result<(f64, Gradients)> 
     let teacher = if inputs.tensors.contains_key("teacher") { Some(matrix("teacher", inputs)?) } else { None };
     let loss = spec.build();
     // Without the teacher it needs, the loss itself asks for it.
-    let about = match loss.needs_teacher() && teacher.is_none() {
+    let specs = match loss.needs_teacher() && teacher.is_none() {
         true => Vec::new(),
         false => loss.parameters(&student.shape(), teacher.as_ref().map(Matrix::shape).as_deref())?,
     };
     if teacher.is_some() || !loss.needs_teacher() {
-        check_names(&about, inputs)?;
+        check_names(&specs, inputs)?;
     }
-    let parameters = about.iter().map(|about| parameter(about, inputs)).collect::<Result<Vec<_>>>()?;
-    let found = with_pool(inputs.threads as usize, |pool| {
-        let mut prepared = LossInputs::new(&student, pool, Random::keyed(inputs.seed as u64, 0, 0, "loss"));
+    let parameters = specs.iter().map(|spec| parameter(spec, inputs)).collect::<Result<Vec<_>>>()?;
+    let value = with_team(inputs.threads as usize, |team| {
+        let mut loss_inputs = LossInputs::new(&student, team, Random::keyed(inputs.seed as u64, 0, 0, "loss"));
         if let Some(teacher) = &teacher {
-            prepared = prepared.with_teacher(teacher);
+            loss_inputs = loss_inputs.with_teacher(teacher);
         }
         if let Some(labels) = inputs.labels.as_deref() {
-            prepared = prepared.with_labels(labels);
+            loss_inputs = loss_inputs.with_labels(labels);
         }
-        losses::evaluate_loss(&spec, &prepared.with_parameters(&parameters))
+        losses::evaluate_loss(&spec, &loss_inputs.with_parameters(&parameters))
     })?;
     let float = |gradient: &[f64]| gradient.iter().map(|&g| g as f32).collect::<Vec<_>>();
-    let gradient = channels_first(&float(&found.gradient), student.map);
-    let own = about.iter().zip(&found.parameters).map(|(about, gradient)| (about.name.to_string(), float(gradient)));
-    Ok((found.value, [("student".to_string(), gradient)].into_iter().chain(own).collect()))
+    let gradient = channels_first(&float(&value.gradient), student.map);
+    let own = specs.iter().zip(&value.parameters).map(|(spec, gradient)| (spec.name.to_string(), float(gradient)));
+    Ok((value.value, [("student".to_string(), gradient)].into_iter().chain(own).collect()))
 }
 
-/// Calls `work` with a pool that is kept for the next call: starting threads takes longer than a small loss.
-fn with_pool<T>(threads: usize, work: impl FnOnce(&Pool) -> T) -> T {
-    static LAST: Mutex<Option<(usize, Pool)>> = Mutex::new(None);
+/// Calls `work` with a team that is kept for the next call: starting threads takes longer than a small loss.
+fn with_team<T>(threads: usize, work: impl FnOnce(&Team) -> T) -> T {
+    static LAST: Mutex<Option<(usize, Team)>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     if last.as_ref().is_none_or(|(count, _)| *count != threads) {
         *last = None; // ends the old threads before new ones start
     }
-    let (_, pool) = last.get_or_insert_with(|| (threads, Pool::new(threads)));
-    work(pool)
+    let (_, team) = last.get_or_insert_with(|| (threads, Team::new(threads)));
+    work(team)
 }
 
 /// The feature `name`.
@@ -121,24 +121,24 @@ fn matrix(name: &str, inputs: &BindingLossInputs) -> Result<Matrix> {
 }
 
 /// A parameter of the loss itself.
-fn parameter(about: &LossParameter, inputs: &BindingLossInputs) -> Result<Matrix> {
-    let name = parameter_name(about);
+fn parameter(spec: &LossParameter, inputs: &BindingLossInputs) -> Result<Matrix> {
+    let name = parameter_name(spec);
     if inputs.tensors.contains_key(&name) {
         return matrix(&name, inputs);
     }
     Err(Error::new(Code::InvalidShape, "this loss has a parameter of its own")
         .with_subject(name)
-        .with_values(format!("a tensor [{}, {}]", about.rows, about.columns), "nothing")
+        .with_values(format!("a tensor [{}, {}]", spec.rows, spec.columns), "nothing")
         .with_advice("give its values; in a run they are learned"))
 }
 
-fn parameter_name(about: &LossParameter) -> String {
-    format!("parameters.{}", about.name)
+fn parameter_name(spec: &LossParameter) -> String {
+    format!("parameters.{}", spec.name)
 }
 
 /// A parameter that the loss has not is a slip, and must not pass in silence.
-fn check_names(about: &[LossParameter], inputs: &BindingLossInputs) -> Result<()> {
-    let own: Vec<String> = about.iter().map(parameter_name).collect();
+fn check_names(specs: &[LossParameter], inputs: &BindingLossInputs) -> Result<()> {
+    let own: Vec<String> = specs.iter().map(parameter_name).collect();
     let strange = |name: &&String| name.starts_with("parameters.") && !own.contains(*name);
     let Some(name) = inputs.tensors.keys().filter(strange).min() else { return Ok(()) };
     let expected = if own.is_empty() { "none: this loss learns nothing".into() } else { own.join(" or ") };

@@ -1,4 +1,5 @@
-//! `BindingSession`: what JavaScript holds of a session. A method is a command; it is queued, and its promise never rejects.
+//! `BindingSession`: what JavaScript holds of a session. A method is a command; it is queued, and its promise never
+//! rejects.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -79,7 +80,7 @@ impl BindingSession {
     }
 
     /// The whole plan of what a user says.
-    #[napi(ts_args_type = "job: JobKind, options: Json<unknown>", ts_return_type = "Promise<Reply<ResolvedRun>>")]
+    #[napi(ts_args_type = "job: Job, options: Json<unknown>", ts_return_type = "Promise<Reply<ResolvedRun>>")]
     pub fn resolve<'env>(&self, env: &'env Env, job: String, options: String) -> Promised<'env> {
         self.command(env, move |_, control| {
             options::run::resolve(job_of(&job)?, &value(&options)?, &|| control.is_cancelled())
@@ -88,7 +89,7 @@ impl BindingSession {
 
     /// The whole plan of the run in the folder `out`, from its `plan.json`; `threads` come before the stored ones.
     #[napi(
-        ts_args_type = "job: JobKind, plan: Json<Plan>, policy: Json<Policy>, out: string, threads?: number",
+        ts_args_type = "job: Job, plan: Json<Plan>, policy: Json<Policy>, out: string, threads?: number",
         ts_return_type = "Promise<Reply<ResolvedRun>>"
     )]
     pub fn resolve_stored<'env>(
@@ -143,8 +144,8 @@ impl BindingSession {
         self.command(env, |session, _| opened(session)?.keep())
     }
 
-    /// Writes a checkpoint with the caller's own state in it. That is text, not JSON: numbers that another program parsed and
-    /// printed might not be the same bits.
+    /// Writes a checkpoint with the caller's own state in it. That is text, not JSON: numbers that another program
+    /// parsed and printed might not be the same bits.
     #[napi(ts_return_type = "Promise<Reply<null>>")]
     pub fn save_checkpoint<'env>(&self, env: &'env Env, path: String, policy: String) -> Promised<'env> {
         self.command(env, move |session, _| {

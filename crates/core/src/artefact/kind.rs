@@ -57,8 +57,8 @@ const PICKLED: &str = "a bare pickle of Python, not a file of torch.save";
 /// The bytes of a file, which is of a kind that is read here.
 ///
 /// # Errors
-/// `ERR_INVALID_ARTEFACT` for what is no file, larger than [`LARGEST_FILE`] or of another kind, before all of it is read;
-/// those of reading.
+/// `ERR_INVALID_ARTEFACT` for what is no file, larger than [`LARGEST_FILE`] or of another kind, before all of it is
+/// read; those of reading.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     let failed = |e| Error::io("reading", path, e);
     // What is no file may not be opened at all: a pipe without a writer would wait for ever.
@@ -163,7 +163,7 @@ fn text(head: &[u8]) -> Option<Error> {
     if text.chars().any(|letter| letter.is_control() && !letter.is_whitespace()) {
         return None;
     }
-    let lower = text.get(..text.floor_char_boundary(15))?.to_ascii_lowercase();
+    let lower = text.chars().take(15).collect::<String>().to_ascii_lowercase();
     Some(match () {
         () if ["<!doctype html", "<html", "<head"].iter().any(|tag| lower.starts_with(tag)) => {
             foreign("a web page (HTML), not the file it leads to", DOWNLOAD)

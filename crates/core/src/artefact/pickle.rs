@@ -30,7 +30,8 @@ pub(super) enum Object {
     Dictionary(Vec<(Id, Id)>),
     /// A name of a module, `collections.OrderedDict` for example.
     Global(String),
-    /// What would be called, a name as a rule (before PyTorch 1.6 a class may lie outside the pickle), and the arguments (a tuple) it would be called with.
+    /// What would be called, a name as a rule (before PyTorch 1.6 a class may lie outside the pickle), and the
+    /// arguments (a tuple) it would be called with.
     Call {
         function: Id,
         arguments: Id,
@@ -420,8 +421,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// What a dictionary is made from: nothing, the function that makes what is missing in it, or, in Python 2, a list of
-    /// pairs.
+    /// What a dictionary is made from: nothing, the function that makes what is missing in it, or, in Python 2, a list
+    /// of pairs.
     fn pairs(&self, given: &[Id]) -> Result<Vec<(Id, Id)>> {
         let Some(Object::List(items)) = given.first().map(|&id| &self.objects[id]) else { return Ok(Vec::new()) };
         if self.pairs + items.len() > MOST_OBJECTS {
@@ -434,7 +435,8 @@ impl<'a> Machine<'a> {
         items.iter().map(pair).collect()
     }
 
-    /// PyTorch puts the versions of modules as attributes on a state dict; they are left out, as those of other objects.
+    /// PyTorch puts the versions of modules as attributes on a state dict; they are left out, as those of other
+    /// objects.
     fn attributes(&mut self) -> Result<()> {
         self.pop()?;
         let of = self.stack[self.height(1)?];

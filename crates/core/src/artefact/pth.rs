@@ -1,10 +1,11 @@
 //! PyTorch's checkpoints (`torch.save`, `.pth` or `.pt`), read as data: no code of the file runs.
 //!
-//! Since 1.6 the file is a ZIP archive without compression: `NAME/data.pkl` is a [pickle](super::pickle) in which a tensor
-//! is a call of `torch._utils._rebuild_tensor_v2` with a storage, an offset, a shape and strides; `NAME/data/KEY` are the
-//! bytes of storage KEY. Before, the file was five pickles (a magic number, a version, facts of the system, the objects,
-//! the keys of the storages) and then the storages one after another, each behind its number of values: torchvision's
-//! VGGs with batch norm and its GoogLeNet are published like that. See `torch/serialization.py`.
+//! Since 1.6 the file is a ZIP archive without compression: `NAME/data.pkl` is a [pickle](super::pickle) in which a
+//! tensor is a call of `torch._utils._rebuild_tensor_v2` with a storage, an offset, a shape and strides;
+//! `NAME/data/KEY` are the bytes of storage KEY. Before, the file was five pickles (a magic number, a version, facts of
+//! the system, the objects, the keys of the storages) and then the storages one after another, each behind its number
+//! of values: torchvision's VGGs with batch norm and its GoogLeNet are published like that. See
+//! `torch/serialization.py`.
 //!
 //! Every size is compared with the length of the file before anything of that size is made, and no value is read twice:
 //! time and memory are linear in that length.

@@ -1,8 +1,8 @@
 //! Which dictionary of a PyTorch checkpoint is the state dict.
 //!
-//! A training script saves more than its network: the optimiser's state, a metric (as a tensor, in PyTorch's own ImageNet
-//! example), a generator's state, averaged weights, a teacher. [`choose`] takes the dictionary under a usual name; where
-//! there is none, the only one that holds weights; else none, and says what there is to choose from.
+//! A training script saves more than its network: the optimiser's state, a metric (as a tensor, in PyTorch's own
+//! ImageNet example), a generator's state, averaged weights, a teacher. [`choose`] takes the dictionary under a usual
+//! name; where there is none, the only one that holds weights; else none, and says what there is to choose from.
 
 use std::collections::HashMap;
 
@@ -55,7 +55,7 @@ pub(super) fn choose<'a>(pickle: &'a Pickle, key: Option<&str>) -> Result<Choice
     };
     let mut search = Search { pickle, holds: HashMap::new() };
     let (mut path, mut others, mut prefix) = (Vec::new(), Vec::new(), key);
-    while let Some((name, below, rest)) = prefix.and_then(|key| step(pickle, entries, key)) {
+    while let Some(((name, below), rest)) = prefix.and_then(|key| step(pickle, entries, key)) {
         path.push(name);
         (entries, prefix) = (below, rest);
     }
@@ -74,23 +74,23 @@ pub(super) fn choose<'a>(pickle: &'a Pickle, key: Option<&str>) -> Result<Choice
     Ok(Choice { entries, path: path.join("."), others, prefix: prefix.map(str::to_string) })
 }
 
-type Named<'a> = (&'a str, &'a [(Id, Id)]);
+/// Names and values of a dictionary.
+type Entries<'a> = &'a [(Id, Id)];
+
+/// A key and the dictionary under it.
+type Named<'a> = (&'a str, Entries<'a>);
 
 /// The dictionary under the first part of `key`, that part, and the rest. A part may have dots of its own: the longest
 /// counts, and of two alike the later.
-fn step<'a, 'k>(
-    pickle: &'a Pickle,
-    entries: &'a [(Id, Id)],
-    key: &'k str,
-) -> Option<(&'a str, &'a [(Id, Id)], Option<&'k str>)> {
+fn step<'a, 'k>(pickle: &'a Pickle, entries: Entries<'a>, key: &'k str) -> Option<(Named<'a>, Option<&'k str>)> {
     let found = entries.iter().filter_map(|&(name, value)| {
         let (name, below) = (pickle.text(name)?, pickle.dictionary(value)?);
         match key.strip_prefix(name)? {
-            "" => Some((name, below, None)),
-            rest => Some((name, below, Some(rest.strip_prefix('.')?))),
+            "" => Some(((name, below), None)),
+            rest => Some(((name, below), Some(rest.strip_prefix('.')?))),
         }
     });
-    found.max_by_key(|(name, ..)| name.len())
+    found.max_by_key(|((name, _), _)| name.len())
 }
 
 struct Search<'a> {
@@ -182,8 +182,9 @@ fn describe(pickle: &Pickle, id: Id) -> String {
     }
 }
 
-/// The class of an object: of one that `copyreg` rebuilds its first argument; before PyTorch 1.6 `("module", class, ...)`.
-fn class_of<'a>(pickle: &'a Pickle, id: Id, function: Id) -> Option<&'a str> {
+/// The class of an object: of one that `copyreg` rebuilds its first argument; before PyTorch 1.6 `("module", class,
+/// ...)`.
+fn class_of(pickle: &Pickle, id: Id, function: Id) -> Option<&str> {
     if let Object::Persistent(parts) = pickle.get(function) {
         return pickle.global(*pickle.tuple(*parts)?.get(1)?);
     }

@@ -3,8 +3,8 @@
 //! The document stands in the header's `__metadata__` under one key, so that the same content gives the same bytes
 //! (the format's metadata is an unordered map; one key has one order). Tensors are float32 and sorted by name.
 //!
-//! The document begins with the BLAKE3 hash of the whole file, in which the hash itself counts as zeros. Every bit that is
-//! not as it was written is found when the file is read.
+//! The document begins with the BLAKE3 hash of the whole file, in which the hash itself counts as zeros. Every bit that
+//! is not as it was written is found when the file is read.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
@@ -78,8 +78,8 @@ impl TensorFile {
     /// Reads a file of this or another program. Numbers become float32.
     ///
     /// # Errors
-    /// Those of reading; `ERR_INVALID_ARTEFACT` for a file of another kind (it says which), one of this program that is not
-    /// as it was written, and a tensor of complex numbers or of floats of 8 bits and fewer, which is named.
+    /// Those of reading; `ERR_INVALID_ARTEFACT` for a file of another kind (it says which), one of this program that is
+    /// not as it was written, and a tensor of complex numbers or of floats of 8 bits and fewer, which is named.
     pub fn load(path: &Path) -> Result<TensorFile> {
         let bytes = kind::read(path).map_err(kind::of_rkd)?;
         Self::decode(&bytes).map_err(|error| error.with_subject(path.display().to_string()))

@@ -2,8 +2,8 @@
 //!
 //! What the file is follows from its first bytes, not from its name. Names keep torchvision's form; the prefixes that
 //! wrappers and training scripts put before all of them (`module.` of DataParallel, `_orig_mod.` of `torch.compile`,
-//! `backbone.`, ...) are taken off, however often they are nested. timm's ResNets and VGGs have the same names but for the
-//! linear layers of a VGG, which get torchvision's.
+//! `backbone.`, ...) are taken off, however often they are nested. timm's ResNets and VGGs have the same names but for
+//! the linear layers of a VGG, which get torchvision's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -53,12 +53,12 @@ const WRAPPERS: [&str; 13] = [
 const BESIDE: [&str; 5] = ["fc", "classifier", "head", "projector", "predictor"];
 
 impl Weights {
-    /// Reads a file: what is under `key`, keys of a checkpoint's dictionaries and the beginning of names, joined by dots;
-    /// without a key the state dict at its usual place.
+    /// Reads a file: what is under `key`, keys of a checkpoint's dictionaries and the beginning of names, joined by
+    /// dots; without a key the state dict at its usual place.
     ///
     /// # Errors
-    /// Those of reading; `ERR_INVALID_ARTEFACT`, naming the file, for one of another kind, one that is damaged, asks for
-    /// code, or has no tensors at all or none under the key, and where several state dicts could be meant.
+    /// Those of reading; `ERR_INVALID_ARTEFACT`, naming the file, for one of another kind, one that is damaged, asks
+    /// for code, or has no tensors at all or none under the key, and where several state dicts could be meant.
     pub fn load(path: &Path, key: Option<&str>) -> Result<Weights> {
         let bytes = kind::read(path)?;
         Self::decode(&bytes, key).map_err(|error| error.with_subject(path.display().to_string()))

@@ -24,7 +24,7 @@ pub(super) fn body(builder: &mut Builder, spec: &BackboneSpec) -> Body {
         let name = format!("blocks.{block}");
         layers.extend([
             builder.convolution_with_bias(&format!("{name}.0"), channels, spec.width, Conv2d::square(3, 1, 1)),
-            Layer::Normalization(builder.normalization(&format!("{name}.1"), spec.width, true)),
+            Layer::BatchNorm2d(builder.batch_norm(&format!("{name}.1"), spec.width, true)),
             Layer::MaxPool(Pool2d::square(2, 2, 0)),
             Layer::Tap(name),
         ]);

@@ -15,8 +15,8 @@
 //!
 //! Every convolution is followed by a batch norm with epsilon 0.001 and a ReLU; every pool counts a last, incomplete
 //! window; the "5x5" branch has a 3x3 kernel, as torchvision's has. The channels above belong to width 64 and grow with
-//! it. The classifiers beside the trunk (`aux1`, `aux2`) and the dropout are left out: there is nothing to classify, and
-//! a relation between two images should not depend on a draw. Started as ResNets are.
+//! it. The classifiers beside the trunk (`aux1`, `aux2`) and the dropout are left out: there is nothing to classify,
+//! and a relation between two images should not depend on a draw. Started as ResNets are.
 //!
 //! torchvision's published weights were trained on pixels from -1 to 1 (`transform_input`): read them with a
 //! normalisation of mean 0.5 and deviation 0.5 in every channel.
@@ -25,7 +25,7 @@ use super::Body;
 use crate::backbones::{BackboneSpec, Stem};
 use crate::nn::builder::Builder;
 use crate::nn::geometry::{Conv2d, Pool2d};
-use crate::nn::layer::{Layer, Normalization};
+use crate::nn::layer::{BatchNorm2d, Layer};
 
 /// Below it a pool would see less than one window.
 pub(super) fn smallest_image(spec: &BackboneSpec) -> usize {
@@ -97,6 +97,6 @@ fn inception(builder: &mut Builder, name: &str, c_in: usize, channels: Channels)
 /// Convolution without bias, batch norm, ReLU: torchvision's `BasicConv2d`.
 fn convolution(builder: &mut Builder, name: &str, c_in: usize, c_out: usize, windows: Conv2d) -> [Layer; 2] {
     let convolution = builder.convolution(&format!("{name}.conv"), c_in, c_out, windows);
-    let normalization = builder.normalization(&format!("{name}.bn"), c_out, true);
-    [convolution, Layer::Normalization(Normalization { epsilon: 1e-3, ..normalization })]
+    let batch_norm = builder.batch_norm(&format!("{name}.bn"), c_out, true);
+    [convolution, Layer::BatchNorm2d(BatchNorm2d { epsilon: 1e-3, ..batch_norm })]
 }

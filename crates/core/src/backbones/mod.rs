@@ -93,8 +93,8 @@ pub fn define(spec: &BackboneSpec) -> Result<Definition> {
     })
 }
 
-/// Weights of torchvision in the form that a network of `spec` has: the first linear layer of a VGG, made for maps of 7x7
-/// places, folded with the average that torchvision puts before it; the outputs are the same. All else stays.
+/// Weights of torchvision in the form that a network of `spec` has: the first linear layer of a VGG, made for maps of
+/// 7x7 places, folded with the average that torchvision puts before it; the outputs are the same. All else stays.
 pub fn adapt<'a>(
     spec: &BackboneSpec,
     tensors: &'a BTreeMap<String, HostTensor>,

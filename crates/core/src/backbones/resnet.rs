@@ -1,5 +1,5 @@
-//! ResNet-18, 34, 50 and 101 (He, Zhang, Ren, Sun 2016, table 1), as torchvision builds them: no biases, the stride of a
-//! bottleneck on its 3x3 convolution.
+//! ResNet-18, 34, 50 and 101 (He, Zhang, Ren, Sun 2016, table 1), as torchvision builds them: no biases, the stride of
+//! a bottleneck on its 3x3 convolution.
 //!
 //! | stage | resnet18 | resnet34 | resnet50 | resnet101 | stride |
 //! | --- | --- | --- | --- | --- | --- |
@@ -86,7 +86,7 @@ fn stem(builder: &mut Builder, spec: &BackboneSpec) -> Vec<Layer> {
     };
     let mut layers = vec![
         builder.convolution("conv1", spec.in_channels, spec.width, windows),
-        Layer::Normalization(builder.normalization("bn1", spec.width, true)),
+        Layer::BatchNorm2d(builder.batch_norm("bn1", spec.width, true)),
     ];
     if spec.stem == Stem::Imagenet {
         layers.push(Layer::MaxPool(Pool2d::square(3, 2, 1)));
@@ -109,17 +109,17 @@ fn residual(builder: &mut Builder, name: &str, block: Block, [c_in, inner]: [usi
     let mut channels = c_in;
     for (index, &(c, windows)) in convolutions.iter().enumerate() {
         if index > 0 {
-            body.push(Layer::Normalization(builder.normalization(&format!("{name}.bn{index}"), channels, true)));
+            body.push(Layer::BatchNorm2d(builder.batch_norm(&format!("{name}.bn{index}"), channels, true)));
         }
         body.push(builder.convolution(&format!("{name}.conv{}", index + 1), channels, c, windows));
         channels = c;
     }
-    let last = builder.normalization(&format!("{name}.bn{}", convolutions.len()), c_out, true);
+    let last = builder.batch_norm(&format!("{name}.bn{}", convolutions.len()), c_out, true);
     let mut shortcut = Vec::new();
     if stride != 1 || c_in != c_out {
         shortcut.push(builder.convolution(&format!("{name}.downsample.0"), c_in, c_out, Conv2d::square(1, stride, 0)));
-        let normalization = builder.normalization(&format!("{name}.downsample.1"), c_out, false);
-        shortcut.push(Layer::Normalization(normalization));
+        let batch_norm = builder.batch_norm(&format!("{name}.downsample.1"), c_out, false);
+        shortcut.push(Layer::BatchNorm2d(batch_norm));
     }
     Layer::Residual(Residual { body, last, shortcut })
 }

@@ -11,12 +11,12 @@
 //! | head, small | the last map, flattened: 512 numbers for 32-pixel images and w = 64 | | | |
 //! | head, imagenet | flattened, linear 64w, ReLU, linear 64w, ReLU | | | |
 //!
-//! w = 64 in the paper. Two things of torchvision are left out, and neither has parameters. Its average to 7x7 places, with
-//! which the first linear layer takes maps of any size, changes nothing at 224 pixels. Elsewhere average and layer are one
-//! linear layer over the places that the map has, and that is what the layer is here: [`fold_average`] makes it of
-//! torchvision's weights, and the outputs are torchvision's. The dropout of the ImageNet head is left out since a relation
-//! between two images should not depend on a draw. Started as torchvision starts it (He et al. 2015, fan-out; biases 0; linear layers normal with
-//! deviation 0.01).
+//! w = 64 in the paper. Two things of torchvision are left out, and neither has parameters. Its average to 7x7 places,
+//! with which the first linear layer takes maps of any size, changes nothing at 224 pixels. Elsewhere average and layer
+//! are one linear layer over the places that the map has, and that is what the layer is here: [`fold_average`] makes it
+//! of torchvision's weights, and the outputs are torchvision's. The dropout of the ImageNet head is left out since a
+//! relation between two images should not depend on a draw. Started as torchvision starts it (He et al. 2015, fan-out;
+//! biases 0; linear layers normal with deviation 0.01).
 
 use super::Body;
 use crate::backbones::{BackboneSpec, Stem};
@@ -54,9 +54,9 @@ fn body(builder: &mut Builder, spec: &BackboneSpec, convolutions: [usize; 5]) ->
     for (stage, count) in convolutions.into_iter().enumerate() {
         let c_out = spec.width << stage.min(3);
         for _ in 0..count {
-            let [convolution, normalization] = [module, module + 1].map(|module| format!("features.{module}"));
+            let [convolution, batch_norm] = [module, module + 1].map(|module| format!("features.{module}"));
             layers.push(builder.convolution_with_zero_bias(&convolution, channels, c_out, Conv2d::square(3, 1, 1)));
-            layers.push(Layer::Normalization(builder.normalization(&normalization, c_out, true)));
+            layers.push(Layer::BatchNorm2d(builder.batch_norm(&batch_norm, c_out, true)));
             (channels, module) = (c_out, module + 3);
         }
         layers.extend([Layer::MaxPool(Pool2d::square(2, 2, 0)), Layer::Tap(format!("stage{}", stage + 1))]);

@@ -1,8 +1,8 @@
 //! What speed claims are about: whole training steps under fixed names, their time, memory and rate, and where the time
 //! goes layer by layer.
 //!
-//! The same [`workloads()`], under the same names, are measured for PyTorch by `bench/pytorch_steps.py`; `bench/compare.mjs`
-//! runs both in turn.
+//! The same [`workloads()`], under the same names, are measured for PyTorch by `bench/pytorch_steps.py`;
+//! `bench/compare.mjs` runs both in turn.
 
 mod memory;
 mod workloads;
@@ -10,7 +10,7 @@ mod workloads;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 use rkd_kernels::peak::peak_gflops;
 use serde::{Deserialize, Serialize};
 
@@ -18,10 +18,11 @@ pub use self::memory::PeakMemory;
 pub use self::workloads::names as workloads;
 use self::workloads::{Step, Work};
 use crate::error::Result;
-use crate::nn::profile::{Part, Record};
+use crate::nn::profile::{Category, Record};
 use crate::nn::{Cpu, Profile};
 
-/// The cargo profile this is compiled in: `release`, as published binaries are, or `dev`, as tests and a source build are.
+/// The cargo profile this is compiled in: `release`, as published binaries are, or `dev`, as tests and a source build
+/// are.
 pub const PROFILE: &str = if cfg!(debug_assertions) { "dev" } else { "release" };
 
 /// What to measure.
@@ -56,8 +57,8 @@ pub struct BenchReport {
     /// Highest memory of the process during the work, in MiB above that before it; none where the system does not say.
     /// Right for the first workload of a process only.
     pub peak_mib: Option<f64>,
-    /// Operations of a step's convolutions and linear layers by their definition, in GFLOP/s over the whole of the median
-    /// step; none without a network.
+    /// Operations of a step's convolutions and linear layers by their definition, in GFLOP/s over the whole of the
+    /// median step; none without a network.
     pub gflops: Option<f64>,
     /// [`peak_gflops`] of these threads.
     pub peak_gflops: f64,
@@ -92,17 +93,17 @@ pub struct ProfileReport {
     /// The cargo profile this is compiled in: see [`PROFILE`].
     pub profile: &'static str,
     /// The records added up by what they are for, longest time first.
-    pub parts: Vec<PartTotal>,
+    pub categories: Vec<CategoryTotal>,
     /// Every operation of every layer with its median time, longest first.
     pub records: Vec<Record>,
 }
 
-/// The records of one part.
+/// The records of one category.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
-pub struct PartTotal {
-    /// The part.
-    pub part: Part,
+pub struct CategoryTotal {
+    /// The category.
+    pub category: Category,
     /// Number of calls.
     pub calls: usize,
     /// Time in milliseconds.
@@ -128,20 +129,20 @@ pub fn run(plan: &BenchPlan) -> Result<BenchReport> {
     let mut times = measure(plan, || timed(&mut step))?;
     times.sort_by(f64::total_cmp);
     let peak_mib = memory.and_then(|memory| memory.mib()).map(rounded);
-    let (step_ms, peak_gflops) = (median(&times), peak_gflops(backend.pool()));
+    let (step_ms, peak_gflops) = (median(&times), peak_gflops(backend.team()));
     let gflops = (flops > 0.0).then(|| flops / step_ms / 1e6);
     Ok(BenchReport {
         workload: plan.workload.clone(),
         step_ms: rounded(step_ms),
         best_ms: rounded(times[0]),
         layout: if work.has_network() { "channels_last" } else { "n/a" },
-        threads: backend.pool().threads(),
+        threads: backend.team().threads(),
         runs: times.len(),
         peak_mib,
         gflops: gflops.map(rounded),
         peak_gflops: rounded(peak_gflops),
         peak_share: gflops.map(|gflops| rounded(gflops / peak_gflops)),
-        instruction_set: backend.pool().isa().name(),
+        instruction_set: backend.team().isa().name(),
         profile: PROFILE,
         rkd: env!("CARGO_PKG_VERSION"),
     })
@@ -163,17 +164,17 @@ pub fn profile(plan: &BenchPlan) -> Result<ProfileReport> {
     }
     records.sort_by(|a, b| b.ms.total_cmp(&a.ms));
     let outside = |(total, records): &(f64, Vec<Record>)| total - records.iter().map(|record| record.ms).sum::<f64>();
-    let pool = backend.pool();
+    let team = backend.team();
     Ok(ProfileReport {
         workload: plan.workload.clone(),
         step_ms: median(&steps.iter().map(|(total, _)| *total).collect::<Vec<_>>()),
         outside_ms: median(&steps.iter().map(outside).collect::<Vec<_>>()),
-        threads: pool.threads(),
+        threads: team.threads(),
         runs: steps.len(),
-        peak_gflops: peak_gflops(pool),
-        instruction_set: pool.isa().name(),
+        peak_gflops: peak_gflops(team),
+        instruction_set: team.isa().name(),
         profile: PROFILE,
-        parts: parts(&records),
+        categories: categories(&records),
         records,
     })
 }
@@ -187,7 +188,7 @@ struct Prepared {
 }
 
 fn prepare(work: &Work, plan: &BenchPlan) -> Result<Prepared> {
-    let (backend, profile) = (Cpu::new(Arc::new(Pool::new(plan.threads))), Arc::default());
+    let (backend, profile) = (Cpu::new(Arc::new(Team::new(plan.threads))), Arc::default());
     let step = work.prepare(&backend, &profile)?;
     Ok(Prepared { backend, profile, step })
 }
@@ -222,22 +223,22 @@ fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
-fn parts(records: &[Record]) -> Vec<PartTotal> {
-    let mut parts: Vec<PartTotal> = Vec::new();
+fn categories(records: &[Record]) -> Vec<CategoryTotal> {
+    let mut categories: Vec<CategoryTotal> = Vec::new();
     for record in records {
-        let Record { part, calls, ms, flops, bytes, .. } = *record;
-        match parts.iter_mut().find(|total| total.part == part) {
+        let Record { category, calls, ms, flops, bytes, .. } = *record;
+        match categories.iter_mut().find(|total| total.category == category) {
             Some(total) => {
                 total.calls += calls;
                 total.ms += ms;
                 total.flops += flops;
                 total.bytes += bytes;
             }
-            None => parts.push(PartTotal { part, calls, ms, flops, bytes }),
+            None => categories.push(CategoryTotal { category, calls, ms, flops, bytes }),
         }
     }
-    parts.sort_by(|a, b| b.ms.total_cmp(&a.ms));
-    parts
+    categories.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    categories
 }
 
 #[cfg(test)]
@@ -259,8 +260,8 @@ mod tests {
     #[test]
     fn the_rate_counts_the_convolutions_of_the_definition() {
         let report = run(&plan("conv4-28px-b64-train")).unwrap();
-        // Side of the map, input channels of the four 3x3 convolutions with 64 output channels, and whether the gradient
-        // of the input is wanted; 64 images, two operations for each multiplication.
+        // Side of the map, input channels of the four 3x3 convolutions with 64 output channels, and whether the
+        // gradient of the input is wanted; 64 images, two operations for each multiplication.
         let layers = [(28, 1, 2.0), (14, 64, 3.0), (7, 64, 3.0), (3, 64, 3.0)];
         let flops = |(side, c, passes): (usize, usize, f64)| passes * (2 * 64 * side * side * 9 * c * 64) as f64;
         let expected: f64 = layers.map(flops).iter().sum();
@@ -278,16 +279,19 @@ mod tests {
     #[test]
     fn a_profile_is_made_of_its_parts() {
         let report = profile(&plan("conv4-28px-b64-train")).unwrap();
-        let expected =
-            ["forward", "input-gradient", "weight-gradient", "normalization", "pooling", "loss", "optimizer"];
-        for part in expected {
-            let found = report.parts.iter().filter(|total| serde_json::to_value(total.part).unwrap() == part).count();
-            assert_eq!(found, 1, "{part}");
+        let expected = ["forward", "input-gradient", "weight-gradient", "batch-norm", "pooling", "loss", "optimizer"];
+        for category in expected {
+            let found = report
+                .categories
+                .iter()
+                .filter(|total| serde_json::to_value(total.category).unwrap() == category)
+                .count();
+            assert_eq!(found, 1, "{category}");
         }
-        let by_part = |value: fn(&PartTotal) -> f64| report.parts.iter().map(value).sum::<f64>();
+        let by_category = |value: fn(&CategoryTotal) -> f64| report.categories.iter().map(value).sum::<f64>();
         let by_record = |value: fn(&Record) -> f64| report.records.iter().map(value).sum::<f64>();
-        assert!((by_part(|p| p.ms) / by_record(|r| r.ms) - 1.0).abs() < 1e-9);
-        assert_eq!(by_part(|p| p.flops), by_record(|r| r.flops));
+        assert!((by_category(|p| p.ms) / by_record(|r| r.ms) - 1.0).abs() < 1e-9);
+        assert_eq!(by_category(|p| p.flops), by_record(|r| r.flops));
         assert!(report.outside_ms >= 0.0 && report.outside_ms <= report.step_ms, "records are parts of a step");
         assert!(report.records.is_sorted_by(|a, b| a.ms >= b.ms));
         let weight = |layer: &str| {

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use crate::backbones::{self, BackboneSpec, Stem};
 use crate::error::{Code, Error, Result};
-use crate::losses::{CrossEntropy, Feature, LossSpec, Matrix, RkdAngle, RkdDistance, TermSpec, Weight};
-use crate::nn::profile::{Cost, Part};
-use crate::nn::{Backend, Cpu, FeatureGradients, Features, Network, Profile};
+use crate::losses::{CrossEntropy, Feature, FeatureMap, LossSpec, Matrix, RkdAngle, RkdDistance, TermSpec, Weight};
+use crate::nn::profile::{Category, Cost};
+use crate::nn::{Backend, Cpu, Network, Profile};
 use crate::optim::{Optimizer, OptimizerSpec};
 use crate::random::Random;
 use crate::spelling::nearest;
@@ -104,15 +104,15 @@ fn relations(backend: Cpu, profile: Arc<Profile>, n: usize, d: usize) -> Result<
     let (student, teacher, objective) = (draw(n * d, "student"), draw(n * d, "teacher"), relational()?);
     Ok(Box::new(move || {
         let features = BatchFeatures {
-            student: &[(Feature::Embedding, Matrix::new("student", &student, n, d)?)],
-            teacher: &[(Feature::Embedding, Matrix::new("teacher", &teacher, n, d)?)],
+            student: &[(Feature::Embedding, Matrix::new("student", &student, n, d)?)].into(),
+            teacher: &[(Feature::Embedding, Matrix::new("teacher", &teacher, n, d)?)].into(),
             labels: &[],
             parameters: &[],
-            pool: backend.pool(),
+            team: backend.team(),
             random: Random::keyed(1, 0, 0, "loss"),
         };
-        let evaluate = || objective.evaluate(&features, &[], 0).map(|_| ());
-        profile.time(Part::Loss, "objective", "", evaluate, |()| Cost::default())
+        let evaluate = || objective.evaluate(&features, 0).map(|_| ());
+        profile.time(Category::Loss, "objective", "", evaluate, |()| Cost::default())
     }))
 }
 
@@ -127,36 +127,37 @@ fn training(mut network: Network<Cpu>, profile: Arc<Profile>, batch: [usize; 3],
     };
     let teacher = match *loss {
         TrainLoss::Distil { teacher } => {
-            vec![(Feature::Embedding, Matrix::new("teacher", &draw(n * teacher, "teacher"), n, teacher)?)]
+            [(Feature::Embedding, Matrix::new("teacher", &draw(n * teacher, "teacher"), n, teacher)?)].into()
         }
-        TrainLoss::Classify => Vec::new(),
+        TrainLoss::Classify => FeatureMap::new(),
     };
     let labels: Vec<u32> = (0..n).map(|i| (i * 7 % d) as u32).collect();
     let mut optimizer = Optimizer::new(&spec)?;
     optimizer.set_profile(&profile);
     Ok(Box::new(move || {
-        let (Features { embedding, .. }, tape) = network.forward_train(&images)?;
+        let (features, tape) = network.forward_train(&images)?;
+        let embedding = features[&Feature::Embedding].clone();
+        drop(features);
         // What is read here is written there.
         let cost = || Cost::of::<Cpu>([&embedding; 2]);
-        let values = profile.time(Part::Data, "to_f32", "", || backend.to_f32(&embedding), |_| cost())?;
+        let values = profile.time(Category::Data, "to_f32", "", || backend.to_f32(&embedding), |_| cost())?;
         let batch = BatchFeatures {
-            student: &[(read.clone(), Matrix::new("student", &values, n, d)?)],
+            student: &[(read.clone(), Matrix::new("student", &values, n, d)?)].into(),
             teacher: &teacher,
             labels: &labels,
             parameters: &[],
-            pool: backend.pool(),
+            team: backend.team(),
             random: Random::keyed(1, 0, 0, "loss"),
         };
-        let evaluate = || Ok(objective.weigh(objective.evaluate(&batch, &[], 0)?, &[], &Balance::default(), 0));
-        let value = profile.time(Part::Loss, "objective", "", evaluate, |_| Cost::default())?;
-        let gradient: Vec<f32> = value.gradients[0].1.iter().map(|&g| g as f32).collect();
+        let evaluate = || Ok(objective.weigh(objective.evaluate(&batch, 0)?, &Balance::default(), 0));
+        let value = profile.time(Category::Loss, "objective", "", evaluate, |_| Cost::default())?;
+        let gradient: Vec<f32> = value.gradients[&read].iter().map(|&g| g as f32).collect();
         let upload = || backend.from_f32(&gradient, Cpu::shape(&embedding));
-        let gradient = profile.time(Part::Data, "from_f32", "", upload, |_| cost())?;
+        let gradient = profile.time(Category::Data, "from_f32", "", upload, |_| cost())?;
         drop(embedding);
-        let gradients = FeatureGradients { embedding: Some(gradient), ..Default::default() };
-        let gradients = network.backward(tape, gradients, false)?;
+        let gradients = network.backward(tape, [(Feature::Embedding, gradient)].into(), false)?;
         let rate = spec.learning_rate();
-        optimizer.step(&backend, &mut network.parameters, gradients.parameters, rate, None).map(|_| ())
+        optimizer.step(&backend, &mut [&mut network.parameters], gradients.parameters, rate, None).map(|_| ())
     }))
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, mpsc};
 
 use super::decode::{Decoder, grey_of};
-use super::factory::{DecodeProgress, Factory, Job, Notes, count_up};
+use super::factory::{DecodeProgress, Diagnostics, Factory, Sample, count_up};
 use super::glyphs::GlyphSpec;
 use super::part::BrokenImage;
 use super::plan::DataPlan;
@@ -28,9 +28,9 @@ pub struct Contents<'s> {
     /// The published data set it is.
     pub name: Option<&'static str>,
     /// Its images, in the order of their ids.
-    pub jobs: Vec<Job>,
+    pub samples: Vec<Sample>,
     /// What was noticed.
-    pub notes: Notes,
+    pub diagnostics: Diagnostics,
     inside: Inside<'s>,
 }
 
@@ -49,32 +49,38 @@ enum Open<'s> {
 }
 
 impl<'s> Contents<'s> {
-    /// Reads the tables of contents, the notes and the labels of `source`; with `rotations` every image comes in four turns.
+    /// Reads the tables of contents, the annotations and the labels of `source`; with `rotations` every image comes in
+    /// four turns.
     pub fn read(source: &'s Source, rotations: bool, stop: Stop<'_>) -> Result<Contents<'s>> {
         let mut contents = match &source.reader {
             Reader::Glyphs(spec) => {
-                let (jobs, notes) = (glyph_jobs(spec), Notes::default());
-                Contents { name: None, jobs, notes, inside: Inside::Glyphs(spec) }
+                let (samples, diagnostics) = (glyph_samples(spec), Diagnostics::default());
+                Contents { name: None, samples, diagnostics, inside: Inside::Glyphs(spec) }
             }
             Reader::Arrays(files) => {
                 let arrays = files.read()?;
-                let mut notes = Notes::default();
+                let mut diagnostics = Diagnostics::default();
                 if arrays.parts.len() == 2 {
-                    notes.warnings.push(
+                    diagnostics.warnings.push(
                         "both parts of this source hold the same classes: with the source's own split, test classes are seen in training".into(),
                     );
                 }
-                Contents { name: source.name, jobs: array_jobs(&arrays), notes, inside: Inside::Arrays(arrays) }
+                Contents {
+                    name: source.name,
+                    samples: array_samples(&arrays),
+                    diagnostics,
+                    inside: Inside::Arrays(arrays),
+                }
             }
             Reader::Files(roots) => read_files(source, roots, stop)?,
         };
         if let Some(name) = contents.name {
-            let images = contents.jobs.iter().map(|job| (&job.class[..], job.part));
-            contents.notes.warnings.extend(compare(name, images));
+            let images = contents.samples.iter().map(|sample| (&sample.class[..], sample.part));
+            contents.diagnostics.warnings.extend(compare(name, images));
         }
         if rotations {
-            contents.jobs = contents.jobs.iter().flat_map(turned).collect();
-            contents.jobs.sort_by(|a, b| a.id.cmp(&b.id).then(a.at.cmp(&b.at)));
+            contents.samples = contents.samples.iter().flat_map(turned).collect();
+            contents.samples.sort_by(|a, b| a.id.cmp(&b.id).then(a.at.cmp(&b.at)));
         }
         Ok(contents)
     }
@@ -88,12 +94,12 @@ impl<'s> Contents<'s> {
         stop: Stop<'_>,
         progress: &mut dyn FnMut(DecodeProgress),
     ) -> Result<()> {
-        let jobs = &self.jobs;
-        let mut factory = Factory::new(path, [plan.image_size, plan.channels], jobs, stop, progress)?;
+        let samples = &self.samples;
+        let mut factory = Factory::new(path, [plan.image_size, plan.channels], samples, stop, progress)?;
         let next = AtomicUsize::new(0);
         match &self.inside {
             Inside::Glyphs(spec) => {
-                let fetch = |_: &mut ()| count_up(&next, jobs.len()).map(|slot| (slot, jobs[slot].at));
+                let fetch = |_: &mut ()| count_up(&next, samples.len()).map(|slot| (slot, samples[slot].at));
                 let draw = |_: &mut (), (class, writer): (usize, usize), out: &mut [u8]| {
                     spec.draw(class, writer, plan.image_size, plan.channels, out);
                     Ok(())
@@ -102,7 +108,7 @@ impl<'s> Contents<'s> {
             }
             Inside::Arrays(arrays) => {
                 type State = (Decoder, Vec<u8>);
-                let fetch = |_: &mut State| count_up(&next, jobs.len()).map(|slot| (slot, jobs[slot].at));
+                let fetch = |_: &mut State| count_up(&next, samples.len()).map(|slot| (slot, samples[slot].at));
                 let copy = |(decoder, pixels): &mut State, (part, index): (usize, usize), out: &mut [u8]| {
                     let part = &arrays.parts[part];
                     with_channels(part, index, plan.channels, pixels);
@@ -112,39 +118,45 @@ impl<'s> Contents<'s> {
             }
             Inside::Files(open) => {
                 for (root, reader) in open.iter().enumerate() {
-                    decode_root(reader, root, jobs, plan, source.kind == "omniglot", &mut factory)?;
+                    decode_root(reader, root, samples, plan, source.kind == "omniglot", &mut factory)?;
                 }
             }
         }
-        factory.finish(self.name, self.jobs, self.notes)
+        factory.finish(self.name, self.samples, self.diagnostics)
     }
 }
 
 /// An image in its four turns.
-fn turned(job: &Job) -> impl Iterator<Item = Job> {
-    let turn = |(quarters, name): (usize, &str)| Job {
-        id: format!("{}@{name}", job.id),
-        class: format!("{}/{name}", job.class),
+fn turned(sample: &Sample) -> impl Iterator<Item = Sample> {
+    let turn = |(quarters, name): (usize, &str)| Sample {
+        id: format!("{}@{name}", sample.id),
+        class: format!("{}/{name}", sample.class),
         quarters,
-        ..job.clone()
+        ..sample.clone()
     };
     TURNS.into_iter().enumerate().map(turn)
 }
 
-fn glyph_jobs(spec: &GlyphSpec) -> Vec<Job> {
+fn glyph_samples(spec: &GlyphSpec) -> Vec<Sample> {
     let images = (0..spec.classes).flat_map(|class| (0..spec.writers).map(move |writer| (class, writer)));
     images
         .map(|(class, writer)| {
             let name = format!("character{class:04}");
-            Job { id: format!("{name}/writer{writer:04}"), class: name, part: None, at: (class, writer), quarters: 0 }
+            Sample {
+                id: format!("{name}/writer{writer:04}"),
+                class: name,
+                part: None,
+                at: (class, writer),
+                quarters: 0,
+            }
         })
         .collect()
 }
 
-fn array_jobs(arrays: &Arrays) -> Vec<Job> {
-    let mut jobs = Vec::new();
+fn array_samples(arrays: &Arrays) -> Vec<Sample> {
+    let mut samples = Vec::new();
     for (p, part) in arrays.parts.iter().enumerate() {
-        jobs.extend(part.labels.iter().enumerate().map(|(i, &label)| Job {
+        samples.extend(part.labels.iter().enumerate().map(|(i, &label)| Sample {
             id: format!("{}/{i:06}", part.name),
             class: arrays.classes[label as usize].clone(),
             part: Some(part.part),
@@ -152,8 +164,8 @@ fn array_jobs(arrays: &Arrays) -> Vec<Job> {
             quarters: 0,
         }));
     }
-    jobs.sort_by(|a, b| a.id.cmp(&b.id));
-    jobs
+    samples.sort_by(|a, b| a.id.cmp(&b.id));
+    samples
 }
 
 /// Image `index` of `part` with 1 or 3 channels.
@@ -188,8 +200,8 @@ fn read_files<'s>(source: &'s Source, roots: &'s [Root], stop: Stop<'_>) -> Resu
         })
         .collect();
     let names: Vec<PathBuf> = roots.iter().map(root_path).collect();
-    let (name, jobs, notes) = file_jobs(source.kind, &names, &listings)?;
-    Ok(Contents { name: source.name.or(name), jobs, notes, inside: Inside::Files(open) })
+    let (name, samples, diagnostics) = file_samples(source.kind, &names, &listings)?;
+    Ok(Contents { name: source.name.or(name), samples, diagnostics, inside: Inside::Files(open) })
 }
 
 fn root_path(root: &Root) -> PathBuf {
@@ -203,32 +215,32 @@ fn root_path(root: &Root) -> PathBuf {
 const MAX_TOLD: usize = 20;
 
 /// The published data set, its images, and what was noticed.
-type Listed = (Option<&'static str>, Vec<Job>, Notes);
+type Listed = (Option<&'static str>, Vec<Sample>, Diagnostics);
 
 /// Puts the listings of all roots together. With several roots, ids begin with the root's name.
-fn file_jobs(kind: &str, names: &[PathBuf], listings: &[&Listing]) -> Result<Listed> {
+fn file_samples(kind: &str, names: &[PathBuf], listings: &[&Listing]) -> Result<Listed> {
     let prefix = |root: usize| {
         let name = names[root].file_name().unwrap_or_default().to_string_lossy().into_owned();
         if names.len() == 1 || kind == "omniglot" { String::new() } else { format!("{root}-{name}/") }
     };
     let mut paths = Vec::new();
-    let mut notes = Notes::default();
+    let mut diagnostics = Diagnostics::default();
     let mut ignored = Ignored::default();
     let mut empty = Vec::new();
     for (root, listing) in listings.iter().enumerate() {
         paths.extend(listing.entries.iter().map(|entry| (&entry.path[..], (root, entry.index))));
         let path = |path: &str| format!("{}{path}", prefix(root));
-        notes
+        diagnostics
             .broken
             .extend(listing.broken.iter().map(|b| BrokenImage { path: path(&b.path), reason: b.reason.clone() }));
-        notes.warnings.extend(listing.warnings.iter().cloned());
+        diagnostics.warnings.extend(listing.warnings.iter().cloned());
         empty.extend(listing.empty.iter().map(|class| format!("the folder {} holds no image", path(class))));
         ignored.add(&listing.ignored);
     }
     let more = empty.len().saturating_sub(MAX_TOLD);
-    notes.warnings.extend(empty.drain(..empty.len() - more));
-    notes.warnings.extend((more > 0).then(|| format!("{more} more folders hold no image")));
-    notes.warnings.extend(ignored.warnings());
+    diagnostics.warnings.extend(empty.drain(..empty.len() - more));
+    diagnostics.warnings.extend((more > 0).then(|| format!("{more} more folders hold no image")));
+    diagnostics.warnings.extend(ignored.warnings());
     if paths.is_empty() {
         return Err(Error::new(Code::InvalidData, "the archive holds no images")
             .with_subject(names[0].display().to_string())
@@ -240,34 +252,34 @@ fn file_jobs(kind: &str, names: &[PathBuf], listings: &[&Listing]) -> Result<Lis
     }
     let escaped: Vec<&str> = paths.iter().map(|(path, _)| *path).filter(|path| is_escaped(path)).collect();
     if let Some(first) = escaped.first() {
-        notes.warnings.push(format!(
+        diagnostics.warnings.push(format!(
             "{} {} not UTF-8 or hold control characters; such bytes are written as \\x and two digits (the first is {first})",
             escaped.len(),
             if escaped.len() == 1 { "image has a path that is" } else { "images have paths that are" }
         ));
     }
-    let beside: Vec<_> = listings.iter().flat_map(|listing| listing.notes.iter().cloned()).collect();
+    let beside: Vec<_> = listings.iter().flat_map(|listing| listing.annotations.iter().cloned()).collect();
     let all: Vec<&str> = paths.iter().map(|(path, _)| *path).collect();
     let mut found = recognise(&all, &beside).unwrap_or_else(|| by_folders(&all));
-    notes.warnings.extend(std::mem::take(&mut found.warnings));
+    diagnostics.warnings.extend(std::mem::take(&mut found.warnings));
     let places = paths.iter().zip(&found.parts).map(|((_, (root, _)), part)| (*root, *part)).collect::<Vec<_>>();
-    notes.warnings.extend(spelling::unite(&mut found.classes, &places));
+    diagnostics.warnings.extend(spelling::unite(&mut found.classes, &places));
     let classes = found.classes.into_iter().zip(found.parts);
-    let mut jobs: Vec<Job> = paths
+    let mut samples: Vec<Sample> = paths
         .into_iter()
         .zip(classes)
         .filter_map(|((path, at), (class, part))| {
-            Some(Job { id: format!("{}{path}", prefix(at.0)), class: class?, part, at, quarters: 0 })
+            Some(Sample { id: format!("{}{path}", prefix(at.0)), class: class?, part, at, quarters: 0 })
         })
         .collect();
-    jobs.sort_by(|a, b| a.id.cmp(&b.id).then(a.at.cmp(&b.at)));
-    if jobs.is_empty() {
+    samples.sort_by(|a, b| a.id.cmp(&b.id).then(a.at.cmp(&b.at)));
+    if samples.is_empty() {
         return Err(Error::new(Code::InvalidData, "no image has a class")
             .with_subject(names[0].display().to_string())
-            .with_values("images that the data set's lists or folders name", notes.warnings.join("; "))
+            .with_values("images that the data set's lists or folders name", diagnostics.warnings.join("; "))
             .with_advice("put the missing files in place"));
     }
-    Ok((found.name, jobs, notes))
+    Ok((found.name, samples, diagnostics))
 }
 
 /// What a decoding thread keeps.
@@ -279,14 +291,18 @@ struct FileWorker {
 fn decode_root(
     open: &Open<'_>,
     root: usize,
-    jobs: &[Job],
+    samples: &[Sample],
     plan: &DataPlan,
     invert: bool,
     factory: &mut Factory<'_>,
 ) -> Result<()> {
     // (index in the root, slot), in the root's order, which is the order a tar must be read in.
-    let mut mine: Vec<(usize, usize)> =
-        jobs.iter().enumerate().filter(|(_, job)| job.at.0 == root).map(|(slot, job)| (job.at.1, slot)).collect();
+    let mut mine: Vec<(usize, usize)> = samples
+        .iter()
+        .enumerate()
+        .filter(|(_, sample)| sample.at.0 == root)
+        .map(|(slot, sample)| (sample.at.1, slot))
+        .collect();
     mine.sort_unstable();
     let zip = if let Open::Zip(zip) = open { Some(zip) } else { None };
     let worker = || FileWorker { decoder: Decoder::new(plan.image_size, plan.channels), zip: zip.cloned() };

@@ -32,9 +32,9 @@ pub struct DecodeProgress {
     pub images_per_second: f64,
 }
 
-/// One image to be made: slot `i` of the cache is job `i`.
+/// One image to be made: slot `i` of the cache is sample `i`.
 #[derive(Clone)]
-pub struct Job {
+pub struct Sample {
     pub id: String,
     pub class: String,
     pub part: Option<Part>,
@@ -44,9 +44,9 @@ pub struct Job {
     pub quarters: usize,
 }
 
-/// What a listing gives beside the jobs.
+/// What a listing gives beside the samples.
 #[derive(Default)]
-pub struct Notes {
+pub struct Diagnostics {
     pub broken: Vec<BrokenImage>,
     pub warnings: Vec<String>,
 }
@@ -56,7 +56,7 @@ pub fn count_up(next: &AtomicUsize, end: usize) -> Option<usize> {
     Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&i| i < end)
 }
 
-/// Runs jobs on all cores and writes their pixels.
+/// Makes the samples on all cores and writes their pixels.
 pub struct Factory<'a> {
     writer: CacheWriter,
     /// Side and channels of an image.
@@ -74,15 +74,15 @@ impl<'a> Factory<'a> {
     pub fn new(
         path: &Path,
         [side, channels]: [usize; 2],
-        jobs: &[Job],
+        samples: &[Sample],
         stop: Stop<'a>,
         progress: &'a mut dyn FnMut(DecodeProgress),
     ) -> Result<Self> {
         Ok(Factory {
-            writer: CacheWriter::new(path, side * side * channels, jobs.len())?,
+            writer: CacheWriter::new(path, side * side * channels, samples.len())?,
             shape: [side, channels],
-            quarters: jobs.iter().map(|job| job.quarters).collect(),
-            failures: vec![None; jobs.len()],
+            quarters: samples.iter().map(|sample| sample.quarters).collect(),
+            failures: vec![None; samples.len()],
             done: 0,
             broken: 0,
             start: Instant::now(),
@@ -91,7 +91,8 @@ impl<'a> Factory<'a> {
         })
     }
 
-    /// On each thread: makes a state, then fetches (slot, input) and makes the slot's pixels of it until there is no more.
+    /// On each thread: makes a state, then fetches (slot, input) and makes the slot's pixels of it until there is no
+    /// more.
     pub fn run<S, T>(
         &mut self,
         state: impl Fn() -> S + Sync,
@@ -148,37 +149,37 @@ impl<'a> Factory<'a> {
     }
 
     /// Checks the outcome, writes the manifest and puts the file in place.
-    pub fn finish(self, name: Option<&str>, jobs: Vec<Job>, mut notes: Notes) -> Result<()> {
+    pub fn finish(self, name: Option<&str>, samples: Vec<Sample>, mut diagnostics: Diagnostics) -> Result<()> {
         (self.progress)(progress_of(self.done, self.failures.len(), self.broken, self.start));
         go_on(self.stop)?;
-        let listed: BTreeSet<&str> = jobs.iter().map(|job| &job.class[..]).collect();
+        let listed: BTreeSet<&str> = samples.iter().map(|sample| &sample.class[..]).collect();
         let (mut usable, mut slots) = (Vec::new(), Vec::new());
-        for (slot, (job, failure)) in jobs.iter().zip(self.failures).enumerate() {
+        for (slot, (sample, failure)) in samples.iter().zip(self.failures).enumerate() {
             match failure {
-                Some(reason) => notes.broken.push(BrokenImage { path: job.id.clone(), reason }),
+                Some(reason) => diagnostics.broken.push(BrokenImage { path: sample.id.clone(), reason }),
                 None => {
-                    usable.push(job);
+                    usable.push(sample);
                     slots.push(slot as u32);
                 }
             }
         }
-        notes.broken.sort_by(|a, b| a.path.cmp(&b.path));
-        refuse_if_mostly_broken(usable.len(), &notes.broken)?;
+        diagnostics.broken.sort_by(|a, b| a.path.cmp(&b.path));
+        refuse_if_mostly_broken(usable.len(), &diagnostics.broken)?;
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        usable.iter().for_each(|job| *counts.entry(&job.class).or_default() += 1);
-        warn_of_small_classes(&listed, &counts, &mut notes.warnings);
+        usable.iter().for_each(|sample| *counts.entry(&sample.class).or_default() += 1);
+        warn_of_small_classes(&listed, &counts, &mut diagnostics.warnings);
         let classes: Vec<String> = counts.keys().map(|class| class.to_string()).collect();
         let labels =
-            usable.iter().map(|job| classes.binary_search(&job.class).expect("it was counted") as u32).collect();
+            usable.iter().map(|sample| classes.binary_search(&sample.class).expect("it was counted") as u32).collect();
         self.writer.finish(Manifest {
             name: name.map(str::to_string),
             labels,
-            ids: usable.iter().map(|job| job.id.clone()).collect(),
-            parts: usable.iter().map(|job| job.part).collect(),
+            ids: usable.iter().map(|sample| sample.id.clone()).collect(),
+            parts: usable.iter().map(|sample| sample.part).collect(),
             slots,
             classes,
-            broken: notes.broken,
-            warnings: notes.warnings,
+            broken: diagnostics.broken,
+            warnings: diagnostics.warnings,
             chunks: Vec::new(),
         })
     }

@@ -6,18 +6,18 @@
 //! [`Loader`] does that ahead of training on its own threads.
 //!
 //! Letters: `h`, `w` height and width in pixels (always equal here), `c` channels (1 grey, 3 RGB). An image is
-//! `[h, w, c]` bytes, a batch `[n, h, w, c]` float32. An *item* is the position of an image in the data set, a *label* the
-//! position of its class in the sorted list of class names. Every random choice is keyed by (seed, epoch, item, purpose),
-//! so neither the number of workers nor a restart changes a single bit.
+//! `[h, w, c]` bytes, a batch `[n, h, w, c]` float32. An *item* is the position of an image in the data set, a *label*
+//! the position of its class in the sorted list of class names. Every random choice is keyed by (seed, epoch, item,
+//! purpose), so neither the number of workers nor a restart changes a single bit.
 //!
-//! Files import from files above them in this list, from the one that owns an item, and never from this one; within a row, from
-//! left to right:
+//! Files import from files above them in this list, from the one that owns an item, and never from this one; within a
+//! row, from left to right:
 //!
 //! ```text
 //! plan, part, stop, threads, positioned, rotation           words that all share
 //! decode: limits, deep, jpeg, tiff, mod                     one image
 //! glyphs: skeleton, hand, raster, mod                       images that are drawn
-//! source: names, note, ignored, listing, hash               what people write, what lies about
+//! source: names, annotation, ignored, listing, hash               what people write, what lies about
 //!         archive, walk, zip, tar, arrays, idx, cifar       readers
 //!         layout, spelling; published: rows, mat, cars, ...  what is of which class
 //!         mod                                               what a source is

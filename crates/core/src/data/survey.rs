@@ -58,8 +58,8 @@ pub fn survey(plan: &DataPlan, stop: Stop<'_>) -> Result<Survey> {
 
 /// Lists what was found; with `rotations` every image comes in four turns.
 pub(crate) fn survey_of(source: &Source, rotations: bool, stop: Stop<'_>) -> Result<Survey> {
-    let Contents { name, jobs, notes, .. } = Contents::read(source, rotations, stop)?;
-    let images = || jobs.iter().map(|job| (&job.class[..], job.part));
+    let Contents { name, samples, diagnostics, .. } = Contents::read(source, rotations, stop)?;
+    let images = || samples.iter().map(|sample| (&sample.class[..], sample.part));
     let classes = images().map(|(class, _)| class).collect::<BTreeSet<_>>().len();
     let parts = count_parts(images());
     let in_parts: usize = parts.iter().map(|part| part.classes).sum();
@@ -67,13 +67,13 @@ pub(crate) fn survey_of(source: &Source, rotations: bool, stop: Stop<'_>) -> Res
     Ok(Survey {
         kind: source.kind.into(),
         name: name.map(str::to_string),
-        sentence: sentence(source.kind, name, &source.reason, jobs.len(), classes, parts.len() > 1),
-        images: jobs.len(),
+        sentence: sentence(source.kind, name, &source.reason, samples.len(), classes, parts.len() > 1),
+        images: samples.len(),
         classes,
         shared_classes: in_parts > distinct,
         parts,
-        broken: notes.broken,
-        warnings: notes.warnings,
+        broken: diagnostics.broken,
+        warnings: diagnostics.warnings,
     })
 }
 

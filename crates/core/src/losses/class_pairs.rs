@@ -1,7 +1,7 @@
 //! What `n-pairs` and `angular` share: the anchors and positives of the classes, products between them, and the softmax
 //! over classes.
 
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 use rkd_kernels::product::{Left, product};
 
 use super::cross_entropy::log_softmax;
@@ -13,7 +13,7 @@ use crate::tensor::Matrix;
 /// One anchor and one positive of each of m classes, the pairs of [`first_pairs`].
 pub(super) struct ClassPairs<'a> {
     z: &'a Matrix,
-    pool: &'a Pool,
+    team: &'a Team,
     pairs: Vec<[usize; 2]>,
     /// `[m, d]`.
     pub anchors: Vec<f64>,
@@ -23,9 +23,9 @@ pub(super) struct ClassPairs<'a> {
 
 impl<'a> ClassPairs<'a> {
     pub(super) fn new(inputs: &LossInputs<'a>) -> Result<Self> {
-        let (z, pool, pairs) = (inputs.student, inputs.pool, first_pairs(inputs.labels()?));
+        let (z, team, pairs) = (inputs.student, inputs.team, first_pairs(inputs.labels()?));
         let rows = |side: usize| pairs.iter().flat_map(|pair| z.row(pair[side])).copied().collect();
-        Ok(ClassPairs { anchors: rows(0), positives: rows(1), z, pool, pairs })
+        Ok(ClassPairs { anchors: rows(0), positives: rows(1), z, team, pairs })
     }
 
     /// m.
@@ -35,18 +35,18 @@ impl<'a> ClassPairs<'a> {
 
     /// `[m, m]`: the inner product of every row of `left` `[m, d]` with every row of `right` `[m, d]`.
     pub(super) fn products(&self, left: &[f64], right: &[f64]) -> Vec<f64> {
-        gram::products(self.pool, left, right, self.z.columns)
+        gram::products(self.team, left, right, self.z.columns)
     }
 
     /// `[m, d]`: row i is `sum_j weights_ij rows_j`, for weights `[m, m]`.
     pub(super) fn combine(&self, weights: &[f64], rows: &[f64]) -> Vec<f64> {
-        gram::combine(self.pool, weights, rows, self.z.columns)
+        gram::combine(self.team, weights, rows, self.z.columns)
     }
 
     /// `[m, d]`: row j is `sum_i weights_ij rows_i`.
     pub(super) fn combine_transposed(&self, weights: &[f64], rows: &[f64]) -> Vec<f64> {
         let m = self.count();
-        product(self.pool, [m, self.z.columns, m], Left::transposed(weights, m), rows)
+        product(self.team, [m, self.z.columns, m], Left::transposed(weights, m), rows)
     }
 
     /// The gradient `[n, d]` from those of anchors and positives, `[m, d]` each.

@@ -68,9 +68,9 @@ impl Loss for Contrastive {
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
         let (z, labels) = (inputs.student, inputs.labels()?);
-        let distances = Distances::offset(inputs.pool, z);
+        let distances = Distances::offset(inputs.team, z);
         let squared = |i, j| distances.squared(i, j);
-        let pairs = self.sampler().pairs(inputs.pool, z, labels, squared, &mut inputs.random.clone());
+        let pairs = self.sampler().pairs(inputs.team, z, labels, squared, &mut inputs.random.clone());
         let share = 1.0 / (2 * pairs.triplets).max(1) as f64;
         let (mut value, mut slopes) = (0.0, distances.zeros());
         for (i, j, count) in pairs.iter() {
@@ -79,7 +79,7 @@ impl Loss for Contrastive {
             value += count * share * root * root;
             slopes[distances.place(i, j)] = 2.0 * sign * count * share * root;
         }
-        Ok(LossValue::new(value, distances.pull_back(inputs.pool, slopes)))
+        Ok(LossValue::new(value, distances.pull_back(inputs.team, slopes)))
     }
 }
 

@@ -101,15 +101,15 @@ impl Loss for CorrelationCongruence {
     }
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
-        let (pool, student, teacher) = (inputs.pool, inputs.student, inputs.teacher()?);
+        let (team, student, teacher) = (inputs.team, inputs.student, inputs.teacher()?);
         let (unit, unit_teacher) = (self.unit(student), self.unit(teacher));
         let rows = unit.as_ref().map_or(&student.data, |unit| &unit.data);
         let teacher_rows = unit_teacher.as_ref().map_or(&teacher.data, |unit| &unit.data);
         let coefficients = self.coefficients();
         let share = 1.0 / (student.rows * student.rows).max(1) as f64;
         let mut value = 0.0;
-        let mut weights = gram::products(pool, rows, rows, student.columns);
-        let others = gram::products(pool, teacher_rows, teacher_rows, teacher.columns);
+        let mut weights = gram::products(team, rows, rows, student.columns);
+        let others = gram::products(team, teacher_rows, teacher_rows, teacher.columns);
         for (weight, other) in weights.iter_mut().zip(others) {
             let (s, slope) = polynomial(&coefficients, *weight);
             let difference = s - polynomial(&coefficients, other).0;
@@ -117,7 +117,7 @@ impl Loss for CorrelationCongruence {
             // Twice, for c_ij and c_ji move together.
             *weight = 2.0 * 2.0 * share * difference * slope;
         }
-        let mut gradient = gram::combine(pool, &weights, rows, student.columns);
+        let mut gradient = gram::combine(team, &weights, rows, student.columns);
         if let Some(unit) = &unit {
             unit.pull_back(&mut gradient);
         }

@@ -13,7 +13,7 @@
 //! offset:   dL/dz_i = sum_j (u_ij + u_ji) (z_i - z_j) + e sum_j (u_ij - u_ji)
 //! ```
 
-use rkd_kernels::{Pool, relations};
+use rkd_kernels::{Team, relations};
 
 use super::embedding::Embedding;
 use crate::tensor::Matrix;
@@ -34,21 +34,21 @@ pub(super) struct Distances<'a> {
 
 impl<'a> Distances<'a> {
     /// `max(|z_i - z_j|, 1e-6)`.
-    pub(super) fn guarded(pool: &Pool, matrix: &'a Matrix) -> Self {
-        Self::new(pool, matrix, false, |squared, _, _| squared.sqrt().max(SMALLEST))
+    pub(super) fn guarded(team: &Team, matrix: &'a Matrix) -> Self {
+        Self::new(team, matrix, false, |squared, _, _| squared.sqrt().max(SMALLEST))
     }
 
     /// `|z_i - z_j + 1e-6|`.
-    pub(super) fn offset(pool: &Pool, matrix: &'a Matrix) -> Self {
+    pub(super) fn offset(team: &Team, matrix: &'a Matrix) -> Self {
         let sums: Vec<f64> = (0..matrix.rows).map(|i| matrix.row(i).iter().sum()).collect();
         let all = matrix.columns as f64 * OFFSET * OFFSET;
-        Self::new(pool, matrix, true, |squared, i, j| {
+        Self::new(team, matrix, true, |squared, i, j| {
             (squared + 2.0 * OFFSET * (sums[i] - sums[j]) + all).max(0.0).sqrt()
         })
     }
 
-    fn new(pool: &Pool, matrix: &'a Matrix, offset: bool, distance: impl Fn(f64, usize, usize) -> f64) -> Self {
-        let embedding = Embedding::new(pool, matrix);
+    fn new(team: &Team, matrix: &'a Matrix, offset: bool, distance: impl Fn(f64, usize, usize) -> f64) -> Self {
+        let embedding = Embedding::new(team, matrix);
         let mut values = embedding.zeros();
         for (i, row) in values.chunks_exact_mut(relations::stride(matrix.rows).max(1)).enumerate() {
             for (j, value) in row[..matrix.rows].iter_mut().enumerate().filter(|(j, _)| *j != i) {
@@ -79,13 +79,13 @@ impl<'a> Distances<'a> {
     }
 
     /// The gradient over the rows `[n, d]` from one over the distances of ordered pairs.
-    pub(super) fn pull_back(&self, pool: &Pool, mut slopes: Vec<f64>) -> Vec<f64> {
+    pub(super) fn pull_back(&self, team: &Team, mut slopes: Vec<f64>) -> Vec<f64> {
         let guard = if self.offset { 0.0 } else { SMALLEST };
         for (slope, &d) in slopes.iter_mut().zip(&self.values) {
             // Over the squared distance, where `Embedding::pull_back` starts: dd/dD = 1 / (2 d).
             *slope = if d > guard { *slope / (2.0 * d) } else { 0.0 };
         }
-        let mut gradient = self.embedding.pull_back(pool, &slopes, 1.0);
+        let mut gradient = self.embedding.pull_back(team, &slopes, 1.0);
         if self.offset {
             let n = self.matrix.rows;
             for (i, row) in gradient.chunks_exact_mut(self.matrix.columns).enumerate() {
@@ -108,7 +108,7 @@ mod tests {
         // Rows a few offsets apart, where the offset is what counts.
         let data: Vec<f64> = (0..n * d).map(|_| 3e-6 * random.normal()).collect();
         let z = Matrix::new("z", &data, n, d).unwrap();
-        let distances = Distances::offset(&Pool::new(1), &z);
+        let distances = Distances::offset(&Team::new(1), &z);
         for (i, j) in (0..n * n).map(|place| (place / n, place % n)).filter(|(i, j)| i != j) {
             let squared: f64 = z.row(i).iter().zip(z.row(j)).map(|(a, b)| (a - b + OFFSET).powi(2)).sum();
             assert!((distances.at(i, j) - squared.sqrt()).abs() < 1e-15, "{i} {j}");
@@ -118,9 +118,9 @@ mod tests {
     #[test]
     fn nothing_flows_between_coincident_rows() {
         let z = Matrix::new("z", &[1.0, 2.0, 1.0, 2.0], 2, 2).unwrap();
-        let pool = Pool::new(1);
-        let guarded = Distances::guarded(&pool, &z);
+        let team = Team::new(1);
+        let guarded = Distances::guarded(&team, &z);
         assert_eq!((guarded.at(0, 1), guarded.at(0, 0)), (SMALLEST, 0.0));
-        assert_eq!(guarded.pull_back(&pool, vec![1.0; guarded.zeros().len()]), [0.0; 4]);
+        assert_eq!(guarded.pull_back(&team, vec![1.0; guarded.zeros().len()]), [0.0; 4]);
     }
 }

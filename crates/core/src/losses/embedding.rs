@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use rkd_kernels::{Pool, relations};
+use rkd_kernels::{Team, relations};
 
 use crate::tensor::Matrix;
 
@@ -22,8 +22,8 @@ fn wide(matrix: &Matrix) -> Cow<'_, [f64]> {
 }
 
 impl<'a> Embedding<'a> {
-    pub(super) fn new(pool: &Pool, matrix: &'a Matrix) -> Self {
-        let compute = || relations::squared_distances(pool, &wide(matrix), matrix.rows, matrix.columns);
+    pub(super) fn new(team: &Team, matrix: &'a Matrix) -> Self {
+        let compute = || relations::squared_distances(team, &wide(matrix), matrix.rows, matrix.columns);
         Embedding { matrix, squared: matrix.squared_distances(compute) }
     }
 
@@ -39,9 +39,9 @@ impl<'a> Embedding<'a> {
 
     /// The gradient over the rows `[n, d]`, from one over the squared distances where (i, j) and (j, i) add up, divided by
     /// `divisor`.
-    pub(super) fn pull_back(&self, pool: &Pool, gradient: &[f64], divisor: f64) -> Vec<f64> {
+    pub(super) fn pull_back(&self, team: &Team, gradient: &[f64], divisor: f64) -> Vec<f64> {
         let (n, d) = (self.matrix.rows, self.matrix.columns);
-        let mut rows = relations::pull_back(pool, &wide(self.matrix), gradient, n, d);
+        let mut rows = relations::pull_back(team, &wide(self.matrix), gradient, n, d);
         rows.iter_mut().for_each(|g| *g /= divisor);
         if relations::stride(d) == d {
             return rows;

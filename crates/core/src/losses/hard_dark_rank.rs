@@ -55,8 +55,8 @@ impl Loss for HardDarkRank {
     }
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
-        let teacher = Distances::guarded(inputs.pool, inputs.teacher()?);
-        let student = Distances::guarded(inputs.pool, inputs.student);
+        let teacher = Distances::guarded(inputs.team, inputs.teacher()?);
+        let student = Distances::guarded(inputs.team, inputs.student);
         let n = inputs.student.rows;
         let (mut value, mut slopes) = (0.0, student.zeros());
         for i in 0..n {
@@ -76,7 +76,7 @@ impl Loss for HardDarkRank {
                 slopes[student.place(i, j)] = over_score * slope / n as f64;
             }
         }
-        Ok(LossValue::new(value, student.pull_back(inputs.pool, slopes)))
+        Ok(LossValue::new(value, student.pull_back(inputs.team, slopes)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a loss is given: features of one batch, labels, threads and random numbers.
 
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 
 use crate::error::{Code, Error, Result};
 use crate::random::Random;
@@ -15,15 +15,15 @@ pub struct LossInputs<'a> {
     labels: Option<&'a [u32]>,
     parameters: &'a [Matrix],
     /// The threads.
-    pub pool: &'a Pool,
+    pub team: &'a Team,
     /// The stream that random choices of this batch are drawn from.
     pub random: Random,
 }
 
 impl<'a> LossInputs<'a> {
     /// The student's feature alone.
-    pub fn new(student: &'a Matrix, pool: &'a Pool, random: Random) -> Self {
-        LossInputs { student, teacher: None, labels: None, parameters: &[], pool, random }
+    pub fn new(student: &'a Matrix, team: &'a Team, random: Random) -> Self {
+        LossInputs { student, teacher: None, labels: None, parameters: &[], team, random }
     }
 
     /// Adds the teacher's feature.

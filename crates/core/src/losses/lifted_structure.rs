@@ -49,7 +49,7 @@ impl Loss for LiftedStructure {
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
         let (z, labels) = (inputs.student, inputs.labels()?);
         let n = z.rows;
-        let distances = Distances::guarded(inputs.pool, z);
+        let distances = Distances::guarded(inputs.team, z);
         let pushes = |i: usize| {
             let negatives = (0..n).filter(move |&k| labels[k] != labels[i]);
             negatives.map(|k| (k, self.margin - distances.at(i, k))).collect::<Vec<_>>()
@@ -75,7 +75,7 @@ impl Loss for LiftedStructure {
                 slopes[distances.place(i, k)] -= share * (push - log_sums[i]).exp();
             }
         }
-        Ok(LossValue::new(value, distances.pull_back(inputs.pool, slopes)))
+        Ok(LossValue::new(value, distances.pull_back(inputs.team, slopes)))
     }
 }
 

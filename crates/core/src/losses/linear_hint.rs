@@ -50,7 +50,7 @@ impl Loss for LinearHint {
 
 #[cfg(test)]
 mod tests {
-    use rkd_kernels::Pool;
+    use rkd_kernels::Team;
 
     use super::super::naive;
     use super::*;
@@ -67,8 +67,8 @@ mod tests {
                 sum += (naive::product(projection.row(k), student.row(i)) - teacher.row(i)[k]).powi(2);
             }
         }
-        let (pool, parameters) = (Pool::new(1), [projection]);
-        let inputs = LossInputs::new(&student, &pool, Random::keyed(0, 0, 0, "naive")).with_teacher(&teacher);
+        let (team, parameters) = (Team::new(1), [projection]);
+        let inputs = LossInputs::new(&student, &team, Random::keyed(0, 0, 0, "naive")).with_teacher(&teacher);
         let found = LinearHint {}.evaluate(&inputs.with_parameters(&parameters)).unwrap().value;
         assert!((found - sum / 11.0).abs() <= 1e-12 * sum, "{found} {}", sum / 11.0);
     }

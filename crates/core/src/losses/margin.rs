@@ -23,6 +23,7 @@ use super::{Loss, LossInputs, LossParameter, LossValue, Matrix};
 use crate::error::{Code, Error, Result};
 use crate::input;
 use crate::sampling::{Negatives, Sampler};
+use crate::tensor::Init;
 
 /// Options of `margin`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,16 +76,16 @@ impl Loss for Margin {
     }
 
     fn parameters(&self, _student: &[usize], _teacher: Option<&[usize]>) -> Result<Vec<LossParameter>> {
-        let beta = LossParameter { name: "beta", rows: 1, columns: 1, center: self.beta, spread: 0.0 };
+        let beta = LossParameter { name: "beta", rows: 1, columns: 1, init: Init::Constant(self.beta) };
         Ok(if self.learn_beta { vec![beta] } else { Vec::new() })
     }
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
         let (z, labels) = (inputs.student, inputs.labels()?);
         let beta = if self.learn_beta { learned(inputs.parameter(0)?)? } else { self.beta };
-        let distances = Distances::guarded(inputs.pool, z);
+        let distances = Distances::guarded(inputs.team, z);
         let squared = |i, j| distances.squared(i, j);
-        let pairs = self.sampler().pairs(inputs.pool, z, labels, squared, &mut inputs.random.clone());
+        let pairs = self.sampler().pairs(inputs.team, z, labels, squared, &mut inputs.random.clone());
         let (mut sum, mut active, mut over_beta, mut slopes) = (0.0, 0.0, 0.0, distances.zeros());
         for (i, j, count) in pairs.iter() {
             let sign = if labels[i] == labels[j] { 1.0 } else { -1.0 };
@@ -98,7 +99,7 @@ impl Loss for Margin {
         }
         let share = 1.0 / f64::max(active, 1.0);
         slopes.iter_mut().for_each(|slope| *slope *= share);
-        let mut found = LossValue::new(sum * share, distances.pull_back(inputs.pool, slopes));
+        let mut found = LossValue::new(sum * share, distances.pull_back(inputs.team, slopes));
         if self.learn_beta {
             found.parameters.push(vec![over_beta * share]);
         }

@@ -67,7 +67,8 @@ pub use triplet::{TripletEuclidean, TripletSquared};
 pub use weight::{Course, Named, Weight};
 
 use crate::error::{Code, Error, Result};
-pub use crate::tensor::{Feature, Matrix};
+use crate::tensor::Init;
+pub use crate::tensor::{Feature, FeatureMap, Matrix};
 
 /// A loss with its options. Values and gradients are unweighted.
 pub trait Loss: Send + Sync {
@@ -139,10 +140,8 @@ pub struct LossParameter {
     pub rows: usize,
     /// Columns.
     pub columns: usize,
-    /// Numbers are drawn evenly from `center - spread` to `center + spread`.
-    pub center: f64,
-    /// See `center`; 0: all numbers start at the centre.
-    pub spread: f64,
+    /// Its start.
+    pub init: Init,
 }
 
 /// What a loss says about one batch.

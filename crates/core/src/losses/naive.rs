@@ -1,6 +1,6 @@
 //! What the naive oracles share: the definitions of papers, loop by loop, as the tests of each loss write them out.
 
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 
 use super::{Loss, LossInputs, LossValue, Matrix};
 use crate::random::Random;
@@ -16,8 +16,8 @@ pub(super) fn draw(purpose: &str) -> Matrix {
 
 /// Evaluates `loss` on the batch of [`draw`].
 pub(super) fn evaluate(loss: &dyn Loss, student: &Matrix, teacher: Option<&Matrix>) -> LossValue {
-    let pool = Pool::new(1);
-    let mut inputs = LossInputs::new(student, &pool, Random::keyed(0, 0, 0, "naive")).with_labels(&LABELS);
+    let team = Team::new(1);
+    let mut inputs = LossInputs::new(student, &team, Random::keyed(0, 0, 0, "naive")).with_labels(&LABELS);
     if let Some(teacher) = teacher {
         inputs = inputs.with_teacher(teacher);
     }

@@ -122,7 +122,7 @@ fn pair_gradient(x: &Tensor, weights: &Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
-    use rkd_kernels::Pool;
+    use rkd_kernels::Team;
 
     use super::*;
     use crate::losses::{Loss, LossInputs, Matrix, RkdAngle, RkdDistance};
@@ -135,14 +135,14 @@ mod tests {
 
     #[test]
     fn the_kernels_compute_the_same() {
-        let pool = Pool::new(2);
+        let team = Team::new(2);
         for (n, d, e, delta) in [(1, 2, 2, 1.0), (2, 3, 4, 1.0), (7, 4, 9, 0.2), (40, 8, 3, 1.0)] {
             for reduction in [Reduction::Reference, Reduction::Distinct] {
                 let (student, teacher) = (draw(n, d, "student"), draw(n, e, "teacher"));
                 let tensor = |data: &[f64], d| Tensor::from_slice(data, (n, d), &Device::Cpu).unwrap();
                 let z = Matrix::new("student", &student, n, d).unwrap();
                 let t = Matrix::new("teacher", &teacher, n, e).unwrap();
-                let inputs = LossInputs::new(&z, &pool, Random::keyed(0, 0, 0, "")).with_teacher(&t);
+                let inputs = LossInputs::new(&z, &team, Random::keyed(0, 0, 0, "")).with_teacher(&t);
                 let (s, t) = (tensor(&student, d), tensor(&teacher, e));
                 let distance = RkdDistance { delta, reduction }.evaluate(&inputs).unwrap();
                 let angle = RkdAngle { delta, reduction }.evaluate(&inputs).unwrap();

@@ -5,21 +5,22 @@
 //! ```
 //! X `[m, a]` (m items, or all their pixels), P `[b, a]`, Y `[m, b]`.
 
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 use rkd_kernels::product::{Left, product};
 
 use super::{LossInputs, LossParameter, Matrix};
 use crate::error::{Code, Error, Result};
+use crate::tensor::Init;
 
 /// P on the threads of one evaluation.
 pub(super) struct Projection<'a> {
     matrix: &'a Matrix,
-    pool: &'a Pool,
+    team: &'a Team,
 }
 
-/// P as a parameter of its loss, drawn evenly from `-spread` to `spread`.
-pub(super) fn parameter(b: usize, a: usize, spread: f64) -> LossParameter {
-    LossParameter { name: "projection", rows: b, columns: a, center: 0.0, spread }
+/// P as a parameter of its loss, drawn evenly from `-bound` to `bound`.
+pub(super) fn parameter(b: usize, a: usize, bound: f64) -> LossParameter {
+    LossParameter { name: "projection", rows: b, columns: a, init: Init::Uniform { bound } }
 }
 
 impl<'a> Projection<'a> {
@@ -27,7 +28,7 @@ impl<'a> Projection<'a> {
     pub fn new(inputs: &LossInputs<'a>, b: usize, a: usize) -> Result<Self> {
         let matrix = inputs.parameter(0)?;
         if (matrix.rows, matrix.columns) == (b, a) {
-            return Ok(Projection { matrix, pool: inputs.pool });
+            return Ok(Projection { matrix, team: inputs.team });
         }
         Err(Error::new(Code::InvalidShape, "the projection does not fit the features")
             .with_subject("projection")
@@ -42,14 +43,14 @@ impl<'a> Projection<'a> {
     pub fn apply(&self, x: &[f64]) -> Vec<f64> {
         let (b, a) = (self.matrix.rows, self.matrix.columns);
         let transposed: Vec<f64> = (0..a * b).map(|place| self.matrix.data[place % b * a + place / b]).collect();
-        product(self.pool, [x.len() / a, b, a], Left::row_major(x, a), &transposed)
+        product(self.team, [x.len() / a, b, a], Left::row_major(x, a), &transposed)
     }
 
     /// dL/dX and dL/dP.
     pub fn pull_back(&self, x: &[f64], dy: &[f64]) -> [Vec<f64>; 2] {
         let (b, a) = (self.matrix.rows, self.matrix.columns);
         let m = x.len() / a;
-        let dx = product(self.pool, [m, a, b], Left::row_major(dy, b), &self.matrix.data);
-        [dx, product(self.pool, [b, a, m], Left::transposed(dy, b), x)]
+        let dx = product(self.team, [m, a, b], Left::row_major(dy, b), &self.matrix.data);
+        [dx, product(self.team, [b, a, m], Left::transposed(dy, b), x)]
     }
 }

@@ -46,16 +46,16 @@ impl Loss for RkdAngle {
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
         let (student, teacher) = (inputs.student, inputs.teacher()?);
         let n = student.rows;
-        let student = Embedding::new(inputs.pool, student);
-        let teacher = Embedding::new(inputs.pool, teacher);
-        let angles = relations::angle_huber(inputs.pool, student.squared, teacher.squared, n, self.delta);
+        let student = Embedding::new(inputs.team, student);
+        let teacher = Embedding::new(inputs.team, teacher);
+        let angles = relations::angle_huber(inputs.team, student.squared, teacher.squared, n, self.delta);
         let same_leg = match self.reduction {
             // All entries, b = c too.
             Reduction::Reference => angles.one_sided as f64 * huber(1.0, self.delta).0,
             Reduction::Distinct => 0.0,
         };
         let divisor = self.reduction.divisor(n, 3);
-        let gradient = student.pull_back(inputs.pool, &angles.gradient, divisor);
+        let gradient = student.pull_back(inputs.team, &angles.gradient, divisor);
         Ok(LossValue::new((angles.value + same_leg) / divisor, gradient))
     }
 }

@@ -47,11 +47,11 @@ impl Loss for RkdDistance {
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
         let (student, teacher) = (inputs.student, inputs.teacher()?);
         let n = student.rows;
-        let student = Embedding::new(inputs.pool, student);
-        let teacher = Embedding::new(inputs.pool, teacher);
-        let distances = relations::distance_huber(inputs.pool, student.squared, teacher.squared, n, self.delta);
+        let student = Embedding::new(inputs.team, student);
+        let teacher = Embedding::new(inputs.team, teacher);
+        let distances = relations::distance_huber(inputs.team, student.squared, teacher.squared, n, self.delta);
         let divisor = self.reduction.divisor(n, 2);
-        let gradient = student.pull_back(inputs.pool, &distances.gradient, divisor);
+        let gradient = student.pull_back(inputs.team, &distances.gradient, divisor);
         Ok(LossValue::new(distances.value / divisor, gradient))
     }
 }

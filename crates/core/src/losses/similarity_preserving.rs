@@ -31,9 +31,9 @@ impl Loss for SimilarityPreserving {
     }
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
-        let (pool, student, teacher) = (inputs.pool, inputs.student, inputs.teacher()?);
+        let (team, student, teacher) = (inputs.team, inputs.student, inputs.teacher()?);
         let n = student.rows;
-        let similarities = |x: &Matrix| UnitRows::new(gram::products(pool, &x.data, &x.data, x.columns), n);
+        let similarities = |x: &Matrix| UnitRows::new(gram::products(team, &x.data, &x.data, x.columns), n);
         let (s, t) = (similarities(student), similarities(teacher));
         let mut slopes: Vec<f64> = s.data.iter().zip(&t.data).map(|(s, t)| s - t).collect();
         let share = 1.0 / (n * n).max(1) as f64;
@@ -41,7 +41,7 @@ impl Loss for SimilarityPreserving {
         slopes.iter_mut().for_each(|d| *d *= 2.0 * share);
         s.pull_back(&mut slopes);
         let both: Vec<f64> = (0..n * n).map(|at| slopes[at] + slopes[at % n * n + at / n]).collect();
-        Ok(LossValue::new(value, gram::combine(pool, &both, &student.data, student.columns)))
+        Ok(LossValue::new(value, gram::combine(team, &both, &student.data, student.columns)))
     }
 }
 

@@ -112,12 +112,12 @@ impl Loss for TripletSquared {
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
         let (z, labels) = (inputs.student, inputs.labels()?);
-        let embedding = Embedding::new(inputs.pool, z);
+        let embedding = Embedding::new(inputs.team, z);
         let squared = |i: usize, j: usize| embedding.squared(i, j);
-        let triplets = self.sampler().triplets(inputs.pool, z, labels, squared, &mut inputs.random.clone());
+        let triplets = self.sampler().triplets(inputs.team, z, labels, squared, &mut inputs.random.clone());
         let (mut gradient, row) = (embedding.zeros(), rkd_kernels::relations::stride(z.rows));
         let value = pairs(&triplets, self.margin, squared, |i, j, weight| gradient[i * row + j] += weight);
-        Ok(LossValue::new(value, embedding.pull_back(inputs.pool, &gradient, 1.0)))
+        Ok(LossValue::new(value, embedding.pull_back(inputs.team, &gradient, 1.0)))
     }
 }
 
@@ -140,13 +140,13 @@ impl Loss for TripletEuclidean {
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
         let (z, labels) = (inputs.student, inputs.labels()?);
-        let distances = Distances::offset(inputs.pool, z);
+        let distances = Distances::offset(inputs.team, z);
         let squared = |i: usize, j: usize| distances.squared(i, j);
-        let triplets = self.sampler().triplets(inputs.pool, z, labels, squared, &mut inputs.random.clone());
+        let triplets = self.sampler().triplets(inputs.team, z, labels, squared, &mut inputs.random.clone());
         let mut slopes = distances.zeros();
         let distance = |i: usize, j: usize| distances.at(i, j);
         let value = pairs(&triplets, self.margin, distance, |i, j, weight| slopes[distances.place(i, j)] += weight);
-        Ok(LossValue::new(value, distances.pull_back(inputs.pool, slopes)))
+        Ok(LossValue::new(value, distances.pull_back(inputs.team, slopes)))
     }
 }
 

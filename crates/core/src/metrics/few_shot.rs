@@ -11,7 +11,7 @@
 //! Episodes are drawn by (seed, number of the episode), so two models are measured on the same ones. Embeddings are
 //! float32 `[n, d]`, computed once; means and distances are float64.
 
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 use serde::{Deserialize, Serialize};
 
 use super::retrieval::check_embeddings;
@@ -53,13 +53,13 @@ pub struct FewShot {
 /// Episodes that one thread takes at a time.
 const EPISODES: usize = 4;
 
-/// Measures `embeddings [n, d]` with one label each, on all of `pool`'s threads.
+/// Measures `embeddings [n, d]` with one label each, on all of `team`'s threads.
 ///
 /// # Errors
 /// `ERR_INVALID_SHAPE` if the lengths do not fit, `ERR_INVALID_OPTION` for a count that is too small, `ERR_NON_FINITE` if
 /// an embedding has an entry that is no finite number, `ERR_INVALID_DATA` if too few classes have enough items.
 pub fn few_shot(
-    pool: &Pool,
+    team: &Team,
     embeddings: &[f32],
     n: usize,
     d: usize,
@@ -76,7 +76,7 @@ pub fn few_shot(
     let shape = EpisodePlan { way: plan.way, shots: plan.shots, queries: plan.queries };
     let episodes = Episodes::new("fewShot", (0..n as u32).zip(labels.iter().copied()), &shape)?;
     let mut accuracies = vec![0.0; plan.episodes];
-    pool.for_each_chunk(&mut accuracies, EPISODES, |block, accuracies| {
+    team.for_each_chunk(&mut accuracies, EPISODES, |block, accuracies| {
         for (i, accuracy) in accuracies.iter_mut().enumerate() {
             let number = (block * EPISODES + i) as u64;
             let episode = episodes.draw(&mut Random::keyed(seed, number, 0, "few-shot"));
@@ -135,7 +135,7 @@ mod tests {
     }
 
     fn measure(rows: &[f32], labels: &[u32], plan: &FewShotPlan, threads: usize) -> FewShot {
-        few_shot(&Pool::new(threads), rows, labels.len(), rows.len() / labels.len(), labels, plan, 9).unwrap()
+        few_shot(&Team::new(threads), rows, labels.len(), rows.len() / labels.len(), labels, plan, 9).unwrap()
     }
 
     /// Straight from the definition: every pair of query and prototype, a sort, a share.
@@ -199,7 +199,7 @@ mod tests {
     fn impossible_episodes_are_refused() {
         let (mut rows, labels) = points(4, 0.8);
         let error = |rows: &[f32], plan: FewShotPlan| {
-            few_shot(&Pool::new(1), rows, labels.len(), 5, &labels, &plan, 9).unwrap_err().to_string()
+            few_shot(&Team::new(1), rows, labels.len(), 5, &labels, &plan, 9).unwrap_err().to_string()
         };
         let cases = [
             (FewShotPlan { way: 1, ..PLAN }, "fewShot.way: the episode is too small: expected at least 2"),

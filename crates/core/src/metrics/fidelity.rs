@@ -10,7 +10,7 @@
 //! by key beyond. Angles are always of drawn triples of three different items; the standard error is that of their mean.
 //! A leg of length 0 makes the angle 90 degrees, as its cosine of 0 in the losses.
 
-use rkd_kernels::{Pool, retrieval::nearest};
+use rkd_kernels::{Team, retrieval::nearest};
 use serde::Serialize;
 
 use crate::error::{Code, Error, Result};
@@ -62,7 +62,7 @@ pub struct Fidelity {
 /// `ERR_INVALID_SHAPE` if rows and lengths do not fit, `ERR_INVALID_DATA` for fewer than two items, `ERR_NON_FINITE` for
 /// entries that are no finite numbers.
 pub fn relation_fidelity(
-    pool: &Pool,
+    team: &Team,
     teacher: &[f32],
     student: &[f32],
     n: usize,
@@ -70,13 +70,13 @@ pub fn relation_fidelity(
 ) -> Result<Fidelity> {
     let (teacher, student) = (Rows::new("teacher", teacher, n)?, Rows::new("student", student, n)?);
     let pairs = choose_pairs(n, options);
-    let distances = |rows: &Rows<'_>| parallel(pool, &pairs, |&[i, j]| rows.squared(i, j));
+    let distances = |rows: &Rows<'_>| parallel(team, &pairs, |&[i, j]| rows.squared(i, j));
     let correlation = correlation(&mean_ranks(&distances(&student)), &mean_ranks(&distances(&teacher)));
     let triples = choose_triples(n, options);
-    let differences = parallel(pool, &triples, |&[a, b, c]| (student.angle(a, b, c) - teacher.angle(a, b, c)).abs());
+    let differences = parallel(team, &triples, |&[a, b, c]| (student.angle(a, b, c) - teacher.angle(a, b, c)).abs());
     let (angle_difference, angle_difference_error) = mean_and_error(&differences);
     let neighbours = options.neighbours.min(n - 1);
-    let near = |rows: &Rows<'_>| nearest(pool, rows.data, n, rows.d, |_| neighbours, |_, order| order.to_vec());
+    let near = |rows: &Rows<'_>| nearest(team, rows.data, n, rows.d, |_| neighbours, |_, order| order.to_vec());
     let common = |(s, t): (&Vec<u32>, &Vec<u32>)| s.iter().filter(|item| t.contains(item)).count();
     let common: usize = near(&student).iter().zip(&near(&teacher)).map(common).sum();
     Ok(Fidelity {
@@ -175,10 +175,10 @@ fn other(item: usize, rank: usize) -> usize {
 }
 
 /// `of` every entry, on all threads, in order.
-fn parallel<T: Sync>(pool: &Pool, entries: &[T], of: impl Fn(&T) -> f64 + Sync) -> Vec<f64> {
+fn parallel<T: Sync>(team: &Team, entries: &[T], of: impl Fn(&T) -> f64 + Sync) -> Vec<f64> {
     const CHUNK: usize = 4096;
     let mut values = vec![0.0; entries.len()];
-    pool.for_each_chunk(&mut values, CHUNK, |chunk, values| {
+    team.for_each_chunk(&mut values, CHUNK, |chunk, values| {
         for (value, entry) in values.iter_mut().zip(&entries[chunk * CHUNK..]) {
             *value = of(entry);
         }
@@ -237,7 +237,7 @@ mod tests {
     }
 
     fn compare(teacher: &[f32], student: &[f32], n: usize, options: &FidelityOptions) -> Fidelity {
-        relation_fidelity(&Pool::new(2), teacher, student, n, options).unwrap()
+        relation_fidelity(&Team::new(2), teacher, student, n, options).unwrap()
     }
 
     #[test]
@@ -308,8 +308,8 @@ mod tests {
         let (teacher, student) = (draw(300, 4, "teacher"), draw(300, 4, "teacher").repeat(1));
         let student: Vec<f32> = student.iter().zip(draw(300, 4, "noise")).map(|(a, b)| a + 0.5 * b).collect();
         let drawn = FidelityOptions { pairs: 20_000, ..FidelityOptions::default() };
-        let one = relation_fidelity(&Pool::new(1), &teacher, &student, 300, &drawn).unwrap();
-        assert_eq!(one, relation_fidelity(&Pool::new(3), &teacher, &student, 300, &drawn).unwrap());
+        let one = relation_fidelity(&Team::new(1), &teacher, &student, 300, &drawn).unwrap();
+        assert_eq!(one, relation_fidelity(&Team::new(3), &teacher, &student, 300, &drawn).unwrap());
         let all = compare(&teacher, &student, 300, &FidelityOptions::default());
         assert!((one.distance_rank_correlation - all.distance_rank_correlation).abs() < 0.02, "{one:?} {all:?}");
         assert_eq!((one.pairs, all.pairs), (20_000, 300 * 299 / 2));
@@ -336,7 +336,7 @@ mod tests {
         let two = compare(&[0.0, 1.0], &[3.0, 1.0], 2, &FidelityOptions::default());
         assert_eq!((two.triples, two.angle_difference, two.neighbour_overlap), (0, 0.0, 1.0));
         let text = |teacher: &[f32], n| {
-            relation_fidelity(&Pool::new(1), teacher, &[1.0], n, &FidelityOptions::default()).unwrap_err().to_string()
+            relation_fidelity(&Team::new(1), teacher, &[1.0], n, &FidelityOptions::default()).unwrap_err().to_string()
         };
         assert!(text(&[1.0], 1).contains("at least 2 items"));
         assert!(text(&[1.0, 2.0, 3.0], 2).contains("teacher"));

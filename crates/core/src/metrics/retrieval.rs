@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use rkd_kernels::{Pool, retrieval::nearest};
+use rkd_kernels::{Team, retrieval::nearest};
 
 use crate::error::{Code, Error, Result};
 
@@ -31,13 +31,13 @@ pub struct Retrieval {
     pub queries_with_relevant: usize,
 }
 
-/// Measures `embeddings [n, d]` with one label each. Exact, in tiles, on all of `pool`'s threads.
+/// Measures `embeddings [n, d]` with one label each. Exact, in tiles, on all of `team`'s threads.
 ///
 /// # Errors
 /// `ERR_INVALID_SHAPE` if the lengths do not fit, `ERR_INVALID_OPTION` for a K of 0, `ERR_NON_FINITE` if an embedding
 /// has an entry that is no finite number, `ERR_INVALID_DATA` for fewer than two items.
 pub fn retrieval(
-    pool: &Pool,
+    team: &Team,
     embeddings: &[f32],
     n: usize,
     d: usize,
@@ -50,7 +50,7 @@ pub fn retrieval(
     let relevant = |i: usize| sizes[&labels[i]] - 1;
     let largest = ks.iter().copied().max().unwrap_or(1);
     let scores = nearest(
-        pool,
+        team,
         embeddings,
         n,
         d,
@@ -160,7 +160,7 @@ mod tests {
     fn knn_accuracy_is_the_share_of_right_votes() {
         // On a line: 0 0 1 0 1 1 at places 0, 1, 2.2, 3.5, 5, 6.
         let (rows, labels) = ([0.0, 1.0, 2.2, 3.5, 5.0, 6.0], [0, 0, 1, 0, 1, 1]);
-        let found = retrieval(&Pool::new(1), &rows, 6, 1, &labels, &[1, 3]).unwrap();
+        let found = retrieval(&Team::new(1), &rows, 6, 1, &labels, &[1, 3]).unwrap();
         // K = 1: neighbours of each 1 0 1 2 5 4 -> right for items 0, 1, 4, 5.
         assert_eq!(found.knn[0], (1, 4.0 / 6.0));
         assert_eq!(found.knn[0].1, found.recall[0].1);

@@ -5,12 +5,13 @@
 
 use super::backend::{Backend, NormGradients, Passed, SavedNorm};
 use super::geometry::Pool2d;
-use super::layer::{Convolution, Linear, Normalization, ParameterId};
-use super::lowering::{BatchNormalization, Last, Operation, ResidualBlock};
+use super::layer::{BatchNorm2d, Convolution, Linear, ParameterId};
+use super::lowering::{BatchNormOperation, Last, Operation, ResidualBlock};
 use super::parameters::Parameters;
-use super::profile::{Cost, Part, Profile};
+use super::profile::{Category, Cost, Profile};
 use super::tape::{Saved, Tape, mismatch};
 use crate::error::{Code, Error, Result};
+use crate::tensor::FeatureMap;
 
 /// One backward pass.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub struct Backward<'a, B: Backend> {
     parameters: &'a Parameters<B>,
     profile: &'a Profile,
     tape: Tape<B>,
-    taps: Vec<(String, B::Tensor)>,
+    taps: FeatureMap<B::Tensor>,
     /// The gradient of each parameter, inside layout; `None` where no loss reaches it.
     pub gradients: Vec<Option<B::Tensor>>,
 }
@@ -31,7 +32,7 @@ impl<'a, B: Backend> Backward<'a, B> {
         parameters: &'a Parameters<B>,
         profile: &'a Profile,
         tape: Tape<B>,
-        taps: Vec<(String, B::Tensor)>,
+        taps: FeatureMap<B::Tensor>,
     ) -> Self {
         let gradients = vec![None; parameters.specs.len()];
         Backward { backend, parameters, profile, tape, taps, gradients }
@@ -52,7 +53,7 @@ impl<'a, B: Backend> Backward<'a, B> {
     pub fn sum(&self, a: Option<B::Tensor>, b: Option<B::Tensor>) -> Result<Option<B::Tensor>> {
         let add = |a, b: &_| {
             let cost = |sum: &_| Cost::of::<B>([b, sum, sum]);
-            self.profile.time(Part::Elementwise, "add", "", || self.backend.add(a, b), cost)
+            self.profile.time(Category::Elementwise, "add", "", || self.backend.add(a, b), cost)
         };
         match (a, b) {
             (Some(a), Some(b)) => add(a, &b).map(Some),
@@ -64,15 +65,12 @@ impl<'a, B: Backend> Backward<'a, B> {
         match operation {
             Operation::Convolution(layer) => self.convolution(layer, dy, wanted),
             Operation::FusedConvolution(_) => Err(learns_no_more()),
-            Operation::Normalization(normalization) => Ok(self.normalization(normalization, dy, wanted, false)?.0),
-            Operation::PooledNormalization(layer, windows) => self.pooled_normalization(layer, windows, dy, wanted),
+            Operation::BatchNorm2d(batch_norm) => Ok(self.batch_norm(batch_norm, dy, wanted, false)?.0),
+            Operation::BatchNormMaxPool(layer, windows) => self.batch_norm_max_pool(layer, windows, dy, wanted),
             Operation::Linear(layer) => self.linear(layer, dy, wanted),
             Operation::Residual(block) => self.residual(block, dy, wanted),
             Operation::Branches(branches) => self.branches(branches, dy, wanted),
-            Operation::Tap(name) => {
-                let tap = self.taps.iter().find(|(tap, _)| tap == name).map(|(_, gradient)| gradient.clone());
-                self.sum(dy, tap)
-            }
+            Operation::Tap(feature) => self.sum(dy, self.taps.get(feature).cloned()),
             Operation::Relu
             | Operation::MaxPool(_)
             | Operation::GlobalAverage
@@ -93,24 +91,24 @@ impl<'a, B: Backend> Backward<'a, B> {
         match (operation, saved) {
             (Operation::Relu, Saved::Output(y)) => {
                 let cost = |dx: &_| Cost::of::<B>([&y, dy, dx]);
-                profile.time(Part::Elementwise, "relu_backward", "", || backend.relu_backward(&y, dy), cost)
+                profile.time(Category::Elementwise, "relu_backward", "", || backend.relu_backward(&y, dy), cost)
             }
             (Operation::MaxPool(windows), Saved::Pool { input, indices }) => {
                 let cost = |dx: &_| Cost::of::<B>([dy, dy, dx]);
                 let work = || backend.max_pool_backward(windows, &input, &indices, dy);
-                profile.time(Part::Pooling, "max_pool_backward", "", work, cost)
+                profile.time(Category::Pooling, "max_pool_backward", "", work, cost)
             }
             (Operation::GlobalAverage, Saved::Shape(input)) => {
                 let work = || backend.global_average_backward(&input, dy);
-                profile.time(Part::Pooling, "global_average_backward", "", work, cost)
+                profile.time(Category::Pooling, "global_average_backward", "", work, cost)
             }
             (Operation::Flatten, Saved::Shape(input)) => {
-                profile.time(Part::Pooling, "flatten_backward", "", || backend.flatten_backward(&input, dy), cost)
+                profile.time(Category::Pooling, "flatten_backward", "", || backend.flatten_backward(&input, dy), cost)
             }
             (Operation::L2Normalize, Saved::L2 { y, norm }) => {
                 let cost = |dx: &_| Cost::of::<B>([&y, dy, dx]);
                 let work = || backend.l2_normalize_backward(&y, &norm, dy);
-                profile.time(Part::Elementwise, "l2_normalize_backward", "", work, cost)
+                profile.time(Category::Elementwise, "l2_normalize_backward", "", work, cost)
             }
             (operation, _) => Err(mismatch(&format!("the entry of {operation:?}"), "that of another operation")),
         }
@@ -123,7 +121,7 @@ impl<'a, B: Backend> Backward<'a, B> {
         let bias = layer.bias.filter(|&bias| self.is_trained(bias));
         if self.is_trained(layer.weight) || bias.is_some() {
             let (dweight, dbias) = self.profile.time(
-                Part::WeightGradient,
+                Category::WeightGradient,
                 "conv2d_backward_weight",
                 name,
                 || self.backend.conv2d_backward_weight(&layer.windows, &x, &dy, bias.is_some()),
@@ -137,7 +135,7 @@ impl<'a, B: Backend> Backward<'a, B> {
         let weight = &self.parameters.values[layer.weight];
         let work = || self.backend.conv2d_backward_input(&layer.windows, B::shape(&x), weight, &dy);
         let cost = |dx: &_| Cost::of::<B>([&dy, weight, dx]).multiplying::<B>(&dy, weight);
-        let input = || self.profile.time(Part::InputGradient, "conv2d_backward_input", name, work, cost);
+        let input = || self.profile.time(Category::InputGradient, "conv2d_backward_input", name, work, cost);
         wanted.then(input).transpose()
     }
 
@@ -147,7 +145,7 @@ impl<'a, B: Backend> Backward<'a, B> {
         let name = &self.parameters.specs[layer.weight].name;
         if self.is_trained(layer.weight) || self.is_trained(layer.weight + 1) {
             let (dweight, dbias) = self.profile.time(
-                Part::WeightGradient,
+                Category::WeightGradient,
                 "linear_backward_weight",
                 name,
                 || self.backend.linear_backward_weight(&x, &dy),
@@ -159,14 +157,14 @@ impl<'a, B: Backend> Backward<'a, B> {
         let weight = &self.parameters.values[layer.weight];
         let work = || self.backend.linear_backward_input(weight, &dy);
         let cost = |dx: &_| Cost::of::<B>([&dy, weight, dx]).multiplying::<B>(&dy, weight);
-        let input = || self.profile.time(Part::InputGradient, "linear_backward_input", name, work, cost);
+        let input = || self.profile.time(Category::InputGradient, "linear_backward_input", name, work, cost);
         wanted.then(input).transpose()
     }
 
     /// The gradients of the input and of the residual, which come only if `wanted` or if the layer itself learns.
-    fn normalization(
+    fn batch_norm(
         &mut self,
-        BatchNormalization { layer, .. }: &BatchNormalization,
+        BatchNormOperation { layer, .. }: &BatchNormOperation,
         dy: Option<B::Tensor>,
         wanted: bool,
         residual: bool,
@@ -185,7 +183,7 @@ impl<'a, B: Backend> Backward<'a, B> {
         };
         let saved = SavedNorm { x: &x, relu, weight: &values[layer.weight], mean: &mean, rstd: &rstd, residual, batch };
         let gradients = self.profile.time(
-            Part::Normalization,
+            Category::BatchNorm,
             "batch_norm_backward",
             &specs[layer.weight].name,
             || self.backend.batch_norm_backward(&saved, &dy),
@@ -201,9 +199,9 @@ impl<'a, B: Backend> Backward<'a, B> {
     }
 
     /// The gradient of the input of a normalisation that pools.
-    fn pooled_normalization(
+    fn batch_norm_max_pool(
         &mut self,
-        layer: &Normalization,
+        layer: &BatchNorm2d,
         windows: &Pool2d,
         dy: Option<B::Tensor>,
         wanted: bool,
@@ -218,7 +216,7 @@ impl<'a, B: Backend> Backward<'a, B> {
         let (weight, relu) = (&values[layer.weight], Passed::Shift(&values[layer.bias()]));
         let saved = SavedNorm { x: &x, relu, weight, mean: &mean, rstd: &rstd, residual: false, batch: true };
         let gradients = self.profile.time(
-            Part::Normalization,
+            Category::BatchNorm,
             "batch_norm_max_pool_backward",
             &specs[layer.weight].name,
             || self.backend.batch_norm_max_pool_backward(&saved, windows, &won, &dy),
@@ -230,9 +228,9 @@ impl<'a, B: Backend> Backward<'a, B> {
     }
 
     fn residual(&mut self, block: &ResidualBlock, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
-        let Last::Normalization(last) = &block.last else { return Err(learns_no_more()) };
+        let Last::BatchNorm2d(last) = &block.last else { return Err(learns_no_more()) };
         let below = wanted || self.any_trained(&block.body) || self.any_trained(&block.shortcut);
-        let (through, around) = self.normalization(last, dy, below, true)?;
+        let (through, around) = self.batch_norm(last, dy, below, true)?;
         let through = self.run(&block.body, through, wanted)?;
         let around = self.run(&block.shortcut, around, wanted)?;
         if wanted { self.sum(through, around) } else { Ok(None) }
@@ -251,7 +249,7 @@ impl<'a, B: Backend> Backward<'a, B> {
             Some(dy) => {
                 let cost = |parts: &Vec<_>| Cost::of::<B>([&dy].into_iter().chain(parts));
                 let work = || self.backend.join_backward(&channels, &dy);
-                let parts = self.profile.time(Part::Elementwise, "join_backward", "", work, cost)?;
+                let parts = self.profile.time(Category::Elementwise, "join_backward", "", work, cost)?;
                 parts.into_iter().map(Some).collect()
             }
             None => vec![None; branches.len()],
@@ -276,7 +274,7 @@ impl<'a, B: Backend> Backward<'a, B> {
     }
 
     /// Whether scale or shift learn.
-    fn any_learns(&self, layer: &Normalization) -> bool {
+    fn any_learns(&self, layer: &BatchNorm2d) -> bool {
         self.is_trained(layer.weight) || self.is_trained(layer.bias())
     }
 
@@ -287,11 +285,11 @@ impl<'a, B: Backend> Backward<'a, B> {
                 self.is_trained(layer.weight) || layer.bias.is_some_and(|b| self.is_trained(b))
             }
             Operation::Linear(layer) => self.is_trained(layer.weight) || self.is_trained(layer.weight + 1),
-            Operation::Normalization(BatchNormalization { layer, .. }) | Operation::PooledNormalization(layer, _) => {
+            Operation::BatchNorm2d(BatchNormOperation { layer, .. }) | Operation::BatchNormMaxPool(layer, _) => {
                 self.any_learns(layer)
             }
             Operation::Residual(ResidualBlock { body, shortcut, last }) => {
-                let last = matches!(last, Last::Normalization(last) if self.any_learns(&last.layer));
+                let last = matches!(last, Last::BatchNorm2d(last) if self.any_learns(&last.layer));
                 last || self.any_trained(body) || self.any_trained(shortcut)
             }
             Operation::Branches(branches) => branches.iter().any(|operations| self.any_trained(operations)),

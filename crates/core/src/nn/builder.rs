@@ -4,8 +4,9 @@
 //! searched for: `builder.convolution("layer1.0.conv1", ...)` makes the parameter `layer1.0.conv1.weight`.
 
 use super::geometry::Conv2d;
-use super::layer::{Convolution, Layer, Linear, Normalization, ParameterId};
-use super::parameters::{Init, Layout, ParameterSpec};
+use super::layer::{BatchNorm2d, Convolution, Layer, Linear, ParameterId};
+use super::parameters::{Layout, ParameterSpec};
+use crate::tensor::Init;
 
 /// The parameters registered so far.
 #[derive(Debug, Default)]
@@ -62,13 +63,13 @@ impl Builder {
     }
 
     /// A batch normalisation of `c` channels with PyTorch's usual epsilon, started as the identity.
-    pub fn normalization(&mut self, name: &str, c: usize, relu: bool) -> Normalization {
+    pub fn batch_norm(&mut self, name: &str, c: usize, relu: bool) -> BatchNorm2d {
         let weight = self.register(format!("{name}.weight"), vec![c], Layout::Plain, Init::Constant(1.0));
         self.register(format!("{name}.bias"), vec![c], Layout::Plain, Init::Constant(0.0));
         self.register(format!("{name}.running_mean"), vec![c], Layout::Statistic, Init::Constant(0.0));
         self.register(format!("{name}.running_var"), vec![c], Layout::Statistic, Init::Constant(1.0));
         self.register(format!("{name}.num_batches_tracked"), vec![], Layout::Statistic, Init::Constant(0.0));
-        Normalization { weight, name: name.to_string(), relu, epsilon: 1e-5 }
+        BatchNorm2d { weight, name: name.to_string(), relu, epsilon: 1e-5 }
     }
 
     /// A linear layer, weight and bias uniform within 1 / sqrt(in): PyTorch's own start (its `kaiming_uniform` with

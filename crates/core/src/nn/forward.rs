@@ -2,18 +2,19 @@
 
 use super::backend::{Backend, BatchNorm, Normalized, PooledNorm, Statistics};
 use super::geometry::Pool2d;
-use super::layer::{Convolution, Linear, Normalization};
-use super::lowering::{BatchNormalization, FusedConvolution, Last, Operation, ResidualBlock};
+use super::layer::{BatchNorm2d, Convolution, Linear};
+use super::lowering::{BatchNormOperation, FusedConvolution, Last, Operation, ResidualBlock};
 use super::parameters::Parameters;
-use super::profile::{Cost, Part, Profile};
+use super::profile::{Category, Cost, Profile};
 use super::tape::{Saved, Tape};
 use crate::error::{Code, Error, Result};
+use crate::tensor::{Feature, FeatureMap};
 
 /// The statistics of one batch normalisation in one training pass.
 #[derive(Debug)]
 pub struct BatchStatistics<T> {
     /// The layer.
-    pub layer: Normalization,
+    pub layer: BatchNorm2d,
     /// Mean of the batch, `[c]`.
     pub mean: T,
     /// Biased variance of the batch, `[c]`.
@@ -31,9 +32,9 @@ pub struct Forward<'a, B: Backend> {
     /// What the backward pass needs, if there will be one.
     pub tape: Option<Tape<B>>,
     /// The named activations that are kept; all of them if it does not say which.
-    pub kept: Option<&'a [String]>,
+    pub kept: Option<&'a [Feature]>,
     /// The named activations.
-    pub taps: Vec<(String, B::Tensor)>,
+    pub taps: FeatureMap<B::Tensor>,
     /// What the running statistics learn, in training.
     pub statistics: Vec<BatchStatistics<B::Tensor>>,
 }
@@ -42,7 +43,7 @@ impl<'a, B: Backend> Forward<'a, B> {
     /// A pass that keeps a tape if `taped`.
     pub fn new(backend: &'a B, parameters: &'a Parameters<B>, profile: &'a Profile, taped: bool) -> Self {
         let tape = taped.then(Tape::new);
-        Forward { backend, parameters, profile, tape, kept: None, taps: Vec::new(), statistics: Vec::new() }
+        Forward { backend, parameters, profile, tape, kept: None, taps: FeatureMap::new(), statistics: Vec::new() }
     }
 
     /// Runs `operations` in order.
@@ -55,14 +56,14 @@ impl<'a, B: Backend> Forward<'a, B> {
         match operation {
             Operation::Convolution(layer) => self.convolution(layer, x),
             Operation::FusedConvolution(fused) => self.fused_convolution(fused, &x, None),
-            Operation::Normalization(normalization) => self.normalization(normalization, x, None),
-            Operation::PooledNormalization(layer, windows) => self.pooled_normalization(layer, windows, x),
+            Operation::BatchNorm2d(batch_norm) => self.batch_norm(batch_norm, x, None),
+            Operation::BatchNormMaxPool(layer, windows) => self.batch_norm_max_pool(layer, windows, x),
             Operation::Linear(layer) => self.linear(layer, x),
             Operation::Residual(block) => self.residual(block, x),
             Operation::Branches(branches) => self.branches(branches, x),
             Operation::Relu => {
                 let cost = |y: &_| Cost::of::<B>([&x, y]);
-                let y = self.profile.time(Part::Elementwise, "relu", "", || backend.relu(&x), cost)?;
+                let y = self.profile.time(Category::Elementwise, "relu", "", || backend.relu(&x), cost)?;
                 self.save(|| Saved::Output(y.clone()));
                 Ok(y)
             }
@@ -70,30 +71,30 @@ impl<'a, B: Backend> Forward<'a, B> {
                 // The positions take as many bytes as the maxima.
                 let cost = |(y, _): &(B::Tensor, _)| Cost::of::<B>([&x, y, y]);
                 let (y, indices) =
-                    self.profile.time(Part::Pooling, "max_pool", "", || backend.max_pool(windows, &x), cost)?;
+                    self.profile.time(Category::Pooling, "max_pool", "", || backend.max_pool(windows, &x), cost)?;
                 self.save(|| Saved::Pool { input: B::shape(&x).to_vec(), indices });
                 Ok(y)
             }
             Operation::GlobalAverage => {
                 self.save(|| Saved::Shape(B::shape(&x).to_vec()));
                 let cost = |y: &_| Cost::of::<B>([&x, y]);
-                self.profile.time(Part::Pooling, "global_average", "", || backend.global_average(&x), cost)
+                self.profile.time(Category::Pooling, "global_average", "", || backend.global_average(&x), cost)
             }
             Operation::Flatten => {
                 self.save(|| Saved::Shape(B::shape(&x).to_vec()));
                 let cost = |y: &_| Cost::of::<B>([&x, y]);
-                self.profile.time(Part::Pooling, "flatten", "", || backend.flatten(&x), cost)
+                self.profile.time(Category::Pooling, "flatten", "", || backend.flatten(&x), cost)
             }
             Operation::L2Normalize => {
                 let cost = |(y, _): &(B::Tensor, _)| Cost::of::<B>([&x, y]);
                 let (y, norm) =
-                    self.profile.time(Part::Elementwise, "l2_normalize", "", || backend.l2_normalize(&x), cost)?;
+                    self.profile.time(Category::Elementwise, "l2_normalize", "", || backend.l2_normalize(&x), cost)?;
                 self.save(|| Saved::L2 { y: y.clone(), norm });
                 Ok(y)
             }
-            Operation::Tap(name) => {
-                if self.kept.is_none_or(|kept| kept.contains(name)) {
-                    self.taps.push((name.clone(), x.clone()));
+            Operation::Tap(feature) => {
+                if self.kept.is_none_or(|kept| kept.contains(feature)) {
+                    self.taps.insert(feature.clone(), x.clone());
                 }
                 Ok(x)
             }
@@ -104,7 +105,7 @@ impl<'a, B: Backend> Forward<'a, B> {
         let Parameters { specs, values } = self.parameters;
         let (weight, bias) = (&values[layer.weight], layer.bias.map(|bias| &values[bias]));
         let y = self.profile.time(
-            Part::Forward,
+            Category::Forward,
             "conv2d",
             &specs[layer.weight].name,
             || self.backend.conv2d(&layer.windows, &x, weight, bias),
@@ -124,7 +125,7 @@ impl<'a, B: Backend> Forward<'a, B> {
         let Convolution { weight, windows, .. } = &fused.convolution;
         let (name, weight, bias) = (&specs[*weight].name, &values[*weight], fused.bias().map(|bias| &values[bias]));
         self.profile.time(
-            Part::Forward,
+            Category::Forward,
             "conv2d_finished",
             name,
             || self.backend.conv2d_finished(windows, x, weight, bias, residual, fused.relu),
@@ -136,7 +137,7 @@ impl<'a, B: Backend> Forward<'a, B> {
         let Parameters { specs, values } = self.parameters;
         let (weight, bias) = (&values[layer.weight], &values[layer.weight + 1]);
         let y = self.profile.time(
-            Part::Forward,
+            Category::Forward,
             "linear",
             &specs[layer.weight].name,
             || self.backend.linear(&x, weight, bias),
@@ -146,17 +147,17 @@ impl<'a, B: Backend> Forward<'a, B> {
         Ok(y)
     }
 
-    fn normalization(
+    fn batch_norm(
         &mut self,
-        &BatchNormalization { ref layer, batch }: &BatchNormalization,
+        &BatchNormOperation { ref layer, batch }: &BatchNormOperation,
         x: B::Tensor,
         residual: Option<&B::Tensor>,
     ) -> Result<B::Tensor> {
         let normalized = self.profile.time(
-            Part::Normalization,
+            Category::BatchNorm,
             "batch_norm",
             &self.parameters.specs[layer.weight].name,
-            || self.backend.batch_norm(&self.batch_norm(layer, &x, residual, batch)?),
+            || self.backend.batch_norm(&self.operands(layer, &x, residual, batch)?),
             |normalized| Cost::of::<B>([&x, &normalized.y].into_iter().chain(residual)),
         )?;
         let Normalized { y, mean, rstd, variance } = normalized;
@@ -169,12 +170,12 @@ impl<'a, B: Backend> Forward<'a, B> {
         Ok(y)
     }
 
-    fn pooled_normalization(&mut self, layer: &Normalization, windows: &Pool2d, x: B::Tensor) -> Result<B::Tensor> {
+    fn batch_norm_max_pool(&mut self, layer: &BatchNorm2d, windows: &Pool2d, x: B::Tensor) -> Result<B::Tensor> {
         let PooledNorm { normalized, won } = self.profile.time(
-            Part::Normalization,
+            Category::BatchNorm,
             "batch_norm_max_pool",
             &self.parameters.specs[layer.weight].name,
-            || self.backend.batch_norm_max_pool(&self.batch_norm(layer, &x, None, true)?, windows),
+            || self.backend.batch_norm_max_pool(&self.operands(layer, &x, None, true)?, windows),
             // Maxima, what won and where.
             |PooledNorm { normalized: Normalized { y, .. }, .. }| Cost::of::<B>([&x, y, y, y]),
         )?;
@@ -185,9 +186,9 @@ impl<'a, B: Backend> Forward<'a, B> {
     }
 
     /// What the backend is asked for; by the batch's statistics only where there is a variance.
-    fn batch_norm<'x>(
+    fn operands<'x>(
         &'x self,
-        layer: &Normalization,
+        layer: &BatchNorm2d,
         x: &'x B::Tensor,
         residual: Option<&'x B::Tensor>,
         batch: bool,
@@ -208,7 +209,7 @@ impl<'a, B: Backend> Forward<'a, B> {
         })
     }
 
-    fn note_statistics(&mut self, layer: &Normalization, x: &B::Tensor, mean: &B::Tensor, variance: B::Tensor) {
+    fn note_statistics(&mut self, layer: &BatchNorm2d, x: &B::Tensor, mean: &B::Tensor, variance: B::Tensor) {
         let count = values_per_channel(B::shape(x));
         self.statistics.push(BatchStatistics { layer: layer.clone(), mean: mean.clone(), variance, count });
     }
@@ -218,7 +219,7 @@ impl<'a, B: Backend> Forward<'a, B> {
         let around = self.run(&block.shortcut, x.clone())?;
         let through = self.run(&block.body, x)?;
         match &block.last {
-            Last::Normalization(normalization) => self.normalization(normalization, through, Some(&around)),
+            Last::BatchNorm2d(batch_norm) => self.batch_norm(batch_norm, through, Some(&around)),
             Last::FusedConvolution(fused) => self.fused_convolution(fused, &through, Some(&around)),
         }
     }
@@ -228,7 +229,7 @@ impl<'a, B: Backend> Forward<'a, B> {
         let channels = outputs.iter().map(|output| B::shape(output).last().copied().unwrap_or(1));
         self.save(|| Saved::Channels(channels.collect()));
         let cost = |y: &_| Cost::of::<B>(outputs.iter().chain([y]));
-        self.profile.time(Part::Elementwise, "join", "", || self.backend.join(&outputs), cost)
+        self.profile.time(Category::Elementwise, "join", "", || self.backend.join(&outputs), cost)
     }
 
     fn save(&mut self, entry: impl FnOnce() -> Saved<B>) {

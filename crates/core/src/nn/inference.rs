@@ -1,25 +1,26 @@
 //! Inference: a network whose parameters stay as they are, its batch normalisations folded into its convolutions.
 //!
-//! With running statistics a batch normalisation is one factor and one shift for each output channel, and the convolution
-//! before it is linear:
+//! With running statistics a batch normalisation is one factor and one shift for each output channel, and the
+//! convolution before it is linear:
 //!
 //! ```text
 //! s (W x + c - m) + b = (s W) x + (s (c - m) + b),   s = weight / sqrt(variance + epsilon)
 //! ```
-//! W weight and c bias of the convolution, m and `variance` running statistics, b shift of the normalisation. So both are one
-//! convolution; the ReLU after it, and the shortcut of a residual block before that, are applied where its outputs are
-//! written ([`Backend::conv2d_finished`]). Factors are computed in float64 and rounded once. The results differ from
-//! those without folding by rounding. [`super::lowering`] says which normalisation goes into which convolution.
+//! W weight and c bias of the convolution, m and `variance` running statistics, b shift of the normalisation. So both
+//! are one convolution; the ReLU after it, and the shortcut of a residual block before that, are applied where its
+//! outputs are written ([`Backend::conv2d_finished`]). Factors are computed in float64 and rounded once. The results
+//! differ from those without folding by rounding. [`super::lowering`] says which normalisation goes into which
+//! convolution.
 //!
 //! Folding goes once over all parameters. A teacher is folded when it is read, a network in training for each
 //! evaluation: what is folded here does not follow a network that goes on learning.
 
 use super::backend::Backend;
-use super::layer::{Definition, Normalization, ParameterId};
+use super::layer::{BatchNorm2d, Definition, ParameterId};
 use super::lowering::{FusedConvolution, Mode, Program};
-use super::network::{Features, Network};
+use super::network::Network;
 use crate::error::Result;
-use crate::tensor::Feature;
+use crate::tensor::{Feature, FeatureMap};
 
 /// A network that only looks at images.
 #[derive(Clone, Debug)]
@@ -29,13 +30,13 @@ pub struct Inference<B: Backend> {
 }
 
 impl<B: Backend> Network<B> {
-    /// The network for looking at images only. One that goes on learning is cloned before; the clone shares what folding
-    /// does not change.
+    /// The network for looking at images only. One that goes on learning is cloned before; the clone shares what
+    /// folding does not change.
     pub fn into_inference(mut self) -> Result<Inference<B>> {
         let program = Program::new(self.definition(), Mode::Folded);
         for FusedConvolution { convolution, folded, .. } in program.fused_convolutions() {
-            if let Some(normalization) = folded {
-                self.fold(convolution.weight, convolution.bias, normalization)?;
+            if let Some(batch_norm) = folded {
+                self.fold(convolution.weight, convolution.bias, batch_norm)?;
             }
         }
         self.evaluation = program;
@@ -43,22 +44,21 @@ impl<B: Backend> Network<B> {
     }
 
     /// Puts the folded weight in the convolution's place and the folded shift in the normalisation's.
-    fn fold(&mut self, weight: ParameterId, bias: Option<ParameterId>, normalization: &Normalization) -> Result<()> {
+    fn fold(&mut self, weight: ParameterId, bias: Option<ParameterId>, batch_norm: &BatchNorm2d) -> Result<()> {
         let backend = self.backend().clone();
         let read = |id: ParameterId| backend.to_f64(&self.parameters.values[id]);
-        let (factors, variance) = (read(normalization.weight)?, read(normalization.running_variance())?);
-        let scale =
-            factors.iter().zip(variance).map(|(w, v)| w / (v + normalization.epsilon).sqrt()).collect::<Vec<_>>();
-        let mut shift = read(normalization.bias())?;
+        let (factors, variance) = (read(batch_norm.weight)?, read(batch_norm.running_variance())?);
+        let scale = factors.iter().zip(variance).map(|(w, v)| w / (v + batch_norm.epsilon).sqrt()).collect::<Vec<_>>();
+        let mut shift = read(batch_norm.bias())?;
         let before = bias.map(read).transpose()?.unwrap_or_else(|| vec![0.0; shift.len()]);
-        let mean = read(normalization.running_mean())?;
+        let mean = read(batch_norm.running_mean())?;
         for (channel, shift) in shift.iter_mut().enumerate() {
             *shift += scale[channel] * (before[channel] - mean[channel]);
         }
         // Output channels lie side by side.
         let mut values = read(weight)?;
         values.chunks_exact_mut(scale.len()).for_each(|row| row.iter_mut().zip(&scale).for_each(|(w, s)| *w *= s));
-        for (id, values) in [(weight, values), (normalization.bias(), shift)] {
+        for (id, values) in [(weight, values), (batch_norm.bias(), shift)] {
             let value = &mut self.parameters.values[id];
             let shape = B::shape(value).to_vec();
             // The old values go first, so that the new ones may take their memory.
@@ -74,7 +74,7 @@ impl<B: Backend> Inference<B> {
     ///
     /// # Errors
     /// As [`Network::forward_eval`].
-    pub fn forward(&self, images: &B::Tensor) -> Result<Features<B::Tensor>> {
+    pub fn forward(&self, images: &B::Tensor) -> Result<FeatureMap<B::Tensor>> {
         self.network.forward_eval(images)
     }
 

@@ -15,7 +15,7 @@ pub enum Layer {
     /// Convolution.
     Convolution(Convolution),
     /// Batch normalisation, with the ReLU that follows it.
-    Normalization(Normalization),
+    BatchNorm2d(BatchNorm2d),
     /// ReLU on its own.
     Relu,
     /// Max pool.
@@ -49,7 +49,7 @@ pub struct Convolution {
 
 /// A batch normalisation and its parameters.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Normalization {
+pub struct BatchNorm2d {
     /// The scale; the shift and the three running statistics follow it in the list of parameters.
     pub weight: ParameterId,
     /// The layer's name, for errors.
@@ -60,7 +60,7 @@ pub struct Normalization {
     pub epsilon: f64,
 }
 
-impl Normalization {
+impl BatchNorm2d {
     /// Share of the batch in the running statistics: PyTorch's default.
     pub const MOMENTUM: f64 = 0.1;
 
@@ -95,7 +95,7 @@ pub struct Residual {
     /// The way through the block, without its last normalisation.
     pub body: Vec<Layer>,
     /// The last normalisation; the shortcut is added to its result, before the ReLU.
-    pub last: Normalization,
+    pub last: BatchNorm2d,
     /// The way around; empty is the identity.
     pub shortcut: Vec<Layer>,
 }

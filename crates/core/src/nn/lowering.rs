@@ -1,11 +1,12 @@
 //! Lowering: from the layers of a [`Definition`] to the operations of a pass.
 //!
-//! A definition is a table, layer by layer. What a device does in one go (a normalisation with the shortcut, the ReLU and
-//! the max pool behind it; a convolution that has taken in the normalisation behind it) is decided here and nowhere
+//! A definition is a table, layer by layer. What a device does in one go (a normalisation with the shortcut, the ReLU
+//! and the max pool behind it; a convolution that has taken in the normalisation behind it) is decided here and nowhere
 //! else, once for each [`Mode`] of a network. [`super::forward`] and [`super::backward`] run the operations one by one.
 
 use super::geometry::Pool2d;
-use super::layer::{Convolution, Definition, Layer, Linear, Normalization, ParameterId, Residual};
+use super::layer::{BatchNorm2d, Convolution, Definition, Layer, Linear, ParameterId, Residual};
+use crate::tensor::Feature;
 
 /// What batch normalisation subtracts and divides by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +28,9 @@ pub enum Operation {
     /// A convolution with what followed it. There is no way back through it.
     FusedConvolution(FusedConvolution),
     /// Batch normalisation, with its ReLU.
-    Normalization(BatchNormalization),
+    BatchNorm2d(BatchNormOperation),
     /// Batch normalisation by the batch's statistics with its ReLU and a max pool.
-    PooledNormalization(Normalization, Pool2d),
+    BatchNormMaxPool(BatchNorm2d, Pool2d),
     /// Linear layer.
     Linear(Linear),
     /// Two ways from the same input, whose outputs are added.
@@ -47,14 +48,14 @@ pub enum Operation {
     /// Rows divided by their Euclidean norm.
     L2Normalize,
     /// The activation here is a feature of this name.
-    Tap(String),
+    Tap(Feature),
 }
 
 /// A batch normalisation and its statistics.
 #[derive(Clone, Debug, PartialEq)]
-pub struct BatchNormalization {
+pub struct BatchNormOperation {
     /// The layer.
-    pub layer: Normalization,
+    pub layer: BatchNorm2d,
     /// Whether the statistics are those of the batch; else they are the running ones.
     pub batch: bool,
 }
@@ -65,7 +66,7 @@ pub struct FusedConvolution {
     /// The convolution.
     pub convolution: Convolution,
     /// The normalisation folded into it; its shift is the bias of both.
-    pub folded: Option<Normalization>,
+    pub folded: Option<BatchNorm2d>,
     /// Whether a ReLU follows.
     pub relu: bool,
 }
@@ -73,7 +74,7 @@ pub struct FusedConvolution {
 impl FusedConvolution {
     /// The bias after folding.
     pub fn bias(&self) -> Option<ParameterId> {
-        self.folded.as_ref().map(Normalization::bias).or(self.convolution.bias)
+        self.folded.as_ref().map(BatchNorm2d::bias).or(self.convolution.bias)
     }
 }
 
@@ -92,7 +93,7 @@ pub struct ResidualBlock {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Last {
     /// A normalisation.
-    Normalization(BatchNormalization),
+    BatchNorm2d(BatchNormOperation),
     /// A convolution that has taken in the normalisation.
     FusedConvolution(FusedConvolution),
 }
@@ -132,10 +133,10 @@ pub fn lower(layers: &[Layer], mode: Mode) -> Vec<Operation> {
     while let [first, after @ ..] = rest {
         let operation;
         (operation, rest) = match (mode, first, after) {
-            (Mode::Batch, Layer::Normalization(layer), [Layer::MaxPool(windows), after @ ..]) if layer.relu => {
-                (Operation::PooledNormalization(layer.clone(), *windows), after)
+            (Mode::Batch, Layer::BatchNorm2d(layer), [Layer::MaxPool(windows), after @ ..]) if layer.relu => {
+                (Operation::BatchNormMaxPool(layer.clone(), *windows), after)
             }
-            (Mode::Folded, Layer::Convolution(convolution), [Layer::Normalization(layer), after @ ..]) => {
+            (Mode::Folded, Layer::Convolution(convolution), [Layer::BatchNorm2d(layer), after @ ..]) => {
                 (Operation::FusedConvolution(fold(convolution, layer)), after)
             }
             (Mode::Folded, &Layer::Convolution(convolution), [Layer::Relu, after @ ..]) => {
@@ -152,7 +153,7 @@ pub fn lower(layers: &[Layer], mode: Mode) -> Vec<Operation> {
 fn alone(layer: &Layer, mode: Mode) -> Operation {
     match layer {
         Layer::Convolution(convolution) => Operation::Convolution(*convolution),
-        Layer::Normalization(layer) => Operation::Normalization(normalization(layer, mode)),
+        Layer::BatchNorm2d(layer) => Operation::BatchNorm2d(batch_norm(layer, mode)),
         Layer::Linear(linear) => Operation::Linear(*linear),
         Layer::Residual(block) => Operation::Residual(residual(block, mode)),
         Layer::Branches(branches) => Operation::Branches(branches.iter().map(|layers| lower(layers, mode)).collect()),
@@ -161,7 +162,7 @@ fn alone(layer: &Layer, mode: Mode) -> Operation {
         Layer::GlobalAverage => Operation::GlobalAverage,
         Layer::Flatten => Operation::Flatten,
         Layer::L2Normalize => Operation::L2Normalize,
-        Layer::Tap(name) => Operation::Tap(name.clone()),
+        Layer::Tap(name) => Operation::Tap(Feature::Tap(name.clone())),
     }
 }
 
@@ -170,16 +171,16 @@ fn residual(block: &Residual, mode: Mode) -> ResidualBlock {
         (Mode::Folded, Some((Layer::Convolution(convolution), body))) => {
             (body, Last::FusedConvolution(fold(convolution, &block.last)))
         }
-        _ => (block.body.as_slice(), Last::Normalization(normalization(&block.last, mode))),
+        _ => (block.body.as_slice(), Last::BatchNorm2d(batch_norm(&block.last, mode))),
     };
     ResidualBlock { body: lower(body, mode), shortcut: lower(&block.shortcut, mode), last }
 }
 
-fn normalization(layer: &Normalization, mode: Mode) -> BatchNormalization {
-    BatchNormalization { layer: layer.clone(), batch: mode == Mode::Batch }
+fn batch_norm(layer: &BatchNorm2d, mode: Mode) -> BatchNormOperation {
+    BatchNormOperation { layer: layer.clone(), batch: mode == Mode::Batch }
 }
 
-fn fold(&convolution: &Convolution, layer: &Normalization) -> FusedConvolution {
+fn fold(&convolution: &Convolution, layer: &BatchNorm2d) -> FusedConvolution {
     FusedConvolution { convolution, folded: Some(layer.clone()), relu: layer.relu }
 }
 
@@ -211,22 +212,22 @@ mod tests {
         }
     }
 
-    fn normal(layer: &Normalization, batch: bool) -> BatchNormalization {
-        BatchNormalization { layer: layer.clone(), batch }
+    fn normal(layer: &BatchNorm2d, batch: bool) -> BatchNormOperation {
+        BatchNormOperation { layer: layer.clone(), batch }
     }
 
-    fn fused(convolution: Convolution, folded: Option<&Normalization>, relu: bool) -> FusedConvolution {
+    fn fused(convolution: Convolution, folded: Option<&BatchNorm2d>, relu: bool) -> FusedConvolution {
         FusedConvolution { convolution, folded: folded.cloned(), relu }
     }
 
     #[test]
     fn a_max_pool_goes_into_a_normalisation_by_the_batch_with_relu() {
         let mut builder = Builder::new();
-        let (relu, linear) = (builder.normalization("relu", 2, true), builder.normalization("linear", 2, false));
-        let layers = |layer: &Normalization| [Layer::Normalization(layer.clone()), Layer::MaxPool(POOL)];
-        assert_eq!(lower(&layers(&relu), Mode::Batch), [Operation::PooledNormalization(relu.clone(), POOL)]);
+        let (relu, linear) = (builder.batch_norm("relu", 2, true), builder.batch_norm("linear", 2, false));
+        let layers = |layer: &BatchNorm2d| [Layer::BatchNorm2d(layer.clone()), Layer::MaxPool(POOL)];
+        assert_eq!(lower(&layers(&relu), Mode::Batch), [Operation::BatchNormMaxPool(relu.clone(), POOL)]);
         for (layer, mode) in [(&linear, Mode::Batch), (&relu, Mode::Running), (&relu, Mode::Folded)] {
-            let apart = [Operation::Normalization(normal(layer, mode == Mode::Batch)), Operation::MaxPool(POOL)];
+            let apart = [Operation::BatchNorm2d(normal(layer, mode == Mode::Batch)), Operation::MaxPool(POOL)];
             assert_eq!(lower(&layers(layer), mode), apart, "{layer:?} {mode:?}");
         }
     }
@@ -236,34 +237,34 @@ mod tests {
         let mut builder = Builder::new();
         let (one, two, three) =
             (convolution(&mut builder, "1"), convolution(&mut builder, "2"), convolution(&mut builder, "3"));
-        let (bn, other) = (builder.normalization("bn", 2, true), builder.normalization("other", 2, false));
+        let (bn, other) = (builder.batch_norm("bn", 2, true), builder.batch_norm("other", 2, false));
         let layers = [
             Layer::Convolution(one),
-            Layer::Normalization(bn.clone()),
+            Layer::BatchNorm2d(bn.clone()),
             Layer::Convolution(two),
             Layer::Relu,
             Layer::Convolution(three),
             Layer::MaxPool(POOL),
-            Layer::Normalization(other.clone()),
+            Layer::BatchNorm2d(other.clone()),
         ];
         let folded = [
             Operation::FusedConvolution(fused(one, Some(&bn), true)),
             Operation::FusedConvolution(fused(two, None, true)),
             Operation::Convolution(three),
             Operation::MaxPool(POOL),
-            Operation::Normalization(normal(&other, false)),
+            Operation::BatchNorm2d(normal(&other, false)),
         ];
         assert_eq!(lower(&layers, Mode::Folded), folded);
         for mode in [Mode::Batch, Mode::Running] {
             let batch = mode == Mode::Batch;
             let apart = [
                 Operation::Convolution(one),
-                Operation::Normalization(normal(&bn, batch)),
+                Operation::BatchNorm2d(normal(&bn, batch)),
                 Operation::Convolution(two),
                 Operation::Relu,
                 Operation::Convolution(three),
                 Operation::MaxPool(POOL),
-                Operation::Normalization(normal(&other, batch)),
+                Operation::BatchNorm2d(normal(&other, batch)),
             ];
             assert_eq!(lower(&layers, mode), apart, "{mode:?}");
         }
@@ -273,16 +274,16 @@ mod tests {
     fn a_tap_keeps_its_neighbours_apart() {
         let mut builder = Builder::new();
         let convolution = convolution(&mut builder, "conv");
-        let bn = builder.normalization("bn", 2, true);
-        let tap = |name: &str| (Layer::Tap(name.into()), Operation::Tap(name.into()));
+        let bn = builder.batch_norm("bn", 2, true);
+        let tap = |name: &str| (Layer::Tap(name.into()), Operation::Tap(Feature::Tap(name.into())));
         let ((first, first_tap), (second, second_tap)) = (tap("first"), tap("second"));
         let layers =
-            [Layer::Convolution(convolution), first, Layer::Normalization(bn.clone()), second, Layer::MaxPool(POOL)];
+            [Layer::Convolution(convolution), first, Layer::BatchNorm2d(bn.clone()), second, Layer::MaxPool(POOL)];
         for mode in [Mode::Batch, Mode::Running, Mode::Folded] {
             let expected = [
                 Operation::Convolution(convolution),
                 first_tap.clone(),
-                Operation::Normalization(normal(&bn, mode == Mode::Batch)),
+                Operation::BatchNorm2d(normal(&bn, mode == Mode::Batch)),
                 second_tap.clone(),
                 Operation::MaxPool(POOL),
             ];
@@ -296,11 +297,11 @@ mod tests {
         let (one, two, around) =
             (convolution(&mut builder, "1"), convolution(&mut builder, "2"), convolution(&mut builder, "around"));
         let names = ["bn1", "bn2", "bn3"];
-        let [bn1, bn2, bn3] = names.map(|name| builder.normalization(name, 2, name != "bn3"));
+        let [bn1, bn2, bn3] = names.map(|name| builder.batch_norm(name, 2, name != "bn3"));
         let block = Layer::Residual(Residual {
-            body: vec![Layer::Convolution(one), Layer::Normalization(bn1.clone()), Layer::Convolution(two)],
+            body: vec![Layer::Convolution(one), Layer::BatchNorm2d(bn1.clone()), Layer::Convolution(two)],
             last: bn2.clone(),
-            shortcut: vec![Layer::Convolution(around), Layer::Normalization(bn3.clone())],
+            shortcut: vec![Layer::Convolution(around), Layer::BatchNorm2d(bn3.clone())],
         });
         let layers = [Layer::Branches(vec![vec![block], vec![Layer::GlobalAverage]])];
         let within =
@@ -308,11 +309,11 @@ mod tests {
         let trained = within(ResidualBlock {
             body: vec![
                 Operation::Convolution(one),
-                Operation::Normalization(normal(&bn1, true)),
+                Operation::BatchNorm2d(normal(&bn1, true)),
                 Operation::Convolution(two),
             ],
-            shortcut: vec![Operation::Convolution(around), Operation::Normalization(normal(&bn3, true))],
-            last: Last::Normalization(normal(&bn2, true)),
+            shortcut: vec![Operation::Convolution(around), Operation::BatchNorm2d(normal(&bn3, true))],
+            last: Last::BatchNorm2d(normal(&bn2, true)),
         });
         assert_eq!(lower(&layers, Mode::Batch), trained);
         assert!(fused_convolutions(&trained).is_empty());

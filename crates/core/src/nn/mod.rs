@@ -26,10 +26,10 @@ pub mod profile;
 pub mod tape;
 pub mod tuning;
 
-pub use crate::tensor::Feature;
+pub use crate::tensor::{Feature, FeatureMap};
 pub use backend::Backend;
 pub use cpu::Cpu;
 pub use inference::Inference;
-pub use network::{FeatureGradients, Features, Gradients, Network};
+pub use network::{Gradients, Network};
 pub use portable::Portable;
 pub use profile::Profile;

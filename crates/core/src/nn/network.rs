@@ -6,91 +6,16 @@ use std::sync::Arc;
 use super::backend::Backend;
 use super::backward::Backward;
 use super::forward::{BatchStatistics, Forward};
-use super::layer::{Definition, Layer, Normalization, ParameterId};
+use super::layer::{BatchNorm2d, Definition, Layer, ParameterId};
 use super::lowering::{Mode, Program};
 use super::parameters::{Parameters, Taken};
 use super::pattern::{choose, chooses};
-use super::profile::{Cost, Part, Profile};
+use super::profile::{Category, Cost, Profile};
 use super::tape::Tape;
 use super::tuning::set_rates;
 use crate::error::{Code, Error, Result};
 use crate::nn::tuning::{TrainingStatistics, TuningPlan};
-use crate::tensor::Feature;
-use crate::tensor::HostTensor;
-
-/// What a network says about a batch of n images.
-#[derive(Clone, Debug)]
-pub struct Features<T> {
-    /// Named activations inside the body, `[n, h, w, c]`.
-    pub taps: Vec<(String, T)>,
-    /// The feature after pooling, `[n, p]`.
-    pub pooled: T,
-    /// The embedding, `[n, d]`.
-    pub embedding: T,
-    /// The logits `[n, classes]`, where the network has a classifier.
-    pub logits: Option<T>,
-}
-
-impl<T> Features<T> {
-    /// Every feature there is, with its name.
-    pub fn all(&self) -> Vec<(Feature, &T)> {
-        let taps = self.taps.iter().map(|(name, tap)| (Feature::Tap(name.clone()), tap));
-        let logits = self.logits.as_ref().map(|logits| (Feature::Logits, logits));
-        let ends = [(Feature::Embedding, &self.embedding), (Feature::Pooled, &self.pooled)];
-        ends.into_iter().chain(logits).chain(taps).collect()
-    }
-
-    /// The feature that losses call `feature`; `None` if the network has none of this name.
-    pub fn get(&self, feature: &Feature) -> Option<&T> {
-        match feature {
-            Feature::Embedding => Some(&self.embedding),
-            Feature::Pooled => Some(&self.pooled),
-            Feature::Logits => self.logits.as_ref(),
-            Feature::Tap(name) => self.taps.iter().find(|(tap, _)| tap == name).map(|(_, value)| value),
-        }
-    }
-}
-
-/// The gradients of features; any of them may be absent.
-#[derive(Clone, Debug)]
-pub struct FeatureGradients<T> {
-    /// Of taps, by name.
-    pub taps: Vec<(String, T)>,
-    /// `[n, p]`.
-    pub pooled: Option<T>,
-    /// `[n, d]`.
-    pub embedding: Option<T>,
-    /// `[n, classes]`.
-    pub logits: Option<T>,
-}
-
-impl<T> Default for FeatureGradients<T> {
-    fn default() -> Self {
-        FeatureGradients { taps: Vec::new(), pooled: None, embedding: None, logits: None }
-    }
-}
-
-impl<T: Clone> FeatureGradients<T> {
-    /// Adds a gradient of `feature`.
-    pub fn add<B: Backend<Tensor = T>>(&mut self, backend: &B, feature: &Feature, gradient: T) -> Result<()> {
-        let sum = |before: Option<T>| match before {
-            Some(before) => backend.add(before, &gradient),
-            None => Ok(gradient),
-        };
-        match feature {
-            Feature::Embedding => self.embedding = Some(sum(self.embedding.take())?),
-            Feature::Pooled => self.pooled = Some(sum(self.pooled.take())?),
-            Feature::Logits => self.logits = Some(sum(self.logits.take())?),
-            Feature::Tap(name) => {
-                let place = self.taps.iter().position(|(tap, _)| tap == name);
-                let before = place.map(|place| self.taps.swap_remove(place).1);
-                let sum = sum(before)?;
-                self.taps.push((name.clone(), sum));
-            }
-        }
-        Ok(())
-    }
-}
+use crate::tensor::{Feature, FeatureMap, HostTensor};
 
 /// The gradients of parameters, in the order of [`Definition::parameters`] and inside layout; `None` where no loss
 /// reaches a parameter, and for running statistics.
@@ -103,7 +28,7 @@ pub struct Gradients<B: Backend> {
 }
 
 /// What a training pass gives: features, activations, and what the running statistics learn.
-type Trained<B> = (Features<<B as Backend>::Tensor>, Tape<B>, Vec<BatchStatistics<<B as Backend>::Tensor>>);
+type Trained<B> = (FeatureMap<<B as Backend>::Tensor>, Tape<B>, Vec<BatchStatistics<<B as Backend>::Tensor>>);
 
 /// The names of what stands above the pooled feature in torchvision, timm and here: classifiers, embedding layers, and
 /// GoogLeNet's classifiers beside the trunk.
@@ -115,7 +40,7 @@ pub struct Network<B: Backend> {
     backend: B,
     definition: Definition,
     /// The taps that passes keep; all of them if nobody said which.
-    kept_taps: Option<Vec<String>>,
+    kept_taps: Option<Vec<Feature>>,
     /// What a training pass runs.
     training: Program,
     /// What an evaluation pass runs.
@@ -160,8 +85,8 @@ impl<B: Backend> Network<B> {
     /// What is not taken is in the report.
     ///
     /// # Errors
-    /// `ERR_INVALID_ARTEFACT` that lists what does not fit; `ERR_INVALID_OPTION` for a pattern that chooses no name of the
-    /// network or of the weights.
+    /// `ERR_INVALID_ARTEFACT` that lists what does not fit; `ERR_INVALID_OPTION` for a pattern that chooses no name of
+    /// the network or of the weights.
     pub fn take(&mut self, tensors: &BTreeMap<String, HostTensor>, except: &[String]) -> Result<Taken> {
         let specs = &self.parameters.specs;
         let of_head = |id: ParameterId| {
@@ -227,13 +152,12 @@ impl<B: Backend> Network<B> {
     /// From now on passes keep only those taps that are among `features`: an activation that nobody reads is freed as
     /// soon as the network has used it.
     pub fn keep_taps(&mut self, features: &[Feature]) {
-        let taps = features.iter().filter(|feature| matches!(feature, Feature::Tap(_)));
-        self.kept_taps = Some(taps.map(|feature| feature.name().to_string()).collect());
+        self.kept_taps = Some(features.to_vec());
     }
 
     /// A training pass over `images [n, h, w, c]`: statistics of the batch, running statistics updated; or, where
     /// [`tune`](Network::tune) said so, running statistics that stay.
-    pub fn forward_train(&mut self, images: &B::Tensor) -> Result<(Features<B::Tensor>, Tape<B>)> {
+    pub fn forward_train(&mut self, images: &B::Tensor) -> Result<(FeatureMap<B::Tensor>, Tape<B>)> {
         let (features, tape, statistics) = self.train(images, true)?;
         statistics.iter().try_for_each(|batch| self.learn_statistics(batch))?;
         Ok((features, tape))
@@ -241,14 +165,14 @@ impl<B: Backend> Network<B> {
 
     /// A training pass that keeps nothing for the way back. With [`forward_taped`](Network::forward_taped) it makes two
     /// halves of [`forward_train`](Network::forward_train), for batches whose activations do not fit into memory.
-    pub fn forward_untaped(&mut self, images: &B::Tensor) -> Result<Features<B::Tensor>> {
+    pub fn forward_untaped(&mut self, images: &B::Tensor) -> Result<FeatureMap<B::Tensor>> {
         let (features, _, statistics) = self.train(images, false)?;
         statistics.iter().try_for_each(|batch| self.learn_statistics(batch))?;
         Ok(features)
     }
 
     /// A training pass of which the running statistics learn nothing.
-    pub fn forward_taped(&self, images: &B::Tensor) -> Result<(Features<B::Tensor>, Tape<B>)> {
+    pub fn forward_taped(&self, images: &B::Tensor) -> Result<(FeatureMap<B::Tensor>, Tape<B>)> {
         let (features, tape, _) = self.train(images, true)?;
         Ok((features, tape))
     }
@@ -261,24 +185,21 @@ impl<B: Backend> Network<B> {
 
     /// An evaluation pass over `images [n, h, w, c]`: running statistics, nothing kept. For many images, and parameters
     /// that stay, [`into_inference`](Network::into_inference) is faster.
-    pub fn forward_eval(&self, images: &B::Tensor) -> Result<Features<B::Tensor>> {
+    pub fn forward_eval(&self, images: &B::Tensor) -> Result<FeatureMap<B::Tensor>> {
         self.features(&mut self.pass(false), &self.evaluation, images)
     }
 
     /// The gradients of the parameters, given those of features; of the images too if `images`.
-    pub fn backward(
-        &self,
-        tape: Tape<B>,
-        gradients: FeatureGradients<B::Tensor>,
-        images: bool,
-    ) -> Result<Gradients<B>> {
+    pub fn backward(&self, tape: Tape<B>, mut gradients: FeatureMap<B::Tensor>, images: bool) -> Result<Gradients<B>> {
         let program = &self.training;
-        let mut backward = Backward::new(&self.backend, &self.parameters, &self.profile, tape, gradients.taps);
-        let output = backward.run(&program.output, gradients.embedding, true)?;
-        let logits = backward.run(&program.classifier, gradients.logits, true)?;
+        let [embedding, logits, pooled] =
+            [Feature::Embedding, Feature::Logits, Feature::Pooled].map(|feature| gradients.remove(&feature));
+        let mut backward = Backward::new(&self.backend, &self.parameters, &self.profile, tape, gradients);
+        let output = backward.run(&program.output, embedding, true)?;
+        let logits = backward.run(&program.classifier, logits, true)?;
         let raw = backward.sum(output, logits)?;
-        let pooled = backward.run(&program.embedding, raw, true)?;
-        let pooled = backward.sum(pooled, gradients.pooled)?;
+        let above = backward.run(&program.embedding, raw, true)?;
+        let pooled = backward.sum(above, pooled)?;
         let images = backward.run(&program.body, pooled, images)?;
         Ok(Gradients { parameters: backward.gradients, images })
     }
@@ -288,16 +209,16 @@ impl<B: Backend> Network<B> {
         forward: &mut Forward<'_, B>,
         program: &Program,
         images: &B::Tensor,
-    ) -> Result<Features<B::Tensor>> {
+    ) -> Result<FeatureMap<B::Tensor>> {
         self.check_images(B::shape(images))?;
         let pooled = forward.run(&program.body, images.clone())?;
         let raw = forward.run(&program.embedding, pooled.clone())?;
-        let logits = match program.classifier.is_empty() {
-            true => None,
-            false => Some(forward.run(&program.classifier, raw.clone())?),
-        };
-        let embedding = forward.run(&program.output, raw)?;
-        Ok(Features { taps: std::mem::take(&mut forward.taps), pooled, embedding, logits })
+        let mut features = std::mem::take(&mut forward.taps);
+        if !program.classifier.is_empty() {
+            features.insert(Feature::Logits, forward.run(&program.classifier, raw.clone())?);
+        }
+        features.extend([(Feature::Pooled, pooled), (Feature::Embedding, forward.run(&program.output, raw)?)]);
+        Ok(features)
     }
 
     /// A forward pass that keeps the taps that are wanted.
@@ -326,10 +247,10 @@ impl<B: Backend> Network<B> {
             [(layer.running_mean(), &batch.mean, 1.0), (layer.running_variance(), &batch.variance, unbiased)]
         {
             self.profile.time(
-                Part::Normalization,
+                Category::BatchNorm,
                 "blend",
                 &specs[id].name,
-                || backend.blend(&mut values[id], source, Normalization::MOMENTUM, factor),
+                || backend.blend(&mut values[id], source, BatchNorm2d::MOMENTUM, factor),
                 // The statistic is read and written.
                 |()| Cost::of::<B>([source; 3]),
             )?;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::backend::Backend;
 use crate::error::{Code, Error, Result};
 use crate::random::Random;
-use crate::tensor::HostTensor;
+use crate::tensor::{HostTensor, Init};
 
 /// How a parameter lies in memory and whether it is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,23 +19,6 @@ pub enum Layout {
     Convolution,
     /// A running statistic: saved, not trained.
     Statistic,
-}
-
-/// The values before training.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Init {
-    /// All the same.
-    Constant(f64),
-    /// Uniform in `[-bound, bound)`.
-    Uniform {
-        /// Largest magnitude.
-        bound: f64,
-    },
-    /// Normal with mean 0.
-    Normal {
-        /// Standard deviation.
-        deviation: f64,
-    },
 }
 
 /// One parameter of a network definition.
@@ -135,7 +118,7 @@ impl<B: Backend> Parameters<B> {
         Ok(Parameters { specs, values })
     }
 
-    /// Values from outside. Every name must be there with its shape, and no other; see [`check_values`].
+    /// Values from outside: finite, variances not negative. Every name must be there with its shape, and no other.
     pub fn from_tensors(
         backend: &B,
         specs: Vec<ParameterSpec>,
@@ -155,7 +138,7 @@ impl<B: Backend> Parameters<B> {
 
     /// Takes the tensors that belong here and leaves the other parameters as they are. Names that are not `excused` must
     /// be there with their shapes, and no others. A counter of batches may always be missing: files from before PyTorch
-    /// 0.4.1 have none. The values of what is taken are checked: [`check_values`].
+    /// 0.4.1 have none. What is taken must be finite, and variances not negative.
     pub fn take(
         &mut self,
         backend: &B,

@@ -1,9 +1,10 @@
 //! Where the time of a step goes: a profile that passes and optimisers tell what they do.
 //!
-//! While a [`Profile`] is recording, the passes of its network note of each operation how long it took, what it multiplied
-//! and which tensors it read and wrote; while it is not, an operation pays one atomic load.
+//! While a [`Profile`] is recording, the passes of its network note of each operation how long it took, what it
+//! multiplied and which tensors it read and wrote; while it is not, an operation pays one atomic load.
 //!
-//! Counts are those of the definition, not of the algorithm: a convolution of p output pixels with a weight of k values is
+//! Counts are those of the definition, not of the algorithm: a convolution of p output pixels with a weight of k values
+//! is
 //! 2 p k operations in each of its three passes, even where Winograd's algorithm multiplies less; a tensor counts its
 //! bytes once, even where the kernel goes over it twice. Only convolutions and linear layers count operations: all else
 //! is bound by memory.
@@ -19,17 +20,18 @@ use crate::error::Result;
 
 /// What an operation is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "ProfilePart"))]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "ProfileCategory"))]
 #[serde(rename_all = "kebab-case")]
-pub enum Part {
+pub enum Category {
     /// Convolutions and linear layers, forward.
     Forward,
     /// Their gradients with respect to the input.
     InputGradient,
     /// Their gradients with respect to weight and bias.
     WeightGradient,
-    /// Batch normalisation, with the ReLU, the residual and the max pool in it, its gradient and its running statistics.
-    Normalization,
+    /// Batch normalisation, with the ReLU, the residual and the max pool in it, its gradient and its running
+    /// statistics.
+    BatchNorm,
     /// Max pool on its own, mean over pixels, flattening, and their gradients.
     Pooling,
     /// ReLU on its own, L2 normalisation, sums of two gradients, branches joined along channels, zeros.
@@ -51,7 +53,7 @@ pub struct Record {
     /// The method of [`Backend`], or what [`Profile::time`] was told.
     pub operation: &'static str,
     /// What it is for.
-    pub part: Part,
+    pub category: Category,
     /// Shape of the operation's first tensor.
     pub shape: Vec<usize>,
     /// Number of calls.
@@ -82,11 +84,11 @@ impl Profile {
         std::mem::take(&mut self.records())
     }
 
-    /// Does `work` and, while recording, notes its time under `part` and `operation`, and what `cost` says of its result.
-    /// `parameter` is the name of a parameter of the layer; empty for an operation without parameters.
+    /// Does `work` and, while recording, notes its time under `category` and `operation`, and what `cost` says of its
+    /// result. `parameter` is the name of a parameter of the layer; empty for an operation without parameters.
     pub fn time<T>(
         &self,
-        part: Part,
+        category: Category,
         operation: &'static str,
         parameter: &str,
         work: impl FnOnce() -> Result<T>,
@@ -99,11 +101,18 @@ impl Profile {
         let result = work()?;
         let ms = start.elapsed().as_secs_f64() * 1e3;
         let layer = parameter.rsplit_once('.').map_or(parameter, |(layer, _)| layer);
-        self.add(part, operation, layer, ms, cost(&result));
+        self.add(category, operation, layer, ms, cost(&result));
         Ok(result)
     }
 
-    fn add(&self, part: Part, operation: &'static str, layer: &str, ms: f64, Cost { shape, values, flops }: Cost) {
+    fn add(
+        &self,
+        category: Category,
+        operation: &'static str,
+        layer: &str,
+        ms: f64,
+        Cost { shape, values, flops }: Cost,
+    ) {
         let mut records = self.records();
         let bytes = 4.0 * values as f64;
         match records.iter_mut().find(|r| r.operation == operation && r.layer == layer && r.shape == shape) {
@@ -115,7 +124,7 @@ impl Profile {
             }
             None => {
                 let layer = layer.to_string();
-                records.push(Record { layer, operation, part, shape, calls: 1, ms, flops, bytes });
+                records.push(Record { layer, operation, category, shape, calls: 1, ms, flops, bytes });
             }
         }
     }
@@ -152,8 +161,8 @@ impl Cost {
         Cost { shape: shape.to_vec(), values: times * product(shape), flops: 0.0 }
     }
 
-    /// With the operations of a convolution or a linear layer: every row of `y` (an output pixel, or an image in a linear
-    /// layer) costs a multiplication and an addition for each value of the weight.
+    /// With the operations of a convolution or a linear layer: every row of `y` (an output pixel, or an image in a
+    /// linear layer) costs a multiplication and an addition for each value of the weight.
     pub fn multiplying<B: Backend>(self, y: &B::Tensor, weight: &B::Tensor) -> Cost {
         let [y, weight] = [y, weight].map(B::shape);
         Cost { flops: 2.0 * product(&y[..y.len() - 1]) as f64 * product(weight) as f64, ..self }
@@ -169,7 +178,7 @@ mod tests {
     use super::*;
     use crate::backbones;
     use crate::backbones::{BackboneSpec, Stem};
-    use crate::nn::{Cpu, FeatureGradients};
+    use crate::nn::{Cpu, Feature};
     use std::sync::Arc;
 
     fn spec() -> BackboneSpec {
@@ -188,7 +197,7 @@ mod tests {
 
     /// The records of a step on two images: forward and backward.
     fn step(recording: bool) -> Vec<Record> {
-        let backend = Cpu::new(Arc::new(rkd_kernels::Pool::new(1)));
+        let backend = Cpu::new(Arc::new(rkd_kernels::Team::new(1)));
         let mut network = backbones::build(backend.clone(), &spec(), 1).unwrap();
         let images = backend.from_f32(&vec![0.5; 2 * 32 * 32 * 3], &[2, 32, 32, 3]).unwrap();
         let profile = Arc::new(Profile::default());
@@ -197,7 +206,7 @@ mod tests {
         assert!(profile.take().is_empty(), "off at first");
         profile.set_recording(recording);
         let (features, tape) = network.forward_train(&images).unwrap();
-        let gradients = FeatureGradients { embedding: Some(features.embedding), ..Default::default() };
+        let gradients = [(Feature::Embedding, features[&Feature::Embedding].clone())].into();
         network.backward(tape, gradients, false).unwrap();
         profile.take()
     }

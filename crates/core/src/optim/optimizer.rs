@@ -7,7 +7,7 @@ use super::OptimizerSpec;
 use crate::error::{Code, Error, Result};
 use crate::nn::backend::{AdamStep, Backend, Norms, SgdStep};
 use crate::nn::parameters::{ParameterSpec, Parameters};
-use crate::nn::profile::{Cost, Part, Profile};
+use crate::nn::profile::{Category, Cost, Profile};
 use crate::tensor::HostTensor;
 
 /// The Euclidean norm of all gradients together, before clipping.
@@ -46,7 +46,7 @@ pub struct Optimizer<B: Backend> {
     spec: OptimizerSpec,
     step: u64,
     /// Steps that each parameter has taken, PyTorch's `step`: it takes none without a gradient, while its losses rest.
-    taken: Vec<u64>,
+    counts: Vec<u64>,
     /// For each parameter one tensor for each of [`slots`]; none before the first step.
     state: Vec<Vec<B::Tensor>>,
     profile: Arc<Profile>,
@@ -65,7 +65,7 @@ impl<B: Backend> Optimizer<B> {
     /// An optimiser before its first step. An error names the constant that is out of range.
     pub fn new(spec: &OptimizerSpec) -> Result<Self> {
         spec.validate()?;
-        Ok(Optimizer { spec: spec.clone(), step: 0, taken: Vec::new(), state: Vec::new(), profile: Arc::default() })
+        Ok(Optimizer { spec: spec.clone(), step: 0, counts: Vec::new(), state: Vec::new(), profile: Arc::default() })
     }
 
     /// From now on notes the time of its operations in `profile`, while that is recording.
@@ -78,39 +78,42 @@ impl<B: Backend> Optimizer<B> {
         self.step
     }
 
-    /// Changes `parameters` along `gradients` (one entry for each parameter, `None` for running statistics, frozen ones
-    /// and those that no loss reaches in this step) with step size `learning_rate`, times the parameter's own rate.
+    /// Changes the parameters of `groups` along `gradients` (one entry for each parameter, `None` for running
+    /// statistics, frozen ones and those that no loss reaches in this step) with step size `learning_rate`, times the
+    /// parameter's own rate. The groups are the same in every step.
     /// Gradients whose common norm exceeds `largest_norm` are scaled down to it, as PyTorch's `clip_grad_norm_` does.
     ///
     /// # Errors
     ///
-    /// `ERR_NON_FINITE` if a gradient has an entry that is no finite number, naming the parameter. The parameters are then
-    /// unchanged. Where norms are [pending](Norms::Pending) it comes when the report is read, after the change. See
-    /// [`check_all_reached`] for parameters without gradient: they stay as they are.
+    /// `ERR_NON_FINITE` if a gradient has an entry that is no finite number, naming the parameter. The parameters are
+    /// then unchanged. Where norms are [pending](Norms::Pending) it comes when the report is read, after the change.
+    /// See [`check_all_reached`] for parameters without gradient: they stay as they are.
     pub fn step(
         &mut self,
         backend: &B,
-        parameters: &mut Parameters<B>,
+        groups: &mut [&mut Parameters<B>],
         mut gradients: Vec<Option<B::Tensor>>,
         learning_rate: f64,
         largest_norm: Option<f64>,
     ) -> Result<GradientNorm<B::Tensor>> {
-        let report = self.clip(backend, &parameters.specs, &mut gradients, largest_norm)?;
-        self.allocate(backend, parameters)?;
+        let specs: Vec<&ParameterSpec> = groups.iter().flat_map(|group| &group.specs).collect();
+        let norm = self.clip(backend, &specs, &mut gradients, largest_norm)?;
+        self.allocate(backend, &specs)?;
         self.step += 1;
-        for (index, gradient) in gradients.iter().enumerate() {
+        let parameters = groups.iter_mut().flat_map(|group| group.specs.iter().zip(&mut group.values));
+        for (index, ((spec, value), gradient)) in parameters.zip(&gradients).enumerate() {
             let Some(gradient) = gradient else { continue };
-            self.taken[index] += 1;
-            self.update(backend, index, parameters, gradient, learning_rate)?;
+            self.counts[index] += 1;
+            self.update(backend, index, spec, value, gradient, learning_rate * spec.rate)?;
         }
-        Ok(report)
+        Ok(norm)
     }
 
     /// Scales the gradients down to `largest_norm` and gives their norm before: one reduction over all of them.
     fn clip(
         &self,
         backend: &B,
-        specs: &[ParameterSpec],
+        specs: &[&ParameterSpec],
         gradients: &mut [Option<B::Tensor>],
         largest_norm: Option<f64>,
     ) -> Result<GradientNorm<B::Tensor>> {
@@ -120,7 +123,7 @@ impl<B: Backend> Optimizer<B> {
             .filter_map(|(spec, gradient)| gradient.as_ref().map(|gradient| (&spec.name, gradient)))
             .unzip();
         let cost = |_: &_| Cost::of::<B>(tensors.iter().copied());
-        match self.profile.time(Part::Optimizer, "norms", "", || backend.norms(&tensors), cost)? {
+        match self.profile.time(Category::Optimizer, "norms", "", || backend.norms(&tensors), cost)? {
             Norms::Known(squares) => {
                 let norm = total(&squares, |place| names[place])?;
                 // PyTorch's formula; the small number keeps it finite at norm 0.
@@ -130,7 +133,7 @@ impl<B: Backend> Optimizer<B> {
                         let Some(gradient) = gradient else { continue };
                         let cost = |&(): &()| Cost::array(&spec.inner_shape(), 2); // read and written
                         let work = || backend.scale(gradient, factor);
-                        self.profile.time(Part::Optimizer, "scale", &spec.name, work, cost)?;
+                        self.profile.time(Category::Optimizer, "scale", &spec.name, work, cost)?;
                     }
                 }
                 Ok(GradientNorm::Known(norm))
@@ -150,12 +153,11 @@ impl<B: Backend> Optimizer<B> {
         &mut self,
         backend: &B,
         index: usize,
-        parameters: &mut Parameters<B>,
+        spec: &ParameterSpec,
+        parameter: &mut B::Tensor,
         gradient: &B::Tensor,
         learning_rate: f64,
     ) -> Result<()> {
-        let (spec, parameter) = (&parameters.specs[index], &mut parameters.values[index]);
-        let learning_rate = learning_rate * spec.rate;
         // The gradient is read, the parameter and its state are read and written.
         let arrays = 1 + 2 * (1 + self.state[index].len());
         let cost = |&(): &()| Cost::array(B::shape(gradient), arrays);
@@ -163,47 +165,48 @@ impl<B: Backend> Optimizer<B> {
         match self.spec {
             OptimizerSpec::Adam { beta1, beta2, epsilon, weight_decay, .. }
             | OptimizerSpec::AdamW { beta1, beta2, epsilon, weight_decay, .. } => {
-                let step = self.taken[index];
+                let step = self.counts[index];
                 let step = AdamStep { learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step };
                 let [mean, square] = self.state[index].as_mut_slice() else {
                     return Err(Error::new(Code::Internal, "Adam's state has two tensors for each parameter"));
                 };
                 let work = || backend.adam(&step, parameter, gradient, mean, square);
-                self.profile.time(Part::Optimizer, "adam", &spec.name, work, cost)
+                self.profile.time(Category::Optimizer, "adam", &spec.name, work, cost)
             }
             OptimizerSpec::Sgd { momentum, nesterov, weight_decay, .. } => {
                 let step = SgdStep { learning_rate, momentum, nesterov, weight_decay };
                 let work = || backend.sgd(&step, parameter, gradient, self.state[index].first_mut());
-                self.profile.time(Part::Optimizer, "sgd", &spec.name, work, cost)
+                self.profile.time(Category::Optimizer, "sgd", &spec.name, work, cost)
             }
         }
     }
 
-    fn allocate(&mut self, backend: &B, parameters: &Parameters<B>) -> Result<()> {
+    fn allocate(&mut self, backend: &B, specs: &[&ParameterSpec]) -> Result<()> {
         if self.state.is_empty() {
             let slots = slots(&self.spec).len();
-            let zeros = |spec: &ParameterSpec| {
+            let zeros = |spec: &&ParameterSpec| {
                 let count = if spec.is_trained() { slots } else { 0 };
                 (0..count).map(|_| backend.zeros(&spec.inner_shape())).collect::<Result<Vec<_>>>()
             };
-            self.state = parameters.specs.iter().map(zeros).collect::<Result<_>>()?;
-            self.taken = vec![0; parameters.specs.len()];
+            self.state = specs.iter().map(zeros).collect::<Result<_>>()?;
+            self.counts = vec![0; specs.len()];
         }
         Ok(())
     }
 
-    /// The state by PyTorch's names, `conv1.weight.exp_avg` for example, in the parameters' outside layout. Empty before the first
-    /// step.
-    pub fn tensors(&self, backend: &B, parameters: &Parameters<B>) -> Result<BTreeMap<String, HostTensor>> {
+    /// The state by PyTorch's names, `conv1.weight.exp_avg` for example, in the parameters' outside layout. Empty
+    /// before the first step.
+    pub fn tensors(&self, backend: &B, groups: &[&Parameters<B>]) -> Result<BTreeMap<String, HostTensor>> {
         let mut tensors = BTreeMap::new();
-        for (spec, state) in parameters.specs.iter().zip(&self.state) {
+        let specs = groups.iter().flat_map(|group| &group.specs);
+        for (spec, state) in specs.clone().zip(&self.state) {
             for (slot, tensor) in slots(&self.spec).iter().zip(state) {
                 tensors.insert(format!("{}.{slot}", spec.name), spec.download(backend, tensor)?);
             }
         }
-        for (spec, &taken) in parameters.specs.iter().zip(&self.taken).filter(|(spec, _)| spec.is_trained()) {
+        for (spec, &count) in specs.zip(&self.counts).filter(|(spec, _)| spec.is_trained()) {
             // As in PyTorch a float32, which holds whole numbers up to 2^24.
-            tensors.insert(format!("{}.step", spec.name), HostTensor { shape: Vec::new(), data: vec![taken as f32] });
+            tensors.insert(format!("{}.step", spec.name), HostTensor { shape: Vec::new(), data: vec![count as f32] });
         }
         Ok(tensors)
     }
@@ -212,7 +215,7 @@ impl<B: Backend> Optimizer<B> {
     pub fn restore(
         &mut self,
         backend: &B,
-        parameters: &Parameters<B>,
+        groups: &[&Parameters<B>],
         step: u64,
         tensors: &BTreeMap<String, HostTensor>,
     ) -> Result<()> {
@@ -226,7 +229,7 @@ impl<B: Backend> Optimizer<B> {
             }
         };
         self.step = step;
-        (self.taken, self.state) = (Vec::new(), Vec::new());
+        (self.counts, self.state) = (Vec::new(), Vec::new());
         if step > 0 {
             let slots = slots(&self.spec);
             let all = |spec: &ParameterSpec| match spec.is_trained() {
@@ -236,12 +239,13 @@ impl<B: Backend> Optimizer<B> {
                 }
                 false => Ok(Vec::new()),
             };
-            let taken = |spec: &ParameterSpec| match spec.is_trained() {
+            let count = |spec: &ParameterSpec| match spec.is_trained() {
                 true => Ok(find(spec, "step", &[])?.data[0] as u64),
                 false => Ok(0),
             };
-            self.state = parameters.specs.iter().map(all).collect::<Result<_>>()?;
-            self.taken = parameters.specs.iter().map(taken).collect::<Result<_>>()?;
+            let specs = groups.iter().flat_map(|group| &group.specs);
+            self.state = specs.clone().map(all).collect::<Result<_>>()?;
+            self.counts = specs.map(count).collect::<Result<_>>()?;
         }
         Ok(())
     }

@@ -168,7 +168,8 @@ fn default_split(source: &Source, kind: DataKind, stop: Stop<'_>) -> Result<(Spl
 fn augment(given: Option<&AugmentOption>, kind: DataKind, image_size: usize) -> AugmentSpec {
     let affine = AugmentSpec { rotate: 10.0, scale: 0.1, shear: 5.0, translate: 0.05, ..AugmentSpec::default() };
     // An eighth of the side: the usual 4 pixels of 32 (He et al. 2016, section 4.2).
-    let crop_flip = AugmentSpec { crop_padding: (image_size + 4) / 8, flip: true, ..AugmentSpec::default() };
+    let crop_flip =
+        AugmentSpec { crop_padding: image_size.saturating_add(4) / 8, flip: true, ..AugmentSpec::default() };
     match (given, kind) {
         (Some(AugmentOption::Exactly(spec)), _) => spec.clone(),
         (Some(AugmentOption::Affine), _) | (None, DataKind::Glyphs | DataKind::Omniglot) => affine,

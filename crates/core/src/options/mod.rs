@@ -1,10 +1,10 @@
-//! What a user says, and the whole plan that follows: every default and rule of `train`, `distill`, `evaluate`, `embed`,
-//! `neighbours` and the command line.
+//! What a user says, and the whole plan that follows: every default and rule of `train`, `distill`, `evaluate`,
+//! `embed`, `neighbours` and the command line.
 //!
-//! Each option is one field, with its doc, range and whether it may be left out; TypeScript's types are made from these.
-//! `Option` is an option that may be left out, `Option<Option>` one that may also be null, which is a value of its own. The
-//! names are those of the plan, so a whole plan is options too: resolving it gives itself. [`run`] resolves `train` and
-//! `distill`, [`model`] what works on a stored model; [`check`] is what constructors ask.
+//! Each option is one field, with its doc, range and whether it may be left out; TypeScript's types are made from
+//! these. `Option` is an option that may be left out, `Option<Option>` one that may also be null, which is a value of
+//! its own. The names are those of the plan, so a whole plan is options too: resolving it gives itself. [`run`]
+//! resolves `train` and `distill`, [`model`] what works on a stored model; [`check`] is what constructors ask.
 
 pub mod check;
 mod data;
@@ -53,8 +53,9 @@ pub struct RunOptions {
     #[cfg_attr(test, ts(as = "Option<String>"))]
     pub teacher: Option<PathText>,
     /// `"live"`: the teacher sees the same augmented images as the student, in every step. `"cached"`: every training
-    /// image once, and its mirror image where training mirrors, before the first step; other augmentation the teacher then
-    /// does not see. `"auto"`: cached where training does no more than mirror images, live otherwise. @default "live"
+    /// image once, and its mirror image where training mirrors, before the first step; other augmentation the teacher
+    /// then does not see. `"auto"`: cached where training does no more than mirror images, live otherwise. @default
+    /// "live"
     #[cfg_attr(test, ts(optional, type = "TeacherFeatures | \"auto\""))]
     pub teacher_features: Option<TeacherFeaturesOption>,
     /// The weighted terms of the total loss, at least one.
@@ -64,16 +65,16 @@ pub struct RunOptions {
     /// Weights to begin with: a file, or a file with what it need not have. @default drawn at random
     #[cfg_attr(test, ts(optional, type = "string | Weights | null"))]
     pub weights: Option<Option<WeightsOption>>,
-    /// Patterns of parameters that stay as they are. Their running statistics follow `batchNorm`. A pattern is a name as in
-    /// torchvision, `layer1.0.conv1.weight`, or a module, `layer1`, which stands for all below it; a star stands for any
-    /// letters: `layer*.bn1`. @default []
+    /// Patterns of parameters that stay as they are. Their running statistics follow `batchNorm`. A pattern is a name
+    /// as in torchvision, `layer1.0.conv1.weight`, or a module, `layer1`, which stands for all below it; a star stands
+    /// for any letters: `layer*.bn1`. @default []
     #[cfg_attr(test, ts(as = "Option<Vec<String>>"))]
     pub freeze: Option<Patterns>,
     /// Factors on the learning rate by pattern, each greater than 0: `{ fc: 10 }`. @default {}
     #[cfg_attr(test, ts(as = "Option<BTreeMap<String, f64>>"))]
     pub learning_rates: Option<BTreeMap<String, Positive>>,
-    /// What batch norm subtracts and divides by in training: the statistics of the `"batch"`, which the running ones follow,
-    /// or the `"running"` ones, which then stay as they are. @default "batch"
+    /// What batch norm subtracts and divides by in training: the statistics of the `"batch"`, which the running ones
+    /// follow, or the `"running"` ones, which then stay as they are. @default "batch"
     pub batch_norm: Option<TrainingStatistics>,
     /// The optimiser. @default adam()
     #[cfg_attr(test, ts(optional, type = "OptimizerOptions"))]
@@ -84,14 +85,14 @@ pub struct RunOptions {
     /// Number of epochs, 1 to 1,000,000. @default 20
     #[cfg_attr(test, ts(as = "Option<u64>"))]
     pub epochs: Option<Whole<1, 1_000_000>>,
-    /// Batches of one epoch, at least 1. @default null: as many as show as many images as the training part has
+    /// Batches of one epoch, 1 to 1,000,000. @default null: as many as show as many images as the training part has
     #[cfg_attr(test, ts(as = "Option<Option<u64>>"))]
-    pub steps_per_epoch: Option<Option<Whole<1>>>,
+    pub steps_per_epoch: Option<Option<Whole<1, 1_000_000>>>,
     /// Composition of a batch.
     pub batch: Option<BatchOptions>,
-    /// Images that go through the network at once, at least 2; `null` is the whole batch. Smaller ones save memory: the loss
-    /// still sees the whole batch, and its gradient is the same, for the price of a second forward pass. Batch normalisation
-    /// takes its statistics from each such part. @default null
+    /// Images that go through the network at once, at least 2; `null` is the whole batch. Smaller ones save memory: the
+    /// loss still sees the whole batch, and its gradient is the same, for the price of a second forward pass. Batch
+    /// normalisation takes its statistics from each such part. @default null
     #[cfg_attr(test, ts(as = "Option<Option<u64>>"))]
     pub micro_batch: Option<Option<Whole<2>>>,
     /// Largest Euclidean norm of the whole gradient, greater than 0; `null` is no clipping. @default null
@@ -129,7 +130,8 @@ pub struct EvaluationOptions {
     /// @default 1; null with `everySteps`
     #[cfg_attr(test, ts(as = "Option<Option<u64>>"))]
     pub every_epochs: Option<Option<Whole<1>>>,
-    /// Steps between evaluations, at least 1, instead of those by epochs or beside them. The last step is always evaluated.
+    /// Steps between evaluations, at least 1, instead of those by epochs or beside them. The last step is always
+    /// evaluated.
     /// @default null
     #[cfg_attr(test, ts(as = "Option<Option<u64>>"))]
     pub every_steps: Option<Option<Whole<1>>>,
@@ -140,8 +142,8 @@ pub struct EvaluationOptions {
     pub part: Option<ChoosingPart>,
 }
 
-/// The classes that choose the best weights. `"test"` is what the paper's code does: its scores are of weights chosen by the
-/// very same classes, and too good.
+/// The classes that choose the best weights. `"test"` is what the paper's code does: its scores are of weights chosen
+/// by the very same classes, and too good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
@@ -152,8 +154,9 @@ pub enum ChoosingPart {
     Test,
 }
 
-/// Which weights become the model: those with the best validation (accuracy of a classifier that knows the classes, else
-/// Recall@K, of the smallest K), or the last. `"both"` is the best, and writes and measures the last ones beside them.
+/// Which weights become the model: those with the best validation (accuracy of a classifier that knows the classes,
+/// else Recall@K, of the smallest K), or the last. `"both"` is the best, and writes and measures the last ones beside
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
@@ -205,8 +208,8 @@ pub struct BatchOptions {
     /// @default 4; null where all losses see each image on its own
     #[cfg_attr(test, ts(as = "Option<Option<usize>>"))]
     pub per_class: Option<Option<Whole<1>>>,
-    /// A few-shot episode as batch, in place of `size` and `perClass`: what prototypical() needs. Its rows are the supports
-    /// class by class, then the queries class by class; relational losses read all of them. @default null
+    /// A few-shot episode as batch, in place of `size` and `perClass`: what prototypical() needs. Its rows are the
+    /// supports class by class, then the queries class by class; relational losses read all of them. @default null
     pub episode: Option<Option<EpisodePlan>>,
 }
 
@@ -224,15 +227,16 @@ pub struct BackboneOptions {
     /// Widths of an mlp's hidden layers, at least one, each 1 to 65,536. @default [256, 256]
     #[cfg_attr(test, ts(as = "Option<Vec<usize>>"))]
     pub hidden: Option<Vec<Whole<1, 65_536>>>,
-    /// ResNet and GoogLeNet: `"imagenet"` begins with a 7x7 convolution of stride 2 and a max pool, `"small"` with a 3x3
-    /// convolution of stride 1, for images of 32 to 64 pixels. VGG: `"imagenet"` ends in two linear layers, `"small"` in
-    /// the flattened maps. The others have one form. @default "small" up to 64 pixels, else "imagenet"
+    /// ResNet and GoogLeNet: `"imagenet"` begins with a 7x7 convolution of stride 2 and a max pool, `"small"` with a
+    /// 3x3 convolution of stride 1, for images of 32 to 64 pixels. VGG: `"imagenet"` ends in two linear layers,
+    /// `"small"` in the flattened maps. The others have one form. @default "small" up to 64 pixels, else "imagenet"
     pub stem: Option<Stem>,
     /// Length of the embedding, 1 to 65,536; `null` is the pooled feature itself, without a linear layer. @default null
     #[cfg_attr(test, ts(as = "Option<Option<usize>>"))]
     pub embedding: Option<Option<Whole<1, 65_536>>>,
     /// Whether embeddings are divided by their Euclidean norm.
-    /// @default true with a loss whose options assume a scale (triplet, contrastive, margin, hard-dark-rank); else false
+    /// @default true with a loss whose options assume a scale (triplet, contrastive, margin, hard-dark-rank); else
+    /// false
     pub normalize: Option<bool>,
     /// Of a whole plan: the channels of the images.
     #[cfg_attr(test, ts(skip))]
@@ -261,14 +265,14 @@ impl<'de> Deserialize<'de> for BackboneKind {
 #[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Weights {
-    /// A `.safetensors` of rkd, torchvision or timm, a `.pth` of PyTorch (a state dict, or a checkpoint with one), or the
-    /// folder of a finished run. No code in the file is run.
+    /// A `.safetensors` of rkd, torchvision or timm, a `.pth` of PyTorch (a state dict, or a checkpoint with one), or
+    /// the folder of a finished run. No code in the file is run.
     #[cfg_attr(test, ts(as = "String"))]
     pub file: PathText,
-    /// Which weights of the file: the keys that lead to them in a checkpoint and the beginning of their names, joined by
-    /// dots: `"ema_state_dict"`, `"state_dict.backbone"`.
-    /// @default those under a usual name (`state_dict`, `model`, ...), or the only ones; where there are several, an error
-    /// that names them
+    /// Which weights of the file: the keys that lead to them in a checkpoint and the beginning of their names, joined
+    /// by dots: `"ema_state_dict"`, `"state_dict.backbone"`.
+    /// @default those under a usual name (`state_dict`, `model`, ...), or the only ones; where there are several, an
+    /// error that names them
     #[cfg_attr(test, ts(as = "Option<Option<String>>"))]
     pub key: Option<Option<Text>>,
     /// Patterns of names that may be missing, unexpected or of another shape. The head, what stands above the pooled
@@ -277,8 +281,8 @@ pub struct Weights {
     pub except: Option<Patterns>,
     /// Mean and standard deviation of each channel, by which pixels from 0 to 1 are normalised.
     /// torchvision's GoogLeNet wants 0.5 and 0.5 throughout. A teacher that wants another normalisation sees its own.
-    /// @default what the file says (rkd's own), ImageNet's (other files, three channels), or (grey) what the run would have
-    /// without weights
+    /// @default what the file says (rkd's own), ImageNet's (other files, three channels), or (grey) what the run would
+    /// have without weights
     pub normalization: Option<Option<Normalization>>,
 }
 
@@ -329,7 +333,8 @@ impl<'de> Deserialize<'de> for Ks {
         if at.value.as_array().is_none_or(Vec::is_empty) {
             return Err(carry(invalid(&at.path, "a list of K, for example [1, 2, 4, 8]", show(&at.value))));
         }
-        let mut ks: Vec<usize> = at.read::<Vec<Whole<1>>>().map_err(carry)?.into_iter().map(Into::into).collect();
+        let mut ks: Vec<usize> =
+            at.read::<Vec<Whole<1, 1_000_000>>>().map_err(carry)?.into_iter().map(Into::into).collect();
         ks.sort_unstable();
         ks.dedup();
         Ok(Ks(ks))
@@ -365,8 +370,8 @@ pub struct DataOptions {
     /// 1 (grey) or 3 (RGB). @default the teacher's in a distillation; else 1 for glyphs, Omniglot and IDX, 3 for others
     #[cfg_attr(test, ts(optional, type = "1 | 3"))]
     pub channels: Option<Channels>,
-    /// Whether every image comes in four turns, by 0, 90, 180 and 270 degrees, each a class of its own: the characters of
-    /// Omniglot become four times as many (Snell et al. 2017). @default false
+    /// Whether every image comes in four turns, by 0, 90, 180 and 270 degrees, each a class of its own: the characters
+    /// of Omniglot become four times as many (Snell et al. 2017). @default false
     pub rotations: Option<bool>,
     /// How images go to training, validation and test. @default see {@link Split}
     #[cfg_attr(test, ts(optional, type = "Split"))]
@@ -452,8 +457,9 @@ impl<'de> Deserialize<'de> for DataOption {
     }
 }
 
-/// What the loop of segments does between them. It stands beside the plan in `plan.json`, under the names of the options.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// What the loop of segments does between them. It stands beside the plan in `plan.json`, under the names of the
+/// options.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct Policy {
@@ -468,7 +474,7 @@ pub struct Policy {
 }
 
 /// See [`EvaluationOptions`].
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct EvaluationPolicy {
@@ -484,7 +490,7 @@ pub struct EvaluationPolicy {
 
 /// What a run is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "JobKind"))]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum Job {
     /// A network from images and labels.
@@ -555,7 +561,8 @@ pub struct EvaluateOptions {
     pub data: Option<DataOption>,
     /// Which classes. @default "test"
     pub part: Option<Part>,
-    /// The K of Recall@K, of kNN accuracy and, where a classifier knows the classes, of top-K accuracy, each at least 1.
+    /// The K of Recall@K, of kNN accuracy and, where a classifier knows the classes, of top-K accuracy, each at least
+    /// 1.
     /// @default [1, 2, 4, 8]
     #[cfg_attr(test, ts(as = "Option<Vec<usize>>"))]
     pub ks: Option<Ks>,

@@ -1,5 +1,6 @@
 //! `train` and `distill`: from partial options to the whole plan.
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::stored::find_model;
@@ -95,16 +96,18 @@ pub fn resolve_stored(
     stop: Stop<'_>,
 ) -> Result<ResolvedRun> {
     let mut options = Map::new();
-    for (name, value) in [plan, policy].iter().filter_map(|part| part.as_object()).flatten() {
-        match (name.as_str(), value) {
+    for (name, value) in stored::<Plan>("plan", plan)?.chain(stored::<Policy>("policy", policy)?) {
+        match (name.as_str(), &value) {
             ("teacher", Value::Null) => {}
-            ("teacher", Value::Object(teacher)) => {
-                options.insert("teacher".into(), teacher.get("model").cloned().unwrap_or_default());
-                options.extend(teacher.get("features").map(|when| ("teacherFeatures".into(), when.clone())));
+            ("teacher", teacher) => {
+                for (name, value) in stored::<TeacherPlan>("plan.teacher", teacher)? {
+                    let option = if name == "model" { "teacher" } else { "teacherFeatures" };
+                    options.insert(option.into(), value);
+                }
             }
-            ("tuning", Value::Object(tuning)) => options.extend(tuning.clone()),
-            ("backbone", _) if job == Job::Distill => drop(options.insert("student".into(), value.clone())),
-            _ => drop(options.insert(name.clone(), value.clone())),
+            ("tuning", tuning) => options.extend(stored::<TuningPlan>("plan.tuning", tuning)?),
+            ("backbone", _) if job == Job::Distill => drop(options.insert("student".into(), value)),
+            _ => drop(options.insert(name, value)),
         }
     }
     options.insert("out".into(), out.into());
@@ -114,6 +117,16 @@ pub fn resolve_stored(
     let mut found = resolve(job, &Value::Object(options), stop)?;
     found.warnings.clear(); // they were given when the run was started
     Ok(found)
+}
+
+/// The fields of a part of a `plan.json`, which must be those of `T`.
+fn stored<T: DeserializeOwned>(name: &str, part: &Value) -> Result<impl Iterator<Item = (String, Value)> + use<T>> {
+    let known = fields_of::<T>();
+    let Value::Object(fields) = part else { return Err(invalid(name, "an object", input::show(part))) };
+    match fields.keys().find(|field| !known.contains(&field.as_str())) {
+        Some(strange) => Err(unknown(name, strange, known)),
+        None => Ok(fields.clone().into_iter()),
+    }
 }
 
 /// Options of the other job are none of this one.
@@ -157,7 +170,7 @@ fn losses(job: Job, given: Option<Vec<TermSpec>>) -> Result<Vec<TermSpec>> {
 }
 
 /// The specification `kind` with every default.
-fn kind<T: serde::de::DeserializeOwned>(kind: &str) -> Result<T> {
+fn kind<T: DeserializeOwned>(kind: &str) -> Result<T> {
     read(kind, &json!({ "kind": kind }))
 }
 
@@ -299,19 +312,19 @@ fn device(given: Option<DeviceOption>) -> Result<Device> {
 /// A teacher that was trained on other classes of the same data knows classes that this run holds for its test.
 fn leak(teacher: &StoredModel, data: &DataPlan, seed: u64) -> Option<String> {
     let run = teacher.run.as_ref().filter(|run| run.data.source == data.source)?;
-    let (own, its) = (&data.split, &run.data.split);
-    if matches!((own, its), (SplitPlan::Source { .. }, SplitPlan::Source { .. })) {
+    let (split, teacher_split) = (&data.split, &run.data.split);
+    if matches!((split, teacher_split), (SplitPlan::Source { .. }, SplitPlan::Source { .. })) {
         return None; // the test part is the source's
     }
-    let drawn = matches!(own, SplitPlan::Classes { .. } | SplitPlan::Images { .. });
-    if own == its && (!drawn || run.seed == seed) {
+    let drawn = matches!(split, SplitPlan::Classes { .. } | SplitPlan::Images { .. });
+    if split == teacher_split && (!drawn || run.seed == seed) {
         return None;
     }
     Some(format!(
         "The teacher was trained with seed {} and split {}, so it has seen images that this run (seed {seed}) holds back \
          for its test: its score will be too good. Use the same seed and split.",
         run.seed,
-        input::write(its).unwrap_or_default()
+        input::write(teacher_split).unwrap_or_default()
     ))
 }
 
@@ -343,6 +356,33 @@ mod tests {
             let (plan, policy) = (input::write(&run.plan).unwrap(), input::write(&run.policy).unwrap());
             let again = resolve_stored(Job::Train, &plan, &policy, "runs/x", None, &|| false).unwrap();
             assert_eq!(input::write(&again).unwrap(), input::write(&run).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_a_person_left_out_of_a_plan_is_filled_in_and_what_is_strange_is_named() {
+        let plan = || json!({ "data": "glyphs", "backbone": { "kind": "conv4" } });
+        let stored = |plan: Value, policy: Value| resolve_stored(Job::Train, &plan, &policy, "runs/x", None, &|| false);
+        let run = stored(plan(), json!({})).unwrap();
+        assert_eq!(
+            input::write(&run).unwrap(),
+            input::write(&resolve(Job::Train, &train(json!({})), &|| false).unwrap()).unwrap()
+        );
+        let with = |name: &str, value: Value| {
+            let mut plan = plan();
+            plan[name] = value;
+            plan
+        };
+        for (plan, policy, expected) in [
+            (json!([]), json!({}), "plan: invalid value: expected an object"),
+            (plan(), json!("keep: last"), "policy: invalid value: expected an object"),
+            (plan(), json!({ "seed": 9 }), "policy.seed: there is no such option"),
+            (with("keep", json!("last")), json!({}), "plan.keep: there is no such option"),
+            (with("tuning", json!({ "seed": 9 })), json!({}), "plan.tuning.seed: there is no such option"),
+            (with("teacher", json!({ "file": "x" })), json!({}), "plan.teacher.file: there is no such option"),
+        ] {
+            let found = stored(plan, policy).unwrap_err().to_string();
+            assert!(found.starts_with(expected), "{found}\nis not {expected}");
         }
     }
 
@@ -389,6 +429,12 @@ mod tests {
                 "epochs: invalid value: expected a whole number at least 1 and at most 1000000, received null",
             ),
             (json!({ "epochs": "\0NaN" }), "received NaN"),
+            // What would be allocated, or wrap, before anything else could look at it.
+            (
+                json!({ "stepsPerEpoch": 9_007_199_254_740_991_u64 }),
+                "stepsPerEpoch: invalid value: expected a whole number",
+            ),
+            (json!({ "evaluation": { "ks": [4_294_967_297_u64] } }), "evaluation.ks[0]: invalid value"),
             (json!({ "student": { "kind": "conv4" } }), "student: there is no such option"),
             (
                 json!({ "data": { "source": "glyphs", "split": { "kind": "classes", "validation": 0.5, "test": 0.5 } } }),

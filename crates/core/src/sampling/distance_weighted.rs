@@ -12,7 +12,7 @@
 //! about 0.9 underflows all weights to 0, and such a row is drawn uniformly. Their teachers were probably trained so;
 //! [`DistanceWeighting::uniform_when_underflow`] does the same.
 
-use rkd_kernels::{Pool, relations};
+use rkd_kernels::{Team, relations};
 
 use crate::tensor::Matrix;
 
@@ -36,9 +36,9 @@ impl Default for DistanceWeighting {
 
 /// The probability `[n, n]` of item j as the negative of anchor i: 0 for i's own class, every row that has a negative
 /// sums to 1. A row without a negative nearer than `nonzero` is uniform over its negatives.
-pub fn distance_weights(pool: &Pool, z: &Matrix, labels: &[u32], weighting: DistanceWeighting) -> Vec<f64> {
+pub fn distance_weights(team: &Team, z: &Matrix, labels: &[u32], weighting: DistanceWeighting) -> Vec<f64> {
     let (n, dimension) = (z.rows, z.columns as f64);
-    let squared = relations::squared_distances(pool, &unit_rows(z), n, z.columns);
+    let squared = relations::squared_distances(team, &unit_rows(z), n, z.columns);
     let mut weights = vec![0.0; n * n];
     for (i, row) in weights.chunks_exact_mut(n.max(1)).enumerate() {
         let distance = |j: usize| if j == i { 1.0 } else { squared[i * relations::stride(n) + j].max(1e-12).sqrt() };
@@ -98,7 +98,7 @@ mod tests {
     fn first_row(positive: f64, uniform_when_underflow: bool) -> Vec<f64> {
         let (z, labels) = batch(positive);
         let weighting = DistanceWeighting { uniform_when_underflow, ..DistanceWeighting::default() };
-        distance_weights(&Pool::new(1), &z, &labels, weighting)[..4].to_vec()
+        distance_weights(&Team::new(1), &z, &labels, weighting)[..4].to_vec()
     }
 
     #[test]

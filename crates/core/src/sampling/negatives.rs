@@ -4,7 +4,7 @@
 //! classes complete a triplet (reference: the paper's section 4.1 and the authors' samplers). Ties go to the smaller
 //! index. Random choices come from the batch's own stream, so a run repeats.
 
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 use serde::{Deserialize, Serialize};
 
 use super::distance_weighted::{DistanceWeighting, distance_weights};
@@ -63,7 +63,7 @@ impl Sampler {
     /// `squared` gives the squared distance of two rows of `z`.
     pub fn triplets(
         self,
-        pool: &Pool,
+        team: &Team,
         z: &Matrix,
         labels: &[u32],
         squared: impl Fn(usize, usize) -> f64,
@@ -76,7 +76,7 @@ impl Sampler {
                     uniform_when_underflow: self.uniform_when_underflow,
                     ..DistanceWeighting::default()
                 };
-                distance_weights(pool, z, labels, weighting)
+                distance_weights(team, z, labels, weighting)
             }
             _ => Vec::new(),
         };
@@ -107,7 +107,7 @@ impl Sampler {
     /// is in. With all negatives this takes O(n^2), however many triplets there are.
     pub fn pairs(
         self,
-        pool: &Pool,
+        team: &Team,
         z: &Matrix,
         labels: &[u32],
         squared: impl Fn(usize, usize) -> f64,
@@ -124,7 +124,7 @@ impl Sampler {
                 pairs.triplets += (same - 1) * (n - same);
             }
         } else {
-            for [a, p, q] in self.triplets(pool, z, labels, squared, random) {
+            for [a, p, q] in self.triplets(team, z, labels, squared, random) {
                 pairs.counts[a * n + p] += 1;
                 pairs.counts[a * n + q] += 1;
                 pairs.triplets += 1;
@@ -191,7 +191,7 @@ mod tests {
         let (z, labels) = line();
         let squared = |i: usize, j: usize| (z.data[i] - z.data[j]).powi(2);
         let mut random = Random::keyed(1, 0, 0, "test");
-        Sampler::from(negatives).triplets(&Pool::new(1), &z, &labels, squared, &mut random)
+        Sampler::from(negatives).triplets(&Team::new(1), &z, &labels, squared, &mut random)
     }
 
     #[test]
@@ -230,7 +230,7 @@ mod tests {
         let squared = |i: usize, j: usize| (z.data[i] - z.data[j]).powi(2);
         for negatives in [Negatives::All, Negatives::Hard, Negatives::SemiHard, Negatives::Random] {
             let mut random = Random::keyed(1, 0, 0, "test");
-            let pairs = Sampler::from(negatives).pairs(&Pool::new(1), &z, &labels, squared, &mut random);
+            let pairs = Sampler::from(negatives).pairs(&Team::new(1), &z, &labels, squared, &mut random);
             let triplets = chosen(negatives);
             let mut expected = std::collections::BTreeMap::new();
             for [a, p, q] in &triplets {
@@ -245,12 +245,12 @@ mod tests {
 
     #[test]
     fn a_batch_without_positives_or_negatives_has_no_triplet() {
-        let (z, pool) = (Matrix::new("z", &[0.0, 1.0, 2.0], 3, 1).unwrap(), Pool::new(1));
+        let (z, team) = (Matrix::new("z", &[0.0, 1.0, 2.0], 3, 1).unwrap(), Team::new(1));
         for labels in [[0, 0, 0], [0, 1, 2]] {
             for negatives in [Negatives::All, Negatives::Random, Negatives::Hard, Negatives::DistanceWeighted] {
                 let (sampler, random) = (Sampler::from(negatives), &mut Random::keyed(1, 0, 0, ""));
-                assert_eq!(sampler.triplets(&pool, &z, &labels, |_, _| 1.0, random), [[0; 3]; 0]);
-                let pairs = sampler.pairs(&pool, &z, &labels, |_, _| 1.0, random);
+                assert_eq!(sampler.triplets(&team, &z, &labels, |_, _| 1.0, random), [[0; 3]; 0]);
+                let pairs = sampler.pairs(&team, &z, &labels, |_, _| 1.0, random);
                 assert_eq!((pairs.triplets, pairs.iter().count()), (0, 0));
             }
         }

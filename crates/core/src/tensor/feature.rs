@@ -1,11 +1,13 @@
 //! The features of a network: the boundary between networks and losses.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::input::Text;
 
 /// A feature of a network that a loss can read. In JSON its name; every other name is a tap.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "Text", into = "String")]
 pub enum Feature {
     /// The embedding, `[n, d]`.
@@ -17,6 +19,9 @@ pub enum Feature {
     /// A named activation inside the network, `[n, h, w, c]`.
     Tap(String),
 }
+
+/// What there is for each of some features: its values, their gradient, its shape. In the order of [`Feature`], taps by name.
+pub type FeatureMap<T> = BTreeMap<Feature, T>;
 
 impl Feature {
     /// The name in plans and messages.

@@ -1,9 +1,9 @@
 //! A checkpoint: everything a run needs to go on as if it had never stopped, in one file.
 //!
 //! One file means that writing aside and renaming makes it atomic: a kill at any moment leaves the old checkpoint or the
-//! new one. The one before the last stays beside it ([`previous`]), for the day that the last is damaged: both have a hash
-//! ([`crate::artefact::tensors`]). There is no generator state in it: random numbers are keyed by position ([`crate::random`]), so the step
-//! number is the position of sampler, augmentation and losses alike.
+//! new one. The one before the last stays beside it ([`previous`]), for the day that the last is damaged: both have a
+//! hash ([`crate::artefact::tensors`]). There is no generator state in it: random numbers are keyed by position
+//! ([`crate::random`]), so the step number is the position of sampler, augmentation and losses alike.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -51,8 +51,8 @@ struct Document {
 }
 
 impl Checkpoint {
-    /// Writes the checkpoint: whole or not at all. The one that was there becomes the [`previous`] one, once the new one is
-    /// on the disk; in between there are three.
+    /// Writes the checkpoint: whole or not at all. The one that was there becomes the [`previous`] one, once the new
+    /// one is on the disk; in between there are three.
     pub fn save(self, path: &Path) -> Result<()> {
         let Checkpoint { step, device, plan, state, policy, tensors } = self;
         let document = Document { checkpoint: VERSION, step, device, plan, state, policy };
@@ -116,11 +116,11 @@ impl Checkpoint {
 
     /// Takes the tensors under `prefix` (with its dot) out, without the prefix.
     pub fn take(&mut self, prefix: &str) -> BTreeMap<String, HostTensor> {
-        let (taken, rest) =
+        let (tensors, rest) =
             std::mem::take(&mut self.tensors).into_iter().partition(|(name, _)| name.starts_with(prefix));
         self.tensors = rest;
-        let taken: BTreeMap<String, HostTensor> = taken;
-        taken.into_iter().map(|(name, tensor)| (name[prefix.len()..].to_string(), tensor)).collect()
+        let tensors: BTreeMap<String, HostTensor> = tensors;
+        tensors.into_iter().map(|(name, tensor)| (name[prefix.len()..].to_string(), tensor)).collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a step will cost, told before the first one.
 
-use rkd_kernels::{Pool, relations};
+use rkd_kernels::{Team, relations};
 
 use crate::losses::{LossSpec, TermSpec};
 
@@ -9,13 +9,13 @@ const SLOW: f64 = 5.0;
 
 /// A warning where the angle losses of batches of `n` embeddings of `d` numbers take long: their time grows with n^3. The
 /// time is measured on a small batch; see [`relations::estimate_seconds`].
-pub(super) fn slow_losses(terms: &[TermSpec], pool: &Pool, n: usize, d: usize) -> Option<String> {
+pub(super) fn slow_losses(terms: &[TermSpec], team: &Team, n: usize, d: usize) -> Option<String> {
     let angle = |term: &&TermSpec| matches!(term.loss, LossSpec::RkdAngle(_)) && !term.weight.is_off();
     let count = terms.iter().filter(angle).count();
     if count == 0 {
         return None;
     }
-    let seconds = count as f64 * relations::estimate_seconds(pool, n, d);
+    let seconds = count as f64 * relations::estimate_seconds(team, n, d);
     (seconds > SLOW).then(|| {
         format!(
             "rkd-angle compares all triples of a batch: with {n} images a step will spend about {seconds:.0} seconds on it. \
@@ -31,13 +31,13 @@ mod tests {
 
     #[test]
     fn only_large_batches_with_an_angle_term_are_slow() {
-        let pool = Pool::new(1);
+        let team = Team::new(1);
         let distance = TermSpec::new(LossSpec::RkdDistance(RkdDistance::default()));
         let angle = TermSpec::new(LossSpec::RkdAngle(RkdAngle::default()));
         let off = TermSpec { weight: Weight::Number(0.0), ..angle.clone() };
-        assert_eq!(slow_losses(&[distance, off], &pool, 100_000, 8), None);
-        assert_eq!(slow_losses(std::slice::from_ref(&angle), &pool, 16, 8), None);
-        let message = slow_losses(&[angle], &pool, 100_000, 8).unwrap();
+        assert_eq!(slow_losses(&[distance, off], &team, 100_000, 8), None);
+        assert_eq!(slow_losses(std::slice::from_ref(&angle), &team, 16, 8), None);
+        let message = slow_losses(&[angle], &team, 100_000, 8).unwrap();
         assert!(message.contains("with 100000 images"), "{message}");
     }
 }

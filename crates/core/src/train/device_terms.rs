@@ -8,10 +8,9 @@
 
 use super::loss_parameters::LossParameters;
 use super::objective::Objective;
-use super::pass::{DeviceFeatures, find};
 use super::teacher::TeacherBatch;
 use crate::error::{Code, Error, Result};
-use crate::losses::{Feature, MapLoss, Matrix, check_pixels, common_size};
+use crate::losses::{Feature, FeatureMap, MapLoss, Matrix, check_pixels, common_size};
 use crate::nn::Backend;
 use crate::nn::backend::MapOperations;
 
@@ -26,22 +25,13 @@ pub struct DeviceValue<T> {
 }
 
 /// A term that the device has computed.
-pub(super) struct DeviceLoss<T> {
+pub struct DeviceLoss<T> {
     /// The place of the term.
     pub term: usize,
     /// The student's feature that it reads.
     pub feature: Feature,
     /// What it says about the batch.
     pub value: DeviceValue<T>,
-    /// The place of its parameter among those of all losses.
-    pub parameter: Option<usize>,
-}
-
-impl<T: Clone> DeviceLoss<T> {
-    /// The term's gradient, as a pass pulls it back.
-    pub fn upstream(&self) -> (Feature, Vec<T>) {
-        (self.feature.clone(), self.value.gradients.clone())
-    }
 }
 
 /// The terms of `objective` that the device computes in step `step`.
@@ -50,7 +40,7 @@ pub(super) fn evaluate_terms<B: Backend>(
     objective: &Objective,
     step: u64,
     parameters: &LossParameters<B>,
-    student: &DeviceFeatures<B::Tensor>,
+    student: &FeatureMap<Vec<B::Tensor>>,
     teacher: &TeacherBatch<B::Tensor>,
 ) -> Result<Vec<DeviceLoss<B::Tensor>>> {
     let Some(maps) = backend.maps() else { return Ok(Vec::new()) };
@@ -58,20 +48,18 @@ pub(super) fn evaluate_terms<B: Backend>(
     objective
         .device_terms(step)
         .map(|term| {
-            let student = find(student, term.student).ok_or_else(missing)?;
+            let student = student.get(term.student).ok_or_else(missing)?;
             let uploaded;
-            let teacher = match find(&teacher.device, term.teacher) {
+            let teacher = match teacher.device.get(term.teacher) {
                 Some(pieces) => pieces,
                 None => {
-                    uploaded = upload(backend, find(&teacher.host, term.teacher).ok_or_else(missing)?, student)?;
+                    uploaded = upload(backend, teacher.host.get(term.teacher).ok_or_else(missing)?, student)?;
                     &uploaded
                 }
             };
             let pieces: Vec<_> = student.iter().zip(teacher).collect();
-            let parameter = parameters.place(term.term);
-            let projection = parameter.map(|place| &parameters.values()[place]);
-            let value = evaluate(backend, maps, term.loss, &pieces, projection)?;
-            Ok(DeviceLoss { term: term.term, feature: term.student.clone(), value, parameter })
+            let value = evaluate(backend, maps, term.loss, &pieces, parameters.first(term.term))?;
+            Ok(DeviceLoss { term: term.term, feature: term.student.clone(), value })
         })
         .collect()
 }
@@ -114,7 +102,7 @@ pub fn evaluate<B: Backend>(
     projection: Option<&B::Tensor>,
 ) -> Result<DeviceValue<B::Tensor>> {
     let rows = pieces.iter().map(|(student, _)| B::shape(student)[0]).sum::<usize>().max(1);
-    let mut found = DeviceValue { gradients: Vec::new(), parameter: None, numbers: Vec::new() };
+    let mut total = DeviceValue { gradients: Vec::new(), parameter: None, numbers: Vec::new() };
     for &(student, teacher) in pieces {
         let size = common_size(B::shape(student), B::shape(teacher));
         let [small_student, small_teacher] = [student, teacher].map(|x| match size_of_map(B::shape(x)) {
@@ -130,7 +118,7 @@ pub fn evaluate<B: Backend>(
                 let projected = maps.project(&small, projection)?;
                 let (value, dy) = maps.squared_error(&projected, &teacher, pixels * channels)?;
                 let (dx, dp) = maps.project_backward(&small, projection, &dy)?;
-                found.parameter = Some(match found.parameter.take() {
+                total.parameter = Some(match total.parameter.take() {
                     Some(sum) => backend.add(sum, &dp)?,
                     None => dp,
                 });
@@ -139,8 +127,8 @@ pub fn evaluate<B: Backend>(
             MapLoss::AttentionTransfer => {
                 check_pixels(size)?;
                 let (attention, norm) = maps.attention(&small)?;
-                let (wanted, _) = maps.attention(&teacher)?;
-                let (value, slope) = maps.squared_error(&attention, &wanted, pixels)?;
+                let (target, _) = maps.attention(&teacher)?;
+                let (value, slope) = maps.squared_error(&attention, &target, pixels)?;
                 (value, maps.attention_backward(&small, &attention, &norm, &slope)?)
             }
         };
@@ -148,10 +136,10 @@ pub fn evaluate<B: Backend>(
         if from != size {
             gradient = maps.average_backward(from, &gradient)?;
         }
-        found.numbers.extend([value, maps.squares(&gradient)?]);
-        found.gradients.push(gradient);
+        total.numbers.extend([value, maps.squares(&gradient)?]);
+        total.gradients.push(gradient);
     }
-    Ok(found)
+    Ok(total)
 }
 
 /// Height and width.

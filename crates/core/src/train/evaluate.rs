@@ -14,7 +14,7 @@ use crate::artefact::model::{Model, ModelCard};
 use crate::data::{DataPlan, Dataset, EvaluationBatches, InputSpec, Part, Split, View};
 use crate::error::{Code, Error, Result};
 use crate::metrics::{FewShotPlan, FidelityOptions, few_shot, relation_fidelity, retrieval, top_k_accuracy};
-use crate::nn::{Backend, Inference};
+use crate::nn::{Backend, Feature, FeatureMap, Inference};
 
 /// Images of one forward pass of an evaluation.
 pub const BATCH: usize = 64;
@@ -48,17 +48,17 @@ impl Embeddings {
 /// done and images in all; it comes at most every [`Control::STEP_INTERVAL`], and at the end.
 pub fn embed_items<B: Backend>(
     backend: &B,
-    forward: impl Fn(&B::Tensor) -> Result<Vec<B::Tensor>>,
+    forward: impl Fn(&B::Tensor) -> Result<FeatureMap<B::Tensor>>,
     View { dataset, normalization }: &View,
     items: &[u32],
     progress: impl Fn(u64, u64) -> Event,
     control: &Control,
 ) -> Result<Embeddings> {
     let batches = EvaluationBatches::new(dataset, items, BATCH, normalization);
-    let (features, time) = features_of(backend, forward, batches, progress, control)?;
+    let (mut features, time) = features_of(backend, forward, batches, progress, control)?;
     dataset.intact()?;
-    let mut features = features.into_iter();
-    let (values, logits) = (features.next().unwrap_or_default(), features.next().unwrap_or_default());
+    let [values, logits] =
+        [Feature::Embedding, Feature::Logits].map(|feature| features.remove(&feature).unwrap_or_default());
     check_finite(&values, items, dataset)?;
     Ok(Embeddings { size: values.len() / items.len().max(1), values, logits, images: items.len(), time })
 }
@@ -75,10 +75,11 @@ fn check_finite(embeddings: &[f32], items: &[u32], dataset: &Dataset) -> Result<
 }
 
 /// The embedding and, with a classifier, the logits, as [`embed_items`] wants them.
-pub fn outputs<B: Backend>(network: &Inference<B>) -> impl Fn(&B::Tensor) -> Result<Vec<B::Tensor>> {
+pub fn outputs<B: Backend>(network: &Inference<B>) -> impl Fn(&B::Tensor) -> Result<FeatureMap<B::Tensor>> {
     |images| {
-        let features = network.forward(images)?;
-        Ok([Some(features.embedding), features.logits].into_iter().flatten().collect())
+        let mut features = network.forward(images)?;
+        features.retain(|feature, _| matches!(feature, Feature::Embedding | Feature::Logits));
+        Ok(features)
     }
 }
 
@@ -86,29 +87,27 @@ pub fn outputs<B: Backend>(network: &Inference<B>) -> impl Fn(&B::Tensor) -> Res
 /// Beside them the time spent in forward passes and in bringing their results to the host.
 pub(super) fn features_of<B: Backend>(
     backend: &B,
-    forward: impl Fn(&B::Tensor) -> Result<Vec<B::Tensor>>,
+    forward: impl Fn(&B::Tensor) -> Result<FeatureMap<B::Tensor>>,
     batches: EvaluationBatches<'_>,
     progress: impl Fn(u64, u64) -> Event,
     control: &Control,
-) -> Result<(Vec<Vec<f32>>, Duration)> {
+) -> Result<(FeatureMap<Vec<f32>>, Duration)> {
     let ([h, w, c], all) = (batches.image_shape(), batches.images());
-    let (mut done, mut time, mut last_news) = (0, Duration::ZERO, Instant::now());
-    let mut features: Vec<Vec<f32>> = Vec::new();
+    let (mut done, mut time, mut last_event) = (0, Duration::ZERO, Instant::now());
+    let mut features: FeatureMap<Vec<f32>> = FeatureMap::new();
     for batch in batches {
         if control.is_cancelled() {
             return Err(Error::new(Code::Cancelled, "stopped while embedding images"));
         }
         let start = Instant::now();
         let images = backend.from_f32(&batch.images, &[batch.len(), h, w, c])?;
-        let found = forward(&images)?;
-        features.resize(found.len(), Vec::new());
-        for (feature, tensor) in features.iter_mut().zip(&found) {
-            feature.extend(backend.to_f32(tensor)?);
+        for (feature, tensor) in forward(&images)? {
+            features.entry(feature).or_default().extend(backend.to_f32(&tensor)?);
         }
         time += start.elapsed();
         done += batch.len();
-        if done == all || last_news.elapsed() >= Control::STEP_INTERVAL {
-            last_news = Instant::now();
+        if done == all || last_event.elapsed() >= Control::STEP_INTERVAL {
+            last_event = Instant::now();
             control.emit(progress(done as u64, all as u64));
         }
     }
@@ -119,7 +118,7 @@ pub(super) fn features_of<B: Backend>(
 /// classes that the network's logits stand for, where it has a classifier.
 pub(super) fn evaluate_items<B: Backend>(
     (backend, host): (&B, &Host),
-    forward: impl Fn(&B::Tensor) -> Result<Vec<B::Tensor>>,
+    forward: impl Fn(&B::Tensor) -> Result<FeatureMap<B::Tensor>>,
     view: &View,
     classes: Option<&[String]>,
     items: &[u32],
@@ -132,7 +131,7 @@ pub(super) fn evaluate_items<B: Backend>(
 
 fn embed_part<B: Backend>(
     backend: &B,
-    forward: impl Fn(&B::Tensor) -> Result<Vec<B::Tensor>>,
+    forward: impl Fn(&B::Tensor) -> Result<FeatureMap<B::Tensor>>,
     view: &View,
     items: &[u32],
     control: &Control,
@@ -155,16 +154,16 @@ fn measure(
     ks: &[usize],
 ) -> Result<Evaluation> {
     let labels: Vec<u32> = items.iter().map(|&item| dataset.label(item)).collect();
-    let found = retrieval(host.pool(), &embeddings.values, items.len(), embeddings.size, &labels, ks)?;
+    let scores = retrieval(host.team(), &embeddings.values, items.len(), embeddings.size, &labels, ks)?;
     let mut metrics: BTreeMap<String, f64> =
-        found.recall.iter().map(|(k, recall)| (format!("recall@{k}"), *recall)).collect();
-    metrics.extend(found.knn.iter().map(|(k, accuracy)| (format!("knn@{k}"), *accuracy)));
-    metrics.insert("mapAtR".into(), found.map_at_r);
-    metrics.insert("rPrecision".into(), found.r_precision);
+        scores.recall.iter().map(|(k, recall)| (format!("recall@{k}"), *recall)).collect();
+    metrics.extend(scores.knn.iter().map(|(k, accuracy)| (format!("knn@{k}"), *accuracy)));
+    metrics.insert("mapAtR".into(), scores.map_at_r);
+    metrics.insert("rPrecision".into(), scores.r_precision);
     if let Some(labels) = classes.and_then(|classes| known_labels(dataset, items, classes)) {
-        let known = embeddings.logits.len() / items.len();
-        let found = top_k_accuracy(&embeddings.logits, known, &labels, ks)?;
-        metrics.extend(found.iter().map(|(k, accuracy)| (format!("top@{k}"), *accuracy)));
+        let class_count = embeddings.logits.len() / items.len();
+        let accuracies = top_k_accuracy(&embeddings.logits, class_count, &labels, ks)?;
+        metrics.extend(accuracies.iter().map(|(k, accuracy)| (format!("top@{k}"), *accuracy)));
     }
     Ok(Evaluation {
         metrics,
@@ -222,9 +221,9 @@ pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluati
     let labels: Vec<u32> = items.iter().map(|&item| view.dataset.label(item)).collect();
     for episodes in &plan.few_shot {
         let (n, d) = (items.len(), embeddings.size);
-        let found = few_shot(host.pool(), &embeddings.values, n, d, &labels, episodes, plan.seed)?;
-        evaluation.metrics.insert(episodes.name(), found.accuracy);
-        evaluation.intervals.insert(episodes.name(), found.interval);
+        let score = few_shot(host.team(), &embeddings.values, n, d, &labels, episodes, plan.seed)?;
+        evaluation.metrics.insert(episodes.name(), score.accuracy);
+        evaluation.intervals.insert(episodes.name(), score.interval);
     }
     if let Some(path) = &plan.teacher {
         let teacher = StoredNetwork::load(path, &backend)?;
@@ -234,7 +233,7 @@ pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluati
         let own = embed_part(&backend, outputs(&teacher.network), &view, items, control)?;
         let options = FidelityOptions { seed: plan.seed, ..FidelityOptions::default() };
         evaluation.fidelity =
-            Some(relation_fidelity(host.pool(), &own.values, &embeddings.values, items.len(), &options)?);
+            Some(relation_fidelity(host.team(), &own.values, &embeddings.values, items.len(), &options)?);
     }
     Ok(evaluation)
 }

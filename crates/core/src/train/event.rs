@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-/// One piece of news from a session. Step events are limited to [`Control::STEP_INTERVAL`]; the others always come.
+/// What a session tells its caller. Step events are limited to [`Control::STEP_INTERVAL`]; the others always come.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]

@@ -2,29 +2,29 @@
 
 use std::sync::Arc;
 
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 
 use crate::nn::Cpu;
 
 /// The threads of a run. Clones share them.
 #[derive(Clone)]
 pub struct Host {
-    pool: Arc<Pool>,
+    team: Arc<Team>,
 }
 
 impl Host {
     /// So many threads; 0: all cores.
     pub fn new(threads: usize) -> Host {
-        Host { pool: Arc::new(Pool::new(threads)) }
+        Host { team: Arc::new(Team::new(threads)) }
     }
 
     /// The threads.
-    pub fn pool(&self) -> &Pool {
-        &self.pool
+    pub fn team(&self) -> &Team {
+        &self.team
     }
 
     /// The backend of the own kernels, on these threads.
     pub fn cpu(&self) -> Cpu {
-        Cpu::new(Arc::clone(&self.pool))
+        Cpu::new(Arc::clone(&self.team))
     }
 }

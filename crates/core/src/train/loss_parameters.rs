@@ -3,85 +3,65 @@
 //! They start by keyed random numbers, are trained by the network's optimiser (whose clipping counts them) and travel in
 //! the checkpoint. The exported model has none of them.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 
-use super::objective::TermParameter;
 use crate::error::Result;
 use crate::losses::Matrix;
 use crate::nn::Backend;
-use crate::nn::parameters::{Init, Layout, ParameterSpec, Parameters};
-use crate::tensor::HostTensor;
+use crate::nn::parameters::{ParameterSpec, Parameters};
 
-/// The parameters of all terms, with their values.
+/// The parameters of all terms, on the device.
 pub struct LossParameters<B: Backend> {
-    /// What they are.
-    pub about: Vec<TermParameter>,
-    values: Parameters<B>,
+    /// Those of the first term, then those of the next.
+    pub list: Parameters<B>,
+    /// Where in the list those of each term are.
+    terms: Vec<Range<usize>>,
 }
 
 impl<B: Backend> LossParameters<B> {
-    /// The start that belongs to `seed`.
-    pub fn draw(about: Vec<TermParameter>, backend: &B, seed: u64) -> Result<Self> {
-        let specs: Vec<ParameterSpec> = about.iter().map(spec).collect();
-        let drawn = specs.iter().zip(&about).map(|(spec, about)| {
-            let mut tensor = spec.draw(seed);
-            tensor.data.iter_mut().for_each(|value| *value += about.parameter.center as f32);
-            (spec.name.clone(), tensor)
-        });
-        let drawn: BTreeMap<String, HostTensor> = drawn.collect();
-        Ok(LossParameters { about, values: Parameters::from_tensors(backend, specs, &drawn)? })
+    /// Those of each term, with the start that belongs to `seed`.
+    pub fn draw(backend: &B, terms: Vec<Vec<ParameterSpec>>, seed: u64) -> Result<Self> {
+        let mut end = 0;
+        let range = |specs: &Vec<ParameterSpec>| {
+            end += specs.len();
+            end - specs.len()..end
+        };
+        let ranges = terms.iter().map(range).collect();
+        Ok(LossParameters { list: Parameters::draw(backend, terms.concat(), seed)?, terms: ranges })
     }
 
-    /// The values on the device.
-    pub fn values(&self) -> &[B::Tensor] {
-        &self.values.values
+    /// The first parameter of the term at `term`.
+    pub fn first(&self, term: usize) -> Option<&B::Tensor> {
+        self.list.values[self.terms[term].clone()].first()
     }
 
-    /// The place of the first parameter of the term at `term`.
-    pub fn place(&self, term: usize) -> Option<usize> {
-        self.about.iter().position(|parameter| parameter.term == term)
+    /// Those of each term as losses take them, from the values on the host.
+    pub fn matrices(&self, values: &mut impl Iterator<Item = Vec<f64>>) -> Result<Vec<Vec<Matrix>>> {
+        let mut term = |places: &Range<usize>| {
+            let specs = self.list.specs[places.clone()].iter();
+            specs.zip(&mut *values).map(|(spec, data)| Matrix::owned(&spec.name, data, &spec.shape)).collect()
+        };
+        self.terms.iter().map(&mut term).collect()
     }
 
-    /// The values as losses take them, from [`values`](LossParameters::values) on the host.
-    pub fn matrices(&self, values: impl Iterator<Item = Vec<f64>>) -> Result<Vec<Matrix>> {
-        self.values.specs.iter().zip(values).map(|(spec, data)| Matrix::owned(&spec.name, data, &spec.shape)).collect()
+    /// The gradient of each parameter for the optimiser: of the terms in turn from the host, or from the device with the
+    /// place of its term; `None` for those that do not change.
+    pub fn gradients(
+        &self,
+        backend: &B,
+        host: &[Vec<Vec<f64>>],
+        device: impl Iterator<Item = (usize, B::Tensor)>,
+    ) -> Result<Vec<Option<B::Tensor>>> {
+        let mut all = vec![None; self.list.specs.len()];
+        for (places, gradients) in self.terms.iter().zip(host) {
+            for (place, gradient) in places.clone().zip(gradients) {
+                all[place] = Some(backend.from_f64(gradient, &self.list.specs[place].shape)?);
+            }
+        }
+        for (term, gradient) in device {
+            let place = self.terms[term].start;
+            all[place] = self.list.specs[place].is_trained().then_some(gradient);
+        }
+        Ok(all)
     }
-
-    /// Gradients on the backend, for the optimiser.
-    pub fn gradients(&self, backend: &B, gradients: &[Option<Vec<f64>>]) -> Result<Vec<Option<B::Tensor>>> {
-        let pairs = self.values.specs.iter().zip(gradients);
-        pairs.map(|(spec, g)| g.as_ref().map(|g| backend.from_f64(g, &spec.shape)).transpose()).collect()
-    }
-
-    /// Calls `work` with one list of parameters: those of `network`, then these.
-    pub fn with<T>(&mut self, network: &mut Parameters<B>, work: impl FnOnce(&mut Parameters<B>) -> T) -> T {
-        let own = network.specs.len();
-        network.specs.append(&mut self.values.specs);
-        network.values.append(&mut self.values.values);
-        let result = work(network);
-        self.values.specs = network.specs.split_off(own);
-        self.values.values = network.values.split_off(own);
-        result
-    }
-
-    /// The values by name.
-    pub fn tensors(&self, backend: &B) -> Result<BTreeMap<String, HostTensor>> {
-        self.values.to_tensors(backend)
-    }
-
-    /// Replaces the values by those that [`tensors`](LossParameters::tensors) gave.
-    pub fn set_tensors(&mut self, backend: &B, tensors: &BTreeMap<String, HostTensor>) -> Result<()> {
-        self.values = Parameters::from_tensors(backend, self.values.specs.clone(), tensors)?;
-        Ok(())
-    }
-}
-
-fn spec(about: &TermParameter) -> ParameterSpec {
-    let init = match about.parameter.spread {
-        0.0 => Init::Constant(0.0),
-        bound => Init::Uniform { bound },
-    };
-    let shape = vec![about.parameter.rows, about.parameter.columns];
-    let rate = if about.frozen { 0.0 } else { 1.0 };
-    ParameterSpec { name: about.name.clone(), shape, layout: Layout::Plain, init, rate }
 }

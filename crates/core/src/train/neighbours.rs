@@ -84,7 +84,7 @@ pub fn neighbours(plan: &NeighboursPlan, control: &Control) -> Result<Vec<Neighb
     let queries = draw(dataset, items, plan);
     let count = |i: usize| if queries.contains(&i) { plan.k } else { 0 };
     let all =
-        nearest(host.pool(), &rows, items.len(), network.embedding_size(), count, |_, order: &[u32]| order.to_vec());
+        nearest(host.team(), &rows, items.len(), network.embedding_size(), count, |_, order: &[u32]| order.to_vec());
     let picture = |place: usize| picture(dataset, items[place]);
     queries
         .iter()

@@ -1,13 +1,17 @@
 //! The total loss: a weighted sum of terms over the features of one batch.
 
-use std::collections::HashMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 
-use rkd_kernels::Pool;
+use rkd_kernels::Team;
 
 use super::balance::Balance;
 use super::event::{ChosenWeight, Term};
 use crate::error::{Code, Error, Result};
-use crate::losses::{Feature, Loss, LossInputs, LossParameter, LossValue, MapLoss, Matrix, TermSpec, Weight};
+use crate::losses::{
+    Feature, FeatureMap, Loss, LossInputs, LossParameter, LossValue, MapLoss, Matrix, TermSpec, Weight,
+};
+use crate::nn::parameters::{Layout, ParameterSpec};
 use crate::random::Random;
 
 /// The terms of the total loss, built once.
@@ -40,34 +44,18 @@ pub struct DeviceTerm<'o> {
     pub teacher: &'o Feature,
 }
 
-/// What a network offers: every feature, with its shape for one image.
-pub type Shapes = Vec<(Feature, Vec<usize>)>;
-
-/// A parameter of a term's loss.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TermParameter {
-    /// `loss.hint.projection`, for example.
-    pub name: String,
-    /// Whether it stays as it was drawn.
-    pub frozen: bool,
-    /// What it is.
-    pub parameter: LossParameter,
-    /// The place of its term.
-    pub term: usize,
-}
-
 /// The features of one batch, and what else the terms use.
 pub struct BatchFeatures<'a> {
     /// The student's features.
-    pub student: &'a [(Feature, Matrix)],
+    pub student: &'a FeatureMap<Matrix>,
     /// The teacher's.
-    pub teacher: &'a [(Feature, Matrix)],
+    pub teacher: &'a FeatureMap<Matrix>,
     /// The class of each row.
     pub labels: &'a [u32],
-    /// The values of [`Objective::parameters`].
-    pub parameters: &'a [Matrix],
+    /// The values of [`Objective::parameters`]; may be empty where no loss has any.
+    pub parameters: &'a [Vec<Matrix>],
     /// The threads.
-    pub pool: &'a Pool,
+    pub team: &'a Team,
     /// The stream that random choices of this batch are drawn from.
     pub random: Random,
 }
@@ -85,8 +73,8 @@ pub struct Evaluated {
 
 impl Evaluated {
     /// The term's gradient alone, in the form of [`ObjectiveValue::gradients`].
-    pub fn upstream(&self) -> Vec<(Feature, Vec<f64>)> {
-        vec![(self.feature.clone(), self.value.gradient.clone())]
+    pub fn upstream(&self) -> FeatureMap<Vec<f64>> {
+        [(self.feature.clone(), self.value.gradient.clone())].into()
     }
 }
 
@@ -97,10 +85,11 @@ pub struct ObjectiveValue {
     pub total: f64,
     /// Each term that was computed, in the plan's order.
     pub terms: Vec<Term>,
-    /// The gradient of the total with respect to each feature that a term read, in order of first reading.
-    pub gradients: Vec<(Feature, Vec<f64>)>,
-    /// The gradient with respect to each of [`Objective::parameters`]; `None` for those that do not change in this step.
-    pub parameters: Vec<Option<Vec<f64>>>,
+    /// The gradient of the total with respect to each feature that a term read.
+    pub gradients: FeatureMap<Vec<f64>>,
+    /// Of each term the gradients with respect to [`Objective::parameters`]; none where they do not change in this step, or
+    /// are the device's.
+    pub parameters: Vec<Vec<Vec<f64>>>,
 }
 
 impl Objective {
@@ -197,7 +186,7 @@ impl Objective {
     ///
     /// # Errors
     /// `ERR_INVALID_OPTION` that names the loss, and lists the features there are.
-    pub fn check(&self, student: &Shapes, teacher: Option<&Shapes>) -> Result<()> {
+    pub fn check(&self, student: &FeatureMap<Vec<usize>>, teacher: Option<&FeatureMap<Vec<usize>>>) -> Result<()> {
         for term in &self.terms {
             term.check("student", "studentFeature", &term.student, student)?;
             if let (Some(feature), Some(teacher)) = (&term.teacher, teacher) {
@@ -207,40 +196,26 @@ impl Objective {
         Ok(())
     }
 
-    /// The parameters of all losses, in the order of the terms.
-    pub fn parameters(&self, student: &Shapes, teacher: Option<&Shapes>) -> Result<Vec<TermParameter>> {
-        let mut all = Vec::new();
-        for (index, term) in self.terms.iter().enumerate() {
-            let teacher = term.teacher.as_ref().zip(teacher).map(|(feature, teacher)| shape_of(teacher, feature));
-            let found = term.loss.parameters(shape_of(student, &term.student), teacher)?;
-            all.extend(found.into_iter().map(|parameter| TermParameter {
-                name: format!("loss.{}.{}", term.name, parameter.name),
-                frozen: term.loss.is_frozen(),
-                parameter,
-                term: index,
-            }));
-        }
-        Ok(all)
+    /// The parameters of each term's loss, `loss.hint.projection` for example.
+    pub fn parameters(
+        &self,
+        student: &FeatureMap<Vec<usize>>,
+        teacher: Option<&FeatureMap<Vec<usize>>>,
+    ) -> Result<Vec<Vec<ParameterSpec>>> {
+        self.terms.iter().map(|term| term.parameters(student, teacher)).collect()
     }
 
     /// Computes every term of the host that has a weight in step `step` (from 0). A value that is not finite is an error that names
-    /// step and term. `parameters` are those of [`Objective::parameters`].
-    pub fn evaluate(
-        &self,
-        batch: &BatchFeatures<'_>,
-        parameters: &[TermParameter],
-        step: u64,
-    ) -> Result<Vec<Evaluated>> {
+    /// step and term.
+    pub fn evaluate(&self, batch: &BatchFeatures<'_>, step: u64) -> Result<Vec<Evaluated>> {
         let mut all = Vec::new();
         for (index, term) in self.terms.iter().enumerate() {
             if term.on_device.is_some() || term.weight.at(step) == Some(0.0) {
                 continue;
             }
             let student = find(batch.student, &term.student, "student")?;
-            // Parameters come in the order of the terms.
-            let first = parameters.partition_point(|parameter| parameter.term < index);
-            let own = &batch.parameters[first..parameters.partition_point(|parameter| parameter.term <= index)];
-            let mut inputs = LossInputs::new(student, batch.pool, batch.random.clone()).with_labels(batch.labels);
+            let own = batch.parameters.get(index).map_or(&[][..], Vec::as_slice);
+            let mut inputs = LossInputs::new(student, batch.team, batch.random.clone()).with_labels(batch.labels);
             if let Some(feature) = &term.teacher {
                 inputs = inputs.with_teacher(find(batch.teacher, feature, "teacher")?);
             }
@@ -275,29 +250,28 @@ impl Objective {
     }
 
     /// Adds up the terms with their weights in step `step` (from 0).
-    pub fn weigh(
-        &self,
-        evaluated: Vec<Evaluated>,
-        parameters: &[TermParameter],
-        balance: &Balance,
-        step: u64,
-    ) -> ObjectiveValue {
+    pub fn weigh(&self, evaluated: Vec<Evaluated>, balance: &Balance, step: u64) -> ObjectiveValue {
         let mut total = ObjectiveValue {
             total: 0.0,
             terms: Vec::new(),
-            gradients: Vec::new(),
-            parameters: vec![None; parameters.len()],
+            gradients: FeatureMap::new(),
+            parameters: vec![Vec::new(); self.terms.len()],
         };
         for Evaluated { term: index, feature, value, gradient_norm } in evaluated {
-            let weight = self.weight(index, balance, step);
-            total.total += weight * value.value;
-            total.terms.push(Term { name: self.terms[index].name.clone(), weight, value: value.value, gradient_norm });
-            let own = parameters.iter().zip(&mut total.parameters).filter(|(parameter, _)| parameter.term == index);
-            for ((parameter, slot), gradient) in own.zip(&value.parameters) {
-                *slot = (!parameter.frozen).then(|| gradient.iter().map(|g| weight * g).collect());
+            let (term, weight) = (&self.terms[index], self.weight(index, balance, step));
+            let LossValue { value, gradient, parameters } = value;
+            total.total += weight * value;
+            total.terms.push(Term { name: term.name.clone(), weight, value, gradient_norm });
+            let weighted = |gradient: Vec<f64>| gradient.into_iter().map(|g| weight * g).collect::<Vec<f64>>();
+            if !term.loss.is_frozen() {
+                total.parameters[index] = parameters.into_iter().map(weighted).collect();
             }
-            if self.terms[index].on_device.is_none() {
-                add_weighted(&mut total.gradients, feature, value.gradient, weight);
+            if term.on_device.is_none() {
+                let gradient = weighted(gradient);
+                match total.gradients.entry(feature) {
+                    Entry::Occupied(mut sum) => sum.get_mut().iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g),
+                    Entry::Vacant(sum) => drop(sum.insert(gradient)),
+                }
             }
         }
         total
@@ -330,19 +304,39 @@ impl WeightedTerm {
         WeightedTerm { name, weight: spec.weight, student, teacher, loss, on_device: None }
     }
 
+    /// The parameters of its loss.
+    fn parameters(
+        &self,
+        student: &FeatureMap<Vec<usize>>,
+        teacher: Option<&FeatureMap<Vec<usize>>>,
+    ) -> Result<Vec<ParameterSpec>> {
+        let shape = |shapes: &FeatureMap<Vec<usize>>, feature| shapes.get(feature).cloned().unwrap_or_default();
+        let teacher = self.teacher.as_ref().zip(teacher).map(|(feature, teacher)| shape(teacher, feature));
+        let parameters = self.loss.parameters(&shape(student, &self.student), teacher.as_deref())?;
+        let spec = |LossParameter { name, rows, columns, init }| ParameterSpec {
+            name: format!("loss.{}.{name}", self.name),
+            shape: vec![rows, columns],
+            layout: Layout::Plain,
+            init,
+            rate: if self.loss.is_frozen() { 0.0 } else { 1.0 },
+        };
+        Ok(parameters.into_iter().map(spec).collect())
+    }
+
     fn is_auto(&self) -> bool {
         matches!(self.weight, Weight::Named(_))
     }
 
-    /// Whether `who` offers `feature`, as a map where the loss needs one.
-    fn check(&self, who: &str, option: &str, feature: &Feature, offered: &Shapes) -> Result<()> {
-        let found = offered.iter().find(|(name, _)| name == feature);
+    /// Whether `who`, a network with features of `shapes`, has `feature`, as a map where the loss needs one.
+    fn check(&self, who: &str, option: &str, feature: &Feature, shapes: &FeatureMap<Vec<usize>>) -> Result<()> {
+        let shape = shapes.get(feature);
         let fits = |shape: &Vec<usize>| !self.loss.needs_maps() || matches!(shape[..], [_, h, w, _] if h * w > 1);
-        if found.is_some_and(|(_, shape)| fits(shape)) {
+        if shape.is_some_and(fits) {
             return Ok(());
         }
-        let names: Vec<&str> = offered.iter().filter(|(_, s)| fits(s)).map(|(feature, _)| feature.name()).collect();
-        let problem = match found {
+        let names = shapes.iter().filter(|(_, shape)| fits(shape)).map(|(feature, _)| feature.name());
+        let names: Vec<&str> = names.collect();
+        let problem = match shape {
             Some(_) => "the loss compares maps, and this is none of more than one pixel".to_string(),
             None => format!("the {who} has no such feature"),
         };
@@ -357,35 +351,17 @@ impl WeightedTerm {
     }
 }
 
-fn shape_of<'s>(shapes: &'s Shapes, feature: &Feature) -> &'s [usize] {
-    shapes.iter().find(|(name, _)| name == feature).map(|(_, shape)| shape.as_slice()).unwrap_or_default()
-}
-
 fn distinct<'f>(features: impl Iterator<Item = &'f Feature>) -> Vec<Feature> {
-    let mut found: Vec<Feature> = Vec::new();
-    for feature in features {
-        if !found.contains(feature) {
-            found.push(feature.clone());
-        }
-    }
-    found
+    features.collect::<BTreeSet<_>>().into_iter().cloned().collect()
 }
 
-fn find<'m>(features: &'m [(Feature, Matrix)], feature: &Feature, who: &str) -> Result<&'m Matrix> {
-    features.iter().find(|(name, _)| name == feature).map(|(_, matrix)| matrix).ok_or_else(|| {
-        let names: Vec<&str> = features.iter().map(|(feature, _)| feature.name()).collect();
+fn find<'m>(features: &'m FeatureMap<Matrix>, feature: &Feature, who: &str) -> Result<&'m Matrix> {
+    features.get(feature).ok_or_else(|| {
+        let names: Vec<&str> = features.keys().map(Feature::name).collect();
         Error::new(Code::InvalidShape, format!("the {who} has no feature {}", feature.name()))
             .with_subject(who)
             .with_values(format!("one of {}", names.join(", ")), feature.name())
     })
-}
-
-fn add_weighted(sums: &mut Vec<(Feature, Vec<f64>)>, feature: Feature, mut gradient: Vec<f64>, weight: f64) {
-    gradient.iter_mut().for_each(|g| *g *= weight);
-    match sums.iter_mut().find(|(name, _)| *name == feature) {
-        Some((_, sum)) => sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g),
-        None => sums.push((feature, gradient)),
-    }
 }
 
 fn non_finite(step: u64, term: &str, value: f64) -> Error {

@@ -12,44 +12,44 @@
 
 use std::ops::Range;
 
+use super::device_terms::DeviceLoss;
 use crate::error::{Code, Error, Result};
-use crate::losses::{Feature, Matrix};
+use crate::losses::{Feature, FeatureMap, Matrix};
 use crate::nn::tape::Tape;
-use crate::nn::{Backend, FeatureGradients, Features, Network};
-
-/// Features on a device: of each the rows of one piece of the batch after the other.
-pub type DeviceFeatures<T> = Vec<(Feature, Vec<T>)>;
+use crate::nn::{Backend, Network};
 
 /// A batch that went through a network, ready for the way back.
+#[derive(Clone)]
 pub struct Pass<B: Backend> {
-    /// The features that were wanted; whoever has read them may take them away.
-    pub features: DeviceFeatures<B::Tensor>,
+    /// The features that were wanted, the rows of one piece of the batch after the other; whoever has read them may take
+    /// them away.
+    pub features: FeatureMap<Vec<B::Tensor>>,
     /// The images of each piece.
     pieces: Vec<B::Tensor>,
     /// The shape of each feature for one piece.
-    shapes: Vec<(Feature, Vec<usize>)>,
+    shapes: FeatureMap<Vec<usize>>,
     /// The activations, where there is one piece.
     tape: Option<Tape<B>>,
 }
 
 impl<B: Backend> Pass<B> {
-    /// Sends `pieces` of images through `network` and keeps the `wanted` features.
+    /// Sends `pieces` of images through `network` and keeps the features `names`.
     ///
     /// # Errors
     /// `ERR_INVALID_OPTION` for a feature that the network has not.
-    pub fn forward(network: &mut Network<B>, pieces: Vec<B::Tensor>, wanted: &[Feature]) -> Result<Self> {
-        let mut features: DeviceFeatures<B::Tensor> = wanted.iter().map(|name| (name.clone(), Vec::new())).collect();
+    pub fn forward(network: &mut Network<B>, pieces: Vec<B::Tensor>, names: &[Feature]) -> Result<Self> {
+        let mut features: FeatureMap<Vec<B::Tensor>> = names.iter().map(|name| (name.clone(), Vec::new())).collect();
         let mut tape = None;
         if let [images] = pieces.as_slice() {
-            let (found, kept) = network.forward_train(images)?;
-            add_piece(&mut features, &found)?;
-            tape = Some(kept);
+            let (piece, activations) = network.forward_train(images)?;
+            add_piece(&mut features, piece)?;
+            tape = Some(activations);
         } else {
             for images in &pieces {
-                add_piece(&mut features, &network.forward_untaped(images)?)?;
+                add_piece(&mut features, network.forward_untaped(images)?)?;
             }
         }
-        let shape = |(name, pieces): &(Feature, Vec<B::Tensor>)| {
+        let shape = |(name, pieces): (&Feature, &Vec<B::Tensor>)| {
             (name.clone(), pieces.first().map_or(Vec::new(), |piece| B::shape(piece).to_vec()))
         };
         Ok(Pass { shapes: features.iter().map(shape).collect(), features, pieces, tape })
@@ -60,21 +60,26 @@ impl<B: Backend> Pass<B> {
     pub fn backward(
         self,
         network: &Network<B>,
-        host: &[(Feature, Vec<f64>)],
-        device: &[(Feature, Vec<B::Tensor>)],
+        host: &FeatureMap<Vec<f64>>,
+        device: &[DeviceLoss<B::Tensor>],
     ) -> Result<Vec<Option<B::Tensor>>> {
+        let backend = network.backend();
         let way_back = |tape, rows: Range<usize>, piece: usize| {
-            let mut upstream = FeatureGradients::default();
+            let mut upstream = FeatureMap::new();
             for (feature, gradient) in host {
-                let (_, shape) =
-                    self.shapes.iter().find(|(name, _)| name == feature).ok_or_else(|| no_feature(feature))?;
+                let shape = self.shapes.get(feature).ok_or_else(|| no_feature(feature))?;
                 let columns: usize = shape.iter().skip(1).product();
                 let shape: Vec<usize> = [rows.len()].iter().chain(&shape[1..]).copied().collect();
                 let part = &gradient[rows.start * columns..rows.end * columns];
-                upstream.add(network.backend(), feature, network.backend().from_f64(part, &shape)?)?;
+                upstream.insert(feature.clone(), backend.from_f64(part, &shape)?);
             }
-            for (feature, pieces) in device {
-                upstream.add(network.backend(), feature, pieces[piece].clone())?;
+            for DeviceLoss { feature, value, .. } in device {
+                let gradient = &value.gradients[piece];
+                let sum = match upstream.remove(feature) {
+                    Some(before) => backend.add(before, gradient)?,
+                    None => gradient.clone(),
+                };
+                upstream.insert(feature.clone(), sum);
             }
             Ok(network.backward(tape, upstream, false)?.parameters)
         };
@@ -86,15 +91,9 @@ impl<B: Backend> Pass<B> {
             let rows = row..row + B::shape(images)[0];
             row = rows.end;
             let (_, tape) = network.forward_taped(images)?;
-            sum = add(network.backend(), sum, way_back(tape, rows, piece)?)?;
+            sum = add(backend, sum, way_back(tape, rows, piece)?)?;
         }
         Ok(sum)
-    }
-
-    /// A pass to be pulled back as well as this one.
-    pub fn again(&self) -> Self {
-        let Pass { shapes, pieces, tape, .. } = self;
-        Pass { features: Vec::new(), shapes: shapes.clone(), pieces: pieces.clone(), tape: tape.clone() }
     }
 }
 
@@ -123,16 +122,11 @@ fn add<B: Backend>(
 }
 
 /// Adds the rows of one piece.
-fn add_piece<T: Clone>(all: &mut DeviceFeatures<T>, found: &Features<T>) -> Result<()> {
+fn add_piece<T>(all: &mut FeatureMap<Vec<T>>, mut piece: FeatureMap<T>) -> Result<()> {
     for (feature, pieces) in all {
-        pieces.push(found.get(feature).ok_or_else(|| no_feature(feature))?.clone());
+        pieces.push(piece.remove(feature).ok_or_else(|| no_feature(feature))?);
     }
     Ok(())
-}
-
-/// The entry of `feature`.
-pub(super) fn find<'m, T>(features: &'m [(Feature, T)], feature: &Feature) -> Option<&'m T> {
-    features.iter().find(|(name, _)| name == feature).map(|(_, value)| value)
 }
 
 /// Features on the host, of the whole batch. `values` are those of each piece in turn; `whose` ("the student's") is how
@@ -142,10 +136,10 @@ pub(super) fn find<'m, T>(features: &'m [(Feature, T)], feature: &Feature) -> Op
 /// `ERR_NON_FINITE` for a feature with an entry that is no finite number.
 pub fn matrices<B: Backend>(
     whose: &str,
-    features: &[&(Feature, Vec<B::Tensor>)],
+    features: &FeatureMap<Vec<B::Tensor>>,
     values: &mut impl Iterator<Item = Vec<f64>>,
-) -> Result<Vec<(Feature, Matrix)>> {
-    let matrix = |(feature, pieces): &&(Feature, Vec<B::Tensor>)| {
+) -> Result<FeatureMap<Matrix>> {
+    let matrix = |(feature, pieces): (&Feature, &Vec<B::Tensor>)| {
         let mut shape = pieces.first().map_or(Vec::new(), |piece| B::shape(piece).to_vec());
         let mut data = Vec::new();
         for (place, values) in values.take(pieces.len()).enumerate() {

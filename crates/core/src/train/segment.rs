@@ -54,15 +54,15 @@ impl Segment {
         }
     }
 
-    /// Images per second and the share of time spent waiting since the last news, if it is time for news.
-    pub(super) fn news(&mut self, control: &Control) -> Option<(f64, f64)> {
+    /// Images per second and the share of time spent waiting since the last step event, if one is due.
+    pub(super) fn rates(&mut self, control: &Control) -> Option<(f64, f64)> {
         if !control.step_event_due() {
             return None;
         }
         let seconds = self.recent.start.elapsed().as_secs_f64().max(1e-9);
-        let news = (self.recent.images as f64 / seconds, (self.recent.waited.as_secs_f64() / seconds).min(1.0));
+        let rates = (self.recent.images as f64 / seconds, (self.recent.waited.as_secs_f64() / seconds).min(1.0));
         self.recent = Recent { start: Instant::now(), images: 0, waited: Duration::ZERO };
-        Some(news)
+        Some(rates)
     }
 
     /// The whole segment; means are 0 where there was no step.

@@ -23,7 +23,7 @@ use super::host::Host;
 use super::initial_weights;
 use super::loss_parameters::LossParameters;
 use super::objective::{BatchFeatures, Evaluated, Objective, ObjectiveValue};
-use super::pass::{DeviceFeatures, Pass, cut, find, matrices};
+use super::pass::{Pass, cut, matrices};
 use super::plan::Plan;
 use super::report::{Evaluation, NetworkSummary, PartSize, SegmentReport, SessionSummary};
 use super::segment::Segment;
@@ -34,8 +34,9 @@ use crate::artefact::model::{Model, ModelCard, Origin};
 use crate::backbones;
 use crate::data::{Batch, BatchSampler, Dataset, Loader, LoaderOptions, Normalization, Part, Position, Split, View};
 use crate::error::{Code, Error, Result};
-use crate::losses::{Feature, Matrix};
+use crate::losses::{Feature, FeatureMap, Matrix};
 use crate::nn::backend::Norms;
+use crate::nn::parameters::Parameters;
 use crate::nn::{Backend, Network};
 use crate::optim::{GradientNorm, Optimizer, check_all_reached};
 use crate::random::Random;
@@ -80,10 +81,10 @@ struct StepReport {
 
 /// What of a step has come to the host.
 struct OnHost {
-    student: Vec<(Feature, Matrix)>,
-    teacher: Vec<(Feature, Matrix)>,
-    /// What losses learn.
-    parameters: Vec<Matrix>,
+    student: FeatureMap<Matrix>,
+    teacher: FeatureMap<Matrix>,
+    /// What losses learn, of each term.
+    parameters: Vec<Vec<Matrix>>,
     /// Those of the terms that the device computes, see [`DeviceValue::numbers`](super::device_terms::DeviceValue::numbers).
     numbers: Vec<f64>,
 }
@@ -118,15 +119,15 @@ impl<B: Backend> Session<B> {
         plan.backbone.classes =
             objective.student_features().contains(&Feature::Logits).then_some(split.train_classes.len());
         let mut student = backbones::build(backend.clone(), &plan.backbone, plan.seed)?;
-        if let Some(message) = slow_losses(&plan.losses, host.pool(), plan.batch.size, student.embedding_size()) {
+        if let Some(message) = slow_losses(&plan.losses, host.team(), plan.batch.size, student.embedding_size()) {
             control.emit(Event::Warning { message });
         }
         let silent = Control::silent();
-        let news = if resume.is_none() { control } else { &silent };
+        let events = if resume.is_none() { control } else { &silent };
         let weights = plan
             .weights
             .as_ref()
-            .map(|weights| initial_weights::load(weights, &plan.backbone, &mut student, news))
+            .map(|weights| initial_weights::load(weights, &plan.backbone, &mut student, events))
             .transpose()?;
         student.tune(&plan.tuning)?;
         let teacher_view = teacher.as_ref().map(|teacher| teacher_view(&plan.data, teacher.input(), &dataset, control));
@@ -143,7 +144,7 @@ impl<B: Backend> Session<B> {
         let teacher_shapes = teacher.as_ref().map(|teacher| teacher.shapes());
         objective.check(&shapes, teacher_shapes)?;
         let parameters = objective.parameters(&shapes, teacher_shapes)?;
-        let mut loss_parameters = LossParameters::draw(parameters, &backend, plan.seed)?;
+        let mut loss_parameters = LossParameters::draw(&backend, parameters, plan.seed)?;
         let [read, read_on_host] =
             [objective.student_features(), objective.host_student_features()].map(|mut features| {
                 if !features.contains(&Feature::Embedding) {
@@ -154,10 +155,11 @@ impl<B: Backend> Session<B> {
         student.keep_taps(&read);
         let hash = teacher.as_ref().map(|teacher| teacher.hash().to_string());
         let teacher = match (teacher, teacher_view, &plan.teacher) {
-            (Some(teacher), Some(its), Some(TeacherPlan { features, .. })) => {
+            (Some(teacher), Some(teacher_view), Some(TeacherPlan { features, .. })) => {
                 check_classes(&objective, teacher.classes(), &class_names(&view.dataset, &split))?;
                 let (read, mirrors) = (objective.teacher_features(), plan.data.augment.flip);
-                Some(TeacherReader::open(&backend, teacher, *features, read, its, &split.train, mirrors, control)?)
+                let train = &split.train;
+                Some(TeacherReader::open(&backend, teacher, *features, read, teacher_view, train, mirrors, control)?)
             }
             _ => None,
         };
@@ -166,11 +168,10 @@ impl<B: Backend> Session<B> {
         let mut state = State { teacher: hash, ..State::default() };
         if let Some(mut checkpoint) = checkpoint {
             student.set_tensors(&checkpoint.take("model."))?;
-            loss_parameters.set_tensors(&backend, &checkpoint.take("losses."))?;
+            let losses = &mut loss_parameters.list;
+            *losses = Parameters::from_tensors(&backend, losses.specs.clone(), &checkpoint.take("losses."))?;
             let tensors = checkpoint.take("optimizer.");
-            loss_parameters.with(&mut student.parameters, |parameters| {
-                optimizer.restore(&backend, parameters, checkpoint.step, &tensors)
-            })?;
+            optimizer.restore(&backend, &[&student.parameters, losses], checkpoint.step, &tensors)?;
             best = Some(checkpoint.take("best.")).filter(|best| !best.is_empty());
             (step, policy, state) = (checkpoint.step, checkpoint.policy, read_state(checkpoint.state, state)?);
         }
@@ -178,9 +179,8 @@ impl<B: Backend> Session<B> {
         let steps_per_epoch = sampler.batches();
         let start = Position { epoch: step / steps_per_epoch, batch: step % steps_per_epoch };
         let options = LoaderOptions { seed: plan.seed, start, ..LoaderOptions::default() };
-        let its_own = |its: &&View| !its.is_same(&view);
         let teacher_view = teacher.as_ref().filter(|teacher| teacher.is_live()).map(|teacher| &teacher.view);
-        let teacher_view = teacher_view.filter(its_own).cloned();
+        let teacher_view = teacher_view.filter(|teacher_view| !teacher_view.is_same(&view)).cloned();
         let loader = Loader::new(view.clone(), teacher_view, sampler, plan.data.augment.clone(), options)?;
         Ok(Session {
             plan,
@@ -220,19 +220,17 @@ impl<B: Backend> Session<B> {
         let features = std::mem::take(&mut pass.features);
         let on_host = self.download(features, teacher, &device)?;
         let evaluated = self.losses(batch, &on_host, &device)?;
-        let alarm = find(&on_host.student, &Feature::Embedding)
-            .and_then(|embedding| self.state.alarm.watch(self.step + 1, embedding));
+        let embedding = on_host.student.get(&Feature::Embedding);
+        let alarm = embedding.and_then(|embedding| self.state.alarm.watch(self.step + 1, embedding));
         drop(on_host);
         let measured = self.objective.has_auto() && self.state.balance.is_measuring();
         if measured {
             let norms = self.norms(&pass, &evaluated, &device)?;
             self.state.balance.add(&self.objective.norms(&evaluated, &norms));
         }
-        let about = &self.loss_parameters.about;
-        let value = self.objective.weigh(evaluated, about, &self.state.balance, self.step);
+        let value = self.objective.weigh(evaluated, &self.state.balance, self.step);
         let device = weigh(device, &self.backend, |term| self.objective.weight(term, &self.state.balance, self.step))?;
-        let upstream: Vec<_> = device.iter().map(DeviceLoss::upstream).collect();
-        let gradients = pass.backward(&self.student, &value.gradients, &upstream)?;
+        let gradients = pass.backward(&self.student, &value.gradients, &device)?;
         let learning_rate = self.update(gradients, &value, device)?;
         let balanced = measured && !self.state.balance.is_measuring();
         Ok(StepReport { value, learning_rate, alarm, balanced })
@@ -255,33 +253,34 @@ impl<B: Backend> Session<B> {
     /// of them, and the norm of the last step's gradient.
     fn download(
         &mut self,
-        student: DeviceFeatures<B::Tensor>,
+        mut student: FeatureMap<Vec<B::Tensor>>,
         teacher: TeacherBatch<B::Tensor>,
         device: &[DeviceLoss<B::Tensor>],
     ) -> Result<OnHost> {
-        let student: Vec<_> = student.iter().filter(|(name, _)| self.read_on_host.contains(name)).collect();
+        student.retain(|feature, _| self.read_on_host.contains(feature));
+        let TeacherBatch { device: mut teacher, host: cached } = teacher;
         let read = self.objective.host_teacher_features();
-        let its: Vec<_> = teacher.device.iter().filter(|(name, _)| read.contains(name)).collect();
+        teacher.retain(|feature, _| read.contains(feature));
         let pending = match &self.gradient_norm {
             GradientNorm::Pending { norms, .. } => Some(norms),
             GradientNorm::Known(_) => None,
         };
-        let features = its.iter().chain(&student).flat_map(|(_, pieces)| pieces);
+        let features = teacher.values().chain(student.values()).flatten();
         let numbers = device.iter().flat_map(|loss| &loss.value.numbers);
         let tensors: Vec<&B::Tensor> =
-            pending.into_iter().chain(features).chain(self.loss_parameters.values()).chain(numbers).collect();
+            pending.into_iter().chain(features).chain(&self.loss_parameters.list.values).chain(numbers).collect();
         let mut values = self.backend.download(&tensors)?.into_iter();
         if pending.is_some() {
             let norm = self.gradient_norm.read(|_| Ok(values.next().unwrap_or_default()));
             self.gradient_norm = GradientNorm::Known(norm.map_err(|error| at_step(error, self.step))?);
         }
-        let mut its = matrices::<B>("the teacher's", &its, &mut values)?;
-        its.extend(teacher.host);
+        let mut teacher = matrices::<B>("the teacher's", &teacher, &mut values)?;
+        teacher.extend(cached);
         let student = matrices::<B>("the student's", &student, &mut values);
         let student = student.map_err(|error| at_step(error, self.step + 1))?;
         let parameters = self.loss_parameters.matrices(&mut values)?;
         let numbers = values.map(|number| number.first().copied().unwrap_or(f64::NAN)).collect();
-        Ok(OnHost { student, teacher: its, parameters, numbers })
+        Ok(OnHost { student, teacher, parameters, numbers })
     }
 
     /// Every term of the total loss of a batch.
@@ -293,10 +292,10 @@ impl<B: Backend> Session<B> {
             teacher: &on_host.teacher,
             labels: &labels,
             parameters: &on_host.parameters,
-            pool: self.host.pool(),
+            team: self.host.team(),
             random: Random::keyed(self.plan.seed, self.step, 0, "loss"),
         };
-        let mut evaluated = self.objective.evaluate(&features, &self.loss_parameters.about, self.step)?;
+        let mut evaluated = self.objective.evaluate(&features, self.step)?;
         let mut numbers = on_host.numbers.chunks_exact(2);
         for loss in device {
             let (mut value, mut squares) = (0.0, 0.0);
@@ -313,8 +312,8 @@ impl<B: Backend> Session<B> {
     fn norms(&self, pass: &Pass<B>, evaluated: &[Evaluated], device: &[DeviceLoss<B::Tensor>]) -> Result<Vec<f64>> {
         let norm = |term: &Evaluated| {
             let gradients = match device.iter().find(|loss| loss.term == term.term) {
-                Some(loss) => pass.again().backward(&self.student, &[], &[loss.upstream()])?,
-                None => pass.again().backward(&self.student, &term.upstream(), &[])?,
+                Some(loss) => pass.clone().backward(&self.student, &FeatureMap::new(), std::slice::from_ref(loss))?,
+                None => pass.clone().backward(&self.student, &term.upstream(), &[])?,
             };
             let tensors: Vec<&B::Tensor> = gradients.iter().flatten().collect();
             match self.backend.norms(&tensors)? {
@@ -338,18 +337,13 @@ impl<B: Backend> Session<B> {
         if self.step == 0 && !self.objective.rests(0) {
             check_all_reached(&self.student.parameters.specs, &gradients)?;
         }
-        let mut own = self.loss_parameters.gradients(&self.backend, &value.parameters)?;
-        for DeviceLoss { value, parameter, .. } in device {
-            if let Some(place) = parameter.filter(|&place| !self.loss_parameters.about[place].frozen) {
-                own[place] = value.parameter;
-            }
-        }
-        gradients.extend(own);
+        let device = device.into_iter().filter_map(|loss| Some((loss.term, loss.value.parameter?)));
+        gradients.extend(self.loss_parameters.gradients(&self.backend, &value.parameters, device)?);
         let factor = self.plan.schedule.factor(self.step, self.total_steps());
         let learning_rate = self.plan.optimizer.learning_rate() * factor;
-        let norm = self.loss_parameters.with(&mut self.student.parameters, |parameters| {
-            self.optimizer.step(&self.backend, parameters, gradients, learning_rate, self.plan.clip_gradient_norm)
-        });
+        let groups = &mut [&mut self.student.parameters, &mut self.loss_parameters.list];
+        let largest_norm = self.plan.clip_gradient_norm;
+        let norm = self.optimizer.step(&self.backend, groups, gradients, learning_rate, largest_norm);
         self.gradient_norm = norm.map_err(|error| at_step(error, self.step + 1))?;
         Ok(learning_rate)
     }
@@ -384,7 +378,7 @@ impl<B: Backend> Training for Session<B> {
                 embedding: self.student.embedding_size(),
             },
             teacher: self.teacher.as_ref().map(|TeacherReader { teacher, .. }| {
-                let embedding = find(teacher.shapes(), &Feature::Embedding);
+                let embedding = teacher.shapes().get(&Feature::Embedding);
                 NetworkSummary {
                     backbone: teacher.name().to_string(),
                     parameters: teacher.parameter_count(),
@@ -395,8 +389,8 @@ impl<B: Backend> Training for Session<B> {
             total_steps: self.total_steps(),
             step: self.step,
             device: self.plan.device,
-            threads: self.host.pool().threads(),
-            instruction_set: self.host.pool().isa().name().to_string(),
+            threads: self.host.team().threads(),
+            instruction_set: self.host.team().isa().name().to_string(),
         }
     }
 
@@ -421,7 +415,7 @@ impl<B: Backend> Training for Session<B> {
                 let weights = self.objective.chosen(&self.state.balance);
                 control.emit(Event::Weights { step: self.step, weights });
             }
-            if let Some((images_per_second, data_wait_share)) = segment.news(control) {
+            if let Some((images_per_second, data_wait_share)) = segment.rates(control) {
                 let gradient_norm = self.gradient_norm()?;
                 control.emit(Event::Step(StepEvent {
                     step: self.step,
@@ -449,9 +443,9 @@ impl<B: Backend> Training for Session<B> {
                 evaluate_items(on, outputs(&student), &self.view, classes.as_deref(), items, ks, control)
             }
             (Who::Teacher, Some(TeacherReader { teacher, view, .. })) => {
-                let mut wanted = vec![Feature::Embedding];
-                wanted.extend(find(teacher.shapes(), &Feature::Logits).map(|_| Feature::Logits));
-                let forward = |images: &B::Tensor| teacher.features(images, &wanted);
+                let mut names = vec![Feature::Embedding, Feature::Logits];
+                names.retain(|feature| teacher.shapes().contains_key(feature));
+                let forward = |images: &B::Tensor| teacher.features(images, &names);
                 evaluate_items(on, forward, view, teacher.classes(), items, ks, control)
             }
             (Who::Teacher, None) => Err(Error::new(Code::Internal, "this run has no teacher to measure")),
@@ -468,11 +462,9 @@ impl<B: Backend> Training for Session<B> {
         let (step, device) = (self.step, self.plan.device);
         let mut checkpoint = Checkpoint { step, device, plan, state, policy, tensors: BTreeMap::new() };
         checkpoint.insert("model.", self.student.tensors()?);
-        checkpoint.insert("losses.", self.loss_parameters.tensors(&self.backend)?);
-        let optimizer = self
-            .loss_parameters
-            .with(&mut self.student.parameters, |parameters| self.optimizer.tensors(&self.backend, parameters))?;
-        checkpoint.insert("optimizer.", optimizer);
+        let groups = [&self.student.parameters, &self.loss_parameters.list];
+        checkpoint.insert("losses.", self.loss_parameters.list.to_tensors(&self.backend)?);
+        checkpoint.insert("optimizer.", self.optimizer.tensors(&self.backend, &groups)?);
         checkpoint.insert("best.", self.best.clone().unwrap_or_default());
         checkpoint.save(path)
     }

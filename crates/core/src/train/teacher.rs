@@ -13,13 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use super::evaluate::{BATCH, features_of, open_dataset};
 use super::event::{Control, Event};
-use super::objective::Shapes;
-use super::pass::DeviceFeatures;
 use crate::artefact::model::{Model, ModelCard};
 use crate::data::{Batch, DataPlan, Dataset, EvaluationBatches, InputSpec, View};
 use crate::error::{Code, Error, Result};
-use crate::losses::{Feature, Matrix};
-use crate::nn::{Backend, Features, Inference};
+use crate::losses::{Feature, FeatureMap, Matrix};
+use crate::nn::{Backend, Inference};
 
 /// The teacher of a distillation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -53,22 +51,22 @@ pub trait Teacher<B: Backend> {
     /// The number of its parameters.
     fn parameter_count(&self) -> usize;
     /// Its features, each with its shape for one image.
-    fn shapes(&self) -> &Shapes;
+    fn shapes(&self) -> &FeatureMap<Vec<usize>>;
     /// The images it takes.
     fn input(&self) -> InputSpec;
     /// The names of the classes that its logits stand for, where it has a classifier.
     fn classes(&self) -> Option<&[String]>;
     /// A hash of what it is: teachers of one hash give the same features for the same images.
     fn hash(&self) -> &str;
-    /// The features `wanted` of `images [n, h, w, c]`, in that order.
-    fn features(&self, images: &B::Tensor, wanted: &[Feature]) -> Result<Vec<B::Tensor>>;
+    /// The features `names` of `images [n, h, w, c]`.
+    fn features(&self, images: &B::Tensor, names: &[Feature]) -> Result<FeatureMap<B::Tensor>>;
 }
 
 /// A stored network as a teacher.
 pub struct NetworkTeacher<B: Backend> {
     network: Inference<B>,
     card: ModelCard,
-    shapes: Shapes,
+    shapes: FeatureMap<Vec<usize>>,
     hash: String,
 }
 
@@ -87,9 +85,9 @@ impl<B: Backend> NetworkTeacher<B> {
     }
 }
 
-/// What a network offers, from its features of one image.
-pub(super) fn shapes_of<B: Backend>(features: &Features<B::Tensor>) -> Shapes {
-    features.all().into_iter().map(|(feature, tensor)| (feature, B::shape(tensor).to_vec())).collect()
+/// The shapes of features.
+pub(super) fn shapes_of<B: Backend>(features: &FeatureMap<B::Tensor>) -> FeatureMap<Vec<usize>> {
+    features.iter().map(|(feature, tensor)| (feature.clone(), B::shape(tensor).to_vec())).collect()
 }
 
 /// The images as the teacher wants them: the student's, if they have its size and channels.
@@ -125,7 +123,7 @@ impl<B: Backend> Teacher<B> for NetworkTeacher<B> {
         self.network.parameter_count()
     }
 
-    fn shapes(&self) -> &Shapes {
+    fn shapes(&self) -> &FeatureMap<Vec<usize>> {
         &self.shapes
     }
 
@@ -141,14 +139,14 @@ impl<B: Backend> Teacher<B> for NetworkTeacher<B> {
         &self.hash
     }
 
-    fn features(&self, images: &B::Tensor, wanted: &[Feature]) -> Result<Vec<B::Tensor>> {
-        let found = self.network.forward(images)?;
+    fn features(&self, images: &B::Tensor, names: &[Feature]) -> Result<FeatureMap<B::Tensor>> {
+        let mut all = self.network.forward(images)?;
         let feature = |name: &Feature| {
-            found.get(name).cloned().ok_or_else(|| {
+            all.remove_entry(name).ok_or_else(|| {
                 Error::new(Code::Internal, format!("the teacher was not told that {} will be read", name.name()))
             })
         };
-        wanted.iter().map(feature).collect()
+        names.iter().map(feature).collect()
     }
 }
 
@@ -166,14 +164,14 @@ pub struct TeacherReader<B: Backend> {
 /// What losses read of a batch: on the device, or on the host where it comes from a cache.
 pub struct TeacherBatch<T> {
     /// On the device, in the pieces of the batch.
-    pub device: DeviceFeatures<T>,
+    pub device: FeatureMap<Vec<T>>,
     /// On the host.
-    pub host: Vec<(Feature, Matrix)>,
+    pub host: FeatureMap<Matrix>,
 }
 
 impl<T> Default for TeacherBatch<T> {
     fn default() -> Self {
-        TeacherBatch { device: Vec::new(), host: Vec::new() }
+        TeacherBatch { device: FeatureMap::new(), host: FeatureMap::new() }
     }
 }
 
@@ -214,25 +212,25 @@ impl<B: Backend> TeacherReader<B> {
         batch: &Batch,
         pieces: impl FnOnce() -> Result<Vec<B::Tensor>>,
     ) -> Result<TeacherBatch<B::Tensor>> {
-        let mut found = TeacherBatch::default();
+        let mut features = TeacherBatch::default();
         match &self.cache {
             _ if self.read.is_empty() => {}
-            Some(cache) => found.host = cache.look_up(batch)?,
+            Some(cache) => features.host = cache.look_up(batch)?,
             None => {
-                found.device = self.read.iter().map(|feature| (feature.clone(), Vec::new())).collect();
                 for images in pieces()? {
-                    let piece = self.teacher.features(&images, &self.read)?;
-                    found.device.iter_mut().zip(piece).for_each(|((_, all), piece)| all.push(piece));
+                    for (feature, piece) in self.teacher.features(&images, &self.read)? {
+                        features.device.entry(feature).or_default().push(piece);
+                    }
                 }
             }
         }
-        Ok(found)
+        Ok(features)
     }
 }
 
 /// Features of all training images, computed once.
 struct FeatureCache {
-    features: Vec<Cached>,
+    features: FeatureMap<Cached>,
     /// The row of each image in the cache; those that are not trained on have none. The mirrored image's row comes
     /// `images` later.
     rows: Vec<Option<u32>>,
@@ -241,7 +239,6 @@ struct FeatureCache {
 
 /// One feature of all training images.
 struct Cached {
-    feature: Feature,
     /// `[1, d]` or `[1, h, w, c]`.
     shape: Vec<usize>,
     /// Of the images as they are, then of the mirrored ones if training mirrors.
@@ -258,37 +255,40 @@ impl FeatureCache {
         mirrors: bool,
         control: &Control,
     ) -> Result<FeatureCache> {
-        let shape = |feature: &Feature| {
-            let found = teacher.shapes().iter().find(|(name, _)| name == feature);
-            found.map_or(Vec::new(), |(_, shape)| shape.clone())
+        let cached = |feature: &Feature| {
+            let shape = teacher.shapes().get(feature).cloned().unwrap_or_default();
+            (feature.clone(), Cached { shape, data: Vec::new() })
         };
-        let cached = |feature: &Feature| Cached { feature: feature.clone(), shape: shape(feature), data: Vec::new() };
-        let mut features: Vec<Cached> = read.iter().map(cached).collect();
+        let mut features: FeatureMap<Cached> = read.iter().map(cached).collect();
         let sides: &[bool] = if mirrors { &[false, true] } else { &[false] };
         let images = train.len() * sides.len();
-        check_memory(features.iter().map(|cached| cached.length() * images * size_of::<f32>()).sum())?;
+        check_memory(features.values().map(|cached| cached.length() * images * size_of::<f32>()).sum())?;
         for (side, &mirrored) in (0..).zip(sides) {
             let before = side * train.len() as u64;
             let progress = |done, _| Event::TeacherFeatures { done: before + done, total: images as u64 };
             let batches = EvaluationBatches::new(dataset, train, BATCH, normalization).mirrored(mirrored);
             let forward = |images: &B::Tensor| teacher.features(images, read);
-            let (found, _) = features_of(backend, forward, batches, progress, control)?;
+            let (mut rows, _) = features_of(backend, forward, batches, progress, control)?;
             dataset.intact()?;
-            features.iter_mut().zip(found).for_each(|(cached, data)| match cached.data.is_empty() {
-                true => cached.data = data,
-                false => cached.data.extend(data),
-            });
+            for (feature, Cached { data, .. }) in &mut features {
+                let rows = rows.remove(feature).unwrap_or_default();
+                match data.is_empty() {
+                    true => *data = rows,
+                    false => data.extend(rows),
+                }
+            }
         }
         let mut rows = vec![None; dataset.len()];
         train.iter().zip(0..).for_each(|(&item, row)| rows[item as usize] = Some(row));
         Ok(FeatureCache { features, rows, images: train.len() })
     }
 
-    fn look_up(&self, batch: &Batch) -> Result<Vec<(Feature, Matrix)>> {
-        self.features.iter().map(|cached| self.look_up_feature(cached, batch)).collect()
+    fn look_up(&self, batch: &Batch) -> Result<FeatureMap<Matrix>> {
+        let features = self.features.iter();
+        features.map(|(feature, cached)| Ok((feature.clone(), self.rows(feature, cached, batch)?))).collect()
     }
 
-    fn look_up_feature(&self, cached: &Cached, batch: &Batch) -> Result<(Feature, Matrix)> {
+    fn rows(&self, feature: &Feature, cached: &Cached, batch: &Batch) -> Result<Matrix> {
         let length = cached.length();
         let mut data = Vec::with_capacity(batch.len() * length);
         for (&item, &mirrored) in batch.items.iter().zip(&batch.mirrored) {
@@ -300,8 +300,7 @@ impl FeatureCache {
         }
         let mut shape = cached.shape.clone();
         shape[0] = batch.len();
-        let name = format!("the teacher's {}", cached.feature.name());
-        Ok((cached.feature.clone(), Matrix::tensor(&name, &data, &shape)?))
+        Matrix::tensor(&format!("the teacher's {}", feature.name()), &data, &shape)
     }
 }
 

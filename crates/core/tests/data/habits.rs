@@ -223,12 +223,12 @@ fn links_inside_archives_lead_to_their_images() {
     let image = png(7);
     let mut header = tar::Header::new_gnu();
     header.set_size(image.len() as u64);
-    builder.append_data(&mut header, "pool/1.png", &image[..]).unwrap();
-    link(&mut builder, tar::EntryType::Link, "cat/hard.png", "pool/1.png");
-    link(&mut builder, tar::EntryType::Symlink, "dog/soft.png", "../pool/1.png");
+    builder.append_data(&mut header, "team/1.png", &image[..]).unwrap();
+    link(&mut builder, tar::EntryType::Link, "cat/hard.png", "team/1.png");
+    link(&mut builder, tar::EntryType::Symlink, "dog/soft.png", "../team/1.png");
     link(&mut builder, tar::EntryType::Symlink, "dog/gone.png", "/etc/passwd.png");
     let data = open(&place.plan_of(&place.write("a.tar", &builder.into_inner().unwrap()))).unwrap();
-    let expected = [("cat/hard.png", "cat"), ("dog/soft.png", "dog"), ("pool/1.png", "pool")];
+    let expected = [("cat/hard.png", "cat"), ("dog/soft.png", "dog"), ("team/1.png", "team")];
     assert_eq!(content(&data), expected.map(|(id, class)| (id.to_string(), class.to_string(), 7)));
     warns(&data, &["1 of the archive's links and sparse files is left out"]);
 }

@@ -21,7 +21,7 @@ mod weight;
 mod winograd;
 
 pub use self::finish::Finish;
-use crate::{Pool, check, columns};
+use crate::{Team, check, columns};
 
 /// The geometry of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,34 +137,34 @@ impl Way {
 }
 
 /// `y = x * weight + bias`. Overwrites `y`.
-pub fn forward(pool: &Pool, shape: &Conv2d, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
-    forward_finished(pool, shape, x, weight, Finish { bias, ..Finish::default() }, y);
+pub fn forward(team: &Team, shape: &Conv2d, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+    forward_finished(team, shape, x, weight, Finish { bias, ..Finish::default() }, y);
 }
 
 /// `y = relu?(x * weight + bias + residual)`. Overwrites `y`.
-pub fn forward_finished(pool: &Pool, shape: &Conv2d, x: &[f32], weight: &[f32], finish: Finish<'_>, y: &mut [f32]) {
+pub fn forward_finished(team: &Team, shape: &Conv2d, x: &[f32], weight: &[f32], finish: Finish<'_>, y: &mut [f32]) {
     shape.check("convolution forward", [("x", x.len())], [("y", y.len())], [("weight", weight.len())]);
     finish.check("convolution forward", shape.c_out, y.len());
     match Way::of(shape) {
-        Way::Pairs => pairs::forward(pool, shape, x, weight, finish, y),
-        Way::Winograd => winograd::forward(pool, shape, x, weight, finish, y),
-        Way::Product => product::forward(pool, shape, x, weight, finish, y),
+        Way::Pairs => pairs::forward(team, shape, x, weight, finish, y),
+        Way::Winograd => winograd::forward(team, shape, x, weight, finish, y),
+        Way::Product => product::forward(team, shape, x, weight, finish, y),
     }
 }
 
 /// The gradient of the input, `dx`, from that of the output, `dy`. Overwrites `dx`.
-pub fn backward_input(pool: &Pool, shape: &Conv2d, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
+pub fn backward_input(team: &Team, shape: &Conv2d, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
     shape.check("convolution backward_input", [("dx", dx.len())], [("dy", dy.len())], [("weight", weight.len())]);
     match Way::of(shape) {
-        Way::Pairs => pairs::backward_input(pool, shape, dy, weight, dx),
-        Way::Winograd => winograd::backward_input(pool, shape, dy, weight, dx),
-        Way::Product => product::backward_input(pool, shape, dy, weight, dx),
+        Way::Pairs => pairs::backward_input(team, shape, dy, weight, dx),
+        Way::Winograd => winograd::backward_input(team, shape, dy, weight, dx),
+        Way::Product => product::backward_input(team, shape, dy, weight, dx),
     }
 }
 
 /// The gradients of the weights, `dweight`, and of the bias, `dbias`. Overwrites both.
 pub fn backward_weight(
-    pool: &Pool,
+    team: &Team,
     shape: &Conv2d,
     x: &[f32],
     dy: &[f32],
@@ -173,12 +173,12 @@ pub fn backward_weight(
 ) {
     shape.check("convolution backward_weight", [("x", x.len())], [("dy", dy.len())], [("dweight", dweight.len())]);
     match Way::of(shape) {
-        Way::Pairs => pairs::backward_weight(pool, shape, x, dy, dweight),
-        Way::Winograd => winograd::backward_weight(pool, shape, x, dy, dweight),
-        Way::Product => weight::backward(pool, shape, x, dy, dweight),
+        Way::Pairs => pairs::backward_weight(team, shape, x, dy, dweight),
+        Way::Winograd => winograd::backward_weight(team, shape, x, dy, dweight),
+        Way::Product => weight::backward(team, shape, x, dy, dweight),
     }
     if let Some(dbias) = dbias {
         check::length("convolution backward_weight", "dbias", dbias.len(), shape.c_out);
-        columns::sum_into(pool, dy, dbias);
+        columns::sum_into(team, dy, dbias);
     }
 }

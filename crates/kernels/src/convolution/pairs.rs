@@ -17,8 +17,8 @@
 
 use super::{Conv2d, Finish};
 use crate::matrix::{Block, DEPTH, Operand, fill_panel, panel_width};
-use crate::pool::Parts;
-use crate::{Pool, scratch};
+use crate::team::Parts;
+use crate::{Team, scratch};
 
 /// Fewest channels on either side: the terms of one product, and its columns.
 const LEAST_CHANNELS: usize = 16;
@@ -66,20 +66,20 @@ fn pairs(shape: &Conv2d) -> Vec<Pair> {
     pairs
 }
 
-pub(super) fn forward(pool: &Pool, shape: &Conv2d, x: &[f32], weight: &[f32], finish: Finish<'_>, y: &mut [f32]) {
+pub(super) fn forward(team: &Team, shape: &Conv2d, x: &[f32], weight: &[f32], finish: Finish<'_>, y: &mut [f32]) {
     let (c, o, [oh, ow]) = (shape.c_in, shape.c_out, shape.output());
     let mut targets = vec![Vec::new(); oh * ow];
     pairs(shape).iter().for_each(|pair| targets[pair.output].push((pair.position, pair.input)));
     let weights: Vec<_> = weight.chunks_exact(c * o).map(|weight| Operand::row_major(weight, o)).collect();
-    Map::with(pool, x, [shape.n, shape.h * shape.w, c], |map| multiply(pool, map, &targets, &weights, o, finish, y));
+    Map::with(team, x, [shape.n, shape.h * shape.w, c], |map| multiply(team, map, &targets, &weights, o, finish, y));
 }
 
-pub(super) fn backward_input(pool: &Pool, shape: &Conv2d, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
+pub(super) fn backward_input(team: &Team, shape: &Conv2d, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
     let (c, o, [oh, ow]) = (shape.c_in, shape.c_out, shape.output());
     let mut targets = vec![Vec::new(); shape.h * shape.w];
     pairs(shape).iter().for_each(|pair| targets[pair.input].push((pair.position, pair.output)));
     let weights: Vec<_> = weight.chunks_exact(c * o).map(|weight| Operand::transposed(weight, o)).collect();
-    Map::with(pool, dy, [shape.n, oh * ow, o], |map| multiply(pool, map, &targets, &weights, c, Finish::default(), dx));
+    Map::with(team, dy, [shape.n, oh * ow, o], |map| multiply(team, map, &targets, &weights, c, Finish::default(), dx));
 }
 
 /// A tensor `[image][pixel][channel]` laid out `[pixel][image][channel]`, with spare floats between its rows.
@@ -91,10 +91,10 @@ struct Map<'a> {
 }
 
 impl Map<'_> {
-    fn with(pool: &Pool, from: &[f32], [n, pixels, channels]: [usize; 3], body: impl FnOnce(&Map<'_>)) {
+    fn with(team: &Team, from: &[f32], [n, pixels, channels]: [usize; 3], body: impl FnOnce(&Map<'_>)) {
         let pitch = channels + SPARE;
         scratch::with(pixels * n * pitch, |data| {
-            pool.for_each_chunk(data, (n * pitch).max(1), |pixel, rows| {
+            team.for_each_chunk(data, (n * pitch).max(1), |pixel, rows| {
                 for (image, row) in rows.chunks_exact_mut(pitch).enumerate() {
                     row[..channels].copy_from_slice(&from[(image * pixels + pixel) * channels..][..channels]);
                 }
@@ -121,7 +121,7 @@ impl Map<'_> {
 /// `out[:, target]` = the sum over its list's `(position, source)` of `map[:, source] weights[position]`, of `columns`
 /// channels, and what `finish` adds. Overwrites `out`, `[image][target][columns]`.
 fn multiply(
-    pool: &Pool,
+    team: &Team,
     map: &Map<'_>,
     targets: &[Vec<(usize, usize)>],
     weights: &[Operand<'_>],
@@ -129,13 +129,13 @@ fn multiply(
     finish: Finish<'_>,
     out: &mut [f32],
 ) {
-    let (width, k, n) = (panel_width(pool.isa()), map.channels, map.n);
+    let (width, k, n) = (panel_width(team.isa()), map.channels, map.n);
     let panels = columns.div_ceil(width);
     // Whole blocks of images for each unit.
     let group = n.div_ceil(UNITS.div_ceil(panels)).max(1).next_multiple_of(map.block());
     let groups = n.div_ceil(group);
     let out = Parts::new(out);
-    pool.for_each(panels * groups, |unit| {
+    team.for_each(panels * groups, |unit| {
         let (column, first) = (unit / groups * width, unit % groups * group);
         let (last, end) = (columns.min(column + width), n.min(first + group));
         scratch::with(weights.len() * k * width, |panels| {
@@ -153,9 +153,9 @@ fn multiply(
                     // have different images or columns, and targets different pixels, so nobody else uses them. `apply`
                     // comes after `multiply_pixel` has returned.
                     unsafe {
-                        multiply_pixel(pool, map, images, sources, panels, last - column, bias, to, row);
+                        multiply_pixel(team, map, images, sources, panels, last - column, bias, to, row);
                         let (at, count) = (at(images[0]) + column, images[1] - images[0]);
-                        finish.apply(pool.isa(), to, at, row, count, [0, last - column]);
+                        finish.apply(team.isa(), to, at, row, count, [0, last - column]);
                     }
                 }
             }
@@ -169,7 +169,7 @@ fn multiply(
 /// `out` is valid for all images and `columns`, at most a panel, and nobody else uses them until it returns.
 #[allow(clippy::too_many_arguments)] // The operands of one formula.
 unsafe fn multiply_pixel(
-    pool: &Pool,
+    team: &Team,
     map: &Map<'_>,
     images: [usize; 2],
     sources: &[(usize, usize)],
@@ -179,7 +179,7 @@ unsafe fn multiply_pixel(
     out: *mut f32,
     out_row: usize,
 ) {
-    let (isa, k, size) = (pool.isa(), map.channels, map.channels * panel_width(pool.isa()));
+    let (isa, k, size) = (team.isa(), map.channels, map.channels * panel_width(team.isa()));
     let block = |source: usize, depth: [usize; 2]| Block {
         left: map.rows(source, images[0]).skip(0, depth[0]),
         rows: images[1] - images[0],
@@ -208,16 +208,16 @@ unsafe fn multiply_pixel(
     }
 }
 
-pub(super) fn backward_weight(pool: &Pool, shape: &Conv2d, x: &[f32], dy: &[f32], dweight: &mut [f32]) {
+pub(super) fn backward_weight(team: &Team, shape: &Conv2d, x: &[f32], dy: &[f32], dweight: &mut [f32]) {
     let (n, c, o, [oh, ow]) = (shape.n, shape.c_in, shape.c_out, shape.output());
-    let (isa, width) = (pool.isa(), panel_width(pool.isa()));
+    let (isa, width) = (team.isa(), panel_width(team.isa()));
     let mut joined = vec![Vec::new(); shape.positions()];
     pairs(shape).iter().for_each(|pair| joined[pair.position].push((pair.input, pair.output)));
     let panels = o.div_ceil(width);
     let group = c.div_ceil(UNITS.div_ceil(panels)).max(LEAST_CHANNELS);
     let (groups, out) = (c.div_ceil(group), Parts::new(dweight));
-    Map::with(pool, x, [n, shape.h * shape.w, c], |map| {
-        pool.for_each(panels * groups, |unit| {
+    Map::with(team, x, [n, shape.h * shape.w, c], |map| {
+        team.for_each(panels * groups, |unit| {
             let (column, first) = (unit / groups * width, unit % groups * group);
             let (last, end) = (o.min(column + width), c.min(first + group));
             let size = DEPTH.min(n) * width;

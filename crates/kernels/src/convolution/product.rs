@@ -3,8 +3,8 @@
 use super::gather::{Gather, Segment};
 use super::{Conv2d, Finish};
 use crate::matrix::{Block, Cut, DEPTH, Operand, fill_panel, panel_width, panels_length};
-use crate::pool::Parts;
-use crate::{Pool, scratch};
+use crate::team::Parts;
+use crate::{Team, scratch};
 
 /// Where the rows of a product go: the pixels `grid * step + offset` of an NHWC tensor.
 struct Target<'a> {
@@ -17,7 +17,7 @@ struct Target<'a> {
     offset: [usize; 2],
 }
 
-pub(super) fn forward(pool: &Pool, shape: &Conv2d, x: &[f32], weight: &[f32], finish: Finish<'_>, y: &mut [f32]) {
+pub(super) fn forward(team: &Team, shape: &Conv2d, x: &[f32], weight: &[f32], finish: Finish<'_>, y: &mut [f32]) {
     let [oh, ow] = shape.output();
     let outputs = shape.group_outputs();
     for group in 0..shape.groups {
@@ -27,7 +27,7 @@ pub(super) fn forward(pool: &Pool, shape: &Conv2d, x: &[f32], weight: &[f32], fi
         let target = Target { data: Parts::new(y), size, first, step: [1, 1], offset: [0, 0] };
         let weights = Operand::row_major(weight, shape.c_out).skip(0, first);
         multiply(
-            pool,
+            team,
             &gather,
             outputs,
             &[(0, gather.columns(), weights)],
@@ -37,15 +37,15 @@ pub(super) fn forward(pool: &Pool, shape: &Conv2d, x: &[f32], weight: &[f32], fi
     }
 }
 
-pub(super) fn backward_input(pool: &Pool, shape: &Conv2d, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
+pub(super) fn backward_input(team: &Team, shape: &Conv2d, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
     if (0..2).any(|axis| shape.kernel[axis] < shape.stride[axis] || shape.dilation[axis] > 1) {
         // Some pixels may lie under no kernel position.
-        pool.for_each_chunk(dx, crate::elementwise::BLOCK, |_, dx| dx.fill(0.0));
+        team.for_each_chunk(dx, crate::elementwise::BLOCK, |_, dx| dx.fill(0.0));
     }
     for group in 0..shape.groups {
         for row in 0..shape.stride[0].min(shape.h) {
             for column in 0..shape.stride[1].min(shape.w) {
-                backward_phase(pool, shape, group, [row, column], dy, weight, dx);
+                backward_phase(team, shape, group, [row, column], dy, weight, dx);
             }
         }
     }
@@ -55,7 +55,7 @@ pub(super) fn backward_input(pool: &Pool, shape: &Conv2d, dy: &[f32], weight: &[
 /// `phase + stride i` lies under kernel position p of output pixel `i + (phase + padding - p dilation) / stride` where
 /// that divides.
 fn backward_phase(
-    pool: &Pool,
+    team: &Team,
     shape: &Conv2d,
     group: usize,
     phase: [usize; 2],
@@ -85,30 +85,30 @@ fn backward_phase(
     let gather = Gather { source: dy, size, first, channels: outputs, n: shape.n, grid, step: [1, 1], segments };
     let (size, first) = ([shape.h, shape.w, shape.c_in], group * inputs);
     let target = Target { data: Parts::new(dx), size, first, step: shape.stride, offset: phase };
-    multiply(pool, &gather, inputs, &weights, Finish::default(), &target);
+    multiply(team, &gather, inputs, &weights, Finish::default(), &target);
 }
 
 /// The product of the gathered matrix with `weights`: terms `[first, end)` of k, each an operand of `n` columns.
 fn multiply(
-    pool: &Pool,
+    team: &Team,
     gather: &Gather<'_>,
     n: usize,
     weights: &[(usize, usize, Operand<'_>)],
     finish: Finish<'_>,
     target: &Target<'_>,
 ) {
-    let (isa, k, width) = (pool.isa(), gather.columns(), panel_width(pool.isa()));
+    let (isa, k, width) = (team.isa(), gather.columns(), panel_width(team.isa()));
     scratch::with(panels_length(isa, k, n), |panels| {
-        pool.for_each_chunk(panels, (k * width).max(1), |panel, out| {
+        team.for_each_chunk(panels, (k * width).max(1), |panel, out| {
             let column = panel * width;
             for &(first, end, operand) in weights {
                 fill_panel(&mut out[first * width..end * width], width, operand.skip(0, column), width.min(n - column));
             }
         });
         let (panels, cut) = (&*panels, Cut::new(isa, gather.rows(), n));
-        pool.for_each(cut.units(), |unit| {
+        team.for_each(cut.units(), |unit| {
             let (rows, columns) = cut.unit(unit);
-            let unit = Unit { pool, gather, panels, k, finish, rows, columns };
+            let unit = Unit { team, gather, panels, k, finish, rows, columns };
             // SAFETY: each unit runs once, and no two have both their rows and their columns in common.
             unsafe { target.receive(gather.grid, &unit) };
         });
@@ -117,7 +117,7 @@ fn multiply(
 
 /// One unit of work: some rows and columns of the product.
 struct Unit<'a> {
-    pool: &'a Pool,
+    team: &'a Team,
     gather: &'a Gather<'a>,
     panels: &'a [f32],
     k: usize,
@@ -140,7 +140,7 @@ impl Unit<'_> {
                 let block = Block { left, rows, depth, columns: self.columns };
                 // SAFETY: the block's elements are the unit's, which `out` is valid for and which are the caller's
                 // alone; a stretch of terms that does not begin at 0 follows one that wrote them.
-                unsafe { block.multiply(self.pool.isa(), self.panels, self.k, self.finish.bias, out, out_row) };
+                unsafe { block.multiply(self.team.isa(), self.panels, self.k, self.finish.bias, out, out_row) };
             };
             if self.gather.is_source() {
                 multiply(Operand::row_major(self.gather.source, self.k).skip(self.rows[0], start));
@@ -153,7 +153,7 @@ impl Unit<'_> {
             }
         }
         // SAFETY: these are the rows and columns of the unit again, and the products have returned.
-        unsafe { self.finish.apply(self.pool.isa(), out, at, out_row, rows, self.columns) };
+        unsafe { self.finish.apply(self.team.isa(), out, at, out_row, rows, self.columns) };
     }
 }
 

@@ -8,8 +8,8 @@
 use super::Conv2d;
 use super::gather::Gather;
 use crate::matrix::{BLOCK_ROWS, Block, DEPTH, Operand, fill_panel, panel_width, panels_length};
-use crate::pool::Parts;
-use crate::{Pool, scratch};
+use crate::team::Parts;
+use crate::{Team, scratch};
 
 /// Units of work wanted at least, so that a few threads end at about the same time.
 const UNITS: usize = 16;
@@ -18,7 +18,7 @@ const LEAST_OUTPUTS: usize = 128;
 /// Most blocks of pixels summed one after the other: 64 * 256 pixels.
 const CHUNK_BLOCKS: usize = 64;
 
-pub(super) fn backward(pool: &Pool, shape: &Conv2d, x: &[f32], dy: &[f32], dweight: &mut [f32]) {
+pub(super) fn backward(team: &Team, shape: &Conv2d, x: &[f32], dy: &[f32], dweight: &mut [f32]) {
     let o = shape.group_outputs();
     for group in 0..shape.groups {
         let gather = Gather::input(shape, x, group);
@@ -30,17 +30,17 @@ pub(super) fn backward(pool: &Pool, shape: &Conv2d, x: &[f32], dy: &[f32], dweig
             let unit = Unit { gather: &gather, gradient, pixels: cut.pixels(chunk), columns: cut.columns(block, k), o };
             // SAFETY: each unit runs once, and no two have a chunk, a block of columns and a group of outputs in
             // common; the first element is the chunk's, or the group's.
-            unsafe { unit.sum(pool, cut.outputs(outputs, o), out, chunk * k * o + first, pitch) };
+            unsafe { unit.sum(team, cut.outputs(outputs, o), out, chunk * k * o + first, pitch) };
         };
         if cut.chunks == 1 {
             let out = Parts::new(dweight);
-            pool.for_each(cut.units(), |unit| sum(unit, &out, first, shape.c_out));
+            team.for_each(cut.units(), |unit| sum(unit, &out, first, shape.c_out));
             continue;
         }
         scratch::with(cut.chunks * k * o, |partial| {
             let out = Parts::new(partial);
-            pool.for_each(cut.units(), |unit| sum(unit, &out, 0, o));
-            add_chunks(pool, partial, cut.chunks);
+            team.for_each(cut.units(), |unit| sum(unit, &out, 0, o));
+            add_chunks(team, partial, cut.chunks);
             for (row, sum) in partial[..k * o].chunks_exact(o).enumerate() {
                 dweight[row * shape.c_out + first..][..o].copy_from_slice(sum);
             }
@@ -111,8 +111,8 @@ impl Unit<'_> {
     ///
     /// # Safety
     /// Nobody else uses these elements until it returns.
-    unsafe fn sum(&self, pool: &Pool, outputs: [usize; 2], out: &Parts<'_, f32>, first: usize, pitch: usize) {
-        let (isa, width, rows) = (pool.isa(), panel_width(pool.isa()), self.columns[1] - self.columns[0]);
+    unsafe fn sum(&self, team: &Team, outputs: [usize; 2], out: &Parts<'_, f32>, first: usize, pitch: usize) {
+        let (isa, width, rows) = (team.isa(), panel_width(team.isa()), self.columns[1] - self.columns[0]);
         let count = outputs[1] - outputs[0];
         assert!(outputs[1] <= self.o && rows > 0, "a unit lies outside the weights");
         // The end of the last row lies inside the slice.
@@ -145,14 +145,14 @@ impl Unit<'_> {
 }
 
 /// Adds the chunks' sums in pairs; the first chunk ends as the sum of all.
-fn add_chunks(pool: &Pool, partial: &mut [f32], chunks: usize) {
+fn add_chunks(team: &Team, partial: &mut [f32], chunks: usize) {
     let size = partial.len() / chunks;
     let mut count = chunks;
     while count > 1 {
         let half = count.div_ceil(2);
         let (kept, added) = partial.split_at_mut(half * size);
         let length = (count - half) * size;
-        crate::elementwise::add_in_place(pool, &added[..length], &mut kept[..length]);
+        crate::elementwise::add_in_place(team, &added[..length], &mut kept[..length]);
         count = half;
     }
 }

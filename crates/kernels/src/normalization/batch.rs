@@ -16,9 +16,9 @@
 #![allow(clippy::too_many_arguments)]
 
 use crate::columns::{self, Pair};
-use crate::pool::Parts;
 use crate::simd::{Kernel, Simd, dispatch};
-use crate::{Pool, check};
+use crate::team::Parts;
+use crate::{Team, check};
 
 /// What a ReLU behind the normalisation let pass.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ pub enum Relu<'a> {
 /// Normalises by the batch's own statistics, and returns them in `mean`, `rstd` and `variance` (biased), each `[c]`.
 /// `x`, `residual` and `y` are `[r, c]`, `gamma` and `beta` `[c]`.
 pub fn batch_norm_train(
-    pool: &Pool,
+    team: &Team,
     c: usize,
     eps: f64,
     x: &[f32],
@@ -48,13 +48,13 @@ pub fn batch_norm_train(
     rstd: &mut [f32],
     variance: &mut [f32],
 ) {
-    let scale = statistics(pool, c, eps, x, gamma, beta, mean, rstd, variance);
-    apply(pool, c, x, mean, &scale, beta, residual, relu, y);
+    let scale = statistics(team, c, eps, x, gamma, beta, mean, rstd, variance);
+    apply(team, c, x, mean, &scale, beta, residual, relu, y);
 }
 
 /// Writes the statistics of the batch, and returns `gamma rstd`.
 pub(super) fn statistics(
-    pool: &Pool,
+    team: &Team,
     c: usize,
     eps: f64,
     x: &[f32],
@@ -74,7 +74,7 @@ pub(super) fn statistics(
     lengths.iter().for_each(|&(name, length)| check::length("batch_norm_train", name, length, c));
     let rows = x.len() / c.max(1);
     let mut scale = vec![0.0; c];
-    for (i, [sum, squares]) in columns::sums(pool, rows, c, [x], [], Moments).into_iter().enumerate() {
+    for (i, [sum, squares]) in columns::sums(team, rows, c, [x], [], Moments).into_iter().enumerate() {
         let average = sum / rows as f64;
         // `max` would turn a NaN into 0 and hide it.
         let spread = squares / rows as f64 - average * average;
@@ -89,7 +89,7 @@ pub(super) fn statistics(
 /// Normalises by constant statistics: `y = relu?(x * scale + shift + residual)`, with `scale = gamma rstd` and
 /// `shift = beta - mean scale`, each `[c]`.
 pub fn batch_norm_eval(
-    pool: &Pool,
+    team: &Team,
     c: usize,
     x: &[f32],
     scale: &[f32],
@@ -100,12 +100,12 @@ pub fn batch_norm_eval(
 ) {
     check::length("batch_norm_eval", "scale", scale.len(), c);
     check::length("batch_norm_eval", "shift", shift.len(), c);
-    apply(pool, c, x, &vec![0.0; c], scale, shift, residual, relu, y);
+    apply(team, c, x, &vec![0.0; c], scale, shift, residual, relu, y);
 }
 
 /// The gradient of [`batch_norm_train`]: overwrites `dx`, `dgamma`, `dbeta` and `dresidual`.
 pub fn batch_norm_backward(
-    pool: &Pool,
+    team: &Team,
     c: usize,
     x: &[f32],
     relu: Relu<'_>,
@@ -119,15 +119,15 @@ pub fn batch_norm_backward(
     dresidual: Option<&mut [f32]>,
 ) {
     let saved = Saved { c, x, relu, dy, gamma, mean, rstd };
-    let sums = saved.parameter_gradients(pool, dgamma, dbeta);
+    let sums = saved.parameter_gradients(team, dgamma, dbeta);
     let factors = saved.input_factors(&sums, x.len() / c.max(1));
-    saved.input_gradient(pool, &factors, dx, dresidual);
+    saved.input_gradient(team, &factors, dx, dresidual);
 }
 
 /// The gradient of batch normalisation by constant statistics `mean` and `rstd`: overwrites `dx`, `dgamma`, `dbeta` and
 /// `dresidual`.
 pub fn batch_norm_eval_backward(
-    pool: &Pool,
+    team: &Team,
     c: usize,
     x: &[f32],
     relu: Relu<'_>,
@@ -141,8 +141,8 @@ pub fn batch_norm_eval_backward(
     dresidual: Option<&mut [f32]>,
 ) {
     let saved = Saved { c, x, relu, dy, gamma, mean, rstd };
-    saved.parameter_gradients(pool, dgamma, dbeta);
-    saved.input_gradient(pool, &[vec![0.0; c], vec![0.0; c]], dx, dresidual);
+    saved.parameter_gradients(team, dgamma, dbeta);
+    saved.input_gradient(team, &[vec![0.0; c], vec![0.0; c]], dx, dresidual);
 }
 
 /// What the backward passes read.
@@ -158,7 +158,7 @@ pub(super) struct Saved<'a> {
 
 impl Saved<'_> {
     /// Writes `dgamma` and `dbeta`, and returns for each channel `[sum g, sum g x^]`.
-    pub(super) fn parameter_gradients(&self, pool: &Pool, dgamma: &mut [f32], dbeta: &mut [f32]) -> Vec<[f64; 2]> {
+    pub(super) fn parameter_gradients(&self, team: &Team, dgamma: &mut [f32], dbeta: &mut [f32]) -> Vec<[f64; 2]> {
         let c = self.c;
         let parameters: [(&str, usize); 5] = [
             ("gamma", self.gamma.len()),
@@ -171,14 +171,14 @@ impl Saved<'_> {
         check::length("batch_norm_backward", "dy", self.dy.len(), self.x.len());
         let rows = self.x.len() / c.max(1);
         let mut sums = match self.relu {
-            Relu::Absent => columns::sums(pool, rows, c, [self.x, self.dy], [], Gradients),
+            Relu::Absent => columns::sums(team, rows, c, [self.x, self.dy], [], Gradients),
             Relu::Output(y) => {
                 check::length("batch_norm_backward", "y", y.len(), self.x.len());
-                columns::sums(pool, rows, c, [self.x, self.dy, y], [], MaskedGradients)
+                columns::sums(team, rows, c, [self.x, self.dy, y], [], MaskedGradients)
             }
             Relu::Shift(beta) => {
                 check::length("batch_norm_backward", "beta", beta.len(), c);
-                columns::sums(pool, rows, c, [self.x, self.dy], [self.mean, &self.scale(), beta], GatedGradients)
+                columns::sums(team, rows, c, [self.x, self.dy], [self.mean, &self.scale(), beta], GatedGradients)
             }
         };
         for (i, [sum, product]) in sums.iter_mut().enumerate() {
@@ -207,7 +207,7 @@ impl Saved<'_> {
     /// `dx = scale g + slope (x - mean) + offset` with the channels' `[slope, offset]`; `dresidual = g`.
     fn input_gradient(
         &self,
-        pool: &Pool,
+        team: &Team,
         [slope, offset]: &[Vec<f32>; 2],
         dx: &mut [f32],
         dresidual: Option<&mut [f32]>,
@@ -221,7 +221,7 @@ impl Saved<'_> {
         let scale = self.scale();
         let dresidual = dresidual.map(Parts::new);
         let step = columns::block_rows(c) * c;
-        pool.for_each_chunk(dx, step.max(1), |block, dx| {
+        team.for_each_chunk(dx, step.max(1), |block, dx| {
             let (start, length) = (block * step, dx.len());
             let range = start..start + length;
             let relu = match self.relu {
@@ -233,7 +233,7 @@ impl Saved<'_> {
             let dresidual = dresidual.as_ref().map_or(&mut [][..], |parts| unsafe { parts.slice(start, length) });
             let (x, dy, mean) = (&self.x[range.clone()], &self.dy[range], self.mean);
             let (scale, slope, offset) = (&scale[..], &slope[..], &offset[..]);
-            dispatch(pool.isa(), InputGradient { c, x, relu, dy, scale, slope, offset, mean, dx, dresidual });
+            dispatch(team.isa(), InputGradient { c, x, relu, dy, scale, slope, offset, mean, dx, dresidual });
         });
     }
 }
@@ -286,7 +286,7 @@ impl Pair<2, 3> for GatedGradients {
 
 /// `y = relu?((x - mean) scale + shift + residual)`.
 fn apply(
-    pool: &Pool,
+    team: &Team,
     c: usize,
     x: &[f32],
     mean: &[f32],
@@ -302,10 +302,10 @@ fn apply(
         check::length("batch_norm", "residual", residual.len(), x.len());
     }
     let step = columns::block_rows(c) * c;
-    pool.for_each_chunk(y, step, |block, y| {
+    team.for_each_chunk(y, step, |block, y| {
         let range = block * step..block * step + y.len();
         let residual = residual.map_or(&[][..], |residual| &residual[range.clone()]);
-        dispatch(pool.isa(), Apply { c, x: &x[range], mean, scale, shift, residual, relu, y });
+        dispatch(team.isa(), Apply { c, x: &x[range], mean, scale, shift, residual, relu, y });
     });
 }
 

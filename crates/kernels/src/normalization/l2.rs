@@ -4,18 +4,18 @@
 //!
 //! Shapes: n rows of d; x, y, dy, dx `[n, d]`, norm `[n]`.
 
-use crate::pool::Parts;
-use crate::{Pool, check};
+use crate::team::Parts;
+use crate::{Team, check};
 
 /// The smallest norm [`l2_normalize`] divides by, as in PyTorch's `F.normalize`.
 const SMALLEST_NORM: f32 = 1e-12;
 
 /// `y = x / max(|x|, 1e-12)` for each row of length `d`; `norm` (one a row) receives |x|, summed in f64.
-pub fn l2_normalize(pool: &Pool, d: usize, x: &[f32], y: &mut [f32], norm: &mut [f32]) {
+pub fn l2_normalize(team: &Team, d: usize, x: &[f32], y: &mut [f32], norm: &mut [f32]) {
     check::length("l2_normalize", "y", y.len(), x.len());
     check::length("l2_normalize", "norm", norm.len() * d, x.len());
     let norm = Parts::new(norm);
-    pool.for_each_chunk(y, d.max(1), |row, y| {
+    team.for_each_chunk(y, d.max(1), |row, y| {
         let x = &x[row * d..row * d + d];
         let length = x.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt() as f32;
         // SAFETY: `norm` has one element for each row, and each row's block runs once.
@@ -29,11 +29,11 @@ pub fn l2_normalize(pool: &Pool, d: usize, x: &[f32], y: &mut [f32], norm: &mut 
 
 /// The gradient of [`l2_normalize`] from its output `y` and `norm`: `dx = (dy - y (y . dy)) / norm`; below the clamp
 /// the divisor is a constant, and `dx = dy / 1e-12`. Overwrites `dx`.
-pub fn l2_normalize_backward(pool: &Pool, d: usize, y: &[f32], norm: &[f32], dy: &[f32], dx: &mut [f32]) {
+pub fn l2_normalize_backward(team: &Team, d: usize, y: &[f32], norm: &[f32], dy: &[f32], dx: &mut [f32]) {
     check::length("l2_normalize_backward", "dy", dy.len(), y.len());
     check::length("l2_normalize_backward", "dx", dx.len(), y.len());
     check::length("l2_normalize_backward", "norm", norm.len() * d, y.len());
-    pool.for_each_chunk(dx, d.max(1), |row, dx| {
+    team.for_each_chunk(dx, d.max(1), |row, dx| {
         let (y, dy) = (&y[row * d..row * d + d], &dy[row * d..row * d + d]);
         let clamped = norm[row] < SMALLEST_NORM;
         let divisor = if clamped { SMALLEST_NORM } else { norm[row] };

@@ -18,15 +18,15 @@
 #![allow(clippy::too_many_arguments)]
 
 use super::batch::{Relu, Saved, statistics};
-use crate::pool::Parts;
 use crate::pooling::Pool2d;
 use crate::simd::{Kernel, Simd, dispatch};
-use crate::{Pool, check};
+use crate::team::Parts;
+use crate::{Team, check};
 
 /// Normalises by the batch's own statistics and pools. Overwrites `y`, `winners`, `indices` (pixels of their image, the
 /// first of equal maxima) and the statistics `mean`, `rstd`, `variance` (biased), each `[c]`. A NaN stays visible.
 pub fn batch_norm_max_pool(
-    pool: &Pool,
+    team: &Team,
     shape: &Pool2d,
     eps: f64,
     x: &[f32],
@@ -44,22 +44,22 @@ pub fn batch_norm_max_pool(
     check::length("batch_norm_max_pool", "y", y.len(), shape.n * oh * ow * c);
     check::length("batch_norm_max_pool", "winners", winners.len(), y.len());
     check::length("batch_norm_max_pool", "indices", indices.len(), y.len());
-    let scale = statistics(pool, c, eps, x, gamma, beta, mean, rstd, variance);
+    let scale = statistics(team, c, eps, x, gamma, beta, mean, rstd, variance);
     let (row, image) = (ow * c, shape.h * shape.w * c);
     let (winners, indices, mean) = (Parts::new(winners), Parts::new(indices), &*mean);
-    pool.for_each_chunk(y, row.max(1), |block, y| {
+    team.for_each_chunk(y, row.max(1), |block, y| {
         // SAFETY: block `block` is output row `block`, which runs once and has these `row` elements of both, and no
         // other.
         let (winners, indices) = unsafe { (winners.slice(block * row, row), indices.slice(block * row, row)) };
         let x = &x[block / oh * image..][..image];
         let factors = [mean, &scale, beta];
-        dispatch(pool.isa(), OutputRow { shape, row: block % oh, x, factors, y, winners, indices });
+        dispatch(team.isa(), OutputRow { shape, row: block % oh, x, factors, y, winners, indices });
     });
 }
 
 /// The gradient of [`batch_norm_max_pool`]: overwrites `dx`, `dgamma` and `dbeta`.
 pub fn batch_norm_max_pool_backward(
-    pool: &Pool,
+    team: &Team,
     shape: &Pool2d,
     x: &[f32],
     winners: &[f32],
@@ -79,14 +79,14 @@ pub fn batch_norm_max_pool_backward(
     check::length("batch_norm_max_pool_backward", "dy", dy.len(), shape.n * oh * ow * c);
     check::length("batch_norm_max_pool_backward", "indices", indices.len(), dy.len());
     let saved = Saved { c, x: winners, relu: Relu::Shift(beta), dy, gamma, mean, rstd };
-    let sums = saved.parameter_gradients(pool, dgamma, dbeta);
+    let sums = saved.parameter_gradients(team, dgamma, dbeta);
     let ([slope, offset], scale) = (saved.input_factors(&sums, x.len() / c.max(1)), saved.scale());
     let (row, windows) = (shape.w * c, oh * ow * c);
-    pool.for_each_chunk(dx, row.max(1), |block, dx| {
+    team.for_each_chunk(dx, row.max(1), |block, dx| {
         let range = block / shape.h * windows..(block / shape.h + 1) * windows;
         let (dy, indices, x) = (&dy[range.clone()], &indices[range], &x[block * row..][..row]);
         let factors = [mean, &scale, beta, &slope, &offset];
-        dispatch(pool.isa(), InputRow { shape, row: block % shape.h, x, dy, indices, factors, dx });
+        dispatch(team.isa(), InputRow { shape, row: block % shape.h, x, dy, indices, factors, dx });
     });
 }
 

@@ -26,10 +26,10 @@
 //! order of additions is then that of the rounds, on any number of threads.
 
 use super::stride;
-use crate::pool::Parts;
 use crate::simd::doubles::{Doubles, WIDTH, add_lanes};
 use crate::simd::{Kernel, Simd, dispatch};
-use crate::{Pool, check, scratch};
+use crate::team::Parts;
+use crate::{Team, check, scratch};
 
 /// Rows of a block.
 const ROWS: usize = 16;
@@ -65,7 +65,7 @@ pub struct AngleSum {
 ///
 /// `student` and `teacher` are n x n squared distances of [`stride`]`(n)`; `delta` is the Huber threshold, positive.
 /// Exact; O(n^2) memory, O(n^3) time.
-pub fn angle_huber(pool: &Pool, student: &[f64], teacher: &[f64], n: usize, delta: f64) -> AngleSum {
+pub fn angle_huber(team: &Team, student: &[f64], teacher: &[f64], n: usize, delta: f64) -> AngleSum {
     check::length("angle_huber", "student", student.len(), n * stride(n));
     check::length("angle_huber", "teacher", teacher.len(), n * stride(n));
     let mut gradient = vec![0.0; n * stride(n)];
@@ -78,28 +78,28 @@ pub fn angle_huber(pool: &Pool, student: &[f64], teacher: &[f64], n: usize, delt
         for start in (0..n).step_by(VERTICES) {
             let vectors = VERTICES.min(stride(n) - start) / WIDTH;
             let sweep = Sweep { student, teacher, n, delta, start, vectors, panel: &panel, gradient: &gradient };
-            pool.for_each(blocks, |block| {
+            team.for_each(blocks, |block| {
                 // SAFETY: each block runs once, before any pair of groups: its entries are this call's alone.
-                let count = dispatch(pool.isa(), unsafe { Fill::new(sweep, block) });
+                let count = dispatch(team.isa(), unsafe { Fill::new(sweep, block) });
                 // SAFETY: `one_sided` has a place for each block, and only this call writes it.
                 unsafe { *one_sided.pointer(block) += count };
             });
             for round in 0..groups {
                 let partner = |first: usize| (round + groups - first) % groups;
                 let pairs: Vec<usize> = (0..groups).filter(|&first| first <= partner(first)).collect();
-                pool.for_each(pairs.len(), |index| {
+                team.for_each(pairs.len(), |index| {
                     let (first, second) = (pairs[index], partner(pairs[index]));
                     // SAFETY: the pairs of a round have no group in common, since first + second = round modulo groups
                     // gives each group one partner; and no pair comes in two rounds, so none has another's edges.
-                    let value = dispatch(pool.isa(), unsafe { Groups::new(sweep, first, second) });
+                    let value = dispatch(team.isa(), unsafe { Groups::new(sweep, first, second) });
                     // SAFETY: `values` has a place for each pair of groups, and only this call writes it.
                     unsafe { *values.pointer(first * groups + second) += value };
                 });
             }
-            pool.for_each(blocks, |block| {
+            team.for_each(blocks, |block| {
                 // SAFETY: each block runs once, after all pairs: its entries and rows of the gradient are this call's
                 // alone.
-                dispatch(pool.isa(), unsafe { Legs::new(sweep, block) })
+                dispatch(team.isa(), unsafe { Legs::new(sweep, block) })
             });
         }
     });

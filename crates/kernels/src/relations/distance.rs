@@ -14,7 +14,7 @@
 use super::stride;
 use crate::simd::doubles::{WIDTH, add_lanes};
 use crate::simd::{Kernel, Simd, dispatch};
-use crate::{Pool, check};
+use crate::{Team, check};
 
 /// Smallest distance of different items, the authors' guard.
 pub const SMALLEST: f64 = 1e-6;
@@ -35,7 +35,7 @@ pub struct DistanceSum {
 /// divided by anything.
 ///
 /// `student` and `teacher` are n x n squared distances of [`stride`]`(n)`; `delta` is the Huber threshold, positive.
-pub fn distance_huber(pool: &Pool, student: &[f64], teacher: &[f64], n: usize, delta: f64) -> DistanceSum {
+pub fn distance_huber(team: &Team, student: &[f64], teacher: &[f64], n: usize, delta: f64) -> DistanceSum {
     check::length("distance_huber", "student", student.len(), n * stride(n));
     check::length("distance_huber", "teacher", teacher.len(), n * stride(n));
     let mut gradient = vec![0.0; n * stride(n)];
@@ -44,14 +44,14 @@ pub fn distance_huber(pool: &Pool, student: &[f64], teacher: &[f64], n: usize, d
     }
     let pairs = (n * (n - 1) / 2) as f64;
     let matrices = [student, teacher];
-    let sums = sum_rows(pool, &mut gradient, n, |first, _| dispatch(pool.isa(), Lengths { matrices, n, first }));
+    let sums = sum_rows(team, &mut gradient, n, |first, _| dispatch(team.isa(), Lengths { matrices, n, first }));
     let scales = sums.map(|sum| pairs / sum);
-    let [value, through_mean] = sum_rows(pool, &mut gradient, n, |first, out| {
-        dispatch(pool.isa(), Slopes { matrices, n, first, scales, delta, out })
+    let [value, through_mean] = sum_rows(team, &mut gradient, n, |first, out| {
+        dispatch(team.isa(), Slopes { matrices, n, first, scales, delta, out })
     });
     let shift = through_mean / pairs;
-    sum_rows(pool, &mut gradient, n, |first, out| {
-        dispatch(pool.isa(), Gradient { student, n, first, scale: scales[0], shift, out });
+    sum_rows(team, &mut gradient, n, |first, out| {
+        dispatch(team.isa(), Gradient { student, n, first, scale: scales[0], shift, out });
         [0.0; 2]
     });
     DistanceSum { value: 2.0 * value, gradient }
@@ -59,14 +59,14 @@ pub fn distance_huber(pool: &Pool, student: &[f64], teacher: &[f64], n: usize, d
 
 /// Runs `body(first row, rows of matrix)` on blocks of rows and adds up what it returns, in order.
 fn sum_rows(
-    pool: &Pool,
+    team: &Team,
     matrix: &mut [f64],
     n: usize,
     body: impl Fn(usize, &mut [f64]) -> [f64; 2] + Sync,
 ) -> [f64; 2] {
     let mut sums = vec![[0.0; 2]; n.div_ceil(ROWS)];
-    let out = crate::pool::Parts::new(&mut sums);
-    pool.for_each_chunk(matrix, ROWS * stride(n), |block, rows| {
+    let out = crate::team::Parts::new(&mut sums);
+    team.for_each_chunk(matrix, ROWS * stride(n), |block, rows| {
         let sum = body(block * ROWS, rows);
         // SAFETY: `sums` has a place for each block of rows, and each block runs once and writes its own.
         unsafe { *out.pointer(block) = sum };

@@ -7,7 +7,7 @@
 use super::stride;
 use crate::simd::doubles::{Doubles, WIDTH};
 use crate::simd::{Kernel, Simd, dispatch};
-use crate::{Pool, check, scratch};
+use crate::{Team, check, scratch};
 
 /// Rows of one unit of work: the entries m_ji of its columns fill cache lines.
 const ROWS: usize = 8;
@@ -18,18 +18,18 @@ const TILE_RUNS: usize = 2;
 /// Brings a gradient over squared distances back to the rows (module head).
 ///
 /// `rows` are widened, of d coordinates; `gradient` is n x n of [`stride`]`(n)`. Returns `[n, stride(d)]`.
-pub fn pull_back(pool: &Pool, rows: &[f64], gradient: &[f64], n: usize, d: usize) -> Vec<f64> {
+pub fn pull_back(team: &Team, rows: &[f64], gradient: &[f64], n: usize, d: usize) -> Vec<f64> {
     check::length("pull_back", "rows", rows.len(), n * stride(d));
     check::length("pull_back", "gradient", gradient.len(), n * stride(n));
     let width = stride(d);
     let mut out = vec![0.0; n * width];
     if width > 0 {
-        pool.for_each_chunk(&mut out, ROWS * width, |block, out| {
+        team.for_each_chunk(&mut out, ROWS * width, |block, out| {
             scratch::with_doubles(n * ROWS, |weights| {
                 let weights = weights.as_chunks_mut::<ROWS>().0;
                 let first = block * ROWS;
                 add_transposed(gradient, n, first, weights);
-                dispatch(pool.isa(), RowBlock { rows, weights, width, first, out });
+                dispatch(team.isa(), RowBlock { rows, weights, width, first, out });
             });
         });
     }

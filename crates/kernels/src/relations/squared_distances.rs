@@ -1,10 +1,10 @@
 //! The squared Euclidean distances of all pairs of rows.
 
 use super::stride;
-use crate::pool::Parts;
 use crate::simd::doubles::{Doubles, WIDTH, add_lanes};
 use crate::simd::{Kernel, Simd, dispatch};
-use crate::{Pool, check};
+use crate::team::Parts;
+use crate::{Team, check};
 
 /// Rows of one unit of work.
 const ROWS: usize = 16;
@@ -12,15 +12,15 @@ const ROWS: usize = 16;
 const TILE: usize = 4;
 
 /// The squared Euclidean distances of n rows (widened, of d coordinates): an n x n matrix of [`stride`]`(n)`.
-pub fn squared_distances(pool: &Pool, rows: &[f64], n: usize, d: usize) -> Vec<f64> {
+pub fn squared_distances(team: &Team, rows: &[f64], n: usize, d: usize) -> Vec<f64> {
     check::length("squared_distances", "rows", rows.len(), n * stride(d));
     let mut matrix = vec![0.0; n * stride(n)];
     let out = Parts::new(&mut matrix);
     let blocks = n.div_ceil(ROWS);
     // The last blocks have the most pairs, so they come first.
-    pool.for_each(blocks, |block| {
+    team.for_each(blocks, |block| {
         // SAFETY: each block runs once, so each run of rows has one kernel.
-        dispatch(pool.isa(), unsafe { RowBlock::new(rows, n, d, (blocks - 1 - block) * ROWS, &out) })
+        dispatch(team.isa(), unsafe { RowBlock::new(rows, n, d, (blocks - 1 - block) * ROWS, &out) })
     });
     matrix
 }

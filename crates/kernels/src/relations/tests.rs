@@ -1,7 +1,7 @@
 //! The relational kernels against their definitions.
 
 use super::*;
-use crate::{Isa, Pool};
+use crate::{Isa, Team};
 
 fn rows(n: usize, d: usize, seed: u64) -> Vec<f64> {
     let mut state = seed;
@@ -67,15 +67,15 @@ impl Case {
     }
 
     /// The kernels' sums over all entries and their gradients over the rows: distance, angle.
-    fn run(&self, pool: &Pool) -> [(f64, Vec<f64>); 2] {
+    fn run(&self, team: &Team) -> [(f64, Vec<f64>); 2] {
         let &Case { n, ds, dt, delta, .. } = self;
         let (s, t) = (widen(&self.student, n, ds), widen(&self.teacher, n, dt));
-        let (squared_s, squared_t) = (squared_distances(pool, &s, n, ds), squared_distances(pool, &t, n, dt));
-        let distance = distance_huber(pool, &squared_s, &squared_t, n, delta);
-        let angle = angle_huber(pool, &squared_s, &squared_t, n, delta);
+        let (squared_s, squared_t) = (squared_distances(team, &s, n, ds), squared_distances(team, &t, n, dt));
+        let distance = distance_huber(team, &squared_s, &squared_t, n, delta);
+        let angle = angle_huber(team, &squared_s, &squared_t, n, delta);
         let angle_value = angle.value + angle.one_sided as f64 * huber(1.0, delta);
         [(distance.value, distance.gradient), (angle_value, angle.gradient)]
-            .map(|(value, gradient)| (value, pull_back(pool, &s, &gradient, n, ds)))
+            .map(|(value, gradient)| (value, pull_back(team, &s, &gradient, n, ds)))
     }
 
     /// The definitions.
@@ -95,7 +95,7 @@ fn both_losses_equal_their_definitions_and_numeric_gradients() {
             moved.student[place] += step;
             moved.naive()
         };
-        for (which, (value, gradient)) in case.run(&Pool::new(2)).into_iter().enumerate() {
+        for (which, (value, gradient)) in case.run(&Team::new(2)).into_iter().enumerate() {
             let naive = case.naive()[which];
             assert!((value - naive).abs() <= 1e-10 * naive.abs().max(1e-3), "n={n}: {value} {naive}");
             let largest = gradient.iter().fold(0.0f64, |m, g| m.max(g.abs()));
@@ -114,7 +114,7 @@ fn both_losses_equal_their_definitions_and_numeric_gradients() {
 fn larger_batches_equal_the_definition() {
     for n in [129, 260] {
         let case = Case::new(n, 2, 3, 0.5);
-        let [(distance, _), (angle, _)] = case.run(&Pool::new(2));
+        let [(distance, _), (angle, _)] = case.run(&Team::new(2));
         let [naive_distance, naive_angle] = case.naive();
         assert!((distance - naive_distance).abs() <= 1e-10 * naive_distance, "n={n}: {distance} {naive_distance}");
         assert!((angle - naive_angle).abs() <= 1e-10 * naive_angle, "n={n}: {angle} {naive_angle}");
@@ -126,8 +126,8 @@ fn the_order_of_the_items_does_not_matter() {
     let case = Case::new(150, 5, 4, 0.3);
     let reversed = |rows: &[f64], d: usize| rows.chunks_exact(d).rev().flatten().copied().collect::<Vec<f64>>();
     let turned = Case { student: reversed(&case.student, 5), teacher: reversed(&case.teacher, 4), ..case.clone() };
-    let pool = Pool::new(2);
-    for ((value, gradient), (turned, turned_gradient)) in case.run(&pool).into_iter().zip(turned.run(&pool)) {
+    let team = Team::new(2);
+    for ((value, gradient), (turned, turned_gradient)) in case.run(&team).into_iter().zip(turned.run(&team)) {
         assert!((value - turned).abs() <= 1e-12 * value, "{value} {turned}");
         let largest = gradient.iter().fold(0.0f64, |m, g| m.max(g.abs()));
         let back = reversed(&turned_gradient, stride(5));
@@ -140,12 +140,12 @@ fn threads_and_vector_instructions_do_not_change_a_bit() {
     let sizes = [1, 2, 3, 17, 75, 140, 300];
     for &n in if cfg!(miri) { &sizes[..4] } else { &sizes[..] } {
         let case = Case::new(n, 11, 19, 1.0);
-        let expected = case.run(&Pool::new(1));
+        let expected = case.run(&Team::new(1));
         for threads in [2, 3] {
-            assert!(case.run(&Pool::new(threads)) == expected, "n={n}, {threads} threads");
+            assert!(case.run(&Team::new(threads)) == expected, "n={n}, {threads} threads");
         }
         for isa in Isa::supported() {
-            assert!(case.run(&Pool::with_isa(2, isa)) == expected, "n={n}, {isa:?}");
+            assert!(case.run(&Team::with_isa(2, isa)) == expected, "n={n}, {isa:?}");
         }
     }
 }
@@ -154,7 +154,7 @@ fn threads_and_vector_instructions_do_not_change_a_bit() {
 fn distances_are_those_of_differences() {
     let (n, d) = (19, 21);
     let z: Vec<f32> = rows(n, d, 5).iter().map(|&v| v as f32 + 300.0).collect();
-    let matrix = squared_distances(&Pool::new(2), &widen(&z, n, d), n, d);
+    let matrix = squared_distances(&Team::new(2), &widen(&z, n, d), n, d);
     for i in 0..n {
         for j in 0..n {
             let expected: f64 = (0..d).map(|k| f64::from(z[i * d + k]) - f64::from(z[j * d + k])).map(|x| x * x).sum();
@@ -167,12 +167,17 @@ fn distances_are_those_of_differences() {
 fn coincident_rows_have_no_gradient_between_them_and_nothing_is_nan() {
     let mut case = Case::new(6, 3, 3, 1.0);
     case.student.copy_within(0..3, 2 * 3);
-    for ((value, gradient), naive) in case.run(&Pool::new(1)).into_iter().zip(case.naive()) {
+    for ((value, gradient), naive) in case.run(&Team::new(1)).into_iter().zip(case.naive()) {
         assert!((value - naive).abs() <= 1e-10 * naive, "{value} {naive}");
         assert!(gradient.iter().all(|g| g.is_finite()) && gradient.iter().any(|&g| g != 0.0));
     }
+    // Within the guard of 1e-6 a distance is a constant.
+    case.student[6] += 1e-8;
+    let squared = [&case.student, &case.teacher].map(|z| squared_distances(&Team::new(1), &widen(z, 6, 3), 6, 3));
+    let gradient = distance_huber(&Team::new(1), &squared[0], &squared[1], 6, 1.0).gradient;
+    assert!(squared[0][2] > 0.0 && gradient[2] == 0.0 && gradient[1] != 0.0, "{:?}", &gradient[..6]);
     case.student.fill(0.5);
-    for ((value, gradient), naive) in case.run(&Pool::new(1)).into_iter().zip(case.naive()) {
+    for ((value, gradient), naive) in case.run(&Team::new(1)).into_iter().zip(case.naive()) {
         assert!((value - naive).abs() <= 1e-10 * naive, "{value} {naive}");
         assert!(gradient.iter().all(|&g| g == 0.0));
     }
@@ -181,7 +186,7 @@ fn coincident_rows_have_no_gradient_between_them_and_nothing_is_nan() {
 #[test]
 fn batches_without_pairs_or_triples_are_zero() {
     for n in [0, 1] {
-        for (value, gradient) in Case::new(n, 3, 2, 1.0).run(&Pool::new(2)) {
+        for (value, gradient) in Case::new(n, 3, 2, 1.0).run(&Team::new(2)) {
             assert_eq!((value, gradient), (0.0, vec![0.0; n * stride(3)]));
         }
     }
@@ -189,9 +194,9 @@ fn batches_without_pairs_or_triples_are_zero() {
 
 #[test]
 fn the_estimate_grows_between_the_square_and_the_cube() {
-    let pool = Pool::new(1);
-    assert!(estimate_seconds(&pool, 0, 3) >= 0.0);
-    let (small, large) = (estimate_seconds(&pool, 256, 8), estimate_seconds(&pool, 25_600, 8));
+    let team = Team::new(1);
+    assert!(estimate_seconds(&team, 0, 3) >= 0.0);
+    let (small, large) = (estimate_seconds(&team, 256, 8), estimate_seconds(&team, 25_600, 8));
     // A factor of 1e4 to 1e6, with room for a busy machine.
     assert!(small > 0.0 && large / small > 1e3 && large / small < 1e8, "{small} {large}");
 }

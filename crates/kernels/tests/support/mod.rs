@@ -1,7 +1,7 @@
-//! What the kernel tests share: random slices, comparisons, and the pools to try.
+//! What the kernel tests share: random slices, comparisons, and the teams to try.
 #![allow(dead_code)] // Each test binary uses some of these.
 
-use rkd_kernels::{Isa, Pool};
+use rkd_kernels::{Isa, Team};
 
 /// `length` numbers in [-0.5, 0.5), always the same for a seed (splitmix64).
 pub fn random(length: usize, seed: u64) -> Vec<f32> {
@@ -19,10 +19,10 @@ pub fn random(length: usize, seed: u64) -> Vec<f32> {
 /// Whether Miri interprets the tests: thousands of times slower, so they take the smaller of their sizes.
 pub const INTERPRETED: bool = cfg!(miri);
 
-/// One pool for every instruction set here and 1, 2 and 3 threads, the threads of one set together.
-pub fn pools() -> Vec<Vec<Pool>> {
+/// One team for every instruction set here and 1, 2 and 3 threads, the threads of one set together.
+pub fn teams() -> Vec<Vec<Team>> {
     let all = Isa::supported().into_iter();
-    all.map(|isa| (1..=if INTERPRETED { 2 } else { 3 }).map(|threads| Pool::with_isa(threads, isa)).collect()).collect()
+    all.map(|isa| (1..=if INTERPRETED { 2 } else { 3 }).map(|threads| Team::with_isa(threads, isa)).collect()).collect()
 }
 
 /// Panics unless the largest difference is at most `tolerance` of the largest expected entry.
@@ -46,20 +46,20 @@ pub fn assert_same_bits(what: &str, a: &[f32], b: &[f32]) {
     }
 }
 
-/// Runs `kernel` on every pool: all results must be near `expected`, those of one instruction set the same bits on any
+/// Runs `kernel` on every team: all results must be near `expected`, those of one instruction set the same bits on any
 /// number of threads, and so those of AVX2 and AVX-512, and of the two portable forms.
 #[track_caller]
-pub fn check(what: &str, expected: &[Vec<f64>], tolerance: f64, kernel: impl Fn(&Pool) -> Vec<Vec<f32>>) {
+pub fn check(what: &str, expected: &[Vec<f64>], tolerance: f64, kernel: impl Fn(&Team) -> Vec<Vec<f32>>) {
     let mut families: [Option<Vec<Vec<f32>>>; 2] = [None, None];
-    for pools in pools() {
-        let isa = pools[0].isa();
-        let first = kernel(&pools[0]);
+    for teams in teams() {
+        let isa = teams[0].isa();
+        let first = kernel(&teams[0]);
         for (i, (got, expected)) in first.iter().zip(expected).enumerate() {
             assert_close(&format!("{what}, output {i}, {isa:?}"), got, expected, tolerance);
         }
-        for pool in &pools[1..] {
-            for (i, (a, b)) in first.iter().zip(kernel(pool)).enumerate() {
-                assert_same_bits(&format!("{what}, output {i}, {isa:?}, {} threads", pool.threads()), a, &b);
+        for team in &teams[1..] {
+            for (i, (a, b)) in first.iter().zip(kernel(team)).enumerate() {
+                assert_same_bits(&format!("{what}, output {i}, {isa:?}, {} threads", team.threads()), a, &b);
             }
         }
         let portable = [Isa::PORTABLE, Isa::PORTABLE_WIDE].contains(&isa);

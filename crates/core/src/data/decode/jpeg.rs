@@ -1,19 +1,19 @@
 //! Whether the compressed data of a JPEG are whole.
 //!
-//! The decoder makes a picture of whatever is there: what a broken download lacks is grey, what a broken disk changed is
-//! coloured noise, and neither is told. So the Huffman codes of every scan are walked once more, without making pixels of them:
-//! a scan must have a code for each of its blocks, no more and no less. The end marker may be missing; many cameras leave
-//! bytes behind a picture.
+//! The decoder makes a picture of whatever is there: what a broken download lacks is grey, what a broken disk changed
+//! is coloured noise, and neither is told. So the Huffman codes of every scan are walked once more, without making
+//! pixels of them: a scan must have a code for each of its blocks, no more and no less. The end marker may be missing;
+//! many cameras leave bytes behind a picture.
 //!
 //! ```text
 //! FF D8, then segments FF marker, length u16, content:
 //!     C0, C1 (sequential) or C2 (progressive): size and components     C4: Huffman tables     DD: restart interval
-//!     DA: components, band of coefficients (from, to), bits (high, low); after it the codes of a scan, up to the next marker
-//! FF D9
+//!     DA: components, band of coefficients (from, to), bits (high, low); after it the codes of a scan, up to the next
+//! marker FF D9
 //! codes: FF is written FF 00; every `restart interval` units of the picture they begin anew behind FF D0, D1, ..., D7
 //! sequential block: DC size and bits, then (zeros before, size) and bits of each AC coefficient, up to (0, 0)
-//! progressive scan: DC or a band of AC, its first bits or one more bit of it; (r, 0) ends this block and 2^r + bits - 1 more
-//! ```
+//! progressive scan: DC or a band of AC, its first bits or one more bit of it; (r, 0) ends this block and 2^r + bits -
+//! 1 more ```
 //! Source: ITU-T T.81, annexes B, F.2 and G.2.
 
 /// Zero bytes behind the last code of a scan that are no sign of damage: some encoders fill up.
@@ -35,50 +35,11 @@ enum Fault {
     Extra(usize),
 }
 
-/// What is wrong with the JPEG file `bytes`, a clause; `None` if nothing is, or if it is of a kind that is not known here.
+/// What is wrong with the JPEG file `bytes`, a clause; `None` if nothing is, or if it is of a kind that is not known
+/// here.
 pub fn damage(bytes: &[u8]) -> Option<String> {
     let mut picture = Picture::default();
-    let mut at = 2;
-    loop {
-        let Some(marker) = next_marker(bytes, &mut at) else { return picture.missing(false) };
-        if matches!(marker, 0x01 | 0xd0..=0xd8) {
-            continue;
-        }
-        if marker == 0xd9 {
-            return picture.missing(true);
-        }
-        let length = bytes.get(at..at + 2).map(|l| usize::from(u16::from_be_bytes([l[0], l[1]])));
-        let Some(segment) = length.and_then(|length| bytes.get(at + 2..at + length.max(2))) else {
-            return picture.missing(false);
-        };
-        at += segment.len() + 2;
-        match marker {
-            0xc0..=0xc2 => picture.frame(segment, marker == 0xc2)?,
-            0xc4 => picture.tables(segment)?,
-            0xdd => picture.restart_interval = usize::from(u16::from_be_bytes([*segment.first()?, *segment.get(1)?])),
-            0xda => {
-                let scan = picture.scan(segment)?;
-                let mut codes = Codes { bytes, at, buffer: 0, bits: 0 };
-                let mut done = 0;
-                let fault = picture.walk(&scan, &mut codes, &mut done).and_then(|()| codes.finish()).err();
-                if let Some(fault) = fault {
-                    let share = done * 100 / picture.units(&scan).0.max(1);
-                    let scan = if picture.scans == 1 { String::new() } else { format!(" of scan {}", picture.scans) };
-                    return Some(match fault {
-                        Fault::Short => format!("its compressed data end after {share} %{scan}"),
-                        Fault::Wrong => format!("its compressed data are wrong after {share} %{scan}"),
-                        Fault::Extra(count) => {
-                            format!("its compressed data have {count} bytes too many{}", scan.replace(" of ", " in "))
-                        }
-                    });
-                }
-                at = codes.at;
-            }
-            // Lossless, hierarchical or arithmetic.
-            0xc3 | 0xc5..=0xcf => return None,
-            _ => {}
-        }
-    }
+    picture.read(bytes).or_else(|| if picture.scans > 0 { picture.missing() } else { None })
 }
 
 /// The next marker from `at` on; `at` then lies behind it.
@@ -132,6 +93,47 @@ struct Scan {
 }
 
 impl Picture {
+    /// Reads segments and scans up to the end marker, or as far as they are understood. What is wrong with a scan.
+    fn read(&mut self, bytes: &[u8]) -> Option<String> {
+        let mut at = 2;
+        loop {
+            let marker = next_marker(bytes, &mut at)?;
+            if matches!(marker, 0x01 | 0xd0..=0xd8) {
+                continue;
+            }
+            if marker == 0xd9 {
+                return None;
+            }
+            let length = bytes.get(at..at + 2)?;
+            let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
+            let segment = bytes.get(at + 2..at + length.max(2))?;
+            at += segment.len() + 2;
+            match marker {
+                0xc0..=0xc2 => self.frame(segment, marker == 0xc2)?,
+                0xc4 => self.tables(segment)?,
+                0xdd => self.restart_interval = usize::from(u16::from_be_bytes([*segment.first()?, *segment.get(1)?])),
+                0xda => {
+                    let scan = self.scan(segment)?;
+                    let mut codes = Codes { bytes, at, buffer: 0, bits: 0 };
+                    let mut done = 0;
+                    if let Err(fault) = self.walk(&scan, &mut codes, &mut done).and_then(|()| codes.finish()) {
+                        let place = if self.scans == 1 { String::new() } else { format!(" of scan {}", self.scans) };
+                        let share = done * 100 / self.units(&scan).0.max(1);
+                        return Some(match fault {
+                            Fault::Short => format!("its compressed data{place} end after {share} %"),
+                            Fault::Wrong => format!("its compressed data{place} are wrong after {share} %"),
+                            Fault::Extra(count) => format!("its compressed data{place} have {count} bytes too many"),
+                        });
+                    }
+                    at = codes.at;
+                }
+                // Lossless, hierarchical or arithmetic.
+                0xc3 | 0xc5..=0xcf => return None,
+                _ => {}
+            }
+        }
+    }
+
     fn frame(&mut self, segment: &[u8], progressive: bool) -> Option<()> {
         let &[8, h1, h0, w1, w0, count, ref rest @ ..] = segment else { return None };
         let [height, width] = [[h1, h0], [w1, w0]].map(|pair| usize::from(u16::from_be_bytes(pair)));
@@ -173,7 +175,7 @@ impl Picture {
         Some(())
     }
 
-    /// Reads a scan's head and notes which bits it brings; `None` if it cannot be walked.
+    /// Reads a scan's head and diagnostics which bits it brings; `None` if it cannot be walked.
     fn scan(&mut self, segment: &[u8]) -> Option<Scan> {
         let count = usize::from(*segment.first()?);
         let mut components = Vec::new();
@@ -258,18 +260,14 @@ impl Picture {
         Ok(())
     }
 
-    /// What is missing at the end of the file, which has an end marker or not.
-    fn missing(&self, marked: bool) -> Option<String> {
-        if self.components.is_empty() {
-            return None;
-        }
+    /// What is missing when no more scans come: some may be lost whole.
+    fn missing(&self) -> Option<String> {
         let absent = self.components.iter().filter(|component| component.low[0].is_none()).count();
         if absent > 0 {
             return Some(format!("{absent} of its {} colour components are missing", self.components.len()));
         }
-        // A picture may end with fewer bits than it could have, but then it says that it ends.
         let coarse = self.components.iter().any(|component| component.low.iter().any(|&low| low != Some(0)));
-        (!marked && coarse).then(|| format!("it is cut off after scan {}", self.scans))
+        coarse.then(|| format!("the scans after number {} are missing", self.scans))
     }
 }
 

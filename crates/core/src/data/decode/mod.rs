@@ -2,7 +2,7 @@
 //!
 //! The recipe, in order, so that another program can repeat it exactly:
 //! 1. the first frame is decoded (PNG, JPEG, WebP, BMP, GIF, TIFF, PNM; told apart by content, not by name), turned upright
-//!    by its EXIF orientation, and brought to 8 bits a channel ([`deep`]); a JPEG must be whole ([`jpeg`]);
+//!    by its EXIF orientation, and brought to 8 bits a channel (`deep`); a JPEG must be whole (`jpeg`);
 //! 2. transparency is composited on white (a BMP or TIFF whose alpha is 0 everywhere has none);
 //! 3. grey is Pillow's `convert("L")`: `(19595 R + 38470 G + 7471 B + 32768) >> 16`;
 //! 4. the short side is resized to `size`, the long side to `floor(size * long / short)`, with the Lanczos-3 filter widened

@@ -193,3 +193,40 @@ fn fit(strokes: &mut [Stroke]) {
         *point = (0.5 + (point.0 - middle.0) * x_scale, 0.5 + (point.1 - middle.1) * y_scale);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The slope at the first of four points of a cubic.
+    fn slope(points: [Point; 4]) -> Point {
+        let [p, q, r, s] = points;
+        let along = |p: f64, q: f64, r: f64, s: f64| -11.0 * p + 18.0 * q - 9.0 * r + 2.0 * s;
+        (along(p.0, q.0, r.0, s.0), along(p.1, q.1, r.1, s.1))
+    }
+
+    #[test]
+    fn strokes_through_places_are_smooth_there_or_bare_lines_between() {
+        let (mut smooth, mut cornered) = (0, 0);
+        for number in 0..100 {
+            let stroke = through_places((0.5, 0.5), &mut Random::keyed(7, number, 0, "stroke"));
+            assert_eq!(stroke[0], (0.5, 0.5));
+            let pieces = stroke.as_chunks::<16>().0;
+            let is_line = |piece: &[Point; 16]| {
+                let (straight, whole) = (length(&[piece[0], piece[15]]), length(piece));
+                whole - straight < 1e-12
+            };
+            let all_lines = pieces.iter().all(is_line);
+            *if all_lines { &mut cornered } else { &mut smooth } += 1;
+            for pair in pieces.windows(2) {
+                let [before, after] = [pair[0], pair[1]];
+                assert!(length(&[before[15], after[0]]) < 1e-12, "stroke {number} is broken");
+                let arriving = slope([before[15], before[14], before[13], before[12]]);
+                let leaving = slope([after[0], after[1], after[2], after[3]]);
+                let turn = (arriving.0 + leaving.0).hypot(arriving.1 + leaving.1);
+                assert!(all_lines || turn < 1e-9, "stroke {number} has a corner of {turn}");
+            }
+        }
+        assert!(smooth > 50 && cornered > 15, "{smooth} {cornered}");
+    }
+}

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use super::annotation::Annotation;
 use super::ignored::{HEAD_BYTES, is_hidden, is_image_name};
 use super::listing::{Entry, Listing};
 use super::names::name_of;
-use super::note::Note;
 use crate::error::{Code, Error, Result};
 
-/// Largest file that is read as an image, in bytes, in an archive or beside it; more than any picture within the decoder's
-/// limit.
+/// Largest file that is read as an image, in bytes, in an archive or beside it; more than any picture within the
+/// decoder's limit.
 pub const MAX_ENTRY_BYTES: u64 = 256 << 20;
 
 /// An archive may unpack to this many times its size once that is more than [`BOMB_FLOOR`]; more is taken for a bomb.
@@ -71,7 +71,7 @@ impl<'a> Members<'a> {
         match member {
             Member::File { .. } if path.ends_with('/') => {}
             Member::File { .. } if is_image_name(&path) => self.listing.entries.push(Entry { path, index }),
-            Member::File { size } if Note::is_at(&path) => self.listing.note(path, size, read)?,
+            Member::File { size } if Annotation::is_at(&path) => self.listing.annotation(path, size, read)?,
             Member::File { .. } if is_hidden(&path) => {}
             Member::File { .. } => {
                 let mut failed = None;

@@ -1,7 +1,7 @@
 //! What a look at a place with image files finds.
 
+use super::annotation::{Annotation, MAX_ANNOTATION_BYTES, MAX_NOTE_LINES, MAX_NOTES_BYTES};
 use super::ignored::Ignored;
-use super::note::{MAX_NOTE_BYTES, MAX_NOTE_LINES, MAX_NOTES_BYTES, Note};
 use crate::data::part::BrokenImage;
 use crate::error::Result;
 
@@ -20,7 +20,7 @@ pub struct Listing {
     /// Image files.
     pub entries: Vec<Entry>,
     /// Files that say what the images are.
-    pub notes: Vec<Note>,
+    pub annotations: Vec<Annotation>,
     /// Files and folders that could not be read.
     pub broken: Vec<BrokenImage>,
     /// Folders without any image.
@@ -32,28 +32,28 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Reads the note at `path`, which says to have `size` bytes, if it is within the bounds of notes. `read` gives at most so
-    /// many bytes of it, or a clause that says why not.
+    /// Reads the annotation at `path`, which says to have `size` bytes, if it is within the bounds of annotations.
+    /// `read` gives at most so many bytes of it, or a clause that says why not.
     ///
     /// # Errors
     /// Those of `read`.
-    pub fn note(
+    pub fn annotation(
         &mut self,
         path: String,
         size: u64,
         read: impl FnOnce(u64) -> Result<Result<Vec<u8>, String>>,
     ) -> Result<()> {
-        let before: u64 = self.notes.iter().map(|note| note.bytes.len() as u64).sum();
-        let most = MAX_NOTE_BYTES.min(MAX_NOTES_BYTES.saturating_sub(before));
+        let before: u64 = self.annotations.iter().map(|annotation| annotation.bytes.len() as u64).sum();
+        let most = MAX_ANNOTATION_BYTES.min(MAX_NOTES_BYTES.saturating_sub(before));
         let bytes = if size > most { Ok(None) } else { read(most + 1)?.map(Some) };
         let fits = |bytes: &Vec<u8>| {
             bytes.len() as u64 <= most && bytes.iter().filter(|&&byte| byte == b'\n').count() < MAX_NOTE_LINES
         };
         match bytes {
-            Ok(Some(bytes)) if fits(&bytes) => self.notes.push(Note { path, bytes }),
+            Ok(Some(bytes)) if fits(&bytes) => self.annotations.push(Annotation { path, bytes }),
             Ok(_) => self.warnings.push(format!(
                 "{path} was not read: lists may have {} MiB and {MAX_NOTE_LINES} lines, and all together {} MiB",
-                MAX_NOTE_BYTES >> 20,
+                MAX_ANNOTATION_BYTES >> 20,
                 MAX_NOTES_BYTES >> 20
             )),
             Err(reason) => self.broken.push(BrokenImage { path, reason }),

@@ -11,9 +11,10 @@
 //! | a folder that holds nothing but one such archive | that archive | | |
 //! | a folder | `folder` | path of the folder that holds the image | `train`, `val`, `test` on top |
 //!
-//! Archives are read in place: nothing is unpacked. [`layout`] turns paths into classes and parts, the same for all three;
-//! [`published`] knows data sets that bring lists of their own.
+//! Archives are read in place: nothing is unpacked. [`layout`] turns paths into classes and parts, the same for all
+//! three; [`published`] knows data sets that bring lists of their own.
 
+mod annotation;
 mod archive;
 pub mod arrays;
 mod cifar;
@@ -23,7 +24,6 @@ pub mod ignored;
 pub mod layout;
 pub mod listing;
 pub mod names;
-mod note;
 pub mod published;
 pub mod spelling;
 pub mod tar;
@@ -81,7 +81,7 @@ pub enum ArrayFiles {
 /// One place with image files.
 pub enum Root {
     /// A folder, with its image files.
-    Folder(walk::Walk),
+    Folder(Box<walk::Walk>),
     /// A ZIP archive.
     Zip(PathBuf),
     /// A tar archive.
@@ -133,8 +133,8 @@ impl Source {
         }
     }
 
-    /// Keeps what was found for the next [`Source::detect`] of `plan` on this thread, once: a folder of many files is listed
-    /// to resolve a plan, and not again to open it.
+    /// Keeps what was found for the next [`Source::detect`] of `plan` on this thread, once: a folder of many files is
+    /// listed to resolve a plan, and not again to open it.
     pub fn pass_on(self, plan: &DataPlan) {
         LAST.set(Some((paths_of(plan), self)));
     }
@@ -274,7 +274,7 @@ fn detect_folder(path: &Path, stop: Stop<'_>) -> Result<Source> {
         true => ("omniglot", Some(OMNIGLOT), "its folders"),
         false => ("folder", None, "a folder of image files"),
     };
-    Ok(Source { kind, name, reason: what.into(), reader: Reader::Files(vec![Root::Folder(walk)]) })
+    Ok(Source { kind, name, reason: what.into(), reader: Reader::Files(vec![Root::Folder(Box::new(walk))]) })
 }
 
 fn no_images(path: &Path, listing: &Listing, archives: usize) -> Error {

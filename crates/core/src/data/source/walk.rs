@@ -1,20 +1,21 @@
 //! The image files of a folder tree.
 //!
 //! Symbolic links are followed, as data sets are often put together from them; a link to a folder that it lies in is
-//! left out with a warning, and so are folders that are met too often or lie too deep, so that every walk ends. Names may hold
-//! spaces, any letters and bytes of any encoding. Hidden files are left out; FIFOs and devices are never opened.
+//! left out with a warning, and so are folders that are met too often or lie too deep, so that every walk ends. Names
+//! may hold spaces, any letters and bytes of any encoding. Hidden files are left out; FIFOs and devices are never
+//! opened.
 
 use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::annotation::Annotation;
 use super::archive::{MAX_ENTRY_BYTES, too_large};
 use super::hash::hash_metadata;
 use super::ignored::{HEAD_BYTES, is_hidden, is_image_name};
 use super::listing::{Entry, Listing};
 use super::names::name_of;
-use super::note::Note;
 use crate::data::part::BrokenImage;
 use crate::data::stop::{Stop, go_on};
 use crate::error::{Error, Result};
@@ -22,8 +23,8 @@ use crate::error::{Error, Result};
 /// Most folders inside one another.
 const MAX_DEPTH: usize = 100;
 
-/// How often one folder may be met by way of links: often enough for a class shared by a few parts, and a bound on links that
-/// double their ways with each level.
+/// How often one folder may be met by way of links: often enough for a class shared by a few parts, and a bound on
+/// links that double their ways with each level.
 const MAX_VISITS: u32 = 16;
 
 /// Links left out that are named before the rest is only counted.
@@ -105,18 +106,18 @@ impl Walk {
         for ((_, meta), entry) in self.files.iter().zip(&self.listing.entries) {
             hash_metadata(hasher, &entry.path, meta);
         }
-        for note in &self.listing.notes {
-            hasher.update(note.path.as_bytes()).update(&note.bytes);
+        for annotation in &self.listing.annotations {
+            hasher.update(annotation.path.as_bytes()).update(&annotation.bytes);
         }
         // What cannot be read today may be tomorrow; and what is told of the folder is told from the cache.
-        let told = self
+        let messages = self
             .listing
             .broken
             .iter()
             .map(|broken| &broken.path)
             .chain(&self.listing.empty)
             .chain(&self.listing.warnings);
-        for text in told {
+        for text in messages {
             hasher.update(text.as_bytes());
         }
         for warning in self.listing.ignored.warnings() {
@@ -161,9 +162,9 @@ impl Walk {
         } else if is_image_name(&inside) {
             self.listing.entries.push(Entry { path: inside, index: self.files.len() });
             self.files.push((path, meta));
-        } else if Note::is_at(&inside) {
+        } else if Annotation::is_at(&inside) {
             let read = |most| Ok(start_of(&path, most).map_err(|e| read_failure(&e)));
-            self.listing.note(inside, meta.len(), read).expect("this one only gives clauses");
+            self.listing.annotation(inside, meta.len(), read).expect("this one only gives clauses");
         } else {
             self.listing.ignored.file(&inside, || start_of(&path, HEAD_BYTES as u64).ok());
         }

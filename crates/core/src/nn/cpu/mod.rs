@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use rkd_kernels::linear::Linear;
-use rkd_kernels::{Pool, channels, convolution, elementwise, linear, optimizer, pooling};
+use rkd_kernels::{Team, channels, convolution, elementwise, linear, optimizer, pooling};
 
 use self::buffer::{Buffer, FreeList};
 pub use self::tensor::CpuTensor;
@@ -21,26 +21,26 @@ use crate::error::{Code, Error, Result};
 /// Layer operations by the kernels of `rkd-kernels`. Clones share threads and memory.
 #[derive(Clone)]
 pub struct Cpu {
-    pool: Arc<Pool>,
+    team: Arc<Team>,
     floats: Arc<FreeList<f32>>,
     positions: Arc<FreeList<u32>>,
 }
 
 impl fmt::Debug for Cpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Cpu({} threads, {})", self.pool.threads(), self.pool.isa().name())
+        write!(f, "Cpu({} threads, {})", self.team.threads(), self.team.isa().name())
     }
 }
 
 impl Cpu {
-    /// Kernels that run on `pool`.
-    pub fn new(pool: Arc<Pool>) -> Self {
-        Cpu { pool, floats: FreeList::new(), positions: FreeList::new() }
+    /// Kernels that run on `team`.
+    pub fn new(team: Arc<Team>) -> Self {
+        Cpu { team, floats: FreeList::new(), positions: FreeList::new() }
     }
 
     /// The threads.
-    pub fn pool(&self) -> &Arc<Pool> {
-        &self.pool
+    pub fn team(&self) -> &Arc<Team> {
+        &self.team
     }
 
     /// Gives memory that no tensor uses back to the system.
@@ -113,7 +113,7 @@ impl Backend for Cpu {
     }
 
     fn add(&self, mut a: CpuTensor, b: &CpuTensor) -> Result<CpuTensor> {
-        elementwise::add_in_place(&self.pool, b.values(), a.values_mut(&self.floats));
+        elementwise::add_in_place(&self.team, b.values(), a.values_mut(&self.floats));
         Ok(a)
     }
 
@@ -141,7 +141,7 @@ impl Backend for Cpu {
         let (bias, residual) = (bias.map(CpuTensor::values), residual.map(CpuTensor::values));
         let finish = convolution::Finish { bias, residual, relu };
         Ok(self.make(&[shape.n, h, w, shape.c_out], |y| {
-            convolution::forward_finished(&self.pool, &shape, x.values(), weight.values(), finish, y)
+            convolution::forward_finished(&self.team, &shape, x.values(), weight.values(), finish, y)
         }))
     }
 
@@ -153,7 +153,7 @@ impl Backend for Cpu {
         dy: &CpuTensor,
     ) -> Result<CpuTensor> {
         let shape = convolution_shape(windows, input, weight.channels())?;
-        Ok(self.make(input, |dx| convolution::backward_input(&self.pool, &shape, dy.values(), weight.values(), dx)))
+        Ok(self.make(input, |dx| convolution::backward_input(&self.team, &shape, dy.values(), weight.values(), dx)))
     }
 
     fn conv2d_backward_weight(
@@ -168,7 +168,7 @@ impl Backend for Cpu {
         let [height, width] = shape.kernel;
         let dweight = self.make(&[height, width, shape.c_in / shape.groups, shape.c_out], |dweight| {
             let mut backward = |dbias: Option<&mut [f32]>| {
-                convolution::backward_weight(&self.pool, &shape, x.values(), dy.values(), dweight, dbias)
+                convolution::backward_weight(&self.team, &shape, x.values(), dy.values(), dweight, dbias)
             };
             match bias {
                 true => dbias = Some(self.make(&[shape.c_out], |dbias| backward(Some(dbias)))),
@@ -211,11 +211,11 @@ impl Backend for Cpu {
     }
 
     fn relu(&self, x: &CpuTensor) -> Result<CpuTensor> {
-        Ok(self.like(x, |y| elementwise::relu(&self.pool, x.values(), y)))
+        Ok(self.like(x, |y| elementwise::relu(&self.team, x.values(), y)))
     }
 
     fn relu_backward(&self, y: &CpuTensor, dy: &CpuTensor) -> Result<CpuTensor> {
-        Ok(self.like(y, |dx| elementwise::relu_backward(&self.pool, y.values(), dy.values(), dx)))
+        Ok(self.like(y, |dx| elementwise::relu_backward(&self.team, y.values(), dy.values(), dx)))
     }
 
     fn max_pool(&self, windows: &Pool2d, x: &CpuTensor) -> Result<(CpuTensor, Arc<Buffer<u32>>)> {
@@ -223,7 +223,7 @@ impl Backend for Cpu {
         let [h, w] = shape.output();
         let mut positions = self.positions.take(shape.n * h * w * shape.c);
         let y = self.make(&[shape.n, h, w, shape.c], |y| {
-            pooling::max_pool(&self.pool, &shape, x.values(), y, positions.values_mut())
+            pooling::max_pool(&self.team, &shape, x.values(), y, positions.values_mut())
         });
         Ok((y, Arc::new(positions)))
     }
@@ -236,24 +236,24 @@ impl Backend for Cpu {
         dy: &CpuTensor,
     ) -> Result<CpuTensor> {
         let shape = pool_shape(windows, input)?;
-        Ok(self.make(input, |dx| pooling::max_pool_backward(&self.pool, &shape, positions.values(), dy.values(), dx)))
+        Ok(self.make(input, |dx| pooling::max_pool_backward(&self.team, &shape, positions.values(), dy.values(), dx)))
     }
 
     fn global_average(&self, x: &CpuTensor) -> Result<CpuTensor> {
         let [n, h, w, c] = four(&x.shape)?;
-        Ok(self.make(&[n, c], |y| pooling::global_average(&self.pool, h * w, c, x.values(), y)))
+        Ok(self.make(&[n, c], |y| pooling::global_average(&self.team, h * w, c, x.values(), y)))
     }
 
     fn global_average_backward(&self, input: &[usize], dy: &CpuTensor) -> Result<CpuTensor> {
         let [_, h, w, c] = four(input)?;
-        Ok(self.make(input, |dx| pooling::global_average_backward(&self.pool, h * w, c, dy.values(), dx)))
+        Ok(self.make(input, |dx| pooling::global_average_backward(&self.team, h * w, c, dy.values(), dx)))
     }
 
     fn join(&self, parts: &[CpuTensor]) -> Result<CpuTensor> {
         let all = parts.iter().map(CpuTensor::channels).sum();
         let [n, h, w, _] = four(parts.first().map_or(&[], |part| &part.shape))?;
         let parts: Vec<_> = parts.iter().map(|part| (part.values(), part.channels())).collect();
-        Ok(self.make(&[n, h, w, all], |y| channels::join(&self.pool, &parts, y)))
+        Ok(self.make(&[n, h, w, all], |y| channels::join(&self.team, &parts, y)))
     }
 
     fn join_backward(&self, channels: &[usize], dy: &CpuTensor) -> Result<Vec<CpuTensor>> {
@@ -261,7 +261,7 @@ impl Backend for Cpu {
         let mut first = 0;
         let part = |&c: &usize| {
             first += c;
-            self.make(&[n, h, w, c], |dx| channels::cut(&self.pool, dy.values(), all, first - c, c, dx))
+            self.make(&[n, h, w, c], |dx| channels::cut(&self.team, dy.values(), all, first - c, c, dx))
         };
         Ok(channels.iter().map(part).collect())
     }
@@ -279,14 +279,14 @@ impl Backend for Cpu {
     fn linear(&self, x: &CpuTensor, weight: &CpuTensor, bias: &CpuTensor) -> Result<CpuTensor> {
         let shape = linear_shape(x, weight);
         Ok(self.make(&[shape.n, shape.outputs], |y| {
-            linear::forward(&self.pool, &shape, x.values(), weight.values(), Some(bias.values()), y)
+            linear::forward(&self.team, &shape, x.values(), weight.values(), Some(bias.values()), y)
         }))
     }
 
     fn linear_backward_input(&self, weight: &CpuTensor, dy: &CpuTensor) -> Result<CpuTensor> {
         let shape = linear_shape(dy, weight);
         Ok(self.make(&[shape.n, shape.inputs], |dx| {
-            linear::backward_input(&self.pool, &shape, dy.values(), weight.values(), dx)
+            linear::backward_input(&self.team, &shape, dy.values(), weight.values(), dx)
         }))
     }
 
@@ -295,7 +295,7 @@ impl Backend for Cpu {
         let mut dbias = self.zeros(&[shape.outputs])?;
         let dweight = self.make(&[shape.outputs, shape.inputs], |dweight| {
             let dbias = dbias.values_mut(&self.floats);
-            linear::backward_weight(&self.pool, &shape, x.values(), dy.values(), dweight, Some(dbias))
+            linear::backward_weight(&self.team, &shape, x.values(), dy.values(), dweight, Some(dbias))
         });
         Ok((dweight, dbias))
     }
@@ -310,8 +310,8 @@ impl Backend for Cpu {
 
     fn blend(&self, target: &mut CpuTensor, source: &CpuTensor, share: f64, factor: f64) -> Result<()> {
         let values = target.values_mut(&self.floats);
-        elementwise::scale(&self.pool, (1.0 - share) as f32, values);
-        elementwise::add_scaled(&self.pool, (share * factor) as f32, source.values(), values);
+        elementwise::scale(&self.team, (1.0 - share) as f32, values);
+        elementwise::add_scaled(&self.team, (share * factor) as f32, source.values(), values);
         Ok(())
     }
 
@@ -321,12 +321,12 @@ impl Backend for Cpu {
     }
 
     fn norms(&self, tensors: &[&CpuTensor]) -> Result<Norms<CpuTensor>> {
-        let squares = tensors.iter().map(|tensor| elementwise::sum_of_squares(&self.pool, tensor.values()));
+        let squares = tensors.iter().map(|tensor| elementwise::sum_of_squares(&self.team, tensor.values()));
         Ok(Norms::Known(squares.collect()))
     }
 
     fn scale(&self, tensor: &mut CpuTensor, factor: f64) -> Result<()> {
-        elementwise::scale(&self.pool, factor as f32, tensor.values_mut(&self.floats));
+        elementwise::scale(&self.team, factor as f32, tensor.values_mut(&self.floats));
         Ok(())
     }
 
@@ -339,7 +339,7 @@ impl Backend for Cpu {
         square: &mut CpuTensor,
     ) -> Result<()> {
         let [parameter, mean, square] = [parameter, mean, square].map(|tensor| tensor.values_mut(&self.floats));
-        optimizer::adam(&self.pool, step, parameter, gradient.values(), mean, square);
+        optimizer::adam(&self.team, step, parameter, gradient.values(), mean, square);
         Ok(())
     }
 
@@ -351,7 +351,7 @@ impl Backend for Cpu {
         velocity: Option<&mut CpuTensor>,
     ) -> Result<()> {
         let velocity = velocity.map(|tensor| tensor.values_mut(&self.floats)).unwrap_or_default();
-        optimizer::sgd(&self.pool, step, parameter.values_mut(&self.floats), gradient.values(), velocity);
+        optimizer::sgd(&self.team, step, parameter.values_mut(&self.floats), gradient.values(), velocity);
         Ok(())
     }
 }

@@ -21,12 +21,12 @@ pub(super) fn batch_norm(cpu: &Cpu, operation: &BatchNorm<'_, CpuTensor>) -> Nor
 fn with_batch_statistics(cpu: &Cpu, operation: &BatchNorm<'_, CpuTensor>) -> Normalized<CpuTensor> {
     let BatchNorm { x, weight, bias, residual, relu, epsilon, .. } = *operation;
     let c = x.channels();
-    let (pool, residual) = (cpu.pool(), residual.map(CpuTensor::values));
+    let (team, residual) = (cpu.team(), residual.map(CpuTensor::values));
     let mut statistics = [(); 3].map(|()| cpu.make(&[c], |_| ()));
     let y = cpu.like(x, |y| {
         let [mean, rstd, variance] = statistics.each_mut().map(|tensor| tensor.values_mut(&cpu.floats));
         let (x, weight, bias) = (x.values(), weight.values(), bias.values());
-        kernel::batch_norm_train(pool, c, epsilon, x, weight, bias, residual, relu, y, mean, rstd, variance);
+        kernel::batch_norm_train(team, c, epsilon, x, weight, bias, residual, relu, y, mean, rstd, variance);
     });
     let [mean, rstd, variance] = statistics;
     Normalized { y, mean, rstd, variance }
@@ -46,7 +46,7 @@ fn with_fixed_statistics(
     let shift: Vec<f32> = offset.map(|((&b, &m), s)| (f64::from(b) - f64::from(m) * s) as f32).collect();
     let scale: Vec<f32> = scale.into_iter().map(|s| s as f32).collect();
     let residual = residual.map(CpuTensor::values);
-    let y = cpu.like(x, |y| kernel::batch_norm_eval(cpu.pool(), c, x.values(), &scale, &shift, residual, relu, y));
+    let y = cpu.like(x, |y| kernel::batch_norm_eval(cpu.team(), c, x.values(), &scale, &shift, residual, relu, y));
     let rstd = cpu.make(&[c], |values| values.iter_mut().zip(&rstd).for_each(|(value, r)| *value = *r as f32));
     Normalized { y, mean: mean.clone(), rstd, variance: variance.clone() }
 }
@@ -72,7 +72,7 @@ pub(super) fn batch_norm_backward(
         let dresidual = masked.as_mut().map(|tensor| tensor.values_mut(&cpu.floats));
         let (x, dy) = (saved.x.values(), dy.values());
         let (weight, mean, rstd) = (saved.weight.values(), saved.mean.values(), saved.rstd.values());
-        backward(cpu.pool(), c, x, relu, dy, weight, mean, rstd, dx, dweight, dbias, dresidual);
+        backward(cpu.team(), c, x, relu, dy, weight, mean, rstd, dx, dweight, dbias, dresidual);
     });
     let [dweight, dbias] = parameters;
     let dresidual = masked.or_else(|| saved.residual.then(|| dy.clone()));
@@ -95,7 +95,7 @@ pub(super) fn batch_norm_max_pool(
         let (inputs, indices) = (inputs.values_mut(&cpu.floats), indices.values_mut());
         let (x, weight, bias) = (x.values(), weight.values(), bias.values());
         kernel::batch_norm_max_pool(
-            cpu.pool(),
+            cpu.team(),
             shape,
             epsilon,
             x,
@@ -132,7 +132,7 @@ pub(super) fn batch_norm_max_pool_backward(
         let (weight, bias) = (saved.weight.values(), bias.values());
         let (mean, rstd) = (saved.mean.values(), saved.rstd.values());
         kernel::batch_norm_max_pool_backward(
-            cpu.pool(),
+            cpu.team(),
             shape,
             x,
             inputs,
@@ -155,7 +155,7 @@ pub(super) fn batch_norm_max_pool_backward(
 pub(super) fn l2_normalize(cpu: &Cpu, x: &CpuTensor) -> (CpuTensor, CpuTensor) {
     let mut norm = cpu.make(&x.shape[..1], |_| ());
     let y = cpu.like(x, |y| {
-        kernel::l2_normalize(cpu.pool(), x.channels(), x.values(), y, norm.values_mut(&cpu.floats));
+        kernel::l2_normalize(cpu.team(), x.channels(), x.values(), y, norm.values_mut(&cpu.floats));
     });
     (y, norm)
 }
@@ -163,6 +163,6 @@ pub(super) fn l2_normalize(cpu: &Cpu, x: &CpuTensor) -> (CpuTensor, CpuTensor) {
 /// The gradient of [`l2_normalize`].
 pub(super) fn l2_normalize_backward(cpu: &Cpu, y: &CpuTensor, norm: &CpuTensor, dy: &CpuTensor) -> CpuTensor {
     cpu.like(y, |dx| {
-        kernel::l2_normalize_backward(cpu.pool(), y.channels(), y.values(), norm.values(), dy.values(), dx);
+        kernel::l2_normalize_backward(cpu.team(), y.channels(), y.values(), norm.values(), dy.values(), dx);
     })
 }

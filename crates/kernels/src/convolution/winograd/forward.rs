@@ -11,9 +11,9 @@ use super::super::Finish;
 use super::transform::{FromPixels, FromWeights, Planes, ToPixels};
 use super::{Conv2d, PLACES, Tiling};
 use crate::matrix::{Block, Operand, panel_width, panels_length};
-use crate::pool::Parts;
 use crate::simd::dispatch;
-use crate::{Pool, scratch};
+use crate::team::Parts;
+use crate::{Team, scratch};
 
 /// Input channels summed at a stretch; 36 x 128 x 16 floats of U are 288 KiB.
 const STRETCH: usize = 128;
@@ -26,33 +26,34 @@ const FEW_TILES: usize = 128;
 const MANY_WEIGHTS: usize = 256 * 256;
 
 pub(in crate::convolution) fn forward(
-    pool: &Pool,
+    team: &Team,
     shape: &Conv2d,
     x: &[f32],
     weight: &[f32],
     finish: Finish<'_>,
     y: &mut [f32],
 ) {
-    let job = Job { tiling: Tiling::new(shape), c: shape.c_in, o: shape.c_out, weight, x, finish };
-    job.run(pool, y);
+    let problem = Problem { tiling: Tiling::new(shape), c: shape.c_in, o: shape.c_out, weight, x, finish };
+    problem.run(team, y);
 }
 
 /// The convolution of dy with the weights turned around and their channels exchanged.
-pub(in crate::convolution) fn backward_input(pool: &Pool, shape: &Conv2d, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
+pub(in crate::convolution) fn backward_input(team: &Team, shape: &Conv2d, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
     let (c, o) = (shape.c_out, shape.c_in);
     scratch::with(9 * c * o, |turned| {
-        turn(pool, weight, [o, c], turned);
-        let job = Job { tiling: Tiling::new(shape).reversed(), c, o, weight: turned, x: dy, finish: Finish::default() };
-        job.run(pool, dx);
+        turn(team, weight, [o, c], turned);
+        let problem =
+            Problem { tiling: Tiling::new(shape).reversed(), c, o, weight: turned, x: dy, finish: Finish::default() };
+        problem.run(team, dx);
     });
 }
 
 /// `turned[8 - position]` = the transpose of `weight[position]`, a c x o matrix.
-fn turn(pool: &Pool, weight: &[f32], [c, o]: [usize; 2], turned: &mut [f32]) {
+fn turn(team: &Team, weight: &[f32], [c, o]: [usize; 2], turned: &mut [f32]) {
     /// Rows and columns of a square that is transposed at once.
     const SQUARE: usize = 16;
     let bands = o / SQUARE;
-    pool.for_each_chunk(turned, SQUARE * c, |band, out| {
+    team.for_each_chunk(turned, SQUARE * c, |band, out| {
         let (position, first) = (8 - band / bands, band % bands * SQUARE);
         let from = &weight[position * c * o..(position + 1) * c * o];
         for start in (0..c).step_by(SQUARE) {
@@ -66,7 +67,7 @@ fn turn(pool: &Pool, weight: &[f32], [c, o]: [usize; 2], turned: &mut [f32]) {
 }
 
 /// A convolution from `c` to `o` channels with `weight` `[9, c, o]`.
-struct Job<'a> {
+struct Problem<'a> {
     tiling: Tiling,
     c: usize,
     o: usize,
@@ -75,34 +76,34 @@ struct Job<'a> {
     finish: Finish<'a>,
 }
 
-impl Job<'_> {
-    fn run(&self, pool: &Pool, y: &mut [f32]) {
+impl Problem<'_> {
+    fn run(&self, team: &Team, y: &mut [f32]) {
         let y = Parts::new(y);
         if self.tiling.tiles() <= FEW_TILES && self.c * self.o >= MANY_WEIGHTS {
-            self.by_outputs(pool, &y);
+            self.by_outputs(team, &y);
         } else {
-            self.by_tiles(pool, &y);
+            self.by_tiles(team, &y);
         }
     }
 
-    fn by_tiles(&self, pool: &Pool, y: &Parts<'_, f32>) {
-        let (isa, width) = (pool.isa(), panel_width(pool.isa()));
+    fn by_tiles(&self, team: &Team, y: &Parts<'_, f32>) {
+        let (isa, width) = (team.isa(), panel_width(team.isa()));
         let (c, o, tiles) = (self.c, self.o, self.tiling.tiles());
         let plane = panels_length(isa, c, o) + SPARE;
         let block = (BLOCK_BYTES / (4 * PLACES * (c + o))).max(1).next_multiple_of(if width == 32 { 14 } else { 6 });
         scratch::with(PLACES * plane, |u| {
             let planes = Planes::new(u, plane, c, width);
-            pool.for_each(o.div_ceil(width), |panel| {
+            team.for_each(o.div_ceil(width), |panel| {
                 let outputs = [panel * width, (panel + 1) * width];
                 let out = planes.skip(panel * c * width);
                 // SAFETY: each panel runs once, and its part of every plane is its own.
                 dispatch(isa, unsafe { FromWeights::new(self.weight, [c, o], [0, c], outputs, out) });
             });
             let u = &*u;
-            pool.for_each(tiles.div_ceil(block), |unit| {
+            team.for_each(tiles.div_ceil(block), |unit| {
                 let range = [unit * block, tiles.min((unit + 1) * block)];
                 // SAFETY: each unit runs once, and has its own tiles.
-                unsafe { self.tile_block(pool, u, plane, range, y) };
+                unsafe { self.tile_block(team, u, plane, range, y) };
             });
         });
     }
@@ -111,14 +112,14 @@ impl Job<'_> {
     ///
     /// # Safety
     /// Nobody else uses these tiles' pixels of `y` until it returns.
-    unsafe fn tile_block(&self, pool: &Pool, u: &[f32], u_plane: usize, tiles: [usize; 2], y: &Parts<'_, f32>) {
-        let (isa, c, o, rows) = (pool.isa(), self.c, self.o, tiles[1] - tiles[0]);
+    unsafe fn tile_block(&self, team: &Team, u: &[f32], u_plane: usize, tiles: [usize; 2], y: &Parts<'_, f32>) {
+        let (isa, c, o, rows) = (team.isa(), self.c, self.o, tiles[1] - tiles[0]);
         let (v_plane, m_plane) = (rows * c + SPARE, rows * o + SPARE);
         scratch::with(PLACES * (v_plane + m_plane), |buffer| {
             let (v, m) = buffer.split_at_mut(PLACES * v_plane);
             let out = Planes::new(v, v_plane, rows, c);
             // SAFETY: the buffer is this call's own.
-            unsafe { self.transform_input(pool, tiles, 0, out) };
+            unsafe { self.transform_input(team, tiles, 0, out) };
             for place in 0..PLACES {
                 let (u, m) = (&u[place * u_plane..(place + 1) * u_plane], &mut m[place * m_plane..][..m_plane]);
                 let left = Operand::row_major(&v[place * v_plane..(place + 1) * v_plane], c);
@@ -131,20 +132,20 @@ impl Job<'_> {
             }
             let from = Planes::new(m, m_plane, rows, o);
             // SAFETY: the buffer is this call's own, and so are the tiles' pixels by its contract.
-            unsafe { self.transform_output(pool, tiles, [0, o], from, y) };
+            unsafe { self.transform_output(team, tiles, [0, o], from, y) };
         });
     }
 
-    fn by_outputs(&self, pool: &Pool, y: &Parts<'_, f32>) {
-        let (width, tiles) = (panel_width(pool.isa()), self.tiling.tiles());
+    fn by_outputs(&self, team: &Team, y: &Parts<'_, f32>) {
+        let (width, tiles) = (panel_width(team.isa()), self.tiling.tiles());
         let v_plane = tiles * self.c + SPARE;
         scratch::with(PLACES * v_plane, |v| {
             let out = Planes::new(v, v_plane, tiles, self.c);
             // SAFETY: each tile runs once, and writes the row of its number.
-            pool.for_each(tiles, |tile| unsafe { self.transform_input(pool, [tile, tile + 1], tile, out) });
+            team.for_each(tiles, |tile| unsafe { self.transform_input(team, [tile, tile + 1], tile, out) });
             let v = &*v;
             // SAFETY: each panel runs once, and has its own output channels.
-            pool.for_each(self.o.div_ceil(width), |panel| unsafe { self.output_panel(pool, v, v_plane, panel, y) });
+            team.for_each(self.o.div_ceil(width), |panel| unsafe { self.output_panel(team, v, v_plane, panel, y) });
         });
     }
 
@@ -152,8 +153,8 @@ impl Job<'_> {
     ///
     /// # Safety
     /// Nobody else uses these channels of `y` until it returns.
-    unsafe fn output_panel(&self, pool: &Pool, v: &[f32], v_plane: usize, panel: usize, y: &Parts<'_, f32>) {
-        let (isa, width, rows) = (pool.isa(), panel_width(pool.isa()), self.tiling.tiles());
+    unsafe fn output_panel(&self, team: &Team, v: &[f32], v_plane: usize, panel: usize, y: &Parts<'_, f32>) {
+        let (isa, width, rows) = (team.isa(), panel_width(team.isa()), self.tiling.tiles());
         let (u_plane, m_plane) = (STRETCH * width + SPARE, rows * width + SPARE);
         let outputs = [panel * width, (panel + 1) * width];
         scratch::with(PLACES * (u_plane + m_plane), |buffer| {
@@ -180,22 +181,22 @@ impl Job<'_> {
             }
             let from = Planes::new(m, m_plane, rows, width);
             // SAFETY: the buffer is this call's own, and so are the channels by its contract.
-            unsafe { self.transform_output(pool, [0, rows], [outputs[0], outputs[1].min(self.o)], from, y) };
+            unsafe { self.transform_output(team, [0, rows], [outputs[0], outputs[1].min(self.o)], from, y) };
         });
     }
 
     /// # Safety
     /// As [`FromPixels::new`], until it returns.
-    unsafe fn transform_input(&self, pool: &Pool, tiles: [usize; 2], row: usize, out: Planes<'_>) {
+    unsafe fn transform_input(&self, team: &Team, tiles: [usize; 2], row: usize, out: Planes<'_>) {
         // SAFETY: the rows of `out` are the caller's alone, and the kernel has run when this returns.
-        dispatch(pool.isa(), unsafe { FromPixels::new(&self.tiling, tiles, row, self.x, self.c, false, out) });
+        dispatch(team.isa(), unsafe { FromPixels::new(&self.tiling, tiles, row, self.x, self.c, false, out) });
     }
 
     /// # Safety
     /// As [`ToPixels::new`], until it returns.
     unsafe fn transform_output(
         &self,
-        pool: &Pool,
+        team: &Team,
         tiles: [usize; 2],
         channels: [usize; 2],
         from: Planes<'_>,
@@ -203,6 +204,6 @@ impl Job<'_> {
     ) {
         // SAFETY: nobody writes `from` or uses the pixels but the caller, and the kernel has run when this returns.
         let kernel = unsafe { ToPixels::new(&self.tiling, tiles, channels, from, self.finish, *y, self.o) };
-        dispatch(pool.isa(), kernel);
+        dispatch(team.isa(), kernel);
     }
 }

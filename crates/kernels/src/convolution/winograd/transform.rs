@@ -12,8 +12,8 @@
 
 use super::super::Finish;
 use super::{PLACES, Tiling};
-use crate::pool::Parts;
 use crate::simd::{Kernel, Simd};
+use crate::team::Parts;
 
 const A: f32 = 0.75;
 const B: f32 = 1.5;

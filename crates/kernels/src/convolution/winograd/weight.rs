@@ -8,9 +8,9 @@
 use super::transform::{FromPixels, Planes, ToWeights};
 use super::{Conv2d, PLACES, Tiling};
 use crate::matrix::{Block, DEPTH, Operand, panel_width, panels_length};
-use crate::pool::Parts;
 use crate::simd::dispatch;
-use crate::{Pool, scratch};
+use crate::team::Parts;
+use crate::{Team, scratch};
 
 /// Bytes of V and Z of a round.
 const ROUND_BYTES: usize = 8 << 20;
@@ -21,35 +21,35 @@ const TRANSFORM_TILES: usize = 8;
 /// Input channels of a unit that owns all 36 places: 36 x 64 x 16 floats are 144 KiB.
 const SQUARE_INPUTS: usize = 64;
 
-pub(in crate::convolution) fn backward_weight(pool: &Pool, shape: &Conv2d, x: &[f32], dy: &[f32], dweight: &mut [f32]) {
+pub(in crate::convolution) fn backward_weight(team: &Team, shape: &Conv2d, x: &[f32], dy: &[f32], dweight: &mut [f32]) {
     let tiling = Tiling::new(shape);
     let (c, o, tiles) = (shape.c_in, shape.c_out, tiling.tiles());
     let fitting = (ROUND_BYTES / (4 * PLACES * (c + o))).max(DEPTH);
     let rounds = tiles.div_ceil(fitting).max(1);
     let rows = tiles.div_ceil(rounds);
-    let (v_plane, z_plane) = (rows * c + SPARE, panels_length(pool.isa(), rows, o) + SPARE);
+    let (v_plane, z_plane) = (rows * c + SPARE, panels_length(team.isa(), rows, o) + SPARE);
     scratch::with(PLACES * (v_plane + z_plane), |buffer| {
         let (v, z) = buffer.split_at_mut(PLACES * v_plane);
         let mut round = Round { tiling, c, o, x, dy, v, v_plane, z, z_plane, rows };
         if rounds == 1 {
-            round.transform(pool, [0, tiles]);
-            round.multiply_squares(pool, dweight);
+            round.transform(team, [0, tiles]);
+            round.multiply_squares(team, dweight);
             return;
         }
         let du_plane = c * o + SPARE;
         scratch::with(PLACES * du_plane, |du| {
             for start in (0..tiles).step_by(rows) {
                 round.rows = rows.min(tiles - start);
-                round.transform(pool, [start, start + round.rows]);
-                round.multiply_places(pool, start == 0, du, du_plane);
+                round.transform(team, [start, start + round.rows]);
+                round.multiply_places(team, start == 0, du, du_plane);
             }
             let from = Planes::new(du, du_plane, c, o);
             let out = Parts::new(dweight);
-            pool.for_each(c, |input| {
+            team.for_each(c, |input| {
                 let (inputs, outputs) = ([input, input + 1], [0, o]);
                 let from = from.skip(input * o);
                 // SAFETY: nobody writes dU any more; each input channel runs once, and has its own part of the weights.
-                dispatch(pool.isa(), unsafe { ToWeights::new(inputs, outputs, from, out, [c, o]) });
+                dispatch(team.isa(), unsafe { ToWeights::new(inputs, outputs, from, out, [c, o]) });
             });
         });
     });
@@ -73,8 +73,8 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    fn transform(&mut self, pool: &Pool, tiles: [usize; 2]) {
-        let (isa, width) = (pool.isa(), panel_width(pool.isa()));
+    fn transform(&mut self, team: &Team, tiles: [usize; 2]) {
+        let (isa, width) = (team.isa(), panel_width(team.isa()));
         if !self.o.is_multiple_of(width) {
             // The last panel is only partly written below.
             self.z.fill(0.0);
@@ -82,7 +82,7 @@ impl Round<'_> {
         let v = Planes::new(self.v, self.v_plane, self.rows, self.c);
         let z = Planes::new(self.z, self.z_plane, self.rows, width);
         let tiling = &self.tiling;
-        pool.for_each(self.rows.div_ceil(TRANSFORM_TILES), |unit| {
+        team.for_each(self.rows.div_ceil(TRANSFORM_TILES), |unit| {
             let row = unit * TRANSFORM_TILES;
             let range = [tiles[0] + row, tiles[1].min(tiles[0] + row + TRANSFORM_TILES)];
             // SAFETY: each unit runs once, and its tiles have rows of V of their own.
@@ -95,14 +95,14 @@ impl Round<'_> {
     /// Adds `V[place]^T Z[place]`, channels `inputs` x `outputs`, to `du`, or overwrites it when `fresh`.
     fn multiply(
         &self,
-        pool: &Pool,
+        team: &Team,
         place: usize,
         inputs: [usize; 2],
         outputs: [usize; 2],
         fresh: bool,
         du: &mut [f32],
     ) {
-        let (isa, columns) = (pool.isa(), outputs[1] - outputs[0]);
+        let (isa, columns) = (team.isa(), outputs[1] - outputs[0]);
         assert!(du.len() >= (inputs[1] - inputs[0]) * columns, "du is too short");
         let v = &self.v[place * self.v_plane..(place + 1) * self.v_plane];
         let z = &self.z[place * self.z_plane + outputs[0] * self.rows..(place + 1) * self.z_plane];
@@ -123,17 +123,17 @@ impl Round<'_> {
         }
     }
 
-    fn multiply_places(&self, pool: &Pool, fresh: bool, du: &mut [f32], du_plane: usize) {
-        pool.for_each_chunk(du, du_plane, |place, du| {
-            self.multiply(pool, place, [0, self.c], [0, self.o], fresh, du);
+    fn multiply_places(&self, team: &Team, fresh: bool, du: &mut [f32], du_plane: usize) {
+        team.for_each_chunk(du, du_plane, |place, du| {
+            self.multiply(team, place, [0, self.c], [0, self.o], fresh, du);
         });
     }
 
-    fn multiply_squares(&self, pool: &Pool, dweight: &mut [f32]) {
-        let width = panel_width(pool.isa());
+    fn multiply_squares(&self, team: &Team, dweight: &mut [f32]) {
+        let width = panel_width(team.isa());
         let (across, down) = (self.o.div_ceil(width), self.c.div_ceil(SQUARE_INPUTS));
         let out = Parts::new(dweight);
-        pool.for_each(across * down, |unit| {
+        team.for_each(across * down, |unit| {
             let (first, panel) = (unit / across * SQUARE_INPUTS, unit % across * width);
             let inputs = [first, self.c.min(first + SQUARE_INPUTS)];
             let outputs = [panel, self.o.min(panel + width)];
@@ -141,11 +141,11 @@ impl Round<'_> {
             let plane = rows * columns + SPARE;
             scratch::with(PLACES * plane, |du| {
                 for (place, du) in du.chunks_exact_mut(plane).enumerate() {
-                    self.multiply(pool, place, inputs, outputs, true, du);
+                    self.multiply(team, place, inputs, outputs, true, du);
                 }
                 let from = Planes::new(du, plane, rows, columns);
                 // SAFETY: the buffer is this call's own; each unit runs once, and has its own square of channels.
-                dispatch(pool.isa(), unsafe { ToWeights::new(inputs, outputs, from, out, [self.c, self.o]) });
+                dispatch(team.isa(), unsafe { ToWeights::new(inputs, outputs, from, out, [self.c, self.o]) });
             });
         });
     }

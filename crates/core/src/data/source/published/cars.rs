@@ -1,9 +1,9 @@
 //! Cars 196 (Krause et al. 2013), in both layouts it was published in. Annotations are MATLAB files.
 //!
-//! - `car_ims/000001.jpg`, ..., with `cars_annos.mat`: `annotations` (among its fields `relative_im_path` and `class`) and
-//!   `class_names`.
-//! - `cars_train/00001.jpg`, ..., `cars_test/00001.jpg`, ..., with `cars_train_annos.mat` and `cars_test_annos_withlabels.mat`
-//!   (`annotations` with `fname` and `class`) and `cars_meta.mat` (`class_names`), wherever the last three lie.
+//! - `car_ims/000001.jpg`, ..., with `cars_annos.mat`: `annotations` (among its fields `relative_im_path` and `class`)
+//!   and `class_names`.
+//! - `cars_train/00001.jpg`, ..., `cars_test/00001.jpg`, ..., with `cars_train_annos.mat` and
+//!   `cars_test_annos_withlabels.mat` (`annotations` with `fname` and `class`) and `cars_meta.mat` (`class_names`), wherever the last three lie.
 //!
 //! Train and test of either layout share all classes and are not used.
 
@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 
 use super::mat::{self, Value};
 use super::rows::{Row, by_rows, halves};
+use crate::data::source::annotation::Annotation;
 use crate::data::source::layout::Layout;
-use crate::data::source::note::Note;
 
 const ALL: &str = "cars_annos.mat";
 const META: &str = "cars_meta.mat";
@@ -20,8 +20,8 @@ const META: &str = "cars_meta.mat";
 const LISTS: [(&str, &str); 2] =
     [("cars_train_annos.mat", "cars_train"), ("cars_test_annos_withlabels.mat", "cars_test")];
 
-pub fn recognise(paths: &[&str], notes: &[Note]) -> Option<Layout> {
-    let note = |name: &str| notes.iter().find(|note| note.name() == name);
+pub fn recognise(paths: &[&str], annotations: &[Annotation]) -> Option<Layout> {
+    let annotation = |name: &str| annotations.iter().find(|annotation| annotation.name() == name);
     let failed = |name: &str, why: &str| Layout {
         name: Some("Cars 196"),
         classes: vec![None; paths.len()],
@@ -29,18 +29,18 @@ pub fn recognise(paths: &[&str], notes: &[Note]) -> Option<Layout> {
         warnings: vec![format!("{name} {why}; copy it again")],
     };
     // Each list with the folder that its images' names are in, and the file of the class names where that is another.
-    let (lists, meta): (Vec<(&Note, String)>, Option<&Note>) = match note(ALL) {
+    let (lists, meta): (Vec<(&Annotation, String)>, Option<&Annotation>) = match annotation(ALL) {
         Some(all) => (vec![(all, all.folder().to_string())], None),
         None => {
-            let found = LISTS.iter().filter_map(|(list, images)| Some((note(list)?, folder_of(images, paths))));
-            (found.collect(), note(META))
+            let found = LISTS.iter().filter_map(|(list, images)| Some((annotation(list)?, folder_of(images, paths))));
+            (found.collect(), annotation(META))
         }
     };
     if lists.is_empty() {
         return None;
     }
     let damaged = |name: &str| Some(failed(name, "is damaged or no MATLAB 5 file"));
-    let meta = match meta.map(|note| mat::read(&note.bytes)) {
+    let meta = match meta.map(|annotation| mat::read(&annotation.bytes)) {
         Some(None) => return damaged(META),
         read => read.flatten(),
     };

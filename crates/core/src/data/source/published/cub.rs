@@ -6,12 +6,12 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::rows::{Row, by_rows, halves};
+use crate::data::source::annotation::{Annotation, lines};
 use crate::data::source::layout::Layout;
 use crate::data::source::names::composed;
-use crate::data::source::note::{Note, lines};
 
-pub fn recognise(paths: &[&str], notes: &[Note]) -> Option<Layout> {
-    let list = notes.iter().find(|note| note.name() == "images.txt")?;
+pub fn recognise(paths: &[&str], annotations: &[Annotation]) -> Option<Layout> {
+    let list = annotations.iter().find(|annotation| annotation.name() == "images.txt")?;
     let text = list.text();
     let names: Vec<&str> = lines(&text).filter_map(|line| Some(line.split_once(' ')?.1.trim())).collect();
     let classes: Vec<&str> = names.iter().filter_map(|name| Some(name.split_once('/')?.0)).collect();

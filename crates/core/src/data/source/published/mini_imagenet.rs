@@ -1,32 +1,35 @@
-//! miniImageNet (Vinyals et al. 2016; the split of Ravi and Larochelle 2017): `train.csv`, `val.csv` and `test.csv` with the
-//! head line `filename,label`, and the images in one folder `images` or in a folder for each class.
+//! miniImageNet (Vinyals et al. 2016; the split of Ravi and Larochelle 2017): `train.csv`, `val.csv` and `test.csv`
+//! with the head line `filename,label`, and the images in one folder `images` or in a folder for each class.
 //!
-//! The lists give images names of their own, `n0153282900000005.jpg`. Copies that keep ImageNet's names in a folder for each class
-//! have no such file; there the lists say of which part a class is.
+//! The lists give images names of their own, `n0153282900000005.jpg`. Copies that keep ImageNet's names in a folder for
+//! each class have no such file; there the lists say of which part a class is.
 
 use std::collections::{BTreeSet, HashMap};
 
 use super::rows::{Row, by_rows};
 use crate::data::part::Part;
+use crate::data::source::annotation::{Annotation, lines};
 use crate::data::source::layout::Layout;
-use crate::data::source::note::{Note, lines};
 
 const LISTS: [(&str, Part); 3] = [("train.csv", Part::Train), ("val.csv", Part::Validation), ("test.csv", Part::Test)];
 
-pub fn recognise(paths: &[&str], notes: &[Note]) -> Option<Layout> {
+pub fn recognise(paths: &[&str], annotations: &[Annotation]) -> Option<Layout> {
     let there: BTreeSet<&str> = paths.iter().copied().collect();
     let by_name: HashMap<&str, &str> =
         paths.iter().map(|path| (path.rsplit('/').next().unwrap_or(path), *path)).collect();
     let (mut rows, mut absent) = (Vec::new(), Vec::new());
     for (list, part) in LISTS {
-        let named = notes.iter().filter(|note| note.name() == list).map(|note| (note, note.text()));
-        let Some((note, text)) = named.into_iter().find(|(_, text)| is_list(text)) else {
+        let named = annotations
+            .iter()
+            .filter(|annotation| annotation.name() == list)
+            .map(|annotation| (annotation, annotation.text()));
+        let Some((annotation, text)) = named.into_iter().find(|(_, text)| is_list(text)) else {
             absent.push(list);
             continue;
         };
         for line in lines(&text).skip(1) {
             let Some((name, label)) = line.split_once(',') else { continue };
-            let (name, label, folder) = (name.trim(), label.trim(), note.folder());
+            let (name, label, folder) = (name.trim(), label.trim(), annotation.folder());
             let places = ["images/".to_string(), format!("images/{label}/"), format!("{label}/"), String::new()];
             let path =
                 places.iter().map(|place| format!("{folder}{place}{name}")).find(|path| there.contains(&path[..]));

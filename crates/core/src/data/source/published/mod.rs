@@ -1,4 +1,5 @@
-//! Data sets as they are published: told by their folders and [notes](super::note), with their own classes and parts.
+//! Data sets as they are published: told by their folders and [annotations](super::annotation), with their own classes
+//! and parts.
 //!
 //! | data set | told by | classes | parts |
 //! |---|---|---|---|
@@ -9,8 +10,8 @@
 //! | miniImageNet | `train.csv`, `val.csv`, `test.csv` of `filename,label` | their labels | the three lists |
 //! | Cars 196, CUB-200-2011, Oxford Flowers 102 | class folders `001.name`, `002.name`, ... | folders | as CUB |
 //!
-//! Omniglot, CIFAR-100 and IDX files are told earlier, by the names of their archives and files. Halves by class number are
-//! the rule of metric learning since Song et al. (2016), and Park et al. (2019, section 4.1).
+//! Omniglot, CIFAR-100 and IDX files are told earlier, by the names of their archives and files. Halves by class number
+//! are the rule of metric learning since Song et al. (2016), and Park et al. (2019, section 4.1).
 
 mod cars;
 mod cub;
@@ -23,12 +24,12 @@ mod tiny_imagenet;
 
 use std::collections::BTreeSet;
 
+use super::annotation::Annotation;
 use super::layout::Layout;
-use super::note::Note;
 use crate::data::part::Part;
 
 /// The layout of a data set that is told by what lies in it; `None`: no published one.
-pub fn recognise(paths: &[&str], notes: &[Note]) -> Option<Layout> {
+pub fn recognise(paths: &[&str], annotations: &[Annotation]) -> Option<Layout> {
     let all = [
         cub::recognise,
         cars::recognise,
@@ -37,7 +38,7 @@ pub fn recognise(paths: &[&str], notes: &[Note]) -> Option<Layout> {
         mini_imagenet::recognise,
         numbered::recognise,
     ];
-    all.iter().find_map(|recognise| recognise(paths, notes))
+    all.iter().find_map(|recognise| recognise(paths, annotations))
 }
 
 /// What is published.

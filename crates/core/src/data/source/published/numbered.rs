@@ -1,11 +1,12 @@
 //! Class folders with their published number in front: `001.AM General Hummer SUV 2000`, `002.Acura RL Sedan 2012`, ...
 //!
-//! The form of CUB-200-2011, in which copies of other fine-grained sets are passed on too. The first or the last class, whose
-//! names stand in the table below, tells which set it is. Flowers has no published split by classes; halves are the usual one.
+//! The form of CUB-200-2011, in which copies of other fine-grained sets are passed on too. The first or the last class,
+//! whose names stand in the table below, tells which set it is. Flowers has no published split by classes; halves are
+//! the usual one.
 
 use crate::data::part::Part;
+use crate::data::source::annotation::Annotation;
 use crate::data::source::layout::{Layout, by_folders};
-use crate::data::source::note::Note;
 
 /// Name, number of classes, and the first and the last class in small letters.
 const SETS: [(&str, usize, [&str; 2]); 3] = [
@@ -14,7 +15,7 @@ const SETS: [(&str, usize, [&str; 2]); 3] = [
     ("Oxford Flowers 102", 102, ["pinkprimrose", "blackberrylily"]),
 ];
 
-pub fn recognise(paths: &[&str], _: &[Note]) -> Option<Layout> {
+pub fn recognise(paths: &[&str], _: &[Annotation]) -> Option<Layout> {
     let mut layout = by_folders(paths);
     if layout.parts.iter().any(Option::is_some) {
         return None;

@@ -1,20 +1,20 @@
-//! Stanford Online Products (Song et al. 2016): `bicycle_final/*.JPG`, ..., with `Ebay_train.txt` and `Ebay_test.txt`, a head
-//! line and then `image_id class_id super_class_id path`.
+//! Stanford Online Products (Song et al. 2016): `bicycle_final/*.JPG`, ..., with `Ebay_train.txt` and `Ebay_test.txt`,
+//! a head line and then `image_id class_id super_class_id path`.
 //!
 //! A class is one product of a few photographs; its name is that of the folder and its number: `bicycle/00001`.
 
 use super::rows::{Row, by_rows};
 use crate::data::part::Part;
+use crate::data::source::annotation::{Annotation, lines};
 use crate::data::source::layout::Layout;
-use crate::data::source::note::{Note, lines};
 
 const LISTS: [(&str, Part); 2] = [("Ebay_train.txt", Part::Train), ("Ebay_test.txt", Part::Test)];
 
-pub fn recognise(paths: &[&str], notes: &[Note]) -> Option<Layout> {
+pub fn recognise(paths: &[&str], annotations: &[Annotation]) -> Option<Layout> {
     let mut rows = Vec::new();
     let mut absent = Vec::new();
     for (name, part) in LISTS {
-        match notes.iter().find(|note| note.name() == name) {
+        match annotations.iter().find(|annotation| annotation.name() == name) {
             Some(list) => rows.extend(lines(&list.text()).filter_map(|line| row(line, list.folder(), part))),
             None => absent.push(name),
         }

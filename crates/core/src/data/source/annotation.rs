@@ -1,14 +1,14 @@
-//! Notes: the small files beside the images by which published data sets say what their images are.
+//! Annotations: the small files beside the images by which published data sets say what their images are.
 
 use super::names::text_of;
 
-/// Largest note that is read, in bytes; the largest published one has 3 MB.
-pub const MAX_NOTE_BYTES: u64 = 16 << 20;
+/// Largest annotation that is read, in bytes; the largest published one has 3 MB.
+pub const MAX_ANNOTATION_BYTES: u64 = 16 << 20;
 
-/// Most lines of a note; the longest published one has 60,000.
+/// Most lines of an annotation; the longest published one has 60,000.
 pub const MAX_NOTE_LINES: usize = 1_000_000;
 
-/// Most bytes of all notes of a source.
+/// Most bytes of all annotations of a source.
 pub const MAX_NOTES_BYTES: u64 = 64 << 20;
 
 const NAMES: [&str; 12] = [
@@ -28,14 +28,14 @@ const NAMES: [&str; 12] = [
 
 /// One such file.
 #[derive(Clone, Debug)]
-pub struct Note {
+pub struct Annotation {
     /// Path inside the source, parts divided by `/`.
     pub path: String,
     /// Content.
     pub bytes: Vec<u8>,
 }
 
-impl Note {
+impl Annotation {
     /// Whether a file at `path` is one, by its name.
     pub fn is_at(path: &str) -> bool {
         NAMES.contains(&name(path))
@@ -61,7 +61,7 @@ fn name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// The lines of a note's text that are not empty, trimmed.
+/// The lines of an annotation's text that are not empty, trimmed.
 pub fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty())
 }

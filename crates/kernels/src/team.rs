@@ -1,7 +1,7 @@
-//! A small thread pool for kernels: one job at a time, cut into numbered blocks.
+//! A small team of threads for kernels: one region at a time, cut into numbered blocks.
 //!
-//! The caller and the workers meet at a [`gate`](Gate), which says when a worker may read the job. A worker that wakes
-//! too late finds it closed and is not waited for, so a short job never costs a thread's wake-up.
+//! The caller and the workers meet at a [`gate`](Gate), which says when a worker may read the region. A worker that
+//! wakes too late finds it closed and is not waited for, so a short region never costs a thread's wake-up.
 
 mod gate;
 mod sync;
@@ -16,51 +16,51 @@ use self::gate::Gate;
 use crate::Isa;
 
 thread_local! {
-    /// Whether this thread runs a block right now, of any pool: nested use then runs in place.
+    /// Whether this thread runs a block right now, of any team: nested use then runs in place.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A pool of threads that run the blocks of one kernel at a time.
+/// A team of threads (OpenMP's word) that run the blocks of one kernel at a time.
 ///
 /// Which thread runs which block is left open; kernels must not let their result depend on it.
-pub struct Pool {
+pub struct Team {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     isa: Isa,
 }
 
-/// A job as the workers see it, with the borrow's lifetime erased.
+/// A region as the workers see it, with the borrow's lifetime erased.
 #[derive(Clone, Copy)]
-struct Job {
+struct Region {
     body: *const (dyn Fn(usize) + Sync),
     blocks: usize,
 }
 
 // SAFETY: what `body` points to is Sync, so any thread may call it; that it is there is the matter of `Shared::run`.
-unsafe impl Send for Job {}
+unsafe impl Send for Region {}
 
 struct Shared {
-    gate: Gate<Job>,
-    /// Held by the thread whose job is running.
+    gate: Gate<Region>,
+    /// Held by the thread whose region is running.
     owner: Mutex<()>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-impl Pool {
-    /// A pool of `threads` threads, the calling one included; 0 takes one for each processor core available.
+impl Team {
+    /// A team of `threads` threads, the calling one included; 0 takes one for each processor core available.
     /// Uses the instruction set of [`Isa::chosen`].
     ///
     /// # Panics
     /// If the environment names no instruction set of this processor, or a thread cannot be started.
-    pub fn new(threads: usize) -> Pool {
-        Pool::with_isa(threads, Isa::chosen().unwrap_or_else(|message| panic!("{message}")))
+    pub fn new(threads: usize) -> Team {
+        Team::with_isa(threads, Isa::chosen().unwrap_or_else(|message| panic!("{message}")))
     }
 
-    /// As [`Pool::new`] with a chosen instruction set, for tests and comparisons.
+    /// As [`Team::new`] with a chosen instruction set, for tests and comparisons.
     ///
     /// # Panics
     /// If a thread cannot be started.
-    pub fn with_isa(threads: usize, isa: Isa) -> Pool {
+    pub fn with_isa(threads: usize, isa: Isa) -> Team {
         let threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, |count| count.get()),
             count => count,
@@ -70,11 +70,11 @@ impl Pool {
             let shared = Arc::clone(&shared);
             let builder = std::thread::Builder::new().name(format!("rkd-kernel-{index}"));
             builder
-                .spawn(move || shared.gate.work(|job| shared.take_blocks(job)))
-                .expect("a thread of the kernel pool could not be started")
+                .spawn(move || shared.gate.work(|region| shared.take_blocks(region)))
+                .expect("a thread of the kernel team could not be started")
         };
         let workers = (1..threads).map(start).collect();
-        Pool { shared, workers, isa }
+        Team { shared, workers, isa }
     }
 
     /// The number of threads, the calling one included.
@@ -88,10 +88,11 @@ impl Pool {
     }
 
     /// Runs `body(0)`, ..., `body(blocks - 1)`, each once, on any thread and in any order, and returns when all are
-    /// done. Called from inside a block, or while another thread's job runs, it does the blocks in the calling thread.
+    /// done. Called from inside a block, or while another thread's region runs, it does the blocks in the calling
+    /// thread.
     ///
     /// # Panics
-    /// If `body` panics: blocks not yet begun are left out, and the panic is raised again here. The pool stays usable.
+    /// If `body` panics: blocks not yet begun are left out, and the panic is raised again here. The team stays usable.
     pub fn for_each(&self, blocks: usize, body: impl Fn(usize) + Sync) {
         let serial = blocks <= 1 || self.workers.is_empty() || INSIDE.get();
         match if serial { None } else { self.shared.owner.try_lock().ok() } {
@@ -112,7 +113,7 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl Drop for Team {
     fn drop(&mut self) {
         self.shared.gate.stop();
         for worker in self.workers.drain(..) {
@@ -123,13 +124,13 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    /// The owner's side of a job.
+    /// The owner's side of a region.
     fn run(&self, owner: MutexGuard<'_, ()>, blocks: usize, body: &(dyn Fn(usize) + Sync)) {
-        // SAFETY: only the lifetime changes, and workers use the job only inside the gate, which they have left when
+        // SAFETY: only the lifetime changes, and workers use the region only inside the gate, which they have left when
         // `Gate::run` returns; until then this function has the borrow.
         let body: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(body) };
-        // SAFETY: this thread holds `owner`, so no other runs a job, and `take_blocks` keeps panics to itself.
-        unsafe { self.gate.run(Job { body, blocks }, |job| self.take_blocks(job)) };
+        // SAFETY: this thread holds `owner`, so no other runs a region, and `take_blocks` keeps panics to itself.
+        unsafe { self.gate.run(Region { body, blocks }, |region| self.take_blocks(region)) };
         let panic = lock(&self.panic).take();
         drop(owner);
         if let Some(payload) = panic {
@@ -137,23 +138,23 @@ impl Shared {
         }
     }
 
-    /// Runs blocks until none is left; a panic is kept for the owner and ends the job early.
-    fn take_blocks(&self, job: Job) {
+    /// Runs blocks until none is left; a panic is kept for the owner and ends the region early.
+    fn take_blocks(&self, region: Region) {
         INSIDE.set(true);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             loop {
                 let block = self.gate.next_block();
-                if block >= job.blocks {
+                if block >= region.blocks {
                     break;
                 }
                 // SAFETY: this thread is the owner or a worker inside the gate, and the owner stays in `run`, which has
                 // the borrow behind the pointer, until all have left.
-                unsafe { (*job.body)(block) };
+                unsafe { (*region.body)(block) };
             }
         }));
         INSIDE.set(false);
         if let Err(payload) = outcome {
-            self.gate.skip_to_block(job.blocks);
+            self.gate.skip_to_block(region.blocks);
             lock(&self.panic).get_or_insert(payload);
         }
     }
@@ -164,7 +165,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A mutable slice that blocks of one job share, each using its own parts.
+/// A mutable slice that blocks of one region share, each using its own parts.
 #[derive(Clone, Copy)]
 pub(crate) struct Parts<'a, T> {
     start: *mut T,
@@ -233,11 +234,11 @@ mod tests {
     #[test]
     fn runs_each_block_once() {
         for threads in [1, 2, 3, 5] {
-            let pool = Pool::new(threads);
-            assert_eq!(pool.threads(), threads);
+            let team = Team::new(threads);
+            assert_eq!(team.threads(), threads);
             for blocks in [0, 1, 2, 7, if cfg!(miri) { 20 } else { 1000 }] {
                 let counts: Vec<AtomicU32> = (0..blocks).map(|_| AtomicU32::new(0)).collect();
-                pool.for_each(blocks, |block| {
+                team.for_each(blocks, |block| {
                     counts[block].fetch_add(1, Ordering::Relaxed);
                 });
                 assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
@@ -247,12 +248,12 @@ mod tests {
 
     #[test]
     fn wakes_parked_workers() {
-        let pool = Pool::new(3);
+        let team = Team::new(3);
         for _ in 0..5 {
-            assert!(comes_true(|| pool.shared.gate.sleepers() == 2), "idle workers do not park");
-            // No block ends before all three have begun, so one thread cannot do the job.
+            assert!(comes_true(|| team.shared.gate.sleepers() == 2), "idle workers do not park");
+            // No block ends before all three have begun, so one thread cannot do all of them.
             let (begun, threads) = (AtomicUsize::new(0), Mutex::new(HashSet::<ThreadId>::new()));
-            pool.for_each(3, |_| {
+            team.for_each(3, |_| {
                 begun.fetch_add(1, Ordering::SeqCst);
                 lock(&threads).insert(thread::current().id());
                 assert!(comes_true(|| begun.load(Ordering::SeqCst) == 3), "a parked worker was not woken");
@@ -263,28 +264,28 @@ mod tests {
 
     #[test]
     fn raises_a_panic_in_the_caller_and_stays_usable() {
-        let pool = Pool::new(2);
+        let team = Team::new(2);
         for _ in 0..if cfg!(miri) { 2 } else { 50 } {
             let outcome =
-                catch_unwind(AssertUnwindSafe(|| pool.for_each(64, |block| assert!(block != 40, "block 40"))));
+                catch_unwind(AssertUnwindSafe(|| team.for_each(64, |block| assert!(block != 40, "block 40"))));
             let payload = outcome.expect_err("the panic was swallowed");
             assert_eq!(payload.downcast_ref::<&str>(), Some(&"block 40"));
         }
         let mut data = vec![0; 100];
-        pool.for_each_chunk(&mut data, 7, |index, chunk| chunk.fill(index));
+        team.for_each_chunk(&mut data, 7, |index, chunk| chunk.fill(index));
         assert!(data.iter().enumerate().all(|(i, &v)| v == i / 7));
     }
 
     #[test]
     fn nested_and_concurrent_use_is_safe() {
-        let pool = Pool::new(2);
+        let team = Team::new(2);
         let (sum, rounds) = (AtomicUsize::new(0), if cfg!(miri) { 3 } else { 200 });
         thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
                     for _ in 0..rounds {
-                        pool.for_each(4, |_| {
-                            pool.for_each(3, |_| {
+                        team.for_each(4, |_| {
+                            team.for_each(3, |_| {
                                 sum.fetch_add(1, Ordering::Relaxed);
                             })
                         });

@@ -1,12 +1,12 @@
-//! The gate between the owner of a job and the workers, without a lock where both are busy.
+//! The gate between the owner of a region and the workers, without a lock where both are busy.
 //!
-//! The owner opens the gate, takes part in the job, closes the gate and waits for the workers that came in. Idle
+//! The owner opens the gate, takes part in the region, closes the gate and waits for the workers that came in. Idle
 //! workers spin for a little (the gap between two kernels of a training step) and then park.
 //!
 //! Invariants:
-//! 1. The job is written only while the gate is closed and no worker is inside, by the one owner.
-//! 2. A worker reads the job only between coming in through the open gate and leaving it.
-//! 3. So no worker uses a job when [`Gate::run`] has returned.
+//! 1. The region is written only while the gate is closed and no worker is inside, by the one owner.
+//! 2. A worker reads the region only between coming in through the open gate and leaving it.
+//! 3. So no worker uses a region when [`Gate::run`] has returned.
 //!
 //! `model/gate.rs` includes this file with loom's atomics and runs through the orders in which threads can meet.
 
@@ -15,12 +15,12 @@ use super::sync::{AtomicBool, AtomicUsize, Condvar, Mutex, Ordering, UnsafeCell,
 /// The gate's open bit; the bits below it count the workers inside.
 const OPEN: usize = 1 << (usize::BITS - 1);
 
-pub(crate) struct Gate<J> {
-    job: UnsafeCell<Option<J>>,
+pub(crate) struct Gate<R> {
+    region: UnsafeCell<Option<R>>,
     /// The next block to hand out.
     next: AtomicUsize,
     state: AtomicUsize,
-    /// Counts the jobs, so that a worker knows a new one from the one it did.
+    /// Counts the regions, so that a worker knows a new one from the one it did.
     epoch: AtomicUsize,
     sleepers: AtomicUsize,
     sleep: Mutex<()>,
@@ -28,14 +28,14 @@ pub(crate) struct Gate<J> {
     stop: AtomicBool,
 }
 
-// SAFETY: `job` is the only field that is not already Sync. The module's invariants order its writes before and after
-// all reads, and it is sent to the threads that read it.
-unsafe impl<J: Send> Sync for Gate<J> {}
+// SAFETY: `region` is the only field that is not already Sync. The module's invariants order its writes before and
+// after all reads, and it is sent to the threads that read it.
+unsafe impl<R: Send> Sync for Gate<R> {}
 
-impl<J: Copy> Gate<J> {
+impl<R: Copy> Gate<R> {
     pub(crate) fn new() -> Self {
         Gate {
-            job: UnsafeCell::new(None),
+            region: UnsafeCell::new(None),
             next: AtomicUsize::new(0),
             state: AtomicUsize::new(0),
             epoch: AtomicUsize::new(0),
@@ -46,27 +46,27 @@ impl<J: Copy> Gate<J> {
         }
     }
 
-    /// Lets the workers in to `job`, does its own share by `work`, and returns when all that came in have left.
+    /// Lets the workers in to `region`, does its own share by `work`, and returns when all that came in have left.
     ///
     /// # Safety
     /// No other thread is in `run`, and `work` does not unwind.
-    pub(crate) unsafe fn run(&self, job: J, work: impl FnOnce(J)) {
+    pub(crate) unsafe fn run(&self, region: R, work: impl FnOnce(R)) {
         // SAFETY: this thread is the one owner, and the last `run` closed the gate and saw the last worker leave
         // (invariant 1).
-        self.job.with_mut(|place| unsafe { *place = Some(job) });
+        self.region.with_mut(|place| unsafe { *place = Some(region) });
         self.next.store(0, Ordering::Relaxed);
         self.state.store(OPEN, Ordering::SeqCst);
         self.epoch.fetch_add(1, Ordering::SeqCst);
         if self.sleepers.load(Ordering::SeqCst) > 0 {
             self.wake_all();
         }
-        work(job);
+        work(region);
         self.state.fetch_and(!OPEN, Ordering::AcqRel);
         wait_until(|| self.state.load(Ordering::Acquire) == 0);
     }
 
-    /// A worker's life: does its share of every job it comes in time for, until [`Gate::stop`].
-    pub(crate) fn work(&self, work: impl Fn(J)) {
+    /// A worker's life: does its share of every region it comes in time for, until [`Gate::stop`].
+    pub(crate) fn work(&self, work: impl Fn(R)) {
         let mut seen = 0;
         loop {
             seen = self.next_epoch(seen);
@@ -76,8 +76,8 @@ impl<J: Copy> Gate<J> {
             let enter = |state: usize| (state & OPEN != 0).then_some(state + 1);
             if self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, enter).is_ok() {
                 // SAFETY: this thread came in through the open gate and has not left (invariant 2).
-                if let Some(job) = self.job.with(|place| unsafe { *place }) {
-                    work(job);
+                if let Some(region) = self.region.with(|place| unsafe { *place }) {
+                    work(region);
                 }
                 self.state.fetch_sub(1, Ordering::Release);
             }
@@ -91,7 +91,7 @@ impl<J: Copy> Gate<J> {
         self.wake_all();
     }
 
-    /// Hands out the next block of the job.
+    /// Hands out the next block of the region.
     pub(crate) fn next_block(&self) -> usize {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
