@@ -12,11 +12,15 @@ mod vgg;
 
 pub use spec::{BackboneSpec, Stem};
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use crate::error::{Code, Error, Result};
 use crate::nn::builder::Builder;
 use crate::nn::layer::{Definition, Layer};
 use crate::nn::parameters::ParameterSpec;
 use crate::spelling;
+use crate::tensor::HostTensor;
 
 /// The part of a network that is its own: images to the pooled feature.
 struct Body {
@@ -79,6 +83,24 @@ pub fn define(spec: &BackboneSpec) -> Result<Definition> {
         pooled_size: body.pooled_size,
         embedding_size,
     })
+}
+
+/// Weights of torchvision in the form that a network of `spec` has: the first linear layer of a VGG, made for maps of
+/// 7x7 places, folded with the average that torchvision puts before it; the outputs are the same. All else stays.
+pub fn adapt<'a>(
+    spec: &BackboneSpec,
+    tensors: &'a BTreeMap<String, HostTensor>,
+) -> Cow<'a, BTreeMap<String, HostTensor>> {
+    let name = vgg::FIRST_LINEAR;
+    match tensors.get(name).filter(|_| spec.kind.starts_with("vgg")).and_then(|weight| vgg::fold_average(spec, weight))
+    {
+        None => Cow::Borrowed(tensors),
+        Some(folded) => {
+            let mut tensors = tensors.clone();
+            tensors.insert(name.to_string(), folded);
+            Cow::Owned(tensors)
+        }
+    }
 }
 
 fn find(name: &str) -> Result<&'static Kind> {

@@ -11,19 +11,28 @@
 //! | head, small | the last map, flattened: 512 numbers for 32-pixel images and w = 64 | | | |
 //! | head, imagenet | flattened, linear 64w, ReLU, linear 64w, ReLU | | | |
 //!
-//! w = 64 in the paper. Two things of torchvision are left out, and neither has parameters: its average over 7x7 places,
-//! which changes nothing at 224 pixels, and the dropout of the ImageNet head, since a relation between two images should
-//! not depend on a draw. Started as torchvision starts it (He et al. 2015, fan-out; biases 0; linear layers normal with
-//! deviation 0.01).
+//! w = 64 in the paper. Two things of torchvision are left out, and neither has parameters. Its average to 7x7 places,
+//! with which the first linear layer takes maps of any size, changes nothing at 224 pixels. Elsewhere average and layer
+//! are one linear layer over the places that the map has, and that is what the layer is here: [`fold_average`] makes it
+//! of torchvision's weights, and the outputs are torchvision's. The dropout of the ImageNet head is left out since a
+//! relation between two images should not depend on a draw. Started as torchvision starts it (He et al. 2015, fan-out;
+//! biases 0; linear layers normal with deviation 0.01).
 
 use super::Body;
 use crate::backbones::{BackboneSpec, Stem};
 use crate::nn::builder::Builder;
 use crate::nn::geometry::{Conv2d, Pool2d};
 use crate::nn::layer::Layer;
+use crate::tensor::HostTensor;
 
 /// Five halvings leave one pixel.
 pub(super) const SMALLEST_IMAGE: usize = 32;
+
+/// The weight of the first linear layer of the ImageNet head.
+pub(super) const FIRST_LINEAR: &str = "classifier.0.weight";
+
+/// Side of the map that torchvision's head takes.
+const SIDE: usize = 7;
 
 pub(super) fn body11(builder: &mut Builder, spec: &BackboneSpec) -> Body {
     body(builder, spec, [1, 1, 2, 2, 2])
@@ -64,4 +73,38 @@ fn body(builder: &mut Builder, spec: &BackboneSpec, convolutions: [usize; 5]) ->
         }
     }
     Body { layers, pooled_size }
+}
+
+/// torchvision's first linear layer `[o, c * 7 * 7]` and the average before it (`AdaptiveAvgPool2d(7)`) as one weight
+/// `[o, c * s * s]` for maps of side s = image size / 32.
+///
+/// ```text
+/// y_o = sum over c, q of W_ocq (mean of x_cp over p in window(q)) = sum over c, p of V_ocp x_cp
+/// V_ocp = sum over q with p in window(q) of W_ocq / |window(q)|
+/// ```
+/// window(q) spans `floor(q s / 7) .. ceil((q + 1) s / 7)` along each axis. Sums in float64, rounded once. `None` where
+/// there is nothing to fold: another head, another shape, or s = 7.
+pub(super) fn fold_average(spec: &BackboneSpec, weight: &HostTensor) -> Option<HostTensor> {
+    let (side, channels) = (spec.image_size / 32, spec.width << 3);
+    let &[outputs, inputs] = weight.shape.as_slice() else { return None };
+    let theirs = channels * SIDE * SIDE;
+    if spec.stem != Stem::Imagenet || side == SIDE || inputs != theirs || weight.data.len() != outputs * theirs {
+        return None;
+    }
+    let windows: Vec<_> = (0..SIDE).map(|q| q * side / SIDE..((q + 1) * side).div_ceil(SIDE)).collect();
+    let mut data = Vec::with_capacity(outputs * channels * side * side);
+    let mut places = vec![0.0; side * side];
+    for map in weight.data.chunks_exact(SIDE * SIDE) {
+        places.fill(0.0);
+        for (row, vertical) in map.chunks_exact(SIDE).zip(&windows) {
+            for (&value, horizontal) in row.iter().zip(&windows) {
+                let share = f64::from(value) / (vertical.len() * horizontal.len()) as f64;
+                for y in vertical.clone() {
+                    places[y * side..][horizontal.clone()].iter_mut().for_each(|place| *place += share);
+                }
+            }
+        }
+        data.extend(places.iter().map(|&place| place as f32));
+    }
+    Some(HostTensor { shape: vec![outputs, channels * side * side], data })
 }

@@ -146,12 +146,14 @@ impl<B: Backend> Network<B> {
 
     /// Takes weights of another program or another network. All must fit but the head, the layers above the pooled
     /// feature, which may be missing, unexpected or of another shape, as may names that a pattern of `except` chooses.
-    /// What is not taken is in the report.
+    /// What is not taken is in the report. A VGG's head for maps of 7x7 places, torchvision's, is folded to the maps of
+    /// this network: [`backbones::adapt`].
     ///
     /// # Errors
     /// `ERR_INVALID_ARTEFACT` that lists what does not fit; `ERR_INVALID_OPTION` for a pattern that chooses no name of the
     /// network or of the weights.
     pub fn take(&mut self, tensors: &BTreeMap<String, HostTensor>, except: &[String]) -> Result<Taken> {
+        let tensors = &*backbones::adapt(&self.spec, tensors);
         let specs = &self.parameters.specs;
         let of_head = |id: ParameterId| {
             let mut layers = self.definition.embedding.iter().chain(&self.definition.classifier);
