@@ -4,5 +4,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let _ = rkd_core::artefact::weights::Weights::decode(bytes);
+    let _ = rkd_core::artefact::weights::Weights::decode(bytes, None);
 });

@@ -33,6 +33,7 @@ const flagNames: Readonly<Record<string, string>> = {
   checkpointEverySteps: "checkpoint-every",
   student: "backbone",
   "weights.except": "weights-except",
+  "weights.key": "weights-key",
 };
 
 /** The message with the flag in place of the API's option: `batch.size: ...` is `--batch: ...`. */

@@ -76,6 +76,7 @@ export interface NetworkFlags {
 /** The flags that say where the weights come from and which of them learn. */
 interface TuningFlags {
   weights?: string;
+  weightsKey?: string;
   weightsExcept?: string[];
   freeze?: string[];
   learningRates?: Record<string, number>;
@@ -113,6 +114,7 @@ export function addRunFlags(command: Command, job: "train" | "distill", usual: s
     .option("--no-normalize", "leave embeddings as they are")
     .optionsGroup("Fine-tuning (a pattern is a parameter or module of torchvision's names, a star any letters):")
     .option("--weights <file>", "begin with a .safetensors, a PyTorch .pth, or a run (random weights)")
+    .option("--weights-key <key>", "which weights of the file: ema_state_dict, state_dict.backbone (the usual ones)")
     .option("--weights-except <patterns>", "names that need not fit, besides the head", toPatterns)
     .option("--freeze <patterns>", "parameters that stay as they are: conv1,layer1 (none)", toPatterns)
     .option("--learning-rates <factors>", "factors on the learning rate: fc=10,layer4=0.1 (1)", toFactors)
@@ -235,9 +237,10 @@ export function backboneOf({ backbone, width, embedding, stem, hidden, normalize
     : resnet(oneOf("--backbone", depth, resnetDepths), defined({ ...options, stem }));
 }
 
-function weightsOf({ weights, weightsExcept }: TuningFlags): string | Weights | undefined {
-  if (weightsExcept === undefined) return weights;
-  return { file: needed("--weights", weights), except: weightsExcept };
+function weightsOf({ weights, weightsKey, weightsExcept }: TuningFlags): string | Weights | undefined {
+  const options = defined({ key: weightsKey, except: weightsExcept });
+  if (Object.keys(options).length === 0) return weights;
+  return { file: needed("--weights", weights), ...options };
 }
 
 /** A number; commander shows the message with the flag. */

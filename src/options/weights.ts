@@ -3,10 +3,17 @@
 /** A file of weights and what it need not have. */
 export interface Weights {
   /**
-   * A `.safetensors` of rkd, torchvision or timm, a `.pth` of PyTorch (a state dict, or a checkpoint with one under
-   * `state_dict` or `model`), or the folder of a finished run. No code in the file is run.
+   * A `.safetensors` of rkd, torchvision or timm, a `.pth` of PyTorch (a state dict, or a checkpoint with one), or the
+   * folder of a finished run. No code in the file is run.
    */
   readonly file: string;
+  /**
+   * Which weights of the file: the keys that lead to them in a checkpoint and the beginning of their names, joined by
+   * dots: `"ema_state_dict"`, `"state_dict.backbone"`.
+   * @default those under a usual name (`state_dict`, `model`, ...), or the only ones; where there are several, an error
+   * that names them
+   */
+  readonly key?: string;
   /**
    * Patterns of names that may be missing, unexpected or of another shape. The head, what stands above the pooled
    * feature, always may. What is not taken is named in a warning. @default []

@@ -91,6 +91,7 @@ export interface BackbonePlan {
 /** The parameters a network begins with. */
 export interface WeightsPlan {
   readonly file: string;
+  readonly key: string | null;
   readonly except: readonly string[];
   readonly normalization: { readonly mean: readonly number[]; readonly std: readonly number[] } | null;
 }

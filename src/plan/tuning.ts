@@ -9,6 +9,8 @@ import type { Plan, TuningPlan, WeightsPlan } from "./plan.ts";
 /** The names of the options. */
 export const tuningKeys = ["weights", "freeze", "learningRates", "batchNorm"] as const;
 
+const weightsKeys = ["file", "key", "except", "normalization"] as const;
+
 /** The part of the plan that belongs to `options`. */
 export function planTuning(options: TuningOptions): Pick<Plan, "weights" | "tuning"> {
   const tuning: TuningPlan = {
@@ -21,9 +23,10 @@ export function planTuning(options: TuningOptions): Pick<Plan, "weights" | "tuni
 
 function planWeights(weights: string | Weights): WeightsPlan {
   const given = typeof weights === "string" ? { file: weights } : weights;
-  const { file, except, normalization } = object<Weights>("weights", given, ["file", "except", "normalization"]);
+  const { file, key, except, normalization } = object<Weights>("weights", given, weightsKeys);
   return {
     file: resolve(findModel("weights", file).file),
+    key: key === undefined ? null : text("weights.key", key),
     except: patterns("weights.except", or(except, [])),
     normalization: normalization === undefined ? null : planNormalization(normalization),
   };

@@ -111,13 +111,13 @@ describe("the plan of train", () => {
     const file = join(folder, "resnet18.pth");
     writeFileSync(file, "");
     const normalization = { mean: [0.5, 0.5, 0.5], std: [0.2, 0.2, 0.2] };
-    const weights = { file, except: ["layer4"], normalization };
+    const weights = { file, key: "ema_state_dict", except: ["layer4"], normalization };
     const { plan } = planTrain({ ...train, weights, freeze: ["bn1"], learningRates: { fc: 10 }, batchNorm: "running" });
     expect(plan.weights).toEqual(weights);
     expect(plan.tuning).toEqual({ freeze: ["bn1"], learningRates: { fc: 10 }, batchNorm: "running" });
     writeFileSync(join(folder, "model.safetensors"), "");
     const run = planTrain({ ...train, weights: folder }).plan.weights;
-    expect(run).toEqual({ file: join(folder, "model.safetensors"), except: [], normalization: null });
+    expect(run).toEqual({ file: join(folder, "model.safetensors"), key: null, except: [], normalization: null });
   });
 
   it("has the widths of a perceptron and the form of every network by image size", () => {

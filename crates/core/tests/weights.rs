@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use common::{Draw, distance, nhwc_shape, numbers, sizes};
 use rkd_core::Code;
+use rkd_core::artefact::model::Model;
 use rkd_core::artefact::tensors::TensorFile;
 use rkd_core::artefact::weights::Weights;
 use rkd_core::backbones::{BackboneSpec, Stem};
@@ -31,7 +32,7 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 fn load(name: &str) -> Tensors {
-    Weights::load(&fixture(name)).unwrap().tensors
+    Weights::load(&fixture(name), None).unwrap().tensors
 }
 
 fn expected() -> Value {
@@ -76,7 +77,7 @@ fn network(spec: &BackboneSpec) -> Network<Portable> {
 
 #[test]
 fn a_checkpoint_of_torchvision_gives_pytorchs_embeddings() {
-    let weights = Weights::load(&fixture("resnet18.pth")).unwrap();
+    let weights = Weights::load(&fixture("resnet18.pth"), None).unwrap();
     assert_eq!((weights.tensors.len(), weights.normalization), (122, None));
     let mut network = network(&spec());
     let taken = network.take(&weights.tensors, &[]).unwrap();
@@ -109,7 +110,7 @@ fn a_training_checkpoint_is_unwrapped() {
 
 #[test]
 fn a_file_that_asks_for_code_is_refused_by_name() {
-    let error = Weights::load(&fixture("hostile.pth")).unwrap_err();
+    let error = Weights::load(&fixture("hostile.pth"), None).unwrap_err();
     assert_eq!(error.code, Code::InvalidArtefact);
     let text = error.to_string();
     assert!(text.contains("hostile.pth") && text.contains("print, which is not run here"), "{text}");
@@ -119,27 +120,339 @@ fn a_file_that_asks_for_code_is_refused_by_name() {
 fn other_kinds_of_files_are_errors_with_advice() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weights");
-    let legacy = Weights::load(&fixture("legacy.pth")).unwrap_err().to_string();
-    assert!(legacy.contains("before 1.6") && legacy.contains("torch.save(torch.load("), "{legacy}");
     TensorFile::default().save(&path).unwrap();
-    assert!(Weights::load(&path).unwrap_err().to_string().contains("no weights in the file"));
+    assert!(Weights::load(&path, None).unwrap_err().to_string().contains("no weights in the file"));
     for bytes in [&b""[..], b"\x89HDF\r\n", b"PK\x03\x04", b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"] {
-        assert_eq!(Weights::decode(bytes).unwrap_err().code, Code::InvalidArtefact);
+        assert_eq!(Weights::decode(bytes, None).unwrap_err().code, Code::InvalidArtefact);
     }
-    assert_eq!(Weights::load(&folder.path().join("none")).unwrap_err().code, Code::NotFound);
+    assert_eq!(Weights::load(&folder.path().join("none"), None).unwrap_err().code, Code::NotFound);
+}
+
+/// The numbers of `[a, b]` in `fc.bias`, as a safetensors file of this type.
+fn bias_of(dtype: Dtype, data: &[u8]) -> Vec<u8> {
+    let view = TensorView::new(dtype, vec![2], data).unwrap();
+    safetensors::serialize([("fc.bias", view)], None).unwrap()
 }
 
 #[test]
-fn a_safetensors_file_of_half_precision_and_one_that_is_not_finite() {
-    let file = |dtype, data: &[u8]| {
-        let view = TensorView::new(dtype, vec![2], data).unwrap();
-        Weights::decode(&safetensors::serialize([("fc.bias", view)], None).unwrap())
-    };
-    let half = file(Dtype::F16, &[0x00, 0x3C, 0x00, 0xC0]).unwrap();
+fn a_safetensors_file_of_half_precision() {
+    let half = Weights::decode(&bias_of(Dtype::F16, &[0x00, 0x3C, 0x00, 0xC0]), None).unwrap();
     assert_eq!(half.tensors["fc.bias"].data, [1.0, -2.0]);
+}
+
+#[test]
+fn values_that_no_network_can_have_are_named() {
+    let weights = load("resnet18.pth");
+    let refused = |name: &str, value: f32, expected: &str| {
+        let mut wrong = weights.clone();
+        wrong.get_mut(name).unwrap().data[0] = value;
+        let mut student = network(&spec());
+        let before = student.tensors().unwrap();
+        for error in [student.take(&wrong, &[]).map(|_| ()).unwrap_err(), student.set_tensors(&wrong).unwrap_err()] {
+            assert_eq!(error.code, Code::InvalidArtefact, "{name}");
+            assert!(error.to_string().contains(&format!("the tensor {name} {expected}")), "{error}");
+        }
+        assert_eq!(student.tensors().unwrap(), before);
+    };
+    refused("conv1.weight", f32::NAN, "is not finite");
+    refused("fc.bias", f32::NEG_INFINITY, "is not finite");
+    refused("bn1.running_mean", f32::INFINITY, "is not finite");
+    refused("layer1.0.bn2.running_var", -1e-9, "is no variance");
+    // A double that no float32 holds.
     let bytes: Vec<u8> = [1.0, f64::MAX].iter().flat_map(|v: &f64| v.to_le_bytes()).collect();
-    let error = file(Dtype::F64, &bytes).unwrap_err().to_string();
-    assert!(error.contains("fc.bias is not finite"), "{error}");
+    let read = Weights::decode(&bias_of(Dtype::F64, &bytes), None).unwrap();
+    let mut student = network(&BackboneSpec { embedding: Some(2), ..spec() });
+    let mut all = weights.clone();
+    all.insert("fc.weight".into(), HostTensor { shape: vec![2, 8], data: vec![0.0; 16] });
+    all.extend(read.tensors);
+    let error = student.take(&all, &[]).unwrap_err().to_string();
+    assert!(error.contains("fc.bias is not finite: expected finite numbers within float32, received inf"), "{error}");
+    // What is left out may be anything.
+    let taken = network(&BackboneSpec { embedding: None, ..spec() }).take(&all, &[]).unwrap();
+    assert_eq!(taken.ignored, ["fc.bias", "fc.weight"]);
+}
+
+#[test]
+fn what_training_scripts_save_beside_a_state_dict_is_left_out() {
+    let weights = Weights::load(&fixture("beside.pth"), None).unwrap();
+    assert_equal(&weights.tensors, &expected()["beside"]);
+    assert_eq!((weights.path.as_str(), weights.others.len()), ("state_dict", 0));
+}
+
+#[test]
+fn every_form_of_the_file_is_read() {
+    for name in ["legacy.pth", "unchecked.pth"] {
+        let tensors = load(name);
+        let values = &expected()["kinds"]["float32"];
+        assert_equal(&tensors, &serde_json::json!({ "fc.weight": values }));
+    }
+    assert_equal(&load("zip64.pth"), &expected()["kinds"]);
+}
+
+#[test]
+fn tensors_that_are_not_read_are_named_with_their_kind() {
+    let table = [
+        ("quantised", "a quantised tensor"),
+        ("sparse", "a sparse tensor"),
+        ("complex", "ComplexFloatStorage"),
+        ("float8", "torch.float8_e4m3fn"),
+        ("meta", "meta device"),
+        ("sign", "conjugation or sign"),
+    ];
+    for (key, what) in table {
+        let error = Weights::load(&fixture("unread.pth"), Some(key)).unwrap_err().to_string();
+        assert!(error.contains("the tensor fc.weight of the checkpoint") && error.contains(what), "{key}: {error}");
+    }
+    let error = Weights::load(&fixture("unread.pth"), None).unwrap_err().to_string();
+    assert!(error.contains("under several names") && error.contains("quantised, sparse"), "{error}");
+}
+
+#[test]
+fn models_that_are_programs_or_objects_are_called_so_with_the_way_out() {
+    for name in ["whole.pth", "whole-legacy.pth"] {
+        let error = Weights::load(&fixture(name), None).unwrap_err().to_string();
+        assert!(error.contains("whole model") && error.contains("torch.nn.modules.linear.Linear"), "{name}: {error}");
+        assert!(error.contains("torch.save(model.state_dict()"), "{name}: {error}");
+    }
+    let error = Weights::load(&fixture("script.pt"), None).unwrap_err().to_string();
+    assert!(error.contains("TorchScript") && error.contains("torch.jit.load(path).state_dict()"), "{error}");
+    let zip = |name: &str| {
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        zip.start_file(name, SimpleFileOptions::default()).unwrap();
+        Weights::decode(&zip.finish().unwrap().into_inner(), None).unwrap_err().to_string()
+    };
+    let table = [
+        ("conv1.weight.npy", "arrays of NumPy"),
+        ("net/archive_format", "torch.export"),
+        ("model.weights.h5", "Keras"),
+        ("weights/best.pth", "unpack it"),
+        ("readme.txt", "its first entry"),
+    ];
+    for (name, what) in table {
+        assert!(zip(name).to_lowercase().contains(&what.to_lowercase()), "{name}: {}", zip(name));
+    }
+}
+
+#[test]
+fn a_checkpoint_of_pytorch_is_no_model_and_a_checkpoint_of_rkd_no_weights() {
+    let error = Model::load(&fixture("resnet18.pth")).unwrap_err();
+    assert_eq!(error.code, Code::InvalidArtefact);
+    let text = error.to_string();
+    assert!(text.contains("checkpoint of PyTorch") && text.contains("--weights"), "{text}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    std::fs::write(&path, b"\x93NUMPY\x01\0v\0{'descr': '<f4'").unwrap();
+    let text = Model::load(&path).unwrap_err().to_string();
+    assert!(text.contains("expected a model.safetensors or the folder of a run, received an array of NumPy"), "{text}");
+    let tensors = Tensors::from([("model.fc.bias".to_string(), HostTensor { shape: vec![1], data: vec![0.0] })]);
+    for (field, what) in [("checkpoint", "unfinished run"), ("ids", "embeddings")] {
+        TensorFile { document: serde_json::json!({ field: 2 }), tensors: tensors.clone() }.save(&path).unwrap();
+        let error = Weights::load(&path, None).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    }
+}
+
+#[test]
+fn a_normalisation_that_divides_by_nothing_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    for std in [0.0, -1.0] {
+        let about = serde_json::json!({ "normalization": { "mean": [0.5, 0.5, 0.5], "std": [0.5, std, 0.5] } });
+        network(&spec()).to_model(about).unwrap().save(&path).unwrap();
+        for error in [Model::load(&path).unwrap_err(), Weights::load(&path, None).unwrap_err()] {
+            assert_eq!(error.code, Code::InvalidArtefact);
+            assert!(error.to_string().contains("a mean and a positive std"), "{error}");
+        }
+    }
+}
+
+/// Pickled text.
+fn text(text: &str) -> Vec<u8> {
+    [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat()
+}
+
+/// A pickled dictionary.
+fn dictionary(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let pairs: Vec<u8> = entries.iter().flat_map(|(name, value)| [text(name), value.clone()].concat()).collect();
+    [b"}(", &pairs[..], b"u"].concat()
+}
+
+/// A pickled tensor of the number `value`, at most 3.
+fn tensor(value: u8) -> Vec<u8> {
+    let call = b"ctorch._utils\n_rebuild_tensor_v2\n(";
+    let storage = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x04tQ";
+    [call, &storage[..], b"K", &[value], b"K\x01\x85K\x01\x85\x89NtR"].concat()
+}
+
+/// The weights of a checkpoint whose root is `root`.
+fn checkpoint(root: &[u8], key: Option<&str>) -> rkd_core::Result<Weights> {
+    let numbers: Vec<u8> = (0..4).flat_map(|value| (value as f32).to_le_bytes()).collect();
+    let pickle = [b"\x80\x02", root, b"."].concat();
+    Weights::decode(&archive(&pickle, &numbers, CompressionMethod::Stored), key)
+}
+
+#[test]
+fn the_state_dict_is_found_where_training_scripts_put_it() {
+    let state = |value| dictionary(&[("fc.weight", tensor(value))]);
+    let counts = dictionary(&[("count", b"K\x05".to_vec())]);
+    let nested = dictionary(&[("state_dict", state(1)), ("meta", counts.clone())]);
+    let averaged = dictionary(&[("state_dict", state(1)), ("ema_state_dict", state(2)), ("teacher", state(3))]);
+    // (checkpoint, key, path, number, others)
+    let table = [
+        (state(1), None, "", 1.0, ""),
+        (dictionary(&[("acc", tensor(2)), ("state_dict", state(1))]), None, "state_dict", 1.0, ""),
+        (dictionary(&[("model_state", state(1)), ("epoch", b"K\x05".to_vec())]), None, "model_state", 1.0, ""),
+        (dictionary(&[("weights", state(1))]), None, "weights", 1.0, ""),
+        (dictionary(&[("anything", state(1))]), None, "anything", 1.0, ""),
+        (dictionary(&[("acc", tensor(2)), ("anything", state(1))]), None, "anything", 1.0, ""),
+        (dictionary(&[("model", nested.clone()), ("optimizer", state(2))]), None, "model.state_dict", 1.0, ""),
+        (dictionary(&[("fc.weight", tensor(1)), ("extra", state(2))]), None, "", 1.0, "extra"),
+        (averaged.clone(), None, "state_dict", 1.0, "ema_state_dict teacher"),
+        (averaged.clone(), Some("ema_state_dict"), "ema_state_dict", 2.0, ""),
+        (averaged, Some("teacher"), "teacher", 3.0, ""),
+        (dictionary(&[("model", nested)]), Some("model.state_dict"), "model.state_dict", 1.0, ""),
+        (dictionary(&[("a.b", state(1)), ("a", state(2))]), Some("a.b"), "a.b", 1.0, ""),
+        // Of two with one key the later counts, as in Python.
+        (dictionary(&[("model", state(1)), ("model", state(2))]), None, "model", 2.0, ""),
+    ];
+    for (root, key, path, number, others) in table {
+        let weights = checkpoint(&root, key).unwrap();
+        assert_eq!(weights.tensors["fc.weight"].data, [number], "{path} {key:?}");
+        assert_eq!((weights.path.as_str(), weights.others.join(" ")), (path, others.to_string()), "{key:?}");
+    }
+}
+
+#[test]
+fn a_choice_that_nobody_made_is_an_error_that_names_it() {
+    let state = |value| dictionary(&[("fc.weight", tensor(value))]);
+    let pair = dictionary(&[("student", state(1)), ("teacher", state(2))]);
+    let models = [b"](", &state(1)[..], &state(2), b"e"].concat();
+    let object = b"cmodels.yolo\nModel\n)\x81}b".to_vec();
+    let table = [
+        (pair.clone(), None, "under several names: expected one of them, received student, teacher"),
+        (dictionary(&[("model", pair.clone())]), None, "received model.student, model.teacher"),
+        (pair, Some("ema"), "under several names"),
+        (state(1), Some("ema"), "expected tensors under ema, received names that begin with fc"),
+        (dictionary(&[("models", models)]), None, "a dictionary of models"),
+        (dictionary(&[("epoch", b"K\x01".to_vec())]), None, "a dictionary of epoch"),
+        (
+            dictionary(&[("model", object.clone()), ("epoch", b"N".to_vec())]),
+            None,
+            "model (a whole model or another object, of the class models.yolo.Model), epoch",
+        ),
+        (object, None, "of the class models.yolo.Model"),
+        (tensor(1), None, "a single tensor"),
+        ([b"]", &tensor(1)[..], b"a"].concat(), None, "tensors without names"),
+        (b"]".to_vec(), None, "a list"),
+        (b"K\x01".to_vec(), None, "a value that is no tensor"),
+    ];
+    for (root, key, part) in table {
+        let error = checkpoint(&root, key).unwrap_err();
+        assert_eq!(error.code, Code::InvalidArtefact);
+        assert!(error.to_string().contains(part), "{part}: {error}");
+    }
+}
+
+#[test]
+fn prefixes_of_wrappers_come_off_and_a_key_chooses_among_them() {
+    let one = |name: &str| dictionary(&[(name, tensor(1))]);
+    for prefix in
+        ["module", "model", "backbone", "encoder", "student", "teacher", "module.model.backbone", "_orig_mod.module"]
+    {
+        let weights = checkpoint(&one(&format!("{prefix}.fc.weight")), None).unwrap();
+        assert_eq!(weights.tensors.keys().collect::<Vec<_>>(), ["fc.weight"], "{prefix}");
+    }
+    let names = |root: &[u8], key| {
+        let weights = checkpoint(root, key).unwrap();
+        (
+            weights
+                .tensors
+                .keys()
+                .map(|name| format!("{name}={}", weights.tensors[name].data[0]))
+                .collect::<Vec<_>>()
+                .join(" "),
+            weights.parts().join(" "),
+        )
+    };
+    let both = dictionary(&[
+        ("module.student.conv1.weight", tensor(1)),
+        ("module.teacher.conv1.weight", tensor(2)),
+        ("module.queue", tensor(3)),
+    ]);
+    assert_eq!(names(&both, None).1, "student teacher");
+    assert_eq!(names(&both, Some("student")), ("conv1.weight=1".into(), "".into()));
+    assert_eq!(names(&both, Some("module.teacher")), ("conv1.weight=2".into(), "".into()));
+    let inside = dictionary(&[("state_dict", both)]);
+    assert_eq!(names(&inside, Some("teacher")).0, "conv1.weight=2");
+    assert_eq!(names(&inside, Some("state_dict.module.teacher")).0, "conv1.weight=2");
+    // A head beside the wrapped network keeps its name; where it would take another's, nothing comes off.
+    let beside = dictionary(&[("backbone.conv1.weight", tensor(1)), ("head.fc.weight", tensor(2))]);
+    assert_eq!(names(&beside, None).0, "conv1.weight=1 head.fc.weight=2");
+    let twice = dictionary(&[("backbone.fc.weight", tensor(1)), ("fc.weight", tensor(2))]);
+    assert_eq!(names(&twice, None), ("backbone.fc.weight=1 fc.weight=2".into(), "backbone".into()));
+    let plain = dictionary(&[("features.0.weight", tensor(1))]);
+    assert_eq!(names(&plain, None).0, "features.0.weight=1");
+}
+
+/// torchvision puts an average to 7x7 places before VGG's head.
+#[test]
+fn a_vgg_of_torchvision_gives_its_features_at_every_size() {
+    let file = load("vgg11.pth");
+    for side in [64, 256] {
+        let spec = BackboneSpec { kind: "vgg11".into(), image_size: side, embedding: None, ..spec() };
+        let mut network = network(&spec);
+        let taken = network.take(&file, &[]).unwrap();
+        assert_eq!((taken.kept.len(), taken.ignored.join(" ")), (0, "classifier.6.bias classifier.6.weight".into()));
+        let expected = numbers(&expected()[format!("vgg{side}")]["data"]);
+        assert!(expected.iter().filter(|value| **value > 0.01).count() > 20);
+        let off = distance(&embeddings(&network, &[2, 3, side, side]), &expected, 0.0);
+        assert!(off < 1e-5, "{side} pixels: {off:.1e}");
+    }
+    // At 224 pixels there is nothing to fold: the weights are torchvision's own.
+    let mut network = network(&BackboneSpec { kind: "vgg11".into(), image_size: 224, embedding: None, ..spec() });
+    network.take(&file, &[]).unwrap();
+    assert_eq!(network.tensors().unwrap()["classifier.0.weight"], file["classifier.0.weight"]);
+    // A head for maps of another size is still none for this one.
+    let mut other = file.clone();
+    other.insert("classifier.0.weight".into(), HostTensor { shape: vec![64, 72], data: vec![0.0; 64 * 72] });
+    let error = network.take(&other, &[]).unwrap_err().to_string();
+    assert!(error.contains("classifier.0.weight [64, 72] instead of [64, 392]"), "{error}");
+}
+
+#[test]
+fn many_views_of_one_storage_are_read_in_one_pass() {
+    // 60,000 tensors of two numbers each, the first and the last of 4 MiB: a reader that converts the storage for each
+    // view does not end.
+    let function = b"ctorch._utils\n_rebuild_tensor_v2\nq\x01";
+    let storage = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuJ\0\0\x10\0tQq\x02";
+    let places = b"K\0K\x02\x85J\xff\xff\x0f\0\x85\x89NtR";
+    let call = [function, &b"("[..], storage, places].concat();
+    let again = [b"h\x01(h\x02", &places[..]].concat();
+    let mut pickle = b"\x80\x02}(".to_vec();
+    for index in 0..60_000 {
+        pickle.extend(text(&format!("{index}")));
+        pickle.extend_from_slice(if index == 0 { &call } else { &again });
+    }
+    pickle.extend_from_slice(b"u.");
+    let mut storage = vec![0; 4 << 20];
+    storage[(4 << 20) - 4..].copy_from_slice(&1.5f32.to_le_bytes());
+    let weights = Weights::decode(&archive(&pickle, &storage, CompressionMethod::Stored), None).unwrap();
+    assert_eq!(weights.tensors.len(), 60_000);
+    assert!(weights.tensors.values().all(|tensor| tensor.data == [0.0, 1.5]));
+}
+
+#[test]
+fn dictionaries_that_name_each_other_are_looked_at_once() {
+    // Thirty dictionaries, each of which names the next twice: a billion ways to the tensor.
+    let mut value = dictionary(&[("fc.weight", tensor(1))]);
+    for depth in 0..30u8 {
+        value = [b"}(", &text("a")[..], &value, b"q", &[depth], &text("b"), b"h", &[depth], b"u"].concat();
+    }
+    let error = checkpoint(&value, None).unwrap_err().to_string();
+    assert!(error.contains("no state dict"), "{error}");
+    // One that holds itself.
+    let error = checkpoint(&[b"}q\x01", &text("model")[..], b"h\x01s"].concat(), None).unwrap_err().to_string();
+    assert!(error.contains("no state dict: expected tensors by name"), "{error}");
 }
 
 #[test]
@@ -203,7 +516,7 @@ fn the_linear_layers_of_timms_vgg_are_those_of_torchvision() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("timm.safetensors");
     file.save(&path).unwrap();
-    let timm = Weights::load(&path).unwrap().tensors;
+    let timm = Weights::load(&path, None).unwrap().tensors;
     let mut student = network(&spec);
     let taken = student.take(&timm, &[]).unwrap();
     assert_eq!(taken.kept, ["fc.weight", "fc.bias"]);
@@ -244,7 +557,7 @@ fn peak_memory() -> Option<u64> {
 fn survive(count: u64, name: &str, damaged: impl Fn(&mut Random) -> Vec<u8>) -> [usize; 2] {
     let mut outcomes = [0; 2];
     for case in 0..count {
-        match Weights::decode(&damaged(&mut Random::keyed(1, 0, case, name))) {
+        match Weights::decode(&damaged(&mut Random::keyed(1, 0, case, name)), None) {
             Ok(_) => outcomes[0] += 1,
             Err(error) => {
                 assert_eq!(error.code, Code::InvalidArtefact, "{error}");
@@ -262,10 +575,13 @@ fn damaged_files_end_in_an_error_or_in_weights_and_take_little_memory() {
     let path = folder.path().join("model.safetensors");
     let small = network(&BackboneSpec { kind: "conv4".into(), ..spec() });
     small.to_model(Value::Null).unwrap().save(&path).unwrap();
-    let fixtures = ["kinds.pth", "training.pth", "hostile.pth", "legacy.pth"].map(fixture);
+    let fixtures = ["kinds.pth", "training.pth", "hostile.pth", "legacy.pth", "beside.pth"].map(fixture);
     let mut outcomes = [0, 0];
     let mut add = |[read, refused]: [usize; 2]| outcomes = [outcomes[0] + read, outcomes[1] + refused];
-    for path in fixtures.iter().chain([&path]) {
+    let corpus = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/weights");
+    let corpus: Vec<PathBuf> = std::fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(!corpus.is_empty());
+    for path in fixtures.iter().chain([&path]).chain(&corpus) {
         let bytes = std::fs::read(path).unwrap();
         add(survive(4000, "file", |random| damage(&bytes, random)));
     }
@@ -341,7 +657,7 @@ fn tensor_pickle(length: &[u8], offset: &[u8], shape: &[u8], strides: &[u8]) -> 
 
 #[test]
 fn well_formed_files_with_impossible_sizes_are_errors() {
-    let decode = |pickle: &[u8]| Weights::decode(&archive(pickle, &[0; 16], CompressionMethod::Stored));
+    let decode = |pickle: &[u8]| Weights::decode(&archive(pickle, &[0; 16], CompressionMethod::Stored), None);
     let good = decode(&tensor_pickle(b"K\x04", b"K\0", b"K\x02K\x02\x86", b"K\x02K\x01\x86")).unwrap();
     assert_eq!(good.tensors["w"], HostTensor { shape: vec![2, 2], data: vec![0.0; 4] });
     // 2^62, minus one and the largest of 31 bits.
@@ -370,7 +686,7 @@ fn a_bomb_is_refused_before_it_goes_off() {
     let pickle = tensor_pickle(b"J\0\0\x40\0", b"K\0", b"J\0\0\x40\0\x85", b"K\x01\x85");
     let bomb = archive(&pickle, &vec![0; 16 << 20], CompressionMethod::Deflated);
     assert!(bomb.len() < 1 << 20);
-    let error = Weights::decode(&bomb).unwrap_err().to_string();
+    let error = Weights::decode(&bomb, None).unwrap_err().to_string();
     assert!(error.contains("is compressed"), "{error}");
 }
 

@@ -2,9 +2,11 @@
 
 mod element;
 pub mod file;
+mod kind;
 pub mod model;
 pub mod npy;
 mod pickle;
 mod pth;
+mod state_dict;
 pub mod tensors;
 pub mod weights;

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::tensors::TensorFile;
 use crate::backbones::BackboneSpec;
+use crate::data::Normalization;
 use crate::error::{Code, Error, Result};
 use crate::tensor::HostTensor;
 
@@ -47,13 +48,29 @@ impl Model {
                 .with_values("a model written by rkd", "a safetensors file of another program")
                 .with_advice("give the output folder or the model.safetensors of a run of train or distill"));
         };
-        let backbone = serde_json::from_value(backbone.clone()).map_err(|e| {
+        let backbone: BackboneSpec = serde_json::from_value(backbone.clone()).map_err(|e| {
             Error::new(Code::InvalidArtefact, format!("the description of the network is not understood: {e}"))
                 .with_advice("the file may come from another version of rkd; write it again with this one")
         })?;
         let about = file.document.get("about").cloned().unwrap_or(Value::Null);
+        if let Ok(normalization) = serde_json::from_value(about["normalization"].clone()) {
+            check_normalization(&normalization, backbone.in_channels)?;
+        }
         Ok(Model { backbone, about, tensors: file.tensors })
     }
+}
+
+/// Checks that images of `channels` can be normalised as a file says.
+pub(super) fn check_normalization(normalization: &Normalization, channels: usize) -> Result<()> {
+    if normalization.fits(channels) {
+        return Ok(());
+    }
+    Err(Error::new(Code::InvalidArtefact, "no image can be normalised as the file says")
+        .with_values(
+            format!("a mean and a positive std for each of {channels} channels"),
+            format!("mean {:?}, std {:?}", normalization.mean, normalization.std),
+        )
+        .with_advice("the file was changed by hand; write it again"))
 }
 
 #[cfg(test)]

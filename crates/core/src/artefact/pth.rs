@@ -1,19 +1,24 @@
 //! PyTorch's checkpoints (`torch.save`, `.pth` or `.pt`), read as data: no code of the file runs.
 //!
-//! The file is a ZIP archive without compression: `NAME/data.pkl` is a [pickle](super::pickle) in which a tensor is a
-//! call of `torch._utils._rebuild_tensor_v2` with a storage, an offset, a shape and strides; `NAME/data/KEY` are the
-//! bytes of storage KEY (see `torch/serialization.py`). A training script often saves more than the state dict:
-//! [`decode`] finds the state dict under its usual names.
+//! Since 1.6 the file is a ZIP archive without compression: `NAME/data.pkl` is a [pickle](super::pickle) in which a
+//! tensor is a call of `torch._utils._rebuild_tensor_v2` with a storage, an offset, a shape and strides;
+//! `NAME/data/KEY` are the bytes of storage KEY. Before, the file was five pickles (a magic number, a version, facts of
+//! the system, the objects, the keys of the storages) and then the storages one after another, each behind its number
+//! of values: torchvision's VGGs with batch norm and its GoogLeNet are published like that. See
+//! `torch/serialization.py`.
 //!
-//! Every size is compared with the length of the file before anything of that size is made.
+//! Every size is compared with the length of the file before anything of that size is made, and no value is read twice:
+//! time and memory are linear in that length.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{Cursor, Read};
 
 use zip::{CompressionMethod, ZipArchive};
 
 use super::element::Element;
+use super::kind::foreign;
 use super::pickle::{self, Id, Object, Pickle};
+use super::state_dict::{Choice, choose};
 use crate::error::{Code, Error, Result};
 use crate::tensor::HostTensor;
 
@@ -24,50 +29,133 @@ const LARGEST_PICKLE: u64 = 16 << 20;
 const LONGEST_NAME: usize = 1000;
 const MOST_AXES: usize = 16;
 
-/// Where training scripts put the state dict.
-const USUAL_NAMES: [&str; 4] = ["state_dict", "model_state_dict", "model", "net"];
+/// The most values of all tensors together: those of the file as bytes, four times over for tensors that share them,
+/// and some for small files that repeat one.
+fn most_values(bytes: usize) -> u128 {
+    4 * bytes as u128 + (1 << 20)
+}
 
+/// Functions that rebuild tensors, those that are read.
 const REBUILD_TENSOR: &str = "torch._utils._rebuild_tensor_v2";
-const REBUILD_PARAMETER: &str = "torch._utils._rebuild_parameter";
+const REBUILD_TYPED: &str = "torch._utils._rebuild_tensor_v3";
+const REBUILD_PARAMETER: [&str; 2] = ["torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"];
+const REBUILD_SUBCLASS: &str = "torch._tensor._rebuild_from_type_v2";
 
-/// Whether `bytes` begin like a ZIP archive.
-pub(super) fn is_pth(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"PK\x03\x04")
+/// The tensors of a checkpoint's state dict.
+#[derive(Debug)]
+pub(super) struct StateDict {
+    pub(super) tensors: BTreeMap<String, HostTensor>,
+    /// As in [`Choice`].
+    pub(super) path: String,
+    pub(super) others: Vec<String>,
+    pub(super) prefix: Option<String>,
 }
 
-/// Whether `bytes` begin like the checkpoints before PyTorch 1.6: a pickle that starts with a number of ten bytes.
-pub(super) fn is_legacy(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"\x80\x02\x8a\x0a")
-}
-
-/// The tensors of the state dict in the checkpoint `bytes`.
+/// The tensors of the state dict in a checkpoint of PyTorch since 1.6.
 ///
 /// # Errors
-/// `ERR_INVALID_ARTEFACT` for a checkpoint that is damaged, has no state dict, or asks for anything but tensors.
-pub(super) fn decode(bytes: &[u8]) -> Result<BTreeMap<String, HostTensor>> {
+/// `ERR_INVALID_ARTEFACT` for a checkpoint that is damaged, has no state dict (under `key`), or asks for what acts.
+pub(super) fn decode(bytes: &[u8], key: Option<&str>) -> Result<StateDict> {
     let mut file = Archive::open(bytes)?;
-    let pickle = pickle::read(&file.read("data.pkl", LARGEST_PICKLE)?, |name| {
-        name == REBUILD_TENSOR || name == REBUILD_PARAMETER || element(name).is_some()
-    })?;
-    let views = state_dict(&pickle)?;
+    let data = file.read("data.pkl", LARGEST_PICKLE)?;
+    let (pickle, _) = pickle::read(&data)?;
+    let mut left = bytes.len() as u64;
+    state_dict(&pickle, key, bytes.len(), |key| {
+        // Storages do not overlap in a file that PyTorch wrote; where they do, reading stops at the file's length.
+        let storage = file.read(&format!("data/{key}"), left)?;
+        left -= storage.len() as u64;
+        Ok(storage)
+    })
+}
+
+/// The tensors of the state dict in a checkpoint of PyTorch before 1.6.
+///
+/// # Errors
+/// As [`decode`].
+pub(super) fn decode_pickles(bytes: &[u8], key: Option<&str>) -> Result<StateDict> {
+    let (_, rest) = pickle::read(bytes)?;
+    let (_, rest) = pickle::read(rest)?;
+    let (system, rest) = pickle::read(rest)?;
+    let facts = system.dictionary(system.root()).unwrap_or_default();
+    let big = |&(key, value): &(Id, Id)| {
+        system.text(key) == Some("little_endian") && *system.get(value) == Object::Bool(false)
+    };
+    if facts.iter().any(big) {
+        return Err(damaged("numbers of another byte order than little-endian"));
+    }
+    let (pickle, rest) = pickle::read(rest)?;
+    let (keys, rest) = pickle::read(rest)?;
+    let storages = storages(&pickle, &keys, rest)?;
+    state_dict(&pickle, key, bytes.len(), |key| {
+        storages.get(key).copied().ok_or_else(|| damaged(format!("no storage {key:?}")))
+    })
+}
+
+/// The storages that lie one after another in `bytes`, in the order of `keys`.
+fn storages<'b>(pickle: &Pickle, keys: &Pickle, mut bytes: &'b [u8]) -> Result<HashMap<String, &'b [u8]>> {
+    let sizes: HashMap<&str, Option<usize>> = pickle
+        .objects()
+        .iter()
+        .filter_map(|object| match object {
+            Object::Persistent(parts) => match *pickle.tuple(*parts)? {
+                [_, of, key, ..] => Some((pickle.text(key)?, value_size(pickle.global(of)?))),
+                _ => None,
+            },
+            _ => None,
+        })
+        .collect();
+    let Object::List(order) = keys.get(keys.root()) else { return Err(damaged("storages without keys")) };
+    let mut storages = HashMap::new();
+    for &key in order {
+        let key = keys.text(key).ok_or_else(|| damaged("a storage whose key is no text"))?;
+        let size = sizes.get(key).copied().flatten();
+        let size = size.ok_or_else(|| damaged(format!("a storage {key:?} of an unknown type")))?;
+        let (count, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| damaged("an end before the last storage"))?;
+        let length = usize::try_from(u64::from_le_bytes(*count)).ok().and_then(|count| count.checked_mul(size));
+        let parts = length.and_then(|length| rest.split_at_checked(length));
+        let (storage, rest) = parts.ok_or_else(|| damaged(format!("the storage {key:?} is cut short")))?;
+        storages.insert(key.to_string(), storage);
+        bytes = rest;
+    }
+    Ok(storages)
+}
+
+/// Bytes of one value in a storage, those of types that no tensor here can be of among them.
+fn value_size(storage: &str) -> Option<usize> {
+    match storage.strip_prefix("torch.")? {
+        "ComplexDoubleStorage" => Some(16),
+        "ComplexFloatStorage" => Some(8),
+        "QInt32Storage" => Some(4),
+        "QInt8Storage" | "QUInt8Storage" | "QUInt4x2Storage" | "QUInt2x4Storage" | "storage.UntypedStorage" => Some(1),
+        _ => element(storage).map(Element::size),
+    }
+}
+
+/// The chosen tensors, their values from what `read` gives for the key of a storage.
+fn state_dict<S: AsRef<[u8]>>(
+    pickle: &Pickle,
+    key: Option<&str>,
+    length: usize,
+    mut read: impl FnMut(&str) -> Result<S>,
+) -> Result<StateDict> {
+    let Choice { entries, path, others, prefix } = choose(pickle, key)?;
+    let views = tensors_of(pickle, entries)?;
     let values: u128 = views.values().map(|view| view.count() as u128).sum();
-    if values > bytes.len() as u128 {
-        return Err(damaged(format!("{values} values in a file of {} bytes", bytes.len())));
+    if values > most_values(length) {
+        return Err(damaged(format!("{values} values in a file of {length} bytes")));
     }
     let mut by_storage: BTreeMap<&str, Vec<(&String, &View)>> = BTreeMap::new();
     for (name, view) in &views {
         by_storage.entry(&view.storage).or_default().push((name, view));
     }
-    let (mut tensors, mut left) = (BTreeMap::new(), bytes.len() as u64);
+    let mut tensors = BTreeMap::new();
     for (key, views) in by_storage {
-        // Storages do not overlap in a file that PyTorch wrote; where they do, reading stops at the file's length.
-        let storage = file.read(&format!("data/{key}"), left)?;
-        left -= storage.len() as u64;
+        let storage = read(key)?;
         for (name, view) in views {
-            tensors.insert(name.clone(), view.tensor(name, &storage)?);
+            tensors.insert(name.clone(), view.tensor(name, storage.as_ref())?);
         }
     }
-    Ok(tensors)
+    Ok(StateDict { tensors, path, others, prefix })
 }
 
 /// The archive with the folder that all its entries lie in.
@@ -82,9 +170,13 @@ impl<'a> Archive<'a> {
         let names = zip.file_names().filter_map(|name| name.ok());
         let folders = names.filter_map(|name| Some(name.strip_suffix("data.pkl")?.to_string()));
         let folder = folders.min_by_key(String::len);
-        let Some(folder) = folder else {
-            return Err(damaged("a ZIP archive without data.pkl"));
-        };
+        let Some(folder) = folder else { return Err(other_archive(&zip)) };
+        if zip.index_for_name(&format!("{folder}constants.pkl")).is_some() {
+            return Err(foreign(
+                "a TorchScript model, which is a program",
+                "save its tensors, in Python: torch.save(torch.jit.load(path).state_dict(), \"weights.pth\")",
+            ));
+        }
         let mut archive = Archive { zip, folder };
         if archive.zip.index_for_name(&format!("{}byteorder", archive.folder)).is_some()
             && archive.read("byteorder", 16)? != b"little"
@@ -105,18 +197,50 @@ impl<'a> Archive<'a> {
         if entry.size() > limit || entry.size() != entry.compressed_size() {
             return Err(damaged(format!("{name} has {} bytes, which is more than there can be", entry.size())));
         }
-        let mut bytes = Vec::new();
-        entry.take(limit).read_to_end(&mut bytes).map_err(|e| damaged(format!("{name}: {e}")))?;
+        // torch.serialization.set_crc32_options(False) writes zeros for the checksums.
+        let unchecked = entry.crc32() == 0;
+        let (mut bytes, size) = (Vec::new(), entry.size());
+        let read = if unchecked {
+            drop(entry);
+            let index = self.zip.index_for_name(&name).unwrap_or_default();
+            let raw = self.zip.by_index_raw(index).map_err(|e| damaged(format!("{name}: {e}")))?;
+            raw.take(size).read_to_end(&mut bytes)
+        } else {
+            // One byte more than there is: only its absence makes the archive compare the checksum.
+            entry.take(size.saturating_add(1)).read_to_end(&mut bytes)
+        };
+        read.map_err(|e| damaged(format!("{name}: {e}")))?;
         Ok(bytes)
     }
 }
 
+/// The error for an archive of another program.
+fn other_archive(zip: &ZipArchive<Cursor<&[u8]>>) -> Error {
+    const SAVE: &str = "save the tensors, in Python: torch.save(model.state_dict(), \"weights.pth\")";
+    let names: Vec<String> = zip.file_names().take(1000).filter_map(|name| Some(name.ok()?.to_string())).collect();
+    let has = |end: &str| names.iter().any(|name| name.ends_with(end));
+    if has(".npy") {
+        return foreign("arrays of NumPy (.npz)", SAVE);
+    }
+    if has("archive_format") || has("serialized_exported_program.json") {
+        return foreign("a program of torch.export (.pt2)", SAVE);
+    }
+    if has(".weights.h5") {
+        return foreign("a model of Keras", SAVE);
+    }
+    if has("pytorch_model.bin") || has(".pth") || has(".pt") || has(".safetensors") {
+        return foreign("a ZIP archive with files of weights in it", "unpack it, and give the file of weights in it");
+    }
+    let some = names.first().map(|name| name.chars().take(60).collect::<String>()).unwrap_or_default();
+    foreign(&format!("a ZIP archive of something else, its first entry {some:?}"), SAVE)
+}
+
 /// Where the values of a tensor lie.
 #[derive(Debug)]
-struct View {
+pub(super) struct View {
     /// Key of the storage.
     storage: String,
-    element: Element,
+    pub(super) element: Element,
     /// First value, counted in the storage.
     offset: usize,
     shape: Vec<usize>,
@@ -158,8 +282,7 @@ impl View {
             (0, _) => Vec::new(),
             (_, true) => self.element.to_f32(&storage[self.offset * size..end]),
             (count, false) => {
-                let values = self.element.to_f32(&storage[..end]);
-                (0..count).map(|index| values[self.place(index)]).collect()
+                self.element.each_to_f32((0..count).map(|index| &storage[self.place(index) * size..][..size]))
             }
         };
         Ok(HostTensor { shape: self.shape.clone(), data })
@@ -176,96 +299,103 @@ impl View {
     }
 }
 
-/// The tensors of the root, or of the dictionary under one of the usual names in it.
-fn state_dict(pickle: &Pickle) -> Result<BTreeMap<String, View>> {
-    let Object::Dictionary(root) = pickle.root() else {
-        return Err(damaged("something else than a dictionary"));
-    };
-    let tensors = tensors_of(pickle, root)?;
-    if !tensors.is_empty() {
-        return Ok(tensors);
-    }
-    let names: Vec<&str> = root.iter().filter_map(|(key, _)| pickle.text(*key)).collect();
-    for usual in USUAL_NAMES {
-        let under = root.iter().rev().find(|(key, _)| pickle.text(*key) == Some(usual));
-        if let Some(Object::Dictionary(entries)) = under.map(|(_, value)| pickle.get(*value)) {
-            let tensors = tensors_of(pickle, entries)?;
-            if !tensors.is_empty() {
-                return Ok(tensors);
-            }
-        }
-    }
-    let mut shown = names.iter().take(8).copied().collect::<Vec<_>>().join(", ");
-    shown.truncate(shown.char_indices().nth(200).map_or(shown.len(), |(end, _)| end));
-    Err(Error::new(Code::InvalidArtefact, "the checkpoint has no state dict")
-        .with_values(
-            format!("tensors by name, or a dictionary of them under {}", USUAL_NAMES.join(", ")),
-            format!("a dictionary of {shown}"),
-        )
-        .with_advice("save only the tensors, in Python: torch.save(model.state_dict(), path)"))
-}
-
 fn tensors_of(pickle: &Pickle, entries: &[(Id, Id)]) -> Result<BTreeMap<String, View>> {
     let mut tensors = BTreeMap::new();
-    for (key, value) in entries {
-        if let (Some(name), Object::Call { function, arguments }) = (pickle.text(*key), pickle.get(*value)) {
+    for &(key, value) in entries {
+        if let (Some(name), Some(view)) = (pickle.text(key), view(pickle, value)) {
             if name.len() > LONGEST_NAME {
                 return Err(damaged(format!("a name of {} letters", name.len())));
             }
-            let view = view(pickle, function, *arguments);
-            tensors.insert(name.to_string(), view.map_err(|what| damaged(format!("{name}: {what}")))?);
+            tensors.insert(name.to_string(), view.map_err(|what| unreadable(name, &what))?);
         }
     }
     Ok(tensors)
 }
 
-/// The tensor that a call asks for; the error says what is wrong.
-fn view(pickle: &Pickle, function: &str, arguments: Id) -> Result<View, String> {
-    let arguments = pickle.tuple(arguments).unwrap_or_default();
-    match (function, arguments) {
-        // A parameter is a tensor with a gradient.
-        (REBUILD_PARAMETER, [data, ..]) => match pickle.get(*data) {
-            Object::Call { function, arguments } if function == REBUILD_TENSOR => {
-                view(pickle, REBUILD_TENSOR, *arguments)
-            }
-            _ => Err("a parameter of something else than a tensor".into()),
-        },
-        (REBUILD_TENSOR, [storage, offset, shape, strides, ..]) => {
-            let (storage, element, length) = storage_of(pickle, *storage)?;
-            let sizes = |id: &Id| -> Option<Vec<usize>> {
-                pickle
-                    .tuple(*id)
-                    .filter(|axes| axes.len() <= MOST_AXES)?
-                    .iter()
-                    .map(|&length| pickle.size(length))
-                    .collect()
-            };
-            let (Some(offset), Some(shape), Some(strides)) = (pickle.size(*offset), sizes(shape), sizes(strides))
-            else {
-                return Err(format!("a size that is negative or missing, or more than {MOST_AXES} axes"));
-            };
-            let view = View { storage, element, offset, shape, strides };
-            if view.shape.len() != view.strides.len() || view.end().is_none_or(|end| end > length) {
-                return Err(format!("the shape {:?} does not fit its storage of {length} values", view.shape));
-            }
-            Ok(view)
+/// The error for a tensor that cannot be read.
+fn unreadable(name: &str, what: &str) -> Error {
+    Error::new(Code::InvalidArtefact, format!("the tensor {name} of the checkpoint cannot be read"))
+        .with_values("a dense tensor of floats, whole numbers or bools", what)
+        .with_advice("convert it before saving, in Python: tensor.float() (tensor.dequantize(), tensor.to_dense())")
+}
+
+/// Whether an object is a tensor of any kind.
+pub(super) fn is_tensor(pickle: &Pickle, id: Id) -> bool {
+    pickle
+        .call(id)
+        .is_some_and(|(function, _)| function.starts_with("torch._utils._rebuild_") || function == REBUILD_SUBCLASS)
+}
+
+/// The tensor that an object asks for; the error says what it is instead. `None` for what is no tensor.
+pub(super) fn view(pickle: &Pickle, id: Id) -> Option<Result<View, String>> {
+    is_tensor(pickle, id).then(|| view_of(pickle, id))
+}
+
+fn view_of(pickle: &Pickle, mut id: Id) -> Result<View, String> {
+    // A parameter is a tensor with a gradient; nothing else is one of one.
+    if let Some((function, [data, ..])) = pickle.call(id)
+        && REBUILD_PARAMETER.contains(&function)
+    {
+        id = *data;
+    }
+    let Some((mut function, mut arguments)) = pickle.call(id) else { return Err("a parameter without values".into()) };
+    // A tensor with attributes of its own, or of a class of its own: what it is made from is the third argument.
+    if let (REBUILD_SUBCLASS, [inner, _, given, ..]) = (function, arguments) {
+        (function, arguments) = (pickle.global(*inner).unwrap_or_default(), pickle.tuple(*given).unwrap_or_default());
+    }
+    let [storage, offset, shape, strides, _, _, rest @ ..] = arguments else { return Err(kind_of(function)) };
+    let (key, storage, length) = storage_of(pickle, *storage)?;
+    let element = match (function, rest) {
+        (REBUILD_TENSOR, []) => element(storage).ok_or_else(|| storage.to_string())?,
+        (REBUILD_TENSOR, [metadata]) if pickle.dictionary(*metadata).is_some_and(<[_]>::is_empty) => {
+            element(storage).ok_or_else(|| storage.to_string())?
         }
-        _ => Err(format!("a call of {function} with {} arguments", arguments.len())),
+        (REBUILD_TENSOR, _) => return Err("a tensor whose conjugation or sign is not resolved".into()),
+        (REBUILD_TYPED, [dtype, ..]) => {
+            let name = pickle.global(*dtype).unwrap_or_default();
+            typed(name).ok_or_else(|| format!("a tensor of type {name}"))?
+        }
+        _ => return Err(kind_of(function)),
+    };
+    // A storage without a type counts bytes.
+    let length = if function == REBUILD_TYPED { length / element.size() } else { length };
+    let sizes = |id: &Id| -> Option<Vec<usize>> {
+        let axes = pickle.tuple(*id).filter(|axes| axes.len() <= MOST_AXES)?;
+        axes.iter().map(|&length| pickle.size(length)).collect()
+    };
+    let (Some(offset), Some(shape), Some(strides)) = (pickle.size(*offset), sizes(shape), sizes(strides)) else {
+        return Err(format!("a size that is negative or missing, or more than {MOST_AXES} axes"));
+    };
+    let view = View { storage: key.to_string(), element, offset, shape, strides };
+    if view.shape.len() != view.strides.len() || view.end().is_none_or(|end| end > length) {
+        return Err(format!("the shape {:?}, which does not fit its storage of {length} values", view.shape));
+    }
+    Ok(view)
+}
+
+/// What a function makes that is not read, in words.
+fn kind_of(function: &str) -> String {
+    match function.strip_prefix("torch._utils._rebuild_").unwrap_or(function) {
+        "qtensor" => "a quantised tensor".into(),
+        "sparse_tensor" | "sparse_csr_tensor" => "a sparse tensor".into(),
+        "nested_tensor" => "a nested tensor".into(),
+        "meta_tensor_no_storage" => "a tensor of the meta device, which has no values".into(),
+        other => format!("a tensor made by {other}"),
     }
 }
 
-/// Key, element type and length of `("storage", type, key, device, length)`.
-fn storage_of(pickle: &Pickle, id: Id) -> Result<(String, Element, usize), String> {
+/// Key, type and length of `("storage", type, key, device, length)`; before PyTorch 1.6 a view of a storage may follow.
+fn storage_of(pickle: &Pickle, id: Id) -> Result<(&str, &str, usize), String> {
     let parts = match pickle.get(id) {
         Object::Persistent(parts) => pickle.tuple(*parts),
         _ => None,
     };
-    let Some(&[kind, of, key, _, length]) = parts else { return Err("a tensor without storage".into()) };
-    match (pickle.text(kind), pickle.get(of), pickle.text(key), pickle.size(length)) {
-        (Some("storage"), Object::Global(name), Some(key), Some(length)) => {
-            let element = element(name).ok_or(format!("a storage of type {name}"))?;
-            Ok((key.to_string(), element, length))
-        }
+    let Some([kind, of, key, _, length, view @ ..]) = parts else { return Err("a tensor without storage".into()) };
+    if view.iter().any(|&view| *pickle.get(view) != Object::None) {
+        return Err("a view of another storage".into());
+    }
+    match (pickle.text(*kind), pickle.global(*of), pickle.text(*key), pickle.size(*length)) {
+        (Some("storage"), Some(of), Some(key), Some(length)) => Ok((key, of, length)),
         _ => Err("a storage that makes no sense".into()),
     }
 }
@@ -276,7 +406,22 @@ fn element(storage: &str) -> Option<Element> {
         "DoubleStorage" => Some(Element::F64),
         "HalfStorage" => Some(Element::F16),
         "BFloat16Storage" => Some(Element::BF16),
+        "CharStorage" => Some(Element::I8),
+        "ShortStorage" => Some(Element::I16),
+        "IntStorage" => Some(Element::I32),
         "LongStorage" => Some(Element::I64),
+        "ByteStorage" => Some(Element::U8),
+        "BoolStorage" => Some(Element::Bool),
+        _ => None,
+    }
+}
+
+/// The types of tensors whose storage has none.
+fn typed(name: &str) -> Option<Element> {
+    match name.strip_prefix("torch.")? {
+        "uint16" => Some(Element::U16),
+        "uint32" => Some(Element::U32),
+        "uint64" => Some(Element::U64),
         _ => None,
     }
 }

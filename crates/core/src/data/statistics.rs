@@ -36,6 +36,13 @@ impl Normalization {
         Normalization { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] }
     }
 
+    /// Whether there is a finite mean and a positive, finite deviation for each of `channels`.
+    pub(crate) fn fits(&self, channels: usize) -> bool {
+        (self.mean.len(), self.std.len()) == (channels, channels)
+            && self.mean.iter().all(|mean| mean.is_finite())
+            && self.std.iter().all(|std| std.is_finite() && *std > 0.0)
+    }
+
     /// The factor and the summand of each channel: `(v / 255 - mean) / std = factor * v + summand`.
     pub(super) fn linear(&self) -> Vec<(f32, f32)> {
         self.mean.iter().zip(&self.std).map(|(mean, std)| (1.0 / (255.0 * std), -mean / std)).collect()

@@ -135,13 +135,14 @@ impl<B: Backend> Parameters<B> {
         Ok(Parameters { specs, values })
     }
 
-    /// Values from outside. Every name must be there with its shape, and no other.
+    /// Values from outside: finite, variances not negative. Every name must be there with its shape, and no other.
     pub fn from_tensors(
         backend: &B,
         specs: Vec<ParameterSpec>,
         tensors: &BTreeMap<String, HostTensor>,
     ) -> Result<Self> {
         check_names(&specs, tensors, &|_| false)?;
+        specs.iter().try_for_each(|spec| check_values(spec, &tensors[&spec.name]))?;
         let values = specs.iter().map(|spec| spec.upload(backend, &tensors[&spec.name])).collect::<Result<_>>()?;
         Ok(Parameters { specs, values })
     }
@@ -154,7 +155,7 @@ impl<B: Backend> Parameters<B> {
 
     /// Takes the tensors that belong here and leaves the other parameters as they are. Names that are not `excused` must
     /// be there with their shapes, and no others. A counter of batches may always be missing: files from before PyTorch
-    /// 0.4.1 have none.
+    /// 0.4.1 have none. What is taken must be finite, and variances not negative.
     pub fn take(
         &mut self,
         backend: &B,
@@ -164,11 +165,13 @@ impl<B: Backend> Parameters<B> {
         let counter = |name: &str| name.ends_with(".num_batches_tracked");
         check_names(&self.specs, tensors, &|name| counter(name) || excused(name))
             .map_err(|error| self.of_other_channels(tensors).unwrap_or(error))?;
+        let fitting = |spec: &ParameterSpec| tensors.get(&spec.name).filter(|tensor| tensor.shape == spec.shape);
+        self.specs.iter().try_for_each(|spec| fitting(spec).map_or(Ok(()), |tensor| check_values(spec, tensor)))?;
         let known: HashSet<&str> = self.specs.iter().map(|spec| spec.name.as_str()).collect();
         let ignored = tensors.keys().filter(|name| !known.contains(name.as_str())).cloned().collect();
         let (mut count, mut kept) = (0, Vec::new());
         for (spec, value) in self.specs.iter().zip(&mut self.values) {
-            match tensors.get(&spec.name).filter(|tensor| tensor.shape == spec.shape) {
+            match fitting(spec) {
                 Some(tensor) => {
                     *value = spec.upload(backend, tensor)?;
                     count += 1;
@@ -221,6 +224,26 @@ impl Taken {
         (!parts.is_empty())
             .then(|| format!("{} tensors were taken from the weights; {}.", self.count, parts.join("; ")))
     }
+}
+
+/// Checks that values are finite, and that a running variance, which is divided by, is not negative.
+///
+/// # Errors
+/// `ERR_INVALID_ARTEFACT` that names the tensor and the first value that is wrong.
+fn check_values(spec: &ParameterSpec, tensor: &HostTensor) -> Result<()> {
+    let name = &spec.name;
+    if let Some(value) = tensor.data.iter().find(|value| !value.is_finite()) {
+        return Err(Error::new(Code::InvalidArtefact, format!("the tensor {name} is not finite"))
+            .with_values("finite numbers within float32", value.to_string())
+            .with_advice("the training that saved it has diverged; use an earlier checkpoint"));
+    }
+    let variance = spec.layout == Layout::Statistic && name.ends_with(".running_var");
+    if let Some(value) = tensor.data.iter().find(|value| variance && **value < 0.0) {
+        return Err(Error::new(Code::InvalidArtefact, format!("the tensor {name} is no variance"))
+            .with_values("numbers that are not negative", value.to_string())
+            .with_advice("the file is damaged or was changed by hand; write it again"));
+    }
+    Ok(())
 }
 
 /// Compares names and shapes; the error lists what is missing, unexpected and of another shape, but for names that are

@@ -41,8 +41,8 @@ impl Embeddings {
 
 /// Embeds `items` in order, without augmentation, with running statistics.
 ///
-/// `progress` makes the event that reports images done and images in all; it comes at most every
-/// [`Control::STEP_INTERVAL`], and at the end.
+/// An embedding that is not finite is `ERR_NON_FINITE` with the image's id. `progress` makes the event that reports
+/// images done and images in all; it comes at most every [`Control::STEP_INTERVAL`], and at the end.
 pub fn embed_items(
     network: &Inference<Cpu>,
     dataset: &Dataset,
@@ -54,14 +54,30 @@ pub fn embed_items(
     let mut values = Vec::with_capacity(items.len() * network.embedding_size());
     let mut logits = Vec::new();
     let batches = EvaluationBatches::new(dataset, items, BATCH, normalization);
+    let mut rest = items;
     let time = for_each_batch(network, batches, progress, control, |features| {
-        values.extend(network.backend().to_f32(&features.embedding)?);
+        let embeddings = network.backend().to_f32(&features.embedding)?;
+        let (batch, after) = rest.split_at(embeddings.len() / network.embedding_size());
+        check_finite(&embeddings, batch, dataset)?;
+        rest = after;
+        values.extend(embeddings);
         if let Some(batch) = &features.logits {
             logits.extend(network.backend().to_f32(batch)?);
         }
         Ok(())
     })?;
     Ok(Embeddings { values, logits, time })
+}
+
+/// Checks the `embeddings` of `items`, row by row.
+fn check_finite(embeddings: &[f32], items: &[u32], dataset: &Dataset) -> Result<()> {
+    let Some(place) = embeddings.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    let item = items[place * items.len() / embeddings.len()];
+    Err(Error::new(Code::NonFinite, format!("the embedding of the image {} is not finite", dataset.id(item)))
+        .with_values("finite numbers", embeddings[place].to_string())
+        .with_advice(
+            "the model's training has diverged, or its numbers are too large; use an earlier or another model",
+        ))
 }
 
 /// Sends `batches` through `network`, and gives the features of each to `each`.

@@ -16,6 +16,9 @@ use crate::nn::{Cpu, Network};
 pub struct WeightsPlan {
     /// A file of [`Weights`](crate::artefact::weights::Weights).
     pub file: PathBuf,
+    /// Which weights of the file: see [`Weights::load`]. `None`: those at the usual place.
+    #[serde(default)]
+    pub key: Option<String>,
     /// Patterns of names ([`crate::nn::pattern`]) that may be missing, unexpected or of another shape, besides the head.
     #[serde(default)]
     pub except: Vec<String>,
@@ -27,42 +30,50 @@ pub struct WeightsPlan {
 /// Puts the weights of `plan` into `network`; a warning says what was not taken. Gives the normalisation of images that
 /// belongs to them, if there is one; see [`WeightsPlan::normalization`].
 pub(super) fn load(plan: &WeightsPlan, network: &mut Network<Cpu>, control: &Control) -> Result<Option<Normalization>> {
-    let weights = Weights::load(&plan.file)?;
+    let weights = Weights::load(&plan.file, plan.key.as_deref())?;
     let taken = network.take(&weights.tensors, &plan.except).map_err(|error| match error.code {
-        Code::InvalidArtefact => error.with_subject(plan.file.display().to_string()),
+        Code::InvalidArtefact => advised(error.with_subject(plan.file.display().to_string()), &weights),
         _ => error,
     })?;
-    if let Some(warning) = taken.warning() {
+    for warning in taken.warning().into_iter().chain(others(&weights)) {
         control.emit(Event::Warning { message: format!("{}: {warning}", plan.file.display()) });
     }
     let channels = network.spec().in_channels;
-    let of_file = weights.normalization.filter(|normalization| normalization.check(channels).is_ok());
+    let of_file = weights.normalization.filter(|normalization| normalization.fits(channels));
     match &plan.normalization {
-        Some(given) => {
-            given.check(channels)?;
-            Ok(Some(given.clone()))
-        }
+        Some(given) if given.fits(channels) => Ok(Some(given.clone())),
+        Some(given) => Err(cannot_normalize(given, channels)),
         None if channels == 3 => Ok(of_file.or_else(|| Some(Normalization::imagenet()))),
         None => Ok(of_file),
     }
 }
 
-impl Normalization {
-    /// Checks that there is a mean and a positive deviation for each of `channels`.
-    fn check(&self, channels: usize) -> Result<()> {
-        let whole = self.mean.len() == channels && self.std.len() == channels;
-        if whole
-            && self.mean.iter().all(|value| value.is_finite())
-            && self.std.iter().all(|value| value.is_finite() && *value > 0.0)
-        {
-            return Ok(());
+/// The error with what a key could choose.
+fn advised(error: Error, weights: &Weights) -> Error {
+    let (parts, others) = (weights.parts(), &weights.others);
+    let choices: Vec<&str> = parts.into_iter().chain(others.iter().map(String::as_str)).take(8).collect();
+    match choices.is_empty() {
+        true => error,
+        false => {
+            error.with_advice(format!("choose the part that is this network (--weights-key): {}", choices.join(", ")))
         }
-        Err(Error::new(Code::InvalidOption, "images cannot be normalised like this")
-            .with_subject("weights.normalization")
-            .with_values(
-                format!("a mean and a positive std for each of {channels} channels"),
-                format!("mean {:?}, std {:?}", self.mean, self.std),
-            )
-            .with_advice("leave it out for what the weights want"))
     }
+}
+
+/// A full sentence about other weights in the file; `None` where there are none.
+fn others(Weights { path, others, .. }: &Weights) -> Option<String> {
+    let of = if path.is_empty() { "the checkpoint itself" } else { path };
+    (!others.is_empty())
+        .then(|| format!("the weights are those of {of}; the file also has {} (--weights-key).", others.join(", ")))
+}
+
+/// The error for a normalisation that does not fit images of `channels`.
+fn cannot_normalize(given: &Normalization, channels: usize) -> Error {
+    Error::new(Code::InvalidOption, "images cannot be normalised like this")
+        .with_subject("weights.normalization")
+        .with_values(
+            format!("a mean and a positive std for each of {channels} channels"),
+            format!("mean {:?}, std {:?}", given.mean, given.std),
+        )
+        .with_advice("leave it out for what the weights want")
 }
