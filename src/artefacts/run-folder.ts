@@ -26,6 +26,8 @@ export const files = {
   last: "last.safetensors",
   checkpoints: "checkpoint",
   checkpoint: join("checkpoint", "latest.safetensors"),
+  /** The checkpoint before the last: taken where the last is damaged. */
+  previousCheckpoint: join("checkpoint", "previous.safetensors"),
 } as const;
 
 /** @throws {RkdError} `ERR_OUTPUT_EXISTS` where `out` holds a run that may not be replaced */

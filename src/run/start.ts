@@ -58,7 +58,9 @@ export async function resumeJob(out: string, threads: number | undefined, contex
   const stored = requirePlanFile(folder);
   await checkInputs(stored);
   const checkpoint = join(folder, files.checkpoint);
-  const resume = existsSync(checkpoint) ? checkpoint : null;
+  // The core takes the one before it where the last is damaged or missing.
+  const stopped = [files.checkpoint, files.previousCheckpoint].some((name) => existsSync(join(folder, name)));
+  const resume = stopped ? checkpoint : null;
   const log = new EventLog(join(folder, files.events));
   const emit = (event: RunEvent) => {
     log.write(event);

@@ -171,6 +171,26 @@ describe("resume", () => {
   });
 });
 
+describe("a damaged checkpoint", () => {
+  it("gives way to the one before it, with a warning, and the run ends with the same bytes", async () => {
+    const out = join(temporaryFolder(), "run");
+    await train(smallRun(out, { epochs: 3 }));
+    const model = bytes(out);
+    const latest = join(out, "checkpoint", "latest.safetensors");
+    const damaged = readFileSync(latest);
+    damaged.writeUInt8(damaged.readUInt8(damaged.length - 5) ^ 4, damaged.length - 5);
+    writeFileSync(latest, damaged);
+    const events = await collect(resume(out));
+    expect(events.find(({ type }) => type === "start")).toMatchObject({ resumed: true });
+    const warnings = events.filter((event) => event.type === "warning").map(({ message }) => message);
+    expect(warnings.join()).toContain("the run goes on from the one before it");
+    expect(bytes(out)).toBe(model);
+    writeFileSync(latest, damaged);
+    writeFileSync(join(out, "checkpoint", "previous.safetensors"), damaged);
+    await expect(resume(out)).rejects.toMatchObject({ code: "ERR_INVALID_ARTEFACT" });
+  });
+});
+
 describe("distill", () => {
   it("ends with a verdict that adds up, and evaluate says the same", async () => {
     const folder = temporaryFolder();

@@ -103,7 +103,7 @@ impl Session {
         plan.schedule.validate()?;
         check_micro_batch(&plan)?;
         check_episode(&plan)?;
-        let checkpoint = resume.map(|path| load_checkpoint(path, &plan)).transpose()?;
+        let checkpoint = resume.map(|path| load_checkpoint(path, &plan, control)).transpose()?;
         let backend = Cpu::new(Arc::new(Pool::new(plan.threads)));
         let mut teacher = plan.teacher.as_ref().map(|teacher| Teacher::load(teacher, &backend)).transpose()?;
         check_teacher(&objective, &plan, teacher.as_ref())?;
@@ -438,8 +438,11 @@ fn read_state(state: Value) -> Result<State> {
     })
 }
 
-fn load_checkpoint(path: &Path, plan: &Plan) -> Result<Checkpoint> {
-    let checkpoint = Checkpoint::load(path)?;
+fn load_checkpoint(path: &Path, plan: &Plan, control: &Control) -> Result<Checkpoint> {
+    let (checkpoint, warning) = Checkpoint::load_last(path)?;
+    if let Some(message) = warning {
+        control.emit(Event::Warning { message });
+    }
     let expected = comparable(plan)?;
     if checkpoint.plan == expected {
         return Ok(checkpoint);
