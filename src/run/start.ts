@@ -96,10 +96,13 @@ class RunFolder {
   readonly context: RunContext;
   readonly #outer: RunContext;
   readonly #trouble = new AbortController();
-  readonly #warned = new Set<string>();
   #path = "";
   #lock: FolderLock | undefined;
   #log: EventLog | undefined;
+  /** Warnings from before there is a log: they go into it first. */
+  readonly #early: RunEvent[] = [];
+  /** Each is told once: the final evaluation looks at the same images again. */
+  readonly #warned = new Set<string>();
   #looking: NodeJS.Timeout | undefined;
 
   constructor(context: RunContext) {
@@ -124,7 +127,9 @@ class RunFolder {
 
   /** Begins to write `events.jsonl`. */
   openLog(): void {
-    this.#log = new EventLog(join(this.#path, files.events));
+    const log = new EventLog(join(this.#path, files.events));
+    for (const event of this.#early.splice(0)) log.write(event);
+    this.#log = log;
   }
 
   release(): void {
@@ -133,11 +138,11 @@ class RunFolder {
     this.#lock?.release();
   }
 
-  /** Says no warning twice: the final test opens the run's data once more. */
   #emit(event: RunEvent): void {
     if (event.type === "warning") {
       if (this.#warned.has(event.message)) return;
       this.#warned.add(event.message);
+      if (!this.#log) this.#early.push(event);
     }
     this.#attempt(() => {
       this.#log?.write(event);

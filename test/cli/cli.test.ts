@@ -196,7 +196,7 @@ describe("bench", () => {
     expect(unknown.stderr).toMatch(/RKD_ISA: expected an instruction set .+portable, portable-wide.+received "mmx"/i);
   });
 
-  it("profiles a step, part by part and layer by layer", async () => {
+  it("profiles a step, category by category and layer by layer", async () => {
     const { code, stdout, stderr } = await rkd("bench", "--profile", smallest, "--seconds", "0", "--json");
     expect(code, stderr).toBe(0);
     const [report] = lines(stdout);
@@ -206,7 +206,7 @@ describe("bench", () => {
     );
     // 64 images of 28 x 28 pixels, 3 x 3 windows over one channel, 64 output channels; two operations each.
     expect(first).toMatchObject({ shape: [64, 28, 28, 1], calls: 1, flops: 2 * 64 * 28 * 28 * 9 * 64 });
-    expect(report.parts.map(({ part }: { part: string }) => part)).toContain("weight-gradient");
+    expect(report.categories.map(({ category }: { category: string }) => category)).toContain("weight-gradient");
     const text = await rkd("bench", "--profile", smallest, "--seconds", "0");
     for (const word of ["optimizer", "between operations", "blocks.3.0 conv2d_backward_weight"]) {
       expect(text.stdout).toContain(word);

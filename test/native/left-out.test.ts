@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { embed, evaluate, mlp, type Run, train } from "../../src/index.ts";
@@ -39,10 +39,14 @@ describe("images that are left out", () => {
       () => embed({ model, data, out: join(folder, "all.npy") }),
     ];
     for (const run of runs) {
-      const told = (await warnings(run())).join("\n");
+      const all = await warnings(run());
+      const told = all.join("\n");
+      expect(new Set(all).size).toBe(all.length); // each once, though the final evaluation looks at them again
       expect(told).toContain("1 image could not be used: class0/empty.png (is empty (0 bytes))");
       expect(told.match(/1 image could not be used/g)).toHaveLength(1);
       expect(told).toContain("1 picture is in formats that are not read, and left out: 1 .heic; convert them");
     }
+    const log = readFileSync(join(model, "events.jsonl"), "utf8");
+    expect(log.match(/class0\/empty\.png/g)).toHaveLength(1); // told before there was a log, and in it
   });
 });

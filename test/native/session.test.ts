@@ -19,7 +19,7 @@ describe("the session's thread", () => {
     await expect(session.call((core) => core.keep())).rejects.toMatchObject({ code: "ERR_INTERNAL" });
     const plan = json({ epoch: 3 } as never);
     const stored = session.call((core) => core.resolveStored("train", plan, json({} as never), "x"));
-    await expect(stored).rejects.toMatchObject({ code: "ERR_UNKNOWN_OPTION", subject: "epoch" });
+    await expect(stored).rejects.toMatchObject({ code: "ERR_UNKNOWN_OPTION", subject: "plan.epoch" });
     await session.close();
   });
 

@@ -1,6 +1,6 @@
 //! A small team of threads for kernels: one region at a time, cut into numbered blocks.
 //!
-//! The caller and the workers meet at a [`gate`](Gate), which says when a worker may read the region. A worker that
+//! The caller and the workers meet at a `Gate`, which says when a worker may read the region. A worker that
 //! wakes too late finds it closed and is not waited for, so a short region never costs a thread's wake-up.
 
 mod gate;

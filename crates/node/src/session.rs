@@ -42,6 +42,7 @@ pub struct BindingPicture {
     /// The name of its class.
     pub class: String,
     /// A PNG file.
+    #[napi(ts_type = "Uint8Array")]
     pub png: Buffer,
 }
 
