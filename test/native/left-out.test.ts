@@ -43,6 +43,7 @@ describe("images that are left out", () => {
       const told = all.join("\n");
       expect(new Set(all).size).toBe(all.length); // each once, though the final evaluation looks at them again
       expect(told).toContain("1 image could not be used: class0/empty.png (is empty (0 bytes))");
+      expect(told.match(/1 image could not be used/g)).toHaveLength(1);
       expect(told).toContain("1 picture is in formats that are not read, and left out: 1 .heic; convert them");
     }
     const log = readFileSync(join(model, "events.jsonl"), "utf8");

@@ -115,11 +115,10 @@ impl CacheFolder {
 
     /// What the user should know; nothing where the folder is the one that was asked for.
     pub fn notice(&self) -> Option<String> {
-        let CacheFolder::Temporary(folder, reason) = self else { return None };
+        let CacheFolder::Temporary(_, reason) = self else { return None };
         Some(format!(
-            "The folder for decoded images cannot be written ({reason}), so they are in {} until this run ends, and are \
-             decoded again by the next one. Choose another folder with --cache or RKD_CACHE.",
-            folder.path().display()
+            "The folder for decoded images cannot be written ({reason}), so they are in a temporary one until this run \
+             ends, and are decoded again by the next one. Choose another folder with --cache or RKD_CACHE."
         ))
     }
 }
