@@ -1048,6 +1048,8 @@ export type DatasetSummary = {
   readonly broken: ReadonlyArray<BrokenImage>;
   /** Things a user should know. */
   readonly warnings: ReadonlyArray<string>;
+  /** The same, and the images that could not be used in a sentence: see [`Dataset::notices`]. */
+  readonly notices: ReadonlyArray<string>;
   /** The path of the file with the decoded images. */
   readonly cache: string;
   /** Whether that file was there already. */

@@ -103,7 +103,7 @@ class Loop {
     this.#opened = true;
     const { data, test } = summary;
     this.#emit({ type: "start", job, out, resumed: resume !== null, ...summary, data: data.sentence, plan });
-    for (const message of [...data.warnings, ...brokenImages(data.broken)]) this.#warn(message);
+    for (const message of data.notices) this.#warn(message);
     const { keep } = this.#job.policy;
     const chooseBy = this.#job.policy.evaluation.part;
     if (keep !== "last" && this.#summary[chooseBy].images === 0) {
@@ -254,13 +254,4 @@ class Loop {
   #warn(message: string): void {
     this.#emit({ type: "warning", message });
   }
-}
-
-/** Counts the images that could not be used, and names the first few. */
-function brokenImages(broken: SessionSummary["data"]["broken"]): string[] {
-  if (broken.length === 0) return [];
-  const some = broken.slice(0, 5).map(({ path, reason }) => `${path} (${reason})`);
-  const rest = broken.length > some.length ? `, and ${broken.length - some.length} more` : "";
-  const count = broken.length === 1 ? "1 image" : `${broken.length} images`;
-  return [`${count} could not be used: ${some.join(", ")}${rest}.`];
 }

@@ -37,6 +37,8 @@ pub struct DatasetSummary {
     pub broken: Vec<BrokenImage>,
     /// Things a user should know.
     pub warnings: Vec<String>,
+    /// The same, and the images that could not be used in a sentence: see [`Dataset::notices`].
+    pub notices: Vec<String>,
     /// The path of the file with the decoded images.
     pub cache: String,
     /// Whether that file was there already.
@@ -122,6 +124,7 @@ impl Dataset {
             parts,
             broken: manifest.broken.clone(),
             warnings: manifest.warnings.clone(),
+            notices: self.notices(),
             cache: self.cache.path.display().to_string(),
             reused: self.reused,
             fingerprint: self.cache.fingerprint.clone(),
