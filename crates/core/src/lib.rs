@@ -14,6 +14,7 @@ pub mod input;
 pub mod losses;
 pub mod metrics;
 pub mod nn;
+pub mod onnx;
 pub mod optim;
 pub mod options;
 #[cfg(test)]

@@ -1,0 +1,263 @@
+//! What runs a graph: rten, which is part of this program, or onnxruntime, a library of the user's.
+//!
+//! onnxruntime is faster on small convolutions and knows every operation; it is taken where its library is given or found,
+//! else rten. rten replaces a cubic `Resize` by a linear one without a word, so such a graph is refused there.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rten::{Model, ModelOptions, NodeId, RunOptions, Value, ValueView};
+use rten_tensor::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::graph::{Graph, Number};
+use super::input::InputForm;
+use crate::error::{Code, Error, Result};
+use crate::tensor::HostTensor;
+
+/// Which engine runs an ONNX model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineChoice {
+    /// onnxruntime where its library is found, else rten.
+    #[default]
+    Auto,
+    /// The engine inside this program.
+    Rten,
+    /// The library, or an error.
+    Onnxruntime,
+}
+
+/// Images in the form that a graph takes.
+pub enum Pixels {
+    /// Floats, of the input's layout.
+    Floats(Vec<f32>),
+    /// Bytes, of the input's layout.
+    Bytes(Vec<u8>),
+}
+
+/// A graph that is ready to run.
+pub enum Engine {
+    /// See the module.
+    Rten(Rten),
+    /// See the module.
+    Onnxruntime(Onnxruntime),
+}
+
+impl Engine {
+    /// Loads `graph` into the engine that `choice` means, so that it gives the tensor `output`. `library`: where
+    /// onnxruntime's library is, if it is known.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_ARTEFACT` for a graph that the engine cannot run, with the way out; `ERR_NOT_FOUND` where onnxruntime
+    /// is asked for and not there.
+    pub fn load(
+        graph: &Graph,
+        output: &str,
+        choice: EngineChoice,
+        library: Option<&Path>,
+        threads: usize,
+    ) -> Result<Engine> {
+        let library = library.map(Path::to_path_buf).or_else(library_of_environment);
+        // onnxruntime gives only what the graph calls an output.
+        let outside = graph.outputs.iter().any(|tensor| tensor.name == output);
+        match (choice, library) {
+            (EngineChoice::Onnxruntime, None) => Err(no_library()),
+            (EngineChoice::Onnxruntime, Some(_)) if !outside => Err(inner_tensor(graph, output)),
+            (EngineChoice::Auto, Some(library)) if outside => {
+                Onnxruntime::load(graph, output, &library, threads).map(Engine::Onnxruntime)
+            }
+            (EngineChoice::Onnxruntime, Some(library)) => {
+                Onnxruntime::load(graph, output, &library, threads).map(Engine::Onnxruntime)
+            }
+            (EngineChoice::Rten | EngineChoice::Auto, _) => Rten::load(graph, output, threads).map(Engine::Rten),
+        }
+    }
+
+    /// The engine's name, with its version or file.
+    pub fn name(&self) -> String {
+        match self {
+            Engine::Rten(_) => "rten".to_string(),
+            Engine::Onnxruntime(engine) => format!("onnxruntime ({})", engine.library.display()),
+        }
+    }
+
+    /// The output for images of `shape`, four axes.
+    pub fn run(&self, input: &InputForm, pixels: &Pixels, shape: [usize; 4]) -> Result<HostTensor> {
+        match self {
+            Engine::Rten(engine) => engine.run(pixels, shape),
+            Engine::Onnxruntime(engine) => engine.run(input, pixels, shape),
+        }
+    }
+}
+
+/// The engine inside.
+pub struct Rten {
+    model: Model,
+    input: NodeId,
+    output: NodeId,
+    threads: Arc<rten::ThreadPool>,
+    path: PathBuf,
+}
+
+impl Rten {
+    fn load(graph: &Graph, output: &str, threads: usize) -> Result<Rten> {
+        check_operations(graph)?;
+        let path = graph.path.clone();
+        let refused = |what: String| {
+            Error::new(Code::InvalidArtefact, format!("rten cannot run this model: {what}"))
+                .with_subject(path.display().to_string())
+                .with_advice("install onnxruntime-node beside rkd, or name onnxruntime's library (--onnxruntime FILE)")
+        };
+        let model = ModelOptions::with_all_ops().load_file(&path).map_err(|e| refused(e.to_string()))?;
+        let input = graph.inputs.first().and_then(|input| model.find_node(&input.name));
+        let input = input.ok_or_else(|| refused("its input is not in the loaded graph".into()))?;
+        let output = model.find_node(output).ok_or_else(|| {
+            refused(format!("the tensor {output:?} is not in the loaded graph: it was joined with its neighbours"))
+        })?;
+        let threads = Arc::new(rten::ThreadPool::with_num_threads(threads.max(1)));
+        Ok(Rten { model, input, output, threads, path })
+    }
+
+    fn run(&self, pixels: &Pixels, shape: [usize; 4]) -> Result<HostTensor> {
+        let failed = |what: String| failed(&self.path, "rten", what);
+        let view = match pixels {
+            Pixels::Floats(values) => ValueView::from_shape(shape, values.as_slice()).map_err(|e| failed(e.to_string()))?,
+            Pixels::Bytes(values) => ValueView::from_shape(shape, values.as_slice()).map_err(|e| failed(e.to_string()))?,
+        };
+        let options = RunOptions::default().with_thread_pool(Some(Arc::clone(&self.threads)));
+        let outputs = self.model.run(vec![(self.input, view.into())], &[self.output], Some(options));
+        let outputs = outputs.map_err(|e| failed(e.to_string()))?;
+        match outputs.into_iter().next() {
+            Some(Value::FloatTensor(tensor)) => {
+                Ok(HostTensor { shape: tensor.shape().to_vec(), data: tensor.to_vec() })
+            }
+            _ => Err(failed("the output is no tensor of floats".into())),
+        }
+    }
+}
+
+/// Operations that rten computes wrongly.
+fn check_operations(graph: &Graph) -> Result<()> {
+    let cubic = |node: &&super::graph::Node| {
+        matches!(node.operation.as_str(), "Resize" | "Upsample")
+            && node.texts.get("mode").is_some_and(|mode| mode.contains("cubic"))
+    };
+    let Some(node) = graph.nodes.iter().find(cubic) else { return Ok(()) };
+    let tensor = node.outputs.first().cloned().unwrap_or_default();
+    Err(Error::new(Code::InvalidArtefact, "the engine inside rkd computes one of this model's operations wrongly")
+        .with_subject(graph.path.display().to_string())
+        .with_values("no cubic Resize", format!("Resize with mode=cubic, which gives {tensor:?}"))
+        .with_advice(
+            "install onnxruntime-node beside rkd or name onnxruntime's library (--onnxruntime FILE); \
+             or export the model at its own image size, so that nothing is resized",
+        ))
+}
+
+/// The library.
+pub struct Onnxruntime {
+    session: Mutex<ort::session::Session>,
+    output: String,
+    path: PathBuf,
+    library: PathBuf,
+}
+
+impl Onnxruntime {
+    fn load(graph: &Graph, output: &str, library: &Path, threads: usize) -> Result<Onnxruntime> {
+        let environment = environment(library)?;
+        let path = graph.path.clone();
+        let load = || -> std::result::Result<ort::session::Session, String> {
+            let builder = ort::session::Session::builder(&environment).map_err(|e| e.to_string())?;
+            let builder = builder.with_intra_threads(threads.max(1)).map_err(|e| e.to_string())?;
+            let mut builder = builder.with_deterministic_compute(true).map_err(|e| e.to_string())?;
+            builder.commit_from_file(&path).map_err(|e| e.to_string())
+        };
+        let session = load().map_err(|what| {
+            Error::new(Code::InvalidArtefact, format!("onnxruntime cannot run this model: {what}"))
+                .with_subject(path.display().to_string())
+                .with_advice("export the model again, for the version of onnxruntime that is installed")
+        })?;
+        let library = library.to_path_buf();
+        Ok(Onnxruntime { session: Mutex::new(session), output: output.to_string(), path, library })
+    }
+
+    fn run(&self, input: &InputForm, pixels: &Pixels, shape: [usize; 4]) -> Result<HostTensor> {
+        use ort::value::Tensor;
+        let failed = |what: String| failed(&self.path, "onnxruntime", what);
+        let dims = shape.map(|length| length as i64);
+        let value = match (pixels, input.number) {
+            (Pixels::Floats(values), Number::Float16) => {
+                let halves: Vec<half::f16> = values.iter().map(|&value| half::f16::from_f32(value)).collect();
+                Tensor::from_array((dims, halves)).map(Tensor::into_dyn)
+            }
+            (Pixels::Floats(values), _) => Tensor::from_array((dims, values.clone())).map(Tensor::into_dyn),
+            (Pixels::Bytes(values), _) => Tensor::from_array((dims, values.clone())).map(Tensor::into_dyn),
+        };
+        let value = value.map_err(|e| failed(e.to_string()))?;
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let outputs = session.run(ort::inputs![input.name.as_str() => value]).map_err(|e| failed(e.to_string()))?;
+        let output = outputs.get(self.output.as_str()).ok_or_else(|| failed("the output did not come".into()))?;
+        let floats = output.try_extract_tensor::<f32>();
+        let (shape, data) = match floats {
+            Ok((shape, data)) => (shape.to_vec(), data.to_vec()),
+            Err(_) => {
+                let (shape, data) = output.try_extract_tensor::<half::f16>().map_err(|e| failed(e.to_string()))?;
+                (shape.to_vec(), data.iter().map(|value| value.to_f32()).collect())
+            }
+        };
+        Ok(HostTensor { shape: shape.into_iter().map(|length| length as usize).collect(), data })
+    }
+}
+
+/// One library serves a process: the first that was asked for.
+fn environment(library: &Path) -> Result<ort::environment::Environment> {
+    static LOADED: Mutex<Option<(PathBuf, ort::environment::Environment)>> = Mutex::new(None);
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((path, environment)) = loaded.as_ref() {
+        if path != library {
+            return Err(Error::new(Code::InvalidOption, "this process has loaded another onnxruntime")
+                .with_subject("onnxruntime")
+                .with_values(path.display().to_string(), library.display().to_string())
+                .with_advice("use one library in a process"));
+        }
+        return Ok(environment.clone());
+    }
+    let unusable = |what: String| {
+        Error::new(Code::NotFound, format!("onnxruntime's library cannot be loaded: {what}"))
+            .with_subject(library.display().to_string())
+            .with_values("libonnxruntime.so, .dylib or .dll of version 1.17 or newer", "this file")
+            .with_advice("give the library of an installed onnxruntime, or leave the option out to use rten")
+    };
+    let builder = ort::init_from(library).map_err(|e| unusable(e.to_string()))?;
+    let environment = builder.with_name("rkd").build().map_err(|e| unusable(e.to_string()))?;
+    *loaded = Some((library.to_path_buf(), environment.clone()));
+    Ok(environment)
+}
+
+/// `RKD_ONNXRUNTIME`, the path of the library.
+fn library_of_environment() -> Option<PathBuf> {
+    std::env::var_os("RKD_ONNXRUNTIME").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+fn no_library() -> Error {
+    Error::new(Code::NotFound, "onnxruntime was asked for, and its library is not there")
+        .with_subject("onnxruntime")
+        .with_values("the library's path, by option, by RKD_ONNXRUNTIME, or an installed onnxruntime-node", "none")
+        .with_advice("npm install onnxruntime-node, or leave the engine out to use rten")
+}
+
+fn inner_tensor(graph: &Graph, output: &str) -> Error {
+    Error::new(Code::InvalidOption, "onnxruntime gives only the outputs of a graph")
+        .with_subject("teacherOutput")
+        .with_values(
+            graph.outputs.iter().map(|tensor| tensor.name.clone()).collect::<Vec<_>>().join(" or "),
+            format!("{output:?}, a tensor inside"),
+        )
+        .with_advice("leave the engine out: rten gives tensors inside too")
+}
+
+fn failed(path: &Path, engine: &str, what: String) -> Error {
+    Error::new(Code::InvalidArtefact, format!("{engine} could not run the model: {what}"))
+        .with_subject(path.display().to_string())
+        .with_advice("try the other engine, or export the model again")
+}
