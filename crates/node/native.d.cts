@@ -2,7 +2,7 @@
 import type {
   BenchPlan, BenchReport, Data, DataSurvey, EmbedOptions, EmbedPlan, EmbedReport, EvaluateOptions, Evaluation, Event, Job,
   Loss, NeighboursOptions, OptionPart, Part, Plan, Policy, ProfileReport, ResolvedRun, RkdErrorCode, SegmentReport,
-  SessionSummary, Who,
+  SessionSummary, Teacher, TeacherReport, Who,
 } from "./protocol.js" with { "resolution-mode": "import" };
 
 /** The JSON text of a `T`. */

@@ -29,6 +29,7 @@ import {
 import { writeJsonLine } from "./report.ts";
 import { type ReproduceFlags, runRecipe } from "./reproduce.ts";
 import { fidelityLine, metricsLine } from "./table.ts";
+import { addTeacherFlags, type TeacherFlags, teacherOf } from "./teacher.ts";
 
 /** All commands, in the order of the help. */
 export function commands(): Command[] {
@@ -45,35 +46,35 @@ function trainCommand(): Command {
 }
 
 function distillCommand(): Command {
-  const it = command("distill", "Train a student that keeps a teacher's relations.")
-    .option("--teacher <run>", "folder of a finished run, or a model.safetensors")
-    .option("--teacher-features <when>", "live: in every step; cached: once per image (live)");
-  type Flags = RunFlags & { teacher?: string; teacherFeatures?: DistillOptions["teacherFeatures"] };
+  const it = addTeacherFlags(command("distill", "Train a student that keeps a teacher's relations."), "what teaches").option(
+    "--teacher-features <when>",
+    "live: in every step; cached: once per image (live; ONNX: cached)",
+  );
+  type Flags = RunFlags & TeacherFlags & { teacherFeatures?: DistillOptions["teacherFeatures"] };
   return addRunFlags(it, "distill", "rkd-distance:1 rkd-angle:2").action((flags: Flags) => {
-    const own = { teacher: needed("--teacher", flags.teacher), student: backboneOf(flags) };
+    const teacher = teacherOf(flags) ?? needed("--teacher", undefined);
+    const own = { teacher, student: backboneOf(flags) };
     const options = { ...runOptions(flags, signal), ...own, ...defined({ teacherFeatures: flags.teacherFeatures }) };
     return finish(distill(options), options.out);
   });
 }
 
 function evaluateCommand(): Command {
-  type Flags = DataFlags & Pick<EvaluateOptions, "part" | "ks" | "fewShot" | "teacher" | "seed" | "threads">;
-  return addDataFlags(
-    modelCommand(
-      "evaluate",
-      "Measure a stored model: Recall@K, kNN accuracy, MAP@R, R-precision, top-K, few-shot, a teacher's relations.",
-    ),
-    false,
-  )
+  type Flags = DataFlags & TeacherFlags & Pick<EvaluateOptions, "part" | "ks" | "fewShot" | "seed" | "threads">;
+  const it = modelCommand(
+    "evaluate",
+    "Measure a stored model: Recall@K, kNN accuracy, MAP@R, R-precision, top-K, few-shot, a teacher's relations.",
+  );
+  return addTeacherFlags(addDataFlags(it, false), "whose relations are compared with the model's")
     .optionsGroup("Evaluation:")
     .option("--part <part>", "train, validation or test (test)")
     .option("--ks <list>", "the K of Recall@K, kNN and top-K accuracy (1,2,4,8)", toNumbers)
     .option("--few-shot <list>", "few-shot accuracies, ways x shots, for example 5x1,20x5 (none)", toFewShot)
-    .option("--teacher <run>", "a run or model.safetensors whose relations are compared with the model's")
     .option("--seed <number>", "seed of the class split (the run's)", toNumber)
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
     .action(async (model: string, flags: Flags) => {
-      const { part, ks, fewShot, teacher, seed, threads } = flags;
+      const { part, ks, fewShot, seed, threads } = flags;
+      const teacher = teacherOf(flags);
       const data = flags.data === undefined ? withoutImages(flags) : dataOf(flags);
       const result = await watch(
         evaluate({ model, signal, ...defined({ data, part, ks, fewShot, teacher, seed, threads }) }),
@@ -145,11 +146,12 @@ function reproduceCommand(): Command {
 }
 
 function doctorCommand(): Command {
-  return command("doctor", "Say what this installation is, and what is wrong with it; or the same of a data set.")
-    .argument("[topic]", '"data" looks at a data set, without decoding it')
-    .argument("[path]", "the data set")
-    .addHelpText("after", "\nExamples:\n  rkd doctor\n  rkd doctor data omniglot")
-    .action((topic?: string, path?: string) => doctor(topic, path));
+  const it = command("doctor", "Say what this installation, a data set or a teacher is, and what is wrong with it.")
+    .argument("[topic]", '"data" looks at a data set, without decoding it; "teacher" tries a teacher out')
+    .argument("[path]", "the data set or the teacher");
+  return addTeacherFlags(it, "the same as the path")
+    .addHelpText("after", "\nExamples:\n  rkd doctor\n  rkd doctor data omniglot\n  rkd doctor teacher model.onnx")
+    .action((topic: string | undefined, path: string | undefined, flags: TeacherFlags) => doctor(topic, path, flags));
 }
 
 function benchCommand(): Command {

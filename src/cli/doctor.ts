@@ -8,18 +8,42 @@ import { addon } from "../native/addon.ts";
 import { json as toJson } from "../native/json.ts";
 import type { NativeSession } from "../native/session.ts";
 import { oneOf } from "../options/check.ts";
+import type { Teacher } from "../protocol/protocol.ts";
 import { withSession } from "../run/command.ts";
 import { version } from "../version.ts";
 import { json, print, signal } from "./context.ts";
 import { needed } from "./options.ts";
 import { writeJsonLine } from "./report.ts";
 import { table } from "./table.ts";
+import { type TeacherFlags, teacherOf } from "./teacher.ts";
 
-/** Looks at the installation, or at the data at `path`. */
-export async function doctor(topic?: string, path?: string): Promise<void> {
+/** Looks at the installation, or at the data or the teacher at `path`. */
+export async function doctor(topic: string | undefined, path: string | undefined, flags: TeacherFlags): Promise<void> {
   if (topic === undefined) return installation();
-  oneOf("doctor", topic, ["data"]);
-  await data(needed("doctor data <path>", path));
+  if (oneOf("doctor", topic, ["data", "teacher"]) === "data") return await data(needed("doctor data <path>", path));
+  await teacher(teacherOf({ teacher: needed("doctor teacher <path>", path), ...flags }));
+}
+
+/** Prints what a teacher is, after it has embedded three images. */
+async function teacher(given: string | Teacher | undefined): Promise<void> {
+  const look = (session: NativeSession) => session.call((core) => core.judgeTeacher(toJson(given)));
+  const report = await withSession({ emit: () => {}, signal }, look);
+  if (json) return writeJsonLine({ type: "end", ...report });
+  if (!report.onnx) return print(`a network of rkd: ${report.file}`);
+  const { inputs, outputs, pixels, imageSize, channels, output, embedding, engine, warnings, ...about } = report.onnx;
+  const lines = {
+    file: about.file,
+    "written by": `${about.producer || "an unknown program"}, opset ${about.opset}`,
+    weights: `${(about.parameters / 1e6).toFixed(1)} million numbers`,
+    inputs: inputs.join("; "),
+    outputs: outputs.join("; "),
+    images: `${imageSize} x ${imageSize}, ${channels === 1 ? "grey" : "colour"}; ${pixels}`,
+    embedding: `${output}: ${embedding} numbers`,
+    engine,
+    time: `${about.millisecondsPerImage.toFixed(1)} ms an image, in a batch of three`,
+  };
+  for (const [name, line] of Object.entries(lines)) print(`${name.padEnd(10)} ${line}`);
+  for (const warning of warnings) print(`note: ${warning}`);
 }
 
 /** Prints what a source is, what is in its parts, and what is missing. Exits with success where it can be used. */

@@ -19,8 +19,8 @@ export interface TrainOptions extends RunOptions {
 
 /** What `distill` takes. */
 export interface DistillOptions extends RunOptions, Pick<protocol.RunOptions, "teacherFeatures"> {
-  /** The folder of a finished run, or a `model.safetensors`. */
-  readonly teacher: string;
+  /** The folder of a finished run, a `model.safetensors` or an ONNX model; or that with how it is read. */
+  readonly teacher: string | protocol.Teacher;
   /** The network that is trained. */
   readonly student: protocol.Backbone;
 }

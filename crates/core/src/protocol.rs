@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use ts_rs::{Config, TS};
 
 use crate::losses::TermSpec;
-use crate::{Code, backbones, bench, data, input, losses, metrics, nn, optim, options, sampling, train};
+use crate::{Code, backbones, bench, data, input, losses, metrics, nn, onnx, optim, options, sampling, train};
 
 /// A loss as TypeScript sees it.
 struct LossDeclaration {
@@ -202,6 +202,7 @@ fn protocol() -> String {
         options::BackboneOptions,
         backbones::Stem,
         options::Weights,
+        options::TeacherOptions,
         data::Normalization,
         nn::tuning::TrainingStatistics,
         options::DataOptions,
@@ -228,6 +229,9 @@ fn protocol() -> String {
         train::WeightsPlan,
         nn::tuning::TuningPlan,
         train::TeacherPlan,
+        onnx::OnnxOptions,
+        onnx::Pooling,
+        onnx::EngineChoice,
         train::TeacherFeatures,
         bench::BenchPlan,
         // Reports.
@@ -245,6 +249,8 @@ fn protocol() -> String {
         metrics::Fidelity,
         train::report::EmbedReport,
         options::DataSurvey,
+        options::TeacherReport,
+        onnx::OnnxReport,
         data::Survey,
         bench::BenchReport,
         bench::ProfileReport,

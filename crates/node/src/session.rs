@@ -200,6 +200,12 @@ impl BindingSession {
         })
     }
 
+    /// What a teacher is and what it makes of three images.
+    #[napi(ts_args_type = "teacher: Json<Teacher | string>", ts_return_type = "Promise<Reply<TeacherReport>>")]
+    pub fn judge_teacher<'env>(&self, env: &'env Env, teacher: String) -> Promised<'env> {
+        self.command(env, move |_, _| options::model::judge_teacher(&value(&teacher)?))
+    }
+
     /// The whole plan of what a user says to `embed`.
     #[napi(ts_args_type = "options: Json<EmbedOptions>", ts_return_type = "Promise<Reply<EmbedPlan>>")]
     pub fn resolve_embed<'env>(&self, env: &'env Env, options: String) -> Promised<'env> {

@@ -137,18 +137,32 @@ fn unusual(head: &[u8], length: u64) -> Error {
             false => foreign("a tar archive", UNPACK),
         };
     }
-    // A protobuf whose first field is a small number: ONNX's ModelProto has ir_version, then one of its other fields.
     if let [8, 1, 0x12, ..] = head {
         return foreign("a SavedModel of TensorFlow", SAVE_LOADED);
     }
-    if let [8, 1..=63, 0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42 | 0x72, ..] = head {
+    if starts_as_onnx(head) {
         return foreign(
-            "an ONNX model",
-            "save the tensors of the network it was exported from, in Python: torch.save(model.state_dict(), \
+            "an ONNX model, which can be a teacher (--teacher) and nothing else",
+            "for weights save the tensors of the network it was exported from, in Python: torch.save(model.state_dict(), \
              \"weights.pth\")",
         );
     }
     text(head).unwrap_or_else(|| foreign("no kind of file that is known here", SAVE_TENSORS))
+}
+
+/// Whether `head` is the beginning of ONNX's ModelProto: ir_version, then one of its other fields.
+fn starts_as_onnx(head: &[u8]) -> bool {
+    matches!(head, [8, 2..=63, 0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42 | 0x72, ..])
+}
+
+/// Whether a file is an ONNX model, by its name or its first bytes.
+pub fn is_onnx(path: &Path) -> bool {
+    if !path.is_file() {
+        return false;
+    }
+    let mut head = [0; 3];
+    let named = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("onnx"));
+    named || File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok_and(|()| starts_as_onnx(&head))
 }
 
 /// The error for a text.

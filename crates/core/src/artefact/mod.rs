@@ -2,7 +2,7 @@
 
 mod element;
 pub mod file;
-mod kind;
+pub mod kind;
 pub mod lock;
 pub mod model;
 pub mod npy;

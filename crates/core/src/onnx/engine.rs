@@ -17,6 +17,7 @@ use crate::tensor::HostTensor;
 
 /// Which engine runs an ONNX model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "kebab-case")]
 pub enum EngineChoice {
     /// onnxruntime where its library is found, else rten.
@@ -44,13 +45,50 @@ pub enum Engine {
     Onnxruntime(Onnxruntime),
 }
 
+impl EngineChoice {
+    /// The name in plans and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            EngineChoice::Auto => "auto",
+            EngineChoice::Rten => "rten",
+            EngineChoice::Onnxruntime => "onnxruntime",
+        }
+    }
+}
+
+/// The engine that `choice` means for the tensor `output` of `graph`, never `Auto`, and the library where it is one.
+/// `given`: the library that the user names.
+///
+/// # Errors
+/// `ERR_NOT_FOUND` where onnxruntime is asked for and not there; `ERR_INVALID_OPTION` where it is asked for a tensor that it
+/// does not give; `ERR_INVALID_ARTEFACT` for a graph that rten runs wrongly, where it would be rten's.
+pub fn choose(
+    graph: &Graph,
+    output: &str,
+    choice: EngineChoice,
+    given: Option<&Path>,
+) -> Result<(EngineChoice, Option<PathBuf>)> {
+    let library = || given.map(Path::to_path_buf).or_else(library_of_environment).or_else(installed_library);
+    // onnxruntime gives only what the graph calls an output.
+    let outside = graph.outputs.iter().any(|tensor| tensor.name == output);
+    match (choice, library()) {
+        (EngineChoice::Onnxruntime, None) => Err(no_library()),
+        (EngineChoice::Onnxruntime, Some(_)) if !outside => Err(inner_tensor(graph, output)),
+        (EngineChoice::Onnxruntime, library) => Ok((choice, library)),
+        (EngineChoice::Auto, Some(library)) if outside => Ok((EngineChoice::Onnxruntime, Some(library))),
+        (EngineChoice::Auto | EngineChoice::Rten, _) => {
+            check_operations(graph)?;
+            Ok((EngineChoice::Rten, None))
+        }
+    }
+}
+
 impl Engine {
-    /// Loads `graph` into the engine that `choice` means, so that it gives the tensor `output`. `library`: where
-    /// onnxruntime's library is, if it is known.
+    /// Loads `graph` into the engine that [`choose`] has chosen, so that it gives the tensor `output`.
     ///
     /// # Errors
-    /// `ERR_INVALID_ARTEFACT` for a graph that the engine cannot run, with the way out; `ERR_NOT_FOUND` where onnxruntime
-    /// is asked for and not there.
+    /// `ERR_INVALID_ARTEFACT` for a graph that the engine cannot run, with the way out; `ERR_NOT_FOUND` where onnxruntime's
+    /// library cannot be loaded.
     pub fn load(
         graph: &Graph,
         output: &str,
@@ -58,19 +96,11 @@ impl Engine {
         library: Option<&Path>,
         threads: usize,
     ) -> Result<Engine> {
-        let library = library.map(Path::to_path_buf).or_else(library_of_environment);
-        // onnxruntime gives only what the graph calls an output.
-        let outside = graph.outputs.iter().any(|tensor| tensor.name == output);
-        match (choice, library) {
-            (EngineChoice::Onnxruntime, None) => Err(no_library()),
-            (EngineChoice::Onnxruntime, Some(_)) if !outside => Err(inner_tensor(graph, output)),
-            (EngineChoice::Auto, Some(library)) if outside => {
-                Onnxruntime::load(graph, output, &library, threads).map(Engine::Onnxruntime)
+        match library {
+            Some(library) if choice == EngineChoice::Onnxruntime => {
+                Onnxruntime::load(graph, output, library, threads).map(Engine::Onnxruntime)
             }
-            (EngineChoice::Onnxruntime, Some(library)) => {
-                Onnxruntime::load(graph, output, &library, threads).map(Engine::Onnxruntime)
-            }
-            (EngineChoice::Rten | EngineChoice::Auto, _) => Rten::load(graph, output, threads).map(Engine::Rten),
+            _ => Rten::load(graph, output, threads).map(Engine::Rten),
         }
     }
 
@@ -83,9 +113,9 @@ impl Engine {
     }
 
     /// The output for images of `shape`, four axes.
-    pub fn run(&self, input: &InputForm, pixels: &Pixels, shape: [usize; 4]) -> Result<HostTensor> {
+    pub fn run(&self, input: &InputForm, pixels: Pixels, shape: [usize; 4]) -> Result<HostTensor> {
         match self {
-            Engine::Rten(engine) => engine.run(pixels, shape),
+            Engine::Rten(engine) => engine.run(&pixels, shape),
             Engine::Onnxruntime(engine) => engine.run(input, pixels, shape),
         }
     }
@@ -102,7 +132,6 @@ pub struct Rten {
 
 impl Rten {
     fn load(graph: &Graph, output: &str, threads: usize) -> Result<Rten> {
-        check_operations(graph)?;
         let path = graph.path.clone();
         let refused = |what: String| {
             Error::new(Code::InvalidArtefact, format!("rten cannot run this model: {what}"))
@@ -181,7 +210,7 @@ impl Onnxruntime {
         Ok(Onnxruntime { session: Mutex::new(session), output: output.to_string(), path, library })
     }
 
-    fn run(&self, input: &InputForm, pixels: &Pixels, shape: [usize; 4]) -> Result<HostTensor> {
+    fn run(&self, input: &InputForm, pixels: Pixels, shape: [usize; 4]) -> Result<HostTensor> {
         use ort::value::Tensor;
         let failed = |what: String| failed(&self.path, "onnxruntime", what);
         let dims = shape.map(|length| length as i64);
@@ -190,8 +219,8 @@ impl Onnxruntime {
                 let halves: Vec<half::f16> = values.iter().map(|&value| half::f16::from_f32(value)).collect();
                 Tensor::from_array((dims, halves)).map(Tensor::into_dyn)
             }
-            (Pixels::Floats(values), _) => Tensor::from_array((dims, values.clone())).map(Tensor::into_dyn),
-            (Pixels::Bytes(values), _) => Tensor::from_array((dims, values.clone())).map(Tensor::into_dyn),
+            (Pixels::Floats(values), _) => Tensor::from_array((dims, values)).map(Tensor::into_dyn),
+            (Pixels::Bytes(values), _) => Tensor::from_array((dims, values)).map(Tensor::into_dyn),
         };
         let value = value.map_err(|e| failed(e.to_string()))?;
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
@@ -216,7 +245,7 @@ fn environment(library: &Path) -> Result<ort::environment::Environment> {
     if let Some((path, environment)) = loaded.as_ref() {
         if path != library {
             return Err(Error::new(Code::InvalidOption, "this process has loaded another onnxruntime")
-                .with_subject("onnxruntime")
+                .with_subject("teacher.onnx.onnxruntime")
                 .with_values(path.display().to_string(), library.display().to_string())
                 .with_advice("use one library in a process"));
         }
@@ -239,16 +268,43 @@ fn library_of_environment() -> Option<PathBuf> {
     std::env::var_os("RKD_ONNXRUNTIME").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
+/// The library of an onnxruntime-node in a `node_modules` of the present folder or one above it, the newest there.
+fn installed_library() -> Option<PathBuf> {
+    let here = std::env::current_dir().ok()?;
+    here.ancestors().find_map(|folder| library_in(&folder.join("node_modules").join("onnxruntime-node").join("bin")))
+}
+
+/// `napi-v6/linux/x64/libonnxruntime.so.1` below `folder`, as the package lays it out.
+fn library_in(folder: &Path) -> Option<PathBuf> {
+    let (system, beginning) = match std::env::consts::OS {
+        "windows" => ("win32", "onnxruntime.dll"),
+        "macos" => ("darwin", "libonnxruntime."),
+        system => (system, "libonnxruntime.so"),
+    };
+    let machine = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
+    let names = |folder: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        paths.sort();
+        paths
+    };
+    let is_library = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(beginning)) && path.is_file()
+    };
+    let places = names(folder).into_iter().rev().map(|version| version.join(system).join(machine));
+    places.flat_map(|place| names(&place)).find(is_library)
+}
+
 fn no_library() -> Error {
     Error::new(Code::NotFound, "onnxruntime was asked for, and its library is not there")
-        .with_subject("onnxruntime")
+        .with_subject("teacher.onnx.onnxruntime")
         .with_values("the library's path, by option, by RKD_ONNXRUNTIME, or an installed onnxruntime-node", "none")
         .with_advice("npm install onnxruntime-node, or leave the engine out to use rten")
 }
 
 fn inner_tensor(graph: &Graph, output: &str) -> Error {
     Error::new(Code::InvalidOption, "onnxruntime gives only the outputs of a graph")
-        .with_subject("teacherOutput")
+        .with_subject("teacher.onnx.output")
         .with_values(
             graph.outputs.iter().map(|tensor| tensor.name.clone()).collect::<Vec<_>>().join(" or "),
             format!("{output:?}, a tensor inside"),

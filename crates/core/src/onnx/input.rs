@@ -4,14 +4,11 @@
 //! begins by subtracting or dividing by constants of its own; else they are what torchvision calls normalised:
 //! `(pixel / 255 - mean) / std`.
 
-use serde::{Deserialize, Serialize};
-
 use super::graph::{Axis, Graph, Number, TensorForm};
 use crate::error::{Code, Error, Result};
 
 /// The order of the axes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// `[n, c, h, w]`, PyTorch's.
     ChannelsFirst,
@@ -20,8 +17,7 @@ pub enum Layout {
 }
 
 /// What one unit of a pixel is when it goes in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
     /// 0 to 255: the graph does the rest.
     Raw,

@@ -4,39 +4,100 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::engine::{Engine, EngineChoice, Pixels};
+use super::engine::{Engine, EngineChoice, Pixels, choose};
 use super::graph::{Graph, Number, TensorForm};
 use super::input::{InputForm, Layout, Scale, input_of};
 use super::output::{OutputForm, Pooling, output_of};
+use crate::data::{InputSpec, Normalization};
 use crate::error::{Code, Error, Result};
 use crate::tensor::HostTensor;
 
 /// The side of the images where neither the graph nor the caller says it: what most networks were trained on.
-pub const USUAL_SIZE: usize = 224;
+const USUAL_SIZE: usize = 224;
 
-/// ImageNet's mean and deviation, for pixels in [0, 1].
-const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
-
-/// What a user may say about an ONNX model.
+/// What a user may say about an ONNX model. What is left open, [`OnnxOptions::resolve`] finds out from the file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct OnnxOptions {
-    /// The tensor that is the embedding, an output or one inside. Default: the one output that is, see
-    /// [`output`](super::output).
+    /// The tensor that is the embedding: an output, or with rten one inside.
+    /// @default `image_embeds`, `pooler_output` or another usual name; the only output; the only one of two axes
     pub output: Option<String>,
-    /// How tokens become one vector. Default: the class token.
+    /// How an output of tokens becomes one vector. @default "class-token"
     pub pooling: Option<Pooling>,
-    /// The side of the images, where the graph leaves it open. Default: 224.
+    /// Side of the images, where the graph leaves it open. @default what `preprocessor_config.json` beside the file
+    /// says, else 224
     pub image_size: Option<usize>,
-    /// Mean of each channel, for pixels in `[0, 1]`, with `std`. Default: ImageNet's, unless the graph normalises.
-    pub mean: Option<Vec<f32>>,
-    /// Deviation of each channel.
-    pub std: Option<Vec<f32>>,
-    /// What runs it.
+    /// Mean and standard deviation of each channel, by which pixels from 0 to 1 are normalised before they go in.
+    /// @default nothing where the graph normalises; else what `preprocessor_config.json` beside the file says, else
+    /// ImageNet's, with a warning
+    pub normalization: Option<Normalization>,
+    /// What runs it. @default "auto"
     pub engine: EngineChoice,
-    /// The library of onnxruntime. Default: `RKD_ONNXRUNTIME`, else an installed onnxruntime-node.
+    /// The library of onnxruntime. @default `$RKD_ONNXRUNTIME`, else that of an installed onnxruntime-node
     pub onnxruntime: Option<PathBuf>,
+}
+
+impl OnnxOptions {
+    /// The same with nothing left open, and full sentences about what had to be assumed.
+    ///
+    /// # Errors
+    /// Those of [`Graph::read`], [`input_of`], [`output_of`]; `ERR_INVALID_OPTION` for a size that the graph does not take,
+    /// a normalisation beside one in the graph, a tensor or library that is not there; `ERR_INVALID_ARTEFACT` for a graph
+    /// that no engine here runs.
+    pub fn resolve(&self, path: &Path) -> Result<(OnnxOptions, Vec<String>)> {
+        let graph = Graph::read(path)?;
+        let input = input_of(&graph)?;
+        let OutputForm { name, pooling, .. } = output_of(&graph, self.output.as_deref(), self.pooling)?;
+        let (engine, onnxruntime) = choose(&graph, &name, self.engine, self.onnxruntime.as_deref())?;
+        let mut warnings = Vec::new();
+        let beside = Preprocessor::beside(path);
+        let given = self.normalization.clone();
+        let given = given.or_else(|| beside.normalization().filter(|_| input.scale == Scale::Normalized));
+        let normalization = normalization(&input, given.as_ref(), &mut warnings)?;
+        let image_size = Some(size_of(&input, self.image_size.or_else(|| beside.size().filter(|_| input.size.is_none())))?);
+        let (output, pooling) = (Some(name), Some(pooling));
+        Ok((OnnxOptions { output, pooling, image_size, normalization, engine, onnxruntime }, warnings))
+    }
+}
+
+/// What `preprocessor_config.json`, which Hugging Face's exports have beside the model or in the folder above, says of the
+/// images.
+#[derive(Debug, Default, Deserialize)]
+struct Preprocessor {
+    image_mean: Option<Vec<f32>>,
+    image_std: Option<Vec<f32>>,
+    do_normalize: Option<bool>,
+    crop_size: Option<Value>,
+    size: Option<Value>,
+}
+
+impl Preprocessor {
+    fn beside(path: &Path) -> Preprocessor {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let read = |folder: &Path| {
+            let text = std::fs::read_to_string(folder.join("preprocessor_config.json")).ok()?;
+            serde_json::from_str(&text).ok()
+        };
+        let above = folder.parent().filter(|_| folder.file_name().is_some_and(|name| name == "onnx"));
+        read(folder).or_else(|| read(above?)).unwrap_or_default()
+    }
+
+    fn normalization(&self) -> Option<Normalization> {
+        let (mean, std) = (self.image_mean.clone()?, self.image_std.clone()?);
+        Some(Normalization { mean, std }).filter(|_| self.do_normalize != Some(false))
+    }
+
+    /// The side of what goes in: the crop's, else that of the resized image.
+    fn size(&self) -> Option<usize> {
+        let side = |value: &Value| {
+            let number = value.as_u64().or_else(|| ["height", "shortest_edge"].iter().find_map(|name| value[*name].as_u64()));
+            number.map(|side| side as usize).filter(|side| (8..=2048).contains(side))
+        };
+        self.crop_size.as_ref().and_then(side).or_else(|| self.size.as_ref().and_then(side))
+    }
 }
 
 /// A model that is loaded and judged.
@@ -45,15 +106,14 @@ pub struct OnnxModel {
     engine: Engine,
     input: InputForm,
     output: OutputForm,
-    size: usize,
-    mean: [f32; 3],
-    std: [f32; 3],
+    spec: InputSpec,
     length: usize,
-    warnings: Vec<String>,
+    hash: String,
 }
 
 /// What was found out, for a person.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct OnnxReport {
     /// The file.
@@ -89,38 +149,34 @@ pub struct OnnxReport {
 }
 
 impl OnnxModel {
-    /// Reads and judges the file, loads it into an engine, and embeds one grey image to see that it runs.
+    /// Reads and judges the file, loads it into an engine of `threads` threads, and embeds three images to see that it runs and tells
+    /// them apart.
     ///
     /// # Errors
-    /// Those of [`Graph::read`], [`input_of`], [`output_of`], [`Engine::load`]; `ERR_INVALID_OPTION` for a size that the
-    /// graph does not take, or a normalisation beside one in the graph.
+    /// Those of [`OnnxOptions::resolve`]; of the engine; `ERR_INVALID_ARTEFACT` for an output that is the same for every
+    /// image or a single number.
     pub fn open(path: &Path, options: &OnnxOptions, threads: usize) -> Result<OnnxModel> {
         let graph = Graph::read(path)?;
         let input = input_of(&graph)?;
         let output = output_of(&graph, options.output.as_deref(), options.pooling)?;
-        let size = size_of(&input, options.image_size)?;
-        let mut warnings = Vec::new();
-        let (mean, std) = normalization(&input, options, &mut warnings)?;
-        let engine = Engine::load(&graph, &output.name, options.engine, options.onnxruntime.as_deref(), threads)?;
-        let mut model = OnnxModel { graph, engine, input, output, size, mean, std, length: 0, warnings };
-        let grey = vec![128; model.image_length()];
-        model.length = model.embed(&grey, 1)?.shape[1];
+        let image_size = size_of(&input, options.image_size)?;
+        let normalization = match normalization(&input, options.normalization.as_ref(), &mut Vec::new())? {
+            Some(given) => given,
+            None => own_normalization(&input),
+        };
+        let (choice, library) = choose(&graph, &output.name, options.engine, options.onnxruntime.as_deref())?;
+        let engine = Engine::load(&graph, &output.name, choice, library.as_deref(), threads)?;
+        let spec = InputSpec { image_size, channels: input.channels, normalization };
+        let about = format!("{} {image_size} {:?} {output:?} {}", graph.hash, spec.normalization, choice.name());
+        let hash = blake3::hash(about.as_bytes()).to_hex().to_string();
+        let mut model = OnnxModel { graph, engine, input, output, spec, length: 0, hash };
+        model.length = model.try_out()?.1;
         Ok(model)
     }
 
-    /// BLAKE3 of the file.
-    pub fn hash(&self) -> &str {
-        &self.graph.hash
-    }
-
-    /// Side of the images it takes.
-    pub fn image_size(&self) -> usize {
-        self.size
-    }
-
-    /// Channels of the images it takes.
-    pub fn channels(&self) -> usize {
-        self.input.channels
+    /// The images it takes: pixels normalised like this are what [`embed`](OnnxModel::embed) wants.
+    pub fn input(&self) -> &InputSpec {
+        &self.spec
     }
 
     /// Length of the embedding.
@@ -128,22 +184,33 @@ impl OnnxModel {
         self.length
     }
 
-    /// What the user should know, in full sentences.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
+    /// Numbers among the weights.
+    pub fn parameters(&self) -> usize {
+        self.graph.parameters
     }
 
-    /// Bytes of one image.
+    /// A hash of the file and of all that decides what it makes of an image.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// The name of the file, without its ending.
+    pub fn name(&self) -> String {
+        self.graph.path.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    }
+
+    /// Numbers of one image.
     fn image_length(&self) -> usize {
-        self.size * self.size * self.input.channels
+        self.spec.image_size * self.spec.image_size * self.spec.channels
     }
 
-    /// The embeddings `[n, d]` of `n` images `[n, h, w, c]` of bytes.
+    /// The embeddings `[n, d]` of `images`, normalised, `[n, h, w, c]`.
     ///
     /// # Errors
     /// `ERR_NON_FINITE` where an embedding is no finite number, `ERR_INVALID_ARTEFACT` where the graph gives something else
     /// than one vector an image.
-    pub fn embed(&self, images: &[u8], n: usize) -> Result<HostTensor> {
+    pub fn embed(&self, images: &[f32]) -> Result<HostTensor> {
+        let n = images.len() / self.image_length();
         let step = self.input.batch.unwrap_or(n.max(1));
         let mut all = HostTensor { shape: vec![n, 0], data: Vec::new() };
         for part in images.chunks(step * self.image_length()) {
@@ -154,7 +221,7 @@ impl OnnxModel {
                 filled.extend_from_slice(&part[part.len() - self.image_length()..]);
             }
             let rows = filled.len() / self.image_length();
-            let vectors = self.vectors(self.engine.run(&self.input, &self.pixels(&filled), self.shape(rows))?, rows)?;
+            let vectors = self.vectors(self.engine.run(&self.input, self.pixels(&filled), self.shape(rows))?, rows)?;
             all.shape[1] = vectors.shape[1];
             all.data.extend_from_slice(&vectors.data[..count * vectors.shape[1]]);
         }
@@ -162,28 +229,45 @@ impl OnnxModel {
             None => Ok(all),
             Some(place) => Err(Error::new(Code::NonFinite, "the model's embedding is not a finite number")
                 .with_subject(self.graph.path.display().to_string())
-                .with_values("finite numbers", format!("{} in image {}", all.data[place], place / all.shape[1]))
+                .with_values("finite numbers", all.data[place].to_string())
                 .with_advice("check the normalisation; a float16 export may overflow: export float32")),
         }
     }
 
-    /// Embeds three different images, says what was found out, and warns of embeddings that do not tell them apart.
-    pub fn report(&self) -> Result<OnnxReport> {
+    /// Embeds three different images. Gives the mean time of one in milliseconds and the embedding's length.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_ARTEFACT` where the embeddings do not tell images apart.
+    fn try_out(&self) -> Result<(f64, usize)> {
         let length = self.image_length();
         // A ramp, its mirror image and a chessboard.
         let ramp = (0..length).map(|i| (i % 251) as u8);
-        let images: Vec<u8> =
-            ramp.clone().chain(ramp.rev()).chain((0..length).map(|i| if i / 8 % 2 == 0 { 0 } else { 255 })).collect();
+        let chessboard = (0..length).map(|i| if i / 8 % 2 == 0 { 0 } else { 255 });
+        let bytes: Vec<u8> = ramp.clone().chain(ramp.rev()).chain(chessboard).collect();
+        let mut images = vec![0.0; bytes.len()];
+        self.spec.normalization.apply(&bytes, &mut images);
         let start = Instant::now();
-        let vectors = self.embed(&images, 3)?;
-        let milliseconds_per_image = start.elapsed().as_secs_f64() * 1e3 / 3.0;
-        let rows: Vec<&[f32]> = vectors.data.chunks(self.length).collect();
-        let mut warnings = self.warnings.clone();
+        let vectors = self.embed(&images)?;
+        let milliseconds = start.elapsed().as_secs_f64() * 1e3 / 3.0;
+        let rows: Vec<&[f32]> = vectors.data.chunks(vectors.shape[1]).collect();
+        let useless = |what: &str, received: String| {
+            Error::new(Code::InvalidArtefact, what)
+                .with_subject(format!("{}, {}", self.graph.path.display(), self.output.name))
+                .with_values("an embedding that tells images apart", received)
+                .with_advice("name another tensor (--teacher-output NAME); rkd doctor teacher FILE lists them")
+        };
         if rows[0] == rows[1] && rows[1] == rows[2] {
-            warnings.push("Three different images get the same embedding: this output does not depend on the image.".into());
-        } else if rows.iter().any(|row| row.iter().all(|value| value == &row[0])) && self.length > 1 {
-            warnings.push("All numbers of an embedding are the same: this output is no embedding.".into());
+            return Err(useless("this output does not depend on the image", "one vector for three images".into()));
         }
+        if rows[0].len() > 1 && rows.iter().any(|row| row.iter().all(|value| value == &row[0])) {
+            return Err(useless("this output is no embedding", format!("{} equal numbers", rows[0].len())));
+        }
+        Ok((milliseconds, vectors.shape[1]))
+    }
+
+    /// What was found out. `warnings` are those of [`OnnxOptions::resolve`].
+    pub fn report(&self, warnings: Vec<String>) -> Result<OnnxReport> {
+        let (milliseconds_per_image, embedding) = self.try_out()?;
         let list = |tensors: &[TensorForm]| tensors.iter().map(TensorForm::to_string).collect();
         Ok(OnnxReport {
             file: self.graph.path.display().to_string(),
@@ -194,10 +278,10 @@ impl OnnxModel {
             inputs: list(&self.graph.inputs),
             outputs: list(&self.graph.outputs),
             pixels: self.pixels_in_words(),
-            image_size: self.size,
-            channels: self.input.channels,
+            image_size: self.spec.image_size,
+            channels: self.spec.channels,
             output: format!("{}{}", self.output.name, pooling_in_words(self.output.pooling)),
-            embedding: self.length,
+            embedding,
             engine: self.engine.name(),
             milliseconds_per_image,
             warnings,
@@ -214,38 +298,33 @@ impl OnnxModel {
             (_, Scale::Raw) => format!("floats of 0 to 255, {layout}; the graph normalises"),
             (_, Scale::Unit) => format!("floats of 0 to 1, {layout}; the graph normalises"),
             (_, Scale::Normalized) => {
-                format!("floats, {layout}, minus the mean {:?} over the deviation {:?}", self.mean, self.std)
+                let Normalization { mean, std } = &self.spec.normalization;
+                format!("floats, {layout}, minus the mean {mean:?} over the deviation {std:?}")
             }
         }
     }
 
     fn shape(&self, n: usize) -> [usize; 4] {
+        let (side, c) = (self.spec.image_size, self.spec.channels);
         match self.input.layout {
-            Layout::ChannelsFirst => [n, self.input.channels, self.size, self.size],
-            Layout::ChannelsLast => [n, self.size, self.size, self.input.channels],
+            Layout::ChannelsFirst => [n, c, side, side],
+            Layout::ChannelsLast => [n, side, side, c],
         }
     }
 
-    /// Bytes `[n, h, w, c]` as the graph takes them.
-    fn pixels(&self, images: &[u8]) -> Pixels {
-        let c = self.input.channels;
-        let value = |byte: u8, channel: usize| match self.input.scale {
-            Scale::Raw => f32::from(byte),
-            Scale::Unit => f32::from(byte) / 255.0,
-            Scale::Normalized => (f32::from(byte) / 255.0 - self.mean[channel]) / self.std[channel],
-        };
-        let place = |i: usize| match self.input.layout {
-            Layout::ChannelsLast => i,
-            // From [n, c, p] to [n, p, c], p pixels.
-            Layout::ChannelsFirst => {
-                let p = self.size * self.size;
-                let (image, channel, pixel) = (i / (c * p), i / p % c, i % p);
-                (image * p + pixel) * c + channel
-            }
+    /// Images `[n, h, w, c]` as the graph takes them.
+    fn pixels(&self, images: &[f32]) -> Pixels {
+        let (c, p) = (self.spec.channels, self.spec.image_size * self.spec.image_size);
+        let ordered: Vec<f32> = match self.input.layout {
+            Layout::ChannelsLast => images.to_vec(),
+            Layout::ChannelsFirst => images
+                .chunks_exact(c * p)
+                .flat_map(|image| (0..c).flat_map(move |channel| image[channel..].iter().step_by(c).copied()))
+                .collect(),
         };
         match self.input.number {
-            Number::Byte => Pixels::Bytes((0..images.len()).map(|i| images[place(i)]).collect()),
-            _ => Pixels::Floats((0..images.len()).map(|i| value(images[place(i)], place(i) % c)).collect()),
+            Number::Byte => Pixels::Bytes(ordered.into_iter().map(|value| value.round() as u8).collect()),
+            _ => Pixels::Floats(ordered),
         }
     }
 
@@ -284,7 +363,7 @@ fn size_of(input: &InputForm, asked: Option<usize>) -> Result<usize> {
     match (input.size, asked) {
         (Some(fixed), Some(asked)) if fixed != asked => {
             Err(Error::new(Code::InvalidOption, "the model takes images of another size")
-                .with_subject("teacherImageSize")
+                .with_subject("teacher.onnx.imageSize")
                 .with_values(format!("{fixed}, which the graph fixes"), asked.to_string())
                 .with_advice("leave it out, or export the model with dynamic axes"))
         }
@@ -292,44 +371,55 @@ fn size_of(input: &InputForm, asked: Option<usize>) -> Result<usize> {
     }
 }
 
-fn normalization(input: &InputForm, options: &OnnxOptions, warnings: &mut Vec<String>) -> Result<([f32; 3], [f32; 3])> {
-    let given = options.mean.as_ref().zip(options.std.as_ref());
-    if options.mean.is_some() != options.std.is_some() {
-        return Err(Error::new(Code::InvalidOption, "mean and std belong together")
-            .with_subject("teacherNormalization")
-            .with_values("both or none", "one of them"));
-    }
+/// The normalisation outside the graph; nothing where the graph does it.
+fn normalization(
+    input: &InputForm,
+    given: Option<&Normalization>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Normalization>> {
     match (given, input.scale) {
         (Some(_), Scale::Raw | Scale::Unit) => {
             Err(Error::new(Code::InvalidOption, "the model normalises its images itself")
-                .with_subject("teacherNormalization")
+                .with_subject("teacher.onnx.normalization")
                 .with_values("nothing", "a mean and a deviation")
-                .with_advice("leave them out"))
+                .with_advice("leave it out"))
         }
-        (Some((mean, std)), Scale::Normalized) => {
-            let c = input.channels;
-            let whole = mean.len() == c && std.len() == c && mean.iter().all(|value| value.is_finite());
-            if !whole || !std.iter().all(|value| value.is_finite() && *value > 0.0) {
-                return Err(Error::new(Code::InvalidOption, "images cannot be normalised like this")
-                    .with_subject("teacherNormalization")
-                    .with_values(
-                        format!("a mean and a positive std for each of {c} channels"),
-                        format!("mean {mean:?}, std {std:?}"),
-                    ));
-            }
-            let three = |values: &[f32]| std::array::from_fn(|i| values[i % c]);
-            Ok((three(mean), three(std)))
+        (Some(given), Scale::Normalized) if !given.fits(input.channels) => {
+            Err(Error::new(Code::InvalidOption, "images cannot be normalised like this")
+                .with_subject("teacher.onnx.normalization")
+                .with_values(
+                    format!("a mean and a positive std for each of {} channels", input.channels),
+                    format!("mean {:?}, std {:?}", given.mean, given.std),
+                ))
         }
+        (Some(given), Scale::Normalized) => Ok(Some(given.clone())),
         (None, Scale::Normalized) => {
-            warnings.push(
-                "The model does not say how its images are normalised: ImageNet's mean and deviation are taken. Give others \
-                 where it was trained with others."
-                    .into(),
-            );
-            Ok(IMAGENET)
+            let normalization = imagenet(input.channels);
+            warnings.push(format!(
+                "The teacher does not say how its images are normalised, so ImageNet's mean {:?} and deviation {:?} are \
+                 taken; where it was trained with others, give them (--teacher-mean, --teacher-std).",
+                normalization.mean, normalization.std
+            ));
+            Ok(Some(normalization))
         }
-        (None, Scale::Raw | Scale::Unit) => Ok(([0.0; 3], [1.0; 3])),
+        (None, Scale::Raw | Scale::Unit) => Ok(None),
     }
+}
+
+/// ImageNet's, of grey images its mean over the colours.
+fn imagenet(channels: usize) -> Normalization {
+    let Normalization { mean, std } = Normalization::imagenet();
+    let grey = |values: Vec<f32>| match channels {
+        1 => vec![values.iter().sum::<f32>() / 3.0],
+        _ => values,
+    };
+    Normalization { mean: grey(mean), std: grey(std) }
+}
+
+/// What makes of bytes what a graph takes that normalises by itself.
+fn own_normalization(input: &InputForm) -> Normalization {
+    let std = if input.scale == Scale::Raw { 1.0 / 255.0 } else { 1.0 };
+    Normalization { mean: vec![0.0; input.channels], std: vec![std; input.channels] }
 }
 
 fn pooling_in_words(pooling: Pooling) -> &'static str {

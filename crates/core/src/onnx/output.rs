@@ -16,6 +16,7 @@ const NAMES: &[&str] = &["image_embeds", "image_embedding", "sentence_embedding"
 
 /// How an output becomes one vector an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooling {
     /// It is one: `[n, d]`, or `[n, d, 1, 1]`.
@@ -70,7 +71,7 @@ fn named(graph: &Graph, name: &str, pooling: Option<Pooling>) -> Result<OutputFo
         let names = graph.nodes.iter().flat_map(|node| &node.outputs).map(String::as_str);
         let near = spelling::nearest(name, names, 3).join(", ");
         return Err(Error::new(Code::InvalidOption, "the model has no tensor of this name")
-            .with_subject("teacherOutput")
+            .with_subject("teacher.onnx.output")
             .with_values(listing(graph), format!("{name:?}"))
             .with_advice(format!("names inside the graph are taken too; the nearest are {near}")));
     }
@@ -109,7 +110,7 @@ fn listing(graph: &Graph) -> String {
 
 fn several(graph: &Graph) -> Error {
     Error::new(Code::InvalidOption, "the model has no single output that is an embedding")
-        .with_subject("teacherOutput")
+        .with_subject("teacher.onnx.output")
         .with_values(listing(graph), "none was named")
         .with_advice("name the one that is the embedding (--teacher-output NAME)")
 }

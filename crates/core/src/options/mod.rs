@@ -23,6 +23,7 @@ use crate::input::{At, PathText, Positive, Text, Whole, carry, invalid, one_of, 
 use crate::losses::TermSpec;
 use crate::metrics::FewShotPlan;
 use crate::nn::tuning::TrainingStatistics;
+use crate::onnx::{OnnxOptions, OnnxReport};
 use crate::optim::{OptimizerSpec, ScheduleSpec};
 use crate::train::Plan;
 use crate::train::embed::EmbedFormat;
@@ -49,9 +50,9 @@ pub struct RunOptions {
     /// The network that `distill` trains.
     #[cfg_attr(test, ts(as = "Option<BackboneOptions>"))]
     pub student: Option<BackboneOptions>,
-    /// The folder of a finished run, or a `model.safetensors`.
-    #[cfg_attr(test, ts(as = "Option<String>"))]
-    pub teacher: Option<PathText>,
+    /// The teacher: its path, or that with how it is read.
+    #[cfg_attr(test, ts(optional, type = "string | Teacher"))]
+    pub teacher: Option<TeacherOption>,
     /// `"live"`: the teacher sees the same augmented images as the student, in every step. `"cached"`: every training
     /// image once, and its mirror image where training mirrors, before the first step; other augmentation the teacher
     /// then does not see. `"auto"`: cached where training does no more than mirror images, live otherwise. @default
@@ -182,6 +183,45 @@ pub enum DeviceOption {
     CandleCpu,
     /// An NVIDIA GPU.
     Cuda,
+}
+
+/// A teacher, and how it is read.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields, rename = "Teacher"))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TeacherOptions {
+    /// The folder of a finished run, a `model.safetensors`, an ONNX model, or a folder with one (`model.onnx`,
+    /// `onnx/model.onnx`).
+    #[cfg_attr(test, ts(as = "String"))]
+    pub model: PathText,
+    /// How an ONNX model is read. @default found out from the file
+    #[cfg_attr(test, ts(optional, type = "Partial<OnnxOptions> | null"))]
+    pub onnx: Option<Option<OnnxOptions>>,
+}
+
+/// A teacher with all that can be said, or its path alone.
+#[derive(Clone, Debug)]
+pub struct TeacherOption(pub TeacherOptions);
+
+impl<'de> Deserialize<'de> for TeacherOption {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let at = At::deserialize(deserializer)?;
+        if at.value.is_object() {
+            return at.read().map(TeacherOption).map_err(carry);
+        }
+        Ok(TeacherOption(TeacherOptions { model: at.read().map_err(carry)?, onnx: None }))
+    }
+}
+
+/// What a teacher was found to be.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub struct TeacherReport {
+    /// The file.
+    pub file: String,
+    /// An ONNX model; null for a network of rkd.
+    pub onnx: Option<OnnxReport>,
 }
 
 /// When the teacher's features are computed.
@@ -571,7 +611,7 @@ pub struct EvaluateOptions {
     /// A finished run, or a `model.safetensors`, whose relations are compared with the model's; `null` is none.
     /// @default null
     #[cfg_attr(test, ts(as = "Option<Option<String>>"))]
-    pub teacher: Option<Option<PathText>>,
+    pub teacher: Option<Option<TeacherOption>>,
     /// CPU threads, 0 is all cores. @default 0
     #[cfg_attr(test, ts(as = "Option<u64>"))]
     pub threads: Option<Threads>,

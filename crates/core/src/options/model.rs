@@ -3,13 +3,14 @@
 use serde_json::Value;
 
 use super::run::threads;
-use super::stored::{StoredModel, find_model};
-use super::{DataOption, EmbedOptions, EvaluateOptions, NeighboursOptions};
+use super::stored::{StoredModel, find_model, find_teacher};
+use super::{DataOption, EmbedOptions, EvaluateOptions, NeighboursOptions, TeacherOption, TeacherReport};
 use crate::data::{DataPlan, Part, Stop};
 use crate::error::{Code, Error, Result};
 use crate::input::{invalid, read};
+use crate::onnx::OnnxModel;
 use crate::train::embed::EmbedFormat;
-use crate::train::{EmbedPlan, EvaluatePlan, NeighboursPlan};
+use crate::train::{EmbedPlan, EvaluatePlan, NeighboursPlan, TeacherFeatures};
 
 /// The plan of `evaluate(options)`.
 ///
@@ -18,14 +19,14 @@ use crate::train::{EmbedPlan, EvaluatePlan, NeighboursPlan};
 pub fn evaluate(options: &Value, stop: Stop<'_>) -> Result<EvaluatePlan> {
     let options: EvaluateOptions = read("", options)?;
     let stored = find_model("model", &options.model)?;
-    let teacher = options.teacher.flatten().map(|teacher| find_model("teacher", &teacher)).transpose()?;
+    let teacher = options.teacher.flatten().map(|teacher| find_teacher("teacher", &teacher)).transpose()?;
     Ok(EvaluatePlan {
         data: data_of(&stored, options.data.as_ref(), stop)?,
         seed: options.seed.map_or_else(|| seed_of(&stored), Into::into),
         part: options.part.unwrap_or(Part::Test),
         ks: options.ks.unwrap_or_default().0,
         few_shot: options.few_shot.unwrap_or_default().into_iter().map(Into::into).collect(),
-        teacher: teacher.map(|teacher| teacher.file),
+        teacher: teacher.map(|teacher| teacher.plan(TeacherFeatures::Cached)),
         threads: threads(options.threads),
         model: stored.file,
     })
@@ -74,6 +75,24 @@ pub fn embed(options: &Value, stop: Stop<'_>) -> Result<EmbedPlan> {
         threads: threads(options.threads),
         model: stored.file,
     })
+}
+
+/// What a teacher is, found out by reading it and embedding three images.
+///
+/// # Errors
+/// As [`distill`](super::run::resolve)'s of its teacher.
+pub fn judge_teacher(options: &Value) -> Result<TeacherReport> {
+    let given: TeacherOption = read("teacher", options)?;
+    let teacher = find_teacher("teacher", &given)?;
+    let file = teacher.model.file.display().to_string();
+    let onnx = match &teacher.onnx {
+        Some(options) => {
+            let model = OnnxModel::open(&teacher.model.file, options, threads(None))?;
+            Some(model.report(teacher.warnings)?)
+        }
+        None => None,
+    };
+    Ok(TeacherReport { file, onnx })
 }
 
 fn seed_of(stored: &StoredModel) -> u64 {

@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::stored::find_model;
+use super::stored::{StoredTeacher, find_model, find_teacher};
 use super::{
     BackboneOptions, BatchOptions, ChoosingPart, DeviceOption, EvaluationOptions, EvaluationPolicy, Job, Keep, Policy,
     ResolvedRun, RunOptions, TeacherFeaturesOption, Threads, WeightsOption,
@@ -29,7 +29,7 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
     let losses = losses(job, options.losses.take())?;
     let teacher = match (job, &options.teacher) {
         (Job::Train, _) => None,
-        (Job::Distill, Some(location)) => Some(find_model("teacher", location)?),
+        (Job::Distill, Some(given)) => Some(find_teacher("teacher", given)?),
         (Job::Distill, None) => return Err(needed("teacher")),
     };
     let (name, backbone) = match job {
@@ -37,13 +37,18 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
         Job::Distill => ("student", options.student.take()),
     };
     let backbone = backbone.ok_or_else(|| needed(name))?;
-    let data = options.data.resolve(teacher.as_ref().and_then(|teacher| teacher.input), stop)?;
+    let data = options.data.resolve(teacher.as_ref().and_then(|teacher| teacher.model.input), stop)?;
     let seed = options.seed.map_or(1, Into::into);
     let mut warnings = Vec::new();
     if let Some(teacher) = &teacher {
-        warnings.extend(leak(teacher, &data, seed));
+        warnings.extend(teacher.warnings.iter().cloned());
+        warnings.extend(leak(&teacher.model, &data, seed));
     }
-    let features = features(options.teacher_features, &data.augment);
+    let usual = match &teacher {
+        Some(StoredTeacher { onnx: Some(_), .. }) => TeacherFeaturesOption::Cached,
+        _ => TeacherFeaturesOption::Live,
+    };
+    let features = features(options.teacher_features.unwrap_or(usual), &data.augment);
     let evaluation = evaluation(options.evaluation.unwrap_or_default())?;
     let plan = Plan {
         backbone: network(name, backbone, &data, &losses)?,
@@ -58,7 +63,7 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
                 .collect(),
             batch_norm: options.batch_norm.unwrap_or_default(),
         },
-        teacher: teacher.map(|teacher| TeacherPlan { model: teacher.file, features }),
+        teacher: teacher.map(|teacher| teacher.plan(features)),
         optimizer: options.optimizer.map_or_else(|| kind::<OptimizerSpec>("adam"), Ok)?,
         schedule: options.schedule.map_or_else(|| kind::<ScheduleSpec>("cosine"), Ok)?,
         clip_gradient_norm: options.clip_gradient_norm.flatten().map(|norm| norm.0),
@@ -100,10 +105,9 @@ pub fn resolve_stored(
         match (name.as_str(), &value) {
             ("teacher", Value::Null) => {}
             ("teacher", teacher) => {
-                for (name, value) in stored::<TeacherPlan>("plan.teacher", teacher)? {
-                    let option = if name == "model" { "teacher" } else { "teacherFeatures" };
-                    options.insert(option.into(), value);
-                }
+                let mut teacher: Map<String, Value> = stored::<TeacherPlan>("plan.teacher", teacher)?.collect();
+                options.extend(teacher.remove("features").map(|features| ("teacherFeatures".into(), features)));
+                options.insert("teacher".into(), teacher.into());
             }
             ("tuning", tuning) => options.extend(stored::<TuningPlan>("plan.tuning", tuning)?),
             ("backbone", _) if job == Job::Distill => drop(options.insert("student".into(), value)),
@@ -212,9 +216,9 @@ fn weights(WeightsOption(given): WeightsOption) -> Result<WeightsPlan> {
     })
 }
 
-fn features(given: Option<TeacherFeaturesOption>, augment: &AugmentSpec) -> TeacherFeatures {
+fn features(given: TeacherFeaturesOption, augment: &AugmentSpec) -> TeacherFeatures {
     let plain = *augment == AugmentSpec { flip: augment.flip, ..AugmentSpec::default() };
-    match given.unwrap_or(TeacherFeaturesOption::Live) {
+    match given {
         TeacherFeaturesOption::Live => TeacherFeatures::Live,
         TeacherFeaturesOption::Cached => TeacherFeatures::Cached,
         TeacherFeaturesOption::Auto if plain => TeacherFeatures::Cached,

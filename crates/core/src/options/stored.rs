@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::data::Pixels;
-use super::{Job, Policy};
+use super::{Job, Policy, TeacherOption};
+use crate::artefact::kind::is_onnx;
 use crate::artefact::tensors::read_document;
 use crate::data::DataPlan;
 use crate::error::{Code, Error, Result};
-use crate::input::{PathText, read_written};
-use crate::train::Plan;
+use crate::input::{PathText, invalid, read_written};
+use crate::onnx::OnnxOptions;
+use crate::train::{Plan, TeacherFeatures, TeacherPlan};
 
 /// The content of `plan.json`.
 #[derive(Clone, Debug, Serialize)]
@@ -85,6 +87,49 @@ pub fn find_model(option: &str, location: &PathText) -> Result<StoredModel> {
     let run = if given.is_dir() && plan.exists() { Some(read_run(&plan)?) } else { None };
     let input = input_of(&file).or(run.as_ref().map(|run| (run.data.image_size, run.data.channels)));
     Ok(StoredModel { file, input, run })
+}
+
+/// A teacher on disk.
+pub struct StoredTeacher {
+    /// The file, and what is known of it.
+    pub model: StoredModel,
+    /// How it is read, where it is an ONNX model.
+    pub onnx: Option<OnnxOptions>,
+    /// What had to be assumed, in full sentences.
+    pub warnings: Vec<String>,
+}
+
+impl StoredTeacher {
+    /// The plan of this teacher, whose features are computed as `features` says.
+    pub fn plan(self, features: TeacherFeatures) -> TeacherPlan {
+        TeacherPlan { model: self.model.file, onnx: self.onnx, features }
+    }
+}
+
+/// Finds and judges the teacher that the option `option` names.
+///
+/// # Errors
+/// As [`find_model`]; those of [`OnnxOptions::resolve`].
+pub fn find_teacher(option: &str, TeacherOption(given): &TeacherOption) -> Result<StoredTeacher> {
+    let location = given.model.absolute();
+    let inside = |name: &str| location.join(name).is_file().then(|| location.join(name));
+    let onnx = match location.is_dir() {
+        true if location.join("model.safetensors").exists() && location.join("plan.json").exists() => None,
+        true => inside("model.onnx").or_else(|| inside("onnx/model.onnx")),
+        false => is_onnx(&location).then(|| location.clone()),
+    };
+    match (onnx, given.onnx.clone().flatten()) {
+        (Some(file), options) => {
+            let (onnx, warnings) = options.unwrap_or_default().resolve(&file)?;
+            Ok(StoredTeacher { model: StoredModel { file, input: None, run: None }, onnx: Some(onnx), warnings })
+        }
+        (None, Some(_)) if location.exists() => {
+            Err(invalid(format!("{option}.onnx"), "nothing with a teacher that is no ONNX model", location.display().to_string()))
+        }
+        (None, _) => {
+            Ok(StoredTeacher { model: find_model(option, &given.model)?, onnx: None, warnings: Vec::new() })
+        }
+    }
 }
 
 fn read_run(path: &Path) -> Result<StoredRun> {

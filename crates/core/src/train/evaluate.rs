@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::event::{Control, Event};
 use super::host::Host;
 use super::report::Evaluation;
+use super::teacher::{self, TeacherPlan, embed_teacher, teacher_view};
 use crate::artefact::model::{Model, ModelCard};
 use crate::data::{DataPlan, Dataset, EvaluationBatches, InputSpec, Part, Split, View};
 use crate::error::{Code, Error, Result};
@@ -34,7 +35,31 @@ pub struct Embeddings {
     pub time: Duration,
 }
 
+/// Images that go through a network, and which ones they are.
+pub struct Images<'a, T> {
+    /// `[n, h, w, c]`, normalised.
+    pub pixels: &'a T,
+    /// Of the data set.
+    pub items: &'a [u32],
+}
+
 impl Embeddings {
+    /// Those among the features of `items`, row by row.
+    ///
+    /// # Errors
+    /// `ERR_NON_FINITE` with the image's id.
+    pub fn new(
+        mut features: FeatureMap<Vec<f32>>,
+        items: &[u32],
+        dataset: &Dataset,
+        time: Duration,
+    ) -> Result<Embeddings> {
+        let [values, logits] =
+            [Feature::Embedding, Feature::Logits].map(|feature| features.remove(&feature).unwrap_or_default());
+        check_finite(&values, items, dataset)?;
+        Ok(Embeddings { size: values.len() / items.len().max(1), values, logits, images: items.len(), time })
+    }
+
     /// Mean time of the forward pass for one image.
     pub fn milliseconds_per_image(&self) -> f64 {
         self.time.as_secs_f64() * 1e3 / self.images.max(1) as f64
@@ -48,19 +73,16 @@ impl Embeddings {
 /// done and images in all; it comes at most every [`Control::STEP_INTERVAL`], and at the end.
 pub fn embed_items<B: Backend>(
     backend: &B,
-    forward: impl Fn(&B::Tensor) -> Result<FeatureMap<B::Tensor>>,
+    forward: impl Fn(&Images<'_, B::Tensor>) -> Result<FeatureMap<B::Tensor>>,
     View { dataset, normalization }: &View,
     items: &[u32],
     progress: impl Fn(u64, u64) -> Event,
     control: &Control,
 ) -> Result<Embeddings> {
     let batches = EvaluationBatches::new(dataset, items, BATCH, normalization);
-    let (mut features, time) = features_of(backend, forward, batches, progress, control)?;
+    let (features, time) = features_of(backend, forward, batches, progress, control)?;
     dataset.intact()?;
-    let [values, logits] =
-        [Feature::Embedding, Feature::Logits].map(|feature| features.remove(&feature).unwrap_or_default());
-    check_finite(&values, items, dataset)?;
-    Ok(Embeddings { size: values.len() / items.len().max(1), values, logits, images: items.len(), time })
+    Embeddings::new(features, items, dataset, time)
 }
 
 /// Checks the `embeddings` of `items`, row by row.
@@ -75,9 +97,11 @@ fn check_finite(embeddings: &[f32], items: &[u32], dataset: &Dataset) -> Result<
 }
 
 /// The embedding and, with a classifier, the logits, as [`embed_items`] wants them.
-pub fn outputs<B: Backend>(network: &Inference<B>) -> impl Fn(&B::Tensor) -> Result<FeatureMap<B::Tensor>> {
+pub fn outputs<B: Backend>(
+    network: &Inference<B>,
+) -> impl Fn(&Images<'_, B::Tensor>) -> Result<FeatureMap<B::Tensor>> {
     |images| {
-        let mut features = network.forward(images)?;
+        let mut features = network.forward(images.pixels)?;
         features.retain(|feature, _| matches!(feature, Feature::Embedding | Feature::Logits));
         Ok(features)
     }
@@ -87,7 +111,7 @@ pub fn outputs<B: Backend>(network: &Inference<B>) -> impl Fn(&B::Tensor) -> Res
 /// Beside them the time spent in forward passes and in bringing their results to the host.
 pub(super) fn features_of<B: Backend>(
     backend: &B,
-    forward: impl Fn(&B::Tensor) -> Result<FeatureMap<B::Tensor>>,
+    forward: impl Fn(&Images<'_, B::Tensor>) -> Result<FeatureMap<B::Tensor>>,
     batches: EvaluationBatches<'_>,
     progress: impl Fn(u64, u64) -> Event,
     control: &Control,
@@ -101,7 +125,7 @@ pub(super) fn features_of<B: Backend>(
         }
         let start = Instant::now();
         let images = backend.from_f32(&batch.images, &[batch.len(), h, w, c])?;
-        for (feature, tensor) in forward(&images)? {
+        for (feature, tensor) in forward(&Images { pixels: &images, items: &batch.items })? {
             features.entry(feature).or_default().extend(backend.to_f32(&tensor)?);
         }
         time += start.elapsed();
@@ -118,7 +142,7 @@ pub(super) fn features_of<B: Backend>(
 /// classes that the network's logits stand for, where it has a classifier.
 pub(super) fn evaluate_items<B: Backend>(
     (backend, host): (&B, &Host),
-    forward: impl Fn(&B::Tensor) -> Result<FeatureMap<B::Tensor>>,
+    forward: impl Fn(&Images<'_, B::Tensor>) -> Result<FeatureMap<B::Tensor>>,
     view: &View,
     classes: Option<&[String]>,
     items: &[u32],
@@ -131,21 +155,27 @@ pub(super) fn evaluate_items<B: Backend>(
 
 fn embed_part<B: Backend>(
     backend: &B,
-    forward: impl Fn(&B::Tensor) -> Result<FeatureMap<B::Tensor>>,
+    forward: impl Fn(&Images<'_, B::Tensor>) -> Result<FeatureMap<B::Tensor>>,
     view: &View,
     items: &[u32],
     control: &Control,
 ) -> Result<Embeddings> {
-    if items.len() < 2 {
-        return Err(Error::new(Code::InvalidData, "there is too little to evaluate on")
-            .with_values("at least 2 images in the part", items.len().to_string())
-            .with_advice("choose another part, or a split that leaves images for it"));
-    }
+    check_enough(items)?;
     embed_items(backend, forward, view, items, |done, total| Event::Embed { done, total }, control)
 }
 
+/// Retrieval wants two images at least.
+pub(super) fn check_enough(items: &[u32]) -> Result<()> {
+    if items.len() >= 2 {
+        return Ok(());
+    }
+    Err(Error::new(Code::InvalidData, "there is too little to evaluate on")
+        .with_values("at least 2 images in the part", items.len().to_string())
+        .with_advice("choose another part, or a split that leaves images for it"))
+}
+
 /// The metrics of `embeddings`, those of `items`.
-fn measure(
+pub(super) fn measure(
     host: &Host,
     dataset: &Dataset,
     classes: Option<&[String]>,
@@ -198,9 +228,9 @@ pub struct EvaluatePlan {
     /// Few-shot episodes of the part's classes that are measured too.
     #[serde(default)]
     pub few_shot: Vec<FewShotPlan>,
-    /// The `model.safetensors` of a teacher whose relations are compared with the model's.
+    /// A teacher whose relations are compared with the model's.
     #[serde(default)]
-    pub teacher: Option<PathBuf>,
+    pub teacher: Option<TeacherPlan>,
     /// CPU threads; 0: all cores.
     pub threads: usize,
 }
@@ -225,12 +255,10 @@ pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluati
         evaluation.metrics.insert(episodes.name(), score.accuracy);
         evaluation.intervals.insert(episodes.name(), score.interval);
     }
-    if let Some(path) = &plan.teacher {
-        let teacher = StoredNetwork::load(path, &backend)?;
-        let InputSpec { image_size, channels, .. } = teacher.card.input();
-        let data = DataPlan { image_size, channels, ..plan.data.clone() };
-        let view = open_view(&data, teacher.card.input(), control)?;
-        let own = embed_part(&backend, outputs(&teacher.network), &view, items, control)?;
+    if let Some(teacher) = &plan.teacher {
+        let teacher = teacher::open(teacher, &backend, &host, &[])?;
+        let view = teacher_view(&plan.data, teacher.input(), &view.dataset, control)?.unwrap_or(view);
+        let own = embed_teacher(&backend, &*teacher, &view, &plan.data.cache, items, control)?;
         let options = FidelityOptions { seed: plan.seed, ..FidelityOptions::default() };
         evaluation.fidelity =
             Some(relation_fidelity(host.team(), &own.values, &embeddings.values, items.len(), &options)?);

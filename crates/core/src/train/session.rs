@@ -17,7 +17,7 @@ use super::checkpoint::Checkpoint;
 use super::compatibility::{check_classes, check_episode, check_micro_batch, check_teacher};
 use super::cost::slow_losses;
 use super::device_terms::{DeviceLoss, evaluate_terms, weigh};
-use super::evaluate::{evaluate_items, open_dataset, outputs};
+use super::evaluate::{check_enough, evaluate_items, measure, open_dataset, outputs};
 use super::event::{CollapseEvent, Control, Event, StepEvent};
 use super::host::Host;
 use super::initial_weights;
@@ -28,7 +28,7 @@ use super::plan::Plan;
 use super::report::{Evaluation, NetworkSummary, PartSize, SegmentReport, SessionSummary};
 use super::segment::Segment;
 use super::state::{State, comparable, load_checkpoint, read_state, to_json};
-use super::teacher::{NetworkTeacher, Teacher, TeacherBatch, TeacherPlan, TeacherReader, shapes_of, teacher_view};
+use super::teacher::{self, TeacherBatch, TeacherPlan, TeacherReader, embed_teacher, shapes_of, teacher_view};
 use super::training::{Training, Who};
 use crate::artefact::model::{Model, ModelCard, Origin};
 use crate::backbones;
@@ -105,11 +105,8 @@ impl<B: Backend> Session<B> {
         check_episode(&plan)?;
         let checkpoint = resume.map(|path| load_checkpoint(path, &plan, control)).transpose()?;
         check_teacher(&objective, &plan)?;
-        let load = |path: &Path| NetworkTeacher::load(path, &backend, &objective.teacher_features());
-        let teacher: Option<Box<dyn Teacher<B>>> = match &plan.teacher {
-            Some(teacher) => Some(Box::new(load(&teacher.model)?)),
-            None => None,
-        };
+        let open = |plan| teacher::open(plan, &backend, &host, &objective.teacher_features());
+        let teacher = plan.teacher.as_ref().map(open).transpose()?;
         let (image_size, channels) = (plan.backbone.image_size, plan.backbone.in_channels);
         let dataset = Arc::new(open_dataset(&plan.data, image_size, channels, control)?);
         let split = Split::new(&dataset, &plan.data.split, plan.seed)?;
@@ -131,10 +128,11 @@ impl<B: Backend> Session<B> {
             .transpose()?;
         student.tune(&plan.tuning)?;
         let teacher_view = teacher.as_ref().map(|teacher| teacher_view(&plan.data, teacher.input(), &dataset, control));
-        let teacher_view = teacher_view.transpose()?;
+        let teacher_view = teacher_view.transpose()?.flatten();
         let normalization = match (weights.flatten(), &teacher_view) {
             (Some(of_weights), _) => of_weights,
-            (None, Some(view)) if Arc::ptr_eq(&view.dataset, &dataset) => view.normalization.clone(),
+            // Another program's normalisation may be none at all.
+            (None, Some(view)) if Arc::ptr_eq(&view.dataset, &dataset) && is_network(&plan) => view.normalization.clone(),
             (None, _) => Normalization::measure(&dataset, &split.train),
         };
         dataset.intact()?;
@@ -154,12 +152,13 @@ impl<B: Backend> Session<B> {
             });
         student.keep_taps(&read);
         let hash = teacher.as_ref().map(|teacher| teacher.hash().to_string());
-        let teacher = match (teacher, teacher_view, &plan.teacher) {
-            (Some(teacher), Some(teacher_view), Some(TeacherPlan { features, .. })) => {
+        let teacher = match (teacher, &plan.teacher) {
+            (Some(teacher), Some(TeacherPlan { features, .. })) => {
                 check_classes(&objective, teacher.classes(), &class_names(&view.dataset, &split))?;
                 let (read, mirrors) = (objective.teacher_features(), plan.data.augment.flip);
+                let (seen, cache) = (teacher_view.unwrap_or_else(|| view.clone()), &plan.data.cache);
                 let train = &split.train;
-                Some(TeacherReader::open(&backend, teacher, *features, read, teacher_view, train, mirrors, control)?)
+                Some(TeacherReader::open(&backend, teacher, *features, read, seen, cache, train, mirrors, control)?)
             }
             _ => None,
         };
@@ -443,10 +442,10 @@ impl<B: Backend> Training for Session<B> {
                 evaluate_items(on, outputs(&student), &self.view, classes.as_deref(), items, ks, control)
             }
             (Who::Teacher, Some(TeacherReader { teacher, view, .. })) => {
-                let mut names = vec![Feature::Embedding, Feature::Logits];
-                names.retain(|feature| teacher.shapes().contains_key(feature));
-                let forward = |images: &B::Tensor| teacher.features(images, &names);
-                evaluate_items(on, forward, view, teacher.classes(), items, ks, control)
+                check_enough(items)?;
+                let cache = &self.plan.data.cache;
+                let embeddings = embed_teacher(&self.backend, &**teacher, view, cache, items, control)?;
+                measure(&self.host, &view.dataset, teacher.classes(), items, &embeddings, ks)
             }
             (Who::Teacher, None) => Err(Error::new(Code::Internal, "this run has no teacher to measure")),
         }
@@ -488,6 +487,11 @@ impl<B: Backend> Training for Session<B> {
         };
         Model { card, tensors }.save(path)
     }
+}
+
+/// Whether the teacher is a network of rkd.
+fn is_network(plan: &Plan) -> bool {
+    plan.teacher.as_ref().is_some_and(|teacher| teacher.onnx.is_none())
 }
 
 /// The names of the training classes, in the order of the classifier's logits.
