@@ -21,11 +21,12 @@ import { type TeacherFlags, teacherOf } from "./teacher.ts";
 export async function doctor(topic: string | undefined, path: string | undefined, flags: TeacherFlags): Promise<void> {
   if (topic === undefined) return installation();
   if (oneOf("doctor", topic, ["data", "teacher"]) === "data") return await data(needed("doctor data <path>", path));
-  await teacher(teacherOf({ teacher: needed("doctor teacher <path>", path), ...flags }));
+  const given = { teacher: needed("doctor teacher <path>", path), ...flags };
+  await teacher(teacherOf(given) ?? given.teacher);
 }
 
 /** Prints what a teacher is, after it has embedded three images. */
-async function teacher(given: string | Teacher | undefined): Promise<void> {
+async function teacher(given: string | Teacher): Promise<void> {
   const look = (session: NativeSession) => session.call((core) => core.judgeTeacher(toJson(given)));
   const report = await withSession({ emit: () => {}, signal }, look);
   if (json) return writeJsonLine({ type: "end", ...report });

@@ -437,8 +437,8 @@ export type RunOptions = {
   readonly backbone?: Backbone;
   /** The network that `distill` trains. */
   readonly student?: Backbone;
-  /** The folder of a finished run, or a `model.safetensors`. */
-  readonly teacher?: string;
+  /** The teacher: its path, or that with how it is read. */
+  readonly teacher?: string | Teacher;
   /**
    * `"live"`: the teacher sees the same augmented images as the student, in every step. `"cached"`: every training
    * image once, and its mirror image where training mirrors, before the first step; other augmentation the teacher
@@ -622,6 +622,17 @@ export type Weights = {
   readonly normalization?: Normalization | null;
 };
 
+/** A teacher, and how it is read. */
+export type Teacher = {
+  /**
+   * The folder of a finished run, a `model.safetensors`, an ONNX model, or a folder with one (`model.onnx`,
+   * `onnx/model.onnx`).
+   */
+  readonly model: string;
+  /** How an ONNX model is read. @default found out from the file */
+  readonly onnx?: Partial<OnnxOptions> | null;
+};
+
 /** Pixels `v` in `0..=255` become `(v / 255 - mean) / std`, channel by channel. */
 export type Normalization = {
   /** Mean of `v / 255`, one a channel. */
@@ -719,7 +730,7 @@ export type EvaluateOptions = {
    * A finished run, or a `model.safetensors`, whose relations are compared with the model's; `null` is none.
    * @default null
    */
-  readonly teacher?: string | null;
+  readonly teacher?: string | Teacher | null;
   /** CPU threads, 0 is all cores. @default 0 */
   readonly threads?: number;
   /** Seed of the class split. @default the run's, else 1 */
@@ -981,11 +992,45 @@ export type TuningPlan = {
 
 /** The teacher of a distillation. */
 export type TeacherPlan = {
-  /** A `model.safetensors` written by `train` or `distill`. */
+  /** A `model.safetensors` written by `train` or `distill`, or an ONNX model. */
   readonly model: string;
+  /** How it is read, where it is an ONNX model. */
+  readonly onnx: OnnxOptions | null;
   /** Whether the teacher sees each augmented batch, or every training image once before the first step. */
   readonly features: TeacherFeatures;
 };
+
+/** What a user may say about an ONNX model. What is left open, [`OnnxOptions::resolve`] finds out from the file. */
+export type OnnxOptions = {
+  /**
+   * The tensor that is the embedding: an output, or with rten one inside.
+   * @default `image_embeds`, `pooler_output` or another usual name; the only output; the only one of two axes
+   */
+  readonly output: string | null;
+  /** How an output of tokens becomes one vector. @default "class-token" */
+  readonly pooling: Pooling | null;
+  /**
+   * Side of the images, where the graph leaves it open. @default what `preprocessor_config.json` beside the file
+   * says, else 224
+   */
+  readonly imageSize: number | null;
+  /**
+   * Mean and standard deviation of each channel, by which pixels from 0 to 1 are normalised before they go in.
+   * @default nothing where the graph normalises; else what `preprocessor_config.json` beside the file says, else
+   * ImageNet's, with a warning
+   */
+  readonly normalization: Normalization | null;
+  /** What runs it. @default "auto" */
+  readonly engine: EngineChoice;
+  /** The library of onnxruntime. @default `$RKD_ONNXRUNTIME`, else that of an installed onnxruntime-node */
+  readonly onnxruntime: string | null;
+};
+
+/** How an output becomes one vector an image. */
+export type Pooling = "none" | "class-token" | "mean-token" | "mean-pixel";
+
+/** Which engine runs an ONNX model. */
+export type EngineChoice = "auto" | "rten" | "onnxruntime";
 
 /** When the teacher's features are computed. */
 export type TeacherFeatures = "live" | "cached";
@@ -1215,6 +1260,48 @@ export type DataSurvey = {
   /** Files and folders that cannot be read. */
   readonly broken: ReadonlyArray<BrokenImage>;
   /** What is missing, and other things a user should know. */
+  readonly warnings: ReadonlyArray<string>;
+};
+
+/** What a teacher was found to be. */
+export type TeacherReport = {
+  /** The file. */
+  readonly file: string;
+  /** An ONNX model; null for a network of rkd. */
+  readonly onnx: OnnxReport | null;
+};
+
+/** What was found out, for a person. */
+export type OnnxReport = {
+  /** The file. */
+  readonly file: string;
+  /** BLAKE3 of the file. */
+  readonly hash: string;
+  /** The program that wrote it. */
+  readonly producer: string;
+  /** The version of ONNX's operations. */
+  readonly opset: number;
+  /** Numbers among the weights. */
+  readonly parameters: number;
+  /** All inputs, with types and shapes. */
+  readonly inputs: ReadonlyArray<string>;
+  /** All outputs, with types and shapes. */
+  readonly outputs: ReadonlyArray<string>;
+  /** Which pixels go in, in words. */
+  readonly pixels: string;
+  /** Side of the images. */
+  readonly imageSize: number;
+  /** Channels of the images. */
+  readonly channels: number;
+  /** The tensor that is the embedding, and how it becomes one vector. */
+  readonly output: string;
+  /** Length of the embedding. */
+  readonly embedding: number;
+  /** What runs it. */
+  readonly engine: string;
+  /** Mean time of one image, in a batch of three. */
+  readonly millisecondsPerImage: number;
+  /** Full sentences. */
   readonly warnings: ReadonlyArray<string>;
 };
 

@@ -610,7 +610,7 @@ pub struct EvaluateOptions {
     pub few_shot: Option<Vec<FewShot>>,
     /// A finished run, or a `model.safetensors`, whose relations are compared with the model's; `null` is none.
     /// @default null
-    #[cfg_attr(test, ts(as = "Option<Option<String>>"))]
+    #[cfg_attr(test, ts(optional, type = "string | Teacher | null"))]
     pub teacher: Option<Option<TeacherOption>>,
     /// CPU threads, 0 is all cores. @default 0
     #[cfg_attr(test, ts(as = "Option<u64>"))]
