@@ -24,5 +24,6 @@ pub mod sampling;
 mod spelling;
 pub mod tensor;
 pub mod train;
+pub mod vectors;
 
 pub use error::{Code, Error, Result};

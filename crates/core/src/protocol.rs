@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use ts_rs::{Config, TS};
 
 use crate::losses::TermSpec;
-use crate::{Code, backbones, bench, data, input, losses, metrics, nn, onnx, optim, options, sampling, train};
+use crate::{Code, backbones, bench, data, input, losses, metrics, nn, onnx, optim, options, sampling, train, vectors};
 
 /// A loss as TypeScript sees it.
 struct LossDeclaration {
@@ -230,6 +230,7 @@ fn protocol() -> String {
         nn::tuning::TuningPlan,
         train::TeacherPlan,
         onnx::OnnxOptions,
+        vectors::VectorOptions,
         onnx::Pooling,
         onnx::EngineChoice,
         train::TeacherFeatures,
@@ -251,6 +252,10 @@ fn protocol() -> String {
         options::DataSurvey,
         options::TeacherReport,
         onnx::OnnxReport,
+        vectors::VectorSummary,
+        vectors::Norms,
+        vectors::VectorFormat,
+        vectors::VectorElement,
         data::Survey,
         bench::BenchReport,
         bench::ProfileReport,

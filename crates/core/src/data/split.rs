@@ -38,6 +38,13 @@ pub struct Split {
 }
 
 impl Split {
+    /// Leaves out the items that are not `wanted`.
+    pub fn keep(&mut self, wanted: impl Fn(u32) -> bool) {
+        for items in [&mut self.train, &mut self.validation, &mut self.test] {
+            items.retain(|&item| wanted(item));
+        }
+    }
+
     /// Splits `dataset`. [`SplitPlan::Classes`] shuffles the classes by `seed` and gives `test` and `validation` their
     /// shares, rounded, but two classes at least where the share is not 0. [`SplitPlan::Source`] keeps the source's test
     /// part (its validation part where it has no test part) and takes the validation classes from training in the same

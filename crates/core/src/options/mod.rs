@@ -27,6 +27,7 @@ use crate::onnx::{OnnxOptions, OnnxReport};
 use crate::optim::{OptimizerSpec, ScheduleSpec};
 use crate::train::Plan;
 use crate::train::embed::EmbedFormat;
+use crate::vectors::{VectorOptions, VectorSummary};
 
 pub use data::{DataSurvey, default_cache, survey};
 pub use stored::PlanFile;
@@ -191,12 +192,15 @@ pub enum DeviceOption {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TeacherOptions {
     /// The folder of a finished run, a `model.safetensors`, an ONNX model, or a folder with one (`model.onnx`,
-    /// `onnx/model.onnx`).
+    /// `onnx/model.onnx`), or stored vectors: `.npy`, `.npz`, `.safetensors`, `.csv`, `.jsonl`, Parquet or Arrow IPC.
     #[cfg_attr(test, ts(as = "String"))]
     pub model: PathText,
     /// How an ONNX model is read. @default found out from the file
     #[cfg_attr(test, ts(optional, type = "Partial<OnnxOptions> | null"))]
     pub onnx: Option<Option<OnnxOptions>>,
+    /// How stored vectors are read. @default found out from the file
+    #[cfg_attr(test, ts(optional, type = "Partial<VectorOptions> | null"))]
+    pub vectors: Option<Option<VectorOptions>>,
 }
 
 /// A teacher with all that can be said, or its path alone.
@@ -209,7 +213,7 @@ impl<'de> Deserialize<'de> for TeacherOption {
         if at.value.is_object() {
             return at.read().map(TeacherOption).map_err(carry);
         }
-        Ok(TeacherOption(TeacherOptions { model: at.read().map_err(carry)?, onnx: None }))
+        Ok(TeacherOption(TeacherOptions { model: at.read().map_err(carry)?, onnx: None, vectors: None }))
     }
 }
 
@@ -220,8 +224,10 @@ impl<'de> Deserialize<'de> for TeacherOption {
 pub struct TeacherReport {
     /// The file.
     pub file: String,
-    /// An ONNX model; null for a network of rkd.
+    /// Of an ONNX model.
     pub onnx: Option<OnnxReport>,
+    /// Of stored vectors. A network of rkd has neither.
+    pub vectors: Option<VectorSummary>,
 }
 
 /// When the teacher's features are computed.

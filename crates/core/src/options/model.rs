@@ -11,6 +11,7 @@ use crate::input::{invalid, read};
 use crate::onnx::OnnxModel;
 use crate::train::embed::EmbedFormat;
 use crate::train::{EmbedPlan, EvaluatePlan, NeighboursPlan, TeacherFeatures};
+use crate::vectors::{self, judge};
 
 /// The plan of `evaluate(options)`.
 ///
@@ -92,7 +93,11 @@ pub fn judge_teacher(options: &Value) -> Result<TeacherReport> {
         }
         None => None,
     };
-    Ok(TeacherReport { file, onnx })
+    let vectors = match &teacher.vectors {
+        Some(options) => Some(judge(&vectors::read(&teacher.model.file, options)?)?),
+        None => None,
+    };
+    Ok(TeacherReport { file, onnx, vectors })
 }
 
 fn seed_of(stored: &StoredModel) -> u64 {

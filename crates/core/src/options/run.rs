@@ -45,10 +45,16 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
         warnings.extend(leak(&teacher.model, &data, seed));
     }
     let usual = match &teacher {
-        Some(StoredTeacher { onnx: Some(_), .. }) => TeacherFeaturesOption::Cached,
-        _ => TeacherFeaturesOption::Live,
+        Some(StoredTeacher { onnx: None, vectors: None, .. }) | None => TeacherFeaturesOption::Live,
+        Some(_) => TeacherFeaturesOption::Cached,
     };
-    let features = features(options.teacher_features.unwrap_or(usual), &data.augment);
+    let features = match (features(options.teacher_features.unwrap_or(usual), &data.augment), &teacher) {
+        (TeacherFeatures::Live, Some(StoredTeacher { vectors: Some(_), .. })) => {
+            let expected = "\"cached\" with stored vectors, which see no augmented images";
+            return Err(invalid("teacherFeatures", expected, "\"live\""));
+        }
+        (features, _) => features,
+    };
     let evaluation = evaluation(options.evaluation.unwrap_or_default())?;
     let plan = Plan {
         backbone: network(name, backbone, &data, &losses)?,

@@ -15,6 +15,7 @@ use crate::error::{Code, Error, Result};
 use crate::input::{PathText, invalid, read_written};
 use crate::onnx::OnnxOptions;
 use crate::train::{Plan, TeacherFeatures, TeacherPlan};
+use crate::vectors::VectorOptions;
 
 /// The content of `plan.json`.
 #[derive(Clone, Debug, Serialize)]
@@ -95,6 +96,8 @@ pub struct StoredTeacher {
     pub model: StoredModel,
     /// How it is read, where it is an ONNX model.
     pub onnx: Option<OnnxOptions>,
+    /// How it is read, where it is a file of vectors.
+    pub vectors: Option<VectorOptions>,
     /// What had to be assumed, in full sentences.
     pub warnings: Vec<String>,
 }
@@ -102,7 +105,7 @@ pub struct StoredTeacher {
 impl StoredTeacher {
     /// The plan of this teacher, whose features are computed as `features` says.
     pub fn plan(self, features: TeacherFeatures) -> TeacherPlan {
-        TeacherPlan { model: self.model.file, onnx: self.onnx, features }
+        TeacherPlan { model: self.model.file, onnx: self.onnx, vectors: self.vectors, features }
     }
 }
 
@@ -118,18 +121,35 @@ pub fn find_teacher(option: &str, TeacherOption(given): &TeacherOption) -> Resul
         true => inside("model.onnx").or_else(|| inside("onnx/model.onnx")),
         false => is_onnx(&location).then(|| location.clone()),
     };
+    let vectors = given.vectors.clone().flatten();
+    let model = |file| StoredModel { file, input: None, run: None };
     match (onnx, given.onnx.clone().flatten()) {
         (Some(file), options) => {
             let (onnx, warnings) = options.unwrap_or_default().resolve(&file)?;
-            Ok(StoredTeacher { model: StoredModel { file, input: None, run: None }, onnx: Some(onnx), warnings })
+            Ok(StoredTeacher { model: model(file), onnx: Some(onnx), vectors: None, warnings })
         }
         (None, Some(_)) if location.exists() => {
-            Err(invalid(format!("{option}.onnx"), "nothing with a teacher that is no ONNX model", location.display().to_string()))
+            let expected = "nothing with a teacher that is no ONNX model";
+            Err(invalid(format!("{option}.onnx"), expected, location.display().to_string()))
+        }
+        (None, _) if location.is_file() && (vectors.is_some() || holds_vectors(&location)) => {
+            let vectors = Some(vectors.unwrap_or_default());
+            Ok(StoredTeacher { model: model(location), onnx: None, vectors, warnings: Vec::new() })
         }
         (None, _) => {
-            Ok(StoredTeacher { model: find_model(option, &given.model)?, onnx: None, warnings: Vec::new() })
+            let model = find_model(option, &given.model)?;
+            Ok(StoredTeacher { model, onnx: None, vectors: None, warnings: Vec::new() })
         }
     }
+}
+
+/// Whether a file is one of vectors, by its name; a `.safetensors` is, where it is no network of rkd.
+fn holds_vectors(path: &Path) -> bool {
+    const ENDINGS: [&str; 10] =
+        ["npy", "npz", "csv", "tsv", "jsonl", "ndjson", "parquet", "arrow", "feather", "ipc"];
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    ENDINGS.contains(&&ending[..])
+        || (ending == "safetensors" && path.file_name().is_some_and(|name| name != "model.safetensors") && read_document(path).is_none())
 }
 
 fn read_run(path: &Path) -> Result<StoredRun> {

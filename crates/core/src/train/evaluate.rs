@@ -256,7 +256,8 @@ pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluati
         evaluation.intervals.insert(episodes.name(), score.interval);
     }
     if let Some(teacher) = &plan.teacher {
-        let teacher = teacher::open(teacher, &backend, &host, &[])?;
+        let mut teacher = teacher::open(teacher, &backend, &host, &[], control)?;
+        teacher.meet(&view.dataset, control)?;
         let view = teacher_view(&plan.data, teacher.input(), &view.dataset, control)?.unwrap_or(view);
         let own = embed_teacher(&backend, &*teacher, &view, &plan.data.cache, items, control)?;
         let options = FidelityOptions { seed: plan.seed, ..FidelityOptions::default() };

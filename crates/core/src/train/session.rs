@@ -105,11 +105,15 @@ impl<B: Backend> Session<B> {
         check_episode(&plan)?;
         let checkpoint = resume.map(|path| load_checkpoint(path, &plan, control)).transpose()?;
         check_teacher(&objective, &plan)?;
-        let open = |plan| teacher::open(plan, &backend, &host, &objective.teacher_features());
-        let teacher = plan.teacher.as_ref().map(open).transpose()?;
+        let open = |plan| teacher::open(plan, &backend, &host, &objective.teacher_features(), control);
+        let mut teacher = plan.teacher.as_ref().map(open).transpose()?;
         let (image_size, channels) = (plan.backbone.image_size, plan.backbone.in_channels);
         let dataset = Arc::new(open_dataset(&plan.data, image_size, channels, control)?);
-        let split = Split::new(&dataset, &plan.data.split, plan.seed)?;
+        let mut split = Split::new(&dataset, &plan.data.split, plan.seed)?;
+        if let Some(teacher) = &mut teacher {
+            teacher.meet(&dataset, control)?;
+            split.keep(|item| teacher.knows(item));
+        }
         for message in &split.warnings {
             control.emit(Event::Warning { message: message.clone() });
         }
@@ -491,7 +495,7 @@ impl<B: Backend> Training for Session<B> {
 
 /// Whether the teacher is a network of rkd.
 fn is_network(plan: &Plan) -> bool {
-    plan.teacher.as_ref().is_some_and(|teacher| teacher.onnx.is_none())
+    plan.teacher.as_ref().is_some_and(|teacher| teacher.onnx.is_none() && teacher.vectors.is_none())
 }
 
 /// The names of the training classes, in the order of the classifier's logits.

@@ -10,6 +10,7 @@ mod network;
 mod onnx;
 mod reader;
 mod store;
+mod vectors;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub(super) use reader::embed_teacher;
 
 use self::network::NetworkTeacher;
 use self::onnx::OnnxTeacher;
+use self::vectors::VectorTeacher;
 use super::evaluate::{Images, open_dataset};
 use super::event::Control;
 use super::host::Host;
@@ -28,17 +30,21 @@ use crate::data::{DataPlan, Dataset, InputSpec, View};
 use crate::error::{Code, Error, Result};
 use crate::nn::{Backend, Feature, FeatureMap};
 use crate::onnx::{OnnxModel, OnnxOptions};
+use crate::vectors::VectorOptions;
 
 /// The teacher of a distillation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TeacherPlan {
-    /// A `model.safetensors` written by `train` or `distill`, or an ONNX model.
+    /// A `model.safetensors` written by `train` or `distill`, an ONNX model, or a file of vectors.
     pub model: PathBuf,
     /// How it is read, where it is an ONNX model.
     #[serde(default)]
     pub onnx: Option<OnnxOptions>,
+    /// How it is read, where it is a file of vectors.
+    #[serde(default)]
+    pub vectors: Option<VectorOptions>,
     /// Whether the teacher sees each augmented batch, or every training image once before the first step.
     pub features: TeacherFeatures,
 }
@@ -73,6 +79,17 @@ pub trait Teacher<B: Backend> {
     }
     /// A hash of what it is: teachers of one hash give the same features for the same images.
     fn hash(&self) -> &str;
+    /// Learns which images `dataset` has; called once, before features are asked for.
+    ///
+    /// # Errors
+    /// Where it does not know them.
+    fn meet(&mut self, _dataset: &Dataset, _control: &Control) -> Result<()> {
+        Ok(())
+    }
+    /// Whether it has features for the image `item` of that data set.
+    fn knows(&self, _item: u32) -> bool {
+        true
+    }
     /// The features `names` of `images`, each `[n, ...]`.
     fn features(&self, images: &Images<'_, B::Tensor>, names: &[Feature]) -> Result<FeatureMap<B::Tensor>>;
 }
@@ -86,10 +103,12 @@ pub(super) fn open<B: Backend>(
     backend: &B,
     host: &Host,
     read: &[Feature],
+    control: &Control,
 ) -> Result<Box<dyn Teacher<B>>> {
-    Ok(match &plan.onnx {
-        None => Box::new(NetworkTeacher::load(&plan.model, backend, read)?),
-        Some(options) => {
+    Ok(match (&plan.onnx, &plan.vectors) {
+        (None, None) => Box::new(NetworkTeacher::load(&plan.model, backend, read)?),
+        (_, Some(options)) => Box::new(VectorTeacher::load(&plan.model, options, backend.clone(), control)?),
+        (Some(options), None) => {
             let model = OnnxModel::open(&plan.model, options, host.team().threads())?;
             Box::new(OnnxTeacher::new(model, backend.clone()))
         }

@@ -1,0 +1,89 @@
+//! Stored vectors as a teacher: it knows images by their names and sees no pixels, so that augmentation is the student's
+//! alone.
+
+use std::path::Path;
+
+use super::{Images, Teacher};
+use crate::data::{Dataset, InputSpec};
+use crate::error::{Code, Error, Result};
+use crate::nn::{Backend, Feature, FeatureMap};
+use crate::train::event::{Control, Event};
+use crate::vectors::{VectorOptions, VectorTable, join, judge, read};
+
+/// Stored vectors as a teacher.
+pub struct VectorTeacher<B: Backend> {
+    backend: B,
+    table: VectorTable,
+    name: String,
+    allow_missing: bool,
+    shapes: FeatureMap<Vec<usize>>,
+    /// The row of each image of the data set.
+    rows: Vec<Option<u32>>,
+}
+
+impl<B: Backend> VectorTeacher<B> {
+    /// Reads and judges the vectors in the file `path`; what is odd about them is a warning.
+    ///
+    /// # Errors
+    /// Those of [`read`] and [`judge`].
+    pub fn load(path: &Path, options: &VectorOptions, backend: B, control: &Control) -> Result<Self> {
+        let table = read(path, options)?;
+        for message in judge(&table)?.warnings {
+            control.emit(Event::Warning { message });
+        }
+        let shapes = FeatureMap::from([(Feature::Embedding, vec![1, table.dimension])]);
+        let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        Ok(VectorTeacher { backend, table, name, allow_missing: options.allow_missing, shapes, rows: Vec::new() })
+    }
+}
+
+impl<B: Backend> Teacher<B> for VectorTeacher<B> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn parameter_count(&self) -> usize {
+        0
+    }
+
+    fn shapes(&self) -> &FeatureMap<Vec<usize>> {
+        &self.shapes
+    }
+
+    fn input(&self) -> Option<InputSpec> {
+        None
+    }
+
+    fn hash(&self) -> &str {
+        &self.table.hash
+    }
+
+    fn meet(&mut self, dataset: &Dataset, control: &Control) -> Result<()> {
+        let ids: Vec<&str> = (0..dataset.len() as u32).map(|item| dataset.id(item)).collect();
+        let joined = join(&self.table, &ids, None, self.allow_missing)?;
+        for message in joined.report.warnings {
+            control.emit(Event::Warning { message });
+        }
+        self.rows = joined.rows;
+        Ok(())
+    }
+
+    fn knows(&self, item: u32) -> bool {
+        self.rows.get(item as usize).is_some_and(Option::is_some)
+    }
+
+    fn features(&self, images: &Images<'_, B::Tensor>, names: &[Feature]) -> Result<FeatureMap<B::Tensor>> {
+        if !names.contains(&Feature::Embedding) {
+            return Ok(FeatureMap::new());
+        }
+        let d = self.table.dimension;
+        let mut data = Vec::with_capacity(images.items.len() * d);
+        for &item in images.items {
+            let row = self.rows.get(item as usize).copied().flatten().ok_or_else(|| {
+                Error::new(Code::Internal, format!("item {item} has no vector, and was not left out"))
+            })?;
+            data.extend_from_slice(self.table.row(row as usize));
+        }
+        Ok(FeatureMap::from([(Feature::Embedding, self.backend.from_f32(&data, &[images.items.len(), d])?)]))
+    }
+}
