@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::input::{HalfTurn, Share, Shear, Whole, invalid, nullable, tagged, via};
+use crate::input::{HalfTurn, PathText, Share, Shear, Whole, invalid, nullable_via, tagged, via};
 
 /// What a source is, as far as defaults of images, split and augmentation hang on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,12 +90,13 @@ tagged! {
         /// Class-disjoint by text files of class names, one a line. Classes in no list are left out.
         "lists" => Lists {
             /// The training classes.
+            #[serde(deserialize_with = "via::<PathText, _, _>")]
             train: PathBuf,
             /// The classes that choose the checkpoint.
-            #[serde(default, deserialize_with = "nullable")]
+            #[serde(default, deserialize_with = "nullable_via::<PathText, _, _>")]
             validation: Option<PathBuf>,
             /// The classes that only the final evaluation sees.
-            #[serde(default, deserialize_with = "nullable")]
+            #[serde(default, deserialize_with = "nullable_via::<PathText, _, _>")]
             test: Option<PathBuf>,
         },
     }
