@@ -71,7 +71,7 @@ export function checkFree(out: string, overwrite: boolean): void {
   const resumable = !exists(join(out, files.metrics));
   throw new RkdError("ERR_OUTPUT_EXISTS", `the folder already holds a run (${held})`, {
     subject: out,
-    advice: `choose another folder, ${resumable ? "go on with that run (resume), " : ""}or allow it to be replaced (overwrite)`,
+    advice: `choose another folder, ${resumable ? "go on with that run by resume(), " : ""}or allow it to be replaced by overwrite: true`,
   });
 }
 

@@ -20,7 +20,7 @@ export interface TrainOptions extends RunOptions {
 /** What `distill` takes. */
 export interface DistillOptions extends RunOptions, Pick<protocol.RunOptions, "teacherFeatures"> {
   /** The folder of a finished run, or a `model.safetensors`. */
-  readonly teacher: string;
+  readonly teacher: string | URL;
   /** The network that is trained. */
   readonly student: protocol.Backbone;
 }

@@ -20,9 +20,14 @@ pub fn likely(word: &str, choices: &[&str]) -> Option<String> {
     if let Some(ours) = elsewhere.filter_map(|(ours, _)| from_choice(ours, choices)).next() {
         return Some(ours.into());
     }
-    let edits = |choice: &&&str| distance(&word, &letters(choice));
-    let near = choices.iter().min_by_key(edits)?;
-    (edits(&near) <= (near.len() / 3).max(1)).then(|| near.to_string())
+    let slip = |name: &str| distance(&word, &letters(name)) <= (name.len() / 3).max(1);
+    let near = choices.iter().min_by_key(|choice| distance(&word, &letters(choice)))?;
+    if slip(near) {
+        return Some(near.to_string());
+    }
+    // Short names are near to everything.
+    let mut near = OTHER_NAMES.iter().filter(|(_, others)| others.iter().any(|other| other.len() > 4 && slip(other)));
+    near.find_map(|(ours, _)| from_choice(ours, choices)).map(Into::into)
 }
 
 /// The end of the path `ours` that begins with one of `choices`.
@@ -151,6 +156,7 @@ mod tests {
             ("RKDAngleLoss", "rkd-angle"),
             ("rkd-angles", "rkd-angle"),
             ("triplet", "triplet-squared"),
+            ("tripet", "triplet-squared"),
             ("TripletMarginLoss", "triplet-euclidean"),
             ("CrossEntropyLoss", "cross-entropy"),
             ("kd", "soft-target-kl"),

@@ -159,7 +159,7 @@ fn check_kinds(job: Job, options: &Value) -> Result<()> {
             format!("one of {}", others.join(", ")),
             input::show(&kind.into()),
         )
-        .with_advice(format!("{meant} compares with a teacher: to distill from one, use distill()")));
+        .with_advice(format!("for {meant}, which compares with a teacher, use distill()")));
     }
     Ok(())
 }
@@ -473,11 +473,11 @@ mod tests {
             ),
             (
                 json!({ "losses": [{ "kind": "rkd-angle" }] }),
-                "Rkd-angle compares with a teacher: to distill from one, use distill()",
+                "For rkd-angle, which compares with a teacher, use distill()",
             ),
             (
                 json!({ "losses": [{ "kind": "rkd_angle" }] }),
-                "Rkd-angle compares with a teacher: to distill from one, use distill()",
+                "For rkd-angle, which compares with a teacher, use distill()",
             ),
         ] {
             let found = message(more);
