@@ -20,7 +20,7 @@ const flagNames: Readonly<Record<string, string>> = {
   "weights.key": "weights-key",
 };
 
-/** The flag of `command` for the option `option` of the API, or for what the option is a part of. */
+/** The flag or argument of `command` for the option `option` of the API, or for what the option is a part of. */
 function flagOf(option: string, command: Command): string | undefined {
   const parts = option.replaceAll(/\[[^\]]*\]/g, "").split(".");
   for (let count = parts.length; count > 0; count--) {
@@ -28,7 +28,7 @@ function flagOf(option: string, command: Command): string | undefined {
     const name = flagNames[parts.slice(0, count).join(".")] ?? flagNames[last] ?? inWords(last);
     if (has(command, `--${name}`)) return `--${name}`;
   }
-  return undefined;
+  return command.registeredArguments.some((argument) => argument.name() === option) ? `<${option}>` : undefined;
 }
 
 function has(command: Command, flag: string): boolean {
@@ -50,7 +50,10 @@ export function messageOf({ code, subject, message }: RkdError, command: Command
       const flag = flagOf(option, command);
       return flag ? `${flag} ${kind}` : code;
     })
-    .replaceAll(/\b(\w+): true\b/g, (code, option) => flagOf(option, command) ?? code)
+    .replaceAll(/\b(\w+): (?:true|"([\w-]+)")/g, (code, option, value) => {
+      const flag = flagOf(option, command);
+      return flag ? [flag, value].filter(Boolean).join(" ") : code;
+    })
     .replaceAll(/\b(train|distill|evaluate|embed|resume)\(\)/g, "rkd $1")
     .replaceAll(option, (name) => flagOf(name, command) ?? name);
   const value = flag === "--per-class" ? words.replace("received null", 'received "any"') : words;

@@ -10,7 +10,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { RkdError } from "../errors.ts";
 import { invalid, object } from "../options/check.ts";
-import type { Cell, PlacedOptions, Measure } from "./options.ts";
+import type { Cell, Measure, PlacedOptions } from "./options.ts";
 
 /** One run of the experiment. */
 export interface PlannedRun {

@@ -57,7 +57,11 @@ describe("mistakes", () => {
     [[...complete, "--lr", "0"], 2, "--lr: invalid value"],
     [[...complete, "--lr", "abc"], 2, 'greater than 0, received "abc"'],
     [["evaluate", "no/such", "--image-size", "64"], 2, "--image-size: invalid value: expected --data beside it"],
-    [[...complete, "--per-class", "any"], 2, '--per-class: invalid value: expected 2 to 63 with triplet-squared, received "any"'],
+    [
+      [...complete, "--per-class", "any"],
+      2,
+      '--per-class: invalid value: expected 2 to 63 with triplet-squared, received "any"',
+    ],
     [[...complete, "--warmup", "-1"], 2, "--warmup: invalid value"],
     [[...complete, "--ks", "1,two"], 2, "--ks: invalid value"],
     [[...complete, "--device", "cuda"], 4, "CPU only"],

@@ -32,12 +32,20 @@ describe("an error on the command line", () => {
     ["go on with that run by resume()", "Go on with that run by rkd resume"],
     ["or allow it to be replaced by overwrite: true", "Or allow it to be replaced by --overwrite"],
     ['say split: { kind: "classes", validation: 0.1, test: 0.2 }', "Say --split classes"],
+    ['say device: "auto"', "Say --device auto"],
     ["leave imageSize out", "Leave --image-size out"],
     ["see /photos/imageSize/a.png", "See /photos/imageSize/a.png"],
     ['the class "imageSize" is empty', 'The class "imageSize" is empty'],
     ["a word like mapAtR is no flag", "A word like mapAtR is no flag"],
   ])("says %j as one types it", (advice, typed) => {
     expect(of("out", "it is wrong", advice)).toBe(`--out: it is wrong. ${typed}`);
+  });
+
+  it("names an argument as the help does", () => {
+    const resume = new Command("resume").argument("<out>");
+    expect(messageOf(new RkdError("ERR_INVALID_OPTION", "it is wrong", { subject: "out" }), resume)).toBe(
+      "<out>: it is wrong",
+    );
   });
 
   it("leaves a path alone that bears a flag's name", () => {

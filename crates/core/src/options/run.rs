@@ -320,7 +320,7 @@ fn device(given: Option<DeviceOption>) -> Result<Device> {
         DeviceOption::Cuda => Err(Error::new(Code::CudaUnavailable, "this build computes on the CPU only")
             .with_subject("device")
             .with_values("\"auto\", \"cpu\" or \"candle-cpu\"", "\"cuda\"")
-            .with_advice("use device \"auto\", which takes the best there is")),
+            .with_advice("say device: \"auto\", which takes the best there is")),
     }
 }
 
