@@ -216,7 +216,7 @@ export function requirePlanFile(out: string): PlanFile {
   if (found) return found;
   throw new RkdError("ERR_NOT_FOUND", "there is no run in this folder", {
     subject: out,
-    advice: "give the folder that the run was started with (--out); a run killed while reading its data starts anew",
+    advice: "give the folder that the run was started in, its out; a run killed while reading its data starts anew",
   });
 }
 

@@ -41,28 +41,34 @@ function inWords(name: string): string {
 
 /** The message of `error` with flags and commands for what code writes: `batch.size: ...` is `--batch: ...`. */
 export function messageOf({ code, subject, message }: RkdError, command: Command | undefined): string {
-  if (!command) return message;
-  const isOption = subject !== undefined && code !== "ERR_NOT_FOUND" && /^[a-z]\w*(\.\w+|\[[^\]]+\])*$/i.test(subject);
+  if (!command || subject === undefined || !message.startsWith(subject)) return asTyped(message, command);
+  const isOption = code !== "ERR_NOT_FOUND" && /^[a-z]\w*(\.\w+|\[[^\]]+\])*$/i.test(subject);
   const flag = isOption ? flagOf(subject, command) : undefined;
-  const rest = subject !== undefined && message.startsWith(subject) ? message.slice(subject.length) : message;
-  const words = rest
-    .replaceAll(/\b(\w+): \{ kind: "([\w-]+)"[^}]*\}/g, (code, option, kind) => {
-      const flag = flagOf(option, command);
-      return flag ? `${flag} ${kind}` : code;
-    })
-    .replaceAll(/\b(\w+): (?:true|"([\w-]+)")/g, (code, option, value) => {
-      const flag = flagOf(option, command);
-      return flag ? [flag, value].filter(Boolean).join(" ") : code;
-    })
-    .replaceAll(/\b(train|distill|evaluate|embed|resume)\(\)/g, "rkd $1")
+  const rest = asTyped(message.slice(subject.length), command);
+  return (flag ?? subject) + (flag === "--per-class" ? rest.replace("received null", 'received "any"') : rest);
+}
+
+/** The text with flags and commands for what code writes: `overwrite: true` is `--overwrite`, `resume()` is `rkd resume`. */
+export function asTyped(text: string, command: Command | undefined): string {
+  if (!command) return text;
+  const flag = (option: string, value = "") => [flagOf(option, command), value].filter(Boolean).join(" ");
+  const known = (option: string) => flagOf(option, command) !== undefined;
+  return text
+    .replaceAll(/\b(\w+): \{ kind: "([\w-]+)"[^}]*\}/g, (code, option, kind) =>
+      known(option) ? flag(option, kind) : code,
+    )
+    .replaceAll(/\b([\w.]+): (?:true|"([^"]+)")/g, (code, option, value) =>
+      known(option) ? flag(option, value) : code,
+    )
+    .replaceAll(/\b(train|distill|evaluate|embed|resume)\((?:"([^"]*)")?\)/g, (_, name, what) =>
+      ["rkd", name, what].filter(Boolean).join(" "),
+    )
     .replaceAll(option, (name) => flagOf(name, command) ?? name);
-  const value = flag === "--per-class" ? words.replace("received null", 'received "any"') : words;
-  return rest === message ? value : (flag ?? subject) + value;
 }
 
 /** A name that only an option has: of several words, or a part of another; no part of a path, and no text in quotes. */
 const option =
-  /(?<![\w./\\"'-])(?:(?:batch|data|evaluation|optimizer|schedule)\.[a-zA-Z.]*[a-zA-Z]|[a-z]+(?:[A-Z][a-z]+)+)(?![\w/\\"'(-])/g;
+  /(?<![\w./\\"'-])(?:(?:batch|data|evaluation|optimizer|schedule|weights)\.[a-zA-Z.]*[a-zA-Z]|[a-z]+(?:[A-Z][a-z]+)+)(?![\w/\\"'(-])/g;
 
 /** The flag of `command` that was probably meant by one that it has not, of which commander's `message` tells. */
 export function meantFlag(message: string, command: Command | undefined): string | undefined {

@@ -4,7 +4,7 @@ import { Command, CommanderError } from "commander";
 import { RkdError } from "../errors.ts";
 import { version } from "../version.ts";
 import { commands } from "./commands.ts";
-import { bearLostOutput, exitCodeOfStop, isStop, json, listenToStops, stoppedBy } from "./context.ts";
+import { bearLostOutput, exitCodeOfStop, isStop, json, listenToStops, setTyped, stoppedBy, typed } from "./context.ts";
 import { exitCodeOf, exitCodes } from "./exit.ts";
 import { meantFlag, messageOf } from "./flags.ts";
 import { writeJsonLine } from "./report.ts";
@@ -23,16 +23,11 @@ ${Object.entries(exitCodes)
   .map(([code, meaning]) => `  ${code.padStart(3)}  ${meaning}`)
   .join("\n")}`;
 
-/** The command that was typed. */
-function typed(): Command | undefined {
-  return program.commands.find((each) => each.name() === program.args[0] || process.argv[2] === each.name());
-}
-
 /** Shows a failure and returns the exit code. */
 function fail(error: unknown): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0; // --help and --version
-    const flag = meantFlag(error.message, typed());
+    const flag = meantFlag(error.message, typed);
     const advice = flag && `Did you mean ${flag}?`;
     if (advice) process.stderr.write(`(${advice})\n`);
     const message = advice ? `${error.message}. ${advice}` : error.message;
@@ -40,7 +35,7 @@ function fail(error: unknown): number {
     return 2;
   }
   const known = error instanceof RkdError ? error : new RkdError("ERR_INTERNAL", String(error), { cause: error });
-  const message = messageOf(known, typed());
+  const message = messageOf(known, typed);
   if (json) writeJsonLine({ type: "error", ...known.toJSON(), message });
   if (!isStop(known)) process.stderr.write(`rkd: ${message}\n`);
   if (known !== error && error instanceof Error) process.stderr.write(`${error.stack}\n`);
@@ -57,6 +52,7 @@ const program = new Command("rkd")
   .addHelpText("after", help);
 for (const each of commands()) program.addCommand(each);
 for (const each of [program, ...program.commands]) each.exitOverride();
+setTyped(program.commands.find((each) => each.name() === process.argv[2]));
 try {
   await program.parseAsync();
 } catch (error) {

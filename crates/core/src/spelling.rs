@@ -77,6 +77,7 @@ const OTHER_NAMES: &[(&str, &[&str])] = &[
     ("seed", &["randomseed", "manualseed", "randomstate", "rngseed"]),
     ("threads", &["numworkers", "workers", "numthreads", "nworkers", "njobs"]),
     ("device", &["gpu", "cuda", "accelerator"]),
+    ("cuda", &["gpu", "cuda0", "nvidia"]),
     ("out", &["output", "outdir", "outputdir", "savedir", "savepath", "logdir", "resultsdir", "workdir", "outfolder"]),
     ("overwrite", &["force", "overwriteoutputdir"]),
     ("losses", &["loss", "criterion", "lossfn", "objective"]),
@@ -198,7 +199,7 @@ mod tests {
             optim::ScheduleSpec::KINDS,
             &optimizer,
             &schedule,
-            &["temperature", "margin", "validation", "test"],
+            &["temperature", "margin", "validation", "test", "cuda"],
         ]
         .concat();
         for (ours, others) in OTHER_NAMES {

@@ -1,5 +1,6 @@
 //! What a plan says of its data: source, sizes, split, augmentation and batches.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -99,6 +100,18 @@ tagged! {
             #[serde(default, deserialize_with = "nullable_via::<PathText, _, _>")]
             test: Option<PathBuf>,
         },
+    }
+}
+
+/// In words: `by classes (validation 0.1, test 0.2)`.
+impl fmt::Display for SplitPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SplitPlan::Classes { validation, test } => write!(f, "by classes (validation {validation}, test {test})"),
+            SplitPlan::Images { validation, test } => write!(f, "by images (validation {validation}, test {test})"),
+            SplitPlan::Source { validation } => write!(f, "of the source (validation {validation})"),
+            SplitPlan::Lists { train, .. } => write!(f, "by lists ({}, ...)", train.display()),
+        }
     }
 }
 

@@ -338,8 +338,7 @@ fn leak(teacher: &StoredModel, data: &DataPlan, seed: u64) -> Option<String> {
     Some(format!(
         "The teacher was trained with seed {} and split {}, so it has seen images that this run (seed {seed}) holds back \
          for its test: its score will be too good. Use the same seed and split.",
-        run.seed,
-        input::write(teacher_split).unwrap_or_default()
+        run.seed, teacher_split
     ))
 }
 

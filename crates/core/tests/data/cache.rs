@@ -159,7 +159,7 @@ fn where_it_cannot_be_written_there_is_a_temporary_one_and_a_word_about_it() {
         assert!(!Path::new(&dataset.describe().cache).exists());
     }
     let error = open(&elsewhere(&place.write("cat/no-folder.txt", b""))).unwrap_err();
-    assert!(error.to_string().contains("--cache or the environment variable RKD_CACHE"), "{error}");
+    assert!(error.to_string().contains("data.cache or the environment variable RKD_CACHE"), "{error}");
 }
 
 #[cfg(unix)] // Elsewhere an open file cannot be cut.
