@@ -153,7 +153,7 @@ fn where_it_cannot_be_written_there_is_a_temporary_one_and_a_word_about_it() {
         assert!(!dataset.describe().reused);
         assert_eq!(content(&dataset), whole);
         let notice = dataset.cache_notice().unwrap();
-        for word in ["--cache", "RKD_CACHE", "/sys/rkd"] {
+        for word in ["data.cache", "RKD_CACHE", "/sys/rkd"] {
             assert!(notice.contains(word), "{notice}");
         }
         assert!(!Path::new(&dataset.describe().cache).exists());
