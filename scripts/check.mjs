@@ -20,7 +20,10 @@ const steps = {
     ],
   },
   types: { says: "types, with the API's type tests", run: [tool("tsc", "-p", "tsconfig.json")] },
-  docs: { says: "documentation", run: [cargo("doc", "--workspace", "--no-deps", "--locked")] },
+  docs: {
+    says: "documentation, with the notices of others' licences",
+    run: [cargo("doc", "--workspace", "--no-deps", "--locked"), [process.execPath, "scripts/notices.mjs", "--check"]],
+  },
   unused: { says: "unused code and dependencies", run: [tool("knip")] },
   rust: {
     says: "Rust tests",

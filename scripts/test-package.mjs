@@ -1,45 +1,14 @@
 // Packs the package as it would be published (main package and this platform's binary in the release profile), installs
 // both into an empty folder, and runs the library and the command line there.
-import { spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
-import { must, publishedAddon, root, tool } from "./setup.mjs";
+import { join } from "node:path";
+import { output, packBinary, packMain } from "./pack.mjs";
+import { must, root, tool } from "./setup.mjs";
 
 const folder = mkdtempSync(join(tmpdir(), "rkd-package-"));
 const empty = join(folder, "somewhere else");
 mkdirSync(empty);
-const quiet = { npm_config_loglevel: "error", npm_config_audit: "false", npm_config_fund: "false" };
-
-/** Runs a program and returns what it printed. */
-function output([command, ...args], cwd, env = {}) {
-  const all = { ...process.env, ...quiet, ...env };
-  const { status, stdout, stderr, error } = spawnSync(command, args, { cwd, env: all, encoding: "utf8" });
-  if (status !== 0)
-    throw new Error(`${command} ${args.join(" ")} failed in ${cwd}:\n${stdout}\n${stderr}${error ?? ""}`);
-  return stdout;
-}
-
-/** Packs a folder; returns the tarball's path and the names in it. */
-function pack(source) {
-  const [{ filename, files }] = JSON.parse(
-    output(["npm", "pack", "--json", "--ignore-scripts", "--pack-destination", folder], source),
-  );
-  return { tarball: join(folder, filename), names: files.map(({ path }) => path) };
-}
-
-/** The package of this platform's binary. */
-function packBinary() {
-  const binary = publishedAddon();
-  const platform = /^rkd\.(.+)\.node$/.exec(basename(binary))[1];
-  output(tool("napi", "create-npm-dirs", "--npm-dir", "npm"), root); // git ignores it; the tool wants it in the project
-  const source = join(folder, platform);
-  cpSync(join(root, "npm", platform), source, { recursive: true });
-  rmSync(join(root, "npm"), { recursive: true });
-  cpSync(binary, join(source, basename(binary)));
-  return pack(source);
-}
-
 const program = `
 import { evaluateLoss, RkdError, rkdDistance, train, version } from "rkd";
 import { createRequire } from "node:module";
@@ -68,15 +37,21 @@ function compileGuides() {
 
 try {
   must(tool("publint", "--strict"), "publint");
-  const main = pack(root);
+  const main = packMain(folder);
   const stray = main.names.filter(
-    (name) => !/^(dist|bin|docs)\/|^(package\.json|README\.md|LICENSE.*|CHANGELOG\.md)$/.test(name),
+    (name) => !/^(dist|bin|docs)\/|^(package\.json|README\.md|LICENSE.*|CHANGELOG\.md|THIRD-PARTY-NOTICES)$/.test(name),
   );
   const linked = [...readFileSync(join(root, "README.md"), "utf8").matchAll(/\]\((docs\/[^)#]+)/g)];
   const missing = linked.map(([, name]) => name).filter((name) => !main.names.includes(name));
   if (linked.length === 0 || missing.length > 0) throw new Error(`the README leads to what is not packed: ${missing}`);
   if (stray.length > 0 || main.names.some((name) => name.endsWith(".node"))) throw new Error(`stray files: ${stray}`);
-  const binary = packBinary();
+  const binary = packBinary(folder);
+  for (const { names, tarball } of [main, binary]) {
+    const lacking = ["LICENSE", "LICENSE-APACHE", "LICENSE-MIT", "THIRD-PARTY-NOTICES"].filter(
+      (name) => !names.includes(name),
+    );
+    if (lacking.length > 0) throw new Error(`${tarball} is packed without ${lacking}`);
+  }
   writeFileSync(join(empty, "package.json"), '{ "name": "user", "private": true }');
   output(["npm", "install", "--prefer-offline", binary.tarball, main.tarball], empty);
   writeFileSync(join(empty, "main.mjs"), program);

@@ -18,7 +18,7 @@ export interface ResumeOptions {
  * that was never stopped. A finished run is measured again and returns its result.
  * @throws {RkdError} by rejection: `ERR_NOT_FOUND`, `ERR_INVALID_ARTEFACT`, then whatever stops the run
  */
-export function resume(out: string, options: ResumeOptions = {}): Run<TrainResult | DistillResult> {
+export function resume(out: string | URL, options: ResumeOptions = {}): Run<TrainResult | DistillResult> {
   return startRun((context) => {
     object<ResumeOptions>("options", options, ["threads", "signal"]);
     const { threads } = options;

@@ -71,7 +71,7 @@ export function checkFree(out: string, overwrite: boolean): void {
   const resumable = !exists(join(out, files.metrics));
   throw new RkdError("ERR_OUTPUT_EXISTS", `the folder already holds a run (${held})`, {
     subject: out,
-    advice: `choose another folder, ${resumable ? "go on with that run (resume), " : ""}or allow it to be replaced (overwrite)`,
+    advice: `choose another folder, ${resumable ? "go on with that run by resume(), " : ""}or allow it to be replaced by overwrite: true`,
   });
 }
 
@@ -216,7 +216,7 @@ export function requirePlanFile(out: string): PlanFile {
   if (found) return found;
   throw new RkdError("ERR_NOT_FOUND", "there is no run in this folder", {
     subject: out,
-    advice: "give the folder that the run was started with (--out); a run killed while reading its data starts anew",
+    advice: "give the folder that the run was started in, its out; a run killed while reading its data starts anew",
   });
 }
 

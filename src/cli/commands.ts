@@ -98,7 +98,7 @@ function withoutImages(flags: DataFlags): undefined {
 }
 
 function embedCommand(): Command {
-  type Flags = DataFlags & Partial<Pick<EmbedOptions, "out" | "format" | "threads">>;
+  type Flags = DataFlags & Partial<Pick<EmbedOptions, "format" | "threads">> & { readonly out?: string };
   return addDataFlags(modelCommand("embed", "Write the embeddings of images to a .npy or .safetensors file."), true)
     .optionsGroup("Output:")
     .option("--out <file>", "the file to write")
@@ -168,7 +168,7 @@ function command(name: string, description: string): Command {
   return new Command(name)
     .description(`${description} Defaults stand in parentheses.`)
     .summary(description)
-    .showSuggestionAfterError()
+    .showSuggestionAfterError(false) // main.ts knows the flags by their other names too
     .option("--json", "one JSON object a line on standard output");
 }
 

@@ -3,6 +3,7 @@
 import { closeSync } from "node:fs";
 import { constants } from "node:os";
 import { isatty } from "node:tty";
+import type { Command } from "commander";
 import { RkdError } from "../errors.ts";
 import type { DistillResult, TrainResult } from "../run/events.ts";
 import type { Run } from "../run/run.ts";
@@ -99,9 +100,17 @@ export function bearLostOutput(): void {
 
 let lost: Error | undefined;
 
+/** The command that was typed: its messages name its flags. */
+export let typed: Command | undefined;
+
+/** Says which command was typed. */
+export function setTyped(command: Command | undefined): void {
+  typed = command;
+}
+
 /** Shows the events of a run until it ends. `name` stands before each line. */
 export async function watch<R>(run: Run<R>, name?: string): Promise<R> {
-  const reporter = json ? jsonReporter() : textReporter(name);
+  const reporter = json ? jsonReporter() : textReporter(name, typed);
   try {
     for await (const event of run) {
       if (event.type === "start") willSave();

@@ -8,7 +8,7 @@ import { addon } from "../native/addon.ts";
 import { json as toJson } from "../native/json.ts";
 import type { NativeSession } from "../native/session.ts";
 import { oneOf } from "../options/check.ts";
-import type { Teacher } from "../protocol/protocol.ts";
+import type { SplitPlan, Teacher } from "../protocol/protocol.ts";
 import { withSession } from "../run/command.ts";
 import { version } from "../version.ts";
 import { json, print, signal } from "./context.ts";
@@ -59,9 +59,23 @@ async function data(source: string): Promise<void> {
   print(table(["part", "images", "classes"], rows));
   if (sharedClasses)
     print("its parts share classes: its own split measures classification, not retrieval of new classes");
-  print(`split unless you choose another: ${JSON.stringify(plan.split)}`);
+  print(`split unless you choose another: ${splitWords(plan.split)}`);
   for (const { path, reason } of broken) print(`cannot be read: ${path} ${reason}`);
   for (const warning of warnings) print(`note: ${warning}`);
+}
+
+function splitWords(split: SplitPlan): string {
+  const share = (of: number, what: string) => `${of} of ${what} for`;
+  switch (split.kind) {
+    case "lists":
+      return "by the lists of classes";
+    case "source":
+      return `the source's own, with ${share(split.validation, "its training part")} validation`;
+    default: {
+      const what = split.kind === "classes" ? "the classes" : "each class's images";
+      return `${share(split.validation, what)} validation, ${share(split.test, what)} the test`;
+    }
+  }
 }
 
 /** Prints the findings; throws the first problem, so that the exit code tells. */

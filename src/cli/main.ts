@@ -4,8 +4,9 @@ import { Command, CommanderError } from "commander";
 import { RkdError } from "../errors.ts";
 import { version } from "../version.ts";
 import { commands } from "./commands.ts";
-import { bearLostOutput, exitCodeOfStop, isStop, json, listenToStops, stoppedBy } from "./context.ts";
+import { bearLostOutput, exitCodeOfStop, isStop, json, listenToStops, setTyped, stoppedBy, typed } from "./context.ts";
 import { exitCodeOf, exitCodes } from "./exit.ts";
+import { meantFlag, messageOf } from "./flags.ts";
 import { writeJsonLine } from "./report.ts";
 
 const help = `
@@ -22,43 +23,21 @@ ${Object.entries(exitCodes)
   .map(([code, meaning]) => `  ${code.padStart(3)}  ${meaning}`)
   .join("\n")}`;
 
-/** Options whose flag has another name. */
-const flagNames: Readonly<Record<string, string>> = {
-  learningRate: "lr",
-  "batch.size": "batch",
-  warmupSteps: "warmup",
-  milestones: "schedule",
-  clipGradientNorm: "clip",
-  everyEpochs: "evaluate-every",
-  everySteps: "evaluate-every-steps",
-  checkpointEverySteps: "checkpoint-every",
-  student: "backbone",
-  "weights.except": "weights-except",
-  "weights.key": "weights-key",
-};
-
-/** The message with the flag, where the command has one, in place of the API's option: `batch.size: ...` is `--batch: ...`. */
-function messageOf({ subject, message }: RkdError): string {
-  if (subject === undefined || !/^[a-z][\w.]*(\[[^\]]+\])?$/i.test(subject)) return message;
-  const option = subject.replace(/\[[^\]]+\]$/, "");
-  const last = option.split(".").at(-1) ?? option;
-  const name = flagNames[option] ?? flagNames[last] ?? last.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-  const flag = `--${name}`;
-  const running = program.commands.find((each) => each.name() === program.args[0]);
-  const known = running?.options.some(({ long }) => long === flag);
-  return known ? message.replace(subject, flag) : message;
-}
-
 /** Shows a failure and returns the exit code. */
 function fail(error: unknown): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0; // --help and --version
-    if (json) writeJsonLine({ type: "error", code: "ERR_UNKNOWN_OPTION", message: error.message });
+    const flag = meantFlag(error.message, typed);
+    const advice = flag && `Did you mean ${flag}?`;
+    if (advice) process.stderr.write(`(${advice})\n`);
+    const message = advice ? `${error.message}. ${advice}` : error.message;
+    if (json) writeJsonLine({ type: "error", code: "ERR_UNKNOWN_OPTION", message });
     return 2;
   }
   const known = error instanceof RkdError ? error : new RkdError("ERR_INTERNAL", String(error), { cause: error });
-  if (json) writeJsonLine({ type: "error", ...known.toJSON() });
-  if (!isStop(known)) process.stderr.write(`rkd: ${messageOf(known)}\n`);
+  const message = messageOf(known, typed);
+  if (json) writeJsonLine({ type: "error", ...known.toJSON(), message });
+  if (!isStop(known)) process.stderr.write(`rkd: ${message}\n`);
   if (known !== error && error instanceof Error) process.stderr.write(`${error.stack}\n`);
   return isStop(known) && stoppedBy ? exitCodeOfStop(stoppedBy) : exitCodeOf(known.code);
 }
@@ -73,6 +52,7 @@ const program = new Command("rkd")
   .addHelpText("after", help);
 for (const each of commands()) program.addCommand(each);
 for (const each of [program, ...program.commands]) each.exitOverride();
+setTyped(program.commands.find((each) => each.name() === process.argv[2]));
 try {
   await program.parseAsync();
 } catch (error) {

@@ -15,6 +15,7 @@ import {
   lossKinds,
   type OptimizerOptions,
   type ScheduleOptions,
+  type Shares,
   type Split,
   teacherLossKinds,
   type Weight,
@@ -97,8 +98,8 @@ export function addDataFlags(command: Command, required: boolean): Command {
     .option("--channels <count>", "1 (grey) or 3 (RGB) (by source)", toNumber)
     .option("--augment <kind>", "affine, crop-flip or none (by source)")
     .option("--split <kind>", "classes, images, source, or lists:train.txt,validation.txt,test.txt (by source)")
-    .option("--validation <share>", "share of the classes that choose the model (0.1)", toNumber)
-    .option("--test <share>", "share of the classes for the final score (0.2)", toNumber)
+    .option("--validation <share>", "share of the classes that choose the model (0.1, by source)", toNumber)
+    .option("--test <share>", "share of the classes for the final score (0.2, by source)", toNumber)
     .option("--rotations", "every image in four turns, each a class of its own")
     .option("--cache <folder>", "folder of the decoded images ($RKD_CACHE or ~/.cache/rkd)");
 }
@@ -158,7 +159,7 @@ export function addRunFlags(command: Command, job: "train" | "distill", usual: s
 }
 
 /** The options that `train` and `distill` share. */
-export function runOptions(flags: RunFlags, signal: AbortSignal): RunOptions {
+export function runOptions(flags: RunFlags, signal: AbortSignal): RunOptions & { readonly out: string } {
   const { evaluateEvery, evaluateEverySteps, ks, batch, perClass, episode } = flags;
   return defined({
     data: dataOf(flags),
@@ -184,7 +185,7 @@ export function runOptions(flags: RunFlags, signal: AbortSignal): RunOptions {
     patience: flags.patience,
     checkpointEverySteps: flags.checkpointEvery,
     signal,
-  }) as RunOptions;
+  }) as RunOptions & { readonly out: string };
 }
 
 /**
@@ -203,8 +204,8 @@ export function dataOf(flags: DataFlags): Data {
   return defined({ source, imageSize, channels, augment, rotations, split: splitOf(flags), cache }) as Data;
 }
 
-/** The split: its kind follows from the shares where it is not given. */
-function splitOf({ split, validation, test }: DataFlags): Split | undefined {
+/** The split; shares alone are of the source's own kind of it. */
+function splitOf({ split, validation, test }: DataFlags): Split | Shares | undefined {
   if (split?.startsWith("lists:")) {
     const files = split.slice("lists:".length).split(",");
     const [train, middle, last] = files;
@@ -216,9 +217,10 @@ function splitOf({ split, validation, test }: DataFlags): Split | undefined {
       ...(last ? { validation: middle, test: last } : defined({ test: middle })),
     } as Split;
   }
-  if (split === undefined && validation === undefined && test === undefined) return undefined;
-  const usual = test === undefined && validation !== undefined ? "source" : "classes";
-  const kind = oneOf("--split", split ?? usual, ["classes", "source", "images"]);
+  if (split === undefined) {
+    return validation === undefined && test === undefined ? undefined : defined({ validation, test });
+  }
+  const kind = oneOf("--split", split, ["classes", "source", "images"]);
   if (kind !== "source") return { kind, validation: validation ?? 0.1, test: test ?? 0.2 };
   if (test !== undefined) throw invalid("--test", "nothing with --split source", test, "the test part is the source's");
   return { kind, validation: validation ?? 0.1 };
@@ -306,10 +308,9 @@ function add(given: string, before: readonly string[] = []): readonly string[] {
 /** `kind:weight@studentFeature/teacherFeature`, all but the kind may be left out. The episode is what prototypes are of. */
 function toLoss(given: string, episode: Episode | undefined): Loss {
   const [head = "", features, ...more] = given.split("@");
-  const [name, weightText, ...rest] = head.split(":");
+  const [kind, weightText, ...rest] = head.split(":");
   const form = "kind, kind:weight or kind:weight@feature, with @student/teacher for two features";
   if (rest.length + more.length > 0) throw invalid("--loss", form, given);
-  const kind = oneOf("--loss", name, lossNames);
   const [studentFeature, teacherFeature, ...extra] = features?.split("/") ?? [];
   if (extra.length > 0) throw invalid("--loss", form, given);
   const weight = weightText === undefined ? 1 : weightText === "auto" ? weightText : toNumber(weightText);

@@ -1,6 +1,8 @@
 /** Shows a run's events: JSON lines on standard output, or progress on standard error for people. */
 
+import type { Command } from "commander";
 import type { DataEvent, RunEvent, StartEvent, StepEvent } from "../run/events.ts";
+import { asTyped } from "./flags.ts";
 import { duration, metricsLine, shortMetrics } from "./table.ts";
 
 /** Shows events. */
@@ -22,8 +24,8 @@ export function writeJsonLine(value: object): void {
 }
 
 /** For people: a line that redraws itself on a terminal, a plain line every few seconds elsewhere. */
-export function textReporter(name = ""): Reporter {
-  return new TextReporter(name, process.stderr);
+export function textReporter(name = "", command?: Command): Reporter {
+  return new TextReporter(name, process.stderr, command);
 }
 
 /** Between two plain progress lines; a log of an hour has a screen or two of them. */
@@ -32,13 +34,15 @@ export const PLAIN_INTERVAL_MS = 5_000;
 class TextReporter implements Reporter {
   readonly #name: string;
   readonly #out: NodeJS.WriteStream;
+  readonly #command: Command | undefined;
   #lastPlain = 0;
   #drawn = false;
   #start: { readonly time: number; readonly step: number } | undefined;
   #epochs = 0;
   #stepsPerEpoch = 1;
 
-  constructor(name: string, out: NodeJS.WriteStream) {
+  constructor(name: string, out: NodeJS.WriteStream, command: Command | undefined) {
+    this.#command = command;
     this.#name = name ? `${name}: ` : "";
     this.#out = out;
   }
@@ -68,7 +72,7 @@ class TextReporter implements Reporter {
         break;
       case "collapse":
       case "warning":
-        this.#line(`warning: ${event.message}`);
+        this.#line(`warning: ${asTyped(event.message, this.#command)}`);
         break;
       default: // checkpoints are many, and what stands in the end is printed by the command
     }

@@ -135,7 +135,7 @@ function stepOf(run: PlannedRun): string {
 /** The data and the networks of a run and of those it builds on. */
 function networksOf(run: PlannedRun): string {
   const { data, backbone, student } = { backbone: undefined, student: undefined, ...optionsOf(run) };
-  const { source, imageSize, channels } = typeof data === "string" ? { source: data } : data;
+  const { source, imageSize, channels } = typeof data === "string" || data instanceof URL ? { source: data } : data;
   const { embedding: _, normalize: __, ...network } = (backbone ?? student) as Backbone;
   return JSON.stringify([source, imageSize, channels, network, run.after.map(networksOf)]);
 }

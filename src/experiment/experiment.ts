@@ -11,7 +11,7 @@ import { Clock, kindOf, removeAbandonedTrials, tryKinds } from "./estimate.ts";
 import type { ExperimentEvent, ExperimentProgressEvent } from "./events.ts";
 import { type GalleryQuery, galleryOf } from "./gallery.ts";
 import { type Matrix, type PlannedRun, planMatrix } from "./matrix.ts";
-import type { ExperimentOptions } from "./options.ts";
+import type { ExperimentOptions, PlacedOptions } from "./options.ts";
 import { defaultFigures, type ExperimentResult, figuresOf, resultOf } from "./result.ts";
 import { checkTables, tables, writeTables } from "./tables.ts";
 
@@ -48,7 +48,7 @@ export function experiment(options: ExperimentOptions): Run<ExperimentResult, Ex
 }
 
 class Experiment {
-  readonly #options: ExperimentOptions;
+  readonly #options: PlacedOptions;
   /** Its folder, which a change of directory does not move. */
   readonly #out: string;
   readonly #seeds: readonly number[];
@@ -62,11 +62,11 @@ class Experiment {
 
   constructor(options: ExperimentOptions, context: RunContext<ExperimentEvent>) {
     this.#seeds = checkOptions(options);
-    this.#options = options;
-    this.#out = resolve(options.out);
+    this.#options = { ...options, out: path("out", options.out) };
+    this.#out = resolve(this.#options.out);
     this.#threads = integer("threads", or(options.threads, 0), { from: 0, to: 1024 });
     this.#context = context;
-    this.#matrix = planMatrix(options, this.#seeds);
+    this.#matrix = planMatrix(this.#options, this.#seeds);
   }
 
   async run(): Promise<ExperimentResult> {
@@ -228,7 +228,6 @@ function checkOptions(options: ExperimentOptions): readonly number[] {
     ...(["protocol", "command", "estimate", "threads", "signal"] as const),
   ]);
   text("name", options.name);
-  path("out", options.out);
   names("rows", options.rows);
   names("columns", options.columns);
   if (typeof options.cell !== "function") throw invalid("cell", "a function that says what a cell is", options.cell);

@@ -10,7 +10,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { RkdError } from "../errors.ts";
 import { invalid, object } from "../options/check.ts";
-import type { Cell, ExperimentOptions, Measure } from "./options.ts";
+import type { Cell, Measure, PlacedOptions } from "./options.ts";
 
 /** One run of the experiment. */
 export interface PlannedRun {
@@ -47,17 +47,17 @@ export interface Matrix {
 }
 
 /** Asks every cell what it is. @throws {RkdError} where cells build on each other in a circle */
-export function planMatrix(options: ExperimentOptions, seeds: readonly number[]): Matrix {
+export function planMatrix(options: PlacedOptions, seeds: readonly number[]): Matrix {
   return new Planner(options).plan(seeds);
 }
 
 class Planner {
-  readonly #options: ExperimentOptions;
+  readonly #options: PlacedOptions;
   readonly #folders: readonly string[];
   readonly #byCell = new Map<string, Pick<PlannedCell, "run" | "figures"> | "open">();
   readonly #runs = new Map<string, PlannedRun>();
 
-  constructor(options: ExperimentOptions) {
+  constructor(options: PlacedOptions) {
     this.#options = options;
     const home = this.#home();
     this.#folders = existsSync(home) ? readdirSync(home) : [];

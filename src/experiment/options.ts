@@ -76,7 +76,7 @@ export interface ExperimentOptions {
   /** What it is called; the title of its tables. */
   readonly name: string;
   /** Folder of the experiment; made where it is missing. Finished cells in it are not run again. */
-  readonly out: string;
+  readonly out: string | URL;
   /** The rows of the table, for example methods. */
   readonly rows: readonly string[];
   /** The columns of the table, for example sizes of the student. */
@@ -109,3 +109,6 @@ export interface ExperimentOptions {
   /** Stops the experiment after a clean checkpoint of the run in progress; it rejects with `signal.reason`. */
   readonly signal?: AbortSignal;
 }
+
+/** The same with its folder as the system takes it. */
+export type PlacedOptions = ExperimentOptions & { readonly out: string };

@@ -7,7 +7,7 @@ import { version } from "../version.ts";
 import { type CellResult, planOf } from "./cell-run.ts";
 import type { GalleryQuery } from "./gallery.ts";
 import type { Matrix, PlannedCell, PlannedRun } from "./matrix.ts";
-import type { Claim, ExperimentOptions, Protocol, PublishedTable } from "./options.ts";
+import type { Claim, PlacedOptions, Protocol, PublishedTable } from "./options.ts";
 import { settingsOf } from "./settings.ts";
 import { claimVerdict, compare, type Difference, type Spread, spreadOf } from "./statistics.ts";
 
@@ -99,7 +99,7 @@ export interface ClaimResult extends Claim {
 
 /** Puts together what is there. */
 export function resultOf(
-  options: ExperimentOptions,
+  options: PlacedOptions,
   seeds: readonly number[],
   { runs, cells }: Matrix,
   results: ReadonlyMap<PlannedRun, CellResult>,

@@ -16,6 +16,15 @@ export function addon(): Addon {
   return loaded;
 }
 
+/** The addon, or nothing where it cannot be loaded. */
+export function addonIfThere(): Addon | undefined {
+  try {
+    return addon();
+  } catch {
+    return undefined;
+  }
+}
+
 function load(): Addon {
   const require = createRequire(import.meta.url);
   const other = process.env.RKD_NATIVE_PATH;

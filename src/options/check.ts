@@ -1,6 +1,8 @@
 /** Checks of single option values. Each returns the value it accepts, or throws an {@link RkdError} that names the option. */
 
-import { RkdError, type RkdErrorDetails } from "../errors.ts";
+import { fromNative, RkdError, type RkdErrorDetails } from "../errors.ts";
+import { addon, addonIfThere } from "../native/addon.ts";
+import { json, parse } from "../native/json.ts";
 
 /** The bounds of a number; `over` and `under` exclude their value, `from` and `to` include it. */
 export interface Range {
@@ -49,17 +51,20 @@ export function text(subject: string, value: unknown): string {
   return value;
 }
 
-/** A path; `file:` URLs are not paths. */
+/**
+ * A path, as the system takes it, of a path or a `file:` URL.
+ * @throws {RkdError} `ERR_INVALID_OPTION`; `ERR_NATIVE_LOAD`: the core reads it
+ */
 export function path(subject: string, value: unknown): string {
-  if (typeof value !== "string" || value.trim() === "") throw invalid(subject, "a path", value);
-  if (value.includes("\0")) throw invalid(subject, "a path without a zero byte", value);
-  return value;
+  const reply = addon().pathOf(subject, json(value));
+  if (reply.error) throw fromNative(reply.error);
+  return parse(reply.value);
 }
 
 /** One of `choices`. */
 export function oneOf<const T extends string | number>(subject: string, value: unknown, choices: readonly T[]): T {
   if (choices.includes(value as T)) return value as T;
-  const near = typeof value === "string" ? nearest(value, choices.map(String)) : undefined;
+  const near = typeof value === "string" ? meant(value, choices.map(String)) : undefined;
   throw invalid(subject, choices.map(show).join(" or "), value, near && `did you mean ${show(near)}?`);
 }
 
@@ -70,7 +75,7 @@ export function object<T extends object>(subject: string, value: unknown, keys: 
   }
   for (const key of Object.keys(value)) {
     if ((keys as readonly string[]).includes(key)) continue;
-    const near = nearest(key, keys);
+    const near = meant(key, keys);
     throw new RkdError("ERR_UNKNOWN_OPTION", "there is no such option", {
       subject: subject === "options" ? key : `${subject}.${key}`,
       expected: `one of ${keys.join(", ")}`,
@@ -93,25 +98,9 @@ function show(value: unknown): string {
   return String(value);
 }
 
-/** The choice closest to `word`, if it is close enough to be a slip of the fingers. */
-function nearest(word: string, choices: readonly string[]): string | undefined {
-  const scored = choices.map((choice) => ({ choice, edits: edits(word.toLowerCase(), choice.toLowerCase()) }));
-  const best = scored.sort((a, b) => a.edits - b.edits)[0];
-  return best && best.edits <= Math.max(1, Math.floor(best.choice.length / 3)) ? best.choice : undefined;
-}
-
-/** Levenshtein distance. */
-function edits(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const change = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(change, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row[b.length] ?? 0;
+/** What of `choices` was probably meant by `word`, as the core sees it (crates/core/src/spelling.rs). */
+export function meant(word: string, choices: readonly string[]): string | undefined {
+  return addonIfThere()?.likely(word, [...choices]) ?? undefined;
 }
 
 function within(value: number, { from, to, over, under }: Range): boolean {

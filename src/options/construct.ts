@@ -1,7 +1,7 @@
 /** What every constructor does: the core checks the options at once, and names the constructor in its errors. */
 
 import { fromNative, RkdError } from "../errors.ts";
-import { addon } from "../native/addon.ts";
+import { addonIfThere } from "../native/addon.ts";
 import { json } from "../native/json.ts";
 import type { Loss, LossOptions, OptionPart } from "../protocol/protocol.ts";
 
@@ -31,16 +31,7 @@ export function given(name: string, options: object, more: object): object {
  * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`, `ERR_NOT_FOUND`
  */
 export function checked<T>(part: OptionPart, name: string, given: object): T {
-  const reply = attempt(() => addon().checkOption(part, name, json(given)));
+  const reply = addonIfThere()?.checkOption(part, name, json(given));
   if (reply?.error) throw fromNative(reply.error);
   return Object.freeze(reply ? JSON.parse(reply.value) : { ...given }) as T;
-}
-
-function attempt<T>(work: () => T): T | undefined {
-  try {
-    return work();
-  } catch (error) {
-    if (error instanceof RkdError && error.code === "ERR_NATIVE_LOAD") return undefined;
-    throw error;
-  }
 }

@@ -1,7 +1,7 @@
 /** Data sources: where images come from, how large they become, how classes are split and images changed. */
 
 import type { Data } from "../protocol/protocol.ts";
-import { object, path } from "./check.ts";
+import { object } from "./check.ts";
 import { checked } from "./construct.ts";
 
 const common = ["imageSize", "channels", "rotations", "split", "augment", "cache"] as const;
@@ -21,7 +21,7 @@ export function glyphs(options: GlyphsOptions = {}): Data {
  * A folder of `class/image.png` (or jpg, webp, bmp, gif, tiff), or a ZIP, tar or tar.gz of one.
  * @throws {RkdError} `ERR_NOT_FOUND`, `ERR_INVALID_OPTION`; the run: `ERR_INVALID_DATA` where it is another kind of source
  */
-export function imageFolder(source: string, options: DataOptions = {}): Data {
+export function imageFolder(source: string | URL, options: DataOptions = {}): Data {
   return at("imageFolder", "images", source, options);
 }
 
@@ -29,12 +29,12 @@ export function imageFolder(source: string, options: DataOptions = {}): Data {
  * The Omniglot archives as they are: a folder with `images_background.zip` and `images_evaluation.zip`, or one of them.
  * The class is alphabet/character. @throws {RkdError} as {@link imageFolder}
  */
-export function omniglot(source: string, options: DataOptions = {}): Data {
+export function omniglot(source: string | URL, options: DataOptions = {}): Data {
   return at("omniglot", "omniglot", source, options);
 }
 
 /** A folder with MNIST-like IDX files, gzipped or not. @throws {RkdError} as {@link imageFolder} */
-export function idx(source: string, options: DataOptions = {}): Data {
+export function idx(source: string | URL, options: DataOptions = {}): Data {
   return at("idx", "idx", source, options);
 }
 
@@ -42,11 +42,10 @@ export function idx(source: string, options: DataOptions = {}): Data {
  * CIFAR-100's binary version: the folder of `train.bin` and `test.bin`, or `cifar-100-binary.tar.gz` as downloaded. Classes are
  * the fine labels. @throws {RkdError} as {@link imageFolder}
  */
-export function cifar100(source: string, options: DataOptions = {}): Data {
+export function cifar100(source: string | URL, options: DataOptions = {}): Data {
   return at("cifar100", "cifar", source, options);
 }
 
-function at(name: string, kind: NonNullable<Data["kind"]>, source: string, options: DataOptions): Data {
-  path(`${name} path`, source);
+function at(name: string, kind: NonNullable<Data["kind"]>, source: string | URL, options: DataOptions): Data {
   return checked("data", name, { kind, source, ...object<DataOptions>(name, options, common) });
 }

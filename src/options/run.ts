@@ -20,7 +20,7 @@ export interface TrainOptions extends RunOptions {
 /** What `distill` takes. */
 export interface DistillOptions extends RunOptions, Pick<protocol.RunOptions, "teacherFeatures"> {
   /** The folder of a finished run, a `model.safetensors` or an ONNX model; or that with how it is read. */
-  readonly teacher: string | protocol.Teacher;
+  readonly teacher: string | URL | protocol.Teacher;
   /** The network that is trained. */
   readonly student: protocol.Backbone;
 }

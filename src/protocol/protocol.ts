@@ -423,14 +423,17 @@ export type Split =
   | Given<Extract<SplitPlan, { readonly kind: "classes" }>, "kind" | "validation" | "test">
   | Given<Extract<SplitPlan, { readonly kind: "source" }>, "kind" | "validation">
   | Given<Extract<SplitPlan, { readonly kind: "images" }>, "kind" | "validation" | "test">
-  | Given<Extract<SplitPlan, { readonly kind: "lists" }>, "kind" | "train">;
+  | Given<Paths<Extract<SplitPlan, { readonly kind: "lists" }>>, "kind" | "train">;
+
+/** `T` with `file:` URLs for its paths too. */
+type Paths<T> = { readonly [K in keyof T]: K extends "kind" ? T[K] : T[K] | URL };
 
 /** What `train` and `distill` take. */
 export type RunOptions = {
   /** The images: a source, or its name (`"glyphs"` or a path). */
-  readonly data: Data | string;
+  readonly data: Data | string | URL;
   /** Folder of the run; made where it is missing. An existing run in it is an error unless `overwrite`. */
-  readonly out: string;
+  readonly out: string | URL;
   /** Whether a run in `out` may be replaced. Other files in the folder are left alone. @default false */
   readonly overwrite?: boolean;
   /** The network that `train` trains. */
@@ -438,7 +441,7 @@ export type RunOptions = {
   /** The network that `distill` trains. */
   readonly student?: Backbone;
   /** The teacher: its path, or that with how it is read. */
-  readonly teacher?: string | Teacher;
+  readonly teacher?: string | URL | Teacher;
   /**
    * `"live"`: the teacher sees the same augmented images as the student, in every step. `"cached"`: every training
    * image once, and its mirror image where training mirrors, before the first step; other augmentation the teacher
@@ -452,7 +455,7 @@ export type RunOptions = {
    */
   readonly losses?: ReadonlyArray<Loss>;
   /** Weights to begin with: a file, or a file with what it need not have. @default drawn at random */
-  readonly weights?: string | Weights | null;
+  readonly weights?: string | URL | Weights | null;
   /**
    * Patterns of parameters that stay as they are. Their running statistics follow `batchNorm`. A pattern is a name
    * as in torchvision, `layer1.0.conv1.weight`, or a module, `layer1`, which stands for all below it; a star stands
@@ -600,7 +603,7 @@ export type Weights = {
    * A `.safetensors` of rkd, torchvision or timm, a `.pth` of PyTorch (a state dict, or a checkpoint with one), or
    * the folder of a finished run. No code in the file is run.
    */
-  readonly file: string;
+  readonly file: string | URL;
   /**
    * Which weights of the file: the keys that lead to them in a checkpoint and the beginning of their names, joined
    * by dots: `"ema_state_dict"`, `"state_dict.backbone"`.
@@ -654,9 +657,9 @@ export type Data = {
   /**
    * `"glyphs"`, with its settings or without, or a path: a folder, a ZIP, a tar, Omniglot, IDX or CIFAR-100 files.
    */
-  readonly source: string;
+  readonly source: string | URL;
   /** Further paths of the same data set. @default [] */
-  readonly more?: ReadonlyArray<string>;
+  readonly more?: ReadonlyArray<string | URL>;
   /** Of glyphs: number of characters, 2 to 10,000. @default 240 */
   readonly classes?: number;
   /** Of glyphs: writers, each drawing every character once, 2 to 1,000. @default 20 */
@@ -677,8 +680,11 @@ export type Data = {
    * of Omniglot become four times as many (Snell et al. 2017). @default false
    */
   readonly rotations?: boolean;
-  /** How images go to training, validation and test. @default see {@link Split} */
-  readonly split?: Split;
+  /**
+   * How images go to training, validation and test; shares without a kind are of the source's own kind of split, and
+   * with a `test` of its own of `"classes"`. @default see {@link Split}
+   */
+  readonly split?: Split | Shares;
   /**
    * Random changes of training images: `"affine"` for characters, `"crop-flip"` for photographs, `"none"`, or each
    * strength by hand, where what is left out is off. @default "affine" for glyphs and Omniglot, else "crop-flip"
@@ -688,7 +694,15 @@ export type Data = {
    * Folder of the decoded images; nothing is written outside it.
    * @default `$RKD_CACHE`, else `$XDG_CACHE_HOME/rkd`, else `~/.cache/rkd`
    */
-  readonly cache?: string;
+  readonly cache?: string | URL;
+};
+
+/** Shares of a split whose kind is the source's own. */
+export type Shares = {
+  /** Share that chooses the checkpoint, in [0, 1). @default that of the source */
+  readonly validation?: number;
+  /** Share that only the final evaluation sees, in [0, 1). @default that of the source */
+  readonly test?: number;
 };
 
 /** What a source is, as far as defaults of images, split and augmentation hang on it. */
@@ -713,9 +727,9 @@ export type Augment = {
 /** What `evaluate` takes. */
 export type EvaluateOptions = {
   /** The folder of a finished run, or a `model.safetensors`. */
-  readonly model: string;
+  readonly model: string | URL;
   /** The images. @default those of the run */
-  readonly data?: Data | string;
+  readonly data?: Data | string | URL;
   /** Which classes. @default "test" */
   readonly part?: Part;
   /**
@@ -730,7 +744,7 @@ export type EvaluateOptions = {
    * A finished run, or a `model.safetensors`, whose relations are compared with the model's; `null` is none.
    * @default null
    */
-  readonly teacher?: string | Teacher | null;
+  readonly teacher?: string | URL | Teacher | null;
   /** CPU threads, 0 is all cores. @default 0 */
   readonly threads?: number;
   /** Seed of the class split. @default the run's, else 1 */
@@ -752,9 +766,9 @@ export type FewShot = {
 /** What `neighbours` takes. */
 export type NeighboursOptions = {
   /** The folder of a finished run, or a `model.safetensors`. */
-  readonly model: string;
+  readonly model: string | URL;
   /** The images. @default those of the run */
-  readonly data?: Data | string;
+  readonly data?: Data | string | URL;
   /** Which classes. @default "test" */
   readonly part?: Part;
   /** Number of queries, drawn by the seed, each of another class while there are classes, 1 to 1000. @default 8 */
@@ -770,11 +784,11 @@ export type NeighboursOptions = {
 /** What `embed` takes. */
 export type EmbedOptions = {
   /** The folder of a finished run, or a `model.safetensors`. */
-  readonly model: string;
+  readonly model: string | URL;
   /** The images; all of them are embedded. */
-  readonly data: Data | string;
+  readonly data: Data | string | URL;
   /** The file to write. Beside a `.npy` stands `<name>.ids.json`; a `.safetensors` holds its ids. */
-  readonly out: string;
+  readonly out: string | URL;
   /** Form of the file. @default by the name's ending */
   readonly format?: EmbedFormat;
   /** CPU threads, 0 is all cores. @default 0 */

@@ -211,7 +211,7 @@ export const fewShot: Recipe<Settings> = {
 
 /** The lists of Vinyals et al., where they lie beside the images in `splits/`. Where the test chooses, all others train. */
 function withLists(data: Data, protocol: Protocol): Data {
-  const list = (part: string) => join(data.source, "splits", `${part}.txt`);
+  const list = (part: string) => join(String(data.source), "splits", `${part}.txt`);
   if (!["train", "val", "trainval", "test"].every((part) => existsSync(list(part)))) return data;
   const parts = protocol === "honest" ? { train: list("train"), validation: list("val") } : { train: list("trainval") };
   return { ...data, split: { kind: "lists", ...parts, test: list("test") } };

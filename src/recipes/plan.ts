@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import type { Cell, ExperimentOptions, Protocol } from "../experiment/options.ts";
 import { json } from "../native/json.ts";
-import { integer, invalid, object, oneOf, or } from "../options/check.ts";
+import { integer, invalid, object, oneOf, or, path } from "../options/check.ts";
 import type { Backbone, Data, Split, Weights } from "../protocol/protocol.ts";
 import { withSession } from "../run/command.ts";
 import { recipes } from "./list.ts";
@@ -15,18 +15,18 @@ export interface ReproduceOptions extends Pick<ExperimentOptions, "threads" | "s
   /** How large it is. @default "small" */
   readonly scale?: Scale;
   /** Data sets: `"glyphs"` or paths. @default the embedded glyphs */
-  readonly data?: readonly string[];
+  readonly data?: readonly (string | URL)[];
   /** Number of seeds. @default the scale's */
   readonly seeds?: number;
   /** Folder of the experiment. @default `runs/<recipe>-<scale>` */
-  readonly out?: string;
+  readonly out?: string | URL;
   /** How weights are chosen. @default "honest" */
   readonly protocol?: Protocol;
   /**
    * Weights that networks begin with, by architecture: `{ resnet50: "resnet50.pth", resnet18: "resnet18.pth" }`. The paper's
    * begin with ImageNet's. @default drawn at random
    */
-  readonly weights?: Readonly<Partial<Record<Backbone["kind"], string | Weights>>>;
+  readonly weights?: Readonly<Partial<Record<Backbone["kind"], string | URL | Weights>>>;
   /** Only these rows of the table; models that they learn from are trained too. @default all */
   readonly rows?: readonly string[];
   /** Only these columns. @default all */
@@ -54,7 +54,9 @@ export async function planReproduce(
   const protocol = oneOf("protocol", or(options.protocol, "honest"), ["honest", "paper"]);
   const settings = recipe.scales[scale];
   const seeds = integer("seeds", or(options.seeds, settings.seeds), { from: 1, to: 1000 });
-  const names = options.data ?? settings.data;
+  const given: unknown = options.data ?? settings.data;
+  if (!Array.isArray(given)) throw invalid("data", "a list of data sets", given);
+  const names = given.map((source, i) => path(`data[${i}]`, source));
   const choose = (recognised: string | null) => ({
     ...settings,
     ...(scale === "paper" && recognised && recipe.own?.[recognised as PublishedData]),

@@ -2,7 +2,7 @@
 
 import type { Claim, ExperimentOptions, Protocol, PublishedTable } from "../experiment/options.ts";
 import type { DataOptions } from "../options/data.ts";
-import type { Data } from "../protocol/protocol.ts";
+import type { Data, Split } from "../protocol/protocol.ts";
 
 /**
  * How large an experiment is. `smoke`: seconds, to see that it runs. `small`: two CPU cores and data of a few thousand
@@ -37,7 +37,7 @@ export interface CommonSettings {
   /** What is used where the user names no data. */
   readonly data: readonly string[];
   /** Image size, augmentation and split; what is left out is the source's. */
-  readonly images?: DataOptions;
+  readonly images?: Omit<DataOptions, "split"> & { readonly split?: Split };
   /** What photographs have on top of that: all data whose own augmentation is `"crop-flip"`. */
   readonly photographs?: DataOptions;
   /** In which respects this is not the paper's experiment, in full sentences. */

@@ -136,8 +136,8 @@ export interface TrainResult {
   readonly dataWaitShare: number;
   /** Whether the run ended before its last epoch (`patience`). */
   readonly stoppedEarly: boolean;
-  /** The last weights on the test classes, where both are kept (`keep: "both"`); nothing else. */
-  readonly last: { readonly epoch: number; readonly model: string; readonly metrics: Metrics } | null;
+  /** The last weights, on the test classes where there are any, where both are kept (`keep: "both"`); nothing else. */
+  readonly last: { readonly epoch: number; readonly model: string; readonly metrics: Metrics | null } | null;
   readonly history: readonly EpochRecord[];
 }
 

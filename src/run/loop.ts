@@ -206,11 +206,11 @@ class Loop {
   /** The last weights beside the best: a file and a score of their own, unless they are the same. */
   async #last(model: string, step: number, after: Evaluation | null): Promise<TrainResult["last"]> {
     const { epochsDone } = this.#state;
-    if (this.#job.policy.keep !== "both" || !after) return null;
-    if (step === this.#step) return { epoch: epochsDone, model, metrics: after.metrics };
+    if (this.#job.policy.keep !== "both") return null;
+    if (step === this.#step) return { epoch: epochsDone, model, metrics: after?.metrics ?? null };
     const path = join(this.#job.out, files.last);
     await this.#session.call((core) => core.saveModel(path, false));
-    return { epoch: epochsDone, model: path, metrics: (await this.#test(path, null)).metrics };
+    return { epoch: epochsDone, model: path, metrics: after && (await this.#test(path, null)).metrics };
   }
 
   async #result(

@@ -47,8 +47,10 @@ beforeAll(async () => {
   await train({ ...common, backbone, losses, epochs: 3, stepsPerEpoch: 40, out: teacherFolder });
 });
 
+type Placed = DistillOptions & { readonly out: string };
+
 /** The small student's options with these losses. */
-function student(losses: readonly Loss[], more: Partial<DistillOptions> = {}): DistillOptions {
+function student(losses: readonly Loss[], more: Partial<Placed> = {}): Placed {
   return {
     ...common,
     teacher: teacherFolder,
@@ -171,7 +173,7 @@ describe("a student of another size", () => {
     await train({ ...common, data: large, losses: [triplet()], backbone, epochs: 1, stepsPerEpoch: 8, out });
     for (const teacherFeatures of ["live", "cached"] as const) {
       const small = { ...large, imageSize: 16, channels: 1 } as const;
-      const run = (name: string, more: Partial<DistillOptions>) => {
+      const run = (name: string, more: Partial<Placed>) => {
         const place = { teacher: out, teacherFeatures, data: small, out: join(folder, `${teacherFeatures}-${name}`) };
         return {
           out: place.out,

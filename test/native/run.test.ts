@@ -1,8 +1,20 @@
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate as nextTick } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
-import { constant, conv4, distill, evaluate, glyphs, type RunEvent, resume, sgd, train } from "../../src/index.ts";
+import {
+  constant,
+  conv4,
+  crossEntropy,
+  distill,
+  evaluate,
+  glyphs,
+  type RunEvent,
+  resume,
+  sgd,
+  type TrainOptions,
+  train,
+} from "../../src/index.ts";
 import { temporaryFolder } from "../support/folders.ts";
 import { smallRun } from "../support/small.ts";
 
@@ -314,5 +326,89 @@ describe("distill", () => {
       code: "ERR_INVALID_ARTEFACT",
       message: expect.stringContaining("model.safetensors"),
     });
+  });
+});
+
+describe("what a run cannot learn from", () => {
+  const folder = temporaryFolder();
+  /** 12 classes, of which `more` have two images, the others one. */
+  const photos = (name: string, more: number) => {
+    for (let i = 0; i < 12; i++) {
+      mkdirSync(join(folder, name, `c${i}`), { recursive: true });
+      for (let j = 0; j < (i < more ? 2 : 1); j++) {
+        writeFileSync(
+          join(folder, name, `c${i}`, `${j}.ppm`),
+          `P5 16 16 255\n${"ab".repeat(64 + i)}${"z".repeat(256)}`.slice(0, 269),
+        );
+      }
+    }
+    const split = { kind: "classes", validation: 0, test: 0 } as const;
+    return { source: join(folder, name), imageSize: 16, channels: 1, split } as const;
+  };
+
+  it("is told where every class has one image, and no folder is made", async () => {
+    const out = join(folder, "alone");
+    const options = smallRun(out, { data: photos("one", 0), batch: { size: 8, perClass: 2 } });
+    await expect(train(options)).rejects.toMatchObject({
+      code: "ERR_INVALID_DATA",
+      message: expect.stringContaining("every training class has one image, and triplet-squared compares two"),
+    });
+    expect(existsSync(out)).toBe(false);
+  });
+
+  it("is a warning where most have one image, and nothing where a loss sees each alone", async () => {
+    const warnings = async (more: Partial<TrainOptions>) => {
+      const data = photos("few", 3);
+      const run = train(
+        smallRun(join(folder, `few-${Object.keys(more)}`), { data, epochs: 1, stepsPerEpoch: 1, ...more }),
+      );
+      const said: string[] = [];
+      for await (const event of run) if (event.type === "warning") said.push(event.message);
+      return said.join("\n");
+    };
+    const batch = { size: 8, perClass: 2 };
+    expect(await warnings({ batch })).toContain("9 of the 12 training classes have one image: triplet-squared learns");
+    expect(await warnings({ losses: [crossEntropy()], batch })).not.toContain("learns nothing");
+  });
+});
+
+it("keeps the last weights beside the best without test classes too", async () => {
+  const out = join(temporaryFolder(), "both");
+  const data = glyphs({ classes: 20, writers: 8, split: { kind: "classes", validation: 0.2, test: 0 } });
+  const options = smallRun(out, {
+    data,
+    keep: "both",
+    epochs: 6,
+    stepsPerEpoch: 2,
+    optimizer: sgd({ learningRate: 2 }),
+  });
+  const { last, metrics, step, steps, model } = await train(options);
+  expect(metrics).toBeNull();
+  expect(last).toEqual({ epoch: 6, model: step === steps ? model : join(out, "last.safetensors"), metrics: null });
+  expect(existsSync(last?.model ?? "")).toBe(true);
+  expect(step).toBeLessThan(steps); // or the test is not of this
+});
+
+it("a share of the validation alone is of the source's own split", async () => {
+  const out = join(temporaryFolder(), "share");
+  const data = glyphs({ classes: 20, writers: 8, split: { validation: 0.3 } });
+  await train(smallRun(out, { data, epochs: 1, stepsPerEpoch: 1 }));
+  const { plan } = JSON.parse(readFileSync(join(out, "plan.json"), "utf8"));
+  expect(plan.data.split).toEqual({ kind: "classes", validation: 0.3, test: 0.2 });
+});
+
+it("a plan.json that was edited is told by its fields, with both values", async () => {
+  const out = join(temporaryFolder(), "edited");
+  await train(smallRun(out));
+  const file = join(out, "plan.json");
+  const plan = JSON.parse(readFileSync(file, "utf8"));
+  plan.plan.optimizer.learningRate = 0.5;
+  plan.plan.batch.perClass = 2;
+  writeFileSync(file, JSON.stringify(plan));
+  await expect(resume(out)).rejects.toMatchObject({
+    code: "ERR_INVALID_ARTEFACT",
+    message: expect.stringMatching(
+      /plan\.json is not the plan that this run began with: expected .*optimizer\.learningRate: 0\.001.*received .*optimizer\.learningRate: 0\.5/,
+    ),
   });
 });

@@ -24,11 +24,11 @@ it.each([
 
 it.each([
   [{}, undefined],
-  [{ validation: 0.3 }, { kind: "source", validation: 0.3 }],
-  [{ test: 0.3 }, { kind: "classes", validation: 0.1, test: 0.3 }],
+  [{ validation: 0.3 }, { validation: 0.3 }],
+  [{ test: 0.3 }, { test: 0.3 }],
   [
     { validation: 0, test: 0 },
-    { kind: "classes", validation: 0, test: 0 },
+    { validation: 0, test: 0 },
   ],
   [{ split: "source" }, { kind: "source", validation: 0.1 }],
   [{ split: "images" }, { kind: "images", validation: 0.1, test: 0.2 }],

@@ -2,13 +2,14 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { Clock } from "../../src/experiment/estimate.ts";
 import { planMatrix } from "../../src/experiment/matrix.ts";
-import { conv4, type ExperimentOptions, experiment, glyphs, triplet } from "../../src/index.ts";
+import type { PlacedOptions } from "../../src/experiment/options.ts";
+import { conv4, experiment, glyphs, triplet } from "../../src/index.ts";
 import { temporaryFolder } from "../support/folders.ts";
 
 const data = glyphs({ classes: 20, writers: 8 });
 
 /** A teacher, and a student of two lengths by triplet and by RKD. */
-function options(out: string, more: Partial<ExperimentOptions> = {}): ExperimentOptions {
+function options(out: string, more: Partial<PlacedOptions> = {}): PlacedOptions {
   return {
     name: "test",
     out,
@@ -24,7 +25,7 @@ function options(out: string, more: Partial<ExperimentOptions> = {}): Experiment
   };
 }
 
-const ids = (out: string, more?: Partial<ExperimentOptions>) =>
+const ids = (out: string, more?: Partial<PlacedOptions>) =>
   planMatrix(options(out, more), [1]).runs.map(({ id }) => id);
 
 describe("the matrix", () => {
@@ -49,7 +50,7 @@ describe("the matrix", () => {
   it("knows a run by what it is, not by where it lies", () => {
     expect(ids("x")).toEqual(ids(join(temporaryFolder(), "y")));
     const other = options("x");
-    const wider: ExperimentOptions["cell"] = (at) => {
+    const wider: PlacedOptions["cell"] = (at) => {
       const cell = other.cell(at);
       return at.row === "teacher" && cell.train ? { train: { ...cell.train, epochs: 3 } } : cell;
     };
@@ -59,7 +60,7 @@ describe("the matrix", () => {
   });
 
   it("refuses a circle", () => {
-    const cell: ExperimentOptions["cell"] = ({ row, model }) => ({
+    const cell: PlacedOptions["cell"] = ({ row, model }) => ({
       distill: { data, student: conv4(), teacher: model(row === "a" ? "b" : "a") },
     });
     expect(() => planMatrix(options("x", { rows: ["a"], columns: ["c"], cell }), [1])).toThrow(/builds on itself/);
@@ -68,7 +69,7 @@ describe("the matrix", () => {
   it("lets the core choose when the teacher's features are computed, and keeps both weights", () => {
     const cellOf = (more: { teacherFeatures?: "live" }) => {
       const plain = glyphs();
-      const cell: ExperimentOptions["cell"] = ({ row, model }) =>
+      const cell: PlacedOptions["cell"] = ({ row, model }) =>
         row === "t"
           ? { train: { data: plain, backbone: conv4() } }
           : { distill: { data: plain, teacher: model("t"), student: conv4(), ...more } };

@@ -94,6 +94,10 @@ describe("train refuses", () => {
     ["epoch", "epochs"],
     ["optimiser", "optimizer"],
     ["seeds", "seed"],
+    ["lr", "optimizer.learningRate"],
+    ["batch_size", "batch.size"],
+    ["num_epochs", "epochs"],
+    ["perClass", "batch.perClass"],
   ])("the unknown option %s, with a suggestion", async (typed, meant) => {
     const error = await train({ ...run, [typed]: 1 } as Bad).catch((reason: unknown) => reason);
     expect(error).toMatchObject({ code: "ERR_UNKNOWN_OPTION", subject: typed });
@@ -188,8 +192,11 @@ describe("constructors refuse", () => {
     [{ kind: "triplet-squared", margn: 0.2 }, /losses\[0\]\.margn: .+Did you mean "margin"\?/],
     [{ kind: "margin", weight: Number.NaN }, /losses\[0\]\.weight: .+received NaN/],
     [{ kind: "margin", negatives: "semihard" }, /losses\[0\]\.negatives: .+Did you mean "semi-hard"\?/],
-    [{ kind: "attention-transfer" }, /losses\[0\]\.studentFeature: .+a tap/],
+    [{ kind: "attention-transfer" }, /losses\[0\]\.kind: .+For attention-transfer, which compares with a teacher/],
     [{ kind: "prototypical", way: 5 }, /losses\[0\]\.supportCount/],
+    [{ kind: "triplet" }, /losses\[0\]\.kind: .+Did you mean "triplet-squared"\?/],
+    [{ kind: "rkd_angle" }, /losses\[0\]\.kind: .+For rkd-angle, which compares with a teacher, use distill\(\)/],
+    [{ kind: "margin", lambda: 2 }, /losses\[0\]\.lambda: .+Did you mean "weight"\?/],
     [{ kind: "lifted-structured" }, /losses\[0\]\.kind: .+Did you mean "lifted-structure"\?/],
   ] as [Bad, RegExp][])(
     "a specification that is written by hand, as its constructor would: %j",

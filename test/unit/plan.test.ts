@@ -299,7 +299,9 @@ describe("the plan of distill", () => {
   it("says that an unfinished teacher must be finished", async () => {
     const folder = temporaryFolder();
     writeFileSync(join(folder, "plan.json"), "{}");
-    await expect(planDistill({ ...student, teacher: folder })).rejects.toThrow(/not finished: rkd resume/);
+    await expect(planDistill({ ...student, teacher: folder })).rejects.toThrow(
+      /not finished: go on with resume\(".+"\)/,
+    );
   });
 
   it("takes other optimisers and leaves their constants alone", async () => {

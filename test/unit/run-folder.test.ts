@@ -63,7 +63,7 @@ it("clears an earlier run and nothing else", async () => {
 
 it("offers to go on with an unfinished run", () => {
   const folder = folderOf({ "plan.json": JSON.stringify(plan) });
-  expect(() => checkFree(folder, false)).toThrow(/go on with that run \(resume\)/);
+  expect(() => checkFree(folder, false)).toThrow(/go on with that run by resume\(\)/);
 });
 
 const strangers: Record<string, string>[] = [

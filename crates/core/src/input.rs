@@ -10,7 +10,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, MAIN_SEPARATOR, Path, PathBuf};
 
 use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, Unexpected, Visitor};
@@ -443,6 +443,13 @@ pub fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D)
     Option::<Option<T>>::deserialize(deserializer).map(Option::flatten)
 }
 
+/// Reads a field of type `T` that may be null, which is nothing, as a `W`.
+pub fn nullable_via<'de, W: Deserialize<'de> + Into<T>, T, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Ok(nullable::<W, D>(deserializer)?.map(Into::into))
+}
+
 /// Reads a list as one of `W`, which says the range of each item.
 pub fn list_via<'de, W: Deserialize<'de> + Into<T>, T, D: Deserializer<'de>>(
     deserializer: D,
@@ -579,14 +586,83 @@ macro_rules! texts {
 texts! {
     /// A text that is not empty.
     Text: "a text that is not empty", |text| !text.trim().is_empty();
-    /// A path; `file:` URLs are none.
-    PathText: "a path, without a zero byte", |text| !text.trim().is_empty() && !text.contains('\0');
 }
+
+/// A path on this machine, as the system takes it. A `file:` URL is the path that it names, and `~` at the start the home
+/// folder of the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathText(pub String);
 
 impl PathText {
     /// The path from the root on.
     pub fn absolute(&self) -> PathBuf {
         absolute(&self.0)
+    }
+
+    fn read(at: &At) -> Result<PathText> {
+        let refuse = |expected: &str| invalid(&at.path, expected, show(&at.value));
+        let text = match &at.value {
+            Value::String(text) if !text.trim().is_empty() && !text.contains('\0') => text,
+            _ => return Err(refuse("a path, without a zero byte")),
+        };
+        if let Some(below) =
+            text.strip_prefix('~').filter(|below| below.is_empty() || below.starts_with(['/', MAIN_SEPARATOR]))
+        {
+            let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
+            let home = home.and_then(|home| home.into_os_string().into_string().ok());
+            return home.map(|home| PathText(home + below)).ok_or_else(|| {
+                refuse("a path from the root on").with_advice("the system knows no home folder of this user")
+            });
+        }
+        let Some((scheme, rest)) = text.split_once(':').filter(|(scheme, rest)| is_scheme(scheme, rest)) else {
+            return Ok(PathText(text.clone()));
+        };
+        if scheme.eq_ignore_ascii_case("file") {
+            let expected = "a file: URL of this machine, for example \"file:///home/me/photos\"";
+            return path_of_url(rest).map(PathText).ok_or_else(|| refuse(expected));
+        }
+        Err(refuse("a path on this machine").with_advice(
+            "nothing is downloaded: fetch it with a program of your choice, and give the path of what it wrote",
+        ))
+    }
+}
+
+/// Whether `scheme:rest` is a URL: `s3://bucket`, not `C:\photos` or `glyphs:classes=10`.
+fn is_scheme(scheme: &str, rest: &str) -> bool {
+    let letters = |letter: char| letter.is_ascii_alphanumeric() || "+-.".contains(letter);
+    let named = scheme.len() > 1 && scheme.starts_with(|letter: char| letter.is_ascii_alphabetic());
+    named && scheme.chars().all(letters) && (rest.starts_with("//") || scheme.eq_ignore_ascii_case("file"))
+}
+
+/// The path that `file:` and `rest` name (RFC 8089); nothing where it is another machine's or no path.
+fn path_of_url(rest: &str) -> Option<String> {
+    let rest = rest.split(['?', '#']).next()?;
+    let path = match rest.strip_prefix("//") {
+        Some(rest) => rest.strip_prefix("localhost").filter(|path| path.starts_with('/')).unwrap_or(rest),
+        None => rest,
+    };
+    let path = path.strip_prefix('/')?;
+    let root = if cfg!(windows) { "" } else { "/" };
+    let mut bytes = root.as_bytes().to_vec();
+    let mut parts = path.split('%');
+    bytes.extend(parts.next()?.bytes());
+    for part in parts {
+        let byte = u8::from_str_radix(part.get(..2)?, 16).ok().filter(|byte| ![0, b'/'].contains(byte))?;
+        bytes.push(byte);
+        bytes.extend(part[2..].bytes());
+    }
+    String::from_utf8(bytes).ok()
+}
+
+impl From<PathText> for PathBuf {
+    fn from(PathText(path): PathText) -> PathBuf {
+        path.into()
+    }
+}
+
+impl<'de> Deserialize<'de> for PathText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        PathText::read(&At::deserialize(deserializer)?).map_err(carry)
     }
 }
 
@@ -702,4 +778,52 @@ pub fn fields_of<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut names: &'static [&'static str] = &[];
     let _ = T::deserialize(Names(&mut names));
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> Result<String> {
+        read::<PathText>("data", &text.into()).map(|path| path.0)
+    }
+
+    #[test]
+    fn a_path_may_be_a_file_url_or_begin_at_home() {
+        let home = std::env::home_dir().unwrap().into_os_string().into_string().unwrap();
+        for (text, expected) in [
+            ("photos", "photos".into()),
+            ("~user/photos", "~user/photos".into()),
+            ("a/~", "a/~".into()),
+            ("C:\\photos", "C:\\photos".into()),
+            ("glyphs:classes=10", "glyphs:classes=10".into()),
+            ("runs:2/a", "runs:2/a".into()),
+            ("~", home.clone()),
+            ("~/photos", format!("{home}/photos")),
+        ] {
+            assert_eq!(path(text).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_file_url_is_its_path() {
+        for text in ["file:///a/b%20c", "file:/a/b%20c", "FILE://localhost/a/b%20c", "file:///a/b%20c?x#y"] {
+            assert_eq!(path(text).unwrap(), "/a/b c");
+        }
+        for text in ["file://server/a", "file:a", "file:///a%2Fb", "file:///a%00", "file:///a%zz", "file:///a%"] {
+            assert!(path(text).unwrap_err().to_string().contains("expected a file: URL of this machine"), "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_downloaded() {
+        for text in ["https://a.example/b.zip", "s3://bucket/a", "hf://datasets/a", "gs://a", "HTTP://a"] {
+            let message = path(text).unwrap_err().to_string();
+            let expected = format!(
+                "data: invalid value: expected a path on this machine, received {text:?}. Nothing is downloaded"
+            );
+            assert!(message.starts_with(&expected), "{message}");
+        }
+    }
 }

@@ -21,7 +21,7 @@ pub mod options;
 mod protocol;
 pub mod random;
 pub mod sampling;
-mod spelling;
+pub mod spelling;
 pub mod tensor;
 pub mod train;
 pub mod vectors;

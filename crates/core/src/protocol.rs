@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use ts_rs::{Config, TS};
 
-use crate::losses::TermSpec;
+use crate::losses::LossSpec;
 use crate::{Code, backbones, bench, data, input, losses, metrics, nn, onnx, optim, options, sampling, train, vectors};
 
 /// A loss as TypeScript sees it.
@@ -46,19 +46,13 @@ impl LossDeclaration {
         if self.kind == "triplet-squared" { "triplet".into() } else { camel_case(self.kind) }
     }
 
-    fn needs_teacher(&self) -> bool {
-        let mut spec = json!({ "kind": self.kind });
-        self.needed.iter().for_each(|name| spec[name] = json!(2));
-        input::read::<TermSpec>("", &spec).unwrap().build().needs_teacher()
-    }
-
     fn has_options(&self) -> bool {
         !self.text.contains("Record<symbol, never>")
     }
 
     /// What its constructor takes.
     fn options(&self) -> String {
-        let term = if self.needs_teacher() { "TeacherTermOptions" } else { "TermOptions" };
+        let term = if LossSpec::compares(self.kind) { "TeacherTermOptions" } else { "TermOptions" };
         // The rule of `TermSpec::check_tap`.
         let tap = if self.kind == "attention-transfer" { " & { readonly studentFeature: string }" } else { "" };
         let own = if self.has_options() {
@@ -186,7 +180,12 @@ fn protocol() -> String {
     text += &given::<optim::ScheduleSpec>("ScheduleOptions", "Schedule", doc, optim::ScheduleSpec::KINDS);
     text += &declare::<data::SplitPlan>();
     let doc = "How images go to training, validation and test, as it is given.";
-    text += &given::<data::SplitPlan>("Split", "SplitPlan", doc, data::SplitPlan::KINDS);
+    text += &given::<data::SplitPlan>("Split", "SplitPlan", doc, data::SplitPlan::KINDS).replace(
+        "Extract<SplitPlan, { readonly kind: \"lists\" }>",
+        "Paths<Extract<SplitPlan, { readonly kind: \"lists\" }>>",
+    );
+    text += "/** `T` with `file:` URLs for its paths too. */\n";
+    text += "type Paths<T> = { readonly [K in keyof T]: K extends \"kind\" ? T[K] : T[K] | URL };\n\n";
     macro_rules! all {
         ($($type:ty),* $(,)?) => { $(text += &declare::<$type>();)* };
     }
@@ -206,6 +205,7 @@ fn protocol() -> String {
         data::Normalization,
         nn::tuning::TrainingStatistics,
         options::DataOptions,
+        options::Shares,
         data::DataKind,
         data::AugmentSpec,
         options::EvaluateOptions,
@@ -275,7 +275,7 @@ fn protocol() -> String {
 fn loss_types() -> String {
     let all = declarations();
     let kinds: Vec<&str> = all.iter().map(|loss| loss.kind).collect();
-    let teacher: Vec<&str> = all.iter().filter(|loss| loss.needs_teacher()).map(|loss| loss.kind).collect();
+    let teacher: Vec<&str> = all.iter().filter(|loss| LossSpec::compares(loss.kind)).map(|loss| loss.kind).collect();
     let mut text = list("lossKinds", "The kinds of loss there are, as plans name them.", &kinds);
     text += &list("teacherLossKinds", "The kinds that compare with a teacher.", &teacher);
     text += &declare::<losses::TermOptions>();

@@ -479,6 +479,38 @@ fn triplets_are_of_squared_or_of_plain_distances() {
 }
 
 #[test]
+fn the_offset_of_plain_triplets_changes_only_the_last_digits() {
+    let z = unit_rows(&draw(9, 4, "z"));
+    let terms = |far: fn(&Matrix, usize, usize) -> f64| {
+        mean(
+            &triplets(9)
+                .into_iter()
+                .map(|[a, p, q]| (far(&z, a, p) - far(&z, a, q) + 5.0).max(0.0))
+                .collect::<Vec<_>>(),
+        )
+    };
+    let here = labelled(json!({"kind": "triplet-euclidean", "negatives": "all", "margin": 5.0}), &z);
+    same(here, terms(offset));
+    // pytorch-metric-learning, where all triplets are above 0.
+    let theirs = terms(distance);
+    assert_ne!(here, theirs);
+    near(here, theirs, 1e-6);
+}
+
+#[test]
+fn a_batch_of_one_class_is_zero() {
+    let (z, team) = (unit_rows(&draw(6, 4, "z")), Team::new(1));
+    for kind in
+        ["triplet-squared", "triplet-euclidean", "contrastive", "lifted-structure", "n-pairs", "angular", "margin"]
+    {
+        let term = serde_json::from_value::<TermSpec>(json!({"kind": kind})).unwrap();
+        let inputs = LossInputs::new(&z, &team, Random::keyed(0, 0, 0, "conformance")).with_labels(&[4; 6]);
+        let found = evaluate_loss(&term, &inputs).unwrap();
+        assert!(found.value == 0.0 && found.gradient.iter().all(|&slope| slope == 0.0), "{kind}");
+    }
+}
+
+#[test]
 fn triplets_that_are_satisfied_count_in_the_mean() {
     let z = unit_rows(&draw(9, 4, "z"));
     let losses = triplets(9).into_iter().map(|[a, p, q]| offset(&z, a, p) - offset(&z, a, q) + 0.2);
@@ -642,6 +674,19 @@ fn distance_weights_underflow_as_released_on_request_alone() {
             assert_eq!(apart(&masked) > 1e-3, underflows, "{d}: {}", apart(&masked));
         }
     }
+}
+
+#[test]
+fn hard_negatives_have_no_farthest_distance() {
+    let mut z = draw(9, 4, "z");
+    z.data.iter_mut().for_each(|v| *v *= 1e7);
+    let labels = labels(9);
+    let nearest =
+        |a: usize| (0..9).filter(|&q| labels[q] != labels[a]).map(|q| distance(&z, a, q)).fold(f64::MAX, f64::min);
+    assert!((0..9).all(|a| nearest(a).powi(2) > 1e12));
+    let positives: Vec<(usize, usize)> = pairs(9).filter(|&(a, p)| a != p && labels[a] == labels[p]).collect();
+    let terms = positives.iter().map(|&(a, p)| (distance(&z, a, p).powi(2) - nearest(a).powi(2) + 0.2).max(0.0));
+    same(labelled(json!({"kind": "triplet-squared", "negatives": "hard"}), &z), mean(&terms.collect::<Vec<_>>()));
 }
 
 #[test]

@@ -239,7 +239,7 @@ fn a_checkpoint_of_pytorch_is_no_model_and_a_checkpoint_of_rkd_no_weights() {
     let error = Model::load(&fixture("resnet18.pth")).unwrap_err();
     assert_eq!(error.code, Code::InvalidArtefact);
     let text = error.to_string();
-    assert!(text.contains("checkpoint of PyTorch") && text.contains("--weights"), "{text}");
+    assert!(text.contains("checkpoint of PyTorch") && text.contains("train() with these weights"), "{text}");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.safetensors");
     std::fs::write(&path, b"\x93NUMPY\x01\0v\0{'descr': '<f4'").unwrap();

@@ -14,6 +14,18 @@ pub fn check_option(part: String, name: String, given: String) -> BindingReply {
     guard(|| check(part()?, &name, value(&given)?)).into()
 }
 
+/// The path of what `given`, which errors call `name`, names: a path, or a `file:` URL.
+#[napi(ts_args_type = "name: string, given: Json<unknown>", ts_return_type = "Reply<string>")]
+pub fn path_of(name: String, given: String) -> BindingReply {
+    guard(|| Ok(input::read::<input::PathText>(&name, &value(&given)?)?.0)).into()
+}
+
+/// What of `choices` was probably meant by `word`.
+#[napi]
+pub fn likely(word: String, choices: Vec<String>) -> Option<String> {
+    rkd_core::spelling::likely(&word, &choices.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
 /// The folder of decoded images where none is named.
 #[napi]
 pub fn default_cache() -> String {

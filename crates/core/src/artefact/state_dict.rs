@@ -116,7 +116,10 @@ impl<'a> Search<'a> {
                 let names: Vec<String> = several.iter().map(|(name, _)| joined(path, name)).collect();
                 Err(Error::new(Code::InvalidArtefact, "the checkpoint has weights under several names")
                     .with_values("one of them", shown(&names))
-                    .with_advice(format!("choose one with the key of the weights: --weights-key {}", names[0])))
+                    .with_advice(format!(
+                        "choose one with the key of the weights, weights.key: {:?} for example",
+                        names[0]
+                    )))
             }
         }
     }

@@ -175,7 +175,7 @@ fn check_hash(bytes: &[u8]) -> Result<()> {
 fn checkpoint_of_pytorch() -> Error {
     Error::new(Code::InvalidArtefact, "this is a checkpoint of PyTorch, which does not say how its network is built")
         .with_values("a model.safetensors written by rkd", "a file of torch.save")
-        .with_advice("begin a run of train with it (--weights), and give the folder of that run")
+        .with_advice("begin a run of train() with these weights, and give the folder of that run")
 }
 
 fn unreadable(name: &str, dtype: Dtype) -> Error {

@@ -105,7 +105,7 @@ impl Weights {
 /// Refuses what rkd writes that is no model.
 fn check_document(document: &Value) -> Result<()> {
     let (what, advice) = if document.get("checkpoint").is_some() {
-        ("the checkpoint of an unfinished run of rkd", "finish the run (rkd resume), and give its folder")
+        ("the checkpoint of an unfinished run of rkd", "finish the run with resume(), and give its folder")
     } else if document.get("ids").is_some() {
         ("embeddings that rkd wrote", "give the model that they come from")
     } else {

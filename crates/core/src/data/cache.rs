@@ -101,7 +101,7 @@ impl CacheFolder {
         match temporary {
             Some(folder) => Ok(CacheFolder::Temporary(folder, format!("{}: {error}", wanted.display()))),
             None => Err(Error::io("writing the decoded cache", wanted, error)
-                .with_advice("choose another folder for it, with --cache or the environment variable RKD_CACHE")),
+                .with_advice("choose another folder for it, with data.cache or the environment variable RKD_CACHE")),
         }
     }
 
@@ -118,7 +118,7 @@ impl CacheFolder {
         let CacheFolder::Temporary(_, reason) = self else { return None };
         Some(format!(
             "The folder for decoded images cannot be written ({reason}), so they are in a temporary one until this run \
-             ends, and are decoded again by the next one. Choose another folder with --cache or RKD_CACHE."
+             ends, and are decoded again by the next one. Choose another folder with data.cache or RKD_CACHE."
         ))
     }
 }

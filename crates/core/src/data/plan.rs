@@ -1,11 +1,12 @@
 //! What a plan says of its data: source, sizes, split, augmentation and batches.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::input::{HalfTurn, Share, Shear, Whole, invalid, nullable, tagged, via};
+use crate::input::{HalfTurn, PathText, Share, Shear, Whole, invalid, nullable_via, tagged, via};
 
 /// What a source is, as far as defaults of images, split and augmentation hang on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,14 +91,27 @@ tagged! {
         /// Class-disjoint by text files of class names, one a line. Classes in no list are left out.
         "lists" => Lists {
             /// The training classes.
+            #[serde(deserialize_with = "via::<PathText, _, _>")]
             train: PathBuf,
             /// The classes that choose the checkpoint.
-            #[serde(default, deserialize_with = "nullable")]
+            #[serde(default, deserialize_with = "nullable_via::<PathText, _, _>")]
             validation: Option<PathBuf>,
             /// The classes that only the final evaluation sees.
-            #[serde(default, deserialize_with = "nullable")]
+            #[serde(default, deserialize_with = "nullable_via::<PathText, _, _>")]
             test: Option<PathBuf>,
         },
+    }
+}
+
+/// In words: `by classes (validation 0.1, test 0.2)`.
+impl fmt::Display for SplitPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SplitPlan::Classes { validation, test } => write!(f, "by classes (validation {validation}, test {test})"),
+            SplitPlan::Images { validation, test } => write!(f, "by images (validation {validation}, test {test})"),
+            SplitPlan::Source { validation } => write!(f, "of the source (validation {validation})"),
+            SplitPlan::Lists { train, .. } => write!(f, "by lists ({}, ...)", train.display()),
+        }
     }
 }
 

@@ -149,7 +149,7 @@ fn by_source(dataset: &Dataset, validation: f64, seed: u64) -> Result<Split> {
         return Err(Error::new(Code::InvalidOption, "this source has no split of its own")
             .with_subject("split")
             .with_values("folders train and test (or val), or a published data set with both parts", "not both of them")
-            .with_advice("split by classes instead: { kind: \"classes\", validation, test }"));
+            .with_advice("split by classes instead, split: { kind: \"classes\", validation: 0.1, test: 0.2 }"));
     }
     let own_validation = has(Part::Test) && has(Part::Validation);
     let (train_labels, other_labels) = own_labels(dataset);

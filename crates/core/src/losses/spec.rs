@@ -146,6 +146,13 @@ macro_rules! losses {
                 }
             }
 
+            /// Whether the loss `kind` compares with a teacher.
+            pub fn compares(kind: &str) -> bool {
+                // None of these has an option that must be given.
+                let term = input::read::<TermSpec>("", &serde_json::json!({ "kind": kind }));
+                term.is_ok_and(|term| term.build().needs_teacher())
+            }
+
             /// The names of the options of `kind`.
             fn options(kind: &str) -> &'static [&'static str] {
                 match kind {

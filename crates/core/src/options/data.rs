@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{AugmentOption, Channels, DataOption, DataOptions};
+use super::{AugmentOption, Channels, DataOption, DataOptions, Shares, SplitOption};
 use crate::data::survey::survey_of;
 use crate::data::{AugmentSpec, DataKind, DataPlan, Part, Source, SplitPlan, Stop, Survey, splits_by_classes};
 use crate::error::{Code, Error, Result};
-use crate::input::{absolute, invalid};
+use crate::input::{absolute, invalid, read, write};
 
 /// Image size and channels that a stored network takes.
 pub type Pixels = (usize, usize);
@@ -62,7 +62,8 @@ impl DataOptions {
             let expected = "nothing with a source that is not glyphs";
             return Err(invalid(format!("data.{name}"), expected, value.to_string()));
         }
-        for list in self.split.iter().flat_map(SplitPlan::lists) {
+        let Some(SplitOption::Exactly(split)) = &self.split else { return Ok(()) };
+        for list in split.lists() {
             if !absolute(list).exists() {
                 return Err(Error::new(Code::NotFound, "there is no such list")
                     .with_subject(list.display().to_string())
@@ -127,11 +128,30 @@ fn resolve(options: &DataOptions, input: Option<Pixels>, stop: Stop<'_>) -> Resu
     plan.channels = options.channels.map_or(channels, |Channels(channels)| channels);
     plan.augment = augment(options.augment.as_ref(), plan.kind, plan.image_size);
     let (split, found) = match &options.split {
-        Some(split) => (absolute_lists(split), None),
+        Some(SplitOption::Exactly(split)) => (absolute_lists(split), None),
+        Some(SplitOption::Shares(shares)) => {
+            let (split, found) = default_split(&source, plan.kind, stop)?;
+            (with_shares(split, *shares)?, found)
+        }
         None => default_split(&source, plan.kind, stop)?,
     };
     plan.split = split;
     Ok((plan, source, found))
+}
+
+/// The split `usual` of a source with other shares. A test part of the source's own has no share.
+fn with_shares(usual: SplitPlan, shares: Shares) -> Result<SplitPlan> {
+    let [validation, test] = [shares.validation, shares.test].map(|share| share.map(f64::from));
+    let split = match (usual, test) {
+        (SplitPlan::Classes { validation: usual, test: usual_test }, _) => {
+            SplitPlan::Classes { validation: validation.unwrap_or(usual), test: test.unwrap_or(usual_test) }
+        }
+        (SplitPlan::Source { validation: usual }, None) => {
+            SplitPlan::Source { validation: validation.unwrap_or(usual) }
+        }
+        (_, test) => SplitPlan::Classes { validation: validation.unwrap_or(0.1), test: test.unwrap_or(0.2) },
+    };
+    read("data.split", &write(&split)?)
 }
 
 fn absolute_lists(split: &SplitPlan) -> SplitPlan {
@@ -188,7 +208,6 @@ pub fn default_cache() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::read;
 
     #[test]
     fn what_was_listed_is_handed_on_once() {
@@ -201,5 +220,26 @@ mod tests {
         std::fs::remove_dir_all(&place).unwrap();
         assert!(Source::detect(&plan, &|| false).is_ok());
         assert!(Source::detect(&plan, &|| false).is_err());
+    }
+
+    #[test]
+    fn a_share_alone_is_of_the_sources_own_split() {
+        let folder = tempfile::tempdir().unwrap();
+        for part in ["train", "test"] {
+            std::fs::create_dir_all(folder.path().join(part).join("a")).unwrap();
+            std::fs::write(folder.path().join(part).join("a/1.png"), "").unwrap();
+        }
+        let parted = folder.path().display().to_string();
+        let split = |source: &str, split: serde_json::Value| {
+            let option: DataOption = read("data", &serde_json::json!({ "source": source, "split": split }))?;
+            option.resolve(None, &|| false).map(|plan| plan.split)
+        };
+        let classes = |validation, test| SplitPlan::Classes { validation, test };
+        let share = serde_json::json!({ "validation": 0.25 });
+        assert_eq!(split("glyphs", share.clone()).unwrap(), classes(0.25, 0.2));
+        assert_eq!(split(&parted, share).unwrap(), SplitPlan::Source { validation: 0.25 });
+        assert_eq!(split(&parted, serde_json::json!({ "test": 0.5 })).unwrap(), classes(0.1, 0.5));
+        let message = split("glyphs", serde_json::json!({ "validation": 0.9 })).unwrap_err().to_string();
+        assert!(message.starts_with("data.split: invalid value: expected shares that leave something"), "{message}");
     }
 }

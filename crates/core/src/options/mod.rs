@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::backbones::{self, Stem};
 use crate::data::{AugmentSpec, DataKind, EpisodePlan, Normalization, Part, SplitPlan};
-use crate::input::{At, PathText, Positive, Text, Whole, carry, invalid, one_of, show};
+use crate::input::{At, PathText, Positive, Share, Text, Whole, carry, invalid, one_of, show};
 use crate::losses::TermSpec;
 use crate::metrics::FewShotPlan;
 use crate::nn::tuning::TrainingStatistics;
@@ -38,10 +38,10 @@ pub use stored::PlanFile;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunOptions {
     /// The images: a source, or its name (`"glyphs"` or a path).
-    #[cfg_attr(test, ts(type = "Data | string"))]
+    #[cfg_attr(test, ts(type = "Data | string | URL"))]
     pub data: DataOption,
     /// Folder of the run; made where it is missing. An existing run in it is an error unless `overwrite`.
-    #[cfg_attr(test, ts(as = "String"))]
+    #[cfg_attr(test, ts(type = "string | URL"))]
     pub out: PathText,
     /// Whether a run in `out` may be replaced. Other files in the folder are left alone. @default false
     pub overwrite: Option<bool>,
@@ -52,7 +52,7 @@ pub struct RunOptions {
     #[cfg_attr(test, ts(as = "Option<BackboneOptions>"))]
     pub student: Option<BackboneOptions>,
     /// The teacher: its path, or that with how it is read.
-    #[cfg_attr(test, ts(optional, type = "string | Teacher"))]
+    #[cfg_attr(test, ts(optional, type = "string | URL | Teacher"))]
     pub teacher: Option<TeacherOption>,
     /// `"live"`: the teacher sees the same augmented images as the student, in every step. `"cached"`: every training
     /// image once, and its mirror image where training mirrors, before the first step; other augmentation the teacher
@@ -65,7 +65,7 @@ pub struct RunOptions {
     #[cfg_attr(test, ts(optional, type = "Array<Loss>"))]
     pub losses: Option<Vec<TermSpec>>,
     /// Weights to begin with: a file, or a file with what it need not have. @default drawn at random
-    #[cfg_attr(test, ts(optional, type = "string | Weights | null"))]
+    #[cfg_attr(test, ts(optional, type = "string | URL | Weights | null"))]
     pub weights: Option<Option<WeightsOption>>,
     /// Patterns of parameters that stay as they are. Their running statistics follow `batchNorm`. A pattern is a name
     /// as in torchvision, `layer1.0.conv1.weight`, or a module, `layer1`, which stands for all below it; a star stands
@@ -193,7 +193,7 @@ pub enum DeviceOption {
 pub struct TeacherOptions {
     /// The folder of a finished run, a `model.safetensors`, an ONNX model, or a folder with one (`model.onnx`,
     /// `onnx/model.onnx`), or stored vectors: `.npy`, `.npz`, `.safetensors`, `.csv`, `.jsonl`, Parquet or Arrow IPC.
-    #[cfg_attr(test, ts(as = "String"))]
+    #[cfg_attr(test, ts(type = "string | URL"))]
     pub model: PathText,
     /// How an ONNX model is read. @default found out from the file
     #[cfg_attr(test, ts(optional, type = "Partial<OnnxOptions> | null"))]
@@ -313,7 +313,7 @@ impl<'de> Deserialize<'de> for BackboneKind {
 pub struct Weights {
     /// A `.safetensors` of rkd, torchvision or timm, a `.pth` of PyTorch (a state dict, or a checkpoint with one), or
     /// the folder of a finished run. No code in the file is run.
-    #[cfg_attr(test, ts(as = "String"))]
+    #[cfg_attr(test, ts(type = "string | URL"))]
     pub file: PathText,
     /// Which weights of the file: the keys that lead to them in a checkpoint and the beginning of their names, joined
     /// by dots: `"ema_state_dict"`, `"state_dict.backbone"`.
@@ -395,10 +395,10 @@ pub struct DataOptions {
     /// What the source must be. @default whatever it is found to be
     pub kind: Option<DataKind>,
     /// `"glyphs"`, with its settings or without, or a path: a folder, a ZIP, a tar, Omniglot, IDX or CIFAR-100 files.
-    #[cfg_attr(test, ts(as = "String"))]
+    #[cfg_attr(test, ts(type = "string | URL"))]
     pub source: PathText,
     /// Further paths of the same data set. @default []
-    #[cfg_attr(test, ts(as = "Option<Vec<String>>"))]
+    #[cfg_attr(test, ts(optional, type = "Array<string | URL>"))]
     pub more: Option<Vec<PathText>>,
     /// Of glyphs: number of characters, 2 to 10,000. @default 240
     #[cfg_attr(test, ts(as = "Option<u64>"))]
@@ -419,17 +419,52 @@ pub struct DataOptions {
     /// Whether every image comes in four turns, by 0, 90, 180 and 270 degrees, each a class of its own: the characters
     /// of Omniglot become four times as many (Snell et al. 2017). @default false
     pub rotations: Option<bool>,
-    /// How images go to training, validation and test. @default see {@link Split}
-    #[cfg_attr(test, ts(optional, type = "Split"))]
-    pub split: Option<SplitPlan>,
+    /// How images go to training, validation and test; shares without a kind are of the source's own kind of split, and
+    /// with a `test` of its own of `"classes"`. @default see {@link Split}
+    #[cfg_attr(test, ts(optional, type = "Split | Shares"))]
+    pub split: Option<SplitOption>,
     /// Random changes of training images: `"affine"` for characters, `"crop-flip"` for photographs, `"none"`, or each
     /// strength by hand, where what is left out is off. @default "affine" for glyphs and Omniglot, else "crop-flip"
     #[cfg_attr(test, ts(optional, type = "\"affine\" | \"crop-flip\" | \"none\" | Partial<Augment>"))]
     pub augment: Option<AugmentOption>,
     /// Folder of the decoded images; nothing is written outside it.
     /// @default `$RKD_CACHE`, else `$XDG_CACHE_HOME/rkd`, else `~/.cache/rkd`
-    #[cfg_attr(test, ts(as = "Option<String>"))]
+    #[cfg_attr(test, ts(optional, type = "string | URL"))]
     pub cache: Option<PathText>,
+}
+
+/// Shares of a split whose kind is the source's own.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Shares {
+    /// Share that chooses the checkpoint, in [0, 1). @default that of the source
+    #[cfg_attr(test, ts(as = "Option<f64>"))]
+    pub validation: Option<Share>,
+    /// Share that only the final evaluation sees, in [0, 1). @default that of the source
+    #[cfg_attr(test, ts(as = "Option<f64>"))]
+    pub test: Option<Share>,
+}
+
+/// A split, or shares alone.
+#[derive(Clone, Debug)]
+pub enum SplitOption {
+    /// As it says.
+    Exactly(SplitPlan),
+    /// The source's own with these shares.
+    Shares(Shares),
+}
+
+impl<'de> Deserialize<'de> for SplitOption {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let at = At::deserialize(deserializer)?;
+        let shares =
+            ["validation", "test"].iter().any(|share| at.value.get(share).is_some_and(serde_json::Value::is_number));
+        if shares && at.value.get("kind").is_none() {
+            return at.read().map(SplitOption::Shares).map_err(carry);
+        }
+        at.read().map(SplitOption::Exactly).map_err(carry)
+    }
 }
 
 /// 1 (grey) or 3 (RGB).
@@ -600,10 +635,10 @@ impl From<FewShot> for FewShotPlan {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EvaluateOptions {
     /// The folder of a finished run, or a `model.safetensors`.
-    #[cfg_attr(test, ts(as = "String"))]
+    #[cfg_attr(test, ts(type = "string | URL"))]
     pub model: PathText,
     /// The images. @default those of the run
-    #[cfg_attr(test, ts(optional, type = "Data | string"))]
+    #[cfg_attr(test, ts(optional, type = "Data | string | URL"))]
     pub data: Option<DataOption>,
     /// Which classes. @default "test"
     pub part: Option<Part>,
@@ -616,7 +651,7 @@ pub struct EvaluateOptions {
     pub few_shot: Option<Vec<FewShot>>,
     /// A finished run, or a `model.safetensors`, whose relations are compared with the model's; `null` is none.
     /// @default null
-    #[cfg_attr(test, ts(optional, type = "string | Teacher | null"))]
+    #[cfg_attr(test, ts(optional, type = "string | URL | Teacher | null"))]
     pub teacher: Option<Option<TeacherOption>>,
     /// CPU threads, 0 is all cores. @default 0
     #[cfg_attr(test, ts(as = "Option<u64>"))]
@@ -632,10 +667,10 @@ pub struct EvaluateOptions {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NeighboursOptions {
     /// The folder of a finished run, or a `model.safetensors`.
-    #[cfg_attr(test, ts(as = "String"))]
+    #[cfg_attr(test, ts(type = "string | URL"))]
     pub model: PathText,
     /// The images. @default those of the run
-    #[cfg_attr(test, ts(optional, type = "Data | string"))]
+    #[cfg_attr(test, ts(optional, type = "Data | string | URL"))]
     pub data: Option<DataOption>,
     /// Which classes. @default "test"
     pub part: Option<Part>,
@@ -659,13 +694,13 @@ pub struct NeighboursOptions {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EmbedOptions {
     /// The folder of a finished run, or a `model.safetensors`.
-    #[cfg_attr(test, ts(as = "String"))]
+    #[cfg_attr(test, ts(type = "string | URL"))]
     pub model: PathText,
     /// The images; all of them are embedded.
-    #[cfg_attr(test, ts(type = "Data | string"))]
+    #[cfg_attr(test, ts(type = "Data | string | URL"))]
     pub data: DataOption,
     /// The file to write. Beside a `.npy` stands `<name>.ids.json`; a `.safetensors` holds its ids.
-    #[cfg_attr(test, ts(as = "String"))]
+    #[cfg_attr(test, ts(type = "string | URL"))]
     pub out: PathText,
     /// Form of the file. @default by the name's ending
     pub format: Option<EmbedFormat>,

@@ -64,9 +64,8 @@ pub fn embed(options: &Value, stop: Stop<'_>) -> Result<EmbedPlan> {
         None if options.out.0.ends_with(".safetensors") => EmbedFormat::Safetensors,
         None => {
             let expected = "a file name that ends in .npy or .safetensors";
-            return Err(
-                invalid("out", expected, format!("{:?}", options.out.0)).with_advice("or say which it is with format")
-            );
+            return Err(invalid("out", expected, format!("{:?}", options.out.0))
+                .with_advice("or say which it is, format: \"npy\" for example"));
         }
     };
     Ok(EmbedPlan {

@@ -16,6 +16,7 @@ use crate::losses::{LossSpec, RkdAngle, RkdDistance, TermSpec, TripletSquared, W
 use crate::nn::tuning::TuningPlan;
 use crate::optim::{OptimizerSpec, ScheduleSpec};
 use crate::options::stored::StoredModel;
+use crate::spelling::likely;
 use crate::train::{Device, Plan, TeacherFeatures, TeacherPlan, WeightsPlan};
 
 /// The whole plan of `train(options)` or `distill(options)`.
@@ -25,6 +26,7 @@ use crate::train::{Device, Plan, TeacherFeatures, TeacherPlan, WeightsPlan};
 /// looking at the data; when stopped.
 pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun> {
     check_keys(job, options)?;
+    check_kinds(job, options)?;
     let mut options: RunOptions = read("", options)?;
     let losses = losses(job, options.losses.take())?;
     let teacher = match (job, &options.teacher) {
@@ -153,6 +155,25 @@ fn check_keys(job: Job, options: &Value) -> Result<()> {
     }
 }
 
+/// A loss that compares with a teacher is none of `train`'s, nor is it the one that a slip of the fingers meant.
+fn check_kinds(job: Job, options: &Value) -> Result<()> {
+    let given = options["losses"].as_array().filter(|_| job == Job::Train);
+    for (i, term) in given.into_iter().flatten().enumerate() {
+        let Some(kind) = term["kind"].as_str() else { continue };
+        let known = LossSpec::KINDS;
+        let meant = if known.contains(&kind) { Some(kind.to_string()) } else { likely(kind, known) };
+        let Some(meant) = meant.filter(|meant| LossSpec::compares(meant)) else { continue };
+        let others: Vec<&str> = known.iter().filter(|kind| !LossSpec::compares(kind)).copied().collect();
+        return Err(invalid(
+            format!("losses[{i}].kind"),
+            format!("one of {}", others.join(", ")),
+            input::show(&kind.into()),
+        )
+        .with_advice(format!("for {meant}, which compares with a teacher, use distill()")));
+    }
+    Ok(())
+}
+
 fn losses(job: Job, given: Option<Vec<TermSpec>>) -> Result<Vec<TermSpec>> {
     let losses = given.unwrap_or_else(|| match job {
         Job::Train => vec![TermSpec::new(LossSpec::TripletSquared(TripletSquared::default()))],
@@ -170,13 +191,7 @@ fn losses(job: Job, given: Option<Vec<TermSpec>>) -> Result<Vec<TermSpec>> {
     if losses.iter().all(|term| term.weight == Weight::Number(0.0)) {
         return Err(invalid("losses", "a loss of weight greater than 0", "0"));
     }
-    match losses.iter().find(|term| term.build().needs_teacher()) {
-        Some(term) if job == Job::Train => {
-            Err(invalid("losses", "losses without a teacher", format!("{:?}", term.loss.name()))
-                .with_advice("to distill from a teacher, use distill"))
-        }
-        _ => Ok(losses),
-    }
+    Ok(losses)
 }
 
 /// The specification `kind` with every default.
@@ -315,7 +330,7 @@ fn device(given: Option<DeviceOption>) -> Result<Device> {
         DeviceOption::Cuda => Err(Error::new(Code::CudaUnavailable, "this build computes on the CPU only")
             .with_subject("device")
             .with_values("\"auto\", \"cpu\" or \"candle-cpu\"", "\"cuda\"")
-            .with_advice("use device \"auto\", which takes the best there is")),
+            .with_advice("say device: \"auto\", which takes the best there is")),
     }
 }
 
@@ -333,8 +348,7 @@ fn leak(teacher: &StoredModel, data: &DataPlan, seed: u64) -> Option<String> {
     Some(format!(
         "The teacher was trained with seed {} and split {}, so it has seen images that this run (seed {seed}) holds back \
          for its test: its score will be too good. Use the same seed and split.",
-        run.seed,
-        input::write(teacher_split).unwrap_or_default()
+        run.seed, teacher_split
     ))
 }
 
@@ -424,7 +438,19 @@ mod tests {
                 json!({ "losses": [{ "kind": "margin", "teacherFeature": "pooled" }] }),
                 "losses[0].teacherFeature: there is no such option",
             ),
-            (json!({ "optimizer": { "kind": "adamw" } }), "Did you mean \"adam\"?"),
+            (json!({ "optimizer": { "kind": "adamw" } }), "Did you mean \"adam-w\"?"),
+            (
+                json!({ "optimizer": { "kind": "adam", "lr": 0.1 } }),
+                "optimizer.lr: there is no such option: expected one of learningRate, beta1, beta2, epsilon, weightDecay, \
+                 received \"lr\". Did you mean \"learningRate\"?",
+            ),
+            (
+                json!({ "optimizer": { "lr": 0.1 } }),
+                "optimizer.kind: invalid value: expected \"adam\" or \"adam-w\" or \"sgd\"",
+            ),
+            (json!({ "batch_size": 32 }), "batch_size: there is no such option"),
+            (json!({ "batch_size": 32 }), "Did you mean \"batch.size\"?"),
+            (json!({ "losses": [{ "kind": "triplet" }] }), "Did you mean \"triplet-squared\"?"),
             (
                 json!({ "schedule": { "kind": "step", "milestones": [5, 3] } }),
                 "schedule.milestones[1]: invalid value: expected a whole number at least 6, received 3",
@@ -450,7 +476,18 @@ mod tests {
                 json!({ "data": { "source": "glyphs", "split": { "kind": "classes", "validation": 0.5, "test": 0.5 } } }),
                 "data.split: invalid value: expected shares that leave something",
             ),
-            (json!({ "losses": [{ "kind": "rkd-angle" }] }), "To distill from a teacher, use distill"),
+            (
+                json!({ "losses": [{ "kind": "rkd-angle" }] }),
+                "losses[0].kind: invalid value: expected one of triplet-squared,",
+            ),
+            (
+                json!({ "losses": [{ "kind": "rkd-angle" }] }),
+                "For rkd-angle, which compares with a teacher, use distill()",
+            ),
+            (
+                json!({ "losses": [{ "kind": "rkd_angle" }] }),
+                "For rkd-angle, which compares with a teacher, use distill()",
+            ),
         ] {
             let found = message(more);
             assert!(found.contains(expected), "{found}\nlacks {expected}");

@@ -79,7 +79,7 @@ pub fn find_model(option: &str, location: &PathText) -> Result<StoredModel> {
     let (file, plan) = (given.join("model.safetensors"), given.join("plan.json"));
     let file = if given.is_dir() { file } else { given.clone() };
     if !file.is_file() {
-        let unfinished = format!("the run in it is not finished: rkd resume {}", location.0);
+        let unfinished = format!("the run in it is not finished: go on with resume({:?})", location.0);
         return missing(
             "the folder holds no model.safetensors".into(),
             if plan.exists() { &unfinished } else { advice },

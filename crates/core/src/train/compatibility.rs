@@ -1,8 +1,10 @@
 //! Whether plan, student and teacher fit together: what a session checks before it computes anything.
 
+use std::collections::BTreeMap;
+
 use super::objective::Objective;
 use super::plan::Plan;
-use crate::data::EpisodePlan;
+use crate::data::{Dataset, EpisodePlan, Split};
 use crate::error::{Code, Error, Result};
 use crate::losses::LossSpec;
 
@@ -49,6 +51,28 @@ pub(super) fn check_episode(plan: &Plan) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Losses that compare images of one class need classes of two images, and see of the others only that they differ.
+/// What a user should know.
+pub(super) fn check_class_pairs(plan: &Plan, dataset: &Dataset, split: &Split) -> Result<Option<String>> {
+    let mut on = plan.losses.iter().filter(|term| !term.weight.is_off());
+    let Some(term) = on.find(|term| term.build().needs_class_pairs()) else { return Ok(None) };
+    let mut images: BTreeMap<u32, usize> = BTreeMap::new();
+    split.train.iter().for_each(|&item| *images.entry(dataset.label(item)).or_default() += 1);
+    let (classes, single) = (images.len(), images.values().filter(|&&images| images < 2).count());
+    let name = term.loss.name();
+    if single == classes {
+        return Err(Error::new(
+            Code::InvalidData,
+            format!("every training class has one image, and {name} compares two of one class"),
+        )
+        .with_values("classes of at least 2 images", format!("{classes} training classes of 1"))
+        .with_advice("add images, or name the classes by other folders: the folder of an image is its class"));
+    }
+    Ok((single > classes / 2).then(|| {
+        format!("{single} of the {classes} training classes have one image: {name} learns nothing of what their images share.")
+    }))
 }
 
 /// A piece of one image has no batch statistics.

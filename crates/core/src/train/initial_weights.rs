@@ -63,7 +63,7 @@ fn advised(error: Error, weights: &Weights) -> Error {
     match choices.is_empty() {
         true => error,
         false => {
-            error.with_advice(format!("choose the part that is this network (--weights-key): {}", choices.join(", ")))
+            error.with_advice(format!("choose the part that is this network (weights.key): {}", choices.join(", ")))
         }
     }
 }
@@ -72,7 +72,7 @@ fn advised(error: Error, weights: &Weights) -> Error {
 fn others(Weights { path, others, .. }: &Weights) -> Option<String> {
     let of = if path.is_empty() { "the checkpoint itself" } else { path };
     (!others.is_empty())
-        .then(|| format!("the weights are those of {of}; the file also has {} (--weights-key).", others.join(", ")))
+        .then(|| format!("the weights are those of {of}; the file also has {} (weights.key).", others.join(", ")))
 }
 
 /// The error for a normalisation that does not fit images of `channels`.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::checkpoint::Checkpoint;
-use super::compatibility::{check_classes, check_episode, check_micro_batch, check_teacher};
+use super::compatibility::{check_class_pairs, check_classes, check_episode, check_micro_batch, check_teacher};
 use super::cost::slow_losses;
 use super::device_terms::{DeviceLoss, evaluate_terms, weigh};
 use super::evaluate::{check_enough, evaluate_items, measure, open_dataset, outputs};
@@ -114,8 +114,8 @@ impl<B: Backend> Session<B> {
             teacher.meet(&dataset, control)?;
             split.keep(|item| teacher.knows(item));
         }
-        for message in &split.warnings {
-            control.emit(Event::Warning { message: message.clone() });
+        for message in split.warnings.iter().cloned().chain(check_class_pairs(&plan, &dataset, &split)?) {
+            control.emit(Event::Warning { message });
         }
         plan.backbone.classes =
             objective.student_features().contains(&Feature::Logits).then_some(split.train_classes.len());

@@ -12,6 +12,7 @@ use super::device::Device;
 use super::event::{Control, Event};
 use super::plan::Plan;
 use crate::error::{Code, Error, Result};
+use crate::input::show;
 
 /// What a session remembers between steps beside tensors.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -71,10 +72,39 @@ pub(super) fn load_checkpoint(path: &Path, plan: &Plan, control: &Control) -> Re
         }
         return Ok(checkpoint);
     }
-    let differ = |(name, value): (&String, &Value)| (checkpoint.plan.get(name) != Some(value)).then(|| name.clone());
-    let names: Vec<String> = expected.as_object().into_iter().flatten().filter_map(differ).collect();
-    Err(Error::new(Code::InvalidArtefact, "the checkpoint belongs to another plan")
+    let mut changes = Vec::new();
+    differences("", &checkpoint.plan, &expected, &mut changes);
+    let of = |which: fn(&Change) -> &Value| {
+        let words = |change: &Change| format!("{}: {}", change.name, show(which(change)));
+        let more = changes.len().saturating_sub(3);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        changes.iter().take(3).map(words).collect::<Vec<_>>().join(", ") + &more
+    };
+    Err(Error::new(Code::InvalidArtefact, "plan.json is not the plan that this run began with")
         .with_subject(path.display().to_string())
-        .with_values("a checkpoint of this plan", format!("one that differs in {}", names.join(", ")))
-        .with_advice("resume with the plan.json beside it, or start the run anew"))
+        .with_values(format!("{}, as the checkpoint has it", of(|change| &change.before)), of(|change| &change.now))
+        .with_advice("put the old values back into plan.json, or start a new run in another folder"))
+}
+
+/// A field of a plan with two values.
+struct Change {
+    name: String,
+    before: Value,
+    now: Value,
+}
+
+/// The fields in which two plans differ, by their whole names.
+fn differences(name: &str, before: &Value, now: &Value, into: &mut Vec<Change>) {
+    let (Value::Object(old), Value::Object(new)) = (before, now) else {
+        if before != now {
+            into.push(Change { name: name.into(), before: before.clone(), now: now.clone() });
+        }
+        return;
+    };
+    let added = new.keys().filter(|key| !old.contains_key(*key));
+    for key in old.keys().chain(added) {
+        let name = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
+        let of = |fields: &serde_json::Map<String, Value>| fields.get(key).cloned().unwrap_or_default();
+        differences(&name, &of(old), &of(new), into);
+    }
 }

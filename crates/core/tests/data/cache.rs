@@ -153,13 +153,13 @@ fn where_it_cannot_be_written_there_is_a_temporary_one_and_a_word_about_it() {
         assert!(!dataset.describe().reused);
         assert_eq!(content(&dataset), whole);
         let notice = dataset.cache_notice().unwrap();
-        for word in ["--cache", "RKD_CACHE", "/sys/rkd"] {
+        for word in ["data.cache", "RKD_CACHE", "/sys/rkd"] {
             assert!(notice.contains(word), "{notice}");
         }
         assert!(!Path::new(&dataset.describe().cache).exists());
     }
     let error = open(&elsewhere(&place.write("cat/no-folder.txt", b""))).unwrap_err();
-    assert!(error.to_string().contains("--cache or the environment variable RKD_CACHE"), "{error}");
+    assert!(error.to_string().contains("data.cache or the environment variable RKD_CACHE"), "{error}");
 }
 
 #[cfg(unix)] // Elsewhere an open file cannot be cut.

@@ -14,16 +14,20 @@ fn fixture(name: &str) -> Vec<u8> {
 }
 
 /// Largest and mean difference that a format may have. Lossless ones differ by the rounding of the resize alone; JPEG
-/// leaves the last bits of its inverse transform to the decoder.
+/// leaves the last bits of its inverse transform to the decoder, and how halved colour is enlarged.
 fn tolerance(file: &str) -> (u8, f64) {
-    if file.ends_with(".jpg") { (2, 0.1) } else { (1, 0.03) }
+    match file {
+        "plain.jpg" | "restart.jpg" | "progressive.jpg" | "progressive-restart.jpg" => (4, 0.5),
+        file if file.ends_with(".jpg") => (2, 0.1),
+        _ => (1, 0.03),
+    }
 }
 
 #[test]
 fn pixels_are_those_of_pillow() {
     let expected: serde_json::Value = serde_json::from_slice(&fixture("expected.json")).unwrap();
     let cases = expected["cases"].as_array().unwrap();
-    assert!(cases.len() >= 28, "{} cases", cases.len());
+    assert!(cases.len() >= 32, "{} cases", cases.len());
     for case in cases {
         let file = case["file"].as_str().unwrap();
         let (size, channels) = (case["size"].as_u64().unwrap() as usize, case["channels"].as_u64().unwrap() as usize);
