@@ -193,6 +193,7 @@ fn protocol() -> String {
     all!(
         // Options.
         options::RunOptions,
+        options::ResumeOptions,
         options::EvaluationOptions,
         options::ChoosingPart,
         options::Keep,
@@ -221,6 +222,7 @@ fn protocol() -> String {
         options::EvaluationPolicy,
         options::PlanFile,
         train::Plan,
+        train::Start,
         train::Device,
         data::DataPlan,
         data::BatchPlan,

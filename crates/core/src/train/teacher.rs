@@ -71,6 +71,11 @@ pub struct NetworkTeacher<B: Backend> {
 }
 
 impl<B: Backend> NetworkTeacher<B> {
+    /// What the file says of it.
+    pub fn card(&self) -> &ModelCard {
+        &self.card
+    }
+
     /// Reads a `model.safetensors`. Of the taps inside the network only those in `read` will be asked for: it frees the
     /// others as it goes.
     pub fn load(path: &Path, backend: &B, read: &[Feature]) -> Result<Self> {
