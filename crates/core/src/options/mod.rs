@@ -133,7 +133,7 @@ pub struct RunOptions {
 pub struct ResumeOptions {
     /// Where the data are now: one place, or as many as the run had. Their fingerprint must be the run's.
     /// @default where they were
-    #[cfg_attr(test, ts(optional, type = "string | ReadonlyArray<string>"))]
+    #[cfg_attr(test, ts(optional, type = "string | Array<string>"))]
     pub data: Option<Places>,
     /// Where the teacher is now: the folder of a finished run, or a `model.safetensors`. It must be the same file.
     /// @default where it was
@@ -559,8 +559,6 @@ pub struct ResolvedRun {
     pub policy: Policy,
     /// Whether data that have changed are accepted.
     pub accept_changed_data: bool,
-    /// What the user should know before it starts, in full sentences.
-    pub warnings: Vec<String>,
 }
 
 /// Episodes whose accuracy `evaluate` measures, by the nearest mean of the supports (Snell et al. 2017).

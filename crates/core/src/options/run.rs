@@ -83,7 +83,7 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
     };
     let (out, overwrite) = (options.out.absolute(), options.overwrite.unwrap_or(false));
     let accept_changed_data = options.accept_changed_data.unwrap_or(false);
-    Ok(ResolvedRun { job, out, overwrite, plan, policy, accept_changed_data, warnings: Vec::new() })
+    Ok(ResolvedRun { job, out, overwrite, plan, policy, accept_changed_data })
 }
 
 /// The whole plan of a stored one, `plan` and `policy` of the `plan.json` in `out`: itself, where rkd wrote it, and with
