@@ -75,7 +75,11 @@ describe("resume on data that have changed", () => {
     ["an image more", (data) => picture(data, 0, 9), /1 image added \(class00\/9\.pgm\)/],
     ["an image fewer", (data) => rmSync(join(data, name(3), "1.pgm")), /1 image removed \(class03\/1\.pgm\)/],
     ["another picture", (data) => picture(data, 1, 0, 99), /1 image changed \(class01\/0\.pgm\)/],
-    ["a class renamed", (data) => renameSync(join(data, name(5)), join(data, "zz")), /1 class added \(zz\), 1 class rem/],
+    [
+      "a class renamed",
+      (data) => renameSync(join(data, name(5)), join(data, "zz")),
+      /1 class added \(zz\), 1 class rem/,
+    ],
     ["classes more", (data) => images(data, 14), /4 classes added \(class10, class11, class12 and 1 more\)/],
   ])("says what has changed: %s", async (_, change, expected) => {
     const folder = temporaryFolder();
@@ -177,7 +181,11 @@ describe("what has been moved", () => {
   it("is a teacher too", async () => {
     const folder = temporaryFolder();
     const data = images(join(folder, "data"));
-    const [teacher, moved, other] = ["teacher", "moved", "other"].map((name) => join(folder, name)) as [string, string, string];
+    const [teacher, moved, other] = ["teacher", "moved", "other"].map((name) => join(folder, name)) as [
+      string,
+      string,
+      string,
+    ];
     await train(small(data, teacher));
     await train({ ...small(data, other), seed: 5 });
     const { backbone: student, losses: _, ...common } = small(data, join(folder, "run"));
@@ -224,7 +232,9 @@ describe("a teacher and the data of its student", () => {
     expect(await warningsOf(distill(run))).not.toContain("too good");
     expect(partsOf(run.out)).toEqual(partsOf(teacher));
     const leaking = { ...run, data: imageFolder(data, { split }), splitSeed: 2, out: join(folder, "leaking") };
-    expect(await warningsOf(distill(leaking))).toMatch(/teacher was trained on \d+ of the 12 images of the test part.*seed is 7/);
+    expect(await warningsOf(distill(leaking))).toMatch(
+      /teacher was trained on \d+ of the 12 images of the test part.*seed is 7/,
+    );
   });
 
   it("are compared, and the teacher's parts go on where a change is accepted", async () => {
@@ -235,11 +245,16 @@ describe("a teacher and the data of its student", () => {
     images(data, 24);
     const { backbone: student, losses: _, ...common } = small(data, join(folder, "student"));
     const refused = distill({ ...common, student, teacher });
-    const failure = { code: "ERR_INVALID_DATA", message: expect.stringMatching(/teacher was trained on: 14 classes add/) };
+    const failure = {
+      code: "ERR_INVALID_DATA",
+      message: expect.stringMatching(/teacher was trained on: 14 classes add/),
+    };
     await expect(refused).rejects.toMatchObject(failure);
     await distill({ ...common, student, teacher, acceptChangedData: true });
     expect(partsOf(common.out).slice(0, 10)).toEqual(partsOf(teacher));
-    await expect(train({ ...common, backbone: student, acceptChangedData: true } as never)).rejects.toThrow(/no such option/);
+    await expect(train({ ...common, backbone: student, acceptChangedData: true } as never)).rejects.toThrow(
+      /no such option/,
+    );
     // Of a teacher that is a file alone, the classes are known.
     const alone = join(folder, "alone.safetensors");
     cpSync(join(teacher, "model.safetensors"), alone);
@@ -277,7 +292,10 @@ describe("evaluate and neighbours", () => {
     await train(small(data, model));
     const trained = partsOf(model).flatMap(([of, part]) => (part === "0" ? [of] : []));
     const more = images(join(folder, "more"), 24);
-    const changed = { code: "ERR_INVALID_DATA", message: expect.stringMatching(/model was trained on: 14 classes added/) };
+    const changed = {
+      code: "ERR_INVALID_DATA",
+      message: expect.stringMatching(/model was trained on: 14 classes added/),
+    };
     await expect(evaluate({ model, data: more })).rejects.toMatchObject(changed);
     await expect(neighbours({ model, data: more })).rejects.toMatchObject(changed);
     const options = { model, data: more, queries: 50, k: 1, acceptChangedData: true } as const;
@@ -298,7 +316,11 @@ describe("the seed of the split", () => {
     const data = images(join(folder, "data"));
     const of = async (out: string, more: object) => {
       await train({ ...small(data, join(folder, out)), ...more });
-      return { model: bytes(join(folder, out)), tensors: readTensors(join(folder, out)), parts: partsOf(join(folder, out)) };
+      return {
+        model: bytes(join(folder, out)),
+        tensors: readTensors(join(folder, out)),
+        parts: partsOf(join(folder, out)),
+      };
     };
     const usual = await of("usual", { seed: 4 });
     expect((await of("said", { seed: 4, splitSeed: 4 })).model).toBe(usual.model);

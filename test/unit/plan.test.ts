@@ -287,7 +287,8 @@ describe("the plan of distill", () => {
 
   it("has the teacher's seed of the split on the same data", async () => {
     const folder = await teacher(2);
-    const splitSeed = async (more: object) => (await planDistill({ ...student, teacher: folder, ...more })).plan.splitSeed;
+    const splitSeed = async (more: object) =>
+      (await planDistill({ ...student, teacher: folder, ...more })).plan.splitSeed;
     expect([await splitSeed({}), await splitSeed({ splitSeed: 3 })]).toEqual([2, 3]);
     expect(await splitSeed({ data: "glyphs:seed=5", seed: 4 })).toBe(4);
   });

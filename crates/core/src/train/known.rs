@@ -111,11 +111,11 @@ impl Known {
     fn split_of_same(&self, dataset: &Dataset, wish: &Wish<'_>, control: &Control) -> Result<Settled> {
         let before = &self.data.outline;
         let (split, seed) = wish.split;
-        let split = if wish.given.0 { split } else { &before.split };
         let seed = if wish.given.1 { seed } else { before.split_seed };
-        let is_stored = before.kept && before.is_of(split, seed);
-        // Nobody but the run that read the lists knows where they lie.
-        if is_stored || (!wish.given.0 && matches!(split, SplitPlan::Lists { .. })) {
+        let split = if wish.given.0 || before.is_of(split, seed) { split } else { &before.split };
+        // A model alone does not know where its lists lie.
+        let are_elsewhere = split.lists().iter().any(|path| path.as_os_str().is_empty());
+        if are_elsewhere || (before.kept && before.is_of(split, seed)) {
             return Ok((self.stored_parts(dataset, wish)?, before.kept));
         }
         let (new, _) = plain(dataset, (split, seed))?;

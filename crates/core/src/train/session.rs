@@ -8,7 +8,7 @@
 //! same bits, on any number of threads.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -116,13 +116,13 @@ impl<B: Backend> Session<B> {
         check_teacher(&objective, &plan)?;
         let load = |path: &Path| NetworkTeacher::load(path, &backend, &objective.teacher_features());
         let teacher = plan.teacher.as_ref().map(|teacher| load(&teacher.model)).transpose()?;
-        let known = match (&start.record, &teacher, &plan.teacher) {
-            (Some(record), ..) => Known::of_run(record, stored.as_ref().and_then(|state| state.data.clone())),
-            (None, Some(teacher), Some(TeacherPlan { model, .. })) => {
-                Known::of_model(Whose::Teacher, teacher.card(), model, false)
-            }
-            _ => None,
+        let of_run =
+            |record: &PathBuf| Known::of_run(record, stored.as_ref().and_then(|state| state.data.clone()));
+        let of_teacher = || {
+            let (teacher, plan) = teacher.as_ref().zip(plan.teacher.as_ref())?;
+            Known::of_model(Whose::Teacher, teacher.card(), &plan.model, false)
         };
+        let known = start.record.as_ref().and_then(of_run).or_else(of_teacher);
         let teacher = teacher.map(|teacher| Box::new(teacher) as Box<dyn Teacher<B>>);
         let (image_size, channels) = (plan.backbone.image_size, plan.backbone.in_channels);
         let dataset = Arc::new(open_dataset(&plan.data, image_size, channels, control)?);
