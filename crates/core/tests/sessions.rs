@@ -125,7 +125,8 @@ fn a_step_waits_for_its_device_once() {
         ] });
         let plan = place.distillation(28, 1, features, changes);
         let backend = Portable::cpu_f32();
-        let mut session = Session::open(backend.clone(), Host::new(1), plan, &Start::default(), &Control::silent()).unwrap();
+        let mut session =
+            Session::open(backend.clone(), Host::new(1), plan, &Start::default(), &Control::silent()).unwrap();
         let before = backend.downloads();
         let (control, events) = listening();
         session.train(6, &control).unwrap();

@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, mpsc};
 
 use super::decode::{Decoder, grey_of};
-use super::fingerprint::content_of;
 use super::factory::{DecodeProgress, Diagnostics, Factory, Sample, count_up};
+use super::fingerprint::content_of;
 use super::glyphs::GlyphSpec;
 use super::part::BrokenImage;
 use super::plan::DataPlan;

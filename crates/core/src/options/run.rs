@@ -128,9 +128,9 @@ pub fn resolve_stored(
     if let Some(device) = resume.device {
         put("device", input::write(&device)?);
     }
-    put("acceptChangedData", resume.accept_changed_data.unwrap_or(false).into());
     let places = ["data", "teacher"].map(|name| options.get(name).cloned().unwrap_or_default());
-    resolve(job, &Value::Object(options), stop).map_err(|error| with_way_out(error, &places))
+    let found = resolve(job, &Value::Object(options), stop).map_err(|error| with_way_out(error, &places))?;
+    Ok(ResolvedRun { accept_changed_data: resume.accept_changed_data.unwrap_or(false), ..found })
 }
 
 /// Says where the data of a stored plan are now.
@@ -161,7 +161,8 @@ fn with_way_out(error: Error, [data, teacher]: &[Value; 2]) -> Error {
     }
     let more = data["more"].as_array();
     if is(data) || is(&data["source"]) || more.is_some_and(|more| more.iter().any(is)) {
-        return error.with_advice("where the data have been moved, say where they are now with the option data (--data)");
+        return error
+            .with_advice("where the data have been moved, say where they are now with the option data (--data)");
     }
     error
 }
@@ -390,7 +391,8 @@ mod tests {
     #[test]
     fn what_a_person_left_out_of_a_plan_is_filled_in_and_what_is_strange_is_named() {
         let plan = || json!({ "data": "glyphs", "backbone": { "kind": "conv4" } });
-        let stored = |plan: Value, policy: Value| resolve_stored(Job::Train, &plan, &policy, "runs/x", &json!({}), &|| false);
+        let stored =
+            |plan: Value, policy: Value| resolve_stored(Job::Train, &plan, &policy, "runs/x", &json!({}), &|| false);
         let run = stored(plan(), json!({})).unwrap();
         assert_eq!(
             input::write(&run).unwrap(),

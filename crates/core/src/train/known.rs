@@ -97,7 +97,8 @@ impl Known {
                 ));
         }
         let split = self.stored_parts(dataset, wish)?;
-        let left_out = dataset.len() - [&split.train, &split.validation, &split.test].map(Vec::len).iter().sum::<usize>();
+        let left_out =
+            dataset.len() - [&split.train, &split.validation, &split.test].map(Vec::len).iter().sum::<usize>();
         control.emit(Event::Warning {
             message: format!(
                 "T{}. The stored split goes on; {left_out} images of the data are in no part of it.",

@@ -111,13 +111,13 @@ impl<B: Backend> Session<B> {
         plan.schedule.validate()?;
         check_micro_batch(&plan)?;
         check_episode(&plan)?;
-        let mut checkpoint = start.checkpoint.as_deref().map(|path| load_checkpoint(path, &plan, control)).transpose()?;
+        let mut checkpoint =
+            start.checkpoint.as_deref().map(|path| load_checkpoint(path, &plan, control)).transpose()?;
         let stored = checkpoint.as_mut().map(|checkpoint| read_state(checkpoint.state.take())).transpose()?;
         check_teacher(&objective, &plan)?;
         let load = |path: &Path| NetworkTeacher::load(path, &backend, &objective.teacher_features());
         let teacher = plan.teacher.as_ref().map(|teacher| load(&teacher.model)).transpose()?;
-        let of_run =
-            |record: &PathBuf| Known::of_run(record, stored.as_ref().and_then(|state| state.data.clone()));
+        let of_run = |record: &PathBuf| Known::of_run(record, stored.as_ref().and_then(|state| state.data.clone()));
         let of_teacher = || {
             let (teacher, plan) = teacher.as_ref().zip(plan.teacher.as_ref())?;
             Known::of_model(Whose::Teacher, teacher.card(), &plan.model, false)

@@ -106,7 +106,9 @@ fn drawn_and_stored_pixels_have_one_too() {
     let place = Place::new();
     let of = |source: &str| fingerprint(&plan(source, &place.cache()));
     let before = of("glyphs:classes=6,writers=3,seed=2");
-    for other in ["glyphs:classes=7,writers=3,seed=2", "glyphs:classes=6,writers=4,seed=2", "glyphs:classes=6,writers=3"] {
+    for other in
+        ["glyphs:classes=7,writers=3,seed=2", "glyphs:classes=6,writers=4,seed=2", "glyphs:classes=6,writers=3"]
+    {
         assert_ne!(before, of(other), "{other}");
     }
     let idx = |magic: u32, sizes: &[u32], bytes: &[u8]| -> Vec<u8> {
