@@ -10,8 +10,9 @@
 //!
 //! **Cost.** The bytes of an image are hashed when they are decoded, and the hashes lie in the decoded cache, whose name is
 //! made of names, sizes and times of the files (a change of status included, which no program can set back). So no image is
-//! read to start a run a second time, and the fingerprint of 60,000 images is one pass over their names.
-//! `tests/data/fingerprint.rs` has the measurement.
+//! read to start a run a second time, and the fingerprint of 60,000 images is one pass over their names. Measured with 60,000
+//! PNGs of 1 KB in 600 folders, one step of a small network, seconds of CPU of the whole process, medians of three: 1.7 after
+//! 1.4 where they are decoded, 0.73 after 0.54 where they were; most of the latter is `data.json` (3.1 MB) made and written.
 
 /// 64 bits of the BLAKE3 of an image's bytes: enough to tell accidents apart, not to withstand an attack.
 pub fn content_of(bytes: &[u8]) -> u64 {
