@@ -59,6 +59,7 @@ export type {
   EmbedOptions,
   EvaluateOptions,
   NeighboursOptions,
+  ResumeOptions,
   RunOptions,
   TrainOptions,
 } from "./options/run.ts";
@@ -100,7 +101,7 @@ export type {
 export { type ReproduceOptions, recipeNames } from "./recipes/plan.ts";
 export type { Scale } from "./recipes/recipe.ts";
 export { reproduce } from "./recipes/reproduce.ts";
-export { type ResumeOptions, resume } from "./resume.ts";
+export { resume } from "./resume.ts";
 export type {
   CheckpointEvent,
   CollapseEvent,

@@ -23,6 +23,8 @@ import type { PlanFile } from "../protocol/protocol.ts";
 /** Names in a run's folder. */
 export const files = {
   plan: "plan.json",
+  /** Every image with its part: what later jobs compare their data with. */
+  data: "data.json",
   events: "events.jsonl",
   metrics: "metrics.json",
   model: "model.safetensors",
@@ -38,6 +40,7 @@ export const files = {
 
 /** What a run leaves in its folder beside its plan; nothing else is ever removed. */
 const own = [
+  files.data,
   files.events,
   files.metrics,
   files.model,
@@ -202,12 +205,13 @@ export function readPlanFile(out: string): PlanFile | undefined {
   }
   if (parsed?.form !== 1) throw refuse(`form ${parsed?.form}`);
   // What a person may leave out: the core fills in what a policy lacks.
-  const { job, plan, policy = {}, inputs = {}, ...rest } = parsed;
+  const { job, plan, policy = {}, inputs = {}, fingerprint, ...rest } = parsed;
   if (job !== "train" && job !== "distill") throw refuse(`job ${JSON.stringify(job)}`);
   if (typeof plan !== "object" || plan === null) throw refuse("no plan");
   const hashes = typeof inputs === "object" && inputs !== null ? Object.values(inputs) : [0];
   if (!hashes.every((hash) => typeof hash === "string")) throw refuse("inputs that are not hashes");
-  return { rkd: "", ...rest, form: 1, job, plan, policy: policy as PlanFile["policy"], inputs };
+  const known = typeof fingerprint === "string" ? { fingerprint } : {};
+  return { rkd: "", ...rest, form: 1, job, plan, policy: policy as PlanFile["policy"], inputs, ...known };
 }
 
 /** The plan of the run that `resume(out)` means. @throws {RkdError} `ERR_NOT_FOUND` */

@@ -5,7 +5,7 @@ import { distill } from "../distill.ts";
 import { embed } from "../embed.ts";
 import { evaluate } from "../evaluate.ts";
 import { invalid } from "../options/check.ts";
-import type { DistillOptions, EmbedOptions, EvaluateOptions } from "../options/run.ts";
+import type { DistillOptions, EmbedOptions, EvaluateOptions, ResumeOptions } from "../options/run.ts";
 import { resume } from "../resume.ts";
 import { train } from "../train.ts";
 import { type BenchFlags, bench } from "./bench.ts";
@@ -31,6 +31,9 @@ import { type ReproduceFlags, runRecipe } from "./reproduce.ts";
 import { fidelityLine, metricsLine } from "./table.ts";
 import { addTeacherFlags, type TeacherFlags, teacherOf } from "./teacher.ts";
 
+/** Data may change between a run and what goes on with it; the user has to say that this is meant. */
+const acceptFlag = ["--accept-changed-data", "go on with the stored split where the data have changed"] as const;
+
 /** All commands, in the order of the help. */
 export function commands(): Command[] {
   const work = [trainCommand(), distillCommand(), evaluateCommand(), embedCommand(), resumeCommand()];
@@ -46,21 +49,20 @@ function trainCommand(): Command {
 }
 
 function distillCommand(): Command {
-  const it = addTeacherFlags(command("distill", "Train a student that keeps a teacher's relations."), "what teaches").option(
-    "--teacher-features <when>",
-    "live: in every step; cached: once per image (live; ONNX: cached)",
-  );
-  type Flags = RunFlags & TeacherFlags & { teacherFeatures?: DistillOptions["teacherFeatures"] };
+  const it = addTeacherFlags(command("distill", "Train a student that keeps a teacher's relations."), "what teaches")
+    .option("--teacher-features <when>", "live: in every step; cached: once per image (live; others than rkd's: cached)")
+    .option(...acceptFlag);
+  type Flags = RunFlags & TeacherFlags & Pick<DistillOptions, "teacherFeatures" | "acceptChangedData">;
   return addRunFlags(it, "distill", "rkd-distance:1 rkd-angle:2").action((flags: Flags) => {
-    const teacher = teacherOf(flags) ?? needed("--teacher", undefined);
-    const own = { teacher, student: backboneOf(flags) };
-    const options = { ...runOptions(flags, signal), ...own, ...defined({ teacherFeatures: flags.teacherFeatures }) };
+    const own = { teacher: teacherOf(flags) ?? needed("--teacher", undefined), student: backboneOf(flags) };
+    const { teacherFeatures, acceptChangedData } = flags;
+    const options = { ...runOptions(flags, signal), ...own, ...defined({ teacherFeatures, acceptChangedData }) };
     return finish(distill(options), options.out);
   });
 }
 
 function evaluateCommand(): Command {
-  type Flags = DataFlags & TeacherFlags & Pick<EvaluateOptions, "part" | "ks" | "fewShot" | "seed" | "threads">;
+  type Flags = DataFlags & TeacherFlags & Omit<EvaluateOptions, "model" | "data" | "signal" | "teacher">;
   const it = modelCommand(
     "evaluate",
     "Measure a stored model: Recall@K, kNN accuracy, MAP@R, R-precision, top-K, few-shot, a teacher's relations.",
@@ -70,14 +72,20 @@ function evaluateCommand(): Command {
     .option("--part <part>", "train, validation or test (test)")
     .option("--ks <list>", "the K of Recall@K, kNN and top-K accuracy (1,2,4,8)", toNumbers)
     .option("--few-shot <list>", "few-shot accuracies, ways x shots, for example 5x1,20x5 (none)", toFewShot)
-    .option("--seed <number>", "seed of the class split (the run's)", toNumber)
+    .option("--seed <number>", "seed of episodes; without --split-seed of the split too (the run's)", toNumber)
+    .option("--split-seed <number>", "seed of the split (--seed, else the model's)", toNumber)
+    .option(...acceptFlag)
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
     .action(async (model: string, flags: Flags) => {
-      const { part, ks, fewShot, seed, threads } = flags;
+      const { part, ks, fewShot, seed, splitSeed, threads, acceptChangedData } = flags;
       const teacher = teacherOf(flags);
       const data = flags.data === undefined ? withoutImages(flags) : dataOf(flags);
       const result = await watch(
-        evaluate({ model, signal, ...defined({ data, part, ks, fewShot, teacher, seed, threads }) }),
+        evaluate({
+          model,
+          signal,
+          ...defined({ data, part, ks, fewShot, teacher, seed, splitSeed, threads, acceptChangedData }),
+        }),
       );
       if (json) return writeJsonLine({ type: "end", ...result });
       const { images, classes, metrics, intervals, millisecondsPerImage, fidelity } = result;
@@ -116,10 +124,16 @@ function embedCommand(): Command {
 function resumeCommand(): Command {
   return command("resume", "Go on with a run that was stopped or killed; it ends with the same bytes.")
     .argument("<out>", "folder of the run")
+    .option("--data <source>", "where the data are now (where they were)")
+    .option("--teacher <run>", "where the teacher is now (where it was)")
     .option("--threads <count>", "CPU threads (those of the run)", toNumber)
-    .action((out: string, { threads }: { threads?: number }) =>
-      finish(resume(out, { signal, ...defined({ threads }) }), out, () => true),
-    );
+    .option("--device <name>", "auto, cpu or candle-cpu; another one gives other bytes (that of the run)")
+    .option(...acceptFlag)
+    .action((out: string, flags: Omit<ResumeOptions, "signal">) => {
+      const { data, teacher, threads, device, acceptChangedData } = flags;
+      const options = defined({ data, teacher, threads, device, acceptChangedData });
+      return finish(resume(out, { signal, ...options }), out, () => true);
+    });
 }
 
 function demoCommand(): Command {

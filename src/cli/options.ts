@@ -40,6 +40,7 @@ export interface RunFlags extends DataFlags, NetworkFlags, TuningFlags {
   warmup?: number;
   clip?: number;
   seed?: number;
+  splitSeed?: number;
   threads?: number;
   device?: DeviceOption;
   keep?: RunOptions["keep"];
@@ -140,6 +141,7 @@ export function addRunFlags(command: Command, job: "train" | "distill", usual: s
     .option("--warmup <steps>", "steps of linear warm-up (0)", toNumber)
     .option("--clip <norm>", "largest norm of the whole gradient (none)", toNumber)
     .option("--seed <number>", "seed of everything random (1)", toNumber)
+    .option("--split-seed <number>", "seed of the split (the teacher's, on the same data; else --seed)", toNumber)
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
     .option("--device <name>", "auto, cpu, candle-cpu or cuda (auto)")
     .optionsGroup("Output:")
@@ -178,6 +180,7 @@ export function runOptions(flags: RunFlags, signal: AbortSignal): RunOptions & {
     microBatch: flags.microBatch,
     clipGradientNorm: flags.clip,
     seed: flags.seed,
+    splitSeed: flags.splitSeed,
     threads: flags.threads,
     device: flags.device,
     evaluation: defined({ everyEpochs: evaluateEvery, everySteps: evaluateEverySteps, ks }),

@@ -8,8 +8,11 @@ interface Stopped {
   readonly signal?: AbortSignal;
 }
 
+/** Those options of the core that only one of `train` and `distill` takes. */
+type OfOne = "backbone" | "student" | "teacher" | "teacherFeatures" | "acceptChangedData";
+
 /** What `train` and `distill` share. */
-export type RunOptions = Omit<protocol.RunOptions, "backbone" | "student" | "teacher" | "teacherFeatures"> & Stopped;
+export type RunOptions = Omit<protocol.RunOptions, OfOne> & Stopped;
 
 /** What `train` takes. */
 export interface TrainOptions extends RunOptions {
@@ -18,12 +21,15 @@ export interface TrainOptions extends RunOptions {
 }
 
 /** What `distill` takes. */
-export interface DistillOptions extends RunOptions, Pick<protocol.RunOptions, "teacherFeatures"> {
-  /** The folder of a finished run, a `model.safetensors` or an ONNX model; or that with how it is read. */
+export interface DistillOptions extends RunOptions, Pick<protocol.RunOptions, "teacherFeatures" | "acceptChangedData"> {
+  /** The folder of a finished run, a `model.safetensors`, an ONNX model or stored vectors; or that with how it is read. */
   readonly teacher: string | URL | protocol.Teacher;
   /** The network that is trained. */
   readonly student: protocol.Backbone;
 }
+
+/** What `resume` takes besides the folder. */
+export interface ResumeOptions extends protocol.ResumeOptions, Stopped {}
 
 /** What `evaluate` takes. */
 export interface EvaluateOptions extends protocol.EvaluateOptions, Stopped {}

@@ -493,6 +493,17 @@ export type RunOptions = {
    * Seed of everything random, a whole number from 0. Same seed, same bytes, on any number of threads. @default 1
    */
   readonly seed?: number;
+  /**
+   * Seed of the split: which classes, or images, are in which part. Its own, so that runs of other seeds have the same
+   * test classes. @default the teacher's where it was trained on the same data; else `seed`
+   */
+  readonly splitSeed?: number;
+  /**
+   * Of `distill`: whether the data may have changed since the teacher was trained on them. Then the teacher's split
+   * goes on: what it was trained on trains, and what is new goes into no part. @default false: an error that says what
+   * has changed
+   */
+  readonly acceptChangedData?: boolean;
   /** CPU threads, 0 to 1024; 0 is all cores. @default 0 */
   readonly threads?: number;
   /** Where to compute. `"auto"` is the best there is. @default "auto" */
@@ -505,6 +516,29 @@ export type RunOptions = {
   readonly patience?: number | null;
   /** Steps between checkpoints besides the one after every epoch, at least 1; `null` none. @default null */
   readonly checkpointEverySteps?: number | null;
+};
+
+/** What `resume` takes besides the folder: where things are now, and what cannot change the result. */
+export type ResumeOptions = {
+  /**
+   * Where the data are now: one place, or as many as the run had. Their fingerprint must be the run's.
+   * @default where they were
+   */
+  readonly data?: string | ReadonlyArray<string>;
+  /**
+   * Where the teacher is now: the folder of a finished run, or a `model.safetensors`. It must be the same file.
+   * @default where it was
+   */
+  readonly teacher?: string;
+  /** CPU threads, 0 is all cores. @default those of the run */
+  readonly threads?: number;
+  /** Where to compute. Another device than the run's gives other bytes. @default the run's */
+  readonly device?: DeviceOption;
+  /**
+   * Whether the data may have changed. Then the run goes on with its stored split: what was trained on stays trained
+   * on, and what is new goes into no part. @default false: an error that says what has changed
+   */
+  readonly acceptChangedData?: boolean;
 };
 
 /** Evaluation during training. */
@@ -747,8 +781,21 @@ export type EvaluateOptions = {
   readonly teacher?: string | URL | Teacher | null;
   /** CPU threads, 0 is all cores. @default 0 */
   readonly threads?: number;
-  /** Seed of the class split. @default the run's, else 1 */
+  /**
+   * Seed of few-shot episodes and of what fidelity is measured on; where `splitSeed` is not given, of the split too.
+   * @default the run's, else 1
+   */
   readonly seed?: number;
+  /**
+   * Seed of the split. Another one than the model was trained with makes training classes into test classes, which a
+   * warning says. @default `seed`; else the model's
+   */
+  readonly splitSeed?: number;
+  /**
+   * Whether the data may have changed since the model was trained on them. Then they are measured by the stored split,
+   * in which nothing that is new has a part. @default false: an error that says what has changed
+   */
+  readonly acceptChangedData?: boolean;
 };
 
 /** Episodes whose accuracy `evaluate` measures, by the nearest mean of the supports (Snell et al. 2017). */
@@ -777,8 +824,12 @@ export type NeighboursOptions = {
   readonly k?: number;
   /** CPU threads, 0 is all cores. @default 0 */
   readonly threads?: number;
-  /** Seed of the class split and of the queries. @default the run's, else 1 */
+  /** Seed of the queries; where `splitSeed` is not given, of the split too. @default the run's, else 1 */
   readonly seed?: number;
+  /** Seed of the split. @default `seed`; else the model's */
+  readonly splitSeed?: number;
+  /** As of `evaluate`. @default false */
+  readonly acceptChangedData?: boolean;
 };
 
 /** What `embed` takes. */
@@ -827,8 +878,8 @@ export type ResolvedRun = {
   readonly plan: Plan;
   /** What is done between its segments. */
   readonly policy: Policy;
-  /** What the user should know before it starts, in full sentences. */
-  readonly warnings: ReadonlyArray<string>;
+  /** Whether data that have changed are accepted. */
+  readonly acceptChangedData: boolean;
 };
 
 /** What a run is for. */
@@ -875,6 +926,8 @@ export type PlanFile = {
   readonly policy: Policy;
   /** SHA-256 of the files the run was started from, by path. */
   readonly inputs: { readonly [key in string]: string };
+  /** The fingerprint of the data; `data.json` says what it is of. */
+  readonly fingerprint?: string;
   /** The weights `"auto"` that the run found, by term; nothing before they are found, or where there are none. */
   readonly chosenWeights?: { readonly [key in string]: number };
 };
@@ -911,10 +964,22 @@ export type Plan = {
   readonly stepsPerEpoch: number | null;
   /** The seed of everything random. */
   readonly seed: number;
+  /** The seed of the class split: which classes, or images, are in which part. */
+  readonly splitSeed: number;
   /** Number of CPU threads; 0: all cores. */
   readonly threads: number;
   /** Where the network runs. */
   readonly device: Device;
+};
+
+/** Where a session starts. */
+export type SessionStart = {
+  /** The checkpoint to go on from; `None`: the first step. */
+  readonly checkpoint: string | null;
+  /** The `data.json` of the run that goes on; `None` for a new run. */
+  readonly record: string | null;
+  /** Whether data that are no longer those of the run, or of its teacher, are accepted. */
+  readonly acceptChangedData: boolean;
 };
 
 /** Where a network runs. Losses, samplers and metrics run on the host. */
@@ -1113,7 +1178,7 @@ export type DatasetSummary = {
   readonly cache: string;
   /** Whether that file was there already. */
   readonly reused: boolean;
-  /** Hash of all decoded content; equal for equal data. */
+  /** Hash of all images with their names and classes; equal for equal data wherever it lies. */
   readonly fingerprint: string;
   /** Height and width of the decoded images. */
   readonly imageSize: number;

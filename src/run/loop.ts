@@ -17,15 +17,17 @@ import { isCancelled } from "./command.ts";
 import type { DistillResult, EvaluationEvent, Metrics, RunEvent, TrainResult } from "./events.ts";
 import type { FolderLock } from "./folder-lock.ts";
 import type { RunContext } from "./run.ts";
-import { addEvaluation, addSegment, closeEpoch, freshState, type PolicyState } from "./state.ts";
+import { addEvaluation, addSegment, closeEpoch, freshState, type PolicyState, putDown, takeUp } from "./state.ts";
 import { verdictOf, verdictRow } from "./verdict.ts";
 
 /** Where a run starts. */
 export interface LoopStart {
   /** The checkpoint to go on from. */
   readonly resume: string | null;
-  /** Called once data and networks are ready, before anything is trained. */
-  readonly onOpen: () => Promise<void>;
+  /** Whether the folder holds a run that goes on, be it from its first step. */
+  readonly resumes: boolean;
+  /** Called with the data's fingerprint once data and networks are ready, before anything is trained. */
+  readonly onOpen: (fingerprint: string) => Promise<void>;
   /** Knows where the folder is. */
   readonly lock: FolderLock;
 }
@@ -91,15 +93,20 @@ class Loop {
   }
 
   async #open(): Promise<void> {
-    const { plan, warnings, job, out } = this.#job;
-    const { resume, onOpen } = this.#start;
-    for (const message of warnings) this.#emit({ type: "warning", message });
-    const { summary, policy } = await this.#session.call((core) => core.open(json(plan), resume));
+    const { plan, job, out, acceptChangedData } = this.#job;
+    const { resume, resumes, onOpen } = this.#start;
+    if (resumes && resume === null) this.#warn("The run was stopped before its first checkpoint, so it starts anew.");
+    const record = join(out, files.data);
+    // A run that starts anew on changed data that are accepted has nothing to keep to.
+    const anew = !resumes || (resume === null && acceptChangedData);
+    const start = { checkpoint: resume, record: anew ? null : record, acceptChangedData };
+    const { summary, policy } = await this.#session.call((core) => core.open(json(plan), json(start)));
     this.#signal.throwIfAborted();
-    await onOpen();
+    if (resume && policy) this.#state = takeUp(policy, this.#job.policy);
+    await onOpen(summary.data.fingerprint);
+    await this.#session.call((core) => core.saveRecord(record));
     this.#summary = summary;
     this.#step = summary.step;
-    if (resume && policy) this.#state = JSON.parse(policy) as PolicyState;
     this.#opened = true;
     const { data, test } = summary;
     this.#emit({ type: "start", job, out, resumed: resume !== null, ...summary, data: data.sentence, plan });
@@ -195,9 +202,20 @@ class Loop {
 
   /** A stored model, read back from disk: the score is that of the artefact. */
   async #test(model: string, teacher: string | null): Promise<Evaluation> {
-    const { data, seed, threads } = this.#job.plan;
+    const { data, seed, splitSeed, threads } = this.#job.plan;
     const { ks } = this.#job.policy.evaluation;
-    const options = json({ model, data, seed, part: "test" as const, ks, teacher, threads });
+    // Images that came while it trained are no reason to lose it: the stored split leaves them out, with a warning.
+    const options = json({
+      model,
+      data,
+      seed,
+      splitSeed,
+      part: "test" as const,
+      ks,
+      teacher,
+      threads,
+      acceptChangedData: true,
+    });
     const { model: _, part: __, ...after } = await this.#session.call((core) => core.evaluateModel(options));
     this.#report("model", "test", after, false);
     return after;
@@ -246,7 +264,8 @@ class Loop {
   async #checkpoint(): Promise<void> {
     const { lock } = this.#start;
     const path = join(lock.place(), files.checkpoint);
-    await this.#session.call((core) => core.saveCheckpoint(path, JSON.stringify(this.#state)));
+    const kept = putDown(this.#state, this.#job.policy);
+    await this.#session.call((core) => core.saveCheckpoint(path, kept));
     this.#emit({ type: "checkpoint", step: this.#step, path });
     lock.check();
   }

@@ -16,8 +16,8 @@ import {
 import { RkdError } from "../errors.ts";
 import { json } from "../native/json.ts";
 import type { NativeSession } from "../native/session.ts";
-import type { DistillOptions, TrainOptions } from "../options/run.ts";
-import type { Job, PlanFile } from "../protocol/protocol.ts";
+import type { DistillOptions, ResumeOptions, TrainOptions } from "../options/run.ts";
+import type { Job, Plan, PlanFile } from "../protocol/protocol.ts";
 import { version } from "../version.ts";
 import { withoutSignal, withSession } from "./command.ts";
 import type { RunEvent, TrainResult, WeightsEvent } from "./events.ts";
@@ -35,8 +35,8 @@ export async function startJob(
   return await withFolder(context, async (session, folder) => {
     const run = await session.call((core) => core.resolve(job, said));
     const { out, overwrite, plan, policy } = run;
-    const { data, teacher, weights } = plan;
-    const inputs = [teacher?.model, weights?.file, ...listsOf(data)].filter((file) => file !== undefined);
+    const { data } = plan;
+    const inputs = inputsOf(plan);
     const check = () => {
       checkFree(out, overwrite);
       checkFolderApart(out, { data, files: inputs });
@@ -45,33 +45,51 @@ export async function startJob(
     const lock = folder.hold(out);
     check(); // nobody can change it any more
     // The folder's content is touched only once data and networks are known to be good.
-    const onOpen = async () => {
+    const onOpen = async (fingerprint: string) => {
       const hashes = Object.fromEntries(await Promise.all(inputs.map(async (file) => [file, await hashFile(file)])));
-      await prepareFolder(out, overwrite, { form: 1, rkd: version, job, plan, policy, inputs: hashes });
+      await prepareFolder(out, overwrite, { form: 1, rkd: version, job, plan, policy, inputs: hashes, fingerprint });
       folder.openLog();
+      for (const message of run.warnings) folder.context.emit({ type: "warning", message });
     };
-    return await runLoop(run, { resume: null, onOpen, lock }, session, folder.context);
+    return await runLoop(run, { resume: null, resumes: false, onOpen, lock }, session, folder.context);
   });
 }
 
 /** Goes on with the run in `out`; one that was killed before its first checkpoint starts anew. */
-export async function resumeJob(out: string, threads: number | undefined, context: RunContext): Promise<TrainResult> {
+export async function resumeJob(out: string, options: ResumeOptions, context: RunContext): Promise<TrainResult> {
   const place = resolve(out);
+  const said = json(withoutSignal(options));
   requirePlanFile(place);
   return await withFolder(context, async (session, folder) => {
     const lock = folder.hold(place);
-    const { job, plan, policy, inputs } = requirePlanFile(place);
-    await checkInputs(inputs);
+    const stored = requirePlanFile(place);
+    const run = await session.call((core) =>
+      core.resolveStored(stored.job, json(stored.plan), json(stored.policy), place, said),
+    );
+    const inputs = await checkInputs(inputsOf(run.plan), stored.inputs);
     await tidyFolder(place);
-    const checkpoint = join(place, files.checkpoint);
     // The core takes the one before it where the last is damaged or missing.
     const stopped = [files.checkpoint, files.previousCheckpoint].some((name) => existsSync(join(place, name)));
-    const resume = stopped ? checkpoint : null;
+    const resume = stopped ? join(place, files.checkpoint) : null;
     folder.openLog();
-    const run = await session.call((core) => core.resolveStored(job, json(plan), json(policy), place, threads));
-    const warnings = resume === null ? ["The run was stopped before its first checkpoint, so it starts anew."] : [];
-    return await runLoop({ ...run, warnings }, { resume, onOpen: async () => {}, lock }, session, folder.context);
+    const onOpen = async (fingerprint: string) => {
+      const moved = movedPlan(stored.plan, run.plan);
+      const changed = { ...requirePlanFile(place), plan: moved, inputs, fingerprint };
+      if (json(changed) !== json(stored)) writeJson(join(place, files.plan), changed);
+    };
+    return await runLoop(run, { resume, resumes: true, onOpen, lock }, session, folder.context);
   });
+}
+
+/** What a run reads beside its images, all of whose bytes count. */
+function inputsOf({ data, teacher, weights }: Plan): string[] {
+  return [teacher?.model, weights?.file, ...listsOf(data)].filter((file) => file !== undefined);
+}
+
+/** The plan as it is stored, with the places where data and teacher are now. */
+function movedPlan(stored: Plan, { data: { source, more }, teacher }: Plan): Plan {
+  const data = typeof stored.data === "object" ? { ...stored.data, source, more } : source; // a person may write the source alone
+  return { ...stored, data: data as Plan["data"], ...(teacher && { teacher: { ...stored.teacher, ...teacher } }) };
 }
 
 /** Runs `work` with a session and a folder that only this process may write to once it is held. */
@@ -166,15 +184,25 @@ function recordWeights(folder: string, { weights }: WeightsEvent): void {
   writeJson(join(folder, files.plan), { ...requirePlanFile(folder), chosenWeights } satisfies PlanFile);
 }
 
-async function checkInputs(inputs: PlanFile["inputs"]): Promise<void> {
-  for (const [file, expected] of Object.entries(inputs)) {
+/**
+ * The hashes of the files that a run goes on with: those that it was started with, wherever they lie now.
+ * @throws {RkdError} `ERR_NOT_FOUND`, and `ERR_INVALID_ARTEFACT` for a file that was none of them
+ */
+async function checkInputs(inputs: readonly string[], stored: PlanFile["inputs"]): Promise<PlanFile["inputs"]> {
+  const found: Record<string, string> = {};
+  for (const file of inputs) {
     const received = await hashFile(file);
-    if (received === expected) continue;
-    throw new RkdError("ERR_INVALID_ARTEFACT", "the file has changed since the run was started", {
-      subject: file,
-      expected: `SHA-256 ${expected.slice(0, 16)}...`,
-      received: `${received.slice(0, 16)}...`,
-      advice: "put the old file back, or start the run anew",
-    });
+    const before = stored[file] === undefined ? Object.values(stored) : [stored[file]];
+    // A plan that a person wrote has no hashes.
+    if (before.length > 0 && !before.includes(received)) {
+      throw new RkdError("ERR_INVALID_ARTEFACT", "the file has changed since the run was started", {
+        subject: file,
+        expected: `SHA-256 ${before.map((hash) => `${hash.slice(0, 16)}...`).join(" or ")}`,
+        received: `${received.slice(0, 16)}...`,
+        advice: "put the old file back, or start the run anew",
+      });
+    }
+    found[file] = received;
   }
+  return found;
 }

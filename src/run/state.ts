@@ -1,6 +1,7 @@
 /** What the policy remembers between two segments. It travels in the checkpoint, so that a resumed run decides alike. */
 
-import type { Evaluation, TermMean } from "../protocol/protocol.ts";
+import { RkdError } from "../errors.ts";
+import type { Evaluation, Policy, TermMean } from "../protocol/protocol.ts";
 import type { EpochRecord, Metrics, StepRecord } from "./events.ts";
 
 /** JSON, and nothing that depends on the machine but times. */
@@ -44,6 +45,37 @@ export function freshState(): PolicyState {
     dataWaitSeconds: 0,
     epoch: { steps: 0, loss: 0, terms: [], within: [] },
   };
+}
+
+/** The text of a checkpoint: the state, with the policy that it was judged by. */
+export function putDown(state: PolicyState, policy: Policy): string {
+  return JSON.stringify({ policy, state });
+}
+
+/**
+ * The state in the text of a checkpoint, for a run that goes on by `policy`.
+ * @throws {RkdError} `ERR_INVALID_ARTEFACT` where what was measured so far, or which weights were kept, is not what `policy`
+ * asks for: a best epoch by one measure says nothing beside scores by another
+ */
+export function takeUp(text: string, policy: Policy): PolicyState {
+  const before = JSON.parse(text) as { readonly policy: Policy; readonly state: PolicyState };
+  const refuse = (name: string, expected: unknown, received: unknown) =>
+    new RkdError("ERR_INVALID_ARTEFACT", "plan.json asks for something else than the checkpoint has measured", {
+      subject: `policy.${name}`,
+      expected: JSON.stringify(expected),
+      received: JSON.stringify(received),
+      advice: "set it back, or start the run anew",
+    });
+  // When something is measured may change, what and how not.
+  const { everyEpochs: _, everySteps: __, ...measured } = before.policy.evaluation;
+  for (const [name, expected] of Object.entries(measured)) {
+    const received = policy.evaluation[name as keyof typeof measured];
+    if (JSON.stringify(received) !== JSON.stringify(expected)) throw refuse(`evaluation.${name}`, expected, received);
+  }
+  if (before.policy.keep === "last" && policy.keep !== "last" && before.state.best !== null) {
+    throw refuse("keep", before.policy.keep, policy.keep);
+  }
+  return before.state;
 }
 
 /** Adds a segment of `steps` steps with their mean loss and terms. */

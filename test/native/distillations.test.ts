@@ -298,7 +298,7 @@ describe("what cannot be read is refused before the folder is touched", () => {
   });
 
   it("soft targets of other classes", async () => {
-    const options = student([softTargetKl(), rkdAngle()], { seed: 2 });
+    const options = student([softTargetKl(), rkdAngle()], { splitSeed: 2 });
     await expect(distill(options)).rejects.toMatchObject({ code: "ERR_INVALID_OPTION", subject: "teacher" });
   });
 

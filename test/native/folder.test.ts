@@ -195,7 +195,7 @@ describe.skipIf(process.platform === "win32")("a disk that is full", () => {
     const out = join(folder, "run");
     const command = join(import.meta.dirname, "../../bin/rkd.mjs");
     const args = [process.execPath, command, "train", ...smallFlags(out), "--steps-per-epoch", "60", "--json"];
-    const { code, text } = await limited(8, args);
+    const { code, text } = await limited(16, args); // enough for all but a checkpoint
     expect(code, text).toBe(3);
     const failure = lines(text.split("\nrkd:")[0] ?? "").at(-1);
     expect(failure).toMatchObject({ type: "error", code: "ERR_IO" });

@@ -18,7 +18,7 @@ describe("the session's thread", () => {
     const session = new NativeSession(() => {});
     await expect(session.call((core) => core.keep())).rejects.toMatchObject({ code: "ERR_INTERNAL" });
     const plan = json({ epoch: 3 } as never);
-    const stored = session.call((core) => core.resolveStored("train", plan, json({} as never), "x"));
+    const stored = session.call((core) => core.resolveStored("train", plan, json({} as never), "x", json({})));
     await expect(stored).rejects.toMatchObject({ code: "ERR_UNKNOWN_OPTION", subject: "plan.epoch" });
     await session.close();
   });

@@ -22,5 +22,7 @@ export function planDistill(options: DistillOptions): Promise<ResolvedRun> {
 
 /** As `resume` takes up a stored plan. */
 export function planAgain({ job, out }: ResolvedRun, plan: Plan, policy: Policy): Promise<ResolvedRun> {
-  return inSession((session) => session.call((core) => core.resolveStored(job, json(plan), json(policy), out)));
+  return inSession((session) =>
+    session.call((core) => core.resolveStored(job, json(plan), json(policy), out, json({}))),
+  );
 }

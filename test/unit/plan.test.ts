@@ -36,7 +36,7 @@ describe("the plan of train", () => {
       job: "train",
       out: resolve("runs/x"),
       overwrite: false,
-      warnings: [],
+      acceptChangedData: false,
       plan: {
         data: {
           kind: "glyphs",
@@ -72,6 +72,7 @@ describe("the plan of train", () => {
         epochs: 20,
         stepsPerEpoch: null,
         seed: 1,
+        splitSeed: 1,
         threads: availableParallelism(),
         device: "cpu",
       },
@@ -267,12 +268,11 @@ describe("the plan of distill", () => {
 
   it("is RKD-DA with the paper's weights, on the teacher's pixels", async () => {
     const folder = await teacher(1);
-    const { plan, warnings } = await planDistill({ ...student, teacher: folder });
+    const { plan } = await planDistill({ ...student, teacher: folder });
     expect(plan.losses).toEqual([rkdDistance({ weight: 1 }), rkdAngle({ weight: 2 })]);
     expect(plan.teacher).toEqual({ model: join(folder, "model.safetensors"), features: "live" });
     expect(plan.data.imageSize).toBe(32);
     expect(plan.backbone.normalize).toBe(false);
-    expect(warnings).toEqual([]);
   });
 
   it("caches the teacher's features, if it may choose, where images are mirrored at most", async () => {
@@ -285,9 +285,12 @@ describe("the plan of distill", () => {
     expect([await features("affine", "auto"), await features("none", "live")]).toEqual(["live", "live"]);
   });
 
-  it("warns where the teacher has seen the test classes", async () => {
-    const { warnings } = await planDistill({ ...student, teacher: await teacher(2) });
-    expect(warnings.join()).toMatch(/seed 2.*Use the same seed/);
+  it("has the teacher's seed of the split on the same data", async () => {
+    const folder = await teacher(2);
+    const splitSeed = async (more: object) =>
+      (await planDistill({ ...student, teacher: folder, ...more })).plan.splitSeed;
+    expect([await splitSeed({}), await splitSeed({ splitSeed: 3 })]).toEqual([2, 3]);
+    expect(await splitSeed({ data: "glyphs:seed=5", seed: 4 })).toBe(4);
   });
 
   it("lets the student have pixels of its own", async () => {

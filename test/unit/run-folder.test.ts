@@ -44,6 +44,7 @@ function contentsOf(folder: string): Record<string, string> {
 
 it("clears an earlier run and nothing else", async () => {
   const own = [
+    "data.json",
     "metrics.json",
     "model.safetensors",
     "last.safetensors",
@@ -67,7 +68,9 @@ it("offers to go on with an unfinished run", () => {
 });
 
 const strangers: Record<string, string>[] = [
-  ...["metrics.json", "model.safetensors", "last.safetensors", "events.jsonl"].map((name) => ({ [name]: "mine" })),
+  ...["data.json", "metrics.json", "model.safetensors", "last.safetensors", "events.jsonl"].map((name) => ({
+    [name]: "mine",
+  })),
   { "checkpoint/latest.safetensors": "mine" },
   { "checkpoint/one.png": "a class of this name" },
   { "plan.json": '{"format_version":"1.2","planned_values":{}}', "model.safetensors": "mine" },

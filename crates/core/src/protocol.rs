@@ -192,6 +192,7 @@ fn protocol() -> String {
     all!(
         // Options.
         options::RunOptions,
+        options::ResumeOptions,
         options::EvaluationOptions,
         options::ChoosingPart,
         options::Keep,
@@ -222,6 +223,7 @@ fn protocol() -> String {
         options::EvaluationPolicy,
         options::PlanFile,
         train::Plan,
+        train::Start,
         train::Device,
         data::DataPlan,
         data::BatchPlan,

@@ -8,6 +8,8 @@ mod cache;
 mod common;
 #[path = "data/decode.rs"]
 mod decode;
+#[path = "data/fingerprint.rs"]
+mod fingerprint;
 #[path = "data/glyphs.rs"]
 mod glyphs;
 #[path = "data/habits.rs"]

@@ -5,9 +5,15 @@ use std::sync::{Arc, Mutex};
 
 use rkd_core::data::Part;
 use rkd_core::nn::Portable;
-use rkd_core::train::{Control, Event, Host, Plan, Session, Training, Who, open};
+use rkd_core::train::{Control, Event, Host, Plan, Session, Start, Training, Who, open};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+/// At a checkpoint, with the data that it names.
+fn at(checkpoint: &Path) -> Start {
+    let record = Some(checkpoint.with_file_name("data.json"));
+    Start { checkpoint: Some(checkpoint.into()), record, accept_changed_data: false }
+}
 
 /// A folder with a data cache and a teacher of so many pixels and channels.
 struct Place {
@@ -19,7 +25,7 @@ impl Place {
         let place = Place { folder: tempfile::tempdir().unwrap() };
         let losses = json!([{ "kind": "triplet-squared" }]);
         let plan = place.plan(image_size, channels, json!({ "losses": losses, "seed": 3 }));
-        let mut session = open(plan, None, &Control::silent()).unwrap();
+        let mut session = open(plan, &Start::default(), &Control::silent()).unwrap();
         session.train(6, &Control::silent()).unwrap();
         session.save_model(&place.path("teacher"), false).unwrap();
         place
@@ -47,7 +53,7 @@ impl Place {
                 "kind": "adam", "learningRate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weightDecay": 0.0
             },
             "schedule": { "kind": "cosine", "warmupSteps": 0, "minimum": 0.0 }, "clipGradientNorm": null,
-            "batch": { "size": 16, "perClass": 4 }, "epochs": 1, "stepsPerEpoch": 8, "seed": 1, "threads": 2,
+            "batch": { "size": 16, "perClass": 4 }, "epochs": 1, "stepsPerEpoch": 8, "seed": 1, "splitSeed": 1, "threads": 2,
         });
         for (key, value) in changes.as_object().unwrap() {
             plan[key] = value.clone();
@@ -92,11 +98,11 @@ fn warnings(events: &Mutex<Vec<Event>>) -> Vec<String> {
 /// The model after `until` steps, by way of a checkpoint after `stop` of them if that is not 0.
 fn run(place: &Place, plan: &Plan, stop: u64, until: u64) -> Vec<u8> {
     let (silent, checkpoint) = (Control::silent(), place.path("checkpoint"));
-    let mut session = open(plan.clone(), None, &silent).unwrap();
+    let mut session = open(plan.clone(), &Start::default(), &silent).unwrap();
     if stop > 0 {
         session.train(stop, &silent).unwrap();
         session.save_checkpoint(&checkpoint, Value::Null).unwrap();
-        session = open(plan.clone(), Some(&checkpoint), &silent).unwrap();
+        session = open(plan.clone(), &at(&checkpoint), &silent).unwrap();
     }
     session.train(until, &silent).unwrap();
     saved(&mut *session, &place.path("model"))
@@ -119,7 +125,8 @@ fn a_step_waits_for_its_device_once() {
         ] });
         let plan = place.distillation(28, 1, features, changes);
         let backend = Portable::cpu_f32();
-        let mut session = Session::open(backend.clone(), Host::new(1), plan, None, &Control::silent()).unwrap();
+        let mut session =
+            Session::open(backend.clone(), Host::new(1), plan, &Start::default(), &Control::silent()).unwrap();
         let before = backend.downloads();
         let (control, events) = listening();
         session.train(6, &control).unwrap();
@@ -139,7 +146,7 @@ fn candle_trains_as_the_kernels_do() {
                 let mut changes = changes.clone();
                 changes["device"] = json!(device);
                 let plan = place.distillation(28, 1, features, changes);
-                let mut session = open(plan, None, &Control::silent()).unwrap();
+                let mut session = open(plan, &Start::default(), &Control::silent()).unwrap();
                 assert_eq!(serde_json::to_value(session.summary()).unwrap()["device"], device);
                 let report = session.train(8, &Control::silent()).unwrap();
                 let terms = report.terms.iter().map(|term| term.term.clone());
@@ -176,11 +183,11 @@ fn another_device_may_go_on_and_says_that_bytes_will_differ() {
     let place = Place::new(28, 1);
     let plan = place.distillation(28, 1, "live", json!({}));
     let (control, events) = listening();
-    let mut session = open(plan.clone(), None, &control).unwrap();
+    let mut session = open(plan.clone(), &Start::default(), &control).unwrap();
     session.train(2, &control).unwrap();
     session.save_checkpoint(&place.path("checkpoint"), json!("policy")).unwrap();
     let other = Plan { device: serde_json::from_value(json!("candle-cpu")).unwrap(), ..plan.clone() };
-    let mut resumed = open(other, Some(&place.path("checkpoint")), &control).unwrap();
+    let mut resumed = open(other, &at(&place.path("checkpoint")), &control).unwrap();
     assert_eq!((resumed.summary().step, resumed.policy()), (2, &json!("policy")));
     let report = resumed.train(4, &control).unwrap();
     assert_eq!(report.step, 4);
@@ -208,7 +215,7 @@ fn a_teacher_scores_the_same_beside_a_student_of_any_size() {
     let place = Place::new(32, 3);
     let score = |image_size: usize, channels: usize| {
         let plan = place.distillation(image_size, channels, "live", json!({}));
-        let mut session = open(plan, None, &Control::silent()).unwrap();
+        let mut session = open(plan, &Start::default(), &Control::silent()).unwrap();
         session.evaluate(Who::Teacher, Part::Test, &[1, 2], &Control::silent()).unwrap().metrics
     };
     assert_eq!(score(32, 3), score(16, 1));
@@ -220,7 +227,7 @@ fn a_student_with_weights_of_its_own_keeps_their_normalisation_and_the_teacher_i
     let normalization = json!({ "mean": [0.25], "std": [0.5] });
     let weights = json!({ "file": place.path("teacher"), "except": [], "normalization": normalization });
     let plan = place.distillation(28, 1, "live", json!({ "weights": weights }));
-    let mut session = open(plan.clone(), None, &Control::silent()).unwrap();
+    let mut session = open(plan.clone(), &Start::default(), &Control::silent()).unwrap();
     let model = saved(&mut *session, &place.path("model"));
     let text = String::from_utf8_lossy(&model);
     assert!(text.contains(r#"\"normalization\":{\"mean\":[0.25],\"std\":[0.5]}"#));
@@ -229,7 +236,7 @@ fn a_student_with_weights_of_its_own_keeps_their_normalisation_and_the_teacher_i
     assert!(report.loss > 1e-3, "{}", report.loss);
     let same = json!({ "file": place.path("teacher"), "except": [], "normalization": null });
     let plan = place.distillation(28, 1, "live", json!({ "weights": same, "tuning": { "batchNorm": "running" } }));
-    let report = open(plan, None, &Control::silent()).unwrap().train(1, &Control::silent()).unwrap();
+    let report = open(plan, &Start::default(), &Control::silent()).unwrap().train(1, &Control::silent()).unwrap();
     let relations = |term: &&rkd_core::train::report::TermMean| term.term.name.starts_with("rkd");
     assert!(report.terms.iter().filter(relations).all(|term| term.term.value < 1e-6), "{:?}", report.terms);
 }
@@ -238,10 +245,10 @@ fn a_student_with_weights_of_its_own_keeps_their_normalisation_and_the_teacher_i
 fn a_checkpoint_of_another_teacher_is_refused() {
     let place = Place::new(28, 1);
     let plan = place.distillation(28, 1, "live", json!({}));
-    let mut session = open(plan.clone(), None, &Control::silent()).unwrap();
+    let mut session = open(plan.clone(), &Start::default(), &Control::silent()).unwrap();
     session.train(1, &Control::silent()).unwrap();
     session.save_checkpoint(&place.path("checkpoint"), Value::Null).unwrap();
     session.save_model(&place.path("teacher"), false).unwrap();
-    let message = open(plan, Some(&place.path("checkpoint")), &Control::silent()).err().unwrap().to_string();
+    let message = open(plan, &at(&place.path("checkpoint")), &Control::silent()).err().unwrap().to_string();
     assert!(message.contains("belongs to another teacher"), "{message}");
 }

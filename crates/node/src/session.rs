@@ -14,7 +14,7 @@ use rkd_core::options::{self, DataOption, Job};
 use rkd_core::train::event::Control;
 use rkd_core::train::neighbours::Picture;
 use rkd_core::train::report::{Evaluation, SessionSummary};
-use rkd_core::train::{EmbedPlan, Plan, Training, Who, embed, evaluate_model, neighbours};
+use rkd_core::train::{EmbedPlan, Plan, Start, Training, Who, embed, evaluate_model, neighbours};
 use rkd_core::{Code, Error};
 use serde::Serialize;
 use serde_json::Value;
@@ -88,9 +88,9 @@ impl BindingSession {
         })
     }
 
-    /// The whole plan of the run in the folder `out`, from its `plan.json`; `threads` come before the stored ones.
+    /// The whole plan of the run in the folder `out`, from its `plan.json`; what `resume` says comes before what is stored.
     #[napi(
-        ts_args_type = "job: Job, plan: Json<Plan>, policy: Json<Policy>, out: string, threads?: number",
+        ts_args_type = "job: Job, plan: Json<Plan>, policy: Json<Policy>, out: string, resume: Json<ResumeOptions>",
         ts_return_type = "Promise<Reply<ResolvedRun>>"
     )]
     pub fn resolve_stored<'env>(
@@ -100,25 +100,25 @@ impl BindingSession {
         plan: String,
         policy: String,
         out: String,
-        threads: Option<f64>,
+        resume: String,
     ) -> Promised<'env> {
         self.command(env, move |_, control| {
             let stop = || control.is_cancelled();
-            let threads = threads.map(|threads| threads as u64);
-            options::run::resolve_stored(job_of(&job)?, &value(&plan)?, &value(&policy)?, &out, threads, &stop)
+            let (plan, policy, resume) = (value(&plan)?, value(&policy)?, value(&resume)?);
+            options::run::resolve_stored(job_of(&job)?, &plan, &policy, &out, &resume, &stop)
         })
     }
 
-    /// Opens data, networks and, with `resume`, a checkpoint.
+    /// Opens data, networks and, where the start names one, a checkpoint.
     #[napi(
-        ts_args_type = "plan: Json<Plan>, resume: string | null",
+        ts_args_type = "plan: Json<Plan>, start: Json<SessionStart>",
         ts_return_type = "Promise<Reply<{ summary: SessionSummary; policy: string | null }>>"
     )]
-    pub fn open<'env>(&self, env: &'env Env, plan: String, resume: Option<String>) -> Promised<'env> {
+    pub fn open<'env>(&self, env: &'env Env, plan: String, start: String) -> Promised<'env> {
         self.command(env, move |session, control| {
             *session = None; // frees the old one before the new one takes memory
-            let resume = resume.map(PathBuf::from);
-            let opened = session.insert(rkd_core::train::open(written::<Plan>(&plan)?, resume.as_deref(), control)?);
+            let (plan, start) = (written::<Plan>(&plan)?, written::<Start>(&start)?);
+            let opened = session.insert(rkd_core::train::open(plan, &start, control)?);
             Ok(OpenReport { summary: opened.summary(), policy: opened.policy().clone() })
         })
     }
@@ -152,6 +152,12 @@ impl BindingSession {
         self.command(env, move |session, _| {
             opened(session)?.save_checkpoint(&PathBuf::from(path), Value::String(policy))
         })
+    }
+
+    /// Writes what later jobs compare their data with.
+    #[napi(ts_return_type = "Promise<Reply<null>>")]
+    pub fn save_record<'env>(&self, env: &'env Env, path: String) -> Promised<'env> {
+        self.command(env, move |session, _| opened(session)?.save_record(&PathBuf::from(path)))
     }
 
     /// Writes the model: the best weights, or the present ones.

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::tensors::TensorFile;
 use crate::backbones::{BackboneSpec, define};
-use crate::data::{InputSpec, Normalization};
+use crate::data::{DataOutline, InputSpec, Normalization};
 use crate::error::{Code, Error, Result};
 use crate::nn::{Backend, Network};
 use crate::tensor::HostTensor;
@@ -41,8 +41,9 @@ pub struct Origin {
     pub rkd: String,
     /// The seed.
     pub seed: u64,
-    /// The fingerprint of the data set.
-    pub data: String,
+    /// The data, and their parts.
+    #[serde(default)]
+    pub data: Option<DataOutline>,
     /// The hash of the teacher's model, [`Model::hash`], in a distillation.
     pub teacher: Option<String>,
 }

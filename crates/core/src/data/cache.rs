@@ -39,7 +39,7 @@ const CHUNK_BYTES: u64 = 16 << 20;
 /// Largest manifest that is read: a million images with paths of a thousand bytes.
 const MAX_MANIFEST_BYTES: u64 = 1 << 30;
 
-/// What a cache file says of its images. The vectors `ids`, `labels`, `parts` and `slots` have one entry an item.
+/// What a cache file says of its images. The vectors `ids`, `labels`, `parts`, `contents` and `slots` have one entry an item.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Manifest {
     /// The published data set it is.
@@ -50,6 +50,8 @@ pub struct Manifest {
     pub labels: Vec<u32>,
     /// The part that the source itself puts the image in, where it has such parts.
     pub parts: Vec<Option<Part>>,
+    /// A hash of the bytes that the image was decoded from.
+    pub contents: Vec<u64>,
     /// Position of the pixels in the file; broken images leave unused slots.
     pub slots: Vec<u32>,
     /// Class names in byte order.
@@ -69,8 +71,6 @@ pub struct Cache {
     pub path: PathBuf,
     /// What is in it.
     pub manifest: Manifest,
-    /// BLAKE3 of the manifest, and by way of its chunk hashes of all content; hexadecimal.
-    pub fingerprint: String,
     file: File,
     slot_bytes: usize,
     /// The first read that failed.
@@ -138,22 +138,22 @@ impl Cache {
         }
         let mut manifest = vec![0; manifest_bytes as usize];
         read_exact_at(&file, &mut manifest, end).ok()?;
-        let hash = blake3::hash(&manifest);
-        if hash.as_bytes()[..] != head[24..56] {
+        if blake3::hash(&manifest).as_bytes()[..] != head[24..56] {
             return None;
         }
         let manifest: Manifest = serde_json::from_slice(&manifest).ok()?;
         let slots = pixel_bytes / slot_bytes as u64;
         let count = manifest.ids.len();
         let lengths_agree =
-            [manifest.labels.len(), manifest.parts.len(), manifest.slots.len()].iter().all(|&n| n == count);
+            [manifest.labels.len(), manifest.parts.len(), manifest.contents.len(), manifest.slots.len()]
+                .iter()
+                .all(|&n| n == count);
         let in_range = manifest.slots.iter().all(|&slot| u64::from(slot) < slots)
             && manifest.labels.iter().all(|&label| (label as usize) < manifest.classes.len());
         if !lengths_agree || !in_range || chunk_hashes(&file, pixel_bytes).ok()? != manifest.chunks {
             return None;
         }
-        let (fingerprint, failure) = (hash.to_hex().to_string(), OnceLock::new());
-        Some(Cache { path: path.into(), manifest, fingerprint, file, slot_bytes, failure, _folder: None })
+        Some(Cache { path: path.into(), manifest, file, slot_bytes, failure: OnceLock::new(), _folder: None })
     }
 
     /// Keeps the folder that the file lies in for as long as the cache. A temporary one has no further reader, so where

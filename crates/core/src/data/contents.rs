@@ -6,6 +6,7 @@ use std::sync::{Mutex, mpsc};
 
 use super::decode::{Decoder, grey_of};
 use super::factory::{DecodeProgress, Diagnostics, Factory, Sample, count_up};
+use super::fingerprint::content_of;
 use super::glyphs::GlyphSpec;
 use super::part::BrokenImage;
 use super::plan::DataPlan;
@@ -102,7 +103,7 @@ impl<'s> Contents<'s> {
                 let fetch = |_: &mut ()| count_up(&next, samples.len()).map(|slot| (slot, samples[slot].at));
                 let draw = |_: &mut (), (class, writer): (usize, usize), out: &mut [u8]| {
                     spec.draw(class, writer, plan.image_size, plan.channels, out);
-                    Ok(())
+                    Ok(content_of(format!("glyph {} {class} {writer}", spec.seed).as_bytes()))
                 };
                 factory.run(|| (), fetch, draw)?;
             }
@@ -112,7 +113,8 @@ impl<'s> Contents<'s> {
                 let copy = |(decoder, pixels): &mut State, (part, index): (usize, usize), out: &mut [u8]| {
                     let part = &arrays.parts[part];
                     with_channels(part, index, plan.channels, pixels);
-                    decoder.resize(pixels, part.width, part.height, out)
+                    decoder.resize(pixels, part.width, part.height, out)?;
+                    Ok(content_of(part.image(index)))
                 };
                 factory.run(|| (Decoder::new(plan.image_size, plan.channels), Vec::new()), fetch, copy)?;
             }
@@ -307,11 +309,12 @@ fn decode_root(
     let zip = if let Open::Zip(zip) = open { Some(zip) } else { None };
     let worker = || FileWorker { decoder: Decoder::new(plan.image_size, plan.channels), zip: zip.cloned() };
     let decode = |worker: &mut FileWorker, bytes: Result<Vec<u8>, String>, out: &mut [u8]| {
-        worker.decoder.decode(&bytes?, out)?;
+        let bytes = bytes?;
+        worker.decoder.decode(&bytes, out)?;
         if invert {
             out.iter_mut().for_each(|value| *value = 255 - *value);
         }
-        Ok(())
+        Ok(content_of(&bytes))
     };
     let next = AtomicUsize::new(0);
     match open {

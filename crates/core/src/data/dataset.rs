@@ -1,14 +1,17 @@
 //! A data set: decoded images with their names, classes and parts.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::cache::{Cache, CacheFolder, Manifest};
 use super::contents::Contents;
 use super::decode::DECODER_VERSION;
 use super::factory::DecodeProgress;
+use super::fingerprint::fingerprint_of;
 use super::part::{BrokenImage, Part};
 use super::plan::DataPlan;
-use super::rotation::unturned;
+use super::rotation::{unturned, unturned_id};
 use super::source::Source;
 use super::stop::Stop;
 use super::survey::{PartCount, count_parts, sentence};
@@ -43,7 +46,7 @@ pub struct DatasetSummary {
     pub cache: String,
     /// Whether that file was there already.
     pub reused: bool,
-    /// Hash of all decoded content; equal for equal data.
+    /// Hash of all images with their names and classes; equal for equal data wherever it lies.
     pub fingerprint: String,
     /// Height and width of the decoded images.
     pub image_size: usize,
@@ -62,6 +65,9 @@ pub struct Dataset {
     image_size: usize,
     channels: usize,
     rotations: bool,
+    /// Whether ids begin with number and name of one of several places.
+    several: bool,
+    fingerprint: String,
 }
 
 impl Dataset {
@@ -104,7 +110,26 @@ impl Dataset {
         };
         let (image_size, channels, rotations) = (plan.image_size, plan.channels, plan.rotations);
         let Source { kind, reason, .. } = source;
-        Ok(Dataset { cache, kind, reason, reused, cache_notice, image_size, channels, rotations })
+        let several = !plan.more.is_empty() && kind != "omniglot";
+        let fingerprint = String::new();
+        let mut dataset = Dataset {
+            cache,
+            kind,
+            reason,
+            reused,
+            cache_notice,
+            image_size,
+            channels,
+            rotations,
+            several,
+            fingerprint,
+        };
+        let images = dataset.unturned_items();
+        dataset.fingerprint = fingerprint_of(images.map(|item| {
+            let class = dataset.unturned_name(dataset.label(item));
+            (dataset.bare_id(item), class, dataset.content(item))
+        }));
+        Ok(dataset)
     }
 
     /// What was found.
@@ -127,7 +152,7 @@ impl Dataset {
             notices: self.notices(),
             cache: self.cache.path.display().to_string(),
             reused: self.reused,
-            fingerprint: self.cache.fingerprint.clone(),
+            fingerprint: self.fingerprint.clone(),
             image_size: self.image_size,
             channels: self.channels,
         }
@@ -199,6 +224,27 @@ impl Dataset {
         &self.cache.manifest.ids[item as usize]
     }
 
+    /// The id of `item` as any place of the data has it: without its turn, and without the name of one of several places.
+    pub fn bare_id(&self, item: u32) -> Cow<'_, str> {
+        let id = self.id(item);
+        let id = if self.rotations { unturned_id(id).map_or(id, |(id, _)| id) } else { id };
+        match id.split_once('-').zip(id.split_once('/')) {
+            Some(((number, _), (_, path))) if self.several => Cow::Owned(format!("{number}/{path}")),
+            _ => Cow::Borrowed(id),
+        }
+    }
+
+    /// The items that are not a turned copy of another one.
+    pub fn unturned_items(&self) -> impl Iterator<Item = u32> {
+        let is_first = |item: &u32| !self.rotations || unturned_id(self.id(*item)).is_none_or(|(_, first)| first);
+        (0..self.len() as u32).filter(is_first)
+    }
+
+    /// A hash of the bytes of `item`, and of the part that the source itself puts it in.
+    pub fn content(&self, item: u32) -> u64 {
+        self.cache.manifest.contents[item as usize].wrapping_add(self.part(item).map_or(0, |part| part as u64 + 1))
+    }
+
     /// The part that the source itself puts `item` in.
     pub fn part(&self, item: u32) -> Option<Part> {
         self.cache.manifest.parts[item as usize]
@@ -233,9 +279,9 @@ impl Dataset {
         own.ids == theirs.ids && own.labels == theirs.labels && own.classes == theirs.classes
     }
 
-    /// Hash of all decoded content: pixels, ids and classes. Equal for equal data wherever it lies.
+    /// See [`super::fingerprint`].
     pub fn fingerprint(&self) -> &str {
-        &self.cache.fingerprint
+        &self.fingerprint
     }
 }
 

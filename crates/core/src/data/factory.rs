@@ -62,6 +62,8 @@ pub struct Factory<'a> {
     /// Side and channels of an image.
     shape: [usize; 2],
     quarters: Vec<usize>,
+    /// What each image is, see [`super::fingerprint`].
+    contents: Vec<u64>,
     failures: Vec<Option<String>>,
     done: usize,
     broken: usize,
@@ -82,6 +84,7 @@ impl<'a> Factory<'a> {
             writer: CacheWriter::new(path, side * side * channels, samples.len())?,
             shape: [side, channels],
             quarters: samples.iter().map(|sample| sample.quarters).collect(),
+            contents: vec![0; samples.len()],
             failures: vec![None; samples.len()],
             done: 0,
             broken: 0,
@@ -92,14 +95,14 @@ impl<'a> Factory<'a> {
     }
 
     /// On each thread: makes a state, then fetches (slot, input) and makes the slot's pixels of it until there is no
-    /// more.
+    /// more. `make` returns a hash of the image's bytes.
     pub fn run<S, T>(
         &mut self,
         state: impl Fn() -> S + Sync,
         fetch: impl Fn(&mut S) -> Option<(usize, T)> + Sync,
-        make: impl Fn(&mut S, T, &mut [u8]) -> Result<(), String> + Sync,
+        make: impl Fn(&mut S, T, &mut [u8]) -> Result<u64, String> + Sync,
     ) -> Result<()> {
-        let (sender, receiver) = mpsc::channel::<Result<(usize, Option<String>)>>();
+        let (sender, receiver) = mpsc::channel::<Result<(usize, Result<u64, String>)>>();
         let stop = AtomicBool::new(false);
         let (writer, quarters, [side, channels]) = (&self.writer, &self.quarters, self.shape);
         let work = |sender: mpsc::Sender<_>| {
@@ -117,8 +120,8 @@ impl<'a> Factory<'a> {
                     turn(&mut pixels, side, channels, quarters[slot], &mut spare);
                 }
                 let result = match made {
-                    Ok(()) => writer.write(slot, &pixels).map(|()| (slot, None)),
-                    Err(reason) => Ok((slot, Some(reason))),
+                    Ok(content) => writer.write(slot, &pixels).map(|()| (slot, Ok(content))),
+                    Err(reason) => Ok((slot, Err(reason))),
                 };
                 if sender.send(result).is_err() {
                     return;
@@ -133,10 +136,15 @@ impl<'a> Factory<'a> {
             drop(sender);
             let mut reported = Instant::now();
             for result in receiver {
-                let (slot, failure) = result.inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
+                let (slot, made) = result.inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
                 self.done += 1;
-                self.broken += usize::from(failure.is_some());
-                self.failures[slot] = failure;
+                match made {
+                    Ok(content) => self.contents[slot] = content,
+                    Err(reason) => {
+                        self.broken += 1;
+                        self.failures[slot] = Some(reason);
+                    }
+                }
                 if reported.elapsed() > Duration::from_millis(100) {
                     reported = Instant::now();
                     let (done, total, broken, start) = (self.done, self.failures.len(), self.broken, self.start);
@@ -176,6 +184,7 @@ impl<'a> Factory<'a> {
             labels,
             ids: usable.iter().map(|sample| sample.id.clone()).collect(),
             parts: usable.iter().map(|sample| sample.part).collect(),
+            contents: slots.iter().map(|&slot| self.contents[slot as usize]).collect(),
             slots,
             classes,
             broken: diagnostics.broken,

@@ -21,8 +21,8 @@
 //!         archive, walk, zip, tar, arrays, idx, cifar       readers
 //!         layout, spelling; published: rows, mat, cars, ...  what is of which class
 //!         mod                                               what a source is
-//! cache, factory, contents, survey, dataset                 decoded once, known by number
-//! statistics, input, split, episode, sampler                which images
+//! fingerprint, cache, factory, contents, survey, dataset    decoded once, known by number
+//! statistics, input, split, record, episode, sampler        which images
 //! augment, batches, loader                                  batches
 //! ```
 
@@ -34,12 +34,14 @@ pub mod dataset;
 pub mod decode;
 pub mod episode;
 mod factory;
+pub mod fingerprint;
 pub mod glyphs;
 pub mod input;
 pub mod loader;
 mod part;
 pub mod plan;
 mod positioned;
+pub mod record;
 pub mod rotation;
 pub mod sampler;
 mod source;
@@ -58,6 +60,7 @@ pub use input::InputSpec;
 pub use loader::{Loader, LoaderOptions, Position, View};
 pub use part::{BrokenImage, Part};
 pub use plan::{AugmentSpec, BatchPlan, DataKind, DataPlan, EpisodePlan, SplitPlan};
+pub use record::{DataOutline, DataRecord, Difference, KnownData};
 pub use sampler::BatchSampler;
 pub(crate) use source::Source;
 pub(crate) use source::published::splits_by_classes;

@@ -55,6 +55,14 @@ pub struct DataPlan {
     pub cache: PathBuf,
 }
 
+impl DataPlan {
+    /// The first of its places that is not there; `None` also for glyphs, which are nowhere.
+    pub fn missing(&self) -> Option<&str> {
+        let places = std::iter::once(&self.source).chain(&self.more).map(|place| &place[..]);
+        places.filter(|place| Path::new(place).is_absolute()).find(|place| !Path::new(place).exists())
+    }
+}
+
 tagged! {
     /// How images go to the parts. By itself `source` for Omniglot, for folders with `train` and `test`, and for data sets whose
     /// published split is by classes, else `classes` with shares 0.1 and 0.2 (IDX, which has few classes: 0.2 and 0.3).

@@ -35,6 +35,12 @@ pub fn unturned(class: &str) -> &str {
     }
 }
 
+/// An image's id without its turn, and whether it is the image as it was; nothing for an id without a turn.
+pub fn unturned_id(id: &str) -> Option<(&str, bool)> {
+    let (base, turn) = id.rsplit_once('@')?;
+    TURNS.contains(&turn).then_some((base, turn == TURNS[0]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,5 +73,8 @@ mod tests {
         assert_eq!(unturned("Greek/character07/rot090"), "Greek/character07");
         assert_eq!(unturned("Greek/character07"), "Greek/character07");
         assert_eq!(unturned("rot090"), "rot090");
+        assert_eq!(unturned_id("a@b/1.png@rot000"), Some(("a@b/1.png", true)));
+        assert_eq!(unturned_id("1.png@rot270"), Some(("1.png", false)));
+        assert_eq!(unturned_id("a@b/1.png"), None);
     }
 }

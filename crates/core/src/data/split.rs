@@ -89,7 +89,11 @@ impl Split {
         self.train_classes.binary_search(&label).ok().map(|index| index as u32)
     }
 
-    fn assemble(dataset: &Dataset, part_of: impl Fn(u32) -> Option<Part>) -> Result<Split> {
+    /// The split in which `part_of` says where each item is; nothing: in no part.
+    ///
+    /// # Errors
+    /// When fewer than two classes are left to train on.
+    pub fn assemble(dataset: &Dataset, part_of: impl Fn(u32) -> Option<Part>) -> Result<Split> {
         let mut items: [Vec<u32>; 3] = Default::default();
         for item in 0..dataset.len() as u32 {
             if let Some(part) = part_of(item) {

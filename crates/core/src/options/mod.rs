@@ -103,6 +103,14 @@ pub struct RunOptions {
     /// Seed of everything random, a whole number from 0. Same seed, same bytes, on any number of threads. @default 1
     #[cfg_attr(test, ts(as = "Option<u64>"))]
     pub seed: Option<Whole<0>>,
+    /// Seed of the split: which classes, or images, are in which part. Its own, so that runs of other seeds have the same
+    /// test classes. @default the teacher's where it was trained on the same data; else `seed`
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub split_seed: Option<Whole<0>>,
+    /// Of `distill`: whether the data may have changed since the teacher was trained on them. Then the teacher's split
+    /// goes on: what it was trained on trains, and what is new goes into no part. @default false: an error that says what
+    /// has changed
+    pub accept_changed_data: Option<bool>,
     /// CPU threads, 0 to 1024; 0 is all cores. @default 0
     #[cfg_attr(test, ts(as = "Option<u64>"))]
     pub threads: Option<Threads>,
@@ -118,6 +126,41 @@ pub struct RunOptions {
     /// Steps between checkpoints besides the one after every epoch, at least 1; `null` none. @default null
     #[cfg_attr(test, ts(as = "Option<Option<u64>>"))]
     pub checkpoint_every_steps: Option<Option<Whole<1>>>,
+}
+
+/// What `resume` takes besides the folder: where things are now, and what cannot change the result.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ResumeOptions {
+    /// Where the data are now: one place, or as many as the run had. Their fingerprint must be the run's.
+    /// @default where they were
+    #[cfg_attr(test, ts(optional, type = "string | Array<string>"))]
+    pub data: Option<Places>,
+    /// Where the teacher is now: the folder of a finished run, or a `model.safetensors`. It must be the same file.
+    /// @default where it was
+    #[cfg_attr(test, ts(as = "Option<String>"))]
+    pub teacher: Option<PathText>,
+    /// CPU threads, 0 is all cores. @default those of the run
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub threads: Option<Threads>,
+    /// Where to compute. Another device than the run's gives other bytes. @default the run's
+    pub device: Option<DeviceOption>,
+    /// Whether the data may have changed. Then the run goes on with its stored split: what was trained on stays trained
+    /// on, and what is new goes into no part. @default false: an error that says what has changed
+    pub accept_changed_data: Option<bool>,
+}
+
+/// One place, or several.
+#[derive(Clone, Debug)]
+pub struct Places(pub Vec<PathText>);
+
+impl<'de> Deserialize<'de> for Places {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let at = At::deserialize(deserializer)?;
+        let places = if at.value.is_array() { at.read() } else { at.read().map(|place| vec![place]) };
+        places.map(Places).map_err(carry)
+    }
 }
 
 /// CPU threads; 0: all cores.
@@ -595,7 +638,9 @@ pub struct ResolvedRun {
     pub plan: Plan,
     /// What is done between its segments.
     pub policy: Policy,
-    /// What the user should know before it starts, in full sentences.
+    /// Whether data that have changed are accepted.
+    pub accept_changed_data: bool,
+    /// What had to be assumed, in full sentences.
     pub warnings: Vec<String>,
 }
 
@@ -656,9 +701,17 @@ pub struct EvaluateOptions {
     /// CPU threads, 0 is all cores. @default 0
     #[cfg_attr(test, ts(as = "Option<u64>"))]
     pub threads: Option<Threads>,
-    /// Seed of the class split. @default the run's, else 1
+    /// Seed of few-shot episodes and of what fidelity is measured on; where `splitSeed` is not given, of the split too.
+    /// @default the run's, else 1
     #[cfg_attr(test, ts(as = "Option<u64>"))]
     pub seed: Option<Whole<0>>,
+    /// Seed of the split. Another one than the model was trained with makes training classes into test classes, which a
+    /// warning says. @default `seed`; else the model's
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub split_seed: Option<Whole<0>>,
+    /// Whether the data may have changed since the model was trained on them. Then they are measured by the stored split,
+    /// in which nothing that is new has a part. @default false: an error that says what has changed
+    pub accept_changed_data: Option<bool>,
 }
 
 /// What `neighbours` takes.
@@ -683,9 +736,14 @@ pub struct NeighboursOptions {
     /// CPU threads, 0 is all cores. @default 0
     #[cfg_attr(test, ts(as = "Option<u64>"))]
     pub threads: Option<Threads>,
-    /// Seed of the class split and of the queries. @default the run's, else 1
+    /// Seed of the queries; where `splitSeed` is not given, of the split too. @default the run's, else 1
     #[cfg_attr(test, ts(as = "Option<u64>"))]
     pub seed: Option<Whole<0>>,
+    /// Seed of the split. @default `seed`; else the model's
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub split_seed: Option<Whole<0>>,
+    /// As of `evaluate`. @default false
+    pub accept_changed_data: Option<bool>,
 }
 
 /// What `embed` takes.

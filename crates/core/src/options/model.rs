@@ -7,9 +7,10 @@ use super::stored::{StoredModel, find_model, find_teacher};
 use super::{DataOption, EmbedOptions, EvaluateOptions, NeighboursOptions, TeacherOption, TeacherReport};
 use crate::data::{DataPlan, Part, Stop};
 use crate::error::{Code, Error, Result};
-use crate::input::{invalid, read};
+use crate::input::{Whole, invalid, read};
 use crate::onnx::OnnxModel;
 use crate::train::embed::EmbedFormat;
+use crate::train::evaluate::SplitChoice;
 use crate::train::{EmbedPlan, EvaluatePlan, NeighboursPlan, TeacherFeatures};
 use crate::vectors::{self, judge};
 
@@ -21,8 +22,12 @@ pub fn evaluate(options: &Value, stop: Stop<'_>) -> Result<EvaluatePlan> {
     let options: EvaluateOptions = read("", options)?;
     let stored = find_model("model", &options.model)?;
     let teacher = options.teacher.flatten().map(|teacher| find_teacher("teacher", &teacher)).transpose()?;
+    let (data, own) = data_of(&stored, options.data.as_ref(), stop)?;
+    let accept_changed_data = options.accept_changed_data.unwrap_or(false);
+    let split_seed = options.split_seed.or(options.seed);
     Ok(EvaluatePlan {
-        data: data_of(&stored, options.data.as_ref(), stop)?,
+        split: SplitChoice { own, accept_changed_data, ..choice(&stored, options.data.as_ref(), split_seed) },
+        data,
         seed: options.seed.map_or_else(|| seed_of(&stored), Into::into),
         part: options.part.unwrap_or(Part::Test),
         ks: options.ks.unwrap_or_default().0,
@@ -40,8 +45,12 @@ pub fn evaluate(options: &Value, stop: Stop<'_>) -> Result<EvaluatePlan> {
 pub fn neighbours(options: &Value, stop: Stop<'_>) -> Result<NeighboursPlan> {
     let options: NeighboursOptions = read("", options)?;
     let stored = find_model("model", &options.model)?;
+    let (data, own) = data_of(&stored, options.data.as_ref(), stop)?;
+    let accept_changed_data = options.accept_changed_data.unwrap_or(false);
+    let split_seed = options.split_seed.or(options.seed);
     Ok(NeighboursPlan {
-        data: data_of(&stored, options.data.as_ref(), stop)?,
+        split: SplitChoice { own, accept_changed_data, ..choice(&stored, options.data.as_ref(), split_seed) },
+        data,
         seed: options.seed.map_or_else(|| seed_of(&stored), Into::into),
         part: options.part.unwrap_or(Part::Test),
         queries: options.queries.map_or(8, Into::into),
@@ -69,7 +78,7 @@ pub fn embed(options: &Value, stop: Stop<'_>) -> Result<EmbedPlan> {
         }
     };
     Ok(EmbedPlan {
-        data: data_of(&stored, Some(&options.data), stop)?,
+        data: data_of(&stored, Some(&options.data), stop)?.0,
         out: options.out.absolute(),
         format,
         threads: threads(options.threads),
@@ -103,20 +112,37 @@ fn seed_of(stored: &StoredModel) -> u64 {
     stored.run.as_ref().map_or(1, |run| run.seed)
 }
 
-/// The data of an evaluation or embedding: what the options leave open is the run's.
-fn data_of(stored: &StoredModel, given: Option<&DataOption>, stop: Stop<'_>) -> Result<DataPlan> {
+/// What the options say of the split; what they leave open is the run's.
+fn choice(stored: &StoredModel, data: Option<&DataOption>, seed: Option<Whole<0>>) -> SplitChoice {
+    let split = data.is_some_and(|data| data.0.split.is_some());
+    let of_run = || stored.run.as_ref().map_or(1, |run| run.split_seed);
+    SplitChoice { seed: seed.map_or_else(of_run, Into::into), given: (split, seed.is_some()), ..SplitChoice::default() }
+}
+
+/// The data of an evaluation or embedding, and whether they are named as the run names its own: what the options leave open
+/// is the run's.
+fn data_of(stored: &StoredModel, given: Option<&DataOption>, stop: Stop<'_>) -> Result<(DataPlan, bool)> {
     let own = stored.run.as_ref().map(|run| &run.data);
     let Some(given) = given else {
-        return own.cloned().ok_or_else(|| {
+        let own = own.cloned().ok_or_else(|| {
             Error::new(Code::InvalidOption, "this option is needed with a model outside a run's folder")
                 .with_subject("data")
-        });
+        })?;
+        return match own.missing() {
+            Some(place) => Err(Error::new(Code::NotFound, "the data of the run are not there any more")
+                .with_subject(place)
+                .with_advice("say where they are now with the option data (--data)")),
+            None => Ok((own, true)),
+        };
     };
     let plan = given.resolve(stored.input, stop)?;
     Ok(match own {
         Some(own) if own.source == plan.source && given.0.split.is_none() => {
-            DataPlan { split: own.split.clone(), rotations: given.0.rotations.unwrap_or(own.rotations), ..plan }
+            (DataPlan { split: own.split.clone(), rotations: given.0.rotations.unwrap_or(own.rotations), ..plan }, true)
         }
-        _ => plan,
+        own => {
+            let is_own = own.is_some_and(|own| own.source == plan.source);
+            (plan, is_own)
+        }
     })
 }

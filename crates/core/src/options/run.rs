@@ -5,17 +5,16 @@ use serde_json::{Map, Value, json};
 
 use super::stored::{StoredTeacher, find_model, find_teacher};
 use super::{
-    BackboneOptions, BatchOptions, ChoosingPart, DeviceOption, EvaluationOptions, EvaluationPolicy, Job, Keep, Policy,
-    ResolvedRun, RunOptions, TeacherFeaturesOption, Threads, WeightsOption,
+    BackboneOptions, BatchOptions, ChoosingPart, DeviceOption, EvaluationOptions, EvaluationPolicy, Job, Keep, Places,
+    Policy, ResolvedRun, ResumeOptions, RunOptions, TeacherFeaturesOption, Threads, WeightsOption,
 };
 use crate::backbones::{BackboneSpec, Stem};
-use crate::data::{AugmentSpec, BatchPlan, DataPlan, SplitPlan, Stop};
+use crate::data::{AugmentSpec, BatchPlan, DataPlan, Stop};
 use crate::error::{Code, Error, Result};
 use crate::input::{self, fields_of, invalid, needed, read, unknown};
 use crate::losses::{LossSpec, RkdAngle, RkdDistance, TermSpec, TripletSquared, Weight};
 use crate::nn::tuning::TuningPlan;
 use crate::optim::{OptimizerSpec, ScheduleSpec};
-use crate::options::stored::StoredModel;
 use crate::spelling::likely;
 use crate::train::{Device, Plan, TeacherFeatures, TeacherPlan, WeightsPlan};
 
@@ -39,13 +38,16 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
         Job::Distill => ("student", options.student.take()),
     };
     let backbone = backbone.ok_or_else(|| needed(name))?;
-    let data = options.data.resolve(teacher.as_ref().and_then(|teacher| teacher.model.input), stop)?;
+    let mut data = options.data.resolve(teacher.as_ref().and_then(|teacher| teacher.model.input), stop)?;
     let seed = options.seed.map_or(1, Into::into);
-    let mut warnings = Vec::new();
-    if let Some(teacher) = &teacher {
-        warnings.extend(teacher.warnings.iter().cloned());
-        warnings.extend(leak(&teacher.model, &data, seed));
+    // A teacher and its student agree on the classes without being told.
+    let of_teacher = teacher.as_ref().and_then(|teacher| teacher.model.run.as_ref());
+    let of_teacher = of_teacher.filter(|run| (&run.data.source, &run.data.more) == (&data.source, &data.more));
+    if let Some(run) = of_teacher.filter(|_| options.data.0.split.is_none()) {
+        data.split = run.data.split.clone();
     }
+    let split_seed = options.split_seed.map(Into::into).or(of_teacher.map(|run| run.split_seed)).unwrap_or(seed);
+    let warnings = teacher.as_ref().map(|teacher| teacher.warnings.clone()).unwrap_or_default();
     let usual = match &teacher {
         Some(StoredTeacher { onnx: None, vectors: None, .. }) | None => TeacherFeaturesOption::Live,
         Some(_) => TeacherFeaturesOption::Cached,
@@ -80,6 +82,7 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
         epochs: options.epochs.map_or(20, Into::into),
         steps_per_epoch: options.steps_per_epoch.flatten().map(Into::into),
         seed,
+        split_seed,
         threads: threads(options.threads),
         device: device(options.device)?,
         data,
@@ -92,22 +95,27 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
         checkpoint_every_steps: options.checkpoint_every_steps.flatten().map(Into::into),
     };
     let (out, overwrite) = (options.out.absolute(), options.overwrite.unwrap_or(false));
-    Ok(ResolvedRun { job, out, overwrite, plan, policy, warnings })
+    let accept_changed_data = options.accept_changed_data.unwrap_or(false);
+    Ok(ResolvedRun { job, out, overwrite, plan, policy, accept_changed_data, warnings })
 }
 
 /// The whole plan of a stored one, `plan` and `policy` of the `plan.json` in `out`: itself, where rkd wrote it, and with
-/// defaults where a person did. `threads` come before the stored ones.
+/// defaults where a person did. What `resume` ([`ResumeOptions`]) says comes before what is stored.
 ///
 /// # Errors
-/// As [`resolve`].
+/// As [`resolve`]; where data or teacher are not there any more, it names the option that says where they are.
 pub fn resolve_stored(
     job: Job,
     plan: &Value,
     policy: &Value,
     out: &str,
-    threads: Option<u64>,
+    resume: &Value,
     stop: Stop<'_>,
 ) -> Result<ResolvedRun> {
+    let resume: ResumeOptions = read("", resume)?;
+    if resume.teacher.is_some() && job == Job::Train {
+        return Err(invalid("teacher", "nothing with a run that has no teacher", "a path"));
+    }
     let mut options = Map::new();
     for (name, value) in stored::<Plan>("plan", plan)?.chain(stored::<Policy>("policy", policy)?) {
         match (name.as_str(), &value) {
@@ -123,12 +131,55 @@ pub fn resolve_stored(
         }
     }
     options.insert("out".into(), out.into());
-    if let Some(threads) = threads {
-        options.insert("threads".into(), threads.into());
+    if let Some(places) = resume.data {
+        move_data(options.entry("data").or_insert(Value::Null), &places)?;
     }
-    let mut found = resolve(job, &Value::Object(options), stop)?;
-    found.warnings.clear(); // they were given when the run was started
-    Ok(found)
+    if let Some(teacher) = resume.teacher {
+        options.entry("teacher").or_insert_with(|| json!({}))["model"] = teacher.0.into();
+    }
+    let mut put = |name: &str, value: Value| drop(options.insert(name.into(), value));
+    resume.threads.into_iter().for_each(|threads| put("threads", threads.0.into()));
+    if let Some(device) = resume.device {
+        put("device", input::write(&device)?);
+    }
+    let places = ["data", "teacher"].map(|name| options.get(name).cloned().unwrap_or_default());
+    let found = resolve(job, &Value::Object(options), stop).map_err(|error| with_way_out(error, &places))?;
+    let warnings = Vec::new(); // they were given when the run was started
+    Ok(ResolvedRun { warnings, accept_changed_data: resume.accept_changed_data.unwrap_or(false), ..found })
+}
+
+/// Says where the data of a stored plan are now.
+fn move_data(data: &mut Value, Places(places): &Places) -> Result<()> {
+    let more = data["more"].as_array().map_or(0, Vec::len);
+    if places.len() != more + 1 {
+        let count = |count: usize| if count == 1 { "1 place".into() } else { format!("{count} places") };
+        return Err(invalid("data", format!("{}, as many as the run had", count(more + 1)), count(places.len())));
+    }
+    let mut places = places.iter().map(|place| Value::from(place.0.clone()));
+    let source = places.next().unwrap_or_default();
+    match data {
+        Value::Object(data) => {
+            data.insert("source".into(), source);
+            data.insert("more".into(), places.collect::<Vec<_>>().into());
+        }
+        data => *data = source,
+    }
+    Ok(())
+}
+
+/// The error about data or a teacher that are not at their place, with the option that says where they are now.
+fn with_way_out(error: Error, [data, teacher]: &[Value; 2]) -> Error {
+    let subject = error.subject.as_deref().filter(|_| error.code == Code::NotFound);
+    let is = |place: &Value| place.as_str().is_some_and(|place| subject == Some(place));
+    if is(&teacher["model"]) {
+        return error.with_advice("where it has been moved, say where it is now with the option teacher (--teacher)");
+    }
+    let more = data["more"].as_array();
+    if is(data) || is(&data["source"]) || more.is_some_and(|more| more.iter().any(is)) {
+        return error
+            .with_advice("where the data have been moved, say where they are now with the option data (--data)");
+    }
+    error
 }
 
 /// The fields of a part of a `plan.json`, which must be those of `T`.
@@ -145,7 +196,7 @@ fn stored<T: DeserializeOwned>(name: &str, part: &Value) -> Result<impl Iterator
 fn check_keys(job: Job, options: &Value) -> Result<()> {
     let Value::Object(given) = options else { return Ok(()) };
     let foreign: &[&str] = match job {
-        Job::Train => &["student", "teacher", "teacherFeatures"],
+        Job::Train => &["student", "teacher", "teacherFeatures", "acceptChangedData"],
         Job::Distill => &["backbone"],
     };
     let known: Vec<&str> = fields_of::<RunOptions>().iter().filter(|name| !foreign.contains(name)).copied().collect();
@@ -334,24 +385,6 @@ fn device(given: Option<DeviceOption>) -> Result<Device> {
     }
 }
 
-/// A teacher that was trained on other classes of the same data knows classes that this run holds for its test.
-fn leak(teacher: &StoredModel, data: &DataPlan, seed: u64) -> Option<String> {
-    let run = teacher.run.as_ref().filter(|run| run.data.source == data.source)?;
-    let (split, teacher_split) = (&data.split, &run.data.split);
-    if matches!((split, teacher_split), (SplitPlan::Source { .. }, SplitPlan::Source { .. })) {
-        return None; // the test part is the source's
-    }
-    let drawn = matches!(split, SplitPlan::Classes { .. } | SplitPlan::Images { .. });
-    if split == teacher_split && (!drawn || run.seed == seed) {
-        return None;
-    }
-    Some(format!(
-        "The teacher was trained with seed {} and split {}, so it has seen images that this run (seed {seed}) holds back \
-         for its test: its score will be too good. Use the same seed and split.",
-        run.seed, teacher_split
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -378,7 +411,7 @@ mod tests {
         ] {
             let run = resolve(Job::Train, &train(more), &|| false).unwrap();
             let (plan, policy) = (input::write(&run.plan).unwrap(), input::write(&run.policy).unwrap());
-            let again = resolve_stored(Job::Train, &plan, &policy, "runs/x", None, &|| false).unwrap();
+            let again = resolve_stored(Job::Train, &plan, &policy, "runs/x", &json!({}), &|| false).unwrap();
             assert_eq!(input::write(&again).unwrap(), input::write(&run).unwrap());
         }
     }
@@ -386,7 +419,8 @@ mod tests {
     #[test]
     fn what_a_person_left_out_of_a_plan_is_filled_in_and_what_is_strange_is_named() {
         let plan = || json!({ "data": "glyphs", "backbone": { "kind": "conv4" } });
-        let stored = |plan: Value, policy: Value| resolve_stored(Job::Train, &plan, &policy, "runs/x", None, &|| false);
+        let stored =
+            |plan: Value, policy: Value| resolve_stored(Job::Train, &plan, &policy, "runs/x", &json!({}), &|| false);
         let run = stored(plan(), json!({})).unwrap();
         assert_eq!(
             input::write(&run).unwrap(),

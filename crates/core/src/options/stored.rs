@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::data::Pixels;
@@ -34,6 +34,10 @@ pub struct PlanFile {
     pub policy: Policy,
     /// SHA-256 of the files the run was started from, by path.
     pub inputs: BTreeMap<String, String>,
+    /// The fingerprint of the data; `data.json` says what it is of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub fingerprint: Option<String>,
     /// The weights `"auto"` that the run found, by term; nothing before they are found, or where there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
@@ -54,12 +58,13 @@ pub struct StoredModel {
 }
 
 /// What is needed of the run that wrote a model.
-#[derive(Deserialize)]
 pub struct StoredRun {
     /// Its data.
     pub data: DataPlan,
     /// Its seed.
     pub seed: u64,
+    /// The seed of its class split.
+    pub split_seed: u64,
 }
 
 /// Finds the model at `location`, which the option `option` names: the folder of a finished run, or a file.
@@ -167,10 +172,9 @@ fn read_run(path: &Path) -> Result<StoredRun> {
     let plan = file["plan"].take();
     let part = |name: &str| plan[name].clone();
     let damaged = |_| refuse("a plan that lacks its data".into());
-    Ok(StoredRun {
-        data: read_written(part("data")).map_err(damaged)?,
-        seed: read_written(part("seed")).map_err(damaged)?,
-    })
+    let seed = read_written(part("seed")).map_err(damaged)?;
+    let split_seed = read_written::<Option<u64>>(part("splitSeed")).map_err(damaged)?.unwrap_or(seed);
+    Ok(StoredRun { data: read_written(part("data")).map_err(damaged)?, seed, split_seed })
 }
 
 /// The pixels that the header of a model names; nothing where it is of another program or damaged: reading all of it, which

@@ -19,7 +19,7 @@ use crate::error::{Code, Error, Result};
 use crate::tensor::HostTensor;
 
 /// The form of this file; another number is refused.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// The state of a run between two steps. Tensor names carry the prefix `model.`, `optimizer.`, `losses.` or
 /// `best.`.

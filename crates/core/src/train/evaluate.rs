@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Control, Event};
 use super::host::Host;
+use super::known::{self, Known, Whose, Wish};
 use super::report::Evaluation;
 use super::teacher::{self, TeacherPlan, embed_teacher, teacher_view};
 use crate::artefact::model::{Model, ModelCard};
@@ -219,7 +220,9 @@ pub struct EvaluatePlan {
     pub model: PathBuf,
     /// The images; image size and channels are the model's.
     pub data: DataPlan,
-    /// The seed of the split.
+    /// How they are split.
+    pub split: SplitChoice,
+    /// The seed of episodes, and of the pairs and triples that fidelity is measured on.
     pub seed: u64,
     /// Which part is measured.
     pub part: Part,
@@ -235,13 +238,48 @@ pub struct EvaluatePlan {
     pub threads: usize,
 }
 
+/// How the data of a stored model are split. Beside the plan's split.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SplitChoice {
+    /// The seed of the class split.
+    pub seed: u64,
+    /// Whether the user asked for the plan's split, and for that seed: else those that the model was trained with come first,
+    /// where it was trained on these data.
+    pub given: (bool, bool),
+    /// Whether the data are named as the run names its own: then they count as the same, changed or not.
+    pub own: bool,
+    /// Whether changed data are accepted.
+    pub accept_changed_data: bool,
+}
+
+/// The split of `dataset` for the model of `card` in `file`, of which `measured` is looked at.
+pub(super) fn split_for_model(
+    (card, file): (&ModelCard, &Path),
+    dataset: &Dataset,
+    plan: &DataPlan,
+    choice: &SplitChoice,
+    measured: Part,
+    control: &Control,
+) -> Result<Split> {
+    let split = (&plan.split, choice.seed);
+    let wish =
+        Wish { source: &plan.source, split, given: choice.given, measured, accepted: choice.accept_changed_data };
+    let (split, _) = match Known::of_model(Whose::Model, card, file, choice.own) {
+        Some(known) => known.split(dataset, &wish, control)?,
+        None => known::plain(dataset, split)?,
+    };
+    Ok(split)
+}
+
 /// Measures a stored model on one part of a data set: retrieval, few-shot accuracy, and how well it keeps the relations of a teacher.
 pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluation> {
     let host = Host::new(plan.threads);
     let backend = host.cpu();
     let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &backend)?;
     let view = open_view(&plan.data, card.input(), control)?;
-    let split = Split::new(&view.dataset, &plan.data.split, plan.seed)?;
+    let of = (&card, plan.model.as_path());
+    let split = split_for_model(of, &view.dataset, &plan.data, &plan.split, plan.part, control)?;
     for message in view.dataset.notices().into_iter().chain(split.warnings.iter().cloned()) {
         control.emit(Event::Warning { message });
     }

@@ -4,7 +4,7 @@
 //! one step top to bottom, saving. [`pass`] takes a batch through the network and back, [`objective`] adds up the losses,
 //! [`device_terms`] are those that the device computes, [`balance`] finds weights, [`teacher`] gives what they compare with,
 //! [`evaluate`](mod@evaluate) and [`embed`](mod@embed) use a stored network, [`checkpoint`] is the file between two steps.
-//! `cost` tells beforehand when a step would be slow.
+//! `cost` tells beforehand when a step would be slow, `known` whether data are still those of an earlier job.
 
 pub mod balance;
 pub mod checkpoint;
@@ -18,6 +18,7 @@ pub mod evaluate;
 pub mod event;
 pub mod host;
 mod initial_weights;
+mod known;
 pub mod loss_parameters;
 pub mod neighbours;
 pub mod objective;
@@ -27,6 +28,7 @@ pub mod plan;
 pub mod report;
 pub mod segment;
 pub mod session;
+pub mod start;
 mod state;
 pub mod teacher;
 pub mod training;
@@ -41,5 +43,6 @@ pub use neighbours::{NeighboursPlan, neighbours};
 pub use open::open;
 pub use plan::Plan;
 pub use session::Session;
+pub use start::Start;
 pub use teacher::{TeacherFeatures, TeacherPlan};
 pub use training::{Training, Who};

@@ -8,11 +8,11 @@ use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use rkd_kernels::retrieval::nearest;
 use serde::{Deserialize, Serialize};
 
-use super::evaluate::{StoredNetwork, embed_items, open_view, outputs};
+use super::evaluate::{SplitChoice, StoredNetwork, embed_items, open_view, outputs, split_for_model};
 use super::event::{Control, Event};
 use super::host::Host;
 use crate::data::DataPlan;
-use crate::data::{Dataset, Part, Split};
+use crate::data::{Dataset, Part};
 use crate::error::{Code, Error, Result};
 use crate::random::Random;
 
@@ -24,7 +24,9 @@ pub struct NeighboursPlan {
     pub model: PathBuf,
     /// The images; image size and channels are the model's.
     pub data: DataPlan,
-    /// The seed of the split, and of the queries that are drawn.
+    /// How they are split.
+    pub split: SplitChoice,
+    /// The seed of the queries that are drawn.
     pub seed: u64,
     /// Where queries and neighbours come from.
     pub part: Part,
@@ -67,7 +69,8 @@ pub fn neighbours(plan: &NeighboursPlan, control: &Control) -> Result<Vec<Neighb
     let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &backend)?;
     let view = open_view(&plan.data, card.input(), control)?;
     let dataset = &view.dataset;
-    let split = Split::new(dataset, &plan.data.split, plan.seed)?;
+    let of = (&card, plan.model.as_path());
+    let split = split_for_model(of, dataset, &plan.data, &plan.split, plan.part, control)?;
     let items = split.items(plan.part);
     if items.len() < 2 {
         return Err(Error::new(Code::InvalidData, "there are no neighbours to look at")

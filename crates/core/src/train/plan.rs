@@ -50,6 +50,8 @@ pub struct Plan {
     pub steps_per_epoch: Option<u64>,
     /// The seed of everything random.
     pub seed: u64,
+    /// The seed of the class split: which classes, or images, are in which part.
+    pub split_seed: u64,
     /// Number of CPU threads; 0: all cores.
     pub threads: usize,
     /// Where the network runs.

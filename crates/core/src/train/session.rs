@@ -7,8 +7,8 @@
 //! Everything random is keyed by the step's position, so a session that was opened from a checkpoint continues with the
 //! same bits, on any number of threads.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -21,18 +21,23 @@ use super::evaluate::{check_enough, evaluate_items, measure, open_dataset, outpu
 use super::event::{CollapseEvent, Control, Event, StepEvent};
 use super::host::Host;
 use super::initial_weights;
+use super::known::{self, Known, Whose, Wish};
 use super::loss_parameters::LossParameters;
 use super::objective::{BatchFeatures, Evaluated, Objective, ObjectiveValue};
 use super::pass::{Pass, cut, matrices};
 use super::plan::Plan;
 use super::report::{Evaluation, NetworkSummary, PartSize, SegmentReport, SessionSummary};
 use super::segment::Segment;
-use super::state::{State, comparable, load_checkpoint, read_state, to_json};
+use super::start::Start;
+use super::state::{State, check_teacher_hash, comparable, load_checkpoint, read_state, to_json};
 use super::teacher::{self, TeacherBatch, TeacherPlan, TeacherReader, embed_teacher, shapes_of, teacher_view};
 use super::training::{Training, Who};
 use crate::artefact::model::{Model, ModelCard, Origin};
 use crate::backbones;
-use crate::data::{Batch, BatchSampler, Dataset, Loader, LoaderOptions, Normalization, Part, Position, Split, View};
+use crate::data::{
+    Batch, BatchSampler, DataOutline, DataRecord, Dataset, Loader, LoaderOptions, Normalization, Part, Position, Split,
+    View,
+};
 use crate::error::{Code, Error, Result};
 use crate::losses::{Feature, FeatureMap, Matrix};
 use crate::nn::backend::Norms;
@@ -48,6 +53,8 @@ pub struct Session<B: Backend> {
     backend: B,
     host: Host,
     split: Split,
+    /// Whether the split is that of an earlier state of the data.
+    kept: bool,
     /// The images as the student sees them.
     view: View,
     student: Network<B>,
@@ -90,12 +97,13 @@ struct OnHost {
 }
 
 impl<B: Backend> Session<B> {
-    /// Opens the data, builds the networks on `backend` and, with `resume`, takes up a checkpoint of the same plan.
+    /// Opens the data, builds the networks on `backend` and takes up a checkpoint of the same plan, where `start` names one.
     ///
     /// # Errors
     /// Those of the plan's parts: options out of range, data or models that cannot be read, a teacher that the losses
-    /// need and the plan lacks; `ERR_INVALID_ARTEFACT` for a checkpoint of another plan.
-    pub fn open(backend: B, host: Host, mut plan: Plan, resume: Option<&Path>, control: &Control) -> Result<Self> {
+    /// need and the plan lacks; `ERR_INVALID_ARTEFACT` for a checkpoint of another plan, `ERR_INVALID_DATA` for data that
+    /// are no longer those of the run or of its teacher.
+    pub fn open(backend: B, host: Host, mut plan: Plan, start: &Start, control: &Control) -> Result<Self> {
         let mut objective = Objective::new(&plan.losses)?;
         if backend.maps().is_some() {
             objective.leave_to_device();
@@ -103,13 +111,29 @@ impl<B: Backend> Session<B> {
         plan.schedule.validate()?;
         check_micro_batch(&plan)?;
         check_episode(&plan)?;
-        let checkpoint = resume.map(|path| load_checkpoint(path, &plan, control)).transpose()?;
+        let mut checkpoint =
+            start.checkpoint.as_deref().map(|path| load_checkpoint(path, &plan, control)).transpose()?;
+        let stored = checkpoint.as_mut().map(|checkpoint| read_state(checkpoint.state.take())).transpose()?;
         check_teacher(&objective, &plan)?;
         let open = |plan| teacher::open(plan, &backend, &host, &objective.teacher_features(), control);
         let mut teacher = plan.teacher.as_ref().map(open).transpose()?;
+        let of_run = |record: &PathBuf| Known::of_run(record, stored.as_ref().and_then(|state| state.data.clone()));
+        let of_teacher = || {
+            let (teacher, plan) = teacher.as_ref().zip(plan.teacher.as_ref())?;
+            Known::of_model(Whose::Teacher, teacher.card()?, &plan.model, false)
+        };
+        let known = start.record.as_ref().and_then(of_run).or_else(of_teacher);
         let (image_size, channels) = (plan.backbone.image_size, plan.backbone.in_channels);
         let dataset = Arc::new(open_dataset(&plan.data, image_size, channels, control)?);
-        let mut split = Split::new(&dataset, &plan.data.split, plan.seed)?;
+        let (mut split, kept) = match &known {
+            Some(known) => {
+                let split = (&plan.data.split, plan.split_seed);
+                let (given, accepted) = ((true, true), start.accept_changed_data);
+                let wish = Wish { source: &plan.data.source, split, given, measured: Part::Test, accepted };
+                known.split(&dataset, &wish, control)?
+            }
+            None => known::plain(&dataset, (&plan.data.split, plan.split_seed))?,
+        };
         if let Some(teacher) = &mut teacher {
             teacher.meet(&dataset, control)?;
             split.keep(|item| teacher.knows(item));
@@ -124,7 +148,7 @@ impl<B: Backend> Session<B> {
             control.emit(Event::Warning { message });
         }
         let silent = Control::silent();
-        let events = if resume.is_none() { control } else { &silent };
+        let events = if start.checkpoint.is_none() { control } else { &silent };
         let weights = plan
             .weights
             .as_ref()
@@ -133,10 +157,13 @@ impl<B: Backend> Session<B> {
         student.tune(&plan.tuning)?;
         let teacher_view = teacher.as_ref().map(|teacher| teacher_view(&plan.data, teacher.input(), &dataset, control));
         let teacher_view = teacher_view.transpose()?.flatten();
-        let normalization = match (weights.flatten(), &teacher_view) {
-            (Some(of_weights), _) => of_weights,
+        let of_start = stored.as_ref().and_then(|state| state.normalization.clone());
+        let normalization = match (of_start.or(weights.flatten()), &teacher_view) {
+            (Some(normalization), _) => normalization,
             // Another program's normalisation may be none at all.
-            (None, Some(view)) if Arc::ptr_eq(&view.dataset, &dataset) && is_network(&plan) => view.normalization.clone(),
+            (None, Some(view)) if Arc::ptr_eq(&view.dataset, &dataset) && is_network(&plan) => {
+                view.normalization.clone()
+            }
             (None, _) => Normalization::measure(&dataset, &split.train),
         };
         dataset.intact()?;
@@ -168,7 +195,12 @@ impl<B: Backend> Session<B> {
         };
         let mut optimizer = Optimizer::new(&plan.optimizer)?;
         let (mut step, mut best, mut policy) = (0, None, Value::Null);
-        let mut state = State { teacher: hash, ..State::default() };
+        if let Some(state) = &stored {
+            check_teacher_hash(state, hash.as_deref())?;
+            check_classes_stay(plan.backbone.classes.is_some(), state.data.as_ref(), &view.dataset, &split)?;
+        }
+        let steps_per_epoch = stored.as_ref().filter(|_| kept).and_then(|state| state.steps_per_epoch);
+        let mut state = State { teacher: hash, ..stored.unwrap_or_default() };
         if let Some(mut checkpoint) = checkpoint {
             student.set_tensors(&checkpoint.take("model."))?;
             let losses = &mut loss_parameters.list;
@@ -176,12 +208,17 @@ impl<B: Backend> Session<B> {
             let tensors = checkpoint.take("optimizer.");
             optimizer.restore(&backend, &[&student.parameters, losses], checkpoint.step, &tensors)?;
             best = Some(checkpoint.take("best.")).filter(|best| !best.is_empty());
-            (step, policy, state) = (checkpoint.step, checkpoint.policy, read_state(checkpoint.state, state)?);
+            (step, policy) = (checkpoint.step, checkpoint.policy);
         }
-        let sampler = BatchSampler::new(&view.dataset, &split.train, &plan.batch, plan.steps_per_epoch, plan.seed)?;
+        let wanted = plan.steps_per_epoch.or(steps_per_epoch);
+        let sampler = BatchSampler::new(&view.dataset, &split.train, &plan.batch, wanted, plan.seed)?;
         let steps_per_epoch = sampler.batches();
-        let start = Position { epoch: step / steps_per_epoch, batch: step % steps_per_epoch };
-        let options = LoaderOptions { seed: plan.seed, start, ..LoaderOptions::default() };
+        let record = DataRecord::new(&view.dataset, &split, (&plan.data.split, plan.split_seed), kept);
+        state.data = Some(record.outline.bounded());
+        state.normalization = Some(view.normalization.clone());
+        state.steps_per_epoch = Some(steps_per_epoch);
+        let position = Position { epoch: step / steps_per_epoch, batch: step % steps_per_epoch };
+        let options = LoaderOptions { seed: plan.seed, start: position, ..LoaderOptions::default() };
         let teacher_view = teacher.as_ref().filter(|teacher| teacher.is_live()).map(|teacher| &teacher.view);
         let teacher_view = teacher_view.filter(|teacher_view| !teacher_view.is_same(&view)).cloned();
         let loader = Loader::new(view.clone(), teacher_view, sampler, plan.data.augment.clone(), options)?;
@@ -190,6 +227,7 @@ impl<B: Backend> Session<B> {
             backend,
             host,
             split,
+            kept,
             view,
             student,
             teacher,
@@ -472,6 +510,11 @@ impl<B: Backend> Training for Session<B> {
         checkpoint.save(path)
     }
 
+    fn save_record(&self, path: &Path) -> Result<()> {
+        let (split, kept) = ((&self.plan.data.split, self.plan.split_seed), self.kept);
+        known::write(&DataRecord::new(&self.view.dataset, &self.split, split, kept), path)
+    }
+
     fn save_model(&mut self, path: &Path, best: bool) -> Result<()> {
         let View { dataset, normalization } = &self.view;
         let card = ModelCard {
@@ -481,7 +524,7 @@ impl<B: Backend> Training for Session<B> {
             origin: Origin {
                 rkd: env!("CARGO_PKG_VERSION").into(),
                 seed: self.plan.seed,
-                data: dataset.fingerprint().into(),
+                data: self.state.data.clone(),
                 teacher: self.state.teacher.clone(),
             },
         };
@@ -501,6 +544,22 @@ fn is_network(plan: &Plan) -> bool {
 /// The names of the training classes, in the order of the classifier's logits.
 fn class_names(dataset: &Dataset, split: &Split) -> Vec<String> {
     split.train_classes.iter().map(|&label| dataset.class_name(label).to_string()).collect()
+}
+
+/// A classifier that goes on has an output for each class it was started with.
+fn check_classes_stay(
+    is_classifier: bool,
+    before: Option<&DataOutline>,
+    dataset: &Dataset,
+    split: &Split,
+) -> Result<()> {
+    let Some(before) = before.filter(|_| is_classifier) else { return Ok(()) };
+    let now: BTreeSet<&str> = split.train_classes.iter().map(|&label| dataset.unturned_name(label)).collect();
+    let Some(gone) = before.classes(Part::Train).find(|class| !now.contains(class)) else { return Ok(()) };
+    Err(Error::new(Code::InvalidData, "a class that the classifier was trained on is gone")
+        .with_subject("data")
+        .with_values(format!("images of {gone}"), "none")
+        .with_advice("put its images back, or start the run anew"))
 }
 
 /// The error with the step it happened at.

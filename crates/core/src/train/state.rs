@@ -11,6 +11,7 @@ use super::collapse::CollapseAlarm;
 use super::device::Device;
 use super::event::{Control, Event};
 use super::plan::Plan;
+use crate::data::{DataOutline, Normalization};
 use crate::error::{Code, Error, Result};
 use crate::input::show;
 
@@ -21,15 +22,30 @@ pub(super) struct State {
     pub alarm: CollapseAlarm,
     /// The hash of the teacher.
     pub teacher: Option<String>,
+    /// The data, and their parts.
+    pub data: Option<DataOutline>,
+    /// What the student's images are normalised by: that of the training images of the start, whatever comes later.
+    pub normalization: Option<Normalization>,
+    /// The batches of an epoch. Data that have changed would make it another number, and step and epoch would not agree.
+    pub steps_per_epoch: Option<u64>,
 }
 
 /// The plan as a checkpoint compares it: threads and the cache's place do not change a run, and another device may go on
-/// with it. The classes of the classifier are not the plan's, they follow from the data.
+/// with it. Where data and teacher lie says nothing either: what they are is compared by fingerprint and hash. The classes
+/// of the classifier are not the plan's, they follow from the data.
 pub(super) fn comparable(plan: &Plan) -> Result<Value> {
     let mut plan = plan.clone();
     plan.threads = 0;
     plan.device = Device::default();
     plan.data.cache = Default::default();
+    plan.data.source.clear();
+    plan.data.more.clear();
+    if let Some(teacher) = &mut plan.teacher {
+        teacher.model = Default::default();
+        if let Some(onnx) = &mut teacher.onnx {
+            onnx.onnxruntime = None;
+        }
+    }
     plan.backbone.classes = None;
     to_json(&plan)
 }
@@ -38,20 +54,24 @@ pub(super) fn to_json(value: &impl Serialize) -> Result<Value> {
     serde_json::to_value(value).map_err(|e| Error::new(Code::Internal, format!("a value has no JSON form: {e}")))
 }
 
-/// The state of a checkpoint, which must be of the teacher that the `fresh` one has.
-pub(super) fn read_state(state: Value, fresh: State) -> Result<State> {
-    let state: State = serde_json::from_value(state).map_err(|e| {
+/// The state of a checkpoint.
+pub(super) fn read_state(state: Value) -> Result<State> {
+    serde_json::from_value(state).map_err(|e| {
         Error::new(Code::InvalidArtefact, "the checkpoint's state is damaged")
             .with_advice("start the run anew")
             .with_source(e)
-    })?;
-    if state.teacher == fresh.teacher {
-        return Ok(state);
+    })
+}
+
+/// A run goes on with the teacher it was started with; `hash` is that of the one that is there.
+pub(super) fn check_teacher_hash(state: &State, hash: Option<&str>) -> Result<()> {
+    if state.teacher.as_deref() == hash {
+        return Ok(());
     }
-    let hash = |teacher: Option<String>| teacher.map_or("none".to_string(), |hash| format!("the hash {hash}"));
+    let words = |hash: Option<&str>| hash.map_or("none".to_string(), |hash| format!("the hash {hash}"));
     Err(Error::new(Code::InvalidArtefact, "the checkpoint belongs to another teacher")
         .with_subject("teacher")
-        .with_values(hash(state.teacher), hash(fresh.teacher))
+        .with_values(words(state.teacher.as_deref()), words(hash))
         .with_advice("put the old teacher back, or start the run anew"))
 }
 

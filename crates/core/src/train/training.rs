@@ -38,6 +38,9 @@ pub trait Training {
     /// Writes a checkpoint, whole or not at all; `policy` comes back from [`policy`](Training::policy) after a resume.
     fn save_checkpoint(&mut self, path: &Path, policy: Value) -> Result<()>;
 
+    /// Writes `data.json`, what later jobs compare their data with: see [`crate::data::record`].
+    fn save_record(&self, path: &Path) -> Result<()>;
+
     /// Writes `model.safetensors`: the weights last kept if `best`, else the present ones. The same run gives the same
     /// bytes.
     fn save_model(&mut self, path: &Path, best: bool) -> Result<()>;

@@ -26,6 +26,7 @@ use self::vectors::VectorTeacher;
 use super::evaluate::{Images, open_dataset};
 use super::event::Control;
 use super::host::Host;
+use crate::artefact::model::ModelCard;
 use crate::data::{DataPlan, Dataset, InputSpec, View};
 use crate::error::{Code, Error, Result};
 use crate::nn::{Backend, Feature, FeatureMap};
@@ -75,6 +76,10 @@ pub trait Teacher<B: Backend> {
     fn input(&self) -> Option<InputSpec>;
     /// The names of the classes that its logits stand for, where it has a classifier.
     fn classes(&self) -> Option<&[String]> {
+        None
+    }
+    /// What its file says of it, where it is a network of rkd.
+    fn card(&self) -> Option<&ModelCard> {
         None
     }
     /// A hash of what it is: teachers of one hash give the same features for the same images.

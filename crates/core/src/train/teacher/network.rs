@@ -52,6 +52,10 @@ impl<B: Backend> Teacher<B> for NetworkTeacher<B> {
         self.card.classes.as_deref()
     }
 
+    fn card(&self) -> Option<&ModelCard> {
+        Some(&self.card)
+    }
+
     fn hash(&self) -> &str {
         &self.hash
     }
