@@ -4,7 +4,7 @@
 //! one step top to bottom, saving. [`pass`] takes a batch through the network and back, [`objective`] adds up the losses,
 //! [`device_terms`] are those that the device computes, [`balance`] finds weights, [`teacher`] gives what they compare with,
 //! [`evaluate`](mod@evaluate) and [`embed`](mod@embed) use a stored network, [`checkpoint`] is the file between two steps.
-//! `cost` tells beforehand when a step would be slow.
+//! `cost` tells beforehand when a step would be slow, [`memory`] what a run takes.
 
 pub mod balance;
 pub mod checkpoint;
@@ -19,6 +19,7 @@ pub mod event;
 pub mod host;
 mod initial_weights;
 pub mod loss_parameters;
+pub mod memory;
 pub mod neighbours;
 pub mod objective;
 mod open;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::device::Device;
 use super::event::Term;
+use super::memory::MemoryEstimate;
 use crate::data::DatasetSummary;
 use crate::metrics::Fidelity;
 
@@ -38,6 +39,8 @@ pub struct SessionSummary {
     pub threads: usize,
     /// Instruction set in use.
     pub instruction_set: String,
+    /// What memory the run takes at its peak.
+    pub memory: MemoryEstimate,
 }
 
 /// Size of one part of the data.

@@ -7,6 +7,7 @@
 //! Everything random is keyed by the step's position, so a session that was opened from a checkpoint continues with the
 //! same bits, on any number of threads.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use super::event::{CollapseEvent, Control, Event, StepEvent};
 use super::host::Host;
 use super::initial_weights;
 use super::loss_parameters::LossParameters;
+use super::memory::{Demand, MemoryEstimate};
 use super::objective::{BatchFeatures, Evaluated, Objective, ObjectiveValue};
 use super::pass::{Pass, cut, matrices};
 use super::plan::Plan;
@@ -34,6 +36,7 @@ use crate::artefact::model::{Model, ModelCard, Origin};
 use crate::backbones;
 use crate::data::{Batch, BatchSampler, Dataset, Loader, LoaderOptions, Normalization, Part, Position, Split, View};
 use crate::error::{Code, Error, Result};
+use crate::limits::{Limits, Process};
 use crate::losses::{Feature, FeatureMap, Matrix};
 use crate::nn::backend::Norms;
 use crate::nn::parameters::Parameters;
@@ -67,6 +70,7 @@ pub struct Session<B: Backend> {
     gradient_norm: GradientNorm<B::Tensor>,
     best: Option<BTreeMap<String, HostTensor>>,
     policy: Value,
+    memory: MemoryEstimate,
 }
 
 /// What one step did.
@@ -96,6 +100,7 @@ impl<B: Backend> Session<B> {
     /// Those of the plan's parts: options out of range, data or models that cannot be read, a teacher that the losses
     /// need and the plan lacks; `ERR_INVALID_ARTEFACT` for a checkpoint of another plan.
     pub fn open(backend: B, host: Host, mut plan: Plan, resume: Option<&Path>, control: &Control) -> Result<Self> {
+        let before = (Process::now(), Limits::now());
         let mut objective = Objective::new(&plan.losses)?;
         if backend.maps().is_some() {
             objective.leave_to_device();
@@ -106,10 +111,9 @@ impl<B: Backend> Session<B> {
         let checkpoint = resume.map(|path| load_checkpoint(path, &plan, control)).transpose()?;
         check_teacher(&objective, &plan)?;
         let load = |path: &Path| NetworkTeacher::load(path, &backend, &objective.teacher_features());
-        let teacher: Option<Box<dyn Teacher<B>>> = match &plan.teacher {
-            Some(teacher) => Some(Box::new(load(&teacher.model)?)),
-            None => None,
-        };
+        let teacher = plan.teacher.as_ref().map(|teacher| load(&teacher.model)).transpose()?;
+        let teacher_network = teacher.as_ref().map(|teacher| teacher.card().backbone.clone());
+        let teacher = teacher.map(|teacher| Box::new(teacher) as Box<dyn Teacher<B>>);
         let (image_size, channels) = (plan.backbone.image_size, plan.backbone.in_channels);
         let dataset = Arc::new(open_dataset(&plan.data, image_size, channels, control)?);
         let split = Split::new(&dataset, &plan.data.split, plan.seed)?;
@@ -118,6 +122,16 @@ impl<B: Backend> Session<B> {
         }
         plan.backbone.classes =
             objective.student_features().contains(&Feature::Logits).then_some(split.train_classes.len());
+        let demand = Demand {
+            plan: Cow::Borrowed(&plan),
+            objective: &objective,
+            teacher: teacher_network.as_ref(),
+            threads: host.team().threads(),
+            images: dataset.len(),
+            parts: [Part::Train, Part::Validation, Part::Test].map(|part| split.items(part).len()),
+        };
+        let (memory, warning) = demand.check(before.0, &before.1)?;
+        warning.into_iter().for_each(|message| control.emit(Event::Warning { message }));
         let mut student = backbones::build(backend.clone(), &plan.backbone, plan.seed)?;
         if let Some(message) = slow_losses(&plan.losses, host.team(), plan.batch.size, student.embedding_size()) {
             control.emit(Event::Warning { message });
@@ -202,6 +216,7 @@ impl<B: Backend> Session<B> {
             gradient_norm: GradientNorm::Known(0.0),
             best,
             policy,
+            memory,
         })
     }
 
@@ -391,6 +406,7 @@ impl<B: Backend> Training for Session<B> {
             device: self.plan.device,
             threads: self.host.team().threads(),
             instruction_set: self.host.team().isa().name().to_string(),
+            memory: self.memory.clone(),
         }
     }
 

@@ -83,6 +83,11 @@ impl<B: Backend> NetworkTeacher<B> {
         network.keep_taps(read);
         Ok(NetworkTeacher { network, shapes, hash: model.hash()?, card: model.card })
     }
+
+    /// What its file says of it.
+    pub fn card(&self) -> &ModelCard {
+        &self.card
+    }
 }
 
 /// The shapes of features.

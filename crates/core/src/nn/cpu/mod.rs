@@ -5,10 +5,11 @@ mod normalization;
 mod tensor;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use rkd_kernels::convolution::Pass;
 use rkd_kernels::linear::Linear;
-use rkd_kernels::{Team, channels, convolution, elementwise, linear, optimizer, pooling};
+use rkd_kernels::{Isa, Team, channels, convolution, elementwise, linear, optimizer, pooling};
 
 use self::buffer::{Buffer, FreeList};
 pub use self::tensor::CpuTensor;
@@ -24,6 +25,8 @@ pub struct Cpu {
     team: Arc<Team>,
     floats: Arc<FreeList<f32>>,
     positions: Arc<FreeList<u32>>,
+    /// Floats of the kernels' outer and inner buffers so far, where memory is only counted.
+    working: Arc<Mutex<[usize; 2]>>,
 }
 
 impl fmt::Debug for Cpu {
@@ -35,7 +38,33 @@ impl fmt::Debug for Cpu {
 impl Cpu {
     /// Kernels that run on `team`.
     pub fn new(team: Arc<Team>) -> Self {
-        Cpu { team, floats: FreeList::new(), positions: FreeList::new() }
+        Cpu { team, floats: FreeList::new(), positions: FreeList::new(), working: Arc::default() }
+    }
+
+    /// A backend whose operations compute nothing and take no memory, but count what they would take. Its tensors have
+    /// shapes and no values.
+    pub fn counting() -> Self {
+        Cpu { floats: FreeList::counting(), positions: FreeList::counting(), ..Cpu::new(Arc::new(Team::new(1))) }
+    }
+
+    /// Bytes of all tensors' memory, in use or free; it only grows until [`Cpu::trim`].
+    pub fn allocated(&self) -> usize {
+        size_of::<f32>() * self.floats.allocated() + size_of::<u32>() * self.positions.allocated()
+    }
+
+    /// Bytes of working memory of the convolutions and linear layers so far, where memory is only counted.
+    pub fn working_memory(&self) -> usize {
+        let [outer, inner] = *self.working.lock().unwrap_or_else(PoisonError::into_inner);
+        size_of::<f32>() * (outer + inner)
+    }
+
+    /// Notes the kernels' buffers of an operation, where memory is only counted.
+    fn count(&self, need: impl FnOnce(Isa) -> [usize; 2]) {
+        if self.floats.counts() {
+            let need = need(self.team.isa());
+            let mut working = self.working.lock().unwrap_or_else(PoisonError::into_inner);
+            working.iter_mut().zip(need).for_each(|(most, need)| *most = need.max(*most));
+        }
     }
 
     /// The threads.
@@ -137,6 +166,7 @@ impl Backend for Cpu {
         relu: bool,
     ) -> Result<CpuTensor> {
         let shape = convolution_shape(windows, &x.shape, weight.channels())?;
+        self.count(|isa| convolution::working_memory(isa, &shape, Pass::Forward));
         let [h, w] = shape.output();
         let (bias, residual) = (bias.map(CpuTensor::values), residual.map(CpuTensor::values));
         let finish = convolution::Finish { bias, residual, relu };
@@ -153,6 +183,7 @@ impl Backend for Cpu {
         dy: &CpuTensor,
     ) -> Result<CpuTensor> {
         let shape = convolution_shape(windows, input, weight.channels())?;
+        self.count(|isa| convolution::working_memory(isa, &shape, Pass::Input));
         Ok(self.make(input, |dx| convolution::backward_input(&self.team, &shape, dy.values(), weight.values(), dx)))
     }
 
@@ -164,6 +195,7 @@ impl Backend for Cpu {
         bias: bool,
     ) -> Result<(CpuTensor, Option<CpuTensor>)> {
         let shape = convolution_shape(windows, &x.shape, dy.channels())?;
+        self.count(|isa| convolution::working_memory(isa, &shape, Pass::Weight));
         let mut dbias = None;
         let [height, width] = shape.kernel;
         let dweight = self.make(&[height, width, shape.c_in / shape.groups, shape.c_out], |dweight| {
@@ -278,6 +310,7 @@ impl Backend for Cpu {
 
     fn linear(&self, x: &CpuTensor, weight: &CpuTensor, bias: &CpuTensor) -> Result<CpuTensor> {
         let shape = linear_shape(x, weight);
+        self.count(|isa| [linear::working_memory(isa, &shape, false), 0]);
         Ok(self.make(&[shape.n, shape.outputs], |y| {
             linear::forward(&self.team, &shape, x.values(), weight.values(), Some(bias.values()), y)
         }))
@@ -292,6 +325,7 @@ impl Backend for Cpu {
 
     fn linear_backward_weight(&self, x: &CpuTensor, dy: &CpuTensor) -> Result<(CpuTensor, CpuTensor)> {
         let shape = Linear { n: x.shape[0], inputs: x.channels(), outputs: dy.channels() };
+        self.count(|isa| [linear::working_memory(isa, &shape, true), 0]);
         let mut dbias = self.zeros(&[shape.outputs])?;
         let dweight = self.make(&[shape.outputs, shape.inputs], |dweight| {
             let dbias = dbias.values_mut(&self.floats);

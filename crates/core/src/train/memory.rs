@@ -1,0 +1,451 @@
+//! What memory a run takes at its peak, told before its first step and compared with what this process may take.
+//!
+//! What is counted, n images of a batch, P and T the numbers of student and teacher, S those of the optimiser's state:
+//!
+//! | part | formula |
+//! | --- | --- |
+//! | networks, activations, gradients, optimizer, evaluation | not formulas: the very passes of the run, on a backend that counts what they would allocate ([`Cpu::counting`]), two evaluations and three steps: what each adds to the free list, which never shrinks |
+//! | kernels | the largest buffers of the convolutions and linear layers ([`Cpu::working_memory`]) and 2 MiB of each thread |
+//! | losses | 8 bytes: 3 x the features that the host reads of n images, and 3 n^2 where a loss compares images |
+//! | loader | 5 batches of float32 images, each in the student's size and, where that is another one, the teacher's |
+//! | teacherFeatures | 4 bytes x features x training images, twice where training mirrors |
+//! | listing | 200 bytes an image of the data |
+//! | best | 4 P: the best weights so far |
+//! | moment | the largest of what comes and goes: a checkpoint (8 (2 P + S)), reading the teacher (12 T), the final evaluation (a network of its own with its passes, embeddings and a tile of 512 x images), new best weights (8 P) |
+//!
+//! Decoded images count nothing: they stay in a file and are read one by one. A network on another device than the own
+//! kernels is estimated as if it were on them, and never refused.
+//!
+//! How exact: see [`UNCERTAINTY`].
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use super::device::Device;
+use super::evaluate::BATCH;
+use super::objective::Objective;
+use super::pass::{add, cut};
+use super::plan::Plan;
+use super::teacher::{TeacherFeatures, shapes_of};
+use crate::backbones::{self, BackboneSpec};
+use crate::data::LoaderOptions;
+use crate::error::{Code, Error, Result};
+use crate::limits::{Limit, Limits, Process};
+use crate::losses::{Feature, FeatureMap};
+use crate::metrics::FidelityOptions;
+use crate::nn::parameters::Parameters;
+use crate::nn::tape::Tape;
+use crate::nn::{Backend, Cpu, CpuTensor, Inference, Network};
+use crate::optim::Optimizer;
+
+/// The estimate over the measured peak lies between 1 / `UNCERTAINTY` and `UNCERTAINTY`. So a run is refused only where
+/// the estimate divided by this exceeds a limit, and warned where the estimate itself does.
+pub const UNCERTAINTY: f64 = 1.3;
+
+/// Working memory of a unit of a kernel, on each thread.
+const UNIT_BYTES: u64 = 2 << 20;
+
+/// What the listing keeps of an image: its path, label, part and place.
+const LISTED_BYTES: u64 = 200;
+
+/// The memory of a run at its peak, in bytes. The parts make up `total`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub struct MemoryEstimate {
+    /// What the process had before; 0 where the system does not say.
+    pub process: u64,
+    /// Weights and running statistics of student and teacher, and what losses learn.
+    pub networks: u64,
+    /// What the forward passes keep for the way back.
+    pub activations: u64,
+    /// The gradients of parameters and activations.
+    pub gradients: u64,
+    /// The optimiser's state.
+    pub optimizer: u64,
+    /// What evaluations during training take beside that.
+    pub evaluation: u64,
+    /// Working memory of the kernels.
+    pub kernels: u64,
+    /// The features on the host, and what losses make of them.
+    pub losses: u64,
+    /// Batches that are made ahead.
+    pub loader: u64,
+    /// The teacher's features of all training images, where they are computed once.
+    pub teacher_features: u64,
+    /// The list of the images.
+    pub listing: u64,
+    /// The best weights so far.
+    pub best: u64,
+    /// The largest of what comes and goes: a checkpoint, the final evaluation, reading the teacher.
+    pub moment: u64,
+    /// All of it.
+    pub total: u64,
+}
+
+/// What an estimate depends on.
+#[derive(Clone)]
+pub(super) struct Demand<'a> {
+    /// The plan, with its classes.
+    pub plan: Cow<'a, Plan>,
+    /// The losses.
+    pub objective: &'a Objective,
+    /// The teacher's network.
+    pub teacher: Option<&'a BackboneSpec>,
+    /// Threads in use.
+    pub threads: usize,
+    /// All images of the data.
+    pub images: usize,
+    /// Those of training, validation and test.
+    pub parts: [usize; 3],
+}
+
+/// The passes of a run, on a backend that counts.
+struct Counted {
+    cpu: Cpu,
+    student: Network<Cpu>,
+    teacher: Option<(Inference<Cpu>, FeatureMap<Vec<usize>>)>,
+    losses: Parameters<Cpu>,
+    optimizer: Optimizer<Cpu>,
+    /// The student's features, each with its shape for one image.
+    shapes: FeatureMap<Vec<usize>>,
+    read: Vec<Feature>,
+}
+
+/// The pieces of a batch that are counted: further ones take the memory of those before them.
+const PIECES: usize = 4;
+
+impl Demand<'_> {
+    /// The memory of the run where the process has `process` bytes before it.
+    ///
+    /// # Errors
+    /// Those of building the networks, and of losses that do not fit them.
+    pub fn estimate(&self, process: u64) -> Result<MemoryEstimate> {
+        let Plan { batch, .. } = &*self.plan;
+        let mut estimate = MemoryEstimate { process, ..MemoryEstimate::default() };
+        let mut counted = Counted::new(self)?;
+        let mut last = 0;
+        let mut more = |counted: &Counted| {
+            let now = counted.cpu.allocated() as u64;
+            now - std::mem::replace(&mut last, now)
+        };
+        estimate.networks = more(&counted);
+        counted.evaluate(self)?;
+        estimate.evaluation = more(&counted);
+        for _ in 0..2 {
+            let features = counted.forward(self)?;
+            estimate.activations += more(&counted);
+            let gradients = counted.backward(self, features)?;
+            estimate.gradients += more(&counted);
+            counted.update(self, gradients)?;
+            estimate.optimizer += more(&counted);
+        }
+        estimate.activations += counted.further_pieces(self);
+        counted.evaluate(self)?;
+        estimate.evaluation += more(&counted);
+        estimate.kernels = counted.cpu.working_memory() as u64 + UNIT_BYTES * self.threads as u64;
+
+        let (n, numbers) = (batch.size as u64, |shape: &Vec<usize>| shape.iter().skip(1).product::<usize>() as u64);
+        let read = |names: Vec<Feature>, shapes: &FeatureMap<Vec<usize>>| -> u64 {
+            names.iter().filter_map(|name| shapes.get(name)).map(numbers).sum()
+        };
+        let own = read(self.objective.student_features(), &counted.shapes);
+        let of_teacher =
+            counted.teacher.as_ref().map_or(0, |(_, shapes)| read(self.objective.teacher_features(), shapes));
+        let compares = self.plan.losses.iter().any(|term| !term.weight.is_off() && !term.build().sees_images_alone());
+        estimate.losses = 8 * n * (3 * own + of_teacher) + if compares { 24 * n * n } else { 0 };
+
+        let images = |spec: &BackboneSpec| (spec.image_size * spec.image_size * spec.in_channels) as u64;
+        let live = self.is_live();
+        let of_teacher_images = self.teacher.filter(|_| live).map_or(0, images);
+        let batches = LoaderOptions::default().ahead as u64 + 1;
+        estimate.loader = batches * 4 * n * (images(&self.plan.backbone) + of_teacher_images);
+        if self.teacher.is_some() && !live {
+            let sides = if self.plan.data.augment.flip { 2 } else { 1 };
+            estimate.teacher_features = 4 * of_teacher * sides * self.parts[0] as u64;
+        }
+        estimate.listing = LISTED_BYTES * self.images as u64;
+
+        let weights = bytes_of(&counted.student.parameters);
+        estimate.best = weights;
+        let checkpoint = 2 * (2 * weights + bytes_of(&counted.losses) + 4 * counted.optimizer.state_size() as u64);
+        let ([_, validation, test], shapes) = (self.parts, &counted.shapes);
+        let measured = |images: usize| metrics(images as u64, read(vec![Feature::Embedding, Feature::Logits], shapes));
+        let last = self.last_evaluation()? + measured(test) + self.teacher.map_or(0, |_| fidelity(test as u64));
+        estimate.moment = [checkpoint, 2 * weights, last, measured(validation)].into_iter().max().unwrap_or(0);
+        estimate.total = estimate.parts().iter().map(|(_, bytes)| bytes).sum::<u64>() + process;
+        Ok(estimate)
+    }
+
+    /// Whether the teacher sees every batch.
+    fn is_live(&self) -> bool {
+        self.plan.teacher.as_ref().is_some_and(|teacher| teacher.features == TeacherFeatures::Live)
+    }
+
+    /// The evaluation of the stored model: networks of its own beside those of training.
+    fn last_evaluation(&self) -> Result<u64> {
+        let cpu = Cpu::counting();
+        let mut networks = Vec::new();
+        for spec in [&self.plan.backbone].into_iter().chain(self.teacher) {
+            let network = Network::zeros(cpu.clone(), backbones::define(spec)?)?;
+            let network = network.into_inference_without_values()?;
+            network.forward(&images(&cpu, spec, BATCH)?)?;
+            networks.push(network);
+        }
+        Ok((cpu.allocated() + cpu.working_memory()) as u64 + UNIT_BYTES * self.threads as u64)
+    }
+
+    /// Checks that the run fits into what this process may take, as it was before it: `process` and `limits`. Gives the
+    /// estimate, and a sentence where it is near a limit.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_OPTION` with what would fit, where it is certain that the run does not; those of [`Demand::estimate`].
+    pub fn check(&self, process: Option<Process>, limits: &Limits) -> Result<(MemoryEstimate, Option<String>)> {
+        let estimate = self.estimate(process.map_or(0, |process| process.resident))?;
+        let Some((room, limit)) = limits.room() else { return Ok((estimate, None)) };
+        let (needed, free) = (estimate.needed(), limits.available.unwrap_or(u64::MAX).min(room));
+        if self.plan.device == Device::Cpu && needed as f64 / UNCERTAINTY > room as f64 {
+            return Err(self.does_not_fit(&estimate, room, limit));
+        }
+        let warning = (needed > free).then(|| {
+            let (total, advice) = (in_words(estimate.total), self.advice(free));
+            let free = in_words(free);
+            format!(
+                "This run takes about {total} of memory at its peak, and {free} are free beside what the process has: the \
+                 system may end it. {advice}."
+            )
+        });
+        Ok((estimate, warning))
+    }
+
+    fn does_not_fit(&self, estimate: &MemoryEstimate, room: u64, limit: &Limit) -> Error {
+        let mut parts = estimate.parts();
+        parts.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        let parts: Vec<String> = parts.iter().take(3).map(|(name, bytes)| format!("{name} {}", in_words(*bytes))).collect();
+        let received = format!("about {} ({})", in_words(estimate.needed()), parts.join(", "));
+        let Limit { name, bytes, used } = limit;
+        let expected =
+            format!("at most {}: {name} allows {}, {} are used", in_words(room), in_words(*bytes), in_words(*used));
+        Error::new(Code::InvalidOption, "the run does not fit into memory")
+            .with_subject("batch.size")
+            .with_values(expected, received)
+            .with_advice(self.advice(room))
+    }
+
+    /// What would fit into `room`, computed anew with each change alone.
+    fn advice(&self, room: u64) -> String {
+        let Plan { batch, backbone, micro_batch, .. } = &*self.plan;
+        let fits = |change: &dyn Fn(&mut Plan)| {
+            let mut plan = self.plan.clone().into_owned();
+            change(&mut plan);
+            let changed = Demand { plan: Cow::Owned(plan), ..self.clone() };
+            changed.estimate(0).is_ok_and(|estimate| estimate.needed() <= room)
+        };
+        let mut found = Vec::new();
+        let pieces = largest(2, micro_batch.unwrap_or(batch.size), |size| fits(&|plan| plan.micro_batch = Some(size)));
+        found.extend(pieces.map(|size| format!("--micro-batch {size}")));
+        if batch.episode.is_none() {
+            let each = batch.per_class.unwrap_or(1);
+            let groups = largest(1, batch.size / each, |groups| fits(&|plan| plan.batch.size = groups * each));
+            found.extend(groups.filter(|groups| groups * each > 1).map(|groups| format!("--batch {}", groups * each)));
+        }
+        let side = largest(8, backbone.image_size, |side| {
+            fits(&|plan| (plan.backbone.image_size, plan.data.image_size) = (side, side))
+        });
+        found.extend(side.map(|side| format!("--image-size {side}")));
+        match found.split_last() {
+            None => "no smaller batch and no smaller image would fit; use a smaller network, or more memory".into(),
+            Some((only, [])) => format!("{only} would fit"),
+            Some((last, before)) => format!("{} or {last} would fit", before.join(", ")),
+        }
+    }
+}
+
+impl MemoryEstimate {
+    /// What the run takes beside what the process had.
+    pub fn needed(&self) -> u64 {
+        self.total - self.process
+    }
+
+    /// The parts with their names, for people.
+    fn parts(&self) -> Vec<(&'static str, u64)> {
+        let MemoryEstimate { networks, activations, gradients, optimizer, evaluation, kernels, .. } = *self;
+        let MemoryEstimate { losses, loader, teacher_features, listing, best, moment, .. } = *self;
+        vec![
+            ("networks", networks),
+            ("activations", activations),
+            ("gradients", gradients),
+            ("the optimiser's state", optimizer),
+            ("evaluation", evaluation),
+            ("kernels", kernels),
+            ("losses", losses),
+            ("batches made ahead", loader),
+            ("the teacher's features", teacher_features),
+            ("the list of images", listing),
+            ("the best weights", best),
+            ("checkpoints and the final evaluation", moment),
+        ]
+    }
+}
+
+impl Counted {
+    fn new(demand: &Demand<'_>) -> Result<Counted> {
+        let (plan, objective, cpu) = (&demand.plan, demand.objective, Cpu::counting());
+        let mut student = Network::zeros(cpu.clone(), backbones::define(&plan.backbone)?)?;
+        student.tune(&plan.tuning)?;
+        let shapes = shapes_of::<Cpu>(&student.forward_eval(&images(&cpu, &plan.backbone, 1)?)?);
+        let teacher = demand.teacher.map(|spec| {
+            let network = Network::zeros(cpu.clone(), backbones::define(spec)?)?;
+            let mut network = network.into_inference_without_values()?;
+            let shapes = shapes_of::<Cpu>(&network.forward(&images(&cpu, spec, 1)?)?);
+            network.keep_taps(&objective.teacher_features());
+            Ok::<_, Error>((network, shapes))
+        });
+        let teacher = teacher.transpose()?;
+        let specs = objective.parameters(&shapes, teacher.as_ref().map(|(_, shapes)| shapes))?.concat();
+        let losses = Parameters::zeros(&cpu, specs)?;
+        let mut read = objective.student_features();
+        if !read.contains(&Feature::Embedding) {
+            read.push(Feature::Embedding);
+        }
+        student.keep_taps(&read);
+        let optimizer = Optimizer::new(&plan.optimizer)?;
+        Ok(Counted { cpu, student, teacher, losses, optimizer, shapes, read })
+    }
+
+    /// An evaluation during training, and the teacher's features if they are computed once.
+    fn evaluate(&self, demand: &Demand<'_>) -> Result<()> {
+        let network = self.student.clone().into_inference_without_values()?;
+        network.forward(&images(&self.cpu, &demand.plan.backbone, BATCH)?)?;
+        if let (Some((network, _)), Some(spec)) = (&self.teacher, demand.teacher) {
+            network.forward(&images(&self.cpu, spec, BATCH)?)?;
+        }
+        Ok(())
+    }
+
+    /// The pieces of a batch that are counted, the largest ones.
+    fn pieces(demand: &Demand<'_>) -> Vec<usize> {
+        let pieces = cut(demand.plan.batch.size, demand.plan.micro_batch);
+        let mut pieces: Vec<usize> = pieces.iter().map(|rows| rows.len()).collect();
+        pieces.sort_unstable_by(|a, b| b.cmp(a));
+        pieces.truncate(PIECES);
+        pieces
+    }
+
+    /// The images and features of the pieces that are not counted.
+    fn further_pieces(&self, demand: &Demand<'_>) -> u64 {
+        let rows = demand.plan.batch.size - Self::pieces(demand).iter().sum::<usize>();
+        let BackboneSpec { image_size, in_channels, .. } = demand.plan.backbone;
+        let numbers = |shape: &Vec<usize>| shape.iter().skip(1).product::<usize>();
+        let features: usize = self.read.iter().filter_map(|name| self.shapes.get(name)).map(numbers).sum();
+        4 * (rows * (image_size * image_size * in_channels + features)) as u64
+    }
+
+    /// A batch through teacher and student: its pieces, and what the student's forward pass kept.
+    fn forward(&mut self, demand: &Demand<'_>) -> Result<(Vec<CpuTensor>, Option<Tape<Cpu>>)> {
+        let (cpu, sizes) = (self.cpu.clone(), Self::pieces(demand));
+        let pieces = |spec| sizes.iter().map(|&rows| images(&cpu, spec, rows)).collect::<Result<Vec<_>>>();
+        let own = pieces(&demand.plan.backbone)?;
+        let mut features = Vec::new();
+        if let (Some((network, _)), Some(spec), true) = (&self.teacher, demand.teacher, demand.is_live()) {
+            let names = demand.objective.teacher_features();
+            for images in pieces(spec)? {
+                let mut all = network.forward(&images)?;
+                all.retain(|name, _| names.contains(name));
+                features.push(all);
+            }
+        }
+        let mut tape = None;
+        if let [images] = own.as_slice() {
+            let (mut all, kept) = self.student.forward_train(images)?;
+            all.retain(|name, _| self.read.contains(name));
+            features.push(all);
+            tape = Some(kept);
+        } else {
+            for images in &own {
+                let mut all = self.student.forward_untaped(images)?;
+                all.retain(|name, _| self.read.contains(name));
+                features.push(all);
+            }
+        }
+        Ok((own, tape))
+    }
+
+    /// The way back, by way of each piece; and once more before it where weights are found by balancing.
+    fn backward(
+        &self,
+        demand: &Demand<'_>,
+        (pieces, tape): (Vec<CpuTensor>, Option<Tape<Cpu>>),
+    ) -> Result<Vec<Option<CpuTensor>>> {
+        let back = |tape, rows: usize| {
+            let features = demand.objective.student_features().into_iter();
+            let upstream = features.filter_map(|name| {
+                let shape: Vec<usize> = [rows].iter().chain(self.shapes.get(&name)?.iter().skip(1)).copied().collect();
+                Some((name, self.cpu.zeros(&shape)))
+            });
+            let upstream = upstream.map(|(name, tensor)| Ok((name, tensor?))).collect::<Result<FeatureMap<_>>>()?;
+            Ok::<_, Error>(self.student.backward(tape, upstream, false)?.parameters)
+        };
+        let all = |tape: Option<Tape<Cpu>>| match tape {
+            Some(tape) => back(tape, pieces.iter().map(|images| Cpu::shape(images)[0]).sum()),
+            None => pieces.iter().try_fold(Vec::new(), |sum, images| {
+                let (_, tape) = self.student.forward_taped(images)?;
+                add(&self.cpu, sum, back(tape, Cpu::shape(images)[0])?)
+            }),
+        };
+        if demand.objective.has_auto() {
+            all(tape.clone())?;
+        }
+        all(tape)
+    }
+
+    fn update(&mut self, demand: &Demand<'_>, mut gradients: Vec<Option<CpuTensor>>) -> Result<()> {
+        for spec in &self.losses.specs {
+            gradients.push(Some(self.cpu.zeros(&spec.inner_shape())?));
+        }
+        let groups = &mut [&mut self.student.parameters, &mut self.losses];
+        self.optimizer.step(&self.cpu, groups, gradients, 0.0, demand.plan.clip_gradient_norm).map(drop)
+    }
+}
+
+/// Bytes of parameters on the host.
+fn bytes_of(parameters: &Parameters<Cpu>) -> u64 {
+    4 * parameters.specs.iter().map(|spec| spec.count() as u64).sum::<u64>()
+}
+
+/// What measuring `images` with so many `numbers` each takes: they grow by doubling; retrieval copies them, packs them and
+/// makes a tile of 512 x images.
+fn metrics(images: u64, numbers: u64) -> u64 {
+    4 * images * (4 * numbers + images.min(512)) + 100 * images
+}
+
+/// What comparing the relations of `images` takes: of each pair its places, two distances, two ranks and an order.
+fn fidelity(images: u64) -> u64 {
+    52 * (images * images.saturating_sub(1) / 2).min(FidelityOptions::default().pairs as u64)
+}
+
+fn images(cpu: &Cpu, spec: &BackboneSpec, n: usize) -> Result<CpuTensor> {
+    cpu.zeros(&[n, spec.image_size, spec.image_size, spec.in_channels])
+}
+
+/// The largest value from `least` on below `end` that `fits`, where smaller ones fit if larger ones do.
+fn largest(least: usize, end: usize, fits: impl Fn(usize) -> bool) -> Option<usize> {
+    let (mut fitting, mut end) = (None, end);
+    let mut start = least;
+    while start < end {
+        let middle = start + (end - start) / 2;
+        if fits(middle) {
+            (fitting, start) = (Some(middle), middle + 1);
+        } else {
+            end = middle;
+        }
+    }
+    fitting
+}
+
+/// Bytes for people.
+fn in_words(bytes: u64) -> String {
+    let mebibytes = bytes as f64 / f64::from(1 << 20);
+    if mebibytes < 1024.0 { format!("{mebibytes:.0} MiB") } else { format!("{:.1} GiB", mebibytes / 1024.0) }
+}
