@@ -2,9 +2,10 @@
 
 import { Command, CommanderError } from "commander";
 import { RkdError } from "../errors.ts";
+import { printableLines } from "../printable.ts";
 import { version } from "../version.ts";
 import { commands } from "./commands.ts";
-import { bearLostOutput, exitCodeOfStop, isStop, json, listenToStops, stoppedBy } from "./context.ts";
+import { bearLostOutput, exitCodeOfStop, isStop, json, listenToStops, say, stoppedBy } from "./context.ts";
 import { exitCodeOf, exitCodes } from "./exit.ts";
 import { writeJsonLine } from "./report.ts";
 
@@ -58,8 +59,8 @@ function fail(error: unknown): number {
   }
   const known = error instanceof RkdError ? error : new RkdError("ERR_INTERNAL", String(error), { cause: error });
   if (json) writeJsonLine({ type: "error", ...known.toJSON() });
-  if (!isStop(known)) process.stderr.write(`rkd: ${messageOf(known)}\n`);
-  if (known !== error && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+  if (!isStop(known)) say(`rkd: ${messageOf(known)}`);
+  if (known !== error && error instanceof Error) process.stderr.write(`${printableLines(String(error.stack))}\n`);
   return isStop(known) && stoppedBy ? exitCodeOfStop(stoppedBy) : exitCodeOf(known.code);
 }
 
@@ -72,7 +73,9 @@ const program = new Command("rkd")
   .showSuggestionAfterError()
   .addHelpText("after", help);
 for (const each of commands()) program.addCommand(each);
-for (const each of [program, ...program.commands]) each.exitOverride();
+for (const each of [program, ...program.commands]) {
+  each.exitOverride().configureOutput({ writeErr: (text) => process.stderr.write(printableLines(text)) });
+}
 try {
   await program.parseAsync();
 } catch (error) {

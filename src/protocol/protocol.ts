@@ -1026,6 +1026,8 @@ export type SessionSummary = {
   readonly threads: number;
   /** Instruction set in use. */
   readonly instructionSet: string;
+  /** What memory the run takes at its peak. */
+  readonly memory: MemoryEstimate;
 };
 
 /** What was found, for people and programs. */
@@ -1089,6 +1091,58 @@ export type PartSize = {
   readonly images: number;
   /** Number of classes. */
   readonly classes: number;
+};
+
+/** The memory of a run at its peak, in bytes. The parts make up `total`. */
+export type MemoryEstimate = {
+  /** What the process had before; 0 where the system does not say. */
+  readonly process: number;
+  /** Weights and running statistics of student and teacher, and what losses learn. */
+  readonly networks: number;
+  /** What the forward passes keep for the way back. */
+  readonly activations: number;
+  /** The gradients of parameters and activations. */
+  readonly gradients: number;
+  /** The optimiser's state. */
+  readonly optimizer: number;
+  /** What evaluations during training take beside that. */
+  readonly evaluation: number;
+  /** Working memory of the kernels. */
+  readonly kernels: number;
+  /** The features on the host, and what losses make of them. */
+  readonly losses: number;
+  /** Batches that are made ahead. */
+  readonly loader: number;
+  /** The teacher's features of all training images, where they are computed once. */
+  readonly teacherFeatures: number;
+  /** The list of the images. */
+  readonly listing: number;
+  /** The best weights so far. */
+  readonly best: number;
+  /** What no part counts: the addon's code, stacks, what allocators keep. */
+  readonly other: number;
+  /** The largest of what comes and goes: a checkpoint, the final evaluation, reading the teacher. */
+  readonly moment: number;
+  /** All of it. */
+  readonly total: number;
+};
+
+/** A limit on this process's memory. */
+export type MemoryLimit = {
+  /** Whose it is, for people: `"the machine"`, `"the control group /job"`, `"ulimit -v"`. */
+  readonly name: string;
+  /** Bytes. */
+  readonly bytes: number;
+  /** What this process has of it. */
+  readonly used: number;
+};
+
+/** Every limit there is, and what is free. */
+export type MemoryLimits = {
+  /** The limits. */
+  readonly limits: ReadonlyArray<MemoryLimit>;
+  /** What the machine could give without swapping; none where it does not say. */
+  readonly available: number | null;
 };
 
 /** Size of one network. */

@@ -1,8 +1,10 @@
 /**
  * The one queue of events, for any number of readers, none of which can hold up the run or make memory grow.
  *
- * Events before the first reader are kept for it. A reader that falls behind loses the oldest progress events
- * (the next ones say the same and newer) and nothing else; those that are never lost are as many as the run's decisions.
+ * Events before the first reader are kept for it. A reader that falls behind loses the oldest progress events (the next
+ * ones say the same and newer); one that falls behind by far more, as nobody does who reads, the oldest evaluations and
+ * checkpoints, of which a run that evaluates every step has as many as steps. `events.jsonl` has them all. What is left,
+ * start, end, warnings, weights and collapse, a run has few of.
  */
 
 /** What streams carry. */
@@ -13,8 +15,14 @@ interface Event {
 /** The kinds that may be lost: the next one says the same and newer. */
 const droppable: readonly string[] = ["step", "data", "progress"];
 
-/** Events kept for one reader; about a minute of step events. */
+/** The kinds that a run may have as many of as steps. */
+const many: readonly string[] = ["evaluation", "checkpoint"];
+
+/** Events up to which one reader keeps progress; about a minute of step events. */
 const CAPACITY = 1024;
+
+/** Events kept for one reader: some tens of MB. */
+export const LIMIT = 65_536;
 
 /** The writing side. */
 export class EventStream<E extends Event> {
@@ -51,17 +59,26 @@ export class EventStream<E extends Event> {
 
 class Reader<E extends Event> implements AsyncIterator<E, undefined> {
   readonly #events: E[] = [];
+  /** How many of them may be lost. */
+  #progress = 0;
   readonly #waiting: (() => void)[] = [];
   #end: { readonly error?: unknown } | undefined;
   onLeave: () => void = () => {};
 
   push(event: E): void {
-    if (this.#events.length >= CAPACITY) {
-      const oldest = this.#events.findIndex(({ type }) => droppable.includes(type));
-      if (oldest >= 0) this.#events.splice(oldest, 1);
-    }
+    if (this.#events.length >= CAPACITY && this.#progress > 0) this.#drop(droppable);
+    else if (this.#events.length >= LIMIT) this.#drop(many);
     this.#events.push(event);
+    if (droppable.includes(event.type)) this.#progress++;
     this.#waiting.shift()?.();
+  }
+
+  /** Drops the oldest event of these kinds. */
+  #drop(kinds: readonly string[]): void {
+    const oldest = this.#events.findIndex(({ type }) => kinds.includes(type));
+    if (oldest < 0) return;
+    this.#events.splice(oldest, 1);
+    if (kinds === droppable) this.#progress--;
   }
 
   finish(end: { readonly error?: unknown }): void {
@@ -72,7 +89,10 @@ class Reader<E extends Event> implements AsyncIterator<E, undefined> {
   async next(): Promise<IteratorResult<E, undefined>> {
     for (;;) {
       const value = this.#events.shift();
-      if (value) return { value, done: false };
+      if (value) {
+        if (droppable.includes(value.type)) this.#progress--;
+        return { value, done: false };
+      }
       if (this.#end) {
         const { error } = this.#end;
         this.#end = {}; // an error is thrown once
@@ -86,6 +106,7 @@ class Reader<E extends Event> implements AsyncIterator<E, undefined> {
   async return(): Promise<IteratorResult<E, undefined>> {
     this.onLeave();
     this.#events.length = 0;
+    this.#progress = 0;
     this.finish({});
     this.#end = {};
     return { value: undefined, done: true };

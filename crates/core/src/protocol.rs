@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use ts_rs::{Config, TS};
 
 use crate::losses::TermSpec;
-use crate::{Code, backbones, bench, data, input, losses, metrics, nn, optim, options, sampling, train};
+use crate::{Code, backbones, bench, data, input, limits, losses, metrics, nn, optim, options, sampling, train};
 
 /// A loss as TypeScript sees it.
 struct LossDeclaration {
@@ -237,6 +237,9 @@ fn protocol() -> String {
         data::Part,
         data::BrokenImage,
         train::report::PartSize,
+        train::memory::MemoryEstimate,
+        limits::Limit,
+        limits::Limits,
         train::report::NetworkSummary,
         train::report::SegmentReport,
         train::report::TermMean,

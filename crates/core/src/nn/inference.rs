@@ -19,6 +19,7 @@ use super::backend::Backend;
 use super::layer::{BatchNorm2d, Definition, ParameterId};
 use super::lowering::{FusedConvolution, Mode, Program};
 use super::network::Network;
+use super::parameters::ParameterSpec;
 use crate::error::Result;
 use crate::tensor::{Feature, FeatureMap};
 
@@ -109,6 +110,11 @@ impl<B: Backend> Inference<B> {
     /// The layers as they are in training.
     pub fn definition(&self) -> &Definition {
         self.network.definition()
+    }
+
+    /// Number of all values, running statistics too.
+    pub fn numbers(&self) -> usize {
+        self.network.parameters.specs.iter().map(ParameterSpec::count).sum()
     }
 
     /// Number of trained values of the network that was folded.

@@ -225,6 +225,10 @@ fn features(given: Option<TeacherFeaturesOption>, augment: &AugmentSpec) -> Teac
 fn batch(given: BatchOptions, losses: &[TermSpec]) -> Result<BatchPlan> {
     if let Some(episode) = given.episode.flatten() {
         let size = episode.images();
+        if size > LARGEST_BATCH as usize {
+            let expected = format!("an episode of at most {LARGEST_BATCH} images");
+            return Err(invalid("batch.episode", &expected, format!("{size} images")));
+        }
         let beside = |name: &str, value: String| {
             Err(invalid(format!("batch.{name}"), "nothing beside batch.episode", value)
                 .with_advice("it follows from the episode"))

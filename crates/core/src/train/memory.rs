@@ -4,13 +4,14 @@
 //!
 //! | part | formula |
 //! | --- | --- |
-//! | networks, activations, gradients, optimizer, evaluation | not formulas: the very passes of the run, on a backend that counts what they would allocate ([`Cpu::counting`]), two evaluations and three steps: what each adds to the free list, which never shrinks |
+//! | networks, activations, gradients, optimizer, evaluation | not formulas: the very passes of the run, on a backend that counts what they would allocate ([`Cpu::counting`]), two steps between evaluations, of all sizes of batches: what each adds to the free list, which never shrinks |
 //! | kernels | the largest buffers of the convolutions and linear layers ([`Cpu::working_memory`]) and 2 MiB of each thread |
 //! | losses | 8 bytes: 3 x the features that the host reads of n images, and 3 n^2 where a loss compares images |
 //! | loader | 5 batches of float32 images, each in the student's size and, where that is another one, the teacher's |
 //! | teacherFeatures | 4 bytes x features x training images, twice where training mirrors |
 //! | listing | 200 bytes an image of the data |
 //! | best | 4 P: the best weights so far |
+//! | other | 16 MiB: the addon's code, stacks, what allocators keep |
 //! | moment | the largest of what comes and goes: a checkpoint (8 (2 P + S)), reading the teacher (12 T), the final evaluation (a network of its own with its passes, embeddings and a tile of 512 x images), new best weights (8 P) |
 //!
 //! Decoded images count nothing: they stay in a file and are read one by one. A network on another device than the own
@@ -46,6 +47,9 @@ pub const UNCERTAINTY: f64 = 1.3;
 /// Working memory of a unit of a kernel, on each thread.
 const UNIT_BYTES: u64 = 2 << 20;
 
+/// What no part counts.
+const OTHER_BYTES: u64 = 16 << 20;
+
 /// What the listing keeps of an image: its path, label, part and place.
 const LISTED_BYTES: u64 = 200;
 
@@ -78,6 +82,8 @@ pub struct MemoryEstimate {
     pub listing: u64,
     /// The best weights so far.
     pub best: u64,
+    /// What no part counts: the addon's code, stacks, what allocators keep.
+    pub other: u64,
     /// The largest of what comes and goes: a checkpoint, the final evaluation, reading the teacher.
     pub moment: u64,
     /// All of it.
@@ -131,8 +137,11 @@ impl Demand<'_> {
             now - std::mem::replace(&mut last, now)
         };
         estimate.networks = more(&counted);
-        counted.evaluate(self)?;
-        estimate.evaluation = more(&counted);
+        if self.teacher.is_some() {
+            // The student is measured before training, and the teacher may be asked for all its features.
+            counted.evaluate(self)?;
+            estimate.evaluation = more(&counted);
+        }
         for _ in 0..2 {
             let features = counted.forward(self)?;
             estimate.activations += more(&counted);
@@ -174,6 +183,7 @@ impl Demand<'_> {
         let measured = |images: usize| metrics(images as u64, read(vec![Feature::Embedding, Feature::Logits], shapes));
         let last = self.last_evaluation()? + measured(test) + self.teacher.map_or(0, |_| fidelity(test as u64));
         estimate.moment = [checkpoint, 2 * weights, last, measured(validation)].into_iter().max().unwrap_or(0);
+        estimate.other = OTHER_BYTES;
         estimate.total = estimate.parts().iter().map(|(_, bytes)| bytes).sum::<u64>() + process;
         Ok(estimate)
     }
@@ -190,10 +200,12 @@ impl Demand<'_> {
         for spec in [&self.plan.backbone].into_iter().chain(self.teacher) {
             let network = Network::zeros(cpu.clone(), backbones::define(spec)?)?;
             let network = network.into_inference_without_values()?;
-            network.forward(&images(&cpu, spec, BATCH)?)?;
+            look(&cpu, &network, spec, &self.parts[2..])?;
             networks.push(network);
         }
-        Ok((cpu.allocated() + cpu.working_memory()) as u64 + UNIT_BYTES * self.threads as u64)
+        // The teacher's file is read while the student's network is there.
+        let read = self.teacher.and(networks.last()).map_or(0, |network| 4 * network.numbers() as u64);
+        Ok((cpu.allocated() + cpu.working_memory()) as u64 + UNIT_BYTES * self.threads as u64 + read)
     }
 
     /// Checks that the run fits into what this process may take, as it was before it: `process` and `limits`. Gives the
@@ -271,7 +283,7 @@ impl MemoryEstimate {
     /// The parts with their names, for people.
     fn parts(&self) -> Vec<(&'static str, u64)> {
         let MemoryEstimate { networks, activations, gradients, optimizer, evaluation, kernels, .. } = *self;
-        let MemoryEstimate { losses, loader, teacher_features, listing, best, moment, .. } = *self;
+        let MemoryEstimate { losses, loader, teacher_features, listing, best, other, moment, .. } = *self;
         vec![
             ("networks", networks),
             ("activations", activations),
@@ -284,6 +296,7 @@ impl MemoryEstimate {
             ("the teacher's features", teacher_features),
             ("the list of images", listing),
             ("the best weights", best),
+            ("other", other),
             ("checkpoints and the final evaluation", moment),
         ]
     }
@@ -316,12 +329,13 @@ impl Counted {
 
     /// An evaluation during training, and the teacher's features if they are computed once.
     fn evaluate(&self, demand: &Demand<'_>) -> Result<()> {
-        let network = self.student.clone().into_inference_without_values()?;
-        network.forward(&images(&self.cpu, &demand.plan.backbone, BATCH)?)?;
-        if let (Some((network, _)), Some(spec)) = (&self.teacher, demand.teacher) {
-            network.forward(&images(&self.cpu, spec, BATCH)?)?;
+        let ([train, validation, test], network) = (demand.parts, self.student.clone().into_inference_without_values()?);
+        let before = if self.teacher.is_some() { test } else { 0 };
+        look(&self.cpu, &network, &demand.plan.backbone, &[validation, before])?;
+        match (&self.teacher, demand.teacher) {
+            (Some((network, _)), Some(spec)) => look(&self.cpu, network, spec, &[train, test]),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The pieces of a batch that are counted, the largest ones.
@@ -423,6 +437,17 @@ fn metrics(images: u64, numbers: u64) -> u64 {
 /// What comparing the relations of `images` takes: of each pair its places, two distances, two ranks and an order.
 fn fidelity(images: u64) -> u64 {
     52 * (images * images.saturating_sub(1) / 2).min(FidelityOptions::default().pairs as u64)
+}
+
+/// Evaluation of so many images each: batches of one size, and a last one that is smaller.
+fn look(cpu: &Cpu, network: &Inference<Cpu>, spec: &BackboneSpec, counts: &[usize]) -> Result<()> {
+    for &count in counts {
+        let batches = [count.min(BATCH), if count > BATCH { count % BATCH } else { 0 }];
+        for size in batches.into_iter().filter(|&size| size > 0) {
+            network.forward(&images(cpu, spec, size)?)?;
+        }
+    }
+    Ok(())
 }
 
 fn images(cpu: &Cpu, spec: &BackboneSpec, n: usize) -> Result<CpuTensor> {
