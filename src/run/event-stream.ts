@@ -21,8 +21,8 @@ const many: readonly string[] = ["evaluation", "checkpoint"];
 /** Events up to which one reader keeps progress; about a minute of step events. */
 const CAPACITY = 1024;
 
-/** Events kept for one reader: some tens of MB. */
-export const LIMIT = 65_536;
+/** Events kept for one reader: some MB. */
+export const LIMIT = 16_384;
 
 /** The writing side. */
 export class EventStream<E extends Event> {
@@ -59,26 +59,32 @@ export class EventStream<E extends Event> {
 
 class Reader<E extends Event> implements AsyncIterator<E, undefined> {
   readonly #events: E[] = [];
-  /** How many of them may be lost. */
+  /** How many of them are progress, and a place before which there is none: nobody searches thousands at each event. */
   #progress = 0;
+  #from = 0;
   readonly #waiting: (() => void)[] = [];
   #end: { readonly error?: unknown } | undefined;
   onLeave: () => void = () => {};
 
   push(event: E): void {
-    if (this.#events.length >= CAPACITY && this.#progress > 0) this.#drop(droppable);
-    else if (this.#events.length >= LIMIT) this.#drop(many);
+    if (this.#events.length >= CAPACITY && this.#progress > 0) this.#dropProgress();
+    else if (this.#events.length >= LIMIT) this.#dropDecision();
     this.#events.push(event);
     if (droppable.includes(event.type)) this.#progress++;
     this.#waiting.shift()?.();
   }
 
-  /** Drops the oldest event of these kinds. */
-  #drop(kinds: readonly string[]): void {
-    const oldest = this.#events.findIndex(({ type }) => kinds.includes(type));
+  #dropProgress(): void {
+    while (!droppable.includes(this.#events[this.#from]?.type ?? "")) this.#from++;
+    this.#events.splice(this.#from, 1);
+    this.#progress--;
+  }
+
+  #dropDecision(): void {
+    const oldest = this.#events.findIndex(({ type }) => many.includes(type));
     if (oldest < 0) return;
     this.#events.splice(oldest, 1);
-    if (kinds === droppable) this.#progress--;
+    if (oldest < this.#from) this.#from--;
   }
 
   finish(end: { readonly error?: unknown }): void {
@@ -90,6 +96,7 @@ class Reader<E extends Event> implements AsyncIterator<E, undefined> {
     for (;;) {
       const value = this.#events.shift();
       if (value) {
+        this.#from = Math.max(0, this.#from - 1);
         if (droppable.includes(value.type)) this.#progress--;
         return { value, done: false };
       }
@@ -107,6 +114,7 @@ class Reader<E extends Event> implements AsyncIterator<E, undefined> {
     this.onLeave();
     this.#events.length = 0;
     this.#progress = 0;
+    this.#from = 0;
     this.finish({});
     this.#end = {};
     return { value: undefined, done: true };

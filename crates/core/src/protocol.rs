@@ -237,7 +237,7 @@ fn protocol() -> String {
         data::Part,
         data::BrokenImage,
         train::report::PartSize,
-        train::memory::MemoryEstimate,
+        train::report::MemoryEstimate,
         limits::Limit,
         limits::Limits,
         train::report::NetworkSummary,

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::stored::find_model;
 use super::{
     BackboneOptions, BatchOptions, ChoosingPart, DeviceOption, EvaluationOptions, EvaluationPolicy, Job, Keep, Policy,
-    ResolvedRun, RunOptions, TeacherFeaturesOption, Threads, WeightsOption,
+    LARGEST_BATCH, ResolvedRun, RunOptions, TeacherFeaturesOption, Threads, WeightsOption,
 };
 use crate::backbones::{BackboneSpec, Stem};
 use crate::data::{AugmentSpec, BatchPlan, DataPlan, SplitPlan, Stop};
@@ -433,6 +433,14 @@ mod tests {
                 "epochs: invalid value: expected a whole number at least 1 and at most 1000000, received null",
             ),
             (json!({ "epochs": "\0NaN" }), "received NaN"),
+            (json!({ "microBatch": 1_000_000_000 }), "microBatch: invalid value: expected a whole number at least 2 and at most 65536"),
+            (
+                json!({
+                    "losses": [{ "kind": "prototypical", "way": 10_000, "supportCount": 10 }],
+                    "batch": { "episode": { "way": 10_000, "shots": 10, "queries": 10_000 } },
+                }),
+                "batch.episode: invalid value: expected an episode of at most 65536 images, received 100100000 images",
+            ),
             // What would be allocated, or wrap, before anything else could look at it.
             (
                 json!({ "stepsPerEpoch": 9_007_199_254_740_991_u64 }),

@@ -21,13 +21,12 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
-
 use super::device::Device;
 use super::evaluate::BATCH;
 use super::objective::Objective;
 use super::pass::{add, cut};
 use super::plan::Plan;
+use super::report::MemoryEstimate;
 use super::teacher::{TeacherFeatures, shapes_of};
 use crate::backbones::{self, BackboneSpec};
 use crate::data::LoaderOptions;
@@ -52,43 +51,6 @@ const OTHER_BYTES: u64 = 16 << 20;
 
 /// What the listing keeps of an image: its path, label, part and place.
 const LISTED_BYTES: u64 = 200;
-
-/// The memory of a run at its peak, in bytes. The parts make up `total`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
-#[serde(rename_all = "camelCase")]
-pub struct MemoryEstimate {
-    /// What the process had before; 0 where the system does not say.
-    pub process: u64,
-    /// Weights and running statistics of student and teacher, and what losses learn.
-    pub networks: u64,
-    /// What the forward passes keep for the way back.
-    pub activations: u64,
-    /// The gradients of parameters and activations.
-    pub gradients: u64,
-    /// The optimiser's state.
-    pub optimizer: u64,
-    /// What evaluations during training take beside that.
-    pub evaluation: u64,
-    /// Working memory of the kernels.
-    pub kernels: u64,
-    /// The features on the host, and what losses make of them.
-    pub losses: u64,
-    /// Batches that are made ahead.
-    pub loader: u64,
-    /// The teacher's features of all training images, where they are computed once.
-    pub teacher_features: u64,
-    /// The list of the images.
-    pub listing: u64,
-    /// The best weights so far.
-    pub best: u64,
-    /// What no part counts: the addon's code, stacks, what allocators keep.
-    pub other: u64,
-    /// The largest of what comes and goes: a checkpoint, the final evaluation, reading the teacher.
-    pub moment: u64,
-    /// All of it.
-    pub total: u64,
-}
 
 /// What an estimate depends on.
 #[derive(Clone)]
@@ -274,34 +236,6 @@ impl Demand<'_> {
     }
 }
 
-impl MemoryEstimate {
-    /// What the run takes beside what the process had.
-    pub fn needed(&self) -> u64 {
-        self.total - self.process
-    }
-
-    /// The parts with their names, for people.
-    fn parts(&self) -> Vec<(&'static str, u64)> {
-        let MemoryEstimate { networks, activations, gradients, optimizer, evaluation, kernels, .. } = *self;
-        let MemoryEstimate { losses, loader, teacher_features, listing, best, other, moment, .. } = *self;
-        vec![
-            ("networks", networks),
-            ("activations", activations),
-            ("gradients", gradients),
-            ("the optimiser's state", optimizer),
-            ("evaluation", evaluation),
-            ("kernels", kernels),
-            ("losses", losses),
-            ("batches made ahead", loader),
-            ("the teacher's features", teacher_features),
-            ("the list of images", listing),
-            ("the best weights", best),
-            ("other", other),
-            ("checkpoints and the final evaluation", moment),
-        ]
-    }
-}
-
 impl Counted {
     fn new(demand: &Demand<'_>) -> Result<Counted> {
         let (plan, objective, cpu) = (&demand.plan, demand.objective, Cpu::counting());
@@ -473,4 +407,132 @@ fn largest(least: usize, end: usize, fits: impl Fn(usize) -> bool) -> Option<usi
 fn in_words(bytes: u64) -> String {
     let mebibytes = bytes as f64 / f64::from(1 << 20);
     if mebibytes < 1024.0 { format!("{mebibytes:.0} MiB") } else { format!("{:.1} GiB", mebibytes / 1024.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const MIB: u64 = 1 << 20;
+
+    fn plan(size: usize) -> Plan {
+        serde_json::from_value(json!({
+            "data": {
+                "source": "glyphs", "imageSize": 64, "channels": 3, "cache": "cache",
+                "split": { "kind": "classes", "validation": 0.1, "test": 0.2 }, "augment": { "flip": true },
+            },
+            "backbone": {
+                "kind": "conv4", "width": 16, "stem": "small", "embedding": 8, "normalize": false,
+                "inChannels": 3, "imageSize": 64, "classes": null,
+            },
+            "weights": null, "teacher": null, "losses": [{ "kind": "triplet-squared" }],
+            "optimizer": {
+                "kind": "adam", "learningRate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weightDecay": 0.0
+            },
+            "schedule": { "kind": "cosine", "warmupSteps": 0, "minimum": 0.0 }, "clipGradientNorm": null,
+            "batch": { "size": size, "perClass": 4 }, "epochs": 1, "stepsPerEpoch": 8, "seed": 1, "threads": 2,
+        }))
+        .unwrap()
+    }
+
+    fn with<T>(plan: &Plan, teacher: Option<&BackboneSpec>, ask: impl FnOnce(&Demand<'_>) -> T) -> T {
+        let objective = Objective::new(&plan.losses).unwrap();
+        let plan = Cow::Borrowed(plan);
+        ask(&Demand { plan, objective: &objective, teacher, threads: 2, images: 1000, parts: [700, 100, 200] })
+    }
+
+    fn estimate(plan: &Plan) -> MemoryEstimate {
+        with(plan, None, |demand| demand.estimate(0).unwrap())
+    }
+
+    /// Limits of which `free` bytes are left.
+    fn limits(free: u64) -> Limits {
+        let limit = Limit { name: "ulimit -v".into(), bytes: 50 * MIB + free, used: 50 * MIB };
+        Limits { limits: vec![limit], available: None }
+    }
+
+    #[test]
+    fn parts_follow_their_formulas() {
+        let found = estimate(&plan(256));
+        assert_eq!(found.total, found.parts().iter().map(|(_, bytes)| bytes).sum::<u64>());
+        assert_eq!(found.loader, 5 * 256 * 64 * 64 * 3 * 4);
+        assert_eq!(found.losses, 8 * 256 * 3 * 8 + 24 * 256 * 256);
+        // The first convolution and its input alone, 16 channels of 64 x 64 pixels.
+        assert!(found.activations > 256 * 64 * 64 * 4 * (16 + 3), "{found:?}");
+        // Adam keeps two numbers a weight.
+        assert!(found.best / 2 < found.optimizer && found.optimizer < 3 * found.best, "{found:?}");
+    }
+
+    #[test]
+    fn pieces_save_activations_and_further_ones_cost_only_their_images_and_features() {
+        let (whole, mut pieces) = (plan(1024), plan(1024));
+        pieces.micro_batch = Some(128);
+        let [whole, small] = [estimate(&whole), estimate(&pieces)];
+        assert!(small.activations + small.gradients < (whole.activations + whole.gradients) / 3, "{small:?}");
+        pieces.batch.size = 2048;
+        let large = estimate(&pieces);
+        let grown = |part: fn(&MemoryEstimate) -> u64| part(&large) - part(&small);
+        assert_eq!(grown(|e| e.activations), 1024 * 4 * (64 * 64 * 3 + 8));
+        assert_eq!(grown(|e| e.gradients), 0);
+    }
+
+    #[test]
+    fn a_teacher_costs_its_network_and_its_images_or_its_features() {
+        let alone = estimate(&plan(64));
+        let mut plan = plan(64);
+        let teacher = BackboneSpec { width: 64, image_size: 84, ..plan.backbone.clone() };
+        plan.losses = serde_json::from_value(json!([{ "kind": "rkd-distance" }])).unwrap();
+        let mut of = |features: &str| {
+            plan.teacher = serde_json::from_value(json!({ "model": "teacher", "features": features })).unwrap();
+            with(&plan, Some(&teacher), |demand| demand.estimate(0).unwrap())
+        };
+        let (live, cached) = (of("live"), of("cached"));
+        assert!(live.networks > alone.networks && cached.networks == live.networks);
+        assert_eq!(live.loader - cached.loader, 5 * 64 * 84 * 84 * 3 * 4);
+        assert_eq!((live.teacher_features, cached.teacher_features), (0, 4 * 8 * 2 * 700));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_what_fits_and_nothing_more_does() {
+        let plan = plan(512);
+        let room = estimate(&plan).needed() / 2;
+        let error = with(&plan, None, |demand| demand.check(None, &limits(room)).unwrap_err());
+        let text = error.to_string();
+        assert_eq!((error.code, error.subject.as_deref()), (Code::InvalidOption, Some("batch.size")));
+        assert!(text.contains("ulimit -v allows") && text.contains("activations"), "{text}");
+        let number = |flag: &str| -> usize {
+            let rest = text.split_once(flag).unwrap_or_else(|| panic!("{text} lacks {flag}")).1;
+            rest.trim().split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+        };
+        let changes: [(&str, usize, fn(&mut Plan, usize)); 3] = [
+            ("--micro-batch", 1, |plan, size| plan.micro_batch = Some(size)),
+            ("--batch", 4, |plan, size| plan.batch.size = size),
+            ("--image-size", 1, |plan, side| plan.backbone.image_size = side),
+        ];
+        for (flag, step, change) in changes {
+            let fits = |value: usize| {
+                let mut plan = plan.clone();
+                change(&mut plan, value);
+                estimate(&plan).needed() <= room
+            };
+            let found = number(flag);
+            assert!(fits(found) && !fits(found + step), "{flag} {found}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_certain_not_to_fit_is_refused_and_what_may_not_is_warned_of() {
+        let plan = plan(256);
+        let needed = estimate(&plan).needed();
+        let ask = |limits: Limits| with(&plan, None, |demand| demand.check(None, &limits));
+        assert!(ask(limits((needed as f64 / UNCERTAINTY) as u64 - MIB)).is_err());
+        let (_, warning) = ask(limits((needed as f64 / UNCERTAINTY) as u64 + MIB)).unwrap();
+        assert!(warning.unwrap().contains("--micro-batch"));
+        assert_eq!(ask(limits(needed)).unwrap().1, None);
+        // What others have of the machine's memory they may give back.
+        let busy = Limits { available: Some(MIB), ..limits(needed) };
+        assert!(ask(busy).unwrap().1.is_some());
+        assert_eq!(ask(Limits::default()).unwrap().1, None);
+    }
 }

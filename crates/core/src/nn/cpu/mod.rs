@@ -400,3 +400,54 @@ fn transpose_images(from: &[f32], [rows, columns]: [usize; 2], to: &mut [f32]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backbones::{self, BackboneSpec, Stem};
+    use crate::nn::{Feature, Network};
+    use crate::optim::{Optimizer, OptimizerSpec};
+
+    /// Bytes that two training steps and an evaluation allocate, and those of working memory that were counted.
+    fn allocated(cpu: &Cpu, kind: &str) -> (usize, usize) {
+        let spec = BackboneSpec {
+            kind: kind.into(),
+            width: 32,
+            hidden: if kind == "mlp" { vec![64] } else { Vec::new() },
+            stem: Stem::Small,
+            embedding: Some(16),
+            normalize: true,
+            in_channels: 3,
+            image_size: 32,
+            classes: None,
+        };
+        let mut network = Network::zeros(cpu.clone(), backbones::define(&spec).unwrap()).unwrap();
+        let adam =
+            OptimizerSpec::Adam { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 };
+        let mut optimizer = Optimizer::new(&adam).unwrap();
+        let images = |n: usize| cpu.zeros(&[n, 32, 32, 3]).unwrap();
+        for _ in 0..2 {
+            let (mut features, tape) = network.forward_train(&images(6)).unwrap();
+            features.retain(|name, _| *name == Feature::Embedding);
+            let gradients = network.backward(tape, features, false).unwrap().parameters;
+            optimizer.step(cpu, &mut [&mut network.parameters], gradients, 1e-3, Some(1.0)).unwrap();
+        }
+        let network = network.clone();
+        let network = match cpu.floats.counts() {
+            true => network.into_inference_without_values().unwrap(),
+            false => network.into_inference().unwrap(),
+        };
+        network.forward(&images(9)).unwrap();
+        (cpu.allocated(), cpu.working_memory())
+    }
+
+    #[test]
+    fn what_is_counted_is_what_is_allocated() {
+        for kind in ["conv4", "resnet18", "resnet50", "vgg11", "googlenet", "mlp"] {
+            let real = Cpu::new(Arc::new(Team::new(2)));
+            let (counted, working) = allocated(&Cpu::counting(), kind);
+            assert_eq!(counted, allocated(&real, kind).0, "{kind}");
+            assert!(working > 0 && real.working_memory() == 0, "{kind}");
+        }
+    }
+}
