@@ -43,8 +43,7 @@ async function data(source: string): Promise<void> {
 /** Prints the findings; throws the first problem, so that the exit code tells. */
 function installation(): void {
   const problem = attempt(() => addon()) ?? attempt(() => checkCache(addon().defaultCache()));
-  const limits: MemoryLimits | null =
-    problem?.code === "ERR_NATIVE_LOAD" ? null : JSON.parse(addon().memoryLimits());
+  const limits: MemoryLimits | null = problem?.code === "ERR_NATIVE_LOAD" ? null : JSON.parse(addon().memoryLimits());
   const findings = {
     rkd: version,
     node: process.version,
@@ -87,7 +86,8 @@ function checkCache(cache: string): void {
     accessSync(folder, constants.W_OK);
   } catch (cause) {
     const message = folder === cache ? "it cannot be written" : `it cannot be made: ${folder} may not be written`;
-    const advice = "give this user the right to it, or choose another folder for decoded images with --cache or RKD_CACHE";
+    const advice =
+      "give this user the right to it, or choose another folder for decoded images with --cache or RKD_CACHE";
     throw new RkdError("ERR_PERMISSION_DENIED", message, { subject: cache, advice, cause });
   }
 }

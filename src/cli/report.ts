@@ -139,7 +139,9 @@ class TextReporter implements Reporter {
 
 /** The estimate with its three largest parts. */
 function memoryLine({ total, process, ...parts }: StartEvent["memory"]): string {
-  const largest = Object.entries(parts).sort(([, a], [, b]) => b - a).slice(0, 3);
+  const largest = Object.entries(parts)
+    .sort(([, a], [, b]) => b - a)
+    .slice(0, 3);
   const words = largest.map(([name, bytes]) => `${memoryParts[name as keyof typeof parts]} ${bytesInWords(bytes)}`);
   return `memory: about ${bytesInWords(total)} at its peak (${words.join(", ")})`;
 }

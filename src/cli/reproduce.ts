@@ -80,7 +80,8 @@ function showResult(result: ExperimentResult): void {
   print("");
   for (const block of documentOf(result).blocks) {
     if (block.kind === "beside") {
-      for (const { caption, titles, rows } of block.tables) printLines(`${printable(caption)}\n\n${table(titles, rows)}\n`);
+      for (const { caption, titles, rows } of block.tables)
+        printLines(`${printable(caption)}\n\n${table(titles, rows)}\n`);
     }
   }
   for (const { says, verdict } of result.claims) print(`${says}: ${verdict}`);

@@ -88,10 +88,9 @@ impl Limits {
         let tight = |(_, bytes): &(String, u64)| total.is_none_or(|total| *bytes < total + swap);
         limits.extend(groups.iter().filter_map(|group| group.limit(swap)).filter(tight).map(resident));
         let user = read("proc/self/limits");
-        for (name, field, used) in [
-            ("ulimit -v", "Max address space", process.addresses),
-            ("ulimit -d", "Max data size", process.data),
-        ] {
+        for (name, field, used) in
+            [("ulimit -v", "Max address space", process.addresses), ("ulimit -d", "Max data size", process.data)]
+        {
             let soft = user.lines().find_map(|line| line.strip_prefix(field)?.split_whitespace().next()?.parse().ok());
             limits.extend(soft.map(|bytes| Limit { name: name.into(), bytes, used }));
         }
@@ -178,8 +177,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let status = "VmSize:\t 3145728 kB\nVmHWM:\t 1048576 kB\nVmRSS:\t 1048576 kB\nVmData:\t 2097152 kB\n";
         let memory = "MemTotal: 8388608 kB\nMemAvailable: 4194304 kB\nSwapTotal: 2097152 kB\n";
-        let usual =
-            [("proc/self/status", status), ("proc/meminfo", memory), ("proc/self/limits", UNLIMITED)];
+        let usual = [("proc/self/status", status), ("proc/meminfo", memory), ("proc/self/limits", UNLIMITED)];
         for (path, text) in usual.iter().chain(files) {
             let path = root.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();

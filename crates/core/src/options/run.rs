@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::stored::find_model;
 use super::{
-    BackboneOptions, BatchOptions, ChoosingPart, DeviceOption, EvaluationOptions, EvaluationPolicy, Job, Keep, Policy,
-    LARGEST_BATCH, ResolvedRun, RunOptions, TeacherFeaturesOption, Threads, WeightsOption,
+    BackboneOptions, BatchOptions, ChoosingPart, DeviceOption, EvaluationOptions, EvaluationPolicy, Job, Keep,
+    LARGEST_BATCH, Policy, ResolvedRun, RunOptions, TeacherFeaturesOption, Threads, WeightsOption,
 };
 use crate::backbones::{BackboneSpec, Stem};
 use crate::data::{AugmentSpec, BatchPlan, DataPlan, SplitPlan, Stop};
@@ -433,7 +433,10 @@ mod tests {
                 "epochs: invalid value: expected a whole number at least 1 and at most 1000000, received null",
             ),
             (json!({ "epochs": "\0NaN" }), "received NaN"),
-            (json!({ "microBatch": 1_000_000_000 }), "microBatch: invalid value: expected a whole number at least 2 and at most 65536"),
+            (
+                json!({ "microBatch": 1_000_000_000 }),
+                "microBatch: invalid value: expected a whole number at least 2 and at most 65536",
+            ),
             (
                 json!({
                     "losses": [{ "kind": "prototypical", "way": 10_000, "supportCount": 10 }],

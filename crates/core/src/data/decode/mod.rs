@@ -33,8 +33,6 @@ pub const DECODER_VERSION: u32 = 3;
 
 /// Pictures of more pixels than this are decoded one at a time, as each may take half a gigabyte; cameras stay below.
 const LARGE_PIXELS: u64 = 40_000_000;
-/// TMP
-pub static TMP_SKIP: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 static ONE_LARGE: Mutex<()> = Mutex::new(());
 
 /// Largest picture between the two passes of a resize, in bytes; of a strip that needs more, only the middle is resized.
@@ -68,7 +66,7 @@ impl Decoder {
         let _one = (u64::from(width) * u64::from(height) > LARGE_PIXELS)
             .then(|| ONE_LARGE.lock().unwrap_or_else(PoisonError::into_inner));
         let image = upright(decoder, format)?;
-        if let Some(damage) = (format == ImageFormat::Jpeg && !TMP_SKIP.load(std::sync::atomic::Ordering::Relaxed)).then(|| jpeg::damage(bytes)).flatten() {
+        if let Some(damage) = (format == ImageFormat::Jpeg).then(|| jpeg::damage(bytes)).flatten() {
             return Err(format!("is a damaged Jpeg image: {damage}"));
         }
         let image = deep::checked(if format == ImageFormat::Bmp || format == ImageFormat::Tiff {
