@@ -479,7 +479,7 @@ export type RunOptions = {
   /** Composition of a batch. */
   readonly batch?: BatchOptions;
   /**
-   * Images that go through the network at once, at least 2; `null` is the whole batch. Smaller ones save memory: the
+   * Images that go through the network at once, 2 to 65,536; `null` is the whole batch. Smaller ones save memory: the
    * loss still sees the whole batch, and its gradient is the same, for the price of a second forward pass. Batch
    * normalisation takes its statistics from each such part. @default null
    */
@@ -720,7 +720,7 @@ export type EvaluateOptions = {
    * @default null
    */
   readonly teacher?: string | null;
-  /** CPU threads, 0 is all cores. @default 0 */
+  /** CPU threads, 0 to 1024; 0 is all cores. @default 0 */
   readonly threads?: number;
   /** Seed of the class split. @default the run's, else 1 */
   readonly seed?: number;
@@ -750,7 +750,7 @@ export type NeighboursOptions = {
   readonly queries?: number;
   /** Neighbours of each query, 1 to 1000. @default 8 */
   readonly k?: number;
-  /** CPU threads, 0 is all cores. @default 0 */
+  /** CPU threads, 0 to 1024; 0 is all cores. @default 0 */
   readonly threads?: number;
   /** Seed of the class split and of the queries. @default the run's, else 1 */
   readonly seed?: number;
@@ -766,7 +766,7 @@ export type EmbedOptions = {
   readonly out: string;
   /** Form of the file. @default by the name's ending */
   readonly format?: EmbedFormat;
-  /** CPU threads, 0 is all cores. @default 0 */
+  /** CPU threads, 0 to 1024; 0 is all cores. @default 0 */
   readonly threads?: number;
 };
 
@@ -996,7 +996,7 @@ export type BenchPlan = {
   readonly workload: string;
   /** Time to spend in seconds; at least three steps are measured however long they take. */
   readonly seconds: number;
-  /** CPU threads; 0: all cores. */
+  /** CPU threads, 0 to 1024; 0: all cores. */
   readonly threads: number;
 };
 
