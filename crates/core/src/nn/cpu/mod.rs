@@ -196,16 +196,12 @@ impl Backend for Cpu {
     ) -> Result<(CpuTensor, Option<CpuTensor>)> {
         let shape = convolution_shape(windows, &x.shape, dy.channels())?;
         self.count(|isa| convolution::working_memory(isa, &shape, Pass::Weight));
-        let mut dbias = None;
+        // Outside of the other tensor's filling, which does not happen where memory is only counted.
+        let mut dbias = bias.then(|| self.make(&[shape.c_out], |_| ()));
         let [height, width] = shape.kernel;
         let dweight = self.make(&[height, width, shape.c_in / shape.groups, shape.c_out], |dweight| {
-            let mut backward = |dbias: Option<&mut [f32]>| {
-                convolution::backward_weight(&self.team, &shape, x.values(), dy.values(), dweight, dbias)
-            };
-            match bias {
-                true => dbias = Some(self.make(&[shape.c_out], |dbias| backward(Some(dbias)))),
-                false => backward(None),
-            }
+            let dbias = dbias.as_mut().map(|dbias| dbias.values_mut(&self.floats));
+            convolution::backward_weight(&self.team, &shape, x.values(), dy.values(), dweight, dbias);
         });
         Ok((dweight, dbias))
     }
