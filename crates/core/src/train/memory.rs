@@ -431,6 +431,9 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
+    /// A change of a plan to a value.
+    type Change = fn(&mut Plan, usize);
+
     fn plan(size: usize) -> Plan {
         serde_json::from_value(json!({
             "data": {
@@ -520,7 +523,7 @@ mod tests {
             let rest = text.split_once(flag).unwrap_or_else(|| panic!("{text} lacks {flag}")).1;
             rest.trim().split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
         };
-        let changes: [(&str, usize, fn(&mut Plan, usize)); 3] = [
+        let changes: [(&str, usize, Change); 3] = [
             ("--micro-batch", 1, |plan, size| plan.micro_batch = Some(size)),
             ("--batch", 4, |plan, size| plan.batch.size = size),
             ("--image-size", 1, |plan, side| plan.backbone.image_size = side),
