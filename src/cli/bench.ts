@@ -6,7 +6,7 @@ import { json as toJson } from "../native/json.ts";
 import { NativeSession } from "../native/session.ts";
 import { integer, number, oneOf } from "../options/check.ts";
 import type { BenchReport, ProfileReport } from "../protocol/protocol.ts";
-import { json, print } from "./context.ts";
+import { json, print, printLines } from "./context.ts";
 import { writeJsonLine } from "./report.ts";
 import { benchTable, profileTables } from "./table.ts";
 
@@ -22,7 +22,7 @@ export interface BenchFlags {
 /** Measures workloads one after the other, or profiles one. @throws {RkdError} for an unknown name or a bad number */
 export async function bench({ only, profile, seconds = 3, threads = 0, list }: BenchFlags): Promise<void> {
   number("seconds", seconds, { from: 0 });
-  integer("threads", threads, { from: 0 });
+  integer("threads", threads, { from: 0, to: 1024 });
   const session = new NativeSession(() => {});
   try {
     const known = await session.call((core) => core.workloads());
@@ -56,7 +56,7 @@ async function measureAll(
     reports.push(report);
     if (json) writeJsonLine(report);
   }
-  if (!json) print(benchTable(reports));
+  if (!json) printLines(benchTable(reports));
 }
 
 /** Memory that one workload leaves behind would be used again by the next, and its peak not be seen. */
@@ -68,5 +68,5 @@ async function inOwnProcess(workload: string, seconds: number, threads: number):
 
 function showProfile(report: ProfileReport): void {
   if (json) writeJsonLine(report);
-  else print(profileTables(report));
+  else printLines(profileTables(report));
 }

@@ -5,6 +5,7 @@ import { constants } from "node:os";
 import { isatty } from "node:tty";
 import type { Command } from "commander";
 import { RkdError } from "../errors.ts";
+import { printable, printableLines } from "../printable.ts";
 import type { DistillResult, TrainResult } from "../run/events.ts";
 import type { Run } from "../run/run.ts";
 import { exitCodeOf } from "./exit.ts";
@@ -136,19 +137,29 @@ export async function finish(
     result = await watch(run);
   } catch (error) {
     if (isStop(error) && resumable()) {
-      process.stderr.write(`Go on with: rkd resume ${quoted(out)}\n`);
+      say(`Go on with: rkd resume ${quoted(out)}`);
     }
     throw error;
   }
   if (json) return;
-  if ("verdict" in result) print(verdictTable(result.verdict));
+  if ("verdict" in result) printLines(verdictTable(result.verdict));
   else if (result.metrics) print(`test classes: ${metricsLine(result.metrics)}`);
   print(`model: ${result.model}`);
 }
 
 /** Writes a line of the result. */
 export function print(line: string): void {
-  process.stdout.write(`${line}\n`);
+  process.stdout.write(`${printable(line)}\n`);
+}
+
+/** Writes lines of the result, those of a table for example, whose cells are printable already. */
+export function printLines(lines: string): void {
+  process.stdout.write(`${printableLines(lines)}\n`);
+}
+
+/** Writes a line for people beside the result. */
+export function say(line: string): void {
+  process.stderr.write(`${printable(line)}\n`);
 }
 
 /** As a shell takes it. */

@@ -11,7 +11,7 @@ import type { RunOptions } from "../options/run.ts";
 import type { DistillResult } from "../run/events.ts";
 import { verdictRow } from "../run/verdict.ts";
 import { train } from "../train.ts";
-import { json, print, signal, watch } from "./context.ts";
+import { json, print, printLines, signal, watch } from "./context.ts";
 import { writeJsonLine } from "./report.ts";
 import { verdictTable } from "./table.ts";
 
@@ -44,6 +44,6 @@ export async function demo(out: string, threads: number): Promise<void> {
   const score = await evaluate({ model: paths.triplet, threads, signal });
   const row = verdictRow(byTriplet.network, score);
   if (json) return writeJsonLine({ type: "verdict", ...byRkd.verdict, studentByTriplet: row });
-  print(`\n${verdictTable(byRkd.verdict, { "student by triplet": row })}\n`);
+  printLines(`\n${verdictTable(byRkd.verdict, { "student by triplet": row })}\n`);
   print(`The three runs are in ${out}; rkd evaluate ${paths.rkd} measures the student again.`);
 }

@@ -1,20 +1,20 @@
 /** `rkd doctor`: what this installation is, and what is wrong with it. `rkd doctor data PATH`: the same of a data set. */
 
 import { accessSync, constants, existsSync } from "node:fs";
-import { availableParallelism, cpus, totalmem } from "node:os";
+import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { dirname } from "node:path";
 import { RkdError } from "../errors.ts";
 import { addon } from "../native/addon.ts";
 import { json as toJson } from "../native/json.ts";
 import type { NativeSession } from "../native/session.ts";
 import { oneOf } from "../options/check.ts";
-import type { SplitPlan, Teacher } from "../protocol/protocol.ts";
+import type { MemoryLimits, SplitPlan, Teacher } from "../protocol/protocol.ts";
 import { withSession } from "../run/command.ts";
 import { version } from "../version.ts";
-import { json, print, signal } from "./context.ts";
+import { json, print, printLines, signal } from "./context.ts";
 import { needed } from "./options.ts";
 import { writeJsonLine } from "./report.ts";
-import { table } from "./table.ts";
+import { bytesInWords, table } from "./table.ts";
 import { type TeacherFlags, teacherOf } from "./teacher.ts";
 
 /** Looks at the installation, or at the data or the teacher at `path`. */
@@ -56,7 +56,7 @@ async function data(source: string): Promise<void> {
   print(sentence);
   const row = (name: string, images: number, classes: number) => [name, String(images), String(classes)];
   const rows = [...parts.map((part) => row(part.part, part.images, part.classes)), row("all", images, classes)];
-  print(table(["part", "images", "classes"], rows));
+  printLines(table(["part", "images", "classes"], rows));
   if (sharedClasses)
     print("its parts share classes: its own split measures classification, not retrieval of new classes");
   print(`split unless you choose another: ${splitWords(plan.split)}`);
@@ -81,19 +81,29 @@ function splitWords(split: SplitPlan): string {
 /** Prints the findings; throws the first problem, so that the exit code tells. */
 function installation(): void {
   const problem = attempt(() => addon()) ?? attempt(() => checkCache(addon().defaultCache()));
+  const limits: MemoryLimits | null = problem?.code === "ERR_NATIVE_LOAD" ? null : JSON.parse(addon().memoryLimits());
   const findings = {
     rkd: version,
     node: process.version,
     platform: `${process.platform} ${process.arch}`,
     cpu: `${cpus()[0]?.model.trim() ?? "unknown"}, ${availableParallelism()} threads`,
-    memory: `${(totalmem() / 2 ** 30).toFixed(1)} GiB`,
+    memory: memoryLine(limits),
     device: "cpu (this build has no CUDA)",
     cache: problem?.code === "ERR_NATIVE_LOAD" ? "unknown without the native addon" : addon().defaultCache(),
   };
-  if (json) writeJsonLine({ type: "end", ...findings, healthy: problem === undefined });
+  if (json) writeJsonLine({ type: "end", ...findings, memoryLimits: limits, healthy: problem === undefined });
   else for (const [name, finding] of Object.entries(findings)) print(`${name.padEnd(9)} ${finding}`);
   if (problem) throw problem;
   if (!json) print("everything is in order");
+}
+
+/** What the machine has, what of it is free, and what else limits this process. */
+function memoryLine(limits: MemoryLimits | null): string {
+  const others = limits?.limits.filter(({ name }) => name !== "the machine") ?? [];
+  return [
+    `${bytesInWords(totalmem())}, ${bytesInWords(limits?.available ?? freemem())} free`,
+    ...others.map(({ name, bytes, used }) => `${name} allows ${bytesInWords(bytes)}, ${bytesInWords(used)} used`),
+  ].join("; ");
 }
 
 function attempt(check: () => unknown): RkdError | undefined {
@@ -113,7 +123,9 @@ function checkCache(cache: string): void {
   try {
     accessSync(folder, constants.W_OK);
   } catch (cause) {
-    const advice = "give this user the right to it, or set RKD_CACHE to another folder";
-    throw new RkdError("ERR_PERMISSION_DENIED", "the cache cannot be written", { subject: folder, advice, cause });
+    const message = folder === cache ? "it cannot be written" : `it cannot be made: ${folder} may not be written`;
+    const advice =
+      "give this user the right to it, or choose another folder for decoded images with --cache or RKD_CACHE";
+    throw new RkdError("ERR_PERMISSION_DENIED", message, { subject: cache, advice, cause });
   }
 }

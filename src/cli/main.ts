@@ -2,9 +2,20 @@
 
 import { Command, CommanderError } from "commander";
 import { RkdError } from "../errors.ts";
+import { printableLines } from "../printable.ts";
 import { version } from "../version.ts";
 import { commands } from "./commands.ts";
-import { bearLostOutput, exitCodeOfStop, isStop, json, listenToStops, setTyped, stoppedBy, typed } from "./context.ts";
+import {
+  bearLostOutput,
+  exitCodeOfStop,
+  isStop,
+  json,
+  listenToStops,
+  say,
+  setTyped,
+  stoppedBy,
+  typed,
+} from "./context.ts";
 import { exitCodeOf, exitCodes } from "./exit.ts";
 import { meantFlag, messageOf } from "./flags.ts";
 import { writeJsonLine } from "./report.ts";
@@ -37,8 +48,8 @@ function fail(error: unknown): number {
   const known = error instanceof RkdError ? error : new RkdError("ERR_INTERNAL", String(error), { cause: error });
   const message = messageOf(known, typed);
   if (json) writeJsonLine({ type: "error", ...known.toJSON(), message });
-  if (!isStop(known)) process.stderr.write(`rkd: ${message}\n`);
-  if (known !== error && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+  if (!isStop(known)) say(`rkd: ${message}`);
+  if (known !== error && error instanceof Error) process.stderr.write(`${printableLines(String(error.stack))}\n`);
   return isStop(known) && stoppedBy ? exitCodeOfStop(stoppedBy) : exitCodeOf(known.code);
 }
 
@@ -51,7 +62,9 @@ const program = new Command("rkd")
   .showSuggestionAfterError()
   .addHelpText("after", help);
 for (const each of commands()) program.addCommand(each);
-for (const each of [program, ...program.commands]) each.exitOverride();
+for (const each of [program, ...program.commands]) {
+  each.exitOverride().configureOutput({ writeErr: (text) => process.stderr.write(printableLines(text)) });
+}
 setTyped(program.commands.find((each) => each.name() === process.argv[2]));
 try {
   await program.parseAsync();

@@ -1,9 +1,10 @@
 /** Shows a run's events: JSON lines on standard output, or progress on standard error for people. */
 
 import type { Command } from "commander";
+import { printable } from "../printable.ts";
 import type { DataEvent, RunEvent, StartEvent, StepEvent } from "../run/events.ts";
 import { asTyped } from "./flags.ts";
-import { duration, metricsLine, shortMetrics } from "./table.ts";
+import { bytesInWords, duration, metricsLine, shortMetrics } from "./table.ts";
 
 /** Shows events. */
 export interface Reporter {
@@ -94,6 +95,7 @@ class TextReporter implements Reporter {
     student,
     teacher,
     resumed,
+    memory,
   }: StartEvent): void {
     this.#start = { time: performance.now(), step };
     this.#stepsPerEpoch = stepsPerEpoch;
@@ -106,6 +108,7 @@ class TextReporter implements Reporter {
     const size = ({ backbone, parameters, embedding }: NonNullable<typeof teacher>) =>
       `${backbone} with ${parameters.toLocaleString("en")} parameters, embedding ${embedding}`;
     this.#line(`${teacher ? `teacher: ${size(teacher)}; student: ` : "network: "}${size(student)}`);
+    this.#line(memoryLine(memory));
     if (resumed) this.#line(`going on after step ${step} of ${totalSteps}`);
   }
 
@@ -123,7 +126,7 @@ class TextReporter implements Reporter {
   #progress(text: string): void {
     if (this.#out.isTTY) {
       const width = this.#out.columns || 80;
-      this.#out.write(`\r\x1b[K${`${this.#name}${text}`.slice(0, width - 1)}`);
+      this.#out.write(`\r\x1b[K${printable(`${this.#name}${text}`).slice(0, width - 1)}`);
       this.#drawn = true;
       return;
     }
@@ -134,9 +137,35 @@ class TextReporter implements Reporter {
 
   #line(text: string): void {
     this.end();
-    this.#out.write(`${this.#name}${text}\n`);
+    this.#out.write(`${printable(`${this.#name}${text}`)}\n`);
   }
 }
+
+/** The estimate with its three largest parts. */
+function memoryLine({ total, process, ...parts }: StartEvent["memory"]): string {
+  const largest = Object.entries(parts)
+    .sort(([, a], [, b]) => b - a)
+    .slice(0, 3);
+  const words = largest.map(([name, bytes]) => `${memoryParts[name as keyof typeof parts]} ${bytesInWords(bytes)}`);
+  return `memory: about ${bytesInWords(total)} at its peak (${words.join(", ")})`;
+}
+
+/** The parts of an estimate, for people. */
+const memoryParts: Readonly<Record<Exclude<keyof StartEvent["memory"], "total" | "process">, string>> = {
+  networks: "networks",
+  activations: "activations",
+  gradients: "gradients",
+  optimizer: "optimiser's state",
+  evaluation: "evaluation",
+  kernels: "kernels",
+  losses: "losses",
+  loader: "batches made ahead",
+  teacherFeatures: "teacher's features",
+  listing: "list of images",
+  best: "best weights",
+  other: "other",
+  moment: "checkpoints and final evaluation",
+};
 
 function dataLine({ phase, done, total, imagesPerSecond }: DataEvent): string {
   const what = { decode: "reading images", teacherFeatures: "teacher's features", embed: "embedding" }[phase];

@@ -6,9 +6,10 @@ import { documentOf } from "../experiment/document.ts";
 import type { ExperimentEvent, ExperimentPlanEvent } from "../experiment/events.ts";
 import type { ExperimentResult } from "../experiment/result.ts";
 import { invalid } from "../options/check.ts";
+import { printable } from "../printable.ts";
 import { type ReproduceOptions, recipeNames } from "../recipes/plan.ts";
 import { reproduce } from "../recipes/reproduce.ts";
-import { isStop, json, print, signal, willSave } from "./context.ts";
+import { isStop, json, print, printLines, say, signal, willSave } from "./context.ts";
 import { defined } from "./options.ts";
 import { bar, PLAIN_INTERVAL_MS, writeJsonLine } from "./report.ts";
 import { duration, table } from "./table.ts";
@@ -49,7 +50,7 @@ export async function runRecipe(name: string | undefined, flags: ReproduceFlags)
     result = await run;
   } catch (error) {
     reporter.end();
-    if (isStop(error)) process.stderr.write(`Go on with the same command: ${command}\n`);
+    if (isStop(error)) say(`Go on with the same command: ${command}`);
     throw error;
   }
   reporter.end();
@@ -79,11 +80,13 @@ function showResult(result: ExperimentResult): void {
   print("");
   for (const block of documentOf(result).blocks) {
     if (block.kind === "beside") {
-      for (const { caption, titles, rows } of block.tables) print(`${caption}\n\n${table(titles, rows)}\n`);
+      for (const { caption, titles, rows } of block.tables)
+        printLines(`${printable(caption)}\n\n${table(titles, rows)}\n`);
     }
   }
   for (const { says, verdict } of result.claims) print(`${says}: ${verdict}`);
-  print(`\n${join(result.out, "table.html")} shows all of it; table.md and table.json stand beside it.`);
+  print("");
+  print(`${join(result.out, "table.html")} shows all of it; table.md and table.json stand beside it.`);
 }
 
 /** One line for the whole experiment, and a line for each run that has ended. */
@@ -122,7 +125,7 @@ class Progress {
 
   #progress(text: string): void {
     if (this.#out.isTTY) {
-      this.#out.write(`\r\x1b[K${text.slice(0, (this.#out.columns || 80) - 1)}`);
+      this.#out.write(`\r\x1b[K${printable(text).slice(0, (this.#out.columns || 80) - 1)}`);
       this.#drawn = true;
       return;
     }
@@ -133,7 +136,7 @@ class Progress {
 
   #line(text: string): void {
     this.end();
-    this.#out.write(`${text}\n`);
+    this.#out.write(`${printable(text)}\n`);
   }
 }
 

@@ -1,10 +1,12 @@
 /** Results as text for people. */
 
+import { printable } from "../printable.ts";
 import type { BenchReport, CategoryTotal, Fidelity, ProfileReport } from "../protocol/protocol.ts";
 import type { Metrics, Verdict, VerdictRow } from "../run/events.ts";
 
-/** Columns under their titles: the first to the left, numbers to the right. */
-export function table(titles: readonly string[], rows: readonly (readonly string[])[]): string {
+/** Columns under their titles: the first to the left, numbers to the right. Its cells are printable, one line each. */
+export function table(titles: readonly string[], cells: readonly (readonly string[])[]): string {
+  const rows = cells.map((row) => row.map(printable));
   const widths = titles.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0)));
   const line = (cells: readonly string[]) =>
     cells
@@ -122,4 +124,9 @@ export function profileTables(report: ProfileReport): string {
     "",
     rateNote,
   ].join("\n");
+}
+
+/** Bytes for people: whole MiB, or GiB with one decimal. */
+export function bytesInWords(bytes: number): string {
+  return bytes < 2 ** 30 ? `${Math.round(bytes / 2 ** 20)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 }

@@ -1,5 +1,7 @@
 /** What a document is made of, below those that fill it and those that write it. */
 
+import { printableLines } from "../printable.ts";
+
 /** A piece of the document. */
 export type Block =
   | { readonly kind: "heading"; readonly text: string }
@@ -45,5 +47,9 @@ export interface Drawing {
 
 /** Text as HTML shows it. */
 export function escaped(text: string): string {
-  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
+  return printableLines(text)
+    .replaceAll("&", "&amp;")
+    .replaceAll("<", "&lt;")
+    .replaceAll(">", "&gt;")
+    .replaceAll('"', "&quot;");
 }

@@ -482,7 +482,7 @@ export type RunOptions = {
   /** Composition of a batch. */
   readonly batch?: BatchOptions;
   /**
-   * Images that go through the network at once, at least 2; `null` is the whole batch. Smaller ones save memory: the
+   * Images that go through the network at once, 2 to 65,536; `null` is the whole batch. Smaller ones save memory: the
    * loss still sees the whole batch, and its gradient is the same, for the price of a second forward pass. Batch
    * normalisation takes its statistics from each such part. @default null
    */
@@ -822,7 +822,7 @@ export type NeighboursOptions = {
   readonly queries?: number;
   /** Neighbours of each query, 1 to 1000. @default 8 */
   readonly k?: number;
-  /** CPU threads, 0 is all cores. @default 0 */
+  /** CPU threads, 0 to 1024; 0 is all cores. @default 0 */
   readonly threads?: number;
   /** Seed of the queries; where `splitSeed` is not given, of the split too. @default the run's, else 1 */
   readonly seed?: number;
@@ -842,7 +842,7 @@ export type EmbedOptions = {
   readonly out: string | URL;
   /** Form of the file. @default by the name's ending */
   readonly format?: EmbedFormat;
-  /** CPU threads, 0 is all cores. @default 0 */
+  /** CPU threads, 0 to 1024; 0 is all cores. @default 0 */
   readonly threads?: number;
 };
 
@@ -1120,7 +1120,7 @@ export type BenchPlan = {
   readonly workload: string;
   /** Time to spend in seconds; at least three steps are measured however long they take. */
   readonly seconds: number;
-  /** CPU threads; 0: all cores. */
+  /** CPU threads, 0 to 1024; 0: all cores. */
   readonly threads: number;
 };
 
@@ -1150,6 +1150,8 @@ export type SessionSummary = {
   readonly threads: number;
   /** Instruction set in use. */
   readonly instructionSet: string;
+  /** What memory the run takes at its peak. */
+  readonly memory: MemoryEstimate;
 };
 
 /** What was found, for people and programs. */
@@ -1213,6 +1215,58 @@ export type PartSize = {
   readonly images: number;
   /** Number of classes. */
   readonly classes: number;
+};
+
+/** The memory of a run at its peak, in bytes. The parts make up `total`. */
+export type MemoryEstimate = {
+  /** What the process had before; 0 where the system does not say. */
+  readonly process: number;
+  /** Weights and running statistics of student and teacher, and what losses learn. */
+  readonly networks: number;
+  /** What the forward passes keep for the way back. */
+  readonly activations: number;
+  /** The gradients of parameters and activations. */
+  readonly gradients: number;
+  /** The optimiser's state. */
+  readonly optimizer: number;
+  /** What evaluations during training take beside that. */
+  readonly evaluation: number;
+  /** Working memory of the kernels. */
+  readonly kernels: number;
+  /** The features on the host, and what losses make of them. */
+  readonly losses: number;
+  /** Batches that are made ahead. */
+  readonly loader: number;
+  /** The teacher's features of all training images, where they are computed once. */
+  readonly teacherFeatures: number;
+  /** The list of the images. */
+  readonly listing: number;
+  /** The best weights so far. */
+  readonly best: number;
+  /** What no part counts: the addon's code, stacks, what allocators keep. */
+  readonly other: number;
+  /** The largest of what comes and goes: a checkpoint, the final evaluation, reading the teacher. */
+  readonly moment: number;
+  /** All of it. */
+  readonly total: number;
+};
+
+/** A limit on this process's memory. */
+export type MemoryLimit = {
+  /** Whose it is, for people: `"the machine"`, `"the control group /job"`, `"ulimit -v"`. */
+  readonly name: string;
+  /** Bytes. */
+  readonly bytes: number;
+  /** What this process has of it. */
+  readonly used: number;
+};
+
+/** Every limit there is, and what is free. */
+export type MemoryLimits = {
+  /** The limits. */
+  readonly limits: ReadonlyArray<MemoryLimit>;
+  /** What the machine could give without swapping; none where it does not say. */
+  readonly available: number | null;
 };
 
 /** Size of one network. */

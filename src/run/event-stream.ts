@@ -1,8 +1,10 @@
 /**
  * The one queue of events, for any number of readers, none of which can hold up the run or make memory grow.
  *
- * Events before the first reader are kept for it. A reader that falls behind loses the oldest progress events
- * (the next ones say the same and newer) and nothing else; those that are never lost are as many as the run's decisions.
+ * Events before the first reader are kept for it. A reader that falls behind loses the oldest progress events (the next
+ * ones say the same and newer); one that falls behind by far more, as nobody does who reads, the oldest evaluations and
+ * checkpoints, of which a run that evaluates every step has as many as steps. `events.jsonl` has them all. What is left,
+ * start, end, warnings, weights and collapse, a run has few of.
  */
 
 /** What streams carry. */
@@ -13,8 +15,14 @@ interface Event {
 /** The kinds that may be lost: the next one says the same and newer. */
 const droppable: readonly string[] = ["step", "data", "progress"];
 
-/** Events kept for one reader; about a minute of step events. */
+/** The kinds that a run may have as many of as steps. */
+const many: readonly string[] = ["evaluation", "checkpoint"];
+
+/** Events up to which one reader keeps progress; about a minute of step events. */
 const CAPACITY = 1024;
+
+/** Events kept for one reader: some MB. */
+export const LIMIT = 16_384;
 
 /** The writing side. */
 export class EventStream<E extends Event> {
@@ -51,17 +59,32 @@ export class EventStream<E extends Event> {
 
 class Reader<E extends Event> implements AsyncIterator<E, undefined> {
   readonly #events: E[] = [];
+  /** How many of them are progress, and a place before which there is none: nobody searches thousands at each event. */
+  #progress = 0;
+  #from = 0;
   readonly #waiting: (() => void)[] = [];
   #end: { readonly error?: unknown } | undefined;
   onLeave: () => void = () => {};
 
   push(event: E): void {
-    if (this.#events.length >= CAPACITY) {
-      const oldest = this.#events.findIndex(({ type }) => droppable.includes(type));
-      if (oldest >= 0) this.#events.splice(oldest, 1);
-    }
+    if (this.#events.length >= CAPACITY && this.#progress > 0) this.#dropProgress();
+    else if (this.#events.length >= LIMIT) this.#dropDecision();
     this.#events.push(event);
+    if (droppable.includes(event.type)) this.#progress++;
     this.#waiting.shift()?.();
+  }
+
+  #dropProgress(): void {
+    while (!droppable.includes(this.#events[this.#from]?.type ?? "")) this.#from++;
+    this.#events.splice(this.#from, 1);
+    this.#progress--;
+  }
+
+  #dropDecision(): void {
+    const oldest = this.#events.findIndex(({ type }) => many.includes(type));
+    if (oldest < 0) return;
+    this.#events.splice(oldest, 1);
+    if (oldest < this.#from) this.#from--;
   }
 
   finish(end: { readonly error?: unknown }): void {
@@ -72,7 +95,11 @@ class Reader<E extends Event> implements AsyncIterator<E, undefined> {
   async next(): Promise<IteratorResult<E, undefined>> {
     for (;;) {
       const value = this.#events.shift();
-      if (value) return { value, done: false };
+      if (value) {
+        this.#from = Math.max(0, this.#from - 1);
+        if (droppable.includes(value.type)) this.#progress--;
+        return { value, done: false };
+      }
       if (this.#end) {
         const { error } = this.#end;
         this.#end = {}; // an error is thrown once
@@ -86,6 +113,8 @@ class Reader<E extends Event> implements AsyncIterator<E, undefined> {
   async return(): Promise<IteratorResult<E, undefined>> {
     this.onLeave();
     this.#events.length = 0;
+    this.#progress = 0;
+    this.#from = 0;
     this.finish({});
     this.#end = {};
     return { value: undefined, done: true };

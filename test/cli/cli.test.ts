@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { lines, rkd, smallFlags, start } from "../support/cli.ts";
@@ -220,5 +220,64 @@ describe("bench", () => {
     for (const word of ["optimizer", "between operations", "blocks.3.0 conv2d_backward_weight"]) {
       expect(text.stdout).toContain(word);
     }
+  });
+});
+
+/** A picture of 8 x 8 pixels. */
+const png = Buffer.from(
+  "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAU0lEQVR42gFIALf/AAAfPl18m7rZABEwT26NrMvqACJBYH+evdz7ADNScZCvzu0MAERjgqHA3/4dAFV0k7LR8A8uAGaFpMPiASA/AHeWtdTzEjFQaAQgATsnB90AAAAASUVORK5CYII=",
+  "base64",
+);
+
+describe("names from outside", () => {
+  it.skipIf(process.platform === "win32")("reach a terminal escaped, and JSON as they are", async () => {
+    const folder = temporaryFolder();
+    const name = "cat\u001b[31m\nrkd: done \u202e";
+    for (const [label, count] of [
+      [name, 4],
+      ["dog", 4],
+    ] as const) {
+      mkdirSync(join(folder, "d", label), { recursive: true });
+      for (let i = 0; i < count; i++) writeFileSync(join(folder, "d", label, `${i}.png`), i === 0 ? "no image" : png);
+    }
+    const args = ["train", "--data", join(folder, "d"), "--backbone", "mlp", "--image-size", "8", "--batch", "4"];
+    const more = [
+      "--per-class",
+      "2",
+      "--epochs",
+      "1",
+      "--test",
+      "0",
+      "--validation",
+      "0",
+      "--cache",
+      join(folder, "c"),
+    ];
+    const text = await rkd(...args, ...more, "--out", join(folder, "o"));
+    const shown = text.stdout + text.stderr;
+    expect(shown).toContain(String.raw`cat\x1B[31m\x0Arkd: done \u202e`); // bytes are the core's, direction the terminal's
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+    expect(shown).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u202e]|^rkd: done/mu);
+    const json = await rkd(...args, ...more, "--out", join(folder, "p"), "--json");
+    const warnings = lines(json.stdout).filter(({ type }) => type === "warning");
+    expect(warnings.some(({ message }) => message.includes("cat\\x1B[31m\\x0Arkd: done \u202e"))).toBe(true);
+    const missing = await rkd("doctor", "data", join(folder, "no\u001b[2Jfolder"));
+    expect(missing.stderr).toContain(String.raw`no\x1b[2Jfolder`);
+  });
+});
+
+describe("memory", () => {
+  it("is estimated before the first step, and a run that fits nowhere is refused with what fits", async () => {
+    const folder = temporaryFolder();
+    const data = ["--data", "glyphs:classes=20,writers=8", "--cache", join(folder, "c"), "--per-class", "any"];
+    const args = ["train", ...data, "--backbone", "conv4", "--loss", "cross-entropy", "--epochs", "1"];
+    const small = await rkd(...args, "--batch", "8", "--steps-per-epoch", "1", "--out", join(folder, "a"), "--json");
+    const [start] = lines(small.stdout).filter(({ type }) => type === "start");
+    const { total, ...parts } = start.memory;
+    expect(Object.values(parts as Record<string, number>).reduce((sum, bytes) => sum + bytes)).toBe(total);
+    const large = await rkd(...args, "--batch", "65536", "--image-size", "256", "--out", join(folder, "b"));
+    if (process.platform !== "linux") return;
+    expect(large.stderr).toMatch(/--batch: the run does not fit into memory: expected at most .*--batch \d+ would fit/);
+    expect(large.code).toBe(2);
   });
 });

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { EventStream } from "../../src/run/event-stream.ts";
+import { EventStream, LIMIT } from "../../src/run/event-stream.ts";
 import type { RunEvent } from "../../src/run/events.ts";
 
 const warning = (message: string): RunEvent => ({ type: "warning", message });
@@ -35,11 +35,27 @@ it("keeps every warning and a bounded number of progress events when nobody read
   expect(events.at(-1)).toEqual(progress(49_999));
 });
 
-it("loses no decision, however many there are", async () => {
+it("loses no decision of a usual run", async () => {
   const stream = new EventStream<RunEvent>();
   for (let step = 0; step < 3000; step++) stream.push({ type: "checkpoint", step, path: "x" });
   stream.finish();
   expect(await all(stream)).toHaveLength(3000);
+});
+
+it("is bounded where a run decides in every step and nobody reads", async () => {
+  const stream = new EventStream<RunEvent>();
+  stream.push(warning("first"));
+  for (let step = 0; step < LIMIT + 3000; step++) {
+    stream.push(progress(step));
+    stream.push({ type: "checkpoint", step, path: "x" });
+  }
+  stream.push(warning("last"));
+  stream.finish();
+  const events = await all(stream);
+  expect(events.length).toBeLessThanOrEqual(LIMIT);
+  expect(events.at(0)).toEqual(warning("first"));
+  expect(events.at(-1)).toEqual(warning("last"));
+  expect(events.at(-2)).toEqual({ type: "checkpoint", step: LIMIT + 2999, path: "x" });
 });
 
 it("throws the run's error once, after the events before it", async () => {

@@ -11,6 +11,7 @@ pub mod bench;
 pub mod data;
 pub mod error;
 pub mod input;
+pub mod limits;
 pub mod losses;
 pub mod metrics;
 pub mod nn;

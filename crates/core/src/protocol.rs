@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use ts_rs::{Config, TS};
 
 use crate::losses::LossSpec;
-use crate::{Code, backbones, bench, data, input, losses, metrics, nn, onnx, optim, options, sampling, train, vectors};
+use crate::{Code, backbones, bench, data, input, limits, losses, metrics, nn, onnx, optim, options, sampling, train, vectors};
 
 /// A loss as TypeScript sees it.
 struct LossDeclaration {
@@ -244,6 +244,9 @@ fn protocol() -> String {
         data::Part,
         data::BrokenImage,
         train::report::PartSize,
+        train::report::MemoryEstimate,
+        limits::Limit,
+        limits::Limits,
         train::report::NetworkSummary,
         train::report::SegmentReport,
         train::report::TermMean,

@@ -2,8 +2,8 @@
 //!
 //! Shapes: n rows, i inputs, o outputs; x [n, i], weight [o, i], y [n, o].
 
-use crate::matrix::{Operand, gemm};
-use crate::{Team, check, columns};
+use crate::matrix::{Operand, gemm, panels_length};
+use crate::{Isa, Team, check, columns};
 
 /// The sizes of a linear layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,13 @@ pub struct Linear {
     pub inputs: usize,
     /// Outputs of a row.
     pub outputs: usize,
+}
+
+/// Floats of working memory of the pass that takes most: [`forward`] and, if `backward`, those of the gradients.
+pub fn working_memory(isa: Isa, &Linear { n, inputs, outputs }: &Linear, backward: bool) -> usize {
+    let there = panels_length(isa, inputs, outputs);
+    let back = panels_length(isa, outputs, inputs).max(panels_length(isa, n, inputs));
+    if backward { there.max(back) } else { there }
 }
 
 /// `y = x weight^T + bias`.

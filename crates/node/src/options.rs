@@ -31,3 +31,10 @@ pub fn likely(word: String, choices: Vec<String>) -> Option<String> {
 pub fn default_cache() -> String {
     rkd_core::options::default_cache().display().to_string()
 }
+
+/// What memory this process may take.
+#[napi(ts_return_type = "Json<MemoryLimits>")]
+pub fn memory_limits() -> napi::Result<String> {
+    let limits = serde_json::to_string(&rkd_core::limits::Limits::now());
+    limits.map_err(|error| napi::Error::from_reason(error.to_string()))
+}

@@ -6,11 +6,12 @@
 //! The document begins with the BLAKE3 hash of the whole file, in which the hash itself counts as zeros. Every bit that
 //! is not as it was written is found when the file is read.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde_json::Value;
 
 use super::element::Element;
@@ -41,18 +42,11 @@ pub struct TensorFile {
 impl TensorFile {
     /// Writes the file: whole or not at all.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let bytes: Vec<(&String, Vec<u8>)> = self
-            .tensors
-            .iter()
-            .map(|(name, tensor)| (name, tensor.data.iter().flat_map(|value| value.to_le_bytes()).collect()))
-            .collect();
-        let views = bytes
-            .iter()
-            .map(|(name, data)| {
-                TensorView::new(Dtype::F32, self.tensors[*name].shape.clone(), data).map(|v| (*name, v))
-            })
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| Error::new(Code::Internal, format!("a tensor does not fit its shape: {e}")))?;
+        let misshapen = self.tensors.iter().find(|(_, t)| t.shape.iter().product::<usize>() != t.data.len());
+        if let Some((name, _)) = misshapen {
+            return Err(Error::new(Code::Internal, format!("the tensor {name} does not fit its shape")));
+        }
+        let views = self.tensors.iter().map(|(name, tensor)| (name, Encoded(tensor)));
         let metadata = HashMap::from([(KEY.to_string(), self.document_without_hash())]);
         let mut encoded = safetensors::serialize(views, Some(metadata))
             .map_err(|e| Error::new(Code::Internal, format!("encoding the tensors failed: {e}")))?;
@@ -134,6 +128,27 @@ impl TensorFile {
     }
 }
 
+/// A tensor as the format takes it: its bytes are made when they are written, one tensor's after the other.
+struct Encoded<'a>(&'a HostTensor);
+
+impl View for Encoded<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.0.data.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    fn data_len(&self) -> usize {
+        size_of::<f32>() * self.0.data.len()
+    }
+}
+
 /// The largest header that [`read_document`] reads; a model of ten thousand tensors has a tenth of it.
 const HEADER_LIMIT: u64 = 16 << 20;
 
@@ -187,6 +202,7 @@ fn unreadable(name: &str, dtype: Dtype) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use safetensors::tensor::TensorView;
     use serde_json::json;
 
     fn example() -> TensorFile {

@@ -5,6 +5,8 @@
 
 use std::fs;
 
+use crate::limits::Process;
+
 /// Resident memory before some work.
 #[derive(Debug)]
 pub struct PeakMemory {
@@ -17,17 +19,13 @@ impl PeakMemory {
         // Sets the peak to what is resident now (man 5 proc_pid_clear_refs). Where that is not allowed the peak of the
         // process's start counts, which is below that of any training.
         let _ = fs::write("/proc/self/clear_refs", "5");
-        Some(PeakMemory { before: mebibytes("VmRSS:")? })
+        Some(PeakMemory { before: Process::now()?.resident as f64 / MIB })
     }
 
     /// The highest resident memory since the start, in MiB above that of the start.
     pub fn mib(&self) -> Option<f64> {
-        Some((mebibytes("VmHWM:")? - self.before).max(0.0))
+        Some((Process::now()?.peak as f64 / MIB - self.before).max(0.0))
     }
 }
 
-fn mebibytes(field: &str) -> Option<f64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<f64>().ok()? / 1024.0)
-}
+const MIB: f64 = 1024.0 * 1024.0;

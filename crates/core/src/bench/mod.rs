@@ -34,7 +34,7 @@ pub struct BenchPlan {
     pub workload: String,
     /// Time to spend in seconds; at least three steps are measured however long they take.
     pub seconds: f64,
-    /// CPU threads; 0: all cores.
+    /// CPU threads, 0 to 1024; 0: all cores.
     pub threads: usize,
 }
 

@@ -19,6 +19,7 @@ use super::backend::Backend;
 use super::layer::{BatchNorm2d, Definition, ParameterId};
 use super::lowering::{FusedConvolution, Mode, Program};
 use super::network::Network;
+use super::parameters::ParameterSpec;
 use crate::error::Result;
 use crate::tensor::{Feature, FeatureMap};
 
@@ -58,13 +59,31 @@ impl<B: Backend> Network<B> {
         // Output channels lie side by side.
         let mut values = read(weight)?;
         values.chunks_exact_mut(scale.len()).for_each(|row| row.iter_mut().zip(&scale).for_each(|(w, s)| *w *= s));
-        for (id, values) in [(weight, values), (batch_norm.bias(), shift)] {
-            let value = &mut self.parameters.values[id];
-            let shape = B::shape(value).to_vec();
-            // The old values go first, so that the new ones may take their memory.
-            *value = backend.zeros(&[0])?;
-            *value = backend.from_f64(&values, &shape)?;
+        self.replace(weight, |shape| backend.from_f64(&values, shape))?;
+        self.replace(batch_norm.bias(), |shape| backend.from_f64(&shift, shape))
+    }
+
+    /// As [`into_inference`](Network::into_inference) of a network that has no values but shapes: on a backend that
+    /// counts memory.
+    pub fn into_inference_without_values(mut self) -> Result<Inference<B>> {
+        let backend = self.backend().clone();
+        let program = Program::new(self.definition(), Mode::Folded);
+        for FusedConvolution { convolution, folded, .. } in program.fused_convolutions() {
+            for id in folded.iter().flat_map(|batch_norm| [convolution.weight, batch_norm.bias()]) {
+                self.replace(id, |shape| backend.zeros(shape))?;
+            }
         }
+        self.evaluation = program;
+        Ok(Inference { network: self })
+    }
+
+    fn replace(&mut self, id: ParameterId, make: impl FnOnce(&[usize]) -> Result<B::Tensor>) -> Result<()> {
+        let nothing = self.backend().zeros(&[0])?;
+        let value = &mut self.parameters.values[id];
+        let shape = B::shape(value).to_vec();
+        // The old values go first, so that the new ones may take their memory.
+        *value = nothing;
+        *value = make(&shape)?;
         Ok(())
     }
 }
@@ -91,6 +110,11 @@ impl<B: Backend> Inference<B> {
     /// The layers as they are in training.
     pub fn definition(&self) -> &Definition {
         self.network.definition()
+    }
+
+    /// Number of all values, running statistics too.
+    pub fn numbers(&self) -> usize {
+        self.network.parameters.specs.iter().map(ParameterSpec::count).sum()
     }
 
     /// Number of trained values of the network that was folded.

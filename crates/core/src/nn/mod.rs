@@ -28,7 +28,7 @@ pub mod tuning;
 
 pub use crate::tensor::{Feature, FeatureMap};
 pub use backend::Backend;
-pub use cpu::Cpu;
+pub use cpu::{Cpu, CpuTensor};
 pub use inference::Inference;
 pub use network::{Gradients, Network};
 pub use portable::Portable;

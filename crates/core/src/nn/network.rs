@@ -57,6 +57,12 @@ impl<B: Backend> Network<B> {
         Ok(Self::assemble(backend, definition, parameters))
     }
 
+    /// A network whose parameters are zeros: what counts memory needs no start.
+    pub fn zeros(backend: B, definition: Definition) -> Result<Self> {
+        let parameters = Parameters::zeros(&backend, definition.parameters.clone())?;
+        Ok(Self::assemble(backend, definition, parameters))
+    }
+
     /// A network with given parameters, by torchvision's names and in its layouts. Every name must be there with its
     /// shape, and no other.
     pub fn from_tensors(backend: B, definition: Definition, tensors: &BTreeMap<String, HostTensor>) -> Result<Self> {

@@ -118,6 +118,12 @@ impl<B: Backend> Parameters<B> {
         Ok(Parameters { specs, values })
     }
 
+    /// Zeros: what counts memory needs no start.
+    pub fn zeros(backend: &B, specs: Vec<ParameterSpec>) -> Result<Self> {
+        let values = specs.iter().map(|spec| backend.zeros(&spec.inner_shape())).collect::<Result<_>>()?;
+        Ok(Parameters { specs, values })
+    }
+
     /// Values from outside: finite, variances not negative. Every name must be there with its shape, and no other.
     pub fn from_tensors(
         backend: &B,

@@ -73,6 +73,11 @@ impl<B: Backend> Optimizer<B> {
         self.profile = Arc::clone(profile);
     }
 
+    /// Numbers of its state; none before the first step.
+    pub fn state_size(&self) -> usize {
+        self.state.iter().flatten().map(|tensor| B::shape(tensor).iter().product::<usize>()).sum()
+    }
+
     /// Number of steps taken.
     pub fn steps(&self) -> u64 {
         self.step

@@ -92,11 +92,11 @@ pub struct RunOptions {
     pub steps_per_epoch: Option<Option<Whole<1, 1_000_000>>>,
     /// Composition of a batch.
     pub batch: Option<BatchOptions>,
-    /// Images that go through the network at once, at least 2; `null` is the whole batch. Smaller ones save memory: the
+    /// Images that go through the network at once, 2 to 65,536; `null` is the whole batch. Smaller ones save memory: the
     /// loss still sees the whole batch, and its gradient is the same, for the price of a second forward pass. Batch
     /// normalisation takes its statistics from each such part. @default null
     #[cfg_attr(test, ts(as = "Option<Option<u64>>"))]
-    pub micro_batch: Option<Option<Whole<2>>>,
+    pub micro_batch: Option<Option<Whole<2, LARGEST_BATCH>>>,
     /// Largest Euclidean norm of the whole gradient, greater than 0; `null` is no clipping. @default null
     #[cfg_attr(test, ts(as = "Option<Option<f64>>"))]
     pub clip_gradient_norm: Option<Option<Positive>>,
@@ -165,6 +165,9 @@ impl<'de> Deserialize<'de> for Places {
 
 /// CPU threads; 0: all cores.
 pub type Threads = Whole<0, 1024>;
+
+/// The most images of a batch.
+const LARGEST_BATCH: u64 = 65_536;
 
 /// Evaluation during training.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -292,7 +295,7 @@ pub enum TeacherFeaturesOption {
 pub struct BatchOptions {
     /// Images of a batch, 2 to 65,536. @default 64
     #[cfg_attr(test, ts(as = "Option<usize>"))]
-    pub size: Option<Whole<2, 65_536>>,
+    pub size: Option<Whole<2, LARGEST_BATCH>>,
     /// Images of each class in a batch, 1 to `size`; `null` draws without regard to class.
     /// @default 4; null where all losses see each image on its own
     #[cfg_attr(test, ts(as = "Option<Option<usize>>"))]
@@ -698,7 +701,7 @@ pub struct EvaluateOptions {
     /// @default null
     #[cfg_attr(test, ts(optional, type = "string | URL | Teacher | null"))]
     pub teacher: Option<Option<TeacherOption>>,
-    /// CPU threads, 0 is all cores. @default 0
+    /// CPU threads, 0 to 1024; 0 is all cores. @default 0
     #[cfg_attr(test, ts(as = "Option<u64>"))]
     pub threads: Option<Threads>,
     /// Seed of few-shot episodes and of what fidelity is measured on; where `splitSeed` is not given, of the split too.
@@ -733,7 +736,7 @@ pub struct NeighboursOptions {
     /// Neighbours of each query, 1 to 1000. @default 8
     #[cfg_attr(test, ts(as = "Option<usize>"))]
     pub k: Option<Whole<1, 1000>>,
-    /// CPU threads, 0 is all cores. @default 0
+    /// CPU threads, 0 to 1024; 0 is all cores. @default 0
     #[cfg_attr(test, ts(as = "Option<u64>"))]
     pub threads: Option<Threads>,
     /// Seed of the queries; where `splitSeed` is not given, of the split too. @default the run's, else 1
@@ -762,7 +765,7 @@ pub struct EmbedOptions {
     pub out: PathText,
     /// Form of the file. @default by the name's ending
     pub format: Option<EmbedFormat>,
-    /// CPU threads, 0 is all cores. @default 0
+    /// CPU threads, 0 to 1024; 0 is all cores. @default 0
     #[cfg_attr(test, ts(as = "Option<u64>"))]
     pub threads: Option<Threads>,
 }

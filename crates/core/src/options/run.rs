@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::stored::{StoredTeacher, find_model, find_teacher};
 use super::{
-    BackboneOptions, BatchOptions, ChoosingPart, DeviceOption, EvaluationOptions, EvaluationPolicy, Job, Keep, Places,
-    Policy, ResolvedRun, ResumeOptions, RunOptions, TeacherFeaturesOption, Threads, WeightsOption,
+    BackboneOptions, BatchOptions, ChoosingPart, DeviceOption, EvaluationOptions, EvaluationPolicy, Job, Keep,
+    LARGEST_BATCH, Places, Policy, ResolvedRun, ResumeOptions, RunOptions, TeacherFeaturesOption, Threads, WeightsOption,
 };
 use crate::backbones::{BackboneSpec, Stem};
 use crate::data::{AugmentSpec, BatchPlan, DataPlan, Stop};
@@ -301,6 +301,10 @@ fn features(given: TeacherFeaturesOption, augment: &AugmentSpec) -> TeacherFeatu
 fn batch(given: BatchOptions, losses: &[TermSpec]) -> Result<BatchPlan> {
     if let Some(episode) = given.episode.flatten() {
         let size = episode.images();
+        if size > LARGEST_BATCH as usize {
+            let expected = format!("an episode of at most {LARGEST_BATCH} images");
+            return Err(invalid("batch.episode", &expected, format!("{size} images")));
+        }
         let beside = |name: &str, value: String| {
             Err(invalid(format!("batch.{name}"), "nothing beside batch.episode", value)
                 .with_advice("it follows from the episode"))
@@ -499,6 +503,17 @@ mod tests {
                 "epochs: invalid value: expected a whole number at least 1 and at most 1000000, received null",
             ),
             (json!({ "epochs": "\0NaN" }), "received NaN"),
+            (
+                json!({ "microBatch": 1_000_000_000 }),
+                "microBatch: invalid value: expected a whole number at least 2 and at most 65536",
+            ),
+            (
+                json!({
+                    "losses": [{ "kind": "prototypical", "way": 10_000, "supportCount": 10 }],
+                    "batch": { "episode": { "way": 10_000, "shots": 10, "queries": 10_000 } },
+                }),
+                "batch.episode: invalid value: expected an episode of at most 65536 images, received 100100000 images",
+            ),
             // What would be allocated, or wrap, before anything else could look at it.
             (
                 json!({ "stepsPerEpoch": 9_007_199_254_740_991_u64 }),

@@ -4,7 +4,8 @@
 //! one step top to bottom, saving. [`pass`] takes a batch through the network and back, [`objective`] adds up the losses,
 //! [`device_terms`] are those that the device computes, [`balance`] finds weights, [`teacher`] gives what they compare with,
 //! [`evaluate`](mod@evaluate) and [`embed`](mod@embed) use a stored network, [`checkpoint`] is the file between two steps.
-//! `cost` tells beforehand when a step would be slow, `known` whether data are still those of an earlier job.
+//! `cost` tells beforehand when a step would be slow, [`memory`] what a run takes, `known` whether data are still those of
+//! an earlier job.
 
 pub mod balance;
 pub mod checkpoint;
@@ -20,6 +21,7 @@ pub mod host;
 mod initial_weights;
 mod known;
 pub mod loss_parameters;
+pub mod memory;
 pub mod neighbours;
 pub mod objective;
 mod open;

@@ -104,7 +104,7 @@ pub fn cut(n: usize, largest: Option<usize>) -> Vec<Range<usize>> {
 }
 
 /// The sum of two lists of gradients; an empty list is nothing.
-fn add<B: Backend>(
+pub(super) fn add<B: Backend>(
     backend: &B,
     sum: Vec<Option<B::Tensor>>,
     more: Vec<Option<B::Tensor>>,

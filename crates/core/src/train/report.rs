@@ -38,6 +38,73 @@ pub struct SessionSummary {
     pub threads: usize,
     /// Instruction set in use.
     pub instruction_set: String,
+    /// What memory the run takes at its peak.
+    pub memory: MemoryEstimate,
+}
+
+/// The memory of a run at its peak, in bytes. The parts make up `total`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub struct MemoryEstimate {
+    /// What the process had before; 0 where the system does not say.
+    pub process: u64,
+    /// Weights and running statistics of student and teacher, and what losses learn.
+    pub networks: u64,
+    /// What the forward passes keep for the way back.
+    pub activations: u64,
+    /// The gradients of parameters and activations.
+    pub gradients: u64,
+    /// The optimiser's state.
+    pub optimizer: u64,
+    /// What evaluations during training take beside that.
+    pub evaluation: u64,
+    /// Working memory of the kernels.
+    pub kernels: u64,
+    /// The features on the host, and what losses make of them.
+    pub losses: u64,
+    /// Batches that are made ahead.
+    pub loader: u64,
+    /// The teacher's features of all training images, where they are computed once.
+    pub teacher_features: u64,
+    /// The list of the images.
+    pub listing: u64,
+    /// The best weights so far.
+    pub best: u64,
+    /// What no part counts: the addon's code, stacks, what allocators keep.
+    pub other: u64,
+    /// The largest of what comes and goes: a checkpoint, the final evaluation, reading the teacher.
+    pub moment: u64,
+    /// All of it.
+    pub total: u64,
+}
+
+impl MemoryEstimate {
+    /// What the run takes beside what the process had.
+    pub fn needed(&self) -> u64 {
+        self.total - self.process
+    }
+
+    /// The parts with their names, for people.
+    pub(super) fn parts(&self) -> Vec<(&'static str, u64)> {
+        let MemoryEstimate { networks, activations, gradients, optimizer, evaluation, kernels, .. } = *self;
+        let MemoryEstimate { losses, loader, teacher_features, listing, best, other, moment, .. } = *self;
+        vec![
+            ("networks", networks),
+            ("activations", activations),
+            ("gradients", gradients),
+            ("the optimiser's state", optimizer),
+            ("evaluation", evaluation),
+            ("kernels", kernels),
+            ("losses", losses),
+            ("batches made ahead", loader),
+            ("the teacher's features", teacher_features),
+            ("the list of images", listing),
+            ("the best weights", best),
+            ("other", other),
+            ("checkpoints and the final evaluation", moment),
+        ]
+    }
 }
 
 /// Size of one part of the data.

@@ -7,6 +7,7 @@
 //! Everything random is keyed by the step's position, so a session that was opened from a checkpoint continues with the
 //! same bits, on any number of threads.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,10 +24,11 @@ use super::host::Host;
 use super::initial_weights;
 use super::known::{self, Known, Whose, Wish};
 use super::loss_parameters::LossParameters;
+use super::memory::{Demand, OfTeacher};
 use super::objective::{BatchFeatures, Evaluated, Objective, ObjectiveValue};
 use super::pass::{Pass, cut, matrices};
 use super::plan::Plan;
-use super::report::{Evaluation, NetworkSummary, PartSize, SegmentReport, SessionSummary};
+use super::report::{Evaluation, MemoryEstimate, NetworkSummary, PartSize, SegmentReport, SessionSummary};
 use super::segment::Segment;
 use super::start::Start;
 use super::state::{State, check_teacher_hash, comparable, load_checkpoint, read_state, to_json};
@@ -39,6 +41,7 @@ use crate::data::{
     View,
 };
 use crate::error::{Code, Error, Result};
+use crate::limits::{Limits, Process};
 use crate::losses::{Feature, FeatureMap, Matrix};
 use crate::nn::backend::Norms;
 use crate::nn::parameters::Parameters;
@@ -74,6 +77,7 @@ pub struct Session<B: Backend> {
     gradient_norm: GradientNorm<B::Tensor>,
     best: Option<BTreeMap<String, HostTensor>>,
     policy: Value,
+    memory: MemoryEstimate,
 }
 
 /// What one step did.
@@ -104,6 +108,7 @@ impl<B: Backend> Session<B> {
     /// need and the plan lacks; `ERR_INVALID_ARTEFACT` for a checkpoint of another plan, `ERR_INVALID_DATA` for data that
     /// are no longer those of the run or of its teacher.
     pub fn open(backend: B, host: Host, mut plan: Plan, start: &Start, control: &Control) -> Result<Self> {
+        let before = (Process::now(), Limits::now());
         let mut objective = Objective::new(&plan.losses)?;
         if backend.maps().is_some() {
             objective.leave_to_device();
@@ -143,6 +148,21 @@ impl<B: Backend> Session<B> {
         }
         plan.backbone.classes =
             objective.student_features().contains(&Feature::Logits).then_some(split.train_classes.len());
+        let demand = Demand {
+            plan: Cow::Borrowed(&plan),
+            objective: &objective,
+            teacher: teacher.as_deref().map(|teacher| OfTeacher {
+                network: teacher.card().map(|card| &card.backbone),
+                shapes: teacher.shapes(),
+                bytes: teacher.bytes(),
+                sees_pixels: teacher.input().is_some(),
+            }),
+            threads: host.team().threads(),
+            images: dataset.len(),
+            parts: [Part::Train, Part::Validation, Part::Test].map(|part| split.items(part).len()),
+        };
+        let (memory, warning) = demand.check(before.0, &before.1)?;
+        warning.into_iter().for_each(|message| control.emit(Event::Warning { message }));
         let mut student = backbones::build(backend.clone(), &plan.backbone, plan.seed)?;
         if let Some(message) = slow_losses(&plan.losses, host.team(), plan.batch.size, student.embedding_size()) {
             control.emit(Event::Warning { message });
@@ -243,6 +263,7 @@ impl<B: Backend> Session<B> {
             gradient_norm: GradientNorm::Known(0.0),
             best,
             policy,
+            memory,
         })
     }
 
@@ -432,6 +453,7 @@ impl<B: Backend> Training for Session<B> {
             device: self.plan.device,
             threads: self.host.team().threads(),
             instruction_set: self.host.team().isa().name().to_string(),
+            memory: self.memory.clone(),
         }
     }
 

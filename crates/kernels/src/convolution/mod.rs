@@ -21,7 +21,8 @@ mod weight;
 mod winograd;
 
 pub use self::finish::Finish;
-use crate::{Team, check, columns};
+use crate::matrix::panels_length;
+use crate::{Isa, Team, check, columns};
 
 /// The geometry of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +134,36 @@ impl Way {
             true => Way::Winograd,
             false => Way::Product,
         }
+    }
+}
+
+/// One of a convolution's three passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// [`forward`].
+    Forward,
+    /// [`backward_input`].
+    Input,
+    /// [`backward_weight`].
+    Weight,
+}
+
+/// Floats of working memory that the thread which calls `pass` holds while units of work run: of an outer and an inner
+/// buffer. A unit's own are a few MiB on each thread, whatever the shape.
+pub fn working_memory(isa: Isa, shape: &Conv2d, pass: Pass) -> [usize; 2] {
+    match (Way::of(shape), pass) {
+        (Way::Pairs, Pass::Input) => [pairs::map_length(shape.n, shape.output(), shape.c_out), 0],
+        (Way::Pairs, _) => [pairs::map_length(shape.n, [shape.h, shape.w], shape.c_in), 0],
+        (Way::Winograd, Pass::Weight) => winograd::weight_working_memory(isa, shape),
+        (Way::Winograd, _) => winograd::working_memory(isa, shape, pass == Pass::Input),
+        (Way::Product, Pass::Forward) => {
+            [panels_length(isa, shape.positions() * shape.group_inputs(), shape.group_outputs()), 0]
+        }
+        (Way::Product, Pass::Input) => {
+            let reached: usize = [0, 1].map(|axis| shape.kernel[axis].div_ceil(shape.stride[axis])).iter().product();
+            [panels_length(isa, reached * shape.group_outputs(), shape.group_inputs()), 0]
+        }
+        (Way::Product, Pass::Weight) => [weight::working_memory(shape), 0],
     }
 }
 

@@ -82,6 +82,11 @@ pub(super) fn backward_input(team: &Team, shape: &Conv2d, dy: &[f32], weight: &[
     Map::with(team, dy, [shape.n, oh * ow, o], |map| multiply(team, map, &targets, &weights, c, Finish::default(), dx));
 }
 
+/// Floats of a [`Map`] of `channels`.
+pub(super) fn map_length(n: usize, [h, w]: [usize; 2], channels: usize) -> usize {
+    n * h * w * (channels + SPARE)
+}
+
 /// A tensor `[image][pixel][channel]` laid out `[pixel][image][channel]`, with spare floats between its rows.
 struct Map<'a> {
     data: &'a [f32],

@@ -48,6 +48,15 @@ pub(super) fn backward(team: &Team, shape: &Conv2d, x: &[f32], dy: &[f32], dweig
     }
 }
 
+/// Floats of the chunks' sums.
+pub(super) fn working_memory(shape: &Conv2d) -> usize {
+    let ([oh, ow], k, o) = (shape.output(), shape.positions() * shape.group_inputs(), shape.group_outputs());
+    match Cut::new(shape.n * oh * ow, k, o).chunks {
+        1 => 0,
+        chunks => chunks * k * o,
+    }
+}
+
 /// How the work is cut: chunks of pixels, blocks of columns, groups of output channels.
 struct Cut {
     rows: usize,

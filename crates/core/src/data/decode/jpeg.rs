@@ -5,6 +5,11 @@
 //! pixels of them: a scan must have a code for each of its blocks, no more and no less. The end marker may be missing;
 //! many cameras leave bytes behind a picture.
 //!
+//! What it costs, of decoding to 64 pixels (processor time, one thread, with and without in turn, medians of 15 rounds):
+//! 16 to 26 % of a sequential picture (17 us of 67 for 64 pixels of Tiny ImageNet, 0.5 ms of 2.0 for 500 x 375), 34 % of
+//! a progressive one. For 60,000 images that is a second, or half a minute, of all cores together, once for a cache.
+//! Nothing less finds what it finds: an end marker stands behind many a damaged middle, and the decoder takes any codes.
+//!
 //! ```text
 //! FF D8, then segments FF marker, length u16, content:
 //!     C0, C1 (sequential) or C2 (progressive): size and components     C4: Huffman tables     DD: restart interval

@@ -5,10 +5,11 @@ mod normalization;
 mod tensor;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use rkd_kernels::convolution::Pass;
 use rkd_kernels::linear::Linear;
-use rkd_kernels::{Team, channels, convolution, elementwise, linear, optimizer, pooling};
+use rkd_kernels::{Isa, Team, channels, convolution, elementwise, linear, optimizer, pooling};
 
 use self::buffer::{Buffer, FreeList};
 pub use self::tensor::CpuTensor;
@@ -24,6 +25,8 @@ pub struct Cpu {
     team: Arc<Team>,
     floats: Arc<FreeList<f32>>,
     positions: Arc<FreeList<u32>>,
+    /// Floats of the kernels' outer and inner buffers so far, where memory is only counted.
+    working: Arc<Mutex<[usize; 2]>>,
 }
 
 impl fmt::Debug for Cpu {
@@ -35,7 +38,33 @@ impl fmt::Debug for Cpu {
 impl Cpu {
     /// Kernels that run on `team`.
     pub fn new(team: Arc<Team>) -> Self {
-        Cpu { team, floats: FreeList::new(), positions: FreeList::new() }
+        Cpu { team, floats: FreeList::new(), positions: FreeList::new(), working: Arc::default() }
+    }
+
+    /// A backend whose operations compute nothing and take no memory, but count what they would take. Its tensors have
+    /// shapes and no values.
+    pub fn counting() -> Self {
+        Cpu { floats: FreeList::counting(), positions: FreeList::counting(), ..Cpu::new(Arc::new(Team::new(1))) }
+    }
+
+    /// Bytes of all tensors' memory, in use or free; it only grows until [`Cpu::trim`].
+    pub fn allocated(&self) -> usize {
+        size_of::<f32>() * self.floats.allocated() + size_of::<u32>() * self.positions.allocated()
+    }
+
+    /// Bytes of working memory of the convolutions and linear layers so far, where memory is only counted.
+    pub fn working_memory(&self) -> usize {
+        let [outer, inner] = *self.working.lock().unwrap_or_else(PoisonError::into_inner);
+        size_of::<f32>() * (outer + inner)
+    }
+
+    /// Notes the kernels' buffers of an operation, where memory is only counted.
+    fn count(&self, need: impl FnOnce(Isa) -> [usize; 2]) {
+        if self.floats.counts() {
+            let need = need(self.team.isa());
+            let mut working = self.working.lock().unwrap_or_else(PoisonError::into_inner);
+            working.iter_mut().zip(need).for_each(|(most, need)| *most = need.max(*most));
+        }
     }
 
     /// The threads.
@@ -137,6 +166,7 @@ impl Backend for Cpu {
         relu: bool,
     ) -> Result<CpuTensor> {
         let shape = convolution_shape(windows, &x.shape, weight.channels())?;
+        self.count(|isa| convolution::working_memory(isa, &shape, Pass::Forward));
         let [h, w] = shape.output();
         let (bias, residual) = (bias.map(CpuTensor::values), residual.map(CpuTensor::values));
         let finish = convolution::Finish { bias, residual, relu };
@@ -153,6 +183,7 @@ impl Backend for Cpu {
         dy: &CpuTensor,
     ) -> Result<CpuTensor> {
         let shape = convolution_shape(windows, input, weight.channels())?;
+        self.count(|isa| convolution::working_memory(isa, &shape, Pass::Input));
         Ok(self.make(input, |dx| convolution::backward_input(&self.team, &shape, dy.values(), weight.values(), dx)))
     }
 
@@ -164,16 +195,13 @@ impl Backend for Cpu {
         bias: bool,
     ) -> Result<(CpuTensor, Option<CpuTensor>)> {
         let shape = convolution_shape(windows, &x.shape, dy.channels())?;
-        let mut dbias = None;
+        self.count(|isa| convolution::working_memory(isa, &shape, Pass::Weight));
+        // Outside of the other tensor's filling, which does not happen where memory is only counted.
+        let mut dbias = bias.then(|| self.make(&[shape.c_out], |_| ()));
         let [height, width] = shape.kernel;
         let dweight = self.make(&[height, width, shape.c_in / shape.groups, shape.c_out], |dweight| {
-            let mut backward = |dbias: Option<&mut [f32]>| {
-                convolution::backward_weight(&self.team, &shape, x.values(), dy.values(), dweight, dbias)
-            };
-            match bias {
-                true => dbias = Some(self.make(&[shape.c_out], |dbias| backward(Some(dbias)))),
-                false => backward(None),
-            }
+            let dbias = dbias.as_mut().map(|dbias| dbias.values_mut(&self.floats));
+            convolution::backward_weight(&self.team, &shape, x.values(), dy.values(), dweight, dbias);
         });
         Ok((dweight, dbias))
     }
@@ -278,6 +306,7 @@ impl Backend for Cpu {
 
     fn linear(&self, x: &CpuTensor, weight: &CpuTensor, bias: &CpuTensor) -> Result<CpuTensor> {
         let shape = linear_shape(x, weight);
+        self.count(|isa| [linear::working_memory(isa, &shape, false), 0]);
         Ok(self.make(&[shape.n, shape.outputs], |y| {
             linear::forward(&self.team, &shape, x.values(), weight.values(), Some(bias.values()), y)
         }))
@@ -292,6 +321,7 @@ impl Backend for Cpu {
 
     fn linear_backward_weight(&self, x: &CpuTensor, dy: &CpuTensor) -> Result<(CpuTensor, CpuTensor)> {
         let shape = Linear { n: x.shape[0], inputs: x.channels(), outputs: dy.channels() };
+        self.count(|isa| [linear::working_memory(isa, &shape, true), 0]);
         let mut dbias = self.zeros(&[shape.outputs])?;
         let dweight = self.make(&[shape.outputs, shape.inputs], |dweight| {
             let dbias = dbias.values_mut(&self.floats);
@@ -363,6 +393,57 @@ fn transpose_images(from: &[f32], [rows, columns]: [usize; 2], to: &mut [f32]) {
             for (column, value) in values.iter().enumerate() {
                 to[column * rows + row] = *value;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backbones::{self, BackboneSpec, Stem};
+    use crate::nn::{Feature, Network};
+    use crate::optim::{Optimizer, OptimizerSpec};
+
+    /// Bytes that two training steps and an evaluation allocate, and those of working memory that were counted.
+    fn allocated(cpu: &Cpu, kind: &str) -> (usize, usize) {
+        let spec = BackboneSpec {
+            kind: kind.into(),
+            width: 32,
+            hidden: if kind == "mlp" { vec![64] } else { Vec::new() },
+            stem: Stem::Small,
+            embedding: Some(16),
+            normalize: true,
+            in_channels: 3,
+            image_size: 32,
+            classes: None,
+        };
+        let mut network = Network::zeros(cpu.clone(), backbones::define(&spec).unwrap()).unwrap();
+        let adam =
+            OptimizerSpec::Adam { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 };
+        let mut optimizer = Optimizer::new(&adam).unwrap();
+        let images = |n: usize| cpu.zeros(&[n, 32, 32, 3]).unwrap();
+        for _ in 0..2 {
+            let (mut features, tape) = network.forward_train(&images(6)).unwrap();
+            features.retain(|name, _| *name == Feature::Embedding);
+            let gradients = network.backward(tape, features, false).unwrap().parameters;
+            optimizer.step(cpu, &mut [&mut network.parameters], gradients, 1e-3, Some(1.0)).unwrap();
+        }
+        let network = network.clone();
+        let network = match cpu.floats.counts() {
+            true => network.into_inference_without_values().unwrap(),
+            false => network.into_inference().unwrap(),
+        };
+        network.forward(&images(9)).unwrap();
+        (cpu.allocated(), cpu.working_memory())
+    }
+
+    #[test]
+    fn what_is_counted_is_what_is_allocated() {
+        for kind in ["conv4", "resnet18", "resnet50", "vgg11", "googlenet", "mlp"] {
+            let real = Cpu::new(Arc::new(Team::new(2)));
+            let (counted, working) = allocated(&Cpu::counting(), kind);
+            assert_eq!(counted, allocated(&real, kind).0, "{kind}");
+            assert!(working > 0 && real.working_memory() == 0, "{kind}");
         }
     }
 }

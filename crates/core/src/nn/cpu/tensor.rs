@@ -12,10 +12,12 @@ pub struct CpuTensor {
 }
 
 impl CpuTensor {
-    /// A tensor whose values `fill` writes, all of them.
+    /// A tensor whose values `fill` writes, all of them; where the list only counts, there are none to write.
     pub(super) fn make(list: &Arc<FreeList<f32>>, shape: &[usize], fill: impl FnOnce(&mut [f32])) -> Self {
         let mut buffer = list.take(shape.iter().product());
-        fill(buffer.values_mut());
+        if !list.counts() {
+            fill(buffer.values_mut());
+        }
         CpuTensor { shape: shape.to_vec(), buffer: Arc::new(buffer) }
     }
 

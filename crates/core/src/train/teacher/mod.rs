@@ -82,6 +82,10 @@ pub trait Teacher<B: Backend> {
     fn card(&self) -> Option<&ModelCard> {
         None
     }
+    /// Bytes that it takes, where it is no network of rkd.
+    fn bytes(&self) -> u64 {
+        0
+    }
     /// A hash of what it is: teachers of one hash give the same features for the same images.
     fn hash(&self) -> &str;
     /// Learns which images `dataset` has; called once, before features are asked for.

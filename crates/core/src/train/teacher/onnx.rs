@@ -1,10 +1,12 @@
 //! An ONNX model as a teacher: it gives its embedding, and nothing from inside.
 
+use super::reader::LARGE;
 use super::{Images, Teacher};
 use crate::data::InputSpec;
 use crate::error::Result;
 use crate::nn::{Backend, Feature, FeatureMap};
 use crate::onnx::OnnxModel;
+use crate::train::evaluate::BATCH;
 
 /// An ONNX model as a teacher.
 pub struct OnnxTeacher<B: Backend> {
@@ -37,6 +39,12 @@ impl<B: Backend> Teacher<B> for OnnxTeacher<B> {
 
     fn input(&self) -> Option<InputSpec> {
         Some(self.model.input().clone())
+    }
+
+    fn bytes(&self) -> u64 {
+        let InputSpec { image_size, channels, .. } = self.model.input();
+        let batch = 4 * (BATCH * image_size * image_size * channels) as u64;
+        8 * self.model.parameters() as u64 + 12 * if *image_size > LARGE { batch / 4 } else { batch }
     }
 
     fn hash(&self) -> &str {

@@ -15,6 +15,9 @@ use crate::train::event::{Control, Event};
 /// Features of more bytes than this, as maps may have, stay in memory.
 const STORE_LIMIT: usize = 1 << 30;
 
+/// Images of a larger side pass in smaller batches: what is between the layers of a large teacher is what needs memory.
+pub(super) const LARGE: usize = 96;
+
 /// Images after which what was computed is kept.
 const KEEP_EVERY: usize = 2048;
 
@@ -197,8 +200,7 @@ impl<B: Backend> Asked<'_, B> {
     ) -> Result<(FeatureMap<Vec<f32>>, Duration)> {
         let View { dataset, normalization } = self.view;
         let forward = |images: &Images<'_, B::Tensor>| self.teacher.features(images, names);
-        // Large images pass in small batches: what is between the layers of a large teacher is what needs memory.
-        let size = if dataset.image_size() > 96 { BATCH / 4 } else { BATCH };
+        let size = if dataset.image_size() > LARGE { BATCH / 4 } else { BATCH };
         let compute = |items: &[u32], before: u64| {
             let batches = EvaluationBatches::new(dataset, items, size, normalization).mirrored(mirrored);
             features_of(self.backend, forward, batches, |done, _| progress(before + done), control)

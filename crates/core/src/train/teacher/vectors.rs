@@ -54,6 +54,10 @@ impl<B: Backend> Teacher<B> for VectorTeacher<B> {
         None
     }
 
+    fn bytes(&self) -> u64 {
+        4 * self.table.rows.len() as u64 + self.table.ids.iter().map(|id| id.len() as u64 + 24).sum::<u64>()
+    }
+
     fn hash(&self) -> &str {
         &self.table.hash
     }

@@ -13,7 +13,7 @@ use super::{Conv2d, PLACES, Tiling};
 use crate::matrix::{Block, Operand, panel_width, panels_length};
 use crate::simd::dispatch;
 use crate::team::Parts;
-use crate::{Team, scratch};
+use crate::{Isa, Team, scratch};
 
 /// Input channels summed at a stretch; 36 x 128 x 16 floats of U are 288 KiB.
 const STRETCH: usize = 128;
@@ -48,6 +48,22 @@ pub(in crate::convolution) fn backward_input(team: &Team, shape: &Conv2d, dy: &[
     });
 }
 
+/// Floats of the outer and the inner buffer of [`forward`], or of [`backward_input`].
+pub(in crate::convolution) fn working_memory(isa: Isa, shape: &Conv2d, backward: bool) -> [usize; 2] {
+    let tiling = Tiling::new(shape);
+    let transformed = |tiling: Tiling, c: usize, o: usize| match by_outputs(&tiling, c, o) {
+        true => PLACES * (tiling.tiles() * c + SPARE),
+        false => PLACES * (panels_length(isa, c, o) + SPARE),
+    };
+    let (c, o) = (shape.c_in, shape.c_out);
+    if backward { [9 * c * o, transformed(tiling.reversed(), o, c)] } else { [transformed(tiling, c, o), 0] }
+}
+
+/// Whether the plan by outputs is taken.
+fn by_outputs(tiling: &Tiling, c: usize, o: usize) -> bool {
+    tiling.tiles() <= FEW_TILES && c * o >= MANY_WEIGHTS
+}
+
 /// `turned[8 - position]` = the transpose of `weight[position]`, a c x o matrix.
 fn turn(team: &Team, weight: &[f32], [c, o]: [usize; 2], turned: &mut [f32]) {
     /// Rows and columns of a square that is transposed at once.
@@ -79,7 +95,7 @@ struct Problem<'a> {
 impl Problem<'_> {
     fn run(&self, team: &Team, y: &mut [f32]) {
         let y = Parts::new(y);
-        if self.tiling.tiles() <= FEW_TILES && self.c * self.o >= MANY_WEIGHTS {
+        if by_outputs(&self.tiling, self.c, self.o) {
             self.by_outputs(team, &y);
         } else {
             self.by_tiles(team, &y);

@@ -18,8 +18,8 @@ mod forward;
 mod transform;
 mod weight;
 
-pub(super) use forward::{backward_input, forward};
-pub(super) use weight::backward_weight;
+pub(super) use forward::{backward_input, forward, working_memory};
+pub(super) use weight::{backward_weight, weight_working_memory};
 
 use super::Conv2d;
 

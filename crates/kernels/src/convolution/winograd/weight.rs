@@ -10,7 +10,7 @@ use super::{Conv2d, PLACES, Tiling};
 use crate::matrix::{Block, DEPTH, Operand, panel_width, panels_length};
 use crate::simd::dispatch;
 use crate::team::Parts;
-use crate::{Team, scratch};
+use crate::{Isa, Team, scratch};
 
 /// Bytes of V and Z of a round.
 const ROUND_BYTES: usize = 8 << 20;
@@ -24,9 +24,7 @@ const SQUARE_INPUTS: usize = 64;
 pub(in crate::convolution) fn backward_weight(team: &Team, shape: &Conv2d, x: &[f32], dy: &[f32], dweight: &mut [f32]) {
     let tiling = Tiling::new(shape);
     let (c, o, tiles) = (shape.c_in, shape.c_out, tiling.tiles());
-    let fitting = (ROUND_BYTES / (4 * PLACES * (c + o))).max(DEPTH);
-    let rounds = tiles.div_ceil(fitting).max(1);
-    let rows = tiles.div_ceil(rounds);
+    let (rounds, rows) = rounds(tiles, c + o);
     let (v_plane, z_plane) = (rows * c + SPARE, panels_length(team.isa(), rows, o) + SPARE);
     scratch::with(PLACES * (v_plane + z_plane), |buffer| {
         let (v, z) = buffer.split_at_mut(PLACES * v_plane);
@@ -53,6 +51,21 @@ pub(in crate::convolution) fn backward_weight(team: &Team, shape: &Conv2d, x: &[
             });
         });
     });
+}
+
+/// The number of rounds, and the tiles of one; `channels` of input and output together.
+fn rounds(tiles: usize, channels: usize) -> (usize, usize) {
+    let fitting = (ROUND_BYTES / (4 * PLACES * channels)).max(DEPTH);
+    let rounds = tiles.div_ceil(fitting).max(1);
+    (rounds, tiles.div_ceil(rounds))
+}
+
+/// Floats of the outer and the inner buffer of [`backward_weight`].
+pub(in crate::convolution) fn weight_working_memory(isa: Isa, shape: &Conv2d) -> [usize; 2] {
+    let (c, o) = (shape.c_in, shape.c_out);
+    let (rounds, rows) = rounds(Tiling::new(shape).tiles(), c + o);
+    let outer = PLACES * (rows * c + panels_length(isa, rows, o) + 2 * SPARE);
+    [outer, if rounds > 1 { PLACES * (c * o + SPARE) } else { 0 }]
 }
 
 /// The tiles that are in the transform domain together.

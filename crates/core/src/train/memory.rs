@@ -1,0 +1,582 @@
+//! What memory a run takes at its peak, told before its first step and compared with what this process may take.
+//!
+//! What is counted, n images of a batch, P and T the numbers of student and teacher, S those of the optimiser's state:
+//!
+//! | part | formula |
+//! | --- | --- |
+//! | networks of a teacher of another kind | an ONNX model: twice its weights and twelve times a batch of its images, a guess; stored vectors: the table |
+//! | networks, activations, gradients, optimizer, evaluation | not formulas: the very passes of the run, on a backend that counts what they would allocate ([`Cpu::counting`]), two steps between evaluations, of all sizes of batches: what each adds to the free list, which never shrinks |
+//! | kernels | the largest buffers of the convolutions and linear layers ([`Cpu::working_memory`]) and 2 MiB of each thread |
+//! | losses | 8 bytes: 3 x the features that the host reads of n images, and 3.5 n^2 where a loss compares images |
+//! | loader | 5 batches of float32 images, each in the student's size and, where that is another one, the teacher's |
+//! | teacherFeatures | 4 bytes x features x training images, twice where training mirrors |
+//! | listing | 200 bytes an image of the data |
+//! | best | 4 P: the best weights so far |
+//! | other | 16 MiB: the addon's code, stacks, what allocators keep |
+//! | moment | the largest of what comes and goes: a checkpoint (8 (2 P + S)), reading the teacher (12 T), the final evaluation (a network of its own with its passes, embeddings and a tile of 512 x images), new best weights (8 P) |
+//!
+//! Decoded images count nothing: they stay in a file and are read one by one. A network on another device than the own
+//! kernels is estimated as if it were on them, and never refused.
+//!
+//! How exact: the estimate over the measured peak (`VmHWM` of `rkd train` and `rkd distill` with 2 threads, 4 steps, evaluations
+//! and checkpoints; glyphs of 60 classes):
+//!
+//! | run | estimate, MiB | peak, MiB | ratio |
+//! | --- | --- | --- | --- |
+//! | Conv-4, 28 px, batch 64 | 189 | 168 | 1.12 |
+//! | Conv-4, 84 px, batch 32 | 944 | 946 | 1.00 |
+//! | ResNet-18, 32 px, batch 64, SGD | 924 | 945 | 0.98 |
+//! | VGG-11, 32 px, batch 64, SGD | 570 | 564 | 1.01 |
+//! | ResNet-50, 64 px, batch 32 | 1592 | 1604 | 0.99 |
+//! | ResNet-18 from ResNet-50, 64 px, batch 64, live | 1007 | 976 | 1.03 |
+//! | the same, cached | 994 | 1026 | 0.97 |
+//! | the same, live, micro batch 16 | 1003 | 949 | 1.06 |
+//! | Conv-4 of width 16 from ResNet-50, 64 px, batch 32 | 658 | 665 | 0.99 |
+
+use std::borrow::Cow;
+
+use super::device::Device;
+use super::evaluate::BATCH;
+use super::objective::Objective;
+use super::pass::{add, cut};
+use super::plan::Plan;
+use super::report::MemoryEstimate;
+use super::teacher::{TeacherFeatures, shapes_of};
+use crate::backbones::{self, BackboneSpec};
+use crate::data::LoaderOptions;
+use crate::error::{Code, Error, Result};
+use crate::limits::{Limit, Limits, Process};
+use crate::losses::{Feature, FeatureMap};
+use crate::metrics::FidelityOptions;
+use crate::nn::parameters::Parameters;
+use crate::nn::tape::Tape;
+use crate::nn::{Backend, Cpu, CpuTensor, Inference, Network};
+use crate::optim::Optimizer;
+
+/// The estimate over the measured peak lies well between 1 / `UNCERTAINTY` and `UNCERTAINTY`. So a run is refused only where
+/// the estimate divided by this exceeds a limit, and warned where the estimate itself does.
+pub const UNCERTAINTY: f64 = 1.3;
+
+/// Working memory of a unit of a kernel, on each thread.
+const UNIT_BYTES: u64 = 2 << 20;
+
+/// What no part counts.
+const OTHER_BYTES: u64 = 16 << 20;
+
+/// What the listing keeps of an image: its path, label, part and place.
+const LISTED_BYTES: u64 = 200;
+
+/// What an estimate depends on.
+#[derive(Clone)]
+pub(super) struct Demand<'a> {
+    /// The plan, with its classes.
+    pub plan: Cow<'a, Plan>,
+    /// The losses.
+    pub objective: &'a Objective,
+    /// The teacher.
+    pub teacher: Option<OfTeacher<'a>>,
+    /// Threads in use.
+    pub threads: usize,
+    /// All images of the data.
+    pub images: usize,
+    /// Those of training, validation and test.
+    pub parts: [usize; 3],
+}
+
+/// What an estimate asks of a teacher.
+#[derive(Clone, Copy)]
+pub(super) struct OfTeacher<'a> {
+    /// Its network, where it is one of rkd.
+    pub network: Option<&'a BackboneSpec>,
+    /// Its features, each with its shape for one image.
+    pub shapes: &'a FeatureMap<Vec<usize>>,
+    /// What it takes where it is no network of rkd.
+    pub bytes: u64,
+    /// Whether a mirrored image is another one to it.
+    pub sees_pixels: bool,
+}
+
+/// The passes of a run, on a backend that counts.
+struct Counted {
+    cpu: Cpu,
+    student: Network<Cpu>,
+    teacher: Option<Inference<Cpu>>,
+    losses: Parameters<Cpu>,
+    optimizer: Optimizer<Cpu>,
+    /// The student's features, each with its shape for one image.
+    shapes: FeatureMap<Vec<usize>>,
+    read: Vec<Feature>,
+}
+
+/// The pieces of a batch that are counted: further ones take the memory of those before them.
+const PIECES: usize = 4;
+
+impl Demand<'_> {
+    /// The memory of the run where the process has `process` bytes before it.
+    ///
+    /// # Errors
+    /// Those of building the networks, and of losses that do not fit them.
+    pub fn estimate(&self, process: u64) -> Result<MemoryEstimate> {
+        let Plan { batch, .. } = &*self.plan;
+        let mut estimate = MemoryEstimate { process, ..MemoryEstimate::default() };
+        let mut counted = Counted::new(self)?;
+        let mut last = 0;
+        let mut more = |counted: &Counted| {
+            let now = counted.cpu.allocated() as u64;
+            now - std::mem::replace(&mut last, now)
+        };
+        estimate.networks = more(&counted);
+        if self.teacher.is_some() {
+            // The student is measured before training, and the teacher may be asked for all its features.
+            counted.evaluate(self)?;
+            estimate.evaluation = more(&counted);
+        }
+        for _ in 0..2 {
+            let features = counted.forward(self)?;
+            estimate.activations += more(&counted);
+            let gradients = counted.backward(self, features)?;
+            estimate.gradients += more(&counted);
+            counted.update(self, gradients)?;
+            estimate.optimizer += more(&counted);
+        }
+        estimate.activations += counted.further_pieces(self);
+        counted.evaluate(self)?;
+        estimate.evaluation += more(&counted);
+        estimate.kernels = counted.cpu.working_memory() as u64 + UNIT_BYTES * self.threads as u64;
+
+        let (n, numbers) = (batch.size as u64, |shape: &Vec<usize>| shape.iter().skip(1).product::<usize>() as u64);
+        let read = |names: Vec<Feature>, shapes: &FeatureMap<Vec<usize>>| -> u64 {
+            names.iter().filter_map(|name| shapes.get(name)).map(numbers).sum()
+        };
+        let own = read(self.objective.student_features(), &counted.shapes);
+        let of_teacher = self.teacher.map_or(0, |teacher| read(self.objective.teacher_features(), teacher.shapes));
+        estimate.networks += self.teacher.map_or(0, |teacher| teacher.bytes);
+        let compares = self.plan.losses.iter().any(|term| !term.weight.is_off() && !term.build().sees_images_alone());
+        estimate.losses = 8 * n * (3 * own + of_teacher) + if compares { 28 * n * n } else { 0 };
+
+        let images = |spec: &BackboneSpec| (spec.image_size * spec.image_size * spec.in_channels) as u64;
+        let live = self.is_live();
+        let of_teacher_images = self.network().filter(|_| live).map_or(0, images);
+        let batches = LoaderOptions::default().ahead as u64 + 1;
+        estimate.loader = batches * 4 * n * (images(&self.plan.backbone) + of_teacher_images);
+        if let Some(teacher) = self.teacher.filter(|_| !live) {
+            let sides = if self.plan.data.augment.flip && teacher.sees_pixels { 2 } else { 1 };
+            estimate.teacher_features = 4 * of_teacher * sides * self.parts[0] as u64;
+        }
+        estimate.listing = LISTED_BYTES * self.images as u64;
+
+        let weights = bytes_of(&counted.student.parameters);
+        estimate.best = weights;
+        let checkpoint = 2 * (2 * weights + bytes_of(&counted.losses) + 4 * counted.optimizer.state_size() as u64);
+        let ([_, validation, test], shapes) = (self.parts, &counted.shapes);
+        let measured = |images: usize| metrics(images as u64, read(vec![Feature::Embedding, Feature::Logits], shapes));
+        let last = self.last_evaluation()? + measured(test) + self.teacher.map_or(0, |_| fidelity(test as u64));
+        estimate.moment = [checkpoint, 2 * weights, last, measured(validation)].into_iter().max().unwrap_or(0);
+        estimate.other = OTHER_BYTES;
+        estimate.total = estimate.parts().iter().map(|(_, bytes)| bytes).sum::<u64>() + process;
+        Ok(estimate)
+    }
+
+    /// The teacher's network, where it is one of rkd.
+    fn network(&self) -> Option<&BackboneSpec> {
+        self.teacher.and_then(|teacher| teacher.network)
+    }
+
+    /// Whether the teacher sees every batch.
+    fn is_live(&self) -> bool {
+        self.plan.teacher.as_ref().is_some_and(|teacher| teacher.features == TeacherFeatures::Live)
+    }
+
+    /// The evaluation of the stored model: networks of its own beside those of training.
+    fn last_evaluation(&self) -> Result<u64> {
+        let cpu = Cpu::counting();
+        let mut networks = Vec::new();
+        for spec in [&self.plan.backbone].into_iter().chain(self.network()) {
+            let network = Network::zeros(cpu.clone(), backbones::define(spec)?)?;
+            let network = network.into_inference_without_values()?;
+            look(&cpu, &network, spec, &self.parts[2..])?;
+            networks.push(network);
+        }
+        // The teacher's file is read while the student's network is there.
+        let read = self.network().and(networks.last()).map_or(0, |network| 4 * network.numbers() as u64);
+        Ok((cpu.allocated() + cpu.working_memory()) as u64 + UNIT_BYTES * self.threads as u64 + read)
+    }
+
+    /// Checks that the run fits into what this process may take, as it was before it: `process` and `limits`. Gives the
+    /// estimate, and a sentence where it is near a limit.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_OPTION` with what would fit, where it is certain that the run does not; those of [`Demand::estimate`].
+    pub fn check(&self, process: Option<Process>, limits: &Limits) -> Result<(MemoryEstimate, Option<String>)> {
+        let estimate = self.estimate(process.map_or(0, |process| process.resident))?;
+        let Some((room, limit)) = limits.room() else { return Ok((estimate, None)) };
+        let (needed, free) = (estimate.needed(), limits.available.unwrap_or(u64::MAX).min(room));
+        if self.plan.device == Device::Cpu && needed as f64 / UNCERTAINTY > room as f64 {
+            return Err(self.does_not_fit(&estimate, room, limit));
+        }
+        let warning = (needed > free).then(|| {
+            let (total, advice) = (in_words(estimate.total), self.advice(free));
+            let free = in_words(free);
+            format!(
+                "This run takes about {total} of memory at its peak, and {free} are free beside what the process has: the \
+                 system may end it. {advice}."
+            )
+        });
+        Ok((estimate, warning))
+    }
+
+    fn does_not_fit(&self, estimate: &MemoryEstimate, room: u64, limit: &Limit) -> Error {
+        let mut parts = estimate.parts();
+        parts.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        let parts: Vec<String> =
+            parts.iter().take(3).map(|(name, bytes)| format!("{name} {}", in_words(*bytes))).collect();
+        let received = format!("about {} ({})", in_words(estimate.needed()), parts.join(", "));
+        let Limit { name, bytes, used } = limit;
+        let expected =
+            format!("at most {}: {name} allows {}, {} are used", in_words(room), in_words(*bytes), in_words(*used));
+        Error::new(Code::InvalidOption, "the run does not fit into memory")
+            .with_subject("batch.size")
+            .with_values(expected, received)
+            .with_advice(self.advice(room))
+    }
+
+    /// What would fit into `room`, computed anew with each change alone.
+    fn advice(&self, room: u64) -> String {
+        let Plan { batch, backbone, micro_batch, .. } = &*self.plan;
+        let fits = |change: &dyn Fn(&mut Plan)| {
+            let mut plan = self.plan.clone().into_owned();
+            change(&mut plan);
+            let changed = Demand { plan: Cow::Owned(plan), ..self.clone() };
+            changed.estimate(0).is_ok_and(|estimate| estimate.needed() <= room)
+        };
+        let mut found = Vec::new();
+        let pieces = largest(2, micro_batch.unwrap_or(batch.size), |size| fits(&|plan| plan.micro_batch = Some(size)));
+        found.extend(pieces.map(|size| format!("--micro-batch {size}")));
+        if batch.episode.is_none() {
+            let each = batch.per_class.unwrap_or(1);
+            let groups = largest(1, batch.size / each, |groups| fits(&|plan| plan.batch.size = groups * each));
+            found.extend(groups.filter(|groups| groups * each > 1).map(|groups| format!("--batch {}", groups * each)));
+        }
+        let side = largest(8, backbone.image_size, |side| {
+            fits(&|plan| (plan.backbone.image_size, plan.data.image_size) = (side, side))
+        });
+        found.extend(side.map(|side| format!("--image-size {side}")));
+        match found.split_last() {
+            None => "no smaller batch and no smaller image would fit; use a smaller network, or more memory".into(),
+            Some((only, [])) => format!("{only} would fit"),
+            Some((last, before)) => format!("{} or {last} would fit", before.join(", ")),
+        }
+    }
+}
+
+impl Counted {
+    fn new(demand: &Demand<'_>) -> Result<Counted> {
+        let (plan, objective, cpu) = (&demand.plan, demand.objective, Cpu::counting());
+        let mut student = Network::zeros(cpu.clone(), backbones::define(&plan.backbone)?)?;
+        student.tune(&plan.tuning)?;
+        let shapes = shapes_of::<Cpu>(&student.forward_eval(&images(&cpu, &plan.backbone, 1)?)?);
+        let teacher = demand.network().map(|spec| {
+            let network = Network::zeros(cpu.clone(), backbones::define(spec)?)?;
+            let mut network = network.into_inference_without_values()?;
+            network.forward(&images(&cpu, spec, 1)?)?;
+            network.keep_taps(&objective.teacher_features());
+            Ok::<_, Error>(network)
+        });
+        let teacher = teacher.transpose()?;
+        let specs = objective.parameters(&shapes, demand.teacher.map(|teacher| teacher.shapes))?.concat();
+        let losses = Parameters::zeros(&cpu, specs)?;
+        let mut read = objective.student_features();
+        if !read.contains(&Feature::Embedding) {
+            read.push(Feature::Embedding);
+        }
+        student.keep_taps(&read);
+        let optimizer = Optimizer::new(&plan.optimizer)?;
+        Ok(Counted { cpu, student, teacher, losses, optimizer, shapes, read })
+    }
+
+    /// An evaluation during training, and the teacher's features if they are computed once.
+    fn evaluate(&self, demand: &Demand<'_>) -> Result<()> {
+        let ([train, validation, test], network) =
+            (demand.parts, self.student.clone().into_inference_without_values()?);
+        let before = if self.teacher.is_some() { test } else { 0 };
+        look(&self.cpu, &network, &demand.plan.backbone, &[validation, before])?;
+        match (&self.teacher, demand.network()) {
+            (Some(network), Some(spec)) => look(&self.cpu, network, spec, &[train, test]),
+            _ => Ok(()),
+        }
+    }
+
+    /// The pieces of a batch that are counted, the largest ones.
+    fn pieces(demand: &Demand<'_>) -> Vec<usize> {
+        let pieces = cut(demand.plan.batch.size, demand.plan.micro_batch);
+        let mut pieces: Vec<usize> = pieces.iter().map(|rows| rows.len()).collect();
+        pieces.sort_unstable_by(|a, b| b.cmp(a));
+        pieces.truncate(PIECES);
+        pieces
+    }
+
+    /// The images and features of the pieces that are not counted.
+    fn further_pieces(&self, demand: &Demand<'_>) -> u64 {
+        let rows = demand.plan.batch.size - Self::pieces(demand).iter().sum::<usize>();
+        let BackboneSpec { image_size, in_channels, .. } = demand.plan.backbone;
+        let numbers = |shape: &Vec<usize>| shape.iter().skip(1).product::<usize>();
+        let features: usize = self.read.iter().filter_map(|name| self.shapes.get(name)).map(numbers).sum();
+        4 * (rows * (image_size * image_size * in_channels + features)) as u64
+    }
+
+    /// A batch through teacher and student: its pieces, and what the student's forward pass kept.
+    fn forward(&mut self, demand: &Demand<'_>) -> Result<(Vec<CpuTensor>, Option<Tape<Cpu>>)> {
+        let (cpu, sizes) = (self.cpu.clone(), Self::pieces(demand));
+        let pieces = |spec| sizes.iter().map(|&rows| images(&cpu, spec, rows)).collect::<Result<Vec<_>>>();
+        let own = pieces(&demand.plan.backbone)?;
+        let mut features = Vec::new();
+        if let (Some(network), Some(spec), true) = (&self.teacher, demand.network(), demand.is_live()) {
+            let names = demand.objective.teacher_features();
+            for images in pieces(spec)? {
+                let mut all = network.forward(&images)?;
+                all.retain(|name, _| names.contains(name));
+                features.push(all);
+            }
+        }
+        let mut tape = None;
+        if let [images] = own.as_slice() {
+            let (mut all, kept) = self.student.forward_train(images)?;
+            all.retain(|name, _| self.read.contains(name));
+            features.push(all);
+            tape = Some(kept);
+        } else {
+            for images in &own {
+                let mut all = self.student.forward_untaped(images)?;
+                all.retain(|name, _| self.read.contains(name));
+                features.push(all);
+            }
+        }
+        Ok((own, tape))
+    }
+
+    /// The way back, by way of each piece; and once more before it where weights are found by balancing.
+    fn backward(
+        &self,
+        demand: &Demand<'_>,
+        (pieces, tape): (Vec<CpuTensor>, Option<Tape<Cpu>>),
+    ) -> Result<Vec<Option<CpuTensor>>> {
+        let back = |tape, rows: usize| {
+            let features = demand.objective.student_features().into_iter();
+            let upstream = features.filter_map(|name| {
+                let shape: Vec<usize> = [rows].iter().chain(self.shapes.get(&name)?.iter().skip(1)).copied().collect();
+                Some((name, self.cpu.zeros(&shape)))
+            });
+            let upstream = upstream.map(|(name, tensor)| Ok((name, tensor?))).collect::<Result<FeatureMap<_>>>()?;
+            Ok::<_, Error>(self.student.backward(tape, upstream, false)?.parameters)
+        };
+        let all = |tape: Option<Tape<Cpu>>| match tape {
+            Some(tape) => back(tape, pieces.iter().map(|images| Cpu::shape(images)[0]).sum()),
+            None => pieces.iter().try_fold(Vec::new(), |sum, images| {
+                let (_, tape) = self.student.forward_taped(images)?;
+                add(&self.cpu, sum, back(tape, Cpu::shape(images)[0])?)
+            }),
+        };
+        if demand.objective.has_auto() {
+            all(tape.clone())?;
+        }
+        all(tape)
+    }
+
+    fn update(&mut self, demand: &Demand<'_>, mut gradients: Vec<Option<CpuTensor>>) -> Result<()> {
+        for spec in &self.losses.specs {
+            gradients.push(Some(self.cpu.zeros(&spec.inner_shape())?));
+        }
+        let groups = &mut [&mut self.student.parameters, &mut self.losses];
+        self.optimizer.step(&self.cpu, groups, gradients, 0.0, demand.plan.clip_gradient_norm).map(drop)
+    }
+}
+
+/// Bytes of parameters on the host.
+fn bytes_of(parameters: &Parameters<Cpu>) -> u64 {
+    4 * parameters.specs.iter().map(|spec| spec.count() as u64).sum::<u64>()
+}
+
+/// What measuring `images` with so many `numbers` each takes: they grow by doubling; retrieval copies them, packs them and
+/// makes a tile of 512 x images.
+fn metrics(images: u64, numbers: u64) -> u64 {
+    4 * images * (4 * numbers + images.min(512)) + 100 * images
+}
+
+/// What comparing the relations of `images` takes: of each pair its places, two distances, two ranks and an order.
+fn fidelity(images: u64) -> u64 {
+    52 * (images * images.saturating_sub(1) / 2).min(FidelityOptions::default().pairs as u64)
+}
+
+/// Evaluation of so many images each: batches of one size, and a last one that is smaller.
+fn look(cpu: &Cpu, network: &Inference<Cpu>, spec: &BackboneSpec, counts: &[usize]) -> Result<()> {
+    for &count in counts {
+        let batches = [count.min(BATCH), if count > BATCH { count % BATCH } else { 0 }];
+        for size in batches.into_iter().filter(|&size| size > 0) {
+            network.forward(&images(cpu, spec, size)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn images(cpu: &Cpu, spec: &BackboneSpec, n: usize) -> Result<CpuTensor> {
+    cpu.zeros(&[n, spec.image_size, spec.image_size, spec.in_channels])
+}
+
+/// The largest value from `least` on below `end` that `fits`, where smaller ones fit if larger ones do.
+fn largest(least: usize, end: usize, fits: impl Fn(usize) -> bool) -> Option<usize> {
+    let (mut fitting, mut end) = (None, end);
+    let mut start = least;
+    while start < end {
+        let middle = start + (end - start) / 2;
+        if fits(middle) {
+            (fitting, start) = (Some(middle), middle + 1);
+        } else {
+            end = middle;
+        }
+    }
+    fitting
+}
+
+/// Bytes for people.
+fn in_words(bytes: u64) -> String {
+    let mebibytes = bytes as f64 / f64::from(1 << 20);
+    if mebibytes < 1024.0 { format!("{mebibytes:.0} MiB") } else { format!("{:.1} GiB", mebibytes / 1024.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const MIB: u64 = 1 << 20;
+
+    /// A change of a plan to a value.
+    type Change = fn(&mut Plan, usize);
+
+    fn plan(size: usize) -> Plan {
+        serde_json::from_value(json!({
+            "data": {
+                "source": "glyphs", "imageSize": 64, "channels": 3, "cache": "cache",
+                "split": { "kind": "classes", "validation": 0.1, "test": 0.2 }, "augment": { "flip": true },
+            },
+            "backbone": {
+                "kind": "conv4", "width": 16, "stem": "small", "embedding": 8, "normalize": false,
+                "inChannels": 3, "imageSize": 64, "classes": null,
+            },
+            "weights": null, "teacher": null, "losses": [{ "kind": "triplet-squared" }],
+            "optimizer": {
+                "kind": "adam", "learningRate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weightDecay": 0.0
+            },
+            "schedule": { "kind": "cosine", "warmupSteps": 0, "minimum": 0.0 }, "clipGradientNorm": null,
+            "batch": { "size": size, "perClass": 4 }, "epochs": 1, "stepsPerEpoch": 8, "seed": 1, "threads": 2,
+        }))
+        .unwrap()
+    }
+
+    fn with<T>(plan: &Plan, teacher: Option<&BackboneSpec>, ask: impl FnOnce(&Demand<'_>) -> T) -> T {
+        let objective = Objective::new(&plan.losses).unwrap();
+        let plan = Cow::Borrowed(plan);
+        let shapes = teacher.map(|spec| {
+            let cpu = Cpu::counting();
+            let network = Network::zeros(cpu.clone(), backbones::define(spec).unwrap()).unwrap();
+            let network = network.into_inference_without_values().unwrap();
+            shapes_of::<Cpu>(&network.forward(&images(&cpu, spec, 1).unwrap()).unwrap())
+        });
+        let teacher = shapes.as_ref().map(|shapes| OfTeacher { network: teacher, shapes, bytes: 0, sees_pixels: true });
+        ask(&Demand { plan, objective: &objective, teacher, threads: 2, images: 1000, parts: [700, 100, 200] })
+    }
+
+    fn estimate(plan: &Plan) -> MemoryEstimate {
+        with(plan, None, |demand| demand.estimate(0).unwrap())
+    }
+
+    /// Limits of which `free` bytes are left.
+    fn limits(free: u64) -> Limits {
+        let limit = Limit { name: "ulimit -v".into(), bytes: 50 * MIB + free, used: 50 * MIB };
+        Limits { limits: vec![limit], available: None }
+    }
+
+    #[test]
+    fn parts_follow_their_formulas() {
+        let found = estimate(&plan(256));
+        assert_eq!(found.total, found.parts().iter().map(|(_, bytes)| bytes).sum::<u64>());
+        assert_eq!(found.loader, 5 * 256 * 64 * 64 * 3 * 4);
+        assert_eq!(found.losses, 8 * 256 * 3 * 8 + 28 * 256 * 256);
+        // The first convolution and its input alone, 16 channels of 64 x 64 pixels.
+        assert!(found.activations > 256 * 64 * 64 * 4 * (16 + 3), "{found:?}");
+        // Adam keeps two numbers a weight.
+        assert!(found.best / 2 < found.optimizer && found.optimizer < 3 * found.best, "{found:?}");
+    }
+
+    #[test]
+    fn pieces_save_activations_and_further_ones_cost_only_their_images_and_features() {
+        let (whole, mut pieces) = (plan(1024), plan(1024));
+        pieces.micro_batch = Some(128);
+        let [whole, small] = [estimate(&whole), estimate(&pieces)];
+        assert!(small.activations + small.gradients < (whole.activations + whole.gradients) / 3, "{small:?}");
+        pieces.batch.size = 2048;
+        let large = estimate(&pieces);
+        let grown = |part: fn(&MemoryEstimate) -> u64| part(&large) - part(&small);
+        assert_eq!(grown(|e| e.activations), 1024 * 4 * (64 * 64 * 3 + 8));
+        assert_eq!(grown(|e| e.gradients), 0);
+    }
+
+    #[test]
+    fn a_teacher_costs_its_network_and_its_images_or_its_features() {
+        let alone = estimate(&plan(64));
+        let mut plan = plan(64);
+        let teacher = BackboneSpec { width: 64, image_size: 84, ..plan.backbone.clone() };
+        plan.losses = serde_json::from_value(json!([{ "kind": "rkd-distance" }])).unwrap();
+        let mut of = |features: &str| {
+            plan.teacher = serde_json::from_value(json!({ "model": "teacher", "features": features })).unwrap();
+            with(&plan, Some(&teacher), |demand| demand.estimate(0).unwrap())
+        };
+        let (live, cached) = (of("live"), of("cached"));
+        assert!(live.networks > alone.networks && cached.networks == live.networks);
+        assert_eq!(live.loader - cached.loader, 5 * 64 * 84 * 84 * 3 * 4);
+        assert_eq!((live.teacher_features, cached.teacher_features), (0, 4 * 8 * 2 * 700));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_what_fits_and_nothing_more_does() {
+        let plan = plan(512);
+        let room = estimate(&plan).needed() / 2;
+        let error = with(&plan, None, |demand| demand.check(None, &limits(room)).unwrap_err());
+        let text = error.to_string();
+        assert_eq!((error.code, error.subject.as_deref()), (Code::InvalidOption, Some("batch.size")));
+        assert!(text.contains("ulimit -v allows") && text.contains("activations"), "{text}");
+        let number = |flag: &str| -> usize {
+            let rest = text.split_once(flag).unwrap_or_else(|| panic!("{text} lacks {flag}")).1;
+            rest.trim().split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+        };
+        let changes: [(&str, usize, Change); 3] = [
+            ("--micro-batch", 1, |plan, size| plan.micro_batch = Some(size)),
+            ("--batch", 4, |plan, size| plan.batch.size = size),
+            ("--image-size", 1, |plan, side| plan.backbone.image_size = side),
+        ];
+        for (flag, step, change) in changes {
+            let fits = |value: usize| {
+                let mut plan = plan.clone();
+                change(&mut plan, value);
+                estimate(&plan).needed() <= room
+            };
+            let found = number(flag);
+            assert!(fits(found) && !fits(found + step), "{flag} {found}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_certain_not_to_fit_is_refused_and_what_may_not_is_warned_of() {
+        let plan = plan(256);
+        let needed = estimate(&plan).needed();
+        let ask = |limits: Limits| with(&plan, None, |demand| demand.check(None, &limits));
+        assert!(ask(limits((needed as f64 / UNCERTAINTY) as u64 - MIB)).is_err());
+        let (_, warning) = ask(limits((needed as f64 / UNCERTAINTY) as u64 + MIB)).unwrap();
+        assert!(warning.unwrap().contains("--micro-batch"));
+        assert_eq!(ask(limits(needed)).unwrap().1, None);
+        // What others have of the machine's memory they may give back.
+        let busy = Limits { available: Some(MIB), ..limits(needed) };
+        assert!(ask(busy).unwrap().1.is_some());
+        assert_eq!(ask(Limits::default()).unwrap().1, None);
+    }
+}
