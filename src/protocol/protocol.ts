@@ -663,11 +663,13 @@ export type Weights = {
 export type Teacher = {
   /**
    * The folder of a finished run, a `model.safetensors`, an ONNX model, or a folder with one (`model.onnx`,
-   * `onnx/model.onnx`).
+   * `onnx/model.onnx`), or stored vectors: `.npy`, `.npz`, `.safetensors`, `.csv`, `.jsonl`, Parquet or Arrow IPC.
    */
-  readonly model: string;
+  readonly model: string | URL;
   /** How an ONNX model is read. @default found out from the file */
   readonly onnx?: Partial<OnnxOptions> | null;
+  /** How stored vectors are read. @default found out from the file */
+  readonly vectors?: Partial<VectorOptions> | null;
 };
 
 /** Pixels `v` in `0..=255` become `(v / 255 - mean) / std`, channel by channel. */
@@ -779,7 +781,7 @@ export type EvaluateOptions = {
    * @default null
    */
   readonly teacher?: string | URL | Teacher | null;
-  /** CPU threads, 0 is all cores. @default 0 */
+  /** CPU threads, 0 to 1024; 0 is all cores. @default 0 */
   readonly threads?: number;
   /**
    * Seed of few-shot episodes and of what fidelity is measured on; where `splitSeed` is not given, of the split too.
@@ -880,6 +882,8 @@ export type ResolvedRun = {
   readonly policy: Policy;
   /** Whether data that have changed are accepted. */
   readonly acceptChangedData: boolean;
+  /** What had to be assumed, in full sentences. */
+  readonly warnings: ReadonlyArray<string>;
 };
 
 /** What a run is for. */
@@ -1071,10 +1075,12 @@ export type TuningPlan = {
 
 /** The teacher of a distillation. */
 export type TeacherPlan = {
-  /** A `model.safetensors` written by `train` or `distill`, or an ONNX model. */
+  /** A `model.safetensors` written by `train` or `distill`, an ONNX model, or a file of vectors. */
   readonly model: string;
   /** How it is read, where it is an ONNX model. */
   readonly onnx: OnnxOptions | null;
+  /** How it is read, where it is a file of vectors. */
+  readonly vectors: VectorOptions | null;
   /** Whether the teacher sees each augmented batch, or every training image once before the first step. */
   readonly features: TeacherFeatures;
 };
@@ -1103,6 +1109,30 @@ export type OnnxOptions = {
   readonly engine: EngineChoice;
   /** The library of onnxruntime. @default `$RKD_ONNXRUNTIME`, else that of an installed onnxruntime-node */
   readonly onnxruntime: string | null;
+};
+
+/** How stored vectors are read. */
+export type VectorOptions = {
+  /**
+   * A file with the id of each vector, in their order: a text of one id a line, JSON, or a `.npy` of texts. Without it
+   * `NAME.ids.json` or `NAME.ids.txt` beside the vectors, where the file has no ids of its own.
+   */
+  readonly ids: string | null;
+  /**
+   * The column, array or key with the ids. Default: the one of a usual name (`id`, `path`, `file_name`, ...), else the
+   * only one that fits.
+   */
+  readonly idColumn: string | null;
+  /**
+   * The column, array or key with the vectors, or what the names of the columns with one number each begin with.
+   * Default: the one of a usual name (`vector`, `embedding`, ...), else the only one that fits.
+   */
+  readonly vectorColumn: string | null;
+  /**
+   * Whether images without a vector may be any number of the images. They are left out. @default false: at most one
+   * in ten
+   */
+  readonly allowMissing: boolean;
 };
 
 /** How an output becomes one vector an image. */
@@ -1400,8 +1430,10 @@ export type DataSurvey = {
 export type TeacherReport = {
   /** The file. */
   readonly file: string;
-  /** An ONNX model; null for a network of rkd. */
+  /** Of an ONNX model. */
   readonly onnx: OnnxReport | null;
+  /** Of stored vectors. A network of rkd has neither. */
+  readonly vectors: VectorSummary | null;
 };
 
 /** What was found out, for a person. */
@@ -1437,6 +1469,48 @@ export type OnnxReport = {
   /** Full sentences. */
   readonly warnings: ReadonlyArray<string>;
 };
+
+/** What [`judge`] found. */
+export type VectorSummary = {
+  /** Where the vectors come from. */
+  readonly format: VectorFormat;
+  /** The type of the stored numbers. */
+  readonly element: VectorElement;
+  /** Number of vectors. */
+  readonly vectors: number;
+  /** Numbers of each. */
+  readonly dimension: number;
+  /** As [`VectorTable::hash`]. */
+  readonly hash: string;
+  /** The Euclidean norms. */
+  readonly norms: Norms;
+  /** Whether all norms are 1, within 0.001. */
+  readonly normalized: boolean;
+  /** Vectors of zeros. */
+  readonly zero: number;
+  /** Vectors equal to one before them. */
+  readonly repeated: number;
+  /** Places at which all vectors have the same number. */
+  readonly constantPlaces: number;
+  /** What a user should know, that of the reading first. */
+  readonly warnings: ReadonlyArray<string>;
+};
+
+/** Euclidean norms of vectors. */
+export type Norms = {
+  /** The smallest. */
+  readonly minimum: number;
+  /** The one in the middle. */
+  readonly median: number;
+  /** The largest. */
+  readonly maximum: number;
+};
+
+/** The form in which vectors were stored. */
+export type VectorFormat = "npy" | "npz" | "safetensors" | "csv" | "jsonl" | "parquet" | "arrow" | "given";
+
+/** The type of the numbers that were stored; all become float32. */
+export type VectorElement = "float16" | "bfloat16" | "float32" | "float64" | "text";
 
 /** What a look at a source's names and lists found. */
 export type Survey = {

@@ -276,7 +276,7 @@ mod tests {
 
     fn options(id: &str, vector: &str) -> VectorOptions {
         let given = |name: &str| (!name.is_empty()).then(|| name.to_string());
-        VectorOptions { ids: None, id_column: given(id), vector_column: given(vector) }
+        VectorOptions { id_column: given(id), vector_column: given(vector), ..VectorOptions::default() }
     }
 
     #[test]
