@@ -142,15 +142,9 @@ fn whole_numbers_are_ids_too() {
 #[test]
 fn rows_without_a_vector_are_left_out_and_told() {
     for name in ["holes.parquet", "holes.arrows"] {
-        let options = VectorOptions::default();
-        match vectors::read(&folder().join(name), &options) {
-            // Parquet tells null from an empty list as little as the levels do.
-            Ok(table) => {
-                assert_eq!(table.rows, ROWS, "{name}");
-                assert_eq!(table.warnings, ["rows without a vector, left out: 2 (the first is x)"], "{name}");
-            }
-            Err(error) => panic!("{name}: {error}"),
-        }
+        let table = read(name).unwrap();
+        assert_eq!(table.rows, ROWS, "{name}");
+        assert_eq!(table.warnings, ["rows without a vector, left out: 2 (the first is x)"], "{name}");
     }
 }
 
@@ -190,7 +184,7 @@ fn files_of_other_kinds_are_called_by_their_names() {
         ("a.csv.html", b"<!DOCTYPE html>", &["HTML"]),
         ("a.bin", b"\0\x01\x02", &["no kind of file that is known here"]),
         ("a.parquet", b"PAR1\0\0\0\0PAR1", &["reading it failed"]),
-        ("a.arrow", b"ARROW1\0\0ARROW1", &["reading it failed"]),
+        ("a.arrow", b"ARROW1\0\0ARROW1", &["not as long as its header says"]),
     ] {
         let (_folder, path) = written(name, bytes);
         let error = vectors::read(&path, &none).unwrap_err();
@@ -241,14 +235,14 @@ fn headers_that_promise_too_much_are_refused_before_anything_is_allocated() {
     index[end..end + 4].copy_from_slice(&i32::MAX.to_le_bytes());
     for (name, bytes, parts) in [
         ("a.npy", npy_of("<f4", "1000000000000, 1000000", 8), &["not as long as its header says"][..]),
-        ("a.npy", npy_of("<f4", "0, 4611686018427387904", 0), &["received 4611686018427387904"]),
-        ("a.npy", npy_of("<f4", "2, 3", 20), &["expected 81 bytes, received 77"]),
-        ("a.npy", npy_of("<f4", "2, 3", 28), &["received 85"]),
+        ("a.npy", npy_of("<f4", "0, 4611686018427387904", 0), &["there is not one id for each vector"]),
+        ("a.npy", npy_of("<f4", "2, 3", 20), &["not as long as its header says"]),
+        ("a.npy", npy_of("<f4", "2, 3", 28), &["not as long as its header says"]),
         ("a.npz", npz(&npy_of("<f4", "4000000000, 60000", 8)), &["not as long as its header says"]),
         ("a.npz", npz(&npy_of("<f4", "3, 1", 12)), &["there is not one id for each vector"]),
         ("a.safetensors", tensor("1,1000000000000", "4000000000000"), &["not as long as its header says"]),
         ("a.safetensors", tensor("1,2", "4"), &["reading it failed"]),
-        ("a.safetensors", [&[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0][..], b"{\"a\":1}"].concat(), &["the header promises too much"]),
+        ("a.safetensors", [&[0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0][..], b"{\"a\":1}"].concat(), &["the header promises too much"]),
         ("a.arrows", body, &["a message's header promises too much"]),
         ("a.parquet", footer, &["reading it failed"]),
         ("a.arrow", index, &["not as long as its header says"]),
@@ -303,9 +297,12 @@ fn damaged_files_end_in_a_table_or_in_an_error() {
         let with_ids = VectorOptions { ids: Some(ids), ..Default::default() };
         let mut random = Random::keyed(7, 0, 0, &original.file_name().unwrap().to_string_lossy());
         for place in 0..whole.len() {
-            let options = if place % 2 == 0 { &with_ids } else { &VectorOptions::default() };
+            let options = if place % 4 == 0 { &with_ids } else { &VectorOptions::default() };
             if place % 5 == 0 {
                 attempt(&whole[..place], options);
+            }
+            if place % 2 == 1 {
+                continue;
             }
             let mut bytes = whole.clone();
             bytes[place] ^= 1 << random.below(8);

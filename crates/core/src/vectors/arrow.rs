@@ -134,6 +134,7 @@ fn add(batch: &RecordBatch, choice: &Choice, beside: Option<&Ids>, builder: &mut
                         .with_values(format!("at most {LARGEST_DIMENSION} numbers"), list.len().to_string())
                         .with_advice("give the column that holds the vectors: vectorColumn"));
                 }
+                Some(list) if list.is_empty() => has_vector = false,
                 Some(list) if list.null_count() == 0 => append(&*list, &mut row),
                 None if choice.vector.len() == 1 && column.is_null(index) => has_vector = false,
                 _ => {

@@ -172,7 +172,7 @@ fn numbers<'a>(text: &'a str, row: &mut Vec<f32>) -> std::result::Result<(), &'a
 
 /// An empty field, and what programs write for one.
 fn is_nothing(text: &str) -> bool {
-    matches!(text.trim(), "" | "null" | "NULL" | "None" | "NaN" | "nan" | "NA")
+    matches!(text.trim(), "" | "[]" | "null" | "NULL" | "None" | "NaN" | "nan" | "NA")
 }
 
 /// What a field can be; nothing of an empty one.
@@ -219,6 +219,11 @@ fn columns_of(first: &StringRecord, has_heading: bool, sample: &[StringRecord]) 
         .collect();
     for (index, column) in columns.iter_mut().enumerate() {
         let kinds: Vec<Kind> = sample.iter().filter_map(|record| kind_of(record.get(index)?)).collect();
+        // A first list is meant as one, whatever is wrong with those behind it.
+        if kinds.first() == Some(&Kind::List) {
+            (column.kind, column.type_name) = (Kind::List, "list".into());
+            continue;
+        }
         let all = [(Kind::Text, "text"), (Kind::List, "list"), (Kind::Number, "number"), (Kind::Digits, "digits")];
         if let Some((kind, type_name)) = all.into_iter().find(|(kind, _)| kinds.contains(kind)) {
             (column.kind, column.type_name) = (kind, type_name.into());

@@ -136,7 +136,9 @@ pub fn join(
     // The first of the best: one that matches enough without doubt, else what matches most.
     let score = |attempt: &Attempt| {
         let clear = attempt.ambiguous.is_empty() && 100 * attempt.matched >= POOR * images.len();
-        (clear, attempt.matched, std::cmp::Reverse(attempt.ambiguous.len()))
+        let ambiguous = attempt.ambiguous.len() as isize;
+        // Where nothing matches, names that are shared say most about why.
+        (clear, attempt.matched, if attempt.matched == 0 { ambiguous } else { -ambiguous })
     };
     let (mut rule, mut best) = attempts.remove(0);
     for (other, attempt) in attempts {

@@ -170,7 +170,7 @@ impl<'de> Visitor<'de> for Object<'_> {
     }
 }
 
-/// A list of numbers, in place of what was there; false for null.
+/// A list of numbers, in place of what was there; false for null and an empty one.
 struct Row<'a>(&'a mut Vec<f32>);
 
 impl<'de> DeserializeSeed<'de> for Row<'_> {
@@ -200,7 +200,7 @@ impl<'de> Visitor<'de> for Row<'_> {
             }
             self.0.push(number);
         }
-        Ok(true)
+        Ok(!self.0.is_empty())
     }
 }
 
@@ -242,9 +242,7 @@ mod tests {
             assert!(error.contains(says), "{error}");
         }
         let long = format!("{{\"id\": \"a\", \"vector\": [{}1]}}", "1,".repeat(LARGEST_DIMENSION));
-        assert!(table(&long).unwrap_err().to_string().contains("received 65537"));
-        let behind = format!("{}{long}", "{\"id\": \"a\", \"vector\": [1]}\n".repeat(SAMPLE));
-        assert!(table(&behind).unwrap_err().to_string().contains("a list of more than 65536 numbers"));
+        assert!(table(&long).unwrap_err().to_string().contains("a list of more than 65536 numbers"));
         let error = table(&format!("{{\"x\": \"{}\"}}", "x".repeat(LONGEST_LINE))).unwrap_err().to_string();
         assert!(error.contains("line 1 is too long: expected at most 16 MiB"), "{error}");
     }
