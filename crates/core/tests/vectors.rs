@@ -103,7 +103,9 @@ fn what_embed_writes_is_read() {
     let names = json!({ "ids": IDS, "classes": ["cat", "cat", "dog", "dog"] });
     npy::write(&at("a.npy"), &tensor).unwrap();
     fs::write(at("a.npy.ids.json"), names.to_string()).unwrap();
-    TensorFile { document: names, tensors: [("embeddings".to_string(), tensor)].into() }.save(&at("a.safetensors")).unwrap();
+    TensorFile { document: names, tensors: [("embeddings".to_string(), tensor)].into() }
+        .save(&at("a.safetensors"))
+        .unwrap();
     let expected = read("float32.npy").unwrap().hash;
     for name in ["a.npy", "a.safetensors"] {
         assert_eq!(vectors::read(&at(name), &VectorOptions::default()).unwrap().hash, expected, "{name}");
@@ -119,7 +121,15 @@ fn what_embed_writes_is_read() {
 #[test]
 fn ids_come_from_a_file_of_their_own_where_it_is_given() {
     for ids in ["float16.ids.txt", "version2.npy.ids.json"] {
-        for name in ["whole.parquet", "columns.arrow", "columns.csv", "lines.jsonl", "stored.npz", "none.npy", "f16.safetensors"] {
+        for name in [
+            "whole.parquet",
+            "columns.arrow",
+            "columns.csv",
+            "lines.jsonl",
+            "stored.npz",
+            "none.npy",
+            "f16.safetensors",
+        ] {
             let options = VectorOptions { ids: Some(folder().join(ids)), ..Default::default() };
             let table = vectors::read(&folder().join(name), &options).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!((&table.ids[..], &table.rows[..]), (&IDS.map(String::from)[..], &ROWS[..]), "{name}");
@@ -127,7 +137,9 @@ fn ids_come_from_a_file_of_their_own_where_it_is_given() {
     }
     let (_folder, few) = written("ids.txt", b"a\nb\n");
     let options = VectorOptions { ids: Some(few), ..Default::default() };
-    for name in ["whole.parquet", "columns.arrow", "columns.csv", "lines.jsonl", "stored.npz", "none.npy", "f16.safetensors"] {
+    for name in
+        ["whole.parquet", "columns.arrow", "columns.csv", "lines.jsonl", "stored.npz", "none.npy", "f16.safetensors"]
+    {
         says(&error(name, &options), &["there is not one id for each vector", "received 2", "ids.txt"]);
     }
     let options = VectorOptions { ids: Some("nowhere.txt".into()), ..Default::default() };
@@ -157,7 +169,10 @@ fn what_is_not_read_is_refused_with_the_way_out() {
         ("cube.npy", &["<f4 [1, 4, 3]"]),
         ("none.npy", &["have no ids", "none.npy.ids.json, none.ids.json, none.npy.ids.txt, none.ids.txt"]),
         ("objects.npz", &["no column holds the ids", "ids (objects, pickled [4])"]),
-        ("many.parquet", &["several columns could hold the vectors", "a (list of floats), b (list of floats)", "vectorColumn"]),
+        (
+            "many.parquet",
+            &["several columns could hold the vectors", "a (list of floats), b (list of floats)", "vectorColumn"],
+        ),
         ("brotli.parquet", &["packed with BROTLI", "zstd or snappy"]),
         ("delta.parquet", &["delta encoded", "plain or with a dictionary"]),
         ("zstd.arrow", &["expected LZ4, or not packed", "ZSTD", "as Parquet"]),
@@ -216,13 +231,16 @@ fn headers_that_promise_too_much_are_refused_before_anything_is_allocated() {
     let npz = |array: &[u8]| {
         let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
         for (name, bytes) in [("vectors.npy", array), ("ids.npy", &npy_of("<U1", "2,", 8))] {
-            zip.start_file(name, SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated)).unwrap();
+            zip.start_file(name, SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated))
+                .unwrap();
             zip.write_all(bytes).unwrap();
         }
         zip.finish().unwrap().into_inner()
     };
     let tensor = |shape: &str, end: &str| {
-        let header = format!("{{\"a\":{{\"dtype\":\"F32\",\"shape\":[{shape}],\"data_offsets\":[0,{end}]}},\"__metadata__\":{{\"ids\":\"[1]\"}}}}");
+        let header = format!(
+            "{{\"a\":{{\"dtype\":\"F32\",\"shape\":[{shape}],\"data_offsets\":[0,{end}]}},\"__metadata__\":{{\"ids\":\"[1]\"}}}}"
+        );
         [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 4]].concat()
     };
     let mut body = fs::read(folder().join("view.arrows")).unwrap();
@@ -242,7 +260,11 @@ fn headers_that_promise_too_much_are_refused_before_anything_is_allocated() {
         ("a.npz", npz(&npy_of("<f4", "3, 1", 12)), &["there is not one id for each vector"]),
         ("a.safetensors", tensor("1,1000000000000", "4000000000000"), &["not as long as its header says"]),
         ("a.safetensors", tensor("1,2", "4"), &["the tensor is not as long as its header says"]),
-        ("a.safetensors", [&[0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0][..], b"{\"a\":1}"].concat(), &["the header promises too much"]),
+        (
+            "a.safetensors",
+            [&[0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0][..], b"{\"a\":1}"].concat(),
+            &["the header promises too much"],
+        ),
         ("a.arrows", body, &["a message's header promises too much"]),
         ("a.parquet", footer, &["reading it failed"]),
         ("a.arrow", index, &["not as long as its header says"]),
@@ -263,7 +285,8 @@ fn packed_buffers_that_promise_too_much_are_refused() {
         let mut bytes = whole.clone();
         bytes[place..place + 8].copy_from_slice(&(1i64 << 60).to_le_bytes());
         let (_folder, path) = written("a.arrow", &bytes);
-        let text = vectors::read(&path, &VectorOptions::default()).map(|table| table.hash).unwrap_or_else(|e| e.to_string());
+        let text =
+            vectors::read(&path, &VectorOptions::default()).map(|table| table.hash).unwrap_or_else(|e| e.to_string());
         refused += usize::from(text.contains("a packed buffer promises too much"));
     }
     assert!(refused > 0, "no place held the length of a packed buffer");
@@ -320,9 +343,15 @@ fn a_table_is_joined_and_judged() {
     let table = read("zstd.parquet").unwrap();
     let images = ["cat/1.png", "cat/2.png", "dog/4.png", "dog/ä.png"];
     let join = vectors::join(&table, &images, None, false).unwrap();
-    assert_eq!((join.report.rule, &join.rows[..]), (JoinRule::PathWithoutEnding, &[Some(0), Some(1), Some(3), Some(2)][..]));
+    assert_eq!(
+        (join.report.rule, &join.rows[..]),
+        (JoinRule::PathWithoutEnding, &[Some(0), Some(1), Some(3), Some(2)][..])
+    );
     let summary = serde_json::to_value(vectors::judge(&read("f16.safetensors").unwrap()).unwrap()).unwrap();
-    assert_eq!((&summary["format"], &summary["element"], &summary["vectors"]), (&json!("safetensors"), &json!("float16"), &json!(4)));
+    assert_eq!(
+        (&summary["format"], &summary["element"], &summary["vectors"]),
+        (&json!("safetensors"), &json!("float16"), &json!(4))
+    );
     assert_eq!(summary["normalized"], json!(false));
     let report = serde_json::to_value(&join.report).unwrap();
     assert_eq!((&report["rule"], &report["imagesWithoutVector"]), (&json!("pathWithoutEnding"), &json!(0)));

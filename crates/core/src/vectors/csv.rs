@@ -79,8 +79,7 @@ pub(super) fn read(input: Input<'_>, head: &[u8]) -> Result<VectorTable> {
         let name = option.as_deref().filter(|name| name.parse::<f32>().is_err());
         name.is_some_and(|name| first.iter().any(|field| field.trim() == name))
     };
-    let has_heading =
-        is_heading(&first) || named(&input.options.id_column) || named(&input.options.vector_column);
+    let has_heading = is_heading(&first) || named(&input.options.id_column) || named(&input.options.vector_column);
     if has_heading {
         sample.remove(0);
     }

@@ -33,7 +33,11 @@ impl Ids {
 
     /// Refuses another number of ids than of vectors.
     pub(super) fn check(&self, vectors: usize) -> Result<()> {
-        if self.list.len() == vectors { Ok(()) } else { Err(self.other_count(format!("{vectors}, as there are vectors"))) }
+        if self.list.len() == vectors {
+            Ok(())
+        } else {
+            Err(self.other_count(format!("{vectors}, as there are vectors")))
+        }
     }
 
     /// The id of a vector.

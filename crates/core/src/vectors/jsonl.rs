@@ -34,7 +34,8 @@ pub(super) fn read(input: Input<'_>) -> Result<VectorTable> {
     let mut row = Vec::new();
     let mut add = |line: &[u8], number: usize| {
         let mut reader = serde_json::Deserializer::from_slice(line);
-        let read = Object { keys, row: &mut row }.deserialize(&mut reader).and_then(|found| reader.end().map(|()| found));
+        let read =
+            Object { keys, row: &mut row }.deserialize(&mut reader).and_then(|found| reader.end().map(|()| found));
         let (own, has_vector) = read.map_err(|e| no_object(number, &e))?;
         let id = match &beside {
             Some(beside) => beside.get(builder.seen())?,
