@@ -259,7 +259,7 @@ fn headers_that_promise_too_much_are_refused_before_anything_is_allocated() {
         ("a.npz", npz(&npy_of("<f4", "4000000000, 60000", 8)), &["not as long as its header says"]),
         ("a.npz", npz(&npy_of("<f4", "3, 1", 12)), &["there is not one id for each vector"]),
         ("a.safetensors", tensor("1,1000000000000", "4000000000000"), &["not as long as its header says"]),
-        ("a.safetensors", tensor("1,2", "4"), &["the tensor is not as long as its header says"]),
+        ("a.safetensors", tensor("1,2", "4"), &["reading it failed"]),
         (
             "a.safetensors",
             [&[0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0][..], b"{\"a\":1}"].concat(),
