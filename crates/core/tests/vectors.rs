@@ -328,9 +328,10 @@ fn damaged_files_end_in_a_table_or_in_an_error() {
                 continue;
             }
             let mut bytes = whole.clone();
-            bytes[place] ^= 1 << random.below(8);
-            attempt(&bytes, options);
-            bytes[place] = if random.below(2) == 0 { 0xff } else { 0 };
+            match random.below(2) {
+                0 => bytes[place] ^= 1 << random.below(8),
+                _ => bytes[place] = [0, 0xff][random.below(2)],
+            }
             attempt(&bytes, options);
         }
         fs::remove_file(&path).unwrap();
