@@ -103,7 +103,9 @@ fn what_embed_writes_is_read() {
     let names = json!({ "ids": IDS, "classes": ["cat", "cat", "dog", "dog"] });
     npy::write(&at("a.npy"), &tensor).unwrap();
     fs::write(at("a.npy.ids.json"), names.to_string()).unwrap();
-    TensorFile { document: names, tensors: [("embeddings".to_string(), tensor)].into() }.save(&at("a.safetensors")).unwrap();
+    TensorFile { document: names, tensors: [("embeddings".to_string(), tensor)].into() }
+        .save(&at("a.safetensors"))
+        .unwrap();
     let expected = read("float32.npy").unwrap().hash;
     for name in ["a.npy", "a.safetensors"] {
         assert_eq!(vectors::read(&at(name), &VectorOptions::default()).unwrap().hash, expected, "{name}");
@@ -119,7 +121,15 @@ fn what_embed_writes_is_read() {
 #[test]
 fn ids_come_from_a_file_of_their_own_where_it_is_given() {
     for ids in ["float16.ids.txt", "version2.npy.ids.json"] {
-        for name in ["whole.parquet", "columns.arrow", "columns.csv", "lines.jsonl", "stored.npz", "none.npy", "f16.safetensors"] {
+        for name in [
+            "whole.parquet",
+            "columns.arrow",
+            "columns.csv",
+            "lines.jsonl",
+            "stored.npz",
+            "none.npy",
+            "f16.safetensors",
+        ] {
             let options = VectorOptions { ids: Some(folder().join(ids)), ..Default::default() };
             let table = vectors::read(&folder().join(name), &options).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!((&table.ids[..], &table.rows[..]), (&IDS.map(String::from)[..], &ROWS[..]), "{name}");
@@ -127,7 +137,9 @@ fn ids_come_from_a_file_of_their_own_where_it_is_given() {
     }
     let (_folder, few) = written("ids.txt", b"a\nb\n");
     let options = VectorOptions { ids: Some(few), ..Default::default() };
-    for name in ["whole.parquet", "columns.arrow", "columns.csv", "lines.jsonl", "stored.npz", "none.npy", "f16.safetensors"] {
+    for name in
+        ["whole.parquet", "columns.arrow", "columns.csv", "lines.jsonl", "stored.npz", "none.npy", "f16.safetensors"]
+    {
         says(&error(name, &options), &["there is not one id for each vector", "received 2", "ids.txt"]);
     }
     let options = VectorOptions { ids: Some("nowhere.txt".into()), ..Default::default() };
@@ -142,15 +154,9 @@ fn whole_numbers_are_ids_too() {
 #[test]
 fn rows_without_a_vector_are_left_out_and_told() {
     for name in ["holes.parquet", "holes.arrows"] {
-        let options = VectorOptions::default();
-        match vectors::read(&folder().join(name), &options) {
-            // Parquet tells null from an empty list as little as the levels do.
-            Ok(table) => {
-                assert_eq!(table.rows, ROWS, "{name}");
-                assert_eq!(table.warnings, ["rows without a vector, left out: 2 (the first is x)"], "{name}");
-            }
-            Err(error) => panic!("{name}: {error}"),
-        }
+        let table = read(name).unwrap();
+        assert_eq!(table.rows, ROWS, "{name}");
+        assert_eq!(table.warnings, ["rows without a vector, left out: 2 (the first is x)"], "{name}");
     }
 }
 
@@ -163,7 +169,10 @@ fn what_is_not_read_is_refused_with_the_way_out() {
         ("cube.npy", &["<f4 [1, 4, 3]"]),
         ("none.npy", &["have no ids", "none.npy.ids.json, none.ids.json, none.npy.ids.txt, none.ids.txt"]),
         ("objects.npz", &["no column holds the ids", "ids (objects, pickled [4])"]),
-        ("many.parquet", &["several columns could hold the vectors", "a (list of floats), b (list of floats)", "vectorColumn"]),
+        (
+            "many.parquet",
+            &["several columns could hold the vectors", "a (list of floats), b (list of floats)", "vectorColumn"],
+        ),
         ("brotli.parquet", &["packed with BROTLI", "zstd or snappy"]),
         ("delta.parquet", &["delta encoded", "plain or with a dictionary"]),
         ("zstd.arrow", &["expected LZ4, or not packed", "ZSTD", "as Parquet"]),
@@ -190,7 +199,7 @@ fn files_of_other_kinds_are_called_by_their_names() {
         ("a.csv.html", b"<!DOCTYPE html>", &["HTML"]),
         ("a.bin", b"\0\x01\x02", &["no kind of file that is known here"]),
         ("a.parquet", b"PAR1\0\0\0\0PAR1", &["reading it failed"]),
-        ("a.arrow", b"ARROW1\0\0ARROW1", &["reading it failed"]),
+        ("a.arrow", b"ARROW1\0\0ARROW1", &["not as long as its header says"]),
     ] {
         let (_folder, path) = written(name, bytes);
         let error = vectors::read(&path, &none).unwrap_err();
@@ -222,13 +231,16 @@ fn headers_that_promise_too_much_are_refused_before_anything_is_allocated() {
     let npz = |array: &[u8]| {
         let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
         for (name, bytes) in [("vectors.npy", array), ("ids.npy", &npy_of("<U1", "2,", 8))] {
-            zip.start_file(name, SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated)).unwrap();
+            zip.start_file(name, SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated))
+                .unwrap();
             zip.write_all(bytes).unwrap();
         }
         zip.finish().unwrap().into_inner()
     };
     let tensor = |shape: &str, end: &str| {
-        let header = format!("{{\"a\":{{\"dtype\":\"F32\",\"shape\":[{shape}],\"data_offsets\":[0,{end}]}},\"__metadata__\":{{\"ids\":\"[1]\"}}}}");
+        let header = format!(
+            "{{\"a\":{{\"dtype\":\"F32\",\"shape\":[{shape}],\"data_offsets\":[0,{end}]}},\"__metadata__\":{{\"ids\":\"[1]\"}}}}"
+        );
         [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 4]].concat()
     };
     let mut body = fs::read(folder().join("view.arrows")).unwrap();
@@ -241,14 +253,18 @@ fn headers_that_promise_too_much_are_refused_before_anything_is_allocated() {
     index[end..end + 4].copy_from_slice(&i32::MAX.to_le_bytes());
     for (name, bytes, parts) in [
         ("a.npy", npy_of("<f4", "1000000000000, 1000000", 8), &["not as long as its header says"][..]),
-        ("a.npy", npy_of("<f4", "0, 4611686018427387904", 0), &["received 4611686018427387904"]),
-        ("a.npy", npy_of("<f4", "2, 3", 20), &["expected 81 bytes, received 77"]),
-        ("a.npy", npy_of("<f4", "2, 3", 28), &["received 85"]),
+        ("a.npy", npy_of("<f4", "0, 4611686018427387904", 0), &["there is not one id for each vector"]),
+        ("a.npy", npy_of("<f4", "2, 3", 20), &["not as long as its header says"]),
+        ("a.npy", npy_of("<f4", "2, 3", 28), &["not as long as its header says"]),
         ("a.npz", npz(&npy_of("<f4", "4000000000, 60000", 8)), &["not as long as its header says"]),
         ("a.npz", npz(&npy_of("<f4", "3, 1", 12)), &["there is not one id for each vector"]),
         ("a.safetensors", tensor("1,1000000000000", "4000000000000"), &["not as long as its header says"]),
         ("a.safetensors", tensor("1,2", "4"), &["reading it failed"]),
-        ("a.safetensors", [&[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0][..], b"{\"a\":1}"].concat(), &["the header promises too much"]),
+        (
+            "a.safetensors",
+            [&[0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0][..], b"{\"a\":1}"].concat(),
+            &["the header promises too much"],
+        ),
         ("a.arrows", body, &["a message's header promises too much"]),
         ("a.parquet", footer, &["reading it failed"]),
         ("a.arrow", index, &["not as long as its header says"]),
@@ -269,7 +285,8 @@ fn packed_buffers_that_promise_too_much_are_refused() {
         let mut bytes = whole.clone();
         bytes[place..place + 8].copy_from_slice(&(1i64 << 60).to_le_bytes());
         let (_folder, path) = written("a.arrow", &bytes);
-        let text = vectors::read(&path, &VectorOptions::default()).map(|table| table.hash).unwrap_or_else(|e| e.to_string());
+        let text =
+            vectors::read(&path, &VectorOptions::default()).map(|table| table.hash).unwrap_or_else(|e| e.to_string());
         refused += usize::from(text.contains("a packed buffer promises too much"));
     }
     assert!(refused > 0, "no place held the length of a packed buffer");
@@ -303,14 +320,18 @@ fn damaged_files_end_in_a_table_or_in_an_error() {
         let with_ids = VectorOptions { ids: Some(ids), ..Default::default() };
         let mut random = Random::keyed(7, 0, 0, &original.file_name().unwrap().to_string_lossy());
         for place in 0..whole.len() {
-            let options = if place % 2 == 0 { &with_ids } else { &VectorOptions::default() };
+            let options = if place % 4 == 0 { &with_ids } else { &VectorOptions::default() };
             if place % 5 == 0 {
                 attempt(&whole[..place], options);
             }
+            if place % 2 == 1 {
+                continue;
+            }
             let mut bytes = whole.clone();
-            bytes[place] ^= 1 << random.below(8);
-            attempt(&bytes, options);
-            bytes[place] = if random.below(2) == 0 { 0xff } else { 0 };
+            match random.below(2) {
+                0 => bytes[place] ^= 1 << random.below(8),
+                _ => bytes[place] = [0, 0xff][random.below(2)],
+            }
             attempt(&bytes, options);
         }
         fs::remove_file(&path).unwrap();
@@ -323,9 +344,15 @@ fn a_table_is_joined_and_judged() {
     let table = read("zstd.parquet").unwrap();
     let images = ["cat/1.png", "cat/2.png", "dog/4.png", "dog/ä.png"];
     let join = vectors::join(&table, &images, None, false).unwrap();
-    assert_eq!((join.report.rule, &join.rows[..]), (JoinRule::PathWithoutEnding, &[Some(0), Some(1), Some(3), Some(2)][..]));
+    assert_eq!(
+        (join.report.rule, &join.rows[..]),
+        (JoinRule::PathWithoutEnding, &[Some(0), Some(1), Some(3), Some(2)][..])
+    );
     let summary = serde_json::to_value(vectors::judge(&read("f16.safetensors").unwrap()).unwrap()).unwrap();
-    assert_eq!((&summary["format"], &summary["element"], &summary["vectors"]), (&json!("safetensors"), &json!("float16"), &json!(4)));
+    assert_eq!(
+        (&summary["format"], &summary["element"], &summary["vectors"]),
+        (&json!("safetensors"), &json!("float16"), &json!(4))
+    );
     assert_eq!(summary["normalized"], json!(false));
     let report = serde_json::to_value(&join.report).unwrap();
     assert_eq!((&report["rule"], &report["imagesWithoutVector"]), (&json!("pathWithoutEnding"), &json!(0)));

@@ -134,6 +134,7 @@ fn add(batch: &RecordBatch, choice: &Choice, beside: Option<&Ids>, builder: &mut
                         .with_values(format!("at most {LARGEST_DIMENSION} numbers"), list.len().to_string())
                         .with_advice("give the column that holds the vectors: vectorColumn"));
                 }
+                Some(list) if list.is_empty() => has_vector = false,
                 Some(list) if list.null_count() == 0 => append(&*list, &mut row),
                 None if choice.vector.len() == 1 && column.is_null(index) => has_vector = false,
                 _ => {
@@ -279,15 +280,15 @@ fn promises(what: &str, most: u64, received: u64) -> Error {
         .with_advice("the file is cut short or damaged, or its batches are too large: write it again")
 }
 
-/// Refuses a message whose packed buffers promise more than they can hold, or are not packed with LZ4.
+/// Refuses a message whose buffers reach beyond it, promise more than they can hold, or are not packed with LZ4.
 fn check(header: &[u8], body: &[u8]) -> Result<()> {
     let message = arrow_ipc::root_as_message(header).map_err(unreadable)?;
     let batch = message.header_as_record_batch();
     let Some(batch) = batch.or_else(|| message.header_as_dictionary_batch()?.data()) else { return Ok(()) };
-    let Some(compression) = batch.compression() else { return Ok(()) };
-    if compression.codec() != CompressionType::LZ4_FRAME {
+    let codec = batch.compression().map(|compression| compression.codec());
+    if let Some(other) = codec.filter(|&codec| codec != CompressionType::LZ4_FRAME) {
         return Err(damaged("the file is packed in a way that is not read here")
-            .with_values("LZ4, or not packed", format!("{:?}", compression.codec()))
+            .with_values("LZ4, or not packed", format!("{other:?}"))
             .with_advice("write it with compression=\"lz4\", or as Parquet, whose zstd is read"));
     }
     let mut sum = 0i64;
@@ -295,7 +296,7 @@ fn check(header: &[u8], body: &[u8]) -> Result<()> {
         let place = usize::try_from(buffer.offset()).ok().zip(usize::try_from(buffer.length()).ok());
         let bytes = place.and_then(|(from, length)| body.get(from..from.checked_add(length)?));
         let Some(bytes) = bytes else { return Err(unreadable("a buffer reaches beyond its message")) };
-        let Some(&length) = bytes.first_chunk::<8>() else { continue };
+        let Some(&length) = bytes.first_chunk::<8>().filter(|_| codec.is_some()) else { continue };
         let length = i64::from_le_bytes(length);
         sum = sum.saturating_add(length.max(0));
         if length / LZ4_RATIO > bytes.len() as i64 || sum as u64 > LARGEST_BATCH {

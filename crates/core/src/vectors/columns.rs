@@ -4,37 +4,15 @@
 //! be meant, nothing is guessed: the error lists them with their types.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
+use super::options::VectorOptions;
 use super::table::invalid;
 use crate::error::{Code, Error, Result};
 use crate::spelling::likely;
 
-/// How stored vectors are read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct VectorOptions {
-    /// A file with the id of each vector, in their order: a text of one id a line, JSON, or a `.npy` of texts. Without it
-    /// `NAME.ids.json` or `NAME.ids.txt` beside the vectors, where the file has no ids of its own.
-    pub ids: Option<PathBuf>,
-    /// The column, array or key with the ids. Default: the one of a usual name (`id`, `path`, `file_name`, ...), else the
-    /// only one that fits.
-    pub id_column: Option<String>,
-    /// The column, array or key with the vectors, or what the names of the columns with one number each begin with.
-    /// Default: the one of a usual name (`vector`, `embedding`, ...), else the only one that fits.
-    pub vector_column: Option<String>,
-    /// Whether images without a vector may be any number of the images. They are left out. @default false: at most one
-    /// in ten
-    pub allow_missing: bool,
-}
-
 /// Usual names of ids.
-const IDS: [&str; 12] = [
-    "id", "ids", "path", "paths", "file", "file_name", "filename", "filenames", "image", "image_path", "key", "name",
-];
+const IDS: [&str; 12] =
+    ["id", "ids", "path", "paths", "file", "file_name", "filename", "filenames", "image", "image_path", "key", "name"];
 /// Usual names of vectors.
 const VECTORS: [&str; 9] =
     ["vector", "vectors", "embedding", "embeddings", "features", "feature", "emb", "embs", "image_embeds"];
@@ -155,8 +133,7 @@ fn vector_columns(
             return Err(ambiguous("vectors", "vectorColumn", columns, several));
         }
     }
-    let numbers: Vec<usize> =
-        (0..columns.len()).filter(|&i| Some(i) != id && columns[i].kind.is_number()).collect();
+    let numbers: Vec<usize> = (0..columns.len()).filter(|&i| Some(i) != id && columns[i].kind.is_number()).collect();
     let names = |indices: &[usize]| listed(indices.iter().map(|&index| columns[index].name.clone()).collect());
     match groups.len() {
         0 if numbers.is_empty() => Err(invalid("no column holds vectors")
@@ -175,10 +152,8 @@ fn vector_columns(
             Ok(group)
         }
         _ => {
-            let beginnings: Vec<String> = groups
-                .iter()
-                .map(|(beginning, group)| format!("{beginning:?} ({} columns)", group.len()))
-                .collect();
+            let beginnings: Vec<String> =
+                groups.iter().map(|(beginning, group)| format!("{beginning:?} ({} columns)", group.len())).collect();
             Err(invalid("several groups of columns could be the vectors")
                 .with_values("one group", listed(beginnings))
                 .with_advice("say what the names begin with: vectorColumn"))

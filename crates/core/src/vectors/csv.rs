@@ -79,8 +79,7 @@ pub(super) fn read(input: Input<'_>, head: &[u8]) -> Result<VectorTable> {
         let name = option.as_deref().filter(|name| name.parse::<f32>().is_err());
         name.is_some_and(|name| first.iter().any(|field| field.trim() == name))
     };
-    let has_heading =
-        is_heading(&first) || named(&input.options.id_column) || named(&input.options.vector_column);
+    let has_heading = is_heading(&first) || named(&input.options.id_column) || named(&input.options.vector_column);
     if has_heading {
         sample.remove(0);
     }
@@ -172,7 +171,7 @@ fn numbers<'a>(text: &'a str, row: &mut Vec<f32>) -> std::result::Result<(), &'a
 
 /// An empty field, and what programs write for one.
 fn is_nothing(text: &str) -> bool {
-    matches!(text.trim(), "" | "null" | "NULL" | "None" | "NaN" | "nan" | "NA")
+    matches!(text.trim(), "" | "[]" | "null" | "NULL" | "None" | "NaN" | "nan" | "NA")
 }
 
 /// What a field can be; nothing of an empty one.
@@ -219,6 +218,11 @@ fn columns_of(first: &StringRecord, has_heading: bool, sample: &[StringRecord]) 
         .collect();
     for (index, column) in columns.iter_mut().enumerate() {
         let kinds: Vec<Kind> = sample.iter().filter_map(|record| kind_of(record.get(index)?)).collect();
+        // A first list is meant as one, whatever is wrong with those behind it.
+        if kinds.first() == Some(&Kind::List) {
+            (column.kind, column.type_name) = (Kind::List, "list".into());
+            continue;
+        }
         let all = [(Kind::Text, "text"), (Kind::List, "list"), (Kind::Number, "number"), (Kind::Digits, "digits")];
         if let Some((kind, type_name)) = all.into_iter().find(|(kind, _)| kinds.contains(kind)) {
             (column.kind, column.type_name) = (kind, type_name.into());
@@ -322,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_quote_that_never_ends_is_bounded() {
-        let text = format!("id,vector\na,1 2\nb,\"{}", "1 2\n".repeat(LONGEST_LINE / 4 + 1));
+        let text = format!("id,vector\na,1 2\nb,\"{}", "1 2\n".repeat(LONGEST_LINE / 4 + 10_000));
         let error = table(&text).unwrap_err().to_string();
         assert!(error.contains("a line is longer than 16 MiB; is a quote missing?"), "{error}");
     }

@@ -18,31 +18,37 @@ const LARGEST_FILE: u64 = 1 << 30;
 /// The largest one that is JSON, which is read as a whole.
 const LARGEST_JSON: u64 = 256 << 20;
 
-/// Ids out of a file of their own.
+/// A list of ids, one for each vector.
 pub(super) struct Ids {
-    path: PathBuf,
     list: Vec<String>,
+    /// What to do where it is of other vectors.
+    advice: String,
 }
 
 impl Ids {
+    /// Ids that stand in the file of the vectors.
+    pub(super) fn inside(list: Vec<String>, advice: &str) -> Ids {
+        Ids { list, advice: advice.into() }
+    }
+
     /// Refuses another number of ids than of vectors.
     pub(super) fn check(&self, vectors: usize) -> Result<()> {
         if self.list.len() == vectors {
-            return Ok(());
+            Ok(())
+        } else {
+            Err(self.other_count(format!("{vectors}, as there are vectors")))
         }
-        Err(invalid("there is not one id for each vector")
-            .with_values(format!("{vectors} ids, as there are vectors"), self.list.len().to_string())
-            .with_advice(format!("look at {}: it may be of other vectors", self.path.display())))
     }
 
     /// The id of a vector.
     pub(super) fn get(&self, vector: usize) -> Result<String> {
-        match self.list.get(vector) {
-            Some(id) => Ok(id.clone()),
-            None => Err(invalid("there is not one id for each vector")
-                .with_values(format!("more than {vector}"), self.list.len().to_string())
-                .with_advice(format!("look at {}: it may be of other vectors", self.path.display()))),
-        }
+        self.list.get(vector).cloned().ok_or_else(|| self.other_count(format!("more than {vector}")))
+    }
+
+    fn other_count(&self, expected: String) -> Error {
+        invalid("there is not one id for each vector")
+            .with_values(expected, self.list.len().to_string())
+            .with_advice(&self.advice[..])
     }
 }
 
@@ -138,7 +144,7 @@ fn load(path: &Path) -> Result<Ids> {
             .with_advice("give the ids in a column beside the vectors"))
     };
     let list = list.map_err(|error| error.with_subject(path.display().to_string()))?;
-    Ok(Ids { path: path.into(), list })
+    Ok(Ids { list, advice: format!("look at {}: it may be of other vectors", path.display()) })
 }
 
 fn list(file: File, length: u64, head: &[u8]) -> Result<Vec<String>> {

@@ -108,12 +108,7 @@ pub struct Join {
 /// # Errors
 /// `ERR_INVALID_DATA` if less than 90 % of the images have a vector, without `allow_missing`, or none; if images or ids
 /// share the names by which they are joined; if an image has two different vectors.
-pub fn join(
-    table: &VectorTable,
-    images: &[&str],
-    manifest: Option<&[&str]>,
-    allow_missing: bool,
-) -> Result<Join> {
+pub fn join(table: &VectorTable, images: &[&str], manifest: Option<&[&str]>, allow_missing: bool) -> Result<Join> {
     let ids: Vec<Cow<str>> = table.ids.iter().map(|id| plain(id)).collect();
     let paths: Vec<Cow<str>> = images.iter().map(|image| plain(image)).collect();
     let distinct = Distinct::of(table, &ids);
@@ -136,7 +131,9 @@ pub fn join(
     // The first of the best: one that matches enough without doubt, else what matches most.
     let score = |attempt: &Attempt| {
         let clear = attempt.ambiguous.is_empty() && 100 * attempt.matched >= POOR * images.len();
-        (clear, attempt.matched, std::cmp::Reverse(attempt.ambiguous.len()))
+        let ambiguous = attempt.ambiguous.len() as isize;
+        // Where nothing matches, names that are shared say most about why.
+        (clear, attempt.matched, if attempt.matched == 0 { ambiguous } else { -ambiguous })
     };
     let (mut rule, mut best) = attempts.remove(0);
     for (other, attempt) in attempts {
@@ -299,13 +296,28 @@ fn report_of(rule: JoinRule, best: &Attempt, table: &VectorTable, images: &[&str
     };
     let of = |examples: &[String]| examples.join(", ");
     let warnings = [
-        (report.images_without_vector, format!("images without a vector, left out of training: {} of {} ({}, ...)",
-            report.images_without_vector, report.images, of(&report.image_examples))),
-        (report.vectors_without_image, format!("vectors without an image: {} ({}, ...)",
-            report.vectors_without_image, of(&report.vector_examples))),
+        (
+            report.images_without_vector,
+            format!(
+                "images without a vector, left out of training: {} of {} ({}, ...)",
+                report.images_without_vector,
+                report.images,
+                of(&report.image_examples)
+            ),
+        ),
+        (
+            report.vectors_without_image,
+            format!(
+                "vectors without an image: {} ({}, ...)",
+                report.vectors_without_image,
+                of(&report.vector_examples)
+            ),
+        ),
         (report.equal_duplicates, format!("vectors that are there twice under one id: {}", report.equal_duplicates)),
-        (report.different_duplicates, format!("ids with two different vectors, of no image here: {}",
-            report.different_duplicates)),
+        (
+            report.different_duplicates,
+            format!("ids with two different vectors, of no image here: {}", report.different_duplicates),
+        ),
     ];
     report.warnings = warnings.into_iter().filter(|(count, _)| *count > 0).map(|(_, text)| text).collect();
     report
@@ -331,7 +343,10 @@ fn check(
     let matched: HashSet<u32> = best.rows.iter().flatten().copied().collect();
     if let Some(&(before, row)) = distinct.different.iter().find(|(before, _)| matched.contains(before)) {
         return Err(invalid("an image has two different vectors")
-            .with_values("one vector for each id", format!("{} in rows {} and {}", table.ids[row as usize], before + 1, row + 1))
+            .with_values(
+                "one vector for each id",
+                format!("{} in rows {} and {}", table.ids[row as usize], before + 1, row + 1),
+            )
             .with_advice(format!(
                 "keep one of them; {} vectors have an id that came before with other numbers",
                 report.different_duplicates

@@ -97,7 +97,8 @@ fn warn(summary: &mut VectorSummary, table: &VectorTable, norms: &[f64]) {
     let mut warnings = Vec::new();
     if summary.zero > 0 {
         let first = rows(table).position(|row| norm(row) == 0.0).map_or("", |row| &table.ids[row]);
-        warnings.push(format!("vectors of zeros, which have no direction: {}; the first is {first}", share(summary.zero)));
+        warnings
+            .push(format!("vectors of zeros, which have no direction: {}; the first is {first}", share(summary.zero)));
     }
     if summary.repeated > 0 {
         warnings.push(format!(
@@ -268,7 +269,10 @@ mod tests {
         let mut rows = drawn(10, 1.0, 2.0);
         rows[4] = vec![0.0; 8];
         let summary = judged(&rows).unwrap();
-        assert_eq!(summary.warnings, ["vectors of zeros, which have no direction: 1 of 10 (10.0 %); the first is 4.jpg"]);
+        assert_eq!(
+            summary.warnings,
+            ["vectors of zeros, which have no direction: 1 of 10 (10.0 %); the first is 4.jpg"]
+        );
         let mut rows = drawn(10, 1.0, 2.0);
         rows.iter_mut().for_each(|row| row[2] = 0.25);
         let summary = judged(&rows).unwrap();

@@ -11,7 +11,7 @@
 //! Files import from files above them in this list:
 //!
 //! ```text
-//! table                                        ids, rows, bounds
+//! options, table                               what a user says; ids, rows, bounds
 //! columns                                      which columns are meant
 //! array, ids                                   an array of NumPy; ids in a file beside
 //! npy, npz, safetensors, csv, jsonl, parquet, arrow   one format each
@@ -28,6 +28,7 @@ mod jsonl;
 mod judge;
 mod npy;
 mod npz;
+mod options;
 mod parquet;
 mod safetensors;
 pub mod table;
@@ -36,9 +37,9 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-pub use columns::VectorOptions;
 pub use join::{Join, JoinReport, JoinRule, join};
 pub use judge::{Norms, VectorSummary, judge};
+pub use options::VectorOptions;
 pub use table::{TableBuilder, VectorElement, VectorFormat, VectorTable};
 
 use crate::error::{Error, Result};

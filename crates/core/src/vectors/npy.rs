@@ -2,8 +2,8 @@
 
 use std::io::BufReader;
 
-use super::ids;
 use super::array::{Header, read_rows};
+use super::ids;
 use super::table::{Input, TableBuilder, VectorFormat, VectorTable};
 use crate::error::Result;
 

@@ -8,7 +8,7 @@ use zip::result::ZipError;
 
 use super::array::{Header, read_ids, read_rows};
 use super::columns::{Column, choose};
-use super::ids;
+use super::ids::{self, Ids};
 use super::table::{Input, TableBuilder, VectorFormat, VectorTable, damaged, invalid, unreadable};
 use crate::error::{Error, Result};
 
@@ -44,36 +44,28 @@ pub(super) fn read(input: Input<'_>) -> Result<VectorTable> {
     }
     let beside = if given.is_none() && members.len() == 1 { ids::beside(&input)? } else { given };
     let choice = choose(&columns, input.options, beside.is_some())?;
-    let own = choice.id.map(|column| texts(&mut archive, &members[column])).transpose()?;
-    let [column] = choice.vector[..] else {
+    let ids = match (choice.id, beside) {
+        (Some(column), _) => {
+            Some(Ids::inside(texts(&mut archive, members[column].0)?, "name the array with their ids: idColumn"))
+        }
+        (None, beside) => beside,
+    };
+    let (Some(ids), &[column]) = (ids, &choice.vector[..]) else {
         return Err(invalid("the archive has no array of vectors").with_advice("name it: vectorColumn"));
     };
     let (index, header) = &members[column];
     let (rows, ..) = header.vectors()?;
-    match (&own, &beside) {
-        (Some(own), _) if own.len() != rows => {
-            return Err(invalid("there is not one id for each vector")
-                .with_values(format!("{rows} ids, as there are vectors"), own.len().to_string())
-                .with_advice("name the array with their ids: idColumn"));
-        }
-        (None, Some(beside)) => beside.check(rows)?,
-        _ => {}
-    }
+    ids.check(rows)?;
     let mut builder = TableBuilder::new();
     builder.warnings = choice.warnings;
     let mut member = BufReader::with_capacity(1 << 16, archive.by_index(*index).map_err(unpacking)?);
     let header = Header::read(&mut member)?;
-    let id = |row: usize| match (&own, &beside) {
-        (Some(own), _) => Ok(own[row].clone()),
-        (None, Some(beside)) => beside.get(row),
-        (None, None) => Ok(String::new()),
-    };
-    let element = read_rows(&header, &mut member, |row, numbers| builder.push(id(row)?, numbers))?;
+    let element = read_rows(&header, &mut member, |row, numbers| builder.push(ids.get(row)?, numbers))?;
     builder.finish(VectorFormat::Npz, element)
 }
 
-fn texts(archive: &mut ZipArchive<BufReader<&File>>, (index, _): &(usize, Header)) -> Result<Vec<String>> {
-    let mut member = BufReader::new(archive.by_index(*index).map_err(unpacking)?);
+fn texts(archive: &mut ZipArchive<BufReader<&File>>, index: usize) -> Result<Vec<String>> {
+    let mut member = BufReader::new(archive.by_index(index).map_err(unpacking)?);
     let header = Header::read(&mut member)?;
     read_ids(&header, &mut member)
 }

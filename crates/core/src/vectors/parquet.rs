@@ -77,7 +77,9 @@ fn column_of(column: &ColumnDescriptor) -> Column {
     let (kind, what) = match (column.physical_type(), float) {
         (_, Some(_)) if is_flat => (Kind::Number, "float"),
         // Three levels, or two as old writers have it; what is inside of a structure has more.
-        (_, Some(_)) if column.max_rep_level() == 1 && column.path().parts().len() <= 3 => (Kind::List, "list of floats"),
+        (_, Some(_)) if column.max_rep_level() == 1 && column.path().parts().len() <= 3 => {
+            (Kind::List, "list of floats")
+        }
         (Type::BYTE_ARRAY, _) if is_flat && is_text(column) => (Kind::Text, "string"),
         (Type::INT32 | Type::INT64, _) if is_flat && is_whole(column) => (Kind::Whole, "integer"),
         _ => (Kind::Other, ""),
@@ -282,9 +284,11 @@ impl Values {
             let is_there = self.most_definition == 0 || self.definitions.get(row) == Some(&self.most_definition);
             found.push(match is_there {
                 false => None,
-                true => Some(texts.next().flatten().ok_or_else(|| {
-                    unreadable_column(&self.name, &format!("row {} is no text in UTF-8", row + 1))
-                })?),
+                true => {
+                    Some(texts.next().flatten().ok_or_else(|| {
+                        unreadable_column(&self.name, &format!("row {} is no text in UTF-8", row + 1))
+                    })?)
+                }
             });
         }
         Ok(found)
@@ -349,7 +353,9 @@ impl Pages {
             return if values <= page.buffer().len() { Ok(()) } else { refuse("a dictionary is shorter than it says") };
         }
         if let Encoding::DELTA_LENGTH_BYTE_ARRAY | Encoding::DELTA_BYTE_ARRAY = page.encoding() {
-            return refuse("its texts are delta encoded, which is not read here: write them plain or with a dictionary");
+            return refuse(
+                "its texts are delta encoded, which is not read here: write them plain or with a dictionary",
+            );
         }
         match self.read.fetch_add(values, Ordering::Relaxed).checked_add(values) {
             Some(sum) if sum <= MOST_VALUES => Ok(()),

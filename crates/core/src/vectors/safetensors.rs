@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, Metadata};
 use serde_json::Value;
 
 use super::columns::{Column, Kind, choose};
-use super::ids;
+use super::ids::{self, Ids};
 use super::table::{
     Input, LARGEST_DIMENSION, TableBuilder, VectorElement, VectorFormat, VectorTable, damaged, invalid, unreadable,
     wrong_length,
@@ -45,8 +45,11 @@ pub(super) fn read(input: Input<'_>) -> Result<VectorTable> {
     }
     check_hash(&header, file)?;
 
-    let own = own_ids(&metadata)?;
-    let beside = if given.is_none() && own.is_none() { ids::beside(&input)? } else { given };
+    let ids = match (given, own_ids(&metadata)?) {
+        (Some(given), _) => given,
+        (None, Some(own)) => Ids::inside(own, "write the ids of these vectors into the metadata: ids"),
+        (None, None) => ids::needed(&input)?,
+    };
     let mut names = metadata.offset_keys();
     names.sort();
     let columns: Vec<Column> = names
@@ -57,9 +60,6 @@ pub(super) fn read(input: Input<'_>) -> Result<VectorTable> {
             Some(Column::new(name, kind, format!("{:?} {:?}", info.dtype, info.shape)))
         })
         .collect();
-    if own.is_none() && beside.is_none() {
-        ids::needed(&input)?; // It says which files are looked for.
-    }
     let choice = choose(&columns, input.options, true)?;
     let found = choice.vector.first().and_then(|&index| metadata.info(&columns[index].name));
     let Some((info, element)) = found.and_then(|info| Some((info, element(info.dtype)?))) else {
@@ -71,31 +71,18 @@ pub(super) fn read(input: Input<'_>) -> Result<VectorTable> {
             .with_values(format!("at most {LARGEST_DIMENSION} numbers in each"), dimension.to_string())
             .with_advice("name another tensor: vectorColumn"));
     }
-    match (&own, &beside) {
-        (_, Some(beside)) => beside.check(rows)?,
-        (Some(own), None) if own.len() != rows => {
-            return Err(invalid("there is not one id for each vector")
-                .with_values(format!("{rows} ids, as there are vectors"), own.len().to_string())
-                .with_advice("write the ids of these vectors into the metadata: ids"));
-        }
-        _ => {}
-    }
+    ids.check(rows)?;
     let mut builder = TableBuilder::new();
     builder.warnings = choice.warnings;
     builder.reserve(rows, dimension)?;
     file.seek(SeekFrom::Start(start + info.data_offsets.0 as u64)).map_err(unreadable)?;
     let mut values = BufReader::with_capacity(1 << 20, file);
-    // The library has compared shape, type and place of the tensor, and these with the file's length.
+    // The library has compared the tensor's place with its shape and type, and `end` is that of the last one.
     let (mut bytes, mut row) = (vec![0; dimension * element.size()], Vec::new());
     for index in 0..rows {
         values.read_exact(&mut bytes).map_err(unreadable)?;
         element.decode(&bytes, &mut row);
-        let id = match (&beside, &own) {
-            (Some(beside), _) => beside.get(index)?,
-            (None, Some(own)) => own[index].clone(),
-            (None, None) => String::new(),
-        };
-        builder.push(id, &row)?;
+        builder.push(ids.get(index)?, &row)?;
     }
     builder.finish(VectorFormat::Safetensors, element)
 }

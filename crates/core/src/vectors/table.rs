@@ -6,7 +6,7 @@ use std::path::Path;
 use half::{bf16, f16};
 use serde::Serialize;
 
-use super::columns::VectorOptions;
+use super::options::VectorOptions;
 use crate::error::{Code, Error, Result};
 
 /// The largest table, in bytes of float32: 2.8 million vectors of 1,536 numbers.
