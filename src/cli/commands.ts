@@ -28,7 +28,7 @@ import {
 } from "./options.ts";
 import { writeJsonLine } from "./report.ts";
 import { type ReproduceFlags, runRecipe } from "./reproduce.ts";
-import { fidelityLine, metricsLine } from "./table.ts";
+import { fidelityLines, metricsLine } from "./table.ts";
 
 /** All commands, in the order of the help. */
 export function commands(): Command[] {
@@ -69,7 +69,7 @@ function evaluateCommand(): Command {
     .option("--part <part>", "train, validation or test (test)")
     .option("--ks <list>", "the K of Recall@K, kNN and top-K accuracy (1,2,4,8)", toNumbers)
     .option("--few-shot <list>", "few-shot accuracies, ways x shots, for example 5x1,20x5 (none)", toFewShot)
-    .option("--teacher <run>", "a run or model.safetensors whose relations are compared with the model's")
+    .option("--teacher <run>", "a run or model.safetensors whose relations are compared with the model's (without labels the run's)")
     .option("--seed <number>", "seed of the class split (the run's)", toNumber)
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
     .action(async (model: string, flags: Flags) => {
@@ -80,15 +80,16 @@ function evaluateCommand(): Command {
       );
       if (json) return writeJsonLine({ type: "end", ...result });
       const { images, classes, metrics, intervals, millisecondsPerImage, fidelity } = result;
-      print(`${result.part}: ${images} images of ${classes} classes, ${millisecondsPerImage.toFixed(3)} ms/image`);
+      const what = classes > 0 ? `of ${classes} classes` : "without labels, measured by the teacher's relations";
+      print(`${result.part}: ${images} images ${what}, ${millisecondsPerImage.toFixed(3)} ms/image`);
       print(metricsLine(metrics, intervals));
-      if (fidelity) print(fidelityLine(fidelity));
+      if (fidelity) fidelityLines(fidelity).forEach(print);
     });
 }
 
 /** Image flags say nothing without images: the run's own are measured as the run saw them. */
 function withoutImages(flags: DataFlags): undefined {
-  const images = ["imageSize", "channels", "augment", "split", "validation", "test", "rotations", "cache"] as const;
+  const images = ["imageSize", "channels", "augment", "labels", "split", "validation", "test", "rotations", "cache"] as const;
   const strange = images.find((name) => flags[name] !== undefined);
   if (strange === undefined) return undefined;
   const flag = `--${strange.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;

@@ -106,13 +106,14 @@ class Loop {
     for (const message of data.notices) this.#warn(message);
     const { keep } = this.#job.policy;
     const chooseBy = this.#job.policy.evaluation.part;
+    const what = plan.data.labels === "none" ? "images" : "classes";
     if (keep !== "last" && this.#summary[chooseBy].images === 0) {
-      this.#warn(`There are no ${chooseBy} classes, so the model will have the last weights, not the best.`);
+      this.#warn(`There are no ${chooseBy} ${what}, so the model will have the last weights, not the best.`);
     }
     if (keep !== "last" && chooseBy === "test") {
-      this.#warn("The test classes choose the model, as in the paper's code: its score on them will be too good.");
+      this.#warn(`The test ${what} choose the model, as in the paper's code: its score on them will be too good.`);
     }
-    if (test.images === 0) this.#warn("There are no test classes, so there will be no final score.");
+    if (test.images === 0) this.#warn(`There are no test ${what}, so there will be no final score.`);
   }
 
   async #measureBefore(): Promise<void> {
@@ -210,7 +211,9 @@ class Loop {
     if (step === this.#step) return { epoch: epochsDone, model, metrics: after.metrics };
     const path = join(this.#job.out, files.last);
     await this.#session.call((core) => core.saveModel(path, false));
-    return { epoch: epochsDone, model: path, metrics: (await this.#test(path, null)).metrics };
+    const { data, teacher } = this.#job.plan;
+    const measure = data.labels === "none" ? (teacher?.model ?? null) : null;
+    return { epoch: epochsDone, model: path, metrics: (await this.#test(path, measure)).metrics };
   }
 
   async #result(
@@ -230,7 +233,7 @@ class Loop {
     const teacherScore = await this.#evaluate("teacher", "test");
     this.#report("teacher", "test", teacherScore, false);
     const rows = [verdictRow(teacher, teacherScore), verdictRow(student, before), verdictRow(student, after)] as const;
-    return { ...result, verdict: verdictOf(...rows, after.fidelity) };
+    return { ...result, verdict: verdictOf(this.#job.plan.data.labels, ...rows, after.fidelity) };
   }
 
   #evaluate(who: "student" | "teacher", part: "validation" | "test"): Promise<Evaluation> {

@@ -206,6 +206,7 @@ fn protocol() -> String {
         nn::tuning::TrainingStatistics,
         options::DataOptions,
         data::DataKind,
+        data::Labels,
         data::AugmentSpec,
         options::EvaluateOptions,
         options::FewShot,

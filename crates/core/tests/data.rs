@@ -14,6 +14,8 @@ mod glyphs;
 mod habits;
 #[path = "data/hostile.rs"]
 mod hostile;
+#[path = "data/manifests.rs"]
+mod manifests;
 #[path = "data/published.rs"]
 mod published;
 #[path = "data/real.rs"]
@@ -22,3 +24,5 @@ mod real;
 mod sources;
 #[path = "data/split.rs"]
 mod split;
+#[path = "data/unlabelled.rs"]
+mod unlabelled;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::run::threads;
 use super::stored::{StoredModel, find_model};
 use super::{DataOption, EmbedOptions, EvaluateOptions, NeighboursOptions};
-use crate::data::{DataPlan, Part, Stop};
+use crate::data::{DataPlan, Labels, Part, Stop};
 use crate::error::{Code, Error, Result};
 use crate::input::{invalid, read};
 use crate::train::embed::EmbedFormat;
@@ -18,14 +18,19 @@ use crate::train::{EmbedPlan, EvaluatePlan, NeighboursPlan};
 pub fn evaluate(options: &Value, stop: Stop<'_>) -> Result<EvaluatePlan> {
     let options: EvaluateOptions = read("", options)?;
     let stored = find_model("model", &options.model)?;
-    let teacher = options.teacher.flatten().map(|teacher| find_model("teacher", &teacher)).transpose()?;
+    let data = data_of(&stored, options.data.as_ref(), stop)?;
+    let teacher = match (options.teacher, data.labels) {
+        (Some(given), _) => given.map(|teacher| find_model("teacher", &teacher)).transpose()?.map(|found| found.file),
+        (None, Labels::None) => stored.run.as_ref().and_then(|run| Some(run.teacher.as_ref()?.model.clone())),
+        (None, Labels::Classes) => None,
+    };
     Ok(EvaluatePlan {
-        data: data_of(&stored, options.data.as_ref(), stop)?,
+        data,
         seed: options.seed.map_or_else(|| seed_of(&stored), Into::into),
         part: options.part.unwrap_or(Part::Test),
         ks: options.ks.unwrap_or_default().0,
         few_shot: options.few_shot.unwrap_or_default().into_iter().map(Into::into).collect(),
-        teacher: teacher.map(|teacher| teacher.file),
+        teacher,
         threads: threads(options.threads),
         model: stored.file,
     })
@@ -92,7 +97,8 @@ fn data_of(stored: &StoredModel, given: Option<&DataOption>, stop: Stop<'_>) -> 
     let plan = given.resolve(stored.input, stop)?;
     Ok(match own {
         Some(own) if own.source == plan.source && given.0.split.is_none() => {
-            DataPlan { split: own.split.clone(), rotations: given.0.rotations.unwrap_or(own.rotations), ..plan }
+            let labels = given.0.labels.unwrap_or(own.labels);
+            DataPlan { split: own.split.clone(), labels, rotations: given.0.rotations.unwrap_or(own.rotations), ..plan }
         }
         _ => plan,
     })

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::data::Pixels;
@@ -12,7 +12,7 @@ use crate::artefact::tensors::read_document;
 use crate::data::DataPlan;
 use crate::error::{Code, Error, Result};
 use crate::input::{PathText, read_written};
-use crate::train::Plan;
+use crate::train::{Plan, TeacherPlan};
 
 /// The content of `plan.json`.
 #[derive(Clone, Debug, Serialize)]
@@ -51,12 +51,13 @@ pub struct StoredModel {
 }
 
 /// What is needed of the run that wrote a model.
-#[derive(Deserialize)]
 pub struct StoredRun {
     /// Its data.
     pub data: DataPlan,
     /// Its seed.
     pub seed: u64,
+    /// Its teacher, for a distillation.
+    pub teacher: Option<TeacherPlan>,
 }
 
 /// Finds the model at `location`, which the option `option` names: the folder of a finished run, or a file.
@@ -105,6 +106,7 @@ fn read_run(path: &Path) -> Result<StoredRun> {
     Ok(StoredRun {
         data: read_written(part("data")).map_err(damaged)?,
         seed: read_written(part("seed")).map_err(damaged)?,
+        teacher: read_written(part("teacher")).map_err(damaged)?,
     })
 }
 

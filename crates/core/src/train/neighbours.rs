@@ -41,7 +41,7 @@ pub struct NeighboursPlan {
 pub struct Picture {
     /// Its path inside the source.
     pub id: String,
-    /// The name of its class.
+    /// The name of its class; empty without labels.
     pub class: String,
     /// A PNG file.
     pub png: Vec<u8>,
@@ -122,7 +122,7 @@ fn picture(dataset: &Dataset, item: u32) -> Result<Picture> {
         .map_err(|e| Error::new(Code::Internal, "an image has no PNG form").with_source(e))?;
     Ok(Picture {
         id: dataset.id(item).into(),
-        class: dataset.class_name(dataset.label(item)).into(),
+        class: dataset.class_of(item).unwrap_or_default().into(),
         png: file.into_inner(),
     })
 }

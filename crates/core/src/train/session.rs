@@ -14,10 +14,10 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::checkpoint::Checkpoint;
-use super::compatibility::{check_classes, check_episode, check_micro_batch, check_teacher};
+use super::compatibility::{check_classes, check_episode, check_labels, check_micro_batch, check_teacher};
 use super::cost::slow_losses;
 use super::device_terms::{DeviceLoss, evaluate_terms, weigh};
-use super::evaluate::{evaluate_items, open_dataset, outputs};
+use super::evaluate::{embed_part, measure, open_dataset, outputs};
 use super::event::{CollapseEvent, Control, Event, StepEvent};
 use super::host::Host;
 use super::initial_weights;
@@ -25,6 +25,7 @@ use super::loss_parameters::LossParameters;
 use super::objective::{BatchFeatures, Evaluated, Objective, ObjectiveValue};
 use super::pass::{Pass, cut, matrices};
 use super::plan::Plan;
+use super::reference::{add_fidelity, embed_by, unmeasured};
 use super::report::{Evaluation, NetworkSummary, PartSize, SegmentReport, SessionSummary};
 use super::segment::Segment;
 use super::state::{State, comparable, load_checkpoint, read_state, to_json};
@@ -67,6 +68,8 @@ pub struct Session<B: Backend> {
     gradient_norm: GradientNorm<B::Tensor>,
     best: Option<BTreeMap<String, HostTensor>>,
     policy: Value,
+    /// Without labels: the teacher's embeddings of the parts that were measured.
+    reference: BTreeMap<Part, Vec<f32>>,
 }
 
 /// What one step did.
@@ -105,6 +108,7 @@ impl<B: Backend> Session<B> {
         check_episode(&plan)?;
         let checkpoint = resume.map(|path| load_checkpoint(path, &plan, control)).transpose()?;
         check_teacher(&objective, &plan)?;
+        check_labels(plan.data.labels, &plan.losses, plan.teacher.is_some())?;
         let load = |path: &Path| NetworkTeacher::load(path, &backend, &objective.teacher_features());
         let teacher: Option<Box<dyn Teacher<B>>> = match &plan.teacher {
             Some(teacher) => Some(Box::new(load(&teacher.model)?)),
@@ -202,6 +206,7 @@ impl<B: Backend> Session<B> {
             gradient_norm: GradientNorm::Known(0.0),
             best,
             policy,
+            reference: BTreeMap::new(),
         })
     }
 
@@ -435,21 +440,30 @@ impl<B: Backend> Training for Session<B> {
     }
 
     fn evaluate(&mut self, who: Who, part: Part, ks: &[usize], control: &Control) -> Result<Evaluation> {
-        let (on, items) = ((&self.backend, &self.host), self.split.items(part));
-        match (who, &self.teacher) {
-            (Who::Student, _) => {
-                let classes = self.plan.backbone.classes.map(|_| class_names(&self.view.dataset, &self.split));
+        let (backend, items) = (&self.backend, self.split.items(part));
+        let by_teacher = || match &self.teacher {
+            Some(TeacherReader { teacher, view, .. }) => embed_by(backend, &**teacher, view, items, control),
+            None => Err(Error::new(Code::Internal, "this run has no teacher to measure")),
+        };
+        let own;
+        let (embeddings, classes) = match who {
+            Who::Student => {
+                own = self.plan.backbone.classes.map(|_| class_names(&self.view.dataset, &self.split));
                 let student = self.student.clone().into_inference()?;
-                evaluate_items(on, outputs(&student), &self.view, classes.as_deref(), items, ks, control)
+                (embed_part(backend, outputs(&student), &self.view, items, control)?, own.as_deref())
             }
-            (Who::Teacher, Some(TeacherReader { teacher, view, .. })) => {
-                let mut names = vec![Feature::Embedding, Feature::Logits];
-                names.retain(|feature| teacher.shapes().contains_key(feature));
-                let forward = |images: &B::Tensor| teacher.features(images, &names);
-                evaluate_items(on, forward, view, teacher.classes(), items, ks, control)
-            }
-            (Who::Teacher, None) => Err(Error::new(Code::Internal, "this run has no teacher to measure")),
+            Who::Teacher => (by_teacher()?, self.teacher.as_ref().and_then(|reader| reader.teacher.classes())),
+        };
+        if self.view.dataset.is_labelled() {
+            return measure(&self.host, &self.view.dataset, classes, items, &embeddings, ks);
         }
+        let mut evaluation = unmeasured(&embeddings);
+        if !self.reference.contains_key(&part) {
+            let reference = if who == Who::Teacher { embeddings.values.clone() } else { by_teacher()?.values };
+            self.reference.insert(part, reference);
+        }
+        add_fidelity(&mut evaluation, &self.host, &self.reference[&part], &embeddings.values, ks, self.plan.seed)?;
+        Ok(evaluation)
     }
 
     fn keep(&mut self) -> Result<()> {

@@ -220,15 +220,6 @@ fn empty_classes_small_classes_and_one_class_are_told() {
 }
 
 #[test]
-fn images_without_class_folders_can_still_be_embedded() {
-    let place = Place::new();
-    place.images(&[("1.png", 1), ("2.png", 2)]);
-    let data = place.open().unwrap();
-    assert_eq!((data.len(), data.class_name(0)), (2, "."));
-    warns(&data, &["no class folders"]);
-}
-
-#[test]
 fn names_may_hold_spaces_and_any_letters() {
     let place = Place::new();
     place.images(&[("Ménagerie d'été/chat noir 1.png", 5), ("日本 語/猫.png", 6)]);
