@@ -360,7 +360,7 @@ mod tests {
     fn recall_over_tiles_equals_the_definition() {
         let n = 700;
         let (mut teacher, student) = (draw(n, 4, "teacher"), draw(n, 4, "noise"));
-        let student: Vec<f32> = teacher.iter().zip(student).map(|(t, noise)| t + 0.4 * noise).collect();
+        let student: Vec<f32> = teacher.iter().zip(student).map(|(t, noise)| t + 0.1 * noise).collect();
         teacher.copy_within(0..400, 400 * 4 + 8); // rows 0 to 99 stand again from row 402 on
         let options = FidelityOptions { pairs: 1000, triples: 10, ks: vec![1, 4, 8], ..FidelityOptions::default() };
         let found = compare(&teacher, &student, n, &options);
