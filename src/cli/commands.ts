@@ -69,7 +69,10 @@ function evaluateCommand(): Command {
     .option("--part <part>", "train, validation or test (test)")
     .option("--ks <list>", "the K of Recall@K, kNN and top-K accuracy (1,2,4,8)", toNumbers)
     .option("--few-shot <list>", "few-shot accuracies, ways x shots, for example 5x1,20x5 (none)", toFewShot)
-    .option("--teacher <run>", "a run or model.safetensors whose relations are compared with the model's (without labels the run's)")
+    .option(
+      "--teacher <run>",
+      "a run or model.safetensors whose relations are compared with the model's (without labels the run's)",
+    )
     .option("--seed <number>", "seed of the class split (the run's)", toNumber)
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
     .action(async (model: string, flags: Flags) => {
@@ -89,7 +92,17 @@ function evaluateCommand(): Command {
 
 /** Image flags say nothing without images: the run's own are measured as the run saw them. */
 function withoutImages(flags: DataFlags): undefined {
-  const images = ["imageSize", "channels", "augment", "labels", "split", "validation", "test", "rotations", "cache"] as const;
+  const images = [
+    "imageSize",
+    "channels",
+    "augment",
+    "labels",
+    "split",
+    "validation",
+    "test",
+    "rotations",
+    "cache",
+  ] as const;
   const strange = images.find((name) => flags[name] !== undefined);
   if (strange === undefined) return undefined;
   const flag = `--${strange.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;

@@ -59,7 +59,9 @@ class TextReporter implements Reporter {
         const student = event.step % this.#stepsPerEpoch === 0 ? `epoch ${event.epoch}` : `step ${event.step}`;
         const who = { student, before: "before training", model: "model", teacher: "teacher" };
         const best = event.best ? "  (best so far)" : "";
-        this.#line(`${who[event.who]}, ${event.part} ${this.#measured}: ${metricsLine(shortMetrics(event.metrics))}${best}`);
+        this.#line(
+          `${who[event.who]}, ${event.part} ${this.#measured}: ${metricsLine(shortMetrics(event.metrics))}${best}`,
+        );
         break;
       }
       case "weights":

@@ -106,7 +106,7 @@ function judge(state: PolicyState, step: number, validation: Metrics | null): bo
  * share of nearest neighbours in common with the teacher.
  */
 function scoreOf(metrics: Metrics): number {
-  if (metrics["neighbourOverlap"] !== undefined) return metrics["neighbourOverlap"];
+  if (metrics.neighbourOverlap !== undefined) return metrics.neighbourOverlap;
   const goal = Object.keys(metrics).some((name) => name.startsWith("top@")) ? "top@" : "recall@";
   const ks = Object.keys(metrics)
     .filter((name) => name.startsWith(goal))

@@ -5,14 +5,15 @@
 //!                    the same of their angles of triples (a, b, c), the angle at a
 //! angle difference   mean over triples of |angle^s - angle^t|, in degrees
 //! neighbour overlap  mean over items of |kNN^s n kNN^t| / k
-//! Recall@K           share of items whose 1NN^t is in KNN^s: the teacher's own nearest neighbour is the truth (Jegou et al.
-//!                    2011, section V-B, with the teacher's space for the exact one)
+//! Recall@K           share of items whose 1NN^t is in KNN^s: that of approximate search (Jegou, Douze, Schmid 2011), with the
+//!                    teacher's space for the exact one
 //! ```
 //! n items, teacher `[n, d_t]`, student `[n, d_s]`. All are blind to the scale of either embedding. Overlap and recall are
-//! exact; of equally near items the one of the smaller index comes first. The correlation of distances is over all
-//! n (n - 1) / 2 pairs up to [`FidelityOptions::pairs`], and over as many pairs drawn by key beyond. Angles are always of
-//! drawn triples of three different items; the standard error is that of their mean. A leg of length 0 makes the angle 90
-//! degrees, as its cosine of 0 in the losses.
+//! exact; of equally near items the one of the smaller index comes first. The k of the overlap is at most a quarter of the
+//! other items, so that chance alone makes no score. The correlation of distances is over all n (n - 1) / 2 pairs up to
+//! [`FidelityOptions::pairs`], and over as many pairs drawn by key beyond. Angles are always of drawn triples of three
+//! different items; the standard error is that of their mean. A leg of length 0 makes the angle 90 degrees, as its cosine
+//! of 0 in the losses.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +30,7 @@ pub struct FidelityOptions {
     pub pairs: usize,
     /// Triples that are drawn.
     pub triples: usize,
-    /// Neighbours that are compared; fewer where there are fewer others.
+    /// Neighbours that are compared; at most a quarter of the others.
     pub neighbours: usize,
     /// The K of Recall@K, each at least 1.
     pub ks: Vec<usize>,
@@ -105,7 +106,7 @@ pub fn relation_fidelity(
     let (angles_s, angles_t) = (angles(&student), angles(&teacher));
     let differences: Vec<f64> = angles_s.iter().zip(&angles_t).map(|(s, t)| (s - t).abs()).collect();
     let (angle_difference, angle_difference_error) = mean_and_error(&differences);
-    let neighbours = options.neighbours.min(n - 1);
+    let neighbours = options.neighbours.min((n - 1).div_ceil(4));
     let near = nearest(team, teacher.data, n, teacher.d, |_| neighbours.max(1), |_, order| order.to_vec());
     let largest = options.ks.iter().copied().max().unwrap_or(0).max(neighbours);
     // Of each item how many neighbours are common, and the rank of the teacher's nearest, from 0.
