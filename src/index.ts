@@ -76,6 +76,7 @@ export type {
   Evaluation,
   FewShot,
   Fidelity,
+  Labels,
   Loss,
   LossOptions,
   Negatives,

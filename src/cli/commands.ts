@@ -6,6 +6,7 @@ import { embed } from "../embed.ts";
 import { evaluate } from "../evaluate.ts";
 import { invalid } from "../options/check.ts";
 import type { DistillOptions, EmbedOptions, EvaluateOptions } from "../options/run.ts";
+import type { Fidelity } from "../protocol/protocol.ts";
 import { resume } from "../resume.ts";
 import { train } from "../train.ts";
 import { type BenchFlags, bench } from "./bench.ts";
@@ -28,7 +29,7 @@ import {
 } from "./options.ts";
 import { writeJsonLine } from "./report.ts";
 import { type ReproduceFlags, runRecipe } from "./reproduce.ts";
-import { fidelityLines, metricsLine } from "./table.ts";
+import { anglesApart, fidelityLines, metricsLine } from "./table.ts";
 
 /** All commands, in the order of the help. */
 export function commands(): Command[] {
@@ -86,7 +87,8 @@ function evaluateCommand(): Command {
       const what = classes > 0 ? `of ${classes} classes` : "without labels, measured by the teacher's relations";
       print(`${result.part}: ${images} images ${what}, ${millisecondsPerImage.toFixed(3)} ms/image`);
       print(metricsLine(metrics, intervals));
-      if (fidelity) fidelityLines(fidelity).forEach(print);
+      const relations = (kept: Fidelity) => (classes > 0 ? fidelityLines(kept) : [anglesApart(kept)]);
+      if (fidelity) relations(fidelity).forEach(print);
     });
 }
 

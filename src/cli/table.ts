@@ -31,8 +31,8 @@ export function verdictTable(verdict: Verdict, others: Readonly<Record<string, V
     row.millisecondsPerImage.toFixed(3),
   ]);
   const closed = ["gap closed", ...names.map((name) => percent(gapClosed[name], 0)), "", "", ""];
-  const notes = labels === "none" ? [legend(fidelity)] : [];
-  return [table(titles, [...body, closed]), ...notes, ...fidelityLines(fidelity)].join("\n");
+  const notes = labels === "none" ? [legend(fidelity), anglesApart(fidelity)] : fidelityLines(fidelity);
+  return [table(titles, [...body, closed]), ...notes].join("\n");
 }
 
 /** What the columns are where the teacher's relations are the measure. */
@@ -55,16 +55,19 @@ function shortName(name: string, { neighbours }: Fidelity): string {
   return short[name] ?? name.replace("teacherRecall@", "nearest@");
 }
 
+/** The difference of angles, which stands in no metric, as more of it is worse. */
+export function anglesApart({ angleDifference, angleDifferenceError }: Fidelity): string {
+  return `angles ${angleDifference.toFixed(1)} ± ${angleDifferenceError.toFixed(1)} degrees apart`;
+}
+
 /** How well the teacher's relations are kept, in two lines. */
 export function fidelityLines(fidelity: Fidelity): string[] {
-  const { distanceRankCorrelation, angleRankCorrelation, angleDifference, angleDifferenceError } = fidelity;
-  const { neighbourOverlap, neighbours, recall } = fidelity;
+  const { distanceRankCorrelation, angleRankCorrelation, neighbourOverlap, neighbours, recall } = fidelity;
   const correlations = `rank correlation of distances ${distanceRankCorrelation.toFixed(3)}, of angles ${angleRankCorrelation.toFixed(3)}`;
-  const angles = `angles ${angleDifference.toFixed(1)} ± ${angleDifferenceError.toFixed(1)} degrees apart`;
   const common = `${percent(neighbourOverlap, 0)} of the ${neighbours} nearest in common`;
   const first = Object.entries(recall).map(([k, share]) => `${k}: ${percent(share, 0)}`);
   return [
-    `relations kept: ${correlations}, ${angles}`,
+    `relations kept: ${correlations}, ${anglesApart(fidelity)}`,
     `  ${common}; the teacher's nearest among the student's K nearest: ${first.join(", ")}`,
   ];
 }

@@ -150,7 +150,7 @@ describe("a flat folder of images", () => {
     [
       "training without a teacher",
       () => train(smallRun(join(folder, "x"), { data: photos, batch: { size: 16 } })),
-      ["data.labels", "nothing to learn from", "Distill from a teacher", "a manifest with a column class"],
+      ["data: there is nothing to learn from", "Distill from a teacher", "a manifest with a column class"],
     ],
     [
       "losses of classes",

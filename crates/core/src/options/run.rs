@@ -327,8 +327,15 @@ fn leak(teacher: &StoredModel, data: &DataPlan, seed: u64) -> Option<String> {
         return None; // the test part is the source's
     }
     let drawn = matches!(split, SplitPlan::Classes { .. } | SplitPlan::Images { .. });
-    if split == teacher_split && (!drawn || run.seed == seed) {
+    if split == teacher_split && run.data.labels == data.labels && (!drawn || run.seed == seed) {
         return None;
+    }
+    if data.labels == Labels::None {
+        return Some(
+            "The teacher was trained on these images by another split, so it has seen images that this run holds back for its \
+             test: its relations there are of images it knows."
+                .into(),
+        );
     }
     Some(format!(
         "The teacher was trained with seed {} and split {}, so it has seen images that this run (seed {seed}) holds back \

@@ -26,7 +26,7 @@ pub fn check_labels(labels: Labels, losses: &[TermSpec], has_teacher: bool) -> R
     let folders = "put the images of each class into a folder of its own, or give a manifest with a column class";
     if !has_teacher {
         return Err(Error::new(Code::InvalidOption, "there is nothing to learn from: the images have no labels")
-            .with_subject("data.labels")
+            .with_subject("data")
             .with_values("images of two classes or more, or a teacher", "images without labels, and no teacher")
             .with_advice(format!("distill from a teacher, which needs no labels; or {folders}")));
     }

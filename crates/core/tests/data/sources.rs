@@ -191,8 +191,10 @@ fn a_wrong_name_or_place_is_an_error_with_advice() {
     assert_eq!(missing.code, Code::NotFound);
     says(&missing, &["nowhere", "one subfolder of images for each class"]);
     says(&place.error(), &["the folder holds no images", "class/image.png", "Put the images of each class"]);
+    let text = place.write("notes.doc", b"some text");
+    says(&open(&place.plan_of(&text)).unwrap_err(), &["notes.doc", "no archive that is known", "Give the folder"]);
     let text = place.write("notes.txt", b"some text");
-    says(&open(&place.plan_of(&text)).unwrap_err(), &["notes.txt", "no archive that is known", "Give the folder"]);
+    says(&open(&place.plan_of(&text)).unwrap_err(), &["notes.txt", "images that the manifest names", "some text"]);
     let empty = place.write("empty.zip", &zip_of(&[("notes.txt", b"text")]));
     says(&open(&place.plan_of(&empty)).unwrap_err(), &["empty.zip", "the archive holds no images"]);
     let mut plan = place.plan();
