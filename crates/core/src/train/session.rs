@@ -8,6 +8,7 @@
 //! same bits, on any number of threads.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -458,11 +459,12 @@ impl<B: Backend> Training for Session<B> {
             return measure(&self.host, &self.view.dataset, classes, items, &embeddings, ks);
         }
         let mut evaluation = unmeasured(&embeddings);
-        if !self.reference.contains_key(&part) {
-            let reference = if who == Who::Teacher { embeddings.values.clone() } else { by_teacher()?.values };
-            self.reference.insert(part, reference);
-        }
-        add_fidelity(&mut evaluation, &self.host, &self.reference[&part], &embeddings.values, ks, self.plan.seed)?;
+        let reference = match self.reference.entry(part) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(place) if who == Who::Teacher => place.insert(embeddings.values.clone()),
+            Entry::Vacant(place) => place.insert(by_teacher()?.values),
+        };
+        add_fidelity(&mut evaluation, &self.host, reference, &embeddings.values, ks, self.plan.seed)?;
         Ok(evaluation)
     }
 
