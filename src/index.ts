@@ -77,6 +77,7 @@ export type {
   Evaluation,
   FewShot,
   Fidelity,
+  Labels,
   Loss,
   LossOptions,
   Negatives,

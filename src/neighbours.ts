@@ -9,7 +9,7 @@ import { type Run, startRun } from "./run/run.ts";
 export interface Picture {
   /** Its path inside the source. */
   readonly id: string;
-  /** The name of its class. */
+  /** The name of its class; empty without labels. */
   readonly class: string;
   /** A PNG file. */
   readonly png: Uint8Array;

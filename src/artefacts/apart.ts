@@ -75,8 +75,10 @@ export function listsOf({ split }: DataPlan): string[] {
   return split.kind === "lists" ? [split.train, split.validation, split.test].filter((file) => file !== null) : [];
 }
 
+/** Paths of files and folders; of a pattern the folder before its first sign. */
 function sourcesOf({ source, more }: Inputs["data"]): string[] {
-  return [source, ...more].filter((path) => resolve(path) === path); // not "glyphs"
+  const paths = [source, ...more].filter((path) => resolve(path) === path); // not "glyphs"
+  return paths.map((path) => (existsSync(path) ? path : dirname(`${path.replace(/[*?[{].*$/s, "")}.`)));
 }
 
 /** The user's home; nothing where the system knows none. */

@@ -6,6 +6,7 @@ import { embed } from "../embed.ts";
 import { evaluate } from "../evaluate.ts";
 import { invalid } from "../options/check.ts";
 import type { DistillOptions, EmbedOptions, EvaluateOptions, ResumeOptions } from "../options/run.ts";
+import type { Fidelity } from "../protocol/protocol.ts";
 import { resume } from "../resume.ts";
 import { train } from "../train.ts";
 import { type BenchFlags, bench } from "./bench.ts";
@@ -28,7 +29,7 @@ import {
 } from "./options.ts";
 import { writeJsonLine } from "./report.ts";
 import { type ReproduceFlags, runRecipe } from "./reproduce.ts";
-import { fidelityLine, metricsLine } from "./table.ts";
+import { anglesApart, fidelityLines, metricsLine } from "./table.ts";
 import { addTeacherFlags, type TeacherFlags, teacherOf } from "./teacher.ts";
 
 /** Data may change between a run and what goes on with it; the user has to say that this is meant. */
@@ -89,15 +90,27 @@ function evaluateCommand(): Command {
       );
       if (json) return writeJsonLine({ type: "end", ...result });
       const { images, classes, metrics, intervals, millisecondsPerImage, fidelity } = result;
-      print(`${result.part}: ${images} images of ${classes} classes, ${millisecondsPerImage.toFixed(3)} ms/image`);
+      const what = classes > 0 ? `of ${classes} classes` : "without labels, measured by the teacher's relations";
+      print(`${result.part}: ${images} images ${what}, ${millisecondsPerImage.toFixed(3)} ms/image`);
       print(metricsLine(metrics, intervals));
-      if (fidelity) print(fidelityLine(fidelity));
+      const relations = (kept: Fidelity) => (classes > 0 ? fidelityLines(kept) : [anglesApart(kept)]);
+      if (fidelity) relations(fidelity).forEach(print);
     });
 }
 
 /** Image flags say nothing without images: the run's own are measured as the run saw them. */
 function withoutImages(flags: DataFlags): undefined {
-  const images = ["imageSize", "channels", "augment", "split", "validation", "test", "rotations", "cache"] as const;
+  const images = [
+    "imageSize",
+    "channels",
+    "augment",
+    "labels",
+    "split",
+    "validation",
+    "test",
+    "rotations",
+    "cache",
+  ] as const;
   const strange = images.find((name) => flags[name] !== undefined);
   if (strange === undefined) return undefined;
   const flag = `--${strange.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;

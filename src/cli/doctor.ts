@@ -54,7 +54,8 @@ async function data(source: string): Promise<void> {
   if (json) return writeJsonLine({ type: "end", ...survey, split: plan.split });
   const { sentence, parts, images, classes, sharedClasses, broken, warnings } = survey;
   print(sentence);
-  const row = (name: string, images: number, classes: number) => [name, String(images), String(classes)];
+  const of = (count: number) => (survey.labels === "none" ? "-" : String(count));
+  const row = (name: string, images: number, classes: number) => [name, String(images), of(classes)];
   const rows = [...parts.map((part) => row(part.part, part.images, part.classes)), row("all", images, classes)];
   printLines(table(["part", "images", "classes"], rows));
   if (sharedClasses)

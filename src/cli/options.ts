@@ -11,6 +11,7 @@ import {
   type DeviceOption,
   type Episode,
   type FewShot,
+  type Labels,
   type Loss,
   lossKinds,
   type OptimizerOptions,
@@ -57,6 +58,7 @@ export interface DataFlags {
   imageSize?: number;
   channels?: 1 | 3;
   augment?: "affine" | "crop-flip" | "none";
+  labels?: Labels;
   split?: string;
   validation?: number;
   test?: number;
@@ -87,7 +89,7 @@ interface TuningFlags {
 /** Adds the flags of the images. */
 export function addDataFlags(command: Command, required: boolean): Command {
   const flag = "--data <source>";
-  const help = 'images: "glyphs", a folder, a ZIP or tar, Omniglot, IDX';
+  const help = 'images: "glyphs", a folder, a ZIP or tar, a manifest, a pattern, Omniglot, IDX';
   return command
     .optionsGroup("Images:")
     .option(flag, required ? help : `${help} (those of the run)`)
@@ -98,9 +100,10 @@ export function addDataFlags(command: Command, required: boolean): Command {
     )
     .option("--channels <count>", "1 (grey) or 3 (RGB) (by source)", toNumber)
     .option("--augment <kind>", "affine, crop-flip or none (by source)")
+    .option("--labels <which>", "classes, or none: a teacher alone says what is alike (classes where there are two)")
     .option("--split <kind>", "classes, images, source, or lists:train.txt,validation.txt,test.txt (by source)")
-    .option("--validation <share>", "share of the classes that choose the model (0.1, by source)", toNumber)
-    .option("--test <share>", "share of the classes for the final score (0.2, by source)", toNumber)
+    .option("--validation <share>", "share of the classes, or images, that choose the model (0.1, by source)", toNumber)
+    .option("--test <share>", "share of the classes, or images, for the final score (0.2, by source; images 0.1)", toNumber)
     .option("--rotations", "every image in four turns, each a class of its own")
     .option("--cache <folder>", "folder of the decoded images ($RKD_CACHE or ~/.cache/rkd)");
 }
@@ -202,13 +205,13 @@ export function needed(flag: string, value: string | undefined): string {
 
 /** The source with its options. */
 export function dataOf(flags: DataFlags): Data {
-  const { data: given, imageSize, channels, augment, rotations, cache } = flags;
+  const { data: given, imageSize, channels, augment, labels, rotations, cache } = flags;
   const source = needed("--data", given);
-  return defined({ source, imageSize, channels, augment, rotations, split: splitOf(flags), cache }) as Data;
+  return defined({ source, imageSize, channels, augment, labels, rotations, split: splitOf(flags), cache }) as Data;
 }
 
 /** The split; shares alone are of the source's own kind of it. */
-function splitOf({ split, validation, test }: DataFlags): Split | Shares | undefined {
+function splitOf({ labels, split, validation, test }: DataFlags): Split | Shares | undefined {
   if (split?.startsWith("lists:")) {
     const files = split.slice("lists:".length).split(",");
     const [train, middle, last] = files;
@@ -224,7 +227,7 @@ function splitOf({ split, validation, test }: DataFlags): Split | Shares | undef
     return validation === undefined && test === undefined ? undefined : defined({ validation, test });
   }
   const kind = oneOf("--split", split, ["classes", "source", "images"]);
-  if (kind !== "source") return { kind, validation: validation ?? 0.1, test: test ?? 0.2 };
+  if (kind !== "source") return { kind, validation: validation ?? 0.1, test: test ?? (labels === "none" ? 0.1 : 0.2) };
   if (test !== undefined) throw invalid("--test", "nothing with --split source", test, "the test part is the source's");
   return { kind, validation: validation ?? 0.1 };
 }

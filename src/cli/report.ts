@@ -41,6 +41,7 @@ class TextReporter implements Reporter {
   #start: { readonly time: number; readonly step: number } | undefined;
   #epochs = 0;
   #stepsPerEpoch = 1;
+  #measured = "classes";
 
   constructor(name: string, out: NodeJS.WriteStream, command: Command | undefined) {
     this.#command = command;
@@ -63,7 +64,9 @@ class TextReporter implements Reporter {
         const student = event.step % this.#stepsPerEpoch === 0 ? `epoch ${event.epoch}` : `step ${event.step}`;
         const who = { student, before: "before training", model: "model", teacher: "teacher" };
         const best = event.best ? "  (best so far)" : "";
-        this.#line(`${who[event.who]}, ${event.part} classes: ${metricsLine(shortMetrics(event.metrics))}${best}`);
+        this.#line(
+          `${who[event.who]}, ${event.part} ${this.#measured}: ${metricsLine(shortMetrics(event.metrics))}${best}`,
+        );
         break;
       }
       case "weights":
@@ -96,15 +99,18 @@ class TextReporter implements Reporter {
     teacher,
     resumed,
     memory,
+    plan,
   }: StartEvent): void {
     this.#start = { time: performance.now(), step };
     this.#stepsPerEpoch = stepsPerEpoch;
     this.#epochs = Math.round(totalSteps / stepsPerEpoch);
     this.#line(data);
+    const labelled = plan.data.labels === "classes";
+    this.#measured = labelled ? "classes" : "images";
     const parts = Object.entries({ train, validation, test }).map(
-      ([part, size]) => `${part} ${size.images}/${size.classes}`,
+      ([part, { images, classes }]) => `${part} ${labelled ? `${images}/${classes}` : images}`,
     );
-    this.#line(`images/classes: ${parts.join(", ")}`);
+    this.#line(`images${labelled ? "/classes" : ""}: ${parts.join(", ")}`);
     const size = ({ backbone, parameters, embedding }: NonNullable<typeof teacher>) =>
       `${backbone} with ${parameters.toLocaleString("en")} parameters, embedding ${embedding}`;
     this.#line(`${teacher ? `teacher: ${size(teacher)}; student: ` : "network: "}${size(student)}`);

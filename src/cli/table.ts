@@ -16,51 +16,98 @@ export function table(titles: readonly string[], cells: readonly (readonly strin
   return [line(titles), line(widths.map((width) => "-".repeat(width))), ...rows.map(line)].join("\n");
 }
 
-/** The verdict of a distillation; `others` are further networks on the same test classes. */
+/** The verdict of a distillation; `others` are further networks on the same test images. */
 export function verdictTable(verdict: Verdict, others: Readonly<Record<string, VerdictRow>> = {}): string {
-  const { teacher, studentBefore, studentAfter, gapClosed } = verdict;
+  const { labels, teacher, studentBefore, studentAfter, gapClosed, fidelity } = verdict;
   const rows = { teacher, "student before": studentBefore, ...others, "student after": studentAfter };
   // kNN accuracy stands in metrics.json; beside Recall@K it would make the table too wide for a terminal.
   const shown = Object.keys(teacher.metrics).filter((name) => !name.startsWith("knn@"));
   const names = shown.sort(metricOrder);
-  const titles = ["test classes", ...names, "parameters", "embedding", "ms/image"];
+  const what = labels === "none" ? "test images" : "test classes";
+  const titles = [what, ...names.map((name) => shortName(name, fidelity)), "parameters", "embedding", "ms/image"];
   const body = Object.entries(rows).map(([title, row]) => [
     title,
-    ...names.map((name) => percent(row.metrics[name])),
+    ...names.map((name) => score(name, row.metrics[name])),
     row.parameters.toLocaleString("en"),
     String(row.embedding),
     row.millisecondsPerImage.toFixed(3),
   ]);
   const closed = ["gap closed", ...names.map((name) => percent(gapClosed[name], 0)), "", "", ""];
-  return `${table(titles, [...body, closed])}\n${fidelityLine(verdict.fidelity)}`;
+  const notes = labels === "none" ? [legend(fidelity), anglesApart(fidelity)] : fidelityLines(fidelity);
+  return [table(titles, [...body, closed]), ...notes].join("\n");
 }
 
-/** How well the teacher's relations are kept, in one line. */
-export function fidelityLine(fidelity: Fidelity): string {
-  const { distanceRankCorrelation, angleDifference, angleDifferenceError, neighbourOverlap, neighbours } = fidelity;
-  const angles = `angles ${angleDifference.toFixed(1)} ± ${angleDifferenceError.toFixed(1)} degrees apart`;
+/** What the columns are where the teacher's relations are the measure. */
+function legend({ neighbours }: Fidelity): string {
+  return [
+    "measured by the teacher's relations, as there are no labels:",
+    `  ${neighbours} nearest: share of each image's ${neighbours} nearest images that are in common with the teacher's`,
+    "  distances, angles: rank correlation with the teacher's",
+    "  nearest@K: share of images whose nearest image for the teacher is among the K nearest",
+  ].join("\n");
+}
+
+/** A metric as a column's title. */
+function shortName(name: string, { neighbours }: Fidelity): string {
+  const short: Record<string, string> = {
+    neighbourOverlap: `${neighbours} nearest`,
+    distanceRankCorrelation: "distances",
+    angleRankCorrelation: "angles",
+  };
+  return short[name] ?? name.replace("teacherRecall@", "nearest@");
+}
+
+/** The difference of angles, which stands in no metric, as more of it is worse. */
+export function anglesApart({ angleDifference, angleDifferenceError }: Fidelity): string {
+  return `angles ${angleDifference.toFixed(1)} ± ${angleDifferenceError.toFixed(1)} degrees apart`;
+}
+
+/** How well the teacher's relations are kept, in two lines. */
+export function fidelityLines(fidelity: Fidelity): string[] {
+  const { distanceRankCorrelation, angleRankCorrelation, neighbourOverlap, neighbours, recall } = fidelity;
+  const correlations = `rank correlation of distances ${distanceRankCorrelation.toFixed(3)}, of angles ${angleRankCorrelation.toFixed(3)}`;
   const common = `${percent(neighbourOverlap, 0)} of the ${neighbours} nearest in common`;
-  return `relations kept: rank correlation of distances ${distanceRankCorrelation.toFixed(3)}, ${angles}, ${common}`;
+  const first = Object.entries(recall).map(([k, share]) => `${k}: ${percent(share, 0)}`);
+  return [
+    `relations kept: ${correlations}, ${anglesApart(fidelity)}`,
+    `  ${common}; the teacher's nearest among the student's K nearest: ${first.join(", ")}`,
+  ];
 }
 
 /** One line of metrics, with their 95 % intervals where they have one. */
 export function metricsLine(metrics: Metrics, intervals: Metrics = {}): string {
   const names = Object.keys(metrics).sort(metricOrder);
   const interval = (name: string) => (name in intervals ? ` ± ${percent(intervals[name])}` : "");
-  return names.map((name) => `${name} ${percent(metrics[name])}${interval(name)}`).join("  ");
+  return names.map((name) => `${name} ${score(name, metrics[name])}${interval(name)}`).join("  ");
 }
 
-/** The two metrics that tell most: recall of the smallest K, and MAP@R. */
+/**
+ * The two metrics that tell most: recall of the smallest K, and MAP@R; without labels the share of neighbours in common, and
+ * the rank correlation of distances.
+ */
 export function shortMetrics(metrics: Metrics): Metrics {
   const [first] = Object.keys(metrics).sort(metricOrder);
-  return Object.fromEntries(Object.entries(metrics).filter(([name]) => name === first || name === "mapAtR"));
+  const second = first === overlap ? "distanceRankCorrelation" : "mapAtR";
+  return Object.fromEntries(Object.entries(metrics).filter(([name]) => name === first || name === second));
 }
 
-/** Recall by rising K, then the others by name. */
+const overlap = "neighbourOverlap";
+
+/** Recall by rising K, then the others by name; without labels the overlap, correlations, and recall by rising K. */
 function metricOrder(a: string, b: string): number {
-  const k = (name: string) =>
-    name.startsWith("recall@") ? Number(name.slice("recall@".length)) : Number.MAX_SAFE_INTEGER;
-  return k(a) - k(b) || a.localeCompare(b);
+  const place = (name: string) => {
+    const [kind, k] = name.split("@");
+    if (kind === "recall") return Number(k);
+    if (kind === "teacherRecall") return 2 ** 40 + Number(k);
+    const rest = [overlap, "distanceRankCorrelation", "angleRankCorrelation"].indexOf(name);
+    return rest >= 0 ? rest : 2 ** 41;
+  };
+  return place(a) - place(b) || a.localeCompare(b);
+}
+
+/** A share in percent, a correlation as it is. */
+function score(name: string, value: number | undefined): string {
+  return name.endsWith("RankCorrelation") && value !== undefined ? value.toFixed(3) : percent(value);
 }
 
 function percent(value: number | null | undefined, digits = 2): string {

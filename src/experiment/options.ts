@@ -85,7 +85,7 @@ export interface ExperimentOptions {
   readonly seeds?: number | readonly number[];
   /** What the cell at a row and column is. Must give the same for the same coordinates. */
   readonly cell: (at: CellContext) => Cell;
-  /** What the table shows of each cell, for example `recall@1`, `mapAtR`, or `x/recall@1` of the measure `x`. @default ["recall@1"] */
+  /** What the table shows of each cell, for example `recall@1`, `mapAtR`, or `x/recall@1` of the measure `x`; without labels for example `neighbourOverlap`. @default ["recall@1"] */
   readonly figures?: readonly string[];
   /**
    * Pictures of nearest neighbours, for queries that are drawn from the test classes: by the models of these rows, of the

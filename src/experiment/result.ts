@@ -210,7 +210,8 @@ function dataSentences(starts: readonly NonNullable<CellResult["start"]>[]): str
       const [images, classes] = (["images", "classes"] as const).map((what) =>
         range(own.map((one) => one[part][what])),
       );
-      return `${part === "train" ? "training" : part} ${images} images of ${classes} classes`;
+      const of = classes === "0" ? "" : ` of ${classes} classes`;
+      return `${part === "train" ? "training" : part} ${images} images${of}`;
     });
     return `${data} Of these ${parts.join(", ")}.`;
   });

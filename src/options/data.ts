@@ -4,7 +4,7 @@ import type { Data } from "../protocol/protocol.ts";
 import { object } from "./check.ts";
 import { checked } from "./construct.ts";
 
-const common = ["imageSize", "channels", "rotations", "split", "augment", "cache"] as const;
+const common = ["imageSize", "channels", "labels", "rotations", "split", "augment", "cache"] as const;
 const drawn = [...common, "classes", "writers", "seed"] as const;
 
 /** Options that every source takes. */
@@ -18,7 +18,10 @@ export function glyphs(options: GlyphsOptions = {}): Data {
 }
 
 /**
- * A folder of `class/image.png` (or jpg, webp, bmp, gif, tiff), or a ZIP, tar or tar.gz of one.
+ * A folder of images (png, jpg, webp, bmp, gif, tiff): flat, which is without labels, or `class/image.png`; a ZIP, tar or
+ * tar.gz of one; a Hugging Face image folder (`metadata.jsonl` or `metadata.csv`). Or what names images: a manifest (`.txt`
+ * with a path a line, `.csv`, `.tsv`, `.json`, `.jsonl` with `path` and, where there are such, `class`, `part` and `id`), or a
+ * pattern (`"photos/2024-*"`).
  * @throws {RkdError} `ERR_NOT_FOUND`, `ERR_INVALID_OPTION`; the run: `ERR_INVALID_DATA` where it is another kind of source
  */
 export function imageFolder(source: string | URL, options: DataOptions = {}): Data {

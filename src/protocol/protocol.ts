@@ -386,8 +386,9 @@ export type ScheduleOptions =
   | Given<Extract<Schedule, { readonly kind: "cosine" }>, "kind">;
 
 /**
- * How images go to the parts. By itself `source` for Omniglot, for folders with `train` and `test`, and for data sets whose
- * published split is by classes, else `classes` with shares 0.1 and 0.2 (IDX, which has few classes: 0.2 and 0.3).
+ * How images go to the parts. By itself `source` for Omniglot, for folders and manifests with `train` and `test`, and for
+ * data sets whose published split is by classes, else `classes` with shares 0.1 and 0.2 (IDX, which has few classes: 0.2
+ * and 0.3). Without labels `source` for folders and manifests with `train` and `test`, else `images` with 0.1 and 0.1.
  */
 export type SplitPlan = {
   readonly kind: "classes";
@@ -568,7 +569,7 @@ export type ChoosingPart = "validation" | "test";
 
 /**
  * Which weights become the model: those with the best validation (accuracy of a classifier that knows the classes,
- * else Recall@K, of the smallest K), or the last. `"both"` is the best, and writes and measures the last ones beside
+ * else Recall@K, of the smallest K; without labels the share of the ten nearest in common with the teacher), or the last. `"both"` is the best, and writes and measures the last ones beside
  * them.
  */
 export type Keep = "best" | "last" | "both";
@@ -582,7 +583,7 @@ export type BatchOptions = {
   readonly size?: number;
   /**
    * Images of each class in a batch, 1 to `size`; `null` draws without regard to class.
-   * @default 4; null where all losses see each image on its own
+   * @default 4; null where all losses see each image on its own, and without labels
    */
   readonly perClass?: number | null;
   /**
@@ -691,7 +692,9 @@ export type Data = {
   /** What the source must be. @default whatever it is found to be */
   readonly kind?: DataKind;
   /**
-   * `"glyphs"`, with its settings or without, or a path: a folder, a ZIP, a tar, Omniglot, IDX or CIFAR-100 files.
+   * `"glyphs"`, with its settings or without, or a path: a folder, flat or with one for each class, a ZIP, a tar,
+   * Omniglot, IDX or CIFAR-100 files; a manifest (`.txt` with a path a line; `.csv`, `.tsv`, `.json`, `.jsonl` with `path`,
+   * and `class`, `part`, `id` where there are such); a pattern of paths (`"photos/2024-*"`).
    */
   readonly source: string | URL;
   /** Further paths of the same data set. @default [] */
@@ -711,6 +714,12 @@ export type Data = {
    * 1 (grey) or 3 (RGB). @default the teacher's in a distillation; else 1 for glyphs, Omniglot and IDX, 3 for others
    */
   readonly channels?: 1 | 3;
+  /**
+   * Whether images have labels: their `"classes"`, or `"none"`. Without labels only losses that compare with a teacher
+   * go, and the teacher's relations say how good a student is.
+   * @default "classes" where there are two or more, else "none"
+   */
+  readonly labels?: Labels;
   /**
    * Whether every image comes in four turns, by 0, 90, 180 and 270 degrees, each a class of its own: the characters
    * of Omniglot become four times as many (Snell et al. 2017). @default false
@@ -743,6 +752,12 @@ export type Shares = {
 
 /** What a source is, as far as defaults of images, split and augmentation hang on it. */
 export type DataKind = "glyphs" | "omniglot" | "idx" | "cifar" | "images";
+
+/**
+ * Whether images have labels: their classes, or `"none"`. Without labels a teacher alone says what is alike: the split is by
+ * images, batches are drawn without regard to class, and a student is measured by its teacher's relations.
+ */
+export type Labels = "classes" | "none";
 
 /** Random changes of a training image. Every field's neutral value switches it off. */
 export type Augment = {
@@ -777,8 +792,8 @@ export type EvaluateOptions = {
   /** Few-shot accuracies to measure, each over episodes drawn from the part's classes. @default none */
   readonly fewShot?: ReadonlyArray<FewShot>;
   /**
-   * A finished run, or a `model.safetensors`, whose relations are compared with the model's; `null` is none.
-   * @default null
+   * A finished run, or a `model.safetensors`, whose relations are compared with the model's; `null` is none. Without
+   * labels it is needed. @default null; without labels the run's own teacher
    */
   readonly teacher?: string | URL | Teacher | null;
   /** CPU threads, 0 to 1024; 0 is all cores. @default 0 */
@@ -993,7 +1008,9 @@ export type Device = "cpu" | "candle-cpu";
 export type DataPlan = {
   /** What the source was found to be. */
   readonly kind: DataKind;
-  /** `"glyphs"`, or the path of a folder, an archive or an IDX file; see [`super`]. */
+  /**
+   * `"glyphs"`, or the path of a folder, an archive, a manifest or an IDX file, or a pattern of paths; see [`super`].
+   */
   readonly source: string;
   /** Several paths may make one data set (Omniglot's two archives): the further ones. Usually empty. */
   readonly more: ReadonlyArray<string>;
@@ -1001,6 +1018,8 @@ export type DataPlan = {
   readonly imageSize: number;
   /** 1 (grey) or 3 (RGB). */
   readonly channels: 1 | 3;
+  /** Whether its classes are labels. */
+  readonly labels: Labels;
   /** Whether every image comes in four turns, each a class of its own, see [`super::rotation`]. */
   readonly rotations: boolean;
   /** How images are split. */
@@ -1186,7 +1205,7 @@ export type SessionSummary = {
 
 /** What was found, for people and programs. */
 export type DatasetSummary = {
-  /** `"glyphs"`, `"folder"`, `"zip"`, `"tar"`, `"omniglot"`, `"idx"` or `"cifar"`. */
+  /** `"glyphs"`, `"folder"`, `"glob"`, `"manifest"`, `"zip"`, `"tar"`, `"omniglot"`, `"idx"` or `"cifar"`. */
   readonly kind: string;
   /** The published data set that was recognised. */
   readonly name: string | null;
@@ -1194,7 +1213,7 @@ export type DatasetSummary = {
   readonly sentence: string;
   /** Number of usable images. */
   readonly images: number;
-  /** Number of classes with at least one usable image. */
+  /** Number of classes with at least one usable image; 0 without labels. */
   readonly classes: number;
   /** Whether the source has parts of its own (at least two of train, validation, test). */
   readonly ownSplit: boolean;
@@ -1357,14 +1376,16 @@ export type TermValue = {
 export type Evaluation = {
   /**
    * `recall@K` and `knn@K` for every K asked for, `mapAtR`, `rPrecision`, and `fewshot/N-way-K-shot` for every shape of
-   * episode asked for; `top@K` where a classifier knows the classes; all in `[0, 1]`.
+   * episode asked for; `top@K` where a classifier knows the classes; all in `[0, 1]`. Without labels, of the teacher's
+   * relations: `neighbourOverlap`, `teacherRecall@K` for every K asked for, both in `[0, 1]`, `distanceRankCorrelation` and
+   * `angleRankCorrelation`, in `[-1, 1]`.
    */
   readonly metrics: { readonly [key in string]: number };
   /** Half the width of the 95 % interval of those metrics that are means over a sample (few-shot accuracy). */
   readonly intervals?: { readonly [key in string]: number };
   /** Images that were embedded; each is a query against all others. */
   readonly images: number;
-  /** Classes among them. */
+  /** Classes among them; 0 without labels. */
   readonly classes: number;
   /** Mean time of the network's forward pass for one image, in batches of [`super::evaluate::BATCH`]. */
   readonly millisecondsPerImage: number;
@@ -1378,6 +1399,8 @@ export type Fidelity = {
   readonly distanceRankCorrelation: number;
   /** Pairs it was computed on. */
   readonly pairs: number;
+  /** Spearman's rank correlation of angles, in `[-1, 1]`; 0 where all angles of one side are equal. */
+  readonly angleRankCorrelation: number;
   /** Mean absolute difference of angles, in degrees, `[0, 180]`. */
   readonly angleDifference: number;
   /** Standard error of that mean. */
@@ -1388,6 +1411,11 @@ export type Fidelity = {
   readonly neighbourOverlap: number;
   /** Neighbours compared of each item. */
   readonly neighbours: number;
+  /**
+   * For every K asked for the share of items whose nearest neighbour for the teacher is among the K nearest for the
+   * student, in `[0, 1]`.
+   */
+  readonly recall: Record<string, number>;
 };
 
 /** What `embed` wrote. */
@@ -1412,9 +1440,11 @@ export type DataSurvey = {
   readonly name: string | null;
   /** One sentence for people: what was recognised and how much is in it. */
   readonly sentence: string;
+  /** Whether the classes are labels: as the options say, else whether there are two of them. */
+  readonly labels: Labels;
   /** Number of images. */
   readonly images: number;
-  /** Number of classes. */
+  /** Number of classes; 0 without labels. */
   readonly classes: number;
   /** Images and classes of the source's own parts; empty where it has none. */
   readonly parts: ReadonlyArray<PartCount>;
@@ -1520,9 +1550,11 @@ export type Survey = {
   readonly name: string | null;
   /** One sentence for people: what was recognised and how much is in it. */
   readonly sentence: string;
+  /** Whether the classes are labels: as the options say, else whether there are two of them. */
+  readonly labels: Labels;
   /** Number of images. */
   readonly images: number;
-  /** Number of classes. */
+  /** Number of classes; 0 without labels. */
   readonly classes: number;
   /** Images and classes of the source's own parts; empty where it has none. */
   readonly parts: ReadonlyArray<PartCount>;

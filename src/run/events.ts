@@ -5,6 +5,7 @@ import type {
   Event,
   Fidelity,
   Job,
+  Labels,
   NetworkSummary,
   Plan,
   SessionSummary,
@@ -88,7 +89,7 @@ export interface EndEvent {
 
 /**
  * `recall@K` and `knn@K` for every K asked for, `top@K` where a classifier knows the classes, `mapAtR`, `rPrecision`, and `fewshot/5-way-1-shot` and the like where asked for,
- * all in [0, 1].
+ * all in [0, 1]. Without labels `neighbourOverlap`, `teacherRecall@K`, `distanceRankCorrelation` and `angleRankCorrelation`.
  */
 export type Metrics = Readonly<Record<string, number>>;
 
@@ -118,7 +119,7 @@ export interface TrainResult {
   readonly out: string;
   /** Absolute path of the model. */
   readonly model: string;
-  /** The model on the test classes; nothing where there are none. */
+  /** The model on the test images; nothing where there are none. */
   readonly metrics: Metrics | null;
   readonly network: NetworkSummary;
   /** Where it was trained. */
@@ -136,7 +137,7 @@ export interface TrainResult {
   readonly dataWaitShare: number;
   /** Whether the run ended before its last epoch (`patience`). */
   readonly stoppedEarly: boolean;
-  /** The last weights, on the test classes where there are any, where both are kept (`keep: "both"`); nothing else. */
+  /** The last weights, on the test images where there are any, where both are kept (`keep: "both"`); nothing else. */
   readonly last: { readonly epoch: number; readonly model: string; readonly metrics: Metrics | null } | null;
   readonly history: readonly EpochRecord[];
 }
@@ -146,15 +147,17 @@ export interface DistillResult extends TrainResult {
   readonly verdict: Verdict;
 }
 
-/** How much of the teacher survived. All metrics are of the test classes. */
+/** How much of the teacher survived. All metrics are of the test images. */
 export interface Verdict {
+  /** Whether the metrics are of the images' classes, or, without labels, of the teacher's relations. */
+  readonly labels: Labels;
   readonly teacher: VerdictRow;
   /** The student with its initial weights. */
   readonly studentBefore: VerdictRow;
   readonly studentAfter: VerdictRow;
   /** (after - before) / (teacher - before) for every metric; null where the teacher is no better than the start. */
   readonly gapClosed: Readonly<Record<string, number | null>>;
-  /** How well the student keeps the teacher's relations on the test classes. */
+  /** How well the student keeps the teacher's relations on the test images. */
   readonly fidelity: Fidelity;
 }
 

@@ -12,7 +12,7 @@ import { join } from "node:path";
 import { files, writeJson } from "../artefacts/run-folder.ts";
 import { json } from "../native/json.ts";
 import type { NativeSession } from "../native/session.ts";
-import type { Evaluation, ResolvedRun, SessionSummary } from "../protocol/protocol.ts";
+import type { Evaluation, ResolvedRun, SessionSummary, Teacher, TeacherPlan } from "../protocol/protocol.ts";
 import { isCancelled } from "./command.ts";
 import type { DistillResult, EvaluationEvent, Metrics, RunEvent, TrainResult } from "./events.ts";
 import type { FolderLock } from "./folder-lock.ts";
@@ -113,13 +113,14 @@ class Loop {
     for (const message of data.notices) this.#warn(message);
     const { keep } = this.#job.policy;
     const chooseBy = this.#job.policy.evaluation.part;
+    const what = plan.data.labels === "none" ? "images" : "classes";
     if (keep !== "last" && this.#summary[chooseBy].images === 0) {
-      this.#warn(`There are no ${chooseBy} classes, so the model will have the last weights, not the best.`);
+      this.#warn(`There are no ${chooseBy} ${what}, so the model will have the last weights, not the best.`);
     }
     if (keep !== "last" && chooseBy === "test") {
-      this.#warn("The test classes choose the model, as in the paper's code: its score on them will be too good.");
+      this.#warn(`The test ${what} choose the model, as in the paper's code: its score on them will be too good.`);
     }
-    if (test.images === 0) this.#warn("There are no test classes, so there will be no final score.");
+    if (test.images === 0) this.#warn(`There are no test ${what}, so there will be no final score.`);
   }
 
   async #measureBefore(): Promise<void> {
@@ -189,7 +190,7 @@ class Loop {
     const model = join(this.#job.out, files.model);
     const best = this.#job.policy.keep === "last" ? null : this.#state.best;
     await this.#session.call((core) => core.saveModel(model, best !== null));
-    const after = this.#summary.test.images > 0 ? await this.#test(model, this.#job.plan.teacher?.model ?? null) : null;
+    const after = this.#summary.test.images > 0 ? await this.#test(model, this.#job.plan.teacher) : null;
     const epoch = best?.epoch ?? this.#state.epochsDone;
     const step = best?.step ?? this.#step;
     const last = await this.#last(model, step, after);
@@ -201,8 +202,9 @@ class Loop {
   }
 
   /** A stored model, read back from disk: the score is that of the artefact. */
-  async #test(model: string, teacher: string | null): Promise<Evaluation> {
+  async #test(model: string, plan: TeacherPlan | null): Promise<Evaluation> {
     const { data, seed, splitSeed, threads } = this.#job.plan;
+    const teacher: Teacher | null = plan && { model: plan.model, onnx: plan.onnx, vectors: plan.vectors };
     const { ks } = this.#job.policy.evaluation;
     // Images that came while it trained are no reason to lose it: the stored split leaves them out, with a warning.
     const options = json({
@@ -228,7 +230,10 @@ class Loop {
     if (step === this.#step) return { epoch: epochsDone, model, metrics: after?.metrics ?? null };
     const path = join(this.#job.out, files.last);
     await this.#session.call((core) => core.saveModel(path, false));
-    return { epoch: epochsDone, model: path, metrics: after && (await this.#test(path, null)).metrics };
+    if (!after) return { epoch: epochsDone, model: path, metrics: null };
+    const { data, teacher } = this.#job.plan;
+    const measure = data.labels === "none" && teacher ? teacher : null;
+    return { epoch: epochsDone, model: path, metrics: (await this.#test(path, measure)).metrics };
   }
 
   async #result(
@@ -248,7 +253,7 @@ class Loop {
     const teacherScore = await this.#evaluate("teacher", "test");
     this.#report("teacher", "test", teacherScore, false);
     const rows = [verdictRow(teacher, teacherScore), verdictRow(student, before), verdictRow(student, after)] as const;
-    return { ...result, verdict: verdictOf(...rows, after.fidelity) };
+    return { ...result, verdict: verdictOf(this.#job.plan.data.labels, ...rows, after.fidelity) };
   }
 
   #evaluate(who: "student" | "teacher", part: "validation" | "test"): Promise<Evaluation> {

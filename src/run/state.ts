@@ -16,7 +16,7 @@ export interface PolicyState {
   stoppedEarly: boolean;
   /** The step up to which everything is decided. */
   judged: number;
-  /** The student with its initial weights on the test classes. */
+  /** The student with its initial weights on the test images. */
   before: Evaluation | null;
   seconds: number;
   dataWaitSeconds: number;
@@ -133,8 +133,12 @@ function judge(state: PolicyState, step: number, validation: Metrics | null): bo
   return better;
 }
 
-/** What training is for, at the smallest K: the accuracy of a classifier where there is one, else recall. */
+/**
+ * What training is for, at the smallest K: the accuracy of a classifier where there is one, else recall; without labels the
+ * share of nearest neighbours in common with the teacher.
+ */
 function scoreOf(metrics: Metrics): number {
+  if (metrics.neighbourOverlap !== undefined) return metrics.neighbourOverlap;
   const goal = Object.keys(metrics).some((name) => name.startsWith("top@")) ? "top@" : "recall@";
   const ks = Object.keys(metrics)
     .filter((name) => name.startsWith(goal))

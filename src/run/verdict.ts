@@ -1,16 +1,18 @@
 /** The verdict of a distillation: how much of the teacher's advantage the student has gained. */
 
-import type { Evaluation, Fidelity, NetworkSummary } from "../protocol/protocol.ts";
+import type { Evaluation, Fidelity, Labels, NetworkSummary } from "../protocol/protocol.ts";
 import type { Metrics, Verdict, VerdictRow } from "./events.ts";
 
-/** Puts three evaluations on the same test classes side by side. */
+/** Puts three evaluations on the same test images side by side. */
 export function verdictOf(
+  labels: Labels,
   teacher: VerdictRow,
   studentBefore: VerdictRow,
   studentAfter: VerdictRow,
   fidelity: Fidelity,
 ): Verdict {
-  return { teacher, studentBefore, studentAfter, gapClosed: gapClosed(teacher, studentBefore, studentAfter), fidelity };
+  const closed = gapClosed(teacher, studentBefore, studentAfter);
+  return { labels, teacher, studentBefore, studentAfter, gapClosed: closed, fidelity };
 }
 
 /** One network with its measurement. */

@@ -15,15 +15,17 @@ const row = (recall: number, parameters: number): VerdictRow => ({
 const fidelity: Fidelity = {
   distanceRankCorrelation: 0.87654,
   pairs: 100,
+  angleRankCorrelation: 0.6543,
   angleDifference: 7.24,
   angleDifferenceError: 0.13,
   triples: 1000,
   neighbourOverlap: 0.613,
   neighbours: 10,
+  recall: { "1": 0.31, "10": 0.9 },
 };
 
 it("lines up the verdict", () => {
-  const verdict = verdictOf(row(0.9, 130_000), row(0.5, 9_000), row(0.8, 9_000), fidelity);
+  const verdict = verdictOf("classes", row(0.9, 130_000), row(0.5, 9_000), row(0.8, 9_000), fidelity);
   expect(verdictTable(verdict, { "student by triplet": row(0.6, 9_000) })).toBe(
     [
       "test classes        recall@1  recall@2  recall@10   mapAtR  parameters  embedding  ms/image",
@@ -33,9 +35,38 @@ it("lines up the verdict", () => {
       "student by triplet   60.00 %   95.00 %   100.00 %  30.00 %       9,000         16     0.250",
       "student after        80.00 %   95.00 %   100.00 %  40.00 %       9,000         16     0.250",
       "gap closed              75 %         -          -     75 %",
-      "relations kept: rank correlation of distances 0.877, angles 7.2 ± 0.1 degrees apart, 61 % of the 10 nearest in common",
+      "relations kept: rank correlation of distances 0.877, of angles 0.654, angles 7.2 ± 0.1 degrees apart",
+      "  61 % of the 10 nearest in common; the teacher's nearest among the student's K nearest: 1: 31 %, 10: 90 %",
     ].join("\n"),
   );
+});
+
+it("shows the verdict without labels by the teacher's relations", () => {
+  const of = (share: number) => ({
+    ...row(share, 9_000),
+    metrics: {
+      angleRankCorrelation: share,
+      distanceRankCorrelation: share,
+      neighbourOverlap: share,
+      "teacherRecall@1": share,
+      "teacherRecall@10": share,
+    },
+  });
+  const verdict = verdictOf("none", of(1), of(0.2), of(0.6), fidelity);
+  expect(verdictTable(verdict).split("\n")).toEqual([
+    "test images     10 nearest  distances  angles  nearest@1  nearest@10  parameters  embedding  ms/image",
+    "--------------  ----------  ---------  ------  ---------  ----------  ----------  ---------  --------",
+    "teacher           100.00 %      1.000   1.000   100.00 %    100.00 %       9,000         16     0.250",
+    "student before     20.00 %      0.200   0.200    20.00 %     20.00 %       9,000         16     0.250",
+    "student after      60.00 %      0.600   0.600    60.00 %     60.00 %       9,000         16     0.250",
+    "gap closed            50 %       50 %    50 %       50 %        50 %",
+    "measured by the teacher's relations, as there are no labels:",
+    "  10 nearest: share of each image's 10 nearest images that are in common with the teacher's",
+    "  distances, angles: rank correlation with the teacher's",
+    "  nearest@K: share of images whose nearest image for the teacher is among the K nearest",
+    "angles 7.2 ± 0.1 degrees apart",
+  ]);
+  expect(metricsLine(shortMetrics(of(0.5).metrics))).toBe("neighbourOverlap 50.00 %  distanceRankCorrelation 0.500");
 });
 
 it("orders metrics by K, and shortens them", () => {

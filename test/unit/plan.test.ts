@@ -44,6 +44,7 @@ describe("the plan of train", () => {
           more: [],
           imageSize: 28,
           channels: 1,
+          labels: "classes",
           rotations: false,
           split: { kind: "classes", validation: 0.1, test: 0.2 },
           augment: { cropPadding: 0, flip: false, rotate: 10, scale: 0.1, shear: 5, translate: 0.05 },
@@ -113,7 +114,7 @@ describe("the plan of train", () => {
 
   it("takes grey 28 for characters and colour 64 for photographs, with a stem to match", async () => {
     const folder = temporaryFolder();
-    touch(folder, "a/1.png");
+    for (const name of ["a", "b"]) touch(folder, `${name}/1.png`);
     const photos = (await planTrain({ ...train, data: imageFolder(folder), backbone: resnet(18) })).plan;
     expect(photos.data).toMatchObject({ imageSize: 64, channels: 3, augment: { flip: true, cropPadding: 8 } });
     expect(photos.backbone).toMatchObject({ stem: "small", inChannels: 3, imageSize: 64 });
@@ -132,7 +133,7 @@ describe("the plan of train", () => {
     expect(await split("omniglot")).toMatchObject(omniglot);
     const idx = { kind: "idx", imageSize: 28, split: { kind: "classes", validation: 0.2, test: 0.3 } };
     expect(await split("idx")).toMatchObject(idx);
-    for (const part of ["train", "test"]) touch(folder, `parts/${part}/a/1.png`);
+    for (const file of ["train/a", "train/b", "test/a"]) touch(folder, `parts/${file}/1.png`);
     expect(await split("parts")).toMatchObject({ imageSize: 64, split: { kind: "source", validation: 0.1 } });
     const other = imageFolder(join(folder, "idx"));
     await expect(planTrain({ ...train, data: other })).rejects.toThrow(
@@ -187,9 +188,10 @@ describe("the plan of train", () => {
     expect(await split("whole", parts)).toEqual({ kind: "source", validation: 0 });
     // Parts that share classes, and tables of somebody else's.
     const classes = { kind: "classes", validation: 0.1, test: 0.2 };
-    const tiny = { "train/n1/images/1.JPEG": "", "val/images/2.JPEG": "", "val/val_annotations.txt": "2.JPEG\tn1\t0" };
+    const trained = { "train/n1/images/1.JPEG": "", "train/n2/images/1.JPEG": "" };
+    const tiny = { ...trained, "val/images/2.JPEG": "", "val/val_annotations.txt": "2.JPEG\tn1\t0" };
     expect(await split("tiny-imagenet-200", { ...tiny, "wnids.txt": "n1\n" })).toEqual(classes);
-    expect(await split("other", { "train.csv": "", "test.csv": "", "a/1.png": "" })).toEqual(classes);
+    expect(await split("other", { "train.csv": "", "test.csv": "", "a/1.png": "", "b/1.png": "" })).toEqual(classes);
     expect(await split("cifar-100-binary", { "train.bin": "", "test.bin": "" })).toEqual(classes);
     expect((await planTrain({ ...train, data: join(folder, "cifar-100-binary") })).plan.data).toMatchObject({
       imageSize: 32,
@@ -241,7 +243,7 @@ describe("the plan of train", () => {
 
   it("makes paths absolute, so that a run can be resumed from elsewhere", async () => {
     const folder = temporaryFolder();
-    touch(folder, "a/1.png");
+    for (const name of ["a", "b"]) touch(folder, `${name}/1.png`);
     const source = relative(process.cwd(), folder);
     const { data } = (await planTrain({ ...train, data: imageFolder(source, { cache: "cache" }) })).plan;
     expect([data.source, data.cache]).toEqual([folder, join(process.cwd(), "cache")]);

@@ -42,6 +42,15 @@ it("goes by the accuracy of a classifier where there is one", () => {
   expect(state.best).toEqual({ epoch: 2, step: 9, score: 0.6 });
 });
 
+it("goes by the neighbours in common with the teacher where there are no labels", () => {
+  const state = freshState();
+  const bests = [0.5, 0.6, 0.55].map((neighbourOverlap) =>
+    closeEpoch(state, 9, { neighbourOverlap, distanceRankCorrelation: 1 - neighbourOverlap, "teacherRecall@1": 0.1 }),
+  );
+  expect(bests).toEqual([true, true, false]);
+  expect(state.best).toEqual({ epoch: 2, step: 9, score: 0.6 });
+});
+
 it("survives JSON, as it travels in the checkpoint", () => {
   const state = freshState();
   addSegment(state, 4, 2.5, [term(4, 1.25)]);
@@ -60,13 +69,15 @@ it("says how much of the gap was closed, and nothing where there is no gap", () 
   const fidelity = {
     distanceRankCorrelation: 1,
     pairs: 1,
+    angleRankCorrelation: 1,
     angleDifference: 0,
     angleDifferenceError: 0,
     triples: 0,
     neighbourOverlap: 1,
     neighbours: 1,
+    recall: {},
   };
-  const verdict = verdictOf(row(0.9, 0.2), row(0.5, 0.3), row(0.8, 0.4), fidelity);
+  const verdict = verdictOf("classes", row(0.9, 0.2), row(0.5, 0.3), row(0.8, 0.4), fidelity);
   const { gapClosed, studentAfter } = verdict;
   expect(verdict.fidelity).toBe(fidelity);
   expect(gapClosed["recall@1"]).toBeCloseTo(0.75, 12);

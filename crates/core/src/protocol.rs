@@ -208,6 +208,7 @@ fn protocol() -> String {
         options::DataOptions,
         options::Shares,
         data::DataKind,
+        data::Labels,
         data::AugmentSpec,
         options::EvaluateOptions,
         options::FewShot,

@@ -16,6 +16,8 @@ mod glyphs;
 mod habits;
 #[path = "data/hostile.rs"]
 mod hostile;
+#[path = "data/manifests.rs"]
+mod manifests;
 #[path = "data/published.rs"]
 mod published;
 #[path = "data/real.rs"]
@@ -24,3 +26,5 @@ mod real;
 mod sources;
 #[path = "data/split.rs"]
 mod split;
+#[path = "data/unlabelled.rs"]
+mod unlabelled;

@@ -39,7 +39,7 @@ struct OpenReport {
 pub struct BindingPicture {
     /// Its path inside the source.
     pub id: String,
-    /// The name of its class.
+    /// The name of its class; empty without labels.
     pub class: String,
     /// A PNG file.
     #[napi(ts_type = "Uint8Array")]

@@ -48,7 +48,7 @@ pub struct Manifest {
     pub name: Option<String>,
     /// The images' paths inside the source, unique and in byte order.
     pub ids: Vec<String>,
-    /// Index into `classes`.
+    /// Index into `classes`; 0 without labels.
     pub labels: Vec<u32>,
     /// The part that the source itself puts the image in, where it has such parts.
     pub parts: Vec<Option<Part>>,
@@ -56,7 +56,7 @@ pub struct Manifest {
     pub contents: Vec<u64>,
     /// Position of the pixels in the file; broken images leave unused slots.
     pub slots: Vec<u32>,
-    /// Class names in byte order.
+    /// Class names in byte order; none without labels.
     pub classes: Vec<String>,
     /// Images that could not be decoded.
     pub broken: Vec<BrokenImage>,
@@ -151,7 +151,7 @@ impl Cache {
                 .iter()
                 .all(|&n| n == count);
         let in_range = manifest.slots.iter().all(|&slot| u64::from(slot) < slots)
-            && manifest.labels.iter().all(|&label| (label as usize) < manifest.classes.len());
+            && manifest.labels.iter().all(|&label| (label as usize) < manifest.classes.len().max(1));
         if !lengths_agree || !in_range || chunk_hashes(&file, pixel_bytes).ok()? != manifest.chunks {
             return None;
         }

@@ -1,5 +1,6 @@
 //! Decoding a source into its cache: list, decode on all cores, write the manifest.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, mpsc};
@@ -9,11 +10,12 @@ use super::factory::{DecodeProgress, Diagnostics, Factory, Sample, count_up};
 use super::fingerprint::content_of;
 use super::glyphs::GlyphSpec;
 use super::part::BrokenImage;
-use super::plan::DataPlan;
+use super::plan::{DataPlan, Labels};
 use super::rotation::TURNS;
+use super::source::annotation::Annotation;
 use super::source::arrays::{ArrayPart, Arrays};
 use super::source::ignored::Ignored;
-use super::source::layout::by_folders;
+use super::source::layout::{Layout, by_folders, parts_of};
 use super::source::listing::Listing;
 use super::source::names::is_escaped;
 use super::source::published::{compare, recognise};
@@ -28,6 +30,8 @@ use crate::error::{Code, Error, Result};
 pub struct Contents<'s> {
     /// The published data set it is.
     pub name: Option<&'static str>,
+    /// Whether its classes are labels.
+    pub labels: Labels,
     /// Its images, in the order of their ids.
     pub samples: Vec<Sample>,
     /// What was noticed.
@@ -51,31 +55,35 @@ enum Open<'s> {
 
 impl<'s> Contents<'s> {
     /// Reads the tables of contents, the annotations and the labels of `source`; with `rotations` every image comes in
-    /// four turns.
-    pub fn read(source: &'s Source, rotations: bool, stop: Stop<'_>) -> Result<Contents<'s>> {
+    /// four turns. Where `labels` are not given, there are such if there are at least two classes.
+    pub fn read(source: &'s Source, labels: Option<Labels>, rotations: bool, stop: Stop<'_>) -> Result<Contents<'s>> {
+        let kept = labels.unwrap_or_default();
         let mut contents = match &source.reader {
             Reader::Glyphs(spec) => {
                 let (samples, diagnostics) = (glyph_samples(spec), Diagnostics::default());
-                Contents { name: None, samples, diagnostics, inside: Inside::Glyphs(spec) }
+                Contents { name: None, labels: kept, samples, diagnostics, inside: Inside::Glyphs(spec) }
             }
             Reader::Arrays(files) => {
                 let arrays = files.read()?;
                 let mut diagnostics = Diagnostics::default();
-                if arrays.parts.len() == 2 {
+                if arrays.parts.len() == 2 && kept == Labels::Classes {
                     diagnostics.warnings.push(
                         "both parts of this source hold the same classes: with the source's own split, test classes are seen in training".into(),
                     );
                 }
                 Contents {
                     name: source.name,
+                    labels: kept,
                     samples: array_samples(&arrays),
                     diagnostics,
                     inside: Inside::Arrays(arrays),
                 }
             }
-            Reader::Files(roots) => read_files(source, roots, stop)?,
+            Reader::Files(roots) => read_files(source, roots, labels, stop)?,
         };
-        if let Some(name) = contents.name {
+        if contents.labels == Labels::None {
+            contents.samples.iter_mut().for_each(|sample| sample.class.clear());
+        } else if let Some(name) = contents.name {
             let images = contents.samples.iter().map(|sample| (&sample.class[..], sample.part));
             contents.diagnostics.warnings.extend(compare(name, images));
         }
@@ -181,7 +189,12 @@ fn with_channels(part: &ArrayPart, index: usize, channels: usize, out: &mut Vec<
     }
 }
 
-fn read_files<'s>(source: &'s Source, roots: &'s [Root], stop: Stop<'_>) -> Result<Contents<'s>> {
+fn read_files<'s>(
+    source: &'s Source,
+    roots: &'s [Root],
+    labels: Option<Labels>,
+    stop: Stop<'_>,
+) -> Result<Contents<'s>> {
     let mut open = Vec::new();
     let mut listings = Vec::new();
     for root in roots {
@@ -202,8 +215,8 @@ fn read_files<'s>(source: &'s Source, roots: &'s [Root], stop: Stop<'_>) -> Resu
         })
         .collect();
     let names: Vec<PathBuf> = roots.iter().map(root_path).collect();
-    let (name, samples, diagnostics) = file_samples(source.kind, &names, &listings)?;
-    Ok(Contents { name: source.name.or(name), samples, diagnostics, inside: Inside::Files(open) })
+    let (name, labels, samples, diagnostics) = file_samples(source.kind, &names, &listings, labels)?;
+    Ok(Contents { name: source.name.or(name), labels, samples, diagnostics, inside: Inside::Files(open) })
 }
 
 fn root_path(root: &Root) -> PathBuf {
@@ -216,11 +229,11 @@ fn root_path(root: &Root) -> PathBuf {
 /// Empty folders that are named before the rest is only counted.
 const MAX_TOLD: usize = 20;
 
-/// The published data set, its images, and what was noticed.
-type Listed = (Option<&'static str>, Vec<Sample>, Diagnostics);
+/// The published data set, whether its classes are labels, its images, and what was noticed.
+type Listed = (Option<&'static str>, Labels, Vec<Sample>, Diagnostics);
 
 /// Puts the listings of all roots together. With several roots, ids begin with the root's name.
-fn file_samples(kind: &str, names: &[PathBuf], listings: &[&Listing]) -> Result<Listed> {
+fn file_samples(kind: &str, names: &[PathBuf], listings: &[&Listing], labels: Option<Labels>) -> Result<Listed> {
     let prefix = |root: usize| {
         let name = names[root].file_name().unwrap_or_default().to_string_lossy().into_owned();
         if names.len() == 1 || kind == "omniglot" { String::new() } else { format!("{root}-{name}/") }
@@ -261,11 +274,22 @@ fn file_samples(kind: &str, names: &[PathBuf], listings: &[&Listing]) -> Result<
         ));
     }
     let beside: Vec<_> = listings.iter().flat_map(|listing| listing.annotations.iter().cloned()).collect();
-    let all: Vec<&str> = paths.iter().map(|(path, _)| *path).collect();
-    let mut found = recognise(&all, &beside).unwrap_or_else(|| by_folders(&all));
+    let mut found = layout_of(&paths, listings, &beside);
     diagnostics.warnings.extend(std::mem::take(&mut found.warnings));
-    let places = paths.iter().zip(&found.parts).map(|((_, (root, _)), part)| (*root, *part)).collect::<Vec<_>>();
-    diagnostics.warnings.extend(spelling::unite(&mut found.classes, &places));
+    let distinct = found.classes.iter().flatten().collect::<BTreeSet<_>>().len();
+    let labels = labels.unwrap_or(if distinct < 2 { Labels::None } else { Labels::Classes });
+    if labels == Labels::None {
+        let all: Vec<&str> = paths.iter().map(|(path, _)| *path).collect();
+        if found.parts.iter().all(Option::is_none) {
+            found.parts = parts_of(&all);
+        }
+        found.classes.fill(Some(String::new()));
+    } else {
+        diagnostics.warnings.append(&mut found.left_out);
+        let places = paths.iter().zip(&found.parts).map(|((_, (root, _)), part)| (*root, *part)).collect::<Vec<_>>();
+        diagnostics.warnings.extend(spelling::unite(&mut found.classes, &places));
+    }
+    let images = paths.len();
     let classes = found.classes.into_iter().zip(found.parts);
     let mut samples: Vec<Sample> = paths
         .into_iter()
@@ -276,12 +300,36 @@ fn file_samples(kind: &str, names: &[PathBuf], listings: &[&Listing]) -> Result<
         .collect();
     samples.sort_by(|a, b| a.id.cmp(&b.id).then(a.at.cmp(&b.at)));
     if samples.is_empty() {
+        let told = std::iter::once(format!("{images} images without a class")).chain(diagnostics.warnings);
         return Err(Error::new(Code::InvalidData, "no image has a class")
             .with_subject(names[0].display().to_string())
-            .with_values("images that the data set's lists or folders name", diagnostics.warnings.join("; "))
-            .with_advice("put the missing files in place"));
+            .with_values("a folder for each class, or lists that name the images", told.collect::<Vec<_>>().join("; "))
+            .with_advice(
+                "put the images of each class into a folder of its own, give a manifest with a column class, or go without \
+                 labels: labels \"none\", split by images",
+            ));
     }
-    Ok((found.name, samples, diagnostics))
+    Ok((found.name, labels, samples, diagnostics))
+}
+
+/// Class and part of every image: what a manifest says of those it names, what lists and folders say of the others.
+fn layout_of(paths: &[(&str, (usize, usize))], listings: &[&Listing], beside: &[Annotation]) -> Layout {
+    let free: Vec<&str> =
+        paths.iter().filter(|(_, (root, _))| listings[*root].rows.is_none()).map(|(path, _)| *path).collect();
+    let mut found = recognise(&free, beside).unwrap_or_else(|| by_folders(&free));
+    let mut rest = found.classes.into_iter().zip(found.parts);
+    let of = |&(_, (root, index)): &(&str, (usize, usize))| match &listings[root].rows {
+        Some(rows) => rows[index].clone(),
+        None => rest.next().expect("a layout has a class and a part for each path"),
+    };
+    (found.classes, found.parts) = paths.iter().map(of).unzip();
+    let named = || paths.iter().zip(&found.classes).filter(|((_, (root, _)), _)| listings[*root].rows.is_some());
+    let without = named().filter(|(_, class)| class.is_none()).count();
+    if let Some(((first, _), _)) = named().find(|(_, class)| class.is_none()) {
+        let count = if without == 1 { "1 image has".into() } else { format!("{without} images have") };
+        found.left_out.push(format!("{count} no class in the manifest and are left out (the first is {first})"));
+    }
+    found
 }
 
 /// What a decoding thread keeps.

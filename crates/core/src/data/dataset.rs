@@ -10,7 +10,7 @@ use super::decode::DECODER_VERSION;
 use super::factory::DecodeProgress;
 use super::fingerprint::fingerprint_of;
 use super::part::{BrokenImage, Part};
-use super::plan::DataPlan;
+use super::plan::{DataPlan, Labels};
 use super::rotation::{unturned, unturned_id};
 use super::source::Source;
 use super::stop::Stop;
@@ -22,7 +22,7 @@ use crate::error::{Code, Error, Result};
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct DatasetSummary {
-    /// `"glyphs"`, `"folder"`, `"zip"`, `"tar"`, `"omniglot"`, `"idx"` or `"cifar"`.
+    /// `"glyphs"`, `"folder"`, `"glob"`, `"manifest"`, `"zip"`, `"tar"`, `"omniglot"`, `"idx"` or `"cifar"`.
     pub kind: String,
     /// The published data set that was recognised.
     pub name: Option<String>,
@@ -30,7 +30,7 @@ pub struct DatasetSummary {
     pub sentence: String,
     /// Number of usable images.
     pub images: usize,
-    /// Number of classes with at least one usable image.
+    /// Number of classes with at least one usable image; 0 without labels.
     pub classes: usize,
     /// Whether the source has parts of its own (at least two of train, validation, test).
     pub own_split: bool,
@@ -88,6 +88,9 @@ impl Dataset {
         if plan.rotations {
             key.update(b"rotations");
         }
+        if plan.labels == Labels::None {
+            key.update(b"no labels");
+        }
         let name = format!("{}.rkdcache", &key.finalize().to_hex()[..32]);
         let path = plan.cache.join(&name);
         let slot_bytes = plan.image_size * plan.image_size * plan.channels;
@@ -96,7 +99,8 @@ impl Dataset {
             None => {
                 let folder = CacheFolder::new(&plan.cache)?;
                 let path = folder.path().join(&name);
-                Contents::read(&source, plan.rotations, stop)?.decode(&source, plan, &path, stop, progress)?;
+                Contents::read(&source, Some(plan.labels), plan.rotations, stop)?
+                    .decode(&source, plan, &path, stop, progress)?;
                 let damaged = || {
                     Error::new(Code::Io, "the decoded cache was damaged right after it was written")
                         .with_subject(path.display().to_string())
@@ -135,8 +139,8 @@ impl Dataset {
     /// What was found.
     pub fn describe(&self) -> DatasetSummary {
         let manifest = &self.cache.manifest;
-        let parts =
-            count_parts((0..self.len() as u32).map(|item| (self.class_name(self.label(item)), self.part(item))));
+        let items = 0..self.len() as u32;
+        let parts = count_parts(items.map(|item| (self.class_of(item).unwrap_or_default(), self.part(item))));
         let name = manifest.name.as_deref();
         let sentence = sentence(self.kind, name, &self.reason, self.len(), self.classes(), self.has_own_split());
         DatasetSummary {
@@ -183,9 +187,14 @@ impl Dataset {
         self.channels
     }
 
-    /// Number of classes.
+    /// Number of classes; 0 without labels.
     pub fn classes(&self) -> usize {
         self.cache.manifest.classes.len()
+    }
+
+    /// Whether its images have labels.
+    pub fn is_labelled(&self) -> bool {
+        self.classes() > 0
     }
 
     /// The pixels of `item`, `[h, w, c]`.
@@ -214,7 +223,7 @@ impl Dataset {
         notices
     }
 
-    /// The label of `item`, in `0..classes()`.
+    /// The label of `item`, in `0..classes()`; 0 without labels.
     pub fn label(&self, item: u32) -> u32 {
         self.cache.manifest.labels[item as usize]
     }
@@ -248,6 +257,11 @@ impl Dataset {
     /// The part that the source itself puts `item` in.
     pub fn part(&self, item: u32) -> Option<Part> {
         self.cache.manifest.parts[item as usize]
+    }
+
+    /// The name of the class of `item`; nothing without labels.
+    pub fn class_of(&self, item: u32) -> Option<&str> {
+        self.is_labelled().then(|| self.class_name(self.label(item)))
     }
 
     /// The name of a class.

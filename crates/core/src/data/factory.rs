@@ -36,6 +36,7 @@ pub struct DecodeProgress {
 #[derive(Clone)]
 pub struct Sample {
     pub id: String,
+    /// Empty without labels.
     pub class: String,
     pub part: Option<Part>,
     /// Which root, and where in it.
@@ -175,10 +176,12 @@ impl<'a> Factory<'a> {
         refuse_if_mostly_broken(usable.len(), &diagnostics.broken)?;
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         usable.iter().for_each(|sample| *counts.entry(&sample.class).or_default() += 1);
-        warn_of_small_classes(&listed, &counts, &mut diagnostics.warnings);
-        let classes: Vec<String> = counts.keys().map(|class| class.to_string()).collect();
-        let labels =
-            usable.iter().map(|sample| classes.binary_search(&sample.class).expect("it was counted") as u32).collect();
+        if !counts.contains_key("") {
+            warn_of_small_classes(&listed, &counts, &mut diagnostics.warnings);
+        }
+        let classes: Vec<String> = counts.keys().map(|class| class.to_string()).filter(|it| !it.is_empty()).collect();
+        let label = |sample: &&Sample| classes.binary_search(&sample.class).unwrap_or_default() as u32;
+        let labels = usable.iter().map(label).collect();
         self.writer.finish(Manifest {
             name: name.map(str::to_string),
             labels,

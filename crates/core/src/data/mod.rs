@@ -19,7 +19,8 @@
 //! glyphs: skeleton, hand, raster, mod                       images that are drawn
 //! source: names, annotation, ignored, listing, hash               what people write, what lies about
 //!         archive, walk, zip, tar, arrays, idx, cifar       readers
-//!         layout, spelling; published: rows, mat, cars, ...  what is of which class
+//!         layout, manifest, glob, spelling                  what is of which class
+//!         published: rows, mat, cars, ...                   the same, of data sets that are known
 //!         mod                                               what a source is
 //! fingerprint, cache, factory, contents, survey, dataset    decoded once, known by number
 //! statistics, input, split, record, episode, sampler        which images
@@ -59,10 +60,11 @@ pub use factory::DecodeProgress;
 pub use input::InputSpec;
 pub use loader::{Loader, LoaderOptions, Position, View};
 pub use part::{BrokenImage, Part};
-pub use plan::{AugmentSpec, BatchPlan, DataKind, DataPlan, EpisodePlan, SplitPlan};
+pub use plan::{AugmentSpec, BatchPlan, DataKind, DataPlan, EpisodePlan, Labels, SplitPlan};
 pub use record::{DataOutline, DataRecord, Difference, KnownData};
 pub use sampler::BatchSampler;
 pub(crate) use source::Source;
+pub(crate) use source::glob::is_pattern;
 pub(crate) use source::published::splits_by_classes;
 pub use split::Split;
 pub use statistics::Normalization;

@@ -26,6 +26,19 @@ pub enum DataKind {
     Images,
 }
 
+/// Whether images have labels: their classes, or `"none"`. Without labels a teacher alone says what is alike: the split is by
+/// images, batches are drawn without regard to class, and a student is measured by its teacher's relations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "lowercase")]
+pub enum Labels {
+    /// Each image has a class.
+    #[default]
+    Classes,
+    /// No classes are known, or those there are do not count.
+    None,
+}
+
 /// Where the images come from and how they reach the network.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
@@ -34,7 +47,7 @@ pub struct DataPlan {
     /// What the source was found to be.
     #[serde(default)]
     pub kind: DataKind,
-    /// `"glyphs"`, or the path of a folder, an archive or an IDX file; see [`super`].
+    /// `"glyphs"`, or the path of a folder, an archive, a manifest or an IDX file, or a pattern of paths; see [`super`].
     pub source: String,
     /// Several paths may make one data set (Omniglot's two archives): the further ones. Usually empty.
     #[serde(default)]
@@ -44,6 +57,9 @@ pub struct DataPlan {
     /// 1 (grey) or 3 (RGB).
     #[cfg_attr(test, ts(type = "1 | 3"))]
     pub channels: usize,
+    /// Whether its classes are labels.
+    #[serde(default)]
+    pub labels: Labels,
     /// Whether every image comes in four turns, each a class of its own, see [`super::rotation`].
     #[serde(default)]
     pub rotations: bool,
@@ -64,8 +80,9 @@ impl DataPlan {
 }
 
 tagged! {
-    /// How images go to the parts. By itself `source` for Omniglot, for folders with `train` and `test`, and for data sets whose
-    /// published split is by classes, else `classes` with shares 0.1 and 0.2 (IDX, which has few classes: 0.2 and 0.3).
+    /// How images go to the parts. By itself `source` for Omniglot, for folders and manifests with `train` and `test`, and for
+    /// data sets whose published split is by classes, else `classes` with shares 0.1 and 0.2 (IDX, which has few classes: 0.2
+    /// and 0.3). Without labels `source` for folders and manifests with `train` and `test`, else `images` with 0.1 and 0.1.
     "a split, for example { kind: \"classes\", validation: 0.1, test: 0.2 }",
     "SplitPlan",
     pub enum SplitPlan {
@@ -87,7 +104,8 @@ tagged! {
             #[serde(deserialize_with = "via::<Share, _, _>")]
             validation: f64,
         },
-        /// All classes in all parts, for classification: shares of the images of each class, by seed.
+        /// All classes in all parts, for classification: shares of the images of each class, by seed. Without labels shares of
+        /// all images.
         "images" => Images {
             /// Share of each class's images that choose the checkpoint, in [0, 1).
             #[serde(deserialize_with = "via::<Share, _, _>")]

@@ -5,6 +5,8 @@
 //! (Fashion-MNIST, Tiny ImageNet, CIFAR-100) is kept as it is, with a warning, and any other can be split by images.
 //!
 //! The four turns of a character ([`super::rotation`]) always go to the same part.
+//!
+//! Without labels images are split as one class would be, with two at least where a share is not 0.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,10 +55,11 @@ impl Split {
     /// one at least trains. [`SplitPlan::Lists`] reads the lists.
     ///
     /// # Errors
-    /// When shares are out of range, the source has no split of its own, too few classes are left to train on, or a list
-    /// cannot be read or does not fit the classes.
+    /// When shares are out of range, the source has no split of its own, too few classes or images are left to train on, a
+    /// list cannot be read or does not fit the classes, or there are none.
     pub fn new(dataset: &Dataset, plan: &SplitPlan, seed: u64) -> Result<Split> {
         match plan {
+            SplitPlan::Classes { .. } | SplitPlan::Lists { .. } if !dataset.is_labelled() => Err(without_classes()),
             SplitPlan::Classes { validation, test } => by_classes(dataset, *validation, *test, seed),
             SplitPlan::Source { validation } => by_source(dataset, *validation, seed),
             SplitPlan::Images { validation, test } => by_images(dataset, *validation, *test, seed),
@@ -100,20 +103,34 @@ impl Split {
                 items[part as usize].push(item);
             }
         }
+        let labelled = dataset.is_labelled();
         let classes = [0, 1, 2].map(|part: usize| {
-            let mut labels: Vec<u32> = items[part].iter().map(|&item| dataset.label(item)).collect();
+            let items = items[part].iter().filter(|_| labelled);
+            let mut labels: Vec<u32> = items.map(|&item| dataset.label(item)).collect();
             labels.sort_unstable();
             labels.dedup();
             labels
         });
         let [train, validation, test] = items;
         let [train_classes, validation_classes, test_classes] = classes;
-        if train_classes.len() < 2 {
+        if labelled && train_classes.len() < 2 {
             return Err(too_few_classes(dataset, train_classes.len()));
+        }
+        if train.len() < 2 {
+            return Err(Error::new(Code::InvalidData, "there are too few images to train on")
+                .with_values("at least 2 images in the train part", format!("{} of {}", train.len(), dataset.len()))
+                .with_advice("add images, or give smaller shares to validation and test"));
         }
         let warnings = Vec::new();
         Ok(Split { train, validation, test, train_classes, validation_classes, test_classes, warnings })
     }
+}
+
+fn without_classes() -> Error {
+    Error::new(Code::InvalidOption, "images without labels have no classes to split by")
+        .with_subject("split")
+        .with_values("a split by images, or the source's own parts", "a split by classes")
+        .with_advice("split by images: { kind: \"images\", validation, test }, on the command line --split images")
 }
 
 fn too_few_classes(dataset: &Dataset, left: usize) -> Error {
@@ -156,6 +173,7 @@ fn by_source(dataset: &Dataset, validation: f64, seed: u64) -> Result<Split> {
             .with_advice("split by classes instead, split: { kind: \"classes\", validation: 0.1, test: 0.2 }"));
     }
     let own_validation = has(Part::Test) && has(Part::Validation);
+    // Without labels all are of one class, 0, which the parts then share.
     let (train_labels, other_labels) = own_labels(dataset);
     let shared = other_labels.iter().any(|label| train_labels.binary_search(label).is_ok());
     let mut held_out = vec![false; dataset.len()];
@@ -183,7 +201,7 @@ fn by_source(dataset: &Dataset, validation: f64, seed: u64) -> Result<Split> {
             _ => Part::Train,
         })
     })?;
-    if shared {
+    if shared && dataset.is_labelled() {
         split.warnings.push(
             "the source's own parts share classes, so its test images are of classes seen in training; split by classes to measure retrieval of new ones"
                 .into(),
@@ -217,7 +235,11 @@ fn by_share(
     let mut parts = Vec::new();
     for (label, mut items) in classes {
         Random::keyed(seed, 0, u64::from(label), "split images").shuffle(&mut items);
-        let share = |share: f64, left: usize| ((share * items.len() as f64).round() as usize).min(left);
+        let count = |share: f64| match dataset.is_labelled() {
+            true => (share * items.len() as f64).round() as usize,
+            false => share_of(share, items.len()),
+        };
+        let share = |share: f64, left: usize| count(share).min(left);
         let tests = share(test, items.len() - 1);
         let validations = share(validation, items.len() - 1 - tests);
         let part = |i: usize| match i {

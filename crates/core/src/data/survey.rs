@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::contents::Contents;
 use super::part::{BrokenImage, Part};
-use super::plan::DataPlan;
+use super::plan::{DataPlan, Labels};
 use super::source::Source;
 use super::stop::Stop;
 use crate::error::Result;
@@ -22,9 +22,11 @@ pub struct Survey {
     pub name: Option<String>,
     /// One sentence for people: what was recognised and how much is in it.
     pub sentence: String,
+    /// Whether the classes are labels: as the options say, else whether there are two of them.
+    pub labels: Labels,
     /// Number of images.
     pub images: usize,
-    /// Number of classes.
+    /// Number of classes; 0 without labels.
     pub classes: usize,
     /// Images and classes of the source's own parts; empty where it has none.
     pub parts: Vec<PartCount>,
@@ -53,14 +55,20 @@ pub struct PartCount {
 /// # Errors
 /// When the source cannot be read or recognised, or has no images; when stopped.
 pub fn survey(plan: &DataPlan, stop: Stop<'_>) -> Result<Survey> {
-    survey_of(&Source::detect(plan, stop)?, plan.rotations, stop)
+    survey_of(&Source::detect(plan, stop)?, Some(plan.labels), plan.rotations, stop)
 }
 
-/// Lists what was found; with `rotations` every image comes in four turns.
-pub(crate) fn survey_of(source: &Source, rotations: bool, stop: Stop<'_>) -> Result<Survey> {
-    let Contents { name, samples, diagnostics, .. } = Contents::read(source, rotations, stop)?;
+/// What it means that there are no labels.
+const WITHOUT_LABELS: &str = "there are no labels: the split is by images, and a student keeps a teacher's relations and is \
+                              measured by them; to train a network without a teacher, or to measure the retrieval of classes, \
+                              put the images of each class into a folder of its own, or give a manifest with a column class";
+
+/// Lists what was found. `labels` where they are not to be found out; with `rotations` every image comes in four turns.
+pub(crate) fn survey_of(source: &Source, labels: Option<Labels>, rotations: bool, stop: Stop<'_>) -> Result<Survey> {
+    let Contents { name, labels, samples, mut diagnostics, .. } = Contents::read(source, labels, rotations, stop)?;
+    diagnostics.warnings.extend((labels == Labels::None).then(|| WITHOUT_LABELS.into()));
     let images = || samples.iter().map(|sample| (&sample.class[..], sample.part));
-    let classes = images().map(|(class, _)| class).collect::<BTreeSet<_>>().len();
+    let classes = images().map(|(class, _)| class).filter(|class| !class.is_empty()).collect::<BTreeSet<_>>().len();
     let parts = count_parts(images());
     let in_parts: usize = parts.iter().map(|part| part.classes).sum();
     let distinct = images().filter(|(_, part)| part.is_some()).map(|(class, _)| class).collect::<BTreeSet<_>>().len();
@@ -68,9 +76,10 @@ pub(crate) fn survey_of(source: &Source, rotations: bool, stop: Stop<'_>) -> Res
         kind: source.kind.into(),
         name: name.map(str::to_string),
         sentence: sentence(source.kind, name, &source.reason, samples.len(), classes, parts.len() > 1),
+        labels,
         images: samples.len(),
         classes,
-        shared_classes: in_parts > distinct,
+        shared_classes: labels == Labels::Classes && in_parts > distinct,
         parts,
         broken: diagnostics.broken,
         warnings: diagnostics.warnings,
@@ -84,7 +93,7 @@ pub(super) fn count_parts<'a>(images: impl Iterator<Item = (&'a str, Option<Part
         if let Some(part) = part {
             let (count, classes) = parts.entry(part).or_default();
             *count += 1;
-            classes.insert(class);
+            classes.extend(Some(class).filter(|class| !class.is_empty()));
         }
     }
     parts.into_iter().map(|(part, (images, classes))| PartCount { part, images, classes: classes.len() }).collect()
@@ -101,8 +110,10 @@ pub(super) fn sentence(
 ) -> String {
     let what = name.map_or(reason.to_string(), |name| format!("{name} ({reason})"));
     let count = |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
-    let (images, classes) = (count(images, "image", "images"), count(classes, "class", "classes"));
+    let images = count(images, "image", "images");
+    let classes =
+        if classes == 0 { "without labels".into() } else { format!("of {}", count(classes, "class", "classes")) };
     let split = if own_split { ", with a train / test split of its own" } else { "" };
     let ink = if kind == "omniglot" { "; black ink on white is turned into bright ink on black" } else { "" };
-    format!("Recognised {what}: {images} of {classes}{split}{ink}.")
+    format!("Recognised {what}: {images} {classes}{split}{ink}.")
 }

@@ -1,14 +1,21 @@
 //! Relation fidelity: how well a student keeps the relations of its teacher's embedding, apart from any labels.
 //!
 //! ```text
-//! rank correlation   Spearman's rho between the teacher's and the student's distances of all pairs, ties by mean rank
-//! angle difference   mean over triples (a, b, c) of |angle^s - angle^t|, the angle at a, in degrees
+//! rank correlation   Spearman's rho between the teacher's and the student's distances of all pairs, ties by mean rank;
+//!                    the same of their angles of triples (a, b, c), the angle at a
+//! angle difference   mean over triples of |angle^s - angle^t|, in degrees
 //! neighbour overlap  mean over items of |kNN^s n kNN^t| / k
+//! Recall@K           share of items whose 1NN^t is in KNN^s: that of approximate search (Jegou, Douze, Schmid 2011), with the
+//!                    teacher's space for the exact one
 //! ```
-//! n items, teacher `[n, d_t]`, student `[n, d_s]`. All three are blind to the scale of either embedding. The overlap is
-//! exact. The correlation is over all n (n - 1) / 2 pairs up to [`FidelityOptions::pairs`], and over as many pairs drawn
-//! by key beyond. Angles are always of drawn triples of three different items; the standard error is that of their mean.
-//! A leg of length 0 makes the angle 90 degrees, as its cosine of 0 in the losses.
+//! n items, teacher `[n, d_t]`, student `[n, d_s]`. All are blind to the scale of either embedding. Overlap and recall are
+//! exact; of equally near items the one of the smaller index comes first. The k of the overlap is at most a quarter of the
+//! other items, so that chance alone makes no score. The correlation of distances is over all n (n - 1) / 2 pairs up to
+//! [`FidelityOptions::pairs`], and over as many pairs drawn by key beyond. Angles are always of drawn triples of three
+//! different items; the standard error is that of their mean. A leg of length 0 makes the angle 90 degrees, as its cosine
+//! of 0 in the losses.
+
+use std::collections::BTreeMap;
 
 use rkd_kernels::{Team, retrieval::nearest};
 use serde::Serialize;
@@ -23,15 +30,17 @@ pub struct FidelityOptions {
     pub pairs: usize,
     /// Triples that are drawn.
     pub triples: usize,
-    /// Neighbours that are compared; fewer where there are fewer others.
+    /// Neighbours that are compared; at most a quarter of the others.
     pub neighbours: usize,
+    /// The K of Recall@K, each at least 1.
+    pub ks: Vec<usize>,
     /// Seed of pairs and triples.
     pub seed: u64,
 }
 
 impl Default for FidelityOptions {
     fn default() -> Self {
-        FidelityOptions { pairs: 4_000_000, triples: 100_000, neighbours: 10, seed: 0 }
+        FidelityOptions { pairs: 4_000_000, triples: 100_000, neighbours: 10, ks: vec![1, 2, 4, 8], seed: 0 }
     }
 }
 
@@ -44,6 +53,8 @@ pub struct Fidelity {
     pub distance_rank_correlation: f64,
     /// Pairs it was computed on.
     pub pairs: usize,
+    /// Spearman's rank correlation of angles, in `[-1, 1]`; 0 where all angles of one side are equal.
+    pub angle_rank_correlation: f64,
     /// Mean absolute difference of angles, in degrees, `[0, 180]`.
     pub angle_difference: f64,
     /// Standard error of that mean.
@@ -54,6 +65,24 @@ pub struct Fidelity {
     pub neighbour_overlap: f64,
     /// Neighbours compared of each item.
     pub neighbours: usize,
+    /// For every K asked for the share of items whose nearest neighbour for the teacher is among the K nearest for the
+    /// student, in `[0, 1]`.
+    #[cfg_attr(test, ts(type = "Record<string, number>"))]
+    pub recall: BTreeMap<usize, f64>,
+}
+
+impl Fidelity {
+    /// The scores in which more is better and 1 is the teacher: `neighbourOverlap`, `distanceRankCorrelation`,
+    /// `angleRankCorrelation` and `teacherRecall@K`.
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
+        let recall = self.recall.iter().map(|(k, recall)| (format!("teacherRecall@{k}"), *recall));
+        let others = [
+            ("neighbourOverlap", self.neighbour_overlap),
+            ("distanceRankCorrelation", self.distance_rank_correlation),
+            ("angleRankCorrelation", self.angle_rank_correlation),
+        ];
+        recall.chain(others.map(|(name, score)| (name.to_string(), score))).collect()
+    }
 }
 
 /// Compares `student [n, d_s]` with `teacher [n, d_t]`, row i of both describing item i.
@@ -73,20 +102,37 @@ pub fn relation_fidelity(
     let distances = |rows: &Rows<'_>| parallel(team, &pairs, |&[i, j]| rows.squared(i, j));
     let correlation = correlation(&mean_ranks(&distances(&student)), &mean_ranks(&distances(&teacher)));
     let triples = choose_triples(n, options);
-    let differences = parallel(team, &triples, |&[a, b, c]| (student.angle(a, b, c) - teacher.angle(a, b, c)).abs());
+    let angles = |rows: &Rows<'_>| parallel(team, &triples, |&[a, b, c]| rows.angle(a, b, c));
+    let (angles_s, angles_t) = (angles(&student), angles(&teacher));
+    let differences: Vec<f64> = angles_s.iter().zip(&angles_t).map(|(s, t)| (s - t).abs()).collect();
     let (angle_difference, angle_difference_error) = mean_and_error(&differences);
-    let neighbours = options.neighbours.min(n - 1);
-    let near = |rows: &Rows<'_>| nearest(team, rows.data, n, rows.d, |_| neighbours, |_, order| order.to_vec());
-    let common = |(s, t): (&Vec<u32>, &Vec<u32>)| s.iter().filter(|item| t.contains(item)).count();
-    let common: usize = near(&student).iter().zip(&near(&teacher)).map(common).sum();
+    let neighbours = options.neighbours.min((n - 1).div_ceil(4));
+    let near = nearest(team, teacher.data, n, teacher.d, |_| neighbours.max(1), |_, order| order.to_vec());
+    let largest = options.ks.iter().copied().max().unwrap_or(0).max(neighbours);
+    // Of each item how many neighbours are common, and the rank of the teacher's nearest, from 0.
+    let found = nearest(
+        team,
+        student.data,
+        n,
+        student.d,
+        |_| largest,
+        |i, order| {
+            let common = order.iter().take(neighbours).filter(|item| near[i].contains(item)).count();
+            (common, order.iter().position(|item| *item == near[i][0]).unwrap_or(usize::MAX))
+        },
+    );
+    let common: usize = found.iter().map(|(common, _)| common).sum();
+    let recall = |k: usize| found.iter().filter(|(_, rank)| *rank < k).count() as f64 / n as f64;
     Ok(Fidelity {
         distance_rank_correlation: correlation,
         pairs: pairs.len(),
+        angle_rank_correlation: self::correlation(&mean_ranks(&angles_s), &mean_ranks(&angles_t)),
         angle_difference,
         angle_difference_error,
         triples: triples.len(),
         neighbour_overlap: common as f64 / (n * neighbours).max(1) as f64,
         neighbours,
+        recall: options.ks.iter().map(|&k| (k, recall(k))).collect(),
     })
 }
 
@@ -202,8 +248,11 @@ fn mean_ranks(values: &[f64]) -> Vec<f64> {
     ranks
 }
 
-/// Pearson's correlation; 0 where one side does not vary.
+/// Pearson's correlation; 0 where one side does not vary, or of nothing.
 fn correlation(a: &[f64], b: &[f64]) -> f64 {
+    if a.is_empty() {
+        return 0.0;
+    }
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     let (mean_a, mean_b) = (mean(a), mean(b));
     let (mut ab, mut aa, mut bb) = (0.0, 0.0, 0.0);
@@ -247,7 +296,9 @@ mod tests {
         let found = compare(&teacher, &copy, 40, &FidelityOptions::default());
         assert!(found.distance_rank_correlation > 1.0 - 1e-6, "{found:?}");
         assert!(found.angle_difference < 1e-3, "{found:?}");
+        assert!(found.angle_rank_correlation > 1.0 - 1e-6, "{found:?}");
         assert!(found.neighbour_overlap > 0.99, "{found:?}");
+        assert_eq!(found.recall[&1], 1.0);
         assert_eq!((found.pairs, found.triples, found.neighbours), (40 * 39 / 2, 100_000, 10));
     }
 
@@ -256,8 +307,10 @@ mod tests {
         let found = compare(&draw(200, 8, "teacher"), &draw(200, 8, "student"), 200, &FidelityOptions::default());
         assert!(found.distance_rank_correlation.abs() < 0.1, "{found:?}");
         assert!(found.angle_difference > 10.0 && found.angle_difference_error > 0.0, "{found:?}");
+        assert!(found.angle_rank_correlation.abs() < 0.1, "{found:?}");
         // Ten of 199 others by chance.
         assert!((found.neighbour_overlap - 10.0 / 199.0).abs() < 0.03, "{found:?}");
+        assert!((found.recall[&8] - 8.0 / 199.0).abs() < 0.05, "{found:?}");
     }
 
     /// By definition: ranks by counting, all triples, neighbours by sorting.
@@ -265,7 +318,8 @@ mod tests {
     fn equals_the_definition() {
         let n = 12;
         let (teacher, student) = (draw(n, 3, "teacher"), draw(n, 2, "student"));
-        let options = FidelityOptions { neighbours: 3, triples: 200_000, ..FidelityOptions::default() };
+        let ks = vec![1, 2, 5, 40];
+        let options = FidelityOptions { neighbours: 3, triples: 200_000, ks, ..FidelityOptions::default() };
         let found = compare(&teacher, &student, n, &options);
         let rows = |data| Rows::new("", data, n).unwrap();
         let (t, s) = (rows(&teacher), rows(&student));
@@ -291,10 +345,51 @@ mod tests {
         let near = |rows: &Rows<'_>, i: usize| {
             let mut others: Vec<usize> = (0..n).filter(|&j| j != i).collect();
             others.sort_by(|&a, &b| rows.squared(i, a).total_cmp(&rows.squared(i, b)));
-            others[..3].to_vec()
+            others
         };
-        let common: usize = (0..n).map(|i| near(&s, i).iter().filter(|item| near(&t, i).contains(item)).count()).sum();
+        let first = |rows: &Rows<'_>, i: usize| near(rows, i)[..3].to_vec();
+        let common: usize = (0..n).map(|i| first(&s, i).iter().filter(|j| first(&t, i).contains(j)).count()).sum();
         assert_eq!(found.neighbour_overlap, common as f64 / (3 * n) as f64);
+        let hits = |k: usize| (0..n).filter(|&i| near(&s, i).iter().take(k).any(|j| *j == near(&t, i)[0])).count();
+        let recall: BTreeMap<usize, f64> = [1, 2, 5, 40].map(|k| (k, hits(k) as f64 / n as f64)).into();
+        assert_eq!(found.recall, recall);
+        assert!(recall[&1] < recall[&5] && recall[&40] == 1.0, "{recall:?}");
+    }
+
+    /// More items than a tile of the search has, with equal rows among them, against distances in float64.
+    #[test]
+    fn recall_over_tiles_equals_the_definition() {
+        let n = 700;
+        let (mut teacher, student) = (draw(n, 4, "teacher"), draw(n, 4, "noise"));
+        let student: Vec<f32> = teacher.iter().zip(student).map(|(t, noise)| t + 0.1 * noise).collect();
+        teacher.copy_within(0..400, 400 * 4 + 8); // rows 0 to 99 stand again from row 402 on
+        let options = FidelityOptions { pairs: 1000, triples: 10, ks: vec![1, 4, 8], ..FidelityOptions::default() };
+        let found = compare(&teacher, &student, n, &options);
+        let near = |rows: &Rows<'_>, i: usize| {
+            let mut others: Vec<(f64, usize)> = (0..n).filter(|&j| j != i).map(|j| (rows.squared(i, j), j)).collect();
+            others.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            others
+        };
+        let (t, s) = (Rows::new("", &teacher, n).unwrap(), Rows::new("", &student, n).unwrap());
+        let mut hits = BTreeMap::from([(1, 0.0), (4, 0.0), (8, 0.0)]);
+        for i in 0..n {
+            let truth = near(&t, i)[0].1;
+            let rank = near(&s, i).iter().position(|(_, j)| *j == truth).unwrap();
+            hits.iter_mut().for_each(|(k, hits)| *hits += f64::from(rank < *k));
+        }
+        hits.values_mut().for_each(|hits| *hits /= n as f64);
+        assert_eq!(found.recall, hits);
+        assert!(hits[&1] > 0.1 && hits[&1] < hits[&8] && hits[&8] < 1.0, "{hits:?}");
+    }
+
+    #[test]
+    fn scores_have_names_and_the_teacher_has_all() {
+        let teacher = draw(30, 4, "teacher");
+        let metrics = compare(&teacher, &teacher, 30, &FidelityOptions::default()).metrics();
+        let names: Vec<&str> = metrics.keys().map(String::as_str).collect();
+        assert_eq!(names[..3], ["angleRankCorrelation", "distanceRankCorrelation", "neighbourOverlap"]);
+        assert_eq!(names[3..], [1, 2, 4, 8].map(|k| format!("teacherRecall@{k}")));
+        assert!(metrics.values().all(|score| (score - 1.0).abs() < 1e-12), "{metrics:?}");
     }
 
     #[test]
@@ -335,6 +430,7 @@ mod tests {
         assert!(found.angle_difference.is_finite());
         let two = compare(&[0.0, 1.0], &[3.0, 1.0], 2, &FidelityOptions::default());
         assert_eq!((two.triples, two.angle_difference, two.neighbour_overlap), (0, 0.0, 1.0));
+        assert_eq!((two.angle_rank_correlation, two.recall[&1]), (0.0, 1.0));
         let text = |teacher: &[f32], n| {
             relation_fidelity(&Team::new(1), teacher, &[1.0], n, &FidelityOptions::default()).unwrap_err().to_string()
         };

@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use super::{AugmentOption, Channels, DataOption, DataOptions, Shares, SplitOption};
 use crate::data::survey::survey_of;
-use crate::data::{AugmentSpec, DataKind, DataPlan, Part, Source, SplitPlan, Stop, Survey, splits_by_classes};
+use crate::data::{
+    AugmentSpec, DataKind, DataPlan, Labels, Part, Source, SplitPlan, Stop, Survey, is_pattern, splits_by_classes,
+};
 use crate::error::{Code, Error, Result};
 use crate::input::{absolute, invalid, read, write};
 
@@ -33,7 +35,7 @@ pub fn survey(DataOption(options): &DataOption, stop: Stop<'_>) -> Result<DataSu
     let (plan, source, found) = resolve(options, None, stop)?;
     let found = match found {
         Some(found) => found,
-        None => survey_of(&source, plan.rotations, stop)?,
+        None => survey_of(&source, Some(plan.labels), plan.rotations, stop)?,
     };
     Ok(DataSurvey { data: plan, found })
 }
@@ -52,18 +54,30 @@ impl DataOptions {
     /// Checks that files are there.
     pub(super) fn check(&self) -> Result<()> {
         for source in std::iter::once(&self.source).chain(self.more.iter().flatten()) {
-            if !is_glyphs(&source.0) && !source.absolute().exists() {
+            let path = source.absolute();
+            if !is_glyphs(&source.0) && !path.exists() && !is_pattern(&path) {
                 return Err(Error::new(Code::NotFound, "there is no such folder or file")
                     .with_subject(&source.0)
-                    .with_advice("give an existing folder or archive, or glyphs for the embedded data set"));
+                    .with_advice("give an existing folder, archive or manifest, or glyphs for the embedded data set"));
             }
         }
         if let (false, Some((name, value))) = (is_glyphs(&self.source.0), self.settings().next()) {
             let expected = "nothing with a source that is not glyphs";
             return Err(invalid(format!("data.{name}"), expected, value.to_string()));
         }
-        let Some(SplitOption::Exactly(split)) = &self.split else { return Ok(()) };
-        for list in split.lists() {
+        if self.labels == Some(Labels::None) {
+            if self.rotations == Some(true) {
+                let expected = "false with labels \"none\"";
+                return Err(invalid("data.rotations", expected, "true").with_advice("each turn is a class of its own"));
+            }
+            if let Some(split @ (SplitPlan::Classes { .. } | SplitPlan::Lists { .. })) = self.exact_split() {
+                let expected = "a split by images, or the source's own, with labels \"none\"";
+                let kind = if split.lists().is_empty() { "classes" } else { "lists" };
+                return Err(invalid("data.split.kind", expected, format!("{kind:?}"))
+                    .with_advice("for example { kind: \"images\", validation: 0.1, test: 0.1 }"));
+            }
+        }
+        for list in self.exact_split().into_iter().flat_map(SplitPlan::lists) {
             if !absolute(list).exists() {
                 return Err(Error::new(Code::NotFound, "there is no such list")
                     .with_subject(list.display().to_string())
@@ -71,6 +85,14 @@ impl DataOptions {
             }
         }
         Ok(())
+    }
+
+    /// The split, where its kind is given.
+    fn exact_split(&self) -> Option<&SplitPlan> {
+        match &self.split {
+            Some(SplitOption::Exactly(split)) => Some(split),
+            _ => None,
+        }
     }
 
     /// The source as the plan names it.
@@ -105,6 +127,7 @@ fn resolve(options: &DataOptions, input: Option<Pixels>, stop: Stop<'_>) -> Resu
         more,
         image_size: 0,
         channels: 0,
+        labels: Labels::Classes,
         rotations: options.rotations.unwrap_or(false),
         split: SplitPlan::Classes { validation: 0.1, test: 0.2 },
         augment: AugmentSpec::default(),
@@ -127,15 +150,23 @@ fn resolve(options: &DataOptions, input: Option<Pixels>, stop: Stop<'_>) -> Resu
     plan.image_size = options.image_size.map_or(image_size, Into::into);
     plan.channels = options.channels.map_or(channels, |Channels(channels)| channels);
     plan.augment = augment(options.augment.as_ref(), plan.kind, plan.image_size);
-    let (split, found) = match &options.split {
-        Some(SplitOption::Exactly(split)) => (absolute_lists(split), None),
-        Some(SplitOption::Shares(shares)) => {
-            let (split, found) = default_split(&source, plan.kind, stop)?;
-            (with_shares(split, *shares)?, found)
-        }
-        None => default_split(&source, plan.kind, stop)?,
+    let by_classes = matches!(options.exact_split(), Some(SplitPlan::Classes { .. } | SplitPlan::Lists { .. }));
+    let is_open = options.exact_split().is_none() || (options.labels.is_none() && !by_classes && !plan.rotations);
+    let found = match plan.kind {
+        DataKind::Images if is_open => Some(survey_of(&source, options.labels, false, stop)?),
+        _ => None,
     };
-    plan.split = split;
+    plan.labels = options.labels.or(found.as_ref().map(|found| found.labels)).unwrap_or_default();
+    if plan.labels == Labels::None && plan.rotations {
+        return Err(Error::new(Code::InvalidOption, "turns are classes of their own, and these images have no labels")
+            .with_subject("data.rotations")
+            .with_values("false", "true"));
+    }
+    plan.split = match &options.split {
+        Some(SplitOption::Exactly(split)) => absolute_lists(split),
+        Some(SplitOption::Shares(shares)) => with_shares(default_split(&plan, found.as_ref()), *shares)?,
+        None => default_split(&plan, found.as_ref()),
+    };
     Ok((plan, source, found))
 }
 
@@ -165,24 +196,22 @@ fn absolute_lists(split: &SplitPlan) -> SplitPlan {
     }
 }
 
-/// The split that a source has by itself; image files are listed for it.
-fn default_split(source: &Source, kind: DataKind, stop: Stop<'_>) -> Result<(SplitPlan, Option<Survey>)> {
+/// The split that a source has by itself; image files were `found` for it.
+fn default_split(plan: &DataPlan, found: Option<&Survey>) -> SplitPlan {
     let classes = |validation, test| SplitPlan::Classes { validation, test };
-    Ok(match kind {
-        DataKind::Glyphs | DataKind::Cifar => (classes(0.1, 0.2), None),
-        DataKind::Idx => (classes(0.2, 0.3), None),
-        DataKind::Omniglot => (SplitPlan::Source { validation: 0.1 }, None),
-        DataKind::Images => {
-            let found = survey_of(source, false, stop)?;
-            let has = |part| found.parts.iter().any(|count| count.part == part);
-            let own = match &found.name {
-                Some(name) => splits_by_classes(name),
-                None => has(Part::Train) && has(Part::Test),
-            };
-            let validation = if has(Part::Validation) { 0.0 } else { 0.1 };
-            (if own { SplitPlan::Source { validation } } else { classes(0.1, 0.2) }, Some(found))
-        }
-    })
+    let has = |part| found.is_some_and(|found| found.parts.iter().any(|count| count.part == part));
+    let source = SplitPlan::Source { validation: if has(Part::Validation) { 0.0 } else { 0.1 } };
+    let own_parts = has(Part::Train) && has(Part::Test);
+    match (plan.labels, plan.kind, found.and_then(|found| found.name.as_deref())) {
+        (Labels::None, _, None) if own_parts => source,
+        (Labels::None, ..) => SplitPlan::Images { validation: 0.1, test: 0.1 },
+        (_, DataKind::Glyphs | DataKind::Cifar, _) => classes(0.1, 0.2),
+        (_, DataKind::Idx, _) => classes(0.2, 0.3),
+        (_, DataKind::Omniglot, _) => SplitPlan::Source { validation: 0.1 },
+        (_, DataKind::Images, Some(name)) if splits_by_classes(name) => source,
+        (_, DataKind::Images, None) if own_parts => source,
+        (_, DataKind::Images, _) => classes(0.1, 0.2),
+    }
 }
 
 fn augment(given: Option<&AugmentOption>, kind: DataKind, image_size: usize) -> AugmentSpec {

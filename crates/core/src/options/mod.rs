@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::backbones::{self, Stem};
-use crate::data::{AugmentSpec, DataKind, EpisodePlan, Normalization, Part, SplitPlan};
+use crate::data::{AugmentSpec, DataKind, EpisodePlan, Labels, Normalization, Part, SplitPlan};
 use crate::input::{At, PathText, Positive, Share, Text, Whole, carry, invalid, one_of, show};
 use crate::losses::TermSpec;
 use crate::metrics::FewShotPlan;
@@ -203,7 +203,7 @@ pub enum ChoosingPart {
 }
 
 /// Which weights become the model: those with the best validation (accuracy of a classifier that knows the classes,
-/// else Recall@K, of the smallest K), or the last. `"both"` is the best, and writes and measures the last ones beside
+/// else Recall@K, of the smallest K; without labels the share of the ten nearest in common with the teacher), or the last. `"both"` is the best, and writes and measures the last ones beside
 /// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
@@ -297,7 +297,7 @@ pub struct BatchOptions {
     #[cfg_attr(test, ts(as = "Option<usize>"))]
     pub size: Option<Whole<2, LARGEST_BATCH>>,
     /// Images of each class in a batch, 1 to `size`; `null` draws without regard to class.
-    /// @default 4; null where all losses see each image on its own
+    /// @default 4; null where all losses see each image on its own, and without labels
     #[cfg_attr(test, ts(as = "Option<Option<usize>>"))]
     pub per_class: Option<Option<Whole<1>>>,
     /// A few-shot episode as batch, in place of `size` and `perClass`: what prototypical() needs. Its rows are the
@@ -440,7 +440,9 @@ impl<'de> Deserialize<'de> for Ks {
 pub struct DataOptions {
     /// What the source must be. @default whatever it is found to be
     pub kind: Option<DataKind>,
-    /// `"glyphs"`, with its settings or without, or a path: a folder, a ZIP, a tar, Omniglot, IDX or CIFAR-100 files.
+    /// `"glyphs"`, with its settings or without, or a path: a folder, flat or with one for each class, a ZIP, a tar,
+    /// Omniglot, IDX or CIFAR-100 files; a manifest (`.txt` with a path a line; `.csv`, `.tsv`, `.json`, `.jsonl` with `path`,
+    /// and `class`, `part`, `id` where there are such); a pattern of paths (`"photos/2024-*"`).
     #[cfg_attr(test, ts(type = "string | URL"))]
     pub source: PathText,
     /// Further paths of the same data set. @default []
@@ -462,6 +464,10 @@ pub struct DataOptions {
     /// 1 (grey) or 3 (RGB). @default the teacher's in a distillation; else 1 for glyphs, Omniglot and IDX, 3 for others
     #[cfg_attr(test, ts(optional, type = "1 | 3"))]
     pub channels: Option<Channels>,
+    /// Whether images have labels: their `"classes"`, or `"none"`. Without labels only losses that compare with a teacher
+    /// go, and the teacher's relations say how good a student is.
+    /// @default "classes" where there are two or more, else "none"
+    pub labels: Option<Labels>,
     /// Whether every image comes in four turns, by 0, 90, 180 and 270 degrees, each a class of its own: the characters
     /// of Omniglot become four times as many (Snell et al. 2017). @default false
     pub rotations: Option<bool>,
@@ -569,6 +575,7 @@ impl DataOption {
             seed: None,
             image_size: None,
             channels: None,
+            labels: None,
             rotations: None,
             split: None,
             augment: None,
@@ -697,8 +704,8 @@ pub struct EvaluateOptions {
     pub ks: Option<Ks>,
     /// Few-shot accuracies to measure, each over episodes drawn from the part's classes. @default none
     pub few_shot: Option<Vec<FewShot>>,
-    /// A finished run, or a `model.safetensors`, whose relations are compared with the model's; `null` is none.
-    /// @default null
+    /// A finished run, or a `model.safetensors`, whose relations are compared with the model's; `null` is none. Without
+    /// labels it is needed. @default null; without labels the run's own teacher
     #[cfg_attr(test, ts(optional, type = "string | URL | Teacher | null"))]
     pub teacher: Option<Option<TeacherOption>>,
     /// CPU threads, 0 to 1024; 0 is all cores. @default 0

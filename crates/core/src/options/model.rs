@@ -5,12 +5,12 @@ use serde_json::Value;
 use super::run::threads;
 use super::stored::{StoredModel, find_model, find_teacher};
 use super::{DataOption, EmbedOptions, EvaluateOptions, NeighboursOptions, TeacherOption, TeacherReport};
-use crate::data::{DataPlan, Part, Stop};
+use crate::data::{DataPlan, Labels, Part, Stop};
 use crate::error::{Code, Error, Result};
 use crate::input::{Whole, invalid, read};
 use crate::onnx::OnnxModel;
 use crate::train::embed::EmbedFormat;
-use crate::train::evaluate::SplitChoice;
+use crate::train::stored::SplitChoice;
 use crate::train::{EmbedPlan, EvaluatePlan, NeighboursPlan, TeacherFeatures};
 use crate::vectors::{self, judge};
 
@@ -21,10 +21,17 @@ use crate::vectors::{self, judge};
 pub fn evaluate(options: &Value, stop: Stop<'_>) -> Result<EvaluatePlan> {
     let options: EvaluateOptions = read("", options)?;
     let stored = find_model("model", &options.model)?;
-    let teacher = options.teacher.flatten().map(|teacher| find_teacher("teacher", &teacher)).transpose()?;
     let (data, own) = data_of(&stored, options.data.as_ref(), stop)?;
     let accept_changed_data = options.accept_changed_data.unwrap_or(false);
     let split_seed = options.split_seed.or(options.seed);
+    let teacher = match (options.teacher, data.labels) {
+        (Some(given), _) => {
+            let found = given.map(|teacher| find_teacher("teacher", &teacher)).transpose()?;
+            found.map(|teacher| teacher.plan(TeacherFeatures::Cached))
+        }
+        (None, Labels::None) => stored.run.as_ref().and_then(|run| run.teacher.clone()),
+        (None, Labels::Classes) => None,
+    };
     Ok(EvaluatePlan {
         split: SplitChoice { own, accept_changed_data, ..choice(&stored, options.data.as_ref(), split_seed) },
         data,
@@ -32,7 +39,7 @@ pub fn evaluate(options: &Value, stop: Stop<'_>) -> Result<EvaluatePlan> {
         part: options.part.unwrap_or(Part::Test),
         ks: options.ks.unwrap_or_default().0,
         few_shot: options.few_shot.unwrap_or_default().into_iter().map(Into::into).collect(),
-        teacher: teacher.map(|teacher| teacher.plan(TeacherFeatures::Cached)),
+        teacher,
         threads: threads(options.threads),
         model: stored.file,
     })
@@ -138,7 +145,9 @@ fn data_of(stored: &StoredModel, given: Option<&DataOption>, stop: Stop<'_>) -> 
     let plan = given.resolve(stored.input, stop)?;
     Ok(match own {
         Some(own) if own.source == plan.source && given.0.split.is_none() => {
-            (DataPlan { split: own.split.clone(), rotations: given.0.rotations.unwrap_or(own.rotations), ..plan }, true)
+            let labels = given.0.labels.unwrap_or(own.labels);
+            let rotations = given.0.rotations.unwrap_or(own.rotations);
+            (DataPlan { split: own.split.clone(), labels, rotations, ..plan }, true)
         }
         own => {
             let is_own = own.is_some_and(|own| own.source == plan.source);

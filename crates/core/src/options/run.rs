@@ -9,14 +9,14 @@ use super::{
     LARGEST_BATCH, Places, Policy, ResolvedRun, ResumeOptions, RunOptions, TeacherFeaturesOption, Threads, WeightsOption,
 };
 use crate::backbones::{BackboneSpec, Stem};
-use crate::data::{AugmentSpec, BatchPlan, DataPlan, Stop};
+use crate::data::{AugmentSpec, BatchPlan, DataPlan, Labels, Stop};
 use crate::error::{Code, Error, Result};
 use crate::input::{self, fields_of, invalid, needed, read, unknown};
 use crate::losses::{LossSpec, RkdAngle, RkdDistance, TermSpec, TripletSquared, Weight};
 use crate::nn::tuning::TuningPlan;
 use crate::optim::{OptimizerSpec, ScheduleSpec};
 use crate::spelling::likely;
-use crate::train::{Device, Plan, TeacherFeatures, TeacherPlan, WeightsPlan};
+use crate::train::{Device, Plan, TeacherFeatures, TeacherPlan, WeightsPlan, check_labels};
 
 /// The whole plan of `train(options)` or `distill(options)`.
 ///
@@ -39,10 +39,12 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
     };
     let backbone = backbone.ok_or_else(|| needed(name))?;
     let mut data = options.data.resolve(teacher.as_ref().and_then(|teacher| teacher.model.input), stop)?;
+    check_labels(data.labels, &losses, teacher.is_some())?;
     let seed = options.seed.map_or(1, Into::into);
     // A teacher and its student agree on the classes without being told.
     let of_teacher = teacher.as_ref().and_then(|teacher| teacher.model.run.as_ref());
     let of_teacher = of_teacher.filter(|run| (&run.data.source, &run.data.more) == (&data.source, &data.more));
+    let of_teacher = of_teacher.filter(|run| run.data.labels == data.labels);
     if let Some(run) = of_teacher.filter(|_| options.data.0.split.is_none()) {
         data.split = run.data.split.clone();
     }
@@ -77,7 +79,7 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
         optimizer: options.optimizer.map_or_else(|| kind::<OptimizerSpec>("adam"), Ok)?,
         schedule: options.schedule.map_or_else(|| kind::<ScheduleSpec>("cosine"), Ok)?,
         clip_gradient_norm: options.clip_gradient_norm.flatten().map(|norm| norm.0),
-        batch: batch(options.batch.unwrap_or_default(), &losses)?,
+        batch: batch(options.batch.unwrap_or_default(), &losses, data.labels)?,
         micro_batch: options.micro_batch.flatten().map(Into::into),
         epochs: options.epochs.map_or(20, Into::into),
         steps_per_epoch: options.steps_per_epoch.flatten().map(Into::into),
@@ -298,7 +300,16 @@ fn features(given: TeacherFeaturesOption, augment: &AugmentSpec) -> TeacherFeatu
     }
 }
 
-fn batch(given: BatchOptions, losses: &[TermSpec]) -> Result<BatchPlan> {
+fn batch(given: BatchOptions, losses: &[TermSpec], labels: Labels) -> Result<BatchPlan> {
+    let by_class = |name: &str, received: String| {
+        Err(invalid(format!("batch.{name}"), "nothing with images without labels", received)
+            .with_advice("their batches are drawn without regard to class"))
+    };
+    match (labels, &given.per_class, &given.episode) {
+        (Labels::None, Some(Some(per_class)), _) => return by_class("perClass", per_class.0.to_string()),
+        (Labels::None, _, Some(Some(_))) => return by_class("episode", "an episode".into()),
+        _ => {}
+    }
     if let Some(episode) = given.episode.flatten() {
         let size = episode.images();
         if size > LARGEST_BATCH as usize {
@@ -335,7 +346,7 @@ fn batch(given: BatchOptions, losses: &[TermSpec]) -> Result<BatchPlan> {
     }
     let size = given.size.map_or(64, Into::into);
     let alone = losses.iter().all(|term| term.build().sees_images_alone());
-    let usual = if alone { None } else { Some(size.min(4)) };
+    let usual = if alone || labels == Labels::None { None } else { Some(size.min(4)) };
     let per_class = given.per_class.map_or(usual, |count| count.map(Into::into));
     if let Some(count) = per_class.filter(|count| *count > size) {
         return Err(invalid(

@@ -65,6 +65,8 @@ pub struct StoredRun {
     pub seed: u64,
     /// The seed of its class split.
     pub split_seed: u64,
+    /// Its teacher, for a distillation.
+    pub teacher: Option<TeacherPlan>,
 }
 
 /// Finds the model at `location`, which the option `option` names: the folder of a finished run, or a file.
@@ -174,7 +176,9 @@ fn read_run(path: &Path) -> Result<StoredRun> {
     let damaged = |_| refuse("a plan that lacks its data".into());
     let seed = read_written(part("seed")).map_err(damaged)?;
     let split_seed = read_written::<Option<u64>>(part("splitSeed")).map_err(damaged)?.unwrap_or(seed);
-    Ok(StoredRun { data: read_written(part("data")).map_err(damaged)?, seed, split_seed })
+    let data = read_written(part("data")).map_err(damaged)?;
+    let teacher = read_written(part("teacher")).map_err(damaged)?;
+    Ok(StoredRun { data, seed, split_seed, teacher })
 }
 
 /// The pixels that the header of a model names; nothing where it is of another program or damaged: reading all of it, which

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::objective::Objective;
 use super::plan::Plan;
-use crate::data::{Dataset, EpisodePlan, Split};
+use crate::data::{Dataset, EpisodePlan, Labels, Split};
 use crate::error::{Code, Error, Result};
-use crate::losses::LossSpec;
+use crate::input;
+use crate::losses::{Feature, LossSpec, TermSpec};
 
 /// Losses that compare need a teacher.
 pub(super) fn check_teacher(objective: &Objective, plan: &Plan) -> Result<()> {
@@ -17,6 +18,37 @@ pub(super) fn check_teacher(objective: &Objective, plan: &Plan) -> Result<()> {
             .with_advice("use distill() with a teacher, or losses that need none"));
     }
     Ok(())
+}
+
+/// Without labels only a teacher says what is alike, and only losses that read no class go.
+pub fn check_labels(labels: Labels, losses: &[TermSpec], has_teacher: bool) -> Result<()> {
+    if labels == Labels::Classes {
+        return Ok(());
+    }
+    let folders = "put the images of each class into a folder of its own, or give a manifest with a column class";
+    if !has_teacher {
+        return Err(Error::new(Code::InvalidOption, "there is nothing to learn from: the images have no labels")
+            .with_subject("data")
+            .with_values("images of two classes or more, or a teacher", "images without labels, and no teacher")
+            .with_advice(format!("distill from a teacher, which needs no labels; or {folders}")));
+    }
+    let Some(term) = losses.iter().find(|term| reads_labels(term)) else { return Ok(()) };
+    let given = |kind: &&str| input::read::<TermSpec>("", &serde_json::json!({ "kind": kind })).ok();
+    let others: Vec<&str> =
+        LossSpec::KINDS.iter().copied().filter(|kind| given(kind).is_some_and(|term| !reads_labels(&term))).collect();
+    Err(input::invalid(
+        "losses",
+        format!("losses that go without labels ({})", others.join(", ")),
+        format!("{:?} for images without labels", term.loss.name()),
+    )
+    .with_advice(format!("leave it out; or {folders}")))
+}
+
+/// Whether a term reads classes, or the student's logits, which are scores of classes.
+fn reads_labels(term: &TermSpec) -> bool {
+    let loss = term.build();
+    let student = term.student_feature.clone().unwrap_or_else(|| loss.reads());
+    loss.needs_labels() || matches!(term.loss, LossSpec::Prototypical(_)) || student == Feature::Logits
 }
 
 /// Soft targets are probabilities of the same classes in the same order.

@@ -73,13 +73,14 @@ pub fn embed(plan: &EmbedPlan, control: &Control) -> Result<EmbedReport> {
     })
 }
 
-/// The id and the class of every row.
+/// The id of every row, and its class where there are labels.
 fn names(dataset: &Dataset) -> serde_json::Value {
     let items = 0..dataset.len() as u32;
-    json!({
-        "ids": items.clone().map(|item| dataset.id(item)).collect::<Vec<_>>(),
-        "classes": items.map(|item| dataset.class_name(dataset.label(item))).collect::<Vec<_>>(),
-    })
+    let mut names = json!({ "ids": items.clone().map(|item| dataset.id(item)).collect::<Vec<_>>() });
+    if dataset.is_labelled() {
+        names["classes"] = items.map(|item| dataset.class_of(item)).collect();
+    }
+    names
 }
 
 fn write(out: &Path, format: EmbedFormat, tensor: HostTensor, names: serde_json::Value) -> Result<()> {

@@ -1,21 +1,17 @@
-//! Embedding whole parts of a data set, and measuring retrieval on them.
+//! Embedding whole parts of a data set, and measuring retrieval on them by labels.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
 use super::event::{Control, Event};
 use super::host::Host;
-use super::known::{self, Known, Whose, Wish};
 use super::report::Evaluation;
-use super::teacher::{self, TeacherPlan, embed_teacher, teacher_view};
 use crate::artefact::model::{Model, ModelCard};
-use crate::data::{DataPlan, Dataset, EvaluationBatches, InputSpec, Part, Split, View};
+use crate::data::{DataPlan, Dataset, EvaluationBatches, InputSpec, View};
 use crate::error::{Code, Error, Result};
-use crate::metrics::{FewShotPlan, FidelityOptions, few_shot, relation_fidelity, retrieval, top_k_accuracy};
+use crate::metrics::{retrieval, top_k_accuracy};
 use crate::nn::{Backend, Feature, FeatureMap, Inference};
 
 /// Images of one forward pass of an evaluation.
@@ -139,22 +135,8 @@ pub(super) fn features_of<B: Backend>(
     Ok((features, time))
 }
 
-/// Embeds `items` and measures retrieval among them: every image is a query against all others. `classes` names the
-/// classes that the network's logits stand for, where it has a classifier.
-pub(super) fn evaluate_items<B: Backend>(
-    (backend, host): (&B, &Host),
-    forward: impl Fn(&Images<'_, B::Tensor>) -> Result<FeatureMap<B::Tensor>>,
-    view: &View,
-    classes: Option<&[String]>,
-    items: &[u32],
-    ks: &[usize],
-    control: &Control,
-) -> Result<Evaluation> {
-    let embeddings = embed_part(backend, forward, view, items, control)?;
-    measure(host, &view.dataset, classes, items, &embeddings, ks)
-}
-
-fn embed_part<B: Backend>(
+/// Embeds `items`, one part of the data, for an evaluation.
+pub(super) fn embed_part<B: Backend>(
     backend: &B,
     forward: impl Fn(&Images<'_, B::Tensor>) -> Result<FeatureMap<B::Tensor>>,
     view: &View,
@@ -175,7 +157,8 @@ pub(super) fn check_enough(items: &[u32]) -> Result<()> {
         .with_advice("choose another part, or a split that leaves images for it"))
 }
 
-/// The metrics of `embeddings`, those of `items`.
+/// Retrieval by labels of `embeddings`, those of `items`: every image is a query against all others. `classes` names the
+/// classes that the network's logits stand for, where it has a classifier.
 pub(super) fn measure(
     host: &Host,
     dataset: &Dataset,
@@ -209,100 +192,7 @@ pub(super) fn measure(
 /// The place of each item's class among `classes`; nothing if one has none, as with classes never trained on.
 fn known_labels(dataset: &Dataset, items: &[u32], classes: &[String]) -> Option<Vec<u32>> {
     let places: BTreeMap<&str, u32> = classes.iter().zip(0..).map(|(class, place)| (&class[..], place)).collect();
-    items.iter().map(|&item| places.get(dataset.class_name(dataset.label(item))).copied()).collect()
-}
-
-/// What `evaluate` measures.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct EvaluatePlan {
-    /// A `model.safetensors`.
-    pub model: PathBuf,
-    /// The images; image size and channels are the model's.
-    pub data: DataPlan,
-    /// How they are split.
-    pub split: SplitChoice,
-    /// The seed of episodes, and of the pairs and triples that fidelity is measured on.
-    pub seed: u64,
-    /// Which part is measured.
-    pub part: Part,
-    /// The K of Recall@K.
-    pub ks: Vec<usize>,
-    /// Few-shot episodes of the part's classes that are measured too.
-    #[serde(default)]
-    pub few_shot: Vec<FewShotPlan>,
-    /// A teacher whose relations are compared with the model's.
-    #[serde(default)]
-    pub teacher: Option<TeacherPlan>,
-    /// CPU threads; 0: all cores.
-    pub threads: usize,
-}
-
-/// How the data of a stored model are split. Beside the plan's split.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct SplitChoice {
-    /// The seed of the class split.
-    pub seed: u64,
-    /// Whether the user asked for the plan's split, and for that seed: else those that the model was trained with come first,
-    /// where it was trained on these data.
-    pub given: (bool, bool),
-    /// Whether the data are named as the run names its own: then they count as the same, changed or not.
-    pub own: bool,
-    /// Whether changed data are accepted.
-    pub accept_changed_data: bool,
-}
-
-/// The split of `dataset` for the model of `card` in `file`, of which `measured` is looked at.
-pub(super) fn split_for_model(
-    (card, file): (&ModelCard, &Path),
-    dataset: &Dataset,
-    plan: &DataPlan,
-    choice: &SplitChoice,
-    measured: Part,
-    control: &Control,
-) -> Result<Split> {
-    let split = (&plan.split, choice.seed);
-    let wish =
-        Wish { source: &plan.source, split, given: choice.given, measured, accepted: choice.accept_changed_data };
-    let (split, _) = match Known::of_model(Whose::Model, card, file, choice.own) {
-        Some(known) => known.split(dataset, &wish, control)?,
-        None => known::plain(dataset, split)?,
-    };
-    Ok(split)
-}
-
-/// Measures a stored model on one part of a data set: retrieval, few-shot accuracy, and how well it keeps the relations of a teacher.
-pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluation> {
-    let host = Host::new(plan.threads);
-    let backend = host.cpu();
-    let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &backend)?;
-    let view = open_view(&plan.data, card.input(), control)?;
-    let of = (&card, plan.model.as_path());
-    let split = split_for_model(of, &view.dataset, &plan.data, &plan.split, plan.part, control)?;
-    for message in view.dataset.notices().into_iter().chain(split.warnings.iter().cloned()) {
-        control.emit(Event::Warning { message });
-    }
-    let items = split.items(plan.part);
-    let embeddings = embed_part(&backend, outputs(&network), &view, items, control)?;
-    let mut evaluation = measure(&host, &view.dataset, card.classes.as_deref(), items, &embeddings, &plan.ks)?;
-    let labels: Vec<u32> = items.iter().map(|&item| view.dataset.label(item)).collect();
-    for episodes in &plan.few_shot {
-        let (n, d) = (items.len(), embeddings.size);
-        let score = few_shot(host.team(), &embeddings.values, n, d, &labels, episodes, plan.seed)?;
-        evaluation.metrics.insert(episodes.name(), score.accuracy);
-        evaluation.intervals.insert(episodes.name(), score.interval);
-    }
-    if let Some(teacher) = &plan.teacher {
-        let mut teacher = teacher::open(teacher, &backend, &host, &[], control)?;
-        teacher.meet(&view.dataset, control)?;
-        let view = teacher_view(&plan.data, teacher.input(), &view.dataset, control)?.unwrap_or(view);
-        let own = embed_teacher(&backend, &*teacher, &view, &plan.data.cache, items, control)?;
-        let options = FidelityOptions { seed: plan.seed, ..FidelityOptions::default() };
-        evaluation.fidelity =
-            Some(relation_fidelity(host.team(), &own.values, &embeddings.values, items.len(), &options)?);
-    }
-    Ok(evaluation)
+    items.iter().map(|&item| places.get(dataset.class_of(item)?).copied()).collect()
 }
 
 /// A network of a file, folded, with what the file says of it.

@@ -3,9 +3,9 @@
 //! [`training`] is what a caller asks of a session, `open` chooses what it runs on; [`session`] is the main path: opening,
 //! one step top to bottom, saving. [`pass`] takes a batch through the network and back, [`objective`] adds up the losses,
 //! [`device_terms`] are those that the device computes, [`balance`] finds weights, [`teacher`] gives what they compare with,
-//! [`evaluate`](mod@evaluate) and [`embed`](mod@embed) use a stored network, [`checkpoint`] is the file between two steps.
-//! `cost` tells beforehand when a step would be slow, [`memory`] what a run takes, `known` whether data are still those of
-//! an earlier job.
+//! [`evaluate`](mod@evaluate), [`stored`] and [`embed`](mod@embed) use a stored network, `reference` measures by a teacher,
+//! [`checkpoint`] is the file between two steps. `cost` tells beforehand when a step would be slow, [`memory`] what a run
+//! takes, `known` whether data are still those of an earlier job.
 
 pub mod balance;
 pub mod checkpoint;
@@ -27,17 +27,19 @@ pub mod objective;
 mod open;
 pub mod pass;
 pub mod plan;
+mod reference;
 pub mod report;
 pub mod segment;
 pub mod session;
 pub mod start;
 mod state;
+pub mod stored;
 pub mod teacher;
 pub mod training;
 
+pub use compatibility::check_labels;
 pub use device::Device;
 pub use embed::{EmbedPlan, embed};
-pub use evaluate::{EvaluatePlan, evaluate_model};
 pub use event::{Control, Event};
 pub use host::Host;
 pub use initial_weights::WeightsPlan;
@@ -46,5 +48,6 @@ pub use open::open;
 pub use plan::Plan;
 pub use session::Session;
 pub use start::Start;
+pub use stored::{EvaluatePlan, evaluate_model};
 pub use teacher::{TeacherFeatures, TeacherPlan};
 pub use training::{Training, Who};

@@ -8,9 +8,10 @@ use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use rkd_kernels::retrieval::nearest;
 use serde::{Deserialize, Serialize};
 
-use super::evaluate::{SplitChoice, StoredNetwork, embed_items, open_view, outputs, split_for_model};
+use super::evaluate::{StoredNetwork, embed_items, open_view, outputs};
 use super::event::{Control, Event};
 use super::host::Host;
+use super::stored::{SplitChoice, split_for_model};
 use crate::data::DataPlan;
 use crate::data::{Dataset, Part};
 use crate::error::{Code, Error, Result};
@@ -43,7 +44,7 @@ pub struct NeighboursPlan {
 pub struct Picture {
     /// Its path inside the source.
     pub id: String,
-    /// The name of its class.
+    /// The name of its class; empty without labels.
     pub class: String,
     /// A PNG file.
     pub png: Vec<u8>,
@@ -125,7 +126,7 @@ fn picture(dataset: &Dataset, item: u32) -> Result<Picture> {
         .map_err(|e| Error::new(Code::Internal, "an image has no PNG form").with_source(e))?;
     Ok(Picture {
         id: dataset.id(item).into(),
-        class: dataset.class_name(dataset.label(item)).into(),
+        class: dataset.class_of(item).unwrap_or_default().into(),
         png: file.into_inner(),
     })
 }

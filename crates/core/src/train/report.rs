@@ -169,7 +169,9 @@ pub struct TermMean {
 #[serde(rename_all = "camelCase")]
 pub struct Evaluation {
     /// `recall@K` and `knn@K` for every K asked for, `mapAtR`, `rPrecision`, and `fewshot/N-way-K-shot` for every shape of
-    /// episode asked for; `top@K` where a classifier knows the classes; all in `[0, 1]`.
+    /// episode asked for; `top@K` where a classifier knows the classes; all in `[0, 1]`. Without labels, of the teacher's
+    /// relations: `neighbourOverlap`, `teacherRecall@K` for every K asked for, both in `[0, 1]`, `distanceRankCorrelation` and
+    /// `angleRankCorrelation`, in `[-1, 1]`.
     pub metrics: BTreeMap<String, f64>,
     /// Half the width of the 95 % interval of those metrics that are means over a sample (few-shot accuracy).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -177,7 +179,7 @@ pub struct Evaluation {
     pub intervals: BTreeMap<String, f64>,
     /// Images that were embedded; each is a query against all others.
     pub images: usize,
-    /// Classes among them.
+    /// Classes among them; 0 without labels.
     pub classes: usize,
     /// Mean time of the network's forward pass for one image, in batches of [`super::evaluate::BATCH`].
     pub milliseconds_per_image: f64,

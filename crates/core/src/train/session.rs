@@ -9,16 +9,19 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::checkpoint::Checkpoint;
-use super::compatibility::{check_class_pairs, check_classes, check_episode, check_micro_batch, check_teacher};
+use super::compatibility::{
+    check_class_pairs, check_classes, check_episode, check_labels, check_micro_batch, check_teacher,
+};
 use super::cost::slow_losses;
 use super::device_terms::{DeviceLoss, evaluate_terms, weigh};
-use super::evaluate::{check_enough, evaluate_items, measure, open_dataset, outputs};
+use super::evaluate::{check_enough, embed_part, measure, open_dataset, outputs};
 use super::event::{CollapseEvent, Control, Event, StepEvent};
 use super::host::Host;
 use super::initial_weights;
@@ -28,6 +31,7 @@ use super::memory::{Demand, OfTeacher};
 use super::objective::{BatchFeatures, Evaluated, Objective, ObjectiveValue};
 use super::pass::{Pass, cut, matrices};
 use super::plan::Plan;
+use super::reference::{add_fidelity, unmeasured};
 use super::report::{Evaluation, MemoryEstimate, NetworkSummary, PartSize, SegmentReport, SessionSummary};
 use super::segment::Segment;
 use super::start::Start;
@@ -78,6 +82,8 @@ pub struct Session<B: Backend> {
     best: Option<BTreeMap<String, HostTensor>>,
     policy: Value,
     memory: MemoryEstimate,
+    /// Without labels: the teacher's embeddings of the parts that were measured.
+    reference: BTreeMap<Part, Vec<f32>>,
 }
 
 /// What one step did.
@@ -120,6 +126,7 @@ impl<B: Backend> Session<B> {
             start.checkpoint.as_deref().map(|path| load_checkpoint(path, &plan, control)).transpose()?;
         let stored = checkpoint.as_mut().map(|checkpoint| read_state(checkpoint.state.take())).transpose()?;
         check_teacher(&objective, &plan)?;
+        check_labels(plan.data.labels, &plan.losses, plan.teacher.is_some())?;
         let open = |plan| teacher::open(plan, &backend, &host, &objective.teacher_features(), control);
         let mut teacher = plan.teacher.as_ref().map(open).transpose()?;
         let of_run = |record: &PathBuf| Known::of_run(record, stored.as_ref().and_then(|state| state.data.clone()));
@@ -264,6 +271,7 @@ impl<B: Backend> Session<B> {
             best,
             policy,
             memory,
+            reference: BTreeMap::new(),
         })
     }
 
@@ -498,21 +506,34 @@ impl<B: Backend> Training for Session<B> {
     }
 
     fn evaluate(&mut self, who: Who, part: Part, ks: &[usize], control: &Control) -> Result<Evaluation> {
-        let (on, items) = ((&self.backend, &self.host), self.split.items(part));
-        match (who, &self.teacher) {
-            (Who::Student, _) => {
-                let classes = self.plan.backbone.classes.map(|_| class_names(&self.view.dataset, &self.split));
-                let student = self.student.clone().into_inference()?;
-                evaluate_items(on, outputs(&student), &self.view, classes.as_deref(), items, ks, control)
-            }
-            (Who::Teacher, Some(TeacherReader { teacher, view, .. })) => {
+        let (backend, items) = (&self.backend, self.split.items(part));
+        let by_teacher = || match &self.teacher {
+            Some(TeacherReader { teacher, view, .. }) => {
                 check_enough(items)?;
-                let cache = &self.plan.data.cache;
-                let embeddings = embed_teacher(&self.backend, &**teacher, view, cache, items, control)?;
-                measure(&self.host, &view.dataset, teacher.classes(), items, &embeddings, ks)
+                embed_teacher(backend, &**teacher, view, &self.plan.data.cache, items, control)
             }
-            (Who::Teacher, None) => Err(Error::new(Code::Internal, "this run has no teacher to measure")),
+            None => Err(Error::new(Code::Internal, "this run has no teacher to measure")),
+        };
+        let own;
+        let (embeddings, classes) = match who {
+            Who::Student => {
+                own = self.plan.backbone.classes.map(|_| class_names(&self.view.dataset, &self.split));
+                let student = self.student.clone().into_inference()?;
+                (embed_part(backend, outputs(&student), &self.view, items, control)?, own.as_deref())
+            }
+            Who::Teacher => (by_teacher()?, self.teacher.as_ref().and_then(|reader| reader.teacher.classes())),
+        };
+        if self.view.dataset.is_labelled() {
+            return measure(&self.host, &self.view.dataset, classes, items, &embeddings, ks);
         }
+        let mut evaluation = unmeasured(&embeddings);
+        let reference = match self.reference.entry(part) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(place) if who == Who::Teacher => place.insert(embeddings.values.clone()),
+            Entry::Vacant(place) => place.insert(by_teacher()?.values),
+        };
+        add_fidelity(&mut evaluation, &self.host, reference, &embeddings.values, ks, self.plan.seed)?;
+        Ok(evaluation)
     }
 
     fn keep(&mut self) -> Result<()> {

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use rkd_core::data::Dataset;
-use rkd_core::data::{AugmentSpec, DataKind, DataPlan, SplitPlan};
+use rkd_core::data::{AugmentSpec, DataKind, DataPlan, Labels, SplitPlan};
 use rkd_core::{Error, Result};
 use tempfile::TempDir;
 
@@ -67,6 +67,7 @@ pub fn plan(source: &str, cache: &Path) -> DataPlan {
         more: Vec::new(),
         image_size: 8,
         channels: 1,
+        labels: Labels::Classes,
         rotations: false,
         split: SplitPlan::Classes { validation: 0.0, test: 0.0 },
         augment: AugmentSpec::default(),

@@ -191,8 +191,10 @@ fn a_wrong_name_or_place_is_an_error_with_advice() {
     assert_eq!(missing.code, Code::NotFound);
     says(&missing, &["nowhere", "one subfolder of images for each class"]);
     says(&place.error(), &["the folder holds no images", "class/image.png", "Put the images of each class"]);
+    let text = place.write("notes.doc", b"some text");
+    says(&open(&place.plan_of(&text)).unwrap_err(), &["notes.doc", "no archive that is known", "Give the folder"]);
     let text = place.write("notes.txt", b"some text");
-    says(&open(&place.plan_of(&text)).unwrap_err(), &["notes.txt", "no archive that is known", "Give the folder"]);
+    says(&open(&place.plan_of(&text)).unwrap_err(), &["notes.txt", "images that the manifest names", "some text"]);
     let empty = place.write("empty.zip", &zip_of(&[("notes.txt", b"text")]));
     says(&open(&place.plan_of(&empty)).unwrap_err(), &["empty.zip", "the archive holds no images"]);
     let mut plan = place.plan();
@@ -217,15 +219,6 @@ fn empty_classes_small_classes_and_one_class_are_told() {
     warns(&data, &["all images are of one class, cat"]);
     let error = Split::new(&data, &SplitPlan::Classes { validation: 0.0, test: 0.0 }, 1).unwrap_err();
     says(&error, &["too few classes", "at least 2", "Add images of other classes"]);
-}
-
-#[test]
-fn images_without_class_folders_can_still_be_embedded() {
-    let place = Place::new();
-    place.images(&[("1.png", 1), ("2.png", 2)]);
-    let data = place.open().unwrap();
-    assert_eq!((data.len(), data.class_name(0)), (2, "."));
-    warns(&data, &["no class folders"]);
 }
 
 #[test]

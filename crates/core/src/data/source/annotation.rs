@@ -11,7 +11,7 @@ pub const MAX_NOTE_LINES: usize = 1_000_000;
 /// Most bytes of all annotations of a source.
 pub const MAX_NOTES_BYTES: u64 = 64 << 20;
 
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 14] = [
     "Ebay_test.txt",
     "Ebay_train.txt",
     "cars_annos.mat",
@@ -19,6 +19,8 @@ const NAMES: [&str; 12] = [
     "cars_test_annos_withlabels.mat",
     "cars_train_annos.mat",
     "images.txt",
+    "metadata.csv",
+    "metadata.jsonl",
     "test.csv",
     "train.csv",
     "val.csv",

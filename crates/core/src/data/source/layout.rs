@@ -6,8 +6,7 @@
 //! 3. A last folder `images` that all images of a part have is left out (`train/n0144/images/1.JPEG`).
 //! 4. The class is what remains, joined by `/`: `rose`, or `Greek/character07`.
 //!
-//! An image left without a class is left out, unless no image at all has a class: then all are of the class `.`, which is
-//! enough to embed them.
+//! An image left without a class is left out where classes are labels, and kept where there are no labels.
 
 use std::collections::BTreeMap;
 
@@ -23,10 +22,12 @@ pub struct Layout {
     pub parts: Vec<Option<Part>>,
     /// Things a user should know.
     pub warnings: Vec<String>,
+    /// The same, of images that are left out where classes are labels.
+    pub left_out: Vec<String>,
 }
 
-/// The part that a folder's name means.
-fn part_of(folder: &str) -> Option<Part> {
+/// The part that a folder's name, or a word in a manifest, means.
+pub fn part_of(folder: &str) -> Option<Part> {
     Some(match &folder.to_ascii_lowercase()[..] {
         "train" | "training" | "images_background" => Part::Train,
         "val" | "valid" | "validation" => Part::Validation,
@@ -42,19 +43,22 @@ pub fn by_folders(paths: &[&str]) -> Layout {
     let parts = take_parts(&mut folders);
     strip_images(&mut folders, &parts);
     let class = |folders: &Vec<&str>| (!folders.is_empty()).then(|| folders.join("/"));
-    let mut classes: Vec<Option<String>> = folders.iter().map(class).collect();
-    let mut warnings = Vec::new();
+    let classes: Vec<Option<String>> = folders.iter().map(class).collect();
+    let mut left_out = Vec::new();
     let without = classes.iter().filter(|class| class.is_none()).count();
-    if without == classes.len() {
-        classes.fill(Some(".".into()));
-        warnings
-            .push("the images lie in no class folders, so all count as one class; that is enough to embed them".into());
-    } else if without > 0 {
-        let first = classes.iter().position(Option::is_none).expect("there is one");
+    if let Some(first) = classes.iter().position(Option::is_none) {
         let count = if without == 1 { "1 image lies".into() } else { format!("{without} images lie") };
-        warnings.push(format!("{count} in no class folder and are left out (the first is {})", paths[first]));
+        left_out.push(format!("{count} in no class folder and are left out (the first is {})", paths[first]));
     }
-    Layout { name: None, classes, parts, warnings }
+    Layout { name: None, classes, parts, warnings: Vec::new(), left_out }
+}
+
+/// The parts of `paths` by their first folders, where classes do not count: `train/1.jpg`, `test/2.jpg`.
+pub fn parts_of(paths: &[&str]) -> Vec<Option<Part>> {
+    let mut folders: Vec<Vec<&str>> = paths.iter().map(|path| folders_of(path)).collect();
+    strip_shared(&mut folders);
+    let parts: Vec<Option<Part>> = folders.iter().map(|f| f.first().and_then(|top| part_of(top))).collect();
+    if parts.iter().all(Option::is_some) { parts } else { vec![None; paths.len()] }
 }
 
 fn folders_of(path: &str) -> Vec<&str> {
@@ -116,7 +120,7 @@ mod tests {
         assert_eq!(classes(&["p/q/a/1.png", "p/q/b/1.png"]), ["a", "b"]);
         assert_eq!(classes(&["x/Greek/c1/1.png", "x/Latin/c1/1.png"]), ["Greek/c1", "Latin/c1"]);
         assert_eq!(classes(&["p/only/1.png", "p/only/2.png"]), ["only", "only"]);
-        assert_eq!(classes(&["1.png", "2.png"]), [".", "."]);
+        assert_eq!(classes(&["1.png", "2.png"]), ["-", "-"]);
         assert_eq!(classes(&["a/1.png", "stray.png", "b/1.png"]), ["a", "-", "b"]);
     }
 
@@ -137,6 +141,15 @@ mod tests {
     fn a_folder_images_that_all_share_is_no_class() {
         let found = by_folders(&["train/n1/images/1.JPEG", "train/n2/images/1.JPEG", "test/images/t1.JPEG"]);
         assert_eq!(found.classes, [Some("n1".into()), Some("n2".into()), None]);
-        assert!(found.warnings[0].contains("test/images/t1.JPEG"), "{:?}", found.warnings);
+        assert!(found.left_out[0].contains("test/images/t1.JPEG"), "{:?}", found.left_out);
+    }
+
+    #[test]
+    fn without_classes_the_first_folders_are_parts_where_all_are() {
+        let [train, test] = [Some(Part::Train), Some(Part::Test)];
+        assert_eq!(parts_of(&["train/1.png", "test/2.png"]), [train, test]);
+        assert_eq!(parts_of(&["d/train/a/1.png", "d/test/2.png"]), [train, test]);
+        assert_eq!(parts_of(&["train/1.png", "2.png"]), [None, None]);
+        assert_eq!(parts_of(&["train/1.png", "car/1.png"]), [None, None]);
     }
 }

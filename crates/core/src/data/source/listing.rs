@@ -2,7 +2,7 @@
 
 use super::annotation::{Annotation, MAX_ANNOTATION_BYTES, MAX_NOTE_LINES, MAX_NOTES_BYTES};
 use super::ignored::Ignored;
-use crate::data::part::BrokenImage;
+use crate::data::part::{BrokenImage, Part};
 use crate::error::Result;
 
 /// One image file of a root, before decoding.
@@ -19,6 +19,8 @@ pub struct Entry {
 pub struct Listing {
     /// Image files.
     pub entries: Vec<Entry>,
+    /// Class and part of each entry, where a manifest says them.
+    pub rows: Option<Vec<(Option<String>, Option<Part>)>>,
     /// Files that say what the images are.
     pub annotations: Vec<Annotation>,
     /// Files and folders that could not be read.

@@ -9,20 +9,24 @@
 //! | a ZIP file (by content) | `zip` | as a folder | as a folder |
 //! | a tar file, gzip or not (by content) | `tar` | as a folder | as a folder |
 //! | a folder that holds nothing but one such archive | that archive | | |
+//! | a text, CSV, TSV, JSON or JSON Lines file (by ending) | `manifest` | its column `class` | its column `part` |
+//! | a path with `*`, `?`, `[` or `{` that is no file | `glob` | as a folder | as a folder |
 //! | a folder | `folder` | path of the folder that holds the image | `train`, `val`, `test` on top |
 //!
 //! Archives are read in place: nothing is unpacked. [`layout`] turns paths into classes and parts, the same for all
-//! three; [`published`] knows data sets that bring lists of their own.
+//! four; [`published`] knows data sets that bring lists of their own.
 
-mod annotation;
+pub mod annotation;
 mod archive;
 pub mod arrays;
 mod cifar;
+pub mod glob;
 mod hash;
 mod idx;
 pub mod ignored;
 pub mod layout;
 pub mod listing;
+pub mod manifest;
 pub mod names;
 pub mod published;
 pub mod spelling;
@@ -50,7 +54,7 @@ const CIFAR: &str = "CIFAR-100";
 
 /// A source after a first look: cheap to find, not yet listed or decoded.
 pub struct Source {
-    /// `"glyphs"`, `"folder"`, `"zip"`, `"tar"`, `"omniglot"`, `"idx"` or `"cifar"`.
+    /// `"glyphs"`, `"folder"`, `"glob"`, `"manifest"`, `"zip"`, `"tar"`, `"omniglot"`, `"idx"` or `"cifar"`.
     pub kind: &'static str,
     /// The published data set, where that is known before a look inside.
     pub name: Option<&'static str>,
@@ -80,7 +84,7 @@ pub enum ArrayFiles {
 
 /// One place with image files.
 pub enum Root {
-    /// A folder, with its image files.
+    /// A folder, with its image files, or those that were named.
     Folder(Box<walk::Walk>),
     /// A ZIP archive.
     Zip(PathBuf),
@@ -210,8 +214,17 @@ fn glyphs(plan: &DataPlan) -> Result<Source> {
 }
 
 fn detect_one(path: &Path, stop: Stop<'_>) -> Result<Source> {
-    let meta = fs::metadata(path).map_err(|e| unreadable_source(path, e))?;
-    if meta.is_dir() { detect_folder(path, stop) } else { detect_archive(path) }
+    let meta = match fs::metadata(path) {
+        Err(_) if glob::is_pattern(path) => return detect_pattern(path, stop),
+        meta => meta.map_err(|e| unreadable_source(path, e))?,
+    };
+    if meta.is_dir() { detect_folder(path, stop) } else { detect_file(path, stop) }
+}
+
+fn detect_pattern(path: &Path, stop: Stop<'_>) -> Result<Source> {
+    let walk = glob::walk(path, stop)?;
+    let reason = format!("the image files that {} names", path.display());
+    Ok(Source { kind: "glob", name: None, reason, reader: Reader::Files(vec![Root::Folder(Box::new(walk))]) })
 }
 
 fn unreadable_source(path: &Path, source: std::io::Error) -> Error {
@@ -219,7 +232,8 @@ fn unreadable_source(path: &Path, source: std::io::Error) -> Error {
     let error = Error::io("looking at the data", path, source);
     if missing {
         return error.with_advice(
-            "give \"glyphs\", or the path of a folder with one subfolder of images for each class, or of a ZIP or tar of one",
+            "give \"glyphs\", or the path of a folder, flat or with one subfolder of images for each class, of a ZIP or tar of one, \
+             or of a manifest that names images",
         );
     }
     error
@@ -309,13 +323,26 @@ pub fn advice_without_images(listing: &Listing, usual: &str) -> String {
     std::iter::once(usual).chain(others).collect::<Vec<_>>().join("; ")
 }
 
-fn detect_archive(path: &Path) -> Result<Source> {
+fn detect_file(path: &Path, stop: Stop<'_>) -> Result<Source> {
     if !path.is_file() {
         return Err(Error::new(Code::InvalidData, "the data can only be a folder or a file")
             .with_subject(path.display().to_string())
-            .with_values("a folder, a ZIP, a tar or a tar.gz", "a FIFO, a device or a socket")
+            .with_values("a folder, a ZIP, a tar, a tar.gz or a manifest", "a FIFO, a device or a socket")
             .with_advice("write what it would give into a file, and give that"));
     }
+    let archive = sniff(path).map_err(|e| Error::io("reading the data file", path, e))?.is_some();
+    match manifest::Form::of(path).filter(|_| !archive) {
+        Some(form) => {
+            let walk = manifest::open(path, form, stop)?;
+            let reason = format!("the manifest {}", path.file_name().unwrap_or_default().to_string_lossy());
+            let reader = Reader::Files(vec![Root::Folder(Box::new(walk))]);
+            Ok(Source { kind: "manifest", name: None, reason, reader })
+        }
+        None => detect_archive(path),
+    }
+}
+
+fn detect_archive(path: &Path) -> Result<Source> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let (kind, reason, root) = match sniff(path).map_err(|e| Error::io("reading the data file", path, e))? {
         Some(Archive::Zip) if name.starts_with("images_background") || name.starts_with("images_evaluation") => {
@@ -328,10 +355,11 @@ fn detect_archive(path: &Path) -> Result<Source> {
         Some(Archive::Zip) => ("zip", format!("the ZIP archive {name}"), Root::Zip(path.into())),
         Some(Archive::Tar) => ("tar", format!("the tar archive {name}"), Root::Tar(path.into())),
         None => {
-            return Err(Error::new(Code::InvalidData, "the file is no archive that is known")
+            return Err(Error::new(Code::InvalidData, "the file is no archive that is known, and no manifest")
                 .with_subject(path.display().to_string())
                 .with_values(
-                    "a folder, a ZIP, a tar or a tar.gz (told by content, not by name)",
+                    "a folder, a ZIP, a tar or a tar.gz (told by content, not by name), or a manifest that ends in .txt, \
+                     .csv, .tsv, .json or .jsonl",
                     "another kind of file",
                 )
                 .with_advice("give the folder that holds the images, or pack them as a ZIP"));

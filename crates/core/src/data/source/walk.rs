@@ -30,7 +30,7 @@ const MAX_VISITS: u32 = 16;
 /// Links left out that are named before the rest is only counted.
 const MAX_TOLD: usize = 5;
 
-/// A folder whose tree was walked.
+/// A folder whose tree was walked, or whose files were named.
 pub struct Walk {
     /// The folder.
     pub root: PathBuf,
@@ -73,14 +73,7 @@ impl Walk {
     /// When the folder itself cannot be listed; trouble below it goes to the listing. When stopped.
     pub fn new(root: &Path, stop: Stop<'_>) -> Result<Walk> {
         let failed = |e| Error::io("listing the data folder", root, e);
-        let mut walk = Walk {
-            root: root.into(),
-            files: Vec::new(),
-            listing: Listing::default(),
-            visits: HashMap::new(),
-            links: Vec::new(),
-            left_out: Default::default(),
-        };
+        let mut walk = Walk::of_files(root, Vec::new(), Listing::default());
         let real = fs::metadata(root).and_then(|meta| identity(root, &meta)).map_err(failed)?;
         fs::read_dir(root).map_err(failed)?;
         walk.folder(root, "", &mut vec![real], stop);
@@ -100,11 +93,33 @@ impl Walk {
         Ok(walk)
     }
 
+    /// Files below `root` that somebody named; entry i of `listing` is file i.
+    pub fn of_files(root: &Path, files: Vec<(PathBuf, fs::Metadata)>, listing: Listing) -> Walk {
+        let (visits, links, left_out) = (HashMap::new(), Vec::new(), Default::default());
+        Walk { root: root.into(), files, listing, visits, links, left_out }
+    }
+
+    /// Leaves those files whose path inside the folder `fits`; of the others nothing is told.
+    pub fn retain(&mut self, fits: impl Fn(&str) -> bool) {
+        let listing = std::mem::take(&mut self.listing);
+        let files = std::mem::take(&mut self.files).into_iter().zip(listing.entries).filter(|(_, it)| fits(&it.path));
+        for (file, Entry { path, .. }) in files {
+            self.listing.entries.push(Entry { path, index: self.files.len() });
+            self.files.push(file);
+        }
+        self.listing.annotations = listing.annotations;
+        self.listing.warnings = listing.warnings;
+        self.listing.broken = listing.broken.into_iter().filter(|broken| fits(&broken.path)).collect();
+    }
+
     /// Adds names, sizes and times to a hash.
     pub fn hash(&self, hasher: &mut blake3::Hasher) {
         hasher.update(self.root.as_os_str().as_encoded_bytes());
         for ((_, meta), entry) in self.files.iter().zip(&self.listing.entries) {
             hash_metadata(hasher, &entry.path, meta);
+        }
+        for (class, part) in self.listing.rows.iter().flatten() {
+            hasher.update(format!("{class:?} {part:?}").as_bytes());
         }
         for annotation in &self.listing.annotations {
             hasher.update(annotation.path.as_bytes()).update(&annotation.bytes);
@@ -219,7 +234,7 @@ fn start_of(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
 }
 
 /// Why a file could not be read, a clause.
-fn read_failure(error: &std::io::Error) -> String {
+pub fn read_failure(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::PermissionDenied => "may not be read by this user; change its permissions".into(),
         std::io::ErrorKind::NotFound => "does not exist (a link that leads nowhere, or removed meanwhile)".into(),

@@ -27,6 +27,7 @@ pub fn recognise(paths: &[&str], annotations: &[Annotation]) -> Option<Layout> {
         classes: vec![None; paths.len()],
         parts: vec![None; paths.len()],
         warnings: vec![format!("{name} {why}; copy it again")],
+        left_out: Vec::new(),
     };
     // Each list with the folder that its images' names are in, and the file of the class names where that is another.
     let (lists, meta): (Vec<(&Annotation, String)>, Option<&Annotation>) = match annotation(ALL) {

@@ -8,6 +8,7 @@
 //! | Stanford Online Products | `Ebay_train.txt`, `Ebay_test.txt` | their `class_id` | the two lists |
 //! | Tiny ImageNet | `wnids.txt` or `val/val_annotations.txt` | WordNet ids | `train`, `val` (classes shared) |
 //! | miniImageNet | `train.csv`, `val.csv`, `test.csv` of `filename,label` | their labels | the three lists |
+//! | Hugging Face's image folders | `metadata.csv`, `metadata.jsonl` with `file_name` and `label` | `label` | `split`, or folders `train`, `test` |
 //! | Cars 196, CUB-200-2011, Oxford Flowers 102 | class folders `001.name`, `002.name`, ... | folders | as CUB |
 //!
 //! Omniglot, CIFAR-100 and IDX files are told earlier, by the names of their archives and files. Halves by class number
@@ -15,6 +16,7 @@
 
 mod cars;
 mod cub;
+mod hugging_face;
 mod mat;
 mod mini_imagenet;
 mod numbered;
@@ -36,6 +38,7 @@ pub fn recognise(paths: &[&str], annotations: &[Annotation]) -> Option<Layout> {
         products::recognise,
         tiny_imagenet::recognise,
         mini_imagenet::recognise,
+        hugging_face::recognise,
         numbered::recognise,
     ];
     all.iter().find_map(|recognise| recognise(paths, annotations))

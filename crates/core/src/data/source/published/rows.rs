@@ -33,19 +33,16 @@ pub fn by_rows(name: &'static str, paths: &[&str], rows: Vec<Row>, lists: &str) 
         let first = first.map_or(String::new(), |path| format!(" (the first is {path})"));
         warnings.push(format!("{} of the {listed} images that {lists} list are missing{first}", listed - there));
     }
-    if there < paths.len() {
-        let first = found.iter().position(Option::is_none).expect("there is one");
-        warnings.push(format!(
-            "{} images are not listed in {lists} and are left out (the first is {})",
-            paths.len() - there,
-            paths[first]
-        ));
-    }
+    let left_out = found.iter().position(Option::is_none).map(|first| {
+        let count = paths.len() - there;
+        format!("{count} images are not listed in {lists} and are left out (the first is {})", paths[first])
+    });
     Layout {
         name: Some(name),
         classes: found.iter().map(|row| row.map(|(class, _)| class.to_string())).collect(),
         parts: found.iter().map(|row| row.map(|(_, part)| *part)).collect(),
         warnings,
+        left_out: left_out.into_iter().collect(),
     }
 }
 

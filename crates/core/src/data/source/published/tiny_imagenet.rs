@@ -31,17 +31,17 @@ pub fn recognise(paths: &[&str], annotations: &[Annotation]) -> Option<Layout> {
     if !parts.contains(&Some(Part::Train)) {
         return None;
     }
-    let mut warnings = Vec::new();
+    let mut left_out = Vec::new();
     let tests = paths.iter().filter(|path| path.strip_prefix(root).is_some_and(|p| p.starts_with("test/"))).count();
     if tests > 0 {
-        warnings.push(format!("the {tests} images of test have no published labels and are left out"));
+        left_out.push(format!("the {tests} images of test have no published labels and are left out"));
     }
     let without = classes.iter().zip(&parts).filter(|(class, part)| class.is_none() && part.is_some()).count();
     if without > 0 {
         let why = if val_list.is_none() { "is missing" } else { "does not name all of them" };
-        warnings.push(format!("{without} images of val have no class and are left out: {ANNOTATIONS} {why}"));
+        left_out.push(format!("{without} images of val have no class and are left out: {ANNOTATIONS} {why}"));
     }
-    Some(Layout { name: Some("Tiny ImageNet"), classes, parts, warnings })
+    Some(Layout { name: Some("Tiny ImageNet"), classes, parts, warnings: Vec::new(), left_out })
 }
 
 /// File name and class of each line: `val_0.JPEG <tab> n03444034 <tab> a box`.

@@ -1,0 +1,44 @@
+//! Hugging Face's image folders: `metadata.jsonl` or `metadata.csv` beside the images, in the root or in each part's folder,
+//! with a column `file_name` and, where there are classes, `label`. Without `label` the folders say the classes.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use crate::data::part::Part;
+use crate::data::source::annotation::Annotation;
+use crate::data::source::layout::{Layout, by_folders, parts_of};
+use crate::data::source::manifest::{Form, rows};
+
+pub fn recognise(paths: &[&str], annotations: &[Annotation]) -> Option<Layout> {
+    let mut given: HashMap<String, (Option<String>, Option<Part>)> = HashMap::new();
+    let mut warnings = Vec::new();
+    for annotation in annotations.iter().filter(|annotation| annotation.name().starts_with("metadata.")) {
+        let form = Form::of(Path::new(annotation.name()))?;
+        match rows(form, &annotation.text()) {
+            Ok(rows) => given.extend(rows.into_iter().map(|row| {
+                let path = format!("{}{}", annotation.folder(), row.path.trim_start_matches("./"));
+                (path, (row.class, row.part))
+            })),
+            Err(error) => warnings.push(format!("{} is not used: {error}", annotation.path)),
+        }
+    }
+    let found: Vec<_> = paths.iter().map(|path| given.get(*path).cloned()).collect();
+    if !found.iter().flatten().any(|(class, _)| class.is_some()) {
+        return (!warnings.is_empty()).then(|| Layout { warnings, ..by_folders(paths) });
+    }
+    let (there, listed) = (found.iter().flatten().count(), given.len());
+    if there < listed {
+        let present: HashSet<&str> = paths.iter().copied().collect();
+        let first = given.keys().filter(|path| !present.contains(&path[..])).min();
+        let first = first.map_or(String::new(), |path| format!(" (the first is {path})"));
+        warnings.push(format!("{} of the {listed} images that the metadata list are missing{first}", listed - there));
+    }
+    let tops = parts_of(paths);
+    let parts = found.iter().zip(tops).map(|(row, top)| row.as_ref().and_then(|row| row.1).or(top)).collect();
+    let classes: Vec<Option<String>> = found.into_iter().map(|row| row?.0).collect();
+    let without = classes.iter().filter(|class| class.is_none()).count();
+    let left_out = classes.iter().position(Option::is_none).map(|first| {
+        format!("{without} images have no label in the metadata and are left out (the first is {})", paths[first])
+    });
+    Some(Layout { name: None, classes, parts, warnings, left_out: left_out.into_iter().collect() })
+}

@@ -1,0 +1,139 @@
+//! Measuring a stored model on one part of a data set.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::evaluate::{StoredNetwork, embed_part, measure, open_view, outputs};
+use super::event::{Control, Event};
+use super::host::Host;
+use super::known::{self, Known, Whose, Wish};
+use super::reference::{add_fidelity, unmeasured};
+use super::report::Evaluation;
+use super::teacher::{self, TeacherPlan, embed_teacher, teacher_view};
+use crate::artefact::model::ModelCard;
+use crate::data::{DataPlan, Dataset, Part, Split};
+use crate::error::{Code, Error, Result};
+use crate::metrics::{FewShotPlan, few_shot};
+
+/// What `evaluate` measures.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EvaluatePlan {
+    /// A `model.safetensors`.
+    pub model: PathBuf,
+    /// The images; image size and channels are the model's.
+    pub data: DataPlan,
+    /// How they are split.
+    pub split: SplitChoice,
+    /// The seed of episodes, and of the pairs and triples that fidelity is measured on.
+    pub seed: u64,
+    /// Which part is measured.
+    pub part: Part,
+    /// The K of Recall@K.
+    pub ks: Vec<usize>,
+    /// Few-shot episodes of the part's classes that are measured too.
+    #[serde(default)]
+    pub few_shot: Vec<FewShotPlan>,
+    /// A teacher whose relations are compared with the model's.
+    #[serde(default)]
+    pub teacher: Option<TeacherPlan>,
+    /// CPU threads; 0: all cores.
+    pub threads: usize,
+}
+
+/// How the data of a stored model are split. Beside the plan's split.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SplitChoice {
+    /// The seed of the class split.
+    pub seed: u64,
+    /// Whether the user asked for the plan's split, and for that seed: else those that the model was trained with come first,
+    /// where it was trained on these data.
+    pub given: (bool, bool),
+    /// Whether the data are named as the run names its own: then they count as the same, changed or not.
+    pub own: bool,
+    /// Whether changed data are accepted.
+    pub accept_changed_data: bool,
+}
+
+/// The split of `dataset` for the model of `card` in `file`, of which `measured` is looked at.
+pub(super) fn split_for_model(
+    (card, file): (&ModelCard, &Path),
+    dataset: &Dataset,
+    plan: &DataPlan,
+    choice: &SplitChoice,
+    measured: Part,
+    control: &Control,
+) -> Result<Split> {
+    let split = (&plan.split, choice.seed);
+    let wish =
+        Wish { source: &plan.source, split, given: choice.given, measured, accepted: choice.accept_changed_data };
+    let (split, _) = match Known::of_model(Whose::Model, card, file, choice.own) {
+        Some(known) => known.split(dataset, &wish, control)?,
+        None => known::plain(dataset, split)?,
+    };
+    Ok(split)
+}
+
+/// Measures a stored model on one part of a data set: retrieval and few-shot accuracy where there are labels, and how well it
+/// keeps the relations of a teacher.
+///
+/// # Errors
+/// Those of model, teacher and data; `ERR_INVALID_OPTION` without labels and without a teacher; `ERR_CANCELLED`.
+pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluation> {
+    let host = Host::new(plan.threads);
+    let backend = host.cpu();
+    let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &backend)?;
+    let view = open_view(&plan.data, card.input(), control)?;
+    let of = (&card, plan.model.as_path());
+    let split = split_for_model(of, &view.dataset, &plan.data, &plan.split, plan.part, control)?;
+    for message in view.dataset.notices().into_iter().chain(split.warnings.iter().cloned()) {
+        control.emit(Event::Warning { message });
+    }
+    let labelled = view.dataset.is_labelled();
+    if !labelled {
+        check_without_labels(plan)?;
+    }
+    let items = split.items(plan.part);
+    let embeddings = embed_part(&backend, outputs(&network), &view, items, control)?;
+    let mut evaluation = match labelled {
+        true => measure(&host, &view.dataset, card.classes.as_deref(), items, &embeddings, &plan.ks)?,
+        false => unmeasured(&embeddings),
+    };
+    let labels: Vec<u32> = items.iter().map(|&item| view.dataset.label(item)).collect();
+    for episodes in &plan.few_shot {
+        let (n, d) = (items.len(), embeddings.size);
+        let score = few_shot(host.team(), &embeddings.values, n, d, &labels, episodes, plan.seed)?;
+        evaluation.metrics.insert(episodes.name(), score.accuracy);
+        evaluation.intervals.insert(episodes.name(), score.interval);
+    }
+    if let Some(teacher) = &plan.teacher {
+        let mut teacher = teacher::open(teacher, &backend, &host, &[], control)?;
+        teacher.meet(&view.dataset, control)?;
+        let seen = teacher_view(&plan.data, teacher.input(), &view.dataset, control)?.unwrap_or(view);
+        let own = embed_teacher(&backend, &*teacher, &seen, &plan.data.cache, items, control)?;
+        add_fidelity(&mut evaluation, &host, &own.values, &embeddings.values, &plan.ks, plan.seed)?;
+    }
+    Ok(evaluation)
+}
+
+/// Without labels a teacher alone can say what is near, and there are no classes to draw episodes of.
+fn check_without_labels(plan: &EvaluatePlan) -> Result<()> {
+    let refuse = |subject: &str, expected: &str, received: &str, advice: &str| {
+        Err(Error::new(Code::InvalidOption, "the images have no labels")
+            .with_subject(subject)
+            .with_values(expected, received)
+            .with_advice(advice))
+    };
+    if !plan.few_shot.is_empty() {
+        return refuse("fewShot", "images with classes", "episodes of images without labels", "leave it out");
+    }
+    match plan.teacher {
+        Some(_) => Ok(()),
+        None => {
+            let advice = "name the teacher (--teacher), or give images with classes";
+            refuse("teacher", "a teacher whose relations are the measure", "none", advice)
+        }
+    }
+}
