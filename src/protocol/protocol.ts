@@ -1138,13 +1138,13 @@ export type VectorOptions = {
    */
   readonly ids: string | null;
   /**
-   * The column, array or key with the ids. Default: the one of a usual name (`id`, `path`, `file_name`, ...), else the
+   * The column, array or key with the ids. @default the one of a usual name (`id`, `path`, `file_name`, ...), else the
    * only one that fits.
    */
   readonly idColumn: string | null;
   /**
    * The column, array or key with the vectors, or what the names of the columns with one number each begin with.
-   * Default: the one of a usual name (`vector`, `embedding`, ...), else the only one that fits.
+   * @default the one of a usual name (`vector`, `embedding`, ...), else the only one that fits.
    */
   readonly vectorColumn: string | null;
   /**

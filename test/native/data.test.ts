@@ -47,7 +47,7 @@ async function started(options: ReturnType<typeof small>): Promise<string> {
   const run = train(options);
   for await (const event of run) if (event.type === "checkpoint") break;
   await run.catch(() => {});
-  return options.out;
+  return String(options.out);
 }
 
 async function warningsOf(run: Run<unknown>): Promise<string> {
@@ -63,12 +63,12 @@ interface DataFile {
   readonly parts: string;
 }
 
-const dataOf = (out: string): DataFile => JSON.parse(readFileSync(join(out, "data.json"), "utf8"));
-const planOf = (out: string) => JSON.parse(readFileSync(join(out, "plan.json"), "utf8"));
+const dataOf = (out: string | URL): DataFile => JSON.parse(readFileSync(join(String(out), "data.json"), "utf8"));
+const planOf = (out: string | URL) => JSON.parse(readFileSync(join(String(out), "plan.json"), "utf8"));
 const bytes = (out: string) => readFileSync(join(out, "model.safetensors")).toString("base64");
 
 /** The part of each class: "0" train, "1" validation, "2" test, "" none. */
-const partsOf = (out: string) => Object.entries(dataOf(out).outline.classes).map(([of, [, part]]) => [of, part]);
+const partsOf = (out: string | URL) => Object.entries(dataOf(out).outline.classes).map(([of, [, part]]) => [of, part]);
 
 describe("resume on data that have changed", () => {
   it.each<[string, (data: string) => void, RegExp]>([
