@@ -151,8 +151,12 @@ impl Rten {
     fn run(&self, pixels: &Pixels, shape: [usize; 4]) -> Result<HostTensor> {
         let failed = |what: String| failed(&self.path, "rten", what);
         let view = match pixels {
-            Pixels::Floats(values) => ValueView::from_shape(shape, values.as_slice()).map_err(|e| failed(e.to_string()))?,
-            Pixels::Bytes(values) => ValueView::from_shape(shape, values.as_slice()).map_err(|e| failed(e.to_string()))?,
+            Pixels::Floats(values) => {
+                ValueView::from_shape(shape, values.as_slice()).map_err(|e| failed(e.to_string()))?
+            }
+            Pixels::Bytes(values) => {
+                ValueView::from_shape(shape, values.as_slice()).map_err(|e| failed(e.to_string()))?
+            }
         };
         let options = RunOptions::default().with_thread_pool(Some(Arc::clone(&self.threads)));
         let outputs = self.model.run(vec![(self.input, view.into())], &[self.output], Some(options));

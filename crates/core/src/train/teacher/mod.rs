@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use reader::{TeacherBatch, TeacherReader};
 pub(super) use reader::embed_teacher;
+pub use reader::{TeacherBatch, TeacherReader};
 
 use self::network::NetworkTeacher;
 use self::onnx::OnnxTeacher;

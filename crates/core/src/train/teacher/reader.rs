@@ -291,7 +291,6 @@ fn check_memory(bytes: usize) -> Result<()> {
         .with_advice("use live features, or point the losses at smaller ones"))
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
