@@ -40,7 +40,7 @@ pub enum Pixels {
 /// A graph that is ready to run.
 pub enum Engine {
     /// See the module.
-    Rten(Rten),
+    Rten(Box<Rten>),
     /// See the module.
     Onnxruntime(Onnxruntime),
 }
@@ -100,7 +100,7 @@ impl Engine {
             Some(library) if choice == EngineChoice::Onnxruntime => {
                 Onnxruntime::load(graph, output, library, threads).map(Engine::Onnxruntime)
             }
-            _ => Rten::load(graph, output, threads).map(Engine::Rten),
+            _ => Rten::load(graph, output, threads).map(|rten| Engine::Rten(Box::new(rten))),
         }
     }
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::spec::{CACHE_LIMIT, Teacher, TeacherFeatures};
 use super::store::Store;
-use super::{CACHE_LIMIT, Teacher, TeacherFeatures};
 use crate::data::{Batch, EvaluationBatches, View};
 use crate::error::{Code, Error, Result};
 use crate::nn::{Backend, Feature, FeatureMap};
