@@ -1,10 +1,10 @@
 //! The teacher of a distillation: whatever gives features for images, which the losses compare with.
 //!
-//! [`Teacher`] is what one is: a [`network`] of rkd, an [`onnx`] model, or stored vectors. A [`TeacherReader`] reads one in
+//! [`Teacher`] is what one is: a network of rkd, an ONNX model, or stored vectors. A [`TeacherReader`] reads one in
 //! one of two ways. `live` sends every batch through the teacher, changed as the student sees it but in the teacher's own
 //! size and normalisation. `cached` computes what the losses read once for every training image, and where training mirrors
 //! images for the mirrored one too, and keeps it in memory: float32 numbers, [`CACHE_LIMIT`] at most. Other augmentation the
-//! teacher then does not see. What was computed once stands in a [`store`] on disk, which later runs read.
+//! teacher then does not see. What was computed once stands in a `store` on disk, which later runs read.
 
 mod network;
 mod onnx;
