@@ -51,7 +51,10 @@ function trainCommand(): Command {
 
 function distillCommand(): Command {
   const it = addTeacherFlags(command("distill", "Train a student that keeps a teacher's relations."), "what teaches")
-    .option("--teacher-features <when>", "live: in every step; cached: once per image (live; others than rkd's: cached)")
+    .option(
+      "--teacher-features <when>",
+      "live: in every step; cached: once per image (live; others than rkd's: cached)",
+    )
     .option(...acceptFlag);
   type Flags = RunFlags & TeacherFlags & Pick<DistillOptions, "teacherFeatures" | "acceptChangedData">;
   return addRunFlags(it, "distill", "rkd-distance:1 rkd-angle:2").action((flags: Flags) => {

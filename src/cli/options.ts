@@ -103,7 +103,11 @@ export function addDataFlags(command: Command, required: boolean): Command {
     .option("--labels <which>", "classes, or none: a teacher alone says what is alike (classes where there are two)")
     .option("--split <kind>", "classes, images, source, or lists:train.txt,validation.txt,test.txt (by source)")
     .option("--validation <share>", "share of the classes, or images, that choose the model (0.1, by source)", toNumber)
-    .option("--test <share>", "share of the classes, or images, for the final score (0.2, by source; images 0.1)", toNumber)
+    .option(
+      "--test <share>",
+      "share of the classes, or images, for the final score (0.2, by source; images 0.1)",
+      toNumber,
+    )
     .option("--rotations", "every image in four turns, each a class of its own")
     .option("--cache <folder>", "folder of the decoded images ($RKD_CACHE or ~/.cache/rkd)");
 }

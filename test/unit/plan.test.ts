@@ -37,6 +37,7 @@ describe("the plan of train", () => {
       out: resolve("runs/x"),
       overwrite: false,
       acceptChangedData: false,
+      warnings: [],
       plan: {
         data: {
           kind: "glyphs",
@@ -272,7 +273,8 @@ describe("the plan of distill", () => {
     const folder = await teacher(1);
     const { plan } = await planDistill({ ...student, teacher: folder });
     expect(plan.losses).toEqual([rkdDistance({ weight: 1 }), rkdAngle({ weight: 2 })]);
-    expect(plan.teacher).toEqual({ model: join(folder, "model.safetensors"), features: "live" });
+    const model = join(folder, "model.safetensors");
+    expect(plan.teacher).toEqual({ model, onnx: null, vectors: null, features: "live" });
     expect(plan.data.imageSize).toBe(32);
     expect(plan.backbone.normalize).toBe(false);
   });

@@ -129,10 +129,9 @@ impl Dataset {
             fingerprint,
         };
         let images = dataset.unturned_items();
-        dataset.fingerprint = fingerprint_of(images.map(|item| {
-            let class = dataset.unturned_name(dataset.label(item));
-            (dataset.bare_id(item), class, dataset.content(item))
-        }));
+        dataset.fingerprint = fingerprint_of(
+            images.map(|item| (dataset.bare_id(item), dataset.unturned_class(item), dataset.content(item))),
+        );
         Ok(dataset)
     }
 
@@ -273,6 +272,11 @@ impl Dataset {
     pub fn unturned_name(&self, label: u32) -> &str {
         let name = self.class_name(label);
         if self.rotations { unturned(name) } else { name }
+    }
+
+    /// The name of the class of `item` without its turn; empty without labels.
+    pub fn unturned_class(&self, item: u32) -> &str {
+        if self.is_labelled() { self.unturned_name(self.label(item)) } else { "" }
     }
 
     /// Whether the source has parts of its own, at least two of them.

@@ -57,7 +57,8 @@ impl OnnxOptions {
         let given = self.normalization.clone();
         let given = given.or_else(|| beside.normalization().filter(|_| input.scale == Scale::Normalized));
         let normalization = normalization(&input, given.as_ref(), &mut warnings)?;
-        let image_size = Some(size_of(&input, self.image_size.or_else(|| beside.size().filter(|_| input.size.is_none())))?);
+        let image_size =
+            Some(size_of(&input, self.image_size.or_else(|| beside.size().filter(|_| input.size.is_none())))?);
         let (output, pooling) = (Some(name), Some(pooling));
         Ok((OnnxOptions { output, pooling, image_size, normalization, engine, onnxruntime }, warnings))
     }
@@ -93,7 +94,8 @@ impl Preprocessor {
     /// The side of what goes in: the crop's, else that of the resized image.
     fn size(&self) -> Option<usize> {
         let side = |value: &Value| {
-            let number = value.as_u64().or_else(|| ["height", "shortest_edge"].iter().find_map(|name| value[*name].as_u64()));
+            let number =
+                value.as_u64().or_else(|| ["height", "shortest_edge"].iter().find_map(|name| value[*name].as_u64()));
             number.map(|side| side as usize).filter(|side| (8..=2048).contains(side))
         };
         self.crop_size.as_ref().and_then(side).or_else(|| self.size.as_ref().and_then(side))

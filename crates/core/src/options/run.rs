@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 use super::stored::{StoredTeacher, find_model, find_teacher};
 use super::{
     BackboneOptions, BatchOptions, ChoosingPart, DeviceOption, EvaluationOptions, EvaluationPolicy, Job, Keep,
-    LARGEST_BATCH, Places, Policy, ResolvedRun, ResumeOptions, RunOptions, TeacherFeaturesOption, Threads, WeightsOption,
+    LARGEST_BATCH, Places, Policy, ResolvedRun, ResumeOptions, RunOptions, TeacherFeaturesOption, Threads,
+    WeightsOption,
 };
 use crate::backbones::{BackboneSpec, Stem};
 use crate::data::{AugmentSpec, BatchPlan, DataPlan, Labels, Stop};

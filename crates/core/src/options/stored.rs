@@ -152,11 +152,12 @@ pub fn find_teacher(option: &str, TeacherOption(given): &TeacherOption) -> Resul
 
 /// Whether a file is one of vectors, by its name; a `.safetensors` is, where it is no network of rkd.
 fn holds_vectors(path: &Path) -> bool {
-    const ENDINGS: [&str; 10] =
-        ["npy", "npz", "csv", "tsv", "jsonl", "ndjson", "parquet", "arrow", "feather", "ipc"];
+    const ENDINGS: [&str; 10] = ["npy", "npz", "csv", "tsv", "jsonl", "ndjson", "parquet", "arrow", "feather", "ipc"];
     let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     ENDINGS.contains(&&ending[..])
-        || (ending == "safetensors" && path.file_name().is_some_and(|name| name != "model.safetensors") && read_document(path).is_none())
+        || (ending == "safetensors"
+            && path.file_name().is_some_and(|name| name != "model.safetensors")
+            && read_document(path).is_none())
 }
 
 fn read_run(path: &Path) -> Result<StoredRun> {

@@ -94,9 +94,7 @@ fn check_finite(embeddings: &[f32], items: &[u32], dataset: &Dataset) -> Result<
 }
 
 /// The embedding and, with a classifier, the logits, as [`embed_items`] wants them.
-pub fn outputs<B: Backend>(
-    network: &Inference<B>,
-) -> impl Fn(&Images<'_, B::Tensor>) -> Result<FeatureMap<B::Tensor>> {
+pub fn outputs<B: Backend>(network: &Inference<B>) -> impl Fn(&Images<'_, B::Tensor>) -> Result<FeatureMap<B::Tensor>> {
     |images| {
         let mut features = network.forward(images.pixels)?;
         features.retain(|feature, _| matches!(feature, Feature::Embedding | Feature::Logits));

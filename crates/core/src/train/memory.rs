@@ -468,7 +468,7 @@ mod tests {
                 "kind": "adam", "learningRate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weightDecay": 0.0
             },
             "schedule": { "kind": "cosine", "warmupSteps": 0, "minimum": 0.0 }, "clipGradientNorm": null,
-            "batch": { "size": size, "perClass": 4 }, "epochs": 1, "stepsPerEpoch": 8, "seed": 1, "threads": 2,
+            "batch": { "size": size, "perClass": 4 }, "epochs": 1, "stepsPerEpoch": 8, "seed": 1, "splitSeed": 1, "threads": 2,
         }))
         .unwrap()
     }

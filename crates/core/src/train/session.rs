@@ -8,8 +8,8 @@
 //! same bits, on any number of threads.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
