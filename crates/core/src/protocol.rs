@@ -259,6 +259,7 @@ fn protocol() -> String {
         train::report::EmbedReport,
         options::DataSurvey,
         options::TeacherReport,
+        options::NetworkReport,
         onnx::OnnxReport,
         vectors::VectorSummary,
         vectors::Norms,

@@ -12,6 +12,7 @@ use super::input::{InputForm, Layout, Scale, input_of};
 use super::output::{OutputForm, Pooling, output_of};
 use crate::data::{InputSpec, Normalization};
 use crate::error::{Code, Error, Result};
+use crate::input::nullable;
 use crate::tensor::HostTensor;
 
 /// The side of the images where neither the graph nor the caller says it: what most networks were trained on.
@@ -24,19 +25,24 @@ const USUAL_SIZE: usize = 224;
 pub struct OnnxOptions {
     /// The tensor that is the embedding: an output, or with rten one inside.
     /// @default `image_embeds`, `pooler_output` or another usual name; the only output; the only one of two axes
+    #[serde(deserialize_with = "nullable")]
     pub output: Option<String>,
     /// How an output of tokens becomes one vector. @default "class-token"
+    #[serde(deserialize_with = "nullable")]
     pub pooling: Option<Pooling>,
     /// Side of the images, where the graph leaves it open. @default what `preprocessor_config.json` beside the file
     /// says, else 224
+    #[serde(deserialize_with = "nullable")]
     pub image_size: Option<usize>,
     /// Mean and standard deviation of each channel, by which pixels from 0 to 1 are normalised before they go in.
     /// @default nothing where the graph normalises; else what `preprocessor_config.json` beside the file says, else
     /// ImageNet's, with a warning
+    #[serde(deserialize_with = "nullable")]
     pub normalization: Option<Normalization>,
     /// What runs it. @default "auto"
     pub engine: EngineChoice,
     /// The library of onnxruntime. @default `$RKD_ONNXRUNTIME`, else that of an installed onnxruntime-node
+    #[serde(deserialize_with = "nullable")]
     pub onnxruntime: Option<PathBuf>,
 }
 

@@ -12,7 +12,7 @@ use crate::artefact::kind::is_onnx;
 use crate::artefact::tensors::read_document;
 use crate::data::DataPlan;
 use crate::error::{Code, Error, Result};
-use crate::input::{PathText, invalid, read_written};
+use crate::input::{PathText, absolute, invalid, read_written};
 use crate::onnx::OnnxOptions;
 use crate::train::{Plan, TeacherFeatures, TeacherPlan};
 use crate::vectors::VectorOptions;
@@ -140,7 +140,9 @@ pub fn find_teacher(option: &str, TeacherOption(given): &TeacherOption) -> Resul
             Err(invalid(format!("{option}.onnx"), expected, location.display().to_string()))
         }
         (None, _) if location.is_file() && (vectors.is_some() || holds_vectors(&location)) => {
-            let vectors = Some(vectors.unwrap_or_default());
+            let mut vectors = vectors.unwrap_or_default();
+            vectors.ids = vectors.ids.map(absolute);
+            let vectors = Some(vectors);
             Ok(StoredTeacher { model: model(location), onnx: None, vectors, warnings: Vec::new() })
         }
         (None, _) => {
