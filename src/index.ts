@@ -104,6 +104,7 @@ export type { Scale } from "./recipes/recipe.ts";
 export { reproduce } from "./recipes/reproduce.ts";
 export { resume } from "./resume.ts";
 export type {
+  BaselineEvent,
   CheckpointEvent,
   CollapseEvent,
   DataEvent,
@@ -111,6 +112,7 @@ export type {
   EndEvent,
   EpochRecord,
   EvaluationEvent,
+  Finding,
   Metrics,
   RunEvent,
   StartEvent,

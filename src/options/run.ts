@@ -9,7 +9,7 @@ interface Stopped {
 }
 
 /** Those options of the core that only one of `train` and `distill` takes. */
-type OfOne = "backbone" | "student" | "teacher" | "teacherFeatures" | "acceptChangedData";
+type OfOne = "backbone" | "student" | "teacher" | "teacherFeatures" | "acceptChangedData" | "baseline";
 
 /** What `train` and `distill` share. */
 export type RunOptions = Omit<protocol.RunOptions, OfOne> & Stopped;
@@ -21,11 +21,11 @@ export interface TrainOptions extends RunOptions {
 }
 
 /** What `distill` takes. */
-export interface DistillOptions extends RunOptions, Pick<protocol.RunOptions, "teacherFeatures" | "acceptChangedData"> {
+export interface DistillOptions
+  extends RunOptions,
+    Pick<protocol.RunOptions, "student" | "teacherFeatures" | "acceptChangedData" | "baseline"> {
   /** The folder of a finished run, a `model.safetensors`, an ONNX model or stored vectors; or that with how it is read. */
   readonly teacher: string | URL | protocol.Teacher;
-  /** The network that is trained. */
-  readonly student: protocol.Backbone;
 }
 
 /** What `resume` takes besides the folder. */

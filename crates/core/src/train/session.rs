@@ -8,8 +8,8 @@
 //! same bits, on any number of threads.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -502,7 +502,8 @@ impl<B: Backend> Training for Session<B> {
             }
         }
         self.gradient_norm()?;
-        Ok(segment.report(self.step, control.is_cancelled() && self.step < until_step))
+        let cancelled = control.is_cancelled() && self.step < until_step;
+        Ok(segment.report(self.step, cancelled, self.state.alarm.has_rung()))
     }
 
     fn evaluate(&mut self, who: Who, part: Part, ks: &[usize], control: &Control) -> Result<Evaluation> {
