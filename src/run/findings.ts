@@ -94,16 +94,17 @@ function isDead(history: readonly EpochRecord[]): boolean {
 }
 
 /**
- * Whether no term of the last epoch is below that of the first, in which even a bad start is averaged. A loss of labels alone
- * may look so because its negatives get harder: there the validation must say the same.
+ * Whether the terms of the last epoch are in all no lower than those of the first, in which even a bad start is averaged. A
+ * loss of labels alone may look so because its negatives get harder: there the validation must say the same.
  */
 function isStuck(history: readonly EpochRecord[], hasTeacher: boolean): boolean {
   const [first, last] = [history[0], history.at(-1)];
   if (!first || !last || history.length < FEWEST_EPOCHS) return false;
-  const pairs = last.terms.flatMap(({ name, value }) =>
-    first.terms.filter((term) => term.name === name).map((term) => [term.value, value] as const),
+  // Weights may follow a course, and terms come and go: what both epochs have, by the weights of the last.
+  const both = last.terms.flatMap(({ name, weight, value }) =>
+    first.terms.filter((term) => term.name === name).map((term) => weight * (value - term.value)),
   );
-  if (pairs.length === 0 || pairs.some(([before, now]) => now < before)) return false;
+  if (both.length === 0 || both.reduce((sum, rise) => sum + rise, 0) < 0) return false;
   if (hasTeacher) return true;
   if (!first.validation || !last.validation) return false;
   const goal = goalOf(last.validation);

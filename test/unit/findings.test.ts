@@ -91,7 +91,7 @@ it("tells a dead gradient from a small one, and from one epoch by chance", () =>
   ).toEqual([]);
 });
 
-it("says that nothing was learnt where no term ended lower than it began", () => {
+it("says that nothing was learnt where the terms ended no lower than they began", () => {
   const up = history([
     [0.4, 0.1],
     [0.3, 0.1],

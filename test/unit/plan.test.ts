@@ -85,6 +85,7 @@ describe("the plan of train", () => {
         checkpointEverySteps: null,
         baseline: false,
       },
+      warnings: [],
     });
   });
 
@@ -274,7 +275,12 @@ describe("the plan of distill", () => {
     const folder = await teacher(1);
     const { plan } = await planDistill({ data: "glyphs", out: "runs/y", teacher: folder });
     expect(plan.losses).toEqual([triplet(), rkdDistance({ weight: 1 }), rkdAngle({ weight: 2 })]);
-    expect(plan.teacher).toEqual({ model: join(folder, "model.safetensors"), features: "live" });
+    expect(plan.teacher).toEqual({
+      model: join(folder, "model.safetensors"),
+      onnx: null,
+      vectors: null,
+      features: "live",
+    });
     expect(plan.data.imageSize).toBe(32);
     expect(plan.backbone).toMatchObject({ kind: "conv4", width: 64, embedding: 64, normalize: true });
     expect([plan.epochs, plan.batch]).toEqual([38, { size: 64, perClass: 4, episode: null }]);

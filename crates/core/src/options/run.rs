@@ -314,9 +314,10 @@ fn usual_epochs(images: u64) -> u64 {
     (2_000.0 * 64.0 / images.max(1) as f64).round().clamp(5.0, 60.0) as u64
 }
 
-/// Images of each class in a batch of `size`: 4, or as many as it takes to fill it from `classes`, where they are known.
+/// Images of each class in a batch of `size`: 4, or as many as it takes to fill it from `classes`, where they are known. One
+/// class is too few to train on, which opening the data says.
 fn usual_per_class(size: usize, classes: Option<usize>) -> usize {
-    let needed = classes.filter(|&classes| classes > 0).map_or(0, |classes| size.div_ceil(classes));
+    let needed = classes.filter(|&classes| classes > 1).map_or(0, |classes| size.div_ceil(classes));
     size.min(4).max(needed)
 }
 
