@@ -105,6 +105,7 @@ export type { Scale } from "./recipes/recipe.ts";
 export { reproduce } from "./recipes/reproduce.ts";
 export { resume } from "./resume.ts";
 export type {
+  BaselineEvent,
   CheckpointEvent,
   CollapseEvent,
   DataEvent,
@@ -112,6 +113,7 @@ export type {
   EndEvent,
   EpochRecord,
   EvaluationEvent,
+  Finding,
   Metrics,
   RunEvent,
   StartEvent,

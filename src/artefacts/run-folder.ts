@@ -33,6 +33,8 @@ export const files = {
   model: "model.safetensors",
   /** The last weights, where the model has the best ones and both are kept. */
   last: "last.safetensors",
+  /** The folder of the same student without a teacher, a run of its own. */
+  baseline: "baseline",
   checkpoints: "checkpoint",
   checkpoint: join("checkpoint", "latest.safetensors"),
   /** The checkpoint before the last: taken where the last is damaged. */
@@ -83,6 +85,11 @@ export function checkFree(out: string, overwrite: boolean): void {
   });
 }
 
+/** Whether the run in `out` has a baseline, so that the run in that folder is its own. */
+export function hasBaseline(out: string): boolean {
+  return isRun(out) && readPlanFile(out)?.policy?.baseline === true;
+}
+
 /**
  * Readies the folder, which must be there and locked, for a new run: without an earlier run in it; other files stay.
  * `plan` takes the place of the old one last, so that at no moment files of a run stand there that no plan claims; then
@@ -96,8 +103,10 @@ export async function prepareFolder(
   whole: readonly string[] = [],
 ): Promise<void> {
   checkFree(out, overwrite);
+  const folders = hasBaseline(out) ? [join(out, files.baseline), out] : [out];
   await onDisk(out, async () => {
-    for (const name of own) await rm(join(out, name), { force: true });
+    for (const folder of folders) for (const name of own) await rm(join(folder, name), { force: true });
+    if (folders.length > 1) await rm(join(out, files.baseline, files.plan), { force: true });
   });
   writeJson(join(out, files.plan), plan);
   for (const name of whole) withErrors(out, () => renameSync(aside(join(out, name)), join(out, name)));

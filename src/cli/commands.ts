@@ -24,6 +24,7 @@ import {
   needed,
   type RunFlags,
   runOptions,
+  studentOf,
   toFewShot,
   toNumber,
   toNumbers,
@@ -44,7 +45,7 @@ export function commands(): Command[] {
 
 function trainCommand(): Command {
   const it = command("train", "Train a network, for example a teacher.");
-  return addRunFlags(it, "train", "triplet").action((flags: RunFlags) => {
+  return addRunFlags(it, "train").action((flags: RunFlags) => {
     const options = { ...runOptions(flags, signal), backbone: backboneOf(flags) };
     return finish(train(options), options.out);
   });
@@ -56,12 +57,14 @@ function distillCommand(): Command {
       "--teacher-features <when>",
       "live: in every step; cached: once per image (live; others than rkd's: cached)",
     )
+    .option("--baseline", "train the same student by labels alone too, and measure the gap from there")
     .option(...acceptFlag);
-  type Flags = RunFlags & TeacherFlags & Pick<DistillOptions, "teacherFeatures" | "acceptChangedData">;
-  return addRunFlags(it, "distill", "rkd-distance:1 rkd-angle:2").action((flags: Flags) => {
-    const own = { teacher: teacherOf(flags) ?? needed("--teacher", undefined), student: backboneOf(flags) };
-    const { teacherFeatures, acceptChangedData } = flags;
-    const options = { ...runOptions(flags, signal), ...own, ...defined({ teacherFeatures, acceptChangedData }) };
+  type Flags = RunFlags & TeacherFlags & Pick<DistillOptions, "teacherFeatures" | "acceptChangedData" | "baseline">;
+  return addRunFlags(it, "distill").action((flags: Flags) => {
+    const teacher = teacherOf(flags) ?? needed("--teacher", undefined);
+    const { teacherFeatures, acceptChangedData, baseline } = flags;
+    const own = defined({ student: studentOf(flags), teacherFeatures, acceptChangedData, baseline });
+    const options = { ...runOptions(flags, signal), teacher, ...own };
     return finish(distill(options), options.out);
   });
 }
@@ -154,8 +157,8 @@ function resumeCommand(): Command {
 }
 
 function demoCommand(): Command {
-  return command("demo", "On built-in data: a teacher, a student by triplet alone, the same by RKD, the verdict.")
-    .option("--out <folder>", "folder of the three runs, replaced", "runs/demo")
+  return command("demo", "On built-in data: a teacher, a student, the same student without the teacher, the verdict.")
+    .option("--out <folder>", "folder of the runs, replaced", "runs/demo")
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
     .action(({ out, threads }: { out: string; threads?: number }) => demo(out, threads ?? 0));
 }

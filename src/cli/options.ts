@@ -112,16 +112,28 @@ export function addDataFlags(command: Command, required: boolean): Command {
     .option("--cache <folder>", "folder of the decoded images ($RKD_CACHE or ~/.cache/rkd)");
 }
 
-/** Adds the flags of a training run; `usual` are its losses where none is given. */
-export function addRunFlags(command: Command, job: "train" | "distill", usual: string): Command {
+/** What the help says of defaults that are not the same for both jobs. */
+const usual = {
+  train: { backbone: "", embedding: "the pooled feature itself", losses: "triplet", epochs: "20" },
+  distill: {
+    backbone: " (conv4 up to 32 pixels, else resnet18 of width 32)",
+    embedding: "64 with conv4, else 128",
+    losses: "rkd-distance:1 rkd-angle:2, with labels beside triplet",
+    epochs: "5 to 60, by the number of images",
+  },
+} as const;
+
+/** Adds the flags of a training run. */
+export function addRunFlags(command: Command, job: "train" | "distill"): Command {
+  const { backbone, embedding, losses, epochs } = usual[job];
   const kinds = lossNames.filter(
     (name) => job === "distill" || !(teacherLossKinds as readonly string[]).includes(name),
   );
   addDataFlags(command, true)
     .optionsGroup("Network:")
-    .option("--backbone <name>", backboneKinds.join(", "))
+    .option("--backbone <name>", `${backboneKinds.join(", ")}${backbone}`)
     .option("--width <channels>", "channels of the first block (64)", toNumber)
-    .option("--embedding <length>", "length of the embedding (the pooled feature itself)", toNumber)
+    .option("--embedding <length>", `length of the embedding (${embedding})`, toNumber)
     .option("--stem <kind>", "form of ResNet, VGG and GoogLeNet: imagenet or small (by image size)")
     .option("--hidden <list>", "widths of an mlp's hidden layers (256,256)", toNumbers)
     .option("--normalize", "divide embeddings by their norm (with triplet, contrastive, margin, hard-dark-rank)")
@@ -134,11 +146,11 @@ export function addRunFlags(command: Command, job: "train" | "distill", usual: s
     .option("--learning-rates <factors>", "factors on the learning rate: fc=10,layer4=0.1 (1)", toFactors)
     .option("--batch-norm <which>", "statistics in training: batch or running (batch)")
     .optionsGroup("Training:")
-    .option("--loss <kind[:weight][@feature]>", `a term, may be repeated: ${kinds.join(", ")} (${usual})`, add)
-    .option("--epochs <count>", "epochs (20)", toNumber)
+    .option("--loss <kind[:weight][@feature]>", `a term, may be repeated: ${kinds.join(", ")} (${losses})`, add)
+    .option("--epochs <count>", `epochs (${epochs})`, toNumber)
     .option("--steps-per-epoch <count>", "batches of an epoch (all images once)", toNumber)
     .option("--batch <images>", "images of a batch (64)", toNumber)
-    .option("--per-class <images>", 'images of each class in a batch, or "any" (4)', toPerClass)
+    .option("--per-class <images>", 'images of each class in a batch, or "any" (4, more of few classes)', toPerClass)
     .option("--episode <way,shots,queries>", "a few-shot episode as batch, for example 5,1,5", toEpisode)
     .option("--micro-batch <images>", "images that go through the network at once (the whole batch)", toNumber)
     .option("--optimizer <name>", "adam, adam-w or sgd (adam)")
@@ -234,6 +246,14 @@ function splitOf({ labels, split, validation, test }: DataFlags): Split | Shares
   if (kind !== "source") return { kind, validation: validation ?? 0.1, test: test ?? (labels === "none" ? 0.1 : 0.2) };
   if (test !== undefined) throw invalid("--test", "nothing with --split source", test, "the test part is the source's");
   return { kind, validation: validation ?? 0.1 };
+}
+
+/** The student, where anything is said of it. */
+export function studentOf(flags: NetworkFlags): Backbone | undefined {
+  const said = (["backbone", "width", "embedding", "stem", "hidden", "normalize"] as const).some(
+    (name) => flags[name] !== undefined,
+  );
+  return said ? backboneOf(flags) : undefined;
 }
 
 /** The network. */

@@ -42,6 +42,7 @@ class TextReporter implements Reporter {
   #epochs = 0;
   #stepsPerEpoch = 1;
   #measured = "classes";
+  #baseline: TextReporter | undefined;
 
   constructor(name: string, out: NodeJS.WriteStream, command: Command | undefined) {
     this.#command = command;
@@ -62,13 +63,23 @@ class TextReporter implements Reporter {
         break;
       case "evaluation": {
         const student = event.step % this.#stepsPerEpoch === 0 ? `epoch ${event.epoch}` : `step ${event.step}`;
-        const who = { student, before: "before training", model: "model", teacher: "teacher" };
+        const who = {
+          student,
+          before: "before training",
+          model: "model",
+          teacher: "teacher",
+          baseline: "without a teacher",
+        };
         const best = event.best ? "  (best so far)" : "";
         this.#line(
           `${who[event.who]}, ${event.part} ${this.#measured}: ${metricsLine(shortMetrics(event.metrics))}${best}`,
         );
         break;
       }
+      case "baseline":
+        this.#baseline ??= new TextReporter("without a teacher", this.#out, this.#command);
+        this.#baseline.event(event.event);
+        break;
       case "weights":
         this.#line(
           `weights found: ${event.weights.map(({ name, weight }) => `${name} ${weight.toPrecision(4)}`).join(", ")}`,
@@ -83,6 +94,7 @@ class TextReporter implements Reporter {
   }
 
   end(): void {
+    this.#baseline?.end();
     if (this.#drawn) this.#out.write("\r\x1b[K");
     this.#drawn = false;
   }

@@ -2,7 +2,7 @@
 
 import { printable } from "../printable.ts";
 import type { BenchReport, CategoryTotal, Fidelity, ProfileReport } from "../protocol/protocol.ts";
-import type { Metrics, Verdict, VerdictRow } from "../run/events.ts";
+import type { Finding, Metrics, Verdict } from "../run/events.ts";
 
 /** Columns under their titles: the first to the left, numbers to the right. Its cells are printable, one line each. */
 export function table(titles: readonly string[], cells: readonly (readonly string[])[]): string {
@@ -16,10 +16,11 @@ export function table(titles: readonly string[], cells: readonly (readonly strin
   return [line(titles), line(widths.map((width) => "-".repeat(width))), ...rows.map(line)].join("\n");
 }
 
-/** The verdict of a distillation; `others` are further networks on the same test images. */
-export function verdictTable(verdict: Verdict, others: Readonly<Record<string, VerdictRow>> = {}): string {
-  const { labels, teacher, studentBefore, studentAfter, gapClosed, fidelity } = verdict;
-  const rows = { teacher, "student before": studentBefore, ...others, "student after": studentAfter };
+/** The verdict of a distillation. */
+export function verdictTable(verdict: Verdict): string {
+  const { labels, teacher, studentBefore, studentAfter, baseline, gapFrom, gapClosed, fidelity } = verdict;
+  const alone = baseline ? { "without a teacher": baseline } : {};
+  const rows = { teacher, "student before": studentBefore, ...alone, "student after": studentAfter };
   // kNN accuracy stands in metrics.json; beside Recall@K it would make the table too wide for a terminal.
   const shown = Object.keys(teacher.metrics).filter((name) => !name.startsWith("knn@"));
   const names = shown.sort(metricOrder);
@@ -33,8 +34,23 @@ export function verdictTable(verdict: Verdict, others: Readonly<Record<string, V
     row.millisecondsPerImage.toFixed(3),
   ]);
   const closed = ["gap closed", ...names.map((name) => percent(gapClosed[name], 0)), "", "", ""];
-  const notes = labels === "none" ? [legend(fidelity), anglesApart(fidelity)] : fidelityLines(fidelity);
+  const notes = [
+    gapNotes[gapFrom],
+    ...(labels === "none" ? [legend(fidelity), anglesApart(fidelity)] : fidelityLines(fidelity)),
+  ];
   return [table(titles, [...body, closed]), ...notes].join("\n");
+}
+
+/** What the gap is. */
+const gapNotes: Readonly<Record<Verdict["gapFrom"], string>> = {
+  baseline: "gap closed: the student's way from the one without a teacher to the teacher",
+  studentBefore:
+    "gap closed: the student's way from its start to the teacher (with labels, --baseline measures from labels alone)",
+};
+
+/** The findings of a run, one paragraph each; nothing where all is well. */
+export function findingLines(findings: readonly Finding[]): string[] {
+  return findings.map(({ message }) => `note: ${message}`);
 }
 
 /** What the columns are where the teacher's relations are the measure. */

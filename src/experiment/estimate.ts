@@ -136,7 +136,7 @@ function stepOf(run: PlannedRun): string {
 function networksOf(run: PlannedRun): string {
   const { data, backbone, student } = { backbone: undefined, student: undefined, ...optionsOf(run) };
   const { source, imageSize, channels } = typeof data === "string" || data instanceof URL ? { source: data } : data;
-  const { embedding: _, normalize: __, ...network } = (backbone ?? student) as Backbone;
+  const { embedding: _, normalize: __, ...network }: Partial<Backbone> = backbone ?? student ?? {};
   return JSON.stringify([source, imageSize, channels, network, run.after.map(networksOf)]);
 }
 

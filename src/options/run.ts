@@ -10,7 +10,7 @@ interface Stopped {
 }
 
 /** Those options of the core that only one of `train` and `distill` takes. */
-type OfOne = "backbone" | "student" | "teacher" | "teacherFeatures" | "acceptChangedData";
+type OfOne = "backbone" | "student" | "teacher" | "teacherFeatures" | "acceptChangedData" | "baseline";
 
 /** What `train` and `distill` share. */
 export type RunOptions = Omit<protocol.RunOptions, OfOne> & Stopped;
@@ -22,14 +22,14 @@ export interface TrainOptions extends RunOptions {
 }
 
 /** What `distill` takes. */
-export interface DistillOptions extends RunOptions, Pick<protocol.RunOptions, "teacherFeatures" | "acceptChangedData"> {
+export interface DistillOptions
+  extends RunOptions,
+    Pick<protocol.RunOptions, "student" | "teacherFeatures" | "acceptChangedData" | "baseline"> {
   /**
    * The folder of a finished run, a `model.safetensors`, an ONNX model or stored vectors; or that with how it is read; or
    * the rows of a database.
    */
   readonly teacher: string | URL | protocol.Teacher | Embeddings;
-  /** The network that is trained. */
-  readonly student: protocol.Backbone;
 }
 
 /** What `resume` takes besides the folder. */

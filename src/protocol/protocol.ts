@@ -439,7 +439,11 @@ export type RunOptions = {
   readonly overwrite?: boolean;
   /** The network that `train` trains. */
   readonly backbone?: Backbone;
-  /** The network that `distill` trains. */
+  /**
+   * The network that `distill` trains.
+   * @default conv4({ embedding: 64 }) for images up to 32 pixels, else resnet(18, { width: 32, stem: "imagenet",
+   * embedding: 128 })
+   */
   readonly student?: Backbone;
   /** The teacher: its path, or that with how it is read. */
   readonly teacher?: string | URL | Teacher;
@@ -452,7 +456,8 @@ export type RunOptions = {
   readonly teacherFeatures?: TeacherFeatures | "auto";
   /**
    * The weighted terms of the total loss, at least one.
-   * @default train: triplet(); distill: rkdDistance({ weight: 1 }) and rkdAngle({ weight: 2 })
+   * @default train: triplet(); distill: rkdDistance({ weight: 1 }) and rkdAngle({ weight: 2 }), with labels beside
+   * triplet()
    */
   readonly losses?: ReadonlyArray<Loss>;
   /** Weights to begin with: a file, or a file with what it need not have. @default drawn at random */
@@ -474,7 +479,10 @@ export type RunOptions = {
   readonly optimizer?: OptimizerOptions;
   /** The learning rate over the run. @default cosine() */
   readonly schedule?: ScheduleOptions;
-  /** Number of epochs, 1 to 1,000,000. @default 20 */
+  /**
+   * Number of epochs, 1 to 1,000,000.
+   * @default train: 20; distill: as many as show 128,000 images (2,000 batches of 64), at least 5, at most 60
+   */
   readonly epochs?: number;
   /**
    * Batches of one epoch, 1 to 1,000,000. @default null: as many as show as many images as the training part has
@@ -505,6 +513,12 @@ export type RunOptions = {
    * has changed
    */
   readonly acceptChangedData?: boolean;
+  /**
+   * Of `distill`: whether the same student is trained by labels alone too, in the folder `baseline` of the run. The
+   * verdict then has a row for it, and measures the gap from there. It needs labels, and about as much time again.
+   * @default false
+   */
+  readonly baseline?: boolean;
   /** CPU threads, 0 to 1024; 0 is all cores. @default 0 */
   readonly threads?: number;
   /** Where to compute. `"auto"` is the best there is. @default "auto" */
@@ -583,7 +597,8 @@ export type BatchOptions = {
   readonly size?: number;
   /**
    * Images of each class in a batch, 1 to `size`; `null` draws without regard to class.
-   * @default 4; null where all losses see each image on its own, and without labels
+   * @default 4, or more where there are so few classes that a batch needs it; null where all losses see each image on
+   * its own, and without labels
    */
   readonly perClass?: number | null;
   /**
@@ -618,7 +633,8 @@ export type Backbone = {
    */
   readonly stem?: Stem;
   /**
-   * Length of the embedding, 1 to 65,536; `null` is the pooled feature itself, without a linear layer. @default null
+   * Length of the embedding, 1 to 65,536; `null` is the pooled feature itself, without a linear layer.
+   * @default null; of the student of `distill` 64 (conv4) or 128
    */
   readonly embedding?: number | null;
   /**
@@ -895,6 +911,8 @@ export type ResolvedRun = {
   readonly plan: Plan;
   /** What is done between its segments. */
   readonly policy: Policy;
+  /** The plan of the same student by labels alone, where it is asked for. */
+  readonly baseline: Plan | null;
   /** Whether data that have changed are accepted. */
   readonly acceptChangedData: boolean;
   /** What had to be assumed, in full sentences. */
@@ -917,6 +935,8 @@ export type Policy = {
   readonly patience: number | null;
   /** Steps between checkpoints besides those after decisions; `None`: no others. */
   readonly checkpointEverySteps: number | null;
+  /** Whether the same student is trained without its teacher too. */
+  readonly baseline: boolean;
 };
 
 /** See [`EvaluationOptions`]. */
@@ -1342,6 +1362,8 @@ export type SegmentReport = {
   readonly images: number;
   /** Mean total loss of the segment's steps. */
   readonly loss: number;
+  /** Whether the student's embeddings have run together in one point, in this segment or before. */
+  readonly collapsed: boolean;
   /** Each term that was computed in at least one step. */
   readonly terms: ReadonlyArray<TermMean>;
 };
@@ -1482,7 +1504,9 @@ export type NetworkReport = {
   readonly seed: number;
   /** Whether it was distilled from a teacher. */
   readonly distilled: boolean;
-  /** The path of the data that it was trained on, or `"glyphs"`; nothing where its run's `plan.json` is not beside it. */
+  /**
+   * The path of the data that it was trained on, or `"glyphs"`; nothing where its run's `plan.json` is not beside it.
+   */
   readonly data: string | null;
   /** Its training classes; 0 without labels, and nothing where the file does not say. */
   readonly classes: number | null;

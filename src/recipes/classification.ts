@@ -89,7 +89,7 @@ export const classification: Recipe<Settings> = {
       data: ["glyphs:classes=12,writers=12"],
       images: { split: byImages },
       teacher: conv4({ width: 8 }),
-      student: conv4({ width: 4 }),
+      student: conv4({ width: 4, embedding: null }),
       taps: { studentFeature: "blocks.3", teacherFeature: "blocks.3" },
       attention: [1, 2].map((i) => ({ studentFeature: `blocks.${i}`, teacherFeature: `blocks.${i}` })),
       training: {
@@ -106,7 +106,7 @@ export const classification: Recipe<Settings> = {
       data: ["glyphs"],
       images: { imageSize: 32, augment: "none", split: byImages },
       teacher: conv4(),
-      student: vgg(11, { width: 4 }),
+      student: vgg(11, { width: 4, embedding: null }),
       taps: { studentFeature: "stage4", teacherFeature: "blocks.3" },
       attention: [3, 4].map((i) => ({ studentFeature: `stage${i}`, teacherFeature: `blocks.${i - 1}` })),
       training: {
@@ -127,7 +127,7 @@ export const classification: Recipe<Settings> = {
       data: ["glyphs"],
       images: { imageSize: 32, channels: 3, split: byImages },
       teacher: resnet(50, { stem: "small" }),
-      student: vgg(11, { stem: "small" }),
+      student: vgg(11, { stem: "small", embedding: null }),
       taps: { studentFeature: "stage5", teacherFeature: "layer4" },
       attention: vggMaps,
       training: bySteps({ epochs: 200, stepsPerEpoch: 391, milestones: [60, 120, 160] }),
@@ -141,7 +141,7 @@ export const classification: Recipe<Settings> = {
     "Tiny ImageNet": {
       images: { imageSize: 64, channels: 3, split: byImages, augment: { flip: true, rotate: 15 } },
       teacher: resnet(101, { stem: "small" }),
-      student: resnet(18, { stem: "small" }),
+      student: resnet(18, { stem: "small", embedding: null }),
       taps: { studentFeature: "layer4", teacherFeature: "layer4" },
       attention: [3, 4].map((i) => ({ studentFeature: `layer${i}`, teacherFeature: `layer${i}` })),
       training: bySteps({ epochs: 300, stepsPerEpoch: 782, milestones: [60, 120, 160, 200, 250] }),

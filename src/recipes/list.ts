@@ -2,6 +2,7 @@
 
 import { ablation } from "./ablation.ts";
 import { classification } from "./classification.ts";
+import { defaults } from "./defaults.ts";
 import { domainAdaptation } from "./domain-adaptation.ts";
 import { fewShot } from "./few-shot.ts";
 import { metricLearning } from "./metric-learning.ts";
@@ -15,7 +16,7 @@ function hidden<Settings extends CommonSettings>(recipe: Recipe<Settings>): Reci
   return recipe as unknown as Recipe;
 }
 
-/** All recipes, in the order of the paper. */
+/** All recipes, those of the paper in its order. */
 export const recipes: readonly Recipe[] = [
   hidden(metricLearning),
   hidden(selfDistillation),
@@ -25,4 +26,5 @@ export const recipes: readonly Recipe[] = [
   hidden(domainAdaptation),
   hidden(retrieval),
   hidden(ablation),
+  hidden(defaults),
 ];

@@ -95,7 +95,8 @@ type RecipeMatrix = Pick<ExperimentOptions, "rows" | "columns" | "cell">;
 
 /** The cell, whose network begins with the weights of its architecture. */
 function withWeights(cell: Cell, all: StartingWeights): Cell {
-  const weights = all[networkOf(cell)];
+  const network = networkOf(cell);
+  const weights = network && all[network];
   if (weights === undefined) return cell;
   return cell.train
     ? { ...cell, train: { ...cell.train, weights } }
@@ -107,15 +108,17 @@ function checkWeights(weights: StartingWeights, { rows, columns, cell }: RecipeM
   const networks = new Set<string>();
   const visit = (row: string, column: string): string => {
     const model = (other: string, at = column) => visit(other, at);
-    networks.add(networkOf(cell({ row, column, seed: 1, model })));
+    const network = networkOf(cell({ row, column, seed: 1, model }));
+    if (network !== undefined) networks.add(network);
     return row;
   };
   for (const row of rows) for (const column of columns) visit(row, column);
   object("weights", weights, [...networks] as Backbone["kind"][]);
 }
 
-function networkOf({ train, distill }: Cell): Backbone["kind"] {
-  return train ? train.backbone.kind : distill.student.kind;
+/** The architecture; nothing where the core chooses it. */
+function networkOf({ train, distill }: Cell): Backbone["kind"] | undefined {
+  return train ? train.backbone.kind : distill.student?.kind;
 }
 
 /** The chosen ones of `all`, in its order. */

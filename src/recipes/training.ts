@@ -12,7 +12,7 @@ export interface TrainingOfSteps {
   readonly schedule?: Schedule;
   readonly epochs: number;
   readonly stepsPerEpoch: number;
-  readonly batch: { readonly size: number; readonly perClass: number };
+  readonly batch: { readonly size: number; readonly perClass?: number };
 }
 
 /** How a teacher is trained. */

@@ -7,9 +7,15 @@
  * start, end, warnings, weights and collapse, a run has few of.
  */
 
-/** What streams carry. */
+/** What streams carry; those of a run inside another one wrapped. */
 interface Event {
   readonly type: string;
+  readonly event?: Event;
+}
+
+/** What an event says, be it wrapped. */
+function kindOf({ type, event }: Event): string {
+  return event ? kindOf(event) : type;
 }
 
 /** The kinds that may be lost: the next one says the same and newer. */
@@ -70,18 +76,22 @@ class Reader<E extends Event> implements AsyncIterator<E, undefined> {
     if (this.#events.length >= CAPACITY && this.#progress > 0) this.#dropProgress();
     else if (this.#events.length >= LIMIT) this.#dropDecision();
     this.#events.push(event);
-    if (droppable.includes(event.type)) this.#progress++;
+    if (droppable.includes(kindOf(event))) this.#progress++;
     this.#waiting.shift()?.();
   }
 
   #dropProgress(): void {
-    while (!droppable.includes(this.#events[this.#from]?.type ?? "")) this.#from++;
+    for (;;) {
+      const oldest = this.#events[this.#from];
+      if (!oldest || droppable.includes(kindOf(oldest))) break;
+      this.#from++;
+    }
     this.#events.splice(this.#from, 1);
     this.#progress--;
   }
 
   #dropDecision(): void {
-    const oldest = this.#events.findIndex(({ type }) => many.includes(type));
+    const oldest = this.#events.findIndex((event) => many.includes(kindOf(event)));
     if (oldest < 0) return;
     this.#events.splice(oldest, 1);
     if (oldest < this.#from) this.#from--;
@@ -97,7 +107,7 @@ class Reader<E extends Event> implements AsyncIterator<E, undefined> {
       const value = this.#events.shift();
       if (value) {
         this.#from = Math.max(0, this.#from - 1);
-        if (droppable.includes(value.type)) this.#progress--;
+        if (droppable.includes(kindOf(value))) this.#progress--;
         return { value, done: false };
       }
       if (this.#end) {

@@ -22,6 +22,7 @@ export type RunEvent =
   | CheckpointEvent
   | CollapseEvent
   | WarningEvent
+  | BaselineEvent
   | EndEvent;
 
 /** Data and networks are ready; training begins or goes on. */
@@ -60,11 +61,17 @@ export type CollapseEvent = Extract<Event, { readonly type: "collapse" }>;
 /** Something to know that does not stop the run. */
 export type WarningEvent = Extract<Event, { readonly type: "warning" }>;
 
+/** What happens while the same student is trained without its teacher (`baseline`). */
+export interface BaselineEvent {
+  readonly type: "baseline";
+  readonly event: RunEvent;
+}
+
 /** A network was measured. */
 export interface EvaluationEvent extends Evaluation {
   readonly type: "evaluation";
-  /** `before` is the student with its initial weights, `model` the stored result. */
-  readonly who: "student" | "before" | "model" | "teacher";
+  /** `before` is the student with its initial weights, `model` the stored result, `baseline` that without a teacher. */
+  readonly who: "student" | "before" | "model" | "teacher" | "baseline";
   readonly part: "validation" | "test";
   /** Epochs done. */
   readonly epoch: number;
@@ -139,7 +146,21 @@ export interface TrainResult {
   readonly stoppedEarly: boolean;
   /** The last weights, on the test images where there are any, where both are kept (`keep: "both"`); nothing else. */
   readonly last: { readonly epoch: number; readonly model: string; readonly metrics: Metrics | null } | null;
+  /** What is wrong with the result, each with its likely cause; nothing where all is well. */
+  readonly findings: readonly Finding[];
   readonly history: readonly EpochRecord[];
+}
+
+/** Something that is wrong with a result. */
+export interface Finding {
+  /**
+   * `below-start`: the student ends below its initial weights. `below-baseline`: below the same student without a teacher.
+   * `dead-gradient`: the last epochs changed nothing. `no-progress`: the loss ended no lower than it began. `collapse`: the
+   * embeddings ran together in one point.
+   */
+  readonly kind: "below-start" | "below-baseline" | "dead-gradient" | "no-progress" | "collapse";
+  /** What it is, the likely cause and what to try, in full sentences. */
+  readonly message: string;
 }
 
 /** What `distill` returns. */
@@ -155,7 +176,11 @@ export interface Verdict {
   /** The student with its initial weights. */
   readonly studentBefore: VerdictRow;
   readonly studentAfter: VerdictRow;
-  /** (after - before) / (teacher - before) for every metric; null where the teacher is no better than the start. */
+  /** The same student by labels alone, where `baseline` asked for it. */
+  readonly baseline: VerdictRow | null;
+  /** Which row the gap is measured from: the baseline where there is one. */
+  readonly gapFrom: "studentBefore" | "baseline";
+  /** (after - from) / (teacher - from) for every metric; null where the teacher is no better than that row. */
   readonly gapClosed: Readonly<Record<string, number | null>>;
   /** How well the student keeps the teacher's relations on the test images. */
   readonly fidelity: Fidelity;

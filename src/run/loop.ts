@@ -14,7 +14,8 @@ import { json } from "../native/json.ts";
 import type { NativeSession } from "../native/session.ts";
 import type { Evaluation, Plan, ResolvedRun, SessionSummary, Teacher, TeacherPlan } from "../protocol/protocol.ts";
 import { isCancelled } from "./command.ts";
-import type { DistillResult, EvaluationEvent, Metrics, RunEvent, TrainResult } from "./events.ts";
+import type { DistillResult, EvaluationEvent, Metrics, RunEvent, TrainResult, VerdictRow } from "./events.ts";
+import { findingsOf } from "./findings.ts";
 import type { FolderLock } from "./folder-lock.ts";
 import type { RunContext } from "./run.ts";
 import { addEvaluation, addSegment, closeEpoch, freshState, type PolicyState, putDown, takeUp } from "./state.ts";
@@ -32,6 +33,10 @@ export interface LoopStart {
   readonly opens?: Plan;
   /** Knows where the folder is. */
   readonly lock: FolderLock;
+  /** The `data.json` of the run whose split a new run has; its own data's where there is none. */
+  readonly record?: string;
+  /** Trains the same student without its teacher, where that is asked for. */
+  readonly baseline?: () => Promise<TrainResult>;
 }
 
 /** Runs a job to its end. @throws {RkdError}, or the signal's reason after a clean checkpoint */
@@ -101,7 +106,7 @@ class Loop {
     const record = join(out, files.data);
     // A run that starts anew on changed data that are accepted has nothing to keep to.
     const anew = !resumes || (resume === null && acceptChangedData);
-    const start = { checkpoint: resume, record: anew ? null : record, acceptChangedData };
+    const start = { checkpoint: resume, record: anew ? (this.#start.record ?? null) : record, acceptChangedData };
     const { summary, policy } = await this.#session.call((core) =>
       core.open(json(this.#start.opens ?? plan), json(start)),
     );
@@ -137,6 +142,7 @@ class Loop {
   async #segment(until: number): Promise<void> {
     const report = await this.#session.call((core) => core.train(until));
     addSegment(this.#state, report.step - this.#step, report.loss, report.terms);
+    this.#state.collapsed = report.collapsed;
     this.#state.seconds += report.seconds;
     this.#state.dataWaitSeconds += report.dataWaitSeconds;
     this.#step = report.step;
@@ -206,7 +212,7 @@ class Loop {
   }
 
   /** A stored model, read back from disk: the score is that of the artefact. */
-  async #test(model: string, plan: TeacherPlan | null): Promise<Evaluation> {
+  async #test(model: string, plan: TeacherPlan | null, who: "model" | "baseline" = "model"): Promise<Evaluation> {
     const { data, seed, splitSeed, threads } = this.#job.plan;
     const teacher: Teacher | null = plan && { model: plan.model, onnx: plan.onnx, vectors: plan.vectors };
     const { ks } = this.#job.policy.evaluation;
@@ -222,9 +228,9 @@ class Loop {
       threads,
       acceptChangedData: true,
     });
-    const { model: _, part: __, ...after } = await this.#session.call((core) => core.evaluateModel(options));
-    this.#report("model", "test", after, false);
-    return after;
+    const { model: _, part: __, ...found } = await this.#session.call((core) => core.evaluateModel(options));
+    this.#report(who, "test", found, false);
+    return found;
   }
 
   /** The last weights beside the best: a file and a score of their own, unless they are the same. */
@@ -246,18 +252,28 @@ class Loop {
     after: Evaluation | null,
     last: TrainResult["last"],
   ): Promise<TrainResult | DistillResult> {
-    const { history, epochsDone: epochs, seconds, dataWaitSeconds, stoppedEarly, before } = this.#state;
+    const { history, epochsDone: epochs, seconds, dataWaitSeconds, stoppedEarly, before, collapsed } = this.#state;
     const { student, teacher, device } = this.#summary;
     const dataWaitShare = seconds > 0 ? dataWaitSeconds / seconds : 0;
     const metrics: Metrics | null = after?.metrics ?? null;
     const { job, out } = this.#job;
     const core = { job, out, model, metrics, network: student, device, ...chosen, epochs, steps: this.#step, seconds };
-    const result = { ...core, dataWaitShare, stoppedEarly, last, history };
+    const { learningRate } = this.#job.plan.optimizer;
+    const evidence = { history, collapsed, learningRate, hasTeacher: teacher !== null };
+    const result = { ...core, dataWaitShare, stoppedEarly, last, findings: findingsOf(evidence), history };
     if (!teacher || !after?.fidelity || !before) return result;
+    const baseline = await this.#baseline();
     const teacherScore = await this.#evaluate("teacher", "test");
     this.#report("teacher", "test", teacherScore, false);
     const rows = [verdictRow(teacher, teacherScore), verdictRow(student, before), verdictRow(student, after)] as const;
-    return { ...result, verdict: verdictOf(this.#job.plan.data.labels, ...rows, after.fidelity) };
+    const verdict = verdictOf(this.#job.plan.data.labels, ...rows, after.fidelity, baseline);
+    return { ...result, findings: findingsOf({ ...evidence, verdict }), verdict };
+  }
+
+  /** The row of the same student without its teacher. */
+  async #baseline(): Promise<VerdictRow | null> {
+    const result = await this.#start.baseline?.();
+    return result ? verdictRow(result.network, await this.#test(result.model, null, "baseline")) : null;
   }
 
   #evaluate(who: "student" | "teacher", part: "validation" | "test"): Promise<Evaluation> {

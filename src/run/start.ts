@@ -10,7 +10,9 @@ import {
   aside,
   checkFree,
   files,
+  hasBaseline,
   hashFile,
+  isRun,
   prepareFolder,
   requirePlanFile,
   tidyFolder,
@@ -27,7 +29,7 @@ import { withoutSignal, withSession } from "./command.ts";
 import { rowsOf, withTeacherFile } from "./embeddings.ts";
 import type { RunEvent, TrainResult, WeightsEvent } from "./events.ts";
 import { FolderLock } from "./folder-lock.ts";
-import { runLoop } from "./loop.ts";
+import { type LoopStart, runLoop } from "./loop.ts";
 import type { RunContext } from "./run.ts";
 
 /** Runs a new job in the folder that its options name. */
@@ -44,7 +46,10 @@ export async function startJob(
     const inputs = inputsOf(plan, rows);
     const check = () => {
       checkFree(out, overwrite);
+      // The folder inside is ours where the run that is replaced had one.
+      if (run.baseline) checkFree(join(out, files.baseline), overwrite && hasBaseline(out));
       checkFolderApart(out, { data, files: inputs });
+      if (run.baseline || hasBaseline(out)) checkFolderApart(join(out, files.baseline), { data, files: inputs });
     };
     check();
     const lock = folder.hold(out);
@@ -53,14 +58,14 @@ export async function startJob(
     const [vectors, ids] = written.map((name) => aside(join(out, name)));
     // The folder's content is touched only once data and networks are known to be good.
     const onOpen = async (fingerprint: string) => {
-      const hashes = Object.fromEntries(await Promise.all(inputs.map(async (file) => [file, await hashFile(file)])));
-      if (plan.teacher && vectors) hashes[plan.teacher.model] = await hashFile(vectors);
+      const own = plan.teacher && vectors ? { [plan.teacher.model]: await hashFile(vectors) } : {};
+      const hashes = { ...(await hashesOf(inputs)), ...own };
       const planFile = { form: 1, rkd: version, job, plan, policy, inputs: hashes, fingerprint } as const;
       await prepareFolder(out, overwrite, planFile, written);
       folder.openLog();
       for (const message of run.warnings) folder.context.emit({ type: "warning", message });
     };
-    const start = { resume: null, resumes: false, onOpen, lock };
+    const start = { resume: null, resumes: false, onOpen, lock, ...baselineOf(run, context, folder) };
     if (!rows || !plan.teacher || !vectors || !ids) return await runLoop(run, start, session, folder.context);
     try {
       await writeEmbeddings(rows.embeddings, vectors, ids, folder.context.signal);
@@ -108,17 +113,65 @@ export async function resumeJob(out: string, options: ResumeOptions, context: Ru
     );
     const inputs = await checkInputs(inputsOf(run.plan), stored.inputs);
     await tidyFolder(place);
-    // The core takes the one before it where the last is damaged or missing.
-    const stopped = [files.checkpoint, files.previousCheckpoint].some((name) => existsSync(join(place, name)));
-    const resume = stopped ? join(place, files.checkpoint) : null;
+    const resume = checkpointIn(place);
     folder.openLog();
     const onOpen = async (fingerprint: string) => {
       const moved = movedPlan(stored.plan, run.plan);
       const changed = { ...requirePlanFile(place), plan: moved, inputs, fingerprint };
       if (json(changed) !== json(stored)) writeJson(join(place, files.plan), changed);
     };
-    return await runLoop(run, { resume, resumes: true, onOpen, lock }, session, folder.context);
+    const start = { resume, resumes: true, onOpen, lock, ...baselineOf(run, context, folder) };
+    return await runLoop(run, start, session, folder.context);
   });
+}
+
+/** The checkpoint to go on from. The core takes the one before it where the last is damaged or missing. */
+function checkpointIn(place: string): string | null {
+  const stopped = [files.checkpoint, files.previousCheckpoint].some((name) => existsSync(join(place, name)));
+  return stopped ? join(place, files.checkpoint) : null;
+}
+
+/** How the baseline of `run` is trained, where it has one. */
+function baselineOf(
+  run: ResolvedRun,
+  { emit }: RunContext,
+  { context: { signal } }: RunFolder,
+): Pick<LoopStart, "baseline"> {
+  const { baseline: plan } = run;
+  if (!plan) return {};
+  const context: RunContext = { emit: (event) => emit({ type: "baseline", event }), signal };
+  return { baseline: () => runBaseline(run, plan, context) };
+}
+
+/**
+ * Trains the student of `run` by `plan`, without its teacher, in a folder of its own inside the run's, or goes on with it
+ * there. It has the split of `run`, and is a run like any other but that it belongs to the one around it.
+ */
+async function runBaseline(run: ResolvedRun, plan: Plan, context: RunContext): Promise<TrainResult> {
+  const out = join(run.out, files.baseline);
+  const policy = { ...run.policy, baseline: false };
+  const alone: ResolvedRun = { ...run, job: "train", out, plan, policy, baseline: null };
+  return await withFolder(context, async (session, folder) => {
+    const lock = folder.hold(out);
+    const resumes = isRun(out);
+    if (resumes) {
+      await tidyFolder(out);
+      folder.openLog();
+    }
+    const onOpen = async (fingerprint: string) => {
+      if (resumes) return;
+      const inputs = await hashesOf(inputsOf(plan));
+      await prepareFolder(out, false, { form: 1, rkd: version, job: "train", plan, policy, inputs, fingerprint });
+      folder.openLog();
+    };
+    const start = { resume: checkpointIn(out), resumes, onOpen, lock, record: join(run.out, files.data) };
+    return await runLoop(alone, start, session, folder.context);
+  });
+}
+
+/** The hash of each file. */
+async function hashesOf(inputs: readonly string[]): Promise<PlanFile["inputs"]> {
+  return Object.fromEntries(await Promise.all(inputs.map(async (file) => [file, await hashFile(file)] as const)));
 }
 
 /** What a run reads beside its images, all of whose bytes count; without `rows`, which it writes. */

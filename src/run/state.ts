@@ -16,6 +16,8 @@ export interface PolicyState {
   stoppedEarly: boolean;
   /** The step up to which everything is decided. */
   judged: number;
+  /** Whether the embeddings have run together. */
+  collapsed: boolean;
   /** The student with its initial weights on the test images. */
   before: Evaluation | null;
   seconds: number;
@@ -40,6 +42,7 @@ export function freshState(): PolicyState {
     sinceBest: 0,
     stoppedEarly: false,
     judged: 0,
+    collapsed: false,
     before: null,
     seconds: 0,
     dataWaitSeconds: 0,
@@ -133,15 +136,20 @@ function judge(state: PolicyState, step: number, validation: Metrics | null): bo
   return better;
 }
 
-/**
- * What training is for, at the smallest K: the accuracy of a classifier where there is one, else recall; without labels the
- * share of nearest neighbours in common with the teacher.
- */
+/** The score by which weights are the best. */
 function scoreOf(metrics: Metrics): number {
-  if (metrics.neighbourOverlap !== undefined) return metrics.neighbourOverlap;
+  return metrics[goalOf(metrics)] ?? 0;
+}
+
+/**
+ * The metric that training is for, at the smallest K: the accuracy of a classifier where there is one, else recall; without
+ * labels the share of nearest neighbours in common with the teacher.
+ */
+export function goalOf(metrics: Metrics): string {
+  if (metrics.neighbourOverlap !== undefined) return "neighbourOverlap";
   const goal = Object.keys(metrics).some((name) => name.startsWith("top@")) ? "top@" : "recall@";
   const ks = Object.keys(metrics)
     .filter((name) => name.startsWith(goal))
     .map((name) => Number(name.slice(goal.length)));
-  return metrics[`${goal}${Math.min(...ks)}`] ?? 0;
+  return `${goal}${Math.min(...ks)}`;
 }

@@ -121,6 +121,37 @@ describe("the way of a user", () => {
     expect(distilled.stderr).toContain("epoch 2, validation classes: recall@1");
     expect(distilled.stderr).not.toContain("\r");
 
+    const short = [
+      "--data",
+      "glyphs:classes=20,writers=8",
+      "--teacher",
+      teacher,
+      "--epochs",
+      "1",
+      "--steps-per-epoch",
+      "2",
+    ];
+    const usual = await rkd("distill", ...short, "--baseline", "--out", join(folder, "usual"));
+    expect(usual.code, usual.stderr).toBe(0);
+    expect(usual.stdout).toMatch(/^without a teacher +\d/m);
+    expect(usual.stdout).toContain("gap closed: the student's way from the one without a teacher");
+    expect(usual.stderr).toMatch(/^without a teacher: epoch 1, validation classes: recall@1/m);
+    const wild = await rkd(
+      "distill",
+      ...short,
+      "--loss",
+      "rkd-angle",
+      "--lr",
+      "1000",
+      "--epochs",
+      "5",
+      "--out",
+      join(folder, "wild"),
+    );
+    expect(wild.stdout).toContain("note: The gradient is dead");
+    const kindless = await rkd("distill", ...short, "--width", "8", "--out", join(folder, "kindless"));
+    expect([kindless.code, kindless.stderr]).toEqual([2, expect.stringContaining("--backbone: this option is needed")]);
+
     const evaluated = await rkd("evaluate", student, "--data", "glyphs:classes=20,writers=8", "--json");
     const last = lines(evaluated.stdout).at(-1);
     const stored = JSON.parse(readFileSync(join(student, "metrics.json"), "utf8"));

@@ -1,6 +1,6 @@
 /** Every kind of distillation, end to end on the glyphs: it runs, its loss falls, and the student improves. */
 
-import { mkdtempSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
@@ -11,6 +11,7 @@ import {
   conv4,
   crossEntropy,
   type DistillOptions,
+  type DistillResult,
   distill,
   featureRegression,
   glyphs,
@@ -128,7 +129,7 @@ describe("a distillation improves the student", () => {
     const options = student([linearHint()], { seed: 2, epochs: 1, stepsPerEpoch: 2 });
     await distill(options);
     const alone = join(temporaryFolder(), "alone");
-    await train({ ...common, backbone: options.student, seed: 2, epochs: 1, stepsPerEpoch: 2, out: alone });
+    await train({ ...common, backbone: options.student ?? conv4(), seed: 2, epochs: 1, stepsPerEpoch: 2, out: alone });
     const normalization = (out: string) => readDocument(out).normalization;
     expect(normalization(options.out)).toEqual(normalization(teacherFolder));
     expect(normalization(alone)).not.toEqual(normalization(teacherFolder));
@@ -278,6 +279,95 @@ describe("a student that collapses", () => {
     expect(step).toBeGreaterThan(1);
     expect(distance).toBeLessThan(start / 100);
     expect(message).toContain("running together");
+    const end = events.find((event) => event.type === "end");
+    expect(end?.result.findings.map(({ kind }) => kind)).toContain("collapse");
+  });
+});
+
+describe("a baseline", () => {
+  const both = [triplet(), rkdDistance(), rkdAngle({ weight: 2 })];
+  const short = { baseline: true, epochs: 2, stepsPerEpoch: 10 } as const;
+
+  it("is the same student by labels alone, as train makes it, with a row in the verdict", async () => {
+    const options = student(both, short);
+    const events = await collect(distill(options));
+    const inside = events.filter((event) => event.type === "baseline").map(({ event }) => event);
+    expect(new Set(inside.map(({ type }) => type).filter((type) => type !== "data"))).toEqual(
+      new Set(["start", "step", "evaluation", "checkpoint", "end"]),
+    );
+    const ends = events.filter((event) => event.type === "end");
+    expect(ends).toHaveLength(1);
+    const metrics = JSON.parse(readFileSync(join(options.out, "metrics.json"), "utf8"));
+    const { verdict, findings } = metrics as DistillResult;
+    expect(ends[0]?.result).toEqual(metrics);
+    const { stepsPerEpoch, epochs, student: backbone = conv4() } = options;
+    const out = join(temporaryFolder(), "alone");
+    const alone = await train({
+      ...common,
+      ...(stepsPerEpoch && { stepsPerEpoch }),
+      epochs: epochs ?? 0,
+      backbone,
+      out,
+    });
+    expect(bytes(join(options.out, "baseline"))).toBe(bytes(out));
+    expect(verdict.baseline).toMatchObject({ metrics: alone.metrics, embedding: 8 });
+    expect(verdict.gapFrom).toBe("baseline");
+    const [from = 1, to = 0] = [verdict.baseline, verdict.studentAfter].map((row) => row?.metrics["recall@1"]);
+    expect(findings.some(({ kind }) => kind === "below-baseline")).toBe(to < from);
+    // It is replaced with the run that it belongs to.
+    const { verdict: without } = await distill({ ...options, baseline: false, epochs: 1, overwrite: true });
+    expect([without.baseline, without.gapFrom]).toEqual([null, "studentBefore"]);
+    expect(existsSync(join(options.out, "baseline", "model.safetensors"))).toBe(false);
+  });
+
+  it("goes on where it was stopped", async () => {
+    const whole = student(both, short);
+    await distill(whole);
+    for (const stopAt of ["student", "baseline"]) {
+      const abort = new AbortController();
+      const options = student(both, { ...short, signal: abort.signal });
+      const reading = (async () => {
+        for await (const event of distill(options)) {
+          const { type } = stopAt === "baseline" && event.type === "baseline" ? event.event : event;
+          if (type === "checkpoint" && (stopAt === "student") === (event.type !== "baseline"))
+            abort.abort(new Error("enough"));
+        }
+      })();
+      await expect(reading).rejects.toThrow("enough");
+      expect(existsSync(join(options.out, "baseline"))).toBe(stopAt === "baseline");
+      const result = await resume(options.out);
+      expect("verdict" in result && result.verdict.gapFrom).toBe("baseline");
+      expect(bytes(options.out)).toBe(bytes(whole.out));
+      expect(bytes(join(options.out, "baseline"))).toBe(bytes(join(whole.out, "baseline")));
+    }
+  });
+
+  it("takes no folder that is somebody's own", async () => {
+    const options = student(both, short);
+    mkdirSync(join(options.out, "baseline"), { recursive: true });
+    writeFileSync(join(options.out, "baseline", "model.safetensors"), "mine");
+    await expect(distill(options)).rejects.toMatchObject({ code: "ERR_OUTPUT_EXISTS" });
+    await expect(distill({ ...options, overwrite: true })).rejects.toMatchObject({ code: "ERR_OUTPUT_EXISTS" });
+  });
+});
+
+describe("a learning rate of 1,000", () => {
+  const wild = { optimizer: adam({ learningRate: 1e3 }), stepsPerEpoch: 10 } as const;
+  const relations = [rkdDistance(), rkdAngle({ weight: 2 })];
+  const found = async (losses: readonly Loss[], more: Partial<Placed>) =>
+    (await distill(student(losses, more))).findings;
+
+  it("is told of where the gradient of relations dies", async () => {
+    const message = expect.stringContaining("the learning rate, 1000");
+    expect(await found(relations, wild)).toContainEqual({ kind: "dead-gradient", message });
+    expect(await found(relations, { stepsPerEpoch: 10 })).toEqual([]);
+  });
+
+  it("is told of where labels keep a gradient alive that leads nowhere", async () => {
+    // Which of both depends on the last bits.
+    const kinds = (await found([triplet(), ...relations], wild)).map(({ kind }) => kind);
+    expect(kinds.some((kind) => kind === "no-progress" || kind === "below-start")).toBe(true);
+    expect(await found([triplet(), ...relations], { stepsPerEpoch: 10 })).toEqual([]);
   });
 });
 

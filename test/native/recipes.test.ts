@@ -45,7 +45,9 @@ describe("recipes", () => {
     expect(readdirSync(join(out, "cells"))).toHaveLength(3);
   });
 
-  it.each(recipes.map((recipe) => [recipe.name, recipe] as const))("%s has the paper's whole table", (_, recipe) => {
+  // What the defaults were chosen from is not in the paper.
+  const ofPaper = recipes.filter(({ name }) => name !== "defaults");
+  it.each(ofPaper.map((recipe) => [recipe.name, recipe] as const))("%s has the paper's whole table", (_, recipe) => {
     expect(recipe.published.length).toBeGreaterThan(0);
     for (const { columns, rows } of recipe.published) {
       for (const values of Object.values(rows)) expect(values).toHaveLength(columns.length);

@@ -300,6 +300,7 @@ describe("distill", () => {
       expect(verdict.gapClosed["recall@1"]).toBeCloseTo((a - b) / (t - b), 12);
     } else expect(verdict.gapClosed["recall@1"]).toBeNull();
     expect(history[0]?.terms.map(({ name, weight }) => [name, weight])).toEqual([
+      ["triplet-squared", 1],
       ["rkd-distance", 1],
       ["rkd-angle", 2],
     ]);

@@ -57,6 +57,7 @@ export async function everything(signal: AbortSignal): Promise<void> {
       case "data":
       case "evaluation":
       case "checkpoint":
+      case "baseline":
       case "collapse":
       case "warning":
       case "weights":

@@ -4,7 +4,7 @@ import { meantFlag, messageOf } from "../../src/cli/flags.ts";
 import { addRunFlags } from "../../src/cli/options.ts";
 import { RkdError } from "../../src/index.ts";
 
-const command = addRunFlags(new Command("train"), "train", "triplet");
+const command = addRunFlags(new Command("train"), "train");
 
 describe("an error on the command line", () => {
   const of = (subject: string, summary: string, advice?: string) =>

@@ -35,6 +35,18 @@ it("keeps every warning and a bounded number of progress events when nobody read
   expect(events.at(-1)).toEqual(progress(49_999));
 });
 
+it("treats the events of a run inside another one alike", async () => {
+  const stream = new EventStream<RunEvent>();
+  const inside = (event: RunEvent): RunEvent => ({ type: "baseline", event });
+  for (let i = 0; i < 50_000; i++) stream.push(inside(progress(i)));
+  stream.push(inside(warning("kept")));
+  for (let i = 0; i < 2000; i++) stream.push(inside(progress(i)));
+  stream.finish();
+  const events = await all(stream);
+  expect(events.length).toBeLessThanOrEqual(1024);
+  expect(events).toContainEqual(inside(warning("kept")));
+});
+
 it("loses no decision of a usual run", async () => {
   const stream = new EventStream<RunEvent>();
   for (let step = 0; step < 3000; step++) stream.push({ type: "checkpoint", step, path: "x" });

@@ -37,7 +37,7 @@ describe("the plan of train", () => {
       out: resolve("runs/x"),
       overwrite: false,
       acceptChangedData: false,
-      warnings: [],
+      baseline: null,
       plan: {
         data: {
           kind: "glyphs",
@@ -83,7 +83,9 @@ describe("the plan of train", () => {
         keep: "best",
         patience: null,
         checkpointEverySteps: null,
+        baseline: false,
       },
+      warnings: [],
     });
   });
 
@@ -269,14 +271,33 @@ describe("the plan of distill", () => {
   }
   const student = { data: "glyphs", student: conv4({ width: 16 }), out: "runs/y" };
 
-  it("is RKD-DA with the paper's weights, on the teacher's pixels", async () => {
+  it("needs a teacher, data and a folder only, and is of the teacher's pixels", async () => {
     const folder = await teacher(1);
-    const { plan } = await planDistill({ ...student, teacher: folder });
-    expect(plan.losses).toEqual([rkdDistance({ weight: 1 }), rkdAngle({ weight: 2 })]);
-    const model = join(folder, "model.safetensors");
-    expect(plan.teacher).toEqual({ model, onnx: null, vectors: null, features: "live" });
+    const { plan } = await planDistill({ data: "glyphs", out: "runs/y", teacher: folder });
+    expect(plan.losses).toEqual([triplet(), rkdDistance({ weight: 1 }), rkdAngle({ weight: 2 })]);
+    expect(plan.teacher).toEqual({
+      model: join(folder, "model.safetensors"),
+      onnx: null,
+      vectors: null,
+      features: "live",
+    });
     expect(plan.data.imageSize).toBe(32);
-    expect(plan.backbone.normalize).toBe(false);
+    expect(plan.backbone).toMatchObject({ kind: "conv4", width: 64, embedding: 64, normalize: true });
+    expect([plan.epochs, plan.batch]).toEqual([38, { size: 64, perClass: 4, episode: null }]);
+  });
+
+  it("has the plan of its baseline, which a resumed run has too", async () => {
+    const run = await planDistill({ ...student, teacher: await teacher(1), baseline: true });
+    expect(run.policy.baseline).toBe(true);
+    expect(run.baseline).toEqual({ ...run.plan, teacher: null, losses: [triplet()] });
+    expect(await planAgain(run, run.plan, run.policy)).toEqual(run);
+    const alone = await planDistill({ ...student, teacher: await teacher(1), baseline: true, losses: [rkdAngle()] });
+    expect(alone.baseline?.backbone).toEqual({ ...alone.plan.backbone, normalize: true });
+    const unlabelled = { ...student, teacher: await teacher(1), data: glyphs({ labels: "none" }), baseline: true };
+    await expect(planDistill(unlabelled)).rejects.toThrow(/baseline: .+without labels, received true/);
+    expect(await planAgain(await planTrain(train), (await planTrain(train)).plan, run.policy).catch(String)).toMatch(
+      /baseline: there is no such option/,
+    );
   });
 
   it("caches the teacher's features, if it may choose, where images are mirrored at most", async () => {

@@ -4,6 +4,7 @@ import { dirname, join, relative } from "node:path";
 import { expect, it } from "vitest";
 import {
   checkFree,
+  hasBaseline,
   hashFile,
   prepareFolder,
   readPlanFile,
@@ -60,6 +61,25 @@ it("clears an earlier run and nothing else", async () => {
   const { "plan.json": text, ...rest } = contentsOf(folder);
   expect(rest).toEqual(others);
   expect(JSON.parse(text ?? "")).toEqual(plan);
+});
+
+it("clears the baseline of a run that has one, and no other run in a folder of that name", async () => {
+  const inner = {
+    "baseline/plan.json": JSON.stringify(plan),
+    "baseline/metrics.json": "old",
+    "baseline/mine.txt": "a",
+  };
+  const claiming = { ...plan, policy: { baseline: true } };
+  const own = folderOf({ "plan.json": JSON.stringify(claiming), ...inner });
+  expect(hasBaseline(own)).toBe(true);
+  await prepareFolder(own, true, plan);
+  const { "plan.json": _, ...rest } = contentsOf(own);
+  expect(rest).toEqual({ "baseline/mine.txt": "a" });
+  const other = folderOf({ "plan.json": JSON.stringify(plan), ...inner });
+  expect(hasBaseline(other)).toBe(false);
+  await prepareFolder(other, true, plan);
+  const { "plan.json": __, ...kept } = contentsOf(other);
+  expect(kept).toEqual(inner);
 });
 
 it("offers to go on with an unfinished run", () => {

@@ -67,6 +67,7 @@ pub(crate) use source::Source;
 pub(crate) use source::glob::is_pattern;
 pub(crate) use source::published::splits_by_classes;
 pub use split::Split;
+pub(crate) use split::training_part;
 pub use statistics::Normalization;
 pub use stop::Stop;
 pub use survey::{PartCount, Survey, survey};

@@ -14,9 +14,10 @@ use std::path::Path;
 
 use super::dataset::Dataset;
 use super::part::Part;
-use super::plan::SplitPlan;
-use super::rotation::unturned;
+use super::plan::{DataPlan, Labels, SplitPlan};
+use super::rotation::{TURNS, unturned};
 use super::source::names::{composed, text_of};
+use super::survey::Survey;
 use crate::error::{Code, Error, Result};
 use crate::random::Random;
 
@@ -350,6 +351,35 @@ fn check_share(option: &str, share: f64) -> Result<()> {
         .with_values("a number from 0 up to, but not including, 1", share.to_string()))
 }
 
+/// Images and classes that `plan`'s split leaves to train on, by what a look at the source `found`, without turns. The classes
+/// are exact but for lists, of which all classes are counted; the images are those of classes of equal size.
+pub(crate) fn training_part(plan: &DataPlan, found: &Survey) -> (usize, usize) {
+    let by_classes = |(images, classes): (usize, usize), held_out: &[f64]| {
+        let left = classes.saturating_sub(held_out.iter().map(|&share| share_of(share, classes)).sum());
+        (images * left / classes.max(1), left)
+    };
+    let by_images = |(images, classes): (usize, usize), held_out: f64| {
+        (((1.0 - held_out) * images as f64).round() as usize, classes)
+    };
+    let all = (found.images, found.classes);
+    let own = |part| found.parts.iter().find(|count| count.part == part).map(|count| (count.images, count.classes));
+    let (images, classes) = match (&plan.split, own(Part::Train)) {
+        (SplitPlan::Classes { validation, test }, _) => by_classes(all, &[*validation, *test]),
+        (SplitPlan::Images { validation, test }, _) => by_images(all, validation + test),
+        (SplitPlan::Source { .. }, Some(train)) if own(Part::Test).is_some() && own(Part::Validation).is_some() => {
+            train
+        }
+        (SplitPlan::Source { validation }, Some(train)) if found.shared_classes || plan.labels == Labels::None => {
+            by_images(train, *validation)
+        }
+        (SplitPlan::Source { validation }, Some(train)) => by_classes(train, &[*validation]),
+        (SplitPlan::Source { .. } | SplitPlan::Lists { .. }, _) => all,
+    };
+    let turns = if plan.rotations { TURNS.len() } else { 1 };
+    (images * turns, classes * turns)
+}
+
+/// How many of `count` classes, or images without labels, a share is.
 fn share_of(share: f64, count: usize) -> usize {
     if share == 0.0 { 0 } else { ((share * count as f64).round() as usize).max(2) }
 }

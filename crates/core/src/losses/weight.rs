@@ -68,6 +68,15 @@ impl Weight {
         }
     }
 
+    /// The largest weight that it ever is; 1 where it is found.
+    pub fn largest(&self) -> f64 {
+        match *self {
+            Weight::Number(weight) => weight,
+            Weight::Course(Course { from, to, .. }) => from.max(to),
+            Weight::Named(Named::Auto) => 1.0,
+        }
+    }
+
     /// Whether the term is never computed.
     pub fn is_off(&self) -> bool {
         match *self {

@@ -8,6 +8,7 @@ use super::{AugmentOption, Channels, DataOption, DataOptions, Shares, SplitOptio
 use crate::data::survey::survey_of;
 use crate::data::{
     AugmentSpec, DataKind, DataPlan, Labels, Part, Source, SplitPlan, Stop, Survey, is_pattern, splits_by_classes,
+    training_part,
 };
 use crate::error::{Code, Error, Result};
 use crate::input::{absolute, invalid, read, write};
@@ -44,9 +45,37 @@ impl DataOption {
     /// The plan. `input`, what a stored model takes, comes before the source's own defaults: a teacher and its student see
     /// the same pixels. What was listed to find out the kind is kept for [`Dataset::open`](crate::data::Dataset::open).
     pub(super) fn resolve(&self, input: Option<Pixels>, stop: Stop<'_>) -> Result<DataPlan> {
-        let (plan, source, _) = resolve(&self.0, input, stop)?;
-        source.pass_on(&plan);
-        Ok(plan)
+        self.look(input, stop).map(ListedData::pass_on)
+    }
+
+    /// As [`resolve`](Self::resolve), with the source at hand for more questions.
+    pub(super) fn look(&self, input: Option<Pixels>, stop: Stop<'_>) -> Result<ListedData> {
+        resolve(&self.0, input, stop).map(|(plan, source, found)| ListedData { plan, source, found })
+    }
+}
+
+/// A source whose plan is known.
+pub(super) struct ListedData {
+    /// Its plan.
+    pub plan: DataPlan,
+    source: Source,
+    found: Option<Survey>,
+}
+
+impl ListedData {
+    /// Images and classes to train on, without decoding; see [`training_part`]. Nothing where the source cannot be read,
+    /// which opening it says better.
+    pub fn training_part(&mut self, stop: Stop<'_>) -> Option<(usize, usize)> {
+        if self.found.is_none() {
+            self.found = survey_of(&self.source, Some(self.plan.labels), false, stop).ok();
+        }
+        self.found.as_ref().map(|found| training_part(&self.plan, found))
+    }
+
+    /// The plan. What was listed is kept for [`Dataset::open`](crate::data::Dataset::open).
+    pub fn pass_on(self) -> DataPlan {
+        self.source.pass_on(&self.plan);
+        self.plan
     }
 }
 

@@ -49,6 +49,8 @@ pub struct RunOptions {
     #[cfg_attr(test, ts(as = "Option<BackboneOptions>"))]
     pub backbone: Option<BackboneOptions>,
     /// The network that `distill` trains.
+    /// @default conv4({ embedding: 64 }) for images up to 32 pixels, else resnet(18, { width: 32, stem: "imagenet",
+    /// embedding: 128 })
     #[cfg_attr(test, ts(as = "Option<BackboneOptions>"))]
     pub student: Option<BackboneOptions>,
     /// The teacher: its path, or that with how it is read.
@@ -61,7 +63,8 @@ pub struct RunOptions {
     #[cfg_attr(test, ts(optional, type = "TeacherFeatures | \"auto\""))]
     pub teacher_features: Option<TeacherFeaturesOption>,
     /// The weighted terms of the total loss, at least one.
-    /// @default train: triplet(); distill: rkdDistance({ weight: 1 }) and rkdAngle({ weight: 2 })
+    /// @default train: triplet(); distill: rkdDistance({ weight: 1 }) and rkdAngle({ weight: 2 }), with labels beside
+    /// triplet()
     #[cfg_attr(test, ts(optional, type = "Array<Loss>"))]
     pub losses: Option<Vec<TermSpec>>,
     /// Weights to begin with: a file, or a file with what it need not have. @default drawn at random
@@ -84,7 +87,8 @@ pub struct RunOptions {
     /// The learning rate over the run. @default cosine()
     #[cfg_attr(test, ts(optional, type = "ScheduleOptions"))]
     pub schedule: Option<ScheduleSpec>,
-    /// Number of epochs, 1 to 1,000,000. @default 20
+    /// Number of epochs, 1 to 1,000,000.
+    /// @default train: 20; distill: as many as show 128,000 images (2,000 batches of 64), at least 5, at most 60
     #[cfg_attr(test, ts(as = "Option<u64>"))]
     pub epochs: Option<Whole<1, 1_000_000>>,
     /// Batches of one epoch, 1 to 1,000,000. @default null: as many as show as many images as the training part has
@@ -111,6 +115,10 @@ pub struct RunOptions {
     /// goes on: what it was trained on trains, and what is new goes into no part. @default false: an error that says what
     /// has changed
     pub accept_changed_data: Option<bool>,
+    /// Of `distill`: whether the same student is trained by labels alone too, in the folder `baseline` of the run. The
+    /// verdict then has a row for it, and measures the gap from there. It needs labels, and about as much time again.
+    /// @default false
+    pub baseline: Option<bool>,
     /// CPU threads, 0 to 1024; 0 is all cores. @default 0
     #[cfg_attr(test, ts(as = "Option<u64>"))]
     pub threads: Option<Threads>,
@@ -322,7 +330,8 @@ pub struct BatchOptions {
     #[cfg_attr(test, ts(as = "Option<usize>"))]
     pub size: Option<Whole<2, LARGEST_BATCH>>,
     /// Images of each class in a batch, 1 to `size`; `null` draws without regard to class.
-    /// @default 4; null where all losses see each image on its own, and without labels
+    /// @default 4, or more where there are so few classes that a batch needs it; null where all losses see each image on
+    /// its own, and without labels
     #[cfg_attr(test, ts(as = "Option<Option<usize>>"))]
     pub per_class: Option<Option<Whole<1>>>,
     /// A few-shot episode as batch, in place of `size` and `perClass`: what prototypical() needs. Its rows are the
@@ -348,7 +357,8 @@ pub struct BackboneOptions {
     /// 3x3 convolution of stride 1, for images of 32 to 64 pixels. VGG: `"imagenet"` ends in two linear layers,
     /// `"small"` in the flattened maps. The others have one form. @default "small" up to 64 pixels, else "imagenet"
     pub stem: Option<Stem>,
-    /// Length of the embedding, 1 to 65,536; `null` is the pooled feature itself, without a linear layer. @default null
+    /// Length of the embedding, 1 to 65,536; `null` is the pooled feature itself, without a linear layer.
+    /// @default null; of the student of `distill` 64 (conv4) or 128
     #[cfg_attr(test, ts(as = "Option<Option<usize>>"))]
     pub embedding: Option<Option<Whole<1, 65_536>>>,
     /// Whether embeddings are divided by their Euclidean norm.
@@ -630,6 +640,8 @@ pub struct Policy {
     pub patience: Option<u64>,
     /// Steps between checkpoints besides those after decisions; `None`: no others.
     pub checkpoint_every_steps: Option<u64>,
+    /// Whether the same student is trained without its teacher too.
+    pub baseline: bool,
 }
 
 /// See [`EvaluationOptions`].
@@ -673,6 +685,8 @@ pub struct ResolvedRun {
     pub plan: Plan,
     /// What is done between its segments.
     pub policy: Policy,
+    /// The plan of the same student by labels alone, where it is asked for.
+    pub baseline: Option<Plan>,
     /// Whether data that have changed are accepted.
     pub accept_changed_data: bool,
     /// What had to be assumed, in full sentences.

@@ -17,7 +17,7 @@ use crate::losses::{LossSpec, RkdAngle, RkdDistance, TermSpec, TripletSquared, W
 use crate::nn::tuning::TuningPlan;
 use crate::optim::{OptimizerSpec, ScheduleSpec};
 use crate::spelling::likely;
-use crate::train::{Device, Plan, TeacherFeatures, TeacherPlan, WeightsPlan, check_labels};
+use crate::train::{Device, Plan, TeacherFeatures, TeacherPlan, WeightsPlan, check_labels, reads_labels};
 
 /// The whole plan of `train(options)` or `distill(options)`.
 ///
@@ -28,18 +28,19 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
     check_keys(job, options)?;
     check_kinds(job, options)?;
     let mut options: RunOptions = read("", options)?;
-    let losses = losses(job, options.losses.take())?;
     let teacher = match (job, &options.teacher) {
         (Job::Train, _) => None,
         (Job::Distill, Some(given)) => Some(find_teacher("teacher", given)?),
         (Job::Distill, None) => return Err(needed("teacher")),
     };
     let (name, backbone) = match job {
-        Job::Train => ("backbone", options.backbone.take()),
+        Job::Train => ("backbone", Some(options.backbone.take().ok_or_else(|| needed("backbone"))?)),
         Job::Distill => ("student", options.student.take()),
     };
-    let backbone = backbone.ok_or_else(|| needed(name))?;
-    let mut data = options.data.resolve(teacher.as_ref().and_then(|teacher| teacher.model.input), stop)?;
+    let mut images = options.data.look(teacher.as_ref().and_then(|teacher| teacher.model.input), stop)?;
+    let data = &mut images.plan;
+    let losses = losses(job, options.losses.take(), data.labels)?;
+    let backbone = backbone.map_or_else(|| usual_student(data.image_size), Ok)?;
     check_labels(data.labels, &losses, teacher.is_some())?;
     let seed = options.seed.map_or(1, Into::into);
     // A teacher and its student agree on the classes without being told.
@@ -63,8 +64,21 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
         (features, _) => features,
     };
     let evaluation = evaluation(options.evaluation.unwrap_or_default())?;
+    let backbone = network(name, backbone, job, data, &losses)?;
+    let labels = data.labels;
+    let mut part = || images.training_part(stop);
+    let batch = batch(options.batch.unwrap_or_default(), &losses, labels, &mut part)?;
+    let steps_per_epoch = options.steps_per_epoch.flatten().map(u64::from);
+    let epochs = match (options.epochs, job) {
+        (Some(epochs), _) => epochs.into(),
+        (None, Job::Train) => 20,
+        (None, Job::Distill) => match steps_per_epoch {
+            Some(steps) => usual_epochs(steps.saturating_mul(batch.size as u64)),
+            None => part().map_or(20, |(images, _)| usual_epochs(images as u64)),
+        },
+    };
     let plan = Plan {
-        backbone: network(name, backbone, &data, &losses)?,
+        backbone,
         weights: options.weights.flatten().map(weights).transpose()?,
         tuning: TuningPlan {
             freeze: options.freeze.unwrap_or_default().0,
@@ -80,26 +94,30 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
         optimizer: options.optimizer.map_or_else(|| kind::<OptimizerSpec>("adam"), Ok)?,
         schedule: options.schedule.map_or_else(|| kind::<ScheduleSpec>("cosine"), Ok)?,
         clip_gradient_norm: options.clip_gradient_norm.flatten().map(|norm| norm.0),
-        batch: batch(options.batch.unwrap_or_default(), &losses, data.labels)?,
+        batch,
         micro_batch: options.micro_batch.flatten().map(Into::into),
-        epochs: options.epochs.map_or(20, Into::into),
-        steps_per_epoch: options.steps_per_epoch.flatten().map(Into::into),
+        epochs,
+        steps_per_epoch,
         seed,
         split_seed,
         threads: threads(options.threads),
         device: device(options.device)?,
-        data,
+        data: images.plan.clone(),
         losses,
     };
+    let baseline = options.baseline.unwrap_or(false);
+    let alone = if baseline { Some(by_labels_alone(&plan, || images.training_part(stop))?) } else { None };
+    images.pass_on();
     let policy = Policy {
         evaluation,
         keep: options.keep.unwrap_or(Keep::Best),
         patience: options.patience.flatten().map(Into::into),
         checkpoint_every_steps: options.checkpoint_every_steps.flatten().map(Into::into),
+        baseline,
     };
     let (out, overwrite) = (options.out.absolute(), options.overwrite.unwrap_or(false));
     let accept_changed_data = options.accept_changed_data.unwrap_or(false);
-    Ok(ResolvedRun { job, out, overwrite, plan, policy, accept_changed_data, warnings })
+    Ok(ResolvedRun { job, out, overwrite, plan, policy, baseline: alone, accept_changed_data, warnings })
 }
 
 /// The whole plan of a stored one, `plan` and `policy` of the `plan.json` in `out`: itself, where rkd wrote it, and with
@@ -123,6 +141,7 @@ pub fn resolve_stored(
     for (name, value) in stored::<Plan>("plan", plan)?.chain(stored::<Policy>("policy", policy)?) {
         match (name.as_str(), &value) {
             ("teacher", Value::Null) => {}
+            ("baseline", Value::Bool(false)) if job == Job::Train => {}
             ("teacher", teacher) => {
                 let mut teacher: Map<String, Value> = stored::<TeacherPlan>("plan.teacher", teacher)?.collect();
                 options.extend(teacher.remove("features").map(|features| ("teacherFeatures".into(), features)));
@@ -199,7 +218,7 @@ fn stored<T: DeserializeOwned>(name: &str, part: &Value) -> Result<impl Iterator
 fn check_keys(job: Job, options: &Value) -> Result<()> {
     let Value::Object(given) = options else { return Ok(()) };
     let foreign: &[&str] = match job {
-        Job::Train => &["student", "teacher", "teacherFeatures", "acceptChangedData"],
+        Job::Train => &["student", "teacher", "teacherFeatures", "acceptChangedData", "baseline"],
         Job::Distill => &["backbone"],
     };
     let known: Vec<&str> = fields_of::<RunOptions>().iter().filter(|name| !foreign.contains(name)).copied().collect();
@@ -228,13 +247,30 @@ fn check_kinds(job: Job, options: &Value) -> Result<()> {
     Ok(())
 }
 
-fn losses(job: Job, given: Option<Vec<TermSpec>>) -> Result<Vec<TermSpec>> {
-    let losses = given.unwrap_or_else(|| match job {
-        Job::Train => vec![TermSpec::new(LossSpec::TripletSquared(TripletSquared::default()))],
-        Job::Distill => vec![
-            TermSpec::new(LossSpec::RkdDistance(RkdDistance::default())),
-            TermSpec { weight: Weight::Number(2.0), ..TermSpec::new(LossSpec::RkdAngle(RkdAngle::default())) },
-        ],
+/// What the relations weigh beside the triplet loss where neither is given.
+const RELATIONS_BESIDE_LABELS: f64 = 1.0;
+
+/// What `train` learns by, and what a baseline does where no loss of its own is left.
+fn triplet() -> TermSpec {
+    TermSpec::new(LossSpec::TripletSquared(TripletSquared::default()))
+}
+
+/// RKD-DA: distances and angles in the paper's ratio, 1 to 2.
+fn relations(factor: f64) -> [TermSpec; 2] {
+    let weighted = |weight: f64, loss| TermSpec { weight: Weight::Number(factor * weight), ..TermSpec::new(loss) };
+    [
+        weighted(1.0, LossSpec::RkdDistance(RkdDistance::default())),
+        weighted(2.0, LossSpec::RkdAngle(RkdAngle::default())),
+    ]
+}
+
+fn losses(job: Job, given: Option<Vec<TermSpec>>, labels: Labels) -> Result<Vec<TermSpec>> {
+    let losses = given.unwrap_or_else(|| match (job, labels) {
+        (Job::Train, _) => vec![triplet()],
+        (Job::Distill, Labels::Classes) => {
+            std::iter::once(triplet()).chain(relations(RELATIONS_BESIDE_LABELS)).collect()
+        }
+        (Job::Distill, Labels::None) => relations(1.0).into(),
     });
     if losses.is_empty() {
         return Err(invalid("losses", "a list of at least one loss", "an array of 0"));
@@ -253,7 +289,63 @@ fn kind<T: DeserializeOwned>(kind: &str) -> Result<T> {
     read(kind, &json!({ "kind": kind }))
 }
 
-fn network(name: &str, given: BackboneOptions, data: &DataPlan, losses: &[TermSpec]) -> Result<BackboneSpec> {
+/// The student of a `distill` that names none: a network that a CPU trains in minutes and runs in a millisecond or so. What
+/// counts is multiply-adds. Conv-4 of width 64 has 10 million of them for a grey image of 28 pixels and 57 million for 64
+/// pixels in colour, where its flattened map of 1,024 numbers grows with the image too. So larger images get a ResNet-18 of
+/// half the published width with the stem that divides the side by four: 40 million at 64 pixels, 480 million at 224.
+fn usual_student(image_size: usize) -> Result<BackboneOptions> {
+    read(
+        "student",
+        &match image_size {
+            0..=32 => json!({ "kind": "conv4", "width": 64 }),
+            _ => json!({ "kind": "resnet18", "width": 32, "stem": "imagenet" }),
+        },
+    )
+}
+
+/// Numbers of a student's embedding where it is not said: short enough to store, and no 1,024 of a flattened map.
+fn usual_embedding(kind: &str) -> usize {
+    if kind == "conv4" { 64 } else { 128 }
+}
+
+/// The epochs of a `distill` that says none, by the images of one: few images are shown often, many at least some times. In
+/// all it is about 2,000 batches of 64.
+fn usual_epochs(images: u64) -> u64 {
+    (2_000.0 * 64.0 / images.max(1) as f64).round().clamp(5.0, 60.0) as u64
+}
+
+/// Images of each class in a batch of `size`: 4, or as many as it takes to fill it from `classes`, where they are known. One
+/// class is too few to train on, which opening the data says.
+fn usual_per_class(size: usize, classes: Option<usize>) -> usize {
+    let needed = classes.filter(|&classes| classes > 1).map_or(0, |classes| size.div_ceil(classes));
+    size.min(4).max(needed)
+}
+
+/// Images and classes of the train part, where they can be known.
+type TrainingPart = Option<(usize, usize)>;
+
+/// The plan of the same student without its teacher: the losses of labels that are left, each with the largest weight that
+/// it has; where there is none, the triplet loss on embeddings of norm 1, which is what its options assume.
+fn by_labels_alone(plan: &Plan, part: impl FnOnce() -> TrainingPart) -> Result<Plan> {
+    if plan.data.labels == Labels::None {
+        return Err(invalid("baseline", "false with images without labels", "true")
+            .with_advice("only the teacher says there what is alike, so there is nothing to learn without it"));
+    }
+    let alone = |term: &&TermSpec| !term.weight.is_off() && !term.build().needs_teacher();
+    let constant = |term: &TermSpec| TermSpec { weight: Weight::Number(term.weight.largest()), ..term.clone() };
+    let mut plan =
+        Plan { teacher: None, losses: plan.losses.iter().filter(alone).map(constant).collect(), ..plan.clone() };
+    if !plan.losses.iter().any(reads_labels) {
+        plan.losses.push(triplet());
+        plan.backbone.normalize = true;
+        if plan.batch.episode.is_none() && plan.batch.per_class.is_none_or(|count| count < 2) {
+            plan.batch.per_class = Some(usual_per_class(plan.batch.size, part().map(|(_, classes)| classes)));
+        }
+    }
+    Ok(plan)
+}
+
+fn network(name: &str, given: BackboneOptions, job: Job, data: &DataPlan, losses: &[TermSpec]) -> Result<BackboneSpec> {
     given.check(name)?;
     let pixels = (given.image_size.unwrap_or(data.image_size), given.in_channels.unwrap_or(data.channels));
     if pixels != (data.image_size, data.channels) {
@@ -274,7 +366,11 @@ fn network(name: &str, given: BackboneOptions, data: &DataPlan, losses: &[TermSp
             None => Vec::new(),
         },
         stem: given.stem.unwrap_or(if data.image_size <= 64 { Stem::Small } else { Stem::Imagenet }),
-        embedding: given.embedding.flatten().map(Into::into),
+        embedding: match (given.embedding, job) {
+            (Some(embedding), _) => embedding.map(Into::into),
+            (None, Job::Train) => None,
+            (None, Job::Distill) => Some(usual_embedding(given.kind.0)),
+        },
         normalize: given.normalize.unwrap_or_else(|| losses.iter().any(|term| term.build().wants_unit_norm())),
         in_channels: data.channels,
         image_size: data.image_size,
@@ -301,7 +397,13 @@ fn features(given: TeacherFeaturesOption, augment: &AugmentSpec) -> TeacherFeatu
     }
 }
 
-fn batch(given: BatchOptions, losses: &[TermSpec], labels: Labels) -> Result<BatchPlan> {
+/// `part` is asked only where a default follows from it.
+fn batch(
+    given: BatchOptions,
+    losses: &[TermSpec],
+    labels: Labels,
+    part: &mut dyn FnMut() -> TrainingPart,
+) -> Result<BatchPlan> {
     let by_class = |name: &str, received: String| {
         Err(invalid(format!("batch.{name}"), "nothing with images without labels", received)
             .with_advice("their batches are drawn without regard to class"))
@@ -347,8 +449,11 @@ fn batch(given: BatchOptions, losses: &[TermSpec], labels: Labels) -> Result<Bat
     }
     let size = given.size.map_or(64, Into::into);
     let alone = losses.iter().all(|term| term.build().sees_images_alone());
-    let usual = if alone || labels == Labels::None { None } else { Some(size.min(4)) };
-    let per_class = given.per_class.map_or(usual, |count| count.map(Into::into));
+    let per_class = match given.per_class {
+        Some(count) => count.map(Into::into),
+        None if alone || labels == Labels::None => None,
+        None => Some(usual_per_class(size, part().map(|(_, classes)| classes))),
+    };
     if let Some(count) = per_class.filter(|count| *count > size) {
         return Err(invalid(
             "batch.perClass",
@@ -458,6 +563,112 @@ mod tests {
             let found = stored(plan, policy).unwrap_err().to_string();
             assert!(found.starts_with(expected), "{found}\nis not {expected}");
         }
+    }
+
+    /// A file of vectors beside the glyphs: a teacher that needs no run.
+    fn distill(more: Value) -> Result<ResolvedRun> {
+        let folder = tempfile::tempdir().unwrap();
+        let teacher = folder.path().join("vectors.csv");
+        std::fs::write(&teacher, "id,a,b\n").unwrap();
+        let mut options = json!({ "data": "glyphs", "out": "runs/x", "teacher": teacher.display().to_string() });
+        for (name, value) in more.as_object().unwrap() {
+            options[name] = value.clone();
+        }
+        resolve(Job::Distill, &options, &|| false)
+    }
+
+    fn kinds(plan: &Plan) -> Vec<(&'static str, Weight)> {
+        plan.losses.iter().map(|term| (term.loss.name(), term.weight)).collect()
+    }
+
+    #[test]
+    fn a_distillation_needs_a_teacher_data_and_a_folder_only() {
+        let run = distill(json!({})).unwrap();
+        let Plan { backbone, losses, batch, epochs, .. } = &run.plan;
+        assert_eq!((&backbone.kind[..], backbone.width, backbone.embedding), ("conv4", 64, Some(64)));
+        assert!(backbone.normalize, "the triplet loss assumes it");
+        assert_eq!(losses, &[vec![triplet()], relations(RELATIONS_BESIDE_LABELS).into()].concat());
+        assert_eq!((batch.size, batch.per_class, *epochs), (64, Some(4), 38)); // 128,000 by 70 % of 4,800 images
+        assert!(run.baseline.is_none() && !run.policy.baseline);
+
+        let large = json!({ "data": { "source": "glyphs", "imageSize": 64, "labels": "none" } });
+        let Plan { backbone, losses, batch, .. } = distill(large).unwrap().plan;
+        assert_eq!((&backbone.kind[..], backbone.width, backbone.embedding), ("resnet18", 32, Some(128)));
+        assert_eq!((backbone.stem, backbone.normalize, batch.per_class), (Stem::Imagenet, false, None));
+        assert_eq!(losses, relations(1.0));
+    }
+
+    #[test]
+    fn a_students_embedding_is_short_unless_it_is_said_to_be_the_pooled_feature() {
+        let embedding = |student: Value| distill(json!({ "student": student })).unwrap().plan.backbone.embedding;
+        assert_eq!(embedding(json!({ "kind": "conv4" })), Some(64));
+        assert_eq!(embedding(json!({ "kind": "resnet50" })), Some(128));
+        assert_eq!(embedding(json!({ "kind": "mlp", "embedding": 32 })), Some(32));
+        assert_eq!(embedding(json!({ "kind": "conv4", "embedding": null })), None);
+        assert_eq!(resolve(Job::Train, &train(json!({})), &|| false).unwrap().plan.backbone.embedding, None);
+    }
+
+    #[test]
+    fn a_distillation_shows_about_as_many_images_whatever_there_are() {
+        let epochs = |more: Value| distill(more).unwrap().plan.epochs;
+        let glyphs = |classes: u64| json!({ "data": { "source": "glyphs", "classes": classes, "writers": 20 } });
+        assert_eq!(epochs(glyphs(10)), 60); // of 6 classes
+        assert_eq!(epochs(glyphs(400)), 23); // 5,600 images
+        assert_eq!(epochs(json!({ "data": "glyphs:classes=5000,writers=20" })), 5);
+        assert_eq!(epochs(json!({ "stepsPerEpoch": 100 })), 20);
+        assert_eq!(epochs(json!({ "stepsPerEpoch": 100, "batch": { "size": 128 } })), 10);
+        assert_eq!(epochs(json!({ "epochs": 3 })), 3);
+        assert_eq!(resolve(Job::Train, &train(json!({})), &|| false).unwrap().plan.epochs, 20);
+    }
+
+    #[test]
+    fn a_batch_has_as_many_images_of_a_class_as_it_takes() {
+        let per_class = |more: Value| resolve(Job::Train, &train(more), &|| false).unwrap().plan.batch.per_class;
+        let data = |split: Value| json!({ "source": "glyphs:classes=10,writers=100", "split": split });
+        let classes = data(json!({ "kind": "classes", "validation": 0.2, "test": 0.3 }));
+        assert_eq!(per_class(json!({ "data": classes })), Some(13)); // 5 classes
+        assert_eq!(per_class(json!({ "data": classes, "batch": { "size": 20 } })), Some(4));
+        assert_eq!(per_class(json!({ "data": classes, "batch": { "perClass": 2 } })), Some(2));
+        let images = data(json!({ "kind": "images", "validation": 0.2, "test": 0.3 }));
+        assert_eq!(per_class(json!({ "data": images })), Some(7));
+        let mut turned = classes;
+        turned["rotations"] = true.into();
+        assert_eq!(per_class(json!({ "data": turned })), Some(4));
+        assert_eq!(per_class(json!({})), Some(4));
+    }
+
+    #[test]
+    fn a_baseline_is_the_same_student_by_labels_alone() {
+        let baseline = |losses: Value| {
+            let run = distill(json!({ "baseline": true, "losses": losses })).unwrap();
+            assert!(run.policy.baseline);
+            let alone = run.baseline.unwrap();
+            assert!(alone.teacher.is_none());
+            assert_eq!(input::write(&alone.data).unwrap(), input::write(&run.plan.data).unwrap());
+            assert_eq!(
+                (alone.seed, alone.split_seed, alone.epochs),
+                (run.plan.seed, run.plan.split_seed, run.plan.epochs)
+            );
+            (alone, run.plan)
+        };
+        let (alone, with) = baseline(json!([{ "kind": "triplet-squared", "weight": 3 }, { "kind": "rkd-angle" }]));
+        assert_eq!(kinds(&alone), [("triplet-squared", Weight::Number(3.0))]);
+        assert_eq!((alone.backbone, alone.batch), (with.backbone, with.batch));
+        let later = json!({ "kind": "cross-entropy", "weight": { "from": 0, "to": 2, "start": 9, "steps": 1 } });
+        let (alone, with) = baseline(json!([{ "kind": "hint" , "studentFeature": "pooled" }, later]));
+        assert_eq!(kinds(&alone), [("cross-entropy", Weight::Number(2.0))]);
+        assert_eq!(alone.backbone, with.backbone);
+        for losses in [json!([{ "kind": "rkd-angle" }]), json!([{ "kind": "soft-target-kl" }])] {
+            let (alone, with) = baseline(losses);
+            assert_eq!(kinds(&alone), [("triplet-squared", Weight::Number(1.0))]);
+            assert_eq!((alone.backbone.normalize, alone.batch.per_class), (true, Some(4)));
+            assert_eq!(BackboneSpec { normalize: false, ..alone.backbone }, with.backbone);
+        }
+        let unlabelled = json!({ "source": "glyphs", "labels": "none" });
+        let error = distill(json!({ "baseline": true, "data": unlabelled })).unwrap_err();
+        assert_eq!((error.code, error.subject.as_deref()), (Code::InvalidOption, Some("baseline")));
+        let error = resolve(Job::Train, &train(json!({ "baseline": true })), &|| false).unwrap_err();
+        assert_eq!(error.code, Code::UnknownOption);
     }
 
     #[test]

@@ -22,6 +22,11 @@ pub struct CollapseAlarm {
 }
 
 impl CollapseAlarm {
+    /// Whether it has rung.
+    pub fn has_rung(&self) -> bool {
+        self.rung
+    }
+
     /// Looks at the embeddings of step `step` (from 1); the first time that they have run together, says so.
     pub fn watch(&mut self, step: u64, embedding: &Matrix) -> Option<CollapseEvent> {
         let now = distance(embedding)?;
@@ -78,6 +83,7 @@ mod tests {
         assert_eq!((step, (start / distance).round()), (3, 111.0));
         assert!(message.starts_with("Step 3: ") && message.contains("smaller learning rate"), "{message}");
         assert_eq!(alarm.watch(4, &rows(0.0)), None);
+        assert!(alarm.has_rung());
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub fn check_labels(labels: Labels, losses: &[TermSpec], has_teacher: bool) -> R
 }
 
 /// Whether a term reads classes, or the student's logits, which are scores of classes.
-fn reads_labels(term: &TermSpec) -> bool {
+pub fn reads_labels(term: &TermSpec) -> bool {
     let loss = term.build();
     let student = term.student_feature.clone().unwrap_or_else(|| loss.reads());
     loss.needs_labels() || matches!(term.loss, LossSpec::Prototypical(_)) || student == Feature::Logits

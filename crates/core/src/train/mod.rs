@@ -37,7 +37,7 @@ pub mod stored;
 pub mod teacher;
 pub mod training;
 
-pub use compatibility::check_labels;
+pub use compatibility::{check_labels, reads_labels};
 pub use device::Device;
 pub use embed::{EmbedPlan, embed};
 pub use event::{Control, Event};

@@ -147,6 +147,8 @@ pub struct SegmentReport {
     pub images: u64,
     /// Mean total loss of the segment's steps.
     pub loss: f64,
+    /// Whether the student's embeddings have run together in one point, in this segment or before.
+    pub collapsed: bool,
     /// Each term that was computed in at least one step.
     pub terms: Vec<TermMean>,
 }

@@ -66,7 +66,7 @@ impl Segment {
     }
 
     /// The whole segment; means are 0 where there was no step.
-    pub(super) fn report(self, step: u64, cancelled: bool) -> SegmentReport {
+    pub(super) fn report(self, step: u64, cancelled: bool, collapsed: bool) -> SegmentReport {
         let steps = self.steps.max(1) as f64;
         let mean = |TermMean { steps, term }: TermMean| {
             let (value, gradient_norm) = (term.value / steps as f64, term.gradient_norm / steps as f64);
@@ -79,6 +79,7 @@ impl Segment {
             data_wait_seconds: self.waited.as_secs_f64(),
             images: self.images,
             loss: self.loss / steps,
+            collapsed,
             terms: self.terms.into_iter().map(mean).collect(),
         }
     }

@@ -502,7 +502,8 @@ impl<B: Backend> Training for Session<B> {
             }
         }
         self.gradient_norm()?;
-        Ok(segment.report(self.step, control.is_cancelled() && self.step < until_step))
+        let cancelled = control.is_cancelled() && self.step < until_step;
+        Ok(segment.report(self.step, cancelled, self.state.alarm.has_rung()))
     }
 
     fn evaluate(&mut self, who: Who, part: Part, ks: &[usize], control: &Control) -> Result<Evaluation> {
