@@ -113,7 +113,7 @@ describe("rows as a teacher", () => {
         ["the vector is bytes", "new Float32Array(new Uint8Array(bytes).buffer)"],
       ],
       [[one, null], ["row 2: this is no row"]],
-      [() => rows(), ["teacher.embeddings", "call the function that makes it"]],
+      [() => rows(), ["teacher.embeddings", "Call the function that makes it"]],
     ];
     for (const [embeddings, parts] of bad) {
       const teacher = { embeddings } as Embeddings;
