@@ -38,7 +38,7 @@ export async function startJob(
   options: TrainOptions | DistillOptions,
   context: RunContext,
 ): Promise<TrainResult> {
-  const rows = rowsOf("teacher" in options && options.teacher);
+  const rows = rowsOf((options as Partial<DistillOptions> | undefined)?.teacher);
   return await withFolder(context, async (session, folder) => {
     const run = await planJob(session, job, options, rows);
     const { out, overwrite, plan, policy } = run;

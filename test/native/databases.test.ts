@@ -1,6 +1,6 @@
 /** Rows as a teacher: from the iterable to the model, and the examples of docs/teachers.md as they stand there. */
 
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
@@ -86,8 +86,9 @@ describe("rows as a teacher", () => {
     })();
     await expect(run).rejects.toThrow("enough");
     await watched.catch(() => {});
-    await resume(join(folder, "stopped"));
-    expect(model("stopped")).toBe(model("file"));
+    renameSync(join(folder, "stopped"), join(folder, "moved"));
+    await resume(join(folder, "moved"));
+    expect(model("moved")).toBe(model("file"));
   });
 
   it("leave nothing behind where they are refused", async () => {
@@ -113,7 +114,7 @@ describe("rows as a teacher", () => {
         ["the vector is bytes", "new Float32Array(new Uint8Array(bytes).buffer)"],
       ],
       [[one, null], ["row 2: this is no row"]],
-      [() => rows(), ["teacher.embeddings", "call the function that makes it"]],
+      [() => rows(), ["teacher.embeddings", "Call the function that makes it"]],
     ];
     for (const [embeddings, parts] of bad) {
       const teacher = { embeddings } as Embeddings;

@@ -336,6 +336,16 @@ impl WeightedTerm {
         }
         let names = shapes.iter().filter(|(_, shape)| fits(shape)).map(|(feature, _)| feature.name());
         let names: Vec<&str> = names.collect();
+        if names.is_empty() {
+            let all: Vec<&str> = shapes.keys().map(Feature::name).collect();
+            return Err(Error::new(Code::InvalidOption, format!("the loss compares maps, and the {who} has none"))
+                .with_subject(format!("{}.{option}", self.name))
+                .with_values(
+                    format!("a {who} with maps inside"),
+                    format!("{} of one with {}", feature.name(), all.join(", ")),
+                )
+                .with_advice("take a loss on embeddings, or networks of rkd with convolutions"));
+        }
         let problem = match shape {
             Some(_) => "the loss compares maps, and this is none of more than one pixel".to_string(),
             None => format!("the {who} has no such feature"),

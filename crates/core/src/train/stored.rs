@@ -87,13 +87,20 @@ pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluati
     let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &backend)?;
     let view = open_view(&plan.data, card.input(), control)?;
     let of = (&card, plan.model.as_path());
-    let split = split_for_model(of, &view.dataset, &plan.data, &plan.split, plan.part, control)?;
+    let mut split = split_for_model(of, &view.dataset, &plan.data, &plan.split, plan.part, control)?;
     for message in view.dataset.notices().into_iter().chain(split.warnings.iter().cloned()) {
         control.emit(Event::Warning { message });
     }
     let labelled = view.dataset.is_labelled();
     if !labelled {
         check_without_labels(plan)?;
+    }
+    let open = |plan| teacher::open(plan, &backend, &host, &[], control);
+    let mut teacher = plan.teacher.as_ref().map(open).transpose()?;
+    if let Some(teacher) = &mut teacher {
+        teacher.meet(&view.dataset, control)?;
+        // As in training: what it says nothing of is not measured.
+        split.keep(|item| teacher.knows(item));
     }
     let items = split.items(plan.part);
     let embeddings = embed_part(&backend, outputs(&network), &view, items, control)?;
@@ -108,11 +115,9 @@ pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluati
         evaluation.metrics.insert(episodes.name(), score.accuracy);
         evaluation.intervals.insert(episodes.name(), score.interval);
     }
-    if let Some(teacher) = &plan.teacher {
-        let mut teacher = teacher::open(teacher, &backend, &host, &[], control)?;
-        teacher.meet(&view.dataset, control)?;
+    if let Some(teacher) = &teacher {
         let seen = teacher_view(&plan.data, teacher.input(), &view.dataset, control)?.unwrap_or(view);
-        let own = embed_teacher(&backend, &*teacher, &seen, &plan.data.cache, items, control)?;
+        let own = embed_teacher(&backend, &**teacher, &seen, &plan.data.cache, items, control)?;
         add_fidelity(&mut evaluation, &host, &own.values, &embeddings.values, &plan.ks, plan.seed)?;
     }
     Ok(evaluation)
