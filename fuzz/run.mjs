@@ -37,13 +37,15 @@ if (spawnSync("cargo", build, { stdio: "inherit", env }).status !== 0) process.e
 
 const found = join(root, "target", "fuzz", target);
 mkdirSync(found, { recursive: true });
-const corpus = {
+const corpora = {
   images: "crates/core/tests/data/fixtures",
+  onnx: "crates/core/tests/onnx",
   vectors: "crates/core/tests/vectors",
   weights: "crates/core/tests/weights",
-}[target];
+};
+const corpus = corpora[target];
 const program = join(env.CARGO_TARGET_DIR, host, "release", target);
-const options = [`-max_total_time=${seconds}`, "-rss_limit_mb=2048", "-timeout=30", `-artifact_prefix=${found}-`];
+const options = [`-max_total_time=${seconds}`, "-rss_limit_mb=2048", "-timeout=300", `-artifact_prefix=${found}-`];
 const run = spawnSync(program, [found, join(root, corpus ?? `fuzz/corpus/${target}`), ...options], {
   stdio: "inherit",
 });

@@ -1,9 +1,12 @@
 /** `evaluate`: how well a stored model retrieves classes it has never seen. */
 
+import type { Json } from "#native";
 import { json } from "./native/json.ts";
 import type { EvaluateOptions } from "./options/run.ts";
+import type * as protocol from "./protocol/protocol.ts";
 import type { Evaluation, Part } from "./protocol/protocol.ts";
 import { withoutSignal, withSession } from "./run/command.ts";
+import { rowsOf, withTeacherFile } from "./run/embeddings.ts";
 import { type Run, startRun } from "./run/run.ts";
 
 /** What `evaluate` returns. */
@@ -24,7 +27,13 @@ export interface EvaluateResult extends Evaluation {
  */
 export function evaluate(options: EvaluateOptions): Run<EvaluateResult> {
   return startRun((context) => {
-    const said = json(withoutSignal(options));
-    return withSession(context, (session) => session.call((core) => core.evaluateModel(said)));
+    const rows = rowsOf(options?.teacher);
+    const measure = (given: EvaluateOptions) => {
+      const said = json(withoutSignal(given)) as Json<protocol.EvaluateOptions>;
+      return withSession(context, (session) => session.call((core) => core.evaluateModel(said)));
+    };
+    return rows
+      ? withTeacherFile(rows, context.signal, (teacher) => measure({ ...options, teacher }))
+      : measure(options);
   }, options?.signal);
 }

@@ -1,5 +1,6 @@
 /** `rkd`: relational knowledge distillation (Park et al., CVPR 2019). The public API, and nothing else. */
 
+export type { Embedding, Embeddings } from "./artefacts/embeddings.ts";
 export { distill } from "./distill.ts";
 export { embed } from "./embed.ts";
 export { RkdError, type RkdErrorCode, type RkdErrorDetails } from "./errors.ts";

@@ -27,6 +27,9 @@ export const files = {
   data: "data.json",
   events: "events.jsonl",
   metrics: "metrics.json",
+  /** The vectors of a teacher that was given as rows, and their ids. */
+  teacher: "teacher.npy",
+  teacherIds: "teacher.npy.ids.json",
   model: "model.safetensors",
   /** The last weights, where the model has the best ones and both are kept. */
   last: "last.safetensors",
@@ -45,6 +48,8 @@ const own = [
   files.data,
   files.events,
   files.metrics,
+  files.teacher,
+  files.teacherIds,
   files.model,
   files.last,
   files.checkpoint,
@@ -87,10 +92,16 @@ export function hasBaseline(out: string): boolean {
 
 /**
  * Readies the folder, which must be there and locked, for a new run: without an earlier run in it; other files stay.
- * `plan` takes the place of the old one last, so that at no moment files of a run stand there that no plan claims.
+ * `plan` takes the place of the old one last, so that at no moment files of a run stand there that no plan claims; then
+ * come the files that were written aside for it: those of `whole`.
  * @throws {RkdError} as {@link checkFree} does, before anything is touched
  */
-export async function prepareFolder(out: string, overwrite: boolean, plan: PlanFile): Promise<void> {
+export async function prepareFolder(
+  out: string,
+  overwrite: boolean,
+  plan: PlanFile,
+  whole: readonly string[] = [],
+): Promise<void> {
   checkFree(out, overwrite);
   const folders = hasBaseline(out) ? [join(out, files.baseline), out] : [out];
   await onDisk(out, async () => {
@@ -98,6 +109,7 @@ export async function prepareFolder(out: string, overwrite: boolean, plan: PlanF
     if (folders.length > 1) await rm(join(out, files.baseline, files.plan), { force: true });
   });
   writeJson(join(out, files.plan), plan);
+  for (const name of whole) withErrors(out, () => renameSync(aside(join(out, name)), join(out, name)));
   await tidyFolder(out);
 }
 
@@ -156,21 +168,26 @@ export function writeJson(file: string, value: unknown): void {
   writeWhole(file, `${JSON.stringify(value, null, 2)}\n`);
 }
 
+/** Where this process writes `file` before it takes its place. */
+export function aside(file: string): string {
+  return `${file}.${process.pid}.tmp`;
+}
+
 /** Writes a text aside, syncs it and renames it: a kill at any moment leaves the old file or the new one. */
 export function writeWhole(file: string, text: string): void {
-  const aside = `${file}.${process.pid}.tmp`;
+  const beside = aside(file);
   withErrors(file, () => {
     try {
-      const descriptor = openSync(aside, "w");
+      const descriptor = openSync(beside, "w");
       try {
         writeAll(descriptor, text);
         fsyncSync(descriptor);
       } finally {
         closeSync(descriptor);
       }
-      renameSync(aside, file);
+      renameSync(beside, file);
     } catch (error) {
-      rmSync(aside, { force: true });
+      rmSync(beside, { force: true });
       throw error;
     }
     syncFolder(dirname(file));
@@ -178,8 +195,8 @@ export function writeWhole(file: string, text: string): void {
 }
 
 /** Writes every byte: a write near a quota or a size limit may take only some, and says so by nothing but its result. */
-export function writeAll(descriptor: number, text: string): void {
-  const bytes = Buffer.from(text);
+export function writeAll(descriptor: number, text: string | Buffer): void {
+  const bytes = typeof text === "string" ? Buffer.from(text) : text;
   for (let done = 0; done < bytes.length; ) done += writeSync(descriptor, bytes, done);
 }
 

@@ -10,6 +10,7 @@ import type { Fidelity } from "../protocol/protocol.ts";
 import { resume } from "../resume.ts";
 import { train } from "../train.ts";
 import { type BenchFlags, bench } from "./bench.ts";
+import { type CacheFlags, cache } from "./cache.ts";
 import { finish, json, print, signal, watch } from "./context.ts";
 import { demo } from "./demo.ts";
 import { doctor } from "./doctor.ts";
@@ -39,7 +40,7 @@ const acceptFlag = ["--accept-changed-data", "go on with the stored split where 
 /** All commands, in the order of the help. */
 export function commands(): Command[] {
   const work = [trainCommand(), distillCommand(), evaluateCommand(), embedCommand(), resumeCommand()];
-  return [...work, reproduceCommand(), demoCommand(), benchCommand(), doctorCommand()];
+  return [...work, reproduceCommand(), demoCommand(), benchCommand(), doctorCommand(), cacheCommand()];
 }
 
 function trainCommand(): Command {
@@ -185,6 +186,19 @@ function doctorCommand(): Command {
   return addTeacherFlags(it, "the same as the path")
     .addHelpText("after", "\nExamples:\n  rkd doctor\n  rkd doctor data omniglot\n  rkd doctor teacher model.onnx")
     .action((topic: string | undefined, path: string | undefined, flags: TeacherFlags) => doctor(topic, path, flags));
+}
+
+function cacheCommand(): Command {
+  return command("cache", "List the decoded images and teachers' features that are kept, and remove old or large ones.")
+    .option("--cache <folder>", "the folder ($RKD_CACHE or ~/.cache/rkd)")
+    .option("--older-than <time>", "files that were not used for so long: 12h, 30d (any)")
+    .option("--larger-than <size>", "files of more bytes: 500MB, 1GB (any)")
+    .option("--prune", "remove them; without it nothing is removed, and it says what would go")
+    .addHelpText(
+      "after",
+      "\nOnly files that rkd wrote are removed, and none that was used within the last hour. What is needed again is made again.",
+    )
+    .action((flags: CacheFlags) => cache(flags));
 }
 
 function benchCommand(): Command {

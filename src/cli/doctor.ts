@@ -8,7 +8,7 @@ import { addon } from "../native/addon.ts";
 import { json as toJson } from "../native/json.ts";
 import type { NativeSession } from "../native/session.ts";
 import { oneOf } from "../options/check.ts";
-import type { MemoryLimits, SplitPlan, Teacher } from "../protocol/protocol.ts";
+import type { MemoryLimits, NetworkReport, SplitPlan, Teacher, VectorSummary } from "../protocol/protocol.ts";
 import { withSession } from "../run/command.ts";
 import { version } from "../version.ts";
 import { json, print, printLines, signal } from "./context.ts";
@@ -30,7 +30,9 @@ async function teacher(given: string | Teacher): Promise<void> {
   const look = (session: NativeSession) => session.call((core) => core.judgeTeacher(toJson(given)));
   const report = await withSession({ emit: () => {}, signal }, look);
   if (json) return writeJsonLine({ type: "end", ...report });
-  if (!report.onnx) return print(`a network of rkd: ${report.file}`);
+  if (report.network) return printLined(networkLines(report.file, report.network));
+  if (report.vectors) return printLined(vectorLines(report.file, report.vectors), report.vectors.warnings);
+  if (!report.onnx) return;
   const { inputs, outputs, pixels, imageSize, channels, output, embedding, engine, warnings, ...about } = report.onnx;
   const lines = {
     file: about.file,
@@ -43,6 +45,38 @@ async function teacher(given: string | Teacher): Promise<void> {
     engine,
     time: `${about.millisecondsPerImage.toFixed(1)} ms an image, in a batch of three`,
   };
+  printLined(lines, warnings);
+}
+
+function networkLines(file: string, network: NetworkReport): Record<string, string> {
+  const { backbone, embedding, parameters, rkd, seed, distilled, data, classes } = network;
+  const { kind, width, hidden, imageSize, inChannels } = backbone;
+  const labels = classes === null ? "" : classes === 0 ? ", without labels" : `, ${classes} classes`;
+  return {
+    file,
+    network: `${kind} of ${hidden.length > 0 ? `layers of ${hidden.join(", ")}` : `width ${width}`}`,
+    weights: `${parameters.toLocaleString("en")} numbers`,
+    images: `${imageSize} x ${imageSize}, ${inChannels === 1 ? "grey" : "colour"}`,
+    embedding: `${embedding} numbers${backbone.normalize ? ", of norm 1" : ""}`,
+    "trained on": `${data ?? "data that its file does not name"}${labels}`,
+    "trained by": `rkd ${rkd}, seed ${seed}${distilled ? ", from a teacher" : ""}`,
+  };
+}
+
+function vectorLines(file: string, vectors: VectorSummary): Record<string, string> {
+  const { format, element, norms, normalized, zero, repeated, constantPlaces, hash } = vectors;
+  const rounded = (norm: number) => String(Number(norm.toPrecision(4)));
+  const all = `${rounded(norms.minimum)} to ${rounded(norms.maximum)}, median ${rounded(norms.median)}`;
+  return {
+    file,
+    vectors: `${vectors.vectors} of ${vectors.dimension} numbers, ${format}, ${element}`,
+    norms: normalized ? "all are 1" : all,
+    odd: `${zero} of zeros, ${repeated} repeated, ${constantPlaces} places of one number`,
+    hash,
+  };
+}
+
+function printLined(lines: Readonly<Record<string, string>>, warnings: readonly string[] = []): void {
   for (const [name, line] of Object.entries(lines)) print(`${name.padEnd(10)} ${line}`);
   for (const warning of warnings) print(`note: ${warning}`);
 }

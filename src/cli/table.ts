@@ -191,5 +191,6 @@ export function profileTables(report: ProfileReport): string {
 
 /** Bytes for people: whole MiB, or GiB with one decimal. */
 export function bytesInWords(bytes: number): string {
+  if (bytes < 2 ** 20) return `${Math.ceil(bytes / 2 ** 10)} KiB`;
   return bytes < 2 ** 30 ? `${Math.round(bytes / 2 ** 20)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 }

@@ -35,7 +35,7 @@ export function addTeacherFlags(command: Command, help: string): Command {
 /** The teacher, where one is given. */
 export function teacherOf(flags: TeacherFlags): string | Teacher | undefined {
   const { teacher: model, teacherMean: mean, teacherStd: std, teacherPooling, teacherEngine } = flags;
-  if (mean === undefined !== (std === undefined)) {
+  if ((mean === undefined) !== (std === undefined)) {
     throw invalid(mean ? "--teacher-std" : "--teacher-mean", "both or neither", "one of them");
   }
   const onnx: Partial<OnnxOptions> = defined({

@@ -1,5 +1,6 @@
 /** What `train`, `distill`, `evaluate`, `embed` and `neighbours` take: the core's options, and how they are stopped. */
 
+import type { Embeddings } from "../artefacts/embeddings.ts";
 import type * as protocol from "../protocol/protocol.ts";
 
 /** What only TypeScript has. */
@@ -24,15 +25,24 @@ export interface TrainOptions extends RunOptions {
 export interface DistillOptions
   extends RunOptions,
     Pick<protocol.RunOptions, "student" | "teacherFeatures" | "acceptChangedData" | "baseline"> {
-  /** The folder of a finished run, a `model.safetensors`, an ONNX model or stored vectors; or that with how it is read. */
-  readonly teacher: string | URL | protocol.Teacher;
+  /**
+   * The folder of a finished run, a `model.safetensors`, an ONNX model or stored vectors; or that with how it is read; or
+   * the rows of a database.
+   */
+  readonly teacher: string | URL | protocol.Teacher | Embeddings;
 }
 
 /** What `resume` takes besides the folder. */
 export interface ResumeOptions extends protocol.ResumeOptions, Stopped {}
 
 /** What `evaluate` takes. */
-export interface EvaluateOptions extends protocol.EvaluateOptions, Stopped {}
+export interface EvaluateOptions extends Omit<protocol.EvaluateOptions, "teacher">, Stopped {
+  /**
+   * What the model's relations are compared with, as `distill` takes it; `null` is nothing. Without labels it is needed.
+   * @default null; without labels the run's own teacher
+   */
+  readonly teacher?: DistillOptions["teacher"] | null;
+}
 
 /** What `neighbours` takes. */
 export interface NeighboursOptions extends protocol.NeighboursOptions, Stopped {}

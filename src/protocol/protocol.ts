@@ -1484,8 +1484,32 @@ export type TeacherReport = {
   readonly file: string;
   /** Of an ONNX model. */
   readonly onnx: OnnxReport | null;
-  /** Of stored vectors. A network of rkd has neither. */
+  /** Of stored vectors. */
   readonly vectors: VectorSummary | null;
+  /** Of a network of rkd. */
+  readonly network: NetworkReport | null;
+};
+
+/** What a network of rkd says of itself. */
+export type NetworkReport = {
+  /** The network, with the size and channels of the images it takes. */
+  readonly backbone: BackbonePlan;
+  /** Numbers of its embedding. */
+  readonly embedding: number;
+  /** The number of its parameters. */
+  readonly parameters: number;
+  /** The version of rkd that trained it. */
+  readonly rkd: string;
+  /** The seed of that run. */
+  readonly seed: number;
+  /** Whether it was distilled from a teacher. */
+  readonly distilled: boolean;
+  /**
+   * The path of the data that it was trained on, or `"glyphs"`; nothing where its run's `plan.json` is not beside it.
+   */
+  readonly data: string | null;
+  /** Its training classes; 0 without labels, and nothing where the file does not say. */
+  readonly classes: number | null;
 };
 
 /** What was found out, for a person. */

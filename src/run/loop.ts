@@ -12,7 +12,7 @@ import { join } from "node:path";
 import { files, writeJson } from "../artefacts/run-folder.ts";
 import { json } from "../native/json.ts";
 import type { NativeSession } from "../native/session.ts";
-import type { Evaluation, ResolvedRun, SessionSummary, Teacher, TeacherPlan } from "../protocol/protocol.ts";
+import type { Evaluation, Plan, ResolvedRun, SessionSummary, Teacher, TeacherPlan } from "../protocol/protocol.ts";
 import { isCancelled } from "./command.ts";
 import type { DistillResult, EvaluationEvent, Metrics, RunEvent, TrainResult, VerdictRow } from "./events.ts";
 import { findingsOf } from "./findings.ts";
@@ -29,6 +29,8 @@ export interface LoopStart {
   readonly resumes: boolean;
   /** Called with the data's fingerprint once data and networks are ready, before anything is trained. */
   readonly onOpen: (fingerprint: string) => Promise<void>;
+  /** What is opened in place of the run's plan, where a file of it is not yet at its place. */
+  readonly opens?: Plan;
   /** Knows where the folder is. */
   readonly lock: FolderLock;
   /** The `data.json` of the run whose split a new run has; its own data's where there is none. */
@@ -105,7 +107,9 @@ class Loop {
     // A run that starts anew on changed data that are accepted has nothing to keep to.
     const anew = !resumes || (resume === null && acceptChangedData);
     const start = { checkpoint: resume, record: anew ? (this.#start.record ?? null) : record, acceptChangedData };
-    const { summary, policy } = await this.#session.call((core) => core.open(json(plan), json(start)));
+    const { summary, policy } = await this.#session.call((core) =>
+      core.open(json(this.#start.opens ?? plan), json(start)),
+    );
     this.#signal.throwIfAborted();
     if (resume && policy) this.#state = takeUp(policy, this.#job.policy);
     await onOpen(summary.data.fingerprint);

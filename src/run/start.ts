@@ -1,10 +1,13 @@
 /** Starts a job in its folder, new or from a checkpoint. */
 
-import { existsSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { existsSync, rmSync } from "node:fs";
+import { basename, join, resolve } from "node:path";
+import type { Json } from "#native";
 import { checkFolderApart, listsOf } from "../artefacts/apart.ts";
+import { type Embeddings, writeEmbeddings } from "../artefacts/embeddings.ts";
 import { EventLog } from "../artefacts/event-log.ts";
 import {
+  aside,
   checkFree,
   files,
   hasBaseline,
@@ -19,9 +22,11 @@ import { RkdError } from "../errors.ts";
 import { json } from "../native/json.ts";
 import type { NativeSession } from "../native/session.ts";
 import type { DistillOptions, ResumeOptions, TrainOptions } from "../options/run.ts";
-import type { Job, Plan, PlanFile, ResolvedRun } from "../protocol/protocol.ts";
+import type * as protocol from "../protocol/protocol.ts";
+import type { Job, Plan, PlanFile, ResolvedRun, VectorOptions } from "../protocol/protocol.ts";
 import { version } from "../version.ts";
 import { withoutSignal, withSession } from "./command.ts";
+import { rowsOf, withTeacherFile } from "./embeddings.ts";
 import type { RunEvent, TrainResult, WeightsEvent } from "./events.ts";
 import { FolderLock } from "./folder-lock.ts";
 import { type LoopStart, runLoop } from "./loop.ts";
@@ -33,12 +38,12 @@ export async function startJob(
   options: TrainOptions | DistillOptions,
   context: RunContext,
 ): Promise<TrainResult> {
-  const said = json(withoutSignal(options));
+  const rows = rowsOf("teacher" in options && options.teacher);
   return await withFolder(context, async (session, folder) => {
-    const run = await session.call((core) => core.resolve(job, said));
+    const run = await planJob(session, job, options, rows);
     const { out, overwrite, plan, policy } = run;
     const { data } = plan;
-    const inputs = inputsOf(plan);
+    const inputs = inputsOf(plan, rows);
     const check = () => {
       checkFree(out, overwrite);
       // The folder inside is ours where the run that is replaced had one.
@@ -49,23 +54,57 @@ export async function startJob(
     check();
     const lock = folder.hold(out);
     check(); // nobody can change it any more
+    const written = rows ? [files.teacher, files.teacherIds] : [];
+    const [vectors, ids] = written.map((name) => aside(join(out, name)));
     // The folder's content is touched only once data and networks are known to be good.
     const onOpen = async (fingerprint: string) => {
-      const hashes = await hashesOf(inputs);
-      await prepareFolder(out, overwrite, { form: 1, rkd: version, job, plan, policy, inputs: hashes, fingerprint });
+      const own = plan.teacher && vectors ? { [plan.teacher.model]: await hashFile(vectors) } : {};
+      const hashes = { ...(await hashesOf(inputs)), ...own };
+      const planFile = { form: 1, rkd: version, job, plan, policy, inputs: hashes, fingerprint } as const;
+      await prepareFolder(out, overwrite, planFile, written);
       folder.openLog();
       for (const message of run.warnings) folder.context.emit({ type: "warning", message });
     };
     const start = { resume: null, resumes: false, onOpen, lock, ...baselineOf(run, context, folder) };
-    return await runLoop(run, start, session, folder.context);
+    if (!rows || !plan.teacher || !vectors || !ids) return await runLoop(run, start, session, folder.context);
+    try {
+      await writeEmbeddings(rows.embeddings, vectors, ids, folder.context.signal);
+      const teacher = { ...plan.teacher, model: vectors, vectors: { ...asWritten, ...plan.teacher.vectors, ids } };
+      return await runLoop(run, { ...start, opens: { ...plan, teacher } }, session, folder.context);
+    } finally {
+      for (const file of [vectors, ids]) rmSync(file, { force: true });
+    }
   });
+}
+
+/** How a file of vectors is read that says all by itself. */
+const asWritten: VectorOptions = { ids: null, idColumn: null, vectorColumn: null, allowMissing: false };
+
+/** The plan of a new job. Of a teacher that is given as rows it does not depend on what they are. */
+async function planJob(
+  session: NativeSession,
+  job: Job,
+  options: TrainOptions | DistillOptions,
+  rows: Embeddings | undefined,
+): Promise<ResolvedRun> {
+  const resolve = (given: TrainOptions | DistillOptions) => {
+    const said = json(withoutSignal(given)) as Json<protocol.RunOptions>;
+    return session.call((core) => core.resolve(job, said));
+  };
+  if (!rows) return await resolve(options);
+  const run = await withTeacherFile(rows, undefined, (teacher) => resolve({ ...(options as DistillOptions), teacher }));
+  const teacher = run.plan.teacher && { ...run.plan.teacher, model: join(run.out, files.teacher) };
+  return { ...run, plan: { ...run.plan, teacher } };
 }
 
 /** Goes on with the run in `out`; one that was killed before its first checkpoint starts anew. */
 export async function resumeJob(out: string, options: ResumeOptions, context: RunContext): Promise<TrainResult> {
   const place = resolve(out);
-  const said = json(withoutSignal(options));
-  requirePlanFile(place);
+  const { teacher } = requirePlanFile(place).plan;
+  // Rows that the run has written down are in its folder, wherever that is now.
+  const own = teacher && basename(teacher.model) === files.teacher && existsSync(join(place, files.teacher));
+  const moved = own && options?.teacher === undefined ? { teacher: join(place, files.teacher) } : {};
+  const said = json({ ...withoutSignal(options), ...moved });
   return await withFolder(context, async (session, folder) => {
     const lock = folder.hold(place);
     const stored = requirePlanFile(place);
@@ -135,9 +174,9 @@ async function hashesOf(inputs: readonly string[]): Promise<PlanFile["inputs"]> 
   return Object.fromEntries(await Promise.all(inputs.map(async (file) => [file, await hashFile(file)] as const)));
 }
 
-/** What a run reads beside its images, all of whose bytes count. */
-function inputsOf({ data, teacher, weights }: Plan): string[] {
-  return [teacher?.model, weights?.file, ...listsOf(data)].filter((file) => file !== undefined);
+/** What a run reads beside its images, all of whose bytes count; without `rows`, which it writes. */
+function inputsOf({ data, teacher, weights }: Plan, rows?: Embeddings): string[] {
+  return [rows ? undefined : teacher?.model, weights?.file, ...listsOf(data)].filter((file) => file !== undefined);
 }
 
 /** The plan as it is stored, with the places where data and teacher are now. */

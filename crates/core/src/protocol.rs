@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use ts_rs::{Config, TS};
 
 use crate::losses::LossSpec;
-use crate::{Code, backbones, bench, data, input, limits, losses, metrics, nn, onnx, optim, options, sampling, train, vectors};
+use crate::{
+    Code, backbones, bench, data, input, limits, losses, metrics, nn, onnx, optim, options, sampling, train, vectors,
+};
 
 /// A loss as TypeScript sees it.
 struct LossDeclaration {
@@ -257,6 +259,7 @@ fn protocol() -> String {
         train::report::EmbedReport,
         options::DataSurvey,
         options::TeacherReport,
+        options::NetworkReport,
         onnx::OnnxReport,
         vectors::VectorSummary,
         vectors::Norms,

@@ -4,7 +4,7 @@
 use rkd_core::data::Part;
 use rkd_core::limits::Process;
 use rkd_core::train::memory::UNCERTAINTY;
-use rkd_core::train::{Control, Plan, Who, open};
+use rkd_core::train::{Control, Plan, Start, Who, open};
 use serde_json::json;
 
 #[test]
@@ -27,11 +27,11 @@ fn a_run_takes_what_was_estimated() {
             "kind": "adam", "learningRate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weightDecay": 0.0
         },
         "schedule": { "kind": "cosine", "warmupSteps": 0, "minimum": 0.0 }, "clipGradientNorm": null,
-        "batch": { "size": 32, "perClass": 4 }, "epochs": 1, "stepsPerEpoch": 3, "seed": 1, "threads": 2,
+        "batch": { "size": 32, "perClass": 4 }, "epochs": 1, "stepsPerEpoch": 3, "seed": 1, "splitSeed": 1, "threads": 2,
     }))
     .unwrap();
     let silent = Control::silent();
-    let mut session = open(plan, None, &silent).unwrap();
+    let mut session = open(plan, &Start::default(), &silent).unwrap();
     session.train(3, &silent).unwrap();
     session.evaluate(Who::Student, Part::Validation, &[1], &silent).unwrap();
     session.keep().unwrap();

@@ -112,7 +112,12 @@ fn what_cannot_teach_is_refused_with_the_way_out() {
         ),
         (
             "plain",
-            OnnxOptions { engine: EngineChoice::Onnxruntime, output: Some("pooled".into()), onnxruntime: Some("x.so".into()), ..rten() },
+            OnnxOptions {
+                engine: EngineChoice::Onnxruntime,
+                output: Some("pooled".into()),
+                onnxruntime: Some("x.so".into()),
+                ..rten()
+            },
             Code::InvalidOption,
             "rten gives tensors inside too",
         ),

@@ -27,7 +27,7 @@ fn read(name: &str) -> Result<VectorTable> {
 
 fn options(id: &str, vector: &str) -> VectorOptions {
     let given = |name: &str| (!name.is_empty()).then(|| name.to_string());
-    VectorOptions { ids: None, id_column: given(id), vector_column: given(vector) }
+    VectorOptions { id_column: given(id), vector_column: given(vector), ..VectorOptions::default() }
 }
 
 /// What reading says of it, which must name the file.

@@ -1,4 +1,4 @@
-//! What a file is, by its first bytes: every reader of models and weights asks [`read`], whatever the file's name.
+//! What a file is, by its first bytes: every reader of models and weights asks `read`, whatever the file's name.
 
 use std::fs::File;
 use std::io::Read;

@@ -88,6 +88,8 @@ pub enum CacheFolder {
     Wanted(PathBuf),
     /// One of this process, with the reason for it.
     Temporary(TempDir, String),
+    /// One of this process, for images that are looked at once.
+    Once(TempDir),
 }
 
 impl CacheFolder {
@@ -107,11 +109,21 @@ impl CacheFolder {
         }
     }
 
+    /// A temporary folder, for images that are looked at once.
+    ///
+    /// # Errors
+    /// When there is no place for temporary files.
+    pub fn once() -> Result<CacheFolder> {
+        let made = tempfile::Builder::new().prefix("rkd-cache-").tempdir();
+        made.map(CacheFolder::Once)
+            .map_err(|e| Error::io("making a folder for decoded images", &std::env::temp_dir(), e))
+    }
+
     /// Its path.
     pub fn path(&self) -> &Path {
         match self {
             CacheFolder::Wanted(path) => path,
-            CacheFolder::Temporary(folder, _) => folder.path(),
+            CacheFolder::Temporary(folder, _) | CacheFolder::Once(folder) => folder.path(),
         }
     }
 

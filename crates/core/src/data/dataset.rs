@@ -79,6 +79,19 @@ impl Dataset {
     /// When the source cannot be read or recognised, has no images, or more than half of them are broken; when the cache
     /// cannot be written; when `image_size` or `channels` is out of range; when stopped.
     pub fn open(plan: &DataPlan, stop: Stop<'_>, progress: &mut dyn FnMut(DecodeProgress)) -> Result<Dataset> {
+        Dataset::open_keeping(plan, 0, stop, progress)
+    }
+
+    /// The same, but the decoded images of a source with fewer than `fewest` are not kept: they lie in a temporary file.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`].
+    pub fn open_keeping(
+        plan: &DataPlan,
+        fewest: usize,
+        stop: Stop<'_>,
+        progress: &mut dyn FnMut(DecodeProgress),
+    ) -> Result<Dataset> {
         check_plan(plan)?;
         let source = Source::detect(plan, stop)?;
         let mut key = source.key()?;
@@ -97,10 +110,13 @@ impl Dataset {
         let (cache, reused, cache_notice) = match Cache::open(&path, slot_bytes) {
             Some(cache) => (cache, true, None),
             None => {
-                let folder = CacheFolder::new(&plan.cache)?;
+                let contents = Contents::read(&source, Some(plan.labels), plan.rotations, stop)?;
+                let folder = match contents.samples.len() < fewest {
+                    true => CacheFolder::once()?,
+                    false => CacheFolder::new(&plan.cache)?,
+                };
                 let path = folder.path().join(&name);
-                Contents::read(&source, Some(plan.labels), plan.rotations, stop)?
-                    .decode(&source, plan, &path, stop, progress)?;
+                contents.decode(&source, plan, &path, stop, progress)?;
                 let damaged = || {
                     Error::new(Code::Io, "the decoded cache was damaged right after it was written")
                         .with_subject(path.display().to_string())
@@ -129,10 +145,9 @@ impl Dataset {
             fingerprint,
         };
         let images = dataset.unturned_items();
-        dataset.fingerprint = fingerprint_of(images.map(|item| {
-            let class = dataset.unturned_name(dataset.label(item));
-            (dataset.bare_id(item), class, dataset.content(item))
-        }));
+        dataset.fingerprint = fingerprint_of(
+            images.map(|item| (dataset.bare_id(item), dataset.unturned_class(item), dataset.content(item))),
+        );
         Ok(dataset)
     }
 
@@ -273,6 +288,11 @@ impl Dataset {
     pub fn unturned_name(&self, label: u32) -> &str {
         let name = self.class_name(label);
         if self.rotations { unturned(name) } else { name }
+    }
+
+    /// The name of the class of `item` without its turn; empty without labels.
+    pub fn unturned_class(&self, item: u32) -> &str {
+        if self.is_labelled() { self.unturned_name(self.label(item)) } else { "" }
     }
 
     /// Whether the source has parts of its own, at least two of them.

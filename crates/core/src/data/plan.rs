@@ -141,7 +141,15 @@ impl fmt::Display for SplitPlan {
     }
 }
 
+/// What stands in a model for a list: where lists lie is nobody else's business.
+pub const ELSEWHERE: &str = "/-";
+
 impl SplitPlan {
+    /// Whether its lists are not known.
+    pub fn is_elsewhere(&self) -> bool {
+        self.lists().iter().any(|path| path.file_name().is_some_and(|name| name == "-"))
+    }
+
     /// Shares must leave something for training.
     fn validate(&self) -> Result<()> {
         match *self {

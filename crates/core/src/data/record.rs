@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::dataset::Dataset;
 use super::fingerprint::mark_of;
 use super::part::Part;
-use super::plan::SplitPlan;
+use super::plan::{ELSEWHERE, SplitPlan};
 use super::split::Split;
 
 /// Most classes that an outline names: it then has a megabyte.
@@ -90,7 +90,7 @@ impl DataRecord {
         let items: Vec<u32> = dataset.unturned_items().collect();
         for &item in &items {
             let (name, content, part) = (dataset.bare_id(item), dataset.content(item), part_of[item as usize]);
-            let (sum, parts) = classes.entry(dataset.unturned_name(dataset.label(item)).into()).or_default();
+            let (sum, parts) = classes.entry(dataset.unturned_class(item).into()).or_default();
             *sum = sum.wrapping_add(mark_of(&name, content) as u32);
             if let Some(letter) = part.map(letter_of).filter(|letter| !parts.contains(*letter)) {
                 parts.push(letter);
@@ -100,7 +100,7 @@ impl DataRecord {
             record.parts.push(part.map_or('-', letter_of));
         }
         let places: HashMap<&str, u32> = classes.keys().map(|name| &name[..]).zip(0..).collect();
-        record.labels = items.iter().map(|&item| places[dataset.unturned_name(dataset.label(item))]).collect();
+        record.labels = items.iter().map(|&item| places[dataset.unturned_class(item)]).collect();
         record.outline.classes = classes;
         record
     }
@@ -162,7 +162,7 @@ impl KnownData {
         let items = 0..dataset.len() as u32;
         if self.outline.is_by_classes() {
             let part = |item| {
-                let (_, parts) = self.outline.classes.get(dataset.unturned_name(dataset.label(item)))?;
+                let (_, parts) = self.outline.classes.get(dataset.unturned_class(item))?;
                 parts.chars().next().and_then(part_of)
             };
             return Some(items.map(part).collect());
@@ -269,9 +269,9 @@ fn part_of(letter: char) -> Option<Part> {
 fn without_paths(plan: &SplitPlan) -> SplitPlan {
     match plan {
         SplitPlan::Lists { validation, test, .. } => SplitPlan::Lists {
-            train: Default::default(),
-            validation: validation.as_ref().map(|_| Default::default()),
-            test: test.as_ref().map(|_| Default::default()),
+            train: ELSEWHERE.into(),
+            validation: validation.as_ref().map(|_| ELSEWHERE.into()),
+            test: test.as_ref().map(|_| ELSEWHERE.into()),
         },
         other => other.clone(),
     }

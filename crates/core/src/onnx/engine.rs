@@ -40,7 +40,7 @@ pub enum Pixels {
 /// A graph that is ready to run.
 pub enum Engine {
     /// See the module.
-    Rten(Rten),
+    Rten(Box<Rten>),
     /// See the module.
     Onnxruntime(Onnxruntime),
 }
@@ -100,7 +100,7 @@ impl Engine {
             Some(library) if choice == EngineChoice::Onnxruntime => {
                 Onnxruntime::load(graph, output, library, threads).map(Engine::Onnxruntime)
             }
-            _ => Rten::load(graph, output, threads).map(Engine::Rten),
+            _ => Rten::load(graph, output, threads).map(|rten| Engine::Rten(Box::new(rten))),
         }
     }
 
@@ -151,8 +151,12 @@ impl Rten {
     fn run(&self, pixels: &Pixels, shape: [usize; 4]) -> Result<HostTensor> {
         let failed = |what: String| failed(&self.path, "rten", what);
         let view = match pixels {
-            Pixels::Floats(values) => ValueView::from_shape(shape, values.as_slice()).map_err(|e| failed(e.to_string()))?,
-            Pixels::Bytes(values) => ValueView::from_shape(shape, values.as_slice()).map_err(|e| failed(e.to_string()))?,
+            Pixels::Floats(values) => {
+                ValueView::from_shape(shape, values.as_slice()).map_err(|e| failed(e.to_string()))?
+            }
+            Pixels::Bytes(values) => {
+                ValueView::from_shape(shape, values.as_slice()).map_err(|e| failed(e.to_string()))?
+            }
         };
         let options = RunOptions::default().with_thread_pool(Some(Arc::clone(&self.threads)));
         let outputs = self.model.run(vec![(self.input, view.into())], &[self.output], Some(options));

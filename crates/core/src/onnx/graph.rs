@@ -118,7 +118,8 @@ impl Graph {
             graph.initializer.iter().filter_map(|tensor| Some((tensor.name.as_deref()?, tensor))).collect();
         let forms = |list: &[ValueInfoProto]| list.iter().filter_map(form).collect::<Vec<_>>();
         // Old files list their weights among the inputs.
-        let inputs = forms(&graph.input).into_iter().filter(|input| !weights.contains_key(input.name.as_str())).collect();
+        let inputs =
+            forms(&graph.input).into_iter().filter(|input| !weights.contains_key(input.name.as_str())).collect();
         let constants = weights.iter().filter_map(|(name, tensor)| Some((name.to_string(), numbers(tensor)?)));
         let constants: HashMap<String, Vec<f32>> = constants.collect();
         let parameters = graph.initializer.iter().map(count).fold(0, usize::saturating_add);
@@ -243,7 +244,9 @@ fn numbers(tensor: &TensorProto) -> Option<Vec<f32>> {
     match tensor.data_type? {
         DataType::FLOAT if !tensor.float_data.is_empty() => Some(tensor.float_data.clone()),
         DataType::FLOAT => Some(raw.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()),
-        DataType::DOUBLE => Some(raw.as_chunks::<8>().0.iter().map(|&bytes| f64::from_le_bytes(bytes) as f32).collect()),
+        DataType::DOUBLE => {
+            Some(raw.as_chunks::<8>().0.iter().map(|&bytes| f64::from_le_bytes(bytes) as f32).collect())
+        }
         _ => None,
     }
 }
@@ -258,10 +261,13 @@ fn check_external(path: &Path, weights: &[TensorProto]) -> Result<()> {
         if plain && folder.join(name).is_file() {
             continue;
         }
-        return Err(Error::new(Code::InvalidArtefact, "the model keeps its weights in another file, which is not there")
-            .with_subject(path.display().to_string())
-            .with_values(format!("{name:?} beside it"), "no such file in its folder")
-            .with_advice("copy both files, or save the model in one (onnx.save(..., save_as_external_data=False))"));
+        return Err(Error::new(
+            Code::InvalidArtefact,
+            "the model keeps its weights in another file, which is not there",
+        )
+        .with_subject(path.display().to_string())
+        .with_values(format!("{name:?} beside it"), "no such file in its folder")
+        .with_advice("copy both files, or save the model in one (onnx.save(..., save_as_external_data=False))"));
     }
     Ok(())
 }

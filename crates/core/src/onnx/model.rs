@@ -12,6 +12,7 @@ use super::input::{InputForm, Layout, Scale, input_of};
 use super::output::{OutputForm, Pooling, output_of};
 use crate::data::{InputSpec, Normalization};
 use crate::error::{Code, Error, Result};
+use crate::input::nullable;
 use crate::tensor::HostTensor;
 
 /// The side of the images where neither the graph nor the caller says it: what most networks were trained on.
@@ -24,19 +25,24 @@ const USUAL_SIZE: usize = 224;
 pub struct OnnxOptions {
     /// The tensor that is the embedding: an output, or with rten one inside.
     /// @default `image_embeds`, `pooler_output` or another usual name; the only output; the only one of two axes
+    #[serde(deserialize_with = "nullable")]
     pub output: Option<String>,
     /// How an output of tokens becomes one vector. @default "class-token"
+    #[serde(deserialize_with = "nullable")]
     pub pooling: Option<Pooling>,
     /// Side of the images, where the graph leaves it open. @default what `preprocessor_config.json` beside the file
     /// says, else 224
+    #[serde(deserialize_with = "nullable")]
     pub image_size: Option<usize>,
     /// Mean and standard deviation of each channel, by which pixels from 0 to 1 are normalised before they go in.
     /// @default nothing where the graph normalises; else what `preprocessor_config.json` beside the file says, else
     /// ImageNet's, with a warning
+    #[serde(deserialize_with = "nullable")]
     pub normalization: Option<Normalization>,
     /// What runs it. @default "auto"
     pub engine: EngineChoice,
     /// The library of onnxruntime. @default `$RKD_ONNXRUNTIME`, else that of an installed onnxruntime-node
+    #[serde(deserialize_with = "nullable")]
     pub onnxruntime: Option<PathBuf>,
 }
 
@@ -57,7 +63,8 @@ impl OnnxOptions {
         let given = self.normalization.clone();
         let given = given.or_else(|| beside.normalization().filter(|_| input.scale == Scale::Normalized));
         let normalization = normalization(&input, given.as_ref(), &mut warnings)?;
-        let image_size = Some(size_of(&input, self.image_size.or_else(|| beside.size().filter(|_| input.size.is_none())))?);
+        let image_size =
+            Some(size_of(&input, self.image_size.or_else(|| beside.size().filter(|_| input.size.is_none())))?);
         let (output, pooling) = (Some(name), Some(pooling));
         Ok((OnnxOptions { output, pooling, image_size, normalization, engine, onnxruntime }, warnings))
     }
@@ -93,7 +100,8 @@ impl Preprocessor {
     /// The side of what goes in: the crop's, else that of the resized image.
     fn size(&self) -> Option<usize> {
         let side = |value: &Value| {
-            let number = value.as_u64().or_else(|| ["height", "shortest_edge"].iter().find_map(|name| value[*name].as_u64()));
+            let number =
+                value.as_u64().or_else(|| ["height", "shortest_edge"].iter().find_map(|name| value[*name].as_u64()));
             number.map(|side| side as usize).filter(|side| (8..=2048).contains(side))
         };
         self.crop_size.as_ref().and_then(side).or_else(|| self.size.as_ref().and_then(side))

@@ -12,7 +12,8 @@ use crate::error::{Code, Error, Result};
 use crate::spelling;
 
 /// Names of outputs that are embeddings, best first.
-const NAMES: &[&str] = &["image_embeds", "image_embedding", "sentence_embedding", "pooler_output", "embedding", "embeddings"];
+const NAMES: &[&str] =
+    &["image_embeds", "image_embedding", "sentence_embedding", "pooler_output", "embedding", "embeddings"];
 
 /// How an output becomes one vector an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,9 +89,7 @@ fn formed(graph: &Graph, tensor: &TensorForm, pooling: Option<Pooling>) -> Resul
     match tensor.shape.as_deref() {
         None => Ok(OutputForm { name, pooling: pooling.unwrap_or(Pooling::None), length: None }),
         Some([_, d]) => Ok(OutputForm { name, pooling: Pooling::None, length: fixed(d) }),
-        Some([_, _, d]) => {
-            Ok(OutputForm { name, pooling: pooling.unwrap_or(Pooling::ClassToken), length: fixed(d) })
-        }
+        Some([_, _, d]) => Ok(OutputForm { name, pooling: pooling.unwrap_or(Pooling::ClassToken), length: fixed(d) }),
         Some([_, d, h, w]) if (fixed(h), fixed(w)) == (Some(1), Some(1)) => {
             Ok(OutputForm { name, pooling: Pooling::None, length: fixed(d) })
         }

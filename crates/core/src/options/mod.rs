@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::backbones::{self, Stem};
+use crate::backbones::{self, BackboneSpec, Stem};
 use crate::data::{AugmentSpec, DataKind, EpisodePlan, Labels, Normalization, Part, SplitPlan};
 use crate::input::{At, PathText, Positive, Share, Text, Whole, carry, invalid, one_of, show};
 use crate::losses::TermSpec;
@@ -280,8 +280,33 @@ pub struct TeacherReport {
     pub file: String,
     /// Of an ONNX model.
     pub onnx: Option<OnnxReport>,
-    /// Of stored vectors. A network of rkd has neither.
+    /// Of stored vectors.
     pub vectors: Option<VectorSummary>,
+    /// Of a network of rkd.
+    pub network: Option<NetworkReport>,
+}
+
+/// What a network of rkd says of itself.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkReport {
+    /// The network, with the size and channels of the images it takes.
+    pub backbone: BackboneSpec,
+    /// Numbers of its embedding.
+    pub embedding: usize,
+    /// The number of its parameters.
+    pub parameters: usize,
+    /// The version of rkd that trained it.
+    pub rkd: String,
+    /// The seed of that run.
+    pub seed: u64,
+    /// Whether it was distilled from a teacher.
+    pub distilled: bool,
+    /// The path of the data that it was trained on, or `"glyphs"`; nothing where its run's `plan.json` is not beside it.
+    pub data: Option<String>,
+    /// Its training classes; 0 without labels, and nothing where the file does not say.
+    pub classes: Option<usize>,
 }
 
 /// When the teacher's features are computed.

@@ -4,10 +4,14 @@ use serde_json::Value;
 
 use super::run::threads;
 use super::stored::{StoredModel, find_model, find_teacher};
-use super::{DataOption, EmbedOptions, EvaluateOptions, NeighboursOptions, TeacherOption, TeacherReport};
+use super::{
+    DataOption, EmbedOptions, EvaluateOptions, NeighboursOptions, NetworkReport, TeacherOption, TeacherReport,
+};
+use crate::artefact::model::Model;
 use crate::data::{DataPlan, Labels, Part, Stop};
 use crate::error::{Code, Error, Result};
 use crate::input::{Whole, invalid, read};
+use crate::nn::Portable;
 use crate::onnx::OnnxModel;
 use crate::train::embed::EmbedFormat;
 use crate::train::stored::SplitChoice;
@@ -112,7 +116,30 @@ pub fn judge_teacher(options: &Value) -> Result<TeacherReport> {
         Some(options) => Some(judge(&vectors::read(&teacher.model.file, options)?)?),
         None => None,
     };
-    Ok(TeacherReport { file, onnx, vectors })
+    let network = match (&teacher.onnx, &teacher.vectors) {
+        (None, None) => Some(judge_network(&teacher.model)?),
+        _ => None,
+    };
+    Ok(TeacherReport { file, onnx, vectors, network })
+}
+
+/// What a stored network and its run say of it.
+fn judge_network(StoredModel { file, run, .. }: &StoredModel) -> Result<NetworkReport> {
+    let model = Model::load(file)?;
+    let network = model.network(Portable::cpu_f32()).map_err(|error| error.with_subject(file.display().to_string()))?;
+    let origin = &model.card.origin;
+    let labelled = run.as_ref().is_none_or(|run| run.data.labels == Labels::Classes);
+    let classes = origin.data.as_ref().map(|data| data.classes(Part::Train).count());
+    Ok(NetworkReport {
+        embedding: network.embedding_size(),
+        parameters: network.parameter_count(),
+        rkd: origin.rkd.clone(),
+        seed: origin.seed,
+        distilled: origin.teacher.is_some(),
+        data: run.as_ref().map(|run| run.data.source.clone()),
+        classes: if labelled { classes } else { Some(0) },
+        backbone: model.card.backbone,
+    })
 }
 
 fn seed_of(stored: &StoredModel) -> u64 {

@@ -12,7 +12,7 @@ use crate::artefact::kind::is_onnx;
 use crate::artefact::tensors::read_document;
 use crate::data::DataPlan;
 use crate::error::{Code, Error, Result};
-use crate::input::{PathText, invalid, read_written};
+use crate::input::{PathText, absolute, invalid, read_written};
 use crate::onnx::OnnxOptions;
 use crate::train::{Plan, TeacherFeatures, TeacherPlan};
 use crate::vectors::VectorOptions;
@@ -140,7 +140,9 @@ pub fn find_teacher(option: &str, TeacherOption(given): &TeacherOption) -> Resul
             Err(invalid(format!("{option}.onnx"), expected, location.display().to_string()))
         }
         (None, _) if location.is_file() && (vectors.is_some() || holds_vectors(&location)) => {
-            let vectors = Some(vectors.unwrap_or_default());
+            let mut vectors = vectors.unwrap_or_default();
+            vectors.ids = vectors.ids.map(absolute);
+            let vectors = Some(vectors);
             Ok(StoredTeacher { model: model(location), onnx: None, vectors, warnings: Vec::new() })
         }
         (None, _) => {
@@ -152,11 +154,12 @@ pub fn find_teacher(option: &str, TeacherOption(given): &TeacherOption) -> Resul
 
 /// Whether a file is one of vectors, by its name; a `.safetensors` is, where it is no network of rkd.
 fn holds_vectors(path: &Path) -> bool {
-    const ENDINGS: [&str; 10] =
-        ["npy", "npz", "csv", "tsv", "jsonl", "ndjson", "parquet", "arrow", "feather", "ipc"];
+    const ENDINGS: [&str; 10] = ["npy", "npz", "csv", "tsv", "jsonl", "ndjson", "parquet", "arrow", "feather", "ipc"];
     let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     ENDINGS.contains(&&ending[..])
-        || (ending == "safetensors" && path.file_name().is_some_and(|name| name != "model.safetensors") && read_document(path).is_none())
+        || (ending == "safetensors"
+            && path.file_name().is_some_and(|name| name != "model.safetensors")
+            && read_document(path).is_none())
 }
 
 fn read_run(path: &Path) -> Result<StoredRun> {

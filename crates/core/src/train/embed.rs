@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::evaluate::{StoredNetwork, embed_items, open_view, outputs};
+use super::evaluate::{StoredNetwork, embed_items, open_view_keeping, outputs};
 use super::event::{Control, Event};
 use super::host::Host;
 use super::report::EmbedReport;
@@ -47,6 +47,10 @@ pub enum EmbedFormat {
     Safetensors,
 }
 
+/// Of fewer images the decoded ones are not kept: decoding them again takes a second or two, and what is embedded in passing,
+/// a single file for example, is often not seen again.
+const FEWEST_KEPT: usize = 1000;
+
 /// Embeds every image of the data set, in the order of their ids, and writes them.
 pub fn embed(plan: &EmbedPlan, control: &Control) -> Result<EmbedReport> {
     // What stands in the way is said before the work, not after it.
@@ -57,7 +61,7 @@ pub fn embed(plan: &EmbedPlan, control: &Control) -> Result<EmbedReport> {
     }
     let backend = Host::new(plan.threads).cpu();
     let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &backend)?;
-    let view = open_view(&plan.data, card.input(), control)?;
+    let view = open_view_keeping(&plan.data, card.input(), FEWEST_KEPT, control)?;
     view.dataset.notices().into_iter().for_each(|message| control.emit(Event::Warning { message }));
     let items: Vec<u32> = (0..view.dataset.len() as u32).collect();
     let progress = |done, total| Event::Embed { done, total };

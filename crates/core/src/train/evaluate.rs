@@ -94,9 +94,7 @@ fn check_finite(embeddings: &[f32], items: &[u32], dataset: &Dataset) -> Result<
 }
 
 /// The embedding and, with a classifier, the logits, as [`embed_items`] wants them.
-pub fn outputs<B: Backend>(
-    network: &Inference<B>,
-) -> impl Fn(&Images<'_, B::Tensor>) -> Result<FeatureMap<B::Tensor>> {
+pub fn outputs<B: Backend>(network: &Inference<B>) -> impl Fn(&Images<'_, B::Tensor>) -> Result<FeatureMap<B::Tensor>> {
     |images| {
         let mut features = network.forward(images.pixels)?;
         features.retain(|feature, _| matches!(feature, Feature::Embedding | Feature::Logits));
@@ -215,12 +213,27 @@ impl<B: Backend> StoredNetwork<B> {
 
 /// Opens `plan`'s images for a network that takes `input`, as it wants to see them; reports the decoding.
 pub fn open_view(plan: &DataPlan, input: InputSpec, control: &Control) -> Result<View> {
+    open_view_keeping(plan, input, 0, control)
+}
+
+/// The same, without keeping the decoded images of a source with fewer than `fewest`.
+pub(super) fn open_view_keeping(plan: &DataPlan, input: InputSpec, fewest: usize, control: &Control) -> Result<View> {
     let InputSpec { image_size, channels, normalization } = input;
-    Ok(View { dataset: Arc::new(open_dataset(plan, image_size, channels, control)?), normalization })
+    Ok(View { dataset: Arc::new(open_dataset_keeping(plan, image_size, channels, fewest, control)?), normalization })
 }
 
 /// Opens `plan`'s images for a network that takes images of that size and so many channels, reporting the decoding.
 pub(super) fn open_dataset(plan: &DataPlan, image_size: usize, channels: usize, control: &Control) -> Result<Dataset> {
+    open_dataset_keeping(plan, image_size, channels, 0, control)
+}
+
+fn open_dataset_keeping(
+    plan: &DataPlan,
+    image_size: usize,
+    channels: usize,
+    fewest: usize,
+    control: &Control,
+) -> Result<Dataset> {
     if (plan.image_size, plan.channels) != (image_size, channels) {
         return Err(Error::new(Code::InvalidOption, "the images do not fit the network")
             .with_subject("data")
@@ -230,7 +243,7 @@ pub(super) fn open_dataset(plan: &DataPlan, image_size: usize, channels: usize, 
             )
             .with_advice("leave image size and channels out; they follow the network"));
     }
-    let dataset = Dataset::open(plan, &|| control.is_cancelled(), &mut |progress| {
+    let dataset = Dataset::open_keeping(plan, fewest, &|| control.is_cancelled(), &mut |progress| {
         control.emit(Event::Decode {
             done: progress.done as u64,
             total: progress.total as u64,

@@ -115,8 +115,7 @@ impl Known {
         let seed = if wish.given.1 { seed } else { before.split_seed };
         let split = if wish.given.0 || before.is_of(split, seed) { split } else { &before.split };
         // A model alone does not know where its lists lie.
-        let are_elsewhere = split.lists().iter().any(|path| path.as_os_str().is_empty());
-        if are_elsewhere || (before.kept && before.is_of(split, seed)) {
+        if split.is_elsewhere() || (before.kept && before.is_of(split, seed)) {
             return Ok((self.stored_parts(dataset, wish)?, before.kept));
         }
         let (new, _) = plain(dataset, (split, seed))?;

@@ -283,6 +283,7 @@ impl Counted {
             Ok::<_, Error>(network)
         });
         let teacher = teacher.transpose()?;
+        objective.check(&shapes, demand.teacher.map(|teacher| teacher.shapes))?;
         let specs = objective.parameters(&shapes, demand.teacher.map(|teacher| teacher.shapes))?.concat();
         let losses = Parameters::zeros(&cpu, specs)?;
         let mut read = objective.student_features();
@@ -384,7 +385,8 @@ impl Counted {
 
     fn update(&mut self, demand: &Demand<'_>, mut gradients: Vec<Option<CpuTensor>>) -> Result<()> {
         for spec in &self.losses.specs {
-            gradients.push(Some(self.cpu.zeros(&spec.inner_shape())?));
+            let gradient = spec.is_trained().then(|| self.cpu.zeros(&spec.inner_shape()));
+            gradients.push(gradient.transpose()?);
         }
         let groups = &mut [&mut self.student.parameters, &mut self.losses];
         self.optimizer.step(&self.cpu, groups, gradients, 0.0, demand.plan.clip_gradient_norm).map(drop)
@@ -468,7 +470,7 @@ mod tests {
                 "kind": "adam", "learningRate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weightDecay": 0.0
             },
             "schedule": { "kind": "cosine", "warmupSteps": 0, "minimum": 0.0 }, "clipGradientNorm": null,
-            "batch": { "size": size, "perClass": 4 }, "epochs": 1, "stepsPerEpoch": 8, "seed": 1, "threads": 2,
+            "batch": { "size": size, "perClass": 4 }, "epochs": 1, "stepsPerEpoch": 8, "seed": 1, "splitSeed": 1, "threads": 2,
         }))
         .unwrap()
     }

@@ -585,8 +585,11 @@ fn is_network(plan: &Plan) -> bool {
     plan.teacher.as_ref().is_some_and(|teacher| teacher.onnx.is_none() && teacher.vectors.is_none())
 }
 
-/// The names of the training classes, in the order of the classifier's logits.
+/// The names of the training classes, in the order of the classifier's logits; none without labels.
 fn class_names(dataset: &Dataset, split: &Split) -> Vec<String> {
+    if !dataset.is_labelled() {
+        return Vec::new();
+    }
     split.train_classes.iter().map(|&label| dataset.class_name(label).to_string()).collect()
 }
 

@@ -45,6 +45,9 @@ pub(super) fn comparable(plan: &Plan) -> Result<Value> {
         if let Some(onnx) = &mut teacher.onnx {
             onnx.onnxruntime = None;
         }
+        if let Some(vectors) = &mut teacher.vectors {
+            vectors.ids = None;
+        }
     }
     plan.backbone.classes = None;
     to_json(&plan)

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use super::{Images, Teacher, shapes_of};
+use super::spec::{Teacher, shapes_of};
 use crate::artefact::model::{Model, ModelCard};
 use crate::data::InputSpec;
 use crate::error::{Code, Error, Result};
 use crate::nn::{Backend, Feature, FeatureMap, Inference};
+use crate::train::evaluate::Images;
 
 /// A stored network as a teacher.
 pub struct NetworkTeacher<B: Backend> {

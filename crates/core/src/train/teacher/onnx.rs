@@ -1,12 +1,12 @@
 //! An ONNX model as a teacher: it gives its embedding, and nothing from inside.
 
 use super::reader::LARGE;
-use super::{Images, Teacher};
+use super::spec::Teacher;
 use crate::data::InputSpec;
 use crate::error::Result;
 use crate::nn::{Backend, Feature, FeatureMap};
 use crate::onnx::OnnxModel;
-use crate::train::evaluate::BATCH;
+use crate::train::evaluate::{BATCH, Images};
 
 /// An ONNX model as a teacher.
 pub struct OnnxTeacher<B: Backend> {

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::spec::{CACHE_LIMIT, Teacher, TeacherFeatures};
 use super::store::Store;
-use super::{CACHE_LIMIT, Teacher, TeacherFeatures};
 use crate::data::{Batch, EvaluationBatches, View};
 use crate::error::{Code, Error, Result};
 use crate::nn::{Backend, Feature, FeatureMap};
@@ -290,7 +290,6 @@ fn check_memory(bytes: usize) -> Result<()> {
         .with_values(format!("at most {}", gigabytes(CACHE_LIMIT)), gigabytes(bytes))
         .with_advice("use live features, or point the losses at smaller ones"))
 }
-
 
 #[cfg(test)]
 mod tests {

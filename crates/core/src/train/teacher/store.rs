@@ -90,7 +90,7 @@ impl Store {
             let mut body = Vec::with_capacity(4 * (self.items.len() + self.rows.len()));
             body.extend(self.items.iter().flat_map(|item| item.to_le_bytes()));
             body.extend(self.rows.iter().flat_map(|value| value.to_le_bytes()));
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            let mut file = readable().tempfile_in(folder)?;
             file.write_all(MAGIC)?;
             for number in [self.length as u64, self.items.len() as u64, self.time.as_nanos() as u64] {
                 file.write_all(&number.to_le_bytes())?;
@@ -105,6 +105,14 @@ impl Store {
         self.changed = false;
         Ok(())
     }
+}
+
+/// Files that others may read as far as the user's mask lets them, like those of decoded images.
+fn readable() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder
 }
 
 /// Items, rows and time of a file; `None` for one that is damaged or has rows of another length.
@@ -137,6 +145,10 @@ mod tests {
         assert_eq!(store.missing(&[3, 5]), [3, 5]);
         store.put(&[5, 3], &[1.0, 2.0, 3.0, 4.0], Duration::from_millis(10));
         store.save().unwrap();
+        let plain = folder.path().join("plain");
+        fs::write(&plain, "").unwrap();
+        let rights = |path: &Path| fs::metadata(path).unwrap().permissions();
+        assert_eq!(rights(&store.path), rights(&plain));
         let again = of(folder.path());
         assert_eq!(again.missing(&[3, 4, 5]), [4]);
         assert_eq!((again.row(3), again.row(5), again.row(4)), (Some(&[3.0, 4.0][..]), Some(&[1.0, 2.0][..]), None));

@@ -3,10 +3,11 @@
 
 use std::path::Path;
 
-use super::{Images, Teacher};
+use super::spec::Teacher;
 use crate::data::{Dataset, InputSpec};
 use crate::error::{Code, Error, Result};
 use crate::nn::{Backend, Feature, FeatureMap};
+use crate::train::evaluate::Images;
 use crate::train::event::{Control, Event};
 use crate::vectors::{VectorOptions, VectorTable, join, judge, read};
 

@@ -1,0 +1,299 @@
+/** Teachers that rkd did not train: ONNX models and stored vectors, from the option to the model. */
+
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { beforeAll, describe, expect, it } from "vitest";
+import {
+  attentionTransfer,
+  conv4,
+  type DistillOptions,
+  type DistillResult,
+  distill,
+  evaluate,
+  hint,
+  imageFolder,
+  linearHint,
+  rkdAngle,
+  rkdDistance,
+} from "../../src/index.ts";
+import { lines, rkd, start } from "../support/cli.ts";
+import { temporaryFolder } from "../support/folders.ts";
+
+const fixture = (name: string) => fileURLToPath(new URL(`../../crates/core/tests/${name}`, import.meta.url));
+const onnx = (name: string) => fixture(`onnx/${name}.onnx`);
+const folder = temporaryFolder();
+const photos = join(folder, "photos");
+const COUNT = 40;
+const student = conv4({ width: 4, embedding: 8 });
+
+/** Grey waves of 28 x 28 pixels, no two alike. */
+function waves(root: string, names: readonly string[]): string {
+  for (const [i, name] of names.entries()) {
+    const path = join(root, name);
+    mkdirSync(dirname(path), { recursive: true });
+    const angle = (2.4 * i) % Math.PI;
+    const pixels = Buffer.from(
+      Array.from({ length: 784 }, (_, at) => {
+        const along = Math.cos(angle) * (at % 28) + Math.sin(angle) * Math.floor(at / 28);
+        return Math.round(127 + 120 * Math.sin(along * (0.2 + 0.01 * i)));
+      }),
+    );
+    writeFileSync(path, Buffer.concat([Buffer.from("P5 28 28 255\n"), pixels]));
+  }
+  return root;
+}
+
+const names = Array.from({ length: COUNT }, (_, i) => `${String(i).padStart(3, "0")}.pgm`);
+
+/** What a teacher may have said of the image `i`: float32 numbers. */
+function vector(i: number): number[] {
+  const numbers = [Math.cos(4.8 * i), Math.sin(4.8 * i), i / COUNT, (i * i) / 1600, Math.cos(i), 1 / (i + 1)];
+  return [...Float32Array.from(numbers)];
+}
+
+/** NumPy's array file, and the ids beside it. */
+function writeNpy(file: string, ids: readonly string[], rows: readonly number[][]): string {
+  const header = `{'descr': '<f4', 'fortran_order': False, 'shape': (${rows.length}, ${rows[0]?.length}), }`;
+  const head = Buffer.from(`\x93NUMPY\x01\x00\x76\x00${header.padEnd(117)}\n`, "latin1");
+  writeFileSync(file, Buffer.concat([head, Buffer.from(Float32Array.from(rows.flat()).buffer)]));
+  writeFileSync(`${file}.ids.json`, JSON.stringify(ids));
+  return file;
+}
+
+const options = (out: string, more: Partial<DistillOptions> & Pick<DistillOptions, "teacher">): DistillOptions => ({
+  student,
+  data: imageFolder(photos, { imageSize: 28, channels: 1 }),
+  batch: { size: 8 },
+  epochs: 2,
+  out: join(folder, out),
+  threads: 2,
+  ...more,
+});
+
+/** A run's result, its warnings, the phases of its work on data, and its model's bytes. */
+async function follow(given: DistillOptions) {
+  const run = distill(given);
+  const warnings: string[] = [];
+  const phases = new Set<string>();
+  for await (const event of run) {
+    if (event.type === "warning") warnings.push(event.message);
+    if (event.type === "data") phases.add(event.phase);
+  }
+  const result: DistillResult = await run;
+  return { result, warnings, phases, model: readFileSync(result.model, "base64") };
+}
+
+const refusal = (job: Promise<unknown>): Promise<Error> =>
+  job.then(
+    () => new Error("nothing was refused"),
+    (error) => error,
+  );
+
+beforeAll(() => {
+  waves(photos, names);
+});
+
+describe("an ONNX model", () => {
+  it("teaches on a flat folder, and is asked once", async () => {
+    const cache = join(folder, "cache");
+    const data = imageFolder(photos, { imageSize: 28, channels: 1, cache });
+    const first = await follow(options("once", { teacher: onnx("fixed"), data }));
+    expect(first.result.verdict.labels).toBe("none");
+    expect(first.result.verdict.teacher.metrics.neighbourOverlap).toBeCloseTo(1, 12);
+    const { distanceRankCorrelation: before } = first.result.verdict.studentBefore.metrics;
+    expect(first.result.verdict.fidelity.distanceRankCorrelation).toBeGreaterThan(before ?? 1);
+    expect([...first.phases].sort()).toEqual(["decode", "embed", "teacherFeatures"]);
+    const said = readdirSync(cache).filter((name) => name.endsWith(".rkdsaid"));
+    expect(said).toHaveLength(1);
+    const again = await follow(options("twice", { teacher: { model: onnx("fixed") }, data }));
+    expect(again.phases.has("teacherFeatures")).toBe(false);
+    expect(again.model).toBe(first.model);
+    // What was kept is what the teacher says.
+    const other = imageFolder(photos, { imageSize: 28, channels: 1, cache: join(folder, "other-cache") });
+    const fresh = await follow(options("fresh", { teacher: onnx("fixed"), data: other, threads: 1 }));
+    expect(fresh.phases.has("teacherFeatures")).toBe(true);
+    expect(fresh.model).toBe(first.model);
+  });
+
+  it("teaches on a tree of classes, live too, with its preprocessing given", async () => {
+    const tree = waves(
+      join(folder, "tree"),
+      Array.from({ length: 48 }, (_, i) => `${i % 12}/${i}.pgm`),
+    );
+    const data = imageFolder(tree, { imageSize: 28, channels: 1, augment: "none" });
+    const asked = { imageSize: 16, pooling: "class-token", normalization: { mean: [0.5], std: [0.5] } } as const;
+    const given = { data, batch: { size: 8, perClass: null }, losses: [rkdDistance(), rkdAngle()] };
+    const { result } = await follow(
+      options("tree-plain", { ...given, teacher: { model: onnx("plain"), onnx: { imageSize: 16 } } }),
+    );
+    expect(result.verdict.labels).toBe("classes");
+    expect(result.verdict.teacher.metrics["recall@1"]).toBeGreaterThanOrEqual(0);
+    const tokens = {
+      model: onnx("tokens"),
+      onnx: { ...asked, normalization: { mean: [0.5, 0.5, 0.5], std: [1, 1, 1] } },
+    };
+    const cached = await follow(options("tree-cached", { ...given, teacher: tokens }));
+    const live = await follow(options("tree-live", { ...given, teacher: tokens, teacherFeatures: "live" }));
+    // Without augmentation both ways see the same pixels.
+    expect(live.model).toBe(cached.model);
+  });
+
+  it("has an embedding of any length, and nothing inside", async () => {
+    const teacher = onnx("fixed");
+    const { result } = await follow(options("hinted", { teacher, losses: [linearHint(), rkdDistance()] }));
+    expect(result.verdict.fidelity.neighbourOverlap).toBeGreaterThanOrEqual(0);
+    const taps = { studentFeature: "blocks.1", teacherFeature: "layer3" };
+    for (const loss of [hint(taps), attentionTransfer(taps)]) {
+      const { message } = await refusal(distill(options("inside", { teacher, losses: [loss] })));
+      expect(message).toContain("layer3");
+      expect(message).toContain("embedding");
+    }
+  });
+
+  it("is what evaluate compares with, in code and on the command line", async () => {
+    const out = options("measured", { teacher: onnx("fixed") });
+    const { result } = await follow(out);
+    const model = join(folder, "measured");
+    const { fidelity } = await evaluate({ model, teacher: onnx("fixed") });
+    expect(fidelity).toEqual(result.verdict.fidelity);
+    const other = await rkd("evaluate", model, "--teacher", onnx("two"), "--teacher-output", "second", "--json");
+    expect(other.code, other.stderr).toBe(0);
+    expect(lines(other.stdout).at(-1).fidelity.neighbourOverlap).toBeLessThanOrEqual(1);
+  });
+});
+
+describe("stored vectors", () => {
+  it("teach the same from every file", async () => {
+    const ids = names;
+    const rows = ids.map((_, i) => vector(i));
+    const npy = writeNpy(join(folder, "vectors.npy"), ids, rows);
+    const csv = join(folder, "vectors.csv");
+    writeFileSync(csv, ["path,vector", ...ids.map((id, i) => `${id},"[${rows[i]}]"`)].join("\n"));
+    const jsonl = join(folder, "vectors.jsonl");
+    writeFileSync(
+      jsonl,
+      ids.map((id, i) => JSON.stringify({ id: id.replace(".pgm", ".jpg"), vector: rows[i] })).join("\n"),
+    );
+    const models: string[] = [];
+    for (const [i, teacher] of [npy, csv, jsonl].entries()) {
+      const { result, warnings, model, phases } = await follow(options(`stored-${i}`, { teacher }));
+      expect(warnings).toEqual([]);
+      expect([...phases]).not.toContain("nothing");
+      expect(result.verdict.teacher.parameters).toBe(0);
+      expect(result.verdict.teacher.metrics.neighbourOverlap).toBeCloseTo(1, 12);
+      models.push(model);
+    }
+    expect(new Set(models).size).toBe(1);
+  });
+
+  it("are read from tables of other programs", async () => {
+    const data = imageFolder(waves(join(folder, "four"), ["cat/1.jpg", "cat/2.jpg", "dog/ä.jpg", "dog/4.jpg"]), {
+      imageSize: 28,
+      channels: 1,
+      labels: "none",
+      split: { kind: "images", validation: 0, test: 0 },
+    });
+    const models: string[] = [];
+    for (const name of ["float32.npy", "plain.parquet", "zstd.parquet", "fixed.arrow", "lists.csv", "stored.npz"]) {
+      const given = options(`four-${name}`, {
+        data,
+        teacher: fixture(`vectors/${name}`),
+        batch: { size: 4 },
+        epochs: 1,
+      });
+      models.push((await follow(given)).model);
+    }
+    expect(new Set(models).size).toBe(1);
+  });
+
+  it("may lack some images, and not most", async () => {
+    const some = names.slice(0, 24);
+    const extra = [...some, "elsewhere.jpg"];
+    const model = writeNpy(
+      join(folder, "some.npy"),
+      extra,
+      extra.map((_, i) => vector(i)),
+    );
+    const { message } = await refusal(distill(options("few", { teacher: model })));
+    for (const part of ["024.pgm", "elsewhere.jpg", "allowMissing"]) expect(message).toContain(part);
+    const { warnings, result } = await follow(options("few", { teacher: { model, vectors: { allowMissing: true } } }));
+    expect(warnings.join("\n")).toContain("images without a vector, left out of training: 16 of 40 (024.pgm");
+    expect(result.verdict.fidelity.neighbourOverlap).toBeGreaterThanOrEqual(0);
+    const strange = writeNpy(
+      join(folder, "strange.npy"),
+      ["a", "b", "c"],
+      [0, 1, 2].map((i) => vector(i)),
+    );
+    const poor = await refusal(
+      distill(options("strange", { teacher: { model: strange, vectors: { allowMissing: true } } })),
+    );
+    for (const part of ["000.pgm", "a, b, c"]) expect(poor.message).toContain(part);
+  });
+
+  it("see no augmented images and have no taps", async () => {
+    const teacher = join(folder, "vectors.npy");
+    const live = await refusal(distill(options("live", { teacher, teacherFeatures: "live" })));
+    expect(live.message).toContain('expected "cached" with stored vectors');
+    const losses = [hint({ studentFeature: "blocks.1", teacherFeature: "layer3" })];
+    const inside = await refusal(distill(options("inside", { teacher, losses })));
+    expect(inside.message).toContain("embedding");
+    const { result } = await follow(options("hinted-by-vectors", { teacher, losses: [linearHint()] }));
+    expect(result.steps).toBeGreaterThan(0);
+  });
+});
+
+it.each([
+  ["an ONNX model", () => onnx("fixed")],
+  ["stored vectors", () => join(folder, "vectors.npy")],
+])("ends with the same bytes after a kill, taught by %s", async (name, teacher) => {
+  const place = (which: string) => join(folder, `${name} ${which}`);
+  const flags = (out: string) =>
+    ["distill", "--teacher", teacher(), "--data", photos, "--image-size", "28", "--channels", "1"]
+      .concat("--backbone", "conv4", "--width", "4", "--embedding", "8", "--batch", "8", "--epochs", "40")
+      .concat("--checkpoint-every", "3", "--json", "--out", out);
+  const whole = start(flags(place("whole")));
+  const killed = start(flags(place("killed")));
+  killed.stdout?.on("data", (text) => {
+    if (String(text).includes('"type":"checkpoint"')) killed.kill("SIGKILL");
+  });
+  expect((await killed.done).code).toBe(null);
+  expect((await whole.done).code).toBe(0);
+  const resumed = await rkd("resume", place("killed"), "--json");
+  expect(resumed.code, resumed.stderr).toBe(0);
+  const model = (which: string) => readFileSync(join(place(which), "model.safetensors"), "base64");
+  expect(model("killed")).toBe(model("whole"));
+});
+
+describe("rkd doctor teacher", () => {
+  it("tries an ONNX model out", async () => {
+    const { stdout, stderr, code } = await rkd("doctor", "teacher", onnx("fixed"));
+    expect(code, stderr).toBe(0);
+    expect(stdout).toMatch(/written by make\.py, opset 17/);
+    expect(stdout).toMatch(/embedding +out: 5 numbers/);
+    expect(stdout).toMatch(/images +16 x 16, colour/);
+  });
+
+  it("judges stored vectors", async () => {
+    const { stdout, stderr, code } = await rkd("doctor", "teacher", join(folder, "vectors.npy"));
+    expect(code, stderr).toBe(0);
+    expect(stdout).toMatch(/vectors +40 of 6 numbers, npy, float32/);
+    expect(stdout).toMatch(/norms +[\d.]+ to [\d.]+, median [\d.]+/);
+    const json = await rkd("doctor", "teacher", fixture("vectors/float16.npy"), "--json");
+    expect(lines(json.stdout)[0].vectors).toMatchObject({ vectors: 4, dimension: 3, element: "float16" });
+    const rough = await rkd("doctor", "teacher", fixture("vectors/float16.npy"));
+    expect(rough.stdout).toContain("note: stored as float16");
+    const { code: refused, stderr: why } = await rkd("doctor", "teacher", fixture("vectors/none.npy"));
+    expect(refused).toBe(1);
+    expect(why).toContain("the vectors have no ids");
+  });
+
+  it("says what a run of rkd is", async () => {
+    const { stdout, stderr, code } = await rkd("doctor", "teacher", join(folder, "measured"));
+    expect(code, stderr).toBe(0);
+    expect(stdout).toMatch(/network +conv4 of width 4/);
+    expect(stdout).toMatch(/embedding +8 numbers/);
+    expect(stdout).toMatch(/images +28 x 28, grey/);
+    expect(stdout).toMatch(/trained on .*photos, without labels/);
+  });
+});
