@@ -88,6 +88,7 @@ export type {
   Plan,
   PlanFile,
   Policy,
+  PrefixEvaluation,
   Reduction,
   Schedule,
   ScheduleOptions,

@@ -8,6 +8,7 @@ import type {
   Labels,
   NetworkSummary,
   Plan,
+  PrefixEvaluation,
   SessionSummary,
   TermValue,
 } from "../protocol/protocol.ts";
@@ -121,6 +122,8 @@ export interface TrainResult {
   readonly model: string;
   /** The model on the test images; nothing where there are none. */
   readonly metrics: Metrics | null;
+  /** The same of each prefix of the embedding (`prefixes`), where there are any. */
+  readonly prefixes?: readonly PrefixEvaluation[];
   readonly network: NetworkSummary;
   /** Where it was trained. */
   readonly device: Plan["device"];
@@ -155,6 +158,8 @@ export interface Verdict {
   /** The student with its initial weights. */
   readonly studentBefore: VerdictRow;
   readonly studentAfter: VerdictRow;
+  /** Its embedding's first numbers alone, as many as `embedding` says: a row for each of `prefixes`, where there are any. */
+  readonly prefixes?: readonly VerdictRow[];
   /** (after - before) / (teacher - before) for every metric; null where the teacher is no better than the start. */
   readonly gapClosed: Readonly<Record<string, number | null>>;
   /** How well the student keeps the teacher's relations on the test images. */

@@ -248,12 +248,16 @@ class Loop {
     const metrics: Metrics | null = after?.metrics ?? null;
     const { job, out } = this.#job;
     const core = { job, out, model, metrics, network: student, device, ...chosen, epochs, steps: this.#step, seconds };
-    const result = { ...core, dataWaitShare, stoppedEarly, last, history };
+    const prefixes = after?.prefixes && { prefixes: after.prefixes };
+    const result = { ...core, ...prefixes, dataWaitShare, stoppedEarly, last, history };
     if (!teacher || !after?.fidelity || !before) return result;
     const teacherScore = await this.#evaluate("teacher", "test");
     this.#report("teacher", "test", teacherScore, false);
     const rows = [verdictRow(teacher, teacherScore), verdictRow(student, before), verdictRow(student, after)] as const;
-    return { ...result, verdict: verdictOf(this.#job.plan.data.labels, ...rows, after.fidelity) };
+    const verdict = verdictOf(this.#job.plan.data.labels, ...rows, after.fidelity);
+    const { prefixes: own } = after;
+    const of = own?.map(({ embedding, metrics }) => verdictRow({ ...student, embedding }, { ...after, metrics }));
+    return { ...result, verdict: of ? { ...verdict, prefixes: of } : verdict };
   }
 
   #evaluate(who: "student" | "teacher", part: "validation" | "test"): Promise<Evaluation> {
