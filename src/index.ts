@@ -89,6 +89,7 @@ export type {
   Plan,
   PlanFile,
   Policy,
+  PrefixEvaluation,
   Reduction,
   Schedule,
   ScheduleOptions,

@@ -31,7 +31,7 @@ import {
 } from "./options.ts";
 import { writeJsonLine } from "./report.ts";
 import { type ReproduceFlags, runRecipe } from "./reproduce.ts";
-import { anglesApart, fidelityLines, metricsLine } from "./table.ts";
+import { anglesApart, fidelityLines, metricsLine, prefixLines } from "./table.ts";
 import { addTeacherFlags, type TeacherFlags, teacherOf } from "./teacher.ts";
 
 /** Data may change between a run and what goes on with it; the user has to say that this is meant. */
@@ -102,6 +102,7 @@ function evaluateCommand(): Command {
       print(metricsLine(metrics, intervals));
       const relations = (kept: Fidelity) => (classes > 0 ? fidelityLines(kept) : [anglesApart(kept)]);
       if (fidelity) relations(fidelity).forEach(print);
+      prefixLines(result.prefixes).forEach(print);
     });
 }
 

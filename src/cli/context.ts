@@ -10,7 +10,7 @@ import type { DistillResult, TrainResult } from "../run/events.ts";
 import type { Run } from "../run/run.ts";
 import { exitCodeOf } from "./exit.ts";
 import { jsonReporter, textReporter } from "./report.ts";
-import { findingLines, metricsLine, verdictTable } from "./table.ts";
+import { findingLines, metricsLine, prefixLines, verdictTable } from "./table.ts";
 
 /** Whether output is one JSON object a line. Known before the command line is parsed, so that its errors obey it. */
 export const json: boolean = process.argv.includes("--json");
@@ -143,7 +143,10 @@ export async function finish(
   }
   if (json) return;
   if ("verdict" in result) printLines(verdictTable(result.verdict));
-  else if (result.metrics) print(`test classes: ${metricsLine(result.metrics)}`);
+  else {
+    if (result.metrics) print(`test classes: ${metricsLine(result.metrics)}`);
+    prefixLines(result.prefixes).forEach(print);
+  }
   findingLines(result.findings).forEach(print);
   print(`model: ${result.model}`);
 }

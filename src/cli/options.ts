@@ -34,6 +34,7 @@ export interface RunFlags extends DataFlags, NetworkFlags, TuningFlags {
   perClass?: number | "any";
   episode?: Episode;
   microBatch?: number;
+  prefixes?: number[];
   optimizer?: string;
   lr?: number;
   weightDecay?: number;
@@ -147,6 +148,7 @@ export function addRunFlags(command: Command, job: "train" | "distill"): Command
     .option("--batch-norm <which>", "statistics in training: batch or running (batch)")
     .optionsGroup("Training:")
     .option("--loss <kind[:weight][@feature]>", `a term, may be repeated: ${kinds.join(", ")} (${losses})`, add)
+    .option("--prefixes <list>", "lengths of prefixes that are embeddings too: 32,64 (none)", toNumbers)
     .option("--epochs <count>", `epochs (${epochs})`, toNumber)
     .option("--steps-per-epoch <count>", "batches of an epoch (all images once)", toNumber)
     .option("--batch <images>", "images of a batch (64)", toNumber)
@@ -187,6 +189,7 @@ export function runOptions(flags: RunFlags, signal: AbortSignal): RunOptions & {
     out: needed("--out", flags.out),
     overwrite: flags.overwrite,
     losses: flags.loss?.map((given) => toLoss(given, episode)),
+    prefixes: flags.prefixes,
     weights: weightsOf(flags),
     freeze: flags.freeze,
     learningRates: flags.learningRates,

@@ -1,7 +1,7 @@
 /** Results as text for people. */
 
 import { printable } from "../printable.ts";
-import type { BenchReport, CategoryTotal, Fidelity, ProfileReport } from "../protocol/protocol.ts";
+import type { BenchReport, CategoryTotal, Fidelity, PrefixEvaluation, ProfileReport } from "../protocol/protocol.ts";
 import type { Finding, Metrics, Verdict } from "../run/events.ts";
 
 /** Columns under their titles: the first to the left, numbers to the right. Its cells are printable, one line each. */
@@ -18,9 +18,20 @@ export function table(titles: readonly string[], cells: readonly (readonly strin
 
 /** The verdict of a distillation. */
 export function verdictTable(verdict: Verdict): string {
-  const { labels, teacher, studentBefore, studentAfter, baseline, gapFrom, gapClosed, fidelity } = verdict;
+  const {
+    labels,
+    teacher,
+    studentBefore,
+    studentAfter,
+    baseline,
+    prefixes = [],
+    gapFrom,
+    gapClosed,
+    fidelity,
+  } = verdict;
   const alone = baseline ? { "without a teacher": baseline } : {};
-  const rows = { teacher, "student before": studentBefore, ...alone, "student after": studentAfter };
+  const ofPrefixes = Object.fromEntries(prefixes.map((row) => [`its first ${row.embedding}`, row]));
+  const rows = { teacher, "student before": studentBefore, ...alone, "student after": studentAfter, ...ofPrefixes };
   // kNN accuracy stands in metrics.json; beside Recall@K it would make the table too wide for a terminal.
   const shown = Object.keys(teacher.metrics).filter((name) => !name.startsWith("knn@"));
   const names = shown.sort(metricOrder);
@@ -88,6 +99,13 @@ export function fidelityLines(fidelity: Fidelity): string[] {
     `relations kept: ${correlations}, ${anglesApart(fidelity)}`,
     `  ${common}; the teacher's nearest among the student's K nearest: ${first.join(", ")}`,
   ];
+}
+
+/** A line for each prefix of the embedding that was trained to be one too. */
+export function prefixLines(prefixes: readonly PrefixEvaluation[] = []): string[] {
+  return prefixes.map(
+    ({ embedding, metrics, intervals }) => `first ${embedding} numbers: ${metricsLine(metrics, intervals)}`,
+  );
 }
 
 /** One line of metrics, with their 95 % intervals where they have one. */

@@ -460,6 +460,13 @@ export type RunOptions = {
    * triplet()
    */
   readonly losses?: ReadonlyArray<Loss>;
+  /**
+   * Lengths of prefixes of the student's embedding, each at least 2 and below the embedding's: one network then serves
+   * embeddings of all these lengths (Matryoshka; Kusupati et al. 2022). Every term that reads the embedding is the mean
+   * over the prefixes and the whole, and a classifier's has one of its own on each. Where the network normalises, a
+   * prefix is divided by its own norm; divide it when you use it, too. @default []
+   */
+  readonly prefixes?: ReadonlyArray<number>;
   /** Weights to begin with: a file, or a file with what it need not have. @default drawn at random */
   readonly weights?: string | URL | Weights | null;
   /**
@@ -985,6 +992,11 @@ export type Plan = {
   readonly teacher: TeacherPlan | null;
   /** The weighted terms of the total loss; at least one. */
   readonly losses: ReadonlyArray<Loss>;
+  /**
+   * Lengths of the prefixes of the student's embedding that terms are evaluated on too, rising. See
+   * [`Prefixes`](crate::losses::Prefixes).
+   */
+  readonly prefixes: ReadonlyArray<number>;
   /** The optimiser. */
   readonly optimizer: Optimizer;
   /** The learning rate over the run. */
@@ -1412,6 +1424,20 @@ export type Evaluation = {
   /** Mean time of the network's forward pass for one image, in batches of [`super::evaluate::BATCH`]. */
   readonly millisecondsPerImage: number;
   /** How well the relations of a teacher are kept, where one was given. */
+  readonly fidelity?: Fidelity;
+  /** The same of each prefix of the embedding that a stored model was trained for. */
+  readonly prefixes?: ReadonlyArray<PrefixEvaluation>;
+};
+
+/** What the first numbers of an embedding are worth, divided by their own norm where the network normalises. */
+export type PrefixEvaluation = {
+  /** How many. */
+  readonly embedding: number;
+  /** As [`Evaluation::metrics`], but for the accuracy of the classifier, which sees the whole. */
+  readonly metrics: { readonly [key in string]: number };
+  /** As [`Evaluation::intervals`]. */
+  readonly intervals?: { readonly [key in string]: number };
+  /** As [`Evaluation::fidelity`]. */
   readonly fidelity?: Fidelity;
 };
 

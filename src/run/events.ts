@@ -8,6 +8,7 @@ import type {
   Labels,
   NetworkSummary,
   Plan,
+  PrefixEvaluation,
   SessionSummary,
   TermValue,
 } from "../protocol/protocol.ts";
@@ -128,6 +129,8 @@ export interface TrainResult {
   readonly model: string;
   /** The model on the test images; nothing where there are none. */
   readonly metrics: Metrics | null;
+  /** The same of each prefix of the embedding (`prefixes`), where there are any. */
+  readonly prefixes?: readonly PrefixEvaluation[];
   readonly network: NetworkSummary;
   /** Where it was trained. */
   readonly device: Plan["device"];
@@ -176,6 +179,8 @@ export interface Verdict {
   /** The student with its initial weights. */
   readonly studentBefore: VerdictRow;
   readonly studentAfter: VerdictRow;
+  /** Its embedding's first numbers alone, as many as `embedding` says: a row for each of `prefixes`, where there are any. */
+  readonly prefixes?: readonly VerdictRow[];
   /** The same student by labels alone, where `baseline` asked for it. */
   readonly baseline: VerdictRow | null;
   /** Which row the gap is measured from: the baseline where there is one. */

@@ -260,13 +260,18 @@ class Loop {
     const core = { job, out, model, metrics, network: student, device, ...chosen, epochs, steps: this.#step, seconds };
     const { learningRate } = this.#job.plan.optimizer;
     const evidence = { history, collapsed, learningRate, hasTeacher: teacher !== null };
-    const result = { ...core, dataWaitShare, stoppedEarly, last, findings: findingsOf(evidence), history };
+    const prefixes = after?.prefixes && { prefixes: after.prefixes };
+    const findings = findingsOf(evidence);
+    const result = { ...core, ...prefixes, dataWaitShare, stoppedEarly, last, findings, history };
     if (!teacher || !after?.fidelity || !before) return result;
     const baseline = await this.#baseline();
     const teacherScore = await this.#evaluate("teacher", "test");
     this.#report("teacher", "test", teacherScore, false);
     const rows = [verdictRow(teacher, teacherScore), verdictRow(student, before), verdictRow(student, after)] as const;
-    const verdict = verdictOf(this.#job.plan.data.labels, ...rows, after.fidelity, baseline);
+    const found = verdictOf(this.#job.plan.data.labels, ...rows, after.fidelity, baseline);
+    const { prefixes: own } = after;
+    const of = own?.map(({ embedding, metrics }) => verdictRow({ ...student, embedding }, { ...after, metrics }));
+    const verdict = of ? { ...found, prefixes: of } : found;
     return { ...result, findings: findingsOf({ ...evidence, verdict }), verdict };
   }
 

@@ -11,9 +11,11 @@ import {
   glyphs,
   type RunEvent,
   resume,
+  rkdDistance,
   sgd,
   type TrainOptions,
   train,
+  triplet,
 } from "../../src/index.ts";
 import { temporaryFolder } from "../support/folders.ts";
 import { smallRun } from "../support/small.ts";
@@ -273,6 +275,42 @@ describe("a damaged checkpoint", () => {
     writeFileSync(latest, damaged);
     writeFileSync(join(out, "checkpoint", "previous.safetensors"), damaged);
     await expect(resume(out)).rejects.toMatchObject({ code: "ERR_INVALID_ARTEFACT" });
+  });
+});
+
+describe("a run with prefixes", () => {
+  it("measures each, after a stop and a resume too, and evaluate says the same", async () => {
+    const teacher = join(temporaryFolder(), "teacher");
+    const { backbone: _, losses: __, ...common } = smallRun(teacher);
+    await train(smallRun(teacher, { epochs: 1 }));
+    const options = {
+      ...common,
+      teacher,
+      student: conv4({ width: 4, embedding: 8, normalize: true }),
+      losses: [rkdDistance(), triplet(), crossEntropy()],
+      prefixes: [4, 2],
+    };
+    const out = join(temporaryFolder(), "student");
+    const { verdict, prefixes = [], metrics } = await distill({ ...options, threads: 1, out });
+    expect(prefixes.map(({ embedding }) => embedding)).toEqual([2, 4]);
+    expect(prefixes.every(({ fidelity }) => fidelity !== undefined)).toBe(true);
+    expect(prefixes[0]?.metrics).not.toEqual(metrics);
+    expect(verdict.prefixes?.map(({ embedding, metrics }) => ({ embedding, metrics }))).toEqual(
+      prefixes.map(({ embedding, metrics }) => ({ embedding, metrics })),
+    );
+    expect((await evaluate({ model: out, ks: [1, 2], teacher })).prefixes).toEqual(prefixes);
+    const again = join(temporaryFolder(), "again");
+    const cut = distill({ ...options, threads: 2, out: again });
+    for await (const event of cut) if (event.type === "checkpoint") break;
+    cut.abort();
+    await expect(cut).rejects.toMatchObject({ name: "AbortError" });
+    await resume(again);
+    expect(bytes(again)).toBe(bytes(out));
+  });
+
+  it("refuses a prefix that is no part of the embedding", async () => {
+    const run = train(smallRun(join(temporaryFolder(), "run"), { prefixes: [8] }));
+    await expect(run).rejects.toMatchObject({ code: "ERR_INVALID_OPTION", subject: "prefixes" });
   });
 });
 

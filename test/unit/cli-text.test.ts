@@ -26,7 +26,8 @@ const fidelity: Fidelity = {
 
 it("lines up the verdict", () => {
   const [teacher, before, after, alone] = [row(0.9, 130_000), row(0.5, 9_000), row(0.8, 9_000), row(0.6, 9_000)];
-  expect(verdictTable(verdictOf("classes", teacher, before, after, fidelity, alone))).toBe(
+  const prefixes = [{ ...row(0.7, 9_000), embedding: 8 }];
+  expect(verdictTable({ ...verdictOf("classes", teacher, before, after, fidelity, alone), prefixes })).toBe(
     [
       "test classes       recall@1  recall@2  recall@10   mapAtR  parameters  embedding  ms/image",
       "-----------------  --------  --------  ---------  -------  ----------  ---------  --------",
@@ -34,6 +35,7 @@ it("lines up the verdict", () => {
       "student before      50.00 %   95.00 %   100.00 %  25.00 %       9,000         16     0.250",
       "without a teacher   60.00 %   95.00 %   100.00 %  30.00 %       9,000         16     0.250",
       "student after       80.00 %   95.00 %   100.00 %  40.00 %       9,000         16     0.250",
+      "its first 8         70.00 %   95.00 %   100.00 %  35.00 %       9,000          8     0.250",
       "gap closed             67 %         -          -     67 %",
       "gap closed: the student's way from the one without a teacher to the teacher",
       "relations kept: rank correlation of distances 0.877, of angles 0.654, angles 7.2 ± 0.1 degrees apart",

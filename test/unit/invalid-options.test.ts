@@ -57,6 +57,7 @@ const runTable: Record<string, Bad[]> = {
   "batch.size": [1, ...notCounts],
   "batch.perClass": [0, 1, 64, 65, 1.5, "4", null],
   "batch.episode": [5, {}, { way: 1, shots: 1, queries: 1 }, { way: 5, shots: 0, queries: 1 }, { way: 5, shots: 1 }],
+  prefixes: [32, "32", [1], [1.5], [1e9], null],
   microBatch: [0, 1, 1.5, "8"],
   clipGradientNorm: [0, -1, "1", Number.NaN],
   seed: [-1, 0.5, "1", 2 ** 53],
@@ -98,6 +99,7 @@ describe("train refuses", () => {
     ["batch_size", "batch.size"],
     ["num_epochs", "epochs"],
     ["perClass", "batch.perClass"],
+    ["matryoshka_dims", "prefixes"],
   ])("the unknown option %s, with a suggestion", async (typed, meant) => {
     const error = await train({ ...run, [typed]: 1 } as Bad).catch((reason: unknown) => reason);
     expect(error).toMatchObject({ code: "ERR_UNKNOWN_OPTION", subject: typed });

@@ -66,6 +66,7 @@ describe("the plan of train", () => {
         tuning: { freeze: [], learningRates: {}, batchNorm: "batch" },
         teacher: null,
         losses: [triplet()],
+        prefixes: [],
         optimizer: { kind: "adam", learningRate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0 },
         schedule: { kind: "cosine", warmupSteps: 0, minimum: 0 },
         clipGradientNorm: null,

@@ -255,6 +255,7 @@ fn protocol() -> String {
         train::report::TermMean,
         train::event::Term,
         train::report::Evaluation,
+        train::report::PrefixEvaluation,
         metrics::Fidelity,
         train::report::EmbedReport,
         options::DataSurvey,

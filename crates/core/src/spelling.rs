@@ -60,6 +60,7 @@ const OTHER_NAMES: &[(&str, &[&str])] = &[
     ("batch.perClass", &["samplesperclass", "imagesperclass", "numinstances", "instances", "k", "m"]),
     ("batch.episode", &["way", "shot", "nway", "kshot"]),
     ("microBatch", &["gradientaccumulationsteps", "accumulategradbatches", "accumulationsteps", "accumsteps"]),
+    ("prefixes", &["matryoshka", "matryoshkadims", "nestinglist", "nesting", "mrl"]),
     ("epochs", &["numepochs", "nepochs", "maxepochs", "numtrainepochs", "nepoch"]),
     ("stepsPerEpoch", &["iterationsperepoch", "itersperepoch", "limittrainbatches", "maxsteps", "numsteps"]),
     ("schedule.warmupSteps", &["warmup", "warmupepochs", "numwarmupsteps"]),

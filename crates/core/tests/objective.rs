@@ -165,3 +165,58 @@ fn what_a_network_lacks_is_listed() {
     let message = check(json!({"kind": "soft-target-kl", "studentFeature": "embedding", "teacherFeature": "logits"}));
     assert!(message.contains("trained with cross entropy"), "{message}");
 }
+
+#[test]
+fn a_term_with_prefixes_is_the_mean_over_them_and_the_whole() {
+    let batch = batch();
+    let specs = [
+        json!({"kind": "rkd-distance", "weight": 3}),
+        json!({"kind": "rkd-angle", "studentFeature": "pooled",
+        "teacherFeature": "embedding"}),
+    ];
+    let objective = Objective::new(&terms(&specs)).unwrap().with_prefixes(&[2, 3], false).unwrap();
+    let total = objective.weigh(objective.evaluate(&batch.features(&[]), 0).unwrap(), &Balance::default(), 0);
+    let whole = &batch.student[&Feature::Embedding];
+    let values = [2, 3, 4].map(|length| {
+        let data: Vec<f64> = (0..6).flat_map(|i| &whole.row(i)[..length]).copied().collect();
+        let student = Matrix::new("student", &data, 6, length).unwrap();
+        let inputs = LossInputs::new(&student, &batch.team, Random::keyed(1, 0, 0, "loss"));
+        evaluate_loss(&terms(&specs)[0], &inputs.with_teacher(&batch.teacher[&Feature::Embedding])).unwrap()
+    });
+    let mean = values.iter().map(|found| found.value).sum::<f64>() / 3.0;
+    assert!((total.terms[0].value - mean).abs() < 1e-15, "{total:?} {mean}");
+    for (place, g) in total.gradients[&Feature::Embedding].iter().enumerate() {
+        let (row, column) = (place / 4, place % 4);
+        let parts = values.iter().map(|found| found.gradient.chunks_exact(found.gradient.len() / 6).nth(row).unwrap());
+        let sum: f64 = parts.filter_map(|row| row.get(column)).sum();
+        assert!((g - sum).abs() < 1e-15, "{place}: {g} {sum}"); // weight 3 over three
+    }
+    // A term of another feature is as it was.
+    let (value, gradient) = batch.alone(&specs[1], Feature::Pooled);
+    assert!(total.terms[1].value == value && total.gradients[&Feature::Pooled] == gradient);
+}
+
+#[test]
+fn prefixes_have_parameters_and_classifiers_of_their_own() {
+    let shapes = [(Feature::Embedding, vec![1, 4]), (Feature::Logits, vec![1, 7])].into();
+    let teacher = [(Feature::Embedding, vec![1, 3])].into();
+    let specs = terms(&[json!({"kind": "hint"}), json!({"kind": "cross-entropy"})]);
+    let mut objective = Objective::new(&specs).unwrap().with_prefixes(&[2, 3], true).unwrap();
+    let all = objective.parameters(&shapes, Some(&teacher)).unwrap();
+    let names: Vec<(&str, &[usize])> = all.iter().flatten().map(|spec| (&spec.name[..], &spec.shape[..])).collect();
+    let expected: [(&str, &[usize]); 7] = [
+        ("loss.hint.projection", &[3, 4]),
+        ("loss.hint.2.projection", &[3, 2]),
+        ("loss.hint.3.projection", &[3, 3]),
+        ("loss.cross-entropy.2.weight", &[7, 2]),
+        ("loss.cross-entropy.2.bias", &[1, 7]),
+        ("loss.cross-entropy.3.weight", &[7, 3]),
+        ("loss.cross-entropy.3.bias", &[1, 7]),
+    ];
+    assert_eq!(names, expected);
+    objective.leave_to_device();
+    assert_eq!(objective.device_terms(0).count(), 0);
+    assert_eq!(objective.host_student_features(), [Feature::Embedding, Feature::Logits]);
+    let same = objective.check_prefixes(3).unwrap_err().to_string();
+    assert!(same.contains("lengths below 3") && same.contains("received 3"), "{same}");
+}

@@ -252,3 +252,24 @@ fn a_checkpoint_of_another_teacher_is_refused() {
     let message = open(plan, &at(&place.path("checkpoint")), &Control::silent()).err().unwrap().to_string();
     assert!(message.contains("belongs to another teacher"), "{message}");
 }
+
+#[test]
+fn prefixes_train_to_the_same_bytes_on_any_threads_and_after_a_resume() {
+    let place = Place::new(28, 1);
+    let losses = json!([
+        { "kind": "rkd-distance" }, { "kind": "linear-hint" }, { "kind": "rkd-angle", "weight": "auto" },
+        { "kind": "triplet-squared" }, { "kind": "cross-entropy" },
+    ]);
+    let plan = |prefixes: Value, threads: usize| {
+        let mut plan =
+            place.distillation(28, 1, "live", json!({ "losses": losses, "prefixes": prefixes, "threads": threads }));
+        plan.backbone.normalize = true;
+        plan
+    };
+    let whole = run(&place, &plan(json!([2, 4]), 2), 0, 8);
+    assert!(run(&place, &plan(json!([2, 4]), 1), 0, 8) == whole);
+    assert!(run(&place, &plan(json!([2, 4]), 2), 3, 8) == whole);
+    assert!(run(&place, &plan(json!([]), 2), 0, 8) != whole);
+    let message = open(plan(json!([8]), 1), &Start::default(), &Control::silent()).err().unwrap().to_string();
+    assert!(message.contains("lengths below 8"), "{message}");
+}

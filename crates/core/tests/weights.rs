@@ -268,7 +268,8 @@ fn a_normalisation_that_divides_by_nothing_is_refused() {
 
 /// A model of random weights.
 fn model(spec: &BackboneSpec, normalization: Normalization) -> Model {
-    let card = ModelCard { backbone: spec.clone(), normalization, classes: None, origin: Origin::default() };
+    let card =
+        ModelCard { backbone: spec.clone(), normalization, classes: None, prefixes: vec![], origin: Origin::default() };
     Model { card, tensors: network(spec).tensors().unwrap() }
 }
 

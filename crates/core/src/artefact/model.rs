@@ -29,6 +29,10 @@ pub struct ModelCard {
     pub normalization: Normalization,
     /// The names of the classes that its logits stand for, in their order, where it has a classifier.
     pub classes: Option<Vec<String>>,
+    /// Lengths of the prefixes of its embedding that were trained to be embeddings too; where the network normalises,
+    /// each divided by its own norm.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<usize>,
     /// The run that made it.
     pub origin: Origin,
 }
@@ -180,6 +184,7 @@ mod tests {
             backbone: spec(),
             normalization: Normalization { mean: vec![0.1], std: vec![0.3] },
             classes: None,
+            prefixes: Vec::new(),
             origin: Origin { rkd: "0.1.0".into(), seed: 7, ..Origin::default() },
         };
         Model { card, tensors: build(Portable::cpu_f32(), &spec(), 7).unwrap().tensors().unwrap() }

@@ -54,18 +54,13 @@ impl Loss for Normalized {
             inputs = inputs.with_teacher(teacher);
         }
         let mut found = self.0.evaluate(&inputs)?;
-        let rows = found.gradient.chunks_exact_mut(student.columns).zip(student.data.chunks_exact(student.columns));
-        for ((gradient, y), norm) in rows.zip(norms) {
-            // Below the smallest norm the division is by a constant.
-            let along = if norm > SMALLEST { y.iter().zip(&*gradient).map(|(y, g)| y * g).sum::<f64>() } else { 0.0 };
-            gradient.iter_mut().zip(y).for_each(|(g, y)| *g = (*g - y * along) / norm.max(SMALLEST));
-        }
+        pull_back(&mut found.gradient, &student, &norms);
         Ok(found)
     }
 }
 
 /// The rows divided by their norms, and the norms.
-fn normalize(feature: &Matrix) -> (Matrix, Vec<f64>) {
+pub(super) fn normalize(feature: &Matrix) -> (Matrix, Vec<f64>) {
     let mut unit = feature.clone();
     let norms = unit.data.chunks_exact_mut(feature.columns).map(|row| {
         let norm = row.iter().map(|v| v * v).sum::<f64>().sqrt();
@@ -74,4 +69,14 @@ fn normalize(feature: &Matrix) -> (Matrix, Vec<f64>) {
     });
     let norms = norms.collect();
     (unit, norms)
+}
+
+/// Makes a gradient over the rows `unit` one over the rows before their division by `norms`.
+pub(super) fn pull_back(gradient: &mut [f64], unit: &Matrix, norms: &[f64]) {
+    let rows = gradient.chunks_exact_mut(unit.columns).zip(unit.data.chunks_exact(unit.columns));
+    for ((gradient, y), &norm) in rows.zip(norms) {
+        // Below the smallest norm the division is by a constant.
+        let along = if norm > SMALLEST { y.iter().zip(&*gradient).map(|(y, g)| y * g).sum::<f64>() } else { 0.0 };
+        gradient.iter_mut().zip(y).for_each(|(g, y)| *g = (*g - y * along) / norm.max(SMALLEST));
+    }
 }

@@ -24,11 +24,16 @@ pub(super) fn parameter(b: usize, a: usize, bound: f64) -> LossParameter {
 }
 
 impl<'a> Projection<'a> {
+    /// The map `matrix`.
+    pub fn of(matrix: &'a Matrix, team: &'a Team) -> Self {
+        Projection { matrix, team }
+    }
+
     /// P as it was given, which must be `[b, a]`.
     pub fn new(inputs: &LossInputs<'a>, b: usize, a: usize) -> Result<Self> {
         let matrix = inputs.parameter(0)?;
         if (matrix.rows, matrix.columns) == (b, a) {
-            return Ok(Projection { matrix, team: inputs.team });
+            return Ok(Projection::of(matrix, inputs.team));
         }
         Err(Error::new(Code::InvalidShape, "the projection does not fit the features")
             .with_subject("projection")

@@ -12,7 +12,7 @@ pub mod model;
 pub mod run;
 mod stored;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -67,6 +67,12 @@ pub struct RunOptions {
     /// triplet()
     #[cfg_attr(test, ts(optional, type = "Array<Loss>"))]
     pub losses: Option<Vec<TermSpec>>,
+    /// Lengths of prefixes of the student's embedding, each at least 2 and below the embedding's: one network then serves
+    /// embeddings of all these lengths (Matryoshka; Kusupati et al. 2022). Every term that reads the embedding is the mean
+    /// over the prefixes and the whole, and a classifier's has one of its own on each. Where the network normalises, a
+    /// prefix is divided by its own norm; divide it when you use it, too. @default []
+    #[cfg_attr(test, ts(as = "Option<Vec<usize>>"))]
+    pub prefixes: Option<PrefixLengths>,
     /// Weights to begin with: a file, or a file with what it need not have. @default drawn at random
     #[cfg_attr(test, ts(optional, type = "string | URL | Weights | null"))]
     pub weights: Option<Option<WeightsOption>>,
@@ -465,6 +471,22 @@ impl<'de> Deserialize<'de> for Ks {
         ks.sort_unstable();
         ks.dedup();
         Ok(Ks(ks))
+    }
+}
+
+/// Lengths of prefixes of an embedding: unique and rising.
+#[derive(Clone, Debug, Default)]
+pub struct PrefixLengths(pub Vec<usize>);
+
+impl<'de> Deserialize<'de> for PrefixLengths {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let at = At::deserialize(deserializer)?;
+        if !at.value.is_array() {
+            return Err(carry(invalid(&at.path, "a list of lengths, for example [32, 64]", show(&at.value))));
+        }
+        let lengths = at.read::<Vec<Whole<2, 1_000_000>>>().map_err(carry)?;
+        let lengths: BTreeSet<usize> = lengths.into_iter().map(Into::into).collect();
+        Ok(PrefixLengths(lengths.into_iter().collect()))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::losses::{LossSpec, RkdAngle, RkdDistance, TermSpec, TripletSquared, W
 use crate::nn::tuning::TuningPlan;
 use crate::optim::{OptimizerSpec, ScheduleSpec};
 use crate::spelling::likely;
+use crate::train::objective::Objective;
 use crate::train::{Device, Plan, TeacherFeatures, TeacherPlan, WeightsPlan, check_labels, reads_labels};
 
 /// The whole plan of `train(options)` or `distill(options)`.
@@ -77,8 +78,14 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
             None => part().map_or(20, |(images, _)| usual_epochs(images as u64)),
         },
     };
+    let prefixes = options.prefixes.unwrap_or_default().0;
+    if !prefixes.is_empty() {
+        let objective = Objective::new(&losses)?.with_prefixes(&prefixes, backbone.normalize)?;
+        backbone.embedding.map_or(Ok(()), |embedding| objective.check_prefixes(embedding))?;
+    }
     let plan = Plan {
         backbone,
+        prefixes,
         weights: options.weights.flatten().map(weights).transpose()?,
         tuning: TuningPlan {
             freeze: options.freeze.unwrap_or_default().0,
@@ -527,7 +534,7 @@ mod tests {
             json!({ "batch": episode, "losses": [{ "kind": "prototypical", "way": 5, "supportCount": 1 }] }),
             json!({ "evaluation": { "everySteps": 7 }, "patience": 2, "clipGradientNorm": 1, "microBatch": 8, "keep": "both" }),
             json!({ "data": lists, "losses": [{ "kind": "cross-entropy" }], "freeze": ["conv1"], "learningRates": { "fc": 2 } }),
-            json!({ "backbone": { "kind": "mlp", "embedding": 8 }, "optimizer": { "kind": "sgd" }, "threads": 3 }),
+            json!({ "backbone": { "kind": "mlp", "embedding": 8 }, "prefixes": [4, 2], "optimizer": { "kind": "sgd" }, "threads": 3 }),
             json!({ "schedule": { "kind": "step", "milestones": [3, 9] }, "losses": [{ "kind": "margin", "weight": { "from": 0, "to": 1 } }] }),
         ] {
             let run = resolve(Job::Train, &train(more), &|| false).unwrap();
@@ -736,6 +743,16 @@ mod tests {
                     "batch": { "episode": { "way": 10_000, "shots": 10, "queries": 10_000 } },
                 }),
                 "batch.episode: invalid value: expected an episode of at most 65536 images, received 100100000 images",
+            ),
+            (json!({ "prefixes": 32 }), "prefixes: invalid value: expected a list of lengths, for example [32, 64]"),
+            (json!({ "prefixes": [1] }), "prefixes[0]: invalid value: expected a whole number at least 2"),
+            (
+                json!({ "prefixes": [8, 16], "backbone": { "kind": "conv4", "embedding": 16 } }),
+                "prefixes: a prefix is a part of the student's embedding: expected lengths below 16",
+            ),
+            (
+                json!({ "prefixes": [8], "losses": [{ "kind": "triplet-squared", "studentFeature": "pooled" }] }),
+                "prefixes: no loss would train the prefixes: expected a loss that reads the embedding",
             ),
             // What would be allocated, or wrap, before anything else could look at it.
             (

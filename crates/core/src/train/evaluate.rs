@@ -57,6 +57,17 @@ impl Embeddings {
         Ok(Embeddings { size: values.len() / items.len().max(1), values, logits, images: items.len(), time })
     }
 
+    /// The first `length` numbers of each row, which is divided by its norm where `unit`; without logits.
+    pub fn prefix(&self, length: usize, unit: bool) -> Embeddings {
+        let rows = self.values.chunks_exact(self.size.max(1));
+        let mut values: Vec<f32> = rows.flat_map(|row| &row[..length.min(row.len())]).copied().collect();
+        for row in values.chunks_exact_mut(length.max(1)).filter(|_| unit) {
+            let norm = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt().max(1e-12);
+            row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
+        }
+        Embeddings { values, logits: Vec::new(), size: length, images: self.images, time: self.time }
+    }
+
     /// Mean time of the forward pass for one image.
     pub fn milliseconds_per_image(&self) -> f64 {
         self.time.as_secs_f64() * 1e3 / self.images.max(1) as f64
@@ -184,6 +195,7 @@ pub(super) fn measure(
         milliseconds_per_image: embeddings.milliseconds_per_image(),
         intervals: BTreeMap::new(),
         fidelity: None,
+        prefixes: Vec::new(),
     })
 }
 

@@ -9,7 +9,7 @@ use super::balance::Balance;
 use super::event::{ChosenWeight, Term};
 use crate::error::{Code, Error, Result};
 use crate::losses::{
-    Feature, FeatureMap, Loss, LossInputs, LossParameter, LossValue, MapLoss, Matrix, TermSpec, Weight,
+    Feature, FeatureMap, Loss, LossInputs, LossParameter, LossValue, MapLoss, Matrix, Prefixes, TermSpec, Weight,
 };
 use crate::nn::parameters::{Layout, ParameterSpec};
 use crate::random::Random;
@@ -19,6 +19,8 @@ pub struct Objective {
     terms: Vec<WeightedTerm>,
     /// The term that those with weight `"auto"` are balanced with.
     reference: Option<usize>,
+    /// The longest prefix of the student's embedding that terms read; 0: none.
+    longest_prefix: usize,
 }
 
 struct WeightedTerm {
@@ -28,6 +30,8 @@ struct WeightedTerm {
     /// The teacher's feature, where the loss compares with one.
     teacher: Option<Feature>,
     loss: Box<dyn Loss>,
+    /// The prefixes of the student's embedding that it is evaluated on besides.
+    prefixes: Option<Prefixes>,
     /// The form in which the device computes it; `None`: the host does.
     on_device: Option<MapLoss>,
 }
@@ -64,17 +68,19 @@ pub struct BatchFeatures<'a> {
 pub struct Evaluated {
     /// The place of the term.
     pub term: usize,
-    feature: Feature,
-    /// Without gradients where the device has them.
-    value: LossValue,
-    /// Of the gradient with respect to the feature.
+    value: f64,
+    /// With respect to the features that it read; none where the device has them.
+    gradients: FeatureMap<Vec<f64>>,
+    /// With respect to the parameters of its loss.
+    parameters: Vec<Vec<f64>>,
+    /// Of the gradient with respect to the features.
     gradient_norm: f64,
 }
 
 impl Evaluated {
     /// The term's gradient alone, in the form of [`ObjectiveValue::gradients`].
     pub fn upstream(&self) -> FeatureMap<Vec<f64>> {
-        [(self.feature.clone(), self.value.gradient.clone())].into()
+        self.gradients.clone()
     }
 }
 
@@ -120,13 +126,48 @@ impl Objective {
                     .with_values("another loss whose weight is a number", "no such loss")
                     .with_advice("give one of the losses the weight 1"))
             }
-            _ => Ok(Objective { terms, reference }),
+            _ => Ok(Objective { terms, reference, longest_prefix: 0 }),
         }
+    }
+
+    /// Evaluates the terms on the prefixes of these `lengths` of the student's embedding too; `unit`: whether its rows have
+    /// the norm 1, so that a prefix is divided by its own. See [`Prefixes`].
+    ///
+    /// # Errors
+    /// `ERR_INVALID_OPTION` where no term has anything to do with the embedding.
+    pub fn with_prefixes(mut self, lengths: &[usize], unit: bool) -> Result<Objective> {
+        for term in &mut self.terms {
+            term.prefixes = Prefixes::of(&*term.loss, &term.student, lengths, unit);
+        }
+        if !lengths.is_empty() && self.terms.iter().all(|term| term.prefixes.is_none()) {
+            let names: Vec<&str> = self.terms.iter().map(|term| term.name.as_str()).collect();
+            return Err(Error::new(Code::InvalidOption, "no loss would train the prefixes")
+                .with_subject("prefixes")
+                .with_values("a loss that reads the embedding, or a classifier's", names.join(", "))
+                .with_advice("add one, for example rkd-distance, or leave prefixes out"));
+        }
+        self.longest_prefix = lengths.iter().copied().max().unwrap_or_default();
+        Ok(self)
+    }
+
+    /// Checks that an embedding of so many numbers is longer than the prefixes.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_OPTION`.
+    pub fn check_prefixes(&self, embedding: usize) -> Result<()> {
+        if self.longest_prefix == 0 || self.longest_prefix < embedding {
+            return Ok(());
+        }
+        Err(Error::new(Code::InvalidOption, "a prefix is a part of the student's embedding")
+            .with_subject("prefixes")
+            .with_values(format!("lengths below {embedding}, the embedding's"), self.longest_prefix.to_string())
+            .with_advice("the whole embedding is trained anyway; leave its length out, or make the embedding longer"))
     }
 
     /// Leaves the terms that have a form for devices to the device from now on.
     pub fn leave_to_device(&mut self) {
-        self.terms.iter_mut().for_each(|term| term.on_device = term.loss.map_loss());
+        let hosts = |term: &&mut WeightedTerm| term.prefixes.is_none();
+        self.terms.iter_mut().filter(hosts).for_each(|term| term.on_device = term.loss.map_loss());
     }
 
     /// Whether any term reads the teacher.
@@ -136,7 +177,7 @@ impl Objective {
 
     /// The student's features that terms read, each once.
     pub fn student_features(&self) -> Vec<Feature> {
-        distinct(self.terms.iter().map(|term| &term.student))
+        distinct(self.terms.iter().flat_map(WeightedTerm::student_features))
     }
 
     /// The teacher's features that terms read, each once.
@@ -146,7 +187,7 @@ impl Objective {
 
     /// The student's features that terms read on the host, each once.
     pub fn host_student_features(&self) -> Vec<Feature> {
-        distinct(self.host_terms().map(|term| &term.student))
+        distinct(self.host_terms().flat_map(WeightedTerm::student_features))
     }
 
     /// The teacher's features that terms read on the host, each once.
@@ -193,7 +234,8 @@ impl Objective {
                 term.check("teacher", "teacherFeature", feature, teacher)?;
             }
         }
-        Ok(())
+        let embedding = student.get(&Feature::Embedding).and_then(|shape| shape.last());
+        self.check_prefixes(embedding.copied().unwrap_or_default())
     }
 
     /// The parameters of each term's loss, `loss.hint.projection` for example.
@@ -219,12 +261,22 @@ impl Objective {
             if let Some(feature) = &term.teacher {
                 inputs = inputs.with_teacher(find(batch.teacher, feature, "teacher")?);
             }
-            let value = term.loss.evaluate(&inputs.with_parameters(own))?;
-            if !value.is_finite() {
+            let (value, embedding) = match &term.prefixes {
+                None => (term.loss.evaluate(&inputs.with_parameters(own))?, None),
+                Some(prefixes) => {
+                    let whole = find(batch.student, &Feature::Embedding, "student")?;
+                    prefixes.evaluate(&*term.loss, &inputs, whole, own)?
+                }
+            };
+            let finite = |gradient: &Vec<f64>| gradient.iter().all(|&g| (g as f32).is_finite());
+            if !(value.is_finite() && embedding.iter().all(finite)) {
                 return Err(non_finite(step + 1, &term.name, value.value));
             }
-            let gradient_norm = value.gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
-            all.push(Evaluated { term: index, feature: term.student.clone(), value, gradient_norm });
+            let LossValue { value, gradient, parameters } = value;
+            let mut gradients: FeatureMap<Vec<f64>> = [(term.student.clone(), gradient)].into();
+            gradients.extend(embedding.map(|gradient| (Feature::Embedding, gradient)));
+            let gradient_norm = gradients.values().flatten().map(|g| g * g).sum::<f64>().sqrt();
+            all.push(Evaluated { term: index, value, gradients, parameters, gradient_norm });
         }
         Ok(all)
     }
@@ -238,8 +290,7 @@ impl Objective {
         if !(value.is_finite() && gradient_norm.is_finite()) {
             return Err(non_finite(step + 1, &term.name, value));
         }
-        let value = LossValue { value, ..LossValue::default() };
-        Ok(Evaluated { term: index, feature: term.student.clone(), value, gradient_norm })
+        Ok(Evaluated { term: index, value, gradients: FeatureMap::new(), parameters: Vec::new(), gradient_norm })
     }
 
     /// The norms of all terms' gradients, in the form of [`Balance::add`], from those of the computed ones.
@@ -257,16 +308,15 @@ impl Objective {
             gradients: FeatureMap::new(),
             parameters: vec![Vec::new(); self.terms.len()],
         };
-        for Evaluated { term: index, feature, value, gradient_norm } in evaluated {
+        for Evaluated { term: index, value, gradients, parameters, gradient_norm } in evaluated {
             let (term, weight) = (&self.terms[index], self.weight(index, balance, step));
-            let LossValue { value, gradient, parameters } = value;
             total.total += weight * value;
             total.terms.push(Term { name: term.name.clone(), weight, value, gradient_norm });
             let weighted = |gradient: Vec<f64>| gradient.into_iter().map(|g| weight * g).collect::<Vec<f64>>();
             if !term.loss.is_frozen() {
                 total.parameters[index] = parameters.into_iter().map(weighted).collect();
             }
-            if term.on_device.is_none() {
+            for (feature, gradient) in gradients {
                 let gradient = weighted(gradient);
                 match total.gradients.entry(feature) {
                     Entry::Occupied(mut sum) => sum.get_mut().iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g),
@@ -301,7 +351,13 @@ impl WeightedTerm {
         let loss = spec.build();
         let student = spec.student_feature.clone().unwrap_or_else(|| loss.reads());
         let teacher = loss.needs_teacher().then(|| spec.teacher_feature.clone().unwrap_or_else(|| student.clone()));
-        WeightedTerm { name, weight: spec.weight, student, teacher, loss, on_device: None }
+        WeightedTerm { name, weight: spec.weight, student, teacher, loss, prefixes: None, on_device: None }
+    }
+
+    /// The student's features that it reads.
+    fn student_features(&self) -> impl Iterator<Item = &Feature> {
+        let classifiers = self.prefixes.as_ref().is_some_and(Prefixes::has_classifiers);
+        [&self.student].into_iter().chain(classifiers.then_some(&Feature::Embedding))
     }
 
     /// The parameters of its loss.
@@ -312,15 +368,21 @@ impl WeightedTerm {
     ) -> Result<Vec<ParameterSpec>> {
         let shape = |shapes: &FeatureMap<Vec<usize>>, feature| shapes.get(feature).cloned().unwrap_or_default();
         let teacher = self.teacher.as_ref().zip(teacher).map(|(feature, teacher)| shape(teacher, feature));
-        let parameters = self.loss.parameters(&shape(student, &self.student), teacher.as_deref())?;
-        let spec = |LossParameter { name, rows, columns, init }| ParameterSpec {
-            name: format!("loss.{}.{name}", self.name),
+        let student = shape(student, &self.student);
+        let parameters = self.loss.parameters(&student, teacher.as_deref())?;
+        let spec = |prefix: &str, LossParameter { name, rows, columns, init }| ParameterSpec {
+            name: format!("loss.{}{prefix}.{name}", self.name),
             shape: vec![rows, columns],
             layout: Layout::Plain,
             init,
             rate: if self.loss.is_frozen() { 0.0 } else { 1.0 },
         };
-        Ok(parameters.into_iter().map(spec).collect())
+        let mut all: Vec<ParameterSpec> = parameters.into_iter().map(|parameter| spec("", parameter)).collect();
+        if let Some(prefixes) = &self.prefixes {
+            let more = prefixes.parameters(&*self.loss, &student, teacher.as_deref())?;
+            all.extend(more.into_iter().map(|(length, parameter)| spec(&format!(".{length}"), parameter)));
+        }
+        Ok(all)
     }
 
     fn is_auto(&self) -> bool {

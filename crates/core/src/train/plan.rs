@@ -33,6 +33,10 @@ pub struct Plan {
     /// The weighted terms of the total loss; at least one.
     #[cfg_attr(test, ts(type = "Array<Loss>"))]
     pub losses: Vec<TermSpec>,
+    /// Lengths of the prefixes of the student's embedding that terms are evaluated on too, rising. See
+    /// [`Prefixes`](crate::losses::Prefixes).
+    #[serde(default)]
+    pub prefixes: Vec<usize>,
     /// The optimiser.
     pub optimizer: OptimizerSpec,
     /// The learning rate over the run.

@@ -17,6 +17,7 @@ pub(super) fn unmeasured(embeddings: &Embeddings) -> Evaluation {
         milliseconds_per_image: embeddings.milliseconds_per_image(),
         intervals: BTreeMap::new(),
         fidelity: None,
+        prefixes: Vec::new(),
     }
 }
 

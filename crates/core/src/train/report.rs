@@ -189,6 +189,28 @@ pub struct Evaluation {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub fidelity: Option<Fidelity>,
+    /// The same of each prefix of the embedding that a stored model was trained for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(optional, as = "Option<Vec<PrefixEvaluation>>"))]
+    pub prefixes: Vec<PrefixEvaluation>,
+}
+
+/// What the first numbers of an embedding are worth, divided by their own norm where the network normalises.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct PrefixEvaluation {
+    /// How many.
+    pub embedding: usize,
+    /// As [`Evaluation::metrics`], but for the accuracy of the classifier, which sees the whole.
+    pub metrics: BTreeMap<String, f64>,
+    /// As [`Evaluation::intervals`].
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(test, ts(optional, as = "Option<BTreeMap<String, f64>>"))]
+    pub intervals: BTreeMap<String, f64>,
+    /// As [`Evaluation::fidelity`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub fidelity: Option<Fidelity>,
 }
 
 /// What `embed` wrote.

@@ -115,7 +115,7 @@ impl<B: Backend> Session<B> {
     /// are no longer those of the run or of its teacher.
     pub fn open(backend: B, host: Host, mut plan: Plan, start: &Start, control: &Control) -> Result<Self> {
         let before = (Process::now(), Limits::now());
-        let mut objective = Objective::new(&plan.losses)?;
+        let mut objective = Objective::new(&plan.losses)?.with_prefixes(&plan.prefixes, plan.backbone.normalize)?;
         if backend.maps().is_some() {
             objective.leave_to_device();
         }
@@ -171,7 +171,8 @@ impl<B: Backend> Session<B> {
         let (memory, warning) = demand.check(before.0, &before.1)?;
         warning.into_iter().for_each(|message| control.emit(Event::Warning { message }));
         let mut student = backbones::build(backend.clone(), &plan.backbone, plan.seed)?;
-        if let Some(message) = slow_losses(&plan.losses, host.team(), plan.batch.size, student.embedding_size()) {
+        let (rows, times) = ([plan.batch.size, student.embedding_size()], plan.prefixes.len() + 1);
+        if let Some(message) = slow_losses(&plan.losses, host.team(), rows, times) {
             control.emit(Event::Warning { message });
         }
         let silent = Control::silent();
@@ -565,6 +566,7 @@ impl<B: Backend> Training for Session<B> {
             backbone: self.plan.backbone.clone(),
             normalization: normalization.clone(),
             classes: self.plan.backbone.classes.map(|_| class_names(dataset, &self.split)),
+            prefixes: self.plan.prefixes.clone(),
             origin: Origin {
                 rkd: env!("CARGO_PKG_VERSION").into(),
                 seed: self.plan.seed,

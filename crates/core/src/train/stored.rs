@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::evaluate::{StoredNetwork, embed_part, measure, open_view, outputs};
+use super::evaluate::{Embeddings, StoredNetwork, embed_part, measure, open_view, outputs};
 use super::event::{Control, Event};
 use super::host::Host;
 use super::known::{self, Known, Whose, Wish};
 use super::reference::{add_fidelity, unmeasured};
-use super::report::Evaluation;
+use super::report::{Evaluation, PrefixEvaluation};
 use super::teacher::{self, TeacherPlan, embed_teacher, teacher_view};
 use crate::artefact::model::ModelCard;
 use crate::data::{DataPlan, Dataset, Part, Split};
@@ -104,21 +104,36 @@ pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluati
     }
     let items = split.items(plan.part);
     let embeddings = embed_part(&backend, outputs(&network), &view, items, control)?;
-    let mut evaluation = match labelled {
-        true => measure(&host, &view.dataset, card.classes.as_deref(), items, &embeddings, &plan.ks)?,
-        false => unmeasured(&embeddings),
-    };
     let labels: Vec<u32> = items.iter().map(|&item| view.dataset.label(item)).collect();
-    for episodes in &plan.few_shot {
-        let (n, d) = (items.len(), embeddings.size);
-        let score = few_shot(host.team(), &embeddings.values, n, d, &labels, episodes, plan.seed)?;
-        evaluation.metrics.insert(episodes.name(), score.accuracy);
-        evaluation.intervals.insert(episodes.name(), score.interval);
-    }
-    if let Some(teacher) = &teacher {
-        let seen = teacher_view(&plan.data, teacher.input(), &view.dataset, control)?.unwrap_or(view);
-        let own = embed_teacher(&backend, &**teacher, &seen, &plan.data.cache, items, control)?;
-        add_fidelity(&mut evaluation, &host, &own.values, &embeddings.values, &plan.ks, plan.seed)?;
+    let reference = match &teacher {
+        Some(teacher) => {
+            let seen = teacher_view(&plan.data, teacher.input(), &view.dataset, control)?;
+            let seen = seen.as_ref().unwrap_or(&view);
+            Some(embed_teacher(&backend, &**teacher, seen, &plan.data.cache, items, control)?)
+        }
+        None => None,
+    };
+    let score = |embeddings: &Embeddings, classes| {
+        let mut evaluation = match labelled {
+            true => measure(&host, &view.dataset, classes, items, embeddings, &plan.ks)?,
+            false => unmeasured(embeddings),
+        };
+        for episodes in &plan.few_shot {
+            let (n, d) = (items.len(), embeddings.size);
+            let score = few_shot(host.team(), &embeddings.values, n, d, &labels, episodes, plan.seed)?;
+            evaluation.metrics.insert(episodes.name(), score.accuracy);
+            evaluation.intervals.insert(episodes.name(), score.interval);
+        }
+        if let Some(reference) = &reference {
+            add_fidelity(&mut evaluation, &host, &reference.values, &embeddings.values, &plan.ks, plan.seed)?;
+        }
+        Ok::<_, Error>(evaluation)
+    };
+    let mut evaluation = score(&embeddings, card.classes.as_deref())?;
+    for &length in &card.prefixes {
+        let found = score(&embeddings.prefix(length, card.backbone.normalize), None)?;
+        let Evaluation { metrics, intervals, fidelity, .. } = found;
+        evaluation.prefixes.push(PrefixEvaluation { embedding: length, metrics, intervals, fidelity });
     }
     Ok(evaluation)
 }
