@@ -1482,7 +1482,9 @@ export type NetworkReport = {
   readonly seed: number;
   /** Whether it was distilled from a teacher. */
   readonly distilled: boolean;
-  /** The path of the data that it was trained on, or `"glyphs"`; nothing where its run's `plan.json` is not beside it. */
+  /**
+   * The path of the data that it was trained on, or `"glyphs"`; nothing where its run's `plan.json` is not beside it.
+   */
   readonly data: string | null;
   /** Its training classes; 0 without labels, and nothing where the file does not say. */
   readonly classes: number | null;
