@@ -286,7 +286,9 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             for class in classes {
                 std::fs::create_dir_all(folder.path().join(class)).unwrap();
-                ["1.png", "2.png"].iter().for_each(|name| std::fs::write(folder.path().join(class).join(name), "").unwrap());
+                ["1.png", "2.png"]
+                    .iter()
+                    .for_each(|name| std::fs::write(folder.path().join(class).join(name), "").unwrap());
             }
             let mut option = serde_json::json!({ "source": folder.path().display().to_string() });
             option.as_object_mut().unwrap().extend(split.as_object().unwrap().clone());
