@@ -55,6 +55,20 @@ describe("a run", () => {
     expect(existsSync(result.model)).toBe(true);
   });
 
+  it("fills a batch of the usual size from few classes", async () => {
+    const split = { kind: "classes", validation: 0.2, test: 0.3 } as const;
+    const run = train({
+      data: glyphs({ classes: 10, writers: 30, split }),
+      backbone: conv4({ width: 4, embedding: 8 }),
+      epochs: 1,
+      stepsPerEpoch: 1,
+      out: join(temporaryFolder(), "run"),
+    });
+    let images = {};
+    for await (const event of run) if (event.type === "start") images = { ...event.train, ...event.plan.batch };
+    expect(images).toEqual({ images: 150, classes: 5, size: 64, perClass: 13, episode: null });
+  });
+
   it("needs no reader", async () => {
     const out = join(temporaryFolder(), "run");
     expect(await train(smallRun(out, { epochs: 1 }))).toMatchObject({ epochs: 1 });

@@ -281,6 +281,33 @@ mod tests {
     }
 
     #[test]
+    fn what_trains_is_known_before_an_image_is_decoded() {
+        let part = |classes: &[&str], split: serde_json::Value| {
+            let folder = tempfile::tempdir().unwrap();
+            for class in classes {
+                std::fs::create_dir_all(folder.path().join(class)).unwrap();
+                ["1.png", "2.png"]
+                    .iter()
+                    .for_each(|name| std::fs::write(folder.path().join(class).join(name), "").unwrap());
+            }
+            let mut option = serde_json::json!({ "source": folder.path().display().to_string() });
+            option.as_object_mut().unwrap().extend(split.as_object().unwrap().clone());
+            let option: DataOption = read("data", &option).unwrap();
+            option.look(None, &|| false).unwrap().training_part(&|| false)
+        };
+        let train = ["train/a", "train/b", "train/c", "train/d", "train/e"];
+        let with = |more: &[&'static str]| [&train[..], more].concat();
+        let own = serde_json::json!({});
+        assert_eq!(part(&with(&["test/x"]), own.clone()), Some((6, 3))); // two classes choose the weights
+        assert_eq!(part(&with(&["test/a"]), own.clone()), Some((9, 5))); // a tenth of the images does
+        assert_eq!(part(&with(&["test/x", "val/y"]), own), Some((10, 5)));
+        let images = serde_json::json!({ "split": { "kind": "images", "validation": 0.1, "test": 0.2 } });
+        assert_eq!(part(&["a", "b", "c", "d", "e"], images), Some((7, 5)));
+        let unlabelled = serde_json::json!({ "labels": "none" });
+        assert_eq!(part(&["a", "b", "c", "d", "e"], unlabelled), Some((8, 0)));
+    }
+
+    #[test]
     fn a_share_alone_is_of_the_sources_own_split() {
         let folder = tempfile::tempdir().unwrap();
         for part in ["train", "test"] {
