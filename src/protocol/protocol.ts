@@ -600,7 +600,7 @@ export type DeviceOption = "auto" | "cpu" | "candle-cpu" | "cuda";
 
 /** Composition of a batch. */
 export type BatchOptions = {
-  /** Images of a batch, 2 to 65,536. @default 64 */
+  /** Images of a batch, 2 to 65,536. @default 64; without labels at most the training images */
   readonly size?: number;
   /**
    * Images of each class in a batch, 1 to `size`; `null` draws without regard to class.

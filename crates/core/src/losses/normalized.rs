@@ -45,6 +45,14 @@ impl Loss for Normalized {
         self.0.needs_maps()
     }
 
+    fn needs_class_pairs(&self) -> bool {
+        self.0.needs_class_pairs()
+    }
+
+    fn sees_images_alone(&self) -> bool {
+        self.0.sees_images_alone()
+    }
+
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {
         let (student, norms) = normalize(inputs.student);
         let teacher = if self.0.needs_teacher() { Some(normalize(inputs.teacher()?).0) } else { None };

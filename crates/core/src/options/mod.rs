@@ -332,7 +332,7 @@ pub enum TeacherFeaturesOption {
 #[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BatchOptions {
-    /// Images of a batch, 2 to 65,536. @default 64
+    /// Images of a batch, 2 to 65,536. @default 64; without labels at most the training images
     #[cfg_attr(test, ts(as = "Option<usize>"))]
     pub size: Option<Whole<2, LARGEST_BATCH>>,
     /// Images of each class in a batch, 1 to `size`; `null` draws without regard to class.

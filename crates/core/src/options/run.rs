@@ -454,7 +454,12 @@ fn batch(
         return Err(invalid("batch.episode", "an episode with prototypical", "undefined")
             .with_advice("for example batch: { episode: { way: 5, shots: 1, queries: 5 } }"));
     }
-    let size = given.size.map_or(64, Into::into);
+    let size = match (given.size, labels) {
+        (Some(size), _) => size.into(),
+        // A few images are one batch. With labels their classes are what counts.
+        (None, Labels::None) => part().map_or(64, |(images, _)| images.clamp(2, 64)),
+        (None, Labels::Classes) => 64,
+    };
     let alone = losses.iter().all(|term| term.build().sees_images_alone());
     let per_class = match given.per_class {
         Some(count) => count.map(Into::into),
@@ -642,6 +647,17 @@ mod tests {
         turned["rotations"] = true.into();
         assert_eq!(per_class(json!({ "data": turned })), Some(4));
         assert_eq!(per_class(json!({})), Some(4));
+    }
+
+    #[test]
+    fn batches_follow_the_losses_inside_terms_and_few_images() {
+        let alone = json!({ "kind": "linear-hint", "normalize": true });
+        assert_eq!(distill(json!({ "losses": [alone] })).unwrap().plan.batch.per_class, None);
+        let pairs = json!({ "losses": [{ "kind": "contrastive", "normalize": true }], "batch": { "perClass": 1 } });
+        let few = json!({ "source": "glyphs:classes=5,writers=8", "labels": "none" });
+        assert_eq!(distill(json!({ "data": few })).unwrap().plan.batch.size, 32); // of 40 images
+        let refused = resolve(Job::Train, &train(pairs), &|| false).unwrap_err().to_string();
+        assert!(refused.contains("two images of one class and one of another"), "{refused}");
     }
 
     #[test]
