@@ -11,6 +11,7 @@ import type { DistillOptions, TrainOptions } from "../options/run.ts";
 import type { Evaluation, PlanFile } from "../protocol/protocol.ts";
 import { resume } from "../resume.ts";
 import type { Metrics, RunEvent, StartEvent, TrainResult } from "../run/events.ts";
+import { FolderLock } from "../run/folder-lock.ts";
 import type { Run } from "../run/run.ts";
 import { train } from "../train.ts";
 import { version } from "../version.ts";
@@ -110,11 +111,24 @@ async function outcomeOf(planned: PlannedRun, context: CellRunContext): Promise<
 
 async function trained({ folder, cell, seed }: PlannedRun, context: CellRunContext): Promise<TrainResult> {
   const metrics = join(folder, files.metrics);
-  if (existsSync(metrics)) return readJson<TrainResult>(metrics);
+  if (existsSync(metrics)) {
+    await tidied(folder);
+    return readJson<TrainResult>(metrics);
+  }
   const { threads, signal } = context;
   if (existsSync(join(folder, files.plan))) return await watched(resume(folder, { threads, signal }), context);
   const managed = { out: folder, seed, threads, signal };
   return await watched(start(cell, managed), context);
+}
+
+/** A run that was killed after its last file has left its lock, and no start of it follows that would take it away. */
+async function tidied(folder: string): Promise<void> {
+  const lock = new FolderLock(folder);
+  try {
+    await removeAbandoned(folder);
+  } finally {
+    lock.release();
+  }
 }
 
 /** Starts the run that a cell describes. */

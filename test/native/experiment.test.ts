@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { documentOf } from "../../src/experiment/document.ts";
@@ -108,6 +108,22 @@ describe("an experiment", () => {
     expect(more.flatMap((event) => (event.type === "cell" ? [`${event.row} ${event.seed}`] : []))).toEqual([
       "teacher 5",
       "student 5",
+    ]);
+  });
+
+  it("takes away what a run has left that was killed after its last file", async () => {
+    const out = join(temporaryFolder(), "x");
+    const seeds = 1;
+    await experiment(options(out, { seeds }));
+    const cell = join(out, "cells", readdirSync(join(out, "cells"))[0] ?? "");
+    rmSync(join(cell, "result.json"));
+    for (const name of [".rkd.lock", "metrics.json.1.tmp"]) writeFileSync(join(cell, name), "");
+    const names = readdirSync(cell);
+    await experiment(options(out, { seeds }));
+    const strange = (name: string) => name.endsWith(".lock") || name.endsWith(".tmp");
+    expect([names.filter(strange), readdirSync(cell).filter(strange)]).toEqual([
+      [".rkd.lock", "metrics.json.1.tmp"],
+      [],
     ]);
   });
 
