@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rkd_core::data::{AugmentSpec, DataKind, DataPlan, SplitPlan};
+use rkd_core::data::{AugmentSpec, DataKind, DataPlan, Labels, SplitPlan};
 use tempfile::TempDir;
 
 pub struct Place {
@@ -39,6 +39,7 @@ impl Place {
             more: Vec::new(),
             image_size: 8,
             channels: 3,
+            labels: Labels::default(),
             rotations: false,
             split: SplitPlan::Classes { validation: 0.0, test: 0.0 },
             augment: AugmentSpec::default(),

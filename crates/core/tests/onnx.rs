@@ -148,6 +148,13 @@ fn damaged_files_are_errors_and_never_a_panic() {
     for cut in (0..whole.len()).step_by(7) {
         assert!(attempt(&whole[..cut]).is_err() || cut > whole.len() - 60, "cut at {cut}");
     }
+    // An unknown field of a length that leads back to its own beginning, and one of more than there is memory.
+    for length in
+        [&[0xf6, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1][..], &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]]
+    {
+        let endless = [&whole[..], &[0xfa, 1], length].concat();
+        assert!(attempt(&endless).unwrap_err().to_string().contains("not a readable ONNX model"));
+    }
     for place in 0..whole.len() {
         let mut bytes = whole.clone();
         bytes[place] ^= 1 << (place % 8);

@@ -5,7 +5,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use rten_onnx::onnx::{AttributeProto, DataType, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use rten_onnx::protobuf::DecodeMessage;
 
+use super::bytes::Bytes;
 use crate::error::{Code, Error, Result};
 
 /// The largest file that is read, in bytes: 2 GiB is the format's own limit without external data.
@@ -107,7 +109,8 @@ impl Graph {
         }
         let bytes = std::fs::read(path).map_err(|e| Error::io("reading the model", path, e))?;
         let hash = blake3::hash(&bytes).to_hex().to_string();
-        let proto = ModelProto::parse_buf(&bytes).map_err(|e| damaged(format!("not a readable ONNX model: {e}")))?;
+        let proto =
+            ModelProto::decode(Bytes::new(&bytes)).map_err(|e| damaged(format!("not a readable ONNX model: {e}")))?;
         let opset = proto.opset_import.iter().filter(|set| set.domain.as_deref().unwrap_or_default().is_empty());
         let opset = opset.filter_map(|set| set.version).max().unwrap_or_default();
         let producer = [proto.producer_name.as_deref(), proto.producer_version.as_deref()];

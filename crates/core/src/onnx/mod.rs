@@ -9,6 +9,7 @@
 //!
 //! Letters: n images, h and w pixels, c channels, d numbers of an embedding, t tokens.
 
+mod bytes;
 pub mod engine;
 pub mod graph;
 pub mod input;
