@@ -117,6 +117,20 @@ describe("an ONNX model", () => {
     expect(fresh.model).toBe(first.model);
   });
 
+  it("is asked anew of turned images, which have the numbers of others", async () => {
+    const root = waves(
+      join(folder, "turned"),
+      Array.from({ length: 48 }, (_, i) => `${i % 12}/${i}.pgm`),
+    );
+    const model = async (out: string, rotations: boolean, cache: string) => {
+      const data = imageFolder(root, { imageSize: 28, channels: 1, rotations, cache: join(folder, cache) });
+      const run = await follow(options(out, { data, batch: { size: 8, perClass: 2 }, teacher: onnx("fixed") }));
+      return run.model;
+    };
+    await model("turned-not", false, "shared-cache");
+    expect(await model("turned-after", true, "shared-cache")).toBe(await model("turned-alone", true, "own-cache"));
+  });
+
   it("teaches on a tree of classes, live too, with its preprocessing given", async () => {
     const tree = waves(
       join(folder, "tree"),

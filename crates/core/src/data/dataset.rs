@@ -95,12 +95,7 @@ impl Dataset {
         check_plan(plan)?;
         let source = Source::detect(plan, stop)?;
         let mut key = source.key()?;
-        key.update(
-            format!("{} {} {DECODER_VERSION} {}", plan.image_size, plan.channels, env!("CARGO_PKG_VERSION")).as_bytes(),
-        );
-        if plan.rotations {
-            key.update(b"rotations");
-        }
+        key.update(decoding(plan.image_size, plan.channels, plan.rotations).as_bytes());
         if plan.labels == Labels::None {
             key.update(b"no labels");
         }
@@ -317,6 +312,17 @@ impl Dataset {
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
+
+    /// The fingerprint, and what makes pixels of those images: data of one key have the same pixels under the same numbers.
+    pub fn pixels_key(&self) -> String {
+        format!("{} {}", self.fingerprint, decoding(self.image_size, self.channels, self.rotations))
+    }
+}
+
+/// What makes pixels of an image.
+fn decoding(image_size: usize, channels: usize, rotations: bool) -> String {
+    let turns = if rotations { "rotations" } else { "" };
+    format!("{image_size} {channels} {DECODER_VERSION} {}{turns}", env!("CARGO_PKG_VERSION"))
 }
 
 fn check_plan(plan: &DataPlan) -> Result<()> {

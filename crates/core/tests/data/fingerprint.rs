@@ -36,6 +36,12 @@ fn it_is_the_same_wherever_and_however_the_images_lie() {
     assert_eq!(first, fingerprint(&place.plan()), "from the cache");
     let larger = DataPlan { image_size: 12, channels: 3, rotations: true, ..place.plan() };
     assert_eq!(first, fingerprint(&larger));
+    // The pixels are others each time.
+    let larger = DataPlan { image_size: 12, ..place.plan() };
+    let coloured = DataPlan { channels: 3, ..place.plan() };
+    let turned = DataPlan { rotations: true, ..place.plan() };
+    let keys = [place.plan(), larger, coloured, turned].map(|plan| open(&plan).unwrap().pixels_key());
+    assert_eq!(std::collections::BTreeSet::from(keys).len(), 4);
     let moved = place.folder.path().join("elsewhere");
     fs::rename(place.data(), &moved).unwrap();
     assert_eq!(first, fingerprint(&place.plan_of(&moved)));

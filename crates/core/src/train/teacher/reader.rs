@@ -212,7 +212,7 @@ impl<B: Backend> Asked<'_, B> {
             dataset.intact()?;
             return Ok((features, time));
         }
-        let about = format!("{} {} {mirrored}", self.teacher.hash(), dataset.fingerprint());
+        let about = format!("{} {} {mirrored}", self.teacher.hash(), dataset.pixels_key());
         let store = |name: &Feature| Store::open(self.folder, &format!("{about} {}", name.name()), length(name));
         let mut stores: Vec<Store> = names.iter().map(store).collect();
         let mut missing: Vec<u32> = stores.iter().flat_map(|store| store.missing(items)).collect();

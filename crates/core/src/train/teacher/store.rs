@@ -11,7 +11,8 @@
 //! ...  rows, float32 little-endian
 //! ```
 //!
-//! Its name is the hash of the teacher with its preprocessing, the feature, the decoded images (by their content) and whether they
+//! Its name is the hash of the teacher with its preprocessing, the feature, the decoded images
+//! ([`Dataset::pixels_key`](crate::data::Dataset::pixels_key): their bytes, and what makes pixels of them) and whether they
 //! are mirrored: another teacher or another picture finds no file. It is written under another name and renamed; a
 //! damaged one counts as none, and of two processes the later wins, which costs time and nothing else.
 
