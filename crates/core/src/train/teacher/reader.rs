@@ -18,7 +18,7 @@ const STORE_LIMIT: usize = 1 << 30;
 /// Images of a larger side pass in smaller batches: what is between the layers of a large teacher is what needs memory.
 pub(super) const LARGE: usize = 96;
 
-/// Images after which what was computed is kept.
+/// Images after which what was computed may be kept.
 const KEEP_EVERY: usize = 2048;
 
 /// A teacher and the way in which its features are read.
@@ -218,34 +218,25 @@ impl<B: Backend> Asked<'_, B> {
         let mut missing: Vec<u32> = stores.iter().flat_map(|store| store.missing(items)).collect();
         missing.sort_unstable();
         missing.dedup();
-        let before = (items.len() - missing.len()) as u64;
-        let mut done = 0;
-        // Kept every few minutes of a large teacher, so that a run that is stopped has not asked in vain.
+        let mut done = (items.len() - missing.len()) as u64;
+        let keep = |stores: &mut [Store]| {
+            for error in stores.iter_mut().filter_map(|store| store.save().err()) {
+                control.emit(Event::Warning { message: format!("The teacher's features were not kept: {error}") });
+            }
+        };
         for block in missing.chunks(KEEP_EVERY) {
-            let (features, time) = compute(block, before + done)?;
-            dataset.intact()?;
+            let found = compute(block, done).and_then(|found| dataset.intact().map(|()| found));
+            // Who stops a run has not asked in vain.
+            let (features, time) = found.inspect_err(|_| keep(&mut stores))?;
             for (store, name) in stores.iter_mut().zip(names) {
-                let rows = features.get(name).map_or(&[][..], Vec::as_slice);
-                let new = store.missing(block);
-                match new.len() == block.len() {
-                    true => store.put(block, rows, time),
-                    false => {
-                        let length = length(name);
-                        let fresh: Vec<f32> = block
-                            .iter()
-                            .zip(rows.chunks(length.max(1)))
-                            .filter(|(item, _)| new.contains(item))
-                            .flat_map(|(_, row)| row.iter().copied())
-                            .collect();
-                        store.put(&new, &fresh, time);
-                    }
-                }
-                if let Err(error) = store.save() {
-                    control.emit(Event::Warning { message: format!("The teacher's features were not kept: {error}") });
-                }
+                store.put(block, features.get(name).map_or(&[], Vec::as_slice), time);
             }
             done += block.len() as u64;
+            if stores.iter().any(Store::has_doubled) {
+                keep(&mut stores);
+            }
         }
+        keep(&mut stores);
         let time = stores.iter().map(Store::time_per_image).max().unwrap_or_default() * items.len() as u32;
         let rows = |store: &Store| items.iter().filter_map(|&item| store.row(item)).flatten().copied().collect();
         Ok((names.iter().cloned().zip(stores.iter().map(rows)).collect(), time))

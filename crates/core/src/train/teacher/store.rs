@@ -39,7 +39,8 @@ pub struct Store {
     items: Vec<u32>,
     rows: Vec<f32>,
     time: Duration,
-    changed: bool,
+    /// Rows that are in the file.
+    saved: usize,
 }
 
 impl Store {
@@ -48,8 +49,8 @@ impl Store {
         let name = blake3::hash(key.as_bytes()).to_hex();
         let path = folder.join(format!("{}.{ENDING}", &name[..32]));
         let (items, rows, time) = fs::read(&path).ok().and_then(|bytes| parse(&bytes, length)).unwrap_or_default();
-        let places = items.iter().copied().zip(0..).collect();
-        Store { path, length, places, items, rows, time, changed: false }
+        let (places, saved) = (items.iter().copied().zip(0..).collect(), items.len());
+        Store { path, length, places, items, rows, time, saved }
     }
 
     /// Those of `items` that have no row yet.
@@ -57,13 +58,20 @@ impl Store {
         items.iter().copied().filter(|item| !self.places.contains_key(item)).collect()
     }
 
-    /// Puts the rows of `items`, which took the teacher `time`.
+    /// Puts the rows of those of `items` that are missing. All of them took the teacher `time`.
     pub fn put(&mut self, items: &[u32], rows: &[f32], time: Duration) {
-        self.places.extend(items.iter().copied().zip(self.items.len() as u32..));
-        self.items.extend(items);
-        self.rows.extend(rows);
-        self.time += time;
-        self.changed |= !items.is_empty();
+        let before = self.items.len();
+        for (&item, row) in items.iter().zip(rows.chunks(self.length.max(1))) {
+            let place = self.items.len() as u32;
+            self.places.entry(item).or_insert_with(|| {
+                self.items.push(item);
+                self.rows.extend(row);
+                place
+            });
+        }
+        if self.items.len() > before {
+            self.time += time;
+        }
     }
 
     /// The row of an item that is not missing.
@@ -77,12 +85,17 @@ impl Store {
         self.time / self.items.len().max(1) as u32
     }
 
+    /// Whether more is new than in the file: who saves only then writes no row more than twice on average.
+    pub fn has_doubled(&self) -> bool {
+        self.items.len() >= 2 * self.saved
+    }
+
     /// Writes what is new.
     ///
     /// # Errors
     /// When the folder cannot be written.
     pub fn save(&mut self) -> Result<()> {
-        if !self.changed {
+        if self.saved == self.items.len() {
             return Ok(());
         }
         let folder = self.path.parent().unwrap_or(Path::new("."));
@@ -103,7 +116,7 @@ impl Store {
             Ok(())
         };
         write().map_err(|e| Error::io("keeping the teacher's features", &self.path, e))?;
-        self.changed = false;
+        self.saved = self.items.len();
         Ok(())
     }
 }
@@ -144,7 +157,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut store = of(folder.path());
         assert_eq!(store.missing(&[3, 5]), [3, 5]);
-        store.put(&[5, 3], &[1.0, 2.0, 3.0, 4.0], Duration::from_millis(10));
+        store.put(&[5], &[1.0, 2.0], Duration::from_millis(5));
+        store.put(&[5, 3], &[9.0, 9.0, 3.0, 4.0], Duration::from_millis(5)); // the first row is there
         store.save().unwrap();
         let plain = folder.path().join("plain");
         fs::write(&plain, "").unwrap();
