@@ -55,19 +55,39 @@ impl OnnxOptions {
     /// that no engine here runs.
     pub fn resolve(&self, path: &Path) -> Result<(OnnxOptions, Vec<String>)> {
         let graph = Graph::read(path)?;
-        let input = input_of(&graph)?;
-        let OutputForm { name, pooling, .. } = output_of(&graph, self.output.as_deref(), self.pooling)?;
-        let (engine, onnxruntime) = choose(&graph, &name, self.engine, self.onnxruntime.as_deref())?;
+        let Judged { output, image_size, normalization, engine, onnxruntime, warnings, .. } = self.judge(&graph)?;
+        let (output, pooling) = (Some(output.name), Some(output.pooling));
+        let image_size = Some(image_size);
+        Ok((OnnxOptions { output, pooling, image_size, normalization, engine, onnxruntime }, warnings))
+    }
+
+    /// What `graph` takes and gives, and who runs it.
+    fn judge(&self, graph: &Graph) -> Result<Judged> {
+        let input = input_of(graph)?;
+        let output = output_of(graph, self.output.as_deref(), self.pooling)?;
+        let (engine, onnxruntime) = choose(graph, &output.name, self.engine, self.onnxruntime.as_deref())?;
         let mut warnings = Vec::new();
-        let beside = Preprocessor::beside(path);
+        let beside = Preprocessor::beside(&graph.path);
         let given = self.normalization.clone();
         let given = given.or_else(|| beside.normalization().filter(|_| input.scale == Scale::Normalized));
         let normalization = normalization(&input, given.as_ref(), &mut warnings)?;
-        let image_size =
-            Some(size_of(&input, self.image_size.or_else(|| beside.size().filter(|_| input.size.is_none())))?);
-        let (output, pooling) = (Some(name), Some(pooling));
-        Ok((OnnxOptions { output, pooling, image_size, normalization, engine, onnxruntime }, warnings))
+        let asked = self.image_size.or_else(|| beside.size().filter(|_| input.size.is_none()));
+        let image_size = size_of(&input, asked)?;
+        Ok(Judged { input, output, image_size, normalization, engine, onnxruntime, warnings })
     }
+}
+
+/// A graph and options together, with nothing left open.
+struct Judged {
+    input: InputForm,
+    output: OutputForm,
+    image_size: usize,
+    /// Nothing where the graph normalises.
+    normalization: Option<Normalization>,
+    engine: EngineChoice,
+    onnxruntime: Option<PathBuf>,
+    /// What had to be assumed.
+    warnings: Vec<String>,
 }
 
 /// What `preprocessor_config.json`, which Hugging Face's exports have beside the model or in the folder above, says of the
@@ -165,18 +185,12 @@ impl OnnxModel {
     /// image or a single number.
     pub fn open(path: &Path, options: &OnnxOptions, threads: usize) -> Result<OnnxModel> {
         let graph = Graph::read(path)?;
-        let input = input_of(&graph)?;
-        let output = output_of(&graph, options.output.as_deref(), options.pooling)?;
-        let image_size = size_of(&input, options.image_size)?;
-        let normalization = match normalization(&input, options.normalization.as_ref(), &mut Vec::new())? {
-            Some(given) => given,
-            None => own_normalization(&input),
-        };
-        let (choice, library) = choose(&graph, &output.name, options.engine, options.onnxruntime.as_deref())?;
-        let engine = Engine::load(&graph, &output.name, choice, library.as_deref(), threads)?;
-        let spec = InputSpec { image_size, channels: input.channels, normalization };
-        let about = format!("{} {image_size} {:?} {output:?} {}", graph.hash, spec.normalization, choice.name());
+        let Judged { input, output, image_size, normalization, engine, onnxruntime, .. } = options.judge(&graph)?;
+        let normalization = normalization.unwrap_or_else(|| own_normalization(&input));
+        let about = format!("{} {image_size} {normalization:?} {output:?} {}", graph.hash, engine.name());
         let hash = blake3::hash(about.as_bytes()).to_hex().to_string();
+        let engine = Engine::load(&graph, &output.name, engine, onnxruntime.as_deref(), threads)?;
+        let spec = InputSpec { image_size, channels: input.channels, normalization };
         let mut model = OnnxModel { graph, engine, input, output, spec, length: 0, hash };
         model.length = model.try_out()?.1;
         Ok(model)
