@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::evaluate::{StoredNetwork, embed_items, open_view_keeping, outputs};
+use super::evaluate::{StoredNetwork, embed_items, open_view, outputs};
 use super::event::{Control, Event};
 use super::host::Host;
 use super::report::EmbedReport;
@@ -61,7 +61,7 @@ pub fn embed(plan: &EmbedPlan, control: &Control) -> Result<EmbedReport> {
     }
     let backend = Host::new(plan.threads).cpu();
     let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &backend)?;
-    let view = open_view_keeping(&plan.data, card.input(), FEWEST_KEPT, control)?;
+    let view = open_view(&plan.data, card.input(), FEWEST_KEPT, control)?;
     view.dataset.notices().into_iter().for_each(|message| control.emit(Event::Warning { message }));
     let items: Vec<u32> = (0..view.dataset.len() as u32).collect();
     let progress = |done, total| Event::Embed { done, total };

@@ -223,23 +223,16 @@ impl<B: Backend> StoredNetwork<B> {
     }
 }
 
-/// Opens `plan`'s images for a network that takes `input`, as it wants to see them; reports the decoding.
-pub fn open_view(plan: &DataPlan, input: InputSpec, control: &Control) -> Result<View> {
-    open_view_keeping(plan, input, 0, control)
-}
-
-/// The same, without keeping the decoded images of a source with fewer than `fewest`.
-pub(super) fn open_view_keeping(plan: &DataPlan, input: InputSpec, fewest: usize, control: &Control) -> Result<View> {
+/// Opens `plan`'s images for a network that takes `input`, as it wants to see them; reports the decoding. The decoded images
+/// of a source with fewer than `fewest` are not kept.
+pub fn open_view(plan: &DataPlan, input: InputSpec, fewest: usize, control: &Control) -> Result<View> {
     let InputSpec { image_size, channels, normalization } = input;
-    Ok(View { dataset: Arc::new(open_dataset_keeping(plan, image_size, channels, fewest, control)?), normalization })
+    Ok(View { dataset: Arc::new(open_dataset(plan, image_size, channels, fewest, control)?), normalization })
 }
 
-/// Opens `plan`'s images for a network that takes images of that size and so many channels, reporting the decoding.
-pub(super) fn open_dataset(plan: &DataPlan, image_size: usize, channels: usize, control: &Control) -> Result<Dataset> {
-    open_dataset_keeping(plan, image_size, channels, 0, control)
-}
-
-fn open_dataset_keeping(
+/// Opens `plan`'s images for a network that takes images of that size and so many channels, reporting the decoding; `fewest`
+/// as of [`open_view`].
+pub(super) fn open_dataset(
     plan: &DataPlan,
     image_size: usize,
     channels: usize,

@@ -77,7 +77,7 @@ impl Known {
     /// # Errors
     /// `ERR_INVALID_DATA` for data that have changed and are not accepted, or whose parts are not known any more; those of
     /// [`Split::new`].
-    pub(super) fn split(&self, dataset: &Dataset, wish: &Wish<'_>, control: &Control) -> Result<Settled> {
+    fn split(&self, dataset: &Dataset, wish: &Wish<'_>, control: &Control) -> Result<Settled> {
         let before = &self.data.outline;
         if dataset.fingerprint() == before.fingerprint {
             return self.split_of_same(dataset, wish, control);
@@ -186,8 +186,19 @@ impl Whose {
     }
 }
 
+/// The split of `dataset` as `wish` has it, for a job that goes with data that are `known`, where there are some.
+///
+/// # Errors
+/// Those of [`Known::split`].
+pub(super) fn settle(known: Option<&Known>, dataset: &Dataset, wish: &Wish<'_>, control: &Control) -> Result<Settled> {
+    match known {
+        Some(known) => known.split(dataset, wish, control),
+        None => plain(dataset, wish.split),
+    }
+}
+
 /// The split of data of which nothing is known.
-pub(super) fn plain(dataset: &Dataset, (split, seed): (&SplitPlan, u64)) -> Result<Settled> {
+fn plain(dataset: &Dataset, (split, seed): (&SplitPlan, u64)) -> Result<Settled> {
     Ok((Split::new(dataset, split, seed)?, false))
 }
 

@@ -37,11 +37,11 @@ use std::borrow::Cow;
 
 use super::device::Device;
 use super::evaluate::BATCH;
-use super::objective::Objective;
+use super::objective::{Objective, with_embedding};
 use super::pass::{add, cut};
 use super::plan::Plan;
 use super::report::MemoryEstimate;
-use super::teacher::{TeacherFeatures, shapes_of};
+use super::teacher::{TeacherFeatures, numbers_of, shapes_of};
 use crate::backbones::{self, BackboneSpec};
 use crate::data::LoaderOptions;
 use crate::error::{Code, Error, Result};
@@ -144,10 +144,8 @@ impl Demand<'_> {
         estimate.evaluation += more(&counted);
         estimate.kernels = counted.cpu.working_memory() as u64 + UNIT_BYTES * self.threads as u64;
 
-        let (n, numbers) = (batch.size as u64, |shape: &Vec<usize>| shape.iter().skip(1).product::<usize>() as u64);
-        let read = |names: Vec<Feature>, shapes: &FeatureMap<Vec<usize>>| -> u64 {
-            names.iter().filter_map(|name| shapes.get(name)).map(numbers).sum()
-        };
+        let n = batch.size as u64;
+        let read = |names: Vec<Feature>, shapes: &FeatureMap<Vec<usize>>| numbers_of(&names, shapes) as u64;
         let own = read(self.objective.student_features(), &counted.shapes);
         let of_teacher = self.teacher.map_or(0, |teacher| read(self.objective.teacher_features(), teacher.shapes));
         estimate.networks += self.teacher.map_or(0, |teacher| teacher.bytes);
@@ -286,10 +284,7 @@ impl Counted {
         objective.check(&shapes, demand.teacher.map(|teacher| teacher.shapes))?;
         let specs = objective.parameters(&shapes, demand.teacher.map(|teacher| teacher.shapes))?.concat();
         let losses = Parameters::zeros(&cpu, specs)?;
-        let mut read = objective.student_features();
-        if !read.contains(&Feature::Embedding) {
-            read.push(Feature::Embedding);
-        }
+        let read = with_embedding(objective.student_features());
         student.keep_taps(&read);
         let optimizer = Optimizer::new(&plan.optimizer)?;
         Ok(Counted { cpu, student, teacher, losses, optimizer, shapes, read })
@@ -320,8 +315,7 @@ impl Counted {
     fn further_pieces(&self, demand: &Demand<'_>) -> u64 {
         let rows = demand.plan.batch.size - Self::pieces(demand).iter().sum::<usize>();
         let BackboneSpec { image_size, in_channels, .. } = demand.plan.backbone;
-        let numbers = |shape: &Vec<usize>| shape.iter().skip(1).product::<usize>();
-        let features: usize = self.read.iter().filter_map(|name| self.shapes.get(name)).map(numbers).sum();
+        let features = numbers_of(&self.read, &self.shapes);
         4 * (rows * (image_size * image_size * in_channels + features)) as u64
     }
 

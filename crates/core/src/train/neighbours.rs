@@ -68,7 +68,7 @@ pub fn neighbours(plan: &NeighboursPlan, control: &Control) -> Result<Vec<Neighb
     let host = Host::new(plan.threads);
     let backend = host.cpu();
     let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &backend)?;
-    let view = open_view(&plan.data, card.input(), control)?;
+    let view = open_view(&plan.data, card.input(), 0, control)?;
     let dataset = &view.dataset;
     let of = (&card, plan.model.as_path());
     let split = split_for_model(of, dataset, &plan.data, &plan.split, plan.part, control)?;

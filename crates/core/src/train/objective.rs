@@ -423,6 +423,14 @@ impl WeightedTerm {
     }
 }
 
+/// The features that a step needs: those that losses read, and the embedding, which is watched for a collapse.
+pub(super) fn with_embedding(mut features: Vec<Feature>) -> Vec<Feature> {
+    if !features.contains(&Feature::Embedding) {
+        features.push(Feature::Embedding);
+    }
+    features
+}
+
 fn distinct<'f>(features: impl Iterator<Item = &'f Feature>) -> Vec<Feature> {
     features.collect::<BTreeSet<_>>().into_iter().cloned().collect()
 }

@@ -21,14 +21,14 @@ use super::compatibility::{
 };
 use super::cost::slow_losses;
 use super::device_terms::{DeviceLoss, evaluate_terms, weigh};
-use super::evaluate::{check_enough, embed_part, measure, open_dataset, outputs};
+use super::evaluate::{embed_part, measure, open_dataset, outputs};
 use super::event::{CollapseEvent, Control, Event, StepEvent};
 use super::host::Host;
 use super::initial_weights;
 use super::known::{self, Known, Whose, Wish};
 use super::loss_parameters::LossParameters;
 use super::memory::{Demand, OfTeacher};
-use super::objective::{BatchFeatures, Evaluated, Objective, ObjectiveValue};
+use super::objective::{BatchFeatures, Evaluated, Objective, ObjectiveValue, with_embedding};
 use super::pass::{Pass, cut, matrices};
 use super::plan::Plan;
 use super::reference::{add_fidelity, unmeasured};
@@ -136,16 +136,15 @@ impl<B: Backend> Session<B> {
         };
         let known = start.record.as_ref().and_then(of_run).or_else(of_teacher);
         let (image_size, channels) = (plan.backbone.image_size, plan.backbone.in_channels);
-        let dataset = Arc::new(open_dataset(&plan.data, image_size, channels, control)?);
-        let (mut split, kept) = match &known {
-            Some(known) => {
-                let split = (&plan.data.split, plan.split_seed);
-                let (given, accepted) = ((true, true), start.accept_changed_data);
-                let wish = Wish { source: &plan.data.source, split, given, measured: Part::Test, accepted };
-                known.split(&dataset, &wish, control)?
-            }
-            None => known::plain(&dataset, (&plan.data.split, plan.split_seed))?,
+        let dataset = Arc::new(open_dataset(&plan.data, image_size, channels, 0, control)?);
+        let wish = Wish {
+            source: &plan.data.source,
+            split: (&plan.data.split, plan.split_seed),
+            given: (true, true),
+            measured: Part::Test,
+            accepted: start.accept_changed_data,
         };
+        let (mut split, kept) = known::settle(known.as_ref(), &dataset, &wish, control)?;
         if let Some(teacher) = &mut teacher {
             teacher.meet(&dataset, control)?;
             split.keep(|item| teacher.knows(item));
@@ -203,12 +202,7 @@ impl<B: Backend> Session<B> {
         let parameters = objective.parameters(&shapes, teacher_shapes)?;
         let mut loss_parameters = LossParameters::draw(&backend, parameters, plan.seed)?;
         let [read, read_on_host] =
-            [objective.student_features(), objective.host_student_features()].map(|mut features| {
-                if !features.contains(&Feature::Embedding) {
-                    features.push(Feature::Embedding);
-                }
-                features
-            });
+            [objective.student_features(), objective.host_student_features()].map(with_embedding);
         student.keep_taps(&read);
         let hash = teacher.as_ref().map(|teacher| teacher.hash().to_string());
         let teacher = match (teacher, &plan.teacher) {
@@ -511,7 +505,6 @@ impl<B: Backend> Training for Session<B> {
         let (backend, items) = (&self.backend, self.split.items(part));
         let by_teacher = || match &self.teacher {
             Some(TeacherReader { teacher, view, .. }) => {
-                check_enough(items)?;
                 embed_teacher(backend, &**teacher, view, &self.plan.data.cache, items, control)
             }
             None => Err(Error::new(Code::Internal, "this run has no teacher to measure")),

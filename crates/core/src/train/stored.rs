@@ -69,11 +69,8 @@ pub(super) fn split_for_model(
     let split = (&plan.split, choice.seed);
     let wish =
         Wish { source: &plan.source, split, given: choice.given, measured, accepted: choice.accept_changed_data };
-    let (split, _) = match Known::of_model(Whose::Model, card, file, choice.own) {
-        Some(known) => known.split(dataset, &wish, control)?,
-        None => known::plain(dataset, split)?,
-    };
-    Ok(split)
+    let known = Known::of_model(Whose::Model, card, file, choice.own);
+    known::settle(known.as_ref(), dataset, &wish, control).map(|(split, _)| split)
 }
 
 /// Measures a stored model on one part of a data set: retrieval and few-shot accuracy where there are labels, and how well it
@@ -85,7 +82,7 @@ pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluati
     let host = Host::new(plan.threads);
     let backend = host.cpu();
     let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &backend)?;
-    let view = open_view(&plan.data, card.input(), control)?;
+    let view = open_view(&plan.data, card.input(), 0, control)?;
     let of = (&card, plan.model.as_path());
     let mut split = split_for_model(of, &view.dataset, &plan.data, &plan.split, plan.part, control)?;
     for message in view.dataset.notices().into_iter().chain(split.warnings.iter().cloned()) {

@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 pub(super) use reader::embed_teacher;
 pub use reader::{TeacherBatch, TeacherReader};
-pub(super) use spec::shapes_of;
 pub use spec::{CACHE_LIMIT, Teacher, TeacherFeatures, TeacherPlan};
+pub(super) use spec::{numbers_of, shapes_of};
 
 use self::network::NetworkTeacher;
 use self::onnx::OnnxTeacher;
@@ -65,7 +65,7 @@ pub(super) fn teacher_view(
         return Ok(Some(View { dataset: Arc::clone(student), normalization }));
     }
     let data = DataPlan { image_size, channels, ..data.clone() };
-    let view = View { dataset: Arc::new(open_dataset(&data, image_size, channels, control)?), normalization };
+    let view = View { dataset: Arc::new(open_dataset(&data, image_size, channels, 0, control)?), normalization };
     if view.dataset.has_items_of(student) {
         return Ok(Some(view));
     }

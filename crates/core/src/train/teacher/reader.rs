@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::spec::{CACHE_LIMIT, Teacher, TeacherFeatures};
+use super::spec::{CACHE_LIMIT, Teacher, TeacherFeatures, numbers_of};
 use super::store::Store;
 use crate::data::{Batch, EvaluationBatches, View};
 use crate::error::{Code, Error, Result};
 use crate::nn::{Backend, Feature, FeatureMap};
 use crate::tensor::Matrix;
-use crate::train::evaluate::{BATCH, Embeddings, Images, features_of};
+use crate::train::evaluate::{BATCH, Embeddings, Images, check_enough, features_of};
 use crate::train::event::{Control, Event};
 
 /// Features of more bytes than this, as maps may have, stay in memory.
@@ -205,15 +205,16 @@ impl<B: Backend> Asked<'_, B> {
             let batches = EvaluationBatches::new(dataset, items, size, normalization).mirrored(mirrored);
             features_of(self.backend, forward, batches, |done, _| progress(before + done), control)
         };
-        let length = |name: &Feature| self.teacher.shapes().get(name).map_or(0, |shape| shape.iter().skip(1).product());
-        let all: usize = names.iter().map(length).sum();
-        if self.teacher.input().is_none() || all * items.len() * size_of::<f32>() > STORE_LIMIT {
+        let length = |names: &[Feature]| numbers_of(names, self.teacher.shapes());
+        if self.teacher.input().is_none() || length(names) * items.len() * size_of::<f32>() > STORE_LIMIT {
             let (features, time) = compute(items, 0)?;
             dataset.intact()?;
             return Ok((features, time));
         }
         let about = format!("{} {} {mirrored}", self.teacher.hash(), dataset.pixels_key());
-        let store = |name: &Feature| Store::open(self.folder, &format!("{about} {}", name.name()), length(name));
+        let store = |name: &Feature| {
+            Store::open(self.folder, &format!("{about} {}", name.name()), length(std::slice::from_ref(name)))
+        };
         let mut stores: Vec<Store> = names.iter().map(store).collect();
         let mut missing: Vec<u32> = stores.iter().flat_map(|store| store.missing(items)).collect();
         missing.sort_unstable();
@@ -246,7 +247,7 @@ impl<B: Backend> Asked<'_, B> {
 /// The embeddings of `items` by `teacher`, and its logits where it has a classifier.
 ///
 /// # Errors
-/// Those of the teacher; `ERR_NON_FINITE` for an embedding that is not finite.
+/// Those of the teacher; `ERR_INVALID_DATA` for fewer than two images, `ERR_NON_FINITE` for an embedding that is not finite.
 pub(in crate::train) fn embed_teacher<B: Backend>(
     backend: &B,
     teacher: &dyn Teacher<B>,
@@ -255,6 +256,7 @@ pub(in crate::train) fn embed_teacher<B: Backend>(
     items: &[u32],
     control: &Control,
 ) -> Result<Embeddings> {
+    check_enough(items)?;
     let mut names = vec![Feature::Embedding, Feature::Logits];
     names.retain(|feature| teacher.shapes().contains_key(feature));
     let total = items.len() as u64;

@@ -87,3 +87,8 @@ pub trait Teacher<B: Backend> {
 pub(in crate::train) fn shapes_of<B: Backend>(features: &FeatureMap<B::Tensor>) -> FeatureMap<Vec<usize>> {
     features.iter().map(|(feature, tensor)| (feature.clone(), B::shape(tensor).to_vec())).collect()
 }
+
+/// The numbers that the features `names` have for one image.
+pub(in crate::train) fn numbers_of(names: &[Feature], shapes: &FeatureMap<Vec<usize>>) -> usize {
+    names.iter().filter_map(|name| shapes.get(name)).map(|shape| shape.iter().skip(1).product::<usize>()).sum()
+}
