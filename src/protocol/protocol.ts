@@ -546,12 +546,12 @@ export type ResumeOptions = {
    * Where the data are now: one place, or as many as the run had. Their fingerprint must be the run's.
    * @default where they were
    */
-  readonly data?: string | ReadonlyArray<string>;
+  readonly data?: string | URL | ReadonlyArray<string | URL>;
   /**
-   * Where the teacher is now: the folder of a finished run, or a `model.safetensors`. It must be the same file.
+   * Where the teacher is now: the folder of a finished run, or the file. It must be the same one.
    * @default where it was
    */
-  readonly teacher?: string;
+  readonly teacher?: string | URL;
   /** CPU threads, 0 is all cores. @default those of the run */
   readonly threads?: number;
   /** Where to compute. Another device than the run's gives other bytes. @default the run's */
@@ -590,8 +590,8 @@ export type ChoosingPart = "validation" | "test";
 
 /**
  * Which weights become the model: those with the best validation (accuracy of a classifier that knows the classes,
- * else Recall@K, of the smallest K; without labels the share of the ten nearest in common with the teacher), or the last. `"both"` is the best, and writes and measures the last ones beside
- * them.
+ * else Recall@K, of the smallest K; without labels the share of the ten nearest in common with the teacher), or the
+ * last. `"both"` is the best, and writes and measures the last ones beside them.
  */
 export type Keep = "best" | "last" | "both";
 
@@ -815,8 +815,8 @@ export type EvaluateOptions = {
   /** Few-shot accuracies to measure, each over episodes drawn from the part's classes. @default none */
   readonly fewShot?: ReadonlyArray<FewShot>;
   /**
-   * A finished run, or a `model.safetensors`, whose relations are compared with the model's; `null` is none. Without
-   * labels it is needed. @default null; without labels the run's own teacher
+   * The teacher whose relations are compared with the model's: as of `distill`; `null` is none. Without labels it is
+   * needed. @default null; without labels the run's own teacher
    */
   readonly teacher?: string | URL | Teacher | null;
   /** CPU threads, 0 to 1024; 0 is all cores. @default 0 */

@@ -15,6 +15,7 @@ mod stored;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::backbones::{self, BackboneSpec, Stem};
@@ -149,11 +150,11 @@ pub struct RunOptions {
 pub struct ResumeOptions {
     /// Where the data are now: one place, or as many as the run had. Their fingerprint must be the run's.
     /// @default where they were
-    #[cfg_attr(test, ts(optional, type = "string | Array<string>"))]
+    #[cfg_attr(test, ts(optional, type = "string | URL | Array<string | URL>"))]
     pub data: Option<Places>,
-    /// Where the teacher is now: the folder of a finished run, or a `model.safetensors`. It must be the same file.
+    /// Where the teacher is now: the folder of a finished run, or the file. It must be the same one.
     /// @default where it was
-    #[cfg_attr(test, ts(as = "Option<String>"))]
+    #[cfg_attr(test, ts(optional, type = "string | URL"))]
     pub teacher: Option<PathText>,
     /// CPU threads, 0 is all cores. @default those of the run
     #[cfg_attr(test, ts(as = "Option<u64>"))]
@@ -217,8 +218,8 @@ pub enum ChoosingPart {
 }
 
 /// Which weights become the model: those with the best validation (accuracy of a classifier that knows the classes,
-/// else Recall@K, of the smallest K; without labels the share of the ten nearest in common with the teacher), or the last. `"both"` is the best, and writes and measures the last ones beside
-/// them.
+/// else Recall@K, of the smallest K; without labels the share of the ten nearest in common with the teacher), or the
+/// last. `"both"` is the best, and writes and measures the last ones beside them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
@@ -269,12 +270,17 @@ pub struct TeacherOption(pub TeacherOptions);
 
 impl<'de> Deserialize<'de> for TeacherOption {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let at = At::deserialize(deserializer)?;
-        if at.value.is_object() {
-            return at.read().map(TeacherOption).map_err(carry);
-        }
-        Ok(TeacherOption(TeacherOptions { model: at.read().map_err(carry)?, onnx: None, vectors: None }))
+        path_or(deserializer, |model| TeacherOptions { model, onnx: None, vectors: None }).map(TeacherOption)
     }
+}
+
+/// An object, or a path alone, which is what `named` makes of it.
+fn path_or<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+    named: impl FnOnce(PathText) -> T,
+) -> Result<T, D::Error> {
+    let at = At::deserialize(deserializer)?;
+    if at.value.is_object() { at.read() } else { at.read().map(named) }.map_err(carry)
 }
 
 /// What a teacher was found to be.
@@ -425,12 +431,8 @@ pub struct WeightsOption(pub Weights);
 
 impl<'de> Deserialize<'de> for WeightsOption {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let at = At::deserialize(deserializer)?;
-        if at.value.is_object() {
-            return at.read().map(WeightsOption).map_err(carry);
-        }
-        let file = at.read().map_err(carry)?;
-        Ok(WeightsOption(Weights { file, key: None, except: None, normalization: None }))
+        let named = |file| Weights { file, key: None, except: None, normalization: None };
+        path_or(deserializer, named).map(WeightsOption)
     }
 }
 
@@ -466,12 +468,14 @@ impl<'de> Deserialize<'de> for Ks {
         if at.value.as_array().is_none_or(Vec::is_empty) {
             return Err(carry(invalid(&at.path, "a list of K, for example [1, 2, 4, 8]", show(&at.value))));
         }
-        let mut ks: Vec<usize> =
-            at.read::<Vec<Whole<1, 1_000_000>>>().map_err(carry)?.into_iter().map(Into::into).collect();
-        ks.sort_unstable();
-        ks.dedup();
-        Ok(Ks(ks))
+        rising::<1>(&at).map(Ks).map_err(carry)
     }
+}
+
+/// A list of whole numbers from `LEAST` on, made unique and rising.
+fn rising<const LEAST: u64>(at: &At) -> crate::error::Result<Vec<usize>> {
+    let numbers = at.read::<Vec<Whole<LEAST, 1_000_000>>>()?.into_iter();
+    Ok(numbers.map(Into::into).collect::<BTreeSet<usize>>().into_iter().collect())
 }
 
 /// Lengths of prefixes of an embedding: unique and rising.
@@ -484,9 +488,7 @@ impl<'de> Deserialize<'de> for PrefixLengths {
         if !at.value.is_array() {
             return Err(carry(invalid(&at.path, "a list of lengths, for example [32, 64]", show(&at.value))));
         }
-        let lengths = at.read::<Vec<Whole<2, 1_000_000>>>().map_err(carry)?;
-        let lengths: BTreeSet<usize> = lengths.into_iter().map(Into::into).collect();
-        Ok(PrefixLengths(lengths.into_iter().collect()))
+        rising::<2>(&at).map(PrefixLengths).map_err(carry)
     }
 }
 
@@ -620,10 +622,10 @@ impl<'de> Deserialize<'de> for AugmentOption {
 #[derive(Clone, Debug)]
 pub struct DataOption(pub DataOptions);
 
-impl DataOption {
-    /// The source `name` with every default.
-    fn named(source: PathText) -> DataOption {
-        DataOption(DataOptions {
+impl DataOptions {
+    /// The source with every default.
+    fn named(source: PathText) -> DataOptions {
+        DataOptions {
             kind: None,
             source,
             more: None,
@@ -637,14 +639,13 @@ impl DataOption {
             split: None,
             augment: None,
             cache: None,
-        })
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for DataOption {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let at = At::deserialize(deserializer)?;
-        if at.value.is_object() { at.read().map(DataOption) } else { at.read().map(DataOption::named) }.map_err(carry)
+        path_or(deserializer, DataOptions::named).map(DataOption)
     }
 }
 
@@ -765,8 +766,8 @@ pub struct EvaluateOptions {
     pub ks: Option<Ks>,
     /// Few-shot accuracies to measure, each over episodes drawn from the part's classes. @default none
     pub few_shot: Option<Vec<FewShot>>,
-    /// A finished run, or a `model.safetensors`, whose relations are compared with the model's; `null` is none. Without
-    /// labels it is needed. @default null; without labels the run's own teacher
+    /// The teacher whose relations are compared with the model's: as of `distill`; `null` is none. Without labels it is
+    /// needed. @default null; without labels the run's own teacher
     #[cfg_attr(test, ts(optional, type = "string | URL | Teacher | null"))]
     pub teacher: Option<Option<TeacherOption>>,
     /// CPU threads, 0 to 1024; 0 is all cores. @default 0

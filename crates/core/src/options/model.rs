@@ -26,8 +26,7 @@ pub fn evaluate(options: &Value, stop: Stop<'_>) -> Result<EvaluatePlan> {
     let options: EvaluateOptions = read("", options)?;
     let stored = find_model("model", &options.model)?;
     let (data, own) = data_of(&stored, options.data.as_ref(), stop)?;
-    let accept_changed_data = options.accept_changed_data.unwrap_or(false);
-    let split_seed = options.split_seed.or(options.seed);
+    let (split_seed, accepted) = (options.split_seed.or(options.seed), options.accept_changed_data);
     let teacher = match (options.teacher, data.labels) {
         (Some(given), _) => {
             let found = given.map(|teacher| find_teacher("teacher", &teacher)).transpose()?;
@@ -37,7 +36,7 @@ pub fn evaluate(options: &Value, stop: Stop<'_>) -> Result<EvaluatePlan> {
         (None, Labels::Classes) => None,
     };
     Ok(EvaluatePlan {
-        split: SplitChoice { own, accept_changed_data, ..choice(&stored, options.data.as_ref(), split_seed) },
+        split: choice(&stored, options.data.as_ref(), own, split_seed, accepted),
         data,
         seed: options.seed.map_or_else(|| seed_of(&stored), Into::into),
         part: options.part.unwrap_or(Part::Test),
@@ -57,10 +56,9 @@ pub fn neighbours(options: &Value, stop: Stop<'_>) -> Result<NeighboursPlan> {
     let options: NeighboursOptions = read("", options)?;
     let stored = find_model("model", &options.model)?;
     let (data, own) = data_of(&stored, options.data.as_ref(), stop)?;
-    let accept_changed_data = options.accept_changed_data.unwrap_or(false);
-    let split_seed = options.split_seed.or(options.seed);
+    let (split_seed, accepted) = (options.split_seed.or(options.seed), options.accept_changed_data);
     Ok(NeighboursPlan {
-        split: SplitChoice { own, accept_changed_data, ..choice(&stored, options.data.as_ref(), split_seed) },
+        split: choice(&stored, options.data.as_ref(), own, split_seed, accepted),
         data,
         seed: options.seed.map_or_else(|| seed_of(&stored), Into::into),
         part: options.part.unwrap_or(Part::Test),
@@ -146,11 +144,21 @@ fn seed_of(stored: &StoredModel) -> u64 {
     stored.run.as_ref().map_or(1, |run| run.seed)
 }
 
-/// What the options say of the split; what they leave open is the run's.
-fn choice(stored: &StoredModel, data: Option<&DataOption>, seed: Option<Whole<0>>) -> SplitChoice {
-    let split = data.is_some_and(|data| data.0.split.is_some());
+/// What the options say of the split; what they leave open is the run's. `own`: see [`data_of`].
+fn choice(
+    stored: &StoredModel,
+    data: Option<&DataOption>,
+    own: bool,
+    seed: Option<Whole<0>>,
+    accepted: Option<bool>,
+) -> SplitChoice {
     let of_run = || stored.run.as_ref().map_or(1, |run| run.split_seed);
-    SplitChoice { seed: seed.map_or_else(of_run, Into::into), given: (split, seed.is_some()), ..SplitChoice::default() }
+    SplitChoice {
+        seed: seed.map_or_else(of_run, Into::into),
+        given: (data.is_some_and(|data| data.0.split.is_some()), seed.is_some()),
+        own,
+        accept_changed_data: accepted.unwrap_or(false),
+    }
 }
 
 /// The data of an evaluation or embedding, and whether they are named as the run names its own: what the options leave open

@@ -43,7 +43,7 @@ pub struct EvaluatePlan {
 }
 
 /// How the data of a stored model are split. Beside the plan's split.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SplitChoice {
     /// The seed of the class split.
