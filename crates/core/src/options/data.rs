@@ -206,6 +206,9 @@ fn with_shares(usual: SplitPlan, shares: Shares) -> Result<SplitPlan> {
         (SplitPlan::Classes { validation: usual, test: usual_test }, _) => {
             SplitPlan::Classes { validation: validation.unwrap_or(usual), test: test.unwrap_or(usual_test) }
         }
+        (SplitPlan::Images { validation: usual, test: usual_test }, _) => {
+            SplitPlan::Images { validation: validation.unwrap_or(usual), test: test.unwrap_or(usual_test) }
+        }
         (SplitPlan::Source { validation: usual }, None) => {
             SplitPlan::Source { validation: validation.unwrap_or(usual) }
         }
@@ -322,6 +325,10 @@ mod tests {
         let classes = |validation, test| SplitPlan::Classes { validation, test };
         let share = serde_json::json!({ "validation": 0.25 });
         assert_eq!(split("glyphs", share.clone()).unwrap(), classes(0.25, 0.2));
+        let flat = tempfile::tempdir().unwrap();
+        ["1.png", "2.png"].iter().for_each(|name| std::fs::write(flat.path().join(name), "").unwrap());
+        let of_images = split(&flat.path().display().to_string(), share.clone()).unwrap();
+        assert_eq!(of_images, SplitPlan::Images { validation: 0.25, test: 0.1 });
         assert_eq!(split(&parted, share).unwrap(), SplitPlan::Source { validation: 0.25 });
         assert_eq!(split(&parted, serde_json::json!({ "test": 0.5 })).unwrap(), classes(0.1, 0.5));
         let message = split("glyphs", serde_json::json!({ "validation": 0.9 })).unwrap_err().to_string();
