@@ -65,6 +65,8 @@ pub use record::{DataOutline, DataRecord, Difference, KnownData};
 pub use sampler::BatchSampler;
 pub(crate) use source::Source;
 pub(crate) use source::glob::is_pattern;
+pub(crate) use source::ignored::IMAGE_ENDINGS;
+pub(crate) use source::names::composed;
 pub(crate) use source::published::splits_by_classes;
 pub use split::Split;
 pub(crate) use split::training_part;

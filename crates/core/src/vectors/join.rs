@@ -10,9 +10,9 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
-use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 use super::table::{VectorTable, invalid};
+use crate::data::{IMAGE_ENDINGS, composed};
 use crate::error::{Error, Result};
 
 /// The share of images with a vector, in percent, below which a join stops.
@@ -20,11 +20,8 @@ const POOR: usize = 90;
 /// Examples of each side in a report.
 const EXAMPLES: usize = 3;
 
-/// Endings of images.
-const IMAGES: [&str; 18] = [
-    "png", "jpg", "jpeg", "jpe", "jfif", "pjpeg", "pjp", "webp", "bmp", "dib", "gif", "tif", "tiff", "pgm", "ppm",
-    "pbm", "pnm", "avif",
-];
+/// Endings of images that are not read here, but by programs that write vectors.
+const OTHER_ENDINGS: [&str; 2] = ["pnm", "avif"];
 
 /// How ids of vectors and images are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -256,12 +253,12 @@ fn longest_suffix(path: &str, names: &HashMap<&str, u32>) -> Option<u32> {
 
 /// An id as it is compared.
 fn plain(id: &str) -> Cow<'_, str> {
-    let id = id.strip_prefix("file://").unwrap_or(id);
-    let mut plain = if id.contains('\\') { Cow::Owned(id.replace('\\', "/")) } else { Cow::Borrowed(id) };
+    let id = composed(id.strip_prefix("file://").unwrap_or(id));
+    let mut plain = if id.contains('\\') { Cow::Owned(id.replace('\\', "/")) } else { id };
     while let Some(rest) = plain.strip_prefix("./") {
         plain = Cow::Owned(rest.to_string());
     }
-    if is_nfc(&plain) { plain } else { Cow::Owned(plain.nfc().collect()) }
+    plain
 }
 
 fn file_name(path: &str) -> &str {
@@ -269,10 +266,8 @@ fn file_name(path: &str) -> &str {
 }
 
 fn without_ending(path: &str) -> &str {
-    match path.rsplit_once('.') {
-        Some((name, ending)) if IMAGES.iter().any(|image| ending.eq_ignore_ascii_case(image)) => name,
-        _ => path,
-    }
+    let is_image = |ending: &str| IMAGE_ENDINGS.iter().chain(&OTHER_ENDINGS).any(|it| ending.eq_ignore_ascii_case(it));
+    path.rsplit_once('.').filter(|(_, ending)| is_image(ending)).map_or(path, |(name, _)| name)
 }
 
 fn report_of(rule: JoinRule, best: &Attempt, table: &VectorTable, images: &[&str], distinct: &Distinct) -> JoinReport {

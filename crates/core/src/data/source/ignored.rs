@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use image::ImageFormat;
 
 /// Endings of images that are read.
-const READ: [&str; 16] = [
+pub const IMAGE_ENDINGS: [&str; 16] = [
     "png", "jpg", "jpeg", "jpe", "jfif", "pjpeg", "pjp", "webp", "bmp", "dib", "gif", "tif", "tiff", "pgm", "ppm",
     "pbm",
 ];
@@ -55,7 +55,7 @@ fn ending(path: &str) -> String {
 
 /// Whether a file's name ends like an image's and nothing around it is [hidden](is_hidden).
 pub fn is_image_name(path: &str) -> bool {
-    READ.contains(&&ending(path)[..]) && !is_hidden(path)
+    IMAGE_ENDINGS.contains(&&ending(path)[..]) && !is_hidden(path)
 }
 
 /// Whether a path holds a hidden part, or one that a system put there.
