@@ -72,10 +72,14 @@ pub struct DataPlan {
 }
 
 impl DataPlan {
+    /// All its places: [`source`](DataPlan::source), and the further ones.
+    pub fn places(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.source).chain(&self.more).map(|place| &place[..])
+    }
+
     /// The first of its places that is not there; `None` also for glyphs, which are nowhere.
     pub fn missing(&self) -> Option<&str> {
-        let places = std::iter::once(&self.source).chain(&self.more).map(|place| &place[..]);
-        places.filter(|place| Path::new(place).is_absolute()).find(|place| !Path::new(place).exists())
+        self.places().filter(|place| Path::new(place).is_absolute()).find(|place| !Path::new(place).exists())
     }
 }
 

@@ -230,12 +230,11 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut words = Vec::new();
         let mut say = |names: &[String], [one, many]: [&str; 2], what: &str| {
-            if let [first, ..] = names {
+            if !names.is_empty() {
                 let some = names[..names.len().min(3)].join(", ");
                 let more = names.len().saturating_sub(3);
                 let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
                 let noun = if names.len() == 1 { one } else { many };
-                let some = if names.len() == 1 { first.clone() } else { some };
                 words.push(format!("{} {noun} {what} ({some}{rest})", names.len()));
             }
         };

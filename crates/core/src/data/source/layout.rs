@@ -57,7 +57,7 @@ pub fn by_folders(paths: &[&str]) -> Layout {
 pub fn parts_of(paths: &[&str]) -> Vec<Option<Part>> {
     let mut folders: Vec<Vec<&str>> = paths.iter().map(|path| folders_of(path)).collect();
     strip_shared(&mut folders);
-    let parts: Vec<Option<Part>> = folders.iter().map(|f| f.first().and_then(|top| part_of(top))).collect();
+    let parts = tops(&folders);
     if parts.iter().all(Option::is_some) { parts } else { vec![None; paths.len()] }
 }
 
@@ -78,9 +78,14 @@ fn strip_shared(folders: &mut [Vec<&str>]) {
     folders.iter_mut().filter(|f| !f.is_empty()).for_each(|f| drop(f.drain(..shared)));
 }
 
+/// The parts that the first folders mean.
+fn tops(folders: &[Vec<&str>]) -> Vec<Option<Part>> {
+    folders.iter().map(|f| f.first().and_then(|top| part_of(top))).collect()
+}
+
 /// Rule 2.
 fn take_parts(folders: &mut [Vec<&str>]) -> Vec<Option<Part>> {
-    let tops: Vec<Option<Part>> = folders.iter().map(|f| f.first().and_then(|top| part_of(top))).collect();
+    let tops = tops(folders);
     let all_parts = folders.iter().zip(&tops).all(|(f, top)| f.is_empty() || top.is_some());
     let below = folders.iter().any(|f| f.len() > 1);
     if !all_parts || !below {

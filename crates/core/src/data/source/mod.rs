@@ -98,13 +98,13 @@ impl Source {
     /// # Errors
     /// When a path does not exist, may not be read, or is nothing that is known; when stopped.
     pub fn detect(plan: &DataPlan, stop: Stop<'_>) -> Result<Source> {
-        if let Some((_, source)) = LAST.take().filter(|(of, _)| *of == paths_of(plan)) {
+        if let Some((_, source)) = LAST.take().filter(|(of, _)| plan.places().eq(of)) {
             return Ok(source);
         }
         if plan.source == "glyphs" || plan.source.starts_with("glyphs:") {
             return glyphs(plan);
         }
-        let paths: Vec<PathBuf> = std::iter::once(&plan.source).chain(&plan.more).map(PathBuf::from).collect();
+        let paths: Vec<PathBuf> = plan.places().map(PathBuf::from).collect();
         if let [path] = &paths[..] {
             return detect_one(path, stop);
         }
@@ -140,7 +140,7 @@ impl Source {
     /// Keeps what was found for the next [`Source::detect`] of `plan` on this thread, once: a folder of many files is
     /// listed to resolve a plan, and not again to open it.
     pub fn pass_on(self, plan: &DataPlan) {
-        LAST.set(Some((paths_of(plan), self)));
+        LAST.set(Some((plan.places().map(str::to_string).collect(), self)));
     }
 
     /// A hash of what the images depend on without reading them: names, sizes and times of the files, or the options.
@@ -174,10 +174,6 @@ impl Source {
 thread_local! {
     /// See [`Source::pass_on`].
     static LAST: RefCell<Option<(Vec<String>, Source)>> = const { RefCell::new(None) };
-}
-
-fn paths_of(plan: &DataPlan) -> Vec<String> {
-    std::iter::once(&plan.source).chain(&plan.more).cloned().collect()
 }
 
 impl ArrayFiles {
@@ -273,10 +269,10 @@ fn detect_folder(path: &Path, stop: Stop<'_>) -> Result<Source> {
     }
     let walk = walk::Walk::new(path, stop)?;
     if walk.files.is_empty() {
-        let archives: Vec<PathBuf> =
-            names.iter().map(|name| path.join(name)).filter(|p| sniff(p).is_ok_and(|k| k.is_some())).collect();
-        if let [archive] = &archives[..] {
-            let mut source = detect_archive(archive)?;
+        let told = |path: PathBuf| sniff(&path).ok().flatten().map(|archive| (path, archive));
+        let archives: Vec<(PathBuf, Archive)> = names.iter().filter_map(|name| told(path.join(name))).collect();
+        if let [(path, archive)] = &archives[..] {
+            let mut source = archive_of(path, Some(*archive))?;
             source.reason = format!("{}, the only archive in the folder", source.reason);
             return Ok(source);
         }
@@ -330,21 +326,21 @@ fn detect_file(path: &Path, stop: Stop<'_>) -> Result<Source> {
             .with_values("a folder, a ZIP, a tar, a tar.gz or a manifest", "a FIFO, a device or a socket")
             .with_advice("write what it would give into a file, and give that"));
     }
-    let archive = sniff(path).map_err(|e| Error::io("reading the data file", path, e))?.is_some();
-    match manifest::Form::of(path).filter(|_| !archive) {
-        Some(form) => {
+    let archive = sniff(path).map_err(|e| Error::io("reading the data file", path, e))?;
+    match (manifest::Form::of(path), archive) {
+        (Some(form), None) => {
             let walk = manifest::open(path, form, stop)?;
             let reason = format!("the manifest {}", path.file_name().unwrap_or_default().to_string_lossy());
             let reader = Reader::Files(vec![Root::Folder(Box::new(walk))]);
             Ok(Source { kind: "manifest", name: None, reason, reader })
         }
-        None => detect_archive(path),
+        (_, archive) => archive_of(path, archive),
     }
 }
 
-fn detect_archive(path: &Path) -> Result<Source> {
+fn archive_of(path: &Path, archive: Option<Archive>) -> Result<Source> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let (kind, reason, root) = match sniff(path).map_err(|e| Error::io("reading the data file", path, e))? {
+    let (kind, reason, root) = match archive {
         Some(Archive::Zip) if name.starts_with("images_background") || name.starts_with("images_evaluation") => {
             ("omniglot", format!("{name} alone, of its two archives"), Root::Zip(path.into()))
         }
@@ -369,6 +365,7 @@ fn detect_archive(path: &Path) -> Result<Source> {
     Ok(Source { kind, name, reason, reader: Reader::Files(vec![root]) })
 }
 
+#[derive(Clone, Copy)]
 enum Archive {
     Zip,
     Tar,
