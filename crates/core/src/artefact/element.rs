@@ -1,5 +1,7 @@
 //! The element types of tensors in files, and how each becomes float32.
 
+use half::{bf16, f16};
+
 /// A type of numbers, little-endian in files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Element {
@@ -54,8 +56,8 @@ impl Element {
         match self {
             Element::F32 => numbers.map(|b| f32::from_le_bytes(four(b))).collect(),
             Element::F64 => numbers.map(|b| f64::from_le_bytes(eight(b)) as f32).collect(),
-            Element::F16 => numbers.map(|b| half(u16::from_le_bytes(two(b)))).collect(),
-            Element::BF16 => numbers.map(|b| f32::from_bits(u32::from(u16::from_le_bytes(two(b))) << 16)).collect(),
+            Element::F16 => numbers.map(|b| f16::from_le_bytes(two(b)).to_f32()).collect(),
+            Element::BF16 => numbers.map(|b| bf16::from_le_bytes(two(b)).to_f32()).collect(),
             Element::I8 => numbers.map(|b| f32::from(i8::from_le_bytes([b[0]]))).collect(),
             Element::I16 => numbers.map(|b| f32::from(i16::from_le_bytes(two(b)))).collect(),
             Element::I32 => numbers.map(|b| i32::from_le_bytes(four(b)) as f32).collect(),
@@ -66,18 +68,6 @@ impl Element {
             Element::U64 => numbers.map(|b| u64::from_le_bytes(eight(b)) as f32).collect(),
             Element::Bool => numbers.map(|b| if b[0] == 0 { 0.0 } else { 1.0 }).collect(),
         }
-    }
-}
-
-/// A half-precision number; every one of them is a float32.
-fn half(bits: u16) -> f32 {
-    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
-    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f32::from(bits & 0x3FF));
-    sign * match exponent {
-        0 => fraction * 2.0f32.powi(-24),
-        31 if fraction == 0.0 => f32::INFINITY,
-        31 => f32::NAN,
-        _ => (1024.0 + fraction) * 2.0f32.powi(exponent - 25),
     }
 }
 
@@ -99,6 +89,7 @@ mod tests {
             (0x7C00, f32::INFINITY),
             (0xFC00, f32::NEG_INFINITY),
         ];
+        let half = |bits: u16| Element::F16.to_f32(&bits.to_le_bytes())[0];
         for (bits, expected) in table {
             assert_eq!(half(bits), expected, "{bits:04x}");
         }

@@ -168,7 +168,7 @@ impl Type {
 pub(super) fn read_rows(
     header: &Header,
     input: &mut impl Read,
-    mut add: impl FnMut(usize, &[f32]) -> Result<()>,
+    add: impl FnMut(usize, &[f32]) -> Result<()>,
 ) -> Result<VectorElement> {
     let (rows, dimension, element) = header.vectors()?;
     if dimension == 0 || dimension > LARGEST_DIMENSION {
@@ -176,12 +176,7 @@ pub(super) fn read_rows(
             .with_values(format!("1 to {LARGEST_DIMENSION} numbers in each"), dimension.to_string())
             .with_advice("choose an array of shape [vectors, numbers]"));
     }
-    let (mut bytes, mut row) = (vec![0; dimension * element.size()], Vec::with_capacity(dimension));
-    for index in 0..rows {
-        input.read_exact(&mut bytes).map_err(unreadable)?;
-        element.decode(&bytes, &mut row);
-        add(index, &row)?;
-    }
+    element.read_rows(input, [rows, dimension], add)?;
     Ok(element)
 }
 

@@ -22,8 +22,8 @@ use arrow_schema::{DataType, Schema};
 use super::columns::{Choice, Column, Kind, choose};
 use super::ids::{self, Ids};
 use super::table::{
-    Input, LARGEST_DIMENSION, TableBuilder, VectorElement, VectorFormat, VectorTable, damaged, invalid, unreadable,
-    wrong_length,
+    Input, LARGEST_DIMENSION, TableBuilder, VectorElement, VectorFormat, VectorTable, damaged, hole, invalid,
+    unreadable, wrong_length,
 };
 use crate::error::{Error, Result};
 
@@ -111,19 +111,11 @@ fn element_of(data_type: &DataType) -> Option<VectorElement> {
 }
 
 fn add(batch: &RecordBatch, choice: &Choice, beside: Option<&Ids>, builder: &mut TableBuilder) -> Result<()> {
-    let ids = choice.id.map(|index| batch.column(index));
+    let id_column = choice.id.map(|index| batch.column(index));
     let mut row = Vec::new();
     for index in 0..batch.num_rows() {
         let number = builder.seen() + 1;
-        let id = match (ids, beside) {
-            (Some(ids), _) => text(ids, index).ok_or_else(|| {
-                invalid(format!("vector {number} has no id"))
-                    .with_values("a text or a whole number", "null")
-                    .with_advice("give every row an id, or leave the row out")
-            })?,
-            (None, Some(beside)) => beside.get(builder.seen())?,
-            (None, None) => String::new(),
-        };
+        let id = ids::of_row(id_column.map(|column| text(column, index)), beside, builder.seen())?;
         row.clear();
         let mut has_vector = true;
         for &column in &choice.vector {
@@ -137,11 +129,7 @@ fn add(batch: &RecordBatch, choice: &Choice, beside: Option<&Ids>, builder: &mut
                 Some(list) if list.is_empty() => has_vector = false,
                 Some(list) if list.null_count() == 0 => append(&*list, &mut row),
                 None if choice.vector.len() == 1 && column.is_null(index) => has_vector = false,
-                _ => {
-                    return Err(invalid(format!("vector {number} ({id}) has a hole"))
-                        .with_values("a number at every place", "null")
-                        .with_advice("write no vector where one is not whole"));
-                }
+                _ => return Err(hole(number, &id)),
             }
         }
         match has_vector {

@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::array::{Header, read_ids};
 use super::table::{Input, LONGEST_ID, MOST_VECTORS, damaged, invalid, unreadable};
@@ -79,7 +80,16 @@ enum Document {
 
 /// The ids in a JSON text.
 pub(super) fn of_json(text: &[u8]) -> Result<Vec<String>> {
-    match serde_json::from_slice(text) {
+    of_document(serde_json::from_slice(text))
+}
+
+/// The ids in a JSON value.
+pub(super) fn of_value(value: Value) -> Result<Vec<String>> {
+    of_document(serde_json::from_value(value))
+}
+
+fn of_document(document: serde_json::Result<Document>) -> Result<Vec<String>> {
+    match document {
         Ok(Document::List(ids) | Document::Embeddings { ids }) => Ok(ids.into_iter().map(Id::text).collect()),
         Err(e) => Err(damaged("the list of ids cannot be read")
             .with_values("[\"a.jpg\", ...] or {\"ids\": [...]}", e.to_string())
@@ -112,6 +122,22 @@ pub(super) fn needed(input: &Input<'_>) -> Result<Ids> {
             .with_values(format!("a file with the id of each: {}", names.join(", ")), "none of them")
             .with_advice("write one beside the vectors, or name it: ids")
     })
+}
+
+/// The id of a row: what the column of ids has there, where there is one, else that of the list beside.
+///
+/// # Errors
+/// `ERR_INVALID_DATA` where the column has none, or the list is too short.
+pub(super) fn of_row(column: Option<Option<String>>, beside: Option<&Ids>, row: usize) -> Result<String> {
+    match (column, beside) {
+        (Some(id), _) => id.ok_or_else(|| {
+            invalid(format!("vector {} has no id", row + 1))
+                .with_values("a text or a whole number", "null")
+                .with_advice("give every row an id, or leave the row out")
+        }),
+        (None, Some(beside)) => beside.get(row),
+        (None, None) => Ok(String::new()),
+    }
 }
 
 /// Where ids are looked for, in this order.

@@ -1,8 +1,9 @@
 //! Which vector belongs to which image.
 //!
-//! Both sides have names, and they are compared by rules, from the whole id to what is left of a path. All rules are
-//! tried; the one that matches most images wins, of equal ones the first. A rule matches an image where exactly one
-//! image and one id have a key in common. Names that several images or ids share match nothing, and stop the join.
+//! Both sides have names, and they are compared by rules, from the whole id to what is left of a path, until one gives
+//! every image a vector; else the one that matches most images wins, of equal ones the first. A rule matches an image
+//! where exactly one image and one id have a key in common. Names that several images or ids share match nothing, and
+//! stop the join.
 //!
 //! Before they are compared, backslashes become slashes, `./` and `file://` in front go, and accents are composed.
 
@@ -41,6 +42,10 @@ pub enum JoinRule {
     /// The id that a manifest gives the image.
     ManifestId,
 }
+
+/// The rules behind [`JoinRule::Id`] that compare paths, in the order in which they are tried.
+const LOOSER: [JoinRule; 4] =
+    [JoinRule::PathWithoutEnding, JoinRule::FileName, JoinRule::FileNameWithoutEnding, JoinRule::PathSuffix];
 
 impl JoinRule {
     /// What is compared, in words.
@@ -111,20 +116,8 @@ pub fn join(table: &VectorTable, images: &[&str], manifest: Option<&[&str]>, all
     let distinct = Distinct::of(table, &ids);
     let sides = Sides { ids: &ids, rows: &distinct.rows, images: &paths };
 
-    let mut attempts = vec![
-        (JoinRule::Id, sides.by(|id| id, |image| image)),
-        (JoinRule::PathWithoutEnding, sides.by(without_ending, without_ending)),
-        (JoinRule::FileName, sides.by(file_name, file_name)),
-        (
-            JoinRule::FileNameWithoutEnding,
-            sides.by(|id| without_ending(file_name(id)), |image| without_ending(file_name(image))),
-        ),
-        (JoinRule::PathSuffix, sides.by_suffix()),
-    ];
-    if let Some(manifest) = manifest {
-        let given: Vec<Cow<str>> = manifest.iter().map(|id| plain(id)).collect();
-        attempts.push((JoinRule::ManifestId, Sides { images: &given, ..sides }.by(|id| id, |id| id)));
-    }
+    let given: Option<Vec<Cow<str>>> = manifest.map(|ids| ids.iter().map(|id| plain(id)).collect());
+    let of_manifest = given.as_deref().map(|images| (JoinRule::ManifestId, Sides { images, ..sides }));
     // The first of the best: one that matches enough without doubt, else what matches most.
     let score = |attempt: &Attempt| {
         let clear = attempt.ambiguous.is_empty() && 100 * attempt.matched >= POOR * images.len();
@@ -132,8 +125,12 @@ pub fn join(table: &VectorTable, images: &[&str], manifest: Option<&[&str]>, all
         // Where nothing matches, names that are shared say most about why.
         (clear, attempt.matched, if attempt.matched == 0 { ambiguous } else { -ambiguous })
     };
-    let (mut rule, mut best) = attempts.remove(0);
-    for (other, attempt) in attempts {
+    let (mut rule, mut best) = (JoinRule::Id, sides.compare(JoinRule::Id));
+    for (other, sides) in LOOSER.map(|rule| (rule, sides)).into_iter().chain(of_manifest) {
+        if best.matched == images.len() {
+            break; // Nothing is better.
+        }
+        let attempt = sides.compare(other);
         if score(&attempt) > score(&best) {
             (rule, best) = (other, attempt);
         }
@@ -204,13 +201,24 @@ fn holders<'a>(keys: impl Iterator<Item = (&'a str, u32)>) -> HashMap<&'a str, H
 }
 
 impl<'a> Sides<'a> {
+    /// Images and ids that belong together by `rule`.
+    fn compare(&self, rule: JoinRule) -> Attempt {
+        match rule {
+            JoinRule::Id | JoinRule::ManifestId => self.by(|id| id),
+            JoinRule::PathWithoutEnding => self.by(without_ending),
+            JoinRule::FileName => self.by(file_name),
+            JoinRule::FileNameWithoutEnding => self.by(|id| without_ending(file_name(id))),
+            JoinRule::PathSuffix => self.by_suffix(),
+        }
+    }
+
     /// Images and ids that have a key in common.
-    fn by(&self, of_id: fn(&str) -> &str, of_image: fn(&str) -> &str) -> Attempt {
-        let ids = holders(self.rows.iter().map(|&row| (of_id(&self.ids[row as usize]), row)));
-        let images = holders(self.images.iter().map(|image| of_image(image)).zip(0..));
+    fn by(&self, key: fn(&str) -> &str) -> Attempt {
+        let ids = holders(self.rows.iter().map(|&row| (key(&self.ids[row as usize]), row)));
+        let images = holders(self.images.iter().map(|image| key(image)).zip(0..));
         let mut attempt = Attempt { rows: vec![None; self.images.len()], matched: 0, ambiguous: Vec::new() };
         for (image, path) in (0..).zip(self.images) {
-            let key = of_image(path);
+            let key = key(path);
             match (ids.get(key), images.get(key)) {
                 (Some(&Holder::One(row)), Some(Holder::One(_))) => attempt.rows[image as usize] = Some(row),
                 (Some(_), _) => attempt.ambiguous.push(image),

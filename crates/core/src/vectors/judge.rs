@@ -70,7 +70,6 @@ pub fn judge(table: &VectorTable) -> Result<VectorSummary> {
             .with_advice("look at the program that wrote them: a wrong layer, or no image that reached the model"));
     }
     let constant_places = if count > 1 { constant_places(table) } else { 0 };
-    let middle = |count: usize| norms.get(count / 2).copied().unwrap_or_default();
     let mut summary = VectorSummary {
         format: table.format,
         element: table.element,
@@ -79,7 +78,7 @@ pub fn judge(table: &VectorTable) -> Result<VectorSummary> {
         hash: table.hash.clone(),
         norms: Norms {
             minimum: norms.first().copied().unwrap_or_default(),
-            median: middle(count),
+            median: norms.get(count / 2).copied().unwrap_or_default(),
             maximum: norms.last().copied().unwrap_or_default(),
         },
         normalized: norms.iter().all(|norm| (norm - 1.0).abs() <= UNIT),

@@ -23,7 +23,7 @@ use parquet::schema::types::ColumnDescriptor;
 use super::columns::{Choice, Column, Kind, choose};
 use super::ids::{self, Ids};
 use super::table::{
-    Input, LARGEST_DIMENSION, TableBuilder, VectorElement, VectorFormat, VectorTable, damaged, invalid, unreadable,
+    Input, LARGEST_DIMENSION, TableBuilder, VectorElement, VectorFormat, VectorTable, damaged, hole, unreadable,
 };
 use crate::error::{Error, Result};
 
@@ -59,8 +59,8 @@ fn read_all(input: &Input<'_>, beside: Option<Ids>) -> Result<VectorTable> {
     let element = elements.flatten().max_by_key(|element| element.size()).unwrap_or(VectorElement::Float32);
     let mut builder = TableBuilder::new();
     builder.warnings.clone_from(&choice.warnings);
+    let list = choice.vector.first().is_some_and(|&index| columns[index].kind == Kind::List);
     for metadata in metadata.row_groups() {
-        let list = choice.vector.first().is_some_and(|&index| columns[index].kind == Kind::List);
         Group { file: &file, length: input.length, metadata, list }.read(&choice, beside.as_ref(), &mut builder)?;
     }
     if let Some(beside) = &beside {
@@ -129,20 +129,12 @@ impl Group<'_> {
         let (mut row, mut done) = (Vec::new(), 0);
         while done < rows {
             let count = BATCH.min(rows - done);
-            let texts = ids.as_mut().map(|column| column.texts(count)).transpose()?;
+            let mut texts = ids.as_mut().map(|column| column.texts(count)).transpose()?;
             for column in &mut vectors {
                 column.read(count)?;
             }
             for index in 0..count {
-                let id = match (&texts, beside) {
-                    (Some(texts), _) => texts[index].clone().ok_or_else(|| {
-                        invalid(format!("vector {} has no id", builder.seen() + 1))
-                            .with_values("a text or a whole number", "null")
-                            .with_advice("give every row an id, or leave the row out")
-                    })?,
-                    (None, Some(beside)) => beside.get(builder.seen())?,
-                    (None, None) => String::new(),
-                };
+                let id = ids::of_row(texts.as_mut().map(|texts| texts[index].take()), beside, builder.seen())?;
                 row.clear();
                 match &mut vectors[..] {
                     [column] if self.list => match column.list(&mut row) {
@@ -196,12 +188,6 @@ impl Group<'_> {
             number: 0,
         })
     }
-}
-
-fn hole(number: usize, id: &str) -> Error {
-    invalid(format!("vector {number} ({id}) has a hole"))
-        .with_values("a number at every place", "null")
-        .with_advice("write no vector where one is not whole")
 }
 
 fn unreadable_column(name: &str, error: &dyn std::fmt::Display) -> Error {

@@ -78,12 +78,7 @@ pub(super) fn read(input: Input<'_>) -> Result<VectorTable> {
     file.seek(SeekFrom::Start(start + info.data_offsets.0 as u64)).map_err(unreadable)?;
     let mut values = BufReader::with_capacity(1 << 20, file);
     // The library has compared the tensor's place with its shape and type, and `end` is that of the last one.
-    let (mut bytes, mut row) = (vec![0; dimension * element.size()], Vec::new());
-    for index in 0..rows {
-        values.read_exact(&mut bytes).map_err(unreadable)?;
-        element.decode(&bytes, &mut row);
-        builder.push(ids.get(index)?, &row)?;
-    }
+    element.read_rows(&mut values, [rows, dimension], |row, numbers| builder.push(ids.get(row)?, numbers))?;
     builder.finish(VectorFormat::Safetensors, element)
 }
 
@@ -104,12 +99,8 @@ fn own_ids(metadata: &Metadata) -> Result<Option<Vec<String>>> {
         return ids::of_json(text.as_bytes()).map(Some);
     }
     let document = texts.get(DOCUMENT).map(|text| serde_json::from_str::<Value>(text));
-    match document.transpose().map_err(unreadable)? {
-        Some(document) if document.get("ids").is_some() => {
-            ids::of_json(document["ids"].to_string().as_bytes()).map(Some)
-        }
-        _ => Ok(None),
-    }
+    let mut document = document.transpose().map_err(unreadable)?;
+    document.as_mut().and_then(|document| document.get_mut("ids")).map(|ids| ids::of_value(ids.take())).transpose()
 }
 
 /// Compares a file that rkd wrote with its hash, in which the hash itself counts as zeros.

@@ -1,6 +1,7 @@
 //! A table of vectors, and the bounds of what one may hold.
 
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use half::{bf16, f16};
@@ -72,7 +73,7 @@ impl VectorElement {
     }
 
     /// The little-endian numbers of `bytes`, in place of what `row` held.
-    pub(super) fn decode(self, bytes: &[u8], row: &mut Vec<f32>) {
+    fn decode(self, bytes: &[u8], row: &mut Vec<f32>) {
         row.clear();
         match self {
             VectorElement::Float16 => row.extend(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32())),
@@ -83,6 +84,22 @@ impl VectorElement {
             VectorElement::Float64 => row.extend(bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32)),
             VectorElement::Text => {}
         }
+    }
+
+    /// Reads numbers of the shape `[rows, dimension]`, one row after the other; `add` gets each with its place.
+    pub(super) fn read_rows(
+        self,
+        input: &mut impl Read,
+        [rows, dimension]: [usize; 2],
+        mut add: impl FnMut(usize, &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        let (mut bytes, mut row) = (vec![0; dimension * self.size()], Vec::with_capacity(dimension));
+        for index in 0..rows {
+            input.read_exact(&mut bytes).map_err(unreadable)?;
+            self.decode(&bytes, &mut row);
+            add(index, &row)?;
+        }
+        Ok(())
     }
 }
 
@@ -275,6 +292,13 @@ pub(super) fn wrong_length(what: &str, expected: u64, received: u64) -> Error {
 /// An error about what a readable file holds.
 pub(super) fn invalid(message: impl Into<String>) -> Error {
     Error::new(Code::InvalidData, message)
+}
+
+/// An error about a vector of which some numbers are missing.
+pub(super) fn hole(number: usize, id: &str) -> Error {
+    invalid(format!("vector {number} ({id}) has a hole"))
+        .with_values("a number at every place", "null")
+        .with_advice("write no vector where one is not whole")
 }
 
 /// An error of reading.
