@@ -12,10 +12,11 @@
 //! folder. An image's id is its path as written, or its `id`.
 
 use std::collections::HashSet;
-use std::fs;
 use std::path::Path;
+use std::{fmt, fs};
 
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::ignored::is_image_name;
 use super::layout::part_of;
@@ -28,6 +29,12 @@ use crate::error::{Code, Error, Result};
 
 /// Most bytes of a manifest: ten million images of a hundred bytes.
 const MAX_BYTES: u64 = 1 << 30;
+
+/// Most bytes of a line, or of an entry of JSON: what stands beside a path may be long, a row is never this long.
+const MAX_ROW_BYTES: usize = 1 << 20;
+
+/// Columns that an error names.
+const MAX_COLUMNS: usize = 16;
 
 /// Images that an error names.
 const MAX_NAMED: usize = 3;
@@ -74,6 +81,9 @@ pub struct Row {
 /// # Errors
 /// `ERR_INVALID_DATA` that says the line, or entry, and what is wrong with it.
 pub fn rows(form: Form, text: &str) -> Result<Vec<Row>> {
+    if form != Form::Json {
+        text.lines().enumerate().try_for_each(|(i, line)| check_length(&format_args!("line {}", i + 1), line))?;
+    }
     match form {
         Form::Lines => lines(text),
         Form::Table { delimiter } => table(text, delimiter),
@@ -93,6 +103,15 @@ pub fn rows(form: Form, text: &str) -> Result<Vec<Row>> {
 
 fn strange(at: &str, expected: impl Into<String>, received: impl Into<String>) -> Error {
     Error::new(Code::InvalidData, format!("{at} of the manifest cannot be used")).with_values(expected, received)
+}
+
+/// Before anything is made of it.
+fn check_length(at: &impl fmt::Display, row: &str) -> Result<()> {
+    if row.len() <= MAX_ROW_BYTES {
+        return Ok(());
+    }
+    let received = format!("{} MiB", row.len().div_ceil(MAX_ROW_BYTES));
+    Err(strange(&at.to_string(), "at most 1 MiB", received).with_advice("is this a list of images?"))
 }
 
 fn row(at: &str, [path, class, part, id]: [Option<String>; 4]) -> Result<Row> {
@@ -159,7 +178,8 @@ fn table(text: &str, delimiter: u8) -> Result<Vec<Row>> {
             found.push(row(&at, without_head.map(cell))?);
             columns = Some(without_head);
         } else {
-            let columns = format!("the columns {}", names.join(", "));
+            let more = if names.len() > MAX_COLUMNS { ", ..." } else { "" };
+            let columns = format!("the columns {}{more}", names[..names.len().min(MAX_COLUMNS)].join(", "));
             return Err(strange(&at, format!("a column of paths: {}", PATHS.join(", ")), columns));
         }
     }
@@ -168,9 +188,14 @@ fn table(text: &str, delimiter: u8) -> Result<Vec<Row>> {
 
 fn json(text: &str) -> Result<Vec<Row>> {
     let list = "a list of objects, or of paths";
-    let value: Value = serde_json::from_str(text).map_err(|e| strange("the text", list, e.to_string()))?;
-    let entries = value.as_array().ok_or_else(|| strange("the text", list, crate::input::show(&value)))?;
-    entries.iter().enumerate().map(|(i, value)| entry(&format!("entry {}", i + 1), value)).collect()
+    let entries: Vec<&RawValue> = serde_json::from_str(text).map_err(|e| strange("the text", list, e.to_string()))?;
+    let entry_of = |(i, text): (usize, &&RawValue)| {
+        let at = format!("entry {}", i + 1);
+        check_length(&at, text.get())?;
+        let value = serde_json::from_str(text.get()).map_err(|e| strange(&at, "JSON", e.to_string()))?;
+        entry(&at, &value)
+    };
+    entries.iter().enumerate().map(entry_of).collect()
 }
 
 /// An object with a path, or a path.
@@ -336,11 +361,24 @@ mod tests {
             (Form::Lines, "https://x.org/a.jpg\n", ["line 1", "https://x.org/a.jpg", "Nothing is downloaded"]),
             (Form::JsonLines, "{\"file\":\"a\"}\n{\"file\":", ["line 2", "expected JSON", "EOF"]),
             (Form::JsonLines, "{\"label\":\"a\"}", ["line 1", "a path in one of path, file", "an object with label"]),
-            (Form::Json, "{\"a\":1}", ["the text", "a list of objects, or of paths", "an object with a"]),
+            (Form::Json, "{\"a\":1}", ["the text", "a list of objects, or of paths", "map"]),
             (Form::Json, "[{\"image\":{\"bytes\":1}}]", ["entry 1", "a text in image", "an object with bytes"]),
         ] {
             let error = rows(form, text).unwrap_err().to_string();
             expected.iter().for_each(|part| assert!(error.contains(part), "{error:?} lacks {part:?}"));
         }
+    }
+
+    #[test]
+    fn a_row_has_a_bound_and_an_error_a_length() {
+        let long = "a".repeat(MAX_ROW_BYTES + 1);
+        for form in [Form::Lines, Form::Table { delimiter: b',' }, Form::JsonLines, Form::Json] {
+            let text = if form == Form::Json { format!("[\"a.png\", \"{long}\"]") } else { format!("a.png\n{long}\n") };
+            let error = rows(form, &text).unwrap_err().to_string();
+            assert!(error.contains("2 of the manifest") && error.contains("at most 1 MiB"), "{error}");
+        }
+        let head = "x,".repeat(MAX_ROW_BYTES / 4);
+        let error = rows(Form::Table { delimiter: b',' }, &head).unwrap_err().to_string();
+        assert!(error.len() < 400 && error.ends_with("x, ..."), "{error}");
     }
 }
