@@ -155,6 +155,11 @@ fn damaged_files_are_errors_and_never_a_panic() {
         let endless = [&whole[..], &[0xfa, 1], length].concat();
         assert!(attempt(&endless).unwrap_err().to_string().contains("not a readable ONNX model"));
     }
+    // A number without a last byte, and one of more than 64 bits.
+    for number in [&[0xff; 24][..], &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]] {
+        let endless = [&whole[..], number].concat();
+        assert!(attempt(&endless).unwrap_err().to_string().contains("invalid varint"));
+    }
     for place in 0..whole.len() {
         let mut bytes = whole.clone();
         bytes[place] ^= 1 << (place % 8);

@@ -1,7 +1,7 @@
 //! The bytes of a file as protobuf values are read from them. rten's own reader follows a length that points outside the
-//! file, back to where it was, for ever; this one never leaves the file, and what it has read rten's reads too.
+//! file, back to where it was, for ever, and never ends a number of ten bytes that has no last one; this one never leaves
+//! the file, and what it has read rten's reads too.
 
-use rten_onnx::protobuf::varint::read_varint;
 use rten_onnx::protobuf::{ErrorKind, OwnedValues, ProtobufError, ReadValue};
 
 /// A file's bytes, and how far they have been read.
@@ -40,10 +40,19 @@ impl ReadValue for Bytes<'_> {
     }
 
     fn read_varint(&mut self) -> Result<u64, ProtobufError> {
-        let mut rest = &self.all[self.at..];
-        let value = read_varint(&mut rest)?;
-        self.at = self.all.len() - rest.len();
-        Ok(value)
+        // Seven bits a byte, the lowest first; the top bit says that more follow. The tenth byte has one bit left.
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let [byte] = self.array()?;
+            if shift == 63 && byte > 1 {
+                break;
+            }
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(ProtobufError::new(ErrorKind::InvalidVarint))
     }
 
     fn read_bytes(&mut self, length: usize) -> Result<Vec<u8>, ProtobufError> {
