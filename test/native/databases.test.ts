@@ -9,7 +9,7 @@ import { vector as pgvector } from "@electric-sql/pglite-pgvector";
 import { PGLiteSocketServer } from "@electric-sql/pglite-socket";
 import Database from "better-sqlite3";
 import { load } from "sqlite-vec";
-import { describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import {
   conv4,
   type DistillOptions,
@@ -162,6 +162,88 @@ describe("rows as a teacher", () => {
       "the folder holds teacher.npy, and no plan.json",
     );
     expect(readFileSync(join(folder, "teacher.npy"), "utf8")).toBe("mine");
+  });
+});
+
+describe("rows under the ids of a manifest", () => {
+  const place = join(folder, "shop");
+  const names = Array.from({ length: 30 }, (_, i) => `images/${i}.pgm`);
+  const rowsOf = (ids: readonly string[]) => ids.map((id, i) => ({ id, vector: vector(i) }));
+  let runs = 0;
+
+  beforeAll(() => {
+    waves(place, names.length, (i) => names[i] ?? "");
+  });
+
+  /** How a run joins a teacher of rows under `ids`, where the file `name` says `text` of the images. */
+  async function named(name: string, text: string, ids: readonly string[]): Promise<string | undefined> {
+    writeFileSync(join(place, name), text);
+    const data = name.startsWith("metadata") ? place : join(place, name);
+    const run = distill(options(`shop-run${runs++}`, { embeddings: rowsOf(ids) }, { data, epochs: 1 }));
+    let teacher: string | undefined;
+    for await (const event of run) if (event.type === "start") teacher = event.teacher?.backbone.split(", ").pop();
+    const { metrics } = (await run).verdict.teacher;
+    expect(metrics.neighbourOverlap).toBeCloseTo(1, 12);
+    return teacher;
+  }
+
+  const ids = names.map((_, i) => `sku-${(7 * i) % 30}`);
+  const lines = (row: (name: string, i: number) => unknown) =>
+    names.map((n, i) => JSON.stringify(row(n, i))).join("\n");
+  const table = (row: (name: string, i: number) => string) => `path,id\n${names.map(row).join("\n")}\n`;
+
+  it("are joined by them, and the run says so", async () => {
+    const byId = "joined by the ids of the manifest";
+    expect(
+      await named(
+        "a.csv",
+        table((name, i) => `${name},${ids[i]}`),
+        ids,
+      ),
+    ).toBe(byId);
+    expect(
+      await named(
+        "b.jsonl",
+        lines((path, i) => ({ path, id: ids[i] })),
+        ids,
+      ),
+    ).toBe(byId);
+    const metadata = (id: (i: number) => string | undefined) => lines((name, i) => ({ file_name: name, id: id(i) }));
+    expect(
+      await named(
+        "metadata.jsonl",
+        metadata((i) => ids[i]),
+        ids,
+      ),
+    ).toBe(byId);
+    const shared = named(
+      "metadata.jsonl",
+      metadata((i) => (i < 2 ? "sku-x" : ids[i])),
+      ["sku-x", ...ids.slice(1)],
+    );
+    await expect(shared).rejects.toThrow(/several share a name.*by the ids of the manifest.*2 images/);
+  });
+
+  it("are joined by paths where rows have those, or the manifest has no ids", async () => {
+    const byPath = "joined by the images' paths in the data set";
+    expect(
+      await named(
+        "c.csv",
+        table((name, i) => `${name},${ids[i]}`),
+        names,
+      ),
+    ).toBe(byPath);
+    expect(await named("d.txt", names.join("\n"), names)).toBe(byPath);
+    await expect(named("e.txt", names.join("\n"), ids)).rejects.toThrow("0 of 30");
+  });
+
+  it("are refused where the manifest gives one twice", async () => {
+    const twice = named(
+      "f.csv",
+      table((name, i) => `${name},${ids[i % 29]}`),
+      ids,
+    );
+    await expect(twice).rejects.toThrow(/names images more than once.*1 again: sku-0/);
   });
 });
 
