@@ -1,9 +1,15 @@
 /** Rows as a teacher: from the iterable to the model, and the examples of docs/teachers.md as they stand there. */
 
-import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { spawn } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { describe, expect, it } from "vitest";
+import { PGlite } from "@electric-sql/pglite";
+import { vector as pgvector } from "@electric-sql/pglite-pgvector";
+import { PGLiteSocketServer } from "@electric-sql/pglite-socket";
+import Database from "better-sqlite3";
+import { load } from "sqlite-vec";
+import { beforeAll, describe, expect, it } from "vitest";
 import {
   conv4,
   type DistillOptions,
@@ -18,7 +24,9 @@ import {
 } from "../../src/index.ts";
 import { temporaryFolder } from "../support/folders.ts";
 import { smallRun } from "../support/small.ts";
+import { waves } from "../support/waves.ts";
 
+const root = fileURLToPath(new URL("../..", import.meta.url));
 const folder = temporaryFolder();
 const CLASSES = 20;
 const WRITERS = 6;
@@ -157,74 +165,165 @@ describe("rows as a teacher", () => {
   });
 });
 
-describe("the examples of docs/teachers.md", () => {
-  const text = readFileSync(fileURLToPath(new URL("../../docs/teachers.md", import.meta.url)), "utf8");
-  const examples = [...text.matchAll(/```ts\n(.*?)```/gs)].map(([, code = ""]) => code);
-  const stored = ["a.jpg", "b.jpg", "c.jpg"].map((path, i) => ({ path, vector: vector(i) }));
+describe("rows under the ids of a manifest", () => {
+  const place = join(folder, "shop");
+  const names = Array.from({ length: 30 }, (_, i) => `images/${i}.pgm`);
+  const rowsOf = (ids: readonly string[]) => ids.map((id, i) => ({ id, vector: vector(i) }));
+  let runs = 0;
 
-  /** Runs the example that imports `name`, with `parts` in place of what it imports; the rows that come to `distill`. */
-  async function rowsOf(name: string, parts: Record<string, unknown>): Promise<unknown[]> {
-    const [example, ...more] = examples.filter((code) => code.includes(`from "${name}"`));
-    expect(more).toEqual([]);
-    const code = example?.replaceAll(/^import .*\n/gm, "") ?? "";
-    const seen: unknown[] = [];
-    const scope: Record<string, unknown> = {
-      ...parts,
-      conv4,
-      distill: async ({ teacher }: { teacher: Embeddings }) => {
-        for await (const { id, vector } of teacher.embeddings) seen.push({ path: id, vector: [...Array.from(vector)] });
-      },
-    };
-    const AsyncFunction = (async () => {}).constructor as FunctionConstructor;
-    await new AsyncFunction(...Object.keys(scope), code)(...Object.values(scope));
-    return seen;
+  beforeAll(() => {
+    waves(place, names.length, (i) => names[i] ?? "");
+  });
+
+  /** How a run joins a teacher of rows under `ids`, where the file `name` says `text` of the images. */
+  async function named(name: string, text: string, ids: readonly string[]): Promise<string | undefined> {
+    writeFileSync(join(place, name), text);
+    const data = name.startsWith("metadata") ? place : join(place, name);
+    const run = distill(options(`shop-run${runs++}`, { embeddings: rowsOf(ids) }, { data, epochs: 1 }));
+    let teacher: string | undefined;
+    for await (const event of run) if (event.type === "start") teacher = event.teacher?.backbone.split(", ").pop();
+    const { metrics } = (await run).verdict.teacher;
+    expect(metrics.neighbourOverlap).toBeCloseTo(1, 12);
+    return teacher;
   }
 
-  it("read sqlite-vec's bytes", async () => {
-    const bytes = ({ vector }: { vector: number[] }) => Buffer.from(Float32Array.from(vector).buffer);
-    class Database {
-      loaded = false;
-      prepare(sql: string) {
-        expect([sql, this.loaded]).toEqual(["SELECT path, embedding FROM photos", true]);
-        return { iterate: () => stored.map((row) => ({ path: row.path, embedding: bytes(row) })).values() };
-      }
-    }
-    const load = (db: Database) => {
-      db.loaded = true;
-    };
-    expect(await rowsOf("sqlite-vec", { Database, load })).toEqual(stored);
+  const ids = names.map((_, i) => `sku-${(7 * i) % 30}`);
+  const lines = (row: (name: string, i: number) => unknown) =>
+    names.map((n, i) => JSON.stringify(row(n, i))).join("\n");
+  const table = (row: (name: string, i: number) => string) => `path,id\n${names.map(row).join("\n")}\n`;
+
+  it("are joined by them, and the run says so", async () => {
+    const byId = "joined by the ids of the manifest";
+    expect(
+      await named(
+        "a.csv",
+        table((name, i) => `${name},${ids[i]}`),
+        ids,
+      ),
+    ).toBe(byId);
+    expect(
+      await named(
+        "b.jsonl",
+        lines((path, i) => ({ path, id: ids[i] })),
+        ids,
+      ),
+    ).toBe(byId);
+    const metadata = (id: (i: number) => string | undefined) => lines((name, i) => ({ file_name: name, id: id(i) }));
+    expect(
+      await named(
+        "metadata.jsonl",
+        metadata((i) => ids[i]),
+        ids,
+      ),
+    ).toBe(byId);
+    const shared = named(
+      "metadata.jsonl",
+      metadata((i) => (i < 2 ? "sku-x" : ids[i])),
+      ["sku-x", ...ids.slice(1)],
+    );
+    await expect(shared).rejects.toThrow(/several share a name.*by the ids of the manifest.*2 images/);
   });
 
-  it("read pgvector's numbers", async () => {
-    const calls: string[] = [];
-    class QueryStream {
-      readonly sql: string;
-      constructor(sql: string) {
-        this.sql = sql;
-      }
-    }
-    class Client {
-      connect = async () => calls.push("connect");
-      end = async () => calls.push("end");
-      async *query({ sql }: QueryStream) {
-        calls.push(sql);
-        yield* stored;
-      }
-    }
-    expect(await rowsOf("pg", { Client, QueryStream })).toEqual(stored);
-    expect(calls).toEqual(["connect", "SELECT path, embedding::real[] AS vector FROM photos", "end"]);
+  it("are joined by paths where rows have those, or the manifest has no ids", async () => {
+    const byPath = "joined by the images' paths in the data set";
+    expect(
+      await named(
+        "c.csv",
+        table((name, i) => `${name},${ids[i]}`),
+        names,
+      ),
+    ).toBe(byPath);
+    expect(await named("d.txt", names.join("\n"), names)).toBe(byPath);
+    await expect(named("e.txt", names.join("\n"), ids)).rejects.toThrow("0 of 30");
   });
 
-  it("read LanceDB's batches", async () => {
-    const batches = async function* () {
-      yield stored.slice(0, 2);
-      yield stored.slice(2);
-    };
-    const select = (columns: string[]) => {
-      expect(columns).toEqual(["path", "vector"]);
-      return batches();
-    };
-    const connect = async () => ({ openTable: async () => ({ query: () => ({ select }) }) });
-    expect(await rowsOf("@lancedb/lancedb", { connect })).toEqual(stored);
+  it("are refused where the manifest gives one twice", async () => {
+    const twice = named(
+      "f.csv",
+      table((name, i) => `${name},${ids[i % 29]}`),
+      ids,
+    );
+    await expect(twice).rejects.toThrow(/names images more than once.*1 again: sku-0/);
+  });
+});
+
+describe("the examples of docs/teachers.md", () => {
+  const text = readFileSync(join(root, "docs/teachers.md"), "utf8");
+  const examples = [...text.matchAll(/```ts\n(.*?)```/gs)].map(([, code = ""]) => code);
+  const stored = Array.from({ length: 30 }, (_, i) => ({ path: `${i}.pgm`, vector: vector(i) }));
+
+  /** A folder of somebody who has images in `photos`, and has installed what the example that imports `name` imports. */
+  function project(name: string): { at: string; code: string } {
+    const at = temporaryFolder();
+    waves(join(at, "photos"), stored.length, (i) => `${i}.pgm`);
+    const [code = "", ...more] = examples.filter((code) => code.includes(`from "${name}"`));
+    expect(more).toEqual([]);
+    for (const [, imported = ""] of code.matchAll(/^import .* from "(.*)";$/gm)) {
+      const link = join(at, "node_modules", imported);
+      mkdirSync(dirname(link), { recursive: true });
+      symlinkSync(imported === "rkd" ? root : join(root, "node_modules", imported), link, "junction");
+    }
+    return { at, code };
+  }
+
+  /** Runs the example as a program of its own, word for word; the vectors that the run has kept. */
+  async function kept({ at, code }: { at: string; code: string }, env: NodeJS.ProcessEnv = {}) {
+    writeFileSync(join(at, "example.mjs"), code);
+    const child = spawn(process.execPath, ["example.mjs"], { cwd: at, env: { ...process.env, ...env } });
+    let errors = "";
+    child.stderr.on("data", (chunk) => {
+      errors += chunk;
+    });
+    expect(await new Promise((done) => child.on("close", done)), errors).toBe(0);
+    const out = join(at, "runs", "student");
+    const { teacher } = JSON.parse(readFileSync(join(out, "metrics.json"), "utf8")).verdict;
+    expect(teacher.metrics.neighbourOverlap).toBeCloseTo(1, 12);
+    const ids: string[] = JSON.parse(readFileSync(join(out, "teacher.npy.ids.json"), "utf8"));
+    const file = readFileSync(join(out, "teacher.npy"));
+    const bytes = file.subarray(10 + file.readUInt16LE(8));
+    const numbers = [...new Float32Array(new Uint8Array(bytes).buffer)];
+    const rows = ids.map((path, i) => ({ path, vector: numbers.slice(4 * i, 4 * i + 4) }));
+    // A table has no order of its own.
+    return rows.sort((a, b) => Number.parseInt(a.path, 10) - Number.parseInt(b.path, 10));
+  }
+
+  it("read sqlite-vec", async () => {
+    const { at, code } = project("sqlite-vec");
+    const db = new Database(join(at, "photos.db"));
+    load(db);
+    db.exec("CREATE VIRTUAL TABLE photos USING vec0(path TEXT PRIMARY KEY, embedding FLOAT[4])");
+    const insert = db.prepare("INSERT INTO photos VALUES (?, ?)");
+    for (const { path, vector } of stored) insert.run(path, Float32Array.from(vector));
+    db.close();
+    expect(await kept({ at, code })).toEqual(stored);
+  });
+
+  it("read pgvector", async () => {
+    // Postgres with pgvector, compiled to WebAssembly; pg speaks to it as to any other.
+    const db = await PGlite.create({ extensions: { vector: pgvector } });
+    const server = new PGLiteSocketServer({ db, host: "127.0.0.1", port: 0 });
+    try {
+      await db.exec("CREATE EXTENSION vector; CREATE TABLE photos (path text PRIMARY KEY, embedding vector(4))");
+      for (const { path, vector } of stored) {
+        await db.query("INSERT INTO photos VALUES ($1, $2)", [path, JSON.stringify(vector)]);
+      }
+      await server.start();
+      const [PGHOST, PGPORT] = server.getServerConn().split(":");
+      const env = { PGHOST, PGPORT, PGUSER: "postgres", PGSSLMODE: "disable" };
+      expect(await kept(project("pg"), env)).toEqual(stored);
+    } finally {
+      await server.stop();
+      await db.close();
+    }
+  });
+
+  it("read LanceDB", async ({ skip }) => {
+    if (process.platform === "darwin" && process.arch === "x64") skip("LanceDB has no binary for Intel Macs");
+    const { connect } = await import("@lancedb/lancedb");
+    const { at, code } = project("@lancedb/lancedb");
+    const db = await connect(join(at, "photos.lance"));
+    await db.createTable("photos", stored);
+    db.close();
+    expect(await kept({ at, code })).toEqual(stored);
   });
 });

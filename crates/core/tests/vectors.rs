@@ -342,8 +342,9 @@ fn damaged_files_end_in_a_table_or_in_an_error() {
 #[test]
 fn a_table_is_joined_and_judged() {
     let table = read("zstd.parquet").unwrap();
-    let images = ["cat/1.png", "cat/2.png", "dog/4.png", "dog/ä.png"];
-    let join = vectors::join(&table, &images, None, false).unwrap();
+    let images = ["cat/1.png", "cat/2.png", "dog/4.png", "dog/ä.png"].map(str::to_string);
+    let names = vectors::ImageNames { ids: &images, paths: None, given: None };
+    let join = vectors::join(&table, names, false).unwrap();
     assert_eq!(
         (join.report.rule, &join.rows[..]),
         (JoinRule::PathWithoutEnding, &[Some(0), Some(1), Some(3), Some(2)][..])

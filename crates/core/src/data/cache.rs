@@ -41,13 +41,18 @@ const CHUNK_BYTES: u64 = 16 << 20;
 /// Largest manifest that is read: a million images with paths of a thousand bytes.
 const MAX_MANIFEST_BYTES: u64 = 1 << 30;
 
-/// What a cache file says of its images. The vectors `ids`, `labels`, `parts`, `contents` and `slots` have one entry an item.
+/// What a cache file says of its images. The vectors `ids`, `labels`, `parts`, `contents` and `slots` have one entry an item,
+/// and so have `paths` and `given`, where they are not empty.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Manifest {
     /// The published data set it is.
     pub name: Option<String>,
-    /// The images' paths inside the source, unique and in byte order.
+    /// The images' paths inside the source, or the ids that a manifest gives in place of them; unique and in byte order.
     pub ids: Vec<String>,
+    /// The paths, where some ids are a manifest's.
+    pub paths: Vec<String>,
+    /// What a manifest, or a list beside the images, calls them, where it has ids.
+    pub given: Vec<String>,
     /// Index into `classes`; 0 without labels.
     pub labels: Vec<u32>,
     /// The part that the source itself puts the image in, where it has such parts.

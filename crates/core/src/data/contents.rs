@@ -18,7 +18,7 @@ use super::source::ignored::Ignored;
 use super::source::layout::{Layout, by_folders, parts_of};
 use super::source::listing::Listing;
 use super::source::names::is_escaped;
-use super::source::published::{compare, recognise};
+use super::source::published::{compare, listed_ids, recognise};
 use super::source::walk::{self, Walk};
 use super::source::zip::Zip;
 use super::source::{IMAGE_NAMES, Reader, Root, Source, advice_without_images, spelling, tar};
@@ -140,6 +140,8 @@ impl<'s> Contents<'s> {
 fn turned(sample: &Sample) -> impl Iterator<Item = Sample> {
     let turn = |(quarters, name): (usize, &str)| Sample {
         id: format!("{}@{name}", sample.id),
+        path: sample.path.as_ref().map(|path| format!("{path}@{name}")),
+        given: sample.given.as_ref().map(|id| format!("{id}@{name}")),
         class: format!("{}/{name}", sample.class),
         quarters,
         ..sample.clone()
@@ -154,6 +156,8 @@ fn glyph_samples(spec: &GlyphSpec) -> Vec<Sample> {
             let name = format!("character{class:04}");
             Sample {
                 id: format!("{name}/writer{writer:04}"),
+                path: None,
+                given: None,
                 class: name,
                 part: None,
                 at: (class, writer),
@@ -168,6 +172,8 @@ fn array_samples(arrays: &Arrays) -> Vec<Sample> {
     for (p, part) in arrays.parts.iter().enumerate() {
         samples.extend(part.labels.iter().enumerate().map(|(i, &label)| Sample {
             id: format!("{}/{i:06}", part.name),
+            path: None,
+            given: None,
             class: arrays.classes[label as usize].clone(),
             part: Some(part.part),
             at: (p, i),
@@ -290,12 +296,15 @@ fn file_samples(kind: &str, names: &[PathBuf], listings: &[&Listing], labels: Op
         diagnostics.warnings.extend(spelling::unite(&mut found.classes, &places));
     }
     let images = paths.len();
-    let classes = found.classes.into_iter().zip(found.parts);
+    let said = found.classes.into_iter().zip(found.parts).zip(ids_of(&paths, listings, &beside));
     let mut samples: Vec<Sample> = paths
         .into_iter()
-        .zip(classes)
-        .filter_map(|((path, at), (class, part))| {
-            Some(Sample { id: format!("{}{path}", prefix(at.0)), class: class?, part, at, quarters: 0 })
+        .zip(said)
+        .filter_map(|((path, at), ((class, part), given))| {
+            let id = format!("{}{path}", prefix(at.0));
+            let row = listings[at.0].rows.as_ref().map(|rows| &rows[at.1]).filter(|row| row.id.is_some());
+            let path = row.map(|row| format!("{}{}", prefix(at.0), row.path));
+            Some(Sample { id, path, given, class: class?, part, at, quarters: 0 })
         })
         .collect();
     samples.sort_by(|a, b| a.id.cmp(&b.id).then(a.at.cmp(&b.at)));
@@ -319,7 +328,7 @@ fn layout_of(paths: &[(&str, (usize, usize))], listings: &[&Listing], beside: &[
     let mut found = recognise(&free, beside).unwrap_or_else(|| by_folders(&free));
     let mut rest = found.classes.into_iter().zip(found.parts);
     let of = |&(_, (root, index)): &(&str, (usize, usize))| match &listings[root].rows {
-        Some(rows) => rows[index].clone(),
+        Some(rows) => (rows[index].class.clone(), rows[index].part),
         None => rest.next().expect("a layout has a class and a part for each path"),
     };
     (found.classes, found.parts) = paths.iter().map(of).unzip();
@@ -330,6 +339,17 @@ fn layout_of(paths: &[(&str, (usize, usize))], listings: &[&Listing], beside: &[
         found.left_out.push(format!("{count} no class in the manifest and are left out (the first is {first})"));
     }
     found
+}
+
+/// The id that a manifest gives an image which it names, or a list beside the images one of the others.
+fn ids_of(paths: &[(&str, (usize, usize))], listings: &[&Listing], beside: &[Annotation]) -> Vec<Option<String>> {
+    let free = paths.iter().filter(|(_, (root, _))| listings[*root].rows.is_none()).map(|(path, _)| *path);
+    let mut listed = listed_ids(free, beside).into_iter();
+    let of = |&(_, (root, index)): &(&str, (usize, usize))| match &listings[root].rows {
+        Some(rows) => rows[index].id.clone(),
+        None => listed.next().flatten(),
+    };
+    paths.iter().map(of).collect()
 }
 
 /// What a decoding thread keeps.

@@ -238,9 +238,25 @@ impl Dataset {
         self.cache.manifest.labels[item as usize]
     }
 
-    /// The id of `item`: the image's path inside the source. Unique.
+    /// The id of `item`: the image's path inside the source, or what a manifest gives in place of it. Unique.
     pub fn id(&self, item: u32) -> &str {
         &self.cache.manifest.ids[item as usize]
+    }
+
+    /// The ids of all images.
+    pub fn ids(&self) -> &[String] {
+        &self.cache.manifest.ids
+    }
+
+    /// The paths of all images, where some of their ids are a manifest's.
+    pub fn paths(&self) -> Option<&[String]> {
+        Some(&self.cache.manifest.paths[..]).filter(|paths| !paths.is_empty())
+    }
+
+    /// What a manifest, or a list beside the images, calls all images, where it has ids: those without one have that of
+    /// [`Dataset::ids`].
+    pub fn given_ids(&self) -> Option<&[String]> {
+        Some(&self.cache.manifest.given[..]).filter(|given| !given.is_empty())
     }
 
     /// The id of `item` as any place of the data has it: without its turn, and without the name of one of several places.

@@ -36,6 +36,10 @@ pub struct DecodeProgress {
 #[derive(Clone)]
 pub struct Sample {
     pub id: String,
+    /// The path, where a manifest's id stands in place of it.
+    pub path: Option<String>,
+    /// The id that a manifest or a list beside the images gives it.
+    pub given: Option<String>,
     /// Empty without labels.
     pub class: String,
     pub part: Option<Part>,
@@ -186,6 +190,8 @@ impl<'a> Factory<'a> {
             name: name.map(str::to_string),
             labels,
             ids: usable.iter().map(|sample| sample.id.clone()).collect(),
+            paths: unless_none(&usable, |sample| sample.path.as_deref()),
+            given: unless_none(&usable, |sample| sample.given.as_deref()),
             parts: usable.iter().map(|sample| sample.part).collect(),
             contents: slots.iter().map(|&slot| self.contents[slot as usize]).collect(),
             slots,
@@ -195,6 +201,14 @@ impl<'a> Factory<'a> {
             chunks: Vec::new(),
         })
     }
+}
+
+/// The names that `name` gives the samples; for those without one their id, and nothing where all are without.
+fn unless_none(samples: &[&Sample], name: fn(&Sample) -> Option<&str>) -> Vec<String> {
+    if samples.iter().all(|sample| name(sample).is_none()) {
+        return Vec::new();
+    }
+    samples.iter().map(|sample| name(sample).unwrap_or(&sample.id).to_string()).collect()
 }
 
 fn progress_of(done: usize, total: usize, broken: usize, start: Instant) -> DecodeProgress {

@@ -39,7 +39,7 @@ pub enum JoinRule {
     FileNameWithoutEnding,
     /// One path ends with the other: vectors under absolute paths, or of a folder inside of the data set.
     PathSuffix,
-    /// The id that a manifest gives the image.
+    /// The id that a manifest, or the metadata beside the images, gives the image.
     ManifestId,
 }
 
@@ -101,8 +101,19 @@ pub struct Join {
     pub report: JoinReport,
 }
 
-/// Joins the vectors of `table` to images: `images` are their paths in the data set, `manifest` their ids in a manifest,
-/// where it gives some.
+/// What the images of a data set are called, each list in its order.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageNames<'a> {
+    /// Their ids in the data set: their paths, or what a manifest gives in place of them.
+    pub ids: &'a [String],
+    /// Their paths, where some of the ids are a manifest's.
+    pub paths: Option<&'a [String]>,
+    /// What a manifest, or the metadata beside the images, calls them, where it has ids.
+    pub given: Option<&'a [String]>,
+}
+
+/// Joins the vectors of `table` to images. Ids of a manifest that are the images' own in the data set are compared first;
+/// then paths; and ids that are not the data set's last.
 ///
 /// Images without a vector are left out of training, and a warning counts them. With `allow_missing` there may be any
 /// number of them.
@@ -110,13 +121,16 @@ pub struct Join {
 /// # Errors
 /// `ERR_INVALID_DATA` if less than 90 % of the images have a vector, without `allow_missing`, or none; if images or ids
 /// share the names by which they are joined; if an image has two different vectors.
-pub fn join(table: &VectorTable, images: &[&str], manifest: Option<&[&str]>, allow_missing: bool) -> Result<Join> {
-    let ids: Vec<Cow<str>> = table.ids.iter().map(|id| plain(id)).collect();
-    let paths: Vec<Cow<str>> = images.iter().map(|image| plain(image)).collect();
+pub fn join(table: &VectorTable, names: ImageNames<'_>, allow_missing: bool) -> Result<Join> {
+    let images = names.ids;
+    let (ids, own) = (all_plain(&table.ids), all_plain(images));
     let distinct = Distinct::of(table, &ids);
-    let sides = Sides { ids: &ids, rows: &distinct.rows, images: &paths };
+    let sides = Sides { ids: &ids, rows: &distinct.rows, images: &own };
 
-    let given: Option<Vec<Cow<str>>> = manifest.map(|ids| ids.iter().map(|id| plain(id)).collect());
+    let (paths, given) = (names.paths.map(all_plain), names.given.filter(|given| *given != images).map(all_plain));
+    let of_paths = Sides { images: paths.as_deref().unwrap_or(&own), ..sides };
+    let first = if paths.is_some() { JoinRule::ManifestId } else { JoinRule::Id };
+    let others = paths.iter().map(|_| (JoinRule::Id, of_paths)).chain(LOOSER.map(|rule| (rule, of_paths)));
     let of_manifest = given.as_deref().map(|images| (JoinRule::ManifestId, Sides { images, ..sides }));
     // The first of the best: one that matches enough without doubt, else what matches most.
     let score = |attempt: &Attempt| {
@@ -125,8 +139,8 @@ pub fn join(table: &VectorTable, images: &[&str], manifest: Option<&[&str]>, all
         // Where nothing matches, names that are shared say most about why.
         (clear, attempt.matched, if attempt.matched == 0 { ambiguous } else { -ambiguous })
     };
-    let (mut rule, mut best) = (JoinRule::Id, sides.compare(JoinRule::Id));
-    for (other, sides) in LOOSER.map(|rule| (rule, sides)).into_iter().chain(of_manifest) {
+    let (mut rule, mut best) = (first, sides.compare(first));
+    for (other, sides) in others.chain(of_manifest) {
         if best.matched == images.len() {
             break; // Nothing is better.
         }
@@ -269,6 +283,10 @@ fn plain(id: &str) -> Cow<'_, str> {
     plain
 }
 
+fn all_plain(ids: &[String]) -> Vec<Cow<'_, str>> {
+    ids.iter().map(|id| plain(id)).collect()
+}
+
 fn file_name(path: &str) -> &str {
     path.rsplit_once('/').map_or(path, |(_, name)| name)
 }
@@ -278,7 +296,13 @@ fn without_ending(path: &str) -> &str {
     path.rsplit_once('.').filter(|(_, ending)| is_image(ending)).map_or(path, |(name, _)| name)
 }
 
-fn report_of(rule: JoinRule, best: &Attempt, table: &VectorTable, images: &[&str], distinct: &Distinct) -> JoinReport {
+fn report_of(
+    rule: JoinRule,
+    best: &Attempt,
+    table: &VectorTable,
+    images: &[String],
+    distinct: &Distinct,
+) -> JoinReport {
     let mut used = vec![false; table.len()];
     best.rows.iter().flatten().for_each(|&row| used[row as usize] = true);
     let without_vector = images.iter().zip(&best.rows).filter(|(_, row)| row.is_none()).map(|(image, _)| image);
@@ -330,12 +354,12 @@ fn check(
     report: &JoinReport,
     best: &Attempt,
     table: &VectorTable,
-    images: &[&str],
+    images: &[String],
     distinct: &Distinct,
     allow_missing: bool,
 ) -> Result<()> {
     if !best.ambiguous.is_empty() {
-        let some = best.ambiguous.iter().take(EXAMPLES).map(|&image| images[image as usize]).collect::<Vec<_>>();
+        let some = best.ambiguous.iter().take(EXAMPLES).map(|&image| &images[image as usize][..]).collect::<Vec<_>>();
         return Err(invalid("the vectors cannot be joined to the images: several share a name")
             .with_values(
                 format!("names that differ, joined {}", report.rule.sentence()),
@@ -410,8 +434,22 @@ mod tests {
         builder.finish(VectorFormat::Given, VectorElement::Float32).unwrap()
     }
 
+    fn strings(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| name.to_string()).collect()
+    }
+
+    fn joined_where(ids: &[&str], images: &[&str], allow_missing: bool) -> Result<Join> {
+        join(&table(ids), ImageNames { ids: &strings(images), paths: None, given: None }, allow_missing)
+    }
+
     fn joined(ids: &[&str], images: &[&str]) -> Result<Join> {
-        join(&table(ids), images, None, false)
+        joined_where(ids, images, false)
+    }
+
+    /// Joins to images of a manifest: their paths, and the ids that it gives them.
+    fn joined_to_manifest(ids: &[&str], paths: &[&str], given: &[&str]) -> Result<Join> {
+        let (paths, given) = (strings(paths), strings(given));
+        join(&table(ids), ImageNames { ids: &given, paths: Some(&paths), given: Some(&given) }, false)
     }
 
     #[test]
@@ -442,10 +480,38 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_a_manifest_are_compared_last() {
-        let manifest: &[&str] = &["sku-1", "sku-2"];
-        let join = join(&table(&["sku-2", "sku-1"]), &["a/1.jpg", "a/2.jpg"], Some(manifest), false).unwrap();
-        assert_eq!((join.report.rule, &join.rows[..]), (JoinRule::ManifestId, &[Some(1), Some(0)][..]));
+    fn images_of_a_manifest_are_known_by_its_ids_and_by_their_paths() {
+        let (paths, given) = (["a/1.jpg", "a/2.jpg"], ["sku-1", "sku-2"]);
+        for (rule, ids) in [
+            (JoinRule::ManifestId, ["sku-2", "sku-1"]),
+            (JoinRule::Id, ["a/2.jpg", "a/1.jpg"]),
+            (JoinRule::FileName, ["2.jpg", "1.jpg"]),
+        ] {
+            let join = joined_to_manifest(&ids, &paths, &given).unwrap();
+            assert_eq!((join.report.rule, &join.rows[..]), (rule, &[Some(1), Some(0)][..]), "{ids:?}");
+        }
+        // An id that is another image's path is the id.
+        let join = joined_to_manifest(&["2.jpg", "1.jpg"], &["1.jpg", "2.jpg"], &["2.jpg", "1.jpg"]).unwrap();
+        assert_eq!((join.report.rule, &join.rows[..]), (JoinRule::ManifestId, &[Some(0), Some(1)][..]));
+    }
+
+    #[test]
+    fn ids_that_are_not_the_data_sets_are_compared_last_and_stop_the_join_where_they_are_shared() {
+        let images = strings(&["a/1.jpg", "a/2.jpg", "a/3.jpg"]);
+        let joined = |ids: &[&str], given: &[&str]| {
+            join(&table(ids), ImageNames { ids: &images, paths: None, given: Some(&strings(given)) }, false)
+        };
+        let found = joined(&["c", "a", "b"], &["a", "b", "c"]).unwrap();
+        assert_eq!((found.report.rule, &found.rows[..]), (JoinRule::ManifestId, &[Some(1), Some(2), Some(0)][..]));
+        let by_name = joined(&["3", "1", "2"], &["1", "2", "3"]).unwrap();
+        assert_eq!(
+            (by_name.report.rule, &by_name.rows[..]),
+            (JoinRule::FileNameWithoutEnding, &[Some(1), Some(2), Some(0)][..])
+        );
+        let error = joined(&["a", "b"], &["a", "a", "b"]).unwrap_err().to_string();
+        for part in ["several share a name", "by the ids of the manifest", "2 images", "a/1.jpg, a/2.jpg"] {
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     #[test]
@@ -488,9 +554,9 @@ mod tests {
         assert_eq!(most.report.warnings, ["images without a vector, left out of training: 1 of 10 (0.jpg, ...)"]);
         let error = joined(&images[2..], &images).unwrap_err().to_string();
         assert!(error.contains("received 8 of 10") && error.contains("allowMissing"), "{error}");
-        let few = join(&table(&images[9..]), &images, None, true).unwrap();
+        let few = joined_where(&images[9..], &images, true).unwrap();
         assert_eq!(few.report.matched, 1);
-        let none = join(&table(&["x"]), &images, None, true).unwrap_err().to_string();
+        let none = joined_where(&["x"], &images, true).unwrap_err().to_string();
         assert!(none.contains("a vector for at least one image"), "{none}");
     }
 

@@ -37,7 +37,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-pub use join::{Join, JoinReport, JoinRule, join};
+pub use join::{ImageNames, Join, JoinReport, JoinRule, join};
 pub use judge::{Norms, VectorSummary, judge};
 pub use options::VectorOptions;
 pub use table::{TableBuilder, VectorElement, VectorFormat, VectorTable};

@@ -62,6 +62,59 @@ fn a_manifest_has_ids_parts_and_paths_of_anywhere() {
 }
 
 #[test]
+fn ids_stand_beside_paths_in_every_form_of_a_manifest() {
+    let place = Place::new();
+    place.images(&[("x/1.png", 1), ("x/2.png", 2), ("3.png", 3)]);
+    let lists = |names: [&str; 3]| Some(names.map(str::to_string).to_vec());
+    for (name, text) in [
+        ("list.txt", "id\tpath\tclass\nsku-7\t./x/1.png\tcat\nsku-5\tx/2.png\tdog\n\t3.png\tcat\n"),
+        ("list.csv", "path,class,id\nx/1.png,cat,sku-7\nx/2.png,dog,sku-5\n3.png,cat,\n"),
+        ("list.tsv", "id\tfile\tlabel\nsku-7\tx/1.png\tcat\nsku-5\tx/2.png\tdog\n\t3.png\tcat\n"),
+        (
+            "list.jsonl",
+            "{\"file_name\":\"x/1.png\",\"label\":0,\"id\":\"sku-7\"}\n{\"path\":\"x/2.png\",\"label\":1,\"id\":\"sku-5\"}\n{\"path\":\"3.png\",\"label\":0}\n",
+        ),
+        (
+            "list.json",
+            "[{\"file\":\"x/1.png\",\"label\":0,\"id\":\"sku-7\"},{\"file\":\"x/2.png\",\"label\":1,\"id\":\"sku-5\"},{\"file\":\"3.png\",\"label\":0}]",
+        ),
+    ] {
+        let data = manifest(&place, name, text).unwrap();
+        assert_eq!(data.ids(), ["3.png", "sku-5", "sku-7"], "{name}");
+        assert_eq!(data.paths().map(<[_]>::to_vec), lists(["3.png", "x/2.png", "x/1.png"]), "{name}");
+        assert_eq!(data.given_ids(), Some(data.ids()), "{name}");
+    }
+    let without = manifest(&place, "list.csv", "path,class\nx/1.png,cat\nx/2.png,dog\n").unwrap();
+    assert_eq!((without.paths(), without.given_ids()), (None, None));
+    let twice = manifest(&place, "list.csv", "path,id\nx/1.png,7\nx/2.png,7\n3.png,8\n").unwrap_err();
+    says(&twice, &["the manifest names images more than once", "1 again: 7", "give each an id of its own"]);
+}
+
+#[test]
+fn an_image_that_goes_by_the_same_id_from_another_path_is_decoded_again() {
+    let place = Place::new();
+    place.images(&[("1.png", 1), ("2.png", 2)]);
+    std::fs::hard_link(place.data().join("1.png"), place.data().join("3.png")).unwrap();
+    let text = |path: &str| format!("path,class,id\n{path},cat,a\n2.png,dog,b\n");
+    let paths = |path: &str| manifest(&place, "list.csv", &text(path)).unwrap().paths().map(<[_]>::to_vec);
+    assert_eq!(paths("1.png").unwrap(), ["1.png", "2.png"]);
+    assert_eq!(paths("3.png").unwrap(), ["3.png", "2.png"]);
+}
+
+#[test]
+fn several_manifests_keep_their_ids_beside_the_names_that_tell_them_apart() {
+    let place = Place::new();
+    place.images(&[("1.png", 1), ("2.png", 2)]);
+    let first = place.write("a.csv", b"path,class,id\n1.png,cat,7\n");
+    let mut plan = place.plan_of(&first);
+    plan.more = vec![place.write("b.csv", b"path,class\n2.png,dog\n").display().to_string()];
+    let data = open(&plan).unwrap();
+    assert_eq!(data.ids(), ["0-data/7", "1-data/2.png"]);
+    assert_eq!(data.paths().unwrap(), ["0-data/1.png", "1-data/2.png"]);
+    assert_eq!(data.given_ids().unwrap(), ["7", "1-data/2.png"]);
+}
+
+#[test]
 fn another_class_in_a_manifest_is_another_data_set() {
     let place = Place::new();
     place.images(&[("1.png", 1), ("2.png", 2)]);
@@ -161,6 +214,22 @@ fn hugging_face_folders_have_their_labels_in_metadata() {
         zip_of(&[("d/1.png", &png), ("d/2.png", &png), ("d/metadata.csv", b"file_name,label\n1.png,a\n2.png,b\n")]);
     let data = open(&place.plan_of(&place.write("../d.zip", &zip))).unwrap();
     assert_eq!(data.classes(), 2);
+
+    // Ids stand beside the paths, with labels and without, and need not differ until somebody joins by them.
+    let place = Place::new();
+    place.images(&[("a/1.png", 1), ("a/2.png", 2), ("b/3.png", 3)]);
+    for text in [
+        "{\"file_name\":\"a/1.png\",\"id\":17}\n{\"file_name\":\"b/3.png\",\"id\":17}\n",
+        "{\"file_name\":\"a/1.png\",\"id\":17,\"label\":0}\n{\"file_name\":\"a/2.png\",\"label\":1}\n{\"file_name\":\"b/3.png\",\"id\":17,\"label\":1}\n",
+    ] {
+        place.write("metadata.jsonl", text.as_bytes());
+        let data = place.open().unwrap();
+        assert_eq!(data.ids(), ["a/1.png", "a/2.png", "b/3.png"]);
+        assert_eq!(data.paths(), None);
+        assert_eq!(data.given_ids().unwrap(), ["17", "a/2.png", "17"], "{text}");
+    }
+    std::fs::remove_file(place.data().join("metadata.jsonl")).unwrap();
+    assert_eq!(place.open().unwrap().given_ids(), None);
 
     // Captions are no labels: the folders are.
     let place = Place::new();

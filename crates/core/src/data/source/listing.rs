@@ -14,13 +14,24 @@ pub struct Entry {
     pub index: usize,
 }
 
+/// What a manifest says of one of its images.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub class: Option<String>,
+    pub part: Option<Part>,
+    /// The path as written.
+    pub path: String,
+    /// What stands in the entry in place of the path.
+    pub id: Option<String>,
+}
+
 /// The image files of a root, and what was noticed on the way.
 #[derive(Default)]
 pub struct Listing {
     /// Image files.
     pub entries: Vec<Entry>,
-    /// Class and part of each entry, where a manifest says them.
-    pub rows: Option<Vec<(Option<String>, Option<Part>)>>,
+    /// What the manifest that named the entries says of each.
+    pub rows: Option<Vec<Row>>,
     /// Files that say what the images are.
     pub annotations: Vec<Annotation>,
     /// Files and folders that could not be read.

@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 
 use super::ignored::is_image_name;
 use super::layout::part_of;
-use super::listing::{Entry, Listing};
+use super::listing::{self, Entry, Listing};
 use super::names::{name_of, text_of};
 use super::walk::{Walk, read_failure};
 use crate::data::part::{BrokenImage, Part};
@@ -244,17 +244,19 @@ pub fn open(path: &Path, form: Form, stop: Stop<'_>) -> Result<Walk> {
             .with_values("the paths of images, one a line or in a column path", "none"));
     }
     let folder = path.parent().unwrap_or(Path::new(""));
-    let ids: Vec<String> = rows.iter().map(|row| id_of(row, folder)).collect();
+    let paths: Vec<String> = rows.iter().map(|row| path_of(row, folder)).collect();
+    let ids: Vec<String> = rows.iter().zip(&paths).map(|(row, path)| id_of(row).unwrap_or(path.clone())).collect();
     check_unique(path, &ids)?;
     let (mut files, mut listing, mut kept) = (Vec::new(), Listing::default(), Vec::new());
-    for (row, id) in rows.into_iter().zip(ids) {
+    for ((row, id), written) in rows.into_iter().zip(ids).zip(paths) {
         go_on(stop)?;
         let file = folder.join(&row.path);
         let reason = match fs::metadata(&file) {
             Ok(meta) if meta.is_file() => {
+                let given = row.id.is_some().then(|| id.clone());
+                kept.push(listing::Row { class: row.class, part: row.part, path: written, id: given });
                 listing.entries.push(Entry { path: id, index: files.len() });
                 files.push((file, meta));
-                kept.push((row.class, row.part));
                 continue;
             }
             Ok(_) => "is no file".into(),
@@ -278,11 +280,15 @@ pub fn open(path: &Path, form: Form, stop: Stop<'_>) -> Result<Walk> {
     Ok(Walk::of_files(folder, files, listing))
 }
 
-/// The id, or the path as written: without `./`, and without the manifest's own folder.
-fn id_of(row: &Row, folder: &Path) -> String {
+/// The path as written: without `./`, and without the manifest's own folder.
+fn path_of(row: &Row, folder: &Path) -> String {
     let own = Path::new(&row.path).strip_prefix(folder).ok().and_then(Path::to_str).unwrap_or(&row.path);
-    let path = own.trim_start_matches("./");
-    name_of(row.id.as_deref().unwrap_or(path).as_bytes()).into_owned()
+    name_of(own.trim_start_matches("./").as_bytes()).into_owned()
+}
+
+/// The id that stands in place of the path.
+fn id_of(row: &Row) -> Option<String> {
+    row.id.as_ref().map(|id| name_of(id.as_bytes()).into_owned())
 }
 
 fn check_unique(path: &Path, ids: &[String]) -> Result<()> {

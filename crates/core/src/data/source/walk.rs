@@ -118,8 +118,8 @@ impl Walk {
         for ((_, meta), entry) in self.files.iter().zip(&self.listing.entries) {
             hash_metadata(hasher, &entry.path, meta);
         }
-        for (class, part) in self.listing.rows.iter().flatten() {
-            hasher.update(format!("{class:?} {part:?}").as_bytes());
+        for row in self.listing.rows.iter().flatten() {
+            hasher.update(format!("{row:?}").as_bytes());
         }
         for annotation in &self.listing.annotations {
             hasher.update(annotation.path.as_bytes()).update(&annotation.bytes);

@@ -9,12 +9,13 @@ use crate::error::{Code, Error, Result};
 use crate::nn::{Backend, Feature, FeatureMap};
 use crate::train::evaluate::Images;
 use crate::train::event::{Control, Event};
-use crate::vectors::{VectorOptions, VectorTable, join, judge, read};
+use crate::vectors::{ImageNames, VectorOptions, VectorTable, join, judge, read};
 
 /// Stored vectors as a teacher.
 pub struct VectorTeacher<B: Backend> {
     backend: B,
     table: VectorTable,
+    /// The file's, and how it was joined to the images.
     name: String,
     allow_missing: bool,
     shapes: FeatureMap<Vec<usize>>,
@@ -64,8 +65,9 @@ impl<B: Backend> Teacher<B> for VectorTeacher<B> {
     }
 
     fn meet(&mut self, dataset: &Dataset, control: &Control) -> Result<()> {
-        let ids: Vec<&str> = (0..dataset.len() as u32).map(|item| dataset.id(item)).collect();
-        let joined = join(&self.table, &ids, None, self.allow_missing)?;
+        let names = ImageNames { ids: dataset.ids(), paths: dataset.paths(), given: dataset.given_ids() };
+        let joined = join(&self.table, names, self.allow_missing)?;
+        self.name = format!("{}, joined {}", self.name, joined.report.rule.sentence());
         for message in joined.report.warnings {
             control.emit(Event::Warning { message });
         }

@@ -44,6 +44,11 @@ pub fn recognise(paths: &[&str], annotations: &[Annotation]) -> Option<Layout> {
     all.iter().find_map(|recognise| recognise(paths, annotations))
 }
 
+/// The ids that lists beside the images give those at `paths`, in their order; nothing where no list has any.
+pub fn listed_ids<'a>(paths: impl Iterator<Item = &'a str>, annotations: &[Annotation]) -> Vec<Option<String>> {
+    hugging_face::ids(paths, annotations)
+}
+
 /// What is published.
 struct Size {
     name: &'static str,
