@@ -373,7 +373,7 @@ fn train(threads: usize, kind: &str) -> Vec<u32> {
 
 #[test]
 fn training_gives_the_same_bits_on_any_number_of_threads() {
-    for kind in ["conv4", "resnet18", "resnet50", "googlenet"] {
+    for kind in ["conv4", "resnet18", "resnet50", "googlenet", "efficientnet-lite0"] {
         let one = train(1, kind);
         assert_eq!(one, train(2, kind), "{kind}");
         assert_eq!(one, train(3, kind), "{kind}");

@@ -439,7 +439,7 @@ mod tests {
 
     #[test]
     fn what_is_counted_is_what_is_allocated() {
-        for kind in ["conv4", "resnet18", "resnet50", "vgg11", "googlenet", "mlp"] {
+        for kind in ["conv4", "resnet18", "resnet50", "vgg11", "googlenet", "efficientnet-lite0", "mlp"] {
             let real = Cpu::new(Arc::new(Team::new(2)));
             let (counted, working) = allocated(&Cpu::counting(), kind);
             assert_eq!(counted, allocated(&real, kind).0, "{kind}");
