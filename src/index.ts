@@ -37,6 +37,7 @@ export { type Neighbours, neighbours, type Picture } from "./neighbours.ts";
 export {
   type BackboneOptions,
   conv4,
+  efficientnetLite,
   googlenet,
   type MlpOptions,
   mlp,

@@ -265,7 +265,7 @@ export function backboneOf({ backbone, width, embedding, stem, hidden, normalize
   if (kind === "mlp" && width !== undefined) {
     throw invalid("--width", "a convolutional network", kind, "give --hidden");
   }
-  if ((kind === "mlp" || kind === "conv4") && stem !== undefined) {
+  if (!/^(resnet|vgg|googlenet)/.test(kind) && stem !== undefined) {
     throw invalid("--stem", "a ResNet, VGG or GoogLeNet", kind, "leave --stem out");
   }
   if (kind !== "mlp" && hidden !== undefined) {

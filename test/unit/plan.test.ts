@@ -6,6 +6,7 @@ import {
   type Backbone,
   conv4,
   crossEntropy,
+  efficientnetLite,
   glyphs,
   googlenet,
   imageFolder,
@@ -171,6 +172,7 @@ describe("the plan of train", () => {
     expect((await planned(mlp())).hidden).toEqual([256, 256]);
     expect(await planned(vgg(11, { stem: "imagenet" }))).toMatchObject({ kind: "vgg11", stem: "imagenet", hidden: [] });
     expect(await planned(googlenet({ width: 32 }))).toMatchObject({ kind: "googlenet", stem: "small", width: 32 });
+    expect(await planned(efficientnetLite(0, { width: 32 }))).toMatchObject({ kind: "efficientnet-lite0", width: 32 });
     expect(await planned(resnet(101))).toMatchObject({ kind: "resnet101", stem: "small" });
   });
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use common::Draw;
 use rkd_core::backbones::{BackboneSpec, Stem, build};
-use rkd_core::nn::backend::{AdamStep, Backend, BatchNorm, Norms, Passed, PooledNorm, SavedNorm, SgdStep, Statistics};
+use rkd_core::nn::backend::{
+    AdamStep, Backend, BatchNorm, Norms, Passed, PooledNorm, Relu, SavedNorm, SgdStep, Statistics,
+};
 use rkd_core::nn::geometry::{Conv2d, Pool2d};
 use rkd_core::nn::{Cpu, Feature, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec};
@@ -70,6 +72,7 @@ fn convolutions_of_random_shapes() {
             padding: [pick(&[0, 1, 1, 3]), pick(&[0, 1, 1, 2])],
             dilation: [pick(&[1, 1, 1, 2]), pick(&[1, 1, 1, 3])],
             groups,
+            extra: [pick(&[0, 0, 1]), pick(&[0, 0, 1])],
         };
         let (c_in, c_out) = (groups * pick(&[1, 3, 8, 20, 33]), groups * pick(&[1, 4, 16, 35]));
         let input = [pick(&[1, 2, 3]), pick(&[5, 8, 9, 13]), pick(&[7, 8, 12]), c_in];
@@ -95,12 +98,16 @@ fn convolutions_of_random_shapes() {
 fn batch_norms_in_every_combination() {
     let both = Both::new();
     for (index, shape) in [[2, 3, 3, 5], [4, 7, 5, 33], [1, 1, 2, 1], [3, 16, 16, 64]].iter().enumerate() {
-        for combination in 0..8 {
-            let (residual, relu, batch) = (combination & 1 > 0, combination & 2 > 0, combination & 4 > 0);
-            let what = format!("shape {index}, residual {residual}, ReLU {relu}, statistics of the batch {batch}");
+        for combination in 0..12 {
+            let (residual, batch) = (combination & 1 > 0, combination & 2 > 0);
+            let relu = [None, Some(Relu::Plain), Some(Relu::Six)][combination / 4];
+            let what = format!("shape {index}, residual {residual}, {relu:?}, statistics of the batch {batch}");
             let c = shape[3];
             let [x, added, dy] = ["x", "added", "dy"].map(|name| both.random(name, shape));
-            let [weight, bias, mean] = ["weight", "bias", "mean"].map(|name| both.random(name, &[c]));
+            let [bias, mean] = ["bias", "mean"].map(|name| both.random(name, &[c]));
+            // Outputs on both sides of 6.
+            let weight: Vec<f32> = DRAW.hashed("weight", c).iter().map(|v| 6.0 * v).collect();
+            let weight = both.of(&weight, &[c]);
             let variance: Vec<f32> = DRAW.hashed("variance", c).iter().map(|v| 1.2 + v).collect();
             let variance = both.of(&variance, &[c]);
             macro_rules! run {
@@ -123,9 +130,9 @@ fn batch_norms_in_every_combination() {
                     let saved = SavedNorm {
                         x: &x.$i,
                         relu: match relu {
-                            true if batch && !residual => Passed::Shift(&bias.$i),
-                            true => Passed::Output(&out.y),
-                            false => Passed::All,
+                            Some(kind) if batch && !residual => Passed::Shift(kind, &bias.$i),
+                            Some(kind) => Passed::Output(kind, &out.y),
+                            None => Passed::All,
                         },
                         weight: &weight.$i,
                         mean: &out.mean,
@@ -165,9 +172,10 @@ fn batch_norms_that_pool() {
             ($backend:expr, $i:tt) => {{
                 let (x, weight, bias) = (&x.$i, &weight.$i, &bias.$i);
                 let statistics = Statistics::Batch;
-                let operation = BatchNorm { x, weight, bias, residual: None, relu: true, epsilon: 1e-5, statistics };
+                let operation =
+                    BatchNorm { x, weight, bias, residual: None, relu: Some(Relu::Plain), epsilon: 1e-5, statistics };
                 let PooledNorm { normalized: out, won } = $backend.batch_norm_max_pool(&operation, &windows).unwrap();
-                let (mean, rstd, relu) = (&out.mean, &out.rstd, Passed::Shift(bias));
+                let (mean, rstd, relu) = (&out.mean, &out.rstd, Passed::Shift(Relu::Plain, bias));
                 let saved = SavedNorm { x, relu, weight, mean, rstd, residual: false, batch: true };
                 let back = $backend.batch_norm_max_pool_backward(&saved, &windows, &won, &dy.$i).unwrap();
                 (out, back)
@@ -224,10 +232,17 @@ fn the_other_operations() {
     let bias = both.random("bias", &[5]);
     let out = both.random("out", &[3, 5]);
     let input = [3, 5, 4, 7];
-    let y = (c.relu(&x.0).unwrap(), p.relu(&x.1).unwrap());
-    both.assert_equal("relu", &y.0, &y.1);
+    for (kind, factor) in [(Relu::Plain, 1.0), (Relu::Six, 12.0)] {
+        let mut x = x.clone();
+        c.scale(&mut x.0, factor).unwrap();
+        p.scale(&mut x.1, factor).unwrap();
+        let y = (c.relu(kind, &x.0).unwrap(), p.relu(kind, &x.1).unwrap());
+        both.assert_equal("relu", &y.0, &y.1);
+        let dy = both.random("dy", &input);
+        let gradients = (c.relu_backward(kind, &y.0, &dy.0).unwrap(), p.relu_backward(kind, &y.1, &dy.1).unwrap());
+        both.assert_equal("relu gradient", &gradients.0, &gradients.1);
+    }
     let dy = both.random("dy", &input);
-    both.assert_equal("relu gradient", &c.relu_backward(&y.0, &dy.0).unwrap(), &p.relu_backward(&y.1, &dy.1).unwrap());
     both.assert_equal("add", &c.add(x.0.clone(), &dy.0).unwrap(), &p.add(x.1.clone(), &dy.1).unwrap());
     both.assert_equal("average", &c.global_average(&x.0).unwrap(), &p.global_average(&x.1).unwrap());
     let average = c.global_average_backward(&input, &pooled.0).unwrap();
@@ -308,7 +323,7 @@ fn not_a_number_is_passed_on_and_never_hidden() {
     fn check<B: Backend>(backend: &B) {
         let x = backend.from_f32(&[1.0, f32::NAN, -1.0, 2.0], &[1, 2, 2, 1]).unwrap();
         let nan = |tensor: &B::Tensor| backend.to_f32(tensor).unwrap().iter().any(|v| v.is_nan());
-        assert!(nan(&backend.relu(&x).unwrap()));
+        assert!(nan(&backend.relu(Relu::Plain, &x).unwrap()) && nan(&backend.relu(Relu::Six, &x).unwrap()));
         assert!(nan(&backend.max_pool(&Pool2d::square(2, 2, 0), &x).unwrap().0));
         assert!(nan(&backend.global_average(&x).unwrap()));
         let one = backend.from_f32(&[1.0], &[1]).unwrap();
@@ -317,7 +332,7 @@ fn not_a_number_is_passed_on_and_never_hidden() {
             weight: &one,
             bias: &one,
             residual: None,
-            relu: true,
+            relu: Some(Relu::Six),
             epsilon: 1e-5,
             statistics: Statistics::Batch,
         };
@@ -358,7 +373,7 @@ fn train(threads: usize, kind: &str) -> Vec<u32> {
 
 #[test]
 fn training_gives_the_same_bits_on_any_number_of_threads() {
-    for kind in ["conv4", "resnet18", "resnet50", "googlenet"] {
+    for kind in ["conv4", "resnet18", "resnet50", "googlenet", "efficientnet-lite0"] {
         let one = train(1, kind);
         assert_eq!(one, train(2, kind), "{kind}");
         assert_eq!(one, train(3, kind), "{kind}");

@@ -135,8 +135,8 @@ fn check_layer<B: Backend>(backend: &B, draw: Draw, case: &Value, tolerance: f64
         let BatchNorm2d { weight, .. } = batch.layer;
         let (mut mean, mut variance) = (parameters.values[weight + 2].clone(), parameters.values[weight + 3].clone());
         let unbiased = batch.count as f64 / (batch.count - 1) as f64;
-        backend.blend(&mut mean, &batch.mean, BatchNorm2d::MOMENTUM, 1.0).unwrap();
-        backend.blend(&mut variance, &batch.variance, BatchNorm2d::MOMENTUM, unbiased).unwrap();
+        backend.blend(&mut mean, &batch.mean, batch.layer.momentum, 1.0).unwrap();
+        backend.blend(&mut variance, &batch.variance, batch.layer.momentum, unbiased).unwrap();
         check("running mean", &mean, &case["running_mean"]);
         check("running variance", &variance, &case["running_var"]);
     }
@@ -169,6 +169,10 @@ fn network_spec(name: &str, shape: &[usize], outputs: usize) -> BackboneSpec {
         // PyTorch's network ends in the linear layer that is called `classifier` here too.
         "vgg11_bn cifar" => BackboneSpec { classes: Some(outputs), ..spec("vgg11", Stem::Small, None, shape) },
         "resnet18 cifar stem" => spec("resnet18", Stem::Small, Some(outputs), shape),
+        // A quarter of the published width, for a small file.
+        "efficientnet_lite0" => {
+            BackboneSpec { width: 16, ..spec("efficientnet-lite0", Stem::Imagenet, Some(outputs), shape) }
+        }
         resnet => spec(resnet, Stem::Imagenet, Some(outputs), shape),
     }
 }
@@ -231,12 +235,14 @@ fn check_gradients<B: Backend>(
     assert!(worst.0 <= tolerance, "{name}: the gradient of {} is {:.1e} off", worst.1, worst.0);
 }
 
-/// A bias before a batch normalisation has no gradient but rounding: its error is measured against the weight's.
+/// A bias before a batch normalisation has no gradient but rounding: its error is measured against the weight's. So has
+/// the shift of EfficientNet-Lite's narrowing layers, which only 1x1 convolutions and sums lie between.
 fn smallest_norm(name: &str, gradients: &Value) -> f64 {
     let Some(layer) = name.strip_suffix(".bias") else { return 0.0 };
     let weight = &gradients[format!("{layer}.weight")];
     let of_a_convolution = weight["shape"].as_array().unwrap().len() == 4;
-    if of_a_convolution { weight["norm"].as_f64().unwrap() } else { 0.0 }
+    let of_a_narrowing = layer == "blocks.0.0.bn2" || layer.starts_with("blocks.") && layer.ends_with(".bn3");
+    if of_a_convolution || of_a_narrowing { weight["norm"].as_f64().unwrap() } else { 0.0 }
 }
 
 /// The README's tolerance for networks in float32.
@@ -260,7 +266,16 @@ fn every_network_of_the_file_has_its_test() {
     let mut names: Vec<&str> =
         file["networks"].as_array().unwrap().iter().map(|case| case["name"].as_str().unwrap()).collect();
     names.sort_unstable();
-    let tested = ["conv4", "googlenet", "resnet18", "resnet18 cifar stem", "resnet34", "resnet50", "vgg11_bn cifar"];
+    let tested = [
+        "conv4",
+        "efficientnet_lite0",
+        "googlenet",
+        "resnet18",
+        "resnet18 cifar stem",
+        "resnet34",
+        "resnet50",
+        "vgg11_bn cifar",
+    ];
     assert_eq!(names, tested);
 }
 
@@ -293,6 +308,12 @@ fn resnet50() {
 fn resnet18_with_the_small_stem() {
     check_network(Portable::cpu_f64(), "resnet18 cifar stem", 1e-9, 1e-9);
     check_network(cpu(), "resnet18 cifar stem", NETWORK, gradients());
+}
+
+#[test]
+fn efficientnet_lite0() {
+    check_network(Portable::cpu_f64(), "efficientnet_lite0", 1e-9, 1e-9);
+    check_network(cpu(), "efficientnet_lite0", NETWORK, gradients());
 }
 
 #[test]

@@ -5,12 +5,12 @@ mod common;
 
 use common::Draw;
 use rkd_core::backbones::{BackboneSpec, Stem, build};
-use rkd_core::nn::backend::Backend;
+use rkd_core::nn::backend::{Backend, Relu};
 use rkd_core::nn::backward::Backward;
 use rkd_core::nn::builder::Builder;
 use rkd_core::nn::forward::Forward;
 use rkd_core::nn::geometry::{Conv2d, Pool2d};
-use rkd_core::nn::layer::{Layer, Residual};
+use rkd_core::nn::layer::{BatchNorm2d, Layer, Residual};
 use rkd_core::nn::lowering::{Mode, lower};
 use rkd_core::nn::parameters::Parameters;
 use rkd_core::nn::{Feature, FeatureMap, Portable, Profile};
@@ -47,9 +47,11 @@ fn check(what: &str, layers: &[Layer], builder: Builder, shape: &[usize], mode: 
     let specs = builder.finish();
     let mut parameters = Parameters::draw(&backend, specs, 5).unwrap();
     for (spec, value) in parameters.specs.iter().zip(&mut parameters.values) {
-        // Off their special starts: scales near 1, shifts near 0, variances positive.
+        // Off their special starts: scales near 1 (or where a ceiling is to be met, 8), shifts near 0, variances positive.
         let noise = random(&spec.name, spec.count());
-        let center = if spec.name.ends_with("weight") && spec.shape.len() == 1 || spec.name.ends_with("var") {
+        let center = if spec.name == "steep.weight" {
+            8.0
+        } else if spec.name.ends_with("weight") && spec.shape.len() == 1 || spec.name.ends_with("var") {
             1.0
         } else {
             0.0
@@ -91,6 +93,9 @@ fn convolutions() {
         ("strided", Conv2d::square(3, 2, 1), [2, 5, 4, 2], 3),
         ("pointwise, strided", Conv2d::square(1, 2, 0), [2, 5, 4, 2], 3),
         ("dilated", Conv2d { dilation: [2, 1], ..Conv2d::square(3, 1, 2) }, [1, 5, 4, 2], 2),
+        ("same padding", Conv2d::same(3, 2, 4), [1, 4, 4, 2], 2),
+        ("depthwise", Conv2d { groups: 4, ..Conv2d::square(3, 1, 1) }, [2, 4, 3, 4], 4),
+        ("depthwise, strided", Conv2d { groups: 3, ..Conv2d::same(5, 2, 6) }, [2, 6, 6, 3], 3),
         ("grouped", Conv2d { groups: 2, ..Conv2d::square(3, 1, 1) }, [2, 3, 4, 4], 6),
         (
             "oblong",
@@ -117,6 +122,11 @@ fn batch_norms() {
         let mut builder = Builder::new();
         let layer = Layer::BatchNorm2d(builder.batch_norm("bn", 3, relu));
         check(what, &[layer], builder, &[2, 2, 3, 3], mode);
+    }
+    for (what, mode) in [("batch statistics and ReLU6", Mode::Batch), ("running statistics and ReLU6", Mode::Running)] {
+        let mut builder = Builder::new();
+        let layer = BatchNorm2d { relu: Some(Relu::Six), ..builder.batch_norm("steep", 3, true) };
+        check(what, &[Layer::BatchNorm2d(layer)], builder, &[2, 2, 3, 3], mode);
     }
     let mut builder = Builder::new();
     let layers = [Layer::BatchNorm2d(builder.batch_norm("bn", 3, true)), Layer::MaxPool(Pool2d::square(3, 2, 1))];

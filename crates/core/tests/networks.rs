@@ -119,6 +119,7 @@ fn every_network_learns_from_its_smallest_image_and_refuses_a_smaller_one() {
             "conv4" => [16, 16],
             "googlenet" => [8, 31],
             _ if kind.starts_with("resnet") => [4, 16],
+            _ if kind.starts_with("efficientnet") => [16, 16],
             _ => [32, 32],
         };
         for (stem, side) in [Stem::Small, Stem::Imagenet].into_iter().zip(sides) {

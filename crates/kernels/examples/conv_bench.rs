@@ -8,10 +8,11 @@
 
 use std::time::Instant;
 
+use rkd_kernels::activation::Relu;
 use rkd_kernels::convolution::{Conv2d, backward_input, backward_weight, forward};
 use rkd_kernels::matrix::{Operand, gemm};
 use rkd_kernels::memory::Memory;
-use rkd_kernels::normalization::{Relu, batch_norm_backward, batch_norm_train};
+use rkd_kernels::normalization::{Passed, batch_norm_backward, batch_norm_train};
 use rkd_kernels::optimizer::{AdamStep, adam};
 use rkd_kernels::{Isa, Team};
 
@@ -85,14 +86,27 @@ fn measure_batch_norm(team: &Team, rows: usize, c: usize) {
     let (gamma, beta) = (vec![1.0; c], vec![0.0; c]);
     let [mut mean, mut rstd, mut variance, mut dgamma, mut dbeta] = [(); 5].map(|()| vec![0.0; c]);
     let forward = best(|| {
-        batch_norm_train(team, c, 1e-5, &x, &gamma, &beta, None, true, &mut y, &mut mean, &mut rstd, &mut variance)
+        batch_norm_train(
+            team,
+            c,
+            1e-5,
+            &x,
+            &gamma,
+            &beta,
+            None,
+            Some(Relu::Plain),
+            &mut y,
+            &mut mean,
+            &mut rstd,
+            &mut variance,
+        )
     });
     let backward = best(|| {
         batch_norm_backward(
             team,
             c,
             &x,
-            Relu::Shift(&beta),
+            Passed::Shift(Relu::Plain, &beta),
             &dy,
             &gamma,
             &mean,
@@ -137,7 +151,8 @@ fn rate(team: &Team) -> f64 {
 fn measure(team: &Team, name: &str, [n, size, c_in, c_out, kernel, stride]: [usize; 6]) {
     let (kernel2, padding) = ([kernel; 2], [kernel / 2; 2]);
     let (h, w, dilation, groups) = (size, size, [1; 2], 1);
-    let s = Conv2d { n, h, w, c_in, c_out, kernel: kernel2, stride: [stride; 2], padding, dilation, groups };
+    let s =
+        Conv2d { n, h, w, c_in, c_out, kernel: kernel2, stride: [stride; 2], padding, extra: [0; 2], dilation, groups };
     let (x, weight, dy) = (wave(s.input_len()), wave(s.weight_len()), wave(s.output_len()));
     let (mut y, mut dx, mut dweight) = (wave(dy.len()), wave(x.len()), wave(weight.len()));
     let times = [

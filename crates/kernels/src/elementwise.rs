@@ -1,5 +1,6 @@
 //! Operations element by element, and the sum of squares that gradient clipping needs.
 
+use crate::activation::Relu;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::{Team, check};
 
@@ -26,8 +27,8 @@ macro_rules! map_kernel {
     };
 }
 
-map_kernel!(Relu, y, [x], [], i => if x[i] < 0.0 { 0.0 } else { x[i] });
-map_kernel!(ReluBackward, dx, [y, dy], [], i => if y[i] > 0.0 { dy[i] } else { 0.0 });
+map_kernel!(Rectify, y, [x], [ceiling], i => if x[i] < 0.0 { 0.0 } else if x[i] > ceiling { ceiling } else { x[i] });
+map_kernel!(RectifyBackward, dx, [y, dy], [last], i => if y[i] > 0.0 && y[i] <= last { dy[i] } else { 0.0 });
 map_kernel!(Add, y, [a, b], [], i => a[i] + b[i]);
 map_kernel!(AddInPlace, y, [x], [], i => y[i] + x[i]);
 map_kernel!(AddScaled, y, [x], [factor], i => y[i] + factor * x[i]);
@@ -38,18 +39,20 @@ fn part(slice: &[f32], block: usize, length: usize) -> &[f32] {
     &slice[block * BLOCK..block * BLOCK + length]
 }
 
-/// `y = max(x, 0)`; a NaN stays a NaN.
-pub fn relu(team: &Team, x: &[f32], y: &mut [f32]) {
+/// `y = min(max(x, 0), ceiling)`; a NaN stays a NaN.
+pub fn relu(team: &Team, kind: Relu, x: &[f32], y: &mut [f32]) {
     check::length("relu", "y", y.len(), x.len());
-    team.for_each_chunk(y, BLOCK, |i, y| dispatch(team.isa(), Relu { x: part(x, i, y.len()), y }));
+    let ceiling = kind.ceiling();
+    team.for_each_chunk(y, BLOCK, |i, y| dispatch(team.isa(), Rectify { x: part(x, i, y.len()), ceiling, y }));
 }
 
-/// `dx = dy` where the output `y` of [`relu`] is positive, else 0.
-pub fn relu_backward(team: &Team, y: &[f32], dy: &[f32], dx: &mut [f32]) {
+/// `dx = dy` where the output `y` of [`relu`] is positive and below the ceiling, else 0.
+pub fn relu_backward(team: &Team, kind: Relu, y: &[f32], dy: &[f32], dx: &mut [f32]) {
     check::length("relu_backward", "dx", dx.len(), y.len());
     check::length("relu_backward", "dy", dy.len(), y.len());
     team.for_each_chunk(dx, BLOCK, |i, dx| {
-        dispatch(team.isa(), ReluBackward { y: part(y, i, dx.len()), dy: part(dy, i, dx.len()), dx })
+        let (y, dy) = (part(y, i, dx.len()), part(dy, i, dx.len()));
+        dispatch(team.isa(), RectifyBackward { y, dy, last: kind.last_passed(), dx })
     });
 }
 

@@ -10,6 +10,7 @@
 //!
 //! A slice of the wrong length is a defect of the caller and panics with the name of the operation and both lengths.
 
+pub mod activation;
 pub mod channels;
 pub mod convolution;
 pub mod elementwise;

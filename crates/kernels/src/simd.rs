@@ -54,6 +54,8 @@ pub(crate) trait Simd: Copy {
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The larger; `b` where one is no number.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller; `b` where one is no number.
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     /// `v` where `y > 0`, else 0.
     unsafe fn where_positive(y: Self::V, v: Self::V) -> Self::V;
     /// `v` where `a > b`, else `otherwise`. The bits of `v` and `otherwise` are only moved: they may stand for
@@ -180,6 +182,10 @@ impl<const L: usize, const R: usize> Simd for Portable<L, R> {
         lanes!(i => if a[i] > b[i] { a[i] } else { b[i] })
     }
     #[inline(always)]
+    unsafe fn min(a: [f32; L], b: [f32; L]) -> [f32; L] {
+        lanes!(i => if a[i] < b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
     unsafe fn where_positive(y: [f32; L], v: [f32; L]) -> [f32; L] {
         lanes!(i => if y[i] > 0.0 { v[i] } else { 0.0 })
     }
@@ -240,6 +246,7 @@ mod x86 {
             fn mul(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
             fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
             fn max(a: __m256, b: __m256) -> __m256 = _mm256_max_ps(a, b);
+            fn min(a: __m256, b: __m256) -> __m256 = _mm256_min_ps(a, b);
             fn where_positive(y: __m256, v: __m256) -> __m256 =
                 _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(y, _mm256_setzero_ps()), v);
             fn where_greater(a: __m256, b: __m256, v: __m256, otherwise: __m256) -> __m256 =
@@ -267,6 +274,7 @@ mod x86 {
             fn mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
             fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
             fn max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
+            fn min(a: __m512, b: __m512) -> __m512 = _mm512_min_ps(a, b);
             fn where_positive(y: __m512, v: __m512) -> __m512 =
                 _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(y, _mm512_setzero_ps()), v);
             fn where_greater(a: __m512, b: __m512, v: __m512, otherwise: __m512) -> __m512 =

@@ -3,6 +3,7 @@
 mod support;
 
 use rkd_kernels::Team;
+use rkd_kernels::activation::Relu;
 use rkd_kernels::convolution::{Conv2d, Finish, backward_input, backward_weight, forward, forward_finished};
 use support::{INTERPRETED, assert_close, check, random};
 
@@ -19,9 +20,15 @@ fn shape(n: usize, size: [usize; 2], channels: [usize; 2], kernel: usize, stride
         kernel: [kernel; 2],
         stride: [stride; 2],
         padding: [padding; 2],
+        extra: [0; 2],
         dilation: [1; 2],
         groups: 1,
     }
+}
+
+/// The same with every channel a group of its own.
+fn depthwise(shape: Conv2d) -> Conv2d {
+    Conv2d { groups: shape.c_in, ..shape }
 }
 
 fn shapes() -> Vec<Conv2d> {
@@ -74,6 +81,24 @@ fn shapes() -> Vec<Conv2d> {
         shape(2, [4, 5], [16, 16], 2, 3, 0),
         shape(0, [2, 2], [32, 32], 3, 1, 1),
         Conv2d { dilation: [2, 1], ..shape(5, [2, 3], [24, 32], 3, 1, 2) },
+        // Zeros on one side only, on every way: by products, Winograd and pairs.
+        Conv2d { extra: [1, 1], ..shape(2, [8, 6], [3, 32], 3, 2, 0) },
+        Conv2d { extra: [1, 0], ..shape(2, [6, 9], [32, 32], 3, 1, 1) },
+        Conv2d { extra: [0, 1], ..shape(3, [4, 4], [20, 36], 3, 2, 1) },
+        // Depthwise: tiles and pixels between them, vectors of channels and rests of them, kernels that hang over on both
+        // sides, a stride beyond the kernel, several blocks of rows and of channels.
+        depthwise(shape(2, [9, 11], [48, 48], 3, 1, 1)),
+        depthwise(shape(2, [7, 8], [144, 144], 5, 1, 2)),
+        depthwise(shape(3, [2, 2], [40, 40], 5, 1, 2)),
+        depthwise(shape(1, [1, 1], [24, 24], 5, 1, 2)),
+        depthwise(shape(2, [9, 7], [33, 33], 7, 1, 3)),
+        depthwise(shape(2, [9, 7], [16, 16], 1, 2, 0)),
+        depthwise(shape(1, [11, 10], [5, 5], 2, 3, 1)),
+        depthwise(Conv2d { extra: [1, 1], ..shape(2, [12, 16], [32, 32], 3, 2, 0) }),
+        depthwise(Conv2d { extra: [1, 1], ..shape(2, [4, 6], [272, 272], 5, 2, 1) }),
+        depthwise(Conv2d { dilation: [2, 3], ..shape(2, [9, 13], [20, 20], 3, 2, 2) }),
+        depthwise(Conv2d { kernel: [5, 3], ..shape(0, [9, 7], [16, 16], 3, 1, 2) }),
+        depthwise(shape(3, [50, 40], [48, 48], 3, 1, 1)),
     ];
     shapes.retain(|shape| !INTERPRETED || shape.flops() < 4e4);
     shapes
@@ -157,13 +182,19 @@ fn forward_without_bias_overwrites() {
 fn residual_and_relu_follow_the_sums() {
     for s in shapes() {
         let case = case(&s);
-        let residual = random(s.output_len(), 5);
-        for (added, relu) in [(true, true), (true, false), (false, true)] {
+        // Sums that reach beyond the ceiling of 6.
+        let residual: Vec<f32> = random(s.output_len(), 5).iter().map(|v| 20.0 * v).collect();
+        let (plain, six) = (Some(Relu::Plain), Some(Relu::Six));
+        for (added, relu) in [(true, plain), (true, None), (false, plain), (true, six)] {
             let sum = |(y, r): (&f64, &f32)| if added { y + f64::from(*r) } else { *y };
-            let sums = case.expected[0].iter().zip(&residual).map(sum);
-            let expected: Vec<f64> = sums.map(|y| if relu { y.max(0.0) } else { y }).collect();
+            let sums: Vec<f64> = case.expected[0].iter().zip(&residual).map(sum).collect();
+            // Rounding is that of the sums, the largest of which a ceiling cuts off.
+            let largest = sums.iter().fold(0.0, |m: f64, y| m.max(*y));
+            let cut = relu.map_or(1.0, |relu| (largest / f64::from(relu.ceiling())).max(1.0));
+            let expected: Vec<f64> =
+                sums.into_iter().map(|y| relu.map_or(y, |relu| y.clamp(0.0, f64::from(relu.ceiling())))).collect();
             let finish = Finish { bias: Some(&case.bias), residual: added.then_some(&residual[..]), relu };
-            check(&format!("{s:?}, {added}, {relu}"), &[expected], TOLERANCE, |team| {
+            check(&format!("{s:?}, {added}, {relu:?}"), &[expected], cut * TOLERANCE, |team| {
                 let mut y = vec![f32::NAN; s.output_len()];
                 forward_finished(team, &s, &case.x, &case.weight, finish, &mut y);
                 vec![y]
@@ -174,15 +205,18 @@ fn residual_and_relu_follow_the_sums() {
 
 #[test]
 fn a_relu_keeps_a_nan_visible_on_every_way() {
-    // By products, by pairs of pixels and by Winograd.
-    for s in
-        [shape(1, [5, 5], [3, 5], 3, 1, 1), shape(3, [2, 2], [16, 24], 3, 1, 1), shape(1, [8, 8], [32, 32], 3, 1, 1)]
-    {
+    // By products, by pairs of pixels, by Winograd and depthwise.
+    for s in [
+        shape(1, [5, 5], [3, 5], 3, 1, 1),
+        shape(3, [2, 2], [16, 24], 3, 1, 1),
+        shape(1, [8, 8], [32, 32], 3, 1, 1),
+        depthwise(shape(1, [8, 8], [24, 24], 3, 1, 1)),
+    ] {
         let (mut x, weight) = (random(s.input_len(), 1), random(s.weight_len(), 2));
         x[0] = f32::NAN;
         for team in support::teams().iter().flatten() {
             let mut y = vec![0.0; s.output_len()];
-            forward_finished(team, &s, &x, &weight, Finish { relu: true, ..Finish::default() }, &mut y);
+            forward_finished(team, &s, &x, &weight, Finish { relu: Some(Relu::Six), ..Finish::default() }, &mut y);
             assert!(y[0].is_nan(), "{s:?}, {:?}", team.isa());
         }
     }

@@ -2,11 +2,12 @@
 
 mod support;
 
+use rkd_kernels::activation::Relu;
 use rkd_kernels::elementwise::{add, add_in_place, add_scaled, relu, relu_backward, scale, sum_of_squares};
 use rkd_kernels::linear::{self, Linear};
 use rkd_kernels::matrix::{Operand, gemm};
 use rkd_kernels::normalization::{
-    Relu, batch_norm_backward, batch_norm_eval, batch_norm_eval_backward, batch_norm_max_pool,
+    Passed, batch_norm_backward, batch_norm_eval, batch_norm_eval_backward, batch_norm_max_pool,
     batch_norm_max_pool_backward, batch_norm_train, l2_normalize, l2_normalize_backward,
 };
 use rkd_kernels::optimizer::{AdamStep, SgdStep, adam, sgd};
@@ -49,8 +50,10 @@ impl Norm {
     }
 
     /// y, mean, rstd, variance, dx, dgamma, dbeta, dresidual in f64, with batch (`train`) or given statistics.
-    fn expected(&self, train: bool, residual: bool, relu: bool, mask: &[f32]) -> Vec<Vec<f64>> {
+    fn expected(&self, train: bool, residual: bool, relu: Option<Relu>, mask: &[f32]) -> Vec<Vec<f64>> {
         let Norm { r, c, .. } = *self;
+        let [lowest, highest] = relu.map_or([f64::NEG_INFINITY, f64::INFINITY], |r| [0.0, f64::from(r.ceiling())]);
+        let passes = |y: f32| relu.is_none() || (lowest < f64::from(y) && f64::from(y) < highest);
         let mut out: Vec<Vec<f64>> = [r * c, c, c, c, r * c, c, c, r * c].iter().map(|&l| vec![0.0; l]).collect();
         for j in 0..c {
             let x = self.column(&wide(&self.x), j);
@@ -59,15 +62,14 @@ impl Norm {
             let rstd = 1.0 / (variance + 1e-5).sqrt();
             let gamma = f64::from(self.gamma[j]);
             let hat: Vec<f64> = x.iter().map(|x| (x - mean) * rstd).collect();
-            let g: Vec<f64> = (0..r)
-                .map(|i| if relu && mask[i * c + j] <= 0.0 { 0.0 } else { f64::from(self.dy[i * c + j]) })
-                .collect();
+            let g: Vec<f64> =
+                (0..r).map(|i| if passes(mask[i * c + j]) { f64::from(self.dy[i * c + j]) } else { 0.0 }).collect();
             let sum: f64 = g.iter().sum();
             let product: f64 = g.iter().zip(&hat).map(|(g, h)| g * h).sum();
             for i in 0..r {
                 let added = if residual { f64::from(self.residual[i * c + j]) } else { 0.0 };
                 let y = gamma * hat[i] + f64::from(self.beta[j]) + added;
-                out[0][i * c + j] = if relu { y.max(0.0) } else { y };
+                out[0][i * c + j] = y.clamp(lowest, highest);
                 let centred = if train { (sum + hat[i] * product) / r as f64 } else { 0.0 };
                 out[4][i * c + j] = gamma * rstd * (g[i] - centred);
                 out[7][i * c + j] = g[i];
@@ -81,8 +83,15 @@ impl Norm {
 #[test]
 fn batch_norm_of_a_batch_and_its_gradient() {
     for &size in ROWS {
-        for (residual, with_relu) in [(false, false), (false, true), (true, true), (true, false)] {
-            let t = Norm::new(size);
+        let (plain, six) = (Some(Relu::Plain), Some(Relu::Six));
+        for (residual, with_relu) in
+            [(false, None), (false, plain), (true, plain), (true, None), (false, six), (true, six)]
+        {
+            let mut t = Norm::new(size);
+            if with_relu == six {
+                // Outputs that reach beyond 6.
+                t.gamma.iter_mut().for_each(|gamma| *gamma *= 6.0);
+            }
             let run = |team: &Team| {
                 let (n, c) = (t.r * t.c, t.c);
                 let mut out: Vec<Vec<f32>> = [n, c, c, c, n, c, c, n].iter().map(|&l| vec![f32::NAN; l]).collect();
@@ -90,9 +99,9 @@ fn batch_norm_of_a_batch_and_its_gradient() {
                 let added = residual.then_some(&t.residual[..]);
                 batch_norm_train(team, c, 1e-5, &t.x, &t.gamma, &t.beta, added, with_relu, y, mean, rstd, variance);
                 let relu = match with_relu {
-                    true if residual => Relu::Output(y),
-                    true => Relu::Shift(&t.beta),
-                    false => Relu::Absent,
+                    Some(relu) if residual => Passed::Output(relu, y),
+                    Some(relu) => Passed::Shift(relu, &t.beta),
+                    None => Passed::All,
                 };
                 batch_norm_backward(
                     team,
@@ -113,7 +122,7 @@ fn batch_norm_of_a_batch_and_its_gradient() {
             let y = run(&Team::with_isa(1, Isa::PORTABLE)).swap_remove(0);
             // Near-constant columns divide rounding errors by sqrt(eps): a single row is such a case.
             let tolerance = if t.r == 1 { 1e-4 } else { 6e-6 };
-            let what = format!("batch norm {size:?}, residual {residual}, relu {with_relu}");
+            let what = format!("batch norm {size:?}, residual {residual}, {with_relu:?}");
             check(&what, &t.expected(true, residual, with_relu, &y), tolerance, run);
         }
     }
@@ -122,8 +131,9 @@ fn batch_norm_of_a_batch_and_its_gradient() {
 #[test]
 fn batch_norm_of_constant_statistics_and_its_gradient() {
     for size in &ROWS[1..] {
-        for (residual, with_relu) in [(false, false), (true, true)] {
-            let t = Norm::new(*size);
+        for (residual, with_relu) in [(false, None), (true, Some(Relu::Plain)), (true, Some(Relu::Six))] {
+            let mut t = Norm::new(*size);
+            t.gamma.iter_mut().for_each(|gamma| *gamma *= if with_relu == Some(Relu::Six) { 6.0 } else { 1.0 });
             let statistics = t.expected(true, residual, with_relu, &t.dy);
             let [mean, rstd] = [1, 2].map(|i| statistics[i].iter().map(|&v| v as f32).collect::<Vec<f32>>());
             let factor: Vec<f32> = t.gamma.iter().zip(&rstd).map(|(g, r)| g * r).collect();
@@ -137,7 +147,7 @@ fn batch_norm_of_constant_statistics_and_its_gradient() {
                     team,
                     c,
                     &t.x,
-                    if with_relu { Relu::Output(y) } else { Relu::Absent },
+                    with_relu.map_or(Passed::All, |relu| Passed::Output(relu, y)),
                     &t.dy,
                     &t.gamma,
                     &mean,
@@ -153,7 +163,7 @@ fn batch_norm_of_constant_statistics_and_its_gradient() {
             let mut expected = t.expected(false, residual, with_relu, &y);
             let expected = [0, 4, 5, 6, 7].map(|i| std::mem::take(&mut expected[i]));
             // shift cancels a mean ten times the spread.
-            check(&format!("eval {size:?} {residual} {with_relu}"), &expected, 2e-5, run);
+            check(&format!("eval {size:?} {residual} {with_relu:?}"), &expected, 2e-5, run);
         }
     }
 }
@@ -163,7 +173,20 @@ fn batch_norm_keeps_a_nan_visible() {
     let (mut y, mut s) = ([0.0; 4], [[0.0; 2]; 3]);
     let [mean, rstd, variance] = &mut s;
     let x = [1.0, 2.0, f32::NAN, 3.0];
-    batch_norm_train(&Team::new(1), 2, 1e-5, &x, &[1.0; 2], &[0.0; 2], None, true, &mut y, mean, rstd, variance);
+    batch_norm_train(
+        &Team::new(1),
+        2,
+        1e-5,
+        &x,
+        &[1.0; 2],
+        &[0.0; 2],
+        None,
+        Some(Relu::Plain),
+        &mut y,
+        mean,
+        rstd,
+        variance,
+    );
     assert!(y[0].is_nan() && y[2].is_nan() && variance[0].is_nan() && y[1].is_finite());
 }
 
@@ -175,7 +198,7 @@ fn the_variance_of_constant_channels_is_never_negative() {
     let (mut y, mut s) = (vec![f32::NAN; r * c], vec![vec![f32::NAN; c]; 3]);
     let [mean, rstd, variance] = &mut s[..] else { unreachable!() };
     let (one, zero) = (vec![1.0; c], vec![0.0; c]);
-    batch_norm_train(&Team::new(1), c, 1e-5, &x, &one, &zero, None, false, &mut y, mean, rstd, variance);
+    batch_norm_train(&Team::new(1), c, 1e-5, &x, &one, &zero, None, None, &mut y, mean, rstd, variance);
     assert!(variance.iter().all(|&v| v >= 0.0) && rstd.iter().chain(&y).all(|v| v.is_finite()), "{variance:?}");
 }
 
@@ -184,7 +207,7 @@ fn the_variance_of_constant_channels_is_never_negative() {
 fn the_gradient_of_batch_norm_wants_whole_rows() {
     let (x, c, mut dx, mut sums) = ([1.0; 7], [1.0; 3], [0.0; 7], [[0.0; 3]; 2]);
     let [dgamma, dbeta] = &mut sums;
-    batch_norm_backward(&Team::new(1), 3, &x, Relu::Absent, &x, &c, &c, &c, &mut dx, dgamma, dbeta, None);
+    batch_norm_backward(&Team::new(1), 3, &x, Passed::All, &x, &c, &c, &c, &mut dx, dgamma, dbeta, None);
 }
 
 #[test]
@@ -308,10 +331,23 @@ fn batch_norm_with_max_pool_is_one_after_the_other() {
             let mut out = new(&[windows, c, c, c, n, c, c, n, n]);
             let [y, mean, rstd, variance, dx, dgamma, dbeta, map, dmap] = &mut out[..] else { unreachable!() };
             let mut indices = vec![0; windows];
-            batch_norm_train(team, c, 1e-5, &t.x, &t.gamma, &t.beta, None, true, map, mean, rstd, variance);
+            batch_norm_train(
+                team,
+                c,
+                1e-5,
+                &t.x,
+                &t.gamma,
+                &t.beta,
+                None,
+                Some(Relu::Plain),
+                map,
+                mean,
+                rstd,
+                variance,
+            );
             max_pool(team, &s, map, y, &mut indices);
             max_pool_backward(team, &s, &indices, &dy, dmap);
-            let relu = Relu::Shift(&t.beta);
+            let relu = Passed::Shift(Relu::Plain, &t.beta);
             batch_norm_backward(team, c, &t.x, relu, dmap, &t.gamma, mean, rstd, dx, dgamma, dbeta, None);
             out.truncate(7);
             out
@@ -430,27 +466,34 @@ fn elementwise_operations() {
     let expected = [
         both(|a, _| a.max(0.0)),
         both(|a, b| if a > 0.0 { b } else { 0.0 }),
+        both(|a, _| (20.0 * a).clamp(0.0, 6.0)),
+        both(|a, b| if a > 0.0 && 20.0 * a < 6.0 { b } else { 0.0 }),
         both(|a, b| a + b),
         both(|a, b| a + b),
         both(|a, b| a + 0.25 * b),
         both(|a, _| a * 0.25),
     ];
+    let large: Vec<f32> = a.iter().map(|a| 20.0 * a).collect();
     check("elementwise", &expected, 1e-7, |team| {
-        let mut out = vec![vec![f32::NAN; n], vec![f32::NAN; n], vec![f32::NAN; n], a.clone(), a.clone(), a.clone()];
-        relu(team, &a, &mut out[0]);
-        relu_backward(team, &a, &b, &mut out[1]);
-        add(team, &a, &b, &mut out[2]);
-        add_in_place(team, &b, &mut out[3]);
-        add_scaled(team, 0.25, &b, &mut out[4]);
-        scale(team, 0.25, &mut out[5]);
+        let mut out = vec![vec![f32::NAN; n]; 5];
+        out.extend([a.clone(), a.clone(), a.clone()]);
+        relu(team, Relu::Plain, &a, &mut out[0]);
+        relu_backward(team, Relu::Plain, &a, &b, &mut out[1]);
+        relu(team, Relu::Six, &large, &mut out[2]);
+        let y = out[2].clone();
+        relu_backward(team, Relu::Six, &y, &b, &mut out[3]);
+        add(team, &a, &b, &mut out[4]);
+        add_in_place(team, &b, &mut out[5]);
+        add_scaled(team, 0.25, &b, &mut out[6]);
+        scale(team, 0.25, &mut out[7]);
         out
     });
     let expected: f64 = a.iter().map(|&v| f64::from(v).powi(2)).sum();
     let sums: Vec<f64> = support::teams().iter().flatten().map(|team| sum_of_squares(team, &a)).collect();
     assert!(sums.iter().all(|sum| sum.to_bits() == sums[0].to_bits() && (sum / expected - 1.0).abs() < 1e-12));
-    let mut y = [0.0; 3];
-    relu(&Team::new(1), &[f32::NAN, -1.0, 2.0], &mut y);
-    assert!(y[0].is_nan() && y[1..] == [0.0, 2.0]);
+    let mut y = [0.0; 4];
+    relu(&Team::new(1), Relu::Six, &[f32::NAN, -1.0, 2.0, 7.0], &mut y);
+    assert!(y[0].is_nan() && y[1..] == [0.0, 2.0, 6.0]);
 }
 
 /// PyTorch's Adam in f64 (torch.optim.Adam and AdamW, single tensor).

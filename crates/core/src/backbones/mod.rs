@@ -4,6 +4,7 @@
 //! its `Body`, and one line in `KINDS`.
 
 mod conv4;
+mod efficientnet_lite;
 mod googlenet;
 mod mlp;
 mod resnet;
@@ -47,6 +48,31 @@ const KINDS: &[Kind] = &[
     Kind { name: "vgg13", smallest_image: |_| vgg::SMALLEST_IMAGE, body: vgg::body13 },
     Kind { name: "vgg16", smallest_image: |_| vgg::SMALLEST_IMAGE, body: vgg::body16 },
     Kind { name: "googlenet", smallest_image: googlenet::smallest_image, body: googlenet::body },
+    Kind {
+        name: "efficientnet-lite0",
+        smallest_image: |_| efficientnet_lite::SMALLEST_IMAGE,
+        body: efficientnet_lite::body0,
+    },
+    Kind {
+        name: "efficientnet-lite1",
+        smallest_image: |_| efficientnet_lite::SMALLEST_IMAGE,
+        body: efficientnet_lite::body1,
+    },
+    Kind {
+        name: "efficientnet-lite2",
+        smallest_image: |_| efficientnet_lite::SMALLEST_IMAGE,
+        body: efficientnet_lite::body2,
+    },
+    Kind {
+        name: "efficientnet-lite3",
+        smallest_image: |_| efficientnet_lite::SMALLEST_IMAGE,
+        body: efficientnet_lite::body3,
+    },
+    Kind {
+        name: "efficientnet-lite4",
+        smallest_image: |_| efficientnet_lite::SMALLEST_IMAGE,
+        body: efficientnet_lite::body4,
+    },
     Kind { name: "mlp", smallest_image: |_| mlp::SMALLEST_IMAGE, body: mlp::body },
 ];
 
@@ -93,12 +119,18 @@ pub fn define(spec: &BackboneSpec) -> Result<Definition> {
     })
 }
 
-/// Weights of torchvision in the form that a network of `spec` has: the first linear layer of a VGG, made for maps of
-/// 7x7 places, folded with the average that torchvision puts before it; the outputs are the same. All else stays.
+/// Weights of other programs in the form that a network of `spec` has. Of torchvision's VGG the first linear layer, made
+/// for maps of 7x7 places, is folded with the average that torchvision puts before it; the outputs are the same. Those of
+/// the PyPI package `efficientnet-lite-pytorch` get timm's names. All else stays.
 pub fn adapt<'a>(
     spec: &BackboneSpec,
     tensors: &'a BTreeMap<String, HostTensor>,
 ) -> Cow<'a, BTreeMap<String, HostTensor>> {
+    if spec.kind.starts_with("efficientnet-lite") {
+        let names = define(spec).map(|definition| definition.parameters).unwrap_or_default();
+        let renamed = efficientnet_lite::rename(names.iter().map(|parameter| parameter.name.as_str()), tensors);
+        return renamed.map_or(Cow::Borrowed(tensors), Cow::Owned);
+    }
     let name = vgg::FIRST_LINEAR;
     match tensors.get(name).filter(|_| spec.kind.starts_with("vgg")).and_then(|weight| vgg::fold_average(spec, weight))
     {
@@ -190,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn parameter_counts_are_those_of_torchvision() {
+    fn parameter_counts_are_those_of_torchvision_and_timm() {
         let table = [
             ("resnet18", 11_689_512),
             ("resnet34", 21_797_672),
@@ -200,6 +232,11 @@ mod tests {
             ("vgg13", 133_053_736),
             ("vgg16", 138_365_992),
             ("googlenet", 6_624_904),
+            ("efficientnet-lite0", 4_652_008),
+            ("efficientnet-lite1", 5_416_680),
+            ("efficientnet-lite2", 6_092_072),
+            ("efficientnet-lite3", 8_197_096),
+            ("efficientnet-lite4", 13_006_568),
         ];
         for (kind, expected) in table {
             assert_eq!(count(&define(&spec(kind)).unwrap()), expected, "{kind}");

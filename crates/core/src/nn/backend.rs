@@ -4,6 +4,7 @@
 //! weights `[kernel_h, kernel_w, c_in / groups, c_out]`, linear weights `[out, in]`. Callers pass shapes that fit; the
 //! layers above check what a user can reach.
 
+pub use rkd_kernels::activation::Relu;
 pub use rkd_kernels::optimizer::{AdamStep, SgdStep};
 
 use super::geometry::{Conv2d, Pool2d};
@@ -57,13 +58,16 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug + 'static {
         weight: &Self::Tensor,
         bias: Option<&Self::Tensor>,
         residual: Option<&Self::Tensor>,
-        relu: bool,
+        relu: Option<Relu>,
     ) -> Result<Self::Tensor> {
         let mut y = self.conv2d(windows, x, weight, bias)?;
         if let Some(residual) = residual {
             y = self.add(y, residual)?;
         }
-        if relu { self.relu(&y) } else { Ok(y) }
+        match relu {
+            Some(kind) => self.relu(kind, &y),
+            None => Ok(y),
+        }
     }
     /// The gradient of [`conv2d`](Backend::conv2d) with respect to `x`, whose shape is `input`.
     fn conv2d_backward_input(
@@ -91,7 +95,7 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug + 'static {
         dy: &Self::Tensor,
     ) -> Result<NormGradients<Self::Tensor>>;
 
-    /// A batch normalisation by the batch's statistics without residual, its ReLU and a max pool: in one pass where the
+    /// A batch normalisation by the batch's statistics without residual, its plain ReLU and a max pool: in one pass where the
     /// device can.
     fn batch_norm_max_pool(
         &self,
@@ -115,10 +119,10 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug + 'static {
         self.batch_norm_backward(saved, &dy)
     }
 
-    /// `max(x, 0)`; NaN stays NaN.
-    fn relu(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
-    /// The gradient of ReLU from its output; 0 where the output is 0.
-    fn relu_backward(&self, y: &Self::Tensor, dy: &Self::Tensor) -> Result<Self::Tensor>;
+    /// `min(max(x, 0), ceiling)`; NaN stays NaN.
+    fn relu(&self, kind: Relu, x: &Self::Tensor) -> Result<Self::Tensor>;
+    /// The gradient of ReLU from its output; 0 where the output is 0 or the ceiling.
+    fn relu_backward(&self, kind: Relu, y: &Self::Tensor, dy: &Self::Tensor) -> Result<Self::Tensor>;
     /// The maximum of every window, with the position of the first maximum.
     fn max_pool(&self, windows: &Pool2d, x: &Self::Tensor) -> Result<(Self::Tensor, Self::Indices)>;
     /// The gradient of [`max_pool`](Backend::max_pool): all of it goes to the first maximum.
@@ -245,8 +249,8 @@ pub struct BatchNorm<'a, T> {
     pub bias: &'a T,
     /// Added before the ReLU; of `x`'s shape.
     pub residual: Option<&'a T>,
-    /// Whether a ReLU follows.
-    pub relu: bool,
+    /// The ReLU that follows.
+    pub relu: Option<Relu>,
     /// Added to the variance.
     pub epsilon: f64,
     /// Of the batch or given.
@@ -289,11 +293,11 @@ pub struct Won<T, I> {
 pub enum Passed<'a, T> {
     /// Everything: there was none.
     All,
-    /// Where this output is positive.
-    Output(&'a T),
-    /// Where the output of the input, given this shift `[c]`, is positive: with the batch's statistics and without a
+    /// Where this output is within its bounds.
+    Output(Relu, &'a T),
+    /// Where the output of the input, given this shift `[c]`, is within its bounds: with the batch's statistics and without a
     /// residual. The output need neither be kept nor read.
-    Shift(&'a T),
+    Shift(Relu, &'a T),
 }
 
 /// What the gradient of a batch normalisation needs.

@@ -3,7 +3,7 @@
 //! A gradient may be absent (`None`): no loss has been met yet on the way down. Taps add theirs where they stand. A
 //! gradient that nobody needs is not computed: that of the images, usually, and those of frozen parameters.
 
-use super::backend::{Backend, NormGradients, Passed, SavedNorm};
+use super::backend::{Backend, NormGradients, Passed, Relu, SavedNorm};
 use super::geometry::Pool2d;
 use super::layer::{BatchNorm2d, Convolution, Linear, ParameterId};
 use super::lowering::{BatchNormOperation, Last, Operation, ResidualBlock};
@@ -91,7 +91,8 @@ impl<'a, B: Backend> Backward<'a, B> {
         match (operation, saved) {
             (Operation::Relu, Saved::Output(y)) => {
                 let cost = |dx: &_| Cost::of::<B>([&y, dy, dx]);
-                profile.time(Category::Elementwise, "relu_backward", "", || backend.relu_backward(&y, dy), cost)
+                let work = || backend.relu_backward(Relu::Plain, &y, dy);
+                profile.time(Category::Elementwise, "relu_backward", "", work, cost)
             }
             (Operation::MaxPool(windows), Saved::Pool { input, indices }) => {
                 let cost = |dx: &_| Cost::of::<B>([dy, dy, dx]);
@@ -176,10 +177,10 @@ impl<'a, B: Backend> Backward<'a, B> {
             return Ok((None, None));
         };
         let Parameters { specs, values } = self.parameters;
-        let relu = match &y {
-            Some(y) => Passed::Output(y),
-            None if layer.relu => Passed::Shift(&values[layer.bias()]),
-            None => Passed::All,
+        let relu = match (layer.relu, &y) {
+            (Some(relu), Some(y)) => Passed::Output(relu, y),
+            (Some(relu), None) => Passed::Shift(relu, &values[layer.bias()]),
+            (None, _) => Passed::All,
         };
         let saved = SavedNorm { x: &x, relu, weight: &values[layer.weight], mean: &mean, rstd: &rstd, residual, batch };
         let gradients = self.profile.time(
@@ -189,7 +190,7 @@ impl<'a, B: Backend> Backward<'a, B> {
             || self.backend.batch_norm_backward(&saved, &dy),
             |NormGradients { dx, dresidual, .. }| {
                 // Without a ReLU the residual's gradient is `dy` itself: nothing is written.
-                let dresidual = dresidual.as_ref().filter(|_| layer.relu);
+                let dresidual = dresidual.as_ref().filter(|_| layer.relu.is_some());
                 Cost::of::<B>([&x, &dy, dx].into_iter().chain(&y).chain(dresidual))
             },
         )?;
@@ -213,7 +214,7 @@ impl<'a, B: Backend> Backward<'a, B> {
             return Ok(None);
         };
         let Parameters { specs, values } = self.parameters;
-        let (weight, relu) = (&values[layer.weight], Passed::Shift(&values[layer.bias()]));
+        let (weight, relu) = (&values[layer.weight], Passed::Shift(Relu::Plain, &values[layer.bias()]));
         let saved = SavedNorm { x: &x, relu, weight, mean: &mean, rstd: &rstd, residual: false, batch: true };
         let gradients = self.profile.time(
             Category::BatchNorm,

@@ -3,6 +3,7 @@
 //! A name is the path of modules joined by dots. The paths of one network are given in full, so that they can be
 //! searched for: `builder.convolution("layer1.0.conv1", ...)` makes the parameter `layer1.0.conv1.weight`.
 
+use super::backend::Relu;
 use super::geometry::Conv2d;
 use super::layer::{BatchNorm2d, Convolution, Layer, Linear, ParameterId};
 use super::parameters::{Layout, ParameterSpec};
@@ -62,14 +63,15 @@ impl Builder {
         Layer::Convolution(Convolution { weight, bias, windows })
     }
 
-    /// A batch normalisation of `c` channels with PyTorch's usual epsilon, started as the identity.
+    /// A batch normalisation of `c` channels with PyTorch's usual epsilon and momentum, started as the identity.
     pub fn batch_norm(&mut self, name: &str, c: usize, relu: bool) -> BatchNorm2d {
         let weight = self.register(format!("{name}.weight"), vec![c], Layout::Plain, Init::Constant(1.0));
         self.register(format!("{name}.bias"), vec![c], Layout::Plain, Init::Constant(0.0));
         self.register(format!("{name}.running_mean"), vec![c], Layout::Statistic, Init::Constant(0.0));
         self.register(format!("{name}.running_var"), vec![c], Layout::Statistic, Init::Constant(1.0));
         self.register(format!("{name}.num_batches_tracked"), vec![], Layout::Statistic, Init::Constant(0.0));
-        BatchNorm2d { weight, name: name.to_string(), relu, epsilon: 1e-5 }
+        let relu = relu.then_some(Relu::Plain);
+        BatchNorm2d { weight, name: name.to_string(), relu, epsilon: 1e-5, momentum: BatchNorm2d::MOMENTUM }
     }
 
     /// A linear layer, weight and bias uniform within 1 / sqrt(in): PyTorch's own start (its `kaiming_uniform` with

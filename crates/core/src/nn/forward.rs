@@ -1,6 +1,6 @@
 //! The forward pass: runs a list of operations on a backend.
 
-use super::backend::{Backend, BatchNorm, Normalized, PooledNorm, Statistics};
+use super::backend::{Backend, BatchNorm, Normalized, PooledNorm, Relu, Statistics};
 use super::geometry::Pool2d;
 use super::layer::{BatchNorm2d, Convolution, Linear};
 use super::lowering::{BatchNormOperation, FusedConvolution, Last, Operation, ResidualBlock};
@@ -63,7 +63,7 @@ impl<'a, B: Backend> Forward<'a, B> {
             Operation::Branches(branches) => self.branches(branches, x),
             Operation::Relu => {
                 let cost = |y: &_| Cost::of::<B>([&x, y]);
-                let y = self.profile.time(Category::Elementwise, "relu", "", || backend.relu(&x), cost)?;
+                let y = self.profile.time(Category::Elementwise, "relu", "", || backend.relu(Relu::Plain, &x), cost)?;
                 self.save(|| Saved::Output(y.clone()));
                 Ok(y)
             }
@@ -165,7 +165,7 @@ impl<'a, B: Backend> Forward<'a, B> {
             self.note_statistics(layer, &x, &mean, variance);
         }
         // With the batch's statistics and no residual, the input says what the ReLU let pass.
-        let kept = (layer.relu && (!batch || residual.is_some())).then(|| y.clone());
+        let kept = (layer.relu.is_some() && (!batch || residual.is_some())).then(|| y.clone());
         self.save(|| Saved::Norm { x, y: kept, mean, rstd, batch });
         Ok(y)
     }

@@ -11,6 +11,8 @@ pub struct Conv2d {
     pub stride: [usize; 2],
     /// Zeros on each side.
     pub padding: [usize; 2],
+    /// Zeros below and to the right of those; see [`Conv2d::same`].
+    pub extra: [usize; 2],
     /// Step between two taps of the kernel; 1 is a dense kernel.
     pub dilation: [usize; 2],
     /// Number of independent groups of channels; divides the input's and the output's channels.
@@ -20,7 +22,15 @@ pub struct Conv2d {
 impl Conv2d {
     /// A dense square kernel in one group.
     pub fn square(kernel: usize, stride: usize, padding: usize) -> Self {
-        Conv2d { kernel: [kernel; 2], stride: [stride; 2], padding: [padding; 2], dilation: [1; 2], groups: 1 }
+        let [kernel, stride, padding] = [kernel, stride, padding].map(|size| [size; 2]);
+        Conv2d { kernel, stride, padding, extra: [0; 2], dilation: [1; 2], groups: 1 }
+    }
+
+    /// A dense square kernel in one group with TensorFlow's padding "same" for inputs of `side` pixels: so many zeros
+    /// that the output has `side / stride` pixels, rounded up; the odd one is below and to the right.
+    pub fn same(kernel: usize, stride: usize, side: usize) -> Self {
+        let zeros = ((side.div_ceil(stride) - 1) * stride + kernel).saturating_sub(side);
+        Conv2d { extra: [zeros % 2; 2], ..Conv2d::square(kernel, stride, zeros / 2) }
     }
 
     /// Height and width of the output, or an error where the input is smaller than one window.
@@ -28,7 +38,7 @@ impl Conv2d {
         let mut output = [0; 2];
         for axis in 0..2 {
             let span = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
-            let padded = input[axis] + 2 * self.padding[axis];
+            let padded = input[axis] + 2 * self.padding[axis] + self.extra[axis];
             if padded < span {
                 return Err(too_small("convolution", span, padded));
             }
@@ -90,6 +100,19 @@ mod tests {
     fn outputs_are_those_of_pytorch() {
         assert_eq!(Conv2d::square(7, 2, 3).output([15, 13]).unwrap(), [8, 7]);
         assert_eq!(Conv2d { dilation: [2; 2], ..Conv2d::square(3, 1, 2) }.output([9, 8]).unwrap(), [9, 8]);
+        // TensorFlow's: an even side has one zero more below and to the right.
+        for (kernel, stride, side, padding, extra, output) in [
+            (3, 2, 64, 0, 1, 32),
+            (3, 2, 15, 1, 0, 8),
+            (5, 2, 8, 1, 1, 4),
+            (5, 2, 7, 2, 0, 4),
+            (3, 1, 9, 1, 0, 9),
+            (1, 2, 8, 0, 0, 4),
+        ] {
+            let same = Conv2d::same(kernel, stride, side);
+            assert_eq!((same.padding, same.extra), ([padding; 2], [extra; 2]), "{kernel} {stride} {side}");
+            assert_eq!(same.output([side; 2]).unwrap(), [output; 2], "{kernel} {stride} {side}");
+        }
         assert_eq!(Pool2d::square(3, 2, 1).output([7, 9]).unwrap(), [4, 5]);
         assert_eq!(Pool2d { ceil: true, ..Pool2d::square(3, 2, 0) }.output([8, 8]).unwrap(), [4, 4]);
         // The window that ceil mode would add at 5 starts beyond the input and its padding.

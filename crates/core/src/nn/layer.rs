@@ -3,6 +3,7 @@
 //! Nothing here computes. [`super::lowering`] makes a list of operations of it, which [`super::forward`] and
 //! [`super::backward`] run on any backend, so a backbone is a table of layers and no code is written twice per device.
 
+use super::backend::Relu;
 use super::geometry::{Conv2d, Pool2d};
 use super::parameters::ParameterSpec;
 
@@ -54,14 +55,16 @@ pub struct BatchNorm2d {
     pub weight: ParameterId,
     /// The layer's name, for errors.
     pub name: String,
-    /// Whether a ReLU follows.
-    pub relu: bool,
+    /// The ReLU that follows.
+    pub relu: Option<Relu>,
     /// Added to the variance.
     pub epsilon: f64,
+    /// Share of the batch in the running statistics.
+    pub momentum: f64,
 }
 
 impl BatchNorm2d {
-    /// Share of the batch in the running statistics: PyTorch's default.
+    /// PyTorch's usual share of the batch in the running statistics.
     pub const MOMENTUM: f64 = 0.1;
 
     /// The shift.

@@ -4,6 +4,7 @@
 //! and the max pool behind it; a convolution that has taken in the normalisation behind it) is decided here and nowhere
 //! else, once for each [`Mode`] of a network. [`super::forward`] and [`super::backward`] run the operations one by one.
 
+use super::backend::Relu;
 use super::geometry::Pool2d;
 use super::layer::{BatchNorm2d, Convolution, Definition, Layer, Linear, ParameterId, Residual};
 use crate::tensor::Feature;
@@ -29,7 +30,7 @@ pub enum Operation {
     FusedConvolution(FusedConvolution),
     /// Batch normalisation, with its ReLU.
     BatchNorm2d(BatchNormOperation),
-    /// Batch normalisation by the batch's statistics with its ReLU and a max pool.
+    /// Batch normalisation by the batch's statistics with its plain ReLU and a max pool.
     BatchNormMaxPool(BatchNorm2d, Pool2d),
     /// Linear layer.
     Linear(Linear),
@@ -67,8 +68,8 @@ pub struct FusedConvolution {
     pub convolution: Convolution,
     /// The normalisation folded into it; its shift is the bias of both.
     pub folded: Option<BatchNorm2d>,
-    /// Whether a ReLU follows.
-    pub relu: bool,
+    /// The ReLU that follows.
+    pub relu: Option<Relu>,
 }
 
 impl FusedConvolution {
@@ -133,15 +134,18 @@ pub fn lower(layers: &[Layer], mode: Mode) -> Vec<Operation> {
     while let [first, after @ ..] = rest {
         let operation;
         (operation, rest) = match (mode, first, after) {
-            (Mode::Batch, Layer::BatchNorm2d(layer), [Layer::MaxPool(windows), after @ ..]) if layer.relu => {
+            (Mode::Batch, Layer::BatchNorm2d(layer), [Layer::MaxPool(windows), after @ ..])
+                if layer.relu == Some(Relu::Plain) =>
+            {
                 (Operation::BatchNormMaxPool(layer.clone(), *windows), after)
             }
             (Mode::Folded, Layer::Convolution(convolution), [Layer::BatchNorm2d(layer), after @ ..]) => {
                 (Operation::FusedConvolution(fold(convolution, layer)), after)
             }
-            (Mode::Folded, &Layer::Convolution(convolution), [Layer::Relu, after @ ..]) => {
-                (Operation::FusedConvolution(FusedConvolution { convolution, folded: None, relu: true }), after)
-            }
+            (Mode::Folded, &Layer::Convolution(convolution), [Layer::Relu, after @ ..]) => (
+                Operation::FusedConvolution(FusedConvolution { convolution, folded: None, relu: Some(Relu::Plain) }),
+                after,
+            ),
             (_, layer, after) => (alone(layer, mode), after),
         };
         operations.push(operation);
@@ -217,7 +221,7 @@ mod tests {
     }
 
     fn fused(convolution: Convolution, folded: Option<&BatchNorm2d>, relu: bool) -> FusedConvolution {
-        FusedConvolution { convolution, folded: folded.cloned(), relu }
+        FusedConvolution { convolution, folded: folded.cloned(), relu: relu.then_some(Relu::Plain) }
     }
 
     #[test]

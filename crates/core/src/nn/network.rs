@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::backend::Backend;
 use super::backward::Backward;
 use super::forward::{BatchStatistics, Forward};
-use super::layer::{BatchNorm2d, Definition, Layer, ParameterId};
+use super::layer::{Definition, Layer, ParameterId};
 use super::lowering::{Mode, Program};
 use super::parameters::{Parameters, Taken};
 use super::pattern::{choose, chooses};
@@ -244,7 +244,7 @@ impl<B: Backend> Network<B> {
             .with_advice("resize the images, or build the network for their size"))
     }
 
-    /// PyTorch's update: 10 % of the batch, its variance without bias.
+    /// PyTorch's update: the layer's share of the batch (usually 10 %), its variance without bias.
     fn learn_statistics(&mut self, batch: &BatchStatistics<B::Tensor>) -> Result<()> {
         let (backend, Parameters { specs, values }) = (&self.backend, &mut self.parameters);
         let unbiased = batch.count as f64 / (batch.count as f64 - 1.0);
@@ -256,7 +256,7 @@ impl<B: Backend> Network<B> {
                 Category::BatchNorm,
                 "blend",
                 &specs[id].name,
-                || backend.blend(&mut values[id], source, BatchNorm2d::MOMENTUM, factor),
+                || backend.blend(&mut values[id], source, layer.momentum, factor),
                 // The statistic is read and written.
                 |()| Cost::of::<B>([source; 3]),
             )?;

@@ -3,6 +3,7 @@
 //! In inference this is all that is left of a batch normalisation whose factors went into the weights. A pass of its
 //! own would read and write every output once more.
 
+use crate::activation::{Relu, within};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::{Isa, check};
 
@@ -13,8 +14,8 @@ pub struct Finish<'a> {
     pub bias: Option<&'a [f32]>,
     /// Of the output's shape.
     pub residual: Option<&'a [f32]>,
-    /// `max(y, 0)`; a NaN stays a NaN.
-    pub relu: bool,
+    /// What the outputs go through at the end.
+    pub relu: Option<Relu>,
 }
 
 impl<'a> Finish<'a> {
@@ -47,7 +48,7 @@ impl<'a> Finish<'a> {
         rows: usize,
         columns: [usize; 2],
     ) {
-        if self.residual.is_some() || self.relu {
+        if self.residual.is_some() || self.relu.is_some() {
             // SAFETY: `Block::new` asks for what this function asks for, and the kernel has run when it returns.
             dispatch(isa, unsafe { Block::new(self.residual, self.relu, out, at, pitch, rows, columns) });
         }
@@ -57,7 +58,7 @@ impl<'a> Finish<'a> {
 /// The kernel of [`Finish::apply`].
 struct Block<'a> {
     residual: Option<&'a [f32]>,
-    relu: bool,
+    relu: Option<Relu>,
     out: *mut f32,
     at: usize,
     pitch: usize,
@@ -70,7 +71,7 @@ impl<'a> Block<'a> {
     /// As [`Finish::apply`], until the kernel has run.
     unsafe fn new(
         residual: Option<&'a [f32]>,
-        relu: bool,
+        relu: Option<Relu>,
         out: *mut f32,
         at: usize,
         pitch: usize,
@@ -85,7 +86,7 @@ impl Kernel for Block<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let [first, end] = self.columns;
+        let ([first, end], bounds) = (self.columns, Relu::bounds(self.relu));
         for row in 0..self.rows {
             let start = row * self.pitch;
             let residual = self.residual.map(|residual| &residual[self.at + start..][..end]);
@@ -99,10 +100,7 @@ impl Kernel for Block<'_> {
                     if let Some(residual) = residual {
                         value = S::add(value, S::load_first(residual.as_ptr().add(column), count));
                     }
-                    if self.relu {
-                        value = S::max(S::splat(0.0), value);
-                    }
-                    S::store_first(to, value, count);
+                    S::store_first(to, within::<S>(bounds, value), count);
                 }
             }
         }

@@ -11,8 +11,10 @@
 //! gradient of stride s is s x s interleaved convolutions of stride 1, each with the kernel positions that reach its
 //! pixels. The weight gradient (`weight`) sums fixed blocks of pixels. 3 x 3 convolutions of stride 1 between enough
 //! channels go another way with a quarter of the multiplications (`winograd`), and where the map is so small that most
-//! kernel positions see only padding, these are left out (`pairs`).
+//! kernel positions see only padding, these are left out (`pairs`). Where every channel is a group of its own, there is
+//! no product to take (`depthwise`).
 
+mod depthwise;
 mod finish;
 mod gather;
 mod pairs;
@@ -41,8 +43,10 @@ pub struct Conv2d {
     pub kernel: [usize; 2],
     /// Steps down and across, >= 1.
     pub stride: [usize; 2],
-    /// Rows and columns of zeros around the input.
+    /// Rows and columns of zeros on each side of the input.
     pub padding: [usize; 2],
+    /// Rows below and columns to the right of those: TensorFlow's "same" padding has one where its sum is odd.
+    pub extra: [usize; 2],
     /// Distance between kernel positions down and across, >= 1.
     pub dilation: [usize; 2],
     /// Groups of channels that do not mix; `c_in` for a depthwise convolution.
@@ -61,7 +65,7 @@ impl Conv2d {
         [0, 1].map(|axis| {
             let (kernel, stride, dilation) = (self.kernel[axis], self.stride[axis], self.dilation[axis]);
             assert!(kernel > 0 && stride > 0 && dilation > 0, "convolution: sizes must be at least 1: {self:?}");
-            let padded = [self.h, self.w][axis] + 2 * self.padding[axis];
+            let padded = [self.h, self.w][axis] + 2 * self.padding[axis] + self.extra[axis];
             let reach = dilation * (kernel - 1) + 1;
             assert!(padded >= reach, "convolution: the kernel exceeds the padded input: {self:?}");
             (padded - reach) / stride + 1
@@ -118,6 +122,7 @@ impl Conv2d {
 
 /// Which algorithm a convolution's passes take.
 enum Way {
+    Depthwise,
     Product,
     Winograd,
     Pairs,
@@ -130,6 +135,7 @@ impl Way {
         let [oh, ow] = shape.output();
         let products = if winograd { winograd::products([oh, ow]) } else { oh * ow * shape.positions() };
         match winograd {
+            _ if depthwise::applies(shape) => Way::Depthwise,
             _ if pairs::applies(shape, products) => Way::Pairs,
             true => Way::Winograd,
             false => Way::Product,
@@ -152,6 +158,8 @@ pub enum Pass {
 /// buffer. A unit's own are a few MiB on each thread, whatever the shape.
 pub fn working_memory(isa: Isa, shape: &Conv2d, pass: Pass) -> [usize; 2] {
     match (Way::of(shape), pass) {
+        (Way::Depthwise, Pass::Weight) => [depthwise::working_memory(shape), 0],
+        (Way::Depthwise, _) => [0, 0],
         (Way::Pairs, Pass::Input) => [pairs::map_length(shape.n, shape.output(), shape.c_out), 0],
         (Way::Pairs, _) => [pairs::map_length(shape.n, [shape.h, shape.w], shape.c_in), 0],
         (Way::Winograd, Pass::Weight) => winograd::weight_working_memory(isa, shape),
@@ -177,6 +185,7 @@ pub fn forward_finished(team: &Team, shape: &Conv2d, x: &[f32], weight: &[f32], 
     shape.check("convolution forward", [("x", x.len())], [("y", y.len())], [("weight", weight.len())]);
     finish.check("convolution forward", shape.c_out, y.len());
     match Way::of(shape) {
+        Way::Depthwise => depthwise::forward(team, shape, x, weight, finish, y),
         Way::Pairs => pairs::forward(team, shape, x, weight, finish, y),
         Way::Winograd => winograd::forward(team, shape, x, weight, finish, y),
         Way::Product => product::forward(team, shape, x, weight, finish, y),
@@ -187,6 +196,7 @@ pub fn forward_finished(team: &Team, shape: &Conv2d, x: &[f32], weight: &[f32], 
 pub fn backward_input(team: &Team, shape: &Conv2d, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
     shape.check("convolution backward_input", [("dx", dx.len())], [("dy", dy.len())], [("weight", weight.len())]);
     match Way::of(shape) {
+        Way::Depthwise => depthwise::backward_input(team, shape, dy, weight, dx),
         Way::Pairs => pairs::backward_input(team, shape, dy, weight, dx),
         Way::Winograd => winograd::backward_input(team, shape, dy, weight, dx),
         Way::Product => product::backward_input(team, shape, dy, weight, dx),
@@ -204,6 +214,7 @@ pub fn backward_weight(
 ) {
     shape.check("convolution backward_weight", [("x", x.len())], [("dy", dy.len())], [("dweight", dweight.len())]);
     match Way::of(shape) {
+        Way::Depthwise => depthwise::backward_weight(team, shape, x, dy, dweight),
         Way::Pairs => pairs::backward_weight(team, shape, x, dy, dweight),
         Way::Winograd => winograd::backward_weight(team, shape, x, dy, dweight),
         Way::Product => weight::backward(team, shape, x, dy, dweight),

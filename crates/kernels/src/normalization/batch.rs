@@ -4,7 +4,7 @@
 //! y = relu?(gamma (x - mean) rstd + beta + residual),   rstd = 1 / sqrt(variance + eps),
 //! variance = mean of (x - mean)^2 (biased)
 //!
-//! With g = dy where y > 0 (all of dy without ReLU), x^ = (x - mean) rstd and E the mean over the rows:
+//! With g = dy where the ReLU let it pass (all of dy without one), x^ = (x - mean) rstd and E the mean over the rows:
 //! dbeta = sum g,   dgamma = sum g x^,   dresidual = g,
 //! dx = gamma rstd (g - E[g] - x^ E[g x^])   in training,   dx = gamma rstd g   with constant statistics
 //! ```
@@ -15,6 +15,7 @@
 // The operands of one formula; a struct would only move the names.
 #![allow(clippy::too_many_arguments)]
 
+use crate::activation::{Relu, passed, within};
 use crate::columns::{self, Pair};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team::Parts;
@@ -22,14 +23,14 @@ use crate::{Team, check};
 
 /// What a ReLU behind the normalisation let pass.
 #[derive(Clone, Copy, Debug)]
-pub enum Relu<'a> {
-    /// There was none.
-    Absent,
+pub enum Passed<'a> {
+    /// Everything: there was none.
+    All,
     /// What its output `[r, c]` says.
-    Output(&'a [f32]),
+    Output(Relu, &'a [f32]),
     /// What the input says, given the shift beta `[c]`: for a training pass without residual. The output need then
     /// neither be kept nor read again.
-    Shift(&'a [f32]),
+    Shift(Relu, &'a [f32]),
 }
 
 /// Normalises by the batch's own statistics, and returns them in `mean`, `rstd` and `variance` (biased), each `[c]`.
@@ -42,7 +43,7 @@ pub fn batch_norm_train(
     gamma: &[f32],
     beta: &[f32],
     residual: Option<&[f32]>,
-    relu: bool,
+    relu: Option<Relu>,
     y: &mut [f32],
     mean: &mut [f32],
     rstd: &mut [f32],
@@ -95,7 +96,7 @@ pub fn batch_norm_eval(
     scale: &[f32],
     shift: &[f32],
     residual: Option<&[f32]>,
-    relu: bool,
+    relu: Option<Relu>,
     y: &mut [f32],
 ) {
     check::length("batch_norm_eval", "scale", scale.len(), c);
@@ -108,7 +109,7 @@ pub fn batch_norm_backward(
     team: &Team,
     c: usize,
     x: &[f32],
-    relu: Relu<'_>,
+    relu: Passed<'_>,
     dy: &[f32],
     gamma: &[f32],
     mean: &[f32],
@@ -130,7 +131,7 @@ pub fn batch_norm_eval_backward(
     team: &Team,
     c: usize,
     x: &[f32],
-    relu: Relu<'_>,
+    relu: Passed<'_>,
     dy: &[f32],
     gamma: &[f32],
     mean: &[f32],
@@ -149,7 +150,7 @@ pub fn batch_norm_eval_backward(
 pub(super) struct Saved<'a> {
     pub c: usize,
     pub x: &'a [f32],
-    pub relu: Relu<'a>,
+    pub relu: Passed<'a>,
     pub dy: &'a [f32],
     pub gamma: &'a [f32],
     pub mean: &'a [f32],
@@ -171,14 +172,23 @@ impl Saved<'_> {
         check::length("batch_norm_backward", "dy", self.dy.len(), self.x.len());
         let rows = self.x.len() / c.max(1);
         let mut sums = match self.relu {
-            Relu::Absent => columns::sums(team, rows, c, [self.x, self.dy], [], Gradients),
-            Relu::Output(y) => {
+            Passed::All => columns::sums(team, rows, c, [self.x, self.dy], [], Gradients),
+            Passed::Output(relu, y) => {
                 check::length("batch_norm_backward", "y", y.len(), self.x.len());
-                columns::sums(team, rows, c, [self.x, self.dy, y], [], MaskedGradients)
+                let matrices = [self.x, self.dy, y];
+                match relu {
+                    Relu::Plain => columns::sums(team, rows, c, matrices, [], MaskedGradients::<false>),
+                    Relu::Six => columns::sums(team, rows, c, matrices, [], MaskedGradients::<true>),
+                }
             }
-            Relu::Shift(beta) => {
+            Passed::Shift(relu, beta) => {
                 check::length("batch_norm_backward", "beta", beta.len(), c);
-                columns::sums(team, rows, c, [self.x, self.dy], [self.mean, &self.scale(), beta], GatedGradients)
+                let (matrices, scale) = ([self.x, self.dy], self.scale());
+                let factors = [self.mean, &scale, beta];
+                match relu {
+                    Relu::Plain => columns::sums(team, rows, c, matrices, factors, GatedGradients::<false>),
+                    Relu::Six => columns::sums(team, rows, c, matrices, factors, GatedGradients::<true>),
+                }
             }
         };
         for (i, [sum, product]) in sums.iter_mut().enumerate() {
@@ -225,7 +235,7 @@ impl Saved<'_> {
             let (start, length) = (block * step, dx.len());
             let range = start..start + length;
             let relu = match self.relu {
-                Relu::Output(y) => Relu::Output(&y[range.clone()]),
+                Passed::Output(kind, y) => Passed::Output(kind, &y[range.clone()]),
                 relu => relu,
             };
             // SAFETY: the block has `dx`, and these are the same places of a slice of the same length: like the chunks
@@ -260,27 +270,27 @@ impl Pair<2, 0> for Gradients {
     }
 }
 
-/// Sums of g and g x, where g is dy masked by y > 0.
+/// Sums of g and g x, where g is dy that the ReLU with output y let pass.
 #[derive(Clone, Copy)]
-struct MaskedGradients;
+struct MaskedGradients<const SIX: bool>;
 
-impl Pair<3, 0> for MaskedGradients {
+impl<const SIX: bool> Pair<3, 0> for MaskedGradients<SIX> {
     #[inline(always)]
     unsafe fn pair<S: Simd>([x, dy, y]: [S::V; 3], _: [S::V; 0]) -> [S::V; 2] {
         // SAFETY: the instruction set is there by `pair`'s contract, all that these operations need.
-        [unsafe { S::where_positive(y, dy) }, x]
+        [unsafe { passed::<S, SIX>(y, dy) }, x]
     }
 }
 
-/// Sums of g and g x, where g is dy masked by (x - mean) scale + beta > 0.
+/// Sums of g and g x, where g is dy that the ReLU of (x - mean) scale + beta let pass.
 #[derive(Clone, Copy)]
-struct GatedGradients;
+struct GatedGradients<const SIX: bool>;
 
-impl Pair<2, 3> for GatedGradients {
+impl<const SIX: bool> Pair<2, 3> for GatedGradients<SIX> {
     #[inline(always)]
     unsafe fn pair<S: Simd>([x, dy]: [S::V; 2], [mean, scale, beta]: [S::V; 3]) -> [S::V; 2] {
         // SAFETY: the instruction set is there by `pair`'s contract, all that these operations need.
-        [unsafe { S::where_positive(S::mul_add(S::sub(x, mean), scale, beta), dy) }, x]
+        [unsafe { passed::<S, SIX>(S::mul_add(S::sub(x, mean), scale, beta), dy) }, x]
     }
 }
 
@@ -293,7 +303,7 @@ fn apply(
     scale: &[f32],
     shift: &[f32],
     residual: Option<&[f32]>,
-    relu: bool,
+    relu: Option<Relu>,
     y: &mut [f32],
 ) {
     check::length("batch_norm", "y", y.len(), x.len());
@@ -323,7 +333,7 @@ struct Apply<'a> {
     shift: &'a [f32],
     /// Empty for none.
     residual: &'a [f32],
-    relu: bool,
+    relu: Option<Relu>,
     y: &'a mut [f32],
 }
 
@@ -334,22 +344,21 @@ impl Kernel for Apply<'_> {
         let (c, length) = (self.c, self.y.len());
         assert!(self.x.len() == length && length.is_multiple_of(c), "batch_norm: blocks differ");
         let factors = [self.mean, self.scale, self.shift].map(|factors| factors[..c].as_ptr());
-        // -inf keeps everything, a NaN included.
-        let floor = if self.relu { 0.0 } else { f32::NEG_INFINITY };
+        let bounds = Relu::bounds(self.relu);
         // SAFETY: the slices are whole rows of c values, by the assertions, and the loops begin at rows; the factors
         // have c. The instruction set is there by the contract of `run`.
         unsafe {
             if self.residual.is_empty() {
                 for row in (0..length).step_by(c) {
                     let (x, y) = (self.x.as_ptr().add(row), self.y.as_mut_ptr().add(row));
-                    apply_row::<S, false>(c, [x, x], factors, floor, y);
+                    apply_row::<S, false>(c, [x, x], factors, bounds, y);
                 }
                 return;
             }
             assert!(self.residual.len() == length, "batch_norm: blocks differ");
             for row in (0..length).step_by(c) {
                 let (x, y) = (self.x.as_ptr().add(row), self.y.as_mut_ptr().add(row));
-                apply_row::<S, true>(c, [x, self.residual.as_ptr().add(row)], factors, floor, y);
+                apply_row::<S, true>(c, [x, self.residual.as_ptr().add(row)], factors, bounds, y);
             }
         }
     }
@@ -364,7 +373,7 @@ unsafe fn apply_row<S: Simd, const RESIDUAL: bool>(
     c: usize,
     [x, residual]: [*const f32; 2],
     [mean, scale, shift]: [*const f32; 3],
-    floor: f32,
+    bounds: [f32; 2],
     y: *mut f32,
 ) {
     for at in (0..c).step_by(S::LANES) {
@@ -377,7 +386,7 @@ unsafe fn apply_row<S: Simd, const RESIDUAL: bool>(
             if RESIDUAL {
                 value = S::add(value, S::load_first(residual.add(at), count));
             }
-            S::store_first(y.add(at), S::max(S::splat(floor), value), count);
+            S::store_first(y.add(at), within::<S>(bounds, value), count);
         }
     }
 }
@@ -385,7 +394,7 @@ unsafe fn apply_row<S: Simd, const RESIDUAL: bool>(
 struct InputGradient<'a> {
     c: usize,
     x: &'a [f32],
-    relu: Relu<'a>,
+    relu: Passed<'a>,
     dy: &'a [f32],
     scale: &'a [f32],
     slope: &'a [f32],
@@ -404,19 +413,23 @@ impl Kernel for InputGradient<'_> {
         // SAFETY: the instruction set is there by the contract of `run`, and `rows` asks for no more.
         unsafe {
             match (self.relu, self.dresidual.is_empty()) {
-                (Relu::Absent, true) => self.rows::<S, ABSENT, false>(x, mean),
-                (Relu::Absent, false) => self.rows::<S, ABSENT, true>(x, mean),
-                (Relu::Output(y), true) => self.rows::<S, OUTPUT, false>(y, mean),
-                (Relu::Output(y), false) => self.rows::<S, OUTPUT, true>(y, mean),
-                (Relu::Shift(beta), true) => self.rows::<S, SHIFT, false>(x, beta),
-                (Relu::Shift(beta), false) => self.rows::<S, SHIFT, true>(x, beta),
+                (Passed::All, true) => self.rows::<S, ALL, false, false>(x, mean),
+                (Passed::All, false) => self.rows::<S, ALL, false, true>(x, mean),
+                (Passed::Output(Relu::Plain, y), true) => self.rows::<S, OUTPUT, false, false>(y, mean),
+                (Passed::Output(Relu::Plain, y), false) => self.rows::<S, OUTPUT, false, true>(y, mean),
+                (Passed::Output(Relu::Six, y), true) => self.rows::<S, OUTPUT, true, false>(y, mean),
+                (Passed::Output(Relu::Six, y), false) => self.rows::<S, OUTPUT, true, true>(y, mean),
+                (Passed::Shift(Relu::Plain, beta), true) => self.rows::<S, SHIFT, false, false>(x, beta),
+                (Passed::Shift(Relu::Plain, beta), false) => self.rows::<S, SHIFT, false, true>(x, beta),
+                (Passed::Shift(Relu::Six, beta), true) => self.rows::<S, SHIFT, true, false>(x, beta),
+                (Passed::Shift(Relu::Six, beta), false) => self.rows::<S, SHIFT, true, true>(x, beta),
             }
         }
     }
 }
 
-/// The kinds of [`Relu`] as constants.
-const ABSENT: u8 = 0;
+/// The kinds of [`Passed`] as constants.
+const ALL: u8 = 0;
 const OUTPUT: u8 = 1;
 const SHIFT: u8 = 2;
 
@@ -426,7 +439,7 @@ impl InputGradient<'_> {
     /// # Safety
     /// The instruction set of `S` is available.
     #[inline(always)]
-    unsafe fn rows<S: Simd, const RELU: u8, const RESIDUAL: bool>(self, y: &[f32], beta: &[f32]) {
+    unsafe fn rows<S: Simd, const PASSED: u8, const SIX: bool, const RESIDUAL: bool>(self, y: &[f32], beta: &[f32]) {
         let (c, length) = (self.c, self.dx.len());
         assert!(self.x.len() == length && self.dy.len() == length && y.len() == length, "batch_norm: blocks differ");
         assert!(!RESIDUAL || self.dresidual.len() == length, "batch_norm: blocks differ");
@@ -439,7 +452,7 @@ impl InputGradient<'_> {
             unsafe {
                 let from = [self.x.as_ptr(), y.as_ptr(), self.dy.as_ptr()].map(|from| from.add(row));
                 let to = [dx.add(row), dresidual.wrapping_add(row)];
-                gradient_row::<S, RELU, RESIDUAL>(c, from, factors, to);
+                gradient_row::<S, PASSED, SIX, RESIDUAL>(c, from, factors, to);
             }
         }
     }
@@ -451,7 +464,7 @@ impl InputGradient<'_> {
 /// The instruction set of `S` is available, and all pointers but a `y` without `OUTPUT`, a `beta` without `SHIFT` and a
 /// `dresidual` without `RESIDUAL` are valid for c floats.
 #[inline(always)]
-unsafe fn gradient_row<S: Simd, const RELU: u8, const RESIDUAL: bool>(
+unsafe fn gradient_row<S: Simd, const PASSED: u8, const SIX: bool, const RESIDUAL: bool>(
     c: usize,
     [x, y, dy]: [*const f32; 3],
     [scale, slope, offset, mean, beta]: [*const f32; 5],
@@ -464,11 +477,11 @@ unsafe fn gradient_row<S: Simd, const RELU: u8, const RESIDUAL: bool>(
             let centred = S::sub(S::load_first(x.add(at), count), S::load_first(mean.add(at), count));
             let scale = S::load_first(scale.add(at), count);
             let mut g = S::load_first(dy.add(at), count);
-            if RELU == OUTPUT {
-                g = S::where_positive(S::load_first(y.add(at), count), g);
+            if PASSED == OUTPUT {
+                g = passed::<S, SIX>(S::load_first(y.add(at), count), g);
             }
-            if RELU == SHIFT {
-                g = S::where_positive(S::mul_add(centred, scale, S::load_first(beta.add(at), count)), g);
+            if PASSED == SHIFT {
+                g = passed::<S, SIX>(S::mul_add(centred, scale, S::load_first(beta.add(at), count)), g);
             }
             if RESIDUAL {
                 S::store_first(dresidual.add(at), g, count);

@@ -17,7 +17,8 @@
 // The operands of one formula; a struct would only move the names.
 #![allow(clippy::too_many_arguments)]
 
-use super::batch::{Relu, Saved, statistics};
+use super::batch::{Passed, Saved, statistics};
+use crate::activation::Relu;
 use crate::pooling::Pool2d;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team::Parts;
@@ -78,7 +79,7 @@ pub fn batch_norm_max_pool_backward(
     check::length("batch_norm_max_pool_backward", "dx", dx.len(), x.len());
     check::length("batch_norm_max_pool_backward", "dy", dy.len(), shape.n * oh * ow * c);
     check::length("batch_norm_max_pool_backward", "indices", indices.len(), dy.len());
-    let saved = Saved { c, x: winners, relu: Relu::Shift(beta), dy, gamma, mean, rstd };
+    let saved = Saved { c, x: winners, relu: Passed::Shift(Relu::Plain, beta), dy, gamma, mean, rstd };
     let sums = saved.parameter_gradients(team, dgamma, dbeta);
     let ([slope, offset], scale) = (saved.input_factors(&sums, x.len() / c.max(1)), saved.scale());
     let (row, windows) = (shape.w * c, oh * ow * c);

@@ -14,7 +14,7 @@ use rkd_kernels::{Isa, Team, channels, convolution, elementwise, linear, optimiz
 use self::buffer::{Buffer, FreeList};
 pub use self::tensor::CpuTensor;
 use super::backend::{
-    AdamStep, Backend, BatchNorm, NormGradients, Normalized, Norms, PooledNorm, SavedNorm, SgdStep, Won,
+    AdamStep, Backend, BatchNorm, NormGradients, Normalized, Norms, PooledNorm, Relu, SavedNorm, SgdStep, Won,
 };
 use super::geometry::{Conv2d, Pool2d};
 use crate::error::{Code, Error, Result};
@@ -89,10 +89,10 @@ impl Cpu {
 
 /// The kernel's description of a convolution.
 fn convolution_shape(windows: &Conv2d, input: &[usize], c_out: usize) -> Result<convolution::Conv2d> {
-    let Conv2d { kernel, stride, padding, dilation, groups } = *windows;
+    let Conv2d { kernel, stride, padding, extra, dilation, groups } = *windows;
     windows.output([input[1], input[2]])?;
     let [n, h, w, c_in] = four(input)?;
-    Ok(convolution::Conv2d { n, h, w, c_in, c_out, kernel, stride, padding, dilation, groups })
+    Ok(convolution::Conv2d { n, h, w, c_in, c_out, kernel, stride, padding, extra, dilation, groups })
 }
 
 /// The kernel's description of a pool.
@@ -153,7 +153,7 @@ impl Backend for Cpu {
         weight: &CpuTensor,
         bias: Option<&CpuTensor>,
     ) -> Result<CpuTensor> {
-        self.conv2d_finished(windows, x, weight, bias, None, false)
+        self.conv2d_finished(windows, x, weight, bias, None, None)
     }
 
     fn conv2d_finished(
@@ -163,7 +163,7 @@ impl Backend for Cpu {
         weight: &CpuTensor,
         bias: Option<&CpuTensor>,
         residual: Option<&CpuTensor>,
-        relu: bool,
+        relu: Option<Relu>,
     ) -> Result<CpuTensor> {
         let shape = convolution_shape(windows, &x.shape, weight.channels())?;
         self.count(|isa| convolution::working_memory(isa, &shape, Pass::Forward));
@@ -238,12 +238,12 @@ impl Backend for Cpu {
         normalization::batch_norm_max_pool_backward(self, saved, &shape, won, dy)
     }
 
-    fn relu(&self, x: &CpuTensor) -> Result<CpuTensor> {
-        Ok(self.like(x, |y| elementwise::relu(&self.team, x.values(), y)))
+    fn relu(&self, kind: Relu, x: &CpuTensor) -> Result<CpuTensor> {
+        Ok(self.like(x, |y| elementwise::relu(&self.team, kind, x.values(), y)))
     }
 
-    fn relu_backward(&self, y: &CpuTensor, dy: &CpuTensor) -> Result<CpuTensor> {
-        Ok(self.like(y, |dx| elementwise::relu_backward(&self.team, y.values(), dy.values(), dx)))
+    fn relu_backward(&self, kind: Relu, y: &CpuTensor, dy: &CpuTensor) -> Result<CpuTensor> {
+        Ok(self.like(y, |dx| elementwise::relu_backward(&self.team, kind, y.values(), dy.values(), dx)))
     }
 
     fn max_pool(&self, windows: &Pool2d, x: &CpuTensor) -> Result<(CpuTensor, Arc<Buffer<u32>>)> {
@@ -439,7 +439,7 @@ mod tests {
 
     #[test]
     fn what_is_counted_is_what_is_allocated() {
-        for kind in ["conv4", "resnet18", "resnet50", "vgg11", "googlenet", "mlp"] {
+        for kind in ["conv4", "resnet18", "resnet50", "vgg11", "googlenet", "efficientnet-lite0", "mlp"] {
             let real = Cpu::new(Arc::new(Team::new(2)));
             let (counted, working) = allocated(&Cpu::counting(), kind);
             assert_eq!(counted, allocated(&real, kind).0, "{kind}");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rkd_kernels::normalization::{self as kernel, Relu};
+use rkd_kernels::normalization as kernel;
 use rkd_kernels::pooling::Pool2d;
 
 use super::super::backend::{BatchNorm, NormGradients, Normalized, Passed, PooledNorm, SavedNorm, Statistics, Won};
@@ -60,12 +60,12 @@ pub(super) fn batch_norm_backward(
     let c = saved.x.channels();
     let backward = if saved.batch { kernel::batch_norm_backward } else { kernel::batch_norm_eval_backward };
     let relu = match saved.relu {
-        Passed::All => Relu::Absent,
-        Passed::Output(y) => Relu::Output(y.values()),
-        Passed::Shift(bias) => Relu::Shift(bias.values()),
+        Passed::All => kernel::Passed::All,
+        Passed::Output(relu, y) => kernel::Passed::Output(relu, y.values()),
+        Passed::Shift(relu, bias) => kernel::Passed::Shift(relu, bias.values()),
     };
     // Without a ReLU the residual's gradient is `dy` itself.
-    let mut masked = (saved.residual && !matches!(relu, Relu::Absent)).then(|| cpu.like(dy, |_| ()));
+    let mut masked = (saved.residual && !matches!(relu, kernel::Passed::All)).then(|| cpu.like(dy, |_| ()));
     let mut parameters = [(); 2].map(|()| cpu.make(&[c], |_| ()));
     let dx = cpu.like(saved.x, |dx| {
         let [dweight, dbias] = parameters.each_mut().map(|tensor| tensor.values_mut(&cpu.floats));
@@ -122,7 +122,7 @@ pub(super) fn batch_norm_max_pool_backward(
     won: &Won<CpuTensor, Arc<Buffer<u32>>>,
     dy: &CpuTensor,
 ) -> Result<NormGradients<CpuTensor>> {
-    let (Passed::Shift(bias), Some(inputs)) = (&saved.relu, &won.inputs) else {
+    let (Passed::Shift(_, bias), Some(inputs)) = (&saved.relu, &won.inputs) else {
         return Err(Error::new(Code::Internal, "a normalisation that pools has a ReLU and keeps the inputs that won"));
     };
     let mut parameters = [(); 2].map(|()| cpu.make(&[shape.c], |_| ()));

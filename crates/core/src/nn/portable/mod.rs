@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use candle_core::{DType, Device, Tensor};
 
 use super::backend::{
-    AdamStep, Backend, BatchNorm, MapOperations, NormGradients, Normalized, Norms, SavedNorm, SgdStep,
+    AdamStep, Backend, BatchNorm, MapOperations, NormGradients, Normalized, Norms, Relu, SavedNorm, SgdStep,
 };
 use super::geometry::{Conv2d, Pool2d};
 use crate::error::Result;
@@ -72,15 +72,26 @@ fn column_sums(x: &Tensor) -> Result<Tensor> {
     Ok(ones.matmul(&x.contiguous()?)?.reshape(c)?)
 }
 
-/// `max(x, 0)`; NaN stays NaN.
-fn relu(x: &Tensor) -> Result<Tensor> {
-    Ok(x.lt(0.0)?.where_cond(&x.zeros_like()?, x)?)
+/// `min(max(x, 0), ceiling)`; NaN stays NaN.
+fn relu(kind: Relu, x: &Tensor) -> Result<Tensor> {
+    let y = x.lt(0.0)?.where_cond(&x.zeros_like()?, x)?;
+    match kind {
+        Relu::Plain => Ok(y),
+        Relu::Six => Ok(y.gt(SIX)?.where_cond(&y.affine(0.0, SIX)?, &y)?),
+    }
 }
 
-/// `dy` where `y > 0`, else 0.
-fn relu_backward(y: &Tensor, dy: &Tensor) -> Result<Tensor> {
-    Ok(y.gt(0.0)?.where_cond(dy, &dy.zeros_like()?)?)
+/// `dy` where `0 < y < ceiling`, else 0.
+fn relu_backward(kind: Relu, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    let dx = y.gt(0.0)?.where_cond(dy, &dy.zeros_like()?)?;
+    match kind {
+        Relu::Plain => Ok(dx),
+        Relu::Six => Ok(y.lt(SIX)?.where_cond(&dx, &dx.zeros_like()?)?),
+    }
 }
+
+/// The ceiling of [`Relu::Six`].
+const SIX: f64 = 6.0;
 
 impl Backend for Portable {
     type Tensor = Tensor;
@@ -159,12 +170,12 @@ impl Backend for Portable {
         normalization::batch_norm_backward(saved, dy)
     }
 
-    fn relu(&self, x: &Tensor) -> Result<Tensor> {
-        relu(x)
+    fn relu(&self, kind: Relu, x: &Tensor) -> Result<Tensor> {
+        relu(kind, x)
     }
 
-    fn relu_backward(&self, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
-        relu_backward(y, dy)
+    fn relu_backward(&self, kind: Relu, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        relu_backward(kind, y, dy)
     }
 
     fn max_pool(&self, windows: &Pool2d, x: &Tensor) -> Result<(Tensor, Tensor)> {

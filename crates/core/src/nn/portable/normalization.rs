@@ -33,8 +33,8 @@ pub(super) fn batch_norm(operation: &BatchNorm<'_, Tensor>) -> Result<Normalized
     if let Some(residual) = operation.residual {
         y = (y + rows(residual)?)?;
     }
-    if operation.relu {
-        y = relu(&y)?;
+    if let Some(kind) = operation.relu {
+        y = relu(kind, &y)?;
     }
     Ok(Normalized { y: y.reshape(operation.x.shape())?, mean, rstd, variance })
 }
@@ -44,11 +44,11 @@ pub(super) fn batch_norm_backward(saved: &SavedNorm<'_, Tensor>, dy: &Tensor) ->
     let x = rows(saved.x)?;
     let passed = match saved.relu {
         Passed::All => dy.clone(),
-        Passed::Output(y) => relu_backward(y, dy)?,
-        Passed::Shift(bias) => {
+        Passed::Output(kind, y) => relu_backward(kind, y, dy)?,
+        Passed::Shift(kind, bias) => {
             let scale = (saved.rstd * saved.weight)?;
             let y = x.broadcast_sub(saved.mean)?.broadcast_mul(&scale)?.broadcast_add(bias)?;
-            relu_backward(&y.reshape(saved.x.shape())?, dy)?
+            relu_backward(kind, &y.reshape(saved.x.shape())?, dy)?
         }
     };
     let g = rows(&passed)?;

@@ -12,6 +12,7 @@
 
 use super::super::Finish;
 use super::{PLACES, Tiling};
+use crate::activation::{Relu, within};
 use crate::simd::{Kernel, Simd};
 use crate::team::Parts;
 
@@ -320,6 +321,7 @@ impl Kernel for ToPixels<'_> {
     unsafe fn run<S: Simd>(self) {
         let (planes, plane, to, pitch) = (self.from, self.from.plane, self.out, self.pitch);
         let Finish { bias, residual, relu } = self.finish;
+        let bounds = Relu::bounds(relu);
         for (row, tile) in (self.tiles[0]..self.tiles[1]).enumerate() {
             let pixels = self.tiling.output_pixels(tile);
             for channel in (self.channels[0]..self.channels[1]).step_by(S::LANES) {
@@ -341,10 +343,7 @@ impl Kernel for ToPixels<'_> {
                         if let Some(residual) = residual {
                             value = S::add(value, S::load(residual[place..place + S::LANES].as_ptr()));
                         }
-                        if relu {
-                            value = S::max(S::splat(0.0), value);
-                        }
-                        S::store(to.add(place), value);
+                        S::store(to.add(place), within::<S>(bounds, value));
                     });
                 }
             }

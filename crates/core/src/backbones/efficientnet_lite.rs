@@ -1,0 +1,269 @@
+//! EfficientNet-Lite0 to Lite4 (Liu 2020; Tan and Le 2019): EfficientNet without squeeze-and-excitation and with ReLU6,
+//! in timm's names and with TensorFlow's padding, epsilon and momentum, as timm's `tf_efficientnet_lite0` has them.
+//!
+//! | stage | block | channels | blocks | stride |
+//! | --- | --- | --- | --- | --- |
+//! | conv_stem | 3x3 | 32 | | 2 |
+//! | blocks.0 | depthwise 3x3, 1x1 | 16 | 1 | 1 |
+//! | blocks.1 | inverted residual, 3x3 | 24 | 2 | 2 |
+//! | blocks.2 | inverted residual, 5x5 | 40 | 2 | 2 |
+//! | blocks.3 | inverted residual, 3x3 | 80 | 3 | 2 |
+//! | blocks.4 | inverted residual, 5x5 | 112 | 3 | 1 |
+//! | blocks.5 | inverted residual, 5x5 | 192 | 4 | 2 |
+//! | blocks.6 | inverted residual, 3x3 | 320 | 1 | 1 |
+//! | conv_head | 1x1 | 1280 | | 1 |
+//! | pool | mean over pixels | | | |
+//!
+//! An inverted residual (Sandler et al. 2018) widens its input six times by a 1x1 convolution, filters each channel on
+//! its own, and narrows to its output, which nothing follows but the sum with the input where both have one shape. Every
+//! convolution has a batch norm with epsilon 0.001 and momentum 0.01; all but the narrowing ones have a ReLU6. Padding is
+//! TensorFlow's "same": at stride 2 an even side has its odd zero below and to the right.
+//!
+//! Lite1 to Lite4 have more channels and blocks by two factors (`SCALES`), channels in multiples of 8; the stem, the
+//! head, and the count of blocks of the first and last stage stay. The channels above belong to width 64, and all grow
+//! with it. Stochastic depth and dropout are left out: a relation between two images should not depend on a draw. Started
+//! as TensorFlow and timm start it (He et al. 2015, fan-out).
+//!
+//! Weights of timm's `efficientnet_lite0` (without `tf_`) have the same names but belong to symmetric padding and an
+//! epsilon of 1e-5: they can be read, and are a start rather than the same network.
+
+use std::collections::BTreeMap;
+
+use super::Body;
+use crate::backbones::BackboneSpec;
+use crate::nn::backend::Relu;
+use crate::nn::builder::Builder;
+use crate::nn::geometry::Conv2d;
+use crate::nn::layer::{BatchNorm2d, Layer, Residual};
+use crate::tensor::HostTensor;
+
+/// Half of what the strides divide by: below it the last stages see one pixel and its padding only.
+pub(super) const SMALLEST_IMAGE: usize = 16;
+
+/// The stages: kernel, stride, channels, blocks.
+const STAGES: [[usize; 4]; 7] =
+    [[3, 1, 16, 1], [3, 2, 24, 2], [5, 2, 40, 2], [3, 2, 80, 3], [5, 1, 112, 3], [5, 2, 192, 4], [3, 1, 320, 1]];
+
+/// Factors on channels and on blocks, of Lite0 to Lite4.
+const SCALES: [[f64; 2]; 5] = [[1.0, 1.0], [1.0, 1.1], [1.1, 1.2], [1.2, 1.4], [1.4, 1.8]];
+
+/// How often an inverted residual widens its input.
+const EXPANSION: usize = 6;
+
+pub(super) fn body0(builder: &mut Builder, spec: &BackboneSpec) -> Body {
+    body(builder, spec, SCALES[0])
+}
+
+pub(super) fn body1(builder: &mut Builder, spec: &BackboneSpec) -> Body {
+    body(builder, spec, SCALES[1])
+}
+
+pub(super) fn body2(builder: &mut Builder, spec: &BackboneSpec) -> Body {
+    body(builder, spec, SCALES[2])
+}
+
+pub(super) fn body3(builder: &mut Builder, spec: &BackboneSpec) -> Body {
+    body(builder, spec, SCALES[3])
+}
+
+pub(super) fn body4(builder: &mut Builder, spec: &BackboneSpec) -> Body {
+    body(builder, spec, SCALES[4])
+}
+
+/// The stages are taps `blocks.0` to `blocks.6`.
+fn body(builder: &mut Builder, spec: &BackboneSpec, [wider, deeper]: [f64; 2]) -> Body {
+    let width = spec.width as f64 / 64.0;
+    let (stem, head) = (multiple_of_8(32.0 * width), multiple_of_8(1280.0 * width));
+    let mut layers = vec![
+        builder.convolution("conv_stem", spec.in_channels, stem, Conv2d::same(3, 2, spec.image_size)),
+        normalization(builder, "bn1", stem, true),
+    ];
+    let (mut side, mut channels) = (spec.image_size.div_ceil(2), stem);
+    for (stage, [kernel, stride, c, count]) in STAGES.into_iter().enumerate() {
+        let outputs = multiple_of_8(c as f64 * width * wider);
+        let fixed = stage == 0 || stage == STAGES.len() - 1;
+        let count = if fixed { count } else { (count as f64 * deeper).ceil() as usize };
+        for index in 0..count {
+            let (name, stride) = (format!("blocks.{stage}.{index}"), if index == 0 { stride } else { 1 });
+            let windows = Conv2d::same(kernel, stride, side);
+            match stage {
+                0 => layers.extend(separable(builder, &name, [channels, outputs], windows)),
+                _ => layers.extend(inverted_residual(builder, &name, [channels, outputs], windows)),
+            }
+            (side, channels) = (side.div_ceil(stride), outputs);
+        }
+        layers.push(Layer::Tap(format!("blocks.{stage}")));
+    }
+    layers.push(builder.convolution("conv_head", channels, head, Conv2d::square(1, 1, 0)));
+    layers.push(normalization(builder, "bn2", head, true));
+    layers.push(Layer::GlobalAverage);
+    Body { layers, pooled_size: head }
+}
+
+/// The nearest multiple of 8, but never less than nine tenths: TensorFlow's rounding of channels.
+fn multiple_of_8(channels: f64) -> usize {
+    let nearest = ((channels + 4.0) as usize / 8 * 8).max(8);
+    if (nearest as f64) < 0.9 * channels { nearest + 8 } else { nearest }
+}
+
+/// Depthwise, then 1x1. With as many channels out as in and a stride of 1 the input is added.
+fn separable(builder: &mut Builder, name: &str, [c_in, c_out]: [usize; 2], windows: Conv2d) -> Vec<Layer> {
+    let layers = vec![
+        depthwise(builder, &format!("{name}.conv_dw"), c_in, windows),
+        normalization(builder, &format!("{name}.bn1"), c_in, true),
+        builder.convolution(&format!("{name}.conv_pw"), c_in, c_out, Conv2d::square(1, 1, 0)),
+    ];
+    let last = batch_norm(builder, &format!("{name}.bn2"), c_out, false);
+    with_shortcut(layers, last, c_in == c_out && windows.stride == [1, 1])
+}
+
+/// 1x1 up, depthwise, 1x1 down.
+fn inverted_residual(builder: &mut Builder, name: &str, [c_in, c_out]: [usize; 2], windows: Conv2d) -> Vec<Layer> {
+    let inner = EXPANSION * c_in;
+    let layers = vec![
+        builder.convolution(&format!("{name}.conv_pw"), c_in, inner, Conv2d::square(1, 1, 0)),
+        normalization(builder, &format!("{name}.bn1"), inner, true),
+        depthwise(builder, &format!("{name}.conv_dw"), inner, windows),
+        normalization(builder, &format!("{name}.bn2"), inner, true),
+        builder.convolution(&format!("{name}.conv_pwl"), inner, c_out, Conv2d::square(1, 1, 0)),
+    ];
+    let last = batch_norm(builder, &format!("{name}.bn3"), c_out, false);
+    with_shortcut(layers, last, c_in == c_out && windows.stride == [1, 1])
+}
+
+fn with_shortcut(mut body: Vec<Layer>, last: BatchNorm2d, shortcut: bool) -> Vec<Layer> {
+    if shortcut {
+        return vec![Layer::Residual(Residual { body, last, shortcut: Vec::new() })];
+    }
+    body.push(Layer::BatchNorm2d(last));
+    body
+}
+
+fn depthwise(builder: &mut Builder, name: &str, c: usize, windows: Conv2d) -> Layer {
+    builder.convolution(name, c, c, Conv2d { groups: c, ..windows })
+}
+
+fn normalization(builder: &mut Builder, name: &str, c: usize, relu: bool) -> Layer {
+    Layer::BatchNorm2d(batch_norm(builder, name, c, relu))
+}
+
+fn batch_norm(builder: &mut Builder, name: &str, c: usize, relu: bool) -> BatchNorm2d {
+    let relu = relu.then_some(Relu::Six);
+    BatchNorm2d { relu, epsilon: 1e-3, momentum: 0.01, ..builder.batch_norm(name, c, relu.is_some()) }
+}
+
+/// Weights under the names of the PyPI package `efficientnet-lite-pytorch` (`_conv_stem`, `_blocks.5._project_conv`)
+/// under timm's; `None` where there are none. `parameters` are the names of the network they are for.
+pub(super) fn rename<'a>(
+    parameters: impl Iterator<Item = &'a str>,
+    tensors: &BTreeMap<String, HostTensor>,
+) -> Option<BTreeMap<String, HostTensor>> {
+    tensors.keys().find(|name| name.starts_with("_blocks."))?;
+    // Blocks are counted through all stages there: the prefixes `blocks.1.0` in their order.
+    let mut blocks: Vec<&str> = parameters.filter_map(|name| name.rsplitn(3, '.').nth(2)).collect();
+    blocks.retain(|block| block.starts_with("blocks."));
+    blocks.dedup();
+    let renamed = |name: &str| {
+        let renamed = match name.split('.').collect::<Vec<_>>()[..] {
+            ["_conv_stem", end] => format!("conv_stem.{end}"),
+            ["_bn0", end] => format!("bn1.{end}"),
+            ["_conv_head", end] => format!("conv_head.{end}"),
+            ["_bn1", end] => format!("bn2.{end}"),
+            ["_fc", end] => format!("fc.{end}"),
+            ["_blocks", index, layer, end] => {
+                let (index, block) = index.parse().ok().and_then(|i: usize| Some((i, *blocks.get(i)?)))?;
+                // The first block widens nothing, so its layers have other numbers.
+                let layer = match (layer, index) {
+                    ("_expand_conv", _) => "conv_pw",
+                    ("_depthwise_conv", _) => "conv_dw",
+                    ("_project_conv", 0) => "conv_pw",
+                    ("_project_conv", _) => "conv_pwl",
+                    ("_bn0", _) => "bn1",
+                    ("_bn1", 0) => "bn1",
+                    ("_bn1", _) => "bn2",
+                    ("_bn2", 0) => "bn2",
+                    ("_bn2", _) => "bn3",
+                    _ => return None,
+                };
+                format!("{block}.{layer}.{end}")
+            }
+            _ => return None,
+        };
+        Some(renamed)
+    };
+    let entry =
+        |(name, tensor): (&String, &HostTensor)| (renamed(name).unwrap_or_else(|| name.clone()), tensor.clone());
+    Some(tensors.iter().map(entry).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backbones::{Stem, adapt, define};
+
+    fn spec(size: usize, width: usize) -> BackboneSpec {
+        BackboneSpec {
+            kind: format!("efficientnet-lite{size}"),
+            width,
+            hidden: Vec::new(),
+            stem: Stem::Imagenet,
+            embedding: None,
+            normalize: false,
+            in_channels: 3,
+            image_size: 224,
+            classes: None,
+        }
+    }
+
+    fn shapes(spec: &BackboneSpec) -> BTreeMap<String, Vec<usize>> {
+        define(spec).unwrap().parameters.into_iter().map(|parameter| (parameter.name, parameter.shape)).collect()
+    }
+
+    #[test]
+    fn channels_and_blocks_grow_as_tensorflow_rounds_them() {
+        let lite2 = shapes(&spec(2, 64));
+        assert_eq!(lite2["blocks.4.0.conv_pwl.weight"], [120, 528, 1, 1], "112 * 1.1 is nearest to 120");
+        assert!(lite2.contains_key("blocks.5.4.bn3.bias") && !lite2.contains_key("blocks.5.5.bn3.bias"), "4 * 1.2");
+        assert_eq!(lite2["conv_stem.weight"], [32, 3, 3, 3], "stem and head stay");
+        assert_eq!(lite2["conv_head.weight"], [1280, 352, 1, 1]);
+        let half = shapes(&spec(0, 32));
+        assert_eq!(half["conv_stem.weight"], [16, 3, 3, 3]);
+        assert_eq!(half["blocks.1.0.conv_dw.weight"], [48, 1, 3, 3]);
+        assert_eq!(half["conv_head.weight"], [640, 160, 1, 1]);
+        // 12 would be 8, less than nine tenths of it.
+        assert_eq!([1.0, 11.0, 12.0, 20.0, 24.0].map(multiple_of_8), [8, 16, 16, 24, 24]);
+    }
+
+    #[test]
+    fn names_of_the_pypi_files_become_those_of_timm() {
+        let table = [
+            ("_conv_stem.weight", "conv_stem.weight"),
+            ("_bn0.running_var", "bn1.running_var"),
+            ("_blocks.0._depthwise_conv.weight", "blocks.0.0.conv_dw.weight"),
+            ("_blocks.0._bn1.bias", "blocks.0.0.bn1.bias"),
+            ("_blocks.0._project_conv.weight", "blocks.0.0.conv_pw.weight"),
+            ("_blocks.0._bn2.bias", "blocks.0.0.bn2.bias"),
+            ("_blocks.4._expand_conv.weight", "blocks.2.1.conv_pw.weight"),
+            ("_blocks.4._bn0.weight", "blocks.2.1.bn1.weight"),
+            ("_blocks.4._bn1.weight", "blocks.2.1.bn2.weight"),
+            ("_blocks.15._project_conv.weight", "blocks.6.0.conv_pwl.weight"),
+            ("_blocks.15._bn2.running_mean", "blocks.6.0.bn3.running_mean"),
+            ("_conv_head.weight", "conv_head.weight"),
+            ("_bn1.bias", "bn2.bias"),
+            ("_fc.weight", "fc.weight"),
+            // What no such network has keeps its name, so that an error can tell it.
+            ("_blocks.16._bn2.bias", "_blocks.16._bn2.bias"),
+            ("_blocks.1._se_reduce.bias", "_blocks.1._se_reduce.bias"),
+        ];
+        let tensor = |value: usize| HostTensor { shape: vec![1], data: vec![value as f32] };
+        let file: BTreeMap<_, _> =
+            table.iter().enumerate().map(|(i, (name, _))| (name.to_string(), tensor(i))).collect();
+        let adapted = adapt(&spec(0, 64), &file).into_owned();
+        assert_eq!(adapted.len(), table.len());
+        for (i, (name, expected)) in table.into_iter().enumerate() {
+            assert_eq!(adapted.get(expected), Some(&tensor(i)), "{name}");
+        }
+        let own = BTreeMap::from([("blocks.0.0.bn1.bias".to_string(), tensor(1))]);
+        assert_eq!(*adapt(&spec(0, 64), &own), own);
+    }
+}
