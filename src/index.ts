@@ -62,6 +62,7 @@ export type {
   NeighboursOptions,
   ResumeOptions,
   RunOptions,
+  TeacherGiven,
   TrainOptions,
 } from "./options/run.ts";
 export { constant, cosine, type StepOptions, step } from "./options/schedule.ts";
@@ -94,6 +95,9 @@ export type {
   Schedule,
   ScheduleOptions,
   Split,
+  Teacher,
+  TeacherFidelity,
+  TeacherSummary,
   TeacherTermOptions,
   TermOptions,
   TermValue,
@@ -120,6 +124,7 @@ export type {
   StartEvent,
   StepEvent,
   StepRecord,
+  TeacherVerdict,
   TrainResult,
   Verdict,
   VerdictRow,
