@@ -63,6 +63,7 @@ export type {
   NeighboursOptions,
   ResumeOptions,
   RunOptions,
+  TeacherGiven,
   TrainOptions,
 } from "./options/run.ts";
 export { constant, cosine, type StepOptions, step } from "./options/schedule.ts";
@@ -95,6 +96,9 @@ export type {
   Schedule,
   ScheduleOptions,
   Split,
+  Teacher,
+  TeacherFidelity,
+  TeacherSummary,
   TeacherTermOptions,
   TermOptions,
   TermValue,
@@ -121,6 +125,7 @@ export type {
   StartEvent,
   StepEvent,
   StepRecord,
+  TeacherVerdict,
   TrainResult,
   Verdict,
   VerdictRow,

@@ -18,6 +18,10 @@ export interface Embeddings {
   readonly embeddings: Iterable<Embedding> | AsyncIterable<Embedding>;
   /** Whether images without a row may be any number of the images. They are left out. @default false: at most one in ten */
   readonly allowMissing?: boolean;
+  /** What the teacher is called, as of other teachers. @default "teacher" */
+  readonly name?: string;
+  /** Its weight among several teachers. @default 1 */
+  readonly weight?: number;
 }
 
 /** Bytes of the head of a `.npy` file of version 1. */

@@ -6,7 +6,6 @@ import { embed } from "../embed.ts";
 import { evaluate } from "../evaluate.ts";
 import { invalid } from "../options/check.ts";
 import type { DistillOptions, EmbedOptions, EvaluateOptions, ResumeOptions } from "../options/run.ts";
-import type { Fidelity } from "../protocol/protocol.ts";
 import { resume } from "../resume.ts";
 import { train } from "../train.ts";
 import { type BenchFlags, bench } from "./bench.ts";
@@ -15,6 +14,7 @@ import { finish, json, print, signal, watch } from "./context.ts";
 import { demo } from "./demo.ts";
 import { doctor } from "./doctor.ts";
 import {
+  add,
   addDataFlags,
   addRunFlags,
   backboneOf,
@@ -31,8 +31,8 @@ import {
 } from "./options.ts";
 import { writeJsonLine } from "./report.ts";
 import { type ReproduceFlags, runRecipe } from "./reproduce.ts";
-import { anglesApart, fidelityLines, metricsLine, prefixLines } from "./table.ts";
-import { addTeacherFlags, type TeacherFlags, teacherOf } from "./teacher.ts";
+import { angleLines, fidelityLines, metricsLine, prefixLines } from "./table.ts";
+import { addTeacherFlags, placesOf, type TeacherFlags, teachersOf } from "./teacher.ts";
 
 /** Data may change between a run and what goes on with it; the user has to say that this is meant. */
 const acceptFlag = ["--accept-changed-data", "go on with the stored split where the data have changed"] as const;
@@ -61,16 +61,16 @@ function distillCommand(): Command {
     .option(...acceptFlag);
   type Flags = RunFlags & TeacherFlags & Pick<DistillOptions, "teacherFeatures" | "acceptChangedData" | "baseline">;
   return addRunFlags(it, "distill").action((flags: Flags) => {
-    const teacher = teacherOf(flags) ?? needed("--teacher", undefined);
+    const teachers = teachersOf(flags) ?? [needed("--teacher", undefined)];
     const { teacherFeatures, acceptChangedData, baseline } = flags;
     const own = defined({ student: studentOf(flags), teacherFeatures, acceptChangedData, baseline });
-    const options = { ...runOptions(flags, signal), teacher, ...own };
+    const options = { ...runOptions(flags, signal), teachers, ...own };
     return finish(distill(options), options.out);
   });
 }
 
 function evaluateCommand(): Command {
-  type Flags = DataFlags & TeacherFlags & Omit<EvaluateOptions, "model" | "data" | "signal" | "teacher">;
+  type Flags = DataFlags & TeacherFlags & Omit<EvaluateOptions, "model" | "data" | "signal" | "teacher" | "teachers">;
   const it = modelCommand(
     "evaluate",
     "Measure a stored model: Recall@K, kNN accuracy, MAP@R, R-precision, top-K, few-shot, a teacher's relations.",
@@ -86,13 +86,13 @@ function evaluateCommand(): Command {
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
     .action(async (model: string, flags: Flags) => {
       const { part, ks, fewShot, seed, splitSeed, threads, acceptChangedData } = flags;
-      const teacher = teacherOf(flags);
+      const teachers = teachersOf(flags);
       const data = flags.data === undefined ? withoutImages(flags) : dataOf(flags);
       const result = await watch(
         evaluate({
           model,
           signal,
-          ...defined({ data, part, ks, fewShot, teacher, seed, splitSeed, threads, acceptChangedData }),
+          ...defined({ data, part, ks, fewShot, teachers, seed, splitSeed, threads, acceptChangedData }),
         }),
       );
       if (json) return writeJsonLine({ type: "end", ...result });
@@ -100,8 +100,8 @@ function evaluateCommand(): Command {
       const what = classes > 0 ? `of ${classes} classes` : "without labels, measured by the teacher's relations";
       print(`${result.part}: ${images} images ${what}, ${millisecondsPerImage.toFixed(3)} ms/image`);
       print(metricsLine(metrics, intervals));
-      const relations = (kept: Fidelity) => (classes > 0 ? fidelityLines(kept) : [anglesApart(kept)]);
-      if (fidelity) relations(fidelity).forEach(print);
+      const relations = classes > 0 ? fidelityLines : angleLines;
+      relations(fidelity ?? []).forEach(print);
       prefixLines(result.prefixes).forEach(print);
     });
 }
@@ -146,12 +146,17 @@ function resumeCommand(): Command {
   return command("resume", "Go on with a run that was stopped or killed; it ends with the same bytes.")
     .argument("<out>", "folder of the run")
     .option("--data <source>", "where the data are now (where they were)")
-    .option("--teacher <run>", "where the teacher is now (where it was)")
+    .option(
+      "--teacher <place>",
+      "where the teacher is now (where it was); of several NAME=PLACE, once for each that has moved",
+      add,
+    )
     .option("--threads <count>", "CPU threads (those of the run)", toNumber)
     .option("--device <name>", "auto, cpu or candle-cpu; another one gives other bytes (that of the run)")
     .option(...acceptFlag)
-    .action((out: string, flags: Omit<ResumeOptions, "signal">) => {
-      const { data, teacher, threads, device, acceptChangedData } = flags;
+    .action((out: string, flags: Omit<ResumeOptions, "signal" | "teacher"> & Pick<TeacherFlags, "teacher">) => {
+      const { data, threads, device, acceptChangedData } = flags;
+      const teacher = placesOf(flags.teacher);
       const options = defined({ data, teacher, threads, device, acceptChangedData });
       return finish(resume(out, { signal, ...options }), out, () => true);
     });

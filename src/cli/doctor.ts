@@ -15,14 +15,14 @@ import { json, print, printLines, signal } from "./context.ts";
 import { needed } from "./options.ts";
 import { writeJsonLine } from "./report.ts";
 import { bytesInWords, table } from "./table.ts";
-import { type TeacherFlags, teacherOf } from "./teacher.ts";
+import { type TeacherFlags, teachersOf } from "./teacher.ts";
 
 /** Looks at the installation, or at the data or the teacher at `path`. */
 export async function doctor(topic: string | undefined, path: string | undefined, flags: TeacherFlags): Promise<void> {
   if (topic === undefined) return installation();
   if (oneOf("doctor", topic, ["data", "teacher"]) === "data") return await data(needed("doctor data <path>", path));
-  const given = { teacher: needed("doctor teacher <path>", path), ...flags };
-  await teacher(teacherOf(given) ?? given.teacher);
+  const given = flags.teacher ?? [needed("doctor teacher <path>", path)];
+  for (const one of teachersOf({ ...flags, teacher: given }) ?? []) await teacher(one);
 }
 
 /** Prints what a teacher is, after it has embedded three images. */

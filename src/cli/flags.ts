@@ -16,6 +16,7 @@ const flagNames: Readonly<Record<string, string>> = {
   checkpointEverySteps: "checkpoint-every",
   student: "backbone",
   losses: "loss",
+  teachers: "teacher",
   "weights.except": "weights-except",
   "weights.key": "weights-key",
 };

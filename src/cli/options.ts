@@ -334,22 +334,28 @@ function toPerClass(text: string): number | "any" {
 const lossNames = lossKinds.map((kind) => (kind === "triplet-squared" ? "triplet" : kind));
 const episodic = "prototypical";
 
-function add(given: string, before: readonly string[] = []): readonly string[] {
+/** One more of a flag that may come several times. */
+export function add(given: string, before: readonly string[] = []): readonly string[] {
   return [...before, given];
 }
 
-/** `kind:weight@studentFeature/teacherFeature`, all but the kind may be left out. The episode is what prototypes are of. */
+/**
+ * `kind:weight@studentFeature/teacherFeature=teacher`, all but the kind may be left out. The episode is what prototypes are of.
+ */
 function toLoss(given: string, episode: Episode | undefined): Loss {
-  const [head = "", features, ...more] = given.split("@");
+  const [text = "", ...named] = given.split("=");
+  const teacher = named.length > 0 ? named.join("=") : undefined;
+  const [head = "", features, ...more] = text.split("@");
   const [kind, weightText, ...rest] = head.split(":");
-  const form = "kind, kind:weight or kind:weight@feature, with @student/teacher for two features";
+  const form =
+    "kind, kind:weight or kind:weight@feature, with @student/teacher for two features, =NAME for one teacher";
   if (rest.length + more.length > 0) throw invalid("--loss", form, given);
   const [studentFeature, teacherFeature, ...extra] = features?.split("/") ?? [];
   if (extra.length > 0) throw invalid("--loss", form, given);
   const weight = weightText === undefined ? 1 : weightText === "auto" ? weightText : toNumber(weightText);
   if (typeof weight !== "number" && weight !== "auto")
     throw invalid("--loss", `${form}, the weight a number or auto`, given);
-  const term = defined({ weight: weight as Weight, studentFeature, teacherFeature });
+  const term = defined({ weight: weight as Weight, studentFeature, teacherFeature, teacher });
   if (kind !== episodic) return { kind: kind === "triplet" ? "triplet-squared" : kind, ...term } as Loss;
   if (!episode) throw invalid("--loss", "prototypical together with --episode", given, "give --episode 5,1,5");
   return { kind, ...term, supportCount: episode.shots, way: episode.way } as Loss;

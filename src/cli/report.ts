@@ -42,6 +42,7 @@ class TextReporter implements Reporter {
   #epochs = 0;
   #stepsPerEpoch = 1;
   #measured = "classes";
+  #teachers = 0;
   #baseline: TextReporter | undefined;
 
   constructor(name: string, out: NodeJS.WriteStream, command: Command | undefined) {
@@ -67,7 +68,7 @@ class TextReporter implements Reporter {
           student,
           before: "before training",
           model: "model",
-          teacher: "teacher",
+          teacher: this.#teachers > 1 ? `teacher ${event.teacher}` : "teacher",
           baseline: "without a teacher",
         };
         const best = event.best ? "  (best so far)" : "";
@@ -108,7 +109,7 @@ class TextReporter implements Reporter {
     validation,
     test,
     student,
-    teacher,
+    teachers,
     resumed,
     memory,
     plan,
@@ -119,13 +120,16 @@ class TextReporter implements Reporter {
     this.#line(data);
     const labelled = plan.data.labels === "classes";
     this.#measured = labelled ? "classes" : "images";
+    this.#teachers = teachers.length;
     const parts = Object.entries({ train, validation, test }).map(
       ([part, { images, classes }]) => `${part} ${labelled ? `${images}/${classes}` : images}`,
     );
     this.#line(`images${labelled ? "/classes" : ""}: ${parts.join(", ")}`);
-    const size = ({ backbone, parameters, embedding }: NonNullable<typeof teacher>) =>
+    const size = ({ backbone, parameters, embedding }: typeof student) =>
       `${backbone} with ${parameters.toLocaleString("en")} parameters, embedding ${embedding}`;
-    this.#line(`${teacher ? `teacher: ${size(teacher)}; student: ` : "network: "}${size(student)}`);
+    const named = (name: string) => (teachers.length > 1 ? `teacher ${name}` : "teacher");
+    const before = teachers.map((teacher) => `${named(teacher.name)}: ${size(teacher)}; `).join("");
+    this.#line(`${before}${teachers.length > 0 ? "student: " : "network: "}${size(student)}`);
     this.#line(memoryLine(memory));
     if (resumed) this.#line(`going on after step ${step} of ${totalSteps}`);
   }
@@ -178,7 +182,7 @@ const memoryParts: Readonly<Record<Exclude<keyof StartEvent["memory"], "total" |
   kernels: "kernels",
   losses: "losses",
   loader: "batches made ahead",
-  teacherFeatures: "teacher's features",
+  teacherFeatures: "teachers' features",
   listing: "list of images",
   best: "best weights",
   other: "other",

@@ -1,8 +1,14 @@
 /** Results as text for people. */
 
 import { printable } from "../printable.ts";
-import type { BenchReport, CategoryTotal, Fidelity, PrefixEvaluation, ProfileReport } from "../protocol/protocol.ts";
-import type { Finding, Metrics, Verdict } from "../run/events.ts";
+import type {
+  BenchReport,
+  CategoryTotal,
+  PrefixEvaluation,
+  ProfileReport,
+  TeacherFidelity,
+} from "../protocol/protocol.ts";
+import type { Finding, Metrics, Verdict, VerdictRow } from "../run/events.ts";
 
 /** Columns under their titles: the first to the left, numbers to the right. Its cells are printable, one line each. */
 export function table(titles: readonly string[], cells: readonly (readonly string[])[]): string {
@@ -18,38 +24,43 @@ export function table(titles: readonly string[], cells: readonly (readonly strin
 
 /** The verdict of a distillation. */
 export function verdictTable(verdict: Verdict): string {
-  const {
-    labels,
-    teacher,
-    studentBefore,
-    studentAfter,
-    baseline,
-    prefixes = [],
-    gapFrom,
-    gapClosed,
-    fidelity,
-  } = verdict;
-  const alone = baseline ? { "without a teacher": baseline } : {};
-  const ofPrefixes = Object.fromEntries(prefixes.map((row) => [`its first ${row.embedding}`, row]));
-  const rows = { teacher, "student before": studentBefore, ...alone, "student after": studentAfter, ...ofPrefixes };
-  // kNN accuracy stands in metrics.json; beside Recall@K it would make the table too wide for a terminal.
-  const shown = Object.keys(teacher.metrics).filter((name) => !name.startsWith("knn@"));
-  const names = shown.sort(metricOrder);
+  const { labels, teachers, studentBefore, studentAfter, baseline, prefixes = [], gapFrom } = verdict;
+  const rows: (readonly [string, VerdictRow])[] = [
+    ...teachers.map((teacher) => [named("teacher", teacher, teachers), teacher] as const),
+    ["student before", studentBefore],
+    ...(baseline ? [["without a teacher", baseline] as const] : []),
+    ["student after", studentAfter],
+    ...prefixes.map((row) => [`its first ${row.embedding}`, row] as const),
+  ];
+  // kNN accuracy stands in metrics.json; beside Recall@K it would make the table too wide for a terminal. A teacher that is no
+  // classifier has no top-K accuracy, and another one may have.
+  const all = new Set(teachers.flatMap(({ metrics }) => Object.keys(metrics)));
+  const names = [...all].filter((name) => !name.startsWith("knn@")).sort(metricOrder);
   const what = labels === "none" ? "test images" : "test classes";
-  const titles = [what, ...names.map((name) => shortName(name, fidelity)), "parameters", "embedding", "ms/image"];
-  const body = Object.entries(rows).map(([title, row]) => [
+  const neighbours = teachers[0]?.fidelity.neighbours ?? 0;
+  const titles = [what, ...names.map((name) => shortName(name, neighbours)), "parameters", "embedding", "ms/image"];
+  const body = rows.map(([title, row]) => [
     title,
     ...names.map((name) => score(name, row.metrics[name])),
     row.parameters.toLocaleString("en"),
     String(row.embedding),
     row.millisecondsPerImage.toFixed(3),
   ]);
-  const closed = ["gap closed", ...names.map((name) => percent(gapClosed[name], 0)), "", "", ""];
+  const closed = teachers.map((teacher) => {
+    const shares = names.map((name) => percent(teacher.gapClosed[name], 0));
+    return [named("gap closed", teacher, teachers, "to "), ...shares, "", "", ""];
+  });
+  const kept = teachers.map(({ name, weight, fidelity }) => ({ teacher: name, weight, ...fidelity }));
   const notes = [
     gapNotes[gapFrom],
-    ...(labels === "none" ? [legend(fidelity), anglesApart(fidelity)] : fidelityLines(fidelity)),
+    ...(labels === "none" ? [legend(neighbours), ...angleLines(kept)] : fidelityLines(kept)),
   ];
-  return [table(titles, [...body, closed]), ...notes].join("\n");
+  return [table(titles, [...body, ...closed]), ...notes].join("\n");
+}
+
+/** `what`, with the teacher's name where there are several. */
+function named(what: string, { name }: { readonly name: string }, all: readonly unknown[], word = ""): string {
+  return all.length > 1 ? `${what} ${word}${name}` : what;
 }
 
 /** What the gap is. */
@@ -65,7 +76,7 @@ export function findingLines(findings: readonly Finding[]): string[] {
 }
 
 /** What the columns are where the teacher's relations are the measure. */
-function legend({ neighbours }: Fidelity): string {
+function legend(neighbours: number): string {
   return [
     "measured by the teacher's relations, as there are no labels:",
     `  ${neighbours} nearest: share of each image's ${neighbours} nearest images that are in common with the teacher's`,
@@ -75,7 +86,7 @@ function legend({ neighbours }: Fidelity): string {
 }
 
 /** A metric as a column's title. */
-function shortName(name: string, { neighbours }: Fidelity): string {
+function shortName(name: string, neighbours: number): string {
   const short: Record<string, string> = {
     neighbourOverlap: `${neighbours} nearest`,
     distanceRankCorrelation: "distances",
@@ -84,21 +95,27 @@ function shortName(name: string, { neighbours }: Fidelity): string {
   return short[name] ?? name.replace("teacherRecall@", "nearest@");
 }
 
-/** The difference of angles, which stands in no metric, as more of it is worse. */
-export function anglesApart({ angleDifference, angleDifferenceError }: Fidelity): string {
+/** The difference of angles from each teacher's, which stands in no metric, as more of it is worse. */
+export function angleLines(kept: readonly TeacherFidelity[]): string[] {
+  return kept.map((fidelity) => `${anglesApart(fidelity)}${kept.length > 1 ? ` from ${fidelity.teacher}'s` : ""}`);
+}
+
+function anglesApart({ angleDifference, angleDifferenceError }: TeacherFidelity): string {
   return `angles ${angleDifference.toFixed(1)} ± ${angleDifferenceError.toFixed(1)} degrees apart`;
 }
 
-/** How well the teacher's relations are kept, in two lines. */
-export function fidelityLines(fidelity: Fidelity): string[] {
-  const { distanceRankCorrelation, angleRankCorrelation, neighbourOverlap, neighbours, recall } = fidelity;
-  const correlations = `rank correlation of distances ${distanceRankCorrelation.toFixed(3)}, of angles ${angleRankCorrelation.toFixed(3)}`;
-  const common = `${percent(neighbourOverlap, 0)} of the ${neighbours} nearest in common`;
-  const first = Object.entries(recall).map(([k, share]) => `${k}: ${percent(share, 0)}`);
-  return [
-    `relations kept: ${correlations}, ${anglesApart(fidelity)}`,
-    `  ${common}; the teacher's nearest among the student's K nearest: ${first.join(", ")}`,
-  ];
+/** How well the relations of each teacher are kept, in two lines. */
+export function fidelityLines(kept: readonly TeacherFidelity[]): string[] {
+  return kept.flatMap((fidelity) => {
+    const { teacher, distanceRankCorrelation, angleRankCorrelation, neighbourOverlap, neighbours, recall } = fidelity;
+    const correlations = `rank correlation of distances ${distanceRankCorrelation.toFixed(3)}, of angles ${angleRankCorrelation.toFixed(3)}`;
+    const common = `${percent(neighbourOverlap, 0)} of the ${neighbours} nearest in common`;
+    const first = Object.entries(recall).map(([k, share]) => `${k}: ${percent(share, 0)}`);
+    return [
+      `${kept.length > 1 ? `${teacher}'s relations` : "relations"} kept: ${correlations}, ${anglesApart(fidelity)}`,
+      `  ${common}; the teacher's nearest among the student's K nearest: ${first.join(", ")}`,
+    ];
+  });
 }
 
 /** A line for each prefix of the embedding that was trained to be one too. */

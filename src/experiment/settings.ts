@@ -6,7 +6,7 @@ import type { Optimizer, PlanFile, Policy } from "../protocol/protocol.ts";
 
 /** Network, losses, optimiser, batch, length and images of a stored plan. */
 export function settingsOf({ plan, policy, job }: PlanFile): string {
-  const { backbone, losses, optimizer, schedule, batch, epochs, stepsPerEpoch, data, teacher, weights } = plan;
+  const { backbone, losses, optimizer, schedule, batch, epochs, stepsPerEpoch, data, teachers, weights } = plan;
   return [
     `${job} ${named(backbone.kind, without(backbone, ["kind", "inChannels", "imageSize", "classes"]))}`,
     losses.map(({ kind: name, ...options }) => named(name, options)).join(" + "),
@@ -16,7 +16,7 @@ export function settingsOf({ plan, policy, job }: PlanFile): string {
     `${epochs} epochs${stepsPerEpoch === null ? "" : ` of ${stepsPerEpoch} steps`}${evaluated(policy)}`,
     `images ${data.imageSize} x ${data.imageSize} x ${data.channels}, ${augmented(data.augment)}`,
     ...(weights ? [`begins with the weights of ${basename(weights.file)}`] : []),
-    ...(teacher ? [`teacher's features ${teacher.features}`] : []),
+    ...(teachers.length > 0 ? [`teacher's features ${teachers.map(({ features }) => features).join(", ")}`] : []),
     ...(policy.patience === null ? [] : [`patience ${policy.patience}`]),
   ].join("; ");
 }

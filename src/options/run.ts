@@ -10,7 +10,7 @@ interface Stopped {
 }
 
 /** Those options of the core that only one of `train` and `distill` takes. */
-type OfOne = "backbone" | "student" | "teacher" | "teacherFeatures" | "acceptChangedData" | "baseline";
+type OfOne = "backbone" | "student" | "teacher" | "teachers" | "teacherFeatures" | "acceptChangedData" | "baseline";
 
 /** What `train` and `distill` share. */
 export type RunOptions = Omit<protocol.RunOptions, OfOne> & Stopped;
@@ -21,27 +21,35 @@ export interface TrainOptions extends RunOptions {
   readonly backbone: protocol.Backbone;
 }
 
-/** What `distill` takes. */
+/** A teacher: the folder of a finished run, a `model.safetensors`, an ONNX model or stored vectors; or that with how it is
+ * read; or the rows of a database. */
+export type TeacherGiven = string | URL | protocol.Teacher | Embeddings;
+
+/** What `distill` takes. One of `teacher` and `teachers` is needed. */
 export interface DistillOptions
   extends RunOptions,
     Pick<protocol.RunOptions, "student" | "teacherFeatures" | "acceptChangedData" | "baseline"> {
+  /** The teacher. */
+  readonly teacher?: TeacherGiven;
   /**
-   * The folder of a finished run, a `model.safetensors`, an ONNX model or stored vectors; or that with how it is read; or
-   * the rows of a database.
+   * Several teachers, in place of `teacher`; one of them may be rows. A term that compares with a teacher is the average over
+   * all, by their weights, or of the one that it names: `rkdAngle({ teacher: "dinov2" })`.
    */
-  readonly teacher: string | URL | protocol.Teacher | Embeddings;
+  readonly teachers?: readonly TeacherGiven[];
 }
 
 /** What `resume` takes besides the folder. */
 export interface ResumeOptions extends protocol.ResumeOptions, Stopped {}
 
 /** What `evaluate` takes. */
-export interface EvaluateOptions extends Omit<protocol.EvaluateOptions, "teacher">, Stopped {
+export interface EvaluateOptions extends Omit<protocol.EvaluateOptions, "teacher" | "teachers">, Stopped {
   /**
    * What the model's relations are compared with, as `distill` takes it; `null` is nothing. Without labels it is needed.
-   * @default null; without labels the run's own teacher
+   * @default null; without labels the run's own teachers
    */
-  readonly teacher?: DistillOptions["teacher"] | null;
+  readonly teacher?: TeacherGiven | null;
+  /** Several teachers, in place of `teacher`. Without labels the metrics are the averages over them, by their weights. */
+  readonly teachers?: readonly TeacherGiven[];
 }
 
 /** What `neighbours` takes. */

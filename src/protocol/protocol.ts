@@ -51,6 +51,11 @@ export type TeacherTermOptions = {
   /** The teacher's feature that the term reads, of losses that compare with one. @default that of the student */
   readonly teacherFeature?: string;
   /**
+   * The name of the teacher that the term compares with, of losses that compare with one. @default all teachers: the term
+   * is the average over them, by their weights
+   */
+  readonly teacher?: string;
+  /**
    * Whether the loss sees rows divided by their L2 norm, those of the teacher too, a map being one long row. The network's
    * output stays as it is: that is the backbone's `normalize`. @default false
    */
@@ -58,7 +63,7 @@ export type TeacherTermOptions = {
 };
 
 /** Options of every term that compares with no teacher. */
-export type TermOptions = Omit<TeacherTermOptions, "teacherFeature">;
+export type TermOptions = Omit<TeacherTermOptions, "teacherFeature" | "teacher">;
 
 /**
  * Factor of a term in the sum: a number, a course, or `"auto"`. Auto measures, in the first 20 steps, how large each
@@ -448,10 +453,15 @@ export type RunOptions = {
   /** The teacher: its path, or that with how it is read. */
   readonly teacher?: string | URL | Teacher;
   /**
-   * `"live"`: the teacher sees the same augmented images as the student, in every step. `"cached"`: every training
+   * Several teachers, in place of `teacher`, each as that has it. What the student learns of a term that compares with
+   * a teacher is then the average over all, by their weights, or of the one that the term names.
+   */
+  readonly teachers?: ReadonlyArray<string | URL | Teacher>;
+  /**
+   * When the features of those teachers are computed that say nothing of it themselves. `"live"`: the teacher sees the same augmented images as the student, in every step. `"cached"`: every training
    * image once, and its mirror image where training mirrors, before the first step; other augmentation the teacher
    * then does not see. `"auto"`: cached where training does no more than mirror images, live otherwise. @default
-   * "live"
+   * "live" of a network of rkd, "cached" of others
    */
   readonly teacherFeatures?: TeacherFeatures | "auto";
   /**
@@ -548,10 +558,11 @@ export type ResumeOptions = {
    */
   readonly data?: string | URL | ReadonlyArray<string | URL>;
   /**
-   * Where the teacher is now: the folder of a finished run, or the file. It must be the same one.
+   * Where the teacher is now: the folder of a finished run, or the file. It must be the same one. Of several the place of
+   * each that has moved, by its name: `{ dinov2: "models/dinov2.onnx" }`.
    * @default where it was
    */
-  readonly teacher?: string | URL;
+  readonly teacher?: string | URL | Record<string, string | URL>;
   /** CPU threads, 0 is all cores. @default those of the run */
   readonly threads?: number;
   /** Where to compute. Another device than the run's gives other bytes. @default the run's */
@@ -697,6 +708,16 @@ export type Teacher = {
   readonly onnx?: Partial<OnnxOptions> | null;
   /** How stored vectors are read. @default found out from the file */
   readonly vectors?: Partial<VectorOptions> | null;
+  /**
+   * What it is called: by terms that compare with it alone, by reports and warnings. No two have the same name.
+   * @default the name of its file without the ending; of a `model.safetensors` or `model.onnx` that of its folder; with #2
+   * and so on where another one has it
+   */
+  readonly name?: string;
+  /** Its weight in averages over several teachers, greater than 0; they are divided by their sum. @default 1 */
+  readonly weight?: number;
+  /** When its features are computed, in a distillation. @default that of `teacherFeatures` */
+  readonly features?: TeacherFeatures | "auto";
 };
 
 /** Pixels `v` in `0..=255` become `(v / 255 - mean) / std`, channel by channel. */
@@ -819,9 +840,13 @@ export type EvaluateOptions = {
   readonly fewShot?: ReadonlyArray<FewShot>;
   /**
    * The teacher whose relations are compared with the model's: as of `distill`; `null` is none. Without labels it is
-   * needed. @default null; without labels the run's own teacher
+   * needed. @default null; without labels the run's own teachers
    */
   readonly teacher?: string | URL | Teacher | null;
+  /**
+   * Several teachers, in place of `teacher`. Without labels the metrics are the averages over them, by their weights.
+   */
+  readonly teachers?: ReadonlyArray<string | URL | Teacher>;
   /** CPU threads, 0 to 1024; 0 is all cores. @default 0 */
   readonly threads?: number;
   /**
@@ -981,7 +1006,7 @@ export type PlanFile = {
   readonly chosenWeights?: { readonly [key in string]: number };
 };
 
-/** A training run of one network: `train` without a teacher, `distill` with one. */
+/** A training run of one network: `train` without a teacher, `distill` with one or more. */
 export type Plan = {
   /** The data. */
   readonly data: DataPlan;
@@ -991,8 +1016,8 @@ export type Plan = {
   readonly weights: WeightsPlan | null;
   /** Which of its parameters are trained, and how fast. */
   readonly tuning: TuningPlan;
-  /** The teacher, for a distillation. */
-  readonly teacher: TeacherPlan | null;
+  /** The teachers, for a distillation; their names are all different. */
+  readonly teachers: ReadonlyArray<TeacherPlan>;
   /** The weighted terms of the total loss; at least one. */
   readonly losses: ReadonlyArray<Loss>;
   /**
@@ -1129,8 +1154,12 @@ export type TuningPlan = {
   readonly batchNorm: TrainingStatistics;
 };
 
-/** The teacher of a distillation. */
+/** A teacher of a distillation. */
 export type TeacherPlan = {
+  /** What it is called: by terms that compare with it alone, by reports and warnings. */
+  readonly name: string;
+  /** Its weight in averages over the teachers, greater than 0; they are divided by their sum. */
+  readonly weight: number;
   /** A `model.safetensors` written by `train` or `distill`, an ONNX model, or a file of vectors. */
   readonly model: string;
   /** How it is read, where it is an ONNX model. */
@@ -1222,8 +1251,8 @@ export type SessionSummary = {
   readonly test: PartSize;
   /** The network that is trained. */
   readonly student: NetworkSummary;
-  /** The teacher of a distillation. */
-  readonly teacher: NetworkSummary | null;
+  /** The teachers of a distillation. */
+  readonly teachers: ReadonlyArray<TeacherSummary>;
   /** Batches of one epoch. */
   readonly stepsPerEpoch: number;
   /** Steps of the whole run. */
@@ -1307,7 +1336,7 @@ export type PartSize = {
 export type MemoryEstimate = {
   /** What the process had before; 0 where the system does not say. */
   readonly process: number;
-  /** Weights and running statistics of student and teacher, and what losses learn. */
+  /** Weights and running statistics of student and teachers, and what losses learn. */
   readonly networks: number;
   /** What the forward passes keep for the way back. */
   readonly activations: number;
@@ -1323,7 +1352,7 @@ export type MemoryEstimate = {
   readonly losses: number;
   /** Batches that are made ahead. */
   readonly loader: number;
-  /** The teacher's features of all training images, where they are computed once. */
+  /** The teachers' features of all training images, where they are computed once. */
   readonly teacherFeatures: number;
   /** The list of the images. */
   readonly listing: number;
@@ -1331,7 +1360,7 @@ export type MemoryEstimate = {
   readonly best: number;
   /** What no part counts: the addon's code, stacks, what allocators keep. */
   readonly other: number;
-  /** The largest of what comes and goes: a checkpoint, the final evaluation, reading the teacher. */
+  /** The largest of what comes and goes: a checkpoint, the final evaluation, reading a teacher. */
   readonly moment: number;
   /** All of it. */
   readonly total: number;
@@ -1357,6 +1386,20 @@ export type MemoryLimits = {
 
 /** Size of one network. */
 export type NetworkSummary = {
+  /** The architecture's name, or whatever a teacher is called. */
+  readonly backbone: string;
+  /** Trainable numbers (running statistics not counted). */
+  readonly parameters: number;
+  /** Length of the embedding. */
+  readonly embedding: number;
+};
+
+/** One teacher of a run. */
+export type TeacherSummary = {
+  /** What it is called. */
+  readonly name: string;
+  /** Its weight in averages over the teachers. */
+  readonly weight: number;
   /** The architecture's name, or whatever a teacher is called. */
   readonly backbone: string;
   /** Trainable numbers (running statistics not counted). */
@@ -1415,8 +1458,8 @@ export type TermValue = {
 export type Evaluation = {
   /**
    * `recall@K` and `knn@K` for every K asked for, `mapAtR`, `rPrecision`, and `fewshot/N-way-K-shot` for every shape of
-   * episode asked for; `top@K` where a classifier knows the classes; all in `[0, 1]`. Without labels, of the teacher's
-   * relations: `neighbourOverlap`, `teacherRecall@K` for every K asked for, both in `[0, 1]`, `distanceRankCorrelation` and
+   * episode asked for; `top@K` where a classifier knows the classes; all in `[0, 1]`. Without labels, of the relations of
+   * the teachers, the average over them by their weights: `neighbourOverlap`, `teacherRecall@K` for every K asked for, both in `[0, 1]`, `distanceRankCorrelation` and
    * `angleRankCorrelation`, in `[-1, 1]`.
    */
   readonly metrics: { readonly [key in string]: number };
@@ -1428,8 +1471,8 @@ export type Evaluation = {
   readonly classes: number;
   /** Mean time of the network's forward pass for one image, in batches of [`super::evaluate::BATCH`]. */
   readonly millisecondsPerImage: number;
-  /** How well the relations of a teacher are kept, where one was given. */
-  readonly fidelity?: Fidelity;
+  /** How well the relations of each teacher are kept, where any were given. */
+  readonly fidelity?: ReadonlyArray<TeacherFidelity>;
   /** The same of each prefix of the embedding that a stored model was trained for. */
   readonly prefixes?: ReadonlyArray<PrefixEvaluation>;
 };
@@ -1443,7 +1486,36 @@ export type PrefixEvaluation = {
   /** As [`Evaluation::intervals`]. */
   readonly intervals?: { readonly [key in string]: number };
   /** As [`Evaluation::fidelity`]. */
-  readonly fidelity?: Fidelity;
+  readonly fidelity?: ReadonlyArray<TeacherFidelity>;
+};
+
+/** How well the relations of one teacher are kept. */
+export type TeacherFidelity = {
+  /** What the teacher is called. */
+  readonly teacher: string;
+  /** Its weight in averages over the teachers. */
+  readonly weight: number;
+  /** Spearman's rank correlation of distances, in `[-1, 1]`; 0 where all distances of one side are equal. */
+  readonly distanceRankCorrelation: number;
+  /** Pairs it was computed on. */
+  readonly pairs: number;
+  /** Spearman's rank correlation of angles, in `[-1, 1]`; 0 where all angles of one side are equal. */
+  readonly angleRankCorrelation: number;
+  /** Mean absolute difference of angles, in degrees, `[0, 180]`. */
+  readonly angleDifference: number;
+  /** Standard error of that mean. */
+  readonly angleDifferenceError: number;
+  /** Triples it was computed on; 0 for fewer than three items. */
+  readonly triples: number;
+  /** Share of common nearest neighbours, in `[0, 1]`. */
+  readonly neighbourOverlap: number;
+  /** Neighbours compared of each item. */
+  readonly neighbours: number;
+  /**
+   * For every K asked for the share of items whose nearest neighbour for the teacher is among the K nearest for the
+   * student, in `[0, 1]`.
+   */
+  readonly recall: Record<string, number>;
 };
 
 /** How well relations are kept. */
@@ -1739,9 +1811,6 @@ export type ProfileRecord = {
 
 /** What an operation is for. */
 export type ProfileCategory = "forward" | "input-gradient" | "weight-gradient" | "batch-norm" | "pooling" | "elementwise" | "loss" | "optimizer" | "data";
-
-/** Whose embeddings are measured. */
-export type Who = "student" | "teacher";
 
 /**
  * What a session tells its caller. Step events are limited to [`Control::STEP_INTERVAL`]; the others always come.

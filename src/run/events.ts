@@ -73,6 +73,8 @@ export interface EvaluationEvent extends Evaluation {
   readonly type: "evaluation";
   /** `before` is the student with its initial weights, `model` the stored result, `baseline` that without a teacher. */
   readonly who: "student" | "before" | "model" | "teacher" | "baseline";
+  /** The name of the teacher that was measured. */
+  readonly teacher?: string;
   readonly part: "validation" | "test";
   /** Epochs done. */
   readonly epoch: number;
@@ -97,7 +99,7 @@ export interface EndEvent {
 
 /**
  * `recall@K` and `knn@K` for every K asked for, `top@K` where a classifier knows the classes, `mapAtR`, `rPrecision`, and `fewshot/5-way-1-shot` and the like where asked for,
- * all in [0, 1]. Without labels `neighbourOverlap`, `teacherRecall@K`, `distanceRankCorrelation` and `angleRankCorrelation`.
+ * all in [0, 1]. Without labels, as averages over the teachers, `neighbourOverlap`, `teacherRecall@K`, `distanceRankCorrelation` and `angleRankCorrelation`.
  */
 export type Metrics = Readonly<Record<string, number>>;
 
@@ -171,11 +173,12 @@ export interface DistillResult extends TrainResult {
   readonly verdict: Verdict;
 }
 
-/** How much of the teacher survived. All metrics are of the test images. */
+/** How much of each teacher survived. All metrics are of the test images. */
 export interface Verdict {
-  /** Whether the metrics are of the images' classes, or, without labels, of the teacher's relations. */
+  /** Whether the metrics are of the images' classes, or, without labels, of the teachers' relations. */
   readonly labels: Labels;
-  readonly teacher: VerdictRow;
+  /** In the order of the plan. */
+  readonly teachers: readonly TeacherVerdict[];
   /** The student with its initial weights. */
   readonly studentBefore: VerdictRow;
   readonly studentAfter: VerdictRow;
@@ -185,9 +188,17 @@ export interface Verdict {
   readonly baseline: VerdictRow | null;
   /** Which row the gap is measured from: the baseline where there is one. */
   readonly gapFrom: "studentBefore" | "baseline";
+}
+
+/** A teacher of a verdict, and how much of it survived. */
+export interface TeacherVerdict extends VerdictRow {
+  /** What it is called. */
+  readonly name: string;
+  /** Its weight in averages over the teachers. */
+  readonly weight: number;
   /** (after - from) / (teacher - from) for every metric; null where the teacher is no better than that row. */
   readonly gapClosed: Readonly<Record<string, number | null>>;
-  /** How well the student keeps the teacher's relations on the test images. */
+  /** How well the student keeps its relations on the test images. */
   readonly fidelity: Fidelity;
 }
 

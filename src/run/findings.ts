@@ -111,9 +111,10 @@ function isStuck(history: readonly EpochRecord[], hasTeacher: boolean): boolean 
   return (last.validation[goal] ?? 0) <= (first.validation[goal] ?? 0);
 }
 
-function teacherIsBetter({ teacher, baseline, studentAfter }: Verdict): boolean {
+/** Whether any teacher is. */
+function teacherIsBetter({ teachers, baseline, studentAfter }: Verdict): boolean {
   const goal = goalOf(studentAfter.metrics);
-  return (teacher.metrics[goal] ?? 0) > (baseline?.metrics[goal] ?? 0);
+  return teachers.some(({ metrics }) => (metrics[goal] ?? 0) > (baseline?.metrics[goal] ?? 0));
 }
 
 function percent(share: number): string {

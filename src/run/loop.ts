@@ -12,14 +12,14 @@ import { join } from "node:path";
 import { files, writeJson } from "../artefacts/run-folder.ts";
 import { json } from "../native/json.ts";
 import type { NativeSession } from "../native/session.ts";
-import type { Evaluation, Plan, ResolvedRun, SessionSummary, Teacher, TeacherPlan } from "../protocol/protocol.ts";
+import type { Evaluation, Plan, ResolvedRun, SessionSummary, TeacherPlan } from "../protocol/protocol.ts";
 import { isCancelled } from "./command.ts";
 import type { DistillResult, EvaluationEvent, Metrics, RunEvent, TrainResult, VerdictRow } from "./events.ts";
 import { findingsOf } from "./findings.ts";
 import type { FolderLock } from "./folder-lock.ts";
 import type { RunContext } from "./run.ts";
 import { addEvaluation, addSegment, closeEpoch, freshState, type PolicyState, putDown, takeUp } from "./state.ts";
-import { verdictOf, verdictRow } from "./verdict.ts";
+import { teacherRow, verdictOf, verdictRow } from "./verdict.ts";
 
 /** Where a run starts. */
 export interface LoopStart {
@@ -200,7 +200,7 @@ class Loop {
     const model = join(this.#job.out, files.model);
     const best = this.#job.policy.keep === "last" ? null : this.#state.best;
     await this.#session.call((core) => core.saveModel(model, best !== null));
-    const after = this.#summary.test.images > 0 ? await this.#test(model, this.#job.plan.teacher) : null;
+    const after = this.#summary.test.images > 0 ? await this.#test(model, this.#job.plan.teachers) : null;
     const epoch = best?.epoch ?? this.#state.epochsDone;
     const step = best?.step ?? this.#step;
     const last = await this.#last(model, step, after);
@@ -212,9 +212,12 @@ class Loop {
   }
 
   /** A stored model, read back from disk: the score is that of the artefact. */
-  async #test(model: string, plan: TeacherPlan | null, who: "model" | "baseline" = "model"): Promise<Evaluation> {
+  async #test(
+    model: string,
+    teachers: readonly TeacherPlan[],
+    who: "model" | "baseline" = "model",
+  ): Promise<Evaluation> {
     const { data, seed, splitSeed, threads } = this.#job.plan;
-    const teacher: Teacher | null = plan && { model: plan.model, onnx: plan.onnx, vectors: plan.vectors };
     const { ks } = this.#job.policy.evaluation;
     // Images that came while it trained are no reason to lose it: the stored split leaves them out, with a warning.
     const options = json({
@@ -224,7 +227,7 @@ class Loop {
       splitSeed,
       part: "test" as const,
       ks,
-      teacher,
+      teachers,
       threads,
       acceptChangedData: true,
     });
@@ -241,8 +244,8 @@ class Loop {
     const path = join(this.#job.out, files.last);
     await this.#session.call((core) => core.saveModel(path, false));
     if (!after) return { epoch: epochsDone, model: path, metrics: null };
-    const { data, teacher } = this.#job.plan;
-    const measure = data.labels === "none" && teacher ? teacher : null;
+    const { data, teachers } = this.#job.plan;
+    const measure = data.labels === "none" ? teachers : [];
     return { epoch: epochsDone, model: path, metrics: (await this.#test(path, measure)).metrics };
   }
 
@@ -253,22 +256,30 @@ class Loop {
     last: TrainResult["last"],
   ): Promise<TrainResult | DistillResult> {
     const { history, epochsDone: epochs, seconds, dataWaitSeconds, stoppedEarly, before, collapsed } = this.#state;
-    const { student, teacher, device } = this.#summary;
+    const { student, teachers, device } = this.#summary;
     const dataWaitShare = seconds > 0 ? dataWaitSeconds / seconds : 0;
     const metrics: Metrics | null = after?.metrics ?? null;
     const { job, out } = this.#job;
     const core = { job, out, model, metrics, network: student, device, ...chosen, epochs, steps: this.#step, seconds };
     const { learningRate } = this.#job.plan.optimizer;
-    const evidence = { history, collapsed, learningRate, hasTeacher: teacher !== null };
+    const evidence = { history, collapsed, learningRate, hasTeacher: teachers.length > 0 };
     const prefixes = after?.prefixes && { prefixes: after.prefixes };
     const findings = findingsOf(evidence);
     const result = { ...core, ...prefixes, dataWaitShare, stoppedEarly, last, findings, history };
-    if (!teacher || !after?.fidelity || !before) return result;
+    if (!after?.fidelity || !before) return result;
     const baseline = await this.#baseline();
-    const teacherScore = await this.#evaluate("teacher", "test");
-    this.#report("teacher", "test", teacherScore, false);
-    const rows = [verdictRow(teacher, teacherScore), verdictRow(student, before), verdictRow(student, after)] as const;
-    const found = verdictOf(this.#job.plan.data.labels, ...rows, after.fidelity, baseline);
+    const scores: Evaluation[] = [];
+    for (const [place, { name }] of teachers.entries()) {
+      const score = await this.#evaluate(place, "test");
+      this.#report("teacher", "test", score, false, name);
+      scores.push(score);
+    }
+    const rows = [verdictRow(student, before), verdictRow(student, after)] as const;
+    const taught = after.fidelity.flatMap((fidelity, place) => {
+      const [teacher, score] = [teachers[place], scores[place]];
+      return teacher && score ? [teacherRow(teacher, score, fidelity)] : [];
+    });
+    const found = verdictOf(this.#job.plan.data.labels, taught, ...rows, baseline);
     const { prefixes: own } = after;
     const of = own?.map(({ embedding, metrics }) => verdictRow({ ...student, embedding }, { ...after, metrics }));
     const verdict = of ? { ...found, prefixes: of } : found;
@@ -278,16 +289,25 @@ class Loop {
   /** The row of the same student without its teacher. */
   async #baseline(): Promise<VerdictRow | null> {
     const result = await this.#start.baseline?.();
-    return result ? verdictRow(result.network, await this.#test(result.model, null, "baseline")) : null;
+    return result ? verdictRow(result.network, await this.#test(result.model, [], "baseline")) : null;
   }
 
-  #evaluate(who: "student" | "teacher", part: "validation" | "test"): Promise<Evaluation> {
-    return this.#session.call((core) => core.evaluate(who, part, this.#job.policy.evaluation.ks));
+  /** The student, or the teacher at a place of the plan. */
+  #evaluate(who: "student" | number, part: "validation" | "test"): Promise<Evaluation> {
+    const teacher = who === "student" ? null : who;
+    return this.#session.call((core) => core.evaluate(teacher, part, this.#job.policy.evaluation.ks));
   }
 
-  #report(who: EvaluationEvent["who"], part: EvaluationEvent["part"], evaluation: Evaluation, best: boolean): void {
+  #report(
+    who: EvaluationEvent["who"],
+    part: EvaluationEvent["part"],
+    evaluation: Evaluation,
+    best: boolean,
+    teacher?: string,
+  ): void {
     const at = { epoch: this.#state.epochsDone, step: this.#step };
-    this.#emit({ type: "evaluation", who, part, ...at, best, ...evaluation });
+    const which = teacher === undefined ? {} : { teacher };
+    this.#emit({ type: "evaluation", who, ...which, part, ...at, best, ...evaluation });
   }
 
   /** Where the folder has been moved, the checkpoint follows it, and then the run ends. */

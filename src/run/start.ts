@@ -4,7 +4,7 @@ import { existsSync, rmSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import type { Json } from "#native";
 import { checkFolderApart, listsOf } from "../artefacts/apart.ts";
-import { type Embeddings, writeEmbeddings } from "../artefacts/embeddings.ts";
+import { writeEmbeddings } from "../artefacts/embeddings.ts";
 import { EventLog } from "../artefacts/event-log.ts";
 import {
   aside,
@@ -23,10 +23,10 @@ import { json } from "../native/json.ts";
 import type { NativeSession } from "../native/session.ts";
 import type { DistillOptions, ResumeOptions, TrainOptions } from "../options/run.ts";
 import type * as protocol from "../protocol/protocol.ts";
-import type { Job, Plan, PlanFile, ResolvedRun, VectorOptions } from "../protocol/protocol.ts";
+import type { Job, Plan, PlanFile, ResolvedRun, TeacherPlan, VectorOptions } from "../protocol/protocol.ts";
 import { version } from "../version.ts";
 import { withoutSignal, withSession } from "./command.ts";
-import { rowsOf, withTeacherFile } from "./embeddings.ts";
+import { type Rows, rowsOf, withTeacher, withTeacherFile } from "./embeddings.ts";
 import type { RunEvent, TrainResult, WeightsEvent } from "./events.ts";
 import { FolderLock } from "./folder-lock.ts";
 import { type LoopStart, runLoop } from "./loop.ts";
@@ -38,7 +38,7 @@ export async function startJob(
   options: TrainOptions | DistillOptions,
   context: RunContext,
 ): Promise<TrainResult> {
-  const rows = rowsOf((options as Partial<DistillOptions> | undefined)?.teacher);
+  const rows = rowsOf(options as Partial<DistillOptions> | undefined);
   return await withFolder(context, async (session, folder) => {
     const run = await planJob(session, job, options, rows);
     const { out, overwrite, plan, policy } = run;
@@ -54,11 +54,12 @@ export async function startJob(
     check();
     const lock = folder.hold(out);
     check(); // nobody can change it any more
+    const given = rows && plan.teachers[rows.place];
     const written = rows ? [files.teacher, files.teacherIds] : [];
     const [vectors, ids] = written.map((name) => aside(join(out, name)));
     // The folder's content is touched only once data and networks are known to be good.
     const onOpen = async (fingerprint: string) => {
-      const own = plan.teacher && vectors ? { [plan.teacher.model]: await hashFile(vectors) } : {};
+      const own = given && vectors ? { [given.model]: await hashFile(vectors) } : {};
       const hashes = { ...(await hashesOf(inputs)), ...own };
       const planFile = { form: 1, rkd: version, job, plan, policy, inputs: hashes, fingerprint } as const;
       await prepareFolder(out, overwrite, planFile, written);
@@ -66,11 +67,12 @@ export async function startJob(
       for (const message of run.warnings) folder.context.emit({ type: "warning", message });
     };
     const start = { resume: null, resumes: false, onOpen, lock, ...baselineOf(run, context, folder) };
-    if (!rows || !plan.teacher || !vectors || !ids) return await runLoop(run, start, session, folder.context);
+    if (!rows || !given || !vectors || !ids) return await runLoop(run, start, session, folder.context);
     try {
       await writeEmbeddings(rows.embeddings, vectors, ids, folder.context.signal);
-      const teacher = { ...plan.teacher, model: vectors, vectors: { ...asWritten, ...plan.teacher.vectors, ids } };
-      return await runLoop(run, { ...start, opens: { ...plan, teacher } }, session, folder.context);
+      const teacher = { ...given, model: vectors, vectors: { ...asWritten, ...given.vectors, ids } };
+      const teachers = plan.teachers.with(rows.place, teacher);
+      return await runLoop(run, { ...start, opens: { ...plan, teachers } }, session, folder.context);
     } finally {
       for (const file of [vectors, ids]) rmSync(file, { force: true });
     }
@@ -85,26 +87,24 @@ async function planJob(
   session: NativeSession,
   job: Job,
   options: TrainOptions | DistillOptions,
-  rows: Embeddings | undefined,
+  rows: Rows | undefined,
 ): Promise<ResolvedRun> {
   const resolve = (given: TrainOptions | DistillOptions) => {
     const said = json(withoutSignal(given)) as Json<protocol.RunOptions>;
     return session.call((core) => core.resolve(job, said));
   };
   if (!rows) return await resolve(options);
-  const run = await withTeacherFile(rows, undefined, (teacher) => resolve({ ...(options as DistillOptions), teacher }));
-  const teacher = run.plan.teacher && { ...run.plan.teacher, model: join(run.out, files.teacher) };
-  return { ...run, plan: { ...run.plan, teacher } };
+  const run = await withTeacherFile(rows, undefined, (file) => resolve(withTeacher(options as DistillOptions, file)));
+  const written = (teacher: TeacherPlan) => ({ ...teacher, model: join(run.out, files.teacher) });
+  const teachers = run.plan.teachers.map((teacher, place) => (place === rows.place ? written(teacher) : teacher));
+  return { ...run, plan: { ...run.plan, teachers } };
 }
 
 /** Goes on with the run in `out`; one that was killed before its first checkpoint starts anew. */
 export async function resumeJob(out: string, options: ResumeOptions, context: RunContext): Promise<TrainResult> {
   const place = resolve(out);
-  const { teacher } = requirePlanFile(place).plan;
-  // Rows that the run has written down are in its folder, wherever that is now.
-  const own = teacher && basename(teacher.model) === files.teacher && existsSync(join(place, files.teacher));
-  const moved = own && options?.teacher === undefined ? { teacher: join(place, files.teacher) } : {};
-  const said = json({ ...withoutSignal(options), ...moved });
+  const teacher = placesOf(requirePlanFile(place).plan, place, options?.teacher);
+  const said = json({ ...withoutSignal(options), ...(teacher !== undefined && { teacher }) });
   return await withFolder(context, async (session, folder) => {
     const lock = folder.hold(place);
     const stored = requirePlanFile(place);
@@ -123,6 +123,16 @@ export async function resumeJob(out: string, options: ResumeOptions, context: Ru
     const start = { resume, resumes: true, onOpen, lock, ...baselineOf(run, context, folder) };
     return await runLoop(run, start, session, folder.context);
   });
+}
+
+/** Where teachers are: as said; and rows that the run has written down are in its folder, wherever that is now. */
+function placesOf({ teachers = [] }: Plan, place: string, said: ResumeOptions["teacher"]): ResumeOptions["teacher"] {
+  const file = join(place, files.teacher);
+  const written = teachers.find(({ model }) => basename(model) === files.teacher);
+  if (!written || !existsSync(file)) return said;
+  if (said === undefined) return teachers.length === 1 ? file : { [written.name]: file };
+  const byName = typeof said === "object" && !(said instanceof URL);
+  return byName ? { [written.name]: file, ...said } : said;
 }
 
 /** The checkpoint to go on from. The core takes the one before it where the last is damaged or missing. */
@@ -175,14 +185,15 @@ async function hashesOf(inputs: readonly string[]): Promise<PlanFile["inputs"]> 
 }
 
 /** What a run reads beside its images, all of whose bytes count; without `rows`, which it writes. */
-function inputsOf({ data, teacher, weights }: Plan, rows?: Embeddings): string[] {
-  return [rows ? undefined : teacher?.model, weights?.file, ...listsOf(data)].filter((file) => file !== undefined);
+function inputsOf({ data, teachers, weights }: Plan, rows?: Rows): string[] {
+  const models = teachers.filter((_, place) => place !== rows?.place).map(({ model }) => model);
+  return [...models, ...(weights ? [weights.file] : []), ...listsOf(data)];
 }
 
-/** The plan as it is stored, with the places where data and teacher are now. */
-function movedPlan(stored: Plan, { data: { source, more }, teacher }: Plan): Plan {
+/** The plan as it is stored, with the places where data and teachers are now. */
+function movedPlan(stored: Plan, { data: { source, more }, teachers }: Plan): Plan {
   const data = typeof stored.data === "object" ? { ...stored.data, source, more } : source; // a person may write the source alone
-  return { ...stored, data: data as Plan["data"], ...(teacher && { teacher: { ...stored.teacher, ...teacher } }) };
+  return { ...stored, data: data as Plan["data"], teachers };
 }
 
 /** Runs `work` with a session and a folder that only this process may write to once it is held. */

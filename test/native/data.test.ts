@@ -200,7 +200,7 @@ describe("what has been moved", () => {
     await expect(resume(common.out, { teacher: other })).rejects.toThrow(/has changed since/);
     await resume(common.out, { teacher: moved });
     const { plan, inputs } = planOf(common.out);
-    expect([plan.teacher.model, Object.keys(inputs)[0]]).toEqual(Array(2).fill(join(moved, "model.safetensors")));
+    expect([plan.teachers[0].model, Object.keys(inputs)[0]]).toEqual(Array(2).fill(join(moved, "model.safetensors")));
     await resume(common.out);
   });
 

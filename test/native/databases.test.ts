@@ -19,6 +19,7 @@ import {
   evaluate,
   glyphs,
   resume,
+  type TeacherGiven,
   train,
   triplet,
 } from "../../src/index.ts";
@@ -49,7 +50,7 @@ async function* rows(): AsyncGenerator<Embedding> {
   for (const [i, id] of (await idsOf()).entries()) yield { id, vector: vector(i) };
 }
 
-const options = (out: string, teacher: DistillOptions["teacher"], more: Partial<DistillOptions> = {}) => ({
+const options = (out: string, teacher: TeacherGiven, more: Partial<DistillOptions> = {}) => ({
   teacher,
   data,
   student: conv4({ width: 4, embedding: 8 }),
@@ -65,17 +66,17 @@ const strays = (out: string) => readdirSync(join(folder, out)).filter((name) => 
 describe("rows as a teacher", () => {
   it("teach as the file that they become, which is the run's own", async () => {
     const { verdict } = await distill(options("rows", { embeddings: rows() }));
-    expect(verdict.teacher.metrics.neighbourOverlap).toBeCloseTo(1, 12);
+    expect(verdict.teachers[0]?.metrics.neighbourOverlap).toBeCloseTo(1, 12);
     expect(strays("rows")).toEqual([]);
     const { plan, inputs } = JSON.parse(readFileSync(join(folder, "rows", "plan.json"), "utf8"));
     const file = join(folder, "rows", "teacher.npy");
-    expect(plan.teacher.model).toBe(file);
+    expect(plan.teachers[0].model).toBe(file);
     expect(Object.keys(inputs)).toEqual([file]);
     await distill(options("file", file));
     expect(model("file")).toBe(model("rows"));
     const again = { embeddings: [...(await idsOf())].map((id, i) => ({ id, vector: new Float64Array(vector(i)) })) };
     const { fidelity } = await evaluate({ model: join(folder, "rows"), teacher: again });
-    expect(fidelity).toEqual(verdict.fidelity);
+    expect(fidelity).toMatchObject([{ teacher: "teacher", ...verdict.teachers[0]?.fidelity }]);
     // The files are replaced with the run, and are no reason to refuse another in their place.
     await expect(distill(options("rows", { embeddings: rows() }))).rejects.toThrow("already holds a run");
     await distill(options("rows", { embeddings: rows() }, { overwrite: true }));

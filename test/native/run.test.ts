@@ -343,14 +343,14 @@ describe("distill", () => {
     };
     const run = distill({ ...common, teacher, student: conv4({ width: 4, embedding: 4 }), epochs: 2, out });
     const { verdict, metrics, history } = await run;
-    expect(verdict.teacher).toMatchObject({ embedding: 16, backbone: "conv4" });
+    expect(verdict.teachers[0]).toMatchObject({ embedding: 16, backbone: "conv4" });
     expect(verdict.studentAfter).toMatchObject({ embedding: 4, metrics });
-    const [t, b, a] = [verdict.teacher, verdict.studentBefore, verdict.studentAfter].map(
-      (row) => row.metrics["recall@1"] ?? 0,
+    const [t, b, a] = [verdict.teachers[0], verdict.studentBefore, verdict.studentAfter].map(
+      (row) => row?.metrics["recall@1"] ?? 0,
     );
     if (t !== undefined && b !== undefined && a !== undefined && t > b) {
-      expect(verdict.gapClosed["recall@1"]).toBeCloseTo((a - b) / (t - b), 12);
-    } else expect(verdict.gapClosed["recall@1"]).toBeNull();
+      expect(verdict.teachers[0]?.gapClosed["recall@1"]).toBeCloseTo((a - b) / (t - b), 12);
+    } else expect(verdict.teachers[0]?.gapClosed["recall@1"]).toBeNull();
     expect(history[0]?.terms.map(({ name, weight }) => [name, weight])).toEqual([
       ["triplet-squared", 1],
       ["rkd-distance", 1],
@@ -359,10 +359,10 @@ describe("distill", () => {
     const again = await evaluate({ model: out, ks: [1, 2], teacher });
     expect(again.metrics).toEqual(metrics);
     expect(again.metrics["knn@1"]).toBe(again.metrics["recall@1"]);
-    expect(again.fidelity).toEqual(verdict.fidelity);
-    expect(verdict.fidelity.neighbourOverlap).toBeGreaterThan(0.2);
+    expect(again.fidelity).toEqual([{ teacher: "teacher", weight: 1, ...verdict.teachers[0]?.fidelity }]);
+    expect(verdict.teachers[0]?.fidelity.neighbourOverlap).toBeGreaterThan(0.2);
     const itself = await evaluate({ model: out, ks: [1], teacher: out });
-    expect(itself.fidelity).toMatchObject({ distanceRankCorrelation: 1, angleDifference: 0, neighbourOverlap: 1 });
+    expect(itself.fidelity).toMatchObject([{ distanceRankCorrelation: 1, angleDifference: 0, neighbourOverlap: 1 }]);
     expect((await evaluate({ model: out, ks: [1] })).fidelity).toBeUndefined();
     await expect(
       distill({ ...common, teacher, student: conv4(), epochs: 1, out: teacher, overwrite: true }),

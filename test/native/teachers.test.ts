@@ -1,6 +1,6 @@
 /** Teachers that rkd did not train: ONNX models and stored vectors, from the option to the model. */
 
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, it } from "vitest";
@@ -14,6 +14,7 @@ import {
   hint,
   imageFolder,
   linearHint,
+  resume,
   rkdAngle,
   rkdDistance,
 } from "../../src/index.ts";
@@ -62,7 +63,7 @@ function writeNpy(file: string, ids: readonly string[], rows: readonly number[][
   return file;
 }
 
-const options = (out: string, more: Partial<DistillOptions> & Pick<DistillOptions, "teacher">): DistillOptions => ({
+const options = (out: string, more: Partial<DistillOptions>): DistillOptions => ({
   student,
   data: imageFolder(photos, { imageSize: 28, channels: 1 }),
   batch: { size: 8 },
@@ -101,9 +102,9 @@ describe("an ONNX model", () => {
     const data = imageFolder(photos, { imageSize: 28, channels: 1, cache });
     const first = await follow(options("once", { teacher: onnx("fixed"), data }));
     expect(first.result.verdict.labels).toBe("none");
-    expect(first.result.verdict.teacher.metrics.neighbourOverlap).toBeCloseTo(1, 12);
+    expect(first.result.verdict.teachers[0]?.metrics.neighbourOverlap).toBeCloseTo(1, 12);
     const { distanceRankCorrelation: before } = first.result.verdict.studentBefore.metrics;
-    expect(first.result.verdict.fidelity.distanceRankCorrelation).toBeGreaterThan(before ?? 1);
+    expect(first.result.verdict.teachers[0]?.fidelity.distanceRankCorrelation).toBeGreaterThan(before ?? 1);
     expect([...first.phases].sort()).toEqual(["decode", "embed", "teacherFeatures"]);
     const said = readdirSync(cache).filter((name) => name.endsWith(".rkdsaid"));
     expect(said).toHaveLength(2); // of the images as they are, and mirrored
@@ -143,7 +144,7 @@ describe("an ONNX model", () => {
       options("tree-plain", { ...given, teacher: { model: onnx("plain"), onnx: { imageSize: 16 } } }),
     );
     expect(result.verdict.labels).toBe("classes");
-    expect(result.verdict.teacher.metrics["recall@1"]).toBeGreaterThanOrEqual(0);
+    expect(result.verdict.teachers[0]?.metrics["recall@1"]).toBeGreaterThanOrEqual(0);
     const tokens = {
       model: onnx("tokens"),
       onnx: { ...asked, normalization: { mean: [0.5, 0.5, 0.5], std: [1, 1, 1] } },
@@ -157,7 +158,7 @@ describe("an ONNX model", () => {
   it("has an embedding of any length, and nothing inside", async () => {
     const teacher = onnx("fixed");
     const { result } = await follow(options("hinted", { teacher, losses: [linearHint(), rkdDistance()] }));
-    expect(result.verdict.fidelity.neighbourOverlap).toBeGreaterThanOrEqual(0);
+    expect(result.verdict.teachers[0]?.fidelity.neighbourOverlap).toBeGreaterThanOrEqual(0);
     const taps = { studentFeature: "blocks.1", teacherFeature: "layer3" };
     for (const loss of [hint(taps), attentionTransfer(taps)]) {
       const { message } = await refusal(distill(options("inside", { teacher, losses: [loss] })));
@@ -171,10 +172,108 @@ describe("an ONNX model", () => {
     const { result } = await follow(out);
     const model = join(folder, "measured");
     const { fidelity } = await evaluate({ model, teacher: onnx("fixed") });
-    expect(fidelity).toEqual(result.verdict.fidelity);
+    expect(fidelity).toMatchObject([{ teacher: "fixed", weight: 1, ...result.verdict.teachers[0]?.fidelity }]);
     const other = await rkd("evaluate", model, "--teacher", onnx("two"), "--teacher-output", "second", "--json");
     expect(other.code, other.stderr).toBe(0);
-    expect(lines(other.stdout).at(-1).fidelity.neighbourOverlap).toBeLessThanOrEqual(1);
+    expect(lines(other.stdout).at(-1).fidelity[0].neighbourOverlap).toBeLessThanOrEqual(1);
+  });
+});
+
+describe("several teachers", () => {
+  const vectors = () => writeNpy(join(folder, "several.npy"), names, [...names.keys()].map(vector));
+  const teachers = () => [onnx("fixed"), { model: vectors(), name: "stored", weight: 3 }];
+  const losses = [rkdDistance(), linearHint(), rkdAngle({ teacher: "stored", weight: "auto" })];
+
+  it("teach together: a model and vectors, each with its row, and a run that was stopped ends with the same bytes", async () => {
+    const { result, model, warnings } = await follow(options("several", { teachers: teachers(), losses }));
+    expect(warnings).toEqual([expect.stringMatching(/^Teacher fixed: .+ how its images are normalised/)]);
+    const plan = JSON.parse(readFileSync(join(folder, "several", "plan.json"), "utf8"));
+    expect(plan.plan.teachers).toMatchObject([
+      { name: "fixed", weight: 1, features: "cached", vectors: null },
+      { name: "stored", weight: 3, features: "cached", onnx: null },
+    ]);
+    expect(Object.keys(plan.inputs)).toEqual(expect.arrayContaining([onnx("fixed"), join(folder, "several.npy")]));
+    const taught = result.verdict.teachers;
+    expect(taught.map(({ name, embedding }) => [name, embedding])).toEqual([
+      ["fixed", taught[0]?.embedding],
+      ["stored", 6],
+    ]);
+    expect(taught[0]?.embedding).not.toBe(6);
+    // Without labels the student's metrics are the average over the teachers.
+    const [first, second] = taught.map(({ fidelity }) => fidelity.neighbourOverlap);
+    const overlap = result.metrics?.neighbourOverlap ?? Number.NaN;
+    expect(overlap).toBeCloseTo(((first ?? 0) + 3 * (second ?? 0)) / 4, 12);
+    const { fidelity, metrics } = await evaluate({ model: join(folder, "several") });
+    expect(fidelity?.map(({ teacher }) => teacher)).toEqual(["fixed", "stored"]);
+    expect(metrics.neighbourOverlap).toBeCloseTo(overlap, 12);
+
+    const place = options("stopped", { teachers: teachers(), losses, checkpointEverySteps: 1 });
+    const run = distill(place);
+    const stop = async () => {
+      for await (const event of run) if (event.type === "checkpoint") run.abort("enough");
+    };
+    expect(await stop().catch((reason) => reason)).toBe("enough");
+    const moved = join(folder, "moved.npy");
+    renameSync(join(folder, "several.npy"), moved);
+    renameSync(join(folder, "several.npy.ids.json"), `${moved}.ids.json`);
+    const stopped = place.out as string;
+    await expect(resume(stopped)).rejects.toThrow(/option teacher \(--teacher\)/);
+    await expect(resume(stopped, { teacher: moved })).rejects.toThrow(/by its name, one of fixed, stored/);
+    const resumed = await rkd("resume", stopped, "--teacher", `stored=${moved}`);
+    expect(resumed.code, resumed.stderr).toBe(0);
+    expect(resumed.stdout).toMatch(/^teacher fixed .+\nteacher stored /m);
+    expect(readFileSync(join(stopped, "model.safetensors"), "base64")).toBe(model);
+  });
+
+  it("teach as one does where the list has one, and rows as the file that they become", async () => {
+    const given = { losses: [rkdDistance(), linearHint()] };
+    const one = await follow(options("one", { ...given, teacher: onnx("fixed") }));
+    const list = await follow(options("list", { ...given, teachers: [onnx("fixed")] }));
+    expect(list.model).toBe(one.model);
+    const file = await follow(options("of-file", { ...given, teachers: [onnx("fixed"), vectors()] }));
+    const embeddings = names.map((id, i) => ({ id, vector: vector(i) }));
+    const rows = await follow(
+      options("of-rows", { ...given, teachers: [onnx("fixed"), { embeddings, name: "rows" }] }),
+    );
+    expect(rows.model).toBe(file.model);
+    const { plan } = JSON.parse(readFileSync(join(folder, "of-rows", "plan.json"), "utf8"));
+    expect(plan.teachers[1]).toMatchObject({ name: "rows", model: join(folder, "of-rows", "teacher.npy") });
+    const two = await refusal(distill(options("two-rows", { ...given, teachers: [{ embeddings }, { embeddings }] })));
+    expect(two.message).toContain("teachers[1].embeddings: invalid value: expected rows of one teacher only");
+  });
+
+  it("are named by flags, and what is wrong about them is said", async () => {
+    const given = [
+      "--teacher",
+      onnx("fixed"),
+      "--teacher",
+      vectors(),
+      "--data",
+      photos,
+      "--out",
+      join(folder, "flags"),
+    ];
+    const small = ["--image-size", "28", "--channels", "1", "--batch", "8", "--epochs", "1", "--backbone", "conv4"];
+    const terms = ["--loss", "rkd-distance", "--loss", "rkd-angle:2=several"];
+    const run = await rkd("distill", ...given, ...small, ...terms, "--teacher-weight", "2,1");
+    expect(run.code, run.stderr).toBe(0);
+    const { plan } = JSON.parse(readFileSync(join(folder, "flags", "plan.json"), "utf8"));
+    expect(plan.teachers).toMatchObject([
+      { name: "fixed", weight: 2 },
+      { name: "several", weight: 1 },
+    ]);
+    expect(plan.losses[1]).toMatchObject({ kind: "rkd-angle", weight: 2, teacher: "several" });
+    for (const [flags, part] of [
+      [["--loss", "rkd-angle=severl"], 'Did you mean "several"?'],
+      [["--teacher-weight", "2"], "a weight for each --teacher, 2"],
+      [["--teacher-pooling", "mean-token"], "say in code how each of several is read"],
+    ] as const) {
+      const refused = await rkd("distill", ...given, ...small, ...flags);
+      expect(refused.code).toBe(2);
+      expect(refused.stderr.toLowerCase()).toContain(part.toLowerCase());
+    }
+    const both = await refusal(distill(options("both", { teacher: onnx("fixed"), teachers: teachers() })));
+    expect(both.message).toContain("teachers: invalid value: expected nothing beside teacher");
   });
 });
 
@@ -194,8 +293,8 @@ describe("stored vectors", () => {
     for (const [i, teacher] of [npy, csv, jsonl].entries()) {
       const { result, warnings } = await follow(options(`stored-${i}`, { teacher }));
       expect(warnings).toEqual([]);
-      expect(result.verdict.teacher.parameters).toBe(0);
-      expect(result.verdict.teacher.metrics.neighbourOverlap).toBeCloseTo(1, 12);
+      expect(result.verdict.teachers[0]?.parameters).toBe(0);
+      expect(result.verdict.teachers[0]?.metrics.neighbourOverlap).toBeCloseTo(1, 12);
       models.push(JSON.stringify(readTensors(join(folder, `stored-${i}`))));
     }
     expect(new Set(models).size).toBe(1);
@@ -233,7 +332,7 @@ describe("stored vectors", () => {
     for (const part of ["032.pgm", "elsewhere.jpg", "allowMissing"]) expect(message).toContain(part);
     const { warnings, result } = await follow(options("few", { teacher: { model, vectors: { allowMissing: true } } }));
     expect(warnings.join("\n")).toContain("images without a vector, left out of training: 8 of 40 (032.pgm");
-    expect(result.verdict.fidelity.neighbourOverlap).toBeGreaterThanOrEqual(0);
+    expect(result.verdict.teachers[0]?.fidelity.neighbourOverlap).toBeGreaterThanOrEqual(0);
     const strange = writeNpy(
       join(folder, "strange.npy"),
       ["a", "b", "c"],

@@ -13,6 +13,7 @@ import {
   neighbours,
   rkdDistance,
   softTargetKl,
+  type TeacherVerdict,
   train,
   triplet,
 } from "../../src/index.ts";
@@ -70,15 +71,16 @@ describe("a flat folder of images", () => {
       }
       if (event.type === "evaluation") {
         expect(Object.keys(event.metrics).sort()).toEqual(names);
-        expect(event.fidelity?.neighbourOverlap).toBe(event.metrics.neighbourOverlap);
+        expect(event.fidelity?.[0]?.neighbourOverlap).toBe(event.metrics.neighbourOverlap);
         expect(event.classes).toBe(0);
       }
     }
     expect(warnings).toEqual([]);
     const { verdict, metrics, history, epoch, model } = await run;
     expect(verdict.labels).toBe("none");
-    for (const name of names) expect(verdict.teacher.metrics[name]).toBeCloseTo(1, 12);
-    const { neighbourOverlap, distanceRankCorrelation, angleRankCorrelation, recall } = verdict.fidelity;
+    for (const name of names) expect(verdict.teachers[0]?.metrics[name]).toBeCloseTo(1, 12);
+    const taught = verdict.teachers[0]?.fidelity as TeacherVerdict["fidelity"];
+    const { neighbourOverlap, distanceRankCorrelation, angleRankCorrelation, recall } = taught;
     const recalls = Object.fromEntries(Object.entries(recall).map(([k, share]) => [`teacherRecall@${k}`, share]));
     expect(metrics).toEqual({ neighbourOverlap, distanceRankCorrelation, angleRankCorrelation, ...recalls });
     expect(verdict.studentAfter.metrics).toEqual(metrics);
@@ -127,7 +129,7 @@ describe("a flat folder of images", () => {
     expect(measured.stdout).toContain("test: 10 images without labels, measured by the teacher's relations");
     const json = await rkd("evaluate", join(folder, "shown"), "--json");
     const { metrics, fidelity } = JSON.parse(json.stdout.trim().split("\n").at(-1) ?? "");
-    expect(fidelity.recall["1"]).toBe(metrics["teacherRecall@1"]);
+    expect(fidelity[0].recall["1"]).toBe(metrics["teacherRecall@1"]);
   });
 
   it.each<[string, () => Promise<unknown>, string[]]>([
@@ -183,14 +185,14 @@ it("leaves classes of a tree aside where the user says so, and shows both measur
   const none = await distill(
     options({ data: imageFolder(tree, { labels: "none" }), epochs: 1, out: join(folder, "none") }),
   );
-  expect([none.verdict.labels, Object.keys(none.verdict.teacher.metrics)]).toEqual([
+  expect([none.verdict.labels, Object.keys(none.verdict.teachers[0]?.metrics ?? {})]).toEqual([
     "none",
     expect.not.arrayContaining(["recall@1"]),
   ]);
   const both = await distill(options({ data: tree, epochs: 1, out: join(folder, "classes") }));
   expect(both.verdict.labels).toBe("classes");
   expect(both.verdict.studentAfter.metrics["recall@1"]).toBeGreaterThanOrEqual(0);
-  expect(both.verdict.fidelity.recall["1"]).toBeGreaterThanOrEqual(0);
+  expect(both.verdict.teachers[0]?.fidelity.recall["1"]).toBeGreaterThanOrEqual(0);
   // The run's own labels are those of its evaluation.
   expect((await evaluate({ model: join(folder, "none"), data: tree })).metrics).toEqual(none.metrics);
 });

@@ -72,7 +72,7 @@ export async function everything(signal: AbortSignal): Promise<void> {
   }
   const result = await run;
   same<Equal<typeof result, DistillResult>>();
-  same<Equal<(typeof result.verdict.gapClosed)[string], number | null>>();
+  same<Equal<(typeof result.verdict.teachers)[number]["gapClosed"][string], number | null>>();
 
   train({ data: "glyphs", backbone: conv4(), out: "x", batch: { episode: { way: 5, shots: 1, queries: 5 } } });
   evaluate({
@@ -110,8 +110,10 @@ export function everyLoss(): readonly Loss[] {
 }
 
 export function mistakes(): void {
-  // @ts-expect-error a teacher is needed
-  distill({ student: conv4(), data: glyphs(), out: "x" });
+  // @ts-expect-error several teachers are a list
+  distill({ teachers: "runs/a", student: conv4(), data: glyphs(), out: "x" });
+  // @ts-expect-error a triplet compares with no teacher
+  triplet({ teacher: "dinov2" });
   // @ts-expect-error an option that does not exist
   train({ data: "glyphs", backbone: conv4(), out: "x", epoch: 3 });
   // @ts-expect-error a depth that does not exist

@@ -12,6 +12,9 @@ const row = (recall: number, parameters: number): VerdictRow => ({
   millisecondsPerImage: 0.25,
 });
 
+/** A teacher with its row. */
+const named = (name: string, row: VerdictRow) => ({ ...row, name, weight: 1, fidelity });
+
 const fidelity: Fidelity = {
   distanceRankCorrelation: 0.87654,
   pairs: 100,
@@ -27,7 +30,7 @@ const fidelity: Fidelity = {
 it("lines up the verdict", () => {
   const [teacher, before, after, alone] = [row(0.9, 130_000), row(0.5, 9_000), row(0.8, 9_000), row(0.6, 9_000)];
   const prefixes = [{ ...row(0.7, 9_000), embedding: 8 }];
-  expect(verdictTable({ ...verdictOf("classes", teacher, before, after, fidelity, alone), prefixes })).toBe(
+  expect(verdictTable({ ...verdictOf("classes", [named("a", teacher)], before, after, alone), prefixes })).toBe(
     [
       "test classes       recall@1  recall@2  recall@10   mapAtR  parameters  embedding  ms/image",
       "-----------------  --------  --------  ---------  -------  ----------  ---------  --------",
@@ -44,6 +47,25 @@ it("lines up the verdict", () => {
   );
 });
 
+it("has a row, a gap and the relations of each of several teachers", () => {
+  const taught = [named("large", row(0.9, 130_000)), named("dinov2", row(0.7, 0))];
+  expect(verdictTable(verdictOf("classes", taught, row(0.5, 9_000), row(0.8, 9_000))).split("\n")).toEqual([
+    "test classes          recall@1  recall@2  recall@10   mapAtR  parameters  embedding  ms/image",
+    "--------------------  --------  --------  ---------  -------  ----------  ---------  --------",
+    "teacher large          90.00 %   95.00 %   100.00 %  45.00 %     130,000         16     0.250",
+    "teacher dinov2         70.00 %   95.00 %   100.00 %  35.00 %           0         16     0.250",
+    "student before         50.00 %   95.00 %   100.00 %  25.00 %       9,000         16     0.250",
+    "student after          80.00 %   95.00 %   100.00 %  40.00 %       9,000         16     0.250",
+    "gap closed to large       75 %         -          -     75 %",
+    "gap closed to dinov2     150 %         -          -    150 %",
+    "gap closed: the student's way from its start to the teacher (with labels, --baseline measures from labels alone)",
+    "large's relations kept: rank correlation of distances 0.877, of angles 0.654, angles 7.2 ± 0.1 degrees apart",
+    "  61 % of the 10 nearest in common; the teacher's nearest among the student's K nearest: 1: 31 %, 10: 90 %",
+    "dinov2's relations kept: rank correlation of distances 0.877, of angles 0.654, angles 7.2 ± 0.1 degrees apart",
+    "  61 % of the 10 nearest in common; the teacher's nearest among the student's K nearest: 1: 31 %, 10: 90 %",
+  ]);
+});
+
 it("shows the verdict without labels by the teacher's relations", () => {
   const of = (share: number) => ({
     ...row(share, 9_000),
@@ -55,7 +77,7 @@ it("shows the verdict without labels by the teacher's relations", () => {
       "teacherRecall@10": share,
     },
   });
-  const verdict = verdictOf("none", of(1), of(0.2), of(0.6), fidelity);
+  const verdict = verdictOf("none", [named("a", of(1))], of(0.2), of(0.6));
   expect(verdictTable(verdict).split("\n")).toEqual([
     "test images     10 nearest  distances  angles  nearest@1  nearest@10  parameters  embedding  ms/image",
     "--------------  ----------  ---------  ------  ---------  ----------  ----------  ---------  --------",

@@ -1,6 +1,6 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { dirname, join, relative, resolve } from "node:path";
+import { basename, dirname, join, relative, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
 import {
   type Backbone,
@@ -65,7 +65,7 @@ describe("the plan of train", () => {
         },
         weights: null,
         tuning: { freeze: [], learningRates: {}, batchNorm: "batch" },
-        teacher: null,
+        teachers: [],
         losses: [triplet()],
         prefixes: [],
         optimizer: { kind: "adam", learningRate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0 },
@@ -278,12 +278,11 @@ describe("the plan of distill", () => {
     const folder = await teacher(1);
     const { plan } = await planDistill({ data: "glyphs", out: "runs/y", teacher: folder });
     expect(plan.losses).toEqual([triplet(), rkdDistance({ weight: 1 }), rkdAngle({ weight: 2 })]);
-    expect(plan.teacher).toEqual({
-      model: join(folder, "model.safetensors"),
-      onnx: null,
-      vectors: null,
-      features: "live",
-    });
+    const name = basename(folder);
+    const model = join(folder, "model.safetensors");
+    expect(plan.teachers).toEqual([{ name, weight: 1, model, onnx: null, vectors: null, features: "live" }]);
+    const several = await planDistill({ data: "glyphs", out: "runs/y", teachers: [folder] });
+    expect(several.plan).toEqual(plan);
     expect(plan.data.imageSize).toBe(32);
     expect(plan.backbone).toMatchObject({ kind: "conv4", width: 64, embedding: 64, normalize: true });
     expect([plan.epochs, plan.batch]).toEqual([38, { size: 64, perClass: 4, episode: null }]);
@@ -292,7 +291,7 @@ describe("the plan of distill", () => {
   it("has the plan of its baseline, which a resumed run has too", async () => {
     const run = await planDistill({ ...student, teacher: await teacher(1), baseline: true });
     expect(run.policy.baseline).toBe(true);
-    expect(run.baseline).toEqual({ ...run.plan, teacher: null, losses: [triplet()] });
+    expect(run.baseline).toEqual({ ...run.plan, teachers: [], losses: [triplet()] });
     expect(await planAgain(run, run.plan, run.policy)).toEqual(run);
     const alone = await planDistill({ ...student, teacher: await teacher(1), baseline: true, losses: [rkdAngle()] });
     expect(alone.baseline?.backbone).toEqual({ ...alone.plan.backbone, normalize: true });
@@ -307,7 +306,7 @@ describe("the plan of distill", () => {
     const folder = await teacher(1);
     const features = async (augment: "none" | "affine" | { flip: true }, teacherFeatures: "auto" | "live") => {
       const options = { ...student, data: glyphs({ augment }), teacher: folder, teacherFeatures };
-      return (await planDistill(options)).plan.teacher?.features;
+      return (await planDistill(options)).plan.teachers[0]?.features;
     };
     expect([await features("none", "auto"), await features({ flip: true }, "auto")]).toEqual(["cached", "cached"]);
     expect([await features("affine", "auto"), await features("none", "live")]).toEqual(["live", "live"]);

@@ -77,10 +77,16 @@ it("says how much of the gap was closed, and nothing where there is no gap", () 
     neighbours: 1,
     recall: {},
   };
-  const verdict = verdictOf("classes", row(0.9, 0.2), row(0.5, 0.3), row(0.8, 0.4), fidelity);
-  const { gapClosed, studentAfter } = verdict;
-  expect(verdict.fidelity).toBe(fidelity);
-  expect(gapClosed["recall@1"]).toBeCloseTo(0.75, 12);
-  expect(gapClosed.mapAtR).toBeNull();
+  const teacher = (name: string, recall: number, map: number) => ({ ...row(recall, map), name, weight: 1, fidelity });
+  const taught = [teacher("good", 0.9, 0.2), teacher("better", 1, 0.7)];
+  const { teachers, studentAfter } = verdictOf("classes", taught, row(0.5, 0.3), row(0.8, 0.4));
+  expect(teachers.map(({ name, fidelity }) => [name, fidelity])).toEqual([
+    ["good", fidelity],
+    ["better", fidelity],
+  ]);
+  expect(teachers[0]?.gapClosed["recall@1"]).toBeCloseTo(0.75, 12);
+  expect(teachers[0]?.gapClosed.mapAtR).toBeNull();
+  expect(teachers[1]?.gapClosed["recall@1"]).toBeCloseTo(0.6, 12);
+  expect(teachers[1]?.gapClosed.mapAtR).toBeCloseTo(0.25, 12);
   expect(studentAfter).toMatchObject({ parameters: 10, metrics: { "recall@1": 0.8 } });
 });

@@ -22,10 +22,11 @@ fn main() -> rkd_core::Result<()> {
         Matrix::new(purpose, &rows, n, d)
     };
     let team = Team::new(threads);
-    let objective = Objective::new(&[
+    let terms = [
         TermSpec::new(LossSpec::RkdDistance(RkdDistance::default())),
         TermSpec { weight: Weight::Number(2.0), ..TermSpec::new(LossSpec::RkdAngle(RkdAngle::default())) },
-    ])?;
+    ];
+    let objective = Objective::new(&terms, &[("teacher", 1.0)])?;
     let estimated = relations::estimate_seconds(&team, n, d) * 1e3;
     let (student, teacher) = (draw("student")?, draw("teacher")?);
     let memory = PeakMemory::start();
@@ -34,7 +35,7 @@ fn main() -> rkd_core::Result<()> {
     while times.len() < 2 || (start.elapsed() < Duration::from_secs(2) && times.len() < 500) {
         let features = BatchFeatures {
             student: &student,
-            teacher: &teacher,
+            teachers: std::slice::from_ref(&teacher),
             labels: &[],
             parameters: &[],
             team: &team,

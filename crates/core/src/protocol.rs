@@ -251,11 +251,13 @@ fn protocol() -> String {
         limits::Limit,
         limits::Limits,
         train::report::NetworkSummary,
+        train::report::TeacherSummary,
         train::report::SegmentReport,
         train::report::TermMean,
         train::event::Term,
         train::report::Evaluation,
         train::report::PrefixEvaluation,
+        train::report::TeacherFidelity,
         metrics::Fidelity,
         train::report::EmbedReport,
         options::DataSurvey,
@@ -272,7 +274,6 @@ fn protocol() -> String {
         bench::CategoryTotal,
         nn::profile::Record,
         nn::profile::Category,
-        train::Who,
         // Events.
         train::Event,
         train::event::StepEvent,
@@ -290,7 +291,7 @@ fn loss_types() -> String {
     text += &list("teacherLossKinds", "The kinds that compare with a teacher.", &teacher);
     text += &declare::<losses::TermOptions>();
     text += "/** Options of every term that compares with no teacher. */\n";
-    text += "export type TermOptions = Omit<TeacherTermOptions, \"teacherFeature\">;\n\n";
+    text += "export type TermOptions = Omit<TeacherTermOptions, \"teacherFeature\" | \"teacher\">;\n\n";
     text += &declare::<losses::Weight>();
     text += &declare::<losses::Course>();
     text += &declare::<losses::Named>();

@@ -286,9 +286,9 @@ fn a_term_of_weight_zero_is_not_computed() {
     };
     let total = |weight: f64| {
         let random = Random::keyed(1, 0, 0, "loss");
-        let (student, teacher) = (&student, &teacher);
-        let batch = BatchFeatures { student, teacher, labels: &[0; 5], parameters: &[], team: &team, random };
-        let objective = Objective::new(&specs(weight)).unwrap();
+        let (student, teachers) = (&student, std::slice::from_ref(&teacher));
+        let batch = BatchFeatures { student, teachers, labels: &[0; 5], parameters: &[], team: &team, random };
+        let objective = Objective::new(&specs(weight), &[("teacher", 1.0)]).unwrap();
         objective.evaluate(&batch, 0).map(|terms| objective.weigh(terms, &Balance::default(), 0).total)
     };
     assert!(total(1.0).is_err());

@@ -22,7 +22,7 @@ fn a_run_takes_what_was_estimated() {
             "kind": "resnet18", "width": 32, "stem": "small", "embedding": 32, "normalize": false,
             "inChannels": 3, "imageSize": 64, "classes": null,
         },
-        "weights": null, "teacher": null, "losses": [{ "kind": "triplet-squared" }],
+        "weights": null, "teachers": [], "losses": [{ "kind": "triplet-squared" }],
         "optimizer": {
             "kind": "adam", "learningRate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weightDecay": 0.0
         },

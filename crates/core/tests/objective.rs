@@ -20,23 +20,26 @@ fn draw(purpose: &str, n: usize, d: usize) -> Matrix {
 
 struct Batch {
     student: FeatureMap<Matrix>,
-    teacher: FeatureMap<Matrix>,
+    teachers: Vec<FeatureMap<Matrix>>,
     team: Team,
 }
 
+/// One teacher, as most runs have.
+const ONE: [(&str, f64); 1] = [("teacher", 1.0)];
+
 fn batch() -> Batch {
     let student = [(Feature::Embedding, draw("e", 6, 4)), (Feature::Pooled, draw("p", 6, 5))].into();
-    Batch { student, teacher: [(Feature::Embedding, draw("t", 6, 3))].into(), team: Team::new(1) }
+    Batch { student, teachers: vec![[(Feature::Embedding, draw("t", 6, 3))].into()], team: Team::new(1) }
 }
 
 impl Batch {
     fn features<'a>(&'a self, parameters: &'a [Vec<Matrix>]) -> BatchFeatures<'a> {
-        let Batch { student, teacher, team } = self;
-        BatchFeatures { student, teacher, labels: &[0; 6], parameters, team, random: Random::keyed(1, 0, 0, "loss") }
+        let Batch { student, teachers, team } = self;
+        BatchFeatures { student, teachers, labels: &[0; 6], parameters, team, random: Random::keyed(1, 0, 0, "loss") }
     }
 
     fn total(&self, specs: &[Value], balance: &Balance, step: u64) -> ObjectiveValue {
-        let objective = Objective::new(&terms(specs)).unwrap();
+        let objective = Objective::new(&terms(specs), &ONE).unwrap();
         let evaluated = objective.evaluate(&self.features(&[]), step).unwrap();
         objective.weigh(evaluated, balance, step)
     }
@@ -45,7 +48,7 @@ impl Batch {
     fn alone(&self, spec: &Value, feature: Feature) -> (f64, Vec<f64>) {
         let term = &terms(std::slice::from_ref(spec))[0];
         let inputs = LossInputs::new(&self.student[&feature], &self.team, Random::keyed(1, 0, 0, "loss"));
-        let found = evaluate_loss(term, &inputs.with_teacher(&self.teacher[&Feature::Embedding])).unwrap();
+        let found = evaluate_loss(term, &inputs.with_teacher(&self.teachers[0][&Feature::Embedding])).unwrap();
         (found.value, found.gradient)
     }
 }
@@ -85,7 +88,7 @@ fn a_term_rests_while_its_weight_is_zero() {
         [weights(0), weights(2), weights(3), weights(9)],
         [vec![1.0], vec![1.0], vec![1.0, 2.0], vec![1.0, 4.0]]
     );
-    let objective = Objective::new(&terms(&specs)).unwrap();
+    let objective = Objective::new(&terms(&specs), &ONE).unwrap();
     assert_eq!([objective.rests(0), objective.rests(3)], [true, false]);
 }
 
@@ -101,12 +104,12 @@ fn auto_weights_make_gradients_as_large_as_the_first_number() {
     (0..STEPS).for_each(|_| balance.add(&[0.5, 2.0, 8.0]));
     let weights: Vec<f64> = batch.total(&specs, &balance, 50).terms.iter().map(|term| term.weight).collect();
     assert_eq!(weights, [12.0, 3.0, 0.75]);
-    let chosen = Objective::new(&terms(&specs)).unwrap().chosen(&balance);
+    let chosen = Objective::new(&terms(&specs), &ONE).unwrap().chosen(&balance);
     assert_eq!(
         chosen.iter().map(|c| (c.name.as_str(), c.weight)).collect::<Vec<_>>(),
         [("rkd-angle", 12.0), ("rkd-angle#2", 0.75)]
     );
-    let message = Objective::new(&terms(&specs[..1])).err().unwrap().to_string();
+    let message = Objective::new(&terms(&specs[..1]), &ONE).err().unwrap().to_string();
     assert!(
         message.contains("rkd-angle.weight") && message.contains("Give one of the losses the weight 1"),
         "{message}"
@@ -123,8 +126,8 @@ fn each_term_has_its_own_parameters() {
         json!({"kind": "hint", "frozen": true, "weight": 2, "studentFeature": "pooled", "teacherFeature": "embedding"}),
         json!({"kind": "linear-hint", "weight": 2}),
     ]);
-    let objective = Objective::new(&specs).unwrap();
-    let specs = objective.parameters(&shapes, Some(&teacher)).unwrap();
+    let objective = Objective::new(&specs, &ONE).unwrap();
+    let specs = objective.parameters(&shapes, &[&teacher]).unwrap();
     let summary = |spec: &ParameterSpec| (spec.name.clone(), spec.is_trained(), spec.shape.clone());
     let summary: Vec<Vec<_>> = specs.iter().map(|specs| specs.iter().map(summary).collect()).collect();
     let expected = [
@@ -153,8 +156,9 @@ fn what_a_network_lacks_is_listed() {
     ]
     .into();
     let teacher = [(Feature::Embedding, vec![1, 3])].into();
-    let check =
-        |spec: Value| Objective::new(&terms(&[spec])).unwrap().check(&student, Some(&teacher)).unwrap_err().to_string();
+    let check = |spec: Value| {
+        Objective::new(&terms(&[spec]), &ONE).unwrap().check(&student, &[&teacher]).unwrap_err().to_string()
+    };
     let message = check(json!({"kind": "hint", "studentFeature": "blocks.7"}));
     assert!(message.starts_with("hint.studentFeature: the student has no such feature"), "{message}");
     assert!(message.contains("one of embedding, blocks.1, blocks.3, received blocks.7"), "{message}");
@@ -174,14 +178,14 @@ fn a_term_with_prefixes_is_the_mean_over_them_and_the_whole() {
         json!({"kind": "rkd-angle", "studentFeature": "pooled",
         "teacherFeature": "embedding"}),
     ];
-    let objective = Objective::new(&terms(&specs)).unwrap().with_prefixes(&[2, 3], false).unwrap();
+    let objective = Objective::new(&terms(&specs), &ONE).unwrap().with_prefixes(&[2, 3], false).unwrap();
     let total = objective.weigh(objective.evaluate(&batch.features(&[]), 0).unwrap(), &Balance::default(), 0);
     let whole = &batch.student[&Feature::Embedding];
     let values = [2, 3, 4].map(|length| {
         let data: Vec<f64> = (0..6).flat_map(|i| &whole.row(i)[..length]).copied().collect();
         let student = Matrix::new("student", &data, 6, length).unwrap();
         let inputs = LossInputs::new(&student, &batch.team, Random::keyed(1, 0, 0, "loss"));
-        evaluate_loss(&terms(&specs)[0], &inputs.with_teacher(&batch.teacher[&Feature::Embedding])).unwrap()
+        evaluate_loss(&terms(&specs)[0], &inputs.with_teacher(&batch.teachers[0][&Feature::Embedding])).unwrap()
     });
     let mean = values.iter().map(|found| found.value).sum::<f64>() / 3.0;
     assert!((total.terms[0].value - mean).abs() < 1e-15, "{total:?} {mean}");
@@ -201,8 +205,8 @@ fn prefixes_have_parameters_and_classifiers_of_their_own() {
     let shapes = [(Feature::Embedding, vec![1, 4]), (Feature::Logits, vec![1, 7])].into();
     let teacher = [(Feature::Embedding, vec![1, 3])].into();
     let specs = terms(&[json!({"kind": "hint"}), json!({"kind": "cross-entropy"})]);
-    let mut objective = Objective::new(&specs).unwrap().with_prefixes(&[2, 3], true).unwrap();
-    let all = objective.parameters(&shapes, Some(&teacher)).unwrap();
+    let mut objective = Objective::new(&specs, &ONE).unwrap().with_prefixes(&[2, 3], true).unwrap();
+    let all = objective.parameters(&shapes, &[&teacher]).unwrap();
     let names: Vec<(&str, &[usize])> = all.iter().flatten().map(|spec| (&spec.name[..], &spec.shape[..])).collect();
     let expected: [(&str, &[usize]); 7] = [
         ("loss.hint.projection", &[3, 4]),
@@ -219,4 +223,87 @@ fn prefixes_have_parameters_and_classifiers_of_their_own() {
     assert_eq!(objective.host_student_features(), [Feature::Embedding, Feature::Logits]);
     let same = objective.check_prefixes(3).unwrap_err().to_string();
     assert!(same.contains("lengths below 3") && same.contains("received 3"), "{same}");
+}
+
+/// Two teachers of different lengths, weighed 3 to 1.
+const TWO: [(&str, f64); 2] = [("large", 3.0), ("small", 1.0)];
+
+#[test]
+fn a_term_is_the_average_over_the_teachers_by_their_weights_or_beside_the_one_it_names() {
+    let mut both = batch();
+    both.teachers.push([(Feature::Embedding, draw("other", 6, 7))].into());
+    let [large, small] = [0, 1].map(|place| Batch { teachers: vec![both.teachers[place].clone()], ..batch() });
+    let named = json!({"kind": "rkd-angle", "weight": 2, "teacher": "small"});
+    let specs = [json!({"kind": "rkd-distance"}), named, json!({"kind": "rkd-angle"})];
+    let objective = Objective::new(&terms(&specs), &TWO).unwrap();
+    assert_eq!([0, 1].map(|place| objective.teacher_features(place).len()), [1, 1]);
+    let total = objective.weigh(objective.evaluate(&both.features(&[]), 0).unwrap(), &Balance::default(), 0);
+    let parts = [0, 1, 2].map(|term| [&large, &small].map(|batch| batch.alone(&specs[term], Feature::Embedding)));
+    let shares = [[0.75, 0.25], [0.0, 1.0], [0.75, 0.25]];
+    let mut gradient = vec![0.0; 24];
+    for (term, weight) in [1.0, 2.0, 1.0].into_iter().enumerate() {
+        let value: f64 = (0..2).map(|teacher| shares[term][teacher] * parts[term][teacher].0).sum();
+        assert!((total.terms[term].value - value).abs() < 1e-15, "{term}: {total:?}");
+        let mean = |at: usize| (0..2).map(|teacher| shares[term][teacher] * parts[term][teacher].1[at]).sum::<f64>();
+        let norm = (0..24).map(|at| mean(at) * mean(at)).sum::<f64>().sqrt();
+        assert!((total.terms[term].gradient_norm - norm).abs() < 1e-15);
+        gradient.iter_mut().enumerate().for_each(|(at, g)| *g += weight * mean(at));
+    }
+    let found = &total.gradients[&Feature::Embedding];
+    assert!(found.iter().zip(&gradient).all(|(found, g)| (found - g).abs() < 1e-15));
+
+    let alone = Objective::new(&terms(&specs[1..2]), &TWO).unwrap();
+    assert_eq!([0, 1].map(|place| alone.teacher_features(place).len()), [0, 1]);
+    let unknown = terms(&[json!({"kind": "rkd-angle"}), json!({"kind": "rkd-angle", "teacher": "smal"})]);
+    let message = Objective::new(&unknown, &TWO).err().unwrap().to_string();
+    assert!(message.starts_with("losses[1].teacher: invalid value: expected \"large\" or \"small\""), "{message}");
+    assert!(message.contains("Did you mean \"small\"?"), "{message}");
+}
+
+#[test]
+fn gradients_beside_several_teachers_are_numeric_gradients() {
+    let shapes = FeatureMap::from([(Feature::Embedding, vec![1, 4])]);
+    let [first, second] = [3, 7].map(|d| FeatureMap::from([(Feature::Embedding, vec![1, d])]));
+    let mut batch = batch();
+    batch.teachers.push([(Feature::Embedding, draw("other", 6, 7))].into());
+    let specs = terms(&[json!({"kind": "linear-hint"}), json!({"kind": "rkd-distance"}), json!({"kind": "rkd-angle"})]);
+    for prefixes in [vec![], vec![2, 3]] {
+        let objective = Objective::new(&specs, &TWO).unwrap().with_prefixes(&prefixes, false).unwrap();
+        let all = objective.parameters(&shapes, &[&first, &second]).unwrap();
+        let names: Vec<(&str, usize)> = all[0].iter().map(|spec| (&spec.name[..], spec.shape[0])).collect();
+        let each = prefixes.len() + 1;
+        assert_eq!(names[0], ("loss.linear-hint.projection", 3));
+        assert_eq!((names[each], names.len()), (("loss.linear-hint.projection#2", 7), 2 * each));
+        let value = |spec: &ParameterSpec| draw(&spec.name, spec.shape[0], spec.shape[1]);
+        let mut parameters: Vec<Vec<Matrix>> = all.iter().map(|specs| specs.iter().map(value).collect()).collect();
+        let total = |batch: &Batch, parameters: &[Vec<Matrix>]| {
+            objective.weigh(objective.evaluate(&batch.features(parameters), 0).unwrap(), &Balance::default(), 0)
+        };
+        let found = total(&batch, &parameters);
+        let near = |what: &str, g: f64, ends: [f64; 2]| {
+            let numeric = (ends[0] - ends[1]) / 2e-5;
+            assert!((numeric - g).abs() < 1e-6 * g.abs().max(1.0), "{what}: {numeric} {g}");
+        };
+        for (place, g) in found.gradients[&Feature::Embedding].iter().enumerate() {
+            let ends = [1e-5, -1e-5].map(|step| {
+                let mut data = batch.student[&Feature::Embedding].data.clone();
+                data[place] += step;
+                let student = [(Feature::Embedding, Matrix::new("student", &data, 6, 4).unwrap())].into();
+                total(&Batch { student, teachers: batch.teachers.clone(), team: Team::new(1) }, &parameters).total
+            });
+            near(&format!("embedding[{place}]"), *g, ends);
+        }
+        assert_eq!(found.parameters[0].len(), 2 * each);
+        for (which, gradient) in found.parameters[0].iter().enumerate() {
+            for (place, g) in gradient.iter().enumerate() {
+                let ends = [1e-5, -1e-5].map(|step| {
+                    parameters[0][which].data[place] += step;
+                    let value = total(&batch, &parameters).total;
+                    parameters[0][which].data[place] -= step;
+                    value
+                });
+                near(&format!("{}[{place}]", all[0][which].name), *g, ends);
+            }
+        }
+    }
 }

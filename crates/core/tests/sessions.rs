@@ -48,7 +48,7 @@ impl Place {
                 "kind": "conv4", "width": 6, "stem": "small", "embedding": 8, "normalize": false,
                 "inChannels": channels, "imageSize": image_size, "classes": null,
             },
-            "weights": null, "teacher": null, "losses": [],
+            "weights": null, "teachers": [], "losses": [],
             "optimizer": {
                 "kind": "adam", "learningRate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weightDecay": 0.0
             },
@@ -61,11 +61,20 @@ impl Place {
         serde_json::from_value(plan).unwrap()
     }
 
+    /// A second teacher, of 24 pixels and 5 numbers, whatever the first is.
+    fn second_teacher(&self) {
+        let mut plan = self.plan(24, 1, json!({ "losses": [{ "kind": "triplet-squared" }], "seed": 9 }));
+        plan.backbone.embedding = Some(5);
+        let mut session = open(plan, &Start::default(), &Control::silent()).unwrap();
+        session.train(3, &Control::silent()).unwrap();
+        session.save_model(&self.path("second"), false).unwrap();
+    }
+
     /// [`Place::plan`] of a distillation by every way a feature goes: relations on the host, maps on the device.
     fn distillation(&self, image_size: usize, channels: usize, features: &str, changes: Value) -> Plan {
         let map = json!("blocks.1");
         let mut all = json!({
-            "teacher": { "model": self.path("teacher"), "features": features },
+            "teachers": [{ "name": "teacher", "weight": 1, "model": self.path("teacher"), "features": features }],
             "losses": [
                 { "kind": "rkd-distance" },
                 { "kind": "attention-transfer", "weight": 5, "studentFeature": map, "teacherFeature": map },
@@ -216,7 +225,7 @@ fn a_teacher_scores_the_same_beside_a_student_of_any_size() {
     let score = |image_size: usize, channels: usize| {
         let plan = place.distillation(image_size, channels, "live", json!({}));
         let mut session = open(plan, &Start::default(), &Control::silent()).unwrap();
-        session.evaluate(Who::Teacher, Part::Test, &[1, 2], &Control::silent()).unwrap().metrics
+        session.evaluate(Who::Teacher(0), Part::Test, &[1, 2], &Control::silent()).unwrap().metrics
     };
     assert_eq!(score(32, 3), score(16, 1));
 }
@@ -272,4 +281,116 @@ fn prefixes_train_to_the_same_bytes_on_any_threads_and_after_a_resume() {
     assert!(run(&place, &plan(json!([]), 2), 0, 8) != whole);
     let message = open(plan(json!([8]), 1), &Start::default(), &Control::silent()).err().unwrap().to_string();
     assert!(message.contains("lengths below 8"), "{message}");
+}
+
+/// Two teachers, each read in a way of its own, weighed 1 to 3.
+fn two(place: &Place, ways: [&str; 2]) -> Value {
+    let teacher = |name: &str, weight: f64, features: &str| json!({ "name": name, "weight": weight, "model": place.path(name), "features": features });
+    json!([teacher("teacher", 1.0, ways[0]), teacher("second", 3.0, ways[1])])
+}
+
+#[test]
+fn several_teachers_of_other_sizes_and_lengths_teach_and_resume_to_the_same_bytes() {
+    let place = Place::new(32, 3);
+    place.second_teacher();
+    let losses = json!([
+        { "kind": "rkd-distance" },
+        { "kind": "linear-hint" },
+        { "kind": "rkd-angle", "weight": "auto", "teacher": "second" },
+        { "kind": "hint", "weight": 0.5, "studentFeature": "blocks.1", "teacherFeature": "blocks.1" },
+        { "kind": "attention-transfer", "studentFeature": "blocks.1", "teacherFeature": "blocks.1", "teacher": "teacher" },
+    ]);
+    for device in ["cpu", "candle-cpu"] {
+        for ways in [["live", "live"], ["cached", "live"], ["cached", "cached"]] {
+            let changes = json!({ "teachers": two(&place, ways), "losses": losses, "device": device });
+            let plan = place.distillation(28, 1, "live", changes);
+            let whole = run(&place, &plan, 0, 6);
+            assert!(run(&place, &plan, 3, 6) == whole, "{device} {ways:?}");
+            let other = Plan { threads: 1, ..plan.clone() };
+            assert!(run(&place, &other, 0, 6) == whole, "{device} {ways:?}");
+            if device == "cpu" {
+                let weights = json!([{ "kind": "rkd-distance" }]);
+                let changed = |teachers: Value| {
+                    let changes = json!({ "teachers": teachers, "losses": weights });
+                    run(&place, &place.distillation(28, 1, "live", changes), 0, 2)
+                };
+                let mut heavier = two(&place, ways);
+                heavier[0]["weight"] = json!(2);
+                assert!(changed(two(&place, ways)) != changed(heavier), "{ways:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_step_beside_several_teachers_is_the_average_of_steps_beside_each() {
+    let place = Place::new(32, 3);
+    place.second_teacher();
+    let values = |teachers: Value, ways: [&str; 2], device: &str| {
+        let losses = json!([
+            { "kind": "rkd-distance" },
+            { "kind": "attention-transfer", "studentFeature": "blocks.1", "teacherFeature": "blocks.1" },
+        ]);
+        let changes = json!({ "teachers": teachers, "losses": losses, "device": device });
+        let plan = place.distillation(28, 1, ways[0], changes);
+        let mut session = open(plan, &Start::default(), &Control::silent()).unwrap();
+        let report = session.train(1, &Control::silent()).unwrap();
+        report.terms.iter().map(|term| term.term.value).collect::<Vec<_>>()
+    };
+    for device in ["cpu", "candle-cpu"] {
+        for ways in [["live", "live"], ["live", "cached"]] {
+            let both = two(&place, ways);
+            let alone = [0, 1].map(|teacher| values(json!([both[teacher]]), ways, device));
+            for (term, value) in values(both, ways, device).into_iter().enumerate() {
+                let expected = 0.25 * alone[0][term] + 0.75 * alone[1][term];
+                assert!(alone[0][term] != alone[1][term]);
+                assert!((value - expected).abs() <= 1e-6 * expected, "{device} {ways:?} {term}: {value} {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn each_teacher_is_measured_and_named() {
+    let place = Place::new(28, 1);
+    place.second_teacher();
+    let plan = place.distillation(28, 1, "live", json!({ "teachers": two(&place, ["live", "cached"]) }));
+    let mut session = open(plan.clone(), &Start::default(), &Control::silent()).unwrap();
+    let summary = session.summary();
+    let found: Vec<_> =
+        summary.teachers.iter().map(|teacher| (&teacher.name[..], teacher.weight, teacher.network.embedding)).collect();
+    assert_eq!(found, [("teacher", 1.0, 8), ("second", 3.0, 5)]);
+    let mut score = |who| session.evaluate(who, Part::Test, &[1], &Control::silent()).map(|found| found.metrics);
+    assert!(score(Who::Teacher(0)).unwrap() != score(Who::Teacher(1)).unwrap());
+    assert!(score(Who::Teacher(2)).is_err());
+
+    // Without labels a student is as good as it keeps the relations of all, by their weights.
+    let mut data = plan.data.clone();
+    data.labels = serde_json::from_value(json!("none")).unwrap();
+    data.split = serde_json::from_value(json!({ "kind": "images", "validation": 0.0, "test": 0.2 })).unwrap();
+    let mut batch = plan.batch.clone();
+    batch.per_class = None;
+    let unlabelled = Plan { data, batch, ..plan };
+    let mut session = open(unlabelled.clone(), &Start::default(), &Control::silent()).unwrap();
+    for who in [Who::Student, Who::Teacher(1)] {
+        let found = session.evaluate(who, Part::Test, &[1], &Control::silent()).unwrap();
+        let [first, second] = &found.fidelity[..] else { panic!("one of each teacher") };
+        assert_eq!((&first.teacher[..], &second.teacher[..]), ("teacher", "second"));
+        for (name, value) in &found.metrics {
+            let mean = 0.25 * first.fidelity.metrics()[name] + 0.75 * second.fidelity.metrics()[name];
+            assert!((value - mean).abs() < 1e-12, "{name}");
+        }
+        assert_eq!(second.fidelity.neighbour_overlap == 1.0, who == Who::Teacher(1));
+        assert!(first.fidelity.neighbour_overlap < 1.0);
+    }
+
+    // A run goes on with the teachers that it has, each in its place.
+    session.save_checkpoint(&place.path("checkpoint"), Value::Null).unwrap();
+    let again = |plan: &Plan| open(plan.clone(), &at(&place.path("checkpoint")), &Control::silent());
+    assert!(again(&unlabelled).is_ok());
+    let mut swapped = unlabelled.clone();
+    let places = ["second", "teacher"].map(|name| place.path(name));
+    swapped.teachers.iter_mut().zip(places).for_each(|(teacher, place)| teacher.model = place);
+    let message = again(&swapped).err().unwrap().to_string();
+    assert!(message.contains("teacher teacher: the checkpoint belongs to another teacher"), "{message}");
 }

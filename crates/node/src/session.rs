@@ -129,11 +129,15 @@ impl BindingSession {
         self.command(env, move |session, control| opened(session)?.train(until_step as u64, control))
     }
 
-    /// Measures a network on one part of the data.
-    #[napi(ts_args_type = "who: Who, part: Part, ks: readonly number[]", ts_return_type = "Promise<Reply<Evaluation>>")]
-    pub fn evaluate<'env>(&self, env: &'env Env, who: String, part: String, ks: Vec<u32>) -> Promised<'env> {
+    /// Measures the student, or the teacher at the place `teacher` of the plan, on one part of the data.
+    #[napi(
+        ts_args_type = "teacher: number | null, part: Part, ks: readonly number[]",
+        ts_return_type = "Promise<Reply<Evaluation>>"
+    )]
+    pub fn evaluate<'env>(&self, env: &'env Env, teacher: Option<u32>, part: String, ks: Vec<u32>) -> Promised<'env> {
         self.command(env, move |session, control| {
-            let (who, part): (Who, Part) = (input::read("who", &who.into())?, input::read("part", &part.into())?);
+            let who = teacher.map_or(Who::Student, |place| Who::Teacher(place as usize));
+            let part: Part = input::read("part", &part.into())?;
             let ks: Vec<usize> = ks.into_iter().map(|k| k as usize).collect();
             opened(session)?.evaluate(who, part, &ks, control)
         })

@@ -48,8 +48,9 @@ pub struct Origin {
     /// The data, and their parts.
     #[serde(default)]
     pub data: Option<DataOutline>,
-    /// The hash of the teacher's model, [`Model::hash`], in a distillation.
-    pub teacher: Option<String>,
+    /// The hashes of its teachers in a distillation, in the plan's order: of a network's model, [`Model::hash`].
+    #[serde(default)]
+    pub teachers: Vec<String>,
 }
 
 /// The card as it is written.

@@ -105,7 +105,7 @@ fn relations(backend: Cpu, profile: Arc<Profile>, n: usize, d: usize) -> Result<
     Ok(Box::new(move || {
         let features = BatchFeatures {
             student: &[(Feature::Embedding, Matrix::new("student", &student, n, d)?)].into(),
-            teacher: &[(Feature::Embedding, Matrix::new("teacher", &teacher, n, d)?)].into(),
+            teachers: &[[(Feature::Embedding, Matrix::new("teacher", &teacher, n, d)?)].into()],
             labels: &[],
             parameters: &[],
             team: backend.team(),
@@ -121,9 +121,11 @@ fn training(mut network: Network<Cpu>, profile: Arc<Profile>, batch: [usize; 3],
     let images = images(&backend, batch)?;
     let (spec, objective, read) = match loss {
         TrainLoss::Distil { .. } => (adam(), relational()?, Feature::Embedding),
-        TrainLoss::Classify => {
-            (sgd(), Objective::new(&[TermSpec::new(LossSpec::CrossEntropy(CrossEntropy::default()))])?, Feature::Logits)
-        }
+        TrainLoss::Classify => (
+            sgd(),
+            Objective::new(&[TermSpec::new(LossSpec::CrossEntropy(CrossEntropy::default()))], &[])?,
+            Feature::Logits,
+        ),
     };
     let teacher = match *loss {
         TrainLoss::Distil { teacher } => {
@@ -143,7 +145,7 @@ fn training(mut network: Network<Cpu>, profile: Arc<Profile>, batch: [usize; 3],
         let values = profile.time(Category::Data, "to_f32", "", || backend.to_f32(&embedding), |_| cost())?;
         let batch = BatchFeatures {
             student: &[(read.clone(), Matrix::new("student", &values, n, d)?)].into(),
-            teacher: &teacher,
+            teachers: std::slice::from_ref(&teacher),
             labels: &labels,
             parameters: &[],
             team: backend.team(),
@@ -197,7 +199,7 @@ fn draw(count: usize, purpose: &str) -> Vec<f32> {
 fn relational() -> Result<Objective> {
     let distance = TermSpec::new(LossSpec::RkdDistance(RkdDistance::default()));
     let angle = TermSpec { weight: Weight::Number(2.0), ..TermSpec::new(LossSpec::RkdAngle(RkdAngle::default())) };
-    Objective::new(&[distance, angle])
+    Objective::new(&[distance, angle], &[("teacher", 1.0)])
 }
 
 fn adam() -> OptimizerSpec {

@@ -19,9 +19,9 @@ pub struct Batch {
     pub labels: Vec<u32>,
     /// `[n, h, w, c]`, normalised: the student's view.
     pub images: Vec<f32>,
-    /// The same images, changed alike, in the size and with the normalisation that the teacher wants; empty where that is
-    /// the student's view.
-    pub teacher_images: Vec<f32>,
+    /// The same images, changed alike, in each further view that the loader was given: the size and the normalisation that
+    /// a teacher wants, where that is not the student's view.
+    pub teacher_images: Vec<Vec<f32>>,
     /// Which of them are mirrored.
     pub mirrored: Vec<bool>,
     /// How long training waited for it.

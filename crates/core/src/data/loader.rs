@@ -88,8 +88,8 @@ impl View {
 /// What all threads see.
 struct Shared {
     student: View,
-    /// Where it is not the student's.
-    teacher: Option<View>,
+    /// What teachers see where it is not the student's.
+    teachers: Vec<View>,
     sampler: BatchSampler,
     augment: AugmentSpec,
     options: LoaderOptions,
@@ -117,14 +117,14 @@ struct State {
 }
 
 impl Loader {
-    /// Starts making batches of `sampler`: the student's view of the images, and the teacher's where that is another one,
-    /// of the same items.
+    /// Starts making batches of `sampler`: the student's view of the images, and each of those that teachers have of the same
+    /// items where theirs is another one.
     ///
     /// # Errors
     /// When an augmentation is out of range, or the system gives no thread.
     pub fn new(
         student: View,
-        teacher: Option<View>,
+        teachers: Vec<View>,
         sampler: BatchSampler,
         augment: AugmentSpec,
         options: LoaderOptions,
@@ -144,7 +144,7 @@ impl Loader {
             failed: false,
         };
         let (state, ready, room) = (Mutex::new(state), Condvar::new(), Condvar::new());
-        let shared = Arc::new(Shared { student, teacher, sampler, augment, options, state, ready, room });
+        let shared = Arc::new(Shared { student, teachers, sampler, augment, options, state, ready, room });
         let mut loader = Loader { shared, workers: Vec::new(), delivered: 0, waited: Duration::ZERO };
         for i in 0..options.workers {
             let shared = Arc::clone(&loader.shared);
@@ -281,10 +281,11 @@ impl Shared {
         for (i, (&item, out)) in items.iter().zip(batch.images.chunks_exact_mut(pixels)).enumerate() {
             batch.mirrored.push(self.student.draw(item, &self.augment, side, random(i), out));
         }
-        if let Some(view) = &self.teacher {
+        batch.teacher_images.resize(self.teachers.len(), Vec::new());
+        for (view, images) in self.teachers.iter().zip(&mut batch.teacher_images) {
             let pixels = view.image_length();
-            batch.teacher_images.resize(items.len() * pixels, 0.0);
-            for (i, (&item, out)) in items.iter().zip(batch.teacher_images.chunks_exact_mut(pixels)).enumerate() {
+            images.resize(items.len() * pixels, 0.0);
+            for (i, (&item, out)) in items.iter().zip(images.chunks_exact_mut(pixels)).enumerate() {
                 view.draw(item, &self.augment, side, random(i), out);
             }
         }

@@ -8,7 +8,7 @@ use super::{
     SimilarityPreserving, SoftTargetKl, TripletEuclidean, TripletSquared, Weight, normalized::Normalized,
 };
 use crate::error::Result;
-use crate::input::{self, At};
+use crate::input::{self, At, Text};
 
 /// One term of the total loss: a loss, its weight and the features it reads.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -25,6 +25,9 @@ pub struct TermSpec {
     /// The teacher's feature it reads; absent: the student's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher_feature: Option<Feature>,
+    /// The name of the teacher that it compares with; absent: the average over all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<String>,
     /// Whether the loss sees rows divided by their norm, those of the teacher too.
     pub normalize: bool,
 }
@@ -44,6 +47,10 @@ pub struct TermOptions {
     /// The teacher's feature that the term reads, of losses that compare with one. @default that of the student
     #[cfg_attr(test, ts(as = "Option<String>"))]
     pub teacher_feature: Option<Feature>,
+    /// The name of the teacher that the term compares with, of losses that compare with one. @default all teachers: the term
+    /// is the average over them, by their weights
+    #[cfg_attr(test, ts(as = "Option<String>"))]
+    pub teacher: Option<Text>,
     /// Whether the loss sees rows divided by their L2 norm, those of the teacher too, a map being one long row. The network's
     /// output stays as it is: that is the backbone's `normalize`. @default false
     pub normalize: Option<bool>,
@@ -53,7 +60,7 @@ impl TermSpec {
     /// A term of weight 1 that reads what the loss reads by itself.
     pub fn new(loss: LossSpec) -> Self {
         let weight = Weight::Number(1.0);
-        TermSpec { loss, weight, student_feature: None, teacher_feature: None, normalize: false }
+        TermSpec { loss, weight, student_feature: None, teacher_feature: None, teacher: None, normalize: false }
     }
 
     /// The loss itself, on normalised features where the term says so.
@@ -78,16 +85,17 @@ impl TermSpec {
         let loss = LossSpec::read(kind, &options)?;
         let built = loss.build();
         let known: Vec<&str> =
-            common.iter().filter(|name| built.needs_teacher() || **name != TEACHER).chain(own).copied().collect();
+            common.iter().filter(|name| built.needs_teacher() || !TEACHER.contains(name)).chain(own).copied().collect();
         let given =
             [&at, &term].into_iter().flat_map(|at| at.value.as_object().into_iter().flat_map(|fields| fields.keys()));
         if let Some(strange) = given.into_iter().find(|name| !known.contains(&name.as_str())) {
             return Err(input::unknown(&at.path, strange, &known));
         }
         built.validate().map_err(|error| at.place(error))?;
-        let TermOptions { weight, student_feature, teacher_feature, normalize } = term.read()?;
+        let TermOptions { weight, student_feature, teacher_feature, teacher, normalize } = term.read()?;
         let (weight, normalize) = (weight.unwrap_or(Weight::Number(1.0)), normalize.unwrap_or(false));
-        Ok(TermSpec { loss, weight, student_feature, teacher_feature, normalize })
+        let teacher = teacher.map(String::from);
+        Ok(TermSpec { loss, weight, student_feature, teacher_feature, teacher, normalize })
     }
 
     /// Refuses a term without a tap whose loss compares maps. `name` is what errors call the term.
@@ -100,8 +108,8 @@ impl TermSpec {
     }
 }
 
-/// The option that only losses with a teacher have.
-const TEACHER: &str = "teacherFeature";
+/// The options that only losses with a teacher have.
+const TEACHER: [&str; 2] = ["teacherFeature", "teacher"];
 
 impl<'de> Deserialize<'de> for TermSpec {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<TermSpec, D::Error> {

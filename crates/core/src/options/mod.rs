@@ -57,10 +57,14 @@ pub struct RunOptions {
     /// The teacher: its path, or that with how it is read.
     #[cfg_attr(test, ts(optional, type = "string | URL | Teacher"))]
     pub teacher: Option<TeacherOption>,
-    /// `"live"`: the teacher sees the same augmented images as the student, in every step. `"cached"`: every training
+    /// Several teachers, in place of `teacher`, each as that has it. What the student learns of a term that compares with
+    /// a teacher is then the average over all, by their weights, or of the one that the term names.
+    #[cfg_attr(test, ts(optional, type = "Array<string | URL | Teacher>"))]
+    pub teachers: Option<Vec<TeacherOption>>,
+    /// When the features of those teachers are computed that say nothing of it themselves. `"live"`: the teacher sees the same augmented images as the student, in every step. `"cached"`: every training
     /// image once, and its mirror image where training mirrors, before the first step; other augmentation the teacher
     /// then does not see. `"auto"`: cached where training does no more than mirror images, live otherwise. @default
-    /// "live"
+    /// "live" of a network of rkd, "cached" of others
     #[cfg_attr(test, ts(optional, type = "TeacherFeatures | \"auto\""))]
     pub teacher_features: Option<TeacherFeaturesOption>,
     /// The weighted terms of the total loss, at least one.
@@ -152,10 +156,11 @@ pub struct ResumeOptions {
     /// @default where they were
     #[cfg_attr(test, ts(optional, type = "string | URL | Array<string | URL>"))]
     pub data: Option<Places>,
-    /// Where the teacher is now: the folder of a finished run, or the file. It must be the same one.
+    /// Where the teacher is now: the folder of a finished run, or the file. It must be the same one. Of several the place of
+    /// each that has moved, by its name: `{ dinov2: "models/dinov2.onnx" }`.
     /// @default where it was
-    #[cfg_attr(test, ts(optional, type = "string | URL"))]
-    pub teacher: Option<PathText>,
+    #[cfg_attr(test, ts(optional, type = "string | URL | Record<string, string | URL>"))]
+    pub teacher: Option<TeacherPlaces>,
     /// CPU threads, 0 is all cores. @default those of the run
     #[cfg_attr(test, ts(as = "Option<u64>"))]
     pub threads: Option<Threads>,
@@ -175,6 +180,26 @@ impl<'de> Deserialize<'de> for Places {
         let at = At::deserialize(deserializer)?;
         let places = if at.value.is_array() { at.read() } else { at.read().map(|place| vec![place]) };
         places.map(Places).map_err(carry)
+    }
+}
+
+/// Where teachers are now.
+#[derive(Clone, Debug)]
+pub enum TeacherPlaces {
+    /// Of a run with one teacher.
+    Only(PathText),
+    /// By name.
+    Named(BTreeMap<String, PathText>),
+}
+
+impl<'de> Deserialize<'de> for TeacherPlaces {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let at = At::deserialize(deserializer)?;
+        let places = match at.value.is_object() {
+            true => at.read().map(TeacherPlaces::Named),
+            false => at.read().map(TeacherPlaces::Only),
+        };
+        places.map_err(carry)
     }
 }
 
@@ -262,6 +287,17 @@ pub struct TeacherOptions {
     /// How stored vectors are read. @default found out from the file
     #[cfg_attr(test, ts(optional, type = "Partial<VectorOptions> | null"))]
     pub vectors: Option<Option<VectorOptions>>,
+    /// What it is called: by terms that compare with it alone, by reports and warnings. No two have the same name.
+    /// @default the name of its file without the ending; of a `model.safetensors` or `model.onnx` that of its folder; with #2
+    /// and so on where another one has it
+    #[cfg_attr(test, ts(as = "Option<String>"))]
+    pub name: Option<Text>,
+    /// Its weight in averages over several teachers, greater than 0; they are divided by their sum. @default 1
+    #[cfg_attr(test, ts(as = "Option<f64>"))]
+    pub weight: Option<Positive>,
+    /// When its features are computed, in a distillation. @default that of `teacherFeatures`
+    #[cfg_attr(test, ts(optional, type = "TeacherFeatures | \"auto\""))]
+    pub features: Option<TeacherFeaturesOption>,
 }
 
 /// A teacher with all that can be said, or its path alone.
@@ -270,7 +306,9 @@ pub struct TeacherOption(pub TeacherOptions);
 
 impl<'de> Deserialize<'de> for TeacherOption {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        path_or(deserializer, |model| TeacherOptions { model, onnx: None, vectors: None }).map(TeacherOption)
+        let named =
+            |model| TeacherOptions { model, onnx: None, vectors: None, name: None, weight: None, features: None };
+        path_or(deserializer, named).map(TeacherOption)
     }
 }
 
@@ -768,9 +806,12 @@ pub struct EvaluateOptions {
     /// Few-shot accuracies to measure, each over episodes drawn from the part's classes. @default none
     pub few_shot: Option<Vec<FewShot>>,
     /// The teacher whose relations are compared with the model's: as of `distill`; `null` is none. Without labels it is
-    /// needed. @default null; without labels the run's own teacher
+    /// needed. @default null; without labels the run's own teachers
     #[cfg_attr(test, ts(optional, type = "string | URL | Teacher | null"))]
     pub teacher: Option<Option<TeacherOption>>,
+    /// Several teachers, in place of `teacher`. Without labels the metrics are the averages over them, by their weights.
+    #[cfg_attr(test, ts(optional, type = "Array<string | URL | Teacher>"))]
+    pub teachers: Option<Vec<TeacherOption>>,
     /// CPU threads, 0 to 1024; 0 is all cores. @default 0
     #[cfg_attr(test, ts(as = "Option<u64>"))]
     pub threads: Option<Threads>,

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::run::threads;
-use super::stored::{StoredModel, find_model, find_teacher};
+use super::stored::{StoredModel, find_model, find_teacher, find_teachers};
 use super::{
     DataOption, EmbedOptions, EvaluateOptions, NeighboursOptions, NetworkReport, TeacherOption, TeacherReport,
 };
@@ -27,13 +27,14 @@ pub fn evaluate(options: &Value, stop: Stop<'_>) -> Result<EvaluatePlan> {
     let stored = find_model("model", &options.model)?;
     let (data, own) = data_of(&stored, options.data.as_ref(), stop)?;
     let (split_seed, accepted) = (options.split_seed.or(options.seed), options.accept_changed_data);
-    let teacher = match (options.teacher, data.labels) {
-        (Some(given), _) => {
-            let found = given.map(|teacher| find_teacher("teacher", &teacher)).transpose()?;
-            found.map(|teacher| teacher.plan(TeacherFeatures::Cached))
+    let given = options.teacher.is_some() || options.teachers.is_some();
+    let teachers = match (given, data.labels) {
+        (true, _) => {
+            let found = find_teachers(options.teacher.flatten(), options.teachers)?;
+            found.into_iter().map(|teacher| teacher.plan(TeacherFeatures::Cached)).collect()
         }
-        (None, Labels::None) => stored.run.as_ref().and_then(|run| run.teacher.clone()),
-        (None, Labels::Classes) => None,
+        (false, Labels::None) => stored.run.as_ref().map(|run| run.teachers.clone()).unwrap_or_default(),
+        (false, Labels::Classes) => Vec::new(),
     };
     Ok(EvaluatePlan {
         split: choice(&stored, options.data.as_ref(), own, split_seed, accepted),
@@ -42,7 +43,7 @@ pub fn evaluate(options: &Value, stop: Stop<'_>) -> Result<EvaluatePlan> {
         part: options.part.unwrap_or(Part::Test),
         ks: options.ks.unwrap_or_default().0,
         few_shot: options.few_shot.unwrap_or_default().into_iter().map(Into::into).collect(),
-        teacher,
+        teachers,
         threads: threads(options.threads),
         model: stored.file,
     })
@@ -133,7 +134,7 @@ fn judge_network(StoredModel { file, run, .. }: &StoredModel) -> Result<NetworkR
         parameters: network.parameter_count(),
         rkd: origin.rkd.clone(),
         seed: origin.seed,
-        distilled: origin.teacher.is_some(),
+        distilled: !origin.teachers.is_empty(),
         data: run.as_ref().map(|run| run.data.source.clone()),
         classes: if labelled { classes } else { Some(0) },
         backbone: model.card.backbone,

@@ -3,11 +3,11 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::stored::{StoredTeacher, find_model, find_teacher};
+use super::stored::{StoredTeacher, find_model, find_teachers};
 use super::{
     BackboneOptions, BatchOptions, ChoosingPart, DeviceOption, EvaluationOptions, EvaluationPolicy, Job, Keep,
-    LARGEST_BATCH, Places, Policy, ResolvedRun, ResumeOptions, RunOptions, TeacherFeaturesOption, Threads,
-    WeightsOption,
+    LARGEST_BATCH, Places, Policy, ResolvedRun, ResumeOptions, RunOptions, TeacherFeaturesOption, TeacherPlaces,
+    Threads, WeightsOption,
 };
 use crate::backbones::{BackboneSpec, Stem};
 use crate::data::{AugmentSpec, BatchPlan, DataPlan, Labels, Stop};
@@ -18,7 +18,7 @@ use crate::nn::tuning::TuningPlan;
 use crate::optim::{OptimizerSpec, ScheduleSpec};
 use crate::spelling::likely;
 use crate::train::objective::Objective;
-use crate::train::{Device, Plan, TeacherFeatures, TeacherPlan, WeightsPlan, check_labels, reads_labels};
+use crate::train::{Device, Plan, TeacherFeatures, TeacherPlan, WeightsPlan, check_labels, reads_labels, weights_of};
 
 /// The whole plan of `train(options)` or `distill(options)`.
 ///
@@ -29,41 +29,37 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
     check_keys(job, options)?;
     check_kinds(job, options)?;
     let mut options: RunOptions = read("", options)?;
-    let teacher = match (job, &options.teacher) {
-        (Job::Train, _) => None,
-        (Job::Distill, Some(given)) => Some(find_teacher("teacher", given)?),
-        (Job::Distill, None) => return Err(needed("teacher")),
-    };
+    let teachers = find_teachers(options.teacher.take(), options.teachers.take())?;
+    if job == Job::Distill && teachers.is_empty() {
+        return Err(needed("teacher"));
+    }
     let (name, backbone) = match job {
         Job::Train => ("backbone", Some(options.backbone.take().ok_or_else(|| needed("backbone"))?)),
         Job::Distill => ("student", options.student.take()),
     };
-    let mut images = options.data.look(teacher.as_ref().and_then(|teacher| teacher.model.input), stop)?;
+    let mut images = options.data.look(teachers.iter().find_map(|teacher| teacher.model.input), stop)?;
     let data = &mut images.plan;
     let losses = losses(job, options.losses.take(), data.labels)?;
     let backbone = backbone.map_or_else(|| usual_student(data.image_size), Ok)?;
-    check_labels(data.labels, &losses, teacher.is_some())?;
+    check_labels(data.labels, &losses, !teachers.is_empty())?;
     let seed = options.seed.map_or(1, Into::into);
     // A teacher and its student agree on the classes without being told.
-    let of_teacher = teacher.as_ref().and_then(|teacher| teacher.model.run.as_ref());
-    let of_teacher = of_teacher.filter(|run| (&run.data.source, &run.data.more) == (&data.source, &data.more));
-    let of_teacher = of_teacher.filter(|run| run.data.labels == data.labels);
+    let mut of_teachers = teachers.iter().filter_map(|teacher| teacher.model.run.as_ref());
+    let of_teacher = of_teachers
+        .find(|run| (&run.data.source, &run.data.more, run.data.labels) == (&data.source, &data.more, data.labels));
     if let Some(run) = of_teacher.filter(|_| options.data.0.split.is_none()) {
         data.split = run.data.split.clone();
     }
     let split_seed = options.split_seed.map(Into::into).or(of_teacher.map(|run| run.split_seed)).unwrap_or(seed);
-    let warnings = teacher.as_ref().map(|teacher| teacher.warnings.clone()).unwrap_or_default();
-    let usual = match &teacher {
-        Some(StoredTeacher { onnx: None, vectors: None, .. }) | None => TeacherFeaturesOption::Live,
-        Some(_) => TeacherFeaturesOption::Cached,
+    let named = |StoredTeacher { name, warnings, .. }: &StoredTeacher| -> Vec<String> {
+        warnings.iter().map(|warning| format!("Teacher {name}: {warning}")).collect()
     };
-    let features = match (features(options.teacher_features.unwrap_or(usual), &data.augment), &teacher) {
-        (TeacherFeatures::Live, Some(StoredTeacher { vectors: Some(_), .. })) => {
-            let expected = "\"cached\" with stored vectors, which see no augmented images";
-            return Err(invalid("teacherFeatures", expected, "\"live\""));
-        }
-        (features, _) => features,
+    let warnings = teachers.iter().flat_map(named).collect();
+    let plan = |teacher: StoredTeacher| {
+        let features = features(&teacher, options.teacher_features, &data.augment)?;
+        Ok(teacher.plan(features))
     };
+    let teachers = teachers.into_iter().map(plan).collect::<Result<Vec<_>>>()?;
     let evaluation = evaluation(options.evaluation.unwrap_or_default())?;
     let backbone = network(name, backbone, job, data, &losses)?;
     let labels = data.labels;
@@ -79,10 +75,8 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
         },
     };
     let prefixes = options.prefixes.unwrap_or_default().0;
-    if !prefixes.is_empty() {
-        let objective = Objective::new(&losses)?.with_prefixes(&prefixes, backbone.normalize)?;
-        backbone.embedding.map_or(Ok(()), |embedding| objective.check_prefixes(embedding))?;
-    }
+    let objective = Objective::new(&losses, &weights_of(&teachers))?.with_prefixes(&prefixes, backbone.normalize)?;
+    backbone.embedding.map_or(Ok(()), |embedding| objective.check_prefixes(embedding))?;
     let plan = Plan {
         backbone,
         prefixes,
@@ -97,7 +91,7 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
                 .collect(),
             batch_norm: options.batch_norm.unwrap_or_default(),
         },
-        teacher: teacher.map(|teacher| teacher.plan(features)),
+        teachers,
         optimizer: options.optimizer.map_or_else(|| kind::<OptimizerSpec>("adam"), Ok)?,
         schedule: options.schedule.map_or_else(|| kind::<ScheduleSpec>("cosine"), Ok)?,
         clip_gradient_norm: options.clip_gradient_norm.flatten().map(|norm| norm.0),
@@ -147,13 +141,15 @@ pub fn resolve_stored(
     let mut options = Map::new();
     for (name, value) in stored::<Plan>("plan", plan)?.chain(stored::<Policy>("policy", policy)?) {
         match (name.as_str(), &value) {
-            ("teacher", Value::Null) => {}
-            ("baseline", Value::Bool(false)) if job == Job::Train => {}
-            ("teacher", teacher) => {
-                let mut teacher: Map<String, Value> = stored::<TeacherPlan>("plan.teacher", teacher)?.collect();
-                options.extend(teacher.remove("features").map(|features| ("teacherFeatures".into(), features)));
-                options.insert("teacher".into(), teacher.into());
+            ("teachers", Value::Array(teachers)) => {
+                for (place, teacher) in teachers.iter().enumerate() {
+                    let _ = stored::<TeacherPlan>(&format!("plan.teachers[{place}]"), teacher)?;
+                }
+                if job == Job::Distill {
+                    options.insert(name, value);
+                }
             }
+            ("baseline", Value::Bool(false)) if job == Job::Train => {}
             ("tuning", tuning) => options.extend(stored::<TuningPlan>("plan.tuning", tuning)?),
             ("backbone", _) if job == Job::Distill => drop(options.insert("student".into(), value)),
             _ => drop(options.insert(name, value)),
@@ -163,15 +159,15 @@ pub fn resolve_stored(
     if let Some(places) = resume.data {
         move_data(options.entry("data").or_insert(Value::Null), &places)?;
     }
-    if let Some(teacher) = resume.teacher {
-        options.entry("teacher").or_insert_with(|| json!({}))["model"] = teacher.0.into();
+    if let Some(places) = resume.teacher {
+        move_teachers(options.entry("teachers").or_insert(Value::Null), &places)?;
     }
     let mut put = |name: &str, value: Value| drop(options.insert(name.into(), value));
     resume.threads.into_iter().for_each(|threads| put("threads", threads.0.into()));
     if let Some(device) = resume.device {
         put("device", input::write(&device)?);
     }
-    let places = ["data", "teacher"].map(|name| options.get(name).cloned().unwrap_or_default());
+    let places = ["data", "teachers"].map(|name| options.get(name).cloned().unwrap_or_default());
     let found = resolve(job, &Value::Object(options), stop).map_err(|error| with_way_out(error, &places))?;
     let warnings = Vec::new(); // they were given when the run was started
     Ok(ResolvedRun { warnings, accept_changed_data: resume.accept_changed_data.unwrap_or(false), ..found })
@@ -196,11 +192,37 @@ fn move_data(data: &mut Value, Places(places): &Places) -> Result<()> {
     Ok(())
 }
 
+/// Says where the teachers of a stored plan are now.
+fn move_teachers(teachers: &mut Value, places: &TeacherPlaces) -> Result<()> {
+    let mut teachers: Vec<&mut Value> =
+        teachers.as_array_mut().map(|list| list.iter_mut().collect()).unwrap_or_default();
+    let names: Vec<String> =
+        teachers.iter().map(|teacher| teacher["name"].as_str().unwrap_or_default().into()).collect();
+    match (places, &mut teachers[..]) {
+        (TeacherPlaces::Only(place), [only]) => only["model"] = place.0.clone().into(),
+        (TeacherPlaces::Only(place), _) => {
+            let expected = format!("the place of each that has moved by its name, one of {}", names.join(", "));
+            let advice = "for example { NAME: \"models/a.onnx\" }, or --teacher NAME=models/a.onnx";
+            return Err(invalid("teacher", expected, format!("{:?}", place.0)).with_advice(advice));
+        }
+        (TeacherPlaces::Named(places), teachers) => {
+            let known: Vec<&str> = names.iter().map(String::as_str).collect();
+            for (name, place) in places {
+                let Some(at) = known.iter().position(|known| known == name) else {
+                    return Err(unknown("teacher", name, &known));
+                };
+                teachers[at]["model"] = place.0.clone().into();
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The error about data or a teacher that are not at their place, with the option that says where they are now.
-fn with_way_out(error: Error, [data, teacher]: &[Value; 2]) -> Error {
+fn with_way_out(error: Error, [data, teachers]: &[Value; 2]) -> Error {
     let subject = error.subject.as_deref().filter(|_| error.code == Code::NotFound);
     let is = |place: &Value| place.as_str().is_some_and(|place| subject == Some(place));
-    if is(&teacher["model"]) {
+    if teachers.as_array().into_iter().flatten().any(|teacher| is(&teacher["model"])) {
         return error.with_advice("where it has been moved, say where it is now with the option teacher (--teacher)");
     }
     let more = data["more"].as_array();
@@ -225,7 +247,7 @@ fn stored<T: DeserializeOwned>(name: &str, part: &Value) -> Result<impl Iterator
 fn check_keys(job: Job, options: &Value) -> Result<()> {
     let Value::Object(given) = options else { return Ok(()) };
     let foreign: &[&str] = match job {
-        Job::Train => &["student", "teacher", "teacherFeatures", "acceptChangedData", "baseline"],
+        Job::Train => &["student", "teacher", "teachers", "teacherFeatures", "acceptChangedData", "baseline"],
         Job::Distill => &["backbone"],
     };
     let known: Vec<&str> = fields_of::<RunOptions>().iter().filter(|name| !foreign.contains(name)).copied().collect();
@@ -341,7 +363,7 @@ fn by_labels_alone(plan: &Plan, part: impl FnOnce() -> TrainingPart) -> Result<P
     let alone = |term: &&TermSpec| !term.weight.is_off() && !term.build().needs_teacher();
     let constant = |term: &TermSpec| TermSpec { weight: Weight::Number(term.weight.largest()), ..term.clone() };
     let mut plan =
-        Plan { teacher: None, losses: plan.losses.iter().filter(alone).map(constant).collect(), ..plan.clone() };
+        Plan { teachers: Vec::new(), losses: plan.losses.iter().filter(alone).map(constant).collect(), ..plan.clone() };
     if !plan.losses.iter().any(reads_labels) {
         plan.losses.push(triplet());
         plan.backbone.normalize = true;
@@ -394,13 +416,22 @@ fn weights(WeightsOption(given): WeightsOption) -> Result<WeightsPlan> {
     })
 }
 
-fn features(given: TeacherFeaturesOption, augment: &AugmentSpec) -> TeacherFeatures {
+/// When the features of `teacher` are computed: as its own options say, else as those of `all` do.
+fn features(
+    teacher: &StoredTeacher,
+    all: Option<TeacherFeaturesOption>,
+    augment: &AugmentSpec,
+) -> Result<TeacherFeatures> {
     let plain = *augment == AugmentSpec { flip: augment.flip, ..AugmentSpec::default() };
-    match given {
-        TeacherFeaturesOption::Live => TeacherFeatures::Live,
-        TeacherFeaturesOption::Cached => TeacherFeatures::Cached,
-        TeacherFeaturesOption::Auto if plain => TeacherFeatures::Cached,
-        TeacherFeaturesOption::Auto => TeacherFeatures::Live,
+    match (teacher.features.or(all), &teacher.onnx, &teacher.vectors) {
+        (Some(TeacherFeaturesOption::Live), _, Some(_)) => {
+            let option = teacher.features.map_or("teacherFeatures".into(), |_| format!("{}.features", teacher.option));
+            Err(invalid(option, "\"cached\" with stored vectors, which see no augmented images", "\"live\"")
+                .with_advice("say features: \"live\" at each teacher that sees images, in its own options"))
+        }
+        (_, _, Some(_)) | (None, Some(_), _) | (Some(TeacherFeaturesOption::Cached), ..) => Ok(TeacherFeatures::Cached),
+        (Some(TeacherFeaturesOption::Auto), ..) if plain => Ok(TeacherFeatures::Cached),
+        (Some(_) | None, ..) => Ok(TeacherFeatures::Live),
     }
 }
 
@@ -570,7 +601,8 @@ mod tests {
             (plan(), json!({ "seed": 9 }), "policy.seed: there is no such option"),
             (with("keep", json!("last")), json!({}), "plan.keep: there is no such option"),
             (with("tuning", json!({ "seed": 9 })), json!({}), "plan.tuning.seed: there is no such option"),
-            (with("teacher", json!({ "file": "x" })), json!({}), "plan.teacher.file: there is no such option"),
+            (with("teachers", json!([{ "file": "x" }])), json!({}), "plan.teachers[0].file: there is no such option"),
+            (with("teacher", json!(null)), json!({}), "plan.teacher: there is no such option"),
         ] {
             let found = stored(plan, policy).unwrap_err().to_string();
             assert!(found.starts_with(expected), "{found}\nis not {expected}");
@@ -587,6 +619,129 @@ mod tests {
             options[name] = value.clone();
         }
         resolve(Job::Distill, &options, &|| false)
+    }
+
+    /// Folders with files of vectors, and the plan of a distillation whose options `more` makes of their places.
+    fn several(files: &[&str], more: impl FnOnce(&[String]) -> Value) -> Result<ResolvedRun> {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |file: &&str| {
+            let path = folder.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "id,a,b\n").unwrap();
+            path.display().to_string()
+        };
+        let places: Vec<String> = files.iter().map(place).collect();
+        let mut options = json!({ "data": "glyphs", "out": "runs/x" });
+        options.as_object_mut().unwrap().extend(more(&places).as_object().unwrap().clone());
+        let run = resolve(Job::Distill, &options, &|| false)?;
+        let (plan, policy) = (input::write(&run.plan).unwrap(), input::write(&run.policy).unwrap());
+        let again = resolve_stored(Job::Distill, &plan, &policy, "runs/x", &json!({}), &|| false).unwrap();
+        assert_eq!(input::write(&again).unwrap(), input::write(&run).unwrap());
+        Ok(run)
+    }
+
+    #[test]
+    fn teachers_are_called_as_their_files_or_as_said_and_no_two_alike() {
+        let names = |run: &ResolvedRun| -> Vec<(String, f64)> {
+            run.plan.teachers.iter().map(|teacher| (teacher.name.clone(), teacher.weight)).collect()
+        };
+        let files = ["a/vectors.csv", "b/vectors.csv", "clip/model.csv", "dinov2/onnx/model.csv"];
+        let plain = several(&files, |places| json!({ "teachers": places })).unwrap();
+        let expected = ["vectors", "vectors#2", "clip", "dinov2"].map(|name| (name.to_string(), 1.0));
+        assert_eq!(names(&plain), expected);
+        // A name that is said comes before those that are found.
+        let said = several(
+            &files[..2],
+            |places| json!({ "teachers": [places[0], { "model": places[1], "name": "vectors", "weight": 2.5 }] }),
+        );
+        assert_eq!(names(&said.unwrap()), [("vectors#2".to_string(), 1.0), ("vectors".to_string(), 2.5)]);
+        let one = several(&files[..1], |places| json!({ "teacher": places[0] })).unwrap();
+        let list = several(&files[..1], |places| json!({ "teachers": places })).unwrap();
+        let without_place = |run: &ResolvedRun| {
+            let mut plan = input::write(&run.plan).unwrap();
+            plan["teachers"][0]["model"] = Value::Null;
+            plan
+        };
+        assert_eq!(without_place(&one), without_place(&list));
+    }
+
+    #[test]
+    fn what_is_wrong_about_several_teachers_is_said() {
+        type More = fn(&[String]) -> Value;
+        let refused = |more: More| {
+            let error = several(&["a/vectors.csv", "b/vectors.csv"], more).err().unwrap();
+            (error.code, error.to_string())
+        };
+        let cases: [(More, &[&str]); 8] = [
+            (
+                |places| json!({ "teacher": places[0], "teachers": places }),
+                &["teachers: invalid value: expected nothing beside teacher", "put all of them into teachers"],
+            ),
+            (|_| json!({ "teachers": [] }), &["teacher: this option is needed"]),
+            (
+                |places| json!({ "teachers": places.iter().map(|model| json!({ "model": model, "name": "a" })).collect::<Vec<_>>() }),
+                &["teachers[1].name: invalid value: expected a name that no other teacher has, received \"a\""],
+            ),
+            (
+                |places| json!({ "teachers": [places[0], { "model": places[1], "weight": 0 }] }),
+                &["teachers[1].weight: invalid value: expected a number greater than 0, received 0"],
+            ),
+            (
+                |places| json!({ "teachers": places, "losses": [{ "kind": "rkd-angle", "teacher": "vector" }] }),
+                &[
+                    "losses[0].teacher: invalid value: expected \"vectors\" or \"vectors#2\"",
+                    "Did you mean \"vectors\"?",
+                ],
+            ),
+            (
+                |places| json!({ "teachers": places, "losses": [{ "kind": "triplet-squared", "teacher": "vectors" }] }),
+                &["losses[0].teacher: there is no such option"],
+            ),
+            (
+                |places| json!({ "teachers": places, "teacherFeatures": "live" }),
+                &[
+                    "teacherFeatures: invalid value: expected \"cached\" with stored vectors",
+                    "at each teacher that sees images",
+                ],
+            ),
+            (
+                |places| json!({ "teachers": [places[0], { "model": places[1], "features": "live" }] }),
+                &["teachers[1].features: invalid value: expected \"cached\" with stored vectors"],
+            ),
+        ];
+        for (more, parts) in cases {
+            let (code, message) = refused(more);
+            assert!(matches!(code, Code::InvalidOption | Code::UnknownOption), "{message}");
+            parts.iter().for_each(|part| assert!(message.contains(part), "{message}\nlacks {part}"));
+        }
+    }
+
+    #[test]
+    fn teachers_that_have_moved_are_found_by_name() {
+        let run = several(&["a.csv", "b.csv"], |places| json!({ "teachers": places })).unwrap();
+        let (plan, policy) = (input::write(&run.plan).unwrap(), input::write(&run.policy).unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let places = ["a", "b"].map(|name| {
+            let place = folder.path().join(format!("{name}-moved.csv"));
+            std::fs::write(&place, "id,a,b\n").unwrap();
+            place.display().to_string()
+        });
+        let resumed = |resume: Value| resolve_stored(Job::Distill, &plan, &policy, "runs/x", &resume, &|| false);
+        // Their first places are gone with the folder they were in.
+        let missing = resumed(json!({})).unwrap_err();
+        assert!(missing.to_string().contains("option teacher (--teacher)"), "{missing}");
+        let one = resumed(json!({ "teacher": { "a": places[0] } })).unwrap_err();
+        assert_eq!(one.subject.as_deref(), plan["teachers"][1]["model"].as_str());
+        let both = resumed(json!({ "teacher": { "b": places[1], "a": places[0] } })).unwrap().plan.teachers;
+        let found: Vec<_> =
+            both.iter().map(|teacher| (&teacher.name[..], teacher.model.display().to_string())).collect();
+        assert_eq!(found, [("a", places[0].clone()), ("b", places[1].clone())]);
+        let nameless = resumed(json!({ "teacher": places[0] })).unwrap_err().to_string();
+        assert!(nameless.contains("the place of each that has moved by its name, one of a, b"), "{nameless}");
+        let strange = resumed(json!({ "teacher": { "c": places[0] } })).unwrap_err().to_string();
+        assert!(strange.contains("teacher.c: there is no such option: expected one of a, b"), "{strange}");
+        let url = resumed(json!({ "teacher": { "a": 3 } })).unwrap_err().to_string();
+        assert!(url.contains("teacher[\"a\"]") || url.contains("teacher.a"), "{url}");
     }
 
     fn kinds(plan: &Plan) -> Vec<(&'static str, Weight)> {
@@ -666,7 +821,7 @@ mod tests {
             let run = distill(json!({ "baseline": true, "losses": losses })).unwrap();
             assert!(run.policy.baseline);
             let alone = run.baseline.unwrap();
-            assert!(alone.teacher.is_none());
+            assert!(alone.teachers.is_empty());
             assert_eq!(input::write(&alone.data).unwrap(), input::write(&run.plan.data).unwrap());
             assert_eq!(
                 (alone.seed, alone.split_seed, alone.epochs),

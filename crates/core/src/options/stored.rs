@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::data::Pixels;
-use super::{Job, Policy, TeacherOption};
+use super::{Job, Policy, TeacherFeaturesOption, TeacherOption};
 use crate::artefact::kind::is_onnx;
 use crate::artefact::tensors::read_document;
 use crate::data::DataPlan;
@@ -66,7 +66,7 @@ pub struct StoredRun {
     /// The seed of its class split.
     pub split_seed: u64,
     /// Its teacher, for a distillation.
-    pub teacher: Option<TeacherPlan>,
+    pub teachers: Vec<TeacherPlan>,
 }
 
 /// Finds the model at `location`, which the option `option` names: the folder of a finished run, or a file.
@@ -99,6 +99,14 @@ pub fn find_model(option: &str, location: &PathText) -> Result<StoredModel> {
 
 /// A teacher on disk.
 pub struct StoredTeacher {
+    /// The option that names it.
+    pub option: String,
+    /// What it is called.
+    pub name: String,
+    /// Its weight among several.
+    pub weight: f64,
+    /// When its features are computed, where its options say so.
+    pub features: Option<TeacherFeaturesOption>,
     /// The file, and what is known of it.
     pub model: StoredModel,
     /// How it is read, where it is an ONNX model.
@@ -112,8 +120,62 @@ pub struct StoredTeacher {
 impl StoredTeacher {
     /// The plan of this teacher, whose features are computed as `features` says.
     pub fn plan(self, features: TeacherFeatures) -> TeacherPlan {
-        TeacherPlan { model: self.model.file, onnx: self.onnx, vectors: self.vectors, features }
+        let StoredTeacher { name, weight, model, onnx, vectors, .. } = self;
+        TeacherPlan { name, weight, model: model.file, onnx, vectors, features }
     }
+}
+
+/// Finds and judges the teachers of the options `teacher` and `teachers`, of which one may be given, and names them.
+///
+/// # Errors
+/// As [`find_teacher`]; `ERR_INVALID_OPTION` for both options, and for a name that two have.
+pub fn find_teachers(
+    teacher: Option<TeacherOption>,
+    teachers: Option<Vec<TeacherOption>>,
+) -> Result<Vec<StoredTeacher>> {
+    let given: Vec<(String, TeacherOption)> = match (teacher, teachers) {
+        (Some(_), Some(teachers)) => {
+            let received = format!("an array of {}", teachers.len());
+            return Err(invalid("teachers", "nothing beside teacher", received)
+                .with_advice("leave teacher out, and put all of them into teachers"));
+        }
+        (Some(teacher), None) => vec![("teacher".into(), teacher)],
+        (None, teachers) => {
+            let teachers = teachers.into_iter().flatten().enumerate();
+            teachers.map(|(place, teacher)| (format!("teachers[{place}]"), teacher)).collect()
+        }
+    };
+    let mut names: Vec<String> = Vec::new();
+    for (option, TeacherOption(teacher)) in &given {
+        let Some(name) = teacher.name.clone().map(String::from) else { continue };
+        if names.contains(&name) {
+            let expected = "a name that no other teacher has";
+            return Err(invalid(format!("{option}.name"), expected, format!("{name:?}")));
+        }
+        names.push(name);
+    }
+    let mut found = Vec::new();
+    for (option, teacher) in given {
+        let mut stored = find_teacher(&option, &teacher)?;
+        if teacher.0.name.is_none() {
+            let (usual, mut number) = (stored.name.clone(), 1);
+            while names.contains(&stored.name) {
+                number += 1;
+                stored.name = format!("{usual}#{number}");
+            }
+            names.push(stored.name.clone());
+        }
+        found.push(stored);
+    }
+    Ok(found)
+}
+
+/// What a teacher in `file` is called where nobody says: as the file, or, where all are called alike, as its folder.
+fn usual_name(file: &Path) -> String {
+    let stem = file.file_stem().filter(|stem| *stem != "model");
+    let folders = file.ancestors().skip(1).filter_map(Path::file_name);
+    let name = stem.or_else(|| folders.into_iter().find(|folder| *folder != "onnx"));
+    name.map_or_else(|| "teacher".into(), |name| name.to_string_lossy().into_owned())
 }
 
 /// Finds and judges the teacher that the option `option` names.
@@ -129,27 +191,26 @@ pub fn find_teacher(option: &str, TeacherOption(given): &TeacherOption) -> Resul
         false => is_onnx(&location).then(|| location.clone()),
     };
     let vectors = given.vectors.clone().flatten();
-    let model = |file| StoredModel { file, input: None, run: None };
-    match (onnx, given.onnx.clone().flatten()) {
-        (Some(file), options) => {
-            let (onnx, warnings) = options.unwrap_or_default().resolve(&file)?;
-            Ok(StoredTeacher { model: model(file), onnx: Some(onnx), vectors: None, warnings })
+    let file = |file| StoredModel { file, input: None, run: None };
+    let (model, onnx, vectors, warnings) = match (onnx, given.onnx.clone().flatten()) {
+        (Some(path), options) => {
+            let (onnx, warnings) = options.unwrap_or_default().resolve(&path)?;
+            (file(path), Some(onnx), None, warnings)
         }
         (None, Some(_)) if location.exists() => {
             let expected = "nothing with a teacher that is no ONNX model";
-            Err(invalid(format!("{option}.onnx"), expected, location.display().to_string()))
+            return Err(invalid(format!("{option}.onnx"), expected, location.display().to_string()));
         }
         (None, _) if location.is_file() && (vectors.is_some() || holds_vectors(&location)) => {
             let mut vectors = vectors.unwrap_or_default();
             vectors.ids = vectors.ids.map(absolute);
-            let vectors = Some(vectors);
-            Ok(StoredTeacher { model: model(location), onnx: None, vectors, warnings: Vec::new() })
+            (file(location), None, Some(vectors), Vec::new())
         }
-        (None, _) => {
-            let model = find_model(option, &given.model)?;
-            Ok(StoredTeacher { model, onnx: None, vectors: None, warnings: Vec::new() })
-        }
-    }
+        (None, _) => (find_model(option, &given.model)?, None, None, Vec::new()),
+    };
+    let name = given.name.clone().map_or_else(|| usual_name(&model.file), String::from);
+    let weight = given.weight.map_or(1.0, |weight| weight.0);
+    Ok(StoredTeacher { option: option.into(), name, weight, features: given.features, model, onnx, vectors, warnings })
 }
 
 /// Whether a file is one of vectors, by its name; a `.safetensors` is, where it is no network of rkd.
@@ -180,8 +241,8 @@ fn read_run(path: &Path) -> Result<StoredRun> {
     let seed = read_written(part("seed")).map_err(damaged)?;
     let split_seed = read_written::<Option<u64>>(part("splitSeed")).map_err(damaged)?.unwrap_or(seed);
     let data = read_written(part("data")).map_err(damaged)?;
-    let teacher = read_written(part("teacher")).map_err(damaged)?;
-    Ok(StoredRun { data, seed, split_seed, teacher })
+    let teachers = read_written::<Option<Vec<TeacherPlan>>>(part("teachers")).map_err(damaged)?.unwrap_or_default();
+    Ok(StoredRun { data, seed, split_seed, teachers })
 }
 
 /// The pixels that the header of a model names; nothing where it is of another program or damaged: reading all of it, which

@@ -11,7 +11,7 @@ use crate::losses::{Feature, LossSpec, TermSpec};
 
 /// Losses that compare need a teacher.
 pub(super) fn check_teacher(objective: &Objective, plan: &Plan) -> Result<()> {
-    if objective.needs_teacher() && plan.teacher.is_none() {
+    if objective.needs_teacher() && plan.teachers.is_empty() {
         return Err(Error::new(Code::InvalidOption, "a loss compares with a teacher, and there is none")
             .with_subject("teacher")
             .with_values("the folder of a trained run", "none")
@@ -51,9 +51,14 @@ pub fn reads_labels(term: &TermSpec) -> bool {
     loss.needs_labels() || matches!(term.loss, LossSpec::Prototypical(_)) || student == Feature::Logits
 }
 
-/// Soft targets are probabilities of the same classes in the same order.
-pub(super) fn check_classes(objective: &Objective, known: Option<&[String]>, classes: &[String]) -> Result<()> {
-    let Some(known) = known.filter(|_| objective.compares_logits()) else { return Ok(()) };
+/// Soft targets are probabilities of the same classes in the same order; `known` are those of the teacher at `place`.
+pub(super) fn check_classes(
+    objective: &Objective,
+    place: usize,
+    known: Option<&[String]>,
+    classes: &[String],
+) -> Result<()> {
+    let Some(known) = known.filter(|_| objective.compares_logits(place)) else { return Ok(()) };
     let Some(place) = (0..known.len().max(classes.len())).find(|&place| known.get(place) != classes.get(place)) else {
         return Ok(());
     };

@@ -4,10 +4,13 @@
 //! features are not the host's anyway ([`Backend::maps`]), hint and attention transfer are computed by the device, and two
 //! numbers of each come to the host: the value and the square of the gradient's norm. The maths is that of
 //! [`losses::Hint`](crate::losses::Hint) and [`losses::AttentionTransfer`](crate::losses::AttentionTransfer). Both are
-//! sums over images, so a batch in pieces is the sum over its pieces.
+//! sums over images, so a batch in pieces is the sum over its pieces; and with several teachers the average over these, as
+//! the [`objective`](super::objective) has it.
+
+use std::borrow::Cow;
 
 use super::loss_parameters::LossParameters;
-use super::objective::Objective;
+use super::objective::{Beside, DeviceTerm, Objective};
 use super::teacher::TeacherBatch;
 use crate::error::{Code, Error, Result};
 use crate::losses::{Feature, FeatureMap, MapLoss, Matrix, check_pixels, common_size};
@@ -18,8 +21,8 @@ use crate::nn::backend::MapOperations;
 pub struct DeviceValue<T> {
     /// The gradient with respect to the student's feature, of each piece.
     pub gradients: Vec<T>,
-    /// The gradient with respect to the loss's own parameter, if it has one.
-    pub parameter: Option<T>,
+    /// The gradients with respect to the loss's own parameters: one beside each teacher, if it has any.
+    pub parameters: Vec<T>,
     /// Single numbers: of each piece the value and the square of its gradient's norm.
     pub numbers: Vec<T>,
 }
@@ -34,6 +37,16 @@ pub struct DeviceLoss<T> {
     pub value: DeviceValue<T>,
 }
 
+/// A teacher that a term compares with.
+pub struct Compared<'a, T> {
+    /// Its feature, in pieces.
+    pub pieces: &'a [T],
+    /// The parameter that the loss has beside it.
+    pub projection: Option<&'a T>,
+    /// Its share of the average.
+    pub share: f64,
+}
+
 /// The terms of `objective` that the device computes in step `step`.
 pub(super) fn evaluate_terms<B: Backend>(
     backend: &B,
@@ -41,27 +54,29 @@ pub(super) fn evaluate_terms<B: Backend>(
     step: u64,
     parameters: &LossParameters<B>,
     student: &FeatureMap<Vec<B::Tensor>>,
-    teacher: &TeacherBatch<B::Tensor>,
+    teachers: &[TeacherBatch<B::Tensor>],
 ) -> Result<Vec<DeviceLoss<B::Tensor>>> {
     let Some(maps) = backend.maps() else { return Ok(Vec::new()) };
     let missing = || Error::new(Code::Internal, "a term reads a feature that was not kept");
-    objective
-        .device_terms(step)
-        .map(|term| {
-            let student = student.get(term.student).ok_or_else(missing)?;
-            let uploaded;
-            let teacher = match teacher.device.get(term.teacher) {
-                Some(pieces) => pieces,
-                None => {
-                    uploaded = upload(backend, teacher.host.get(term.teacher).ok_or_else(missing)?, student)?;
-                    &uploaded
-                }
-            };
-            let pieces: Vec<_> = student.iter().zip(teacher).collect();
-            let value = evaluate(backend, maps, term.loss, &pieces, parameters.first(term.term))?;
-            Ok(DeviceLoss { term: term.term, feature: term.student.clone(), value })
-        })
-        .collect()
+    let evaluate_one = |DeviceTerm { term, loss, student: feature, teacher, beside }: DeviceTerm<'_>| {
+        let student = student.get(feature).ok_or_else(missing)?;
+        let of_teacher = |place: Option<usize>| {
+            let batch = place.and_then(|place| teachers.get(place)).ok_or_else(missing)?;
+            match batch.device.get(teacher) {
+                Some(pieces) => Ok(Cow::Borrowed(&pieces[..])),
+                None => upload(backend, batch.host.get(teacher).ok_or_else(missing)?, student).map(Cow::Owned),
+            }
+        };
+        let features = beside.iter().map(|beside| of_teacher(beside.teacher)).collect::<Result<Vec<_>>>()?;
+        let projections = parameters.of_term(term);
+        let compared = features.iter().zip(beside).enumerate().map(|(place, (pieces, Beside { share, .. }))| {
+            Compared { pieces, projection: projections.get(place), share: *share }
+        });
+        let compared: Vec<_> = compared.collect();
+        let value = evaluate(backend, maps, loss, student, &compared)?;
+        Ok(DeviceLoss { term, feature: feature.clone(), value })
+    };
+    objective.device_terms(step).map(evaluate_one).collect()
 }
 
 /// A feature of the host on the device, in pieces of as many rows as those of another feature.
@@ -84,13 +99,13 @@ pub(super) fn weigh<B: Backend>(
     weight: impl Fn(usize) -> f64,
 ) -> Result<Vec<DeviceLoss<B::Tensor>>> {
     for DeviceLoss { term, value, .. } in &mut terms {
-        let mut tensors = value.gradients.iter_mut().chain(&mut value.parameter);
+        let mut tensors = value.gradients.iter_mut().chain(&mut value.parameters);
         tensors.try_for_each(|tensor| backend.scale(tensor, weight(*term)))?;
     }
     Ok(terms)
 }
 
-/// Computes `loss` of the pieces of both features. `projection` is that of a hint.
+/// Computes `loss` of the pieces of the student's feature and of those of each teacher, the average over the teachers.
 ///
 /// # Errors
 /// `ERR_INVALID_SHAPE` for maps without two pixels in common, where the loss compares pixels.
@@ -98,48 +113,84 @@ pub fn evaluate<B: Backend>(
     backend: &B,
     maps: &dyn MapOperations<B::Tensor>,
     loss: MapLoss,
-    pieces: &[(&B::Tensor, &B::Tensor)],
-    projection: Option<&B::Tensor>,
+    student: &[B::Tensor],
+    teachers: &[Compared<'_, B::Tensor>],
 ) -> Result<DeviceValue<B::Tensor>> {
-    let rows = pieces.iter().map(|(student, _)| B::shape(student)[0]).sum::<usize>().max(1);
-    let mut total = DeviceValue { gradients: Vec::new(), parameter: None, numbers: Vec::new() };
-    for &(student, teacher) in pieces {
-        let size = common_size(B::shape(student), B::shape(teacher));
-        let [small_student, small_teacher] = [student, teacher].map(|x| match size_of_map(B::shape(x)) {
-            from if from == size => Ok(x.clone()),
-            _ => maps.average(x, size),
-        });
-        let (small, teacher) = (small_student?, small_teacher?);
-        let pixels = (rows * size[0] * size[1]) as f64;
-        let (value, mut gradient) = match loss {
-            MapLoss::Hint => {
-                let projection = projection.ok_or_else(|| Error::new(Code::Internal, "a hint has a projection"))?;
-                let channels = B::shape(projection)[0] as f64;
-                let projected = maps.project(&small, projection)?;
-                let (value, dy) = maps.squared_error(&projected, &teacher, pixels * channels)?;
-                let (dx, dp) = maps.project_backward(&small, projection, &dy)?;
-                total.parameter = Some(match total.parameter.take() {
-                    Some(sum) => backend.add(sum, &dp)?,
-                    None => dp,
-                });
-                (value, dx)
+    let rows = student.iter().map(|student| B::shape(student)[0]).sum::<usize>().max(1);
+    let mut total = DeviceValue { gradients: Vec::new(), parameters: Vec::<B::Tensor>::new(), numbers: Vec::new() };
+    for (piece, student) in student.iter().enumerate() {
+        let mut sum: Option<[B::Tensor; 2]> = None;
+        for (place, Compared { pieces, projection, share }) in teachers.iter().enumerate() {
+            let teacher =
+                pieces.get(piece).ok_or_else(|| Error::new(Code::Internal, "a teacher has too few pieces"))?;
+            let mut found = evaluate_one::<B>(maps, loss, [student, teacher], *projection, rows)?;
+            backend.scale(&mut found.value, *share)?;
+            backend.scale(&mut found.gradient, *share)?;
+            if let Some(mut parameter) = found.parameter {
+                backend.scale(&mut parameter, *share)?;
+                match total.parameters.get_mut(place) {
+                    Some(sum) => *sum = backend.add(sum.clone(), &parameter)?,
+                    None => total.parameters.push(parameter),
+                }
             }
-            MapLoss::AttentionTransfer => {
-                check_pixels(size)?;
-                let (attention, norm) = maps.attention(&small)?;
-                let (target, _) = maps.attention(&teacher)?;
-                let (value, slope) = maps.squared_error(&attention, &target, pixels)?;
-                (value, maps.attention_backward(&small, &attention, &norm, &slope)?)
-            }
-        };
-        let from = size_of_map(B::shape(student));
-        if from != size {
-            gradient = maps.average_backward(from, &gradient)?;
+            sum = Some(match sum {
+                None => [found.value, found.gradient],
+                Some([value, gradient]) => [backend.add(value, &found.value)?, backend.add(gradient, &found.gradient)?],
+            });
         }
+        let [value, gradient] = sum.ok_or_else(|| Error::new(Code::Internal, "a term compares with no teacher"))?;
         total.numbers.extend([value, maps.squares(&gradient)?]);
         total.gradients.push(gradient);
     }
     Ok(total)
+}
+
+/// A loss of one piece beside one teacher.
+struct Piece<T> {
+    value: T,
+    /// With respect to the student's feature.
+    gradient: T,
+    /// The gradient with respect to a hint's projection.
+    parameter: Option<T>,
+}
+
+/// `loss` of one piece of a batch of so many `rows`.
+fn evaluate_one<B: Backend>(
+    maps: &dyn MapOperations<B::Tensor>,
+    loss: MapLoss,
+    [student, teacher]: [&B::Tensor; 2],
+    projection: Option<&B::Tensor>,
+    rows: usize,
+) -> Result<Piece<B::Tensor>> {
+    let size = common_size(B::shape(student), B::shape(teacher));
+    let [small_student, small_teacher] = [student, teacher].map(|x| match size_of_map(B::shape(x)) {
+        from if from == size => Ok(x.clone()),
+        _ => maps.average(x, size),
+    });
+    let (small, teacher) = (small_student?, small_teacher?);
+    let pixels = (rows * size[0] * size[1]) as f64;
+    let (value, mut gradient, parameter) = match loss {
+        MapLoss::Hint => {
+            let projection = projection.ok_or_else(|| Error::new(Code::Internal, "a hint has a projection"))?;
+            let channels = B::shape(projection)[0] as f64;
+            let projected = maps.project(&small, projection)?;
+            let (value, dy) = maps.squared_error(&projected, &teacher, pixels * channels)?;
+            let (dx, dp) = maps.project_backward(&small, projection, &dy)?;
+            (value, dx, Some(dp))
+        }
+        MapLoss::AttentionTransfer => {
+            check_pixels(size)?;
+            let (attention, norm) = maps.attention(&small)?;
+            let (target, _) = maps.attention(&teacher)?;
+            let (value, slope) = maps.squared_error(&attention, &target, pixels)?;
+            (value, maps.attention_backward(&small, &attention, &norm, &slope)?, None)
+        }
+    };
+    let from = size_of_map(B::shape(student));
+    if from != size {
+        gradient = maps.average_backward(from, &gradient)?;
+    }
+    Ok(Piece { value, gradient, parameter })
 }
 
 /// Height and width.

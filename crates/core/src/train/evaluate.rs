@@ -194,7 +194,7 @@ pub(super) fn measure(
         classes: labels.iter().collect::<BTreeSet<_>>().len(),
         milliseconds_per_image: embeddings.milliseconds_per_image(),
         intervals: BTreeMap::new(),
-        fidelity: None,
+        fidelity: Vec::new(),
         prefixes: Vec::new(),
     })
 }

@@ -153,6 +153,16 @@ impl Control {
         Control::new(|_| {})
     }
 
+    /// The same control, with `who` before the text of each warning.
+    pub fn about(&self, who: &str) -> Self {
+        let (sink, who) = (Arc::clone(&self.sink), who.to_string());
+        let named = move |event| match event {
+            Event::Warning { message } => sink(Event::Warning { message: format!("{who}: {message}") }),
+            event => sink(event),
+        };
+        Control { sink: Arc::new(named), ..self.clone() }
+    }
+
     /// Asks the session to stop at the next step boundary. Idempotent; may be called from any thread.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
@@ -188,5 +198,20 @@ mod tests {
         assert!(Event::Embed { done: 1, total: 2 }.is_progress());
         assert!(!Event::Weights { step: 20, weights: Vec::new() }.is_progress());
         assert!(!Event::Warning { message: String::new() }.is_progress());
+    }
+
+    #[test]
+    fn warnings_about_somebody_name_them_and_nothing_else_changes() {
+        let heard: Arc<Mutex<Vec<Event>>> = Arc::default();
+        let sink = Arc::clone(&heard);
+        let control = Control::new(move |event| sink.lock().unwrap().push(event));
+        let about = control.about("Teacher a");
+        about.emit(Event::Warning { message: "It is odd.".into() });
+        about.emit(Event::Embed { done: 1, total: 2 });
+        let heard = heard.lock().unwrap();
+        assert!(matches!(&heard[0], Event::Warning { message } if message == "Teacher a: It is odd."));
+        assert!(matches!(heard[1], Event::Embed { done: 1, total: 2 }));
+        control.cancel();
+        assert!(about.is_cancelled());
     }
 }

@@ -5,7 +5,8 @@
 //! changed: an error that says what came, went and changed, or, where the user accepts it, a warning and the *stored*
 //! parts. Then a class that was trained on stays trained on, and no class or, in a split by images, image that is new gets
 //! into any part: whether a network has seen it is not known. Data that share nothing are another data set, of which
-//! nothing is known.
+//! nothing is known. Of several teachers the first that was trained on these data decides; of another one that was trained
+//! on what is now measured a warning says so.
 
 use std::fs;
 use std::path::Path;
@@ -20,12 +21,12 @@ use crate::error::{Code, Error, Result};
 const RECORD: &str = "data.json";
 
 /// Whose data they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Whose {
     /// Of the run that goes on.
     Run,
-    /// Of a distillation's teacher.
-    Teacher,
+    /// Of a distillation's teacher of that name.
+    Teacher(String),
     /// Of the model that is measured.
     Model,
 }
@@ -72,7 +73,13 @@ impl Known {
         Some(Known { whose, data: KnownData { outline, record }, is_same })
     }
 
-    /// The split of `dataset`. See the module's text.
+    /// Whether `dataset` is what these data are now.
+    fn is_of(&self, dataset: &Dataset) -> bool {
+        let same = self.is_same || dataset.fingerprint() == self.data.outline.fingerprint;
+        same || self.data.difference(dataset).shared
+    }
+
+    /// The split of `dataset`, which these data are now. See the module's text.
     ///
     /// # Errors
     /// `ERR_INVALID_DATA` for data that have changed and are not accepted, or whose parts are not known any more; those of
@@ -83,9 +90,6 @@ impl Known {
             return self.split_of_same(dataset, wish, control);
         }
         let difference = self.data.difference(dataset);
-        if !difference.shared && !self.is_same {
-            return plain(dataset, wish.split);
-        }
         let message = format!("the data are not those that {}: {difference}", self.whose.did());
         if !wish.accepted {
             return Err(Error::new(Code::InvalidData, message)
@@ -169,32 +173,36 @@ impl Known {
 
 impl Whose {
     /// What was done with the data, a clause.
-    fn did(self) -> &'static str {
+    fn did(&self) -> String {
         match self {
-            Whose::Run => "the run was started with",
-            Whose::Teacher => "the teacher was trained on",
-            Whose::Model => "the model was trained on",
+            Whose::Run => "the run was started with".into(),
+            Whose::Teacher(name) => format!("the teacher {name} was trained on"),
+            Whose::Model => "the model was trained on".into(),
         }
     }
 
-    fn name(self) -> &'static str {
+    fn name(&self) -> String {
         match self {
-            Whose::Run => "The run",
-            Whose::Teacher => "The teacher",
-            Whose::Model => "The model",
+            Whose::Run => "The run".into(),
+            Whose::Teacher(name) => format!("The teacher {name}"),
+            Whose::Model => "The model".into(),
         }
     }
 }
 
-/// The split of `dataset` as `wish` has it, for a job that goes with data that are `known`, where there are some.
+/// The split of `dataset` as `wish` has it, for a job that goes with data that are `known`: of the first of these that are
+/// those of `dataset`, where any are.
 ///
 /// # Errors
 /// Those of [`Known::split`].
-pub(super) fn settle(known: Option<&Known>, dataset: &Dataset, wish: &Wish<'_>, control: &Control) -> Result<Settled> {
-    match known {
-        Some(known) => known.split(dataset, wish, control),
-        None => plain(dataset, wish.split),
+pub(super) fn settle(known: &[Known], dataset: &Dataset, wish: &Wish<'_>, control: &Control) -> Result<Settled> {
+    let Some(place) = known.iter().position(|known| known.is_of(dataset)) else { return plain(dataset, wish.split) };
+    let settled = known[place].split(dataset, wish, control)?;
+    let same = |known: &&Known| known.data.outline.fingerprint == dataset.fingerprint();
+    for other in known[place + 1..].iter().filter(same) {
+        other.warn_of_leak(dataset, &settled.0, wish.measured, control)?;
     }
+    Ok(settled)
 }
 
 /// The split of data of which nothing is known.

@@ -30,9 +30,9 @@ impl<B: Backend> LossParameters<B> {
         Ok(LossParameters { list: Parameters::draw(backend, terms.concat(), seed)?, terms: ranges })
     }
 
-    /// The first parameter of the term at `term`.
-    pub fn first(&self, term: usize) -> Option<&B::Tensor> {
-        self.list.values[self.terms[term].clone()].first()
+    /// Those of the term at `term`, on the device.
+    pub fn of_term(&self, term: usize) -> &[B::Tensor] {
+        &self.list.values[self.terms[term].clone()]
     }
 
     /// Those of each term as losses take them, from the values on the host.
@@ -44,13 +44,13 @@ impl<B: Backend> LossParameters<B> {
         self.terms.iter().map(&mut term).collect()
     }
 
-    /// The gradient of each parameter for the optimiser: of the terms in turn from the host, or from the device with the
-    /// place of its term; `None` for those that do not change.
+    /// The gradient of each parameter for the optimiser: of the terms in turn from the host, or from the device those of a
+    /// term with its place; `None` for those that do not change.
     pub fn gradients(
         &self,
         backend: &B,
         host: &[Vec<Vec<f64>>],
-        device: impl Iterator<Item = (usize, B::Tensor)>,
+        device: impl Iterator<Item = (usize, Vec<B::Tensor>)>,
     ) -> Result<Vec<Option<B::Tensor>>> {
         let mut all = vec![None; self.list.specs.len()];
         for (places, gradients) in self.terms.iter().zip(host) {
@@ -58,9 +58,10 @@ impl<B: Backend> LossParameters<B> {
                 all[place] = Some(backend.from_f64(gradient, &self.list.specs[place].shape)?);
             }
         }
-        for (term, gradient) in device {
-            let place = self.terms[term].start;
-            all[place] = self.list.specs[place].is_trained().then_some(gradient);
+        for (term, gradients) in device {
+            for (place, gradient) in self.terms[term].clone().zip(gradients) {
+                all[place] = self.list.specs[place].is_trained().then_some(gradient);
+            }
         }
         Ok(all)
     }

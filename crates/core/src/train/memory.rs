@@ -1,6 +1,6 @@
 //! What memory a run takes at its peak, told before its first step and compared with what this process may take.
 //!
-//! What is counted, n images of a batch, P and T the numbers of student and teacher, S those of the optimiser's state:
+//! What is counted, n images of a batch, P and T the numbers of student and teacher (of several, all), S those of the optimiser's state:
 //!
 //! | part | formula |
 //! | --- | --- |
@@ -8,12 +8,12 @@
 //! | networks, activations, gradients, optimizer, evaluation | not formulas: the very passes of the run, on a backend that counts what they would allocate ([`Cpu::counting`]), two steps between evaluations, of all sizes of batches: what each adds to the free list, which never shrinks |
 //! | kernels | the largest buffers of the convolutions and linear layers ([`Cpu::working_memory`]) and 2 MiB of each thread |
 //! | losses | 8 bytes: 3 x the features that the host reads of n images, and 3.5 n^2 where a loss compares images |
-//! | loader | 5 batches of float32 images, each in the student's size and, where that is another one, the teacher's |
+//! | loader | 5 batches of float32 images, each in the student's size and that of each teacher that sees batches |
 //! | teacherFeatures | 4 bytes x features x training images, twice where training mirrors |
 //! | listing | 200 bytes an image of the data |
 //! | best | 4 P: the best weights so far |
 //! | other | 16 MiB: the addon's code, stacks, what allocators keep |
-//! | moment | the largest of what comes and goes: a checkpoint (8 (2 P + S)), reading the teacher (12 T), the final evaluation (a network of its own with its passes, embeddings and a tile of 512 x images), new best weights (8 P) |
+//! | moment | the largest of what comes and goes: a checkpoint (8 (2 P + S)), reading a teacher (12 T), the final evaluation (networks of its own with their passes, embeddings and a tile of 512 x images), new best weights (8 P) |
 //!
 //! Decoded images count nothing: they stay in a file and are read one by one. A network on another device than the own
 //! kernels is estimated as if it were on them, and never refused.
@@ -41,7 +41,7 @@ use super::objective::{Objective, with_embedding};
 use super::pass::{add, cut};
 use super::plan::Plan;
 use super::report::MemoryEstimate;
-use super::teacher::{TeacherFeatures, numbers_of, shapes_of};
+use super::teacher::{Teacher, TeacherFeatures, TeacherPlan, numbers_of, shapes_of};
 use crate::backbones::{self, BackboneSpec};
 use crate::data::LoaderOptions;
 use crate::error::{Code, Error, Result};
@@ -73,8 +73,8 @@ pub(super) struct Demand<'a> {
     pub plan: Cow<'a, Plan>,
     /// The losses.
     pub objective: &'a Objective,
-    /// The teacher.
-    pub teacher: Option<OfTeacher<'a>>,
+    /// The teachers.
+    pub teachers: Vec<OfTeacher<'a>>,
     /// Threads in use.
     pub threads: usize,
     /// All images of the data.
@@ -92,15 +92,31 @@ pub(super) struct OfTeacher<'a> {
     pub shapes: &'a FeatureMap<Vec<usize>>,
     /// What it takes where it is no network of rkd.
     pub bytes: u64,
-    /// Whether a mirrored image is another one to it.
-    pub sees_pixels: bool,
+    /// Numbers of an image that it sees; `None` where it needs none, and a mirrored image is no other one to it.
+    pub image: Option<usize>,
+    /// Whether it sees every batch.
+    pub is_live: bool,
+}
+
+impl<'a> OfTeacher<'a> {
+    /// That of `teacher`, which is read as `plan` says.
+    pub fn new<B: Backend>(teacher: &'a dyn Teacher<B>, plan: &TeacherPlan) -> Self {
+        OfTeacher {
+            network: teacher.card().map(|card| &card.backbone),
+            shapes: teacher.shapes(),
+            bytes: teacher.bytes(),
+            image: teacher.input().map(|input| input.image_size * input.image_size * input.channels),
+            is_live: plan.features == TeacherFeatures::Live,
+        }
+    }
 }
 
 /// The passes of a run, on a backend that counts.
 struct Counted {
     cpu: Cpu,
     student: Network<Cpu>,
-    teacher: Option<Inference<Cpu>>,
+    /// Those that are networks of rkd.
+    teachers: Vec<Option<Inference<Cpu>>>,
     losses: Parameters<Cpu>,
     optimizer: Optimizer<Cpu>,
     /// The student's features, each with its shape for one image.
@@ -126,8 +142,8 @@ impl Demand<'_> {
             now - std::mem::replace(&mut last, now)
         };
         estimate.networks = more(&counted);
-        if self.teacher.is_some() {
-            // The student is measured before training, and the teacher may be asked for all its features.
+        if !self.teachers.is_empty() {
+            // The student is measured before training, and a teacher may be asked for all its features.
             counted.evaluate(self)?;
             estimate.evaluation = more(&counted);
         }
@@ -147,19 +163,20 @@ impl Demand<'_> {
         let n = batch.size as u64;
         let read = |names: Vec<Feature>, shapes: &FeatureMap<Vec<usize>>| numbers_of(&names, shapes) as u64;
         let own = read(self.objective.student_features(), &counted.shapes);
-        let of_teacher = self.teacher.map_or(0, |teacher| read(self.objective.teacher_features(), teacher.shapes));
-        estimate.networks += self.teacher.map_or(0, |teacher| teacher.bytes);
+        let of_teacher =
+            |(place, teacher): (usize, &OfTeacher<'_>)| read(self.objective.teacher_features(place), teacher.shapes);
+        let of_teachers: Vec<u64> = self.teachers.iter().enumerate().map(of_teacher).collect();
+        estimate.networks += self.teachers.iter().map(|teacher| teacher.bytes).sum::<u64>();
         let compares = self.plan.losses.iter().any(|term| !term.weight.is_off() && !term.build().sees_images_alone());
-        estimate.losses = 8 * n * (3 * own + of_teacher) + if compares { 28 * n * n } else { 0 };
+        estimate.losses = 8 * n * (3 * own + of_teachers.iter().sum::<u64>()) + if compares { 28 * n * n } else { 0 };
 
-        let images = |spec: &BackboneSpec| (spec.image_size * spec.image_size * spec.in_channels) as u64;
-        let live = self.is_live();
-        let of_teacher_images = self.network().filter(|_| live).map_or(0, images);
+        let BackboneSpec { image_size, in_channels, .. } = self.plan.backbone;
         let batches = LoaderOptions::default().ahead as u64 + 1;
-        estimate.loader = batches * 4 * n * (images(&self.plan.backbone) + of_teacher_images);
-        if let Some(teacher) = self.teacher.filter(|_| !live) {
-            let sides = if self.plan.data.augment.flip && teacher.sees_pixels { 2 } else { 1 };
-            estimate.teacher_features = 4 * of_teacher * sides * self.parts[0] as u64;
+        let live = self.teachers.iter().filter(|teacher| teacher.is_live).filter_map(|teacher| teacher.image);
+        estimate.loader = batches * 4 * n * (image_size * image_size * in_channels + live.sum::<usize>()) as u64;
+        for (teacher, numbers) in self.teachers.iter().zip(&of_teachers).filter(|(teacher, _)| !teacher.is_live) {
+            let sides = if self.plan.data.augment.flip && teacher.image.is_some() { 2 } else { 1 };
+            estimate.teacher_features += 4 * numbers * sides * self.parts[0] as u64;
         }
         estimate.listing = LISTED_BYTES * self.images as u64;
 
@@ -168,35 +185,27 @@ impl Demand<'_> {
         let checkpoint = 2 * (2 * weights + bytes_of(&counted.losses) + 4 * counted.optimizer.state_size() as u64);
         let ([_, validation, test], shapes) = (self.parts, &counted.shapes);
         let measured = |images: usize| metrics(images as u64, read(vec![Feature::Embedding, Feature::Logits], shapes));
-        let last = self.last_evaluation()? + measured(test) + self.teacher.map_or(0, |_| fidelity(test as u64));
+        let last =
+            self.last_evaluation()? + measured(test) + self.teachers.first().map_or(0, |_| fidelity(test as u64));
         estimate.moment = [checkpoint, 2 * weights, last, measured(validation)].into_iter().max().unwrap_or(0);
         estimate.other = OTHER_BYTES;
         estimate.total = estimate.parts().iter().map(|(_, bytes)| bytes).sum::<u64>() + process;
         Ok(estimate)
     }
 
-    /// The teacher's network, where it is one of rkd.
-    fn network(&self) -> Option<&BackboneSpec> {
-        self.teacher.and_then(|teacher| teacher.network)
-    }
-
-    /// Whether the teacher sees every batch.
-    fn is_live(&self) -> bool {
-        self.plan.teacher.as_ref().is_some_and(|teacher| teacher.features == TeacherFeatures::Live)
-    }
-
     /// The evaluation of the stored model: networks of its own beside those of training.
     fn last_evaluation(&self) -> Result<u64> {
         let cpu = Cpu::counting();
         let mut networks = Vec::new();
-        for spec in [&self.plan.backbone].into_iter().chain(self.network()) {
+        let teachers = || self.teachers.iter().filter_map(|teacher| teacher.network);
+        for spec in [&self.plan.backbone].into_iter().chain(teachers()) {
             let network = Network::zeros(cpu.clone(), backbones::define(spec)?)?;
             let network = network.into_inference_without_values()?;
             look(&cpu, &network, spec, &self.parts[2..])?;
             networks.push(network);
         }
-        // The teacher's file is read while the student's network is there.
-        let read = self.network().and(networks.last()).map_or(0, |network| 4 * network.numbers() as u64);
+        // A teacher's file is read while the student's network is there.
+        let read = networks[1..].iter().map(|network| 4 * network.numbers() as u64).max().unwrap_or(0);
         Ok((cpu.allocated() + cpu.working_memory()) as u64 + UNIT_BYTES * self.threads as u64 + read)
     }
 
@@ -273,33 +282,34 @@ impl Counted {
         let mut student = Network::zeros(cpu.clone(), backbones::define(&plan.backbone)?)?;
         student.tune(&plan.tuning)?;
         let shapes = shapes_of::<Cpu>(&student.forward_eval(&images(&cpu, &plan.backbone, 1)?)?);
-        let teacher = demand.network().map(|spec| {
+        let network = |(place, teacher): (usize, &OfTeacher<'_>)| {
+            let Some(spec) = teacher.network else { return Ok(None) };
             let network = Network::zeros(cpu.clone(), backbones::define(spec)?)?;
             let mut network = network.into_inference_without_values()?;
             network.forward(&images(&cpu, spec, 1)?)?;
-            network.keep_taps(&objective.teacher_features());
-            Ok::<_, Error>(network)
-        });
-        let teacher = teacher.transpose()?;
-        objective.check(&shapes, demand.teacher.map(|teacher| teacher.shapes))?;
-        let specs = objective.parameters(&shapes, demand.teacher.map(|teacher| teacher.shapes))?.concat();
+            network.keep_taps(&objective.teacher_features(place));
+            Ok::<_, Error>(Some(network))
+        };
+        let teachers = demand.teachers.iter().enumerate().map(network).collect::<Result<Vec<_>>>()?;
+        let teacher_shapes: Vec<_> = demand.teachers.iter().map(|teacher| teacher.shapes).collect();
+        objective.check(&shapes, &teacher_shapes)?;
+        let specs = objective.parameters(&shapes, &teacher_shapes)?.concat();
         let losses = Parameters::zeros(&cpu, specs)?;
         let read = with_embedding(objective.student_features());
         student.keep_taps(&read);
         let optimizer = Optimizer::new(&plan.optimizer)?;
-        Ok(Counted { cpu, student, teacher, losses, optimizer, shapes, read })
+        Ok(Counted { cpu, student, teachers, losses, optimizer, shapes, read })
     }
 
-    /// An evaluation during training, and the teacher's features if they are computed once.
+    /// An evaluation during training, and the teachers' features if they are computed once.
     fn evaluate(&self, demand: &Demand<'_>) -> Result<()> {
         let ([train, validation, test], network) =
             (demand.parts, self.student.clone().into_inference_without_values()?);
-        let before = if self.teacher.is_some() { test } else { 0 };
+        let before = if self.teachers.is_empty() { 0 } else { test };
         look(&self.cpu, &network, &demand.plan.backbone, &[validation, before])?;
-        match (&self.teacher, demand.network()) {
-            (Some(network), Some(spec)) => look(&self.cpu, network, spec, &[train, test]),
-            _ => Ok(()),
-        }
+        let networks = self.teachers.iter().zip(&demand.teachers);
+        let mut networks = networks.filter_map(|(network, teacher)| network.as_ref().zip(teacher.network));
+        networks.try_for_each(|(network, spec)| look(&self.cpu, network, spec, &[train, test]))
     }
 
     /// The pieces of a batch that are counted, the largest ones.
@@ -319,14 +329,15 @@ impl Counted {
         4 * (rows * (image_size * image_size * in_channels + features)) as u64
     }
 
-    /// A batch through teacher and student: its pieces, and what the student's forward pass kept.
+    /// A batch through teachers and student: its pieces, and what the student's forward pass kept.
     fn forward(&mut self, demand: &Demand<'_>) -> Result<(Vec<CpuTensor>, Option<Tape<Cpu>>)> {
         let (cpu, sizes) = (self.cpu.clone(), Self::pieces(demand));
         let pieces = |spec| sizes.iter().map(|&rows| images(&cpu, spec, rows)).collect::<Result<Vec<_>>>();
         let own = pieces(&demand.plan.backbone)?;
         let mut features = Vec::new();
-        if let (Some(network), Some(spec), true) = (&self.teacher, demand.network(), demand.is_live()) {
-            let names = demand.objective.teacher_features();
+        for (place, (network, teacher)) in self.teachers.iter().zip(&demand.teachers).enumerate() {
+            let (Some(network), Some(spec), true) = (network, teacher.network, teacher.is_live) else { continue };
+            let names = demand.objective.teacher_features(place);
             for images in pieces(spec)? {
                 let mut all = network.forward(&images)?;
                 all.retain(|name, _| names.contains(name));
@@ -459,7 +470,7 @@ mod tests {
                 "kind": "conv4", "width": 16, "stem": "small", "embedding": 8, "normalize": false,
                 "inChannels": 3, "imageSize": 64, "classes": null,
             },
-            "weights": null, "teacher": null, "losses": [{ "kind": "triplet-squared" }],
+            "weights": null, "teachers": [], "losses": [{ "kind": "triplet-squared" }],
             "optimizer": {
                 "kind": "adam", "learningRate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weightDecay": 0.0
             },
@@ -469,21 +480,28 @@ mod tests {
         .unwrap()
     }
 
-    fn with<T>(plan: &Plan, teacher: Option<&BackboneSpec>, ask: impl FnOnce(&Demand<'_>) -> T) -> T {
-        let objective = Objective::new(&plan.losses).unwrap();
+    /// Asks of a run with `teachers`, each with its network and whether it sees batches.
+    fn with<T>(plan: &Plan, teachers: &[(&BackboneSpec, bool)], ask: impl FnOnce(&Demand<'_>) -> T) -> T {
+        let names: Vec<(&str, f64)> = teachers.iter().zip(["a", "b", "c"]).map(|(_, name)| (name, 1.0)).collect();
+        let objective = Objective::new(&plan.losses, &names).unwrap();
         let plan = Cow::Borrowed(plan);
-        let shapes = teacher.map(|spec| {
+        let shapes = teachers.iter().map(|(spec, _)| {
             let cpu = Cpu::counting();
             let network = Network::zeros(cpu.clone(), backbones::define(spec).unwrap()).unwrap();
             let network = network.into_inference_without_values().unwrap();
             shapes_of::<Cpu>(&network.forward(&images(&cpu, spec, 1).unwrap()).unwrap())
         });
-        let teacher = shapes.as_ref().map(|shapes| OfTeacher { network: teacher, shapes, bytes: 0, sees_pixels: true });
-        ask(&Demand { plan, objective: &objective, teacher, threads: 2, images: 1000, parts: [700, 100, 200] })
+        let shapes: Vec<_> = shapes.collect();
+        let teachers = teachers.iter().zip(&shapes).map(|(&(spec, is_live), shapes)| {
+            let image = Some(spec.image_size * spec.image_size * spec.in_channels);
+            OfTeacher { network: Some(spec), shapes, bytes: 0, image, is_live }
+        });
+        let teachers = teachers.collect();
+        ask(&Demand { plan, objective: &objective, teachers, threads: 2, images: 1000, parts: [700, 100, 200] })
     }
 
     fn estimate(plan: &Plan) -> MemoryEstimate {
-        with(plan, None, |demand| demand.estimate(0).unwrap())
+        with(plan, &[], |demand| demand.estimate(0).unwrap())
     }
 
     /// Limits of which `free` bytes are left.
@@ -523,21 +541,27 @@ mod tests {
         let mut plan = plan(64);
         let teacher = BackboneSpec { width: 64, image_size: 84, ..plan.backbone.clone() };
         plan.losses = serde_json::from_value(json!([{ "kind": "rkd-distance" }])).unwrap();
-        let mut of = |features: &str| {
-            plan.teacher = serde_json::from_value(json!({ "model": "teacher", "features": features })).unwrap();
-            with(&plan, Some(&teacher), |demand| demand.estimate(0).unwrap())
-        };
-        let (live, cached) = (of("live"), of("cached"));
+        let of = |teachers: &[(&BackboneSpec, bool)]| with(&plan, teachers, |demand| demand.estimate(0).unwrap());
+        let (live, cached) = (of(&[(&teacher, true)]), of(&[(&teacher, false)]));
         assert!(live.networks > alone.networks && cached.networks == live.networks);
         assert_eq!(live.loader - cached.loader, 5 * 64 * 84 * 84 * 3 * 4);
         assert_eq!((live.teacher_features, cached.teacher_features), (0, 4 * 8 * 2 * 700));
+
+        let other = BackboneSpec { width: 8, embedding: Some(24), ..teacher.clone() };
+        let both = of(&[(&teacher, false), (&other, false)]);
+        assert_eq!(both.teacher_features, 4 * (8 + 24) * 2 * 700);
+        assert!(both.networks > cached.networks);
+        let mixed = of(&[(&teacher, false), (&other, true)]);
+        assert_eq!(mixed.teacher_features, cached.teacher_features);
+        assert_eq!(mixed.loader, live.loader);
+        assert_eq!(of(&[(&teacher, true), (&other, true)]).loader - live.loader, 5 * 64 * 84 * 84 * 3 * 4);
     }
 
     #[test]
     fn what_does_not_fit_is_refused_with_what_fits_and_nothing_more_does() {
         let plan = plan(512);
         let room = estimate(&plan).needed() / 2;
-        let error = with(&plan, None, |demand| demand.check(None, &limits(room)).unwrap_err());
+        let error = with(&plan, &[], |demand| demand.check(None, &limits(room)).unwrap_err());
         let text = error.to_string();
         assert_eq!((error.code, error.subject.as_deref()), (Code::InvalidOption, Some("batch.size")));
         assert!(text.contains("ulimit -v allows") && text.contains("activations"), "{text}");
@@ -565,7 +589,7 @@ mod tests {
     fn only_what_is_certain_not_to_fit_is_refused_and_what_may_not_is_warned_of() {
         let plan = plan(256);
         let needed = estimate(&plan).needed();
-        let ask = |limits: Limits| with(&plan, None, |demand| demand.check(None, &limits));
+        let ask = |limits: Limits| with(&plan, &[], |demand| demand.check(None, &limits));
         assert!(ask(limits((needed as f64 / UNCERTAINTY) as u64 - MIB)).is_err());
         let (_, warning) = ask(limits((needed as f64 / UNCERTAINTY) as u64 + MIB)).unwrap();
         assert!(warning.unwrap().contains("--micro-batch"));

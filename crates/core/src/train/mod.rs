@@ -49,5 +49,5 @@ pub use plan::Plan;
 pub use session::Session;
 pub use start::Start;
 pub use stored::{EvaluatePlan, evaluate_model};
-pub use teacher::{TeacherFeatures, TeacherPlan};
+pub use teacher::{TeacherFeatures, TeacherPlan, weights_of};
 pub use training::{Training, Who};

@@ -1,4 +1,14 @@
 //! The total loss: a weighted sum of terms over the features of one batch.
+//!
+//! A term whose loss compares with a teacher compares with every teacher of the run, or with the one that it names. The loss
+//! is evaluated beside each, and what it says is the average: with s_k the weights of the teachers that a term compares with,
+//! divided by their sum,
+//!
+//! ```text
+//! L = sum_k s_k L(student, teacher_k)
+//! ```
+//! Lengths of embeddings may differ, since each L sees one teacher alone; so what a loss learns, as a hint's map, it learns
+//! once for each teacher. With one teacher s = 1, and L is the loss itself, bit for bit.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -8,6 +18,7 @@ use rkd_kernels::Team;
 use super::balance::Balance;
 use super::event::{ChosenWeight, Term};
 use crate::error::{Code, Error, Result};
+use crate::input;
 use crate::losses::{
     Feature, FeatureMap, Loss, LossInputs, LossParameter, LossValue, MapLoss, Matrix, Prefixes, TermSpec, Weight,
 };
@@ -27,13 +38,24 @@ struct WeightedTerm {
     name: String,
     weight: Weight,
     student: Feature,
-    /// The teacher's feature, where the loss compares with one.
+    /// The teachers' feature, where the loss compares with them.
     teacher: Option<Feature>,
+    /// What the loss is evaluated beside.
+    beside: Vec<Beside>,
     loss: Box<dyn Loss>,
     /// The prefixes of the student's embedding that it is evaluated on besides.
     prefixes: Option<Prefixes>,
     /// The form in which the device computes it; `None`: the host does.
     on_device: Option<MapLoss>,
+}
+
+/// One of those that a term is the average over.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Beside {
+    /// The place of the teacher among those of the run; `None` for a loss that compares with none.
+    pub teacher: Option<usize>,
+    /// Its share; those of a term add up to 1.
+    pub share: f64,
 }
 
 /// A term that the device computes.
@@ -44,16 +66,18 @@ pub struct DeviceTerm<'o> {
     pub loss: MapLoss,
     /// The student's feature.
     pub student: &'o Feature,
-    /// The teacher's feature.
+    /// The teachers' feature.
     pub teacher: &'o Feature,
+    /// The teachers.
+    pub beside: &'o [Beside],
 }
 
 /// The features of one batch, and what else the terms use.
 pub struct BatchFeatures<'a> {
     /// The student's features.
     pub student: &'a FeatureMap<Matrix>,
-    /// The teacher's.
-    pub teacher: &'a FeatureMap<Matrix>,
+    /// Those of each teacher.
+    pub teachers: &'a [FeatureMap<Matrix>],
     /// The class of each row.
     pub labels: &'a [u32],
     /// The values of [`Objective::parameters`]; may be empty where no loss has any.
@@ -99,17 +123,22 @@ pub struct ObjectiveValue {
 }
 
 impl Objective {
-    /// Checks and builds the terms. A term of weight 0 is left out: it is never computed.
-    pub fn new(specs: &[TermSpec]) -> Result<Objective> {
+    /// Checks and builds the terms, for a run with `teachers`, each with its name and its weight. A term of weight 0 is left
+    /// out: it is never computed.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_OPTION` for options out of range, no term, a teacher that is none of the run's.
+    pub fn new(specs: &[TermSpec], teachers: &[(&str, f64)]) -> Result<Objective> {
         let mut seen: HashMap<&str, usize> = HashMap::new();
         let mut terms = Vec::new();
-        for spec in specs {
+        for (place, spec) in specs.iter().enumerate() {
             spec.validate()?;
+            let beside = beside(&format!("losses[{place}].teacher"), spec, teachers)?;
             let count = seen.entry(spec.loss.name()).or_default();
             *count += 1;
             let name = if *count == 1 { spec.loss.name().to_string() } else { format!("{}#{count}", spec.loss.name()) };
             if !spec.weight.is_off() {
-                terms.push(WeightedTerm::new(name, spec));
+                terms.push(WeightedTerm::new(name, spec, beside));
             }
         }
         if terms.is_empty() {
@@ -180,9 +209,9 @@ impl Objective {
         distinct(self.terms.iter().flat_map(WeightedTerm::student_features))
     }
 
-    /// The teacher's features that terms read, each once.
-    pub fn teacher_features(&self) -> Vec<Feature> {
-        distinct(self.terms.iter().filter_map(|term| term.teacher.as_ref()))
+    /// The features that terms read of the teacher at `place`, each once.
+    pub fn teacher_features(&self, place: usize) -> Vec<Feature> {
+        distinct(self.terms.iter().filter_map(|term| term.of_teacher(place)))
     }
 
     /// The student's features that terms read on the host, each once.
@@ -190,9 +219,9 @@ impl Objective {
         distinct(self.host_terms().flat_map(WeightedTerm::student_features))
     }
 
-    /// The teacher's features that terms read on the host, each once.
-    pub fn host_teacher_features(&self) -> Vec<Feature> {
-        distinct(self.host_terms().filter_map(|term| term.teacher.as_ref()))
+    /// The features that terms read on the host of the teacher at `place`, each once.
+    pub fn host_teacher_features(&self, place: usize) -> Vec<Feature> {
+        distinct(self.host_terms().filter_map(|term| term.of_teacher(place)))
     }
 
     fn host_terms(&self) -> impl Iterator<Item = &WeightedTerm> {
@@ -202,15 +231,17 @@ impl Objective {
     /// The terms that the device computes and that have a weight in step `step` (from 0).
     pub fn device_terms(&self, step: u64) -> impl Iterator<Item = DeviceTerm<'_>> {
         let terms = self.terms.iter().enumerate().filter(move |(_, term)| term.weight.at(step) != Some(0.0));
-        terms.filter_map(|(index, WeightedTerm { student, teacher, on_device, .. })| {
+        terms.filter_map(|(index, WeightedTerm { student, teacher, beside, on_device, .. })| {
             let (loss, teacher) = ((*on_device)?, teacher.as_ref()?);
-            Some(DeviceTerm { term: index, loss, student, teacher })
+            Some(DeviceTerm { term: index, loss, student, teacher, beside })
         })
     }
 
-    /// Whether a term compares the logits of both networks, so that both must know the same classes.
-    pub fn compares_logits(&self) -> bool {
-        self.terms.iter().any(|term| term.student == Feature::Logits && term.teacher == Some(Feature::Logits))
+    /// Whether a term compares the student's logits with those of the teacher at `place`, so that both must know the same
+    /// classes.
+    pub fn compares_logits(&self, place: usize) -> bool {
+        let logits = |term: &WeightedTerm| term.of_teacher(place) == Some(&Feature::Logits);
+        self.terms.iter().any(|term| term.student == Feature::Logits && logits(term))
     }
 
     /// Whether any weight is found by balancing.
@@ -223,28 +254,32 @@ impl Objective {
         self.terms.iter().any(|term| term.weight.at(step) == Some(0.0))
     }
 
-    /// Checks that the networks offer what the terms read.
+    /// Checks that the networks offer what the terms read: `student`, and `teachers` in their order, have features of these
+    /// shapes.
     ///
     /// # Errors
     /// `ERR_INVALID_OPTION` that names the loss, and lists the features there are.
-    pub fn check(&self, student: &FeatureMap<Vec<usize>>, teacher: Option<&FeatureMap<Vec<usize>>>) -> Result<()> {
+    pub fn check(&self, student: &FeatureMap<Vec<usize>>, teachers: &[&FeatureMap<Vec<usize>>]) -> Result<()> {
         for term in &self.terms {
             term.check("student", "studentFeature", &term.student, student)?;
-            if let (Some(feature), Some(teacher)) = (&term.teacher, teacher) {
-                term.check("teacher", "teacherFeature", feature, teacher)?;
+            for (place, teacher) in teachers.iter().enumerate() {
+                if let Some(feature) = term.of_teacher(place) {
+                    term.check("teacher", "teacherFeature", feature, teacher)?;
+                }
             }
         }
         let embedding = student.get(&Feature::Embedding).and_then(|shape| shape.last());
         self.check_prefixes(embedding.copied().unwrap_or_default())
     }
 
-    /// The parameters of each term's loss, `loss.hint.projection` for example.
+    /// The parameters of each term's loss, `loss.hint.projection` for example: those beside the first teacher that it compares
+    /// with, then those beside the next, `loss.hint.projection#2`.
     pub fn parameters(
         &self,
         student: &FeatureMap<Vec<usize>>,
-        teacher: Option<&FeatureMap<Vec<usize>>>,
+        teachers: &[&FeatureMap<Vec<usize>>],
     ) -> Result<Vec<Vec<ParameterSpec>>> {
-        self.terms.iter().map(|term| term.parameters(student, teacher)).collect()
+        self.terms.iter().map(|term| term.parameters(student, teachers)).collect()
     }
 
     /// Computes every term of the host that has a weight in step `step` (from 0). A value that is not finite is an error that names
@@ -255,19 +290,7 @@ impl Objective {
             if term.on_device.is_some() || term.weight.at(step) == Some(0.0) {
                 continue;
             }
-            let student = find(batch.student, &term.student, "student")?;
-            let own = batch.parameters.get(index).map_or(&[][..], Vec::as_slice);
-            let mut inputs = LossInputs::new(student, batch.team, batch.random.clone()).with_labels(batch.labels);
-            if let Some(feature) = &term.teacher {
-                inputs = inputs.with_teacher(find(batch.teacher, feature, "teacher")?);
-            }
-            let (value, embedding) = match &term.prefixes {
-                None => (term.loss.evaluate(&inputs.with_parameters(own))?, None),
-                Some(prefixes) => {
-                    let whole = find(batch.student, &Feature::Embedding, "student")?;
-                    prefixes.evaluate(&*term.loss, &inputs, whole, own)?
-                }
-            };
+            let (value, embedding) = term.evaluate(batch, batch.parameters.get(index).map_or(&[], Vec::as_slice))?;
             let finite = |gradient: &Vec<f64>| gradient.iter().all(|&g| (g as f32).is_finite());
             if !(value.is_finite() && embedding.iter().all(finite)) {
                 return Err(non_finite(step + 1, &term.name, value.value));
@@ -347,11 +370,56 @@ impl Objective {
 }
 
 impl WeightedTerm {
-    fn new(name: String, spec: &TermSpec) -> Self {
+    fn new(name: String, spec: &TermSpec, beside: Vec<Beside>) -> Self {
         let loss = spec.build();
         let student = spec.student_feature.clone().unwrap_or_else(|| loss.reads());
         let teacher = loss.needs_teacher().then(|| spec.teacher_feature.clone().unwrap_or_else(|| student.clone()));
-        WeightedTerm { name, weight: spec.weight, student, teacher, loss, prefixes: None, on_device: None }
+        WeightedTerm { name, weight: spec.weight, student, teacher, beside, loss, prefixes: None, on_device: None }
+    }
+
+    /// The feature that it reads of the teacher at `place`, if it does.
+    fn of_teacher(&self, place: usize) -> Option<&Feature> {
+        self.teacher.as_ref().filter(|_| self.beside.iter().any(|beside| beside.teacher == Some(place)))
+    }
+
+    /// The average over the teachers, of the term's value with its gradient, and of the gradient with respect to the embedding
+    /// where that is not the feature that it reads. `parameters` are those beside each teacher in turn.
+    fn evaluate(&self, batch: &BatchFeatures<'_>, parameters: &[Matrix]) -> Result<(LossValue, Option<Vec<f64>>)> {
+        let student = find(batch.student, &self.student, "student")?;
+        let each = parameters.len() / self.beside.len().max(1);
+        let mut total: Option<(LossValue, Option<Vec<f64>>)> = None;
+        for (place, beside) in self.beside.iter().enumerate() {
+            let own = &parameters[place * each..(place + 1) * each];
+            let mut inputs = LossInputs::new(student, batch.team, batch.random.clone()).with_labels(batch.labels);
+            if let (Some(feature), Some(teacher)) = (&self.teacher, beside.teacher) {
+                let features = batch.teachers.get(teacher).ok_or_else(|| no_teacher(teacher))?;
+                inputs = inputs.with_teacher(find(features, feature, "teacher")?);
+            }
+            let (mut value, mut embedding) = match &self.prefixes {
+                None => (self.loss.evaluate(&inputs.with_parameters(own))?, None),
+                Some(prefixes) => {
+                    let whole = find(batch.student, &Feature::Embedding, "student")?;
+                    prefixes.evaluate(&*self.loss, &inputs, whole, own)?
+                }
+            };
+            value.value *= beside.share;
+            let gradients = embedding.iter_mut().chain([&mut value.gradient]).chain(&mut value.parameters);
+            gradients.flatten().for_each(|g| *g *= beside.share);
+            total = Some(match total {
+                None => (value, embedding),
+                Some((mut sum, of_embedding)) => {
+                    sum.value += value.value;
+                    add(&mut sum.gradient, &value.gradient);
+                    sum.parameters.extend(value.parameters);
+                    let of_embedding = of_embedding.zip(embedding).map(|(mut sum, more)| {
+                        add(&mut sum, &more);
+                        sum
+                    });
+                    (sum, of_embedding)
+                }
+            });
+        }
+        total.ok_or_else(|| no_teacher(0))
     }
 
     /// The student's features that it reads.
@@ -360,27 +428,32 @@ impl WeightedTerm {
         [&self.student].into_iter().chain(classifiers.then_some(&Feature::Embedding))
     }
 
-    /// The parameters of its loss.
+    /// The parameters of its loss beside each teacher in turn.
     fn parameters(
         &self,
         student: &FeatureMap<Vec<usize>>,
-        teacher: Option<&FeatureMap<Vec<usize>>>,
+        teachers: &[&FeatureMap<Vec<usize>>],
     ) -> Result<Vec<ParameterSpec>> {
         let shape = |shapes: &FeatureMap<Vec<usize>>, feature| shapes.get(feature).cloned().unwrap_or_default();
-        let teacher = self.teacher.as_ref().zip(teacher).map(|(feature, teacher)| shape(teacher, feature));
         let student = shape(student, &self.student);
-        let parameters = self.loss.parameters(&student, teacher.as_deref())?;
-        let spec = |prefix: &str, LossParameter { name, rows, columns, init }| ParameterSpec {
-            name: format!("loss.{}{prefix}.{name}", self.name),
-            shape: vec![rows, columns],
-            layout: Layout::Plain,
-            init,
-            rate: if self.loss.is_frozen() { 0.0 } else { 1.0 },
-        };
-        let mut all: Vec<ParameterSpec> = parameters.into_iter().map(|parameter| spec("", parameter)).collect();
-        if let Some(prefixes) = &self.prefixes {
-            let more = prefixes.parameters(&*self.loss, &student, teacher.as_deref())?;
-            all.extend(more.into_iter().map(|(length, parameter)| spec(&format!(".{length}"), parameter)));
+        let mut all = Vec::new();
+        for (place, beside) in self.beside.iter().enumerate() {
+            let teacher = beside.teacher.and_then(|teacher| teachers.get(teacher));
+            let teacher = self.teacher.as_ref().zip(teacher).map(|(feature, teacher)| shape(teacher, feature));
+            let number = if place == 0 { String::new() } else { format!("#{}", place + 1) };
+            let spec = |prefix: &str, LossParameter { name, rows, columns, init }| ParameterSpec {
+                name: format!("loss.{}{prefix}.{name}{number}", self.name),
+                shape: vec![rows, columns],
+                layout: Layout::Plain,
+                init,
+                rate: if self.loss.is_frozen() { 0.0 } else { 1.0 },
+            };
+            let parameters = self.loss.parameters(&student, teacher.as_deref())?;
+            all.extend(parameters.into_iter().map(|parameter| spec("", parameter)));
+            if let Some(prefixes) = &self.prefixes {
+                let more = prefixes.parameters(&*self.loss, &student, teacher.as_deref())?;
+                all.extend(more.into_iter().map(|(length, parameter)| spec(&format!(".{length}"), parameter)));
+            }
         }
         Ok(all)
     }
@@ -421,6 +494,28 @@ impl WeightedTerm {
             .with_values(format!("one of {}", names.join(", ")), feature.name())
             .with_advice(advice))
     }
+}
+
+/// What the term `spec` is the average over, of `teachers` with their weights; its option `option` names one of them.
+fn beside(option: &str, spec: &TermSpec, teachers: &[(&str, f64)]) -> Result<Vec<Beside>> {
+    if !spec.build().needs_teacher() {
+        return Ok(vec![Beside { teacher: None, share: 1.0 }]);
+    }
+    let names: Vec<&str> = teachers.iter().map(|(name, _)| *name).collect();
+    // Where there is none at all, that is the error.
+    let named = spec.teacher.as_ref().filter(|_| !names.is_empty());
+    let named = named.map(|name| input::one_of(option, &name.clone().into(), &names)).transpose()?;
+    let compared = || teachers.iter().enumerate().filter(|(_, (name, _))| named.is_none_or(|named| named == *name));
+    let sum: f64 = compared().map(|(_, (_, weight))| weight).sum();
+    Ok(compared().map(|(place, (_, weight))| Beside { teacher: Some(place), share: weight / sum }).collect())
+}
+
+fn add(sum: &mut [f64], more: &[f64]) {
+    sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+}
+
+fn no_teacher(place: usize) -> Error {
+    Error::new(Code::Internal, format!("a term compares with the teacher {place}, and there is none"))
 }
 
 /// The features that a step needs: those that losses read, and the embedding, which is watched for a collapse.

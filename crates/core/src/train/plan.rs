@@ -14,7 +14,7 @@ use crate::losses::TermSpec;
 use crate::nn::tuning::TuningPlan;
 use crate::optim::{OptimizerSpec, ScheduleSpec};
 
-/// A training run of one network: `train` without a teacher, `distill` with one.
+/// A training run of one network: `train` without a teacher, `distill` with one or more.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -28,8 +28,9 @@ pub struct Plan {
     /// Which of its parameters are trained, and how fast.
     #[serde(default)]
     pub tuning: TuningPlan,
-    /// The teacher, for a distillation.
-    pub teacher: Option<TeacherPlan>,
+    /// The teachers, for a distillation; their names are all different.
+    #[serde(default)]
+    pub teachers: Vec<TeacherPlan>,
     /// The weighted terms of the total loss; at least one.
     #[cfg_attr(test, ts(type = "Array<Loss>"))]
     pub losses: Vec<TermSpec>,

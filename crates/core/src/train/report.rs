@@ -24,8 +24,8 @@ pub struct SessionSummary {
     pub test: PartSize,
     /// The network that is trained.
     pub student: NetworkSummary,
-    /// The teacher of a distillation.
-    pub teacher: Option<NetworkSummary>,
+    /// The teachers of a distillation.
+    pub teachers: Vec<TeacherSummary>,
     /// Batches of one epoch.
     pub steps_per_epoch: u64,
     /// Steps of the whole run.
@@ -49,7 +49,7 @@ pub struct SessionSummary {
 pub struct MemoryEstimate {
     /// What the process had before; 0 where the system does not say.
     pub process: u64,
-    /// Weights and running statistics of student and teacher, and what losses learn.
+    /// Weights and running statistics of student and teachers, and what losses learn.
     pub networks: u64,
     /// What the forward passes keep for the way back.
     pub activations: u64,
@@ -65,7 +65,7 @@ pub struct MemoryEstimate {
     pub losses: u64,
     /// Batches that are made ahead.
     pub loader: u64,
-    /// The teacher's features of all training images, where they are computed once.
+    /// The teachers' features of all training images, where they are computed once.
     pub teacher_features: u64,
     /// The list of the images.
     pub listing: u64,
@@ -73,7 +73,7 @@ pub struct MemoryEstimate {
     pub best: u64,
     /// What no part counts: the addon's code, stacks, what allocators keep.
     pub other: u64,
-    /// The largest of what comes and goes: a checkpoint, the final evaluation, reading the teacher.
+    /// The largest of what comes and goes: a checkpoint, the final evaluation, reading a teacher.
     pub moment: u64,
     /// All of it.
     pub total: u64,
@@ -98,7 +98,7 @@ impl MemoryEstimate {
             ("kernels", kernels),
             ("losses", losses),
             ("batches made ahead", loader),
-            ("the teacher's features", teacher_features),
+            ("the teachers' features", teacher_features),
             ("the list of images", listing),
             ("the best weights", best),
             ("other", other),
@@ -128,6 +128,20 @@ pub struct NetworkSummary {
     pub parameters: usize,
     /// Length of the embedding.
     pub embedding: usize,
+}
+
+/// One teacher of a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub struct TeacherSummary {
+    /// What it is called.
+    pub name: String,
+    /// Its weight in averages over the teachers.
+    pub weight: f64,
+    /// Its size; it has no parameters where it is no network.
+    #[serde(flatten)]
+    pub network: NetworkSummary,
 }
 
 /// What a call of `train` did.
@@ -171,8 +185,8 @@ pub struct TermMean {
 #[serde(rename_all = "camelCase")]
 pub struct Evaluation {
     /// `recall@K` and `knn@K` for every K asked for, `mapAtR`, `rPrecision`, and `fewshot/N-way-K-shot` for every shape of
-    /// episode asked for; `top@K` where a classifier knows the classes; all in `[0, 1]`. Without labels, of the teacher's
-    /// relations: `neighbourOverlap`, `teacherRecall@K` for every K asked for, both in `[0, 1]`, `distanceRankCorrelation` and
+    /// episode asked for; `top@K` where a classifier knows the classes; all in `[0, 1]`. Without labels, of the relations of
+    /// the teachers, the average over them by their weights: `neighbourOverlap`, `teacherRecall@K` for every K asked for, both in `[0, 1]`, `distanceRankCorrelation` and
     /// `angleRankCorrelation`, in `[-1, 1]`.
     pub metrics: BTreeMap<String, f64>,
     /// Half the width of the 95 % interval of those metrics that are means over a sample (few-shot accuracy).
@@ -185,14 +199,28 @@ pub struct Evaluation {
     pub classes: usize,
     /// Mean time of the network's forward pass for one image, in batches of [`super::evaluate::BATCH`].
     pub milliseconds_per_image: f64,
-    /// How well the relations of a teacher are kept, where one was given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, ts(optional))]
-    pub fidelity: Option<Fidelity>,
+    /// How well the relations of each teacher are kept, where any were given.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(optional, as = "Option<Vec<TeacherFidelity>>"))]
+    pub fidelity: Vec<TeacherFidelity>,
     /// The same of each prefix of the embedding that a stored model was trained for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, ts(optional, as = "Option<Vec<PrefixEvaluation>>"))]
     pub prefixes: Vec<PrefixEvaluation>,
+}
+
+/// How well the relations of one teacher are kept.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub struct TeacherFidelity {
+    /// What the teacher is called.
+    pub teacher: String,
+    /// Its weight in averages over the teachers.
+    pub weight: f64,
+    /// How well they are kept.
+    #[serde(flatten)]
+    pub fidelity: Fidelity,
 }
 
 /// What the first numbers of an embedding are worth, divided by their own norm where the network normalises.
@@ -208,9 +236,9 @@ pub struct PrefixEvaluation {
     #[cfg_attr(test, ts(optional, as = "Option<BTreeMap<String, f64>>"))]
     pub intervals: BTreeMap<String, f64>,
     /// As [`Evaluation::fidelity`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, ts(optional))]
-    pub fidelity: Option<Fidelity>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(optional, as = "Option<Vec<TeacherFidelity>>"))]
+    pub fidelity: Vec<TeacherFidelity>,
 }
 
 /// What `embed` wrote.

@@ -31,12 +31,17 @@ use super::memory::{Demand, OfTeacher};
 use super::objective::{BatchFeatures, Evaluated, Objective, ObjectiveValue, with_embedding};
 use super::pass::{Pass, cut, matrices};
 use super::plan::Plan;
-use super::reference::{add_fidelity, unmeasured};
-use super::report::{Evaluation, MemoryEstimate, NetworkSummary, PartSize, SegmentReport, SessionSummary};
+use super::reference::{Reference, add_fidelity, unmeasured};
+use super::report::{
+    Evaluation, MemoryEstimate, NetworkSummary, PartSize, SegmentReport, SessionSummary, TeacherSummary,
+};
 use super::segment::Segment;
 use super::start::Start;
-use super::state::{State, check_teacher_hash, comparable, load_checkpoint, read_state, to_json};
-use super::teacher::{self, TeacherBatch, TeacherPlan, TeacherReader, embed_teacher, shapes_of, teacher_view};
+use super::state::{State, check_teacher_hashes, comparable, load_checkpoint, read_state, to_json};
+use super::teacher::{
+    self, Teacher, TeacherBatch, TeacherFeatures, TeacherPlan, TeacherReader, embed_teacher, shapes_of, teacher_views,
+    weights_of,
+};
 use super::training::{Training, Who};
 use crate::artefact::model::{Model, ModelCard, Origin};
 use crate::backbones;
@@ -65,7 +70,8 @@ pub struct Session<B: Backend> {
     /// The images as the student sees them.
     view: View,
     student: Network<B>,
-    teacher: Option<TeacherReader<B>>,
+    /// In the order of the plan.
+    teachers: Vec<TeacherReader<B>>,
     objective: Objective,
     /// The student's features that a step needs: those that losses read, and the embedding for the alarm.
     read: Vec<Feature>,
@@ -82,8 +88,8 @@ pub struct Session<B: Backend> {
     best: Option<BTreeMap<String, HostTensor>>,
     policy: Value,
     memory: MemoryEstimate,
-    /// Without labels: the teacher's embeddings of the parts that were measured.
-    reference: BTreeMap<Part, Vec<f32>>,
+    /// Without labels: each teacher's embeddings of the parts that were measured.
+    reference: BTreeMap<Part, Vec<Vec<f32>>>,
 }
 
 /// What one step did.
@@ -99,7 +105,8 @@ struct StepReport {
 /// What of a step has come to the host.
 struct OnHost {
     student: FeatureMap<Matrix>,
-    teacher: FeatureMap<Matrix>,
+    /// Of each teacher.
+    teachers: Vec<FeatureMap<Matrix>>,
     /// What losses learn, of each term.
     parameters: Vec<Vec<Matrix>>,
     /// Those of the terms that the device computes, see [`DeviceValue::numbers`](super::device_terms::DeviceValue::numbers).
@@ -112,10 +119,11 @@ impl<B: Backend> Session<B> {
     /// # Errors
     /// Those of the plan's parts: options out of range, data or models that cannot be read, a teacher that the losses
     /// need and the plan lacks; `ERR_INVALID_ARTEFACT` for a checkpoint of another plan, `ERR_INVALID_DATA` for data that
-    /// are no longer those of the run or of its teacher.
+    /// are no longer those of the run or of a teacher.
     pub fn open(backend: B, host: Host, mut plan: Plan, start: &Start, control: &Control) -> Result<Self> {
         let before = (Process::now(), Limits::now());
-        let mut objective = Objective::new(&plan.losses)?.with_prefixes(&plan.prefixes, plan.backbone.normalize)?;
+        let mut objective = Objective::new(&plan.losses, &weights_of(&plan.teachers))?
+            .with_prefixes(&plan.prefixes, plan.backbone.normalize)?;
         if backend.maps().is_some() {
             objective.leave_to_device();
         }
@@ -126,15 +134,19 @@ impl<B: Backend> Session<B> {
             start.checkpoint.as_deref().map(|path| load_checkpoint(path, &plan, control)).transpose()?;
         let stored = checkpoint.as_mut().map(|checkpoint| read_state(checkpoint.state.take())).transpose()?;
         check_teacher(&objective, &plan)?;
-        check_labels(plan.data.labels, &plan.losses, plan.teacher.is_some())?;
-        let open = |plan| teacher::open(plan, &backend, &host, &objective.teacher_features(), control);
-        let mut teacher = plan.teacher.as_ref().map(open).transpose()?;
+        check_labels(plan.data.labels, &plan.losses, !plan.teachers.is_empty())?;
+        let open = |(place, plan)| teacher::open(plan, &backend, &host, &objective.teacher_features(place), control);
+        let mut teachers = plan.teachers.iter().enumerate().map(open).collect::<Result<Vec<_>>>()?;
         let of_run = |record: &PathBuf| Known::of_run(record, stored.as_ref().and_then(|state| state.data.clone()));
-        let of_teacher = || {
-            let (teacher, plan) = teacher.as_ref().zip(plan.teacher.as_ref())?;
-            Known::of_model(Whose::Teacher, teacher.card()?, &plan.model, false)
+        let of_teacher = |(plan, teacher): (&TeacherPlan, &dyn Teacher<B>)| {
+            Known::of_model(Whose::Teacher(plan.name.clone()), teacher.card()?, &plan.model, false)
         };
-        let known = start.record.as_ref().and_then(of_run).or_else(of_teacher);
+        let known: Vec<Known> = match start.record.as_ref().and_then(of_run) {
+            Some(known) => vec![known],
+            None => {
+                plan.teachers.iter().zip(teachers.iter().map(|teacher| &**teacher)).filter_map(of_teacher).collect()
+            }
+        };
         let (image_size, channels) = (plan.backbone.image_size, plan.backbone.in_channels);
         let dataset = Arc::new(open_dataset(&plan.data, image_size, channels, 0, control)?);
         let wish = Wish {
@@ -144,9 +156,9 @@ impl<B: Backend> Session<B> {
             measured: Part::Test,
             accepted: start.accept_changed_data,
         };
-        let (mut split, kept) = known::settle(known.as_ref(), &dataset, &wish, control)?;
-        if let Some(teacher) = &mut teacher {
-            teacher.meet(&dataset, control)?;
+        let (mut split, kept) = known::settle(&known, &dataset, &wish, control)?;
+        for (teacher, plan) in teachers.iter_mut().zip(&plan.teachers) {
+            teacher.meet(&dataset, &plan.about(control))?;
             split.keep(|item| teacher.knows(item));
         }
         for message in split.warnings.iter().cloned().chain(check_class_pairs(&plan, &dataset, &split)?) {
@@ -157,12 +169,11 @@ impl<B: Backend> Session<B> {
         let demand = Demand {
             plan: Cow::Borrowed(&plan),
             objective: &objective,
-            teacher: teacher.as_deref().map(|teacher| OfTeacher {
-                network: teacher.card().map(|card| &card.backbone),
-                shapes: teacher.shapes(),
-                bytes: teacher.bytes(),
-                sees_pixels: teacher.input().is_some(),
-            }),
+            teachers: teachers
+                .iter()
+                .zip(&plan.teachers)
+                .map(|(teacher, plan)| OfTeacher::new(&**teacher, plan))
+                .collect(),
             threads: host.team().threads(),
             images: dataset.len(),
             parts: [Part::Train, Part::Validation, Part::Test].map(|part| split.items(part).len()),
@@ -182,47 +193,53 @@ impl<B: Backend> Session<B> {
             .map(|weights| initial_weights::load(weights, &plan.backbone, &mut student, events))
             .transpose()?;
         student.tune(&plan.tuning)?;
-        let teacher_view = teacher.as_ref().map(|teacher| teacher_view(&plan.data, teacher.input(), &dataset, control));
-        let teacher_view = teacher_view.transpose()?.flatten();
+        let inputs = teachers.iter().map(|teacher| teacher.input());
+        let teacher_views = teacher_views(&plan.data, inputs, &dataset, control)?;
+        // Another program's normalisation may be none at all.
+        let mut of_networks = plan.teachers.iter().zip(&teacher_views).filter(|(plan, _)| is_network(plan));
+        let as_student =
+            of_networks.find_map(|(_, view)| view.as_ref().filter(|view| Arc::ptr_eq(&view.dataset, &dataset)));
         let of_start = stored.as_ref().and_then(|state| state.normalization.clone());
-        let normalization = match (of_start.or(weights.flatten()), &teacher_view) {
+        let normalization = match (of_start.or(weights.flatten()), as_student) {
             (Some(normalization), _) => normalization,
-            // Another program's normalisation may be none at all.
-            (None, Some(view)) if Arc::ptr_eq(&view.dataset, &dataset) && is_network(&plan) => {
-                view.normalization.clone()
-            }
-            (None, _) => Normalization::measure(&dataset, &split.train),
+            (None, Some(view)) => view.normalization.clone(),
+            (None, None) => Normalization::measure(&dataset, &split.train),
         };
         dataset.intact()?;
         let view = View { dataset, normalization };
         let image = backend.zeros(&[1, image_size, image_size, channels])?;
         let shapes = shapes_of::<B>(&student.forward_eval(&image)?);
-        let teacher_shapes = teacher.as_ref().map(|teacher| teacher.shapes());
-        objective.check(&shapes, teacher_shapes)?;
-        let parameters = objective.parameters(&shapes, teacher_shapes)?;
+        let teacher_shapes: Vec<_> = teachers.iter().map(|teacher| teacher.shapes()).collect();
+        objective.check(&shapes, &teacher_shapes)?;
+        let parameters = objective.parameters(&shapes, &teacher_shapes)?;
         let mut loss_parameters = LossParameters::draw(&backend, parameters, plan.seed)?;
         let [read, read_on_host] =
             [objective.student_features(), objective.host_student_features()].map(with_embedding);
         student.keep_taps(&read);
-        let hash = teacher.as_ref().map(|teacher| teacher.hash().to_string());
-        let teacher = match (teacher, &plan.teacher) {
-            (Some(teacher), Some(TeacherPlan { features, .. })) => {
-                check_classes(&objective, teacher.classes(), &class_names(&view.dataset, &split))?;
-                let (read, mirrors) = (objective.teacher_features(), plan.data.augment.flip);
-                let (seen, cache) = (teacher_view.unwrap_or_else(|| view.clone()), &plan.data.cache);
-                let train = &split.train;
-                Some(TeacherReader::open(&backend, teacher, *features, read, seen, cache, train, mirrors, control)?)
+        let hashes: Vec<String> = teachers.iter().map(|teacher| teacher.hash().to_string()).collect();
+        let (mut readers, mut further) = (Vec::new(), Vec::<View>::new());
+        for (place, (teacher, seen)) in teachers.into_iter().zip(teacher_views).enumerate() {
+            check_classes(&objective, place, teacher.classes(), &class_names(&view.dataset, &split))?;
+            let (read, mirrors) = (objective.teacher_features(place), plan.data.augment.flip);
+            let (seen, cache) = (seen.unwrap_or_else(|| view.clone()), &plan.data.cache);
+            let (plan, train) = (&plan.teachers[place], &split.train);
+            let (way, control): (TeacherFeatures, _) = (plan.features, &plan.about(control));
+            let mut reader = TeacherReader::open(&backend, teacher, way, read, seen, cache, train, mirrors, control)?;
+            if reader.is_live() && !reader.view.is_same(&view) {
+                let there = further.iter().position(|view| view.is_same(&reader.view));
+                reader.further = Some(there.unwrap_or(further.len()));
+                further.extend(there.is_none().then(|| reader.view.clone()));
             }
-            _ => None,
-        };
+            readers.push(reader);
+        }
         let mut optimizer = Optimizer::new(&plan.optimizer)?;
         let (mut step, mut best, mut policy) = (0, None, Value::Null);
         if let Some(state) = &stored {
-            check_teacher_hash(state, hash.as_deref())?;
+            check_teacher_hashes(state, &hashes, &plan.teachers)?;
             check_classes_stay(plan.backbone.classes.is_some(), state.data.as_ref(), &view.dataset, &split)?;
         }
         let steps_per_epoch = stored.as_ref().filter(|_| kept).and_then(|state| state.steps_per_epoch);
-        let mut state = State { teacher: hash, ..stored.unwrap_or_default() };
+        let mut state = State { teachers: hashes, ..stored.unwrap_or_default() };
         if let Some(mut checkpoint) = checkpoint {
             student.set_tensors(&checkpoint.take("model."))?;
             let losses = &mut loss_parameters.list;
@@ -241,9 +258,7 @@ impl<B: Backend> Session<B> {
         state.steps_per_epoch = Some(steps_per_epoch);
         let position = Position { epoch: step / steps_per_epoch, batch: step % steps_per_epoch };
         let options = LoaderOptions { seed: plan.seed, start: position, ..LoaderOptions::default() };
-        let teacher_view = teacher.as_ref().filter(|teacher| teacher.is_live()).map(|teacher| &teacher.view);
-        let teacher_view = teacher_view.filter(|teacher_view| !teacher_view.is_same(&view)).cloned();
-        let loader = Loader::new(view.clone(), teacher_view, sampler, plan.data.augment.clone(), options)?;
+        let loader = Loader::new(view.clone(), further, sampler, plan.data.augment.clone(), options)?;
         Ok(Session {
             plan,
             backend,
@@ -252,7 +267,7 @@ impl<B: Backend> Session<B> {
             kept,
             view,
             student,
-            teacher,
+            teachers: readers,
             objective,
             read,
             read_on_host,
@@ -273,17 +288,18 @@ impl<B: Backend> Session<B> {
     /// One training step: the whole way of a batch. The host waits for the device once, in `download`.
     fn step(&mut self, batch: &Batch) -> Result<StepReport> {
         let pieces = self.images(batch, &self.view, &batch.images)?;
-        let teacher = match &self.teacher {
-            Some(reader) if batch.teacher_images.is_empty() => reader.features(batch, || Ok(pieces.clone()))?,
-            Some(reader) => reader.features(batch, || self.images(batch, &reader.view, &batch.teacher_images))?,
-            None => TeacherBatch::default(),
+        let images = |reader: &TeacherReader<B>| match reader.further {
+            Some(place) => self.images(batch, &reader.view, &batch.teacher_images[place]),
+            None => Ok(pieces.clone()),
         };
+        let read = |reader: &TeacherReader<B>| reader.features(batch, || images(reader));
+        let teachers = self.teachers.iter().map(read).collect::<Result<Vec<_>>>()?;
         let at = |error| at_step(error, self.step + 1);
         let mut pass = Pass::forward(&mut self.student, pieces, &self.read).map_err(at)?;
         let (objective, parameters) = (&self.objective, &self.loss_parameters);
-        let device = evaluate_terms(&self.backend, objective, self.step, parameters, &pass.features, &teacher)?;
+        let device = evaluate_terms(&self.backend, objective, self.step, parameters, &pass.features, &teachers)?;
         let features = std::mem::take(&mut pass.features);
-        let on_host = self.download(features, teacher, &device)?;
+        let on_host = self.download(features, teachers, &device)?;
         let evaluated = self.losses(batch, &on_host, &device)?;
         let embedding = on_host.student.get(&Feature::Embedding);
         let alarm = embedding.and_then(|embedding| self.state.alarm.watch(self.step + 1, embedding));
@@ -319,18 +335,20 @@ impl<B: Backend> Session<B> {
     fn download(
         &mut self,
         mut student: FeatureMap<Vec<B::Tensor>>,
-        teacher: TeacherBatch<B::Tensor>,
+        mut teachers: Vec<TeacherBatch<B::Tensor>>,
         device: &[DeviceLoss<B::Tensor>],
     ) -> Result<OnHost> {
         student.retain(|feature, _| self.read_on_host.contains(feature));
-        let TeacherBatch { device: mut teacher, host: cached } = teacher;
-        let read = self.objective.host_teacher_features();
-        teacher.retain(|feature, _| read.contains(feature));
+        for (place, teacher) in teachers.iter_mut().enumerate() {
+            let read = self.objective.host_teacher_features(place);
+            teacher.device.retain(|feature, _| read.contains(feature));
+        }
         let pending = match &self.gradient_norm {
             GradientNorm::Pending { norms, .. } => Some(norms),
             GradientNorm::Known(_) => None,
         };
-        let features = teacher.values().chain(student.values()).flatten();
+        let of_teachers = teachers.iter().flat_map(|teacher| teacher.device.values());
+        let features = of_teachers.chain(student.values()).flatten();
         let numbers = device.iter().flat_map(|loss| &loss.value.numbers);
         let tensors: Vec<&B::Tensor> =
             pending.into_iter().chain(features).chain(&self.loss_parameters.list.values).chain(numbers).collect();
@@ -339,13 +357,17 @@ impl<B: Backend> Session<B> {
             let norm = self.gradient_norm.read(|_| Ok(values.next().unwrap_or_default()));
             self.gradient_norm = GradientNorm::Known(norm.map_err(|error| at_step(error, self.step))?);
         }
-        let mut teacher = matrices::<B>("the teacher's", &teacher, &mut values)?;
-        teacher.extend(cached);
+        let on_host = |(teacher, plan): (TeacherBatch<B::Tensor>, &TeacherPlan)| {
+            let mut found = matrices::<B>(&format!("the teacher {}'s", plan.name), &teacher.device, &mut values)?;
+            found.extend(teacher.host);
+            Ok(found)
+        };
+        let teachers = teachers.into_iter().zip(&self.plan.teachers).map(on_host).collect::<Result<_>>()?;
         let student = matrices::<B>("the student's", &student, &mut values);
         let student = student.map_err(|error| at_step(error, self.step + 1))?;
         let parameters = self.loss_parameters.matrices(&mut values)?;
         let numbers = values.map(|number| number.first().copied().unwrap_or(f64::NAN)).collect();
-        Ok(OnHost { student, teacher, parameters, numbers })
+        Ok(OnHost { student, teachers, parameters, numbers })
     }
 
     /// Every term of the total loss of a batch.
@@ -354,7 +376,7 @@ impl<B: Backend> Session<B> {
             batch.labels.iter().map(|&label| self.split.train_index(label).unwrap_or_default()).collect();
         let features = BatchFeatures {
             student: &on_host.student,
-            teacher: &on_host.teacher,
+            teachers: &on_host.teachers,
             labels: &labels,
             parameters: &on_host.parameters,
             team: self.host.team(),
@@ -402,7 +424,7 @@ impl<B: Backend> Session<B> {
         if self.step == 0 && !self.objective.rests(0) {
             check_all_reached(&self.student.parameters.specs, &gradients)?;
         }
-        let device = device.into_iter().filter_map(|loss| Some((loss.term, loss.value.parameter?)));
+        let device = device.into_iter().map(|loss| (loss.term, loss.value.parameters));
         gradients.extend(self.loss_parameters.gradients(&self.backend, &value.parameters, device)?);
         let factor = self.plan.schedule.factor(self.step, self.total_steps());
         let learning_rate = self.plan.optimizer.learning_rate() * factor;
@@ -442,14 +464,7 @@ impl<B: Backend> Training for Session<B> {
                 parameters: self.student.parameter_count(),
                 embedding: self.student.embedding_size(),
             },
-            teacher: self.teacher.as_ref().map(|TeacherReader { teacher, .. }| {
-                let embedding = teacher.shapes().get(&Feature::Embedding);
-                NetworkSummary {
-                    backbone: teacher.name().to_string(),
-                    parameters: teacher.parameter_count(),
-                    embedding: embedding.and_then(|shape| shape.last().copied()).unwrap_or_default(),
-                }
-            }),
+            teachers: self.teachers.iter().zip(&self.plan.teachers).map(teacher_summary).collect(),
             steps_per_epoch: self.steps_per_epoch,
             total_steps: self.total_steps(),
             step: self.step,
@@ -469,7 +484,7 @@ impl<B: Backend> Training for Session<B> {
         while self.step < until_step && !control.is_cancelled() {
             let batch = self.loader.next()?;
             self.view.dataset.intact()?;
-            self.teacher.as_ref().map_or(Ok(()), |reader| reader.view.dataset.intact())?;
+            self.teachers.iter().try_for_each(|reader| reader.view.dataset.intact())?;
             let StepReport { value, learning_rate, alarm, balanced } = self.step(&batch)?;
             self.step += 1;
             segment.add(&value, batch.len(), batch.waited);
@@ -503,11 +518,8 @@ impl<B: Backend> Training for Session<B> {
 
     fn evaluate(&mut self, who: Who, part: Part, ks: &[usize], control: &Control) -> Result<Evaluation> {
         let (backend, items) = (&self.backend, self.split.items(part));
-        let by_teacher = || match &self.teacher {
-            Some(TeacherReader { teacher, view, .. }) => {
-                embed_teacher(backend, &**teacher, view, &self.plan.data.cache, items, control)
-            }
-            None => Err(Error::new(Code::Internal, "this run has no teacher to measure")),
+        let by_teacher = |TeacherReader { teacher, view, .. }: &TeacherReader<B>| {
+            embed_teacher(backend, &**teacher, view, &self.plan.data.cache, items, control)
         };
         let own;
         let (embeddings, classes) = match who {
@@ -516,18 +528,29 @@ impl<B: Backend> Training for Session<B> {
                 let student = self.student.clone().into_inference()?;
                 (embed_part(backend, outputs(&student), &self.view, items, control)?, own.as_deref())
             }
-            Who::Teacher => (by_teacher()?, self.teacher.as_ref().and_then(|reader| reader.teacher.classes())),
+            Who::Teacher(place) => {
+                let reader = self.teachers.get(place);
+                let reader =
+                    reader.ok_or_else(|| Error::new(Code::Internal, format!("there is no teacher {place}")))?;
+                (by_teacher(reader)?, reader.teacher.classes())
+            }
         };
         if self.view.dataset.is_labelled() {
             return measure(&self.host, &self.view.dataset, classes, items, &embeddings, ks);
         }
         let mut evaluation = unmeasured(&embeddings);
-        let reference = match self.reference.entry(part) {
+        let said = match self.reference.entry(part) {
             Entry::Occupied(there) => there.into_mut(),
-            Entry::Vacant(place) if who == Who::Teacher => place.insert(embeddings.values.clone()),
-            Entry::Vacant(place) => place.insert(by_teacher()?.values),
+            Entry::Vacant(free) => {
+                let of_teacher = |(place, reader)| match who == Who::Teacher(place) {
+                    true => Ok(embeddings.values.clone()),
+                    false => by_teacher(reader).map(|found| found.values),
+                };
+                free.insert(self.teachers.iter().enumerate().map(of_teacher).collect::<Result<_>>()?)
+            }
         };
-        add_fidelity(&mut evaluation, &self.host, reference, &embeddings.values, ks, self.plan.seed)?;
+        let references = Reference::of(&self.plan.teachers, said.iter().map(Vec::as_slice));
+        add_fidelity(&mut evaluation, &self.host, &references, &embeddings.values, ks, self.plan.seed)?;
         Ok(evaluation)
     }
 
@@ -564,7 +587,7 @@ impl<B: Backend> Training for Session<B> {
                 rkd: env!("CARGO_PKG_VERSION").into(),
                 seed: self.plan.seed,
                 data: self.state.data.clone(),
-                teacher: self.state.teacher.clone(),
+                teachers: self.state.teachers.clone(),
             },
         };
         let tensors = match (best, &self.best) {
@@ -575,9 +598,20 @@ impl<B: Backend> Training for Session<B> {
     }
 }
 
-/// Whether the teacher is a network of rkd.
-fn is_network(plan: &Plan) -> bool {
-    plan.teacher.as_ref().is_some_and(|teacher| teacher.onnx.is_none() && teacher.vectors.is_none())
+/// Whether a teacher is a network of rkd.
+fn is_network(plan: &TeacherPlan) -> bool {
+    plan.onnx.is_none() && plan.vectors.is_none()
+}
+
+fn teacher_summary<B: Backend>((reader, plan): (&TeacherReader<B>, &TeacherPlan)) -> TeacherSummary {
+    let teacher = &reader.teacher;
+    let embedding = teacher.shapes().get(&Feature::Embedding);
+    let network = NetworkSummary {
+        backbone: teacher.name().to_string(),
+        parameters: teacher.parameter_count(),
+        embedding: embedding.and_then(|shape| shape.last().copied()).unwrap_or_default(),
+    };
+    TeacherSummary { name: plan.name.clone(), weight: plan.weight, network }
 }
 
 /// The names of the training classes, in the order of the classifier's logits; none without labels.

@@ -11,6 +11,7 @@ use super::collapse::CollapseAlarm;
 use super::device::Device;
 use super::event::{Control, Event};
 use super::plan::Plan;
+use super::teacher::TeacherPlan;
 use crate::data::{DataOutline, Normalization};
 use crate::error::{Code, Error, Result};
 use crate::input::show;
@@ -20,8 +21,9 @@ use crate::input::show;
 pub(super) struct State {
     pub balance: Balance,
     pub alarm: CollapseAlarm,
-    /// The hash of the teacher.
-    pub teacher: Option<String>,
+    /// The hashes of the teachers.
+    #[serde(default)]
+    pub teachers: Vec<String>,
     /// The data, and their parts.
     pub data: Option<DataOutline>,
     /// What the student's images are normalised by: that of the training images of the start, whatever comes later.
@@ -31,7 +33,7 @@ pub(super) struct State {
 }
 
 /// The plan as a checkpoint compares it: threads and the cache's place do not change a run, and another device may go on
-/// with it. Where data and teacher lie says nothing either: what they are is compared by fingerprint and hash. The classes
+/// with it. Where data and teachers lie says nothing either: what they are is compared by fingerprint and hash. The classes
 /// of the classifier are not the plan's, they follow from the data.
 pub(super) fn comparable(plan: &Plan) -> Result<Value> {
     let mut plan = plan.clone();
@@ -40,7 +42,7 @@ pub(super) fn comparable(plan: &Plan) -> Result<Value> {
     plan.data.cache = Default::default();
     plan.data.source.clear();
     plan.data.more.clear();
-    if let Some(teacher) = &mut plan.teacher {
+    for teacher in &mut plan.teachers {
         teacher.model = Default::default();
         if let Some(onnx) = &mut teacher.onnx {
             onnx.onnxruntime = None;
@@ -66,15 +68,15 @@ pub(super) fn read_state(state: Value) -> Result<State> {
     })
 }
 
-/// A run goes on with the teacher it was started with; `hash` is that of the one that is there.
-pub(super) fn check_teacher_hash(state: &State, hash: Option<&str>) -> Result<()> {
-    if state.teacher.as_deref() == hash {
+/// A run goes on with the teachers it was started with; `hashes` are those of the ones that are there, of these `plans`.
+pub(super) fn check_teacher_hashes(state: &State, hashes: &[String], plans: &[TeacherPlan]) -> Result<()> {
+    let Some(place) = (0..plans.len()).find(|&place| state.teachers.get(place) != hashes.get(place)) else {
         return Ok(());
-    }
-    let words = |hash: Option<&str>| hash.map_or("none".to_string(), |hash| format!("the hash {hash}"));
+    };
+    let words = |hash: Option<&String>| hash.map_or("none".to_string(), |hash| format!("the hash {hash}"));
     Err(Error::new(Code::InvalidArtefact, "the checkpoint belongs to another teacher")
-        .with_subject("teacher")
-        .with_values(words(state.teacher.as_deref()), words(hash))
+        .with_subject(format!("teacher {}", plans[place].name))
+        .with_values(words(state.teachers.get(place)), words(hashes.get(place)))
         .with_advice("put the old teacher back, or start the run anew"))
 }
 

@@ -8,9 +8,9 @@ use super::evaluate::{Embeddings, StoredNetwork, embed_part, measure, open_view,
 use super::event::{Control, Event};
 use super::host::Host;
 use super::known::{self, Known, Whose, Wish};
-use super::reference::{add_fidelity, unmeasured};
+use super::reference::{Reference, add_fidelity, unmeasured};
 use super::report::{Evaluation, PrefixEvaluation};
-use super::teacher::{self, TeacherPlan, embed_teacher, teacher_view};
+use super::teacher::{self, TeacherPlan, embed_teacher, teacher_views};
 use crate::artefact::model::ModelCard;
 use crate::data::{DataPlan, Dataset, Part, Split};
 use crate::error::{Code, Error, Result};
@@ -35,9 +35,9 @@ pub struct EvaluatePlan {
     /// Few-shot episodes of the part's classes that are measured too.
     #[serde(default)]
     pub few_shot: Vec<FewShotPlan>,
-    /// A teacher whose relations are compared with the model's.
+    /// Teachers whose relations are compared with the model's.
     #[serde(default)]
-    pub teacher: Option<TeacherPlan>,
+    pub teachers: Vec<TeacherPlan>,
     /// CPU threads; 0: all cores.
     pub threads: usize,
 }
@@ -70,7 +70,7 @@ pub(super) fn split_for_model(
     let wish =
         Wish { source: &plan.source, split, given: choice.given, measured, accepted: choice.accept_changed_data };
     let known = Known::of_model(Whose::Model, card, file, choice.own);
-    known::settle(known.as_ref(), dataset, &wish, control).map(|(split, _)| split)
+    known::settle(known.as_slice(), dataset, &wish, control).map(|(split, _)| split)
 }
 
 /// Measures a stored model on one part of a data set: retrieval and few-shot accuracy where there are labels, and how well it
@@ -93,23 +93,22 @@ pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluati
         check_without_labels(plan)?;
     }
     let open = |plan| teacher::open(plan, &backend, &host, &[], control);
-    let mut teacher = plan.teacher.as_ref().map(open).transpose()?;
-    if let Some(teacher) = &mut teacher {
-        teacher.meet(&view.dataset, control)?;
+    let mut teachers = plan.teachers.iter().map(open).collect::<Result<Vec<_>>>()?;
+    for (teacher, plan) in teachers.iter_mut().zip(&plan.teachers) {
+        teacher.meet(&view.dataset, &plan.about(control))?;
         // As in training: what it says nothing of is not measured.
         split.keep(|item| teacher.knows(item));
     }
     let items = split.items(plan.part);
     let embeddings = embed_part(&backend, outputs(&network), &view, items, control)?;
     let labels: Vec<u32> = items.iter().map(|&item| view.dataset.label(item)).collect();
-    let reference = match &teacher {
-        Some(teacher) => {
-            let seen = teacher_view(&plan.data, teacher.input(), &view.dataset, control)?;
-            let seen = seen.as_ref().unwrap_or(&view);
-            Some(embed_teacher(&backend, &**teacher, seen, &plan.data.cache, items, control)?)
-        }
-        None => None,
-    };
+    let seen = teacher_views(&plan.data, teachers.iter().map(|teacher| teacher.input()), &view.dataset, control)?;
+    let said = teachers.iter().zip(&plan.teachers).zip(&seen).map(|((teacher, of), seen)| {
+        let (seen, control) = (seen.as_ref().unwrap_or(&view), &of.about(control));
+        embed_teacher(&backend, &**teacher, seen, &plan.data.cache, items, control)
+    });
+    let said = said.collect::<Result<Vec<_>>>()?;
+    let references = Reference::of(&plan.teachers, said.iter().map(|said| &said.values[..]));
     let score = |embeddings: &Embeddings, classes| {
         let mut evaluation = match labelled {
             true => measure(&host, &view.dataset, classes, items, embeddings, &plan.ks)?,
@@ -121,9 +120,7 @@ pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluati
             evaluation.metrics.insert(episodes.name(), score.accuracy);
             evaluation.intervals.insert(episodes.name(), score.interval);
         }
-        if let Some(reference) = &reference {
-            add_fidelity(&mut evaluation, &host, &reference.values, &embeddings.values, &plan.ks, plan.seed)?;
-        }
+        add_fidelity(&mut evaluation, &host, &references, &embeddings.values, &plan.ks, plan.seed)?;
         Ok::<_, Error>(evaluation)
     };
     let mut evaluation = score(&embeddings, card.classes.as_deref())?;
@@ -146,11 +143,9 @@ fn check_without_labels(plan: &EvaluatePlan) -> Result<()> {
     if !plan.few_shot.is_empty() {
         return refuse("fewShot", "images with classes", "episodes of images without labels", "leave it out");
     }
-    match plan.teacher {
-        Some(_) => Ok(()),
-        None => {
-            let advice = "name the teacher (--teacher), or give images with classes";
-            refuse("teacher", "a teacher whose relations are the measure", "none", advice)
-        }
+    if !plan.teachers.is_empty() {
+        return Ok(());
     }
+    let advice = "name the teacher (--teacher), or give images with classes";
+    refuse("teacher", "a teacher whose relations are the measure", "none", advice)
 }

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::event::Control;
@@ -26,7 +25,7 @@ pub trait Training {
     /// comes with the next step's features, and the parameters are lost.
     fn train(&mut self, until_step: u64, control: &Control) -> Result<SegmentReport>;
 
-    /// Measures the student as it is now, or the teacher, on one part of the data.
+    /// Measures the student as it is now, or a teacher, on one part of the data.
     ///
     /// # Errors
     /// `ERR_INVALID_DATA` if the part has no images, `ERR_CANCELLED` if cancelled.
@@ -47,12 +46,10 @@ pub trait Training {
 }
 
 /// Whose embeddings are measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
     /// The network that is trained.
     Student,
-    /// The teacher.
-    Teacher,
+    /// The teacher at this place of the plan, from 0.
+    Teacher(usize),
 }

@@ -224,7 +224,7 @@ fn augmentations_out_of_range_are_refused() {
     let items: Vec<u32> = (0..16).collect();
     let refuse = |spec: AugmentSpec| {
         let sampler = BatchSampler::new(&data, &items, &any(4, None), None, 1).unwrap();
-        Loader::new(view(&data, identity(1)), None, sampler, spec, LoaderOptions::default()).err().unwrap()
+        Loader::new(view(&data, identity(1)), Vec::new(), sampler, spec, LoaderOptions::default()).err().unwrap()
     };
     says(
         &refuse(AugmentSpec { rotate: -1.0, ..Default::default() }),
@@ -288,7 +288,7 @@ fn a_training_image_that_is_only_mirrored_is_the_mirrored_evaluation_image() {
     let sampler = BatchSampler::new(&data, &items, &any(10, None), Some(2), 7).unwrap();
     let spec = AugmentSpec { flip: true, ..Default::default() };
     let mut loader =
-        Loader::new(view(&data, normalization.clone()), None, sampler, spec, LoaderOptions::default()).unwrap();
+        Loader::new(view(&data, normalization.clone()), Vec::new(), sampler, spec, LoaderOptions::default()).unwrap();
     let batch = loader.next().unwrap();
     assert!(batch.mirrored.contains(&true) && batch.mirrored.contains(&false));
     let pixels = batch.images.len() / batch.len();
@@ -311,7 +311,7 @@ fn halved(image: &[f32], side: usize) -> Vec<f32> {
 }
 
 #[test]
-fn a_teachers_view_is_changed_as_the_students() {
+fn the_view_of_each_teacher_is_changed_as_the_students() {
     let place = Place::new();
     let sized = |image_size| {
         let plan = DataPlan { image_size, ..plan("glyphs:classes=10,writers=4", &place.cache()) };
@@ -323,19 +323,20 @@ fn a_teachers_view_is_changed_as_the_students() {
     let crop = AugmentSpec { crop_padding: 3, flip: true, ..Default::default() };
     let all = AugmentSpec { rotate: 15.0, scale: 0.2, shear: 10.0, translate: 0.1, ..crop.clone() };
     for spec in [crop, all] {
-        let batch = |teacher: Option<View>| {
+        let batch = |teachers: Vec<View>| {
             let sampler = BatchSampler::new(&small, &items, &any(16, None), Some(2), 7).unwrap();
-            Loader::new(view(&small, identity(1)), teacher, sampler, spec.clone(), LoaderOptions::default())
+            Loader::new(view(&small, identity(1)), teachers, sampler, spec.clone(), LoaderOptions::default())
                 .unwrap()
                 .next()
                 .unwrap()
         };
-        let (alone, both) = (batch(None), batch(Some(view(&large, identity(1)))));
-        assert_eq!((&alone.images, alone.teacher_images.len()), (&both.images, 0));
+        let other = Normalization { mean: vec![0.5], std: vec![0.25] };
+        let (alone, both) = (batch(Vec::new()), batch(vec![view(&large, identity(1)), view(&small, other)]));
+        assert_eq!((&alone.images, alone.teacher_images.len(), both.teacher_images.len()), (&both.images, 0, 2));
         let (pairs, apart): (Vec<f32>, Vec<f32>) = both
             .images
             .chunks_exact(24 * 24)
-            .zip(both.teacher_images.chunks_exact(48 * 48))
+            .zip(both.teacher_images[0].chunks_exact(48 * 48))
             .zip(&both.items)
             .map(|((student, teacher), &item)| {
                 let difference = |other: &[f32]| {
@@ -350,11 +351,9 @@ fn a_teachers_view_is_changed_as_the_students() {
         let [near, far] = [pairs, apart].map(|values| values.iter().sum::<f32>() / values.len() as f32);
         assert!(near < 0.3 * far, "{near} {far}");
         // Another normalisation alone is a linear map of each pixel.
-        let other = Normalization { mean: vec![0.5], std: vec![0.25] };
-        let scaled = batch(Some(view(&small, other)));
-        assert!(
-            scaled.images.iter().zip(&scaled.teacher_images).all(|(a, b)| ((a / 255.0 - 0.5) / 0.25 - b).abs() < 1e-4)
-        );
+        let pairs = both.images.iter().zip(&both.teacher_images[1]);
+        assert!(pairs.clone().all(|(a, b)| ((a / 255.0 - 0.5) / 0.25 - b).abs() < 1e-4));
+        assert_eq!(pairs.len(), both.teacher_images[1].len());
     }
 }
 
@@ -364,7 +363,7 @@ fn loader(data: &Arc<Dataset>, workers: usize, start: Position, batch: &BatchPla
     let spec = AugmentSpec { crop_padding: 1, flip: true, rotate: 15.0, scale: 0.1, shear: 5.0, translate: 0.1 };
     let normalization = Normalization::measure(data, &items);
     let options = LoaderOptions { seed: 7, workers, ahead: 3, start };
-    Loader::new(view(data, normalization), None, sampler, spec, options).unwrap()
+    Loader::new(view(data, normalization), Vec::new(), sampler, spec, options).unwrap()
 }
 
 #[test]

@@ -1,4 +1,11 @@
-//! The teacher of a distillation: whatever gives features for images, which the losses compare with.
+//! The teachers of a distillation: whatever gives features for images, which the losses compare with.
+//!
+//! A run has a list of them, be it of one. Each has a name, a weight, an input of its own (size, channels, normalisation) and
+//! so a view of the images of its own; a way of its own in which it is read; and a cache of what it said. What they say is
+//! never mixed: a loss compares with one of them at a time, and the [`objective`](super::objective) averages what it
+//! says. Teachers with the same view share its images, in the loader and on disk. What several agree on needs no rule: an
+//! image that one of them does not know is left out of training; where the student or the data follow a teacher (the split,
+//! the size of the images, a normalisation) they follow the first that has something to say.
 //!
 //! [`Teacher`] is what one is: a network of rkd, an ONNX model, or stored vectors. A [`TeacherReader`] reads one in
 //! one of two ways. `live` sends every batch through the teacher, changed as the student sees it but in the teacher's own
@@ -17,7 +24,7 @@ use std::sync::Arc;
 
 pub(super) use reader::embed_teacher;
 pub use reader::{TeacherBatch, TeacherReader};
-pub use spec::{CACHE_LIMIT, Teacher, TeacherFeatures, TeacherPlan};
+pub use spec::{CACHE_LIMIT, Teacher, TeacherFeatures, TeacherPlan, weights_of};
 pub(super) use spec::{numbers_of, shapes_of};
 
 use self::network::NetworkTeacher;
@@ -42,6 +49,7 @@ pub(super) fn open<B: Backend>(
     read: &[Feature],
     control: &Control,
 ) -> Result<Box<dyn Teacher<B>>> {
+    let control = &plan.about(control);
     Ok(match (&plan.onnx, &plan.vectors) {
         (None, None) => Box::new(NetworkTeacher::load(&plan.model, backend, read)?),
         (_, Some(options)) => Box::new(VectorTeacher::load(&plan.model, options, backend.clone(), control)?),
@@ -52,27 +60,33 @@ pub(super) fn open<B: Backend>(
     })
 }
 
-/// The images as the teacher wants them: the student's, if they have its size and channels or it needs none; `student` is
-/// how the student sees them.
-pub(super) fn teacher_view(
+/// The images as each teacher wants them, `None` where it needs none. Those that have the size and channels of the student's
+/// images, which are `student`, or of another teacher's are the same ones.
+pub(super) fn teacher_views(
     data: &DataPlan,
-    input: Option<InputSpec>,
+    inputs: impl Iterator<Item = Option<InputSpec>>,
     student: &Arc<Dataset>,
     control: &Control,
-) -> Result<Option<View>> {
-    let Some(InputSpec { image_size, channels, normalization }) = input else { return Ok(None) };
-    if (image_size, channels) == (student.image_size(), student.channels()) {
-        return Ok(Some(View { dataset: Arc::clone(student), normalization }));
-    }
-    let data = DataPlan { image_size, channels, ..data.clone() };
-    let view = View { dataset: Arc::new(open_dataset(&data, image_size, channels, 0, control)?), normalization };
-    if view.dataset.has_items_of(student) {
-        return Ok(Some(view));
-    }
-    Err(Error::new(
-        Code::InvalidData,
-        "the data have changed between decoding them for the student and for the teacher",
-    )
-    .with_subject("data")
-    .with_advice("start again once nobody writes to them"))
+) -> Result<Vec<Option<View>>> {
+    let mut opened = vec![Arc::clone(student)];
+    let view = |input: Option<InputSpec>| {
+        let Some(InputSpec { image_size, channels, normalization }) = input else { return Ok(None) };
+        let fits = |dataset: &&Arc<Dataset>| (dataset.image_size(), dataset.channels()) == (image_size, channels);
+        if let Some(dataset) = opened.iter().find(fits) {
+            return Ok(Some(View { dataset: Arc::clone(dataset), normalization }));
+        }
+        let data = DataPlan { image_size, channels, ..data.clone() };
+        let dataset = Arc::new(open_dataset(&data, image_size, channels, 0, control)?);
+        if !dataset.has_items_of(student) {
+            return Err(Error::new(
+                Code::InvalidData,
+                "the data have changed between decoding them for the student and for a teacher",
+            )
+            .with_subject("data")
+            .with_advice("start again once nobody writes to them"));
+        }
+        opened.push(Arc::clone(&dataset));
+        Ok(Some(View { dataset, normalization }))
+    };
+    inputs.map(view).collect()
 }

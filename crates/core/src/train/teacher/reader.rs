@@ -27,6 +27,8 @@ pub struct TeacherReader<B: Backend> {
     pub teacher: Box<dyn Teacher<B>>,
     /// The images as it wants them.
     pub view: View,
+    /// Which further view of a batch that is; `None`: the student's.
+    pub further: Option<usize>,
     read: Vec<Feature>,
     /// The features of all training images, where they are computed once.
     cache: Option<FeatureCache>,
@@ -71,7 +73,7 @@ impl<B: Backend> TeacherReader<B> {
             }
             _ => None,
         };
-        Ok(TeacherReader { teacher, view, read, cache })
+        Ok(TeacherReader { teacher, view, further: None, read, cache })
     }
 
     /// Whether it looks at every batch.

@@ -13,11 +13,15 @@ use crate::train::evaluate::Images;
 use crate::train::event::Control;
 use crate::vectors::VectorOptions;
 
-/// The teacher of a distillation.
+/// A teacher of a distillation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TeacherPlan {
+    /// What it is called: by terms that compare with it alone, by reports and warnings.
+    pub name: String,
+    /// Its weight in averages over the teachers, greater than 0; they are divided by their sum.
+    pub weight: f64,
     /// A `model.safetensors` written by `train` or `distill`, an ONNX model, or a file of vectors.
     pub model: PathBuf,
     /// How it is read, where it is an ONNX model.
@@ -28,6 +32,18 @@ pub struct TeacherPlan {
     pub vectors: Option<VectorOptions>,
     /// Whether the teacher sees each augmented batch, or every training image once before the first step.
     pub features: TeacherFeatures,
+}
+
+impl TeacherPlan {
+    /// `control`, whose warnings name the teacher.
+    pub(in crate::train) fn about(&self, control: &Control) -> Control {
+        control.about(&format!("Teacher {}", self.name))
+    }
+}
+
+/// The names of teachers, each with its weight.
+pub fn weights_of(teachers: &[TeacherPlan]) -> Vec<(&str, f64)> {
+    teachers.iter().map(|teacher| (&teacher.name[..], teacher.weight)).collect()
 }
 
 /// When the teacher's features are computed.
