@@ -222,6 +222,15 @@ export type Prototypical = {
   readonly way: number;
 };
 
+/** Options of `linear-hint`. */
+export type LinearHint = {
+  /**
+   * Whether the value is a share of the spread of the teacher's rows about their mean in the batch, and so does not depend
+   * on the teacher's scale.
+   */
+  readonly relative: boolean;
+};
+
 /** Options of `hint`. */
 export type Hint = {
   /** Whether the regressor stays as it was drawn, as in the authors' code. */
@@ -288,7 +297,7 @@ export interface LossOptions {
    * Conventional distillation: the squared distance of the teacher's feature from a learned linear map of the student's,
    * mean over images. Reads the embedding.
    */
-  readonly "linear-hint": TeacherTermOptions;
+  readonly "linear-hint": TeacherTermOptions & Given<LinearHint, never>;
   /**
    * FitNet's hint (Romero et al. 2015): mean squared error of the teacher's map from the student's through a learned 1x1
    * convolution. Reads the embedding; name taps for maps. Maps of different sizes are averaged to the smaller.

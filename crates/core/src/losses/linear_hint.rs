@@ -3,7 +3,13 @@
 //! ```text
 //! L = 1/n sum_i |P s_i - t_i|^2
 //! ```
-//! n items, student s `[n, a]`, teacher t `[n, b]`, map P `[b, a]` without bias, learned with the network. This is what
+//! or with `relative`, as a share of the spread of the teacher's rows about their mean m,
+//!
+//! ```text
+//! L = sum_i |P s_i - t_i|^2 / sum_i |t_i - m|^2
+//! ```
+//! which is what the map leaves unexplained, whatever the teacher's scale: a term that is weighed like those of relations.
+//! Where all rows are the same, nothing is divided. n items, student s `[n, a]`, teacher t `[n, b]`, map P `[b, a]` without bias, learned with the network. This is what
 //! relational distillation is compared with (Park et al. 2019, eq. 1, with the squared distance and a linear
 //! transformation). A map is read as one long row. P starts evenly in `-1/sqrt(a)` to `1/sqrt(a)`, as PyTorch starts a
 //! linear layer. An empty batch has value 0.
@@ -11,14 +17,21 @@
 use serde::{Deserialize, Serialize};
 
 use super::projection::{self, Projection};
-use super::{Loss, LossInputs, LossParameter, LossValue};
+use super::{Loss, LossInputs, LossParameter, LossValue, Matrix};
 use crate::error::Result;
 
-/// Options of `linear-hint`: none.
+/// Rows whose spread is a smaller share of their squares than this are the same: float32 has 24 bits.
+const SAME: f64 = 1e-12;
+
+/// Options of `linear-hint`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
-#[serde(deny_unknown_fields)]
-pub struct LinearHint {}
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct LinearHint {
+    /// Whether the value is a share of the spread of the teacher's rows about their mean in the batch, and so does not depend
+    /// on the teacher's scale.
+    pub relative: bool,
+}
 
 impl Loss for LinearHint {
     fn needs_teacher(&self) -> bool {
@@ -41,11 +54,25 @@ impl Loss for LinearHint {
         let n = student.rows.max(1) as f64;
         let mut difference = projection.apply(&student.data);
         difference.iter_mut().zip(&teacher.data).for_each(|(y, t)| *y -= t);
-        let value = difference.iter().map(|d| d * d).sum::<f64>() / n;
-        difference.iter_mut().for_each(|d| *d *= 2.0 / n);
+        let scale = if self.relative { spread(teacher).unwrap_or(n).recip() } else { n.recip() };
+        let value = difference.iter().map(|d| d * d).sum::<f64>() * scale;
+        difference.iter_mut().for_each(|d| *d *= 2.0 * scale);
         let [gradient, map] = projection.pull_back(&student.data, &difference);
         Ok(LossValue { value, gradient, parameters: vec![map] })
     }
+}
+
+/// The sum of squared distances of all rows from their mean; `None` where they are the same but for rounding.
+fn spread(rows: &Matrix) -> Option<f64> {
+    let n = rows.rows.max(1) as f64;
+    let mut mean = vec![0.0; rows.columns];
+    for i in 0..rows.rows {
+        mean.iter_mut().zip(rows.row(i)).for_each(|(mean, value)| *mean += value / n);
+    }
+    let values = || (0..rows.rows).flat_map(|i| rows.row(i).iter().zip(&mean));
+    let spread: f64 = values().map(|(value, mean)| (value - mean).powi(2)).sum();
+    let largest: f64 = values().map(|(value, _)| value * value).sum();
+    (spread > SAME * largest).then_some(spread)
 }
 
 #[cfg(test)]
@@ -68,8 +95,19 @@ mod tests {
             }
         }
         let (team, parameters) = (Team::new(1), [projection]);
-        let inputs = LossInputs::new(&student, &team, Random::keyed(0, 0, 0, "naive")).with_teacher(&teacher);
-        let found = LinearHint {}.evaluate(&inputs.with_parameters(&parameters)).unwrap().value;
+        let value = |relative, teacher: &Matrix| {
+            let inputs = LossInputs::new(&student, &team, Random::keyed(0, 0, 0, "naive")).with_teacher(teacher);
+            LinearHint { relative }.evaluate(&inputs.with_parameters(&parameters)).unwrap().value
+        };
+        let found = value(false, &teacher);
         assert!((found - sum / 11.0).abs() <= 1e-12 * sum, "{found} {}", sum / 11.0);
+
+        // Over all pairs, squared distances add up to n times those from the mean.
+        let pairs = (0..11).flat_map(|i| (0..i).map(move |j| (i, j)));
+        let spread: f64 = pairs.map(|(i, j)| naive::distance(&teacher, i, j, 0.0).powi(2)).sum::<f64>() / 11.0;
+        let found = value(true, &teacher);
+        assert!((found - sum / spread).abs() <= 1e-12 * found, "{found} {}", sum / spread);
+        let same = Matrix::new("teacher", &teacher.row(0).repeat(11), 11, 3).unwrap();
+        assert_eq!(value(true, &same), value(false, &same));
     }
 }
