@@ -182,9 +182,9 @@ describe("rows under the ids of a manifest", () => {
     const data = name.startsWith("metadata") ? place : join(place, name);
     const run = distill(options(`shop-run${runs++}`, { embeddings: rowsOf(ids) }, { data, epochs: 1 }));
     let teacher: string | undefined;
-    for await (const event of run) if (event.type === "start") teacher = event.teacher?.backbone.split(", ").pop();
-    const { metrics } = (await run).verdict.teacher;
-    expect(metrics.neighbourOverlap).toBeCloseTo(1, 12);
+    for await (const event of run) if (event.type === "start") teacher = event.teachers[0]?.backbone.split(", ").pop();
+    const [of] = (await run).verdict.teachers;
+    expect(of?.metrics.neighbourOverlap).toBeCloseTo(1, 12);
     return teacher;
   }
 
