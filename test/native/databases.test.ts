@@ -277,8 +277,8 @@ describe("the examples of docs/teachers.md", () => {
     });
     expect(await new Promise((done) => child.on("close", done)), errors).toBe(0);
     const out = join(at, "runs", "student");
-    const { teacher } = JSON.parse(readFileSync(join(out, "metrics.json"), "utf8")).verdict;
-    expect(teacher.metrics.neighbourOverlap).toBeCloseTo(1, 12);
+    const { teachers } = JSON.parse(readFileSync(join(out, "metrics.json"), "utf8")).verdict;
+    expect(teachers[0].metrics.neighbourOverlap).toBeCloseTo(1, 12);
     const ids: string[] = JSON.parse(readFileSync(join(out, "teacher.npy.ids.json"), "utf8"));
     const file = readFileSync(join(out, "teacher.npy"));
     const bytes = file.subarray(10 + file.readUInt16LE(8));

@@ -51,7 +51,9 @@ describe("a flat folder of images", () => {
     const { plan, policy } = await planDistill(options());
     expect(plan.data).toMatchObject({ labels: "none", split: { kind: "images", validation: 0.1, test: 0.1 } });
     expect(plan.batch).toEqual({ size: 16, perClass: null, episode: null });
+    expect(plan.losses[0]).toMatchObject({ relative: true });
     expect(plan.losses.map(({ kind, weight }) => [kind, weight])).toEqual([
+      ["linear-hint", 1],
       ["rkd-distance", 1],
       ["rkd-angle", 2],
     ]);
