@@ -15,6 +15,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::{fmt, fs};
 
+use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -29,6 +30,9 @@ use crate::error::{Code, Error, Result};
 
 /// Most bytes of a manifest: ten million images of a hundred bytes.
 const MAX_BYTES: u64 = 1 << 30;
+
+/// Most images of a manifest; each takes some two hundred bytes here.
+const MAX_ROWS: usize = 10_000_000;
 
 /// Most bytes of a line, or of an entry of JSON: what stands beside a path may be long, a row is never this long.
 const MAX_ROW_BYTES: usize = 1 << 20;
@@ -82,7 +86,10 @@ pub struct Row {
 /// `ERR_INVALID_DATA` that says the line, or entry, and what is wrong with it.
 pub fn rows(form: Form, text: &str) -> Result<Vec<Row>> {
     if form != Form::Json {
-        text.lines().enumerate().try_for_each(|(i, line)| check_length(&format_args!("line {}", i + 1), line))?;
+        for (i, line) in text.lines().enumerate() {
+            check_count(i, "lines")?;
+            check_length(&format_args!("line {}", i + 1), line)?;
+        }
     }
     match form {
         Form::Lines => lines(text),
@@ -103,6 +110,17 @@ pub fn rows(form: Form, text: &str) -> Result<Vec<Row>> {
 
 fn strange(at: &str, expected: impl Into<String>, received: impl Into<String>) -> Error {
     Error::new(Code::InvalidData, format!("{at} of the manifest cannot be used")).with_values(expected, received)
+}
+
+/// Whether one more than `count` may be read.
+fn check_count(count: usize, what: &str) -> Result<()> {
+    if count <= MAX_ROWS {
+        return Ok(());
+    }
+    let message = format!("the manifest has too many {what}");
+    Err(Error::new(Code::InvalidData, message)
+        .with_values(format!("at most {MAX_ROWS} images"), "more")
+        .with_advice("divide it, and train on a part"))
 }
 
 /// Before anything is made of it.
@@ -188,7 +206,8 @@ fn table(text: &str, delimiter: u8) -> Result<Vec<Row>> {
 
 fn json(text: &str) -> Result<Vec<Row>> {
     let list = "a list of objects, or of paths";
-    let entries: Vec<&RawValue> = serde_json::from_str(text).map_err(|e| strange("the text", list, e.to_string()))?;
+    let Entries(entries) = serde_json::from_str(text).map_err(|e| strange("the text", list, e.to_string()))?;
+    check_count(entries.len(), "entries")?;
     let entry_of = |(i, text): (usize, &&RawValue)| {
         let at = format!("entry {}", i + 1);
         check_length(&at, text.get())?;
@@ -196,6 +215,35 @@ fn json(text: &str) -> Result<Vec<Row>> {
         entry(&at, &value)
     };
     entries.iter().enumerate().map(entry_of).collect()
+}
+
+/// The entries of a list, unread; of a list that is too long one more than it may have.
+struct Entries<'t>(Vec<&'t RawValue>);
+
+impl<'t> Deserialize<'t> for Entries<'t> {
+    fn deserialize<D: Deserializer<'t>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(EntriesVisitor)
+    }
+}
+
+struct EntriesVisitor;
+
+impl<'t> Visitor<'t> for EntriesVisitor {
+    type Value = Entries<'t>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'t>>(self, mut list: A) -> Result<Entries<'t>, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = list.next_element::<&RawValue>()? {
+            if entries.len() <= MAX_ROWS {
+                entries.push(entry);
+            }
+        }
+        Ok(Entries(entries))
+    }
 }
 
 /// An object with a path, or a path.
@@ -372,6 +420,18 @@ mod tests {
         ] {
             let error = rows(form, text).unwrap_err().to_string();
             expected.iter().for_each(|part| assert!(error.contains(part), "{error:?} lacks {part:?}"));
+        }
+    }
+
+    #[test]
+    fn images_are_counted_before_anything_is_made_of_them() {
+        for (form, text, what) in [
+            (Form::Lines, "a\n".repeat(MAX_ROWS + 2), "lines"),
+            (Form::Table { delimiter: b',' }, "a\n".repeat(MAX_ROWS + 2), "lines"),
+            (Form::Json, format!("[{}1]", "1,".repeat(MAX_ROWS)), "entries"),
+        ] {
+            let error = rows(form, &text).unwrap_err().to_string();
+            assert!(error.contains(what) && error.contains("at most 10000000 images"), "{error}");
         }
     }
 
