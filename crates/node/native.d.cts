@@ -2,7 +2,7 @@
 import type {
   BenchPlan, BenchReport, Data, DataSurvey, EmbedOptions, EmbedPlan, EmbedReport, EvaluateOptions, Evaluation, Event, Job,
   Loss, MemoryLimits, NeighboursOptions, OptionPart, Part, Plan, Policy, ProfileReport, ResolvedRun, ResumeOptions,
-  RkdErrorCode, SegmentReport, SessionStart, SessionSummary, Teacher, TeacherReport, Who,
+  RkdErrorCode, SegmentReport, SessionStart, SessionSummary, Teacher, TeacherReport,
 } from "./protocol.js" with { "resolution-mode": "import" };
 
 /** The JSON text of a `T`. */
