@@ -467,10 +467,11 @@ export type RunOptions = {
    */
   readonly teachers?: ReadonlyArray<string | URL | Teacher>;
   /**
-   * When the features of those teachers are computed that say nothing of it themselves. `"live"`: the teacher sees the same augmented images as the student, in every step. `"cached"`: every training
-   * image once, and its mirror image where training mirrors, before the first step; other augmentation the teacher
-   * then does not see. `"auto"`: cached where training does no more than mirror images, live otherwise. @default
-   * "live" of a network of rkd, "cached" of others
+   * When the features of those teachers are computed that say nothing of it themselves. `"live"`: the teacher sees the
+   * same augmented images as the student, in every step. `"cached"`: every training image once, and its mirror image
+   * where training mirrors, before the first step; other augmentation the teacher then does not see. `"auto"`: cached
+   * where training does no more than mirror images, live otherwise. @default "live" of a network of rkd, "cached" of
+   * others
    */
   readonly teacherFeatures?: TeacherFeatures | "auto";
   /**
@@ -1468,8 +1469,8 @@ export type Evaluation = {
   /**
    * `recall@K` and `knn@K` for every K asked for, `mapAtR`, `rPrecision`, and `fewshot/N-way-K-shot` for every shape of
    * episode asked for; `top@K` where a classifier knows the classes; all in `[0, 1]`. Without labels, of the relations of
-   * the teachers, the average over them by their weights: `neighbourOverlap`, `teacherRecall@K` for every K asked for, both in `[0, 1]`, `distanceRankCorrelation` and
-   * `angleRankCorrelation`, in `[-1, 1]`.
+   * the teachers, the average over them by their weights: `neighbourOverlap`, `teacherRecall@K` for every K asked for, both
+   * in `[0, 1]`, `distanceRankCorrelation` and `angleRankCorrelation`, in `[-1, 1]`.
    */
   readonly metrics: { readonly [key in string]: number };
   /** Half the width of the 95 % interval of those metrics that are means over a sample (few-shot accuracy). */

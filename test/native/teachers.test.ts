@@ -1,7 +1,7 @@
 /** Teachers that rkd did not train: ONNX models and stored vectors, from the option to the model. */
 
-import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, it } from "vitest";
 import {
@@ -21,6 +21,7 @@ import {
 import { lines, rkd, start } from "../support/cli.ts";
 import { temporaryFolder } from "../support/folders.ts";
 import { readTensors } from "../support/tensors.ts";
+import { waves } from "../support/waves.ts";
 
 const fixture = (name: string) => fileURLToPath(new URL(`../../crates/core/tests/${name}`, import.meta.url));
 const onnx = (name: string) => fixture(`onnx/${name}.onnx`);
@@ -29,24 +30,8 @@ const photos = join(folder, "photos");
 const COUNT = 40;
 const student = conv4({ width: 4, embedding: 8 });
 
-/** Grey waves of 28 x 28 pixels, no two alike. */
-function waves(root: string, names: readonly string[]): string {
-  for (const [i, name] of names.entries()) {
-    const path = join(root, name);
-    mkdirSync(dirname(path), { recursive: true });
-    const angle = (2.4 * i) % Math.PI;
-    const pixels = Buffer.from(
-      Array.from({ length: 784 }, (_, at) => {
-        const along = Math.cos(angle) * (at % 28) + Math.sin(angle) * Math.floor(at / 28);
-        return Math.round(127 + 120 * Math.sin(along * (0.2 + 0.01 * i)));
-      }),
-    );
-    writeFileSync(path, Buffer.concat([Buffer.from("P5 28 28 255\n"), pixels]));
-  }
-  return root;
-}
-
-const names = Array.from({ length: COUNT }, (_, i) => `${String(i).padStart(3, "0")}.pgm`);
+const nameOf = (i: number) => `${String(i).padStart(3, "0")}.pgm`;
+const names = Array.from({ length: COUNT }, (_, i) => nameOf(i));
 
 /** What a teacher may have said of the image `i`: float32 numbers. */
 function vector(i: number): number[] {
@@ -93,7 +78,7 @@ const refusal = (job: Promise<unknown>): Promise<Error> =>
   );
 
 beforeAll(() => {
-  waves(photos, names);
+  waves(photos, COUNT, nameOf);
 });
 
 describe("an ONNX model", () => {
@@ -119,10 +104,7 @@ describe("an ONNX model", () => {
   });
 
   it("is asked anew of turned images, which have the numbers of others", async () => {
-    const root = waves(
-      join(folder, "turned"),
-      Array.from({ length: 48 }, (_, i) => `${i % 12}/${i}.pgm`),
-    );
+    const root = waves(join(folder, "turned"), 48, (i) => `${i % 12}/${i}.pgm`);
     const model = async (out: string, rotations: boolean, cache: string) => {
       const data = imageFolder(root, { imageSize: 28, channels: 1, rotations, cache: join(folder, cache) });
       const run = await follow(options(out, { data, batch: { size: 8, perClass: 2 }, teacher: onnx("fixed") }));
@@ -133,10 +115,7 @@ describe("an ONNX model", () => {
   });
 
   it("teaches on a tree of classes, live too, with its preprocessing given", async () => {
-    const tree = waves(
-      join(folder, "tree"),
-      Array.from({ length: 48 }, (_, i) => `${i % 12}/${i}.pgm`),
-    );
+    const tree = waves(join(folder, "tree"), 48, (i) => `${i % 12}/${i}.pgm`);
     const data = imageFolder(tree, { imageSize: 28, channels: 1, augment: "none" });
     const asked = { imageSize: 16, pooling: "class-token", normalization: { mean: [0.5], std: [0.5] } } as const;
     const given = { data, batch: { size: 8, perClass: null }, losses: [rkdDistance(), rkdAngle()] };
@@ -301,12 +280,16 @@ describe("stored vectors", () => {
   });
 
   it("are read from tables of other programs", async () => {
-    const data = imageFolder(waves(join(folder, "four"), ["cat/1.jpg", "cat/2.jpg", "dog/ä.jpg", "dog/4.jpg"]), {
-      imageSize: 28,
-      channels: 1,
-      labels: "none",
-      split: { kind: "images", validation: 0, test: 0 },
-    });
+    const four = ["cat/1.jpg", "cat/2.jpg", "dog/ä.jpg", "dog/4.jpg"];
+    const data = imageFolder(
+      waves(join(folder, "four"), four.length, (i) => four[i] ?? ""),
+      {
+        imageSize: 28,
+        channels: 1,
+        labels: "none",
+        split: { kind: "images", validation: 0, test: 0 },
+      },
+    );
     const models: string[] = [];
     for (const name of ["float32.npy", "plain.parquet", "zstd.parquet", "fixed.arrow", "lists.csv", "stored.npz"]) {
       const given = options(`four-${name}`, {

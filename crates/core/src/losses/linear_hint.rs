@@ -9,7 +9,9 @@
 //! L = sum_i |P s_i - t_i|^2 / sum_i |t_i - m|^2
 //! ```
 //! which is what the map leaves unexplained, whatever the teacher's scale: a term that is weighed like those of relations.
-//! Where all rows are the same, nothing is divided. n items, student s `[n, a]`, teacher t `[n, b]`, map P `[b, a]` without bias, learned with the network. This is what
+//! Where all rows are the same, it is the first form.
+//!
+//! n items, student s `[n, a]`, teacher t `[n, b]`, map P `[b, a]` without bias, learned with the network. This is what
 //! relational distillation is compared with (Park et al. 2019, eq. 1, with the squared distance and a linear
 //! transformation). A map is read as one long row. P starts evenly in `-1/sqrt(a)` to `1/sqrt(a)`, as PyTorch starts a
 //! linear layer. An empty batch has value 0.

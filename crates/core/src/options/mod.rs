@@ -61,10 +61,11 @@ pub struct RunOptions {
     /// a teacher is then the average over all, by their weights, or of the one that the term names.
     #[cfg_attr(test, ts(optional, type = "Array<string | URL | Teacher>"))]
     pub teachers: Option<Vec<TeacherOption>>,
-    /// When the features of those teachers are computed that say nothing of it themselves. `"live"`: the teacher sees the same augmented images as the student, in every step. `"cached"`: every training
-    /// image once, and its mirror image where training mirrors, before the first step; other augmentation the teacher
-    /// then does not see. `"auto"`: cached where training does no more than mirror images, live otherwise. @default
-    /// "live" of a network of rkd, "cached" of others
+    /// When the features of those teachers are computed that say nothing of it themselves. `"live"`: the teacher sees the
+    /// same augmented images as the student, in every step. `"cached"`: every training image once, and its mirror image
+    /// where training mirrors, before the first step; other augmentation the teacher then does not see. `"auto"`: cached
+    /// where training does no more than mirror images, live otherwise. @default "live" of a network of rkd, "cached" of
+    /// others
     #[cfg_attr(test, ts(optional, type = "TeacherFeatures | \"auto\""))]
     pub teacher_features: Option<TeacherFeaturesOption>,
     /// The weighted terms of the total loss, at least one.

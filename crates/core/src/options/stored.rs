@@ -65,7 +65,7 @@ pub struct StoredRun {
     pub seed: u64,
     /// The seed of its class split.
     pub split_seed: u64,
-    /// Its teacher, for a distillation.
+    /// Its teachers, for a distillation.
     pub teachers: Vec<TeacherPlan>,
 }
 

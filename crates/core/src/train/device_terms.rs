@@ -123,11 +123,8 @@ pub fn evaluate<B: Backend>(
         for (place, Compared { pieces, projection, share }) in teachers.iter().enumerate() {
             let teacher =
                 pieces.get(piece).ok_or_else(|| Error::new(Code::Internal, "a teacher has too few pieces"))?;
-            let mut found = evaluate_one::<B>(maps, loss, [student, teacher], *projection, rows)?;
-            backend.scale(&mut found.value, *share)?;
-            backend.scale(&mut found.gradient, *share)?;
-            if let Some(mut parameter) = found.parameter {
-                backend.scale(&mut parameter, *share)?;
+            let found = evaluate_one::<B>(maps, loss, [student, teacher], *projection, rows as f64 / share)?;
+            if let Some(parameter) = found.parameter {
                 match total.parameters.get_mut(place) {
                     Some(sum) => *sum = backend.add(sum.clone(), &parameter)?,
                     None => total.parameters.push(parameter),
@@ -154,13 +151,13 @@ struct Piece<T> {
     parameter: Option<T>,
 }
 
-/// `loss` of one piece of a batch of so many `rows`.
+/// `loss` of one piece of a batch of so many `rows`; of more of them it is a share.
 fn evaluate_one<B: Backend>(
     maps: &dyn MapOperations<B::Tensor>,
     loss: MapLoss,
     [student, teacher]: [&B::Tensor; 2],
     projection: Option<&B::Tensor>,
-    rows: usize,
+    rows: f64,
 ) -> Result<Piece<B::Tensor>> {
     let size = common_size(B::shape(student), B::shape(teacher));
     let [small_student, small_teacher] = [student, teacher].map(|x| match size_of_map(B::shape(x)) {
@@ -168,7 +165,7 @@ fn evaluate_one<B: Backend>(
         _ => maps.average(x, size),
     });
     let (small, teacher) = (small_student?, small_teacher?);
-    let pixels = (rows * size[0] * size[1]) as f64;
+    let pixels = rows * (size[0] * size[1]) as f64;
     let (value, mut gradient, parameter) = match loss {
         MapLoss::Hint => {
             let projection = projection.ok_or_else(|| Error::new(Code::Internal, "a hint has a projection"))?;

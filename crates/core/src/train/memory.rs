@@ -1,6 +1,7 @@
 //! What memory a run takes at its peak, told before its first step and compared with what this process may take.
 //!
-//! What is counted, n images of a batch, P and T the numbers of student and teacher (of several, all), S those of the optimiser's state:
+//! What is counted, n images of a batch, P and T the numbers of student and teacher (of several, all), S those of the
+//! optimiser's state:
 //!
 //! | part | formula |
 //! | --- | --- |
@@ -185,8 +186,8 @@ impl Demand<'_> {
         let checkpoint = 2 * (2 * weights + bytes_of(&counted.losses) + 4 * counted.optimizer.state_size() as u64);
         let ([_, validation, test], shapes) = (self.parts, &counted.shapes);
         let measured = |images: usize| metrics(images as u64, read(vec![Feature::Embedding, Feature::Logits], shapes));
-        let last =
-            self.last_evaluation()? + measured(test) + self.teachers.first().map_or(0, |_| fidelity(test as u64));
+        let compared = if self.teachers.is_empty() { 0 } else { fidelity(test as u64) };
+        let last = self.last_evaluation()? + measured(test) + compared;
         estimate.moment = [checkpoint, 2 * weights, last, measured(validation)].into_iter().max().unwrap_or(0);
         estimate.other = OTHER_BYTES;
         estimate.total = estimate.parts().iter().map(|(_, bytes)| bytes).sum::<u64>() + process;

@@ -186,8 +186,8 @@ pub struct TermMean {
 pub struct Evaluation {
     /// `recall@K` and `knn@K` for every K asked for, `mapAtR`, `rPrecision`, and `fewshot/N-way-K-shot` for every shape of
     /// episode asked for; `top@K` where a classifier knows the classes; all in `[0, 1]`. Without labels, of the relations of
-    /// the teachers, the average over them by their weights: `neighbourOverlap`, `teacherRecall@K` for every K asked for, both in `[0, 1]`, `distanceRankCorrelation` and
-    /// `angleRankCorrelation`, in `[-1, 1]`.
+    /// the teachers, the average over them by their weights: `neighbourOverlap`, `teacherRecall@K` for every K asked for, both
+    /// in `[0, 1]`, `distanceRankCorrelation` and `angleRankCorrelation`, in `[-1, 1]`.
     pub metrics: BTreeMap<String, f64>,
     /// Half the width of the 95 % interval of those metrics that are means over a sample (few-shot accuracy).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
