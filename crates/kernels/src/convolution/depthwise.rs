@@ -183,15 +183,16 @@ impl Kernel for Rows<'_> {
                     // is there by the contract of `run`.
                     unsafe {
                         let to = self.to.as_mut_ptr().add(to);
+                        let tile =
+                            Tile { c, lines: &lines, taps, pixel: 0, step: 0, bias: self.bias, to, to_step: step };
                         if u >= inside && u + TILE <= end {
-                            let pixel = u * across.step;
-                            tile::<S, TILE, 2>(c, &lines, taps, pixel, across.step, self.bias, to, step);
+                            Tile { pixel: u * across.step, step: across.step, ..tile }.compute::<S, TILE, 2>();
                             u += TILE;
                         } else {
                             near.clear();
                             let reads = across.reads(phase, u);
                             near.extend(reads.map(|(at, position)| Tap { offset: at as isize, position }));
-                            tile::<S, 1, 4>(c, &lines, &near, 0, 0, self.bias, to, step);
+                            Tile { taps: &near, ..tile }.compute::<S, 1, 4>();
                             u += 1;
                         }
                     }
@@ -201,93 +202,92 @@ impl Kernel for Rows<'_> {
     }
 }
 
-/// T pixels of the result, G vectors of channels at a time.
-///
-/// # Safety
-/// The instruction set of `S` is available. For each t below T, the rows of `lines` are valid for the pixels
-/// `pixel + t step + offset` of every tap, their weights for its position, and `to` for the pixel `t * to_step`.
-#[allow(clippy::too_many_arguments)] // The operands of one sum.
-#[inline(always)]
-unsafe fn tile<S: Simd, const T: usize, const G: usize>(
+/// Neighbouring pixels of a row of the result, and what they read.
+#[derive(Clone, Copy)]
+struct Tile<'a> {
     c: usize,
-    lines: &[Line],
-    taps: &[Tap],
+    lines: &'a [Line],
+    taps: &'a [Tap],
+    /// The pixel of the source that the offsets of the first pixel's taps are counted from.
     pixel: usize,
+    /// Pixels of the source from one pixel's to the next.
     step: usize,
-    bias: Option<&[f32]>,
+    bias: Option<&'a [f32]>,
+    /// The first pixel of the result.
     to: *mut f32,
+    /// Pixels of the result from one to the next.
     to_step: usize,
-) {
-    let mut channel = 0;
-    // SAFETY: by this function's own contract; the channels of a group begin below c, and whole groups end there at most.
-    unsafe {
-        while channel + G * S::LANES <= c {
-            group::<S, T, G, true>(c, channel, lines, taps, pixel, step, bias, to, to_step);
-            channel += G * S::LANES;
-        }
-        while channel + S::LANES <= c {
-            group::<S, T, 1, true>(c, channel, lines, taps, pixel, step, bias, to, to_step);
-            channel += S::LANES;
-        }
-        if channel < c {
-            group::<S, T, 1, false>(c, channel, lines, taps, pixel, step, bias, to, to_step);
-        }
-    }
 }
 
-/// The channels of a tile from `channel` on: G whole vectors or, without `WHOLE`, those that are left.
-///
-/// # Safety
-/// As [`tile`], and the channels are below c.
-#[allow(clippy::too_many_arguments)] // The operands of one sum.
-#[inline(always)]
-unsafe fn group<S: Simd, const T: usize, const G: usize, const WHOLE: bool>(
-    c: usize,
-    channel: usize,
-    lines: &[Line],
-    taps: &[Tap],
-    pixel: usize,
-    step: usize,
-    bias: Option<&[f32]>,
-    to: *mut f32,
-    to_step: usize,
-) {
-    let count = c - channel;
-    // SAFETY: by the contract: pixels and positions are there, and from `channel` on each has `count` channels, which
-    // `load_first` and `store_first` do not exceed; with `WHOLE` the G vectors end at c at most.
-    unsafe {
-        let mut sums = [[S::splat(0.0); G]; T];
-        if let Some(bias) = bias {
-            for g in 0..G {
-                let bias = vector::<S, WHOLE>(bias.as_ptr().add(channel + g * S::LANES), count);
-                for t in 0..T {
-                    sums[t][g] = bias;
-                }
+impl Tile<'_> {
+    /// Computes T pixels, G vectors of channels at a time.
+    ///
+    /// # Safety
+    /// The instruction set of `S` is available. For each t below T, the rows of `lines` are valid for the pixels
+    /// `pixel + t step + offset` of every tap, their weights for its position, and `to` for the pixel `t * to_step`.
+    #[inline(always)]
+    unsafe fn compute<S: Simd, const T: usize, const G: usize>(self) {
+        let mut channel = 0;
+        // SAFETY: by this function's own contract; the channels of a group begin below c, and whole groups end there at most.
+        unsafe {
+            while channel + G * S::LANES <= self.c {
+                self.group::<S, T, G, true>(channel);
+                channel += G * S::LANES;
+            }
+            while channel + S::LANES <= self.c {
+                self.group::<S, T, 1, true>(channel);
+                channel += S::LANES;
+            }
+            if channel < self.c {
+                self.group::<S, T, 1, false>(channel);
             }
         }
-        for &[row, weights] in lines {
-            for tap in taps {
-                let from = row.offset((pixel as isize + tap.offset) * c as isize + channel as isize);
-                let weight = weights.add(tap.position * c + channel);
-                let mut factors = [S::splat(0.0); G];
+    }
+
+    /// The channels from `channel` on: G whole vectors or, without `WHOLE`, those that are left.
+    ///
+    /// # Safety
+    /// As [`compute`](Tile::compute), and the channels are below c.
+    #[inline(always)]
+    unsafe fn group<S: Simd, const T: usize, const G: usize, const WHOLE: bool>(self, channel: usize) {
+        let Tile { c, lines, taps, pixel, step, bias, to, to_step } = self;
+        let count = c - channel;
+        // SAFETY: by the contract: pixels and positions are there, and from `channel` on each has `count` channels, which
+        // `load_first` and `store_first` do not exceed; with `WHOLE` the G vectors end at c at most.
+        unsafe {
+            let mut sums = [[S::splat(0.0); G]; T];
+            if let Some(bias) = bias {
                 for g in 0..G {
-                    factors[g] = vector::<S, WHOLE>(weight.add(g * S::LANES), count);
-                }
-                for t in 0..T {
-                    let from = from.add(t * step * c);
-                    for g in 0..G {
-                        let value = vector::<S, WHOLE>(from.add(g * S::LANES), count);
-                        sums[t][g] = S::mul_add(value, factors[g], sums[t][g]);
+                    let bias = vector::<S, WHOLE>(bias.as_ptr().add(channel + g * S::LANES), count);
+                    for t in 0..T {
+                        sums[t][g] = bias;
                     }
                 }
             }
-        }
-        for t in 0..T {
-            let to = to.add(t * to_step * c + channel);
-            for g in 0..G {
-                match WHOLE {
-                    true => S::store(to.add(g * S::LANES), sums[t][g]),
-                    false => S::store_first(to, sums[t][g], count),
+            for &[row, weights] in lines {
+                for tap in taps {
+                    let from = row.offset((pixel as isize + tap.offset) * c as isize + channel as isize);
+                    let weight = weights.add(tap.position * c + channel);
+                    let mut factors = [S::splat(0.0); G];
+                    for g in 0..G {
+                        factors[g] = vector::<S, WHOLE>(weight.add(g * S::LANES), count);
+                    }
+                    for t in 0..T {
+                        let from = from.add(t * step * c);
+                        for g in 0..G {
+                            let value = vector::<S, WHOLE>(from.add(g * S::LANES), count);
+                            sums[t][g] = S::mul_add(value, factors[g], sums[t][g]);
+                        }
+                    }
+                }
+            }
+            for t in 0..T {
+                let to = to.add(t * to_step * c + channel);
+                for g in 0..G {
+                    match WHOLE {
+                        true => S::store(to.add(g * S::LANES), sums[t][g]),
+                        false => S::store_first(to, sums[t][g], count),
+                    }
                 }
             }
         }
