@@ -16,7 +16,6 @@ pub use spec::{BackboneSpec, Stem};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use self::efficientnet_lite as lite;
 use crate::error::{Code, Error, Result};
 use crate::nn::builder::Builder;
 use crate::nn::layer::{Definition, Layer};
@@ -49,13 +48,18 @@ const KINDS: &[Kind] = &[
     Kind { name: "vgg13", smallest_image: |_| vgg::SMALLEST_IMAGE, body: vgg::body13 },
     Kind { name: "vgg16", smallest_image: |_| vgg::SMALLEST_IMAGE, body: vgg::body16 },
     Kind { name: "googlenet", smallest_image: googlenet::smallest_image, body: googlenet::body },
-    Kind { name: "efficientnet-lite0", smallest_image: |_| lite::SMALLEST_IMAGE, body: lite::body0 },
-    Kind { name: "efficientnet-lite1", smallest_image: |_| lite::SMALLEST_IMAGE, body: lite::body1 },
-    Kind { name: "efficientnet-lite2", smallest_image: |_| lite::SMALLEST_IMAGE, body: lite::body2 },
-    Kind { name: "efficientnet-lite3", smallest_image: |_| lite::SMALLEST_IMAGE, body: lite::body3 },
-    Kind { name: "efficientnet-lite4", smallest_image: |_| lite::SMALLEST_IMAGE, body: lite::body4 },
+    lite("efficientnet-lite0", efficientnet_lite::body0),
+    lite("efficientnet-lite1", efficientnet_lite::body1),
+    lite("efficientnet-lite2", efficientnet_lite::body2),
+    lite("efficientnet-lite3", efficientnet_lite::body3),
+    lite("efficientnet-lite4", efficientnet_lite::body4),
     Kind { name: "mlp", smallest_image: |_| mlp::SMALLEST_IMAGE, body: mlp::body },
 ];
+
+/// An EfficientNet-Lite; all of them take the same images.
+const fn lite(name: &'static str, body: fn(&mut Builder, &BackboneSpec) -> Body) -> Kind {
+    Kind { name, smallest_image: |_| efficientnet_lite::SMALLEST_IMAGE, body }
+}
 
 /// The names that [`BackboneSpec::kind`] takes.
 pub fn kinds() -> Vec<&'static str> {
@@ -109,7 +113,7 @@ pub fn adapt<'a>(
 ) -> Cow<'a, BTreeMap<String, HostTensor>> {
     if spec.kind.starts_with("efficientnet-lite") {
         let names = define(spec).map(|definition| definition.parameters).unwrap_or_default();
-        let renamed = lite::rename(names.iter().map(|parameter| parameter.name.as_str()), tensors);
+        let renamed = efficientnet_lite::rename(names.iter().map(|parameter| parameter.name.as_str()), tensors);
         return renamed.map_or(Cow::Borrowed(tensors), Cow::Owned);
     }
     let name = vgg::FIRST_LINEAR;
