@@ -108,7 +108,8 @@ function render() {
   const { measured } = tables[0];
   const { parameters, side, profile } = measured["rkd, rten"][0];
   const { onnxruntime } = measured[peer][0];
-  const flags = `--batch ${batch} --threads ${options.threads} --rounds ${rounds} --seconds ${seconds}`;
+  const file = options.model === undefined ? "" : `--model ${path.basename(model)} `;
+  const flags = `${file}--batch ${batch} --threads ${options.threads} --rounds ${rounds} --seconds ${seconds}`;
   const head = [
     "# A teacher's pass over a batch, by who runs it",
     "",

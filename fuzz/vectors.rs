@@ -7,7 +7,7 @@
 use std::panic;
 use std::sync::LazyLock;
 
-use rkd_core::vectors::{VectorOptions, join, judge, read};
+use rkd_core::vectors::{ImageNames, VectorOptions, join, judge, read};
 
 mod place;
 
@@ -34,6 +34,8 @@ libfuzzer_sys::fuzz_target!(init: let_readers_assert(), |bytes: &[u8]| {
     if let Ok(table) = read(&PLACE.data().join(name), &VectorOptions { ids, ..Default::default() }) {
         assert_eq!(table.rows.len(), table.len() * table.dimension);
         let _ = judge(&table);
-        let _ = join(&table, &["cat/1.jpg", "cat/2.jpg", "dog/3.jpg"], Some(&["1", "2", "3"]), way & 8 != 0);
+        let paths = ["cat/1.jpg", "cat/2.jpg", "dog/3.jpg"].map(String::from);
+        let given = ["1", "2", "3"].map(String::from);
+        let _ = join(&table, ImageNames { ids: &paths, paths: None, given: Some(&given) }, way & 8 != 0);
     }
 });
