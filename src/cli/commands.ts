@@ -179,6 +179,7 @@ function reproduceCommand(): Command {
     .option("--out <folder>", "folder of the experiment; finished cells in it are kept (runs/<recipe>-<scale>)")
     .option("--protocol <which>", "honest: validation classes choose the weights; paper: the test does (honest)")
     .option("--weights <network=file...>", "weights to begin with, by architecture: resnet50=r50.pth (random weights)")
+    .option("--teacher <path>", "defaults: the teacher, as distill takes it (one that is trained)")
     .option("--rows <name...>", "only these rows, and the models that they learn from (all)")
     .option("--columns <name...>", "only these columns (all)")
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)

@@ -22,6 +22,7 @@ export interface ReproduceFlags {
   readonly out?: string;
   readonly protocol?: ReproduceOptions["protocol"];
   readonly weights?: readonly string[];
+  readonly teacher?: string;
   readonly rows?: readonly string[];
   readonly columns?: readonly string[];
   readonly threads?: number;
@@ -36,9 +37,9 @@ export async function runRecipe(name: string | undefined, flags: ReproduceFlags)
     throw new RkdError("ERR_INVALID_OPTION", "this argument is needed", { subject: "recipe", advice });
   }
   const command = ["rkd", ...process.argv.slice(2).filter((word) => word !== "--json")].join(" ");
-  const { scale, data, seeds, out, protocol, rows, columns, threads } = flags;
+  const { scale, data, seeds, out, protocol, teacher, rows, columns, threads } = flags;
   const weights = flags.weights && toFiles(flags.weights);
-  const options = defined({ scale, data, seeds, out, protocol, weights, rows, columns, threads });
+  const options = defined({ scale, data, seeds, out, protocol, weights, teacher, rows, columns, threads });
   const run = reproduce(name, { ...options, command, signal });
   const reporter = new Progress();
   let result: ExperimentResult;

@@ -2,7 +2,7 @@
 
 import { cpus, totalmem } from "node:os";
 import type { NetworkSummary } from "../protocol/protocol.ts";
-import type { EpochRecord, Metrics } from "../run/events.ts";
+import type { DistillResult, EpochRecord, Metrics } from "../run/events.ts";
 import { version } from "../version.ts";
 import { type CellResult, planOf } from "./cell-run.ts";
 import type { GalleryQuery } from "./gallery.ts";
@@ -151,22 +151,32 @@ export function resultOf(
 /** What a table shows where the options do not say it. */
 export const defaultFigures: readonly string[] = ["recall@1"];
 
-/** All figures of a cell: those of the run's test, and those of its measures under their name. */
+/** All figures of a cell: those of the run's test, of the networks beside it, and of its measures, under their names. */
 export function figuresOf({ run, measures }: CellResult): Record<string, number> {
-  return { ...run?.metrics, ...under(measures, ({ metrics }) => metrics) };
+  return { ...run?.metrics, ...beside(run), ...under(measures, ({ metrics }) => metrics) };
 }
 
-/** The same of the last weights. */
+/** The same of the last weights; the networks beside have their own. */
 function lastOf({ run, measures }: CellResult): Record<string, number> {
-  return { ...run?.last?.metrics, ...under(measures, ({ last }) => last ?? {}) };
+  return { ...run?.last?.metrics, ...beside(run), ...under(measures, ({ last }) => last ?? {}) };
+}
+
+/** The rows of a verdict: `teacher/recall@1` of the first teacher, `baseline/recall@1` of the student without one. */
+function beside(run: CellResult["run"]): Metrics {
+  const { verdict } = (run ?? {}) as Partial<DistillResult>;
+  const rows = { teacher: verdict?.teachers[0], baseline: verdict?.baseline };
+  const all = Object.entries(rows).flatMap(([name, row]) => named(name, row?.metrics ?? {}));
+  return Object.fromEntries(all);
 }
 
 /** What the measures found, under their names. */
 function under(measures: CellResult["measures"], of: (measure: CellResult["measures"][string]) => Metrics): Metrics {
-  const all = Object.entries(measures).flatMap(([name, measure]) =>
-    Object.entries(of(measure)).map(([metric, value]) => [`${name}/${metric}`, value] as const),
-  );
-  return Object.fromEntries(all);
+  return Object.fromEntries(Object.entries(measures).flatMap(([name, measure]) => named(name, of(measure))));
+}
+
+/** `recall@1` of `name` as `name/recall@1`. */
+function named(name: string, metrics: Metrics): (readonly [string, number])[] {
+  return Object.entries(metrics).map(([metric, value]) => [`${name}/${metric}`, value] as const);
 }
 
 /** @param cells One cell of the table, by seed. */

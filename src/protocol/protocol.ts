@@ -469,9 +469,9 @@ export type RunOptions = {
   /**
    * When the features of those teachers are computed that say nothing of it themselves. `"live"`: the teacher sees the
    * same augmented images as the student, in every step. `"cached"`: every training image once, and its mirror image
-   * where training mirrors, before the first step; other augmentation the teacher then does not see. `"auto"`: cached
-   * where training does no more than mirror images, live otherwise. @default "live" of a network of rkd, "cached" of
-   * others
+   * where training mirrors, before the first step; other augmentation the teacher then does not see. `"auto"`: live
+   * of a network of rkd where training does more than mirror images, cached otherwise. @default "live" of a network of
+   * rkd, "cached" of others
    */
   readonly teacherFeatures?: TeacherFeatures | "auto";
   /**

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import type { Cell, ExperimentOptions, Protocol } from "../experiment/options.ts";
 import { json } from "../native/json.ts";
 import { integer, invalid, object, oneOf, or, path } from "../options/check.ts";
+import type { DistillOptions } from "../options/run.ts";
 import type { Backbone, Data, Split, Weights } from "../protocol/protocol.ts";
 import { withSession } from "../run/command.ts";
 import { recipes } from "./list.ts";
@@ -27,6 +28,8 @@ export interface ReproduceOptions extends Pick<ExperimentOptions, "threads" | "s
    * begin with ImageNet's. @default drawn at random
    */
   readonly weights?: Readonly<Partial<Record<Backbone["kind"], string | URL | Weights>>>;
+  /** The teacher, as {@link DistillOptions} takes it, of the recipe `defaults`. @default one that is trained */
+  readonly teacher?: DistillOptions["teacher"];
   /** Only these rows of the table; models that they learn from are trained too. @default all */
   readonly rows?: readonly string[];
   /** Only these columns. @default all */
@@ -45,7 +48,7 @@ export async function planReproduce(
   stop: AbortSignal,
 ): Promise<ExperimentOptions> {
   object<ReproduceOptions>("options", options, [
-    ...(["scale", "data", "seeds", "out", "protocol", "weights", "rows", "columns"] as const),
+    ...(["scale", "data", "seeds", "out", "protocol", "weights", "teacher", "rows", "columns"] as const),
     ...(["threads", "signal", "command", "estimate"] as const),
   ]);
   oneOf("recipe", name, Object.keys(recipeNames));
@@ -53,6 +56,11 @@ export async function planReproduce(
   const scale = oneOf("scale", or(options.scale, "small"), scales);
   const protocol = oneOf("protocol", or(options.protocol, "honest"), ["honest", "paper"]);
   const settings = recipe.scales[scale];
+  const { teacher } = options;
+  if (teacher !== undefined && !recipe.anyTeacher) {
+    const able = recipes.filter(({ anyTeacher }) => anyTeacher).map((each) => each.name);
+    throw invalid("teacher", `nothing: ${name} trains its own; ${able.join(", ")} takes one`, teacher);
+  }
   const seeds = integer("seeds", or(options.seeds, settings.seeds), { from: 1, to: 1000 });
   const given: unknown = options.data ?? settings.data;
   if (!Array.isArray(given)) throw invalid("data", "a list of data sets", given);
@@ -64,7 +72,15 @@ export async function planReproduce(
   const [first, ...rest] = await Promise.all(names.map((source) => named(source, choose, protocol, stop)));
   if (!first) throw invalid("data", "a list of at least one data set", options.data);
   checkNames(names, [first, ...rest]);
-  const { claims = [], gallery, ...matrix } = recipe.build({ data: [first, ...rest], protocol });
+  const {
+    claims = [],
+    gallery,
+    ...matrix
+  } = recipe.build({
+    data: [first, ...rest],
+    protocol,
+    ...(teacher !== undefined && { teacher }),
+  });
   const rows = some("rows", options.rows, matrix.rows);
   const columns = some("columns", options.columns, matrix.columns);
   const shown = (row: string) => rows.includes(row);
@@ -149,9 +165,15 @@ async function named(
   const suits = parts.length > 1 && sharedClasses === (wanted?.kind === "images");
   const split: Split | undefined = suits ? { kind: "source", validation: parts.length > 2 ? 0 : 0.1 } : wanted;
   const name = source.startsWith("glyphs") ? source : (source.split(/[\\/]/).filter(Boolean).at(-1) ?? source);
-  if (!split) return { name, data, settings };
+  const { imageSize } = { ...survey.data, ...data };
+  if (!split) return { name, data, imageSize, settings };
   // Under the paper's protocol the test chooses, so nothing is set aside.
-  return { name, data: { ...data, split: protocol === "paper" ? withoutValidation(split) : split }, settings };
+  return {
+    name,
+    data: { ...data, split: protocol === "paper" ? withoutValidation(split) : split },
+    imageSize,
+    settings,
+  };
 }
 
 /** Data sets are told apart by the last folder of their paths. */
@@ -169,7 +191,7 @@ function withoutValidation(split: Split): Split {
 }
 
 function notes(
-  { repeats }: Recipe,
+  { name, repeats, published }: Recipe,
   scale: Scale,
   { data, weights }: ReproduceOptions,
   all: readonly NamedData<CommonSettings>[],
@@ -188,8 +210,12 @@ function notes(
   const embedded = data
     ? []
     : ["No data was named, so this ran on procedurally drawn characters (glyphs), which are easier than photographs."];
+  const what =
+    published.length > 0
+      ? `This repeats the paper's ${repeats} (Park, Kim, Lu, Cho, CVPR 2019). ${comparable}`
+      : `${name}, not of the paper: ${repeats}.`;
   return [
-    `This repeats the paper's ${repeats} (Park, Kim, Lu, Cho, CVPR 2019). ${comparable}`,
+    what,
     ...embedded,
     ...deviations,
   ];

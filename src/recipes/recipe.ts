@@ -2,6 +2,7 @@
 
 import type { Claim, ExperimentOptions, Protocol, PublishedTable } from "../experiment/options.ts";
 import type { DataOptions } from "../options/data.ts";
+import type { DistillOptions } from "../options/run.ts";
 import type { Data, Split } from "../protocol/protocol.ts";
 
 /**
@@ -17,13 +18,16 @@ export const scales: readonly Scale[] = ["smoke", "small", "paper"];
 interface RecipeContext<Settings> {
   /** At least one; with the recipe's image size and split. */
   readonly data: readonly [NamedData<Settings>, ...NamedData<Settings>[]];
+  /** The teacher of all, where the user has one. */
+  readonly teacher?: DistillOptions["teacher"];
   readonly protocol: Protocol;
 }
 
-/** A data set, what a table calls it, and the settings that it has. */
+/** A data set, what a table calls it, its pixels a side, and the settings that it has. */
 export interface NamedData<Settings> {
   readonly name: string;
   readonly data: Data;
+  readonly imageSize: number;
   readonly settings: Settings;
 }
 
@@ -53,6 +57,8 @@ export interface Recipe<Settings extends CommonSettings = CommonSettings> {
   readonly scales: Readonly<Record<Scale, Settings>>;
   /** What a data set has in place of the paper's scale, where the paper treats it differently. */
   readonly own?: Readonly<Partial<Record<PublishedData, Partial<Settings>>>>;
+  /** Whether a teacher of the user's may stand in the place of the one that is trained. @default false */
+  readonly anyTeacher?: boolean;
   /** What the paper says, as statements about rows. */
   readonly claims: readonly Claim[];
   /** The paper's figures. */

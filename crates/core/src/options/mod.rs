@@ -63,9 +63,9 @@ pub struct RunOptions {
     pub teachers: Option<Vec<TeacherOption>>,
     /// When the features of those teachers are computed that say nothing of it themselves. `"live"`: the teacher sees the
     /// same augmented images as the student, in every step. `"cached"`: every training image once, and its mirror image
-    /// where training mirrors, before the first step; other augmentation the teacher then does not see. `"auto"`: cached
-    /// where training does no more than mirror images, live otherwise. @default "live" of a network of rkd, "cached" of
-    /// others
+    /// where training mirrors, before the first step; other augmentation the teacher then does not see. `"auto"`: live
+    /// of a network of rkd where training does more than mirror images, cached otherwise. @default "live" of a network of
+    /// rkd, "cached" of others
     #[cfg_attr(test, ts(optional, type = "TeacherFeatures | \"auto\""))]
     pub teacher_features: Option<TeacherFeaturesOption>,
     /// The weighted terms of the total loss, at least one.
@@ -368,7 +368,7 @@ pub enum TeacherFeaturesOption {
     Live,
     /// Before the first step.
     Cached,
-    /// Before the first step where training does no more than mirror images.
+    /// In every step of a network of rkd where training does more than mirror images, before the first otherwise.
     Auto,
 }
 

@@ -438,7 +438,8 @@ fn features(
             Err(invalid(option, "\"cached\" with stored vectors, which see no augmented images", "\"live\"")
                 .with_advice("say features: \"live\" at each teacher that sees images, in its own options"))
         }
-        (_, _, Some(_)) | (None, Some(_), _) | (Some(TeacherFeaturesOption::Cached), ..) => Ok(TeacherFeatures::Cached),
+        (_, _, Some(_)) | (Some(TeacherFeaturesOption::Cached), ..) => Ok(TeacherFeatures::Cached),
+        (None | Some(TeacherFeaturesOption::Auto), Some(_), _) => Ok(TeacherFeatures::Cached),
         (Some(TeacherFeaturesOption::Auto), ..) if plain => Ok(TeacherFeatures::Cached),
         (Some(_) | None, ..) => Ok(TeacherFeatures::Live),
     }
