@@ -214,9 +214,5 @@ function notes(
     published.length > 0
       ? `This repeats the paper's ${repeats} (Park, Kim, Lu, Cho, CVPR 2019). ${comparable}`
       : `${name}, not of the paper: ${repeats}.`;
-  return [
-    what,
-    ...embedded,
-    ...deviations,
-  ];
+  return [what, ...embedded, ...deviations];
 }

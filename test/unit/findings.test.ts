@@ -141,6 +141,19 @@ const verdict = (taught: number | number[], before: number, after: number, basel
   );
 const gapClosed = (...rows: Parameters<typeof verdict>) => verdict(...rows).teachers[0]?.gapClosed;
 
+it("looks at the next metric where the first is the same", () => {
+  const rows = verdict(0.9, 0.5, 0.5);
+  const [before, after] = [rows.studentBefore.metrics, rows.studentAfter.metrics];
+  const of = (was: number, is: number) => ({
+    ...rows,
+    studentBefore: { ...rows.studentBefore, metrics: { ...before, mapAtR: was } },
+    studentAfter: { ...rows.studentAfter, metrics: { ...after, mapAtR: is } },
+  });
+  expect(kinds({ verdict: of(0.3, 0.2) })).toEqual(["below-start"]);
+  expect(kinds({ verdict: of(0.2, 0.3) })).toEqual([]);
+  expect(kinds({ verdict: rows })).toEqual([]);
+});
+
 it("compares the student with its start and its baseline, by the first metric", () => {
   expect(kinds({ verdict: verdict(0.9, 0.5, 0.8) })).toEqual([]);
   expect(kinds({ verdict: verdict(0.9, 0.5, 0.8, 0.7) })).toEqual([]);
