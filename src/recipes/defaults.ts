@@ -32,18 +32,18 @@ const others: Readonly<Record<string, readonly Loss[]>> = {
   "relations alone": relations(1),
   "triplet + RKD-DA": [triplet(), ...relations(1)],
   "triplet + 4 RKD-DA": [triplet(), ...relations(4)],
+  "triplet + 16 RKD-DA": [triplet(), ...relations(16)],
   "triplet + hint": [triplet(), hint],
   "triplet + hint + RKD-DA": [triplet(), hint, ...relations(1)],
-  "triplet + 4 hint + RKD-DA": [triplet(), linearHint({ relative: true, weight: 4 }), ...relations(1)],
   "hint + RKD-DA": [hint, ...relations(1)],
 };
 
 const [taught, alone, chosen] = ["teacher", "by labels alone", "the default"];
 
-/** A data set of few pixels has a teacher that sees all of them; others one that divides the side by four first. */
+/** A network of four times the student's multiply-adds or more, of the same family. */
 const smallTeacher = (imageSize: number) =>
   imageSize <= 32
-    ? resnet(18, { width: 32, stem: "small", embedding: 128, normalize: true })
+    ? conv4({ width: 128, embedding: 128, normalize: true })
     : resnet(18, { width: 64, stem: "imagenet", embedding: 128, normalize: true });
 
 export const defaults: Recipe<Settings> = {
