@@ -15,8 +15,8 @@ import type { CommonSettings, Recipe } from "./recipe.ts";
 import { smokeTraining, type TrainingOfSteps } from "./training.ts";
 
 interface Settings extends CommonSettings {
-  /** The teacher that is trained where none is given. */
-  readonly teacher: (imageSize: number) => Backbone;
+  /** The teacher that is trained where none is given, and by what. */
+  readonly teacher: (imageSize: number) => { readonly backbone: Backbone; readonly losses: readonly Loss[] };
   readonly teaching: TrainingOfSteps;
   /** What is said of the student, where anything is. */
   readonly student?: Backbone;
@@ -40,11 +40,17 @@ const others: Readonly<Record<string, readonly Loss[]>> = {
 
 const [taught, alone, chosen] = ["teacher", "by labels alone", "the default"];
 
-/** A network of four times the student's multiply-adds or more, of the same family. */
+/**
+ * A network of four times the student's multiply-adds, of the same family. A ResNet gets ahead of its student with a classifier
+ * only; a Conv-4 of Omniglot's 867 classes with it stays behind (one seed: 70.4 % Recall@1, its student by triplet alone 76.5 %).
+ */
 const smallTeacher = (imageSize: number) =>
   imageSize <= 32
-    ? conv4({ width: 128, embedding: 128, normalize: true })
-    : resnet(18, { width: 64, stem: "imagenet", embedding: 128, normalize: true });
+    ? { backbone: conv4({ width: 128, embedding: 128, normalize: true }), losses: [triplet()] }
+    : {
+        backbone: resnet(18, { width: 64, stem: "imagenet", embedding: 128, normalize: true }),
+        losses: [triplet(), crossEntropy()],
+      };
 
 export const defaults: Recipe<Settings> = {
   name: "defaults",
@@ -53,7 +59,7 @@ export const defaults: Recipe<Settings> = {
     smoke: {
       seeds: 2,
       data: ["glyphs:classes=20,writers=8"],
-      teacher: () => conv4({ width: 8, embedding: 16, normalize: true }),
+      teacher: () => ({ backbone: conv4({ width: 8, embedding: 16, normalize: true }), losses: [triplet()] }),
       teaching: smokeTraining,
       student: conv4({ width: 4, embedding: 8 }),
       training: smokeTraining,
@@ -63,13 +69,16 @@ export const defaults: Recipe<Settings> = {
       seeds: 3,
       data: ["glyphs"],
       teacher: smallTeacher,
-      teaching: { optimizer: adam(), schedule: cosine(), epochs: 25, stepsPerEpoch: 60, batch: { size: 64 } },
+      teaching: { optimizer: adam(), schedule: cosine(), epochs: 40, stepsPerEpoch: 60, batch: { size: 64 } },
       deviations: [],
     },
     paper: {
       seeds: 3,
       data: ["glyphs"],
-      teacher: () => resnet(50, { embedding: 512, normalize: true }),
+      teacher: () => ({
+        backbone: resnet(50, { embedding: 512, normalize: true }),
+        losses: [triplet(), crossEntropy()],
+      }),
       teaching: { optimizer: adam(), schedule: cosine(), epochs: 50, stepsPerEpoch: 200, batch: { size: 128 } },
       deviations: [],
     },
@@ -86,8 +95,7 @@ export const defaults: Recipe<Settings> = {
     cell: ({ row, column, model }) => {
       const { data, settings, imageSize } = all.find(({ name }) => name === column) ?? all[0];
       const { teacher: network, teaching, student, training } = settings;
-      if (row === "trained teacher")
-        return { train: { data, backbone: network(imageSize), losses: [triplet(), crossEntropy()], ...teaching } };
+      if (row === "trained teacher") return { train: { data, ...network(imageSize), ...teaching } };
       const distill = { data, teacher: given ?? model("trained teacher"), ...(student && { student }), ...training };
       const losses = others[row];
       if (losses) return { distill: { ...distill, losses } };
