@@ -9,6 +9,7 @@
 import { conv4, resnet } from "../options/backbone.ts";
 import { crossEntropy, linearHint, rkdAngle, rkdDistance, triplet } from "../options/losses.ts";
 import { adam } from "../options/optimizer.ts";
+import type { TrainOptions } from "../options/run.ts";
 import { cosine } from "../options/schedule.ts";
 import type { Backbone, Loss } from "../protocol/protocol.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
@@ -17,7 +18,7 @@ import { smokeTraining, type TrainingOfSteps } from "./training.ts";
 interface Settings extends CommonSettings {
   /** The teacher that is trained where none is given, and by what. */
   readonly teacher: (imageSize: number) => { readonly backbone: Backbone; readonly losses: readonly Loss[] };
-  readonly teaching: TrainingOfSteps;
+  readonly teaching: TrainingOfSteps & Pick<TrainOptions, "evaluation">;
   /** What is said of the student, where anything is. */
   readonly student?: Backbone;
   readonly training?: TrainingOfSteps;
@@ -69,7 +70,10 @@ export const defaults: Recipe<Settings> = {
       seeds: 3,
       data: ["glyphs"],
       teacher: smallTeacher,
-      teaching: { optimizer: adam(), schedule: cosine(), epochs: 40, stepsPerEpoch: 60, batch: { size: 64 } },
+      teaching: {
+        ...{ optimizer: adam(), schedule: cosine(), epochs: 25, stepsPerEpoch: 60, batch: { size: 64 } },
+        evaluation: { everyEpochs: 5 },
+      },
       deviations: [],
     },
     paper: {
