@@ -162,6 +162,16 @@ pub fn resolve_stored(
     if let Some(places) = resume.teacher {
         move_teachers(options.entry("teachers").or_insert(Value::Null), &places)?;
     }
+    if let Some(epochs) = resume.epochs {
+        let planned = options.get("epochs").cloned().unwrap_or_default();
+        let epochs: u64 = epochs.into();
+        if options.get("schedule").is_some_and(|schedule| schedule["kind"] == "cosine") && planned != epochs {
+            let expected = format!("{planned}, as planned: the learning rate of a cosine schedule ends with them");
+            return Err(invalid("epochs", expected, epochs.to_string())
+                .with_advice("train on in a new run that begins with this one's model, as its weights"));
+        }
+        options.insert("epochs".into(), epochs.into());
+    }
     let mut put = |name: &str, value: Value| drop(options.insert(name.into(), value));
     resume.threads.into_iter().for_each(|threads| put("threads", threads.0.into()));
     if let Some(device) = resume.device {
