@@ -21,7 +21,10 @@ const steps = {
       cargo("clippy", "--workspace", "--exclude", "rkd-node", "--all-targets", "--locked", "--", "-D", "warnings"),
     ],
   },
-  types: { says: "types, with the API's type tests", run: [tool("tsc", "-p", "tsconfig.json")] },
+  types: {
+    says: "types, with the API's type tests",
+    run: ["tsconfig.json", "src/report/page/tsconfig.json"].map((project) => tool("tsc", "-p", project)),
+  },
   docs: {
     says: "documentation, with the notices of others' licences",
     run: [cargo("doc", "--workspace", "--no-deps", "--locked"), [process.execPath, "scripts/notices.mjs", "--check"]],

@@ -13,6 +13,28 @@ export {
   type TensorInput,
 } from "./evaluate-loss.ts";
 export type {
+  BaselineEvent,
+  CheckpointEvent,
+  CollapseEvent,
+  DataEvent,
+  DistillResult,
+  EndEvent,
+  EpochRecord,
+  EvaluationEvent,
+  Finding,
+  Metrics,
+  RunEvent,
+  StartEvent,
+  StepEvent,
+  StepRecord,
+  TeacherVerdict,
+  TrainResult,
+  Verdict,
+  VerdictRow,
+  WarningEvent,
+  WeightsEvent,
+} from "./events.ts";
+export type {
   ExperimentCellEvent,
   ExperimentEndEvent,
   ExperimentEvent,
@@ -21,7 +43,6 @@ export type {
   ExperimentWarningEvent,
 } from "./experiment/events.ts";
 export { experiment } from "./experiment/experiment.ts";
-export type { GalleryImage, GalleryNeighbour, GalleryQuery } from "./experiment/gallery.ts";
 export type {
   Cell,
   CellContext,
@@ -109,29 +130,8 @@ export type {
 export { type ReproduceOptions, recipeNames } from "./recipes/plan.ts";
 export type { Scale } from "./recipes/recipe.ts";
 export { reproduce } from "./recipes/reproduce.ts";
+export type { GalleryImage, GalleryNeighbour, GalleryQuery } from "./report/pictures.ts";
 export { resume } from "./resume.ts";
-export type {
-  BaselineEvent,
-  CheckpointEvent,
-  CollapseEvent,
-  DataEvent,
-  DistillResult,
-  EndEvent,
-  EpochRecord,
-  EvaluationEvent,
-  Finding,
-  Metrics,
-  RunEvent,
-  StartEvent,
-  StepEvent,
-  StepRecord,
-  TeacherVerdict,
-  TrainResult,
-  Verdict,
-  VerdictRow,
-  WarningEvent,
-  WeightsEvent,
-} from "./run/events.ts";
 export type { Run } from "./run/run.ts";
 export { train } from "./train.ts";
 export { version } from "./version.ts";

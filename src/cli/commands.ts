@@ -6,6 +6,7 @@ import { embed } from "../embed.ts";
 import { evaluate } from "../evaluate.ts";
 import { invalid } from "../options/check.ts";
 import type { DistillOptions, EmbedOptions, EvaluateOptions, ResumeOptions } from "../options/run.ts";
+import { angleLines, fidelityLines, metricsLine, prefixLines } from "../report/scores.ts";
 import { resume } from "../resume.ts";
 import { train } from "../train.ts";
 import { type BenchFlags, bench } from "./bench.ts";
@@ -29,9 +30,8 @@ import {
   toNumber,
   toNumbers,
 } from "./options.ts";
-import { writeJsonLine } from "./report.ts";
+import { writeJsonLine } from "./progress.ts";
 import { type ReproduceFlags, runRecipe } from "./reproduce.ts";
-import { angleLines, fidelityLines, metricsLine, prefixLines } from "./table.ts";
 import { addTeacherFlags, placesOf, type TeacherFlags, teachersOf } from "./teacher.ts";
 
 /** Data may change between a run and what goes on with it; the user has to say that this is meant. */

@@ -5,12 +5,13 @@ import { constants } from "node:os";
 import { isatty } from "node:tty";
 import type { Command } from "commander";
 import { RkdError } from "../errors.ts";
+import type { DistillResult, TrainResult } from "../events.ts";
 import { printable, printableLines } from "../printable.ts";
-import type { DistillResult, TrainResult } from "../run/events.ts";
+import { findingLines, metricsLine, prefixLines } from "../report/scores.ts";
 import type { Run } from "../run/run.ts";
 import { exitCodeOf } from "./exit.ts";
-import { jsonReporter, textReporter } from "./report.ts";
-import { findingLines, metricsLine, prefixLines, verdictTable } from "./table.ts";
+import { jsonReporter, textReporter } from "./progress.ts";
+import { verdictTable } from "./table.ts";
 
 /** Whether output is one JSON object a line. Known before the command line is parsed, so that its errors obey it. */
 export const json: boolean = process.argv.includes("--json");

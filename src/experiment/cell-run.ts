@@ -7,10 +7,10 @@ import { files, readPlanFile, removeAbandoned, withErrors, writeJson } from "../
 import { distill } from "../distill.ts";
 import { RkdError } from "../errors.ts";
 import { evaluate } from "../evaluate.ts";
+import type { Metrics, RunEvent, StartEvent, TrainResult } from "../events.ts";
 import type { DistillOptions, TrainOptions } from "../options/run.ts";
 import type { Evaluation, PlanFile } from "../protocol/protocol.ts";
 import { resume } from "../resume.ts";
-import type { Metrics, RunEvent, StartEvent, TrainResult } from "../run/events.ts";
 import { FolderLock } from "../run/folder-lock.ts";
 import type { Run } from "../run/run.ts";
 import { train } from "../train.ts";

@@ -10,11 +10,11 @@
 
 import { join } from "node:path";
 import { files, writeJson } from "../artefacts/run-folder.ts";
+import type { DistillResult, EvaluationEvent, Metrics, RunEvent, TrainResult, VerdictRow } from "../events.ts";
 import { json } from "../native/json.ts";
 import type { NativeSession } from "../native/session.ts";
 import type { Evaluation, Plan, ResolvedRun, SessionSummary, TeacherPlan } from "../protocol/protocol.ts";
 import { isCancelled } from "./command.ts";
-import type { DistillResult, EvaluationEvent, Metrics, RunEvent, TrainResult, VerdictRow } from "./events.ts";
 import { findingsOf } from "./findings.ts";
 import type { FolderLock } from "./folder-lock.ts";
 import type { RunContext } from "./run.ts";
@@ -35,8 +35,18 @@ export interface LoopStart {
   readonly lock: FolderLock;
   /** The `data.json` of the run whose split a new run has; its own data's where there is none. */
   readonly record?: string;
+  /** Looks on, where somebody does. */
+  readonly onlooker?: Onlooker | undefined;
   /** Trains the same student without its teacher, where that is asked for. */
   readonly baseline?: () => Promise<TrainResult>;
+}
+
+/** Who looks on at a run without being a part of it; what goes wrong there becomes a warning. */
+export interface Onlooker {
+  /** The student of a distillation has not been trained yet; `session` is open with it. */
+  before(out: string, session: NativeSession, signal: AbortSignal): Promise<void>;
+  /** Everything is written and nothing is open any more; the last event is still to come. */
+  finished(out: string, session: NativeSession): Promise<void>;
 }
 
 /** Runs a job to its end. @throws {RkdError}, or the signal's reason after a clean checkpoint */
@@ -137,6 +147,7 @@ class Loop {
     const before = await this.#evaluate("student", "test");
     this.#state.before = before;
     this.#report("before", "test", before, false);
+    await this.#shown((onlooker) => onlooker.before(this.#job.out, this.#session, this.#signal));
   }
 
   async #segment(until: number): Promise<void> {
@@ -207,6 +218,7 @@ class Loop {
     const result = await this.#result(model, { epoch, step }, after, last);
     this.#start.lock.check();
     writeJson(join(this.#job.out, files.metrics), result);
+    await this.#shown((onlooker) => onlooker.finished(this.#job.out, this.#session));
     this.#emit({ type: "end", result });
     return result;
   }
@@ -318,6 +330,18 @@ class Loop {
     await this.#session.call((core) => core.saveCheckpoint(path, kept));
     this.#emit({ type: "checkpoint", step: this.#step, path });
     lock.check();
+  }
+
+  /** A run is not lost because of who looks on. */
+  async #shown(look: (onlooker: Onlooker) => Promise<void>): Promise<void> {
+    const { onlooker } = this.#start;
+    if (!onlooker) return;
+    try {
+      await look(onlooker);
+    } catch (error) {
+      this.#signal.throwIfAborted();
+      this.#warn(`The report was not written: ${error instanceof Error ? error.message : String(error)}`);
+    }
   }
 
   #warn(message: string): void {

@@ -2,7 +2,6 @@ import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "no
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { documentOf } from "../../src/experiment/document.ts";
-import { toMarkdown } from "../../src/experiment/markdown.ts";
 import {
   constant,
   conv4,
@@ -13,6 +12,7 @@ import {
   glyphs,
   sgd,
 } from "../../src/index.ts";
+import { toMarkdown } from "../../src/report/markdown.ts";
 import { temporaryFolder } from "../support/folders.ts";
 
 const split = { kind: "classes", validation: 0.2, test: 0.2 } as const;

@@ -1,10 +1,10 @@
 /** Shows a run's events: JSON lines on standard output, or progress on standard error for people. */
 
 import type { Command } from "commander";
+import type { DataEvent, RunEvent, StartEvent, StepEvent } from "../events.ts";
 import { printable } from "../printable.ts";
-import type { DataEvent, RunEvent, StartEvent, StepEvent } from "../run/events.ts";
+import { bytesInWords, duration, metricsLine, shortMetrics } from "../report/scores.ts";
 import { asTyped } from "./flags.ts";
-import { bytesInWords, duration, metricsLine, shortMetrics } from "./table.ts";
 
 /** Shows events. */
 export interface Reporter {

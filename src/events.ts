@@ -11,7 +11,7 @@ import type {
   PrefixEvaluation,
   SessionSummary,
   TermValue,
-} from "../protocol/protocol.ts";
+} from "./protocol/protocol.ts";
 
 /** What happens, told apart by `type`. A failure is no event: the run rejects. */
 export type RunEvent =
@@ -50,7 +50,7 @@ export interface DataEvent {
   readonly imagesPerSecond?: number;
 }
 
-/** Training goes on; at most 20 in a second. */
+/** Training goes on. `events.jsonl` and reporters get one of every step, whoever iterates a run at most 20 in a second. */
 export type StepEvent = Extract<Event, { readonly type: "step" }>;
 /** The weights `"auto"` have been found and stay from here on. They also stand in `plan.json`. */
 export type WeightsEvent = Extract<Event, { readonly type: "weights" }>;
