@@ -21,6 +21,7 @@ export type RunEvent =
   | WeightsEvent
   | EvaluationEvent
   | CheckpointEvent
+  | EarlyStopEvent
   | CollapseEvent
   | WarningEvent
   | BaselineEvent
@@ -89,6 +90,18 @@ export interface CheckpointEvent {
   readonly type: "checkpoint";
   readonly step: number;
   readonly path: string;
+}
+
+/** The run ends before its last epoch, as so many evaluations (`patience`) brought nothing better. */
+export interface EarlyStopEvent {
+  readonly type: "earlyStop";
+  /** Epochs begun. */
+  readonly epoch: number;
+  /** Steps done. */
+  readonly step: number;
+  readonly patience: number;
+  /** The best evaluation. */
+  readonly best: { readonly epoch: number; readonly step: number; readonly score: number };
 }
 
 /** The last event of a run that succeeded. */

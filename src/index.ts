@@ -18,6 +18,7 @@ export type {
   CollapseEvent,
   DataEvent,
   DistillResult,
+  EarlyStopEvent,
   EndEvent,
   EpochRecord,
   EvaluationEvent,
@@ -77,6 +78,7 @@ export {
 } from "./options/data.ts";
 export * from "./options/losses.ts";
 export { adam, adamW, type ConstantsOf, sgd } from "./options/optimizer.ts";
+export type { Reporter, ReporterGiven, RunEnding } from "./options/reporter.ts";
 export type {
   DistillOptions,
   EmbedOptions,
@@ -131,7 +133,12 @@ export { type ReproduceOptions, recipeNames } from "./recipes/plan.ts";
 export type { Scale } from "./recipes/recipe.ts";
 export { reproduce } from "./recipes/reproduce.ts";
 export type { GalleryImage, GalleryNeighbour, GalleryQuery } from "./report/pictures.ts";
+export { type ReportOptions, report } from "./report-page.ts";
+export { type CsvOptions, csv } from "./reporters/csv.ts";
+export { type MlflowOptions, mlflow } from "./reporters/mlflow.ts";
+export { type TensorBoardOptions, tensorboard } from "./reporters/tensorboard.ts";
 export { resume } from "./resume.ts";
 export type { Run } from "./run/run.ts";
 export { train } from "./train.ts";
 export { version } from "./version.ts";
+export { type WatchEvent, type WatchOptions, watchRun } from "./watch.ts";

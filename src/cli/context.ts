@@ -1,9 +1,11 @@
 /** What all commands share: JSON or text, signals, and how a run is shown. */
 
-import { closeSync } from "node:fs";
+import { closeSync, existsSync } from "node:fs";
 import { constants } from "node:os";
+import { join } from "node:path";
 import { isatty } from "node:tty";
 import type { Command } from "commander";
+import { files } from "../artefacts/run-folder.ts";
 import { RkdError } from "../errors.ts";
 import type { DistillResult, TrainResult } from "../events.ts";
 import { printable, printableLines } from "../printable.ts";
@@ -150,6 +152,8 @@ export async function finish(
   }
   findingLines(result.findings).forEach(print);
   print(`model: ${result.model}`);
+  const page = join(result.out, files.report);
+  if (existsSync(page)) print(`report: ${page}`);
 }
 
 /** Writes a line of the result. */

@@ -1,7 +1,7 @@
 /** Shows a run's events: JSON lines on standard output, or progress on standard error for people. */
 
 import type { Command } from "commander";
-import type { DataEvent, RunEvent, StartEvent, StepEvent } from "../events.ts";
+import type { DataEvent, EarlyStopEvent, EvaluationEvent, RunEvent, StartEvent, StepEvent } from "../events.ts";
 import { printable } from "../printable.ts";
 import { bytesInWords, duration, metricsLine, shortMetrics } from "../report/scores.ts";
 import { asTyped } from "./flags.ts";
@@ -39,6 +39,8 @@ class TextReporter implements Reporter {
   #lastPlain = 0;
   #drawn = false;
   #start: { readonly time: number; readonly step: number } | undefined;
+  /** What the last validation said, and the best so far. */
+  #score: { readonly name: string; readonly last: number; readonly best: number } | undefined;
   #epochs = 0;
   #stepsPerEpoch = 1;
   #measured = "classes";
@@ -63,6 +65,7 @@ class TextReporter implements Reporter {
         this.#progress(this.#stepLine(event));
         break;
       case "evaluation": {
+        this.#scored(event);
         const student = event.step % this.#stepsPerEpoch === 0 ? `epoch ${event.epoch}` : `step ${event.step}`;
         const who = {
           student,
@@ -80,6 +83,9 @@ class TextReporter implements Reporter {
       case "baseline":
         this.#baseline ??= new TextReporter("without a teacher", this.#out, this.#command);
         this.#baseline.event(event.event);
+        break;
+      case "earlyStop":
+        this.#line(earlyLine(event, this.#stepsPerEpoch));
         break;
       case "weights":
         this.#line(
@@ -134,21 +140,50 @@ class TextReporter implements Reporter {
     if (resumed) this.#line(`going on after step ${step} of ${totalSteps}`);
   }
 
+  #scored({ who, metrics, best }: EvaluationEvent): void {
+    if (who !== "student") return;
+    const [first] = Object.entries(shortMetrics(metrics));
+    if (!first) return;
+    const [name, last] = first;
+    this.#score = { name, last, best: best || !this.#score ? last : this.#score.best };
+  }
+
+  /** What matters most comes first; on a narrow terminal the words are short and the last of them go. */
   #stepLine({ step, totalSteps, epoch, loss, terms, imagesPerSecond, dataWaitShare }: StepEvent): string {
     const done = this.#start ? step - this.#start.step : 0;
     const elapsed = this.#start ? (performance.now() - this.#start.time) / 1000 : 0;
     const left = done > 0 ? duration((elapsed / done) * (totalSteps - step)) : "?";
-    const each =
-      terms.length > 1 ? ` (${terms.map(({ name, value }) => `${name} ${value.toPrecision(3)}`).join(", ")})` : "";
-    const wait = dataWaitShare >= 0.05 ? `  waited for data ${Math.round(100 * dataWaitShare)} %` : "";
-    const rate = `${Math.round(imagesPerSecond).toLocaleString("en")} images/s`;
-    return `epoch ${epoch}/${this.#epochs}  ${bar(step / totalSteps)}  ${rate}  loss ${loss.toPrecision(4)}${each}${wait}  ${left} left`;
+    const rate = Math.round(imagesPerSecond).toLocaleString("en");
+    const each = terms.length > 1 ? terms.map(({ name, value }) => `${name} ${value.toPrecision(3)}`) : [];
+    const waited = `${Math.round(100 * dataWaitShare)} %`;
+    const start = [`${left} left`, `epoch ${epoch}/${this.#epochs}`];
+    const of = this.#score && { ...this.#score, ...percents(this.#score) };
+    const long = [
+      ...start,
+      `${rate} images/s`,
+      `loss ${loss.toPrecision(4)}`,
+      ...(of ? [`${of.name} ${of.last} %, best ${of.best} %`] : []),
+      `waited for data ${waited}`,
+      ...each,
+    ].join("  ");
+    if (!this.#out.isTTY || long.length < this.#width()) return long;
+    const short = [
+      ...start,
+      `${rate} img/s`,
+      `loss ${loss.toPrecision(3)}`,
+      ...(of ? [`${of.name} ${of.last}, best ${of.best}`] : []),
+      `data ${waited}`,
+    ];
+    return short.join(" ");
+  }
+
+  #width(): number {
+    return this.#out.columns || 80;
   }
 
   #progress(text: string): void {
     if (this.#out.isTTY) {
-      const width = this.#out.columns || 80;
-      this.#out.write(`\r\x1b[K${printable(`${this.#name}${text}`).slice(0, width - 1)}`);
+      this.#out.write(`\r\x1b[K${printable(`${this.#name}${text}`).slice(0, this.#width() - 1)}`);
       this.#drawn = true;
       return;
     }
@@ -161,6 +196,17 @@ class TextReporter implements Reporter {
     this.end();
     this.#out.write(`${printable(`${this.#name}${text}`)}\n`);
   }
+}
+
+function percents({ last, best }: { readonly last: number; readonly best: number }) {
+  return { last: (100 * last).toFixed(1), best: (100 * best).toFixed(1) };
+}
+
+/** Why a run ends before its last epoch. */
+function earlyLine({ epoch, step, patience, best }: EarlyStopEvent, stepsPerEpoch: number): string {
+  const times = patience === 1 ? "the last evaluation was" : `the last ${patience} evaluations were`;
+  const when = best.step % stepsPerEpoch === 0 ? `epoch ${best.epoch}` : `step ${best.step}`;
+  return `stopping early after epoch ${epoch}, step ${step}: ${times} no better than that of ${when} (--patience ${patience})`;
 }
 
 /** The estimate with its three largest parts. */

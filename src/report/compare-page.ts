@@ -1,10 +1,10 @@
 /** Several runs side by side: their scores, what differs in their plans, and their curves over each other. */
 
-import type { DistillResult, VerdictRow } from "../events.ts";
+import type { DistillResult, TrainResult } from "../events.ts";
 import type { Block, Document, TableBlock } from "./blocks.ts";
 import { chartsOf } from "./curves.ts";
 import type { RunRecord } from "./record.ts";
-import { metricOrder, percent, score } from "./scores.ts";
+import { metricOrder, score } from "./scores.ts";
 
 /** The document of several runs. Runs of one name are told apart by their folders. */
 export function comparePage(given: readonly RunRecord[]): Document {
@@ -26,30 +26,32 @@ function nameOf({ name, out }: RunRecord, all: readonly RunRecord[]): string {
   return all.filter((other) => other.name === name).length > 1 ? out : name;
 }
 
-/** A line for each run: the scores of its model, its size, its time. */
+/** A column for each run: the scores of its model, its size, its time. */
 export function scoresTable(runs: readonly RunRecord[]): TableBlock {
   const found = new Set(runs.flatMap(({ result }) => Object.keys(result?.metrics ?? {})));
   const names = [...found].filter((name) => !name.startsWith("knn@")).sort(metricOrder);
-  const rows = runs.map(({ name, result }) => {
-    const after: VerdictRow | undefined =
-      result && "verdict" in result ? (result as DistillResult).verdict.studentAfter : undefined;
-    return [
-      name,
-      ...names.map((metric) => score(metric, result?.metrics?.[metric])),
-      result ? result.network.parameters.toLocaleString("en") : "-",
-      result ? String(result.network.embedding) : "-",
-      after ? after.millisecondsPerImage.toFixed(3) : "-",
-      result ? String(Math.round(result.seconds)) : "-",
-    ];
-  });
+  const line = (name: string, of: (result: TrainResult | DistillResult) => string | undefined) => {
+    return [name, ...runs.map(({ result }) => (result && of(result)) ?? "-")];
+  };
+  const after = (result: TrainResult | DistillResult) =>
+    "verdict" in result ? result.verdict.studentAfter : undefined;
   const same = new Set(runs.map(({ plan }) => plan.fingerprint)).size === 1;
   return {
     kind: "table",
     caption: same
       ? "On the test part of the same data"
       : "On the test part of each run's own data, which are not the same: the scores say little beside each other",
-    titles: ["run", ...names, "parameters", "embedding", "ms/image", "seconds"],
-    rows,
+    titles: ["", ...runs.map(({ name }) => name)],
+    rows: [
+      ...names.map((name) =>
+        line(name, ({ metrics }) => (metrics?.[name] === undefined ? undefined : score(name, metrics[name]))),
+      ),
+      line("parameters", ({ network }) => network.parameters.toLocaleString("en")),
+      line("embedding", ({ network }) => String(network.embedding)),
+      line("ms/image", (result) => after(result)?.millisecondsPerImage.toFixed(3)),
+      line("epochs", ({ epochs }) => String(epochs)),
+      line("seconds", ({ seconds }) => String(Math.round(seconds))),
+    ],
   };
 }
 
@@ -82,15 +84,4 @@ function flattened(value: object, before = ""): Map<string, string> {
     return [[name, typeof part === "string" ? part : JSON.stringify(part)]];
   });
   return new Map(entries);
-}
-
-/** Of how much the first run is below or above the others in the metric that training is for, in words. */
-export function leadOf(runs: readonly RunRecord[], metric: string): string | undefined {
-  const scored = runs.flatMap(({ name, result }) => {
-    const value = result?.metrics?.[metric];
-    return value === undefined ? [] : [{ name, value }];
-  });
-  const [best, second] = scored.sort((a, b) => b.value - a.value);
-  if (!best || !second) return undefined;
-  return `${best.name} has the highest ${metric}, ${percent(best.value)}, ${(100 * (best.value - second.value)).toFixed(2)} points above ${second.name}; one run each says nothing of chance.`;
 }

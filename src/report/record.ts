@@ -30,6 +30,8 @@ export interface RunLog {
   /** When the first and the last event came. */
   readonly from: Date | undefined;
   readonly to: Date | undefined;
+  /** When training began, or went on. */
+  readonly startedAt: Date | undefined;
   /** What the last event was. */
   readonly last: RunEvent["type"] | undefined;
 }
@@ -112,6 +114,7 @@ class LogReader {
   #evaluations: EvaluationEvent[] = [];
   #warnings = new Set<string>();
   #times: Date[] = [];
+  #startedAt: Date | undefined;
   #last: RunEvent["type"] | undefined;
 
   /** Takes a line; one that a kill has cut off is no event. */
@@ -127,6 +130,7 @@ class LogReader {
     switch (event.type) {
       case "start":
         this.#start = event;
+        this.#startedAt = this.#times.at(-1);
         // What came after the checkpoint that a run goes on from happens again.
         this.#steps = this.#steps.filter(({ step }) => step <= event.step);
         this.#evaluations = this.#evaluations.filter(({ step }) => step <= event.step);
@@ -150,6 +154,7 @@ class LogReader {
 
   forget(): void {
     [this.#start, this.#steps, this.#evaluations, this.#times, this.#last] = [undefined, [], [], [], undefined];
+    this.#startedAt = undefined;
     this.#warnings.clear();
   }
 
@@ -161,6 +166,7 @@ class LogReader {
       warnings: [...this.#warnings],
       from: this.#times[0],
       to: this.#times[1],
+      startedAt: this.#startedAt,
       last: this.#last,
     };
   }

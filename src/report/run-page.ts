@@ -78,7 +78,7 @@ function sentences({ labels, teachers, studentBefore, studentAfter, baseline, ga
   const what =
     labels === "none"
       ? `of each image's ${teacher.fidelity.neighbours} nearest images in common with the teacher`
-      : `${shortName(goal, 0)} on classes or images that it has never seen`;
+      : `${shortName(goal, 0)} on the test part`;
   const scored = (metrics: Metrics) => score(goal, metrics[goal]);
   const times = teacher.parameters / studentAfter.parameters;
   const faster = teacher.millisecondsPerImage / studentAfter.millisecondsPerImage;
@@ -159,7 +159,9 @@ function sizeBlocks({ out, result }: RunRecord): Block[] {
   const verdict = "verdict" in result ? (result as DistillResult).verdict : undefined;
   const rows = verdict
     ? [
-        ...verdict.teachers.map((row) => [`teacher ${row.name}`, row] as const),
+        ...verdict.teachers.map(
+          (row) => [verdict.teachers.length > 1 ? `teacher ${row.name}` : "teacher", row] as const,
+        ),
         ["student", verdict.studentAfter] as const,
       ]
     : [];
@@ -223,7 +225,7 @@ function dataBlocks({ log: { start }, plan: { plan } }: RunRecord): Block[] {
 
 function planBlocks({ out, plan, log: { start, from, to } }: RunRecord): Block[] {
   const machine = start
-    ? `${start.device}, ${start.threads} threads, ${start.instructionSet}; memory about ${bytesInWords(start.memory.total)} at its peak.`
+    ? `${start.device}, ${start.threads} ${start.threads === 1 ? "thread" : "threads"}, ${start.instructionSet}; memory about ${bytesInWords(start.memory.total)} at its peak.`
     : "";
   const time =
     from && to

@@ -103,7 +103,7 @@ function urlOf(picture: Uint8Array): string {
 }
 
 function floats(bytes: Uint8Array): Float32Array {
-  return new Float32Array(bytes.slice().buffer);
+  return new Float32Array(Uint8Array.from(bytes).buffer); // a buffer of its own, at a multiple of 4
 }
 
 /** Rows of a `.npy` file that `writeEmbeddings` wrote: 128 bytes, then float32. */
@@ -125,12 +125,9 @@ function beforeOf(out: string, ids: readonly string[]): Rows | undefined {
 export function picturesOf(sample: Sample): { readonly blocks: Block[]; readonly images: readonly DocumentImage[] } {
   const shown = new Shown(sample.images);
   const labelled = sample.images.some(({ class: name }) => name !== "");
-  const blocks: Block[] = [
-    ...sample.missing.map((text) => ({ kind: "note", text }) as const),
-    ...neighboursOf(sample, labelled, shown),
-    ...relationsOf(sample, labelled, shown),
-  ];
-  return { blocks, images: shown.images };
+  const [heading, ...blocks] = [...neighboursOf(sample, labelled, shown), ...relationsOf(sample, labelled, shown)];
+  const missing = sample.missing.map((text) => ({ kind: "note", text }) as const);
+  return { blocks: [...(heading ? [heading] : []), ...missing, ...blocks], images: shown.images };
 }
 
 /** Gives images their places in the document's list, when they are first shown. */

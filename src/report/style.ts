@@ -31,6 +31,7 @@ pre { background: var(--band); padding: 0.8rem; overflow-x: auto; font-size: 0.8
 summary { cursor: pointer; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(30rem, 100%), 1fr)); gap: 1.4rem; }
 figure { margin: 1rem 0 1.6rem; min-width: 0; } figcaption { color: var(--faint); font-size: 0.92rem; max-width: 60rem; }
+.charts figure { margin: 0; }
 .drawing { position: relative; }
 .drawing canvas { max-width: 100%; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 1.2rem; }
@@ -60,6 +61,7 @@ button { font: inherit; font-size: 0.85rem; padding: 0.1rem 0.6rem; color: var(-
 .neighbours td { white-space: nowrap; padding: 0.2rem 0; border: 0; background: var(--paper); }
 .neighbours th { font-weight: 500; white-space: nowrap; border: 0; background: var(--paper); position: sticky; left: 0; z-index: 1; }
 .relations td { vertical-align: middle; }
+.scroll:has(> .relations) { display: inline-block; vertical-align: top; margin-right: 3rem; }
 .uplot { font-family: inherit; }
 .u-legend { text-align: left; font-size: 0.85rem; margin: 0; }
 .u-legend tr, .u-legend th, .u-legend td { background: none !important; border: 0; padding: 0.05rem 0.3rem; }

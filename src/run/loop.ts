@@ -35,6 +35,8 @@ export interface LoopStart {
   readonly lock: FolderLock;
   /** The `data.json` of the run whose split a new run has; its own data's where there is none. */
   readonly record?: string;
+  /** Whether it is to go on for more epochs than before. */
+  readonly further?: boolean | undefined;
   /** Looks on, where somebody does. */
   readonly onlooker?: Onlooker | undefined;
   /** Trains the same student without its teacher, where that is asked for. */
@@ -98,6 +100,7 @@ class Loop {
   async #run(): Promise<TrainResult> {
     await this.#open();
     const { totalSteps, stepsPerEpoch } = this.#summary;
+    this.#goOn();
     await this.#measureBefore();
     for (;;) {
       this.#signal.throwIfAborted();
@@ -140,6 +143,23 @@ class Loop {
       this.#warn(`The test ${what} choose the model, as in the paper's code: its score on them will be too good.`);
     }
     if (test.images === 0) this.#warn(`There are no test ${what}, so there will be no final score.`);
+  }
+
+  /** Says where a resumed run has nothing left to do; with more epochs than before it has. */
+  #goOn(): void {
+    if (this.#start.resume === null) return;
+    const { epochsDone } = this.#state;
+    const { totalSteps, stepsPerEpoch } = this.#summary;
+    if (this.#start.further && this.#state.stoppedEarly) {
+      this.#state.stoppedEarly = false;
+      this.#state.sinceBest = 0;
+    }
+    if (this.#step < totalSteps && !this.#state.stoppedEarly) return;
+    const of = `${epochsDone} of ${Math.round(totalSteps / stepsPerEpoch)} epochs`;
+    const early = this.#state.stoppedEarly ? ", where it ended early" : "";
+    this.#warn(
+      `There is nothing left to train: the run is finished after ${of}${early}. It is measured again; with more epochs it goes on.`,
+    );
   }
 
   async #measureBefore(): Promise<void> {
@@ -188,7 +208,15 @@ class Loop {
     this.#report("student", evaluation.part, score, best);
     this.#state.stoppedEarly = patience !== null && this.#state.sinceBest >= patience;
     if (this.#state.stoppedEarly) closeEpoch(this.#state, this.#step, null);
+    this.#tellEarlyStop();
     await this.#checkpoint();
+  }
+
+  #tellEarlyStop(): void {
+    const { patience } = this.#job.policy;
+    const { stoppedEarly, best, epochsDone: epoch } = this.#state;
+    if (stoppedEarly && best && patience !== null)
+      this.#emit({ type: "earlyStop", epoch, step: this.#step, patience, best });
   }
 
   async #finishEpoch(): Promise<void> {
@@ -203,6 +231,7 @@ class Loop {
     if (best && policy.keep !== "last") await this.#session.call((core) => core.keep());
     if (score) this.#report("student", part, score, best);
     this.#state.stoppedEarly = !last && policy.patience !== null && this.#state.sinceBest >= policy.patience;
+    this.#tellEarlyStop();
     await this.#checkpoint();
   }
 

@@ -136,7 +136,8 @@ export async function resumeJob(
       if (json(changed) !== json(stored)) writeJson(join(place, files.plan), changed);
     };
     const onlooker = shown.report ? page : undefined;
-    const start = { resume, resumes: true, onOpen, lock, onlooker, ...baselineOf(run, context, folder) };
+    const further = run.plan.epochs > (stored.plan.epochs ?? 0);
+    const start = { resume, resumes: true, further, onOpen, lock, onlooker, ...baselineOf(run, context, folder) };
     return await runLoop(run, start, session, folder.context);
   });
 }

@@ -98,6 +98,9 @@ export function chart(place: HTMLElement, title: string, id: string, data: Omit<
   }).observe(place);
 }
 
+/** Steps and epochs are whole. */
+const wholeSteps = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
+
 function options(lines: readonly Line[], x: string, y: string, width: number, view: View): uPlot.Options {
   const axis = {
     stroke: () => ink("faint"),
@@ -111,7 +114,7 @@ function options(lines: readonly Line[], x: string, y: string, width: number, vi
     cursor: { drag: { x: true, y: false }, points: { size: 6 } },
     scales: { x: { time: false }, y: view.logarithmic ? { distr: 3, log: 10 } : {} },
     axes: [
-      { ...axis, label: x, labelSize: 20, size: 34 },
+      { ...axis, label: x, labelSize: 20, size: 34, incrs: wholeSteps },
       {
         ...axis,
         label: y,

@@ -4,7 +4,6 @@ import type { DocumentImage } from "../blocks.ts";
 
 /** What the server sends: the sections that have changed, in the order of the page, and whether the run still goes. */
 interface Change {
-  readonly title: string;
   readonly order: readonly string[];
   readonly sections: readonly { readonly id: string; readonly html: string }[];
   readonly images?: readonly DocumentImage[];
