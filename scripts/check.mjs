@@ -23,7 +23,9 @@ const steps = {
   },
   types: {
     says: "types, with the API's type tests",
-    run: ["tsconfig.json", "src/report/page/tsconfig.json"].map((project) => tool("tsc", "-p", project)),
+    run: ["tsconfig.json", "src/report/page/tsconfig.json", "test/browser/tsconfig.json"].map((project) =>
+      tool("tsc", "-p", project),
+    ),
   },
   docs: {
     says: "documentation, with the notices of others' licences",

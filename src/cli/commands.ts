@@ -52,8 +52,8 @@ function trainCommand(): Command {
   const it = command("train", "Train a network, for example a teacher.");
   return addRunFlags(it, "train").action(async (flags: RunFlags) => {
     const config = (await loadConfig(flags.config)) as Partial<TrainOptions>;
-    const backbone = studentOf(flags) ?? config.backbone ?? backboneOf(flags);
-    const options = { ...runOptions(flags, signal, config), backbone };
+    const shared = runOptions(flags, signal, config);
+    const options = { ...shared, backbone: studentOf(flags) ?? config.backbone ?? backboneOf(flags) };
     return await finish(train(options), options.out);
   });
 }

@@ -1,8 +1,10 @@
 /** The curves of runs: losses, validation, learning rate; of several runs over each other. */
 
+import type { EvaluationEvent } from "../events.ts";
+import { goalOf } from "../run/state.ts";
 import type { Chart, Line, Point } from "./blocks.ts";
 import type { RunRecord, StepRow } from "./record.ts";
-import { metricOrder } from "./scores.ts";
+import { metricOrder, shortName } from "./scores.ts";
 
 /** Points of one line; more are averaged in steps of equal length, since no screen has room for them. */
 const MOST_POINTS = 600;
@@ -59,28 +61,41 @@ function termsOf({ log }: RunRecord): Chart[] {
   return [{ id: "terms", title: "Terms of the loss, before their weights", x: "step", y: "value", lines }];
 }
 
-/** Scores of the validation by steps: of one run all of them, of several the one that chooses the weights. */
+/** Scores of the validation by steps: of one run all of them; of several those that choose the weights, each over each other. */
 function validationsOf(runs: readonly RunRecord[]): Chart[] {
-  const single = runs.length === 1;
-  const of = ({ log }: RunRecord) => log.evaluations.filter(({ who }) => who === "student");
-  const names = [...new Set(runs.flatMap((run) => of(run).flatMap(({ metrics }) => Object.keys(metrics))))];
-  const sorted = names.sort(metricOrder);
-  const shown = single ? sorted.filter((name) => !name.startsWith("knn@")) : sorted.slice(0, 1);
-  if (shown.length === 0) return [];
-  const lines = runs.flatMap((run, place) =>
-    shown.map((name, i) => ({
-      name: single ? name : run.name,
-      colour: single ? i : place,
-      points: of(run).flatMap(({ step, metrics }): Point[] => {
-        const value = metrics[name];
-        return value === undefined ? [] : [[step, 100 * value]];
-      }),
-    })),
-  );
-  const parts = [...new Set(runs.flatMap((run) => of(run).map(({ part }) => part)))];
-  const title = `${single ? "Scores" : (shown[0] ?? "")} of the ${parts.join(" or ")} part`;
+  const [only] = runs;
+  const measured = runs.map((run) => ({
+    run,
+    evaluations: run.log.evaluations.filter(({ who }) => who === "student"),
+  }));
+  const points = (evaluations: readonly EvaluationEvent[], metric: string): Point[] =>
+    evaluations.flatMap(({ step, metrics }) => {
+      const value = metrics[metric];
+      return value === undefined ? [] : [[step, 100 * value] as const];
+    });
+  const parts = [...new Set(measured.flatMap(({ evaluations }) => evaluations.map(({ part }) => part)))].join(" or ");
+  const all = measured.flatMap(({ evaluations }) => evaluations);
+  const neighbours = all.flatMap(({ fidelity = [] }) => fidelity.map((each) => each.neighbours))[0] ?? 10;
+  const named = (metric: string) => shortName(metric, neighbours);
   // Correlations are shares of 1 as well; in hundredths they stand beside percents.
-  return [{ id: "validation", title, x: "step", y: "percent", lines }];
+  const chart = { x: "step", y: "percent" };
+  if (runs.length === 1 && only) {
+    const names = [...new Set(all.flatMap(({ metrics }) => Object.keys(metrics)))].sort(metricOrder);
+    const shown = names.filter((name) => !name.startsWith("knn@"));
+    const lines = shown.map((name, colour) => ({ name: named(name), colour, points: points(all, name) }));
+    return [{ ...chart, id: "validation", title: `Scores of the ${parts} part`, lines }];
+  }
+  const goals = [...new Set(all.map(({ metrics }) => goalOf(metrics)))];
+  return goals.map((goal) => ({
+    ...chart,
+    id: `validation-${goal}`,
+    title: `${named(goal)} of the ${parts} part`,
+    lines: measured.map(({ run, evaluations }, colour) => ({
+      name: run.name,
+      colour,
+      points: points(evaluations, goal),
+    })),
+  }));
 }
 
 /** Means over equal numbers of points, where there are too many. */

@@ -64,7 +64,7 @@ function verdictBlocks(run: RunRecord): Block[] {
     ...sentences(verdict).map((text) => ({ kind: "paragraph", text }) as const),
     ...findings,
     table,
-    { kind: "list", items: notes.map((note) => note.trim()) },
+    { kind: "list", items: notes.flatMap((note) => note.split("\n")).map((note) => note.trim()) },
     ...ends(run),
     ...warnings,
   ];

@@ -226,7 +226,7 @@ function relationsOf({ images, student, teachers }: Sample, labelled: boolean, s
           widget: "density",
           id: "density",
           title: "Distances of all pairs",
-          caption: `${((n * (n - 1)) / 2).toLocaleString("en")} pairs of ${n} test images; each network's distances are divided by their mean, as RKD compares them. The darker, the more pairs.${of}`,
+          caption: `${((n * (n - 1)) / 2).toLocaleString("en")} pairs of ${n} test images; each network's distances are divided by their mean, as RKD compares them. The stronger the colour, the more pairs.${of}`,
           data: densityData(reference.distances, other.distances, n),
         },
       ]

@@ -48,7 +48,7 @@ figure { margin: 1rem 0 1.6rem; min-width: 0; } figcaption { color: var(--faint)
 button { font: inherit; font-size: 0.85rem; padding: 0.1rem 0.6rem; color: var(--ink); background: var(--band);
   border: 1px solid var(--line); border-radius: 4px; cursor: pointer; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
-.picture { position: relative; display: inline-block; margin: 3px; line-height: 0; }
+.picture { position: relative; display: inline-block; margin: 5px; line-height: 0; }
 .picture img { width: 64px; height: 64px; object-fit: contain; background: var(--band); }
 .picture.right img { outline: 3px solid var(--right); } .picture.wrong img { outline: 3px dashed var(--wrong); }
 .mark { display: inline-block; width: 1.2em; height: 1.2em; line-height: 1.2em; text-align: center; border-radius: 50%;
@@ -61,14 +61,15 @@ button { font: inherit; font-size: 0.85rem; padding: 0.1rem 0.6rem; color: var(-
 .neighbours td { white-space: nowrap; padding: 0.2rem 0; border: 0; background: var(--paper); }
 .neighbours th { font-weight: 500; white-space: nowrap; border: 0; background: var(--paper); position: sticky; left: 0; z-index: 1; }
 .relations td { vertical-align: middle; }
-.scroll:has(> .relations) { display: inline-block; vertical-align: top; margin-right: 3rem; }
+.scroll:has(> .relations) { display: inline-block; vertical-align: top; padding-right: 3rem; }
 .uplot { font-family: inherit; }
 .u-legend { text-align: left; font-size: 0.85rem; margin: 0; }
 .u-legend tr, .u-legend th, .u-legend td { background: none !important; border: 0; padding: 0.05rem 0.3rem; }
 .u-select { background: color-mix(in srgb, var(--accent) 20%, transparent); }
 @media (max-width: 40rem) {
   body { margin: 1rem auto; } .picture img { width: 48px; height: 48px; }
-  .neighbours { gap: 0.4rem; } .neighbours .query { flex-basis: 4rem; }
+  .neighbours { flex-direction: column; align-items: flex-start; gap: 0; }
+  .neighbours .query { flex-basis: auto; display: flex; gap: 0.6rem; align-items: center; }
   .neighbours th { padding: 0.2rem 0.4rem 0.2rem 0; white-space: normal; }
 }
 @media print {
