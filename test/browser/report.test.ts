@@ -175,6 +175,7 @@ test("names of files and classes are text, whatever they say", async () => {
   await train({
     data: glyphs({ classes: 10, writers: 6 }),
     backbone: conv4({ width: 4, embedding: 8 }),
+    batch: { size: 16 },
     epochs: 1,
     out,
   });

@@ -11,7 +11,7 @@ import { smallRun } from "../support/small.ts";
 
 test("a page follows a live run to its end, and then has its pictures", async () => {
   const out = join(temporaryFolder(), "run");
-  const run = train(smallRun(out, { epochs: 400, stepsPerEpoch: 10, threads: 1, keep: "last" }));
+  const run = train(smallRun(out, { epochs: 150, stepsPerEpoch: 10, threads: 1, keep: "last" }));
   run.catch(() => {});
   while (!existsSync(join(out, "events.jsonl"))) await sleep(20);
   await using watching = watchRun(out);
@@ -29,7 +29,7 @@ test("a page follows a live run to its end, and then has its pictures", async ()
     const before = await drawn();
     await expect.poll(step, { timeout: 20_000 }).toBeGreaterThan(early);
     await expect.poll(drawn).not.toBe(before);
-    expect(await state.textContent()).toMatch(/ left, epoch \d+\/400, step \d+\/4000, [\d,]+ images\/s, loss [\d.]+/);
+    expect(await state.textContent()).toMatch(/ left, epoch \d+\/150, step \d+\/1500, [\d,]+ images\/s, loss [\d.]+/);
     await expect.poll(async () => await page.locator("#verdict").textContent()).toContain("The run has not ended");
     const result = await run;
     await expect

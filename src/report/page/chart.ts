@@ -54,7 +54,7 @@ export function chart(place: HTMLElement, title: string, id: string, data: Omit<
     button("−", `Zoom out: ${title}`, () => change(2, 0)),
     button("←", `To the left: ${title}`, () => change(1, -1)),
     button("→", `To the right: ${title}`, () => change(1, 1)),
-    button("all", `Show all: ${title}`, () => show(undefined)),
+    button("all", `all: show the whole, ${title}`, () => show(undefined)),
   );
   const again = () => {
     made?.destroy();
@@ -64,7 +64,7 @@ export function chart(place: HTMLElement, title: string, id: string, data: Omit<
   };
   if (positive) {
     buttons.append(
-      button("log", `Logarithmic or linear: ${title}`, () => {
+      button("log", `log: logarithmic or linear, ${title}`, () => {
         view.logarithmic = !view.logarithmic;
         again();
       }),
