@@ -4,5 +4,11 @@ import { findChromium } from "./scripts/chromium.mjs";
 import { test } from "./vitest.config.ts";
 
 export default defineConfig({
-  test: { ...test, include: ["test/browser/**/*.test.ts"], exclude: [], env: { RKD_CHROMIUM: findChromium() ?? "" } },
+  test: {
+    ...test,
+    include: ["test/browser/**/*.test.ts"],
+    exclude: [],
+    expect: { poll: { timeout: 30_000 } },
+    env: { RKD_CHROMIUM: findChromium() ?? "" },
+  },
 });

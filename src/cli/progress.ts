@@ -40,7 +40,7 @@ class TextReporter implements Reporter {
   #drawn = false;
   #start: { readonly time: number; readonly step: number } | undefined;
   /** What the last validation said, and the best so far. */
-  #score: { readonly name: string; readonly last: number; readonly best: number } | undefined;
+  #score: Standing["score"];
   #epochs = 0;
   #stepsPerEpoch = 1;
   #measured = "classes";
@@ -148,33 +148,12 @@ class TextReporter implements Reporter {
     this.#score = { name, last, best: best || !this.#score ? last : this.#score.best };
   }
 
-  /** What matters most comes first; on a narrow terminal the words are short and the last of them go. */
-  #stepLine({ step, totalSteps, epoch, loss, terms, imagesPerSecond, dataWaitShare }: StepEvent): string {
-    const done = this.#start ? step - this.#start.step : 0;
+  #stepLine(event: StepEvent): string {
+    const done = this.#start ? event.step - this.#start.step : 0;
     const elapsed = this.#start ? (performance.now() - this.#start.time) / 1000 : 0;
-    const left = done > 0 ? duration((elapsed / done) * (totalSteps - step)) : "?";
-    const rate = Math.round(imagesPerSecond).toLocaleString("en");
-    const each = terms.length > 1 ? terms.map(({ name, value }) => `${name} ${value.toPrecision(3)}`) : [];
-    const waited = `${Math.round(100 * dataWaitShare)} %`;
-    const start = [`${left} left`, `epoch ${epoch}/${this.#epochs}`];
-    const of = this.#score && { ...this.#score, ...percents(this.#score) };
-    const long = [
-      ...start,
-      `${rate} images/s`,
-      `loss ${loss.toPrecision(4)}`,
-      ...(of ? [`${of.name} ${of.last} %, best ${of.best} %`] : []),
-      `waited for data ${waited}`,
-      ...each,
-    ].join("  ");
-    if (!this.#out.isTTY || long.length < this.#width()) return long;
-    const short = [
-      ...start,
-      `${rate} img/s`,
-      `loss ${loss.toPrecision(3)}`,
-      ...(of ? [`${of.name} ${of.last}, best ${of.best}`] : []),
-      `data ${waited}`,
-    ];
-    return short.join(" ");
+    const secondsLeft = done > 0 ? (elapsed / done) * (event.totalSteps - event.step) : Number.NaN;
+    const width = this.#out.isTTY ? this.#width() - 1 - this.#name.length : Number.POSITIVE_INFINITY;
+    return stepLine(event, { secondsLeft, epochs: this.#epochs, score: this.#score }, width);
   }
 
   #width(): number {
@@ -198,8 +177,43 @@ class TextReporter implements Reporter {
   }
 }
 
-function percents({ last, best }: { readonly last: number; readonly best: number }) {
-  return { last: (100 * last).toFixed(1), best: (100 * best).toFixed(1) };
+/** What a step's line says beside the step. */
+interface Standing {
+  readonly secondsLeft: number;
+  readonly epochs: number;
+  /** What the last validation said, and the best so far. */
+  readonly score: { readonly name: string; readonly last: number; readonly best: number } | undefined;
+}
+
+/** A step in a line of at most `width` signs: what matters most comes first, and where there is little room words are short. */
+export function stepLine(
+  { epoch, loss, terms, imagesPerSecond, dataWaitShare }: StepEvent,
+  { secondsLeft, epochs, score }: Standing,
+  width: number,
+): string {
+  const rate = Math.round(imagesPerSecond);
+  const waited = Math.round(100 * dataWaitShare);
+  const percents = score && { last: (100 * score.last).toFixed(1), best: (100 * score.best).toFixed(1) };
+  const long = [
+    `${duration(secondsLeft)} left`,
+    `epoch ${epoch}/${epochs}`,
+    `${rate.toLocaleString("en")} images/s`,
+    `loss ${loss.toPrecision(4)}`,
+    ...(score ? [`${score.name} ${percents?.last} %, best ${percents?.best} %`] : []),
+    `waited for data ${waited} %`,
+  ].join("  ");
+  const each = terms.length > 1 ? terms.map(({ name, value }) => `  ${name} ${value.toPrecision(3)}`).join("") : "";
+  const short = [
+    `${duration(secondsLeft)
+      .replaceAll(/ (?:(m)in|(s)|(h))/g, "$1$2$3")
+      .replace(" ", "")} left`,
+    `epoch ${epoch}/${epochs}`,
+    `${rate} img/s`,
+    `loss ${loss.toPrecision(3)}`,
+    ...(score ? [`${score.name} ${percents?.last} best ${percents?.best}`] : []),
+    `wait ${waited}%`,
+  ].join(" ");
+  return [long + each, long].find((text) => text.length <= width) ?? short.slice(0, width);
 }
 
 /** Why a run ends before its last epoch. */

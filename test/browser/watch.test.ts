@@ -11,7 +11,7 @@ import { smallRun } from "../support/small.ts";
 
 test("a page follows a live run to its end, and then has its pictures", async () => {
   const out = join(temporaryFolder(), "run");
-  const run = train(smallRun(out, { epochs: 150, stepsPerEpoch: 10, threads: 1, keep: "last" }));
+  const run = train(smallRun(out, { epochs: 200, stepsPerEpoch: 10, threads: 1, keep: "last" }));
   run.catch(() => {});
   while (!existsSync(join(out, "events.jsonl"))) await sleep(20);
   await using watching = watchRun(out);
@@ -21,19 +21,19 @@ test("a page follows a live run to its end, and then has its pictures", async ()
     await page.goto(url);
     const state = page.getByRole("status").first();
     const step = async () => Number(/step (\d+)\//.exec((await state.textContent()) ?? "")?.[1] ?? 0);
-    await expect.poll(step, { timeout: 20_000 }).toBeGreaterThan(0);
+    await expect.poll(step, { timeout: 60_000 }).toBeGreaterThan(0);
     const early = await step();
     await page.locator("figure[data-id=loss] canvas").waitFor();
     const drawn = () =>
       page.locator("figure[data-id=loss] canvas").evaluate((canvas: HTMLCanvasElement) => canvas.toDataURL());
     const before = await drawn();
-    await expect.poll(step, { timeout: 20_000 }).toBeGreaterThan(early);
+    await expect.poll(step, { timeout: 60_000 }).toBeGreaterThan(early);
     await expect.poll(drawn).not.toBe(before);
-    expect(await state.textContent()).toMatch(/ left, epoch \d+\/150, step \d+\/1500, [\d,]+ images\/s, loss [\d.]+/);
+    expect(await state.textContent()).toMatch(/ left, epoch \d+\/200, step \d+\/2000, [\d,]+ images\/s, loss [\d.]+/);
     await expect.poll(async () => await page.locator("#verdict").textContent()).toContain("The run has not ended");
     const result = await run;
     await expect
-      .poll(async () => await state.textContent(), { timeout: 30_000 })
+      .poll(async () => await state.textContent(), { timeout: 60_000 })
       .toBe(`The run has ended after ${result.epochs} epochs.`);
     expect(
       await page
