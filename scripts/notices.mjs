@@ -1,5 +1,5 @@
-// Writes THIRD-PARTY-NOTICES anew, the licences of the crates that go into the addon on any of its platforms; or fails
-// where it is stale.
+// Writes THIRD-PARTY-NOTICES anew, the licences of the crates that go into the addon on any of its platforms and of the
+// packages in the script of the report page; or fails where it is stale.
 //
 //   node scripts/notices.mjs [--check]
 import { spawnSync } from "node:child_process";
@@ -97,11 +97,16 @@ function grouped() {
     const notice = readdirSync(dirname(crate.manifest_path)).find((each) => /^notice/i.test(each));
     if (notice) add(`NOTICE of ${label}`, readFileSync(join(dirname(crate.manifest_path), notice), "utf8"), label);
   }
+  for (const name of ["uplot"]) {
+    const of = (file) => readFileSync(join(root, "node_modules", name, file), "utf8");
+    const { version, license } = JSON.parse(of("package.json"));
+    add(`${license} (the script of report pages)`, of("LICENSE"), `${name} ${version}`);
+  }
   return [...groups.values()].sort((a, b) => (a.title < b.title ? -1 : a.title > b.title ? 1 : 0));
 }
 
 const head = `The native addon of rkd holds code of the crates below, and of Rust's standard library (MIT OR Apache-2.0). Where a crate
-leaves the choice, Apache-2.0 is taken, else MIT. This file is made by \`node scripts/notices.mjs\`.
+leaves the choice, Apache-2.0 is taken, else MIT. The pages that rkd writes hold code of the npm packages below. This file is made by \`node scripts/notices.mjs\`.
 `;
 const parts = grouped().map(({ title, text, entries }) => {
   const tidy = text
@@ -113,5 +118,5 @@ const parts = grouped().map(({ title, text, entries }) => {
 const made = head + parts.join("");
 if (!process.argv.includes("--check")) writeFileSync(file, made);
 else if (!existsSync(file) || readFileSync(file, "utf8") !== made) {
-  stop("THIRD-PARTY-NOTICES is not of the crates in Cargo.lock; node scripts/notices.mjs writes it anew.");
+  stop("THIRD-PARTY-NOTICES is not of the crates in Cargo.lock and the packages of the report page; node scripts/notices.mjs writes it anew.");
 }

@@ -87,7 +87,7 @@ const parts = [
   {
     name: "typescript",
     says: "compiling TypeScript",
-    inputs: ["src/", "dist/native/index.d.cts", "tsconfig.json", "tsconfig.build.json"],
+    inputs: ["src/", "dist/native/index.d.cts", "tsconfig.json", "tsconfig.build.json", "scripts/page.mjs"],
     build: () => {
       for (const name of existsSync(join(root, "dist")) ? readdirSync(join(root, "dist")) : []) {
         if (name !== "native") rmSync(join(root, "dist", name), { recursive: true });
@@ -104,6 +104,7 @@ const parts = [
       ];
       must(tool("tsc", ...types, "--outDir", "dist/native", "src/protocol/protocol.ts"), "compiling the protocol");
       must(tool("tsc", "-p", "tsconfig.build.json"), "compiling TypeScript");
+      must([process.execPath, "scripts/page.mjs"], "making the script of the report page");
     },
     made: "dist/index.js",
   },

@@ -1,7 +1,8 @@
 /** `distill`: a small network that keeps a teacher's relations. */
 
+import type { DistillResult } from "./events.ts";
 import type { DistillOptions } from "./options/run.ts";
-import type { DistillResult } from "./run/events.ts";
+import { pageWriter } from "./report/onlooker.ts";
 import { type Run, startRun } from "./run/run.ts";
 import { startJob } from "./run/start.ts";
 
@@ -18,5 +19,8 @@ import { startJob } from "./run/start.ts";
  * @throws {RkdError} by rejection: bad options before anything is touched, then whatever stops the run
  */
 export function distill(options: DistillOptions): Run<DistillResult> {
-  return startRun(async (context) => (await startJob("distill", options, context)) as DistillResult, options?.signal);
+  return startRun(
+    async (context) => (await startJob("distill", options, context, pageWriter)) as DistillResult,
+    options?.signal,
+  );
 }

@@ -13,6 +13,29 @@ export {
   type TensorInput,
 } from "./evaluate-loss.ts";
 export type {
+  BaselineEvent,
+  CheckpointEvent,
+  CollapseEvent,
+  DataEvent,
+  DistillResult,
+  EarlyStopEvent,
+  EndEvent,
+  EpochRecord,
+  EvaluationEvent,
+  Finding,
+  Metrics,
+  RunEvent,
+  StartEvent,
+  StepEvent,
+  StepRecord,
+  TeacherVerdict,
+  TrainResult,
+  Verdict,
+  VerdictRow,
+  WarningEvent,
+  WeightsEvent,
+} from "./events.ts";
+export type {
   ExperimentCellEvent,
   ExperimentEndEvent,
   ExperimentEvent,
@@ -21,7 +44,6 @@ export type {
   ExperimentWarningEvent,
 } from "./experiment/events.ts";
 export { experiment } from "./experiment/experiment.ts";
-export type { GalleryImage, GalleryNeighbour, GalleryQuery } from "./experiment/gallery.ts";
 export type {
   Cell,
   CellContext,
@@ -56,6 +78,7 @@ export {
 } from "./options/data.ts";
 export * from "./options/losses.ts";
 export { adam, adamW, type ConstantsOf, sgd } from "./options/optimizer.ts";
+export type { Reporter, ReporterGiven, RunEnding } from "./options/reporter.ts";
 export type {
   DistillOptions,
   EmbedOptions,
@@ -109,29 +132,13 @@ export type {
 export { type ReproduceOptions, recipeNames } from "./recipes/plan.ts";
 export type { Scale } from "./recipes/recipe.ts";
 export { reproduce } from "./recipes/reproduce.ts";
+export type { GalleryImage, GalleryNeighbour, GalleryQuery } from "./report/pictures.ts";
+export { type ReportOptions, report } from "./report-page.ts";
+export { type CsvOptions, csv } from "./reporters/csv.ts";
+export { type MlflowOptions, mlflow } from "./reporters/mlflow.ts";
+export { type TensorBoardOptions, tensorboard } from "./reporters/tensorboard.ts";
 export { resume } from "./resume.ts";
-export type {
-  BaselineEvent,
-  CheckpointEvent,
-  CollapseEvent,
-  DataEvent,
-  DistillResult,
-  EndEvent,
-  EpochRecord,
-  EvaluationEvent,
-  Finding,
-  Metrics,
-  RunEvent,
-  StartEvent,
-  StepEvent,
-  StepRecord,
-  TeacherVerdict,
-  TrainResult,
-  Verdict,
-  VerdictRow,
-  WarningEvent,
-  WeightsEvent,
-} from "./run/events.ts";
 export type { Run } from "./run/run.ts";
 export { train } from "./train.ts";
 export { version } from "./version.ts";
+export { type WatchEvent, type WatchOptions, watchRun } from "./watch.ts";

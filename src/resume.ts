@@ -1,8 +1,9 @@
 /** `resume`: goes on with a run that was aborted or killed. */
 
+import type { DistillResult, TrainResult } from "./events.ts";
 import { path } from "./options/check.ts";
 import type { ResumeOptions } from "./options/run.ts";
-import type { DistillResult, TrainResult } from "./run/events.ts";
+import { pageWriter } from "./report/onlooker.ts";
 import { type Run, startRun } from "./run/run.ts";
 import { resumeJob } from "./run/start.ts";
 
@@ -13,5 +14,5 @@ import { resumeJob } from "./run/start.ts";
  * @throws {RkdError} by rejection: `ERR_NOT_FOUND`, `ERR_INVALID_ARTEFACT`, `ERR_INVALID_DATA`, then whatever stops the run
  */
 export function resume(out: string | URL, options: ResumeOptions = {}): Run<TrainResult | DistillResult> {
-  return startRun((context) => resumeJob(path("out", out), options, context), options?.signal);
+  return startRun((context) => resumeJob(path("out", out), options, context, pageWriter), options?.signal);
 }

@@ -1,7 +1,8 @@
 /** `train`: a network from images and labels, for example a teacher. */
 
+import type { TrainResult } from "./events.ts";
 import type { TrainOptions } from "./options/run.ts";
-import type { TrainResult } from "./run/events.ts";
+import { pageWriter } from "./report/onlooker.ts";
 import { type Run, startRun } from "./run/run.ts";
 import { startJob } from "./run/start.ts";
 
@@ -17,5 +18,5 @@ import { startJob } from "./run/start.ts";
  * @throws {RkdError} by rejection: bad options before anything is touched, then whatever stops the run
  */
 export function train(options: TrainOptions): Run<TrainResult> {
-  return startRun((context) => startJob("train", options, context), options?.signal);
+  return startRun((context) => startJob("train", options, context, pageWriter), options?.signal);
 }

@@ -27,6 +27,10 @@ export const files = {
   data: "data.json",
   events: "events.jsonl",
   metrics: "metrics.json",
+  report: "report.html",
+  /** Embeddings of test images by the student with its initial weights, which the report shows, and their ids. */
+  before: "before.npy",
+  beforeIds: "before.npy.ids.json",
   /** The vectors of a teacher that was given as rows, and their ids. */
   teacher: "teacher.npy",
   teacherIds: "teacher.npy.ids.json",
@@ -48,6 +52,9 @@ const own = [
   files.data,
   files.events,
   files.metrics,
+  files.report,
+  files.before,
+  files.beforeIds,
   files.teacher,
   files.teacherIds,
   files.model,

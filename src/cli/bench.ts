@@ -7,7 +7,7 @@ import { NativeSession } from "../native/session.ts";
 import { integer, number, oneOf } from "../options/check.ts";
 import type { BenchReport, ProfileReport } from "../protocol/protocol.ts";
 import { json, print, printLines } from "./context.ts";
-import { writeJsonLine } from "./report.ts";
+import { writeJsonLine } from "./progress.ts";
 import { benchTable, profileTables } from "./table.ts";
 
 /** The flags of the command. */

@@ -4,9 +4,10 @@ import { type CacheEntry, cacheEntries, pruned, RECENT, removeEntry } from "../a
 import { RkdError } from "../errors.ts";
 import { addon } from "../native/addon.ts";
 import { invalid, path } from "../options/check.ts";
+import { bytesInWords } from "../report/scores.ts";
 import { json, print, printLines, say } from "./context.ts";
-import { writeJsonLine } from "./report.ts";
-import { bytesInWords, table } from "./table.ts";
+import { writeJsonLine } from "./progress.ts";
+import { table } from "./table.ts";
 
 /** As commander names them. */
 export interface CacheFlags {

@@ -5,11 +5,13 @@ import { distill } from "../distill.ts";
 import { embed } from "../embed.ts";
 import { evaluate } from "../evaluate.ts";
 import { invalid } from "../options/check.ts";
-import type { DistillOptions, EmbedOptions, EvaluateOptions, ResumeOptions } from "../options/run.ts";
+import type { DistillOptions, EmbedOptions, EvaluateOptions, ResumeOptions, TrainOptions } from "../options/run.ts";
+import { angleLines, fidelityLines, metricsLine, prefixLines } from "../report/scores.ts";
 import { resume } from "../resume.ts";
 import { train } from "../train.ts";
 import { type BenchFlags, bench } from "./bench.ts";
 import { type CacheFlags, cache } from "./cache.ts";
+import { loadConfig } from "./config.ts";
 import { finish, json, print, signal, watch } from "./context.ts";
 import { demo } from "./demo.ts";
 import { doctor } from "./doctor.ts";
@@ -17,6 +19,7 @@ import {
   add,
   addDataFlags,
   addRunFlags,
+  addShownFlags,
   backboneOf,
   type DataFlags,
   dataOf,
@@ -24,14 +27,15 @@ import {
   needed,
   type RunFlags,
   runOptions,
+  shownOf,
   studentOf,
   toFewShot,
   toNumber,
   toNumbers,
 } from "./options.ts";
-import { writeJsonLine } from "./report.ts";
+import { writeJsonLine } from "./progress.ts";
 import { type ReproduceFlags, runRecipe } from "./reproduce.ts";
-import { angleLines, fidelityLines, metricsLine, prefixLines } from "./table.ts";
+import { compare, listRuns, showLive, showReport } from "./runs.ts";
 import { addTeacherFlags, placesOf, type TeacherFlags, teachersOf } from "./teacher.ts";
 
 /** Data may change between a run and what goes on with it; the user has to say that this is meant. */
@@ -40,14 +44,17 @@ const acceptFlag = ["--accept-changed-data", "go on with the stored split where 
 /** All commands, in the order of the help. */
 export function commands(): Command[] {
   const work = [trainCommand(), distillCommand(), evaluateCommand(), embedCommand(), resumeCommand()];
-  return [...work, reproduceCommand(), demoCommand(), benchCommand(), doctorCommand(), cacheCommand()];
+  const seen = [reportCommand(), watchCommand(), compareCommand(), runsCommand()];
+  return [...work, ...seen, reproduceCommand(), demoCommand(), benchCommand(), doctorCommand(), cacheCommand()];
 }
 
 function trainCommand(): Command {
   const it = command("train", "Train a network, for example a teacher.");
-  return addRunFlags(it, "train").action((flags: RunFlags) => {
-    const options = { ...runOptions(flags, signal), backbone: backboneOf(flags) };
-    return finish(train(options), options.out);
+  return addRunFlags(it, "train").action(async (flags: RunFlags) => {
+    const config = (await loadConfig(flags.config)) as Partial<TrainOptions>;
+    const shared = runOptions(flags, signal, config);
+    const options = { ...shared, backbone: studentOf(flags) ?? config.backbone ?? backboneOf(flags) };
+    return await finish(train(options), options.out);
   });
 }
 
@@ -60,12 +67,18 @@ function distillCommand(): Command {
     .option("--baseline", "train the same student by labels alone too, and measure the gap from there")
     .option(...acceptFlag);
   type Flags = RunFlags & TeacherFlags & Pick<DistillOptions, "teacherFeatures" | "acceptChangedData" | "baseline">;
-  return addRunFlags(it, "distill").action((flags: Flags) => {
-    const teachers = teachersOf(flags) ?? [needed("--teacher", undefined)];
+  return addRunFlags(it, "distill").action(async (flags: Flags) => {
+    const { teacher, teachers: several, ...config } = (await loadConfig(flags.config)) as Partial<DistillOptions>;
+    const given = teachersOf(flags);
+    const named = teacher !== undefined || several !== undefined;
+    const teachers =
+      given || !named
+        ? { teachers: given ?? [needed("--teacher", undefined)] }
+        : defined({ teacher, teachers: several });
     const { teacherFeatures, acceptChangedData, baseline } = flags;
     const own = defined({ student: studentOf(flags), teacherFeatures, acceptChangedData, baseline });
-    const options = { ...runOptions(flags, signal), teachers, ...own };
-    return finish(distill(options), options.out);
+    const options = { ...runOptions(flags, signal, config), ...teachers, ...own } as DistillOptions;
+    return await finish(distill(options), String(options.out));
   });
 }
 
@@ -143,7 +156,8 @@ function embedCommand(): Command {
 }
 
 function resumeCommand(): Command {
-  return command("resume", "Go on with a run that was stopped or killed; it ends with the same bytes.")
+  const it = command("resume", "Go on with a run that was stopped or killed; it ends with the same bytes.");
+  return addShownFlags(it)
     .argument("<out>", "folder of the run")
     .option("--data <source>", "where the data are now (where they were)")
     .option(
@@ -151,15 +165,56 @@ function resumeCommand(): Command {
       "where the teacher is now (where it was); of several NAME=PLACE, once for each that has moved",
       add,
     )
+    .option(
+      "--epochs <count>",
+      "epochs of the whole run: more than planned go on beyond its end (those of the run)",
+      toNumber,
+    )
     .option("--threads <count>", "CPU threads (those of the run)", toNumber)
     .option("--device <name>", "auto, cpu or candle-cpu; another one gives other bytes (that of the run)")
     .option(...acceptFlag)
-    .action((out: string, flags: Omit<ResumeOptions, "signal" | "teacher"> & Pick<TeacherFlags, "teacher">) => {
-      const { data, threads, device, acceptChangedData } = flags;
-      const teacher = placesOf(flags.teacher);
-      const options = defined({ data, teacher, threads, device, acceptChangedData });
-      return finish(resume(out, { signal, ...options }), out, () => true);
-    });
+    .action(
+      (
+        out: string,
+        flags: Omit<ResumeOptions, "signal" | "teacher" | "report" | "reporters"> &
+          Pick<TeacherFlags, "teacher"> &
+          Pick<RunFlags, "report" | "reporter">,
+      ) => {
+        const { data, epochs, threads, device, acceptChangedData } = flags;
+        const teacher = placesOf(flags.teacher);
+        const options = {
+          ...defined({ data, teacher, epochs, threads, device, acceptChangedData }),
+          ...shownOf(flags),
+        };
+        return finish(resume(out, { signal, ...options }), out, () => true);
+      },
+    );
+}
+
+function reportCommand(): Command {
+  return command("report", "Write a page about a run, or about several side by side.")
+    .argument("<runs...>", "folders of runs")
+    .option("--out <file>", "the file to write (report.html in the folder of the only run)")
+    .action((runs: readonly string[], { out }: { readonly out?: string }) => showReport(runs, out));
+}
+
+function watchCommand(): Command {
+  return command("watch", "Serve the page of a run on this machine, live while the run goes.")
+    .argument("<run>", "folder of the run")
+    .option("--port <number>", "port on 127.0.0.1 (one that is free)", toNumber)
+    .action((run: string, { port }: { readonly port?: number }) => showLive(run, port));
+}
+
+function compareCommand(): Command {
+  return command("compare", "Set the scores of runs side by side, and what differs in their plans.")
+    .argument("<runs...>", "folders of two runs or more")
+    .action((runs: readonly string[]) => compare(runs));
+}
+
+function runsCommand(): Command {
+  return command("runs", "List the runs in a folder, a line each.")
+    .argument("[folder]", "the folder", "runs")
+    .action((folder: string) => listRuns(folder));
 }
 
 function demoCommand(): Command {

@@ -1,16 +1,19 @@
 /** What all commands share: JSON or text, signals, and how a run is shown. */
 
-import { closeSync } from "node:fs";
+import { closeSync, existsSync } from "node:fs";
 import { constants } from "node:os";
+import { join } from "node:path";
 import { isatty } from "node:tty";
 import type { Command } from "commander";
+import { files } from "../artefacts/run-folder.ts";
 import { RkdError } from "../errors.ts";
+import type { DistillResult, TrainResult } from "../events.ts";
 import { printable, printableLines } from "../printable.ts";
-import type { DistillResult, TrainResult } from "../run/events.ts";
+import { findingLines, metricsLine, prefixLines } from "../report/scores.ts";
 import type { Run } from "../run/run.ts";
 import { exitCodeOf } from "./exit.ts";
-import { jsonReporter, textReporter } from "./report.ts";
-import { findingLines, metricsLine, prefixLines, verdictTable } from "./table.ts";
+import { jsonReporter, textReporter } from "./progress.ts";
+import { verdictTable } from "./table.ts";
 
 /** Whether output is one JSON object a line. Known before the command line is parsed, so that its errors obey it. */
 export const json: boolean = process.argv.includes("--json");
@@ -149,6 +152,8 @@ export async function finish(
   }
   findingLines(result.findings).forEach(print);
   print(`model: ${result.model}`);
+  const page = join(result.out, files.report);
+  if (existsSync(page)) print(`report: ${page}`);
 }
 
 /** Writes a line of the result. */

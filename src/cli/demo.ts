@@ -2,15 +2,16 @@
 
 import { join } from "node:path";
 import { distill } from "../distill.ts";
+import type { DistillResult } from "../events.ts";
 import { conv4 } from "../options/backbone.ts";
 import { glyphs } from "../options/data.ts";
 import { adam } from "../options/optimizer.ts";
 import type { RunOptions } from "../options/run.ts";
-import type { DistillResult } from "../run/events.ts";
+import { findingLines } from "../report/scores.ts";
 import { train } from "../train.ts";
 import { json, print, printLines, signal, watch } from "./context.ts";
-import { writeJsonLine } from "./report.ts";
-import { findingLines, verdictTable } from "./table.ts";
+import { writeJsonLine } from "./progress.ts";
+import { verdictTable } from "./table.ts";
 
 const TEACHER_EPOCHS = 4;
 const STUDENT_EPOCHS = 4;

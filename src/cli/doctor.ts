@@ -9,12 +9,13 @@ import { json as toJson } from "../native/json.ts";
 import type { NativeSession } from "../native/session.ts";
 import { oneOf } from "../options/check.ts";
 import type { MemoryLimits, NetworkReport, SplitPlan, Teacher, VectorSummary } from "../protocol/protocol.ts";
+import { bytesInWords } from "../report/scores.ts";
 import { withSession } from "../run/command.ts";
 import { version } from "../version.ts";
 import { json, print, printLines, signal } from "./context.ts";
 import { needed } from "./options.ts";
-import { writeJsonLine } from "./report.ts";
-import { bytesInWords, table } from "./table.ts";
+import { writeJsonLine } from "./progress.ts";
+import { table } from "./table.ts";
 import { type TeacherFlags, teachersOf } from "./teacher.ts";
 
 /** Looks at the installation, or at the data or the teacher at `path`. */

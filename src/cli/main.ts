@@ -18,7 +18,7 @@ import {
 } from "./context.ts";
 import { exitCodeOf, exitCodes } from "./exit.ts";
 import { meantFlag, messageOf } from "./flags.ts";
-import { writeJsonLine } from "./report.ts";
+import { writeJsonLine } from "./progress.ts";
 
 const help = `
 Examples:

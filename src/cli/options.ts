@@ -3,7 +3,7 @@
 import type { Command } from "commander";
 import { RkdError } from "../errors.ts";
 import { invalid, oneOf } from "../options/check.ts";
-import type { RunOptions } from "../options/run.ts";
+import type { RunOptions, Shown } from "../options/run.ts";
 import {
   type Backbone,
   backboneKinds,
@@ -22,6 +22,9 @@ import {
   type Weight,
   type Weights,
 } from "../protocol/protocol.ts";
+import { csv } from "../reporters/csv.ts";
+import { mlflow } from "../reporters/mlflow.ts";
+import { tensorboard } from "../reporters/tensorboard.ts";
 
 /** The flags of `train` and `distill`, as commander names them. */
 export interface RunFlags extends DataFlags, NetworkFlags, TuningFlags {
@@ -51,6 +54,9 @@ export interface RunFlags extends DataFlags, NetworkFlags, TuningFlags {
   evaluateEverySteps?: number;
   checkpointEvery?: number;
   ks?: number[];
+  config?: string;
+  report?: boolean;
+  reporter?: readonly string[];
 }
 
 /** The flags that describe the images. */
@@ -177,16 +183,55 @@ export function addRunFlags(command: Command, job: "train" | "distill"): Command
       toNumber,
     )
     .option("--checkpoint-every <steps>", "also checkpoint every so many steps (each epoch only)", toNumber)
-    .option("--ks <list>", "the K of Recall@K (1,2,4,8)", toNumbers);
-  return command;
+    .option("--ks <list>", "the K of Recall@K (1,2,4,8)", toNumbers)
+    .option("--config <file>", "a module whose default export is what code gives; flags come before it");
+  return addShownFlags(command);
 }
 
-/** The options that `train` and `distill` share. */
-export function runOptions(flags: RunFlags, signal: AbortSignal): RunOptions & { readonly out: string } {
+/** Adds the flags of how a run is shown. */
+export function addShownFlags(command: Command): Command {
+  return command
+    .option("--reporter <kind>", "csv, tensorboard, mlflow or mlflow:URL; once for each of several (none)", add)
+    .option("--no-report", "do not write report.html at the end");
+}
+
+/** How a run is shown, where anything is said of it. */
+export function shownOf({ report, reporter }: Pick<RunFlags, "report" | "reporter">): Shown {
+  const reporters = reporter?.map((given) => {
+    const [kind, ...rest] = given.split(":");
+    const url = rest.join(":");
+    const found = oneOf("--reporter", kind, ["csv", "tensorboard", "mlflow"]);
+    if (url && found !== "mlflow") throw invalid("--reporter", `${found} without a colon`, given);
+    return { csv, tensorboard, mlflow: () => mlflow(url ? { url } : {}) }[found]();
+  });
+  return { ...(report === false && { report }), ...(reporters && { reporters }) };
+}
+
+/** The options that `train` and `distill` share; what the flags do not say stands in `config`. */
+export function runOptions(
+  flags: RunFlags,
+  signal: AbortSignal,
+  config: Partial<RunOptions> = {},
+): RunOptions & { readonly out: string } {
   const { evaluateEvery, evaluateEverySteps, ks, batch, perClass, episode } = flags;
-  return defined({
-    data: dataOf(flags),
-    out: needed("--out", flags.out),
+  const images = [
+    "data",
+    "imageSize",
+    "channels",
+    "augment",
+    "labels",
+    "split",
+    "validation",
+    "test",
+    "rotations",
+  ] as const;
+  const says = (...names: (keyof RunFlags)[]) => names.some((name) => flags[name] !== undefined);
+  // What the configuration says is not covered by a default.
+  const unless = <T>(given: unknown, said: boolean, make: () => T) =>
+    given === undefined || said ? make() : undefined;
+  const own = defined({
+    data: unless(config.data, says(...images), () => dataOf(flags)),
+    out: flags.out ?? (config.out === undefined ? needed("--out", undefined) : undefined),
     overwrite: flags.overwrite,
     losses: flags.loss?.map((given) => toLoss(given, episode)),
     prefixes: flags.prefixes,
@@ -194,23 +239,27 @@ export function runOptions(flags: RunFlags, signal: AbortSignal): RunOptions & {
     freeze: flags.freeze,
     learningRates: flags.learningRates,
     batchNorm: flags.batchNorm,
-    optimizer: optimizerOf(flags),
-    schedule: scheduleOf(flags),
+    optimizer: unless(config.optimizer, says("optimizer", "lr", "weightDecay"), () => optimizerOf(flags)),
+    schedule: unless(config.schedule, says("schedule", "warmup"), () => scheduleOf(flags)),
     epochs: flags.epochs,
     stepsPerEpoch: flags.stepsPerEpoch,
-    batch: defined({ size: batch, perClass: perClass === "any" ? null : perClass, episode }),
+    batch: unless(config.batch, says("batch", "perClass", "episode"), () =>
+      defined({ size: batch, perClass: perClass === "any" ? null : perClass, episode }),
+    ),
     microBatch: flags.microBatch,
     clipGradientNorm: flags.clip,
     seed: flags.seed,
     splitSeed: flags.splitSeed,
     threads: flags.threads,
     device: flags.device,
-    evaluation: defined({ everyEpochs: evaluateEvery, everySteps: evaluateEverySteps, ks }),
+    evaluation: unless(config.evaluation, says("evaluateEvery", "evaluateEverySteps", "ks"), () =>
+      defined({ everyEpochs: evaluateEvery, everySteps: evaluateEverySteps, ks }),
+    ),
     keep: flags.keep,
     patience: flags.patience,
     checkpointEverySteps: flags.checkpointEvery,
-    signal,
-  }) as RunOptions & { readonly out: string };
+  });
+  return { ...config, ...own, ...shownOf(flags), signal } as RunOptions & { readonly out: string };
 }
 
 /**

@@ -9,10 +9,11 @@ import { invalid } from "../options/check.ts";
 import { printable } from "../printable.ts";
 import { type ReproduceOptions, recipeNames } from "../recipes/plan.ts";
 import { reproduce } from "../recipes/reproduce.ts";
+import { duration } from "../report/scores.ts";
 import { isStop, json, print, printLines, say, signal, willSave } from "./context.ts";
 import { defined } from "./options.ts";
-import { bar, PLAIN_INTERVAL_MS, writeJsonLine } from "./report.ts";
-import { duration, table } from "./table.ts";
+import { bar, PLAIN_INTERVAL_MS, writeJsonLine } from "./progress.ts";
+import { table } from "./table.ts";
 
 /** The flags of the command. */
 export interface ReproduceFlags {

@@ -7,10 +7,10 @@ import { files, readPlanFile, removeAbandoned, withErrors, writeJson } from "../
 import { distill } from "../distill.ts";
 import { RkdError } from "../errors.ts";
 import { evaluate } from "../evaluate.ts";
+import type { Metrics, RunEvent, StartEvent, TrainResult } from "../events.ts";
 import type { DistillOptions, TrainOptions } from "../options/run.ts";
 import type { Evaluation, PlanFile } from "../protocol/protocol.ts";
 import { resume } from "../resume.ts";
-import type { Metrics, RunEvent, StartEvent, TrainResult } from "../run/events.ts";
 import { FolderLock } from "../run/folder-lock.ts";
 import type { Run } from "../run/run.ts";
 import { train } from "../train.ts";
@@ -116,8 +116,10 @@ async function trained({ folder, cell, seed }: PlannedRun, context: CellRunConte
     return readJson<TrainResult>(metrics);
   }
   const { threads, signal } = context;
-  if (existsSync(join(folder, files.plan))) return await watched(resume(folder, { threads, signal }), context);
-  const managed = { out: folder, seed, threads, signal };
+  if (existsSync(join(folder, files.plan)))
+    return await watched(resume(folder, { threads, signal, report: false }), context);
+  // The experiment has a page of its own, about all of them.
+  const managed = { out: folder, seed, threads, signal, report: false };
   return await watched(start(cell, managed), context);
 }
 
@@ -134,7 +136,7 @@ async function tidied(folder: string): Promise<void> {
 /** Starts the run that a cell describes. */
 export function start(
   cell: PlannedRun["cell"],
-  managed: Pick<TrainOptions, "out" | "overwrite" | "seed" | "threads" | "signal">,
+  managed: Pick<TrainOptions, "out" | "overwrite" | "seed" | "threads" | "signal" | "report">,
 ): Run<TrainResult> {
   if (cell.train) return train({ ...cell.train, ...managed } satisfies TrainOptions);
   return distill({ ...cell.distill, ...managed } satisfies DistillOptions);

@@ -1,15 +1,17 @@
 /** What the tables of an experiment say, once for Markdown and HTML: a title and a list of blocks. */
 
-import type { Block, Document, TableBlock } from "./blocks.ts";
+import type { Block, Document, TableBlock } from "../report/blocks.ts";
+import { galleryPictures, galleryTable } from "../report/pictures.ts";
 import { curvesOf } from "./curves.ts";
-import { galleryKey, galleryPictures, galleryTable } from "./gallery.ts";
 import type { ExperimentResult, ResultCell, ResultRow } from "./result.ts";
 import { rule, type Spread } from "./statistics.ts";
 
 /** The document of a result. */
 export function documentOf(result: ExperimentResult): Document {
+  const pictures = galleryPictures(result.gallery);
   return {
     title: result.name,
+    images: pictures.images,
     blocks: [
       ...introduction(result),
       { kind: "heading", text: "Result" },
@@ -18,7 +20,7 @@ export function documentOf(result: ExperimentResult): Document {
       ...claims(result),
       ...lastWeights(result),
       ...failures(result),
-      ...gallery(result.gallery),
+      ...gallery(result.gallery, pictures.block),
       ...curves(result),
       { kind: "heading", text: "How it was made" },
       { kind: "list", items: origin(result) },
@@ -151,18 +153,24 @@ function failures({ runs }: ExperimentResult): Block[] {
   ];
 }
 
-function gallery(queries: ExperimentResult["gallery"]): Block[] {
+function gallery(queries: ExperimentResult["gallery"], pictures: Block): Block[] {
   if (queries.length === 0) return [];
   return [
     { kind: "heading", text: "Nearest neighbours" },
     galleryTable(queries),
-    { kind: "pictures", heading: "As pictures", key: galleryKey, pictures: galleryPictures(queries) },
+    { kind: "heading", text: "As pictures" },
+    pictures,
   ];
 }
 
 function curves(result: ExperimentResult): Block[] {
-  const pictures = curvesOf(result);
-  return pictures.length === 0 ? [] : [{ kind: "pictures", heading: "Curves", pictures }];
+  const charts = curvesOf(result);
+  return charts.length === 0
+    ? []
+    : [
+        { kind: "heading", text: "Curves" },
+        { kind: "charts", charts },
+      ];
 }
 
 function origin(result: ExperimentResult): string[] {

@@ -9,8 +9,8 @@
 import { existsSync, lstatSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { files, isRun, withErrors } from "../artefacts/run-folder.ts";
+import type { RunEvent, StartEvent } from "../events.ts";
 import type { Backbone } from "../protocol/protocol.ts";
-import type { RunEvent, StartEvent } from "../run/events.ts";
 import { start } from "./cell-run.ts";
 import type { PlannedRun } from "./matrix.ts";
 

@@ -2,14 +2,15 @@
 
 import { resolve } from "node:path";
 import { removeAbandoned } from "../artefacts/run-folder.ts";
+import type { RunEvent } from "../events.ts";
 import { boolean, integer, invalid, object, oneOf, or, path, text } from "../options/check.ts";
-import type { RunEvent } from "../run/events.ts";
+import type { GalleryQuery } from "../report/pictures.ts";
 import { FolderLock } from "../run/folder-lock.ts";
 import { type Run, type RunContext, startRun } from "../run/run.ts";
 import { type CellResult, finishedResult, runCell } from "./cell-run.ts";
 import { Clock, kindOf, removeAbandonedTrials, tryKinds } from "./estimate.ts";
 import type { ExperimentEvent, ExperimentProgressEvent } from "./events.ts";
-import { type GalleryQuery, galleryOf } from "./gallery.ts";
+import { galleryOf } from "./gallery.ts";
 import { type Matrix, type PlannedRun, planMatrix } from "./matrix.ts";
 import type { ExperimentOptions, PlacedOptions } from "./options.ts";
 import { defaultFigures, type ExperimentResult, figuresOf, resultOf } from "./result.ts";

@@ -1,14 +1,14 @@
 /** The result of an experiment: everything its tables show, as one JSON document. */
 
 import { cpus, totalmem } from "node:os";
+import type { DistillResult, EpochRecord, Metrics } from "../events.ts";
 import type { NetworkSummary } from "../protocol/protocol.ts";
-import type { DistillResult, EpochRecord, Metrics } from "../run/events.ts";
+import type { GalleryQuery } from "../report/pictures.ts";
+import { settingsOf } from "../report/settings.ts";
 import { version } from "../version.ts";
 import { type CellResult, planOf } from "./cell-run.ts";
-import type { GalleryQuery } from "./gallery.ts";
 import type { Matrix, PlannedCell, PlannedRun } from "./matrix.ts";
 import type { Claim, PlacedOptions, Protocol, PublishedTable } from "./options.ts";
-import { settingsOf } from "./settings.ts";
 import { claimVerdict, compare, type Difference, type Spread, spreadOf } from "./statistics.ts";
 
 /** What `experiment` returns and `table.json` holds. All figures are in [0, 1] where their unit allows it. */

@@ -4,10 +4,10 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { writeJson, writeWhole } from "../artefacts/run-folder.ts";
 import { RkdError } from "../errors.ts";
+import { toHtml } from "../report/html.ts";
+import { toMarkdown } from "../report/markdown.ts";
+import type { GalleryQuery } from "../report/pictures.ts";
 import { documentOf } from "./document.ts";
-import type { GalleryQuery } from "./gallery.ts";
-import { toHtml } from "./html.ts";
-import { toMarkdown } from "./markdown.ts";
 import type { ExperimentResult } from "./result.ts";
 
 /** The files of an experiment beside its cells. */

@@ -2,6 +2,7 @@
 
 import type { Embeddings } from "../artefacts/embeddings.ts";
 import type * as protocol from "../protocol/protocol.ts";
+import type { ReporterGiven } from "./reporter.ts";
 
 /** What only TypeScript has. */
 interface Stopped {
@@ -9,11 +10,19 @@ interface Stopped {
   readonly signal?: AbortSignal;
 }
 
+/** What of a run is shown to people and told to other programs; a run is the same with it and without. */
+export interface Shown {
+  /** Whether the run ends with a page about it, `report.html` in its folder. @default true */
+  readonly report?: boolean;
+  /** Who is told of every event: what `csv()`, `tensorboard()` and `mlflow()` make, or a function. @default none */
+  readonly reporters?: readonly ReporterGiven[];
+}
+
 /** Those options of the core that only one of `train` and `distill` takes. */
 type OfOne = "backbone" | "student" | "teacher" | "teachers" | "teacherFeatures" | "acceptChangedData" | "baseline";
 
 /** What `train` and `distill` share. */
-export type RunOptions = Omit<protocol.RunOptions, OfOne> & Stopped;
+export type RunOptions = Omit<protocol.RunOptions, OfOne> & Stopped & Shown;
 
 /** What `train` takes. */
 export interface TrainOptions extends RunOptions {
@@ -39,7 +48,7 @@ export interface DistillOptions
 }
 
 /** What `resume` takes besides the folder. */
-export interface ResumeOptions extends protocol.ResumeOptions, Stopped {}
+export interface ResumeOptions extends protocol.ResumeOptions, Stopped, Shown {}
 
 /** What `evaluate` takes. */
 export interface EvaluateOptions extends Omit<protocol.EvaluateOptions, "teacher" | "teachers">, Stopped {

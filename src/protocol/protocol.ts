@@ -573,6 +573,11 @@ export type ResumeOptions = {
    * @default where it was
    */
   readonly teacher?: string | URL | Record<string, string | URL>;
+  /**
+   * Epochs of the whole run, 1 to 1,000,000: more than planned go on beyond the planned end, where the schedule does not
+   * depend on it, as `cosine` does. @default those of the run
+   */
+  readonly epochs?: number;
   /** CPU threads, 0 is all cores. @default those of the run */
   readonly threads?: number;
   /** Where to compute. Another device than the run's gives other bytes. @default the run's */

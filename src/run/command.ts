@@ -1,10 +1,10 @@
 /** A session for one job: its thread lives as long as the job. */
 
 import { RkdError } from "../errors.ts";
+import type { RunEvent } from "../events.ts";
 import { NativeSession } from "../native/session.ts";
 import { invalid } from "../options/check.ts";
 import type { Event } from "../protocol/protocol.ts";
-import type { RunEvent } from "./events.ts";
 import type { RunContext } from "./run.ts";
 
 /** Does `work` in a session of its own. Rejects with the signal's reason where that stopped it. */

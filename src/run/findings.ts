@@ -1,6 +1,6 @@
 /** What is wrong with a finished run: its numbers in plain words, each with the likely cause and what to try. */
 
-import type { EpochRecord, Finding, Metrics, Verdict } from "./events.ts";
+import type { EpochRecord, Finding, Metrics, Verdict } from "../events.ts";
 import { goalOf } from "./state.ts";
 
 /** What is looked at. */

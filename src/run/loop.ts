@@ -10,11 +10,11 @@
 
 import { join } from "node:path";
 import { files, writeJson } from "../artefacts/run-folder.ts";
+import type { DistillResult, EvaluationEvent, Metrics, RunEvent, TrainResult, VerdictRow } from "../events.ts";
 import { json } from "../native/json.ts";
 import type { NativeSession } from "../native/session.ts";
 import type { Evaluation, Plan, ResolvedRun, SessionSummary, TeacherPlan } from "../protocol/protocol.ts";
 import { isCancelled } from "./command.ts";
-import type { DistillResult, EvaluationEvent, Metrics, RunEvent, TrainResult, VerdictRow } from "./events.ts";
 import { findingsOf } from "./findings.ts";
 import type { FolderLock } from "./folder-lock.ts";
 import type { RunContext } from "./run.ts";
@@ -35,8 +35,20 @@ export interface LoopStart {
   readonly lock: FolderLock;
   /** The `data.json` of the run whose split a new run has; its own data's where there is none. */
   readonly record?: string;
+  /** Whether it is to go on for more epochs than before. */
+  readonly further?: boolean | undefined;
+  /** Looks on, where somebody does. */
+  readonly onlooker?: Onlooker | undefined;
   /** Trains the same student without its teacher, where that is asked for. */
   readonly baseline?: () => Promise<TrainResult>;
+}
+
+/** Who looks on at a run without being a part of it; what goes wrong there becomes a warning. */
+export interface Onlooker {
+  /** The student of a distillation has not been trained yet; `session` is open with it. */
+  before(out: string, session: NativeSession, signal: AbortSignal): Promise<void>;
+  /** Everything is written and nothing is open any more; the last event is still to come. */
+  finished(out: string, session: NativeSession): Promise<void>;
 }
 
 /** Runs a job to its end. @throws {RkdError}, or the signal's reason after a clean checkpoint */
@@ -88,6 +100,7 @@ class Loop {
   async #run(): Promise<TrainResult> {
     await this.#open();
     const { totalSteps, stepsPerEpoch } = this.#summary;
+    this.#goOn();
     await this.#measureBefore();
     for (;;) {
       this.#signal.throwIfAborted();
@@ -132,11 +145,29 @@ class Loop {
     if (test.images === 0) this.#warn(`There are no test ${what}, so there will be no final score.`);
   }
 
+  /** Says where a resumed run has nothing left to do; with more epochs than before it has. */
+  #goOn(): void {
+    if (this.#start.resume === null) return;
+    const { epochsDone } = this.#state;
+    const { totalSteps, stepsPerEpoch } = this.#summary;
+    if (this.#start.further && this.#state.stoppedEarly) {
+      this.#state.stoppedEarly = false;
+      this.#state.sinceBest = 0;
+    }
+    if (this.#step < totalSteps && !this.#state.stoppedEarly) return;
+    const of = `${epochsDone} of ${Math.round(totalSteps / stepsPerEpoch)} epochs`;
+    const early = this.#state.stoppedEarly ? ", where it ended early" : "";
+    this.#warn(
+      `There is nothing left to train: the run is finished after ${of}${early}. It is measured again; with more epochs it goes on.`,
+    );
+  }
+
   async #measureBefore(): Promise<void> {
     if (this.#job.job !== "distill" || this.#summary.test.images === 0 || this.#state.before) return;
     const before = await this.#evaluate("student", "test");
     this.#state.before = before;
     this.#report("before", "test", before, false);
+    await this.#shown((onlooker) => onlooker.before(this.#job.out, this.#session, this.#signal));
   }
 
   async #segment(until: number): Promise<void> {
@@ -177,7 +208,15 @@ class Loop {
     this.#report("student", evaluation.part, score, best);
     this.#state.stoppedEarly = patience !== null && this.#state.sinceBest >= patience;
     if (this.#state.stoppedEarly) closeEpoch(this.#state, this.#step, null);
+    this.#tellEarlyStop();
     await this.#checkpoint();
+  }
+
+  #tellEarlyStop(): void {
+    const { patience } = this.#job.policy;
+    const { stoppedEarly, best, epochsDone: epoch } = this.#state;
+    if (stoppedEarly && best && patience !== null)
+      this.#emit({ type: "earlyStop", epoch, step: this.#step, patience, best });
   }
 
   async #finishEpoch(): Promise<void> {
@@ -192,6 +231,7 @@ class Loop {
     if (best && policy.keep !== "last") await this.#session.call((core) => core.keep());
     if (score) this.#report("student", part, score, best);
     this.#state.stoppedEarly = !last && policy.patience !== null && this.#state.sinceBest >= policy.patience;
+    this.#tellEarlyStop();
     await this.#checkpoint();
   }
 
@@ -207,6 +247,7 @@ class Loop {
     const result = await this.#result(model, { epoch, step }, after, last);
     this.#start.lock.check();
     writeJson(join(this.#job.out, files.metrics), result);
+    await this.#shown((onlooker) => onlooker.finished(this.#job.out, this.#session));
     this.#emit({ type: "end", result });
     return result;
   }
@@ -318,6 +359,18 @@ class Loop {
     await this.#session.call((core) => core.saveCheckpoint(path, kept));
     this.#emit({ type: "checkpoint", step: this.#step, path });
     lock.check();
+  }
+
+  /** A run is not lost because of who looks on. */
+  async #shown(look: (onlooker: Onlooker) => Promise<void>): Promise<void> {
+    const { onlooker } = this.#start;
+    if (!onlooker) return;
+    try {
+      await look(onlooker);
+    } catch (error) {
+      this.#signal.throwIfAborted();
+      this.#warn(`The report was not written: ${error instanceof Error ? error.message : String(error)}`);
+    }
   }
 
   #warn(message: string): void {

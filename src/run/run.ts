@@ -1,8 +1,8 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** A running job: await it for the result, iterate it for the events, abort or dispose it to stop. */
 
+import type { RunEvent } from "../events.ts";
 import { EventStream } from "./event-stream.ts";
-import type { RunEvent } from "./events.ts";
 
 /**
  * A job that has started. `await run` gives the result; `for await (const event of run)` gives the events, and throws

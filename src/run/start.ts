@@ -19,27 +19,32 @@ import {
   writeJson,
 } from "../artefacts/run-folder.ts";
 import { RkdError } from "../errors.ts";
+import type { RunEvent, StepEvent, TrainResult, WeightsEvent } from "../events.ts";
 import { json } from "../native/json.ts";
 import type { NativeSession } from "../native/session.ts";
-import type { DistillOptions, ResumeOptions, TrainOptions } from "../options/run.ts";
+import { boolean } from "../options/check.ts";
+import type { RunEnding } from "../options/reporter.ts";
+import type { DistillOptions, ResumeOptions, Shown, TrainOptions } from "../options/run.ts";
 import type * as protocol from "../protocol/protocol.ts";
 import type { Job, Plan, PlanFile, ResolvedRun, TeacherPlan, VectorOptions } from "../protocol/protocol.ts";
 import { version } from "../version.ts";
-import { withoutSignal, withSession } from "./command.ts";
+import { isCancelled, withoutSignal, withSession } from "./command.ts";
 import { type Rows, rowsOf, withTeacher, withTeacherFile } from "./embeddings.ts";
-import type { RunEvent, TrainResult, WeightsEvent } from "./events.ts";
 import { FolderLock } from "./folder-lock.ts";
-import { type LoopStart, runLoop } from "./loop.ts";
+import { type LoopStart, type Onlooker, runLoop } from "./loop.ts";
+import { Reporters } from "./reporter.ts";
 import type { RunContext } from "./run.ts";
 
-/** Runs a new job in the folder that its options name. */
+/** Runs a new job in the folder that its options name; `page` writes its report. */
 export async function startJob(
   job: Job,
-  options: TrainOptions | DistillOptions,
+  given: TrainOptions | DistillOptions,
   context: RunContext,
+  page: Onlooker,
 ): Promise<TrainResult> {
+  const { options, shown } = apart(given);
   const rows = rowsOf(options as Partial<DistillOptions> | undefined);
-  return await withFolder(context, async (session, folder) => {
+  return await withFolder(context, shown, async (session, folder) => {
     const run = await planJob(session, job, options, rows);
     const { out, overwrite, plan, policy } = run;
     const { data } = plan;
@@ -66,7 +71,8 @@ export async function startJob(
       folder.openLog();
       for (const message of run.warnings) folder.context.emit({ type: "warning", message });
     };
-    const start = { resume: null, resumes: false, onOpen, lock, ...baselineOf(run, context, folder) };
+    const onlooker = shown.report ? page : undefined;
+    const start = { resume: null, resumes: false, onOpen, lock, onlooker, ...baselineOf(run, context, folder) };
     if (!rows || !given || !vectors || !ids) return await runLoop(run, start, session, folder.context);
     try {
       await writeEmbeddings(rows.embeddings, vectors, ids, folder.context.signal);
@@ -78,6 +84,9 @@ export async function startJob(
     }
   });
 }
+
+/** How a run is shown where nothing is said. */
+const plain: Required<Shown> = { report: true, reporters: [] };
 
 /** How a file of vectors is read that says all by itself. */
 const asWritten: VectorOptions = { ids: null, idColumn: null, vectorColumn: null, allowMissing: false };
@@ -101,11 +110,17 @@ async function planJob(
 }
 
 /** Goes on with the run in `out`; one that was killed before its first checkpoint starts anew. */
-export async function resumeJob(out: string, options: ResumeOptions, context: RunContext): Promise<TrainResult> {
+export async function resumeJob(
+  out: string,
+  given: ResumeOptions,
+  context: RunContext,
+  page: Onlooker,
+): Promise<TrainResult> {
+  const { options, shown } = apart(given);
   const place = resolve(out);
   const teacher = placesOf(requirePlanFile(place).plan, place, options?.teacher);
   const said = json({ ...withoutSignal(options), ...(teacher !== undefined && { teacher }) });
-  return await withFolder(context, async (session, folder) => {
+  return await withFolder(context, shown, async (session, folder) => {
     const lock = folder.hold(place);
     const stored = requirePlanFile(place);
     const run = await session.call((core) =>
@@ -120,9 +135,18 @@ export async function resumeJob(out: string, options: ResumeOptions, context: Ru
       const changed = { ...requirePlanFile(place), plan: moved, inputs, fingerprint };
       if (json(changed) !== json(stored)) writeJson(join(place, files.plan), changed);
     };
-    const start = { resume, resumes: true, onOpen, lock, ...baselineOf(run, context, folder) };
+    const onlooker = shown.report ? page : undefined;
+    const further = run.plan.epochs > (stored.plan.epochs ?? 0);
+    const start = { resume, resumes: true, further, onOpen, lock, onlooker, ...baselineOf(run, context, folder) };
     return await runLoop(run, start, session, folder.context);
   });
+}
+
+/** What the core does not read, apart from what it does. @throws {RkdError} */
+function apart<T extends Shown>(given: T): { readonly options: T; readonly shown: Required<Shown> } {
+  if (typeof given !== "object" || given === null || Array.isArray(given)) return { options: given, shown: plain };
+  const { report = true, reporters = [], ...options } = given;
+  return { options: options as T, shown: { report: boolean("report", report), reporters } };
 }
 
 /** Where teachers are: as said; and rows that the run has written down are in its folder, wherever that is now. */
@@ -161,7 +185,8 @@ async function runBaseline(run: ResolvedRun, plan: Plan, context: RunContext): P
   const out = join(run.out, files.baseline);
   const policy = { ...run.policy, baseline: false };
   const alone: ResolvedRun = { ...run, job: "train", out, plan, policy, baseline: null };
-  return await withFolder(context, async (session, folder) => {
+  // The run around it is what is shown.
+  return await withFolder(context, { report: false, reporters: [] }, async (session, folder) => {
     const lock = folder.hold(out);
     const resumes = isRun(out);
     if (resumes) {
@@ -190,21 +215,30 @@ function inputsOf({ data, teachers, weights }: Plan, rows?: Rows): string[] {
   return [...models, ...(weights ? [weights.file] : []), ...listsOf(data)];
 }
 
-/** The plan as it is stored, with the places where data and teachers are now. */
-function movedPlan(stored: Plan, { data: { source, more }, teachers }: Plan): Plan {
+/** The plan as it is stored, with the places where data and teachers are now, and the epochs that it goes on for. */
+function movedPlan(stored: Plan, { data: { source, more }, teachers, epochs }: Plan): Plan {
   const data = typeof stored.data === "object" ? { ...stored.data, source, more } : source; // a person may write the source alone
-  return { ...stored, data: data as Plan["data"], teachers };
+  return { ...stored, data: data as Plan["data"], teachers, epochs };
 }
 
 /** Runs `work` with a session and a folder that only this process may write to once it is held. */
 async function withFolder<R>(
   context: RunContext,
+  { reporters }: Shown,
   work: (session: NativeSession, folder: RunFolder) => Promise<R>,
 ): Promise<R> {
-  const folder = new RunFolder(context);
+  const folder = new RunFolder(context, reporters);
+  let how: RunEnding = "failed";
   try {
-    return await withSession(folder.context, (session) => work(session, folder));
+    const result = await withSession(folder.context, (session) => work(session, folder));
+    how = "finished";
+    return result;
+  } catch (error) {
+    const { aborted, reason } = context.signal;
+    if (aborted && (error === reason || isCancelled(error))) how = "stopped";
+    throw error;
   } finally {
+    await folder.reporters.end(how);
     folder.release();
   }
 }
@@ -226,9 +260,13 @@ class RunFolder {
   /** Each is told once: the final evaluation looks at the same images again. */
   readonly #warned = new Set<string>();
   #looking: NodeJS.Timeout | undefined;
+  readonly reporters: Reporters;
+  readonly #steps: StepThinner;
 
-  constructor(context: RunContext) {
+  constructor(context: RunContext, reporters: unknown) {
     this.#outer = context;
+    this.reporters = new Reporters(reporters, (message) => this.context.emit({ type: "warning", message }));
+    this.#steps = new StepThinner((event) => this.#outer.emit(event));
     const signal = AbortSignal.any([context.signal, this.#trouble.signal]);
     this.context = { emit: (event) => this.#emit(event), signal };
   }
@@ -270,7 +308,8 @@ class RunFolder {
       this.#log?.write(event);
       if (event.type === "weights") recordWeights(this.#path, event);
     });
-    this.#outer.emit(event);
+    this.reporters.tell(event);
+    this.#steps.pass(event);
   }
 
   #attempt(record: () => void): void {
@@ -279,6 +318,45 @@ class RunFolder {
     } catch (error) {
       this.#trouble.abort(error);
     }
+  }
+}
+
+/** Shortest time between two step events for those who watch a run; its log and its reporters have every step. */
+const STEP_INTERVAL_MS = 50;
+
+/** Passes on the first step event of each interval, with the rates since the one before, and all other events. */
+class StepThinner {
+  readonly #emit: (event: RunEvent) => void;
+  #last = Number.NEGATIVE_INFINITY;
+  /** Of the steps since: seconds for an image of each, added up, and the part of that which was waiting. */
+  #since = { steps: 0, seconds: 0, waited: 0 };
+  #kept: StepEvent | undefined;
+
+  constructor(emit: (event: RunEvent) => void) {
+    this.#emit = emit;
+  }
+
+  pass(event: RunEvent): void {
+    if (event.type !== "step") {
+      this.#flush(); // the step before a decision is seen before it
+      this.#emit(event);
+      return;
+    }
+    const seconds = 1 / Math.max(event.imagesPerSecond, 1e-9);
+    this.#since.steps += 1;
+    this.#since.seconds += seconds;
+    this.#since.waited += seconds * event.dataWaitShare;
+    this.#kept = event;
+    if (performance.now() - this.#last >= STEP_INTERVAL_MS) this.#flush();
+  }
+
+  #flush(): void {
+    const [event, { steps, seconds, waited }] = [this.#kept, this.#since];
+    if (!event) return;
+    this.#kept = undefined;
+    this.#since = { steps: 0, seconds: 0, waited: 0 };
+    this.#last = performance.now();
+    this.#emit({ ...event, imagesPerSecond: steps / seconds, dataWaitShare: waited / seconds });
   }
 }
 

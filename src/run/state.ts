@@ -1,8 +1,8 @@
 /** What the policy remembers between two segments. It travels in the checkpoint, so that a resumed run decides alike. */
 
 import { RkdError } from "../errors.ts";
+import type { EpochRecord, Metrics, StepRecord } from "../events.ts";
 import type { Evaluation, Policy, TermMean } from "../protocol/protocol.ts";
-import type { EpochRecord, Metrics, StepRecord } from "./events.ts";
 
 /** JSON, and nothing that depends on the machine but times. */
 export interface PolicyState {

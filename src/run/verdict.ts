@@ -1,7 +1,7 @@
 /** The verdict of a distillation: how much of each teacher's advantage the student has gained. */
 
+import type { Metrics, TeacherVerdict, Verdict, VerdictRow } from "../events.ts";
 import type { Evaluation, Labels, NetworkSummary, TeacherFidelity, TeacherSummary } from "../protocol/protocol.ts";
-import type { Metrics, TeacherVerdict, Verdict, VerdictRow } from "./events.ts";
 
 /** A teacher before the gap to it is known. */
 export type TeacherRow = Omit<TeacherVerdict, "gapClosed">;

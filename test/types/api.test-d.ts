@@ -59,6 +59,7 @@ export async function everything(signal: AbortSignal): Promise<void> {
       case "checkpoint":
       case "baseline":
       case "collapse":
+      case "earlyStop":
       case "warning":
       case "weights":
       case "end":

@@ -1,7 +1,8 @@
 import { expect, it } from "vitest";
-import { duration, metricsLine, shortMetrics, verdictTable } from "../../src/cli/table.ts";
+import { verdictTable } from "../../src/cli/table.ts";
+import type { VerdictRow } from "../../src/events.ts";
 import type { Fidelity } from "../../src/protocol/protocol.ts";
-import type { VerdictRow } from "../../src/run/events.ts";
+import { duration, metricsLine, shortMetrics } from "../../src/report/scores.ts";
 import { verdictOf } from "../../src/run/verdict.ts";
 
 const row = (recall: number, parameters: number): VerdictRow => ({

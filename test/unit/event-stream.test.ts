@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
+import type { RunEvent } from "../../src/events.ts";
 import { EventStream, LIMIT } from "../../src/run/event-stream.ts";
-import type { RunEvent } from "../../src/run/events.ts";
 
 const warning = (message: string): RunEvent => ({ type: "warning", message });
 const progress = (done: number): RunEvent => ({ type: "data", phase: "decode", done, total: 1e6 });

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
-import { findingLines } from "../../src/cli/table.ts";
-import type { EpochRecord, VerdictRow } from "../../src/run/events.ts";
+import type { EpochRecord, VerdictRow } from "../../src/events.ts";
+import { findingLines } from "../../src/report/scores.ts";
 import { type Evidence, findingsOf } from "../../src/run/findings.ts";
 import { verdictOf } from "../../src/run/verdict.ts";
 

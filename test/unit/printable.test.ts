@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { table } from "../../src/cli/table.ts";
-import { escaped } from "../../src/experiment/blocks.ts";
 import { printable, printableLines } from "../../src/printable.ts";
+import { escaped } from "../../src/report/blocks.ts";
 
 it.each([
   ["a\u001b[31mred\u001b[0m", String.raw`a\x1b[31mred\x1b[0m`],

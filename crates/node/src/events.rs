@@ -2,7 +2,7 @@
 //!
 //! No queue of its own: a progress record that has not been fetched when the next one of its kind comes is replaced by it,
 //! since that says the same and newer. What waits is so at most one record of each kind beside the events that must not be
-//! lost, of which a run has a few. The one bounded queue is `src/run/event-stream.ts`, which JavaScript fills from here.
+//! lost: those of the steps of one segment, since nothing is trained before JavaScript asks for the next one, and a few others. The one bounded queue is `src/run/event-stream.ts`, which JavaScript fills from here.
 
 use std::collections::VecDeque;
 use std::mem::{Discriminant, discriminant};

@@ -14,7 +14,7 @@ use rkd_core::options::{self, DataOption, Job};
 use rkd_core::train::event::Control;
 use rkd_core::train::neighbours::Picture;
 use rkd_core::train::report::{Evaluation, SessionSummary};
-use rkd_core::train::{EmbedPlan, Plan, Start, Training, Who, embed, evaluate_model, neighbours};
+use rkd_core::train::{EmbedPlan, Look, Plan, Start, Training, Who, embed, evaluate_model, look, neighbours};
 use rkd_core::{Code, Error};
 use serde::Serialize;
 use serde_json::Value;
@@ -61,6 +61,30 @@ pub struct BindingNeighboursReply {
     /// The queries.
     pub value: Option<Vec<BindingNeighbours>>,
     /// Why there are none.
+    pub error: Option<BindingError>,
+}
+
+/// A sample of a part of the data, for a report.
+#[napi(object)]
+pub struct BindingLook {
+    /// The images; in `png` stands a PNG or, of a large image, a JPEG file, and nothing where a session looks.
+    pub images: Vec<BindingPicture>,
+    /// The student's embeddings `[images, d]`, float32 in the machine's order.
+    #[napi(ts_type = "Uint8Array")]
+    pub student: Buffer,
+    /// Those of each teacher.
+    #[napi(ts_type = "Uint8Array[]")]
+    pub teachers: Vec<Buffer>,
+    /// Images of the whole part.
+    pub of: u32,
+}
+
+/// The reply to `look` and `lookAt`: exactly one of the two.
+#[napi(object)]
+pub struct BindingLookReply {
+    /// The sample.
+    pub value: Option<BindingLook>,
+    /// Why there is none.
     pub error: Option<BindingError>,
 }
 
@@ -202,6 +226,22 @@ impl BindingSession {
         })
     }
 
+    /// Embeds at most `most` images of a part by the student as it is now.
+    #[napi(ts_args_type = "part: Part, most: number", ts_return_type = "Promise<BindingLookReply>")]
+    pub fn look<'env>(&self, env: &'env Env, part: String, most: u32) -> Promised<'env, BindingLookReply> {
+        self.looking(env, move |session, control| {
+            opened(session)?.look(input::read("part", &part.into())?, most as usize, control)
+        })
+    }
+
+    /// The same images with pictures, and their embeddings by a stored model and by teachers.
+    #[napi(ts_args_type = "options: Json<EvaluateOptions>, most: number", ts_return_type = "Promise<BindingLookReply>")]
+    pub fn look_at<'env>(&self, env: &'env Env, options: String, most: u32) -> Promised<'env, BindingLookReply> {
+        self.looking(env, move |_, control| {
+            look(&options::model::evaluate(&value(&options)?, &|| control.is_cancelled())?, most as usize, control)
+        })
+    }
+
     /// What a data source is and what is missing in it, without decoding an image.
     #[napi(ts_args_type = "data: Json<Data | string>", ts_return_type = "Promise<Reply<DataSurvey>>")]
     pub fn survey<'env>(&self, env: &'env Env, data: String) -> Promised<'env> {
@@ -277,6 +317,25 @@ impl BindingSession {
         self.worker.close();
     }
 
+    fn looking<'env>(
+        &self,
+        env: &'env Env,
+        work: impl FnOnce(&mut Opened, &Control) -> rkd_core::Result<Look> + Send + 'static,
+    ) -> Promised<'env, BindingLookReply> {
+        let receiver = self.worker.run(work);
+        env.spawn_future(async move {
+            Ok(match receiver.await.unwrap_or_else(|_| Err(closed())) {
+                Ok(Look { images, student, teachers, of }) => {
+                    let images = images.into_iter().map(picture).collect();
+                    let teachers = teachers.iter().map(|rows| bytes(rows)).collect();
+                    let found = BindingLook { images, student: bytes(&student), teachers, of: of as u32 };
+                    BindingLookReply { value: Some(found), error: None }
+                }
+                Err(error) => BindingLookReply { value: None, error: Some(error.into()) },
+            })
+        })
+    }
+
     fn command<'env, T: Serialize + Send + 'static>(
         &self,
         env: &'env Env,
@@ -302,6 +361,10 @@ fn job_of(name: &str) -> rkd_core::Result<Job> {
 
 fn opened(session: &mut Opened) -> rkd_core::Result<&mut Box<dyn Training>> {
     session.as_mut().ok_or_else(|| Error::new(Code::Internal, "no session is open"))
+}
+
+fn bytes(rows: &[f32]) -> Buffer {
+    rows.iter().flat_map(|value| value.to_ne_bytes()).collect::<Vec<u8>>().into()
 }
 
 fn picture(picture: Picture) -> BindingPicture {

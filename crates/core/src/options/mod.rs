@@ -162,6 +162,10 @@ pub struct ResumeOptions {
     /// @default where it was
     #[cfg_attr(test, ts(optional, type = "string | URL | Record<string, string | URL>"))]
     pub teacher: Option<TeacherPlaces>,
+    /// Epochs of the whole run, 1 to 1,000,000: more than planned go on beyond the planned end, where the schedule does not
+    /// depend on it, as `cosine` does. @default those of the run
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub epochs: Option<Whole<1, 1_000_000>>,
     /// CPU threads, 0 is all cores. @default those of the run
     #[cfg_attr(test, ts(as = "Option<u64>"))]
     pub threads: Option<Threads>,

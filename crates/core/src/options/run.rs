@@ -162,6 +162,11 @@ pub fn resolve_stored(
     if let Some(places) = resume.teacher {
         move_teachers(options.entry("teachers").or_insert(Value::Null), &places)?;
     }
+    let epochs: Option<u64> = resume.epochs.map(Into::into);
+    let planned = options.get("epochs").cloned();
+    if let Some(epochs) = epochs {
+        options.insert("epochs".into(), epochs.into());
+    }
     let mut put = |name: &str, value: Value| drop(options.insert(name.into(), value));
     resume.threads.into_iter().for_each(|threads| put("threads", threads.0.into()));
     if let Some(device) = resume.device {
@@ -169,6 +174,13 @@ pub fn resolve_stored(
     }
     let places = ["data", "teachers"].map(|name| options.get(name).cloned().unwrap_or_default());
     let found = resolve(job, &Value::Object(options), stop).map_err(|error| with_way_out(error, &places))?;
+    if let (Some(epochs), Some(planned), ScheduleSpec::Cosine { .. }) = (epochs, planned, &found.plan.schedule)
+        && planned != epochs
+    {
+        let expected = format!("{planned}, as planned: the learning rate of a cosine schedule ends with them");
+        return Err(invalid("epochs", expected, epochs.to_string())
+            .with_advice("train on in a new run that begins with this one's model, as its weights"));
+    }
     let warnings = Vec::new(); // they were given when the run was started
     Ok(ResolvedRun { warnings, accept_changed_data: resume.accept_changed_data.unwrap_or(false), ..found })
 }
@@ -724,6 +736,21 @@ mod tests {
             assert!(matches!(code, Code::InvalidOption | Code::UnknownOption), "{message}");
             parts.iter().for_each(|part| assert!(message.contains(part), "{message}\nlacks {part}"));
         }
+    }
+
+    #[test]
+    fn a_resumed_run_may_have_more_epochs_unless_its_learning_rate_ends_with_them() {
+        let resumed = |schedule: Value, epochs: u64| {
+            let run = resolve(Job::Train, &train(json!({ "epochs": 3, "schedule": schedule })), &|| false).unwrap();
+            let (plan, policy) = (input::write(&run.plan).unwrap(), input::write(&run.policy).unwrap());
+            resolve_stored(Job::Train, &plan, &policy, "runs/x", &json!({ "epochs": epochs }), &|| false)
+        };
+        assert_eq!(resumed(json!({ "kind": "constant" }), 5).unwrap().plan.epochs, 5);
+        assert_eq!(resumed(json!({ "kind": "step", "milestones": [3] }), 5).unwrap().plan.epochs, 5);
+        assert_eq!(resumed(json!({ "kind": "cosine" }), 3).unwrap().plan.epochs, 3);
+        let error = resumed(json!({ "kind": "cosine" }), 5).unwrap_err();
+        assert_eq!(error.subject.as_deref(), Some("epochs"));
+        assert!(error.to_string().contains("expected 3, as planned"), "{error}");
     }
 
     #[test]

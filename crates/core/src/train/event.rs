@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-/// What a session tells its caller. Step events are limited to [`Control::STEP_INTERVAL`]; the others always come.
+/// What a session tells its caller. Every step has its event; where the norm of a gradient has to be fetched from another
+/// device, steps have at most one every [`Control::STEP_INTERVAL`].
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -56,8 +57,8 @@ impl Event {
     /// Whether it is mere progress: the next one says the same and newer, so a reader that is behind may miss it.
     pub fn is_progress(&self) -> bool {
         match self {
-            Event::Decode { .. } | Event::TeacherFeatures { .. } | Event::Step(_) | Event::Embed { .. } => true,
-            Event::Weights { .. } | Event::Collapse(_) | Event::Warning { .. } => false,
+            Event::Decode { .. } | Event::TeacherFeatures { .. } | Event::Embed { .. } => true,
+            Event::Step(_) | Event::Weights { .. } | Event::Collapse(_) | Event::Warning { .. } => false,
         }
     }
 }
@@ -136,7 +137,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// Shortest time between two step events.
+    /// Shortest time between two events of progress.
     pub const STEP_INTERVAL: Duration = Duration::from_millis(50);
 
     /// A control whose events go to `sink`, on the session's thread; `sink` must not block.
@@ -178,7 +179,7 @@ impl Control {
         (self.sink)(event);
     }
 
-    /// Whether enough time has passed for another step event; if so, the clock starts anew.
+    /// Whether enough time has passed for another step event that costs something; if so, the clock starts anew.
     pub fn step_event_due(&self) -> bool {
         let mut last = self.last_step_event.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let due = last.is_none_or(|before| before.elapsed() >= Self::STEP_INTERVAL);

@@ -3,7 +3,7 @@
 //! [`training`] is what a caller asks of a session, `open` chooses what it runs on; [`session`] is the main path: opening,
 //! one step top to bottom, saving. [`pass`] takes a batch through the network and back, [`objective`] adds up the losses,
 //! [`device_terms`] are those that the device computes, [`balance`] finds weights, [`teacher`] gives what they compare with,
-//! [`evaluate`](mod@evaluate), [`stored`] and [`embed`](mod@embed) use a stored network, `reference` measures by a teacher,
+//! [`evaluate`](mod@evaluate), [`stored`], [`embed`](mod@embed) and [`look`](mod@look) use a stored network, `reference` measures by a teacher,
 //! [`checkpoint`] is the file between two steps. `cost` tells beforehand when a step would be slow, [`memory`] what a run
 //! takes, `known` whether data are still those of an earlier job.
 
@@ -20,6 +20,7 @@ pub mod event;
 pub mod host;
 mod initial_weights;
 mod known;
+pub mod look;
 pub mod loss_parameters;
 pub mod memory;
 pub mod neighbours;
@@ -43,6 +44,7 @@ pub use embed::{EmbedPlan, embed};
 pub use event::{Control, Event};
 pub use host::Host;
 pub use initial_weights::WeightsPlan;
+pub use look::{Look, look};
 pub use neighbours::{NeighboursPlan, neighbours};
 pub use open::open;
 pub use plan::Plan;

@@ -115,7 +115,8 @@ fn draw(dataset: &Dataset, items: &[u32], plan: &NeighboursPlan) -> Vec<usize> {
     turns.into_iter().take(plan.queries).map(|(_, place)| place).collect()
 }
 
-fn picture(dataset: &Dataset, item: u32) -> Result<Picture> {
+/// An image as a PNG file.
+pub(super) fn picture(dataset: &Dataset, item: u32) -> Result<Picture> {
     let side = dataset.image_size() as u32;
     let color = if dataset.channels() == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
     let mut file = Cursor::new(Vec::new());

@@ -1,8 +1,8 @@
-//! Book-keeping of one call of `train`: means, rates, and when a step is worth an event.
+//! Book-keeping of one call of `train`: means and rates.
 
 use std::time::{Duration, Instant};
 
-use super::event::{Control, Term};
+use super::event::Term;
 use super::objective::ObjectiveValue;
 use super::report::{SegmentReport, TermMean};
 
@@ -54,15 +54,12 @@ impl Segment {
         }
     }
 
-    /// Images per second and the share of time spent waiting since the last step event, if one is due.
-    pub(super) fn rates(&mut self, control: &Control) -> Option<(f64, f64)> {
-        if !control.step_event_due() {
-            return None;
-        }
+    /// Images per second and the share of time spent waiting since the last step event.
+    pub(super) fn rates(&mut self) -> (f64, f64) {
         let seconds = self.recent.start.elapsed().as_secs_f64().max(1e-9);
         let rates = (self.recent.images as f64 / seconds, (self.recent.waited.as_secs_f64() / seconds).min(1.0));
         self.recent = Recent { start: Instant::now(), images: 0, waited: Duration::ZERO };
-        Some(rates)
+        rates
     }
 
     /// The whole segment; means are 0 where there was no step.

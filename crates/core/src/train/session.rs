@@ -26,6 +26,7 @@ use super::event::{CollapseEvent, Control, Event, StepEvent};
 use super::host::Host;
 use super::initial_weights;
 use super::known::{self, Known, Whose, Wish};
+use super::look::{self, Look};
 use super::loss_parameters::LossParameters;
 use super::memory::{Demand, OfTeacher};
 use super::objective::{BatchFeatures, Evaluated, Objective, ObjectiveValue, with_embedding};
@@ -496,7 +497,10 @@ impl<B: Backend> Training for Session<B> {
                 let weights = self.objective.chosen(&self.state.balance);
                 control.emit(Event::Weights { step: self.step, weights });
             }
-            if let Some((images_per_second, data_wait_share)) = segment.rates(control) {
+            // A norm that is not yet the host's would make every step wait for the device once more.
+            let is_here = matches!(self.gradient_norm, GradientNorm::Known(_));
+            if control.step_event_due() || is_here {
+                let (images_per_second, data_wait_share) = segment.rates();
                 let gradient_norm = self.gradient_norm()?;
                 control.emit(Event::Step(StepEvent {
                     step: self.step,
@@ -552,6 +556,15 @@ impl<B: Backend> Training for Session<B> {
         let references = Reference::of(&self.plan.teachers, said.iter().map(Vec::as_slice));
         add_fidelity(&mut evaluation, &self.host, &references, &embeddings.values, ks, self.plan.seed)?;
         Ok(evaluation)
+    }
+
+    fn look(&mut self, part: Part, most: usize, control: &Control) -> Result<Look> {
+        let (dataset, all) = (&self.view.dataset, self.split.items(part));
+        let items = look::sample(dataset, all, most, self.plan.seed);
+        let student = self.student.clone().into_inference()?;
+        let student = embed_part(&self.backend, outputs(&student), &self.view, &items, control)?.values;
+        let images = items.iter().map(|&item| look::named(dataset, item)).collect();
+        Ok(Look { images, student, teachers: Vec::new(), of: all.len() })
     }
 
     fn keep(&mut self) -> Result<()> {

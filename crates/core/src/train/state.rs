@@ -15,6 +15,7 @@ use super::teacher::TeacherPlan;
 use crate::data::{DataOutline, Normalization};
 use crate::error::{Code, Error, Result};
 use crate::input::show;
+use crate::optim::ScheduleSpec;
 
 /// What a session remembers between steps beside tensors.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -86,7 +87,12 @@ pub(super) fn load_checkpoint(path: &Path, plan: &Plan, control: &Control) -> Re
         control.emit(Event::Warning { message });
     }
     let expected = comparable(plan)?;
-    if checkpoint.plan == expected {
+    let mut stored = checkpoint.plan.clone();
+    // More epochs change none of those that are done, unless the learning rate depends on their number.
+    if !matches!(plan.schedule, ScheduleSpec::Cosine { .. }) {
+        stored["epochs"] = plan.epochs.into();
+    }
+    if stored == expected {
         if checkpoint.device != plan.device {
             let (before, now) = (checkpoint.device.name(), plan.device.name());
             let message = format!(
@@ -98,7 +104,7 @@ pub(super) fn load_checkpoint(path: &Path, plan: &Plan, control: &Control) -> Re
         return Ok(checkpoint);
     }
     let mut changes = Vec::new();
-    differences("", &checkpoint.plan, &expected, &mut changes);
+    differences("", &stored, &expected, &mut changes);
     let of = |which: fn(&Change) -> &Value| {
         let words = |change: &Change| format!("{}: {}", change.name, show(which(change)));
         let more = changes.len().saturating_sub(3);

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::event::Control;
+use super::look::Look;
 use super::report::{Evaluation, SegmentReport, SessionSummary};
 use crate::data::Part;
 use crate::error::Result;
@@ -30,6 +31,12 @@ pub trait Training {
     /// # Errors
     /// `ERR_INVALID_DATA` if the part has no images, `ERR_CANCELLED` if cancelled.
     fn evaluate(&mut self, who: Who, part: Part, ks: &[usize], control: &Control) -> Result<Evaluation>;
+
+    /// Embeds at most `most` images of a part by the student as it is now, those that [`look`](super::look()) shows of a stored one.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Training::evaluate).
+    fn look(&mut self, part: Part, most: usize, control: &Control) -> Result<Look>;
 
     /// Remembers the present weights as the best.
     fn keep(&mut self) -> Result<()>;

@@ -1,10 +1,16 @@
-/** A document as Markdown; pictures are left to the HTML form. */
+/** A document as Markdown; pictures and charts are left to the HTML form. */
 
 import { type Block, type Document, numericColumns, type TableBlock } from "./blocks.ts";
 
 /** The whole text, with a line break at its end. */
 export function toMarkdown({ title, blocks }: Document): string {
-  return `${[`# ${title}`, ...blocks.flatMap(block)].join("\n\n")}\n`;
+  const shown = blocks.filter((it, i) => it.kind !== "heading" || !isPage(blocks[i + 1]));
+  return `${[`# ${title}`, ...shown.flatMap(block)].join("\n\n")}\n`;
+}
+
+/** Whether nothing of it would be under its heading. */
+function isPage(next: Block | undefined): boolean {
+  return next !== undefined && block(next).length === 0;
 }
 
 function block(it: Block): string[] {
@@ -12,6 +18,7 @@ function block(it: Block): string[] {
     case "heading":
       return [`## ${it.text}`];
     case "paragraph":
+    case "note":
       return [it.text];
     case "list":
       return [it.items.map((item) => `- ${item}`).join("\n")];
@@ -21,7 +28,7 @@ function block(it: Block): string[] {
       return [`${it.caption}:`, table(it)];
     case "beside":
       return it.tables.flatMap(block);
-    case "pictures":
+    default:
       return [];
   }
 }

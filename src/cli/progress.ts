@@ -1,10 +1,10 @@
 /** Shows a run's events: JSON lines on standard output, or progress on standard error for people. */
 
 import type { Command } from "commander";
+import type { DataEvent, EarlyStopEvent, EvaluationEvent, RunEvent, StartEvent, StepEvent } from "../events.ts";
 import { printable } from "../printable.ts";
-import type { DataEvent, RunEvent, StartEvent, StepEvent } from "../run/events.ts";
+import { bytesInWords, duration, metricsLine, shortMetrics } from "../report/scores.ts";
 import { asTyped } from "./flags.ts";
-import { bytesInWords, duration, metricsLine, shortMetrics } from "./table.ts";
 
 /** Shows events. */
 export interface Reporter {
@@ -39,6 +39,8 @@ class TextReporter implements Reporter {
   #lastPlain = 0;
   #drawn = false;
   #start: { readonly time: number; readonly step: number } | undefined;
+  /** What the last validation said, and the best so far. */
+  #score: Standing["score"];
   #epochs = 0;
   #stepsPerEpoch = 1;
   #measured = "classes";
@@ -63,6 +65,7 @@ class TextReporter implements Reporter {
         this.#progress(this.#stepLine(event));
         break;
       case "evaluation": {
+        this.#scored(event);
         const student = event.step % this.#stepsPerEpoch === 0 ? `epoch ${event.epoch}` : `step ${event.step}`;
         const who = {
           student,
@@ -80,6 +83,9 @@ class TextReporter implements Reporter {
       case "baseline":
         this.#baseline ??= new TextReporter("without a teacher", this.#out, this.#command);
         this.#baseline.event(event.event);
+        break;
+      case "earlyStop":
+        this.#line(earlyLine(event, this.#stepsPerEpoch));
         break;
       case "weights":
         this.#line(
@@ -134,21 +140,29 @@ class TextReporter implements Reporter {
     if (resumed) this.#line(`going on after step ${step} of ${totalSteps}`);
   }
 
-  #stepLine({ step, totalSteps, epoch, loss, terms, imagesPerSecond, dataWaitShare }: StepEvent): string {
-    const done = this.#start ? step - this.#start.step : 0;
+  #scored({ who, metrics, best }: EvaluationEvent): void {
+    if (who !== "student") return;
+    const [first] = Object.entries(shortMetrics(metrics));
+    if (!first) return;
+    const [name, last] = first;
+    this.#score = { name, last, best: best || !this.#score ? last : this.#score.best };
+  }
+
+  #stepLine(event: StepEvent): string {
+    const done = this.#start ? event.step - this.#start.step : 0;
     const elapsed = this.#start ? (performance.now() - this.#start.time) / 1000 : 0;
-    const left = done > 0 ? duration((elapsed / done) * (totalSteps - step)) : "?";
-    const each =
-      terms.length > 1 ? ` (${terms.map(({ name, value }) => `${name} ${value.toPrecision(3)}`).join(", ")})` : "";
-    const wait = dataWaitShare >= 0.05 ? `  waited for data ${Math.round(100 * dataWaitShare)} %` : "";
-    const rate = `${Math.round(imagesPerSecond).toLocaleString("en")} images/s`;
-    return `epoch ${epoch}/${this.#epochs}  ${bar(step / totalSteps)}  ${rate}  loss ${loss.toPrecision(4)}${each}${wait}  ${left} left`;
+    const secondsLeft = done > 0 ? (elapsed / done) * (event.totalSteps - event.step) : Number.NaN;
+    const width = this.#out.isTTY ? this.#width() - 1 - this.#name.length : Number.POSITIVE_INFINITY;
+    return stepLine(event, { secondsLeft, epochs: this.#epochs, score: this.#score }, width);
+  }
+
+  #width(): number {
+    return this.#out.columns || 80;
   }
 
   #progress(text: string): void {
     if (this.#out.isTTY) {
-      const width = this.#out.columns || 80;
-      this.#out.write(`\r\x1b[K${printable(`${this.#name}${text}`).slice(0, width - 1)}`);
+      this.#out.write(`\r\x1b[K${printable(`${this.#name}${text}`).slice(0, this.#width() - 1)}`);
       this.#drawn = true;
       return;
     }
@@ -161,6 +175,52 @@ class TextReporter implements Reporter {
     this.end();
     this.#out.write(`${printable(`${this.#name}${text}`)}\n`);
   }
+}
+
+/** What a step's line says beside the step. */
+interface Standing {
+  readonly secondsLeft: number;
+  readonly epochs: number;
+  /** What the last validation said, and the best so far. */
+  readonly score: { readonly name: string; readonly last: number; readonly best: number } | undefined;
+}
+
+/** A step in a line of at most `width` signs: what matters most comes first, and where there is little room words are short. */
+export function stepLine(
+  { epoch, loss, terms, imagesPerSecond, dataWaitShare }: StepEvent,
+  { secondsLeft, epochs, score }: Standing,
+  width: number,
+): string {
+  const rate = Math.round(imagesPerSecond);
+  const waited = Math.round(100 * dataWaitShare);
+  const percents = score && { last: (100 * score.last).toFixed(1), best: (100 * score.best).toFixed(1) };
+  const long = [
+    `${duration(secondsLeft)} left`,
+    `epoch ${epoch}/${epochs}`,
+    `${rate.toLocaleString("en")} images/s`,
+    `loss ${loss.toPrecision(4)}`,
+    ...(score ? [`${score.name} ${percents?.last} %, best ${percents?.best} %`] : []),
+    `waited for data ${waited} %`,
+  ].join("  ");
+  const each = terms.length > 1 ? terms.map(({ name, value }) => `  ${name} ${value.toPrecision(3)}`).join("") : "";
+  const short = [
+    `${duration(secondsLeft)
+      .replaceAll(/ (?:(m)in|(s)|(h))/g, "$1$2$3")
+      .replace(" ", "")} left`,
+    `epoch ${epoch}/${epochs}`,
+    `${rate} img/s`,
+    `loss ${loss.toPrecision(3)}`,
+    ...(score ? [`${score.name} ${percents?.last} best ${percents?.best}`] : []),
+    `wait ${waited}%`,
+  ].join(" ");
+  return [long + each, long].find((text) => text.length <= width) ?? short.slice(0, width);
+}
+
+/** Why a run ends before its last epoch. */
+function earlyLine({ epoch, step, patience, best }: EarlyStopEvent, stepsPerEpoch: number): string {
+  const times = patience === 1 ? "the last evaluation was" : `the last ${patience} evaluations were`;
+  const when = best.step % stepsPerEpoch === 0 ? `epoch ${best.epoch}` : `step ${best.step}`;
+  return `stopping early after epoch ${epoch}, step ${step}: ${times} no better than that of ${when} (--patience ${patience})`;
 }
 
 /** The estimate with its three largest parts. */

@@ -11,7 +11,7 @@ import type {
   PrefixEvaluation,
   SessionSummary,
   TermValue,
-} from "../protocol/protocol.ts";
+} from "./protocol/protocol.ts";
 
 /** What happens, told apart by `type`. A failure is no event: the run rejects. */
 export type RunEvent =
@@ -21,6 +21,7 @@ export type RunEvent =
   | WeightsEvent
   | EvaluationEvent
   | CheckpointEvent
+  | EarlyStopEvent
   | CollapseEvent
   | WarningEvent
   | BaselineEvent
@@ -50,7 +51,7 @@ export interface DataEvent {
   readonly imagesPerSecond?: number;
 }
 
-/** Training goes on; at most 20 in a second. */
+/** Training goes on. `events.jsonl` and reporters get one of every step, whoever iterates a run at most 20 in a second. */
 export type StepEvent = Extract<Event, { readonly type: "step" }>;
 /** The weights `"auto"` have been found and stay from here on. They also stand in `plan.json`. */
 export type WeightsEvent = Extract<Event, { readonly type: "weights" }>;
@@ -89,6 +90,18 @@ export interface CheckpointEvent {
   readonly type: "checkpoint";
   readonly step: number;
   readonly path: string;
+}
+
+/** The run ends before its last epoch, as so many evaluations (`patience`) brought nothing better. */
+export interface EarlyStopEvent {
+  readonly type: "earlyStop";
+  /** Epochs begun. */
+  readonly epoch: number;
+  /** Steps done. */
+  readonly step: number;
+  readonly patience: number;
+  /** The best evaluation. */
+  readonly best: { readonly epoch: number; readonly step: number; readonly score: number };
 }
 
 /** The last event of a run that succeeded. */

@@ -1,0 +1,115 @@
+//! What a report shows of one part of the data: a sample of its images, small, with the embeddings of every network.
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+
+use image::codecs::jpeg::JpegEncoder;
+use image::{DynamicImage, GrayImage, RgbImage};
+
+use super::evaluate::{StoredNetwork, embed_items, open_view, outputs};
+use super::event::{Control, Event};
+use super::host::Host;
+use super::neighbours::{Picture, picture};
+use super::stored::{EvaluatePlan, split_for_model};
+use super::teacher::{self, embed_teacher, teacher_views};
+use crate::data::Dataset;
+use crate::error::{Code, Error, Result};
+use crate::random::Random;
+
+/// Images of a larger side are shown as JPEGs of this one.
+const SIDE: u32 = 96;
+const QUALITY: u8 = 80;
+
+/// Of every class at least so many images are taken, and rather fewer classes: right neighbours are of the same class.
+const FEWEST_OF_CLASS: usize = 10;
+
+/// A sample of a part.
+pub struct Look {
+    /// The images, as the student sees them; the student's session shows none, and there `png` is empty.
+    pub images: Vec<Picture>,
+    /// `[images, d]`, row-major.
+    pub student: Vec<f32>,
+    /// Of each teacher of the plan.
+    pub teachers: Vec<Vec<f32>>,
+    /// Images of the whole part.
+    pub of: usize,
+}
+
+/// Looks at `most` images of the part of `plan`, or at all where there are fewer, by the stored model and the teachers.
+///
+/// # Errors
+/// Those of model, teachers and data; `ERR_NON_FINITE`, `ERR_CANCELLED`.
+pub fn look(plan: &EvaluatePlan, most: usize, control: &Control) -> Result<Look> {
+    let host = Host::new(plan.threads);
+    let backend = host.cpu();
+    let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &backend)?;
+    let view = open_view(&plan.data, card.input(), 0, control)?;
+    let of = (&card, plan.model.as_path());
+    let mut split = split_for_model(of, &view.dataset, &plan.data, &plan.split, plan.part, control)?;
+    let open = |plan| teacher::open(plan, &backend, &host, &[], control);
+    let mut teachers = plan.teachers.iter().map(open).collect::<Result<Vec<_>>>()?;
+    for (teacher, plan) in teachers.iter_mut().zip(&plan.teachers) {
+        teacher.meet(&view.dataset, &plan.about(control))?;
+        split.keep(|item| teacher.knows(item));
+    }
+    let all = split.items(plan.part);
+    let items = sample(&view.dataset, all, most, plan.seed);
+    let progress = |done, total| Event::Embed { done, total };
+    let student = embed_items(&backend, outputs(&network), &view, &items, progress, control)?.values;
+    let seen = teacher_views(&plan.data, teachers.iter().map(|teacher| teacher.input()), &view.dataset, control)?;
+    let said = teachers.iter().zip(&plan.teachers).zip(&seen).map(|((teacher, of), seen)| {
+        let (seen, control) = (seen.as_ref().unwrap_or(&view), &of.about(control));
+        Ok(embed_teacher(&backend, &**teacher, seen, &plan.data.cache, &items, control)?.values)
+    });
+    let teachers = said.collect::<Result<_>>()?;
+    let images = items.iter().map(|&item| thumbnail(&view.dataset, item)).collect::<Result<_>>()?;
+    Ok(Look { images, student, teachers, of: all.len() })
+}
+
+/// At most `most` of `items`, the same for every network: drawn by the seed; with labels class by class, as many of each.
+pub(super) fn sample(dataset: &Dataset, items: &[u32], most: usize, seed: u64) -> Vec<u32> {
+    if items.len() <= most {
+        return items.to_vec();
+    }
+    let mut drawn = items.to_vec();
+    let mut random = Random::keyed(seed, 0, 0, "look");
+    random.shuffle(&mut drawn);
+    if dataset.is_labelled() {
+        let mut classes: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        drawn.iter().for_each(|&item| classes.entry(dataset.label(item)).or_default().push(item));
+        let each = (most / classes.len()).max(FEWEST_OF_CLASS);
+        let mut order: Vec<Vec<u32>> = classes.into_values().collect();
+        random.shuffle(&mut order);
+        drawn = order.into_iter().flat_map(|class| class.into_iter().take(each)).collect();
+    }
+    drawn.truncate(most);
+    drawn.sort_unstable();
+    drawn
+}
+
+/// An image without its pixels.
+pub(super) fn named(dataset: &Dataset, item: u32) -> Picture {
+    Picture { id: dataset.id(item).into(), class: dataset.class_of(item).unwrap_or_default().into(), png: Vec::new() }
+}
+
+/// A small one as it is, a PNG; a large one made smaller, a JPEG.
+fn thumbnail(dataset: &Dataset, item: u32) -> Result<Picture> {
+    let side = dataset.image_size() as u32;
+    if side <= SIDE {
+        return picture(dataset, item);
+    }
+    let pixels = dataset.pixels(item);
+    dataset.intact()?;
+    let image = match dataset.channels() {
+        1 => GrayImage::from_raw(side, side, pixels).map(DynamicImage::from),
+        _ => RgbImage::from_raw(side, side, pixels).map(DynamicImage::from),
+    };
+    let mut file = Cursor::new(Vec::new());
+    let written = image
+        .map(|image| image.thumbnail(SIDE, SIDE).write_with_encoder(JpegEncoder::new_with_quality(&mut file, QUALITY)));
+    match written {
+        Some(Ok(())) => Ok(Picture { png: file.into_inner(), ..named(dataset, item) }),
+        Some(Err(error)) => Err(Error::new(Code::Internal, "an image has no JPEG form").with_source(error)),
+        None => Err(Error::new(Code::Internal, "an image has other pixels than its size says")),
+    }
+}
