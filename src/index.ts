@@ -33,6 +33,14 @@ export type {
 } from "./experiment/options.ts";
 export type { ClaimResult, ExperimentResult, ResultCell, ResultRow, ResultRun } from "./experiment/result.ts";
 export type { Difference, Judgement, Spread } from "./experiment/statistics.ts";
+export {
+  type EmbedCallOptions,
+  type ImageInput,
+  type LoadModelOptions,
+  loadModel,
+  type Model,
+  type RawImage,
+} from "./load-model.ts";
 export { type Neighbours, neighbours, type Picture } from "./neighbours.ts";
 export {
   type BackboneOptions,
@@ -72,6 +80,7 @@ export type {
   Augment,
   Backbone,
   BackboneKind,
+  BrokenImage,
   ChosenWeight,
   Data,
   DeviceOption,
@@ -80,11 +89,14 @@ export type {
   Evaluation,
   FewShot,
   Fidelity,
+  FidelityOptions,
   Labels,
   Loss,
   LossOptions,
   Negatives,
   NetworkSummary,
+  Normalization,
+  OnnxOptions,
   Optimizer,
   OptimizerOptions,
   PartSize,
@@ -103,6 +115,7 @@ export type {
   TermOptions,
   TermValue,
   Weight,
+  VectorOptions,
   WeightCourse,
   Weights,
 } from "./protocol/protocol.ts";
@@ -110,6 +123,20 @@ export { type ReproduceOptions, recipeNames } from "./recipes/plan.ts";
 export type { Scale } from "./recipes/recipe.ts";
 export { reproduce } from "./recipes/reproduce.ts";
 export { resume } from "./resume.ts";
+export {
+  type LabelledVectors,
+  mapAtR,
+  type Neighbour,
+  nearest,
+  type RetrievalOptions,
+  readVectors,
+  recallAtK,
+  relationFidelity,
+  rPrecision,
+  type StoredVectors,
+  type Vectors,
+  type VectorTable,
+} from "./retrieval.ts";
 export type {
   BaselineEvent,
   CheckpointEvent,
