@@ -114,8 +114,8 @@ export type {
   TeacherTermOptions,
   TermOptions,
   TermValue,
-  Weight,
   VectorOptions,
+  Weight,
   WeightCourse,
   Weights,
 } from "./protocol/protocol.ts";

@@ -246,7 +246,11 @@ function tableOf(name: string, given: Vectors): VectorTable {
 
 function tableOfRows(name: string, rows: readonly unknown[]): VectorTable {
   if (rows.length === 0) {
-    throw new RkdError("ERR_INVALID_DATA", "there are no vectors", { subject: name, expected: "at least one row", received: "none" });
+    throw new RkdError("ERR_INVALID_DATA", "there are no vectors", {
+      subject: name,
+      expected: "at least one row",
+      received: "none",
+    });
   }
   const named = typeof rows[0] === "object" && rows[0] !== null && "vector" in rows[0];
   let table: Float32Array | undefined;

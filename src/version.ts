@@ -1,6 +1,7 @@
 /** This package on disk, and its version; also of code that a bundler has put into a file of its own. */
 
-import { createRequire } from "node:module";
+// Not imported: webpack puts something else in the place of a `createRequire` that it sees.
+const { createRequire } = process.getBuiltinModule("node:module");
 
 /** CommonJS that a bundler made has it, and no `import.meta.url`. */
 declare const __filename: string | undefined;

@@ -40,14 +40,7 @@ const acceptFlag = ["--accept-changed-data", "go on with the stored split where 
 
 /** All commands, in the order of the help. */
 export function commands(): Command[] {
-  const work = [
-    trainCommand(),
-    distillCommand(),
-    evaluateCommand(),
-    embedCommand(),
-    nearestCommand(),
-    resumeCommand(),
-  ];
+  const work = [trainCommand(), distillCommand(), evaluateCommand(), embedCommand(), nearestCommand(), resumeCommand()];
   return [...work, reproduceCommand(), demoCommand(), benchCommand(), doctorCommand(), cacheCommand()];
 }
 
@@ -147,7 +140,8 @@ function embedCommand(): Command {
       const result = await watch(embed({ model, out, data: dataOf(flags), signal, ...defined({ format, threads }) }));
       if (json) return writeJsonLine({ type: "end", ...result });
       // A warning has named the first few.
-      if (result.leftOut.length > NAMED) result.leftOut.forEach(({ path, reason }) => say(`left out: ${path} ${reason}`));
+      const left = result.leftOut.length > NAMED ? result.leftOut : [];
+      for (const { path, reason } of left) say(`left out: ${path} ${reason}`);
       print(`${result.images} embeddings of length ${result.embedding} in ${result.out}`);
     });
 }
@@ -159,10 +153,16 @@ function nearestCommand(): Command {
   return command("nearest", "Find the images of an index that are nearest to a photo.")
     .argument("<images...>", "image files")
     .option("--index <file>", "vectors with ids: what rkd embed writes, or any stored vectors")
-    .option("--model <model>", "folder of a finished run, model.safetensors or ONNX model (that of the index, where noted)")
+    .option(
+      "--model <model>",
+      "folder of a finished run, model.safetensors or ONNX model (that of the index, where noted)",
+    )
     .option("-k, --k <count>", "how many (10)", toNumber)
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
-    .addHelpText("after", "\nExample:\n  rkd embed runs/small --data photos --out photos.npy\n  rkd nearest new.jpg --index photos.npy")
+    .addHelpText(
+      "after",
+      "\nExample:\n  rkd embed runs/small --data photos --out photos.npy\n  rkd nearest new.jpg --index photos.npy",
+    )
     .action((images: string[], flags: NearestFlags) => findNearest(images, flags));
 }
 

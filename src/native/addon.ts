@@ -28,11 +28,15 @@ export function addonIfThere(): Addon | undefined {
 function load(): Addon {
   const other = process.env.RKD_NATIVE_PATH;
   if (!ownRequire) {
-    throw new RkdError("ERR_NATIVE_LOAD", "rkd is in a bundle, and the package with its native addon is not beside it", {
-      advice:
-        "keep it out of the bundle, and install it where the bundle runs: esbuild --external:rkd; webpack " +
-        'externals: { rkd: "import rkd" }; Next.js serverExternalPackages: ["rkd"]; see docs/serving.md',
-    });
+    throw new RkdError(
+      "ERR_NATIVE_LOAD",
+      "rkd is in a bundle, and the package with its native addon is not beside it",
+      {
+        advice:
+          "keep it out of the bundle, and install it where the bundle runs: esbuild --external:rkd; webpack " +
+          'externals: { rkd: "import rkd" }; Next.js serverExternalPackages: ["rkd"]; see docs/serving.md',
+      },
+    );
   }
   try {
     return ownRequire(other || "#native");

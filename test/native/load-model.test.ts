@@ -83,7 +83,12 @@ describe("the rows of a loaded model", () => {
   it("come from ONNX files and exported folders too", async () => {
     const { plain } = JSON.parse(readFileSync(onnx("expected.json"), "utf8"));
     const options = { onnx: { imageSize: 16, engine: "rten" as const } };
-    const image = { data: Uint8Array.from({ length: 768 }, (_, i) => 7 * i), width: 16, height: 16, channels: 3 as const };
+    const image = {
+      data: Uint8Array.from({ length: 768 }, (_, i) => 7 * i),
+      width: 16,
+      height: 16,
+      channels: 3 as const,
+    };
     mkdirSync(join(folder, "exported", "onnx"), { recursive: true });
     copyFileSync(onnx("plain.onnx"), join(folder, "exported", "onnx", "model.onnx"));
     for (const place of [onnx("plain.onnx"), join(folder, "exported")]) {
@@ -104,17 +109,40 @@ describe("a loaded model", () => {
     const bad: [unknown, string, ...string[]][] = [
       [join(folder, "nowhere.jpg"), "ERR_NOT_FOUND", "nowhere.jpg", "Check the path"],
       [folder, "ERR_INVALID_DATA", "it is a folder"],
-      [join(folder, "empty.png"), "ERR_INVALID_DATA", "empty.png: this image cannot be embedded: it is empty (0 bytes)"],
-      [Buffer.from("hello"), "ERR_INVALID_DATA", 'image: this image cannot be embedded: it is no image: its content starts with "hello"'],
+      [
+        join(folder, "empty.png"),
+        "ERR_INVALID_DATA",
+        "empty.png: this image cannot be embedded: it is empty (0 bytes)",
+      ],
+      [
+        Buffer.from("hello"),
+        "ERR_INVALID_DATA",
+        'image: this image cannot be embedded: it is no image: its content starts with "hello"',
+      ],
       [cut, "ERR_INVALID_DATA", "damaged"],
       [new Blob([]), "ERR_INVALID_DATA", "it is empty"],
       ["https://example.org/a.jpg", "ERR_INVALID_OPTION", "image: invalid value", "await fetch(url)"],
       [new URL("https://example.org/a.jpg"), "ERR_INVALID_OPTION", "await fetch(url)"],
       [7, "ERR_INVALID_OPTION", "expected a path"],
       [null, "ERR_INVALID_OPTION", "expected a path"],
-      [{ data: new Float32Array(12), width: 2, height: 2, channels: 3 }, "ERR_INVALID_OPTION", "image.data", "a Float32Array", "Math.round(255 * value)"],
-      [{ data: new Uint8Array(8), width: 2, height: 2, channels: 2 }, "ERR_INVALID_OPTION", "image.channels", "received 2"],
-      [{ data: new Uint8Array(11), width: 2, height: 2, channels: 3 }, "ERR_INVALID_OPTION", "expected 12 bytes, 2 x 2 pixels of 3 channels, received 11"],
+      [
+        { data: new Float32Array(12), width: 2, height: 2, channels: 3 },
+        "ERR_INVALID_OPTION",
+        "image.data",
+        "a Float32Array",
+        "Math.round(255 * value)",
+      ],
+      [
+        { data: new Uint8Array(8), width: 2, height: 2, channels: 2 },
+        "ERR_INVALID_OPTION",
+        "image.channels",
+        "received 2",
+      ],
+      [
+        { data: new Uint8Array(11), width: 2, height: 2, channels: 3 },
+        "ERR_INVALID_OPTION",
+        "expected 12 bytes, 2 x 2 pixels of 3 channels, received 11",
+      ],
       [{ data: new Uint8Array(12), width: 2.5, height: 2, channels: 3 }, "ERR_INVALID_OPTION", "image.width"],
       [{ data: new Uint8Array(12), width: Number.NaN, height: 2, channels: 3 }, "ERR_INVALID_OPTION", "image.width"],
     ];
@@ -127,7 +155,9 @@ describe("a loaded model", () => {
       expect(error).toMatchObject({ code });
       for (const part of parts) expect(error.message).toContain(part);
     }
-    await expect(model.embed([file(0), Buffer.from("hello")])).rejects.toThrow("images[1]: this image cannot be embedded");
+    await expect(model.embed([file(0), Buffer.from("hello")])).rejects.toThrow(
+      "images[1]: this image cannot be embedded",
+    );
     expect(await good).toEqual(expected[0]);
     await expect(model.embed(file(0), { signl: 1 } as object)).rejects.toMatchObject({ code: "ERR_UNKNOWN_OPTION" });
   });
@@ -171,7 +201,11 @@ describe("a loaded model", () => {
       [() => loadModel(run, { batch: 0 }), { subject: "batch" }, "at least 1 and at most 4096"],
       [() => loadModel(run, { threads: -1 }), { subject: "threads" }, "received -1"],
       [() => loadModel(run, { thread: 1 } as object), { code: "ERR_UNKNOWN_OPTION" }, 'did you mean "threads"'],
-      [() => loadModel(onnx("plain.onnx"), { onnx: { output: "logit" } }), { subject: "onnx.output" }, "no tensor of this name"],
+      [
+        () => loadModel(onnx("plain.onnx"), { onnx: { output: "logit" } }),
+        { subject: "onnx.output" },
+        "no tensor of this name",
+      ],
       [() => loadModel(onnx("text.onnx")), { code: "ERR_INVALID_ARTEFACT" }, "does not take images"],
     ];
     for (const [load, fields, says] of bad) {

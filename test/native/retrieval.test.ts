@@ -4,15 +4,15 @@ import { join } from "node:path";
 import { runInNewContext } from "node:vm";
 import { describe, expect, it } from "vitest";
 import {
+  embed,
   evaluate,
+  glyphs,
   mapAtR,
   nearest,
   readVectors,
   recallAtK,
   relationFidelity,
   rPrecision,
-  embed,
-  glyphs,
   train,
 } from "../../src/index.ts";
 import { temporaryFolder } from "../support/folders.ts";
@@ -102,9 +102,22 @@ describe("nearest", () => {
 
   it.each([
     [[[1, 2], [3]], [[1, 2]], { code: "ERR_INVALID_SHAPE", subject: "queries[1]" }, "expected 2 numbers, received 1"],
-    [[[1, 2]], [[1, 2, 3]], { code: "ERR_INVALID_SHAPE", subject: "queries" }, "expected 3 numbers, as in the gallery, received 2"],
+    [
+      [[1, 2]],
+      [[1, 2, 3]],
+      { code: "ERR_INVALID_SHAPE", subject: "queries" },
+      "expected 3 numbers, as in the gallery, received 2",
+    ],
     [[[1, Number.NaN]], [[1, 2]], { code: "ERR_NON_FINITE", subject: "queries" }, "vector 0 is not finite"],
-    [[[1, 2]], [[1, 2], [1, 1e39]], { code: "ERR_NON_FINITE", subject: "gallery" }, "vector 1 is not finite"],
+    [
+      [[1, 2]],
+      [
+        [1, 2],
+        [1, 1e39],
+      ],
+      { code: "ERR_NON_FINITE", subject: "gallery" },
+      "vector 1 is not finite",
+    ],
     [[], [[1, 2]], { code: "ERR_INVALID_DATA", subject: "queries" }, "at least one row"],
     [[1, 2], [[1, 2]], { code: "ERR_INVALID_OPTION", subject: "queries[0]" }, "an array of numbers"],
     [[[]], [[1, 2]], { code: "ERR_INVALID_SHAPE" }, "at least 1 numbers"],
@@ -120,7 +133,10 @@ describe("nearest", () => {
 
 describe("retrieval by labels", () => {
   it("equals the definitions, apart and among themselves", async () => {
-    const [asking, inside] = [{ vectors: queries, labels: asked }, { vectors: gallery, labels }];
+    const [asking, inside] = [
+      { vectors: queries, labels: asked },
+      { vectors: gallery, labels },
+    ];
     const apart = defined(queries, asked, true);
     expect(await recallAtK(asking, inside, [1, 3, 200])).toEqual(apart.recall);
     expect(await recallAtK(asking, inside, 3)).toBe(apart.recall[3]);
@@ -134,7 +150,10 @@ describe("retrieval by labels", () => {
   });
 
   it("tells labels that do not fit", async () => {
-    const [asking, inside] = [{ vectors: queries, labels: asked.slice(1) }, { vectors: gallery, labels }];
+    const [asking, inside] = [
+      { vectors: queries, labels: asked.slice(1) },
+      { vectors: gallery, labels },
+    ];
     await expect(recallAtK(asking, inside, 1)).rejects.toThrow("queries: there is not one label for each vector");
     const others = { vectors: queries, labels: queries.map(() => "nobody") };
     expect(await recallAtK(others, inside, 1)).toBe(0);

@@ -149,10 +149,10 @@ impl ServedModel {
     /// `ERR_INVALID_DATA` for what is no image or damaged, `ERR_NON_FINITE` for an embedding that is not finite.
     pub fn embed(&self, images: &[Image]) -> Result<Vec<Result<Vec<f32>>>> {
         let InputSpec { image_size, channels, .. } = self.input;
-        let length = image_size * image_size * channels;
         let mut pixels: Vec<Result<Vec<f32>>> = images.iter().map(|_| Ok(Vec::new())).collect();
+        let (input, decoders) = (&self.input, &self.decoders);
         self.host.team().for_each_chunk(&mut pixels, 1, |place, pixels| {
-            pixels[0] = self.pixels(&images[place], length);
+            pixels[0] = pixels_of(&images[place], input, decoders);
         });
         let usable: Vec<&Vec<f32>> = pixels.iter().flatten().collect();
         let count = usable.len();
@@ -174,21 +174,6 @@ impl ServedModel {
             .collect())
     }
 
-    /// The normalised pixels of an image, `[h, w, c]`.
-    fn pixels(&self, image: &Image, length: usize) -> Result<Vec<f32>> {
-        let decoder = self.decoders.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut decoder = decoder.unwrap_or_else(|| Decoder::new(self.input.image_size, self.input.channels));
-        let mut bytes = vec![0; length];
-        // A decoder that panics on a strange file must not take the other images with it.
-        let decoded = catch_unwind(AssertUnwindSafe(|| decode(&mut decoder, image, &mut bytes)));
-        let decoded = decoded.unwrap_or_else(|_| Err(unusable(image, "made the decoder fail")));
-        self.decoders.lock().unwrap_or_else(PoisonError::into_inner).push(decoder);
-        decoded?;
-        let mut pixels = vec![0.0; length];
-        self.input.normalization.apply(&bytes, &mut pixels);
-        Ok(pixels)
-    }
-
     fn forward(&self, pixels: &[f32], shape: [usize; 4]) -> Result<Vec<f32>> {
         match &self.network {
             Network::Own { network, backend } => {
@@ -199,6 +184,22 @@ impl ServedModel {
             Network::Onnx(model) => Ok(model.embed_any(pixels)?.data),
         }
     }
+}
+
+/// The normalised pixels of an image, `[h, w, c]`.
+fn pixels_of(image: &Image, input: &InputSpec, decoders: &Mutex<Vec<Decoder>>) -> Result<Vec<f32>> {
+    let InputSpec { image_size, channels, normalization } = input;
+    let decoder = decoders.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let mut decoder = decoder.unwrap_or_else(|| Decoder::new(*image_size, *channels));
+    let mut bytes = vec![0; image_size * image_size * channels];
+    // A decoder that panics on a strange file must not take the other images with it.
+    let decoded = catch_unwind(AssertUnwindSafe(|| decode(&mut decoder, image, &mut bytes)));
+    let decoded = decoded.unwrap_or_else(|_| Err(unusable(image, "made the decoder fail")));
+    decoders.lock().unwrap_or_else(PoisonError::into_inner).push(decoder);
+    decoded?;
+    let mut pixels = vec![0.0; bytes.len()];
+    normalization.apply(&bytes, &mut pixels);
+    Ok(pixels)
 }
 
 fn decode(decoder: &mut Decoder, image: &Image, out: &mut [u8]) -> Result<()> {

@@ -242,6 +242,14 @@ pub struct BindingModel {
     handle: Arc<Handle>,
 }
 
+impl Default for BindingModel {
+    fn default() -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        BindingModel { handle: Arc::new(Handle { number, server: OnceLock::new(), closed: Mutex::new(false) }) }
+    }
+}
+
 /// What the handle's promises hold, too.
 struct Handle {
     number: u64,
@@ -271,11 +279,8 @@ impl Drop for Handle {
 impl BindingModel {
     /// Holds nothing yet.
     #[napi(constructor)]
-    #[expect(clippy::new_without_default, reason = "JavaScript's constructor")]
     pub fn new() -> Self {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        BindingModel { handle: Arc::new(Handle { number, server: OnceLock::new(), closed: Mutex::new(false) }) }
+        Self::default()
     }
 
     /// Loads the model, or joins one that is loaded.
@@ -344,7 +349,11 @@ impl BindingModel {
     pub fn close<'env>(&self, env: &'env Env) -> Result<PromiseRaw<'env, BindingReply>> {
         self.handle.close();
         let server = self.handle.server.get().cloned();
-        in_background(env, move || Ok(server.map_or((), |server| server.wait_for_end())), BindingReply::from)
+        let work = move || {
+            server.iter().for_each(|server| server.wait_for_end());
+            Ok(())
+        };
+        in_background(env, work, BindingReply::from)
     }
 }
 

@@ -153,7 +153,7 @@ pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    fn text(content: &'static str) -> impl FnOnce(&mut dyn Write) -> std::io::Result<()> {
+    fn text(content: &'static str) -> impl FnOnce(&mut (dyn Write + Send)) -> std::io::Result<()> {
         move |out| out.write_all(content.as_bytes())
     }
 

@@ -58,7 +58,7 @@ pub enum EmbedFormat {
 
 impl EmbedFormat {
     /// Each with the endings of its files.
-    const ENDINGS: [(EmbedFormat, &[&str]); 6] = [
+    const ENDINGS: [(EmbedFormat, &'static [&'static str]); 6] = [
         (EmbedFormat::Npy, &["npy"]),
         (EmbedFormat::Safetensors, &["safetensors"]),
         (EmbedFormat::Csv, &["csv"]),

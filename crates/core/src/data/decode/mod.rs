@@ -259,7 +259,7 @@ pub(super) fn grey_of(&[r, g, b]: &[u8; 3]) -> u8 {
     ((19595 * u32::from(r) + 38470 * u32::from(g) + 7471 * u32::from(b) + 32768) >> 16) as u8
 }
 
-fn composite_on_white(image: &image::RgbaImage) -> Vec<u8> {
+fn composite_on_white(image: &RgbaImage) -> Vec<u8> {
     let mut out = Vec::with_capacity(image.len() / 4 * 3);
     for pixel in image.pixels() {
         let [r, g, b, a] = pixel.0.map(u32::from);
