@@ -134,7 +134,8 @@ class OpenModel implements Model {
     this.#running.add(running);
     const done = () => this.#running.delete(running);
     running.then(done, done);
-    return running as Promise<Float32Array & Float32Array[]>;
+    // A promise of its own, so that a failure nobody looks at is an unhandled rejection like any other.
+    return running.then((rows) => rows as Float32Array & Float32Array[]);
   }
 
   close(): Promise<void> {

@@ -16,13 +16,13 @@ function find(): NodeJS.Require | undefined {
   const url: string | undefined = import.meta.url;
   const here = url ?? (typeof __filename === "string" ? __filename : undefined);
   // The package's own name leads from its files to itself, and from a bundle to the package that is installed around it.
-  for (const place of [here, `${process.cwd()}/`]) {
-    if (place === undefined) continue;
-    try {
-      return createRequire(createRequire(place).resolve("rkd/package.json"));
-    } catch {
-      // not there
-    }
+  return around(() => here) ?? around(() => `${process.cwd()}/`);
+}
+
+function around(place: () => string | undefined): NodeJS.Require | undefined {
+  try {
+    return createRequire(createRequire(place() ?? "").resolve("rkd/package.json"));
+  } catch {
+    return undefined; // not there, or there is no such place
   }
-  return undefined;
 }
