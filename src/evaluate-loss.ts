@@ -1,5 +1,6 @@
 /** `evaluateLoss`: one loss and its gradient on given features, for tests, notebooks and training loops of your own. */
 
+import { types } from "node:util";
 import { fromNative } from "./errors.ts";
 import { addon } from "./native/addon.ts";
 import { json } from "./native/json.ts";
@@ -83,11 +84,12 @@ function tensor(name: string, value: TensorInput) {
   shape.forEach((length, i) => {
     integer(`${name}.shape[${i}]`, length, { from: 0, to: 0xffff_ffff });
   });
-  const isNumbers = data instanceof Float32Array || data instanceof Float64Array || Array.isArray(data);
+  // By what they are, not by their constructors: those of Jest's tests are others.
+  const isNumbers = types.isFloat32Array(data) || types.isFloat64Array(data) || Array.isArray(data);
   if (!isNumbers) throw invalid(`${name}.data`, "a Float32Array, Float64Array or array of numbers", data);
   const count = shape.reduce((product, length) => product * length, 1);
   if (data.length !== count) throw invalid(`${name}.data`, `${count} numbers, as the shape says`, data.length);
-  return { data: data instanceof Float32Array ? data : Float32Array.from(data), shape: [...shape] };
+  return { data: types.isFloat32Array(data) ? data : Float32Array.from(data), shape: [...shape] };
 }
 
 function parametersOf(parameters: NonNullable<LossInputs["parameters"]>) {

@@ -55,6 +55,14 @@ export type {
 } from "./experiment/options.ts";
 export type { ClaimResult, ExperimentResult, ResultCell, ResultRow, ResultRun } from "./experiment/result.ts";
 export type { Difference, Judgement, Spread } from "./experiment/statistics.ts";
+export {
+  type EmbedCallOptions,
+  type ImageInput,
+  type LoadModelOptions,
+  loadModel,
+  type Model,
+  type RawImage,
+} from "./load-model.ts";
 export { type Neighbours, neighbours, type Picture } from "./neighbours.ts";
 export {
   type BackboneOptions,
@@ -95,6 +103,7 @@ export type {
   Augment,
   Backbone,
   BackboneKind,
+  BrokenImage,
   ChosenWeight,
   Data,
   DeviceOption,
@@ -103,11 +112,14 @@ export type {
   Evaluation,
   FewShot,
   Fidelity,
+  FidelityOptions,
   Labels,
   Loss,
   LossOptions,
   Negatives,
   NetworkSummary,
+  Normalization,
+  OnnxOptions,
   Optimizer,
   OptimizerOptions,
   PartSize,
@@ -125,6 +137,7 @@ export type {
   TeacherTermOptions,
   TermOptions,
   TermValue,
+  VectorOptions,
   Weight,
   WeightCourse,
   Weights,
@@ -138,6 +151,20 @@ export { type CsvOptions, csv } from "./reporters/csv.ts";
 export { type MlflowOptions, mlflow } from "./reporters/mlflow.ts";
 export { type TensorBoardOptions, tensorboard } from "./reporters/tensorboard.ts";
 export { resume } from "./resume.ts";
+export {
+  type LabelledVectors,
+  mapAtR,
+  type Neighbour,
+  nearest,
+  type RetrievalOptions,
+  readVectors,
+  recallAtK,
+  relationFidelity,
+  rPrecision,
+  type StoredVectors,
+  type Vectors,
+  type VectorTable,
+} from "./retrieval.ts";
 export type { Run } from "./run/run.ts";
 export { train } from "./train.ts";
 export { version } from "./version.ts";

@@ -1,6 +1,28 @@
-/** The version of this package. */
+/** This package on disk, and its version; also of code that a bundler has put into a file of its own. */
 
-import { createRequire } from "node:module";
+// Not imported: webpack puts something else in the place of a `createRequire` that it sees.
+const { createRequire } = process.getBuiltinModule("node:module");
+
+/** CommonJS that a bundler made has it, and no `import.meta.url`. */
+declare const __filename: string | undefined;
+
+/** A `require` inside this package: of its addon (`#native`) too. Nothing where a bundle lies far from the package. */
+export const ownRequire: NodeJS.Require | undefined = find();
 
 /** As in package.json. */
-export const version: string = createRequire(import.meta.url)("../package.json").version;
+export const version: string = ownRequire?.("rkd/package.json").version ?? "unknown";
+
+function find(): NodeJS.Require | undefined {
+  const url: string | undefined = import.meta.url;
+  const here = url ?? (typeof __filename === "string" ? __filename : undefined);
+  // The package's own name leads from its files to itself, and from a bundle to the package that is installed around it.
+  return around(() => here) ?? around(() => `${process.cwd()}/`);
+}
+
+function around(place: () => string | undefined): NodeJS.Require | undefined {
+  try {
+    return createRequire(createRequire(place() ?? "").resolve("rkd/package.json"));
+  } catch {
+    return undefined; // not there, or there is no such place
+  }
+}

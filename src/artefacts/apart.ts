@@ -38,8 +38,8 @@ export function checkFolderApart(out: string, { data, files }: Inputs): void {
   }
 }
 
-/** Endings of the files that `embed` writes, none of which is an image. */
-const embeddings = [".npy", ".safetensors", ".json"];
+/** Endings of the files that `embed` writes, none of which is an image or may be a list of such. */
+const embeddings = [".npy", ".safetensors", ".json", ".parquet", ".arrow", ".feather", ".ipc"];
 
 /**
  * Sees to it that writing the file `out` destroys no input, and no file of a run.

@@ -12,9 +12,10 @@ import { train } from "../train.ts";
 import { type BenchFlags, bench } from "./bench.ts";
 import { type CacheFlags, cache } from "./cache.ts";
 import { loadConfig } from "./config.ts";
-import { finish, json, print, signal, watch } from "./context.ts";
+import { finish, json, print, say, signal, watch } from "./context.ts";
 import { demo } from "./demo.ts";
 import { doctor } from "./doctor.ts";
+import { findNearest, type NearestFlags } from "./nearest.ts";
 import {
   add,
   addDataFlags,
@@ -43,7 +44,7 @@ const acceptFlag = ["--accept-changed-data", "go on with the stored split where 
 
 /** All commands, in the order of the help. */
 export function commands(): Command[] {
-  const work = [trainCommand(), distillCommand(), evaluateCommand(), embedCommand(), resumeCommand()];
+  const work = [trainCommand(), distillCommand(), evaluateCommand(), embedCommand(), nearestCommand(), resumeCommand()];
   const seen = [reportCommand(), watchCommand(), compareCommand(), runsCommand()];
   return [...work, ...seen, reproduceCommand(), demoCommand(), benchCommand(), doctorCommand(), cacheCommand()];
 }
@@ -141,18 +142,41 @@ function withoutImages(flags: DataFlags): undefined {
 
 function embedCommand(): Command {
   type Flags = DataFlags & Partial<Pick<EmbedOptions, "format" | "threads">> & { readonly out?: string };
-  return addDataFlags(modelCommand("embed", "Write the embeddings of images to a .npy or .safetensors file."), true)
+  return addDataFlags(modelCommand("embed", "Write the embeddings of images, or of one, to a file."), true)
     .optionsGroup("Output:")
-    .option("--out <file>", "the file to write")
-    .option("--format <kind>", "npy or safetensors (by the file's ending)")
+    .option("--out <file>", "the file to write: .npy, .safetensors, .csv, .jsonl, .parquet or .arrow")
+    .option("--format <kind>", "npy, safetensors, csv, jsonl, parquet or arrow (by the file's ending)")
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
     .action(async (model: string, flags: Flags) => {
       const { format, threads } = flags;
       const out = needed("--out", flags.out);
       const result = await watch(embed({ model, out, data: dataOf(flags), signal, ...defined({ format, threads }) }));
       if (json) return writeJsonLine({ type: "end", ...result });
+      // A warning has named the first few.
+      const left = result.leftOut.length > NAMED ? result.leftOut : [];
+      for (const { path, reason } of left) say(`left out: ${path} ${reason}`);
       print(`${result.images} embeddings of length ${result.embedding} in ${result.out}`);
     });
+}
+
+/** Images that the core's warning about those that cannot be used names. */
+const NAMED = 5;
+
+function nearestCommand(): Command {
+  return command("nearest", "Find the images of an index that are nearest to a photo.")
+    .argument("<images...>", "image files")
+    .option("--index <file>", "vectors with ids: what rkd embed writes, or any stored vectors")
+    .option(
+      "--model <model>",
+      "folder of a finished run, model.safetensors or ONNX model (that of the index, where noted)",
+    )
+    .option("-k, --k <count>", "how many (10)", toNumber)
+    .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
+    .addHelpText(
+      "after",
+      "\nExample:\n  rkd embed runs/small --data photos --out photos.npy\n  rkd nearest new.jpg --index photos.npy",
+    )
+    .action((images: string[], flags: NearestFlags) => findNearest(images, flags));
 }
 
 function resumeCommand(): Command {

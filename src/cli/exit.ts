@@ -22,6 +22,7 @@ export function exitCodeOf(code: RkdErrorCode): keyof typeof exitCodes {
     case "ERR_UNKNOWN_OPTION":
     case "ERR_INVALID_SHAPE":
     case "ERR_OUTPUT_EXISTS":
+    case "ERR_CLOSED":
       return 2;
     case "ERR_NOT_FOUND":
     case "ERR_PERMISSION_DENIED":

@@ -1,7 +1,7 @@
 /** Loads the native addon once, on first use, and words the failure so that it can be acted on. */
 
-import { createRequire } from "node:module";
 import { RkdError } from "../errors.ts";
+import { ownRequire } from "../version.ts";
 
 type Addon = typeof import("#native");
 
@@ -26,10 +26,20 @@ export function addonIfThere(): Addon | undefined {
 }
 
 function load(): Addon {
-  const require = createRequire(import.meta.url);
   const other = process.env.RKD_NATIVE_PATH;
+  if (!ownRequire) {
+    throw new RkdError(
+      "ERR_NATIVE_LOAD",
+      "rkd is in a bundle, and the package with its native addon is not beside it",
+      {
+        advice:
+          "keep it out of the bundle, and install it where the bundle runs: esbuild --external:rkd; webpack " +
+          'externals: { rkd: "import rkd" }; Next.js serverExternalPackages: ["rkd"]; see docs/serving.md',
+      },
+    );
+  }
   try {
-    return require(other || "#native");
+    return ownRequire(other || "#native");
   } catch (cause) {
     const libc =
       process.platform === "linux" ? (isMusl() ? "-musl" : "-gnu") : process.platform === "win32" ? "-msvc" : "";

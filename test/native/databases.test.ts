@@ -1,12 +1,7 @@
 /** Rows as a teacher: from the iterable to the model, and the examples of docs/teachers.md as they stand there. */
 
-import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { PGlite } from "@electric-sql/pglite";
-import { vector as pgvector } from "@electric-sql/pglite-pgvector";
-import { PGLiteSocketServer } from "@electric-sql/pglite-socket";
+import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import Database from "better-sqlite3";
 import { load } from "sqlite-vec";
 import { beforeAll, describe, expect, it } from "vitest";
@@ -23,11 +18,11 @@ import {
   train,
   triplet,
 } from "../../src/index.ts";
+import { exampleOf, hasLanceDb, install, runExample, withPostgres } from "../support/examples.ts";
 import { temporaryFolder } from "../support/folders.ts";
 import { smallRun } from "../support/small.ts";
 import { waves } from "../support/waves.ts";
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
 const folder = temporaryFolder();
 const CLASSES = 20;
 const WRITERS = 6;
@@ -249,33 +244,20 @@ describe("rows under the ids of a manifest", () => {
 });
 
 describe("the examples of docs/teachers.md", () => {
-  const text = readFileSync(join(root, "docs/teachers.md"), "utf8");
-  const examples = [...text.matchAll(/```ts\n(.*?)```/gs)].map(([, code = ""]) => code);
   const stored = Array.from({ length: 30 }, (_, i) => ({ path: `${i}.pgm`, vector: vector(i) }));
 
   /** A folder of somebody who has images in `photos`, and has installed what the example that imports `name` imports. */
   function project(name: string): { at: string; code: string } {
     const at = temporaryFolder();
     waves(join(at, "photos"), stored.length, (i) => `${i}.pgm`);
-    const [code = "", ...more] = examples.filter((code) => code.includes(`from "${name}"`));
-    expect(more).toEqual([]);
-    for (const [, imported = ""] of code.matchAll(/^import .* from "(.*)";$/gm)) {
-      const link = join(at, "node_modules", imported);
-      mkdirSync(dirname(link), { recursive: true });
-      symlinkSync(imported === "rkd" ? root : join(root, "node_modules", imported), link, "junction");
-    }
+    const code = exampleOf("teachers.md", name);
+    install(at, code);
     return { at, code };
   }
 
-  /** Runs the example as a program of its own, word for word; the vectors that the run has kept. */
+  /** Runs the example; the vectors that the run has kept. */
   async function kept({ at, code }: { at: string; code: string }, env: NodeJS.ProcessEnv = {}) {
-    writeFileSync(join(at, "example.mjs"), code);
-    const child = spawn(process.execPath, ["example.mjs"], { cwd: at, env: { ...process.env, ...env } });
-    let errors = "";
-    child.stderr.on("data", (chunk) => {
-      errors += chunk;
-    });
-    expect(await new Promise((done) => child.on("close", done)), errors).toBe(0);
+    await runExample(at, code, env);
     const out = join(at, "runs", "student");
     const { teachers } = JSON.parse(readFileSync(join(out, "metrics.json"), "utf8")).verdict;
     expect(teachers[0].metrics.neighbourOverlap).toBeCloseTo(1, 12);
@@ -300,26 +282,17 @@ describe("the examples of docs/teachers.md", () => {
   });
 
   it("read pgvector", async () => {
-    // Postgres with pgvector, compiled to WebAssembly; pg speaks to it as to any other.
-    const db = await PGlite.create({ extensions: { vector: pgvector } });
-    const server = new PGLiteSocketServer({ db, host: "127.0.0.1", port: 0 });
-    try {
+    const found = await withPostgres(async (db, env) => {
       await db.exec("CREATE EXTENSION vector; CREATE TABLE photos (path text PRIMARY KEY, embedding vector(4))");
       for (const { path, vector } of stored) {
         await db.query("INSERT INTO photos VALUES ($1, $2)", [path, JSON.stringify(vector)]);
       }
-      await server.start();
-      const [PGHOST, PGPORT] = server.getServerConn().split(":");
-      const env = { PGHOST, PGPORT, PGUSER: "postgres", PGSSLMODE: "disable" };
-      expect(await kept(project("pg"), env)).toEqual(stored);
-    } finally {
-      await server.stop();
-      await db.close();
-    }
+      return kept(project("pg"), env);
+    });
+    expect(found).toEqual(stored);
   });
 
-  it("read LanceDB", async ({ skip }) => {
-    if (process.platform === "darwin" && process.arch === "x64") skip("LanceDB has no binary for Intel Macs");
+  it.runIf(hasLanceDb)("read LanceDB", async () => {
     const { connect } = await import("@lancedb/lancedb");
     const { at, code } = project("@lancedb/lancedb");
     const db = await connect(join(at, "photos.lance"));

@@ -48,6 +48,7 @@ codes! {
     OutputExists = "ERR_OUTPUT_EXISTS": "the output folder holds another run, or files that rkd did not write",
     NonFinite = "ERR_NON_FINITE": "a loss, gradient or parameter stopped being a finite number",
     Cancelled = "ERR_CANCELLED": "the run was cancelled",
+    Closed = "ERR_CLOSED": "a model was used after it was closed",
     Io = "ERR_IO": "reading or writing failed for another reason",
     NativeLoad = "ERR_NATIVE_LOAD": "the native addon could not be loaded",
     CudaUnavailable = "ERR_CUDA_UNAVAILABLE": "CUDA was asked for and is not available",

@@ -22,6 +22,7 @@ pub mod options;
 mod protocol;
 pub mod random;
 pub mod sampling;
+pub mod serve;
 pub mod spelling;
 pub mod tensor;
 pub mod train;

@@ -11,7 +11,8 @@ use ts_rs::{Config, TS};
 
 use crate::losses::LossSpec;
 use crate::{
-    Code, backbones, bench, data, input, limits, losses, metrics, nn, onnx, optim, options, sampling, train, vectors,
+    Code, backbones, bench, data, input, limits, losses, metrics, nn, onnx, optim, options, sampling, serve, train,
+    vectors,
 };
 
 /// A loss as TypeScript sees it.
@@ -216,6 +217,8 @@ fn protocol() -> String {
         options::FewShot,
         options::NeighboursOptions,
         options::EmbedOptions,
+        options::LoadModelOptions,
+        options::FidelityOptions,
         train::embed::EmbedFormat,
         train::embed::EmbedPlan,
         options::check::OptionPart,
@@ -259,6 +262,8 @@ fn protocol() -> String {
         train::report::PrefixEvaluation,
         train::report::TeacherFidelity,
         metrics::Fidelity,
+        metrics::Retrieval,
+        serve::LoadedModel,
         train::report::EmbedReport,
         options::DataSurvey,
         options::TeacherReport,

@@ -1,4 +1,4 @@
-//! The exact nearest neighbours of every row among all other rows, in tiles.
+//! The exact nearest neighbours of every row among all other rows, or among those of a gallery, in tiles.
 //!
 //! A float32 matrix product of centred rows gives all distances of a tile of queries approximately. For each query, an
 //! upper bound of its k-th distance comes from the minima of short stretches; whatever lies within the bound plus the
@@ -19,6 +19,15 @@ const TILE: usize = 512;
 /// Distances of one stretch, whose minimum stands for it.
 const STRETCH: usize = 32;
 
+/// A row that was found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Neighbour {
+    /// Which one.
+    pub index: u32,
+    /// The squared Euclidean distance, in float64 from differences.
+    pub squared: f64,
+}
+
 /// For every row i of `[n, d]`, calls `visit(i, order)` with its nearest other rows, nearest first, ties by the smaller
 /// index: `count(i)` of them, or all n - 1 if there are fewer. Returns what `visit` gave, in order of i.
 ///
@@ -32,18 +41,48 @@ pub fn nearest<T: Send>(
     visit: impl Fn(usize, &[u32]) -> T + Sync,
 ) -> Vec<T> {
     check::length("retrieval::nearest", "rows", rows.len(), n * d);
-    let centred = Centred::new(rows, n, d);
-    let mut results: Vec<Option<T>> = (0..n).map(|_| None).collect();
-    let mut tile = vec![0.0; TILE.min(n) * n];
-    for first in (0..n).step_by(TILE) {
-        let queries = TILE.min(n - first);
-        let tile = &mut tile[..queries * n];
-        let left = Operand::row_major(&centred.rows[first * d..], d);
-        gemm(team, [queries, n, d], left, Operand::transposed(&centred.rows, d), None, tile);
+    nearest_in(team, None, rows, d, count, |i, found| {
+        visit(i, &found.iter().map(|neighbour| neighbour.index).collect::<Vec<u32>>())
+    })
+}
+
+/// As [`nearest`], for every row i of `queries [m, d]` among the rows of `gallery [n, d]`. Without queries the rows of the
+/// gallery are the queries, and none is its own neighbour.
+///
+/// # Panics
+/// For a `d` of 0, or rows of another length.
+pub fn nearest_in<T: Send>(
+    team: &Team,
+    queries: Option<&[f32]>,
+    gallery: &[f32],
+    d: usize,
+    count: impl Fn(usize) -> usize + Sync,
+    visit: impl Fn(usize, &[Neighbour]) -> T + Sync,
+) -> Vec<T> {
+    let rows = queries.unwrap_or(gallery);
+    let [m, n] = [rows, gallery].map(|rows| rows.len() / d);
+    check::length("retrieval::nearest_in", "queries", rows.len(), m * d);
+    check::length("retrieval::nearest_in", "gallery", gallery.len(), n * d);
+    let centred = Centred::new(gallery, queries, d);
+    let centred_queries = centred.queries.as_deref().unwrap_or(&centred.rows);
+    let mut results: Vec<Option<T>> = (0..m).map(|_| None).collect();
+    let mut tile = vec![0.0; TILE.min(m) * n];
+    for first in (0..m).step_by(TILE) {
+        let size = TILE.min(m - first);
+        let tile = &mut tile[..size * n];
+        let left = Operand::row_major(&centred_queries[first * d..], d);
+        gemm(team, [size, n, d], left, Operand::transposed(&centred.rows, d), None, tile);
         let (products, out) = (&*tile, Parts::new(&mut results));
-        team.for_each(queries, |query| {
+        team.for_each(size, |query| {
             let i = first + query;
-            let order = centred.order(rows, i, &products[query * n..][..n], count(i).min(n - 1));
+            let one = Query {
+                row: &rows[i * d..][..d],
+                norm: norm(&centred_queries[i * d..][..d]),
+                itself: queries.is_none().then_some(i),
+                products: &products[query * n..][..n],
+            };
+            let others = n - usize::from(one.itself.is_some());
+            let order = centred.order(gallery, &one, count(i).min(others));
             // SAFETY: `results` has a place for each row, `None` before; each query runs once and writes its own.
             unsafe { *out.pointer(i) = Some(visit(i, &order)) };
         });
@@ -51,56 +90,79 @@ pub fn nearest<T: Send>(
     results.into_iter().flatten().collect()
 }
 
-/// The rows without their mean, scaled to norms of at most 1: products lose as little as possible, and none overflows.
+/// What is searched for.
+struct Query<'a> {
+    /// As it was given.
+    row: &'a [f32],
+    /// Its norm, centred and scaled.
+    norm: f64,
+    /// Which row of the gallery it is, if it is one.
+    itself: Option<usize>,
+    /// Its products with the rows of the gallery, both centred and scaled.
+    products: &'a [f32],
+}
+
+/// The rows without the gallery's mean, scaled to norms of at most 1: products lose as little as possible, and none
+/// overflows.
 struct Centred {
     rows: Vec<f32>,
+    /// The queries, where they are not the rows.
+    queries: Option<Vec<f32>>,
     /// Squared norms of `rows`.
     squares: Vec<f32>,
-    /// The largest norm.
+    /// The largest norm among the rows.
     largest: f64,
     d: usize,
 }
 
 impl Centred {
-    fn new(rows: &[f32], n: usize, d: usize) -> Centred {
+    fn new(rows: &[f32], queries: Option<&[f32]>, d: usize) -> Centred {
+        let n = rows.len() / d;
         let mut mean = vec![0.0f64; d];
-        for row in rows.chunks_exact(d.max(1)) {
+        for row in rows.chunks_exact(d) {
             mean.iter_mut().zip(row).for_each(|(mean, &v)| *mean += f64::from(v) / n as f64);
         }
-        let centre =
-            |row: &mut dyn Iterator<Item = f64>| row.zip(&mean).map(|(v, mean)| v - mean).collect::<Vec<f64>>();
-        let centred = rows.chunks_exact(d.max(1)).map(|row| centre(&mut row.iter().map(|&v| f64::from(v))));
-        let largest = centred.clone().map(|row| norm(&row)).fold(0.0, f64::max);
+        let centre = |row: &[f32]| row.iter().zip(&mean).map(|(&v, mean)| f64::from(v) - mean).collect::<Vec<f64>>();
+        let longest = |rows: &[f32]| rows.chunks_exact(d).map(|row| norm64(&centre(row))).fold(0.0, f64::max);
+        let (largest, far) = (longest(rows), queries.map_or(0.0, longest));
         // A power of two changes no digit.
-        let scale = if largest > 0.0 { (-largest.log2().ceil()).exp2() } else { 1.0 };
-        let rows: Vec<f32> = centred.flatten().map(|v| (v * scale) as f32).collect();
+        let of_all = largest.max(far);
+        let scale = if of_all > 0.0 { (-of_all.log2().ceil()).exp2() } else { 1.0 };
+        let scaled =
+            |rows: &[f32]| -> Vec<f32> { rows.chunks_exact(d).flat_map(centre).map(|v| (v * scale) as f32).collect() };
+        let (rows, queries) = (scaled(rows), queries.map(scaled));
         let squares =
-            rows.chunks_exact(d.max(1)).map(|row| row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>() as f32);
-        Centred { squares: squares.collect(), rows, largest: largest * scale, d }
+            rows.chunks_exact(d).map(|row| row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>() as f32);
+        Centred { squares: squares.collect(), rows, queries, largest: largest * scale, d }
     }
 
-    /// The `count` nearest rows of row `i`, given its products with all rows.
-    fn order(&self, rows: &[f32], i: usize, products: &[f32], count: usize) -> Vec<u32> {
+    /// The `count` rows of `gallery` that are nearest to the query.
+    fn order(&self, gallery: &[f32], query: &Query<'_>, count: usize) -> Vec<Neighbour> {
         if count == 0 {
             return Vec::new();
         }
+        let Query { row, norm, itself, products } = *query;
         let n = products.len();
+        let other = |&j: &usize| Some(j) != itself;
         let stretch = if n / STRETCH >= 2 * count { STRETCH } else { 1 };
         let mut minima: Vec<f32> = self.squares.chunks(stretch).zip(products.chunks(stretch)).map(smallest).collect();
-        let own = i / stretch * stretch..n.min(i / stretch * stretch + stretch);
-        minima[i / stretch] =
-            own.filter(|&j| j != i).map(|j| self.approximate(products, j)).fold(f32::INFINITY, f32::min);
+        if let Some(i) = itself {
+            let own = i / stretch * stretch..n.min(i / stretch * stretch + stretch);
+            minima[i / stretch] =
+                own.filter(other).map(|j| self.approximate(products, j)).fold(f32::INFINITY, f32::min);
+        }
         // At least `count` of the approximate distances do not exceed this one.
         let kth = *minima.clone().select_nth_unstable_by(count - 1, f32::total_cmp).1;
-        let bound = f64::from(kth) + 2.0 * self.error(i);
+        let bound = f64::from(kth) + 2.0 * self.error(norm);
         let near = (0..minima.len()).filter(|&place| f64::from(minima[place]) <= bound);
         let near = near.flat_map(|place| place * stretch..n.min(place * stretch + stretch));
-        let mut near: Vec<(f64, u32)> = near
-            .filter(|&j| j != i && f64::from(self.approximate(products, j)) <= bound)
-            .map(|j| (exact(&rows[i * self.d..][..self.d], &rows[j * self.d..][..self.d]), j as u32))
+        let mut near: Vec<Neighbour> = near
+            .filter(|j| other(j) && f64::from(self.approximate(products, *j)) <= bound)
+            .map(|j| Neighbour { index: j as u32, squared: exact(row, &gallery[j * self.d..][..self.d]) })
             .collect();
-        near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        near.iter().take(count).map(|&(_, j)| j).collect()
+        near.sort_unstable_by(|a, b| a.squared.total_cmp(&b.squared).then(a.index.cmp(&b.index)));
+        near.truncate(count);
+        near
     }
 
     /// `|a - b|^2 - |a|^2 = |b|^2 - 2 a b`: the query's own norm does not change the order.
@@ -108,10 +170,10 @@ impl Centred {
         self.squares[j] - 2.0 * products[j]
     }
 
-    /// The largest error of an approximate distance of row `i` from the exact one.
-    fn error(&self, i: usize) -> f64 {
+    /// The largest error of an approximate distance from the exact one, of a query whose norm is `own`.
+    fn error(&self, own: f64) -> f64 {
         let unit = f64::from(f32::EPSILON) / 2.0;
-        let (own, largest) = (f64::from(self.squares[i]).sqrt(), self.largest);
+        let largest = self.largest;
         2.0 * (self.d + 8) as f64 * unit * own * largest + 11.0 * unit * (own + largest) * (own + largest)
     }
 }
@@ -129,8 +191,12 @@ fn smallest((squares, products): (&[f32], &[f32])) -> f32 {
     lanes.into_iter().fold(f32::INFINITY, f32::min)
 }
 
-fn norm(row: &[f64]) -> f64 {
+fn norm64(row: &[f64]) -> f64 {
     row.iter().map(|v| v * v).sum::<f64>().sqrt()
+}
+
+fn norm(row: &[f32]) -> f64 {
+    row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt()
 }
 
 /// The squared distance in float64, from differences.
@@ -177,6 +243,30 @@ mod tests {
             let rows: Vec<f32> = random(n * d, 3, levels).iter().map(|v| v + offset).collect();
             let found = nearest(&Team::new(2), &rows, n, d, |_| count, |_, order| order.to_vec());
             assert!(found == naive(&rows, n, d, count), "n={n} d={d}");
+        }
+    }
+
+    /// Queries far from a gallery whose rows lie close together, among them some of its rows, against sorting everything.
+    #[test]
+    fn queries_apart_from_the_gallery_equal_sorting_everything() {
+        for (m, n, d, count, levels, offset) in [
+            (1, 1, 1, 1, 4.0, 0.0),
+            (3, 700, 4, 9, 3.0, 0.0),
+            (600, 40, 3, 40, 2.0, 0.0),
+            (5, 900, 6, 4, 1e6, 1000.0),
+            (2, 300, 2, 3, 1e6, -1e20),
+        ] {
+            let gallery = random(n * d, 7, levels);
+            let mut queries: Vec<f32> = random(m * d, 8, levels).iter().map(|v| v + offset).collect();
+            queries[..d].copy_from_slice(&gallery[..d]);
+            let found = nearest_in(&Team::new(2), Some(&queries), &gallery, d, |_| count, |_, order| order.to_vec());
+            for (query, found) in queries.chunks_exact(d).zip(found) {
+                let of = |(j, row)| Neighbour { index: j as u32, squared: exact(query, row) };
+                let mut all: Vec<Neighbour> = gallery.chunks_exact(d).enumerate().map(of).collect();
+                all.sort_by(|a, b| a.squared.total_cmp(&b.squared).then(a.index.cmp(&b.index)));
+                all.truncate(count);
+                assert!(found == all, "m={m} n={n} d={d}");
+            }
         }
     }
 

@@ -66,7 +66,7 @@ fn kind_of(kind: fs::FileType) -> &'static str {
 ///
 /// # Errors
 /// When the folder is not there, the disk is full, or what stands at `path` is no file.
-pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+pub fn write_atomically(path: &Path, write: impl FnOnce(&mut (dyn Write + Send)) -> std::io::Result<()>) -> Result<()> {
     let failed = |e| Error::io("writing", path, e);
     match Destination::of(path)? {
         Destination::Stream(stream) => File::options()
@@ -82,7 +82,7 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::
     }
 }
 
-fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> std::io::Result<()> {
+fn replace(path: &Path, write: impl FnOnce(&mut (dyn Write + Send)) -> std::io::Result<()>) -> std::io::Result<()> {
     let folder = folder_of(path);
     remove_abandoned(&folder, path);
     let (aside, file) = create_aside(&folder, path)?;
@@ -153,7 +153,7 @@ pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    fn text(content: &'static str) -> impl FnOnce(&mut dyn Write) -> std::io::Result<()> {
+    fn text(content: &'static str) -> impl FnOnce(&mut (dyn Write + Send)) -> std::io::Result<()> {
         move |out| out.write_all(content.as_bytes())
     }
 

@@ -220,6 +220,11 @@ impl Dataset {
         self.cache.intact()
     }
 
+    /// The images that cannot be used, in the order of their paths.
+    pub fn broken(&self) -> &[BrokenImage] {
+        &self.cache.manifest.broken
+    }
+
     /// What a user should know of the data, each a full sentence: its warnings, and the images that cannot be used.
     pub fn notices(&self) -> Vec<String> {
         let Manifest { warnings, broken, .. } = &self.cache.manifest;

@@ -68,6 +68,7 @@ pub(crate) use source::glob::is_pattern;
 pub(crate) use source::ignored::IMAGE_ENDINGS;
 pub(crate) use source::names::composed;
 pub(crate) use source::published::splits_by_classes;
+pub(crate) use source::walk::read as read_image;
 pub use split::Split;
 pub(crate) use split::training_part;
 pub use statistics::Normalization;

@@ -10,4 +10,4 @@ mod retrieval;
 pub use classification::top_k_accuracy;
 pub use few_shot::{FewShot, FewShotPlan, few_shot};
 pub use fidelity::{Fidelity, FidelityOptions, relation_fidelity};
-pub use retrieval::{Retrieval, retrieval};
+pub use retrieval::{Labelled, Neighbour, Retrieval, nearest, retrieval, retrieval_in};

@@ -1,6 +1,7 @@
-//! Retrieval metrics: Recall@K, MAP@R, R-precision, kNN accuracy. Every item is a query against all others.
+//! Retrieval metrics: Recall@K, MAP@R, R-precision, kNN accuracy. Every item is a query against all others, or each of the
+//! queries one against all of a gallery.
 //!
-//! The others are ordered by Euclidean distance, ties by the smaller index; with R items of the query's class among them:
+//! Those are ordered by Euclidean distance, ties by the smaller index; with R items of the query's class among them:
 //!
 //! - Recall@K: share of queries with an item of their class among the first K (Park et al. 2019, section 4.1);
 //! - R-precision: share of the first R that are of the query's class, mean over queries with R > 0;
@@ -10,12 +11,18 @@
 
 use std::collections::HashMap;
 
-use rkd_kernels::{Team, retrieval::nearest};
+use rkd_kernels::Team;
+pub use rkd_kernels::retrieval::Neighbour;
+use rkd_kernels::retrieval::nearest_in;
+use serde::Serialize;
 
 use crate::error::{Code, Error, Result};
+use crate::input::invalid;
 
 /// Retrieval quality of labelled embeddings; all shares are in `[0, 1]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
 pub struct Retrieval {
     /// Recall for every K, in the order asked for.
     pub recall: Vec<(usize, f64)>,
@@ -25,10 +32,19 @@ pub struct Retrieval {
     pub map_at_r: f64,
     /// R-precision; 0 where no query has a relevant item.
     pub r_precision: f64,
-    /// Queries: all items.
+    /// Queries: without a gallery all items.
     pub queries: usize,
-    /// Queries with another item of their class.
+    /// Queries with an item of their class among those they are set against.
     pub queries_with_relevant: usize,
+}
+
+/// Vectors `[n, d]` with one label each.
+#[derive(Clone, Copy, Debug)]
+pub struct Labelled<'a> {
+    /// Row by row.
+    pub vectors: &'a [f32],
+    /// The class of each row.
+    pub labels: &'a [u32],
 }
 
 /// Measures `embeddings [n, d]` with one label each. Exact, in tiles, on all of `team`'s threads.
@@ -44,24 +60,43 @@ pub fn retrieval(
     labels: &[u32],
     ks: &[usize],
 ) -> Result<Retrieval> {
-    check(embeddings, n, d, labels, ks)?;
+    check_embeddings(embeddings, n, d, labels)?;
+    retrieval_in(team, None, Labelled { vectors: embeddings, labels }, d, ks)
+}
+
+/// Measures how the `queries` find their classes in the `gallery`; without queries the gallery's own items are such, and none
+/// finds itself.
+///
+/// # Errors
+/// As [`retrieval`]; `ERR_INVALID_DATA` without an item on either side.
+pub fn retrieval_in(
+    team: &Team,
+    queries: Option<Labelled<'_>>,
+    gallery: Labelled<'_>,
+    d: usize,
+    ks: &[usize],
+) -> Result<Retrieval> {
+    check_gallery(queries, gallery, d, ks)?;
     let mut sizes: HashMap<u32, usize> = HashMap::new();
-    labels.iter().for_each(|&label| *sizes.entry(label).or_default() += 1);
-    let relevant = |i: usize| sizes[&labels[i]] - 1;
+    gallery.labels.iter().for_each(|&label| *sizes.entry(label).or_default() += 1);
+    let of_query = queries.unwrap_or(gallery).labels;
+    let itself = usize::from(queries.is_none());
+    let relevant = |i: usize| sizes.get(&of_query[i]).map_or(0, |size| size - itself);
     let largest = ks.iter().copied().max().unwrap_or(1);
-    let scores = nearest(
+    let scores = nearest_in(
         team,
-        embeddings,
-        n,
+        queries.map(|queries| queries.vectors),
+        gallery.vectors,
         d,
         |i| largest.max(relevant(i)),
-        |i, order: &[u32]| {
-            let order: Vec<u32> = order.iter().map(|&j| labels[j as usize]).collect();
-            let same: Vec<bool> = order.iter().map(|&label| label == labels[i]).collect();
-            let votes = ks.iter().map(|&k| vote(&order[..k.min(order.len())]) == Some(labels[i])).collect();
+        |i, found: &[Neighbour]| {
+            let order: Vec<u32> = found.iter().map(|near| gallery.labels[near.index as usize]).collect();
+            let same: Vec<bool> = order.iter().map(|&label| label == of_query[i]).collect();
+            let votes = ks.iter().map(|&k| vote(&order[..k.min(order.len())]) == Some(of_query[i])).collect();
             Score { votes, ..Score::of(&same, relevant(i)) }
         },
     );
+    let n = of_query.len();
     let count = |k: usize| scores.iter().filter(|score| score.first < k).count() as f64;
     let with_relevant = (0..n).filter(|&i| relevant(i) > 0).count();
     let mean = |of: fn(&Score) -> f64| scores.iter().map(of).sum::<f64>() / with_relevant.max(1) as f64;
@@ -77,6 +112,27 @@ pub fn retrieval(
         queries: n,
         queries_with_relevant: with_relevant,
     })
+}
+
+/// The `k` rows of `gallery [n, d]` that are nearest to each of `queries [m, d]`, nearest first, ties by the smaller index;
+/// without queries the gallery's own rows are such, and none finds itself. Fewer than `k` where there are no more. Exact.
+///
+/// # Errors
+/// `ERR_INVALID_SHAPE`, `ERR_INVALID_DATA` and `ERR_NON_FINITE` for vectors that cannot be compared; `ERR_INVALID_OPTION` for
+/// a `k` of 0.
+pub fn nearest(
+    team: &Team,
+    queries: Option<&[f32]>,
+    gallery: &[f32],
+    d: usize,
+    k: usize,
+) -> Result<Vec<Vec<Neighbour>>> {
+    if k == 0 {
+        return Err(invalid("k", "a whole number from 1", "0"));
+    }
+    queries.map_or(Ok(()), |queries| check_rows("queries", queries, d, 1))?;
+    check_rows("gallery", gallery, d, 1 + usize::from(queries.is_none()))?;
+    Ok(nearest_in(team, queries, gallery, d, |_| k, |_, found| found.to_vec()))
 }
 
 /// One query.
@@ -112,9 +168,18 @@ fn vote(labels: &[u32]) -> Option<u32> {
     votes.into_iter().max_by_key(|&(_, (count, first))| (count, usize::MAX - first)).map(|(label, _)| label)
 }
 
-fn check(embeddings: &[f32], n: usize, d: usize, labels: &[u32], ks: &[usize]) -> Result<()> {
-    check_embeddings(embeddings, n, d, labels)?;
-    if n < 2 {
+fn check_gallery(queries: Option<Labelled<'_>>, gallery: Labelled<'_>, d: usize, ks: &[usize]) -> Result<()> {
+    for (name, side) in queries.map(|side| ("queries", side)).into_iter().chain([("gallery", gallery)]) {
+        check_rows(name, side.vectors, d, 1)?;
+        let n = side.vectors.len() / d;
+        if side.labels.len() != n {
+            return Err(Error::new(Code::InvalidShape, "there is not one label for each vector")
+                .with_subject(name)
+                .with_values(format!("{n} labels"), side.labels.len().to_string()));
+        }
+    }
+    let n = gallery.labels.len();
+    if queries.is_none() && n < 2 {
         return Err(Error::new(Code::InvalidData, "retrieval needs something to retrieve")
             .with_values("at least 2 items", n.to_string())
             .with_advice("evaluate on more images"));
@@ -123,6 +188,27 @@ fn check(embeddings: &[f32], n: usize, d: usize, labels: &[u32], ks: &[usize]) -
         return Err(Error::new(Code::InvalidOption, "Recall@0 has no meaning")
             .with_subject("ks")
             .with_values("whole numbers from 1", "0"));
+    }
+    Ok(())
+}
+
+/// Checks that `rows`, which errors call `name`, are at least `fewest` of `d` finite numbers each.
+fn check_rows(name: &str, rows: &[f32], d: usize, fewest: usize) -> Result<()> {
+    if d == 0 || !rows.len().is_multiple_of(d) {
+        return Err(Error::new(Code::InvalidShape, "the vectors do not have the dimension that is said")
+            .with_subject(name)
+            .with_values(format!("rows of {d} numbers, at least one in each"), format!("{} numbers", rows.len())));
+    }
+    if rows.len() / d < fewest {
+        return Err(Error::new(Code::InvalidData, "there are too few vectors")
+            .with_subject(name)
+            .with_values(format!("at least {fewest}"), (rows.len() / d).to_string()));
+    }
+    if let Some(place) = rows.iter().position(|value| !value.is_finite()) {
+        return Err(Error::new(Code::NonFinite, format!("vector {} is not finite", place / d))
+            .with_subject(name)
+            .with_values("finite numbers", format!("{} at place {}", rows[place], place % d))
+            .with_advice("leave such vectors out; a model that makes them has diverged"));
     }
     Ok(())
 }
@@ -154,6 +240,50 @@ mod tests {
         assert_eq!(vote(&[3, 1, 1]), Some(1));
         assert_eq!(vote(&[3, 1, 1, 3]), Some(3));
         assert_eq!(vote(&[5, 2, 7]), Some(5));
+    }
+
+    /// Against loops over all pairs: queries of classes that the gallery has, has once, and has not.
+    #[test]
+    fn a_gallery_apart_equals_the_definition() {
+        let (gallery, labels) = ([0.0, 1.0, 2.0, 3.0, 4.5, 9.0], [0, 0, 1, 0, 1, 2]);
+        let (queries, wanted) = ([0.4, 3.4, 8.0, 2.5], [0, 1, 2, 7]);
+        let sides = (Labelled { vectors: &queries, labels: &wanted }, Labelled { vectors: &gallery, labels: &labels });
+        let found = retrieval_in(&Team::new(1), Some(sides.0), sides.1, 1, &[1, 2, 3]).unwrap();
+        let mut hits = [0.0; 3];
+        let (mut map, mut precision, mut with) = (0.0, 0.0, 0.0);
+        for (query, class) in queries.iter().zip(wanted) {
+            let mut order: Vec<usize> = (0..6).collect();
+            order.sort_by(|&a, &b| (gallery[a] - query).abs().total_cmp(&(gallery[b] - query).abs()));
+            let same: Vec<bool> = order.iter().map(|&item| labels[item] == class).collect();
+            hits.iter_mut().zip(1..).for_each(|(hits, k)| *hits += f64::from(u8::from(same[..k].contains(&true))));
+            let r = labels.iter().filter(|label| **label == class).count();
+            if r > 0 {
+                let before = |k: usize| same[..k].iter().filter(|same| **same).count() as f64;
+                with += 1.0;
+                precision += before(r) / r as f64;
+                map += (1..=r).filter(|k| same[k - 1]).map(|k| before(k) / k as f64).sum::<f64>() / r as f64;
+            }
+        }
+        assert_eq!(found.recall, [(1, hits[0] / 4.0), (2, hits[1] / 4.0), (3, hits[2] / 4.0)]);
+        assert_eq!((found.map_at_r, found.r_precision), (map / with, precision / with));
+        assert_eq!((found.queries, found.queries_with_relevant), (4, 3));
+        let near = nearest(&Team::new(1), Some(&queries), &gallery, 1, 9).unwrap();
+        assert_eq!(near[2].iter().map(|near| near.index).collect::<Vec<_>>(), [5, 4, 3, 2, 1, 0]);
+        assert_eq!(near[2][0].squared, 1.0);
+    }
+
+    #[test]
+    fn vectors_that_cannot_be_compared_are_told() {
+        let team = Team::new(1);
+        let text = |found: Result<Vec<Vec<Neighbour>>>| found.unwrap_err().to_string();
+        let nan = text(nearest(&team, Some(&[1.0, 2.0, 3.0, f32::NAN]), &[0.0, 0.0], 2, 1));
+        assert!(nan.contains("queries: vector 1 is not finite") && nan.contains("NaN at place 1"), "{nan}");
+        assert!(text(nearest(&team, None, &[1.0, 2.0, 3.0], 2, 1)).contains("gallery: the vectors do not have"));
+        assert!(text(nearest(&team, None, &[1.0, 2.0], 2, 1)).contains("at least 2, received 1"));
+        assert!(text(nearest(&team, None, &[1.0, 2.0], 1, 0)).contains("k: invalid value"));
+        let side = Labelled { vectors: &[1.0, 2.0], labels: &[0] };
+        let error = retrieval_in(&team, None, side, 1, &[1]).unwrap_err().to_string();
+        assert!(error.contains("gallery: there is not one label for each vector"), "{error}");
     }
 
     #[test]

@@ -206,6 +206,11 @@ impl OnnxModel {
         self.length
     }
 
+    /// What runs it, with the library where it is one.
+    pub fn engine(&self) -> String {
+        self.engine.name()
+    }
+
     /// Numbers among the weights.
     pub fn parameters(&self) -> usize {
         self.graph.parameters
@@ -232,6 +237,21 @@ impl OnnxModel {
     /// `ERR_NON_FINITE` where an embedding is no finite number, `ERR_INVALID_ARTEFACT` where the graph gives something else
     /// than one vector an image.
     pub fn embed(&self, images: &[f32]) -> Result<HostTensor> {
+        let all = self.embed_any(images)?;
+        match all.data.iter().position(|value| !value.is_finite()) {
+            None => Ok(all),
+            Some(place) => Err(Error::new(Code::NonFinite, "the model's embedding is not a finite number")
+                .with_subject(self.graph.path.display().to_string())
+                .with_values("finite numbers", all.data[place].to_string())
+                .with_advice("check the normalisation; a float16 export may overflow: export float32")),
+        }
+    }
+
+    /// The same, whether they are finite numbers or not.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_ARTEFACT` as of [`embed`](OnnxModel::embed).
+    pub fn embed_any(&self, images: &[f32]) -> Result<HostTensor> {
         let n = images.len() / self.image_length();
         let step = self.input.batch.unwrap_or(n.max(1));
         let mut all = HostTensor { shape: vec![n, 0], data: Vec::new() };
@@ -247,13 +267,7 @@ impl OnnxModel {
             all.shape[1] = vectors.shape[1];
             all.data.extend_from_slice(&vectors.data[..count * vectors.shape[1]]);
         }
-        match all.data.iter().position(|value| !value.is_finite()) {
-            None => Ok(all),
-            Some(place) => Err(Error::new(Code::NonFinite, "the model's embedding is not a finite number")
-                .with_subject(self.graph.path.display().to_string())
-                .with_values("finite numbers", all.data[place].to_string())
-                .with_advice("check the normalisation; a float16 export may overflow: export float32")),
-        }
+        Ok(all)
     }
 
     /// Embeds three different images. Gives the mean time of one in milliseconds and the embedding's length.

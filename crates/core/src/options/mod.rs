@@ -22,7 +22,7 @@ use crate::backbones::{self, BackboneSpec, Stem};
 use crate::data::{AugmentSpec, DataKind, EpisodePlan, Labels, Normalization, Part, SplitPlan};
 use crate::input::{At, PathText, Positive, Share, Text, Whole, carry, invalid, one_of, show};
 use crate::losses::TermSpec;
-use crate::metrics::FewShotPlan;
+use crate::metrics::{self, FewShotPlan};
 use crate::nn::tuning::TrainingStatistics;
 use crate::onnx::{OnnxOptions, OnnxReport};
 use crate::optim::{OptimizerSpec, ScheduleSpec};
@@ -876,7 +876,8 @@ pub struct EmbedOptions {
     /// The images; all of them are embedded.
     #[cfg_attr(test, ts(type = "Data | string | URL"))]
     pub data: DataOption,
-    /// The file to write. Beside a `.npy` stands `<name>.ids.json`; a `.safetensors` holds its ids.
+    /// The file to write: `.npy`, with `<name>.ids.json` beside it, `.safetensors`, `.csv`, `.jsonl`, `.parquet` or `.arrow`,
+    /// which hold their ids.
     #[cfg_attr(test, ts(type = "string | URL"))]
     pub out: PathText,
     /// Form of the file. @default by the name's ending
@@ -884,4 +885,64 @@ pub struct EmbedOptions {
     /// CPU threads, 0 to 1024; 0 is all cores. @default 0
     #[cfg_attr(test, ts(as = "Option<u64>"))]
     pub threads: Option<Threads>,
+}
+
+/// What `loadModel` takes.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LoadModelOptions {
+    /// The folder of a finished run, a `model.safetensors`, an ONNX model, or a folder with one (`model.onnx`,
+    /// `onnx/model.onnx`).
+    #[cfg_attr(test, ts(type = "string | URL"))]
+    pub model: PathText,
+    /// CPU threads, 0 to 1024; 0 is all cores. @default 0
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub threads: Option<Threads>,
+    /// Most images of one forward pass, 1 to 4096. Calls that wait at the same time share a pass up to that. @default 64
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub batch: Option<Whole<1, 4096>>,
+    /// How an ONNX model is read. @default found out from the file
+    #[cfg_attr(test, ts(optional, type = "Partial<OnnxOptions> | null"))]
+    pub onnx: Option<Option<OnnxOptions>>,
+}
+
+/// What `relationFidelity` takes besides the two embeddings.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FidelityOptions {
+    /// The K of Recall@K of the teacher's nearest neighbour, each at least 1. @default [1, 2, 4, 8]
+    #[cfg_attr(test, ts(as = "Option<Vec<usize>>"))]
+    pub ks: Option<Ks>,
+    /// Neighbours that are compared of each item, at most a quarter of the others. @default 10
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub neighbours: Option<Whole<1, 1_000_000>>,
+    /// Pairs of items at most whose distances are compared; of more, so many are drawn. @default 4000000
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub pairs: Option<Whole<1, 1_000_000_000>>,
+    /// Triples that are drawn for angles. @default 100000
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub triples: Option<Whole<1, 1_000_000_000>>,
+    /// Seed of what is drawn. @default 0
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub seed: Option<Whole<0>>,
+    /// CPU threads, 0 to 1024; 0 is all cores. The result has the same bits on any number. @default 0
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub threads: Option<Threads>,
+}
+
+impl FidelityOptions {
+    /// The options of the metric, and the threads.
+    pub fn resolve(self) -> (metrics::FidelityOptions, usize) {
+        let usual = metrics::FidelityOptions::default();
+        let options = metrics::FidelityOptions {
+            pairs: self.pairs.map_or(usual.pairs, Into::into),
+            triples: self.triples.map_or(usual.triples, Into::into),
+            neighbours: self.neighbours.map_or(usual.neighbours, Into::into),
+            ks: self.ks.unwrap_or_default().0,
+            seed: self.seed.map_or(usual.seed, Into::into),
+        };
+        (options, run::threads(self.threads))
+    }
 }

@@ -1,11 +1,14 @@
 //! `evaluate`, `neighbours` and `embed`: from partial options to their plans.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::run::threads;
 use super::stored::{StoredModel, find_model, find_teacher, find_teachers};
 use super::{
-    DataOption, EmbedOptions, EvaluateOptions, NeighboursOptions, NetworkReport, TeacherOption, TeacherReport,
+    DataOption, EmbedOptions, EvaluateOptions, LoadModelOptions, NeighboursOptions, NetworkReport, TeacherOption,
+    TeacherOptions, TeacherReport,
 };
 use crate::artefact::model::Model;
 use crate::data::{DataPlan, Labels, Part, Stop};
@@ -13,7 +16,9 @@ use crate::error::{Code, Error, Result};
 use crate::input::{Whole, invalid, read};
 use crate::nn::Portable;
 use crate::onnx::OnnxModel;
+use crate::serve::ServePlan;
 use crate::train::embed::EmbedFormat;
+use crate::train::evaluate::BATCH;
 use crate::train::stored::SplitChoice;
 use crate::train::{EmbedPlan, EvaluatePlan, NeighboursPlan, TeacherFeatures};
 use crate::vectors::{self, judge};
@@ -79,13 +84,11 @@ pub fn embed(options: &Value, stop: Stop<'_>) -> Result<EmbedPlan> {
     let stored = find_model("model", &options.model)?;
     let format = match options.format {
         Some(format) => format,
-        None if options.out.0.ends_with(".npy") => EmbedFormat::Npy,
-        None if options.out.0.ends_with(".safetensors") => EmbedFormat::Safetensors,
-        None => {
-            let expected = "a file name that ends in .npy or .safetensors";
-            return Err(invalid("out", expected, format!("{:?}", options.out.0))
-                .with_advice("or say which it is, format: \"npy\" for example"));
-        }
+        None => EmbedFormat::of(Path::new(&options.out.0)).ok_or_else(|| {
+            let expected = format!("a file name that ends in one of {}", EmbedFormat::endings());
+            invalid("out", expected, format!("{:?}", options.out.0))
+                .with_advice("or say which it is, format: \"npy\" for example")
+        })?,
     };
     Ok(EmbedPlan {
         data: data_of(&stored, Some(&options.data), stop)?.0,
@@ -94,6 +97,49 @@ pub fn embed(options: &Value, stop: Stop<'_>) -> Result<EmbedPlan> {
         threads: threads(options.threads),
         model: stored.file,
     })
+}
+
+/// The plan of `loadModel(model, options)`.
+///
+/// # Errors
+/// Those of the options; of reading and judging an ONNX model; `ERR_NOT_FOUND`; `ERR_INVALID_ARTEFACT` for what is no model.
+pub fn load_model(options: &Value) -> Result<ServePlan> {
+    let LoadModelOptions { model, threads: given, batch, onnx } = read("", options)?;
+    let location = model.absolute();
+    let teacher = TeacherOptions { model, onnx, vectors: None, name: None, weight: None, features: None };
+    let found = find_teacher("model", &TeacherOption(teacher)).map_err(of_model)?;
+    if found.vectors.is_some() {
+        return Err(Error::new(Code::InvalidArtefact, "stored vectors are no model")
+            .with_subject(location.display().to_string())
+            .with_values("the folder of a finished run, a model.safetensors, or an ONNX model", "a file of vectors")
+            .with_advice("give the model that made them; readVectors reads the vectors themselves"));
+    }
+    Ok(ServePlan {
+        model: found.model.file,
+        onnx: found.onnx,
+        threads: threads(given),
+        batch: batch.map_or(BATCH, Into::into),
+        warnings: found.warnings.into_iter().map(|warning| in_terms_of_models(&warning)).collect(),
+    })
+}
+
+/// The error with the names that the options of a loaded model have.
+fn of_model(mut error: Error) -> Error {
+    error.subject = error.subject.map(|subject| in_terms_of_models(&subject));
+    error.advice = error.advice.map(|advice| in_terms_of_models(&advice));
+    error
+}
+
+/// What is said of a teacher, said of a model that is loaded.
+fn in_terms_of_models(text: &str) -> String {
+    let names = [
+        ("teacher.onnx.", "onnx."),
+        ("The teacher", "The model"),
+        ("--teacher-output NAME", "onnx.output"),
+        ("--teacher-mean, --teacher-std", "onnx.normalization"),
+        ("--onnxruntime FILE", "onnx.onnxruntime"),
+    ];
+    names.iter().fold(text.to_string(), |text, (teacher, model)| text.replace(teacher, model))
 }
 
 /// What a teacher is, found out by reading it and embedding three images.

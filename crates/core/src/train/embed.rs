@@ -17,6 +17,7 @@ use crate::data::DataPlan;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::tensor::HostTensor;
+use crate::vectors::write::{Embedded, write_arrow, write_csv, write_jsonl, write_parquet};
 
 /// What `embed` writes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,11 +41,43 @@ pub struct EmbedPlan {
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum EmbedFormat {
-    /// NumPy's array file `[images, d]`, float32; ids and classes stand beside it in `<out>.ids.json`, but not beside
-    /// a pipe or device.
+    /// NumPy's array file `[images, d]`, float32; ids, classes and the model's path stand beside it in `<out>.ids.json`, but
+    /// not beside a pipe or device.
     Npy,
-    /// One tensor `embeddings`; ids and classes stand in its document.
+    /// One tensor `embeddings`; ids, classes and the model's path stand in its document.
     Safetensors,
+    /// A row an image: `id`, `class` where there are labels, and a column for each number, `embedding_0` and so on.
+    Csv,
+    /// A JSON object a line with `id`, `class` where there are labels, and the list `embedding`.
+    Jsonl,
+    /// Apache Parquet with the same columns, `embedding` a list.
+    Parquet,
+    /// An Arrow IPC file (Feather 2) with the same columns, `embedding` a list of fixed size.
+    Arrow,
+}
+
+impl EmbedFormat {
+    /// Each with the endings of its files.
+    const ENDINGS: [(EmbedFormat, &'static [&'static str]); 6] = [
+        (EmbedFormat::Npy, &["npy"]),
+        (EmbedFormat::Safetensors, &["safetensors"]),
+        (EmbedFormat::Csv, &["csv"]),
+        (EmbedFormat::Jsonl, &["jsonl", "ndjson"]),
+        (EmbedFormat::Parquet, &["parquet"]),
+        (EmbedFormat::Arrow, &["arrow", "feather", "ipc"]),
+    ];
+
+    /// That of a file of this name.
+    pub fn of(path: &Path) -> Option<EmbedFormat> {
+        let ending = path.extension()?.to_string_lossy().to_ascii_lowercase();
+        Self::ENDINGS.iter().find(|(_, endings)| endings.contains(&&ending[..])).map(|(format, _)| *format)
+    }
+
+    /// All endings, for messages.
+    pub fn endings() -> String {
+        let all: Vec<String> = Self::ENDINGS.iter().map(|(_, endings)| format!(".{}", endings[0])).collect();
+        all.join(", ")
+    }
 }
 
 /// Of fewer images the decoded ones are not kept: decoding them again takes a second or two, and what is embedded in passing,
@@ -68,27 +101,38 @@ pub fn embed(plan: &EmbedPlan, control: &Control) -> Result<EmbedReport> {
     let embeddings = embed_items(&backend, outputs(&network), &view, &items, progress, control)?;
     let milliseconds_per_image = embeddings.milliseconds_per_image();
     let tensor = HostTensor { shape: vec![items.len(), network.embedding_size()], data: embeddings.values };
-    write(&plan.out, plan.format, tensor, names(&view.dataset))?;
+    let embedding = network.embedding_size();
+    write(plan, tensor, &view.dataset)?;
     Ok(EmbedReport {
         out: plan.out.display().to_string(),
         images: items.len(),
-        embedding: network.embedding_size(),
+        embedding,
         milliseconds_per_image,
+        left_out: view.dataset.broken().to_vec(),
     })
 }
 
-/// The id of every row, and its class where there are labels.
-fn names(dataset: &Dataset) -> serde_json::Value {
-    let items = 0..dataset.len() as u32;
-    let mut names = json!({ "ids": items.clone().map(|item| dataset.id(item)).collect::<Vec<_>>() });
-    if dataset.is_labelled() {
-        names["classes"] = items.map(|item| dataset.class_of(item)).collect();
+/// The id of every row, its class where there are labels, and the model.
+fn names(ids: &[String], classes: Option<&[String]>, model: &Path) -> serde_json::Value {
+    let mut names = json!({ "ids": ids });
+    if let Some(classes) = classes {
+        names["classes"] = classes.into();
     }
+    names["model"] = model.display().to_string().into();
     names
 }
 
-fn write(out: &Path, format: EmbedFormat, tensor: HostTensor, names: serde_json::Value) -> Result<()> {
+fn write(EmbedPlan { model, out, format, .. }: &EmbedPlan, tensor: HostTensor, dataset: &Dataset) -> Result<()> {
+    let classes: Option<Vec<String>> =
+        (0..dataset.len() as u32).map(|item| dataset.class_of(item).map(str::to_string)).collect();
+    let (ids, classes) = (dataset.ids(), classes.as_deref());
+    let table = Embedded { ids, classes, dimension: tensor.shape[1], rows: &tensor.data };
+    let names = || names(ids, classes, model);
     match format {
+        EmbedFormat::Csv => write_csv(out, &table),
+        EmbedFormat::Jsonl => write_jsonl(out, &table),
+        EmbedFormat::Parquet => write_parquet(out, &table),
+        EmbedFormat::Arrow => write_arrow(out, &table),
         EmbedFormat::Npy => {
             npy::write(out, &tensor)?;
             if let Destination::Stream(_) = Destination::of(out)? {
@@ -97,11 +141,11 @@ fn write(out: &Path, format: EmbedFormat, tensor: HostTensor, names: serde_json:
             let mut beside = out.as_os_str().to_os_string();
             beside.push(".ids.json");
             write_atomically(Path::new(&beside), |file| {
-                serde_json::to_writer(file, &names).map_err(std::io::Error::other)
+                serde_json::to_writer(file, &names()).map_err(std::io::Error::other)
             })
         }
         EmbedFormat::Safetensors => {
-            TensorFile { document: names, tensors: [("embeddings".to_string(), tensor)].into() }.save(out)
+            TensorFile { document: names(), tensors: [("embeddings".to_string(), tensor)].into() }.save(out)
         }
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::device::Device;
 use super::event::Term;
-use crate::data::DatasetSummary;
+use crate::data::{BrokenImage, DatasetSummary};
 use crate::metrics::Fidelity;
 
 /// What a session is about to do.
@@ -254,4 +254,6 @@ pub struct EmbedReport {
     pub embedding: usize,
     /// Mean time of the network's forward pass for one image.
     pub milliseconds_per_image: f64,
+    /// Every image that has no row, and why.
+    pub left_out: Vec<BrokenImage>,
 }

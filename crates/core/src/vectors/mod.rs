@@ -16,6 +16,7 @@
 //! array, ids                                   an array of NumPy; ids in a file beside
 //! npy, npz, safetensors, csv, jsonl, parquet, arrow   one format each
 //! join, judge                                  tables and images; the numbers
+//! write                                        tables, the other way round
 //! ```
 
 mod array;
@@ -32,6 +33,7 @@ mod options;
 mod parquet;
 mod safetensors;
 pub mod table;
+pub mod write;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};

@@ -23,7 +23,7 @@ use std::sync::{Mutex, PoisonError};
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage, RgbaImage};
 
 pub use self::limits::MAX_PIXELS;
 use self::limits::{MAX_DECODER_BYTES, check_size, too_large};
@@ -75,6 +75,36 @@ impl Decoder {
             image
         })?;
         self.place(image, out)
+    }
+
+    /// Brings `pixels`, bytes `[height, width, channels]` of 1 (grey), 3 (RGB) or 4 channels (RGBA), into `out` as
+    /// [`Decoder::decode`] does with the pixels of a file.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode`], for another number of channels or of bytes, for no pixels and for too many.
+    pub fn place_pixels(
+        &mut self,
+        pixels: &[u8],
+        [width, height, channels]: [usize; 3],
+        out: &mut [u8],
+    ) -> Result<(), String> {
+        if width == 0 || height == 0 {
+            return Err("has no pixels".into());
+        }
+        let [w, h] = [width, height].map(|side| u32::try_from(side).unwrap_or(u32::MAX));
+        check_size(w, h)?;
+        if pixels.len() != width * height * channels {
+            let form = format!("{width} x {height} pixels of {channels} channels are {}", width * height * channels);
+            return Err(format!("has {} bytes where {form}", pixels.len()));
+        }
+        let data = pixels.to_vec();
+        let image = match channels {
+            1 => GrayImage::from_raw(w, h, data).map(DynamicImage::from),
+            3 => RgbImage::from_raw(w, h, data).map(DynamicImage::from),
+            4 => RgbaImage::from_raw(w, h, data).map(DynamicImage::from),
+            _ => return Err(format!("has {channels} channels; give 1 (grey), 3 (RGB) or 4 (RGBA)")),
+        };
+        self.place(image.ok_or_else(too_large)?, out)
     }
 
     fn place(&mut self, image: DynamicImage, out: &mut [u8]) -> Result<(), String> {
@@ -229,7 +259,7 @@ pub(super) fn grey_of(&[r, g, b]: &[u8; 3]) -> u8 {
     ((19595 * u32::from(r) + 38470 * u32::from(g) + 7471 * u32::from(b) + 32768) >> 16) as u8
 }
 
-fn composite_on_white(image: &image::RgbaImage) -> Vec<u8> {
+fn composite_on_white(image: &RgbaImage) -> Vec<u8> {
     let mut out = Vec::with_capacity(image.len() / 4 * 3);
     for pixel in image.pixels() {
         let [r, g, b, a] = pixel.0.map(u32::from);

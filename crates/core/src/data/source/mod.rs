@@ -11,6 +11,7 @@
 //! | a folder that holds nothing but one such archive | that archive | | |
 //! | a text, CSV, TSV, JSON or JSON Lines file (by ending) | `manifest` | its column `class` | its column `part` |
 //! | a path with `*`, `?`, `[` or `{` that is no file | `glob` | as a folder | as a folder |
+//! | an image file (by ending) | `folder` | | |
 //! | a folder | `folder` | path of the folder that holds the image | `train`, `val`, `test` on top |
 //!
 //! Archives are read in place: nothing is unpacked. [`layout`] turns paths into classes and parts, the same for all
@@ -43,6 +44,7 @@ use self::arrays::Arrays;
 use self::cifar::CifarFiles;
 use self::hash::hash_metadata;
 use self::idx::IdxFiles;
+use self::ignored::is_image_name;
 use self::listing::Listing;
 use crate::data::glyphs::GlyphSpec;
 use crate::data::plan::{DataKind, DataPlan};
@@ -334,6 +336,11 @@ fn detect_file(path: &Path, stop: Stop<'_>) -> Result<Source> {
             let reader = Reader::Files(vec![Root::Folder(Box::new(walk))]);
             Ok(Source { kind: "manifest", name: None, reason, reader })
         }
+        (_, None) if is_image_name(&path.to_string_lossy()) => {
+            let walk = walk::Walk::of_file(path).map_err(|e| Error::io("looking at the data", path, e))?;
+            let reader = Reader::Files(vec![Root::Folder(Box::new(walk))]);
+            Ok(Source { kind: "folder", name: None, reason: "a single image file".into(), reader })
+        }
         (_, archive) => archive_of(path, archive),
     }
 }
@@ -354,8 +361,8 @@ fn archive_of(path: &Path, archive: Option<Archive>) -> Result<Source> {
             return Err(Error::new(Code::InvalidData, "the file is no archive that is known, and no manifest")
                 .with_subject(path.display().to_string())
                 .with_values(
-                    "a folder, a ZIP, a tar or a tar.gz (told by content, not by name), or a manifest that ends in .txt, \
-                     .csv, .tsv, .json or .jsonl",
+                    "a folder, a ZIP, a tar or a tar.gz (told by content, not by name), a manifest that ends in .txt, .csv, \
+                     .tsv, .json or .jsonl, or an image",
                     "another kind of file",
                 )
                 .with_advice("give the folder that holds the images, or pack them as a ZIP"));

@@ -99,6 +99,14 @@ impl Walk {
         Walk { root: root.into(), files, listing, visits, links, left_out }
     }
 
+    /// One file, under its name.
+    pub fn of_file(path: &Path) -> std::io::Result<Walk> {
+        let name = name_of(path.file_name().unwrap_or_default().as_encoded_bytes()).into_owned();
+        let listing = Listing { entries: vec![Entry { path: name, index: 0 }], ..Listing::default() };
+        let files = vec![(path.to_path_buf(), fs::metadata(path)?)];
+        Ok(Walk::of_files(path.parent().unwrap_or(Path::new("")), files, listing))
+    }
+
     /// Leaves those files whose path inside the folder `fits`; of the others nothing is told.
     pub fn retain(&mut self, fits: impl Fn(&str) -> bool) {
         let listing = std::mem::take(&mut self.listing);
