@@ -27,9 +27,6 @@ export const files = {
   data: "data.json",
   events: "events.jsonl",
   metrics: "metrics.json",
-  /** The vectors of a teacher that was given as rows, and their ids. */
-  teacher: "teacher.npy",
-  teacherIds: "teacher.npy.ids.json",
   model: "model.safetensors",
   /** The last weights, where the model has the best ones and both are kept. */
   last: "last.safetensors",
@@ -43,13 +40,24 @@ export const files = {
   nextCheckpoint: join("checkpoint", "next.safetensors"),
 } as const;
 
+/** Teachers of a run that may be given as rows. */
+export const MOST_ROWS = 8;
+
+/** The vectors of a teacher that was given as rows, and their ids: of the first such teacher, the second, ... */
+export const rowsFiles: readonly (readonly [vectors: string, ids: string])[] = Array.from(
+  { length: MOST_ROWS },
+  (_, place) => {
+    const name = place === 0 ? "teacher.npy" : `teacher-${place + 1}.npy`;
+    return [name, `${name}.ids.json`] as const;
+  },
+);
+
 /** What a run leaves in its folder beside its plan; nothing else is ever removed. */
 const own = [
   files.data,
   files.events,
   files.metrics,
-  files.teacher,
-  files.teacherIds,
+  ...rowsFiles.flat(),
   files.model,
   files.last,
   files.checkpoint,
