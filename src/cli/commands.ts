@@ -61,10 +61,11 @@ function distillCommand(): Command {
     .option(...acceptFlag);
   type Flags = RunFlags & TeacherFlags & Pick<DistillOptions, "teacherFeatures" | "acceptChangedData" | "baseline">;
   return addRunFlags(it, "distill").action((flags: Flags) => {
-    const teachers = teachersOf(flags) ?? [needed("--teacher", undefined)];
     const { teacherFeatures, acceptChangedData, baseline } = flags;
-    const own = defined({ student: studentOf(flags), teacherFeatures, acceptChangedData, baseline });
-    const options = { ...runOptions(flags, signal), teachers, ...own };
+    // Vectors are their own teacher where none is named; the core asks for one elsewhere.
+    const teachers = teachersOf(flags);
+    const own = defined({ teachers, student: studentOf(flags), teacherFeatures, acceptChangedData, baseline });
+    const options = { ...runOptions(flags, signal), ...own };
     return finish(distill(options), options.out);
   });
 }
