@@ -39,6 +39,7 @@ impl Place {
             more: Vec::new(),
             image_size: 8,
             channels: 3,
+            vectors: None,
             labels: Labels::default(),
             rotations: false,
             split: SplitPlan::Classes { validation: 0.0, test: 0.0 },

@@ -30,7 +30,7 @@ const HEAD_BYTES = 128;
 const BLOCK_BYTES = 1 << 20;
 
 /**
- * Writes the rows to `file`, and their ids as a JSON list to `ids`.
+ * Writes the rows to `file`, and their ids as a JSON list to `ids`. Errors are about the teacher of that `option`.
  * @throws {RkdError} `ERR_INVALID_DATA` that names the row; `ERR_IO`; what the iterable throws, and the signal's reason
  */
 export async function writeEmbeddings(
@@ -38,6 +38,7 @@ export async function writeEmbeddings(
   file: string,
   ids: string,
   signal: AbortSignal,
+  option = "teacher",
 ): Promise<void> {
   const vectors = new Output(file);
   const names = new Output(ids);
@@ -46,10 +47,17 @@ export async function writeEmbeddings(
     let [count, dimension] = [0, 0];
     for await (const row of rows) {
       signal.throwIfAborted();
-      const { id, vector } = checked(row, count);
+      const { id, vector } = checked(option, row, count);
       if (count === 0) dimension = vector.length;
       if (vector.length !== dimension) {
-        throw refuse(count, id, "vectors of different lengths", `${dimension} numbers, as before`, `${vector.length}`);
+        throw refuse(
+          option,
+          count,
+          id,
+          "vectors of different lengths",
+          `${dimension} numbers, as before`,
+          `${vector.length}`,
+        );
       }
       vectors.add(Buffer.from(vector.buffer));
       names.add(Buffer.from((count === 0 ? "[" : ",\n") + JSON.stringify(id)));
@@ -57,7 +65,7 @@ export async function writeEmbeddings(
     }
     if (count === 0) {
       throw new RkdError("ERR_INVALID_DATA", "there are no rows", {
-        subject: "teacher.embeddings",
+        subject: `${option}.embeddings`,
         advice: "look at the query; an iterator can be walked only once, so each run needs a new one",
       });
     }
@@ -71,9 +79,13 @@ export async function writeEmbeddings(
 }
 
 /** A row whose every part has been looked at. */
-function checked(row: Embedding, count: number): { readonly id: string; readonly vector: Float32Array } {
+function checked(
+  option: string,
+  row: Embedding,
+  count: number,
+): { readonly id: string; readonly vector: Float32Array } {
   if (typeof row !== "object" || row === null) {
-    throw refuse(count, undefined, "this is no row", "an object { id, vector }", typeof row);
+    throw refuse(option, count, undefined, "this is no row", "an object { id, vector }", typeof row);
   }
   const given: unknown = row.id;
   const vector: unknown = row.vector;
@@ -82,6 +94,7 @@ function checked(row: Embedding, count: number): { readonly id: string; readonly
   if (id === "") {
     const advice = `name the columns, for example { id: row.path, vector: row.embedding }; the row has ${Object.keys(row).join(", ") || "none"}`;
     throw refuse(
+      option,
       count,
       undefined,
       "the row has no id",
@@ -92,25 +105,33 @@ function checked(row: Embedding, count: number): { readonly id: string; readonly
   }
   if (typeof vector === "string") {
     const advice = "parse it: JSON.parse(row.vector)";
-    throw refuse(count, id, "the vector is a text", "numbers", JSON.stringify(vector.slice(0, 20)), advice);
+    throw refuse(option, count, id, "the vector is a text", "numbers", JSON.stringify(vector.slice(0, 20)), advice);
   }
   if (vector instanceof Uint8Array || vector instanceof ArrayBuffer) {
     const advice =
       "of float32 numbers make new Float32Array(new Uint8Array(bytes).buffer), of small ones Array.from(bytes)";
-    throw refuse(count, id, "the vector is bytes", "numbers", `${vector.byteLength} bytes`, advice);
+    throw refuse(option, count, id, "the vector is bytes", "numbers", `${vector.byteLength} bytes`, advice);
   }
   const countable = typeof vector === "object" && vector !== null;
   if (!countable || !(Symbol.iterator in vector || "length" in vector)) {
-    throw refuse(count, id, "the row has no vector", "an array of numbers", vector === null ? "null" : typeof vector);
+    throw refuse(
+      option,
+      count,
+      id,
+      "the row has no vector",
+      "an array of numbers",
+      vector === null ? "null" : typeof vector,
+    );
   }
   const numbers = Array.from(vector as ArrayLike<unknown> | Iterable<unknown>);
-  if (numbers.length === 0) throw refuse(count, id, "the vector is empty", "at least one number", "none");
+  if (numbers.length === 0) throw refuse(option, count, id, "the vector is empty", "at least one number", "none");
   const floats = new Float32Array(numbers.length);
   for (let place = 0; place < numbers.length; place++) {
     const number = numbers[place];
     floats[place] = typeof number === "number" ? number : Number.NaN;
     if (Number.isFinite(floats[place])) continue;
     throw refuse(
+      option,
       count,
       id,
       "a number of the vector is not finite",
@@ -122,6 +143,7 @@ function checked(row: Embedding, count: number): { readonly id: string; readonly
 }
 
 function refuse(
+  option: string,
   count: number,
   id: string | undefined,
   message: string,
@@ -129,7 +151,7 @@ function refuse(
   received: string,
   advice?: string,
 ): RkdError {
-  const subject = `teacher.embeddings: row ${count + 1}${id === undefined ? "" : ` (${JSON.stringify(id.slice(0, 60))})`}`;
+  const subject = `${option}.embeddings: row ${count + 1}${id === undefined ? "" : ` (${JSON.stringify(id.slice(0, 60))})`}`;
   return new RkdError("ERR_INVALID_DATA", message, { subject, expected, received, advice });
 }
 

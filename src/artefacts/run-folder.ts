@@ -31,9 +31,6 @@ export const files = {
   /** Embeddings of test images by the student with its initial weights, which the report shows, and their ids. */
   before: "before.npy",
   beforeIds: "before.npy.ids.json",
-  /** The vectors of a teacher that was given as rows, and their ids. */
-  teacher: "teacher.npy",
-  teacherIds: "teacher.npy.ids.json",
   model: "model.safetensors",
   /** The last weights, where the model has the best ones and both are kept. */
   last: "last.safetensors",
@@ -47,6 +44,18 @@ export const files = {
   nextCheckpoint: join("checkpoint", "next.safetensors"),
 } as const;
 
+/** Teachers of a run that may be given as rows. */
+export const MOST_ROWS = 8;
+
+/** The vectors of a teacher that was given as rows, and their ids: of the first such teacher, the second, ... */
+export const rowsFiles: readonly (readonly [vectors: string, ids: string])[] = Array.from(
+  { length: MOST_ROWS },
+  (_, place) => {
+    const name = place === 0 ? "teacher.npy" : `teacher-${place + 1}.npy`;
+    return [name, `${name}.ids.json`] as const;
+  },
+);
+
 /** What a run leaves in its folder beside its plan; nothing else is ever removed. */
 const own = [
   files.data,
@@ -55,8 +64,7 @@ const own = [
   files.report,
   files.before,
   files.beforeIds,
-  files.teacher,
-  files.teacherIds,
+  ...rowsFiles.flat(),
   files.model,
   files.last,
   files.checkpoint,

@@ -71,11 +71,8 @@ function distillCommand(): Command {
   return addRunFlags(it, "distill").action(async (flags: Flags) => {
     const { teacher, teachers: several, ...config } = (await loadConfig(flags.config)) as Partial<DistillOptions>;
     const given = teachersOf(flags);
-    const named = teacher !== undefined || several !== undefined;
-    const teachers =
-      given || !named
-        ? { teachers: given ?? [needed("--teacher", undefined)] }
-        : defined({ teacher, teachers: several });
+    // Vectors are their own teacher where none is named; the core asks for one elsewhere.
+    const teachers = given ? { teachers: given } : defined({ teacher, teachers: several });
     const { teacherFeatures, acceptChangedData, baseline } = flags;
     const own = defined({ student: studentOf(flags), teacherFeatures, acceptChangedData, baseline });
     const options = { ...runOptions(flags, signal, config), ...teachers, ...own } as DistillOptions;

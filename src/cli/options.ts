@@ -96,7 +96,8 @@ interface TuningFlags {
 /** Adds the flags of the images. */
 export function addDataFlags(command: Command, required: boolean): Command {
   const flag = "--data <source>";
-  const help = 'images: "glyphs", a folder, a ZIP or tar, a manifest, a pattern, Omniglot, IDX';
+  const help =
+    'images: "glyphs", a folder, a ZIP, tar or Parquet, a manifest, a pattern, Omniglot, IDX; or stored vectors';
   return command
     .optionsGroup("Images:")
     .option(flag, required ? help : `${help} (those of the run)`)

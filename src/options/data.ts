@@ -19,7 +19,7 @@ export function glyphs(options: GlyphsOptions = {}): Data {
 
 /**
  * A folder of images (png, jpg, webp, bmp, gif, tiff): flat, which is without labels, or `class/image.png`; a ZIP, tar or
- * tar.gz of one; a Hugging Face image folder (`metadata.jsonl` or `metadata.csv`). Or what names images: a manifest (`.txt`
+ * tar.gz of one; a Hugging Face image folder (`metadata.jsonl` or `metadata.csv`); Parquet files with a column of images. Or what names images: a manifest (`.txt`
  * with a path a line, `.csv`, `.tsv`, `.json`, `.jsonl` with `path` and, where there are such, `class`, `part` and `id`), or a
  * pattern (`"photos/2024-*"`).
  * @throws {RkdError} `ERR_NOT_FOUND`, `ERR_INVALID_OPTION`; the run: `ERR_INVALID_DATA` where it is another kind of source

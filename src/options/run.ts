@@ -34,14 +34,14 @@ export interface TrainOptions extends RunOptions {
  * read; or the rows of a database. */
 export type TeacherGiven = string | URL | protocol.Teacher | Embeddings;
 
-/** What `distill` takes. One of `teacher` and `teachers` is needed. */
+/** What `distill` takes. One of `teacher` and `teachers` is needed, but where the data are vectors. */
 export interface DistillOptions
   extends RunOptions,
     Pick<protocol.RunOptions, "student" | "teacherFeatures" | "acceptChangedData" | "baseline"> {
-  /** The teacher. */
+  /** The teacher. @default of data that are vectors they themselves */
   readonly teacher?: TeacherGiven;
   /**
-   * Several teachers, in place of `teacher`; one of them may be rows. A term that compares with a teacher is the average over
+   * Several teachers, in place of `teacher`; up to eight of them may be rows. A term that compares with a teacher is the average over
    * all, by their weights, or of the one that it names: `rkdAngle({ teacher: "dinov2" })`.
    */
   readonly teachers?: readonly TeacherGiven[];

@@ -456,10 +456,10 @@ export type RunOptions = {
   /**
    * The network that `distill` trains.
    * @default conv4({ embedding: 64 }) for images up to 32 pixels, else resnet(18, { width: 32, stem: "imagenet",
-   * embedding: 128 })
+   * embedding: 128 }); for stored vectors mlp({ embedding: 64 })
    */
   readonly student?: Backbone;
-  /** The teacher: its path, or that with how it is read. */
+  /** The teacher: its path, or that with how it is read. @default of data that are vectors they themselves */
   readonly teacher?: string | URL | Teacher;
   /**
    * Several teachers, in place of `teacher`, each as that has it. What the student learns of a term that compares with
@@ -735,13 +735,16 @@ export type Teacher = {
   readonly features?: TeacherFeatures | "auto";
 };
 
-/** Pixels `v` in `0..=255` become `(v / 255 - mean) / std`, channel by channel. */
+/**
+ * Pixels `v` in `0..=255` become `(v / 255 - mean) / std`, channel by channel; the numbers `v` of a stored vector
+ * `(v - mean) / std`.
+ */
 export type Normalization = {
-  /** Mean of `v / 255`, one a channel. */
+  /** Mean of `v / 255`, one a channel; of a vector of `v`. */
   readonly mean: ReadonlyArray<number>;
   /**
    * Standard deviation of `v / 255` over all pixels (not below 1/255, so that a constant channel is no division by
-   * zero), one a channel.
+   * zero), one a channel; of a vector all are the same.
    */
   readonly std: ReadonlyArray<number>;
 };
@@ -756,11 +759,15 @@ export type Data = {
   /**
    * `"glyphs"`, with its settings or without, or a path: a folder, flat or with one for each class, a ZIP, a tar,
    * Omniglot, IDX or CIFAR-100 files; a manifest (`.txt` with a path a line; `.csv`, `.tsv`, `.json`, `.jsonl` with `path`,
-   * and `class`, `part`, `id` where there are such); a pattern of paths (`"photos/2024-*"`).
+   * and `class`, `part`, `id` where there are such); a pattern of paths (`"photos/2024-*"`); Parquet files with a column of
+   * images. Or a file of stored vectors, which an `mlp` makes shorter: `.npy`, `.npz`, Arrow, `.safetensors`, Parquet;
+   * with `kind: "vectors"` also `.csv` and `.jsonl`.
    */
   readonly source: string | URL;
   /** Further paths of the same data set. @default [] */
   readonly more?: ReadonlyArray<string | URL>;
+  /** Of vectors: which columns, arrays or files hold them and their ids. @default found by their usual names */
+  readonly vectors?: Partial<VectorOptions> | null;
   /** Of glyphs: number of characters, 2 to 10,000. @default 240 */
   readonly classes?: number;
   /** Of glyphs: writers, each drawing every character once, 2 to 1,000. @default 20 */
@@ -775,7 +782,7 @@ export type Data = {
   /**
    * 1 (grey) or 3 (RGB). @default the teacher's in a distillation; else 1 for glyphs, Omniglot and IDX, 3 for others
    */
-  readonly channels?: 1 | 3;
+  readonly channels?: number;
   /**
    * Whether images have labels: their `"classes"`, or `"none"`. Without labels only losses that compare with a teacher
    * go, and the teacher's relations say how good a student is.
@@ -813,7 +820,7 @@ export type Shares = {
 };
 
 /** What a source is, as far as defaults of images, split and augmentation hang on it. */
-export type DataKind = "glyphs" | "omniglot" | "idx" | "cifar" | "images";
+export type DataKind = "glyphs" | "omniglot" | "idx" | "cifar" | "images" | "vectors";
 
 /**
  * Whether images have labels: their classes, or `"none"`. Without labels a teacher alone says what is alike: the split is by
@@ -1091,8 +1098,10 @@ export type DataPlan = {
   readonly more: ReadonlyArray<string>;
   /** Height and width in pixels after decoding; every image is resized to this square. */
   readonly imageSize: number;
-  /** 1 (grey) or 3 (RGB). */
-  readonly channels: 1 | 3;
+  /** 1 (grey) or 3 (RGB); of vectors the numbers of one. */
+  readonly channels: number;
+  /** How they are read, where they are vectors. */
+  readonly vectors: VectorOptions | null;
   /** Whether its classes are labels. */
   readonly labels: Labels;
   /** Whether every image comes in four turns, each a class of its own, see [`super::rotation`]. */
@@ -1286,7 +1295,9 @@ export type SessionSummary = {
 
 /** What was found, for people and programs. */
 export type DatasetSummary = {
-  /** `"glyphs"`, `"folder"`, `"glob"`, `"manifest"`, `"zip"`, `"tar"`, `"omniglot"`, `"idx"` or `"cifar"`. */
+  /**
+   * `"glyphs"`, `"folder"`, `"glob"`, `"manifest"`, `"zip"`, `"tar"`, `"parquet"`, `"omniglot"`, `"idx"`, `"cifar"` or `"vectors"`.
+   */
   readonly kind: string;
   /** The published data set that was recognised. */
   readonly name: string | null;

@@ -15,6 +15,7 @@ import {
   isRun,
   prepareFolder,
   requirePlanFile,
+  rowsFiles,
   tidyFolder,
   writeJson,
 } from "../artefacts/run-folder.ts";
@@ -29,7 +30,7 @@ import type * as protocol from "../protocol/protocol.ts";
 import type { Job, Plan, PlanFile, ResolvedRun, TeacherPlan, VectorOptions } from "../protocol/protocol.ts";
 import { version } from "../version.ts";
 import { isCancelled, withoutSignal, withSession } from "./command.ts";
-import { type Rows, rowsOf, withTeacher, withTeacherFile } from "./embeddings.ts";
+import { type Rows, rowsOf, withTeacherFiles, withTeachers } from "./embeddings.ts";
 import { FolderLock } from "./folder-lock.ts";
 import { type LoopStart, type Onlooker, runLoop } from "./loop.ts";
 import { Reporters } from "./reporter.ts";
@@ -59,13 +60,12 @@ export async function startJob(
     check();
     const lock = folder.hold(out);
     check(); // nobody can change it any more
-    const given = rows && plan.teachers[rows.place];
-    const written = rows ? [files.teacher, files.teacherIds] : [];
-    const [vectors, ids] = written.map((name) => aside(join(out, name)));
+    const written = rows.flatMap((teacher) => teacher.files);
+    const beside = ({ files }: Rows) => files.map((name) => aside(join(out, name))) as [string, string];
     // The folder's content is touched only once data and networks are known to be good.
     const onOpen = async (fingerprint: string) => {
-      const own = given && vectors ? { [given.model]: await hashFile(vectors) } : {};
-      const hashes = { ...(await hashesOf(inputs)), ...own };
+      const hashes: Record<string, string> = { ...(await hashesOf(inputs)) };
+      for (const teacher of rows) hashes[join(out, teacher.files[0])] = await hashFile(beside(teacher)[0]);
       const planFile = { form: 1, rkd: version, job, plan, policy, inputs: hashes, fingerprint } as const;
       await prepareFolder(out, overwrite, planFile, written);
       folder.openLog();
@@ -73,14 +73,17 @@ export async function startJob(
     };
     const onlooker = shown.report ? page : undefined;
     const start = { resume: null, resumes: false, onOpen, lock, onlooker, ...baselineOf(run, context, folder) };
-    if (!rows || !given || !vectors || !ids) return await runLoop(run, start, session, folder.context);
     try {
-      await writeEmbeddings(rows.embeddings, vectors, ids, folder.context.signal);
-      const teacher = { ...given, model: vectors, vectors: { ...asWritten, ...given.vectors, ids } };
-      const teachers = plan.teachers.with(rows.place, teacher);
+      let { teachers } = plan;
+      for (const teacher of rows) {
+        const [model, ids] = beside(teacher);
+        await writeEmbeddings(teacher.embeddings, model, ids, folder.context.signal, teacher.option);
+        const given = teachers[teacher.place] as TeacherPlan;
+        teachers = teachers.with(teacher.place, { ...given, model, vectors: { ...asWritten, ...given.vectors, ids } });
+      }
       return await runLoop(run, { ...start, opens: { ...plan, teachers } }, session, folder.context);
     } finally {
-      for (const file of [vectors, ids]) rmSync(file, { force: true });
+      for (const name of written) rmSync(aside(join(out, name)), { force: true });
     }
   });
 }
@@ -91,21 +94,26 @@ const plain: Required<Shown> = { report: true, reporters: [] };
 /** How a file of vectors is read that says all by itself. */
 const asWritten: VectorOptions = { ids: null, idColumn: null, vectorColumn: null, allowMissing: false };
 
-/** The plan of a new job. Of a teacher that is given as rows it does not depend on what they are. */
+/** The plan of a new job. Of teachers that are given as rows it does not depend on what they are. */
 async function planJob(
   session: NativeSession,
   job: Job,
   options: TrainOptions | DistillOptions,
-  rows: Rows | undefined,
+  rows: readonly Rows[],
 ): Promise<ResolvedRun> {
   const resolve = (given: TrainOptions | DistillOptions) => {
     const said = json(withoutSignal(given)) as Json<protocol.RunOptions>;
     return session.call((core) => core.resolve(job, said));
   };
-  if (!rows) return await resolve(options);
-  const run = await withTeacherFile(rows, undefined, (file) => resolve(withTeacher(options as DistillOptions, file)));
-  const written = (teacher: TeacherPlan) => ({ ...teacher, model: join(run.out, files.teacher) });
-  const teachers = run.plan.teachers.map((teacher, place) => (place === rows.place ? written(teacher) : teacher));
+  if (rows.length === 0) return await resolve(options);
+  const run = await withTeacherFiles(rows, undefined, (given) =>
+    resolve(withTeachers(options as DistillOptions, given)),
+  );
+  let { teachers } = run.plan;
+  for (const { place, files } of rows) {
+    const given = teachers[place] as TeacherPlan;
+    teachers = teachers.with(place, { ...given, model: join(run.out, files[0]) });
+  }
   return { ...run, plan: { ...run.plan, teachers } };
 }
 
@@ -151,12 +159,15 @@ function apart<T extends Shown>(given: T): { readonly options: T; readonly shown
 
 /** Where teachers are: as said; and rows that the run has written down are in its folder, wherever that is now. */
 function placesOf({ teachers = [] }: Plan, place: string, said: ResumeOptions["teacher"]): ResumeOptions["teacher"] {
-  const file = join(place, files.teacher);
-  const written = teachers.find(({ model }) => basename(model) === files.teacher);
-  if (!written || !existsSync(file)) return said;
-  if (said === undefined) return teachers.length === 1 ? file : { [written.name]: file };
+  const here = (model: string) => join(place, basename(model));
+  const isOwn = (model: string) => rowsFiles.some(([name]) => name === basename(model)) && existsSync(here(model));
+  const written = teachers.filter(({ model }) => isOwn(model));
+  const [first] = written;
+  if (!first) return said;
+  const own = Object.fromEntries(written.map(({ name, model }) => [name, here(model)]));
+  if (said === undefined) return teachers.length === 1 ? here(first.model) : own;
   const byName = typeof said === "object" && !(said instanceof URL);
-  return byName ? { [written.name]: file, ...said } : said;
+  return byName ? { ...own, ...said } : said;
 }
 
 /** The checkpoint to go on from. The core takes the one before it where the last is damaged or missing. */
@@ -210,8 +221,9 @@ async function hashesOf(inputs: readonly string[]): Promise<PlanFile["inputs"]> 
 }
 
 /** What a run reads beside its images, all of whose bytes count; without `rows`, which it writes. */
-function inputsOf({ data, teachers, weights }: Plan, rows?: Rows): string[] {
-  const models = teachers.filter((_, place) => place !== rows?.place).map(({ model }) => model);
+function inputsOf({ data, teachers, weights }: Plan, rows: readonly Rows[] = []): string[] {
+  const others = teachers.filter((_, place) => !rows.some((teacher) => teacher.place === place));
+  const models = others.map(({ model }) => model);
   return [...models, ...(weights ? [weights.file] : []), ...listsOf(data)];
 }
 

@@ -17,9 +17,11 @@ import {
   resume,
   rkdAngle,
   rkdDistance,
+  type StartEvent,
 } from "../../src/index.ts";
 import { lines, rkd, start } from "../support/cli.ts";
 import { temporaryFolder } from "../support/folders.ts";
+import { writeNpy } from "../support/npy.ts";
 import { readTensors } from "../support/tensors.ts";
 import { waves } from "../support/waves.ts";
 
@@ -39,15 +41,6 @@ function vector(i: number): number[] {
   return [...Float32Array.from(numbers)];
 }
 
-/** NumPy's array file, and the ids beside it. */
-function writeNpy(file: string, ids: readonly string[], rows: readonly number[][]): string {
-  const header = `{'descr': '<f4', 'fortran_order': False, 'shape': (${rows.length}, ${rows[0]?.length}), }`;
-  const head = Buffer.from(`\x93NUMPY\x01\x00\x76\x00${header.padEnd(117)}\n`, "latin1");
-  writeFileSync(file, Buffer.concat([head, Buffer.from(Float32Array.from(rows.flat()).buffer)]));
-  writeFileSync(`${file}.ids.json`, JSON.stringify(ids));
-  return file;
-}
-
 const options = (out: string, more: Partial<DistillOptions>): DistillOptions => ({
   student,
   data: imageFolder(photos, { imageSize: 28, channels: 1 }),
@@ -63,12 +56,14 @@ async function follow(given: DistillOptions) {
   const run = distill(given);
   const warnings: string[] = [];
   const phases = new Set<string>();
+  let start: StartEvent | undefined;
   for await (const event of run) {
     if (event.type === "warning") warnings.push(event.message);
+    if (event.type === "start") start = event;
     if (event.type === "data") phases.add(event.phase);
   }
   const result: DistillResult = await run;
-  return { result, warnings, phases, model: readFileSync(result.model, "base64") };
+  return { result, warnings, phases, start, model: readFileSync(result.model, "base64") };
 }
 
 const refusal = (job: Promise<unknown>): Promise<Error> =>
@@ -217,8 +212,32 @@ describe("several teachers", () => {
     expect(rows.model).toBe(file.model);
     const { plan } = JSON.parse(readFileSync(join(folder, "of-rows", "plan.json"), "utf8"));
     expect(plan.teachers[1]).toMatchObject({ name: "rows", model: join(folder, "of-rows", "teacher.npy") });
-    const two = await refusal(distill(options("two-rows", { ...given, teachers: [{ embeddings }, { embeddings }] })));
-    expect(two.message).toContain("teachers[1].embeddings: invalid value: expected rows of one teacher only");
+  });
+
+  it("are rows of several databases, each a file of its own", async () => {
+    const embeddings = names.map((id, i) => ({ id, vector: vector(i) }));
+    const others = names.map((id, i) => ({ id, vector: vector(2 * i + 1).slice(1) }));
+    const given = (teachers: unknown) =>
+      ({ losses: [rkdDistance(), linearHint()], teachers }) as Partial<DistillOptions>;
+    const rows = await follow(options("two-rows", given([{ embeddings }, { embeddings: others, weight: 2 }])));
+    const files = ["teacher.npy", "teacher-2.npy"].map((name) => join(folder, "two-rows", name));
+    const { plan, inputs } = JSON.parse(readFileSync(join(folder, "two-rows", "plan.json"), "utf8"));
+    expect(plan.teachers.map(({ model }: { model: string }) => model)).toEqual(files);
+    expect(Object.keys(inputs).sort()).toEqual([...files].sort());
+    expect(rows.start?.teachers.map(({ backbone }) => backbone.split(",")[0])).toEqual([
+      "teacher.npy",
+      "teacher-2.npy",
+    ]);
+    const [first, second] = files as [string, string];
+    const stored = await follow(options("two-files", given([first, { model: second, weight: 2 }])));
+    expect(rows.model).toBe(stored.model);
+    const broken = await refusal(
+      distill(options("two-broken", given([{ embeddings }, { embeddings: [{ id: "a", vector: [Number.NaN] }] }]))),
+    );
+    expect(broken.message).toContain('teachers[1].embeddings: row 1 ("a")');
+    const many = Array.from({ length: 9 }, () => ({ embeddings }));
+    const refused = await refusal(distill(options("many-rows", given(many))));
+    expect(refused.message).toContain("teachers[8].embeddings: invalid value: expected rows of 8 teachers at most");
   });
 
   it("are named by flags, and what is wrong about them is said", async () => {

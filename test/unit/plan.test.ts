@@ -46,6 +46,7 @@ describe("the plan of train", () => {
           more: [],
           imageSize: 28,
           channels: 1,
+          vectors: null,
           labels: "classes",
           rotations: false,
           split: { kind: "classes", validation: 0.1, test: 0.2 },

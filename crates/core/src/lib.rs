@@ -14,10 +14,12 @@ pub mod input;
 pub mod limits;
 pub mod losses;
 pub mod metrics;
+mod names;
 pub mod nn;
 pub mod onnx;
 pub mod optim;
 pub mod options;
+mod parquet;
 #[cfg(test)]
 mod protocol;
 pub mod random;

@@ -18,6 +18,8 @@ mod habits;
 mod hostile;
 #[path = "data/manifests.rs"]
 mod manifests;
+#[path = "data/parquet.rs"]
+mod parquet;
 #[path = "data/published.rs"]
 mod published;
 #[path = "data/real.rs"]

@@ -14,7 +14,7 @@ use rkd_core::artefact::model::{Model, ModelCard, Origin};
 use rkd_core::artefact::tensors::TensorFile;
 use rkd_core::artefact::weights::Weights;
 use rkd_core::backbones::{BackboneSpec, Stem, adapt, build};
-use rkd_core::data::Normalization;
+use rkd_core::data::{InputKind, Normalization};
 use rkd_core::nn::backend::Backend;
 use rkd_core::nn::tuning::{TrainingStatistics, TuningPlan};
 use rkd_core::nn::{Feature, Network, Portable};
@@ -268,8 +268,14 @@ fn a_normalisation_that_divides_by_nothing_is_refused() {
 
 /// A model of random weights.
 fn model(spec: &BackboneSpec, normalization: Normalization) -> Model {
-    let card =
-        ModelCard { backbone: spec.clone(), normalization, classes: None, prefixes: vec![], origin: Origin::default() };
+    let card = ModelCard {
+        backbone: spec.clone(),
+        input: InputKind::Images,
+        normalization,
+        classes: None,
+        prefixes: vec![],
+        origin: Origin::default(),
+    };
     Model { card, tensors: network(spec).tensors().unwrap() }
 }
 

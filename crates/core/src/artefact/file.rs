@@ -116,6 +116,14 @@ fn create_aside(folder: &Path, path: &Path) -> std::io::Result<(PathBuf, File)> 
     }
 }
 
+/// The name that a file has, or will have once its writer puts it in its place: without `.PID.tmp`.
+pub fn settled_name(path: &Path) -> String {
+    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let aside = name.strip_suffix(".tmp").and_then(|name| name.rsplit_once('.'));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    aside.filter(|(_, number)| is_number(number)).map_or_else(|| name.clone(), |(name, _)| name.into())
+}
+
 /// Removes what killed processes left beside `path`: files `NAME.PID.tmp` or `NAME.PID.COUNT.tmp` that nobody holds.
 fn remove_abandoned(folder: &Path, path: &Path) {
     let (Ok(entries), Some(name)) = (fs::read_dir(folder), path.file_name().and_then(|name| name.to_str())) else {

@@ -10,5 +10,6 @@ mod pickle;
 mod pth;
 mod state_dict;
 pub mod tensors;
+pub mod vectors;
 mod view;
 pub mod weights;

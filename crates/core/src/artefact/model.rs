@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::tensors::TensorFile;
 use crate::backbones::{BackboneSpec, define};
-use crate::data::{DataOutline, InputSpec, Normalization};
+use crate::data::{DataOutline, InputKind, InputSpec, Normalization};
 use crate::error::{Code, Error, Result};
 use crate::nn::{Backend, Network};
 use crate::tensor::HostTensor;
@@ -25,7 +25,10 @@ const VERSION: u32 = 1;
 pub struct ModelCard {
     /// The network, with the size and channels of the images it takes.
     pub backbone: BackboneSpec,
-    /// The way it wants its pixels.
+    /// What it embeds: pictures, or stored vectors of `backbone.inChannels` numbers.
+    #[serde(default, skip_serializing_if = "is_images")]
+    pub input: InputKind,
+    /// The way it wants its pixels, or the numbers of its vectors.
     pub normalization: Normalization,
     /// The names of the classes that its logits stand for, in their order, where it has a classifier.
     pub classes: Option<Vec<String>>,
@@ -35,6 +38,11 @@ pub struct ModelCard {
     pub prefixes: Vec<usize>,
     /// The run that made it.
     pub origin: Origin,
+}
+
+/// What a card without the field says.
+fn is_images(kind: &InputKind) -> bool {
+    *kind == InputKind::Images
 }
 
 /// The run that made a model.
@@ -65,6 +73,7 @@ impl ModelCard {
     /// The images that the network takes.
     pub fn input(&self) -> InputSpec {
         InputSpec {
+            kind: self.input,
             image_size: self.backbone.image_size,
             channels: self.backbone.in_channels,
             normalization: self.normalization.clone(),
@@ -183,6 +192,7 @@ mod tests {
     fn model() -> Model {
         let card = ModelCard {
             backbone: spec(),
+            input: InputKind::Images,
             normalization: Normalization { mean: vec![0.1], std: vec![0.3] },
             classes: None,
             prefixes: Vec::new(),

@@ -89,7 +89,7 @@ impl Iterator for EvaluationBatches<'_> {
         let [h, w, c] = self.image_shape();
         let mut images = vec![0.0; items.len() * h * w * c];
         for (&item, out) in items.iter().zip(images.chunks_exact_mut(h * w * c)) {
-            self.normalization.apply(&self.dataset.pixels(item), out);
+            self.normalization.apply_to(self.dataset, item, out);
             if self.mirrored {
                 mirror(out, w, c);
             }

@@ -9,7 +9,7 @@ use super::decode::{Decoder, grey_of};
 use super::factory::{DecodeProgress, Diagnostics, Factory, Sample, count_up};
 use super::fingerprint::content_of;
 use super::glyphs::GlyphSpec;
-use super::part::BrokenImage;
+use super::part::{BrokenImage, Part};
 use super::plan::{DataPlan, Labels};
 use super::rotation::TURNS;
 use super::source::annotation::Annotation;
@@ -17,7 +17,7 @@ use super::source::arrays::{ArrayPart, Arrays};
 use super::source::ignored::Ignored;
 use super::source::layout::{Layout, by_folders, parts_of};
 use super::source::listing::Listing;
-use super::source::names::is_escaped;
+use super::source::parquet::ParquetImages;
 use super::source::published::{compare, listed_ids, recognise};
 use super::source::walk::{self, Walk};
 use super::source::zip::Zip;
@@ -25,6 +25,8 @@ use super::source::{IMAGE_NAMES, Reader, Root, Source, advice_without_images, sp
 use super::stop::Stop;
 use super::threads::decode_threads;
 use crate::error::{Code, Error, Result};
+use crate::names::is_escaped;
+use crate::vectors::{VectorTable, judge};
 
 /// What a source holds, before anything is decoded.
 pub struct Contents<'s> {
@@ -43,6 +45,7 @@ pub struct Contents<'s> {
 enum Inside<'s> {
     Glyphs(&'s GlyphSpec),
     Arrays(Arrays),
+    Vectors(&'s VectorTable),
     Files(Vec<Open<'s>>),
 }
 
@@ -51,6 +54,7 @@ enum Open<'s> {
     Folder(&'s Walk),
     Zip(Zip),
     Tar(&'s Path),
+    Parquet(&'s ParquetImages),
 }
 
 impl<'s> Contents<'s> {
@@ -80,6 +84,7 @@ impl<'s> Contents<'s> {
                 }
             }
             Reader::Files(roots) => read_files(source, roots, labels, stop)?,
+            Reader::Vectors(table) => read_vectors(table, labels)?,
         };
         if contents.labels == Labels::None {
             contents.samples.iter_mut().for_each(|sample| sample.class.clear());
@@ -104,7 +109,11 @@ impl<'s> Contents<'s> {
         progress: &mut dyn FnMut(DecodeProgress),
     ) -> Result<()> {
         let samples = &self.samples;
-        let mut factory = Factory::new(path, [plan.image_size, plan.channels], samples, stop, progress)?;
+        let shape = match self.inside {
+            Inside::Vectors(_) => [1, plan.channels * size_of::<f32>()],
+            _ => [plan.image_size, plan.channels],
+        };
+        let mut factory = Factory::new(path, shape, samples, stop, progress)?;
         let next = AtomicUsize::new(0);
         match &self.inside {
             Inside::Glyphs(spec) => {
@@ -125,6 +134,16 @@ impl<'s> Contents<'s> {
                     Ok(content_of(part.image(index)))
                 };
                 factory.run(|| (Decoder::new(plan.image_size, plan.channels), Vec::new()), fetch, copy)?;
+            }
+            Inside::Vectors(table) => {
+                let fetch = |_: &mut ()| count_up(&next, samples.len()).map(|slot| (slot, samples[slot].at.1));
+                let copy = |_: &mut (), row: usize, out: &mut [u8]| {
+                    for (out, number) in out.as_chunks_mut().0.iter_mut().zip(table.row(row)) {
+                        *out = number.to_le_bytes();
+                    }
+                    Ok(content_of(out))
+                };
+                factory.run(|| (), fetch, copy)?;
             }
             Inside::Files(open) => {
                 for (root, reader) in open.iter().enumerate() {
@@ -184,6 +203,53 @@ fn array_samples(arrays: &Arrays) -> Vec<Sample> {
     samples
 }
 
+/// The vectors of a table: labels are those of its column, else the folders of the ids, which may say parts too.
+fn read_vectors(table: &VectorTable, labels: Option<Labels>) -> Result<Contents<'_>> {
+    let mut sorted: Vec<&String> = table.ids.iter().collect();
+    sorted.sort_unstable();
+    if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(Error::new(Code::InvalidData, "two vectors have the same id")
+            .with_values("an id for each vector", format!("{:?} twice", twice[0]))
+            .with_advice("give the column that holds the ids (vectors.idColumn), or write each vector once"));
+    }
+    let ids: Vec<&str> = table.ids.iter().map(|id| &id[..]).collect();
+    let mut found = by_folders(&ids);
+    if !table.labels.is_empty() {
+        found.classes = table.labels.clone();
+        found.classes.resize(ids.len(), None);
+        let without = found.classes.iter().filter(|label| label.is_none()).count();
+        let first = found.classes.iter().position(Option::is_none).map(|first| ids[first]);
+        found.left_out = first
+            .map(|first| format!("vectors without a label, left out: {without} (the first is {first})"))
+            .into_iter()
+            .collect();
+    }
+    let mut diagnostics = Diagnostics { warnings: judge(table)?.warnings, ..Diagnostics::default() };
+    diagnostics.warnings.extend(table.warnings.iter().cloned());
+    let distinct = found.classes.iter().flatten().collect::<BTreeSet<_>>().len();
+    let labels = labels.unwrap_or(if distinct < 2 { Labels::None } else { Labels::Classes });
+    match labels {
+        Labels::None => found.classes.fill(Some(String::new())),
+        Labels::Classes => diagnostics.warnings.append(&mut found.left_out),
+    }
+    if labels == Labels::None && found.parts.iter().all(Option::is_none) {
+        found.parts = parts_of(&ids);
+    }
+    let rows = ids.iter().zip(found.classes).zip(found.parts).enumerate();
+    let sample = |(row, ((id, class), part)): (usize, ((&&str, Option<String>), Option<Part>))| {
+        let id = id.to_string();
+        Some(Sample { id, path: None, given: None, class: class?, part, at: (0, row), quarters: 0 })
+    };
+    let mut samples: Vec<Sample> = rows.filter_map(sample).collect();
+    samples.sort_by(|a, b| a.id.cmp(&b.id));
+    if samples.is_empty() {
+        return Err(Error::new(Code::InvalidData, "no vector has a label")
+            .with_values("a column label, or ids that begin with a folder", "neither")
+            .with_advice("go without labels: labels \"none\", split by images"));
+    }
+    Ok(Contents { name: None, labels, samples, diagnostics, inside: Inside::Vectors(table) })
+}
+
 /// Image `index` of `part` with 1 or 3 channels.
 fn with_channels(part: &ArrayPart, index: usize, channels: usize, out: &mut Vec<u8>) {
     let image = part.image(index);
@@ -208,6 +274,7 @@ fn read_files<'s>(
             Root::Folder(walk) => (Open::Folder(walk), None),
             Root::Zip(path) => Zip::open(path).map(|(zip, listing)| (Open::Zip(zip), Some(listing)))?,
             Root::Tar(path) => (Open::Tar(path), Some(tar::list(path, stop)?)),
+            Root::Parquet(images) => (Open::Parquet(images), None),
         };
         open.push(reader);
         listings.push(listing);
@@ -217,6 +284,7 @@ fn read_files<'s>(
         .zip(&listings)
         .map(|(root, listing)| match (root, listing) {
             (Root::Folder(walk), _) => &walk.listing,
+            (Root::Parquet(images), _) => &images.listing,
             (_, listing) => listing.as_ref().expect("archives were listed above"),
         })
         .collect();
@@ -229,6 +297,7 @@ fn root_path(root: &Root) -> PathBuf {
     match root {
         Root::Folder(walk) => walk.root.clone(),
         Root::Zip(path) | Root::Tar(path) => path.clone(),
+        Root::Parquet(images) => images.root.clone(),
     }
 }
 
@@ -336,7 +405,9 @@ fn layout_of(paths: &[(&str, (usize, usize))], listings: &[&Listing], beside: &[
     let without = named().filter(|(_, class)| class.is_none()).count();
     if let Some(((first, _), _)) = named().find(|(_, class)| class.is_none()) {
         let count = if without == 1 { "1 image has".into() } else { format!("{without} images have") };
-        found.left_out.push(format!("{count} no class in the manifest and are left out (the first is {first})"));
+        found
+            .left_out
+            .push(format!("{count} no class in the manifest or table and are left out (the first is {first})"));
     }
     found
 }
@@ -376,14 +447,6 @@ fn decode_root(
     mine.sort_unstable();
     let zip = if let Open::Zip(zip) = open { Some(zip) } else { None };
     let worker = || FileWorker { decoder: Decoder::new(plan.image_size, plan.channels), zip: zip.cloned() };
-    let decode = |worker: &mut FileWorker, bytes: Result<Vec<u8>, String>, out: &mut [u8]| {
-        let bytes = bytes?;
-        worker.decoder.decode(&bytes, out)?;
-        if invert {
-            out.iter_mut().for_each(|value| *value = 255 - *value);
-        }
-        Ok(content_of(&bytes))
-    };
     let next = AtomicUsize::new(0);
     match open {
         Open::Folder(walk) => {
@@ -391,27 +454,58 @@ fn decode_root(
                 let (index, slot) = mine[count_up(&next, mine.len())?];
                 Some((slot, walk::read(&walk.files[index].0)))
             };
-            factory.run(worker, read, decode)
+            factory.run(worker, read, decode_image(invert))
         }
         Open::Zip(_) => {
             let read = |worker: &mut FileWorker| {
                 let (index, slot) = mine[count_up(&next, mine.len())?];
                 Some((slot, worker.zip.as_mut().expect("a ZIP root").read(index)))
             };
-            factory.run(worker, read, decode)
+            factory.run(worker, read, decode_image(invert))
         }
-        Open::Tar(path) => std::thread::scope(|scope| {
-            let (sender, receiver) = mpsc::sync_channel(2 * decode_threads());
-            let receiver = Mutex::new(receiver);
-            let mine = &mine;
-            let feeder = scope.spawn(move || {
-                let wanted: Vec<usize> = mine.iter().map(|(index, _)| *index).collect();
-                tar::read(path, &wanted, |i, bytes| sender.send((mine[i].1, bytes)).is_ok())
-            });
-            let read = |_: &mut FileWorker| receiver.lock().expect("no panic while it is held").recv().ok();
-            let decoded = factory.run(worker, read, decode);
-            drop(receiver); // Else a feeder whose workers stopped early would wait for ever.
-            decoded.and(feeder.join().expect("reading a tar does not panic"))
-        }),
+        Open::Tar(path) => decode_stream(&mine, worker, invert, factory, |wanted, take| tar::read(path, wanted, take)),
+        Open::Parquet(images) => {
+            decode_stream(&mine, worker, invert, factory, |wanted, take| images.read(wanted, take))
+        }
     }
+}
+
+/// Decodes the bytes of an image file, and gives their hash.
+fn decode_image<T: AsRef<[u8]>>(
+    invert: bool,
+) -> impl Fn(&mut FileWorker, Result<T, String>, &mut [u8]) -> Result<u64, String> {
+    move |worker, bytes, out| {
+        let bytes = bytes?;
+        worker.decoder.decode(bytes.as_ref(), out)?;
+        if invert {
+            out.iter_mut().for_each(|value| *value = 255 - *value);
+        }
+        Ok(content_of(bytes.as_ref()))
+    }
+}
+
+/// Takes an image by its place among those that are wanted, and says whether to go on.
+type Take<'a, T> = &'a mut dyn FnMut(usize, Result<T, String>) -> bool;
+
+/// Decodes images that can only be read one after the other: `feed` reads those whose indices are wanted on a thread of
+/// its own, no further ahead than the decoding threads need.
+fn decode_stream<T: AsRef<[u8]> + Send>(
+    mine: &[(usize, usize)],
+    worker: impl Fn() -> FileWorker + Sync,
+    invert: bool,
+    factory: &mut Factory<'_>,
+    feed: impl FnOnce(&[usize], Take<'_, T>) -> Result<()> + Send,
+) -> Result<()> {
+    std::thread::scope(|scope| {
+        let (sender, receiver) = mpsc::sync_channel(2 * decode_threads());
+        let receiver = Mutex::new(receiver);
+        let feeder = scope.spawn(move || {
+            let wanted: Vec<usize> = mine.iter().map(|(index, _)| *index).collect();
+            feed(&wanted, &mut |i, bytes| sender.send((mine[i].1, bytes)).is_ok())
+        });
+        let read = |_: &mut FileWorker| receiver.lock().expect("no panic while it is held").recv().ok();
+        let decoded = factory.run(worker, read, decode_image(invert));
+        drop(receiver); // Else a feeder whose workers stopped early would wait for ever.
+        decoded.and(feeder.join().expect("reading such files does not panic"))
+    })
 }

@@ -10,9 +10,9 @@ use super::decode::DECODER_VERSION;
 use super::factory::DecodeProgress;
 use super::fingerprint::fingerprint_of;
 use super::part::{BrokenImage, Part};
-use super::plan::{DataPlan, Labels};
+use super::plan::{DataKind, DataPlan, InputKind, Labels};
 use super::rotation::{unturned, unturned_id};
-use super::source::Source;
+use super::source::{Source, VECTORS};
 use super::stop::Stop;
 use super::survey::{PartCount, count_parts, sentence};
 use crate::error::{Code, Error, Result};
@@ -22,7 +22,7 @@ use crate::error::{Code, Error, Result};
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct DatasetSummary {
-    /// `"glyphs"`, `"folder"`, `"glob"`, `"manifest"`, `"zip"`, `"tar"`, `"omniglot"`, `"idx"` or `"cifar"`.
+    /// `"glyphs"`, `"folder"`, `"glob"`, `"manifest"`, `"zip"`, `"tar"`, `"parquet"`, `"omniglot"`, `"idx"`, `"cifar"` or `"vectors"`.
     pub kind: String,
     /// The published data set that was recognised.
     pub name: Option<String>,
@@ -94,6 +94,7 @@ impl Dataset {
     ) -> Result<Dataset> {
         check_plan(plan)?;
         let source = Source::detect(plan, stop)?;
+        source.check_dimension(plan.channels)?;
         let mut key = source.key()?;
         key.update(decoding(plan.image_size, plan.channels, plan.rotations).as_bytes());
         if plan.labels == Labels::None {
@@ -101,7 +102,8 @@ impl Dataset {
         }
         let name = format!("{}.rkdcache", &key.finalize().to_hex()[..32]);
         let path = plan.cache.join(&name);
-        let slot_bytes = plan.image_size * plan.image_size * plan.channels;
+        let element = if source.kind == VECTORS { size_of::<f32>() } else { 1 };
+        let slot_bytes = plan.image_size * plan.image_size * plan.channels * element;
         let (cache, reused, cache_notice) = match Cache::open(&path, slot_bytes) {
             Some(cache) => (cache, true, None),
             None => {
@@ -207,9 +209,19 @@ impl Dataset {
         self.classes() > 0
     }
 
-    /// The pixels of `item`, `[h, w, c]`.
+    /// The pixels of `item`, `[h, w, c]`; of a vector the bytes of its numbers.
     pub fn pixels(&self, item: u32) -> Vec<u8> {
         self.cache.pixels(item as usize)
+    }
+
+    /// Whether the items are stored vectors, not pictures.
+    pub fn input_kind(&self) -> InputKind {
+        if self.kind == VECTORS { InputKind::Vectors } else { InputKind::Images }
+    }
+
+    /// The numbers of the vector `item`, `[c]`.
+    pub fn numbers(&self, item: u32) -> Vec<f32> {
+        self.pixels(item).as_chunks().0.iter().map(|&four| f32::from_le_bytes(four)).collect()
     }
 
     /// Whether all pixels that were read so far are right. Who reads pixels asks this before using them.
@@ -347,6 +359,9 @@ fn decoding(image_size: usize, channels: usize, rotations: bool) -> String {
 }
 
 fn check_plan(plan: &DataPlan) -> Result<()> {
+    if plan.kind == DataKind::Vectors {
+        return Ok(());
+    }
     if !(1..=2048).contains(&plan.image_size) {
         return Err(Error::new(Code::InvalidOption, "the image size is out of range")
             .with_subject("imageSize")

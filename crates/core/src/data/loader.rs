@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::augment::{augment_view, check_augment};
 use super::batches::Batch;
 use super::dataset::Dataset;
-use super::plan::AugmentSpec;
+use super::plan::{AugmentSpec, InputKind};
 use super::sampler::BatchSampler;
 use super::statistics::Normalization;
 use crate::error::{Code, Error, Result};
@@ -79,6 +79,10 @@ impl View {
     /// Writes `item`, changed as `spec` says; its pixels are those of an image of the side `side`. Gives whether it was
     /// mirrored.
     fn draw(&self, item: u32, spec: &AugmentSpec, side: usize, mut random: Random, out: &mut [f32]) -> bool {
+        if self.dataset.input_kind() == InputKind::Vectors {
+            self.normalization.apply_to(&self.dataset, item, out);
+            return false;
+        }
         let (h, c) = (self.dataset.image_size(), self.dataset.channels());
         let ratio = h as f64 / side as f64;
         augment_view(&self.dataset.pixels(item), [h, h, c], ratio, spec, &self.normalization, &mut random, out)

@@ -15,10 +15,10 @@
 //!
 //! ```text
 //! plan, part, stop, threads, positioned, rotation           words that all share
-//! decode: limits, deep, jpeg, tiff, mod                     one image
+//! decode: limits, deep, jpeg: pixels, codes, mod; tiff, mod                     one image
 //! glyphs: skeleton, hand, raster, mod                       images that are drawn
-//! source: names, annotation, ignored, listing, hash               what people write, what lies about
-//!         archive, walk, zip, tar, arrays, idx, cifar       readers
+//! source: annotation, ignored, listing, hash               what people write, what lies about
+//!         archive, parquet, walk, zip, tar, arrays, idx, cifar       readers
 //!         layout, manifest, glob, spelling                  what is of which class
 //!         published: rows, mat, cars, ...                   the same, of data sets that are known
 //!         mod                                               what a source is
@@ -60,13 +60,11 @@ pub use factory::DecodeProgress;
 pub use input::InputSpec;
 pub use loader::{Loader, LoaderOptions, Position, View};
 pub use part::{BrokenImage, Part};
-pub use plan::{AugmentSpec, BatchPlan, DataKind, DataPlan, EpisodePlan, Labels, SplitPlan};
+pub use plan::{AugmentSpec, BatchPlan, DataKind, DataPlan, EpisodePlan, InputKind, Labels, SplitPlan, describe};
 pub use record::{DataOutline, DataRecord, Difference, KnownData};
 pub use sampler::BatchSampler;
 pub(crate) use source::Source;
 pub(crate) use source::glob::is_pattern;
-pub(crate) use source::ignored::IMAGE_ENDINGS;
-pub(crate) use source::names::composed;
 pub(crate) use source::published::splits_by_classes;
 pub(crate) use source::walk::read as read_image;
 pub use split::Split;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::input::{HalfTurn, PathText, Share, Shear, Whole, invalid, nullable_via, tagged, via};
+use crate::vectors::VectorOptions;
 
 /// What a source is, as far as defaults of images, split and augmentation hang on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +25,27 @@ pub enum DataKind {
     /// A folder or archive of image files.
     #[default]
     Images,
+    /// A file of stored vectors: each is an image of one pixel with as many channels as it has numbers.
+    Vectors,
+}
+
+/// What a network embeds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InputKind {
+    /// Pictures: pixels of 0 to 255.
+    #[default]
+    Images,
+    /// Stored vectors, each an image of one pixel with as many channels as it has numbers.
+    Vectors,
+}
+
+/// Size and kind of one image, or vector, in words.
+pub fn describe(kind: InputKind, image_size: usize, channels: usize) -> String {
+    match kind {
+        InputKind::Images => format!("images of {image_size}x{image_size} pixels of {channels} channels"),
+        InputKind::Vectors => format!("vectors of {channels} numbers"),
+    }
 }
 
 /// Whether images have labels: their classes, or `"none"`. Without labels a teacher alone says what is alike: the split is by
@@ -54,9 +76,11 @@ pub struct DataPlan {
     pub more: Vec<String>,
     /// Height and width in pixels after decoding; every image is resized to this square.
     pub image_size: usize,
-    /// 1 (grey) or 3 (RGB).
-    #[cfg_attr(test, ts(type = "1 | 3"))]
+    /// 1 (grey) or 3 (RGB); of vectors the numbers of one.
     pub channels: usize,
+    /// How they are read, where they are vectors.
+    #[serde(default)]
+    pub vectors: Option<VectorOptions>,
     /// Whether its classes are labels.
     #[serde(default)]
     pub labels: Labels,
@@ -75,6 +99,11 @@ impl DataPlan {
     /// All its places: [`source`](DataPlan::source), and the further ones.
     pub fn places(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.source).chain(&self.more).map(|place| &place[..])
+    }
+
+    /// Whether it is of pictures or of stored vectors.
+    pub fn input_kind(&self) -> InputKind {
+        if self.kind == DataKind::Vectors { InputKind::Vectors } else { InputKind::Images }
     }
 
     /// The first of its places that is not there; `None` also for glyphs, which are nowhere.

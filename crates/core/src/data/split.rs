@@ -16,9 +16,9 @@ use super::dataset::Dataset;
 use super::part::Part;
 use super::plan::{DataPlan, Labels, SplitPlan};
 use super::rotation::{TURNS, unturned};
-use super::source::names::{composed, text_of};
 use super::survey::Survey;
 use crate::error::{Code, Error, Result};
+use crate::names::{composed, text_of};
 use crate::random::Random;
 
 /// The items and classes of each part. Items and labels are ascending.

@@ -5,23 +5,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::dataset::Dataset;
+use super::plan::InputKind;
 use super::threads::decode_threads;
 
-/// Pixels `v` in `0..=255` become `(v / 255 - mean) / std`, channel by channel.
+/// Pixels `v` in `0..=255` become `(v / 255 - mean) / std`, channel by channel; the numbers `v` of a stored vector
+/// `(v - mean) / std`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Normalization {
-    /// Mean of `v / 255`, one a channel.
+    /// Mean of `v / 255`, one a channel; of a vector of `v`.
     pub mean: Vec<f32>,
     /// Standard deviation of `v / 255` over all pixels (not below 1/255, so that a constant channel is no division by
-    /// zero), one a channel.
+    /// zero), one a channel; of a vector all are the same.
     pub std: Vec<f32>,
 }
 
 impl Normalization {
     /// The statistics of all pixels of `items`. The sums are whole numbers, so the result depends on nothing but them.
     pub fn measure(dataset: &Dataset, items: &[u32]) -> Normalization {
+        if dataset.input_kind() == InputKind::Vectors {
+            return of_vectors(dataset, items);
+        }
         let c = dataset.channels();
         let sums = sum_pixels(dataset, items);
         let count = (items.len() * dataset.image_size() * dataset.image_size()).max(1) as f64;
@@ -50,6 +55,17 @@ impl Normalization {
         self.mean.iter().zip(&self.std).map(|(mean, std)| (1.0 / (255.0 * std), -mean / std)).collect()
     }
 
+    /// Writes the image or vector `item`, normalised, to `out` (`[h, w, c]`).
+    pub fn apply_to(&self, dataset: &Dataset, item: u32, out: &mut [f32]) {
+        match dataset.input_kind() {
+            InputKind::Images => self.apply(&dataset.pixels(item), out),
+            InputKind::Vectors => {
+                let numbers = dataset.numbers(item).into_iter().zip(&self.mean).zip(&self.std);
+                out.iter_mut().zip(numbers).for_each(|(out, ((value, mean), std))| *out = (value - mean) / std);
+            }
+        }
+    }
+
     /// Normalises `pixels` (`[h, w, c]`) into `out` of the same shape.
     pub fn apply(&self, pixels: &[u8], out: &mut [f32]) {
         let linear = self.linear();
@@ -60,6 +76,25 @@ impl Normalization {
             }
         }
     }
+}
+
+/// The mean of every number, and one deviation for all: a number that varies little stays small beside the others, as it
+/// is where vectors are compared. Of the 1,280 numbers that EfficientNet-Lite0 says of 8,189 photographs of flowers, shortened
+/// to 64 by a twin in PyTorch of the default (4,000 batches, one seed), 73.0 % of the ten nearest were kept like this, 71.3 %
+/// with a deviation for each number; the 64 principal components keep 71.6 %.
+fn of_vectors(dataset: &Dataset, items: &[u32]) -> Normalization {
+    let d = dataset.channels();
+    let count = items.len().max(1) as f64;
+    let mut mean = vec![0.0; d];
+    for &item in items {
+        mean.iter_mut().zip(dataset.numbers(item)).for_each(|(mean, value)| *mean += f64::from(value) / count);
+    }
+    let square = |item: &u32| -> f64 {
+        dataset.numbers(*item).iter().zip(&mean).map(|(&value, mean)| (f64::from(value) - mean).powi(2)).sum()
+    };
+    let deviation = (items.iter().map(square).sum::<f64>() / count / d as f64).sqrt() as f32;
+    let deviation = if deviation.is_normal() { deviation } else { 1.0 };
+    Normalization { mean: mean.into_iter().map(|mean| mean as f32).collect(), std: vec![deviation; d] }
 }
 
 /// Sum and sum of squares of each channel.

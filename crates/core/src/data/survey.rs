@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::contents::Contents;
 use super::part::{BrokenImage, Part};
 use super::plan::{DataPlan, Labels};
-use super::source::Source;
+use super::source::{Source, VECTORS};
 use super::stop::Stop;
 use crate::error::Result;
 
@@ -110,7 +110,10 @@ pub(super) fn sentence(
 ) -> String {
     let what = name.map_or(reason.to_string(), |name| format!("{name} ({reason})"));
     let count = |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
-    let images = count(images, "image", "images");
+    let images = match kind {
+        VECTORS => count(images, "vector", "vectors"),
+        _ => count(images, "image", "images"),
+    };
     let classes =
         if classes == 0 { "without labels".into() } else { format!("of {}", count(classes, "class", "classes")) };
     let split = if own_split { ", with a train / test split of its own" } else { "" };

@@ -10,7 +10,7 @@ use super::engine::{Engine, EngineChoice, Pixels, choose};
 use super::graph::{Graph, Number, TensorForm};
 use super::input::{InputForm, Layout, Scale, input_of};
 use super::output::{OutputForm, Pooling, output_of};
-use crate::data::{InputSpec, Normalization};
+use crate::data::{InputKind, InputSpec, Normalization};
 use crate::error::{Code, Error, Result};
 use crate::input::nullable;
 use crate::tensor::HostTensor;
@@ -190,7 +190,7 @@ impl OnnxModel {
         let about = format!("{} {image_size} {normalization:?} {output:?} {}", graph.hash, engine.name());
         let hash = blake3::hash(about.as_bytes()).to_hex().to_string();
         let engine = Engine::load(&graph, &output.name, engine, onnxruntime.as_deref(), threads)?;
-        let spec = InputSpec { image_size, channels: input.channels, normalization };
+        let spec = InputSpec { kind: InputKind::Images, image_size, channels: input.channels, normalization };
         let mut model = OnnxModel { graph, engine, input, output, spec, length: 0, hash };
         model.length = model.try_out()?.1;
         Ok(model)

@@ -41,7 +41,14 @@ pub fn check(part: OptionPart, name: &str, value: Value) -> Result<Value> {
             Ok(value)
         }
         OptionPart::Data => {
-            read::<DataOptions>(name, &value)?.check()?;
+            read::<DataOptions>(name, &value)?.check().map_err(|mut error| {
+                // A constructor calls its own options by its own name.
+                let option = error.subject.as_deref().and_then(|subject| subject.strip_prefix("data."));
+                if let Some(option) = option {
+                    error.subject = Some(format!("{name}.{option}"));
+                }
+                error
+            })?;
             Ok(value)
         }
     }

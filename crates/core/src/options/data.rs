@@ -12,6 +12,7 @@ use crate::data::{
 };
 use crate::error::{Code, Error, Result};
 use crate::input::{absolute, invalid, read, write};
+use crate::vectors::VectorOptions;
 
 /// Image size and channels that a stored network takes.
 pub type Pixels = (usize, usize);
@@ -94,6 +95,16 @@ impl DataOptions {
             let expected = "nothing with a source that is not glyphs";
             return Err(invalid(format!("data.{name}"), expected, value.to_string()));
         }
+        if self.kind != Some(DataKind::Vectors) {
+            let (size, channels) = (self.image_size.map(usize::from), self.channels.map(|Channels(channels)| channels));
+            if let Some(size) = size.filter(|&size| size < 8) {
+                let expected = "a whole number at least 8 and at most 1024";
+                return Err(invalid("data.imageSize", expected, size.to_string()));
+            }
+            if let Some(channels) = channels.filter(|channels| ![1, 3].contains(channels)) {
+                return Err(invalid("data.channels", "1 or 3", channels.to_string()));
+            }
+        }
         if self.labels == Some(Labels::None) {
             if self.rotations == Some(true) {
                 let expected = "false with labels \"none\"";
@@ -151,11 +162,12 @@ fn resolve(options: &DataOptions, input: Option<Pixels>, stop: Stop<'_>) -> Resu
     options.check()?;
     let more = options.more.iter().flatten().map(|path| path.absolute().display().to_string()).collect();
     let mut plan = DataPlan {
-        kind: DataKind::Images,
+        kind: options.kind.filter(|kind| *kind == DataKind::Vectors).unwrap_or_default(),
         source: options.source(),
         more,
         image_size: 0,
         channels: 0,
+        vectors: options.vectors.clone().flatten().map(|given| VectorOptions { ids: given.ids.map(absolute), ..given }),
         labels: Labels::Classes,
         rotations: options.rotations.unwrap_or(false),
         split: SplitPlan::Classes { validation: 0.1, test: 0.2 },
@@ -164,6 +176,11 @@ fn resolve(options: &DataOptions, input: Option<Pixels>, stop: Stop<'_>) -> Resu
     };
     let source = Source::detect(&plan, stop)?;
     plan.kind = source.data_kind();
+    if let Some(dimension) = source.dimension() {
+        check_vectors(options, dimension, &source)?;
+        plan.vectors.get_or_insert_default();
+        (plan.image_size, plan.channels) = (1, dimension);
+    }
     if let Some(wanted) = options.kind.filter(|wanted| *wanted != plan.kind) {
         let word = |kind| serde_json::to_value(kind).unwrap_or_default();
         return Err(Error::new(Code::InvalidData, "the source is of another kind")
@@ -171,7 +188,8 @@ fn resolve(options: &DataOptions, input: Option<Pixels>, stop: Stop<'_>) -> Resu
             .with_values(word(wanted).to_string(), format!("{} ({})", word(plan.kind), source.reason))
             .with_advice("give it as a path alone, and its kind is found out"));
     }
-    let (image_size, channels) = input.unwrap_or(match plan.kind {
+    let (image_size, channels) = input.filter(|_| plan.kind != DataKind::Vectors).unwrap_or(match plan.kind {
+        DataKind::Vectors => (plan.image_size, plan.channels),
         DataKind::Glyphs | DataKind::Omniglot | DataKind::Idx => (28, 1),
         DataKind::Cifar => (32, 3),
         DataKind::Images => (64, 3),
@@ -182,7 +200,7 @@ fn resolve(options: &DataOptions, input: Option<Pixels>, stop: Stop<'_>) -> Resu
     let by_classes = matches!(options.exact_split(), Some(SplitPlan::Classes { .. } | SplitPlan::Lists { .. }));
     let is_open = options.exact_split().is_none() || (options.labels.is_none() && !by_classes && !plan.rotations);
     let found = match plan.kind {
-        DataKind::Images if is_open => Some(survey_of(&source, options.labels, false, stop)?),
+        DataKind::Images | DataKind::Vectors if is_open => Some(survey_of(&source, options.labels, false, stop)?),
         _ => None,
     };
     plan.labels = options.labels.or(found.as_ref().map(|found| found.labels)).unwrap_or_default();
@@ -197,6 +215,25 @@ fn resolve(options: &DataOptions, input: Option<Pixels>, stop: Stop<'_>) -> Resu
         None => default_split(&plan, found.as_ref()),
     };
     Ok((plan, source, found))
+}
+
+/// What is said of pictures means nothing to vectors; a whole plan has the size and channels that they travel in.
+fn check_vectors(options: &DataOptions, dimension: usize, source: &Source) -> Result<()> {
+    let (size, channels) = (options.image_size.map(usize::from), options.channels.map(|Channels(channels)| channels));
+    let refuse =
+        |option: &str, expected: &str, received: String| Err(invalid(format!("data.{option}"), expected, received));
+    let nothing = "nothing with data that are vectors";
+    match &options.augment {
+        None => {}
+        Some(AugmentOption::Exactly(spec)) if *spec == AugmentSpec::default() => {}
+        Some(_) => return refuse("augment", nothing, "changes of pictures".into()),
+    }
+    match (size, channels) {
+        (Some(size), _) if size != 1 => refuse("imageSize", nothing, size.to_string()),
+        (None, Some(channels)) => refuse("channels", nothing, channels.to_string()),
+        _ if options.rotations == Some(true) => refuse("rotations", nothing, "true".into()),
+        (_, channels) => source.check_dimension(channels.unwrap_or(dimension)),
+    }
 }
 
 /// The split `usual` of a source with other shares. A test part of the source's own has no share.
@@ -240,9 +277,9 @@ fn default_split(plan: &DataPlan, found: Option<&Survey>) -> SplitPlan {
         (_, DataKind::Glyphs | DataKind::Cifar, _) => classes(0.1, 0.2),
         (_, DataKind::Idx, _) => classes(0.2, 0.3),
         (_, DataKind::Omniglot, _) => SplitPlan::Source { validation: 0.1 },
-        (_, DataKind::Images, Some(name)) if splits_by_classes(name) => source,
-        (_, DataKind::Images, None) if own_parts => source,
-        (_, DataKind::Images, _) => classes(0.1, 0.2),
+        (_, DataKind::Images | DataKind::Vectors, Some(name)) if splits_by_classes(name) => source,
+        (_, DataKind::Images | DataKind::Vectors, None) if own_parts => source,
+        (_, DataKind::Images | DataKind::Vectors, _) => classes(0.1, 0.2),
     }
 }
 
@@ -253,6 +290,7 @@ fn augment(given: Option<&AugmentOption>, kind: DataKind, image_size: usize) -> 
         AugmentSpec { crop_padding: image_size.saturating_add(4) / 8, flip: true, ..AugmentSpec::default() };
     match (given, kind) {
         (Some(AugmentOption::Exactly(spec)), _) => spec.clone(),
+        (_, DataKind::Vectors) => AugmentSpec::default(),
         (Some(AugmentOption::Affine), _) | (None, DataKind::Glyphs | DataKind::Omniglot) => affine,
         (Some(AugmentOption::CropFlip), _) | (None, _) => crop_flip,
     }

@@ -51,10 +51,10 @@ pub struct RunOptions {
     pub backbone: Option<BackboneOptions>,
     /// The network that `distill` trains.
     /// @default conv4({ embedding: 64 }) for images up to 32 pixels, else resnet(18, { width: 32, stem: "imagenet",
-    /// embedding: 128 })
+    /// embedding: 128 }); for stored vectors mlp({ embedding: 64 })
     #[cfg_attr(test, ts(as = "Option<BackboneOptions>"))]
     pub student: Option<BackboneOptions>,
-    /// The teacher: its path, or that with how it is read.
+    /// The teacher: its path, or that with how it is read. @default of data that are vectors they themselves
     #[cfg_attr(test, ts(optional, type = "string | URL | Teacher"))]
     pub teacher: Option<TeacherOption>,
     /// Several teachers, in place of `teacher`, each as that has it. What the student learns of a term that compares with
@@ -545,12 +545,17 @@ pub struct DataOptions {
     pub kind: Option<DataKind>,
     /// `"glyphs"`, with its settings or without, or a path: a folder, flat or with one for each class, a ZIP, a tar,
     /// Omniglot, IDX or CIFAR-100 files; a manifest (`.txt` with a path a line; `.csv`, `.tsv`, `.json`, `.jsonl` with `path`,
-    /// and `class`, `part`, `id` where there are such); a pattern of paths (`"photos/2024-*"`).
+    /// and `class`, `part`, `id` where there are such); a pattern of paths (`"photos/2024-*"`); Parquet files with a column of
+    /// images. Or a file of stored vectors, which an `mlp` makes shorter: `.npy`, `.npz`, Arrow, `.safetensors`, Parquet;
+    /// with `kind: "vectors"` also `.csv` and `.jsonl`.
     #[cfg_attr(test, ts(type = "string | URL"))]
     pub source: PathText,
     /// Further paths of the same data set. @default []
     #[cfg_attr(test, ts(optional, type = "Array<string | URL>"))]
     pub more: Option<Vec<PathText>>,
+    /// Of vectors: which columns, arrays or files hold them and their ids. @default found by their usual names
+    #[cfg_attr(test, ts(optional, type = "Partial<VectorOptions> | null"))]
+    pub vectors: Option<Option<VectorOptions>>,
     /// Of glyphs: number of characters, 2 to 10,000. @default 240
     #[cfg_attr(test, ts(as = "Option<u64>"))]
     pub classes: Option<Whole<2, 10_000>>,
@@ -563,9 +568,9 @@ pub struct DataOptions {
     /// Height and width in pixels; every image is resized (antialiased) to this square, 8 to 1024.
     /// @default the teacher's in a distillation; else 28 for glyphs, Omniglot and IDX, 32 for CIFAR-100, 64 for others
     #[cfg_attr(test, ts(as = "Option<usize>"))]
-    pub image_size: Option<Whole<8, 1024>>,
+    pub image_size: Option<Whole<1, 1024>>,
     /// 1 (grey) or 3 (RGB). @default the teacher's in a distillation; else 1 for glyphs, Omniglot and IDX, 3 for others
-    #[cfg_attr(test, ts(optional, type = "1 | 3"))]
+    #[cfg_attr(test, ts(optional, type = "number"))]
     pub channels: Option<Channels>,
     /// Whether images have labels: their `"classes"`, or `"none"`. Without labels only losses that compare with a teacher
     /// go, and the teacher's relations say how good a student is.
@@ -622,7 +627,7 @@ impl<'de> Deserialize<'de> for SplitOption {
     }
 }
 
-/// 1 (grey) or 3 (RGB).
+/// 1 (grey) or 3 (RGB); in a whole plan of vectors the numbers of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Channels(pub usize);
 
@@ -630,8 +635,7 @@ impl<'de> Deserialize<'de> for Channels {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let At { path, value } = At::deserialize(deserializer)?;
         match value.as_u64() {
-            Some(1) => Ok(Channels(1)),
-            Some(3) => Ok(Channels(3)),
+            Some(channels @ 1..=65_536) => Ok(Channels(channels as usize)),
             _ => Err(carry(invalid(path, "1 or 3", show(&value)))),
         }
     }
@@ -673,6 +677,7 @@ impl DataOptions {
             kind: None,
             source,
             more: None,
+            vectors: None,
             classes: None,
             writers: None,
             seed: None,

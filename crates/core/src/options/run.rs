@@ -3,14 +3,14 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::stored::{StoredTeacher, find_model, find_teachers};
+use super::stored::{StoredTeacher, find_model, find_teacher, find_teachers};
 use super::{
     BackboneOptions, BatchOptions, ChoosingPart, DeviceOption, EvaluationOptions, EvaluationPolicy, Job, Keep,
     LARGEST_BATCH, Places, Policy, ResolvedRun, ResumeOptions, RunOptions, TeacherFeaturesOption, TeacherPlaces,
     Threads, WeightsOption,
 };
 use crate::backbones::{BackboneSpec, Stem};
-use crate::data::{AugmentSpec, BatchPlan, DataPlan, Labels, Stop};
+use crate::data::{AugmentSpec, BatchPlan, DataKind, DataPlan, Labels, Stop};
 use crate::error::{Code, Error, Result};
 use crate::input::{self, fields_of, invalid, needed, read, unknown};
 use crate::losses::{LinearHint, LossSpec, RkdAngle, RkdDistance, TermSpec, TripletSquared, Weight};
@@ -19,6 +19,7 @@ use crate::optim::{OptimizerSpec, ScheduleSpec};
 use crate::spelling::likely;
 use crate::train::objective::Objective;
 use crate::train::{Device, Plan, TeacherFeatures, TeacherPlan, WeightsPlan, check_labels, reads_labels, weights_of};
+use crate::vectors::VectorOptions;
 
 /// The whole plan of `train(options)` or `distill(options)`.
 ///
@@ -29,18 +30,19 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
     check_keys(job, options)?;
     check_kinds(job, options)?;
     let mut options: RunOptions = read("", options)?;
-    let teachers = find_teachers(options.teacher.take(), options.teachers.take())?;
-    if job == Job::Distill && teachers.is_empty() {
-        return Err(needed("teacher"));
-    }
+    let mut teachers = find_teachers(options.teacher.take(), options.teachers.take())?;
     let (name, backbone) = match job {
         Job::Train => ("backbone", Some(options.backbone.take().ok_or_else(|| needed("backbone"))?)),
         Job::Distill => ("student", options.student.take()),
     };
     let mut images = options.data.look(teachers.iter().find_map(|teacher| teacher.model.input), stop)?;
     let data = &mut images.plan;
+    if job == Job::Distill && teachers.is_empty() {
+        let vectors = data.vectors.as_ref().ok_or_else(|| needed("teacher"))?;
+        teachers.push(data_as_teacher(&data.source, vectors)?);
+    }
     let losses = losses(job, options.losses.take(), data.labels)?;
-    let backbone = backbone.map_or_else(|| usual_student(data.image_size), Ok)?;
+    let backbone = backbone.map_or_else(|| usual_student(data.kind, data.image_size), Ok)?;
     check_labels(data.labels, &losses, !teachers.is_empty())?;
     let seed = options.seed.map_or(1, Into::into);
     // A teacher and its student agree on the classes without being told.
@@ -157,6 +159,9 @@ pub fn resolve_stored(
     }
     options.insert("out".into(), out.into());
     if let Some(places) = resume.data {
+        if resume.teacher.is_none() {
+            move_teachers_of_data(&mut options, &places);
+        }
         move_data(options.entry("data").or_insert(Value::Null), &places)?;
     }
     if let Some(places) = resume.teacher {
@@ -202,6 +207,17 @@ fn move_data(data: &mut Value, Places(places): &Places) -> Result<()> {
         data => *data = source,
     }
     Ok(())
+}
+
+/// Vectors that are their own teacher are where the data are.
+fn move_teachers_of_data(options: &mut Map<String, Value>, Places(places): &Places) {
+    let source = options.get("data").map(|data| data["source"].clone()).filter(Value::is_string);
+    let teachers = options.get_mut("teachers").and_then(Value::as_array_mut);
+    for teacher in teachers.into_iter().flatten().filter(|teacher| Some(&teacher["model"]) == source.as_ref()) {
+        if let [place] = &places[..] {
+            teacher["model"] = place.0.clone().into();
+        }
+    }
 }
 
 /// Says where the teachers of a stored plan are now.
@@ -341,19 +357,25 @@ fn kind<T: DeserializeOwned>(kind: &str) -> Result<T> {
 /// counts is multiply-adds. Conv-4 of width 64 has 10 million of them for a grey image of 28 pixels and 57 million for 64
 /// pixels in colour, where its flattened map of 1,024 numbers grows with the image too. So larger images get a ResNet-18 of
 /// half the published width with the stem that divides the side by four: 40 million at 64 pixels, 480 million at 224.
-fn usual_student(image_size: usize) -> Result<BackboneOptions> {
+fn usual_student(kind: DataKind, image_size: usize) -> Result<BackboneOptions> {
     read(
         "student",
         &match image_size {
+            _ if kind == DataKind::Vectors => json!({ "kind": "mlp" }),
             0..=32 => json!({ "kind": "conv4", "width": 64 }),
             _ => json!({ "kind": "resnet18", "width": 32, "stem": "imagenet" }),
         },
     )
 }
 
+/// The teacher of vectors that are to become short: they themselves.
+fn data_as_teacher(source: &str, vectors: &VectorOptions) -> Result<StoredTeacher> {
+    find_teacher("teacher", &read("teacher", &json!({ "model": source, "vectors": vectors }))?)
+}
+
 /// Numbers of a student's embedding where it is not said: short enough to store, and no 1,024 of a flattened map.
-fn usual_embedding(kind: &str) -> usize {
-    if kind == "conv4" { 64 } else { 128 }
+fn usual_embedding(kind: &str, data: DataKind) -> usize {
+    if kind == "conv4" || data == DataKind::Vectors { 64 } else { 128 }
 }
 
 /// The epochs of a `distill` that says none, by the images of one: few images are shown often, many at least some times. In
@@ -407,6 +429,14 @@ fn network(name: &str, given: BackboneOptions, job: Job, data: &DataPlan, losses
         ));
     }
     let is_mlp = given.kind.0 == "mlp";
+    if data.kind == DataKind::Vectors && !is_mlp {
+        return Err(invalid(
+            format!("{name}.kind"),
+            "\"mlp\" with data that are vectors",
+            format!("{:?}", given.kind.0),
+        )
+        .with_advice("the other networks embed pictures"));
+    }
     Ok(BackboneSpec {
         kind: given.kind.0.into(),
         width: given.width.map_or(64, Into::into),
@@ -419,7 +449,7 @@ fn network(name: &str, given: BackboneOptions, job: Job, data: &DataPlan, losses
         embedding: match (given.embedding, job) {
             (Some(embedding), _) => embedding.map(Into::into),
             (None, Job::Train) => None,
-            (None, Job::Distill) => Some(usual_embedding(given.kind.0)),
+            (None, Job::Distill) => Some(usual_embedding(given.kind.0, data.kind)),
         },
         normalize: given.normalize.unwrap_or_else(|| losses.iter().any(|term| term.build().wants_unit_norm())),
         in_channels: data.channels,

@@ -15,7 +15,7 @@ use crate::error::{Code, Error, Result};
 use crate::input::{PathText, absolute, invalid, read_written};
 use crate::onnx::OnnxOptions;
 use crate::train::{Plan, TeacherFeatures, TeacherPlan};
-use crate::vectors::VectorOptions;
+use crate::vectors::{VectorOptions, may_hold_vectors};
 
 /// The content of `plan.json`.
 #[derive(Clone, Debug, Serialize)]
@@ -215,10 +215,8 @@ pub fn find_teacher(option: &str, TeacherOption(given): &TeacherOption) -> Resul
 
 /// Whether a file is one of vectors, by its name; a `.safetensors` is, where it is no network of rkd.
 fn holds_vectors(path: &Path) -> bool {
-    const ENDINGS: [&str; 10] = ["npy", "npz", "csv", "tsv", "jsonl", "ndjson", "parquet", "arrow", "feather", "ipc"];
-    let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-    ENDINGS.contains(&&ending[..])
-        || (ending == "safetensors"
+    may_hold_vectors(path)
+        || (path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("safetensors"))
             && path.file_name().is_some_and(|name| name != "model.safetensors")
             && read_document(path).is_none())
 }

@@ -13,11 +13,11 @@ use super::report::EmbedReport;
 use crate::artefact::file::{Destination, write_atomically};
 use crate::artefact::npy;
 use crate::artefact::tensors::TensorFile;
+use crate::artefact::vectors::{Embedded, write_arrow, write_csv, write_jsonl, write_parquet};
 use crate::data::DataPlan;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::tensor::HostTensor;
-use crate::vectors::write::{Embedded, write_arrow, write_csv, write_jsonl, write_parquet};
 
 /// What `embed` writes.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use super::event::{Control, Event};
 use super::host::Host;
 use super::report::Evaluation;
 use crate::artefact::model::{Model, ModelCard};
-use crate::data::{DataPlan, Dataset, EvaluationBatches, InputSpec, View};
+use crate::data::{DataPlan, Dataset, EvaluationBatches, InputKind, InputSpec, View, describe};
 use crate::error::{Code, Error, Result};
 use crate::metrics::{retrieval, top_k_accuracy};
 use crate::nn::{Backend, Feature, FeatureMap, Inference};
@@ -226,26 +226,24 @@ impl<B: Backend> StoredNetwork<B> {
 /// Opens `plan`'s images for a network that takes `input`, as it wants to see them; reports the decoding. The decoded images
 /// of a source with fewer than `fewest` are not kept.
 pub fn open_view(plan: &DataPlan, input: InputSpec, fewest: usize, control: &Control) -> Result<View> {
-    let InputSpec { image_size, channels, normalization } = input;
-    Ok(View { dataset: Arc::new(open_dataset(plan, image_size, channels, fewest, control)?), normalization })
+    let dataset = open_dataset(plan, (input.kind, input.image_size, input.channels), fewest, control)?;
+    Ok(View { dataset: Arc::new(dataset), normalization: input.normalization })
 }
 
-/// Opens `plan`'s images for a network that takes images of that size and so many channels, reporting the decoding; `fewest`
-/// as of [`open_view`].
+/// Opens `plan`'s images for a network that takes `wanted`, a kind of images of that size and so many channels, reporting the
+/// decoding; `fewest` as of [`open_view`].
 pub(super) fn open_dataset(
     plan: &DataPlan,
-    image_size: usize,
-    channels: usize,
+    wanted: (InputKind, usize, usize),
     fewest: usize,
     control: &Control,
 ) -> Result<Dataset> {
-    if (plan.image_size, plan.channels) != (image_size, channels) {
+    let found = (plan.input_kind(), plan.image_size, plan.channels);
+    if found != wanted {
+        let words = |(kind, image_size, channels)| describe(kind, image_size, channels);
         return Err(Error::new(Code::InvalidOption, "the images do not fit the network")
             .with_subject("data")
-            .with_values(
-                format!("{image_size}x{image_size} pixels of {channels} channels"),
-                format!("{0}x{0} of {1}", plan.image_size, plan.channels),
-            )
+            .with_values(words(wanted), words(found))
             .with_advice("leave image size and channels out; they follow the network"));
     }
     let dataset = Dataset::open_keeping(plan, fewest, &|| control.is_cancelled(), &mut |progress| {

@@ -13,7 +13,7 @@ use super::event::{Control, Event};
 use super::host::Host;
 use super::stored::{SplitChoice, split_for_model};
 use crate::data::DataPlan;
-use crate::data::{Dataset, Part};
+use crate::data::{Dataset, InputKind, Part};
 use crate::error::{Code, Error, Result};
 use crate::random::Random;
 
@@ -70,6 +70,12 @@ pub fn neighbours(plan: &NeighboursPlan, control: &Control) -> Result<Vec<Neighb
     let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &backend)?;
     let view = open_view(&plan.data, card.input(), 0, control)?;
     let dataset = &view.dataset;
+    if dataset.input_kind() == InputKind::Vectors {
+        return Err(Error::new(Code::InvalidData, "vectors have no pictures to look at")
+            .with_subject("data")
+            .with_values("images", "a file of vectors")
+            .with_advice("embed the vectors, and look their neighbours up by id"));
+    }
     let of = (&card, plan.model.as_path());
     let split = split_for_model(of, dataset, &plan.data, &plan.split, plan.part, control)?;
     let items = split.items(plan.part);

@@ -149,7 +149,7 @@ impl<B: Backend> Session<B> {
             }
         };
         let (image_size, channels) = (plan.backbone.image_size, plan.backbone.in_channels);
-        let dataset = Arc::new(open_dataset(&plan.data, image_size, channels, 0, control)?);
+        let dataset = Arc::new(open_dataset(&plan.data, (plan.data.input_kind(), image_size, channels), 0, control)?);
         let wish = Wish {
             source: &plan.data.source,
             split: (&plan.data.split, plan.split_seed),
@@ -593,6 +593,7 @@ impl<B: Backend> Training for Session<B> {
         let View { dataset, normalization } = &self.view;
         let card = ModelCard {
             backbone: self.plan.backbone.clone(),
+            input: dataset.input_kind(),
             normalization: normalization.clone(),
             classes: self.plan.backbone.classes.map(|_| class_names(dataset, &self.split)),
             prefixes: self.plan.prefixes.clone(),

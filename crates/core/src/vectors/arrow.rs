@@ -133,7 +133,12 @@ fn add(batch: &RecordBatch, choice: &Choice, beside: Option<&Ids>, builder: &mut
             }
         }
         match has_vector {
-            true => builder.push(id, &row)?,
+            true => {
+                builder.push(id, &row)?;
+                if let Some(label) = choice.label {
+                    builder.label(text(batch.column(label), index))?;
+                }
+            }
             false => builder.leave_out(id),
         }
     }

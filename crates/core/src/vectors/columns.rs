@@ -17,6 +17,9 @@ const IDS: [&str; 12] =
 const VECTORS: [&str; 9] =
     ["vector", "vectors", "embedding", "embeddings", "features", "feature", "emb", "embs", "image_embeds"];
 
+/// Usual names of labels.
+const LABELS: [&str; 4] = ["label", "class", "labels", "category"];
+
 /// Columns that an error lists.
 const LISTED: usize = 12;
 
@@ -69,6 +72,8 @@ impl Column {
 pub(super) struct Choice {
     /// That of the ids; nothing where they come from elsewhere.
     pub id: Option<usize>,
+    /// That of the labels; nothing where there is none of a usual name.
+    pub label: Option<usize>,
     /// That of the vectors, or those with one number of each vector, in order.
     pub vector: Vec<usize>,
     /// What a user should know.
@@ -77,15 +82,19 @@ pub(super) struct Choice {
 
 /// Chooses among `columns`. Where `ids_beside`, ids need no column.
 pub(super) fn choose(columns: &[Column], options: &VectorOptions, ids_beside: bool) -> Result<Choice> {
-    let id = if ids_beside { None } else { Some(id_column(columns, options.id_column.as_deref())?) };
-    let mut choice = Choice { id, vector: Vec::new(), warnings: Vec::new() };
-    choice.vector = vector_columns(columns, options.vector_column.as_deref(), id, &mut choice.warnings)?;
+    let called =
+        |name: &str| columns.iter().position(|column| column.kind.is_id() && column.name.eq_ignore_ascii_case(name));
+    let label = LABELS.iter().find_map(|name| called(name));
+    let id = if ids_beside { None } else { Some(id_column(columns, options.id_column.as_deref(), label)?) };
+    let label = label.filter(|_| label != id);
+    let mut choice = Choice { id, label, vector: Vec::new(), warnings: Vec::new() };
+    choice.vector = vector_columns(columns, options.vector_column.as_deref(), [id, label], &mut choice.warnings)?;
     Ok(choice)
 }
 
-fn id_column(columns: &[Column], name: Option<&str>) -> Result<usize> {
+fn id_column(columns: &[Column], name: Option<&str>, label: Option<usize>) -> Result<usize> {
     if let Some(name) = name {
-        let index = named(columns, name).ok_or_else(|| no_such(columns, "idColumn", name))?;
+        let index = position_of(columns, name).ok_or_else(|| no_such(columns, "idColumn", name))?;
         return match columns[index].kind {
             kind if kind.is_id() => Ok(index),
             _ => Err(of_type("idColumn", "texts or whole numbers", &columns[index])),
@@ -97,7 +106,14 @@ fn id_column(columns: &[Column], name: Option<&str>) -> Result<usize> {
     if usual.iter().any(|&index| columns[index].kind == Kind::Text) {
         usual.retain(|&index| columns[index].kind == Kind::Text);
     }
-    let of_kind = |kind: Kind| (0..columns.len()).filter(|&i| columns[i].kind == kind).collect::<Vec<_>>();
+    let of_kind = |kind: Kind| {
+        let all: Vec<usize> = (0..columns.len()).filter(|&i| columns[i].kind == kind).collect();
+        // Labels are ids only where nothing else is.
+        match all.len() {
+            0 | 1 => all,
+            _ => all.into_iter().filter(|&i| Some(i) != label).collect(),
+        }
+    };
     let candidates = [usual, of_kind(Kind::Text), of_kind(Kind::Whole)].into_iter().find(|found| !found.is_empty());
     match candidates.as_deref() {
         Some(&[index]) => Ok(index),
@@ -111,12 +127,12 @@ fn id_column(columns: &[Column], name: Option<&str>) -> Result<usize> {
 fn vector_columns(
     columns: &[Column],
     name: Option<&str>,
-    id: Option<usize>,
+    names: [Option<usize>; 2],
     warnings: &mut Vec<String>,
 ) -> Result<Vec<usize>> {
-    let groups = groups(columns, id);
+    let groups = groups(columns, names);
     if let Some(name) = name {
-        if let Some(index) = named(columns, name) {
+        if let Some(index) = position_of(columns, name) {
             return match columns[index].kind {
                 Kind::List => Ok(vec![index]),
                 _ => Err(of_type("vectorColumn", "lists of floats", &columns[index])),
@@ -133,21 +149,22 @@ fn vector_columns(
             return Err(ambiguous("vectors", "vectorColumn", columns, several));
         }
     }
-    let numbers: Vec<usize> = (0..columns.len()).filter(|&i| Some(i) != id && columns[i].kind.is_number()).collect();
-    let names = |indices: &[usize]| listed(indices.iter().map(|&index| columns[index].name.clone()).collect());
+    let numbers: Vec<usize> =
+        (0..columns.len()).filter(|&i| !names.contains(&Some(i)) && columns[i].kind.is_number()).collect();
+    let named = |indices: &[usize]| listed(indices.iter().map(|&index| columns[index].name.clone()).collect());
     match groups.len() {
         0 if numbers.is_empty() => Err(invalid("no column holds vectors")
             .with_values("lists of floats, or one column of floats for each number", list(columns))
             .with_advice("name it (vectorColumn), or write the vectors as lists of float32")),
         0 => {
-            warnings.push(format!("a vector is made of the columns {}", names(&numbers)));
+            warnings.push(format!("a vector is made of the columns {}", named(&numbers)));
             Ok(numbers)
         }
         1 => {
             let group = groups.into_values().next().unwrap_or_default();
             let others: Vec<usize> = numbers.into_iter().filter(|index| !group.contains(index)).collect();
             if !others.is_empty() {
-                warnings.push(format!("columns of numbers that are no part of the vectors: {}", names(&others)));
+                warnings.push(format!("columns of numbers that are no part of the vectors: {}", named(&others)));
             }
             Ok(group)
         }
@@ -162,9 +179,10 @@ fn vector_columns(
 }
 
 /// Columns of numbers that are counted: what their names begin with, and the columns from 0, 1 or (behind an id) 2 on.
-fn groups(columns: &[Column], id: Option<usize>) -> BTreeMap<&str, Vec<usize>> {
+fn groups(columns: &[Column], names: [Option<usize>; 2]) -> BTreeMap<&str, Vec<usize>> {
     let mut numbered: BTreeMap<&str, BTreeMap<usize, usize>> = BTreeMap::new();
-    for (index, column) in columns.iter().enumerate().filter(|(i, column)| Some(*i) != id && column.kind.is_number()) {
+    let is_free = |index: usize, column: &Column| !names.contains(&Some(index)) && column.kind.is_number();
+    for (index, column) in columns.iter().enumerate().filter(|&(index, column)| is_free(index, column)) {
         let beginning = column.name.trim_end_matches(|letter: char| letter.is_ascii_digit());
         if let Ok(number) = column.name[beginning.len()..].parse() {
             numbered.entry(beginning).or_default().insert(number, index);
@@ -188,7 +206,7 @@ fn is_usual(column: &Column, names: &[&str]) -> bool {
     names.contains(&&column.name.to_ascii_lowercase()[..])
 }
 
-fn named(columns: &[Column], name: &str) -> Option<usize> {
+fn position_of(columns: &[Column], name: &str) -> Option<usize> {
     columns.iter().position(|column| column.name == name)
 }
 
@@ -270,6 +288,14 @@ mod tests {
             let choice = choose(&columns(text), &options(id, vector), false).unwrap();
             assert_eq!((choice.id.unwrap(), choice.vector), found, "{text}");
         }
+        for (text, label) in [
+            ("id:text label:digits e0:number e1:number", Some(1)),
+            ("id:text class:text label:whole v:list", Some(2)),
+            ("label:whole v:list", None),
+            ("place:text label:text v:list", Some(1)),
+        ] {
+            assert_eq!(choose(&columns(text), &options("", ""), false).unwrap().label, label, "{text}");
+        }
         let beside = choose(&columns("a:list"), &options("", ""), true).unwrap();
         assert_eq!((beside.id, beside.vector), (None, vec![0]));
     }
@@ -299,8 +325,8 @@ mod tests {
     fn numbers_that_are_left_out_or_taken_without_a_number_in_their_name_are_told() {
         let warnings = |text: &str| choose(&columns(text), &options("", ""), false).unwrap().warnings;
         assert_eq!(
-            warnings("id:text label:digits e0:number e1:number"),
-            ["columns of numbers that are no part of the vectors: label"]
+            warnings("id:text score:digits e0:number e1:number"),
+            ["columns of numbers that are no part of the vectors: score"]
         );
         assert_eq!(warnings("id:text x:number y:number"), ["a vector is made of the columns x, y"]);
         assert!(warnings("id:text e0:number e1:number").is_empty());

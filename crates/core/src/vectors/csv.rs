@@ -142,7 +142,11 @@ impl Table {
                 self.row.push(text.parse().map_err(|_| no_number(line, &self.columns[column], text))?);
             }
         }
-        self.builder.push(id, &self.row)
+        self.builder.push(id, &self.row)?;
+        match self.choice.label.and_then(|label| record.get(label)) {
+            Some(label) => self.builder.label(Some(label.to_string())),
+            None => Ok(()),
+        }
     }
 }
 

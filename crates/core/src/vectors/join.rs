@@ -13,8 +13,8 @@ use std::collections::{HashMap, HashSet};
 use serde::Serialize;
 
 use super::table::{VectorTable, invalid};
-use crate::data::{IMAGE_ENDINGS, composed};
 use crate::error::{Error, Result};
+use crate::names::{IMAGE_ENDINGS, composed};
 
 /// The share of images with a vector, in percent, below which a join stops.
 const POOR: usize = 90;

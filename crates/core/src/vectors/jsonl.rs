@@ -27,7 +27,11 @@ pub(super) fn read(input: Input<'_>) -> Result<VectorTable> {
     }
     let choice = choose(&columns, input.options, beside.is_some())?;
     let name = |index: usize| columns.get(index).map_or("", |column| &column.name[..]);
-    let keys = (choice.id.map(name), name(choice.vector.first().copied().unwrap_or(usize::MAX)));
+    let keys = Keys {
+        id: choice.id.map(name),
+        label: choice.label.map(name),
+        vector: name(choice.vector.first().copied().unwrap_or(usize::MAX)),
+    };
 
     let mut builder = TableBuilder::new();
     builder.warnings = choice.warnings.clone();
@@ -36,17 +40,20 @@ pub(super) fn read(input: Input<'_>) -> Result<VectorTable> {
         let mut reader = serde_json::Deserializer::from_slice(line);
         let read =
             Object { keys, row: &mut row }.deserialize(&mut reader).and_then(|found| reader.end().map(|()| found));
-        let (own, has_vector) = read.map_err(|e| no_object(number, &e))?;
+        let (own, label, has_vector) = read.map_err(|e| no_object(number, &e))?;
         let id = match &beside {
             Some(beside) => beside.get(builder.seen())?,
             None => own.ok_or_else(|| {
                 damaged(format!("line {number} has no id"))
-                    .with_values(format!("a text or a whole number: {}", keys.0.unwrap_or_default()), "none")
+                    .with_values(format!("a text or a whole number: {}", keys.id.unwrap_or_default()), "none")
                     .with_advice("give every line one, or leave the line out")
             })?,
         };
         match has_vector {
-            true => builder.push(id, &row),
+            true => {
+                builder.push(id, &row)?;
+                if keys.label.is_some() { builder.label(label) } else { Ok(()) }
+            }
             false => {
                 builder.leave_out(id);
                 Ok(())
@@ -130,14 +137,22 @@ fn look(lines: &Lines<impl BufRead>, columns: &mut Vec<Column>) -> Result<()> {
     Ok(())
 }
 
-/// A line: its id, if it has one, and whether it has a vector, which goes into `row`.
+/// Which keys are meant.
+#[derive(Clone, Copy)]
+struct Keys<'a> {
+    id: Option<&'a str>,
+    label: Option<&'a str>,
+    vector: &'a str,
+}
+
+/// A line: its id and its label, if it has them, and whether it has a vector, which goes into `row`.
 struct Object<'a> {
-    keys: (Option<&'a str>, &'a str),
+    keys: Keys<'a>,
     row: &'a mut Vec<f32>,
 }
 
 impl<'de> DeserializeSeed<'de> for Object<'_> {
-    type Value = (Option<String>, bool);
+    type Value = (Option<String>, Option<String>, bool);
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
@@ -145,29 +160,35 @@ impl<'de> DeserializeSeed<'de> for Object<'_> {
 }
 
 impl<'de> Visitor<'de> for Object<'_> {
-    type Value = (Option<String>, bool);
+    type Value = (Option<String>, Option<String>, bool);
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut id, mut has_vector) = (None, false);
+        let (mut id, mut label, mut has_vector) = (None, None, false);
         while let Some(key) = map.next_key::<String>()? {
-            if Some(&key[..]) == self.keys.0 {
-                id = match map.next_value()? {
-                    Value::String(text) => Some(text),
-                    Value::Number(number) if !number.is_f64() => Some(number.to_string()),
-                    Value::Null => None,
-                    _ => return Err(A::Error::custom("an id that is no text and no whole number")),
-                };
-            } else if key == self.keys.1 {
+            if key == self.keys.vector {
                 has_vector = map.next_value_seed(Row(self.row))?;
+            } else if Some(&key[..]) == self.keys.id {
+                id = name_in(map.next_value()?, "an id")?;
+            } else if Some(&key[..]) == self.keys.label {
+                label = name_in(map.next_value()?, "a label")?;
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
         }
-        Ok((id, has_vector))
+        Ok((id, label, has_vector))
+    }
+}
+
+fn name_in<E: serde::de::Error>(value: Value, what: &str) -> Result<Option<String>, E> {
+    match value {
+        Value::String(text) => Ok(Some(text)),
+        Value::Number(number) if !number.is_f64() => Ok(Some(number.to_string())),
+        Value::Null => Ok(None),
+        _ => Err(E::custom(format!("{what} that is no text and no whole number"))),
     }
 }
 

@@ -16,7 +16,6 @@
 //! array, ids                                   an array of NumPy; ids in a file beside
 //! npy, npz, safetensors, csv, jsonl, parquet, arrow   one format each
 //! join, judge                                  tables and images; the numbers
-//! write                                        tables, the other way round
 //! ```
 
 mod array;
@@ -33,8 +32,8 @@ mod options;
 mod parquet;
 mod safetensors;
 pub mod table;
-pub mod write;
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -46,6 +45,32 @@ pub use table::{TableBuilder, VectorElement, VectorFormat, VectorTable};
 
 use crate::error::{Error, Result};
 use table::{Input, damaged};
+
+/// Endings of files that hold vectors or a table of anything.
+const ENDINGS: [&str; 10] = ["npy", "npz", "csv", "tsv", "jsonl", "ndjson", "parquet", "arrow", "feather", "ipc"];
+
+/// Those of them that hold nothing else.
+const ONLY_VECTORS: [&str; 5] = ["npy", "npz", "arrow", "feather", "ipc"];
+
+/// Whether a file may be one of vectors, by its name.
+pub fn may_hold_vectors(path: &Path) -> bool {
+    ends_with(path, &ENDINGS)
+}
+
+/// Whether a file can be nothing but one of vectors, by its name.
+pub fn holds_only_vectors(path: &Path) -> bool {
+    ends_with(path, &ONLY_VECTORS)
+}
+
+/// Whether the Parquet file `path` has columns that may be vectors.
+pub fn parquet_has_vectors(path: &Path) -> bool {
+    parquet::has_vectors(path)
+}
+
+fn ends_with(path: &Path, endings: &[&str]) -> bool {
+    let ending = path.extension().map(OsStr::to_ascii_lowercase).unwrap_or_default();
+    endings.iter().any(|it| ending == *it)
+}
 
 /// What is read here, for messages.
 const READ: &str = ".npy, .npz, .safetensors, .csv, .tsv, .jsonl, Parquet or Arrow IPC";

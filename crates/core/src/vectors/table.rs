@@ -108,6 +108,8 @@ impl VectorElement {
 pub struct VectorTable {
     /// The id of each vector, as it was stored; an id may come more than once.
     pub ids: Vec<String>,
+    /// The label of each vector; none at all where no column is called so.
+    pub labels: Vec<Option<String>>,
     /// Numbers of a vector, d.
     pub dimension: usize,
     /// The vectors `[n, d]`, row by row.
@@ -143,6 +145,7 @@ impl VectorTable {
 #[derive(Debug, Default)]
 pub struct TableBuilder {
     ids: Vec<String>,
+    labels: Vec<Option<String>>,
     dimension: usize,
     rows: Vec<f32>,
     /// Rows without a vector, and the id of the first.
@@ -199,6 +202,21 @@ impl TableBuilder {
         Ok(())
     }
 
+    /// Says the label of the vector that was added last.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_DATA` beyond [`LONGEST_ID`].
+    pub(super) fn label(&mut self, label: Option<String>) -> Result<()> {
+        if let Some(long) = label.as_deref().filter(|label| label.len() > LONGEST_ID) {
+            return Err(invalid(format!("the label of vector {} cannot be used", self.seen()))
+                .with_values(format!("a text of at most {LONGEST_ID} bytes"), format!("{} bytes", long.len()))
+                .with_advice("leave the column of labels out, or call it otherwise"));
+        }
+        self.labels.resize(self.ids.len().saturating_sub(1), None);
+        self.labels.push(label.filter(|label| !label.trim().is_empty()));
+        Ok(())
+    }
+
     /// Makes room for `vectors` of `dimension` numbers, which the caller knows to be there.
     pub(super) fn reserve(&mut self, vectors: usize, dimension: usize) -> Result<()> {
         let numbers = vectors.saturating_mul(dimension);
@@ -245,6 +263,7 @@ impl TableBuilder {
         Ok(VectorTable {
             hash: hasher.finalize().to_hex().to_string(),
             ids: self.ids,
+            labels: self.labels,
             dimension: self.dimension,
             rows: self.rows,
             format,

@@ -67,6 +67,7 @@ pub fn plan(source: &str, cache: &Path) -> DataPlan {
         more: Vec::new(),
         image_size: 8,
         channels: 1,
+        vectors: None,
         labels: Labels::Classes,
         rotations: false,
         split: SplitPlan::Classes { validation: 0.0, test: 0.0 },

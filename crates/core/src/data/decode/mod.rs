@@ -2,7 +2,8 @@
 //!
 //! The recipe, in order, so that another program can repeat it exactly:
 //! 1. the first frame is decoded (PNG, JPEG, WebP, BMP, GIF, TIFF, PNM; told apart by content, not by name), turned upright
-//!    by its EXIF orientation, and brought to 8 bits a channel (`deep`); a JPEG must be whole (`jpeg`);
+//!    by its EXIF orientation, and brought to 8 bits a channel (`deep`); a JPEG has the pixels of libjpeg-turbo and must be
+//!    whole (`jpeg`);
 //! 2. transparency is composited on white (a BMP or TIFF whose alpha is 0 everywhere has none);
 //! 3. grey is Pillow's `convert("L")`: `(19595 R + 38470 G + 7471 B + 32768) >> 16`;
 //! 4. the short side is resized to `size`, the long side to `floor(size * long / short)`, with the Lanczos-3 filter widened
@@ -29,7 +30,7 @@ pub use self::limits::MAX_PIXELS;
 use self::limits::{MAX_DECODER_BYTES, check_size, too_large};
 
 /// Changes whenever the recipe above, how glyphs are drawn, or how layouts are read does: part of the cache's key.
-pub const DECODER_VERSION: u32 = 3;
+pub const DECODER_VERSION: u32 = 4;
 
 /// Pictures of more pixels than this are decoded one at a time, as each may take half a gigabyte; cameras stay below.
 const LARGE_PIXELS: u64 = 40_000_000;
@@ -65,10 +66,9 @@ impl Decoder {
         };
         let _one = (u64::from(width) * u64::from(height) > LARGE_PIXELS)
             .then(|| ONE_LARGE.lock().unwrap_or_else(PoisonError::into_inner));
-        let image = upright(decoder, format)?;
-        if let Some(damage) = (format == ImageFormat::Jpeg).then(|| jpeg::damage(bytes)).flatten() {
-            return Err(format!("is a damaged Jpeg image: {damage}"));
-        }
+        let own = if format == ImageFormat::Jpeg { jpeg::decode(bytes) } else { None };
+        let own = own.transpose().map_err(|damage| format!("is a damaged Jpeg image: {damage}"))?;
+        let image = upright(decoder, format, own)?;
         let image = deep::checked(if format == ImageFormat::Bmp || format == ImageFormat::Tiff {
             without_empty_alpha(image)
         } else {
@@ -204,9 +204,15 @@ fn open(bytes: &[u8]) -> Result<Result<Opened<'_>, DynamicImage>, String> {
     Ok(Ok(Opened { decoder: Box::new(decoder), format, size: [width, height] }))
 }
 
-fn upright(mut decoder: Box<dyn ImageDecoder + '_>, format: ImageFormat) -> Result<DynamicImage, String> {
+/// The picture of `decoder`, or `decoded` where it was decoded without it, turned upright.
+fn upright(
+    mut decoder: Box<dyn ImageDecoder + '_>,
+    format: ImageFormat,
+    decoded: Option<DynamicImage>,
+) -> Result<DynamicImage, String> {
     let orientation = decoder.orientation().map_err(|e| failure(format, e))?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|e| failure(format, e))?;
+    let decoded = decoded.map_or_else(|| DynamicImage::from_decoder(decoder), Ok);
+    let mut image = decoded.map_err(|e| failure(format, e))?;
     image.apply_orientation(orientation);
     Ok(image)
 }

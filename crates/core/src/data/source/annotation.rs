@@ -1,6 +1,6 @@
 //! Annotations: the small files beside the images by which published data sets say what their images are.
 
-use super::names::text_of;
+use crate::names::text_of;
 
 /// Largest annotation that is read, in bytes; the largest published one has 3 MB.
 pub const MAX_ANNOTATION_BYTES: u64 = 16 << 20;

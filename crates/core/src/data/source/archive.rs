@@ -6,8 +6,8 @@ use std::path::Path;
 use super::annotation::Annotation;
 use super::ignored::{HEAD_BYTES, is_hidden, is_image_name};
 use super::listing::{Entry, Listing};
-use super::names::name_of;
 use crate::error::{Code, Error, Result};
+use crate::names::name_of;
 
 /// Largest file that is read as an image, in bytes, in an archive or beside it; more than any picture within the
 /// decoder's limit.

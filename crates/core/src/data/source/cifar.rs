@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 
 use super::archive::MAX_ENTRY_BYTES;
 use super::arrays::{ArrayPart, Arrays};
-use super::names::text_of;
 use super::tar;
 use crate::data::part::Part;
 use crate::error::{Code, Error, Result};
+use crate::names::text_of;
 
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;

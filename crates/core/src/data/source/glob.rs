@@ -38,7 +38,7 @@ pub fn walk(pattern: &Path, stop: Stop<'_>) -> Result<Walk> {
     let before = walk.listing.entries.first().map(|entry| entry.path.clone());
     let count = walk.files.len();
     walk.retain(|path| Path::new(path).ancestors().any(|part| part != Path::new("") && glob.is_match(part)));
-    if walk.files.is_empty() {
+    if walk.files.is_empty() && walk.parquet.is_empty() {
         let first = before.map_or(String::new(), |path| format!(", such as {path}"));
         return Err(Error::new(Code::InvalidData, "the pattern names no image")
             .with_subject(pattern.display().to_string())

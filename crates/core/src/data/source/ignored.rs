@@ -4,11 +4,7 @@ use std::collections::BTreeMap;
 
 use image::ImageFormat;
 
-/// Endings of images that are read.
-pub const IMAGE_ENDINGS: [&str; 16] = [
-    "png", "jpg", "jpeg", "jpe", "jfif", "pjpeg", "pjp", "webp", "bmp", "dib", "gif", "tif", "tiff", "pgm", "ppm",
-    "pbm",
-];
+use crate::names::IMAGE_ENDINGS;
 
 /// Endings of pictures that are not: of phones, of cameras, of drawing programs, of science.
 const UNREAD: [&str; 39] = [

@@ -22,11 +22,11 @@ use serde_json::value::RawValue;
 use super::ignored::is_image_name;
 use super::layout::part_of;
 use super::listing::{self, Entry, Listing};
-use super::names::{name_of, text_of};
 use super::walk::{Walk, read_failure};
 use crate::data::part::{BrokenImage, Part};
 use crate::data::stop::{Stop, go_on};
 use crate::error::{Code, Error, Result};
+use crate::names::{name_of, text_of};
 
 /// Most bytes of a manifest: ten million images of a hundred bytes.
 const MAX_BYTES: u64 = 1 << 30;

@@ -9,6 +9,8 @@
 //! | a ZIP file (by content) | `zip` | as a folder | as a folder |
 //! | a tar file, gzip or not (by content) | `tar` | as a folder | as a folder |
 //! | a folder that holds nothing but one such archive | that archive | | |
+//! | a Parquet file (by content), or a folder that holds such and no image | `parquet` | its column `label` | its column `split`, or the file's name |
+//! | a file of stored vectors: `.npy`, `.npz`, Arrow, `.safetensors`, Parquet without images, or any table where the options say so | `vectors` | its column `label`, else as a folder by its ids | as a folder by its ids |
 //! | a text, CSV, TSV, JSON or JSON Lines file (by ending) | `manifest` | its column `class` | its column `part` |
 //! | a path with `*`, `?`, `[` or `{` that is no file | `glob` | as a folder | as a folder |
 //! | an image file (by ending) | `folder` | | |
@@ -28,7 +30,7 @@ pub mod ignored;
 pub mod layout;
 pub mod listing;
 pub mod manifest;
-pub mod names;
+pub mod parquet;
 pub mod published;
 pub mod spelling;
 pub mod tar;
@@ -46,17 +48,23 @@ use self::hash::hash_metadata;
 use self::idx::IdxFiles;
 use self::ignored::is_image_name;
 use self::listing::Listing;
+use self::parquet::ParquetImages;
 use crate::data::glyphs::GlyphSpec;
 use crate::data::plan::{DataKind, DataPlan};
 use crate::data::stop::Stop;
 use crate::error::{Code, Error, Result};
+use crate::vectors::{self, VectorOptions, VectorTable, holds_only_vectors};
+
+/// The kind of a file of vectors.
+pub const VECTORS: &str = "vectors";
 
 const OMNIGLOT: &str = "Omniglot";
 const CIFAR: &str = "CIFAR-100";
 
 /// A source after a first look: cheap to find, not yet listed or decoded.
 pub struct Source {
-    /// `"glyphs"`, `"folder"`, `"glob"`, `"manifest"`, `"zip"`, `"tar"`, `"omniglot"`, `"idx"` or `"cifar"`.
+    /// `"glyphs"`, `"folder"`, `"glob"`, `"manifest"`, `"zip"`, `"tar"`, `"parquet"`, `"omniglot"`, `"idx"`, `"cifar"` or
+    /// `"vectors"`.
     pub kind: &'static str,
     /// The published data set, where that is known before a look inside.
     pub name: Option<&'static str>,
@@ -74,6 +82,8 @@ pub enum Reader {
     Arrays(ArrayFiles),
     /// Decodes image files.
     Files(Vec<Root>),
+    /// Copies the numbers of vectors.
+    Vectors(Box<VectorTable>),
 }
 
 /// Files that hold many images as plain bytes, found but not yet read.
@@ -92,6 +102,8 @@ pub enum Root {
     Zip(PathBuf),
     /// A tar archive.
     Tar(PathBuf),
+    /// Parquet files.
+    Parquet(Box<ParquetImages>),
 }
 
 impl Source {
@@ -108,7 +120,11 @@ impl Source {
         }
         let paths: Vec<PathBuf> = plan.places().map(PathBuf::from).collect();
         if let [path] = &paths[..] {
-            return detect_one(path, stop);
+            let said = plan.kind == DataKind::Vectors || plan.vectors.is_some();
+            return match is_vectors(path, said)? {
+                true => vector_source(path, plan.vectors.as_ref()),
+                false => detect_one(path, stop),
+            };
         }
         let mut roots = Vec::new();
         let mut kinds = Vec::new();
@@ -117,7 +133,7 @@ impl Source {
             let Reader::Files(mut more) = found.reader else {
                 return Err(Error::new(Code::InvalidOption, "only folders and archives of images can be put together")
                     .with_subject(path.display().to_string())
-                    .with_advice("give a folder of IDX or CIFAR files alone"));
+                    .with_advice("give a folder of IDX or CIFAR files, or a file of vectors, alone"));
             };
             roots.append(&mut more);
             kinds.push(found.kind);
@@ -135,8 +151,29 @@ impl Source {
             "omniglot" => DataKind::Omniglot,
             "idx" => DataKind::Idx,
             "cifar" => DataKind::Cifar,
+            VECTORS => DataKind::Vectors,
             _ => DataKind::Images,
         }
+    }
+
+    /// The numbers of a vector, where the source is of such.
+    pub fn dimension(&self) -> Option<usize> {
+        match &self.reader {
+            Reader::Vectors(table) => Some(table.dimension),
+            _ => None,
+        }
+    }
+
+    /// Refuses vectors of other than `expected` numbers.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_DATA`.
+    pub fn check_dimension(&self, expected: usize) -> Result<()> {
+        let Some(found) = self.dimension().filter(|&found| found != expected) else { return Ok(()) };
+        Err(Error::new(Code::InvalidData, "the vectors have another length")
+            .with_subject("data")
+            .with_values(format!("{expected} numbers"), found.to_string())
+            .with_advice("give vectors of the same model"))
     }
 
     /// Keeps what was found for the next [`Source::detect`] of `plan` on this thread, once: a folder of many files is
@@ -159,12 +196,16 @@ impl Source {
             Reader::Glyphs(spec) => {
                 hasher.update(spec.to_string().as_bytes());
             }
+            Reader::Vectors(table) => {
+                hasher.update(table.hash.as_bytes()).update(format!("{:?}", table.labels).as_bytes());
+            }
             Reader::Arrays(files) => files.paths().try_for_each(|path| hash_file(&mut hasher, path))?,
             Reader::Files(roots) => {
                 for root in roots {
                     match root {
                         Root::Folder(walk) => walk.hash(&mut hasher),
                         Root::Zip(path) | Root::Tar(path) => hash_file(&mut hasher, path)?,
+                        Root::Parquet(images) => images.paths().try_for_each(|path| hash_file(&mut hasher, path))?,
                     }
                 }
             }
@@ -200,6 +241,24 @@ impl ArrayFiles {
     }
 }
 
+/// Whether the data at `path` are vectors. Tables of any content are such where the options say so.
+fn is_vectors(path: &Path, said: bool) -> Result<bool> {
+    if said || !path.is_file() {
+        return Ok(said);
+    }
+    let is_parquet = matches!(sniff(path), Ok(Some(Archive::Parquet)));
+    let is_tensors = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("safetensors"));
+    Ok(is_tensors
+        || holds_only_vectors(path)
+        || (is_parquet && !parquet::has_images(path)? && vectors::parquet_has_vectors(path)))
+}
+
+fn vector_source(path: &Path, options: Option<&VectorOptions>) -> Result<Source> {
+    let table = vectors::read(path, &options.cloned().unwrap_or_default())?;
+    let reason = format!("the file of vectors {}", path.file_name().unwrap_or_default().to_string_lossy());
+    Ok(Source { kind: VECTORS, name: None, reason, reader: Reader::Vectors(Box::new(table)) })
+}
+
 fn glyphs(plan: &DataPlan) -> Result<Source> {
     if let Some(more) = plan.more.first() {
         return Err(Error::new(Code::InvalidOption, "glyphs are drawn and cannot be put together with files")
@@ -221,6 +280,9 @@ fn detect_one(path: &Path, stop: Stop<'_>) -> Result<Source> {
 
 fn detect_pattern(path: &Path, stop: Stop<'_>) -> Result<Source> {
     let walk = glob::walk(path, stop)?;
+    if walk.files.is_empty() {
+        return parquet_source(&walk.root, walk.parquet, stop);
+    }
     let reason = format!("the image files that {} names", path.display());
     Ok(Source { kind: "glob", name: None, reason, reader: Reader::Files(vec![Root::Folder(Box::new(walk))]) })
 }
@@ -231,7 +293,7 @@ fn unreadable_source(path: &Path, source: std::io::Error) -> Error {
     if missing {
         return error.with_advice(
             "give \"glyphs\", or the path of a folder, flat or with one subfolder of images for each class, of a ZIP or tar of one, \
-             or of a manifest that names images",
+             of a Parquet file, or of a manifest that names images",
         );
     }
     error
@@ -270,6 +332,9 @@ fn detect_folder(path: &Path, stop: Stop<'_>) -> Result<Source> {
         return Ok(Source { kind: "omniglot", name: Some(OMNIGLOT), reason, reader: Reader::Files(roots) });
     }
     let walk = walk::Walk::new(path, stop)?;
+    if walk.files.is_empty() && !walk.parquet.is_empty() {
+        return parquet_source(path, walk.parquet, stop);
+    }
     if walk.files.is_empty() {
         let told = |path: PathBuf| sniff(&path).ok().flatten().map(|archive| (path, archive));
         let archives: Vec<(PathBuf, Archive)> = names.iter().filter_map(|name| told(path.join(name))).collect();
@@ -287,6 +352,16 @@ fn detect_folder(path: &Path, stop: Stop<'_>) -> Result<Source> {
         false => ("folder", None, "a folder of image files"),
     };
     Ok(Source { kind, name, reason: what.into(), reader: Reader::Files(vec![Root::Folder(Box::new(walk))]) })
+}
+
+fn parquet_source(root: &Path, files: Vec<(PathBuf, String)>, stop: Stop<'_>) -> Result<Source> {
+    let reason = match &files[..] {
+        [(_, only)] => format!("the Parquet file {only}"),
+        several => format!("{} Parquet files", several.len()),
+    };
+    let images = ParquetImages::list(root, files, stop)?;
+    let reader = Reader::Files(vec![Root::Parquet(Box::new(images))]);
+    Ok(Source { kind: "parquet", name: None, reason, reader })
 }
 
 fn no_images(path: &Path, listing: &Listing, archives: usize) -> Error {
@@ -325,7 +400,10 @@ fn detect_file(path: &Path, stop: Stop<'_>) -> Result<Source> {
     if !path.is_file() {
         return Err(Error::new(Code::InvalidData, "the data can only be a folder or a file")
             .with_subject(path.display().to_string())
-            .with_values("a folder, a ZIP, a tar, a tar.gz or a manifest", "a FIFO, a device or a socket")
+            .with_values(
+                "a folder, a ZIP, a tar, a tar.gz, a Parquet file or a manifest",
+                "a FIFO, a device or a socket",
+            )
             .with_advice("write what it would give into a file, and give that"));
     }
     let archive = sniff(path).map_err(|e| Error::io("reading the data file", path, e))?;
@@ -340,6 +418,10 @@ fn detect_file(path: &Path, stop: Stop<'_>) -> Result<Source> {
             let walk = walk::Walk::of_file(path).map_err(|e| Error::io("looking at the data", path, e))?;
             let reader = Reader::Files(vec![Root::Folder(Box::new(walk))]);
             Ok(Source { kind: "folder", name: None, reason: "a single image file".into(), reader })
+        }
+        (_, Some(Archive::Parquet)) => {
+            let inside = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            parquet_source(path, vec![(path.into(), inside)], stop)
         }
         (_, archive) => archive_of(path, archive),
     }
@@ -357,12 +439,12 @@ fn archive_of(path: &Path, archive: Option<Archive>) -> Result<Source> {
         }
         Some(Archive::Zip) => ("zip", format!("the ZIP archive {name}"), Root::Zip(path.into())),
         Some(Archive::Tar) => ("tar", format!("the tar archive {name}"), Root::Tar(path.into())),
-        None => {
+        Some(Archive::Parquet) | None => {
             return Err(Error::new(Code::InvalidData, "the file is no archive that is known, and no manifest")
                 .with_subject(path.display().to_string())
                 .with_values(
-                    "a folder, a ZIP, a tar or a tar.gz (told by content, not by name), a manifest that ends in .txt, .csv, \
-                     .tsv, .json or .jsonl, or an image",
+                    "a folder, a ZIP, a tar, a tar.gz or a Parquet file (told by content, not by name), a manifest that ends in \
+                     .txt, .csv, .tsv, .json or .jsonl, or an image",
                     "another kind of file",
                 )
                 .with_advice("give the folder that holds the images, or pack them as a ZIP"));
@@ -376,6 +458,7 @@ fn archive_of(path: &Path, archive: Option<Archive>) -> Result<Source> {
 enum Archive {
     Zip,
     Tar,
+    Parquet,
 }
 
 /// Tells an archive by its first bytes. A gzip that holds no tar is found out when it is listed.
@@ -391,6 +474,7 @@ fn sniff(path: &Path) -> std::io::Result<Option<Archive>> {
         [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => Some(Archive::Zip),
         [0x1f, 0x8b, ..] if !is_idx => Some(Archive::Tar),
         _ if is_tar => Some(Archive::Tar),
+        head if parquet::is_parquet(head) => Some(Archive::Parquet),
         _ => None,
     })
 }

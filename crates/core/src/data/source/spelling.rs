@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::names::{composed, folded};
 use crate::data::part::Part;
+use crate::names::{composed, folded};
 
 /// Pairs that are named in a warning before the rest is only counted.
 const MAX_TOLD: usize = 3;

@@ -15,10 +15,11 @@ use super::archive::{MAX_ENTRY_BYTES, too_large};
 use super::hash::hash_metadata;
 use super::ignored::{HEAD_BYTES, is_hidden, is_image_name};
 use super::listing::{Entry, Listing};
-use super::names::name_of;
+use super::parquet::is_parquet_name;
 use crate::data::part::BrokenImage;
 use crate::data::stop::{Stop, go_on};
 use crate::error::{Error, Result};
+use crate::names::name_of;
 
 /// Most folders inside one another.
 const MAX_DEPTH: usize = 100;
@@ -38,6 +39,8 @@ pub struct Walk {
     pub files: Vec<(PathBuf, fs::Metadata)>,
     /// The same as a listing; entry `index` is the position in `files`.
     pub listing: Listing,
+    /// Its Parquet files, in the order of their names, each with its path inside the folder.
+    pub parquet: Vec<(PathBuf, String)>,
     /// How often each folder was met.
     visits: HashMap<Identity, u32>,
     /// A warning for each link that was left out.
@@ -96,7 +99,7 @@ impl Walk {
     /// Files below `root` that somebody named; entry i of `listing` is file i.
     pub fn of_files(root: &Path, files: Vec<(PathBuf, fs::Metadata)>, listing: Listing) -> Walk {
         let (visits, links, left_out) = (HashMap::new(), Vec::new(), Default::default());
-        Walk { root: root.into(), files, listing, visits, links, left_out }
+        Walk { root: root.into(), files, listing, parquet: Vec::new(), visits, links, left_out }
     }
 
     /// One file, under its name.
@@ -115,6 +118,7 @@ impl Walk {
             self.listing.entries.push(Entry { path, index: self.files.len() });
             self.files.push(file);
         }
+        self.parquet.retain(|(_, inside)| fits(inside));
         self.listing.annotations = listing.annotations;
         self.listing.warnings = listing.warnings;
         self.listing.broken = listing.broken.into_iter().filter(|broken| fits(&broken.path)).collect();
@@ -190,6 +194,9 @@ impl Walk {
             self.listing.annotation(inside, meta.len(), read).expect("this one only gives clauses");
         } else {
             self.listing.ignored.file(&inside, || start_of(&path, HEAD_BYTES as u64).ok());
+            if is_parquet_name(&inside) {
+                self.parquet.push((path, inside));
+            }
         }
     }
 

@@ -33,7 +33,7 @@ use self::vectors::VectorTeacher;
 use super::evaluate::open_dataset;
 use super::event::Control;
 use super::host::Host;
-use crate::data::{DataPlan, Dataset, InputSpec, View};
+use crate::data::{DataPlan, Dataset, InputSpec, View, describe};
 use crate::error::{Code, Error, Result};
 use crate::nn::{Backend, Feature};
 use crate::onnx::OnnxModel;
@@ -70,13 +70,22 @@ pub(super) fn teacher_views(
 ) -> Result<Vec<Option<View>>> {
     let mut opened = vec![Arc::clone(student)];
     let view = |input: Option<InputSpec>| {
-        let Some(InputSpec { image_size, channels, normalization }) = input else { return Ok(None) };
-        let fits = |dataset: &&Arc<Dataset>| (dataset.image_size(), dataset.channels()) == (image_size, channels);
+        let Some(InputSpec { kind, image_size, channels, normalization }) = input else { return Ok(None) };
+        let wanted = (kind, image_size, channels);
+        let of = |dataset: &Dataset| (dataset.input_kind(), dataset.image_size(), dataset.channels());
+        let words = |(kind, image_size, channels)| format!("a teacher of {}", describe(kind, image_size, channels));
+        let fits = |dataset: &&Arc<Dataset>| of(dataset) == wanted;
         if let Some(dataset) = opened.iter().find(fits) {
             return Ok(Some(View { dataset: Arc::clone(dataset), normalization }));
         }
+        if kind != student.input_kind() {
+            return Err(Error::new(Code::InvalidOption, "a teacher does not embed what the data are")
+                .with_subject("teacher")
+                .with_values(words(of(student)), words(wanted))
+                .with_advice("pictures have teachers of pictures, or their stored vectors; vectors other vectors of the same ids"));
+        }
         let data = DataPlan { image_size, channels, ..data.clone() };
-        let dataset = Arc::new(open_dataset(&data, image_size, channels, 0, control)?);
+        let dataset = Arc::new(open_dataset(&data, wanted, 0, control)?);
         if !dataset.has_items_of(student) {
             return Err(Error::new(
                 Code::InvalidData,

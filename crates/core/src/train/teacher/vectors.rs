@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::spec::Teacher;
+use crate::artefact::file::settled_name;
 use crate::data::{Dataset, InputSpec};
 use crate::error::{Code, Error, Result};
 use crate::nn::{Backend, Feature, FeatureMap};
@@ -34,7 +35,7 @@ impl<B: Backend> VectorTeacher<B> {
             control.emit(Event::Warning { message });
         }
         let shapes = FeatureMap::from([(Feature::Embedding, vec![1, table.dimension])]);
-        let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let name = settled_name(path);
         Ok(VectorTeacher { backend, table, name, allow_missing: options.allow_missing, shapes, rows: Vec::new() })
     }
 }

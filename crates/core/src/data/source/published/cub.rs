@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use super::rows::{Row, by_rows, halves};
 use crate::data::source::annotation::{Annotation, lines};
 use crate::data::source::layout::Layout;
-use crate::data::source::names::composed;
+use crate::names::composed;
 
 pub fn recognise(paths: &[&str], annotations: &[Annotation]) -> Option<Layout> {
     let list = annotations.iter().find(|annotation| annotation.name() == "images.txt")?;

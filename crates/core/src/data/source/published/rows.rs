@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::data::part::Part;
 use crate::data::source::layout::Layout;
-use crate::data::source::names::composed;
+use crate::names::composed;
 
 /// A line of a list: which image is of which class and part.
 pub struct Row {

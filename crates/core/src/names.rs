@@ -5,6 +5,12 @@ use std::fmt::Write;
 
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
+/// Endings of images that are read.
+pub const IMAGE_ENDINGS: [&str; 16] = [
+    "png", "jpg", "jpeg", "jpe", "jfif", "pjpeg", "pjp", "webp", "bmp", "dib", "gif", "tif", "tiff", "pgm", "ppm",
+    "pbm",
+];
+
 /// A name as text. One in UTF-8 stays as it is; in another, each byte that is no UTF-8, and each of a control character, is
 /// written `\x8C` (and a backslash `\\`). Two names never give the same text.
 pub fn name_of(bytes: &[u8]) -> Cow<'_, str> {

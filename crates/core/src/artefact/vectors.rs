@@ -1,4 +1,4 @@
-//! Vectors written as tables: CSV, JSON Lines, Parquet, Arrow IPC. [`read`](super::read) reads each of them back, bit by bit.
+//! Vectors written as tables: CSV, JSON Lines, Parquet, Arrow IPC. [`read`](crate::vectors::read) reads each of them back, bit by bit.
 //!
 //! Columns are `id`, `class` where there are labels, and `embedding`: a list of float32, in CSV a column for each number,
 //! `embedding_0`, `embedding_1`, ... Numbers in texts are the shortest that give the same float32 again.
