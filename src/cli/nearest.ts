@@ -6,7 +6,7 @@ import { loadModel } from "../load-model.ts";
 import { nearest, readVectors } from "../retrieval.ts";
 import { json, print, say, signal } from "./context.ts";
 import { needed } from "./options.ts";
-import { writeJsonLine } from "./report.ts";
+import { writeJsonLine } from "./progress.ts";
 
 /** The flags of `rkd nearest`. */
 export interface NearestFlags {
