@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
-use crate::data::{Decoder, InputSpec, Normalization, read_image};
+use crate::data::{Decoder, InputKind, InputSpec, Normalization, read_image};
 use crate::error::{Code, Error, Result};
 use crate::nn::{Backend, Cpu, Inference};
 use crate::onnx::{OnnxModel, OnnxOptions};
@@ -122,6 +122,15 @@ impl ServedModel {
                 (network, card.input(), "rkd".to_string(), length, parameters)
             }
         };
+        if input.kind == InputKind::Vectors {
+            return Err(Error::new(
+                Code::InvalidArtefact,
+                "a loaded model embeds images, and this one makes vectors shorter",
+            )
+            .with_subject(path_text(&plan.model))
+            .with_values("a model of images", format!("a model of vectors of {} numbers", input.channels))
+            .with_advice("embed() and rkd embed give it a file of vectors"));
+        }
         let about = LoadedModel {
             file: plan.model.display().to_string(),
             engine,
@@ -188,7 +197,7 @@ impl ServedModel {
 
 /// The normalised pixels of an image, `[h, w, c]`.
 fn pixels_of(image: &Image, input: &InputSpec, decoders: &Mutex<Vec<Decoder>>) -> Result<Vec<f32>> {
-    let InputSpec { image_size, channels, normalization } = input;
+    let InputSpec { image_size, channels, normalization, .. } = input;
     let decoder = decoders.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let mut decoder = decoder.unwrap_or_else(|| Decoder::new(*image_size, *channels));
     let mut bytes = vec![0; image_size * image_size * channels];
