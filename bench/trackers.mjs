@@ -26,10 +26,14 @@ const url = `http://127.0.0.1:${PORT}`;
 const folder = mkdtempSync(join(tmpdir(), "rkd-trackers-"));
 const out = join(folder, "run");
 const store = ["--backend-store-uri", `sqlite:///${join(folder, "mlflow.db")}`, "--default-artifact-root", folder];
-const server = spawn(bin("mlflow"), ["server", "--host", "127.0.0.1", "--port", String(PORT), ...store], {
-  detached: true, // its workers end with it
-  stdio: ["ignore", "ignore", "inherit"],
-});
+const server = spawn(
+  bin("mlflow"),
+  ["server", "--host", "127.0.0.1", "--port", String(PORT), "--workers", "1", ...store],
+  {
+    detached: true, // its workers end with it
+    stdio: "ignore",
+  },
+);
 
 async function ask(method, body) {
   const sent = body && { method: "POST", body: JSON.stringify(body), headers: { "content-type": "application/json" } };
@@ -39,7 +43,7 @@ async function ask(method, body) {
 
 try {
   for (let tries = 0; !(await fetch(`${url}/health`).catch(() => undefined))?.ok; tries++) {
-    if (tries > 240) throw new Error("the MLflow server does not start");
+    if (tries > 600) throw new Error("the MLflow server does not start");
     await sleep(500);
   }
   const run = train({

@@ -118,5 +118,7 @@ const parts = grouped().map(({ title, text, entries }) => {
 const made = head + parts.join("");
 if (!process.argv.includes("--check")) writeFileSync(file, made);
 else if (!existsSync(file) || readFileSync(file, "utf8") !== made) {
-  stop("THIRD-PARTY-NOTICES is not of the crates in Cargo.lock and the packages of the report page; node scripts/notices.mjs writes it anew.");
+  stop(
+    "THIRD-PARTY-NOTICES is not of the crates in Cargo.lock and the packages of the report page; node scripts/notices.mjs writes it anew.",
+  );
 }

@@ -23,7 +23,9 @@ await assert.rejects(async () => await train({ data: "no/such", out: "x" }), (er
 
 /** Compiles every example of the guides that is a module of its own, as strictly as a user can, with nothing but the package. */
 function compileGuides() {
-  const guides = ["README.md", "docs/recipes.md", "docs/reports.md"].map((name) => readFileSync(join(root, name), "utf8"));
+  const guides = ["README.md", "docs/recipes.md", "docs/reports.md"].map((name) =>
+    readFileSync(join(root, name), "utf8"),
+  );
   const blocks = guides.flatMap((text) => [...text.matchAll(/```ts\n(import .*?)```/gs)].map(([, code]) => code));
   const given = "declare const studentEmbeddings: Float32Array, teacherEmbeddings: Float32Array;\n";
   blocks.forEach((code, i) => {

@@ -21,7 +21,7 @@ export interface RunRecord {
 }
 
 /** What `events.jsonl` tells. */
-export interface RunLog {
+interface RunLog {
   readonly start: StartEvent | undefined;
   readonly steps: readonly StepRow[];
   readonly evaluations: readonly EvaluationEvent[];
