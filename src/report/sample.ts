@@ -157,7 +157,8 @@ function neighboursOf({ images, of, student, before, teachers }: Sample, labelle
     ...(before ? [{ name: "student before", rows: before }] : []),
     { name: first ? "student after" : "network", rows: student },
   ];
-  const k = Math.min(NEIGHBOURS, n - 1);
+  // Without labels, of few images fewer: else most would be right by chance.
+  const k = Math.min(NEIGHBOURS, labelled ? n - 1 : Math.max(1, Math.floor(n / 4)));
   const queries = queriesOf(images, labelled);
   const reference = networks[0];
   const each = queries.map((query) => {
