@@ -1839,7 +1839,8 @@ export type ProfileRecord = {
 export type ProfileCategory = "forward" | "input-gradient" | "weight-gradient" | "batch-norm" | "pooling" | "elementwise" | "loss" | "optimizer" | "data";
 
 /**
- * What a session tells its caller. Step events are limited to [`Control::STEP_INTERVAL`]; the others always come.
+ * What a session tells its caller. Every step has its event; where the norm of a gradient has to be fetched from another
+ * device, steps have at most one every [`Control::STEP_INTERVAL`].
  */
 export type Event = {
   readonly type: "decode";

@@ -15,7 +15,7 @@ export type Block =
   | PageBlock;
 
 /** Blocks that only HTML shows. */
-export type PageBlock =
+type PageBlock =
   | { readonly kind: "charts"; readonly charts: readonly Chart[] }
   | NeighboursBlock
   | RelationsBlock

@@ -23,12 +23,7 @@ export function distancesOf(rows: Rows): Float32Array {
   let [sum, count] = [0, 0];
   for (let i = 0; i < n; i++) {
     for (let j = i + 1; j < n; j++) {
-      let square = 0;
-      for (let k = 0; k < d; k++) {
-        const difference = at(values, i * d + k) - at(values, j * d + k);
-        square += difference * difference;
-      }
-      const distance = Math.sqrt(square);
+      const distance = Math.sqrt(square(values, d, i, j));
       distances[i * n + j] = distance;
       distances[j * n + i] = distance;
       if (distance > 0) [sum, count] = [sum + distance, count + 1];
@@ -47,9 +42,21 @@ export function angleAt(distances: Float32Array, n: number, vertex: number, a: n
 }
 
 /** The `k` rows that are nearest to row `i`, nearest first, without itself; of equal ones the first. */
-export function nearestTo(distances: Float32Array, n: number, i: number, k: number): number[] {
+export function nearestTo(rows: Rows, i: number, k: number): number[] {
+  const [{ values, n }, d] = [rows, dimension(rows)];
+  const squares = Float64Array.from({ length: n }, (_, j) => square(values, d, i, j));
   const others = Array.from({ length: n }, (_, j) => j).filter((j) => j !== i);
-  return others.sort((a, b) => at(distances, i * n + a) - at(distances, i * n + b) || a - b).slice(0, k);
+  return others.sort((a, b) => at(squares, a) - at(squares, b) || a - b).slice(0, k);
+}
+
+/** The squared distance of two rows. */
+function square(values: Float32Array, d: number, i: number, j: number): number {
+  let sum = 0;
+  for (let k = 0; k < d; k++) {
+    const difference = at(values, i * d + k) - at(values, j * d + k);
+    sum += difference * difference;
+  }
+  return sum;
 }
 
 /** A plane through the rows. */

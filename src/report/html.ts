@@ -17,7 +17,7 @@ import { style } from "./style.ts";
 /** The whole file. `live` is where a page that is watched hears of changes. */
 export function toHtml(document: Document, live?: string): string {
   const title = escaped(document.title);
-  const head = `<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>${title}</title>`;
+  const head = `<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,"><title>${title}</title>`;
   const status = live === undefined ? "" : `<p id="live" role="status" data-from="${escaped(live)}">connecting ...</p>`;
   const sections = sectionsOf(document);
   const links = sections.flatMap(({ id, heading }) =>

@@ -8,6 +8,12 @@ import type { DistillResult, EvaluationEvent, RunEvent, StartEvent, TrainResult 
 import { printable } from "../printable.ts";
 import type { PlanFile } from "../protocol/protocol.ts";
 
+/** What is read of a log at once. */
+const BLOCK_BYTES = 1 << 24;
+
+/** Steps that are kept; of a longer run every second, every fourth, ... */
+const MOST_STEPS = 20_000;
+
 /** A run as its folder tells of it. */
 export interface RunRecord {
   /** Absolute path of its folder. */
@@ -21,7 +27,7 @@ export interface RunRecord {
 }
 
 /** What `events.jsonl` tells. */
-export interface RunLog {
+interface RunLog {
   readonly start: StartEvent | undefined;
   readonly steps: readonly StepRow[];
   readonly evaluations: readonly EvaluationEvent[];
@@ -78,18 +84,20 @@ export class RecordReader {
       this.#log.forget();
     }
     if (size === this.#at) return;
-    const bytes = Buffer.alloc(size - this.#at);
     const descriptor = withErrors(file, () => openSync(file, "r"));
-    let read = 0;
     try {
-      read = withErrors(file, () => readSync(descriptor, bytes, 0, bytes.length, this.#at));
+      for (;;) {
+        const block = Buffer.alloc(Math.min(BLOCK_BYTES, size - this.#at));
+        const read = withErrors(file, () => readSync(descriptor, block, 0, block.length, this.#at));
+        // A line, or a letter of several bytes, may still be half written.
+        const end = block.subarray(0, read).lastIndexOf(0x0a) + 1;
+        if (end === 0) break;
+        this.#at += end;
+        for (const line of block.toString("utf8", 0, end).split("\n")) this.#log.add(line);
+      }
     } finally {
       closeSync(descriptor);
     }
-    // A line, or a letter of several bytes, may still be half written.
-    const end = bytes.subarray(0, read).lastIndexOf(0x0a) + 1;
-    this.#at += end;
-    for (const line of bytes.toString("utf8", 0, end).split("\n")) this.#log.add(line);
   }
 }
 
@@ -111,6 +119,9 @@ function resultIn(out: string): TrainResult | DistillResult | undefined {
 class LogReader {
   #start: StartEvent | undefined;
   #steps: StepRow[] = [];
+  /** Of so many steps one is kept. */
+  #stride = 1;
+  #latest: StepRow | undefined;
   #evaluations: EvaluationEvent[] = [];
   #warnings = new Set<string>();
   #times: Date[] = [];
@@ -133,12 +144,18 @@ class LogReader {
         this.#startedAt = this.#times.at(-1);
         // What came after the checkpoint that a run goes on from happens again.
         this.#steps = this.#steps.filter(({ step }) => step <= event.step);
+        this.#latest = this.#steps.at(-1);
         this.#evaluations = this.#evaluations.filter(({ step }) => step <= event.step);
         break;
       case "step": {
         const { step, loss, learningRate, gradientNorm, imagesPerSecond, dataWaitShare } = event;
         const terms = event.terms.map(({ name, value }) => ({ name, value }));
-        this.#steps.push({ step, loss, learningRate, gradientNorm, imagesPerSecond, dataWaitShare, terms });
+        this.#latest = { step, loss, learningRate, gradientNorm, imagesPerSecond, dataWaitShare, terms };
+        if (step % this.#stride === 0) this.#steps.push(this.#latest);
+        if (this.#steps.length > MOST_STEPS) {
+          this.#stride *= 2;
+          this.#steps = this.#steps.filter((row) => row.step % this.#stride === 0);
+        }
         break;
       }
       case "evaluation":
@@ -154,14 +171,14 @@ class LogReader {
 
   forget(): void {
     [this.#start, this.#steps, this.#evaluations, this.#times, this.#last] = [undefined, [], [], [], undefined];
-    this.#startedAt = undefined;
+    [this.#startedAt, this.#latest, this.#stride] = [undefined, undefined, 1];
     this.#warnings.clear();
   }
 
   log(): RunLog {
     return {
       start: this.#start,
-      steps: this.#steps,
+      steps: this.#latest && this.#latest !== this.#steps.at(-1) ? [...this.#steps, this.#latest] : this.#steps,
       evaluations: this.#evaluations,
       warnings: [...this.#warnings],
       from: this.#times[0],

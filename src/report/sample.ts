@@ -156,18 +156,19 @@ function neighboursOf({ images, of, student, before, teachers }: Sample, labelle
     ...teachers.map(({ name, rows }) => ({ name: teachers.length > 1 ? `teacher ${name}` : "teacher", rows })),
     ...(before ? [{ name: "student before", rows: before }] : []),
     { name: first ? "student after" : "network", rows: student },
-  ].map(({ name, rows }) => ({ name, distances: distancesOf(rows) }));
-  const k = Math.min(NEIGHBOURS, n - 1);
+  ];
+  // Without labels, of few images fewer: else most would be right by chance.
+  const k = Math.min(NEIGHBOURS, labelled ? n - 1 : Math.max(1, Math.floor(n / 4)));
   const queries = queriesOf(images, labelled);
   const reference = networks[0];
   const each = queries.map((query) => {
-    const near = new Set(reference && !labelled ? nearestTo(reference.distances, n, query, k) : []);
+    const near = new Set(reference && !labelled ? nearestTo(reference.rows, query, k) : []);
     const isRight = (i: number) => (labelled ? images[i]?.class === images[query]?.class : near.has(i));
     return {
       image: shown.place(query),
-      rows: networks.map(({ name, distances }) => ({
+      rows: networks.map(({ name, rows }) => ({
         name,
-        found: nearestTo(distances, n, query, k).map((i) => ({ image: shown.place(i), right: isRight(i) })),
+        found: nearestTo(rows, query, k).map((i) => ({ image: shown.place(i), right: isRight(i) })),
       })),
     };
   });

@@ -4,7 +4,9 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { RunEvent } from "../../src/events.ts";
-import { constant, report, resume, train } from "../../src/index.ts";
+import { constant, conv4, glyphs, report, resume, train } from "../../src/index.ts";
+import { json } from "../../src/native/json.ts";
+import { NativeSession } from "../../src/native/session.ts";
 import { lines } from "../support/cli.ts";
 import { distilled } from "../support/distilled.ts";
 import { temporaryFolder } from "../support/folders.ts";
@@ -92,6 +94,26 @@ describe("the page of a run", () => {
     writeFileSync(file, `not json\n${readFileSync(file, "utf8")}{"type":"step","st`);
     expect(readFileSync(await report(out), "utf8")).toContain("Verdict");
   });
+});
+
+it("a sample of a large part has ten images of each class that is in it, and the same for every network", async () => {
+  const folder = temporaryFolder();
+  const data = glyphs({ classes: 20, writers: 12, split: { kind: "classes", validation: 0.1, test: 0.3 } });
+  const seen = [];
+  for (const width of [4, 6]) {
+    const out = join(folder, `${width}`);
+    await train(smallRun(out, { data, backbone: conv4({ width, embedding: 8 }), report: false }));
+    const session = new NativeSession(() => {});
+    const { value } = await session.send((core) => core.lookAt(json({ model: out, part: "test" }), 25));
+    await session.close();
+    expect(value?.of).toBe(72);
+    expect(value?.student.byteLength).toBe(25 * 8 * 4);
+    seen.push(value?.images.map(({ id, class: name }) => ({ id, name })) ?? []);
+  }
+  expect(seen[1]).toEqual(seen[0]);
+  const counts = new Map<string, number>();
+  for (const { name } of seen[0] ?? []) counts.set(name, (counts.get(name) ?? 0) + 1);
+  expect([...counts.values()].sort((a, b) => a - b)).toEqual([5, 10, 10]);
 });
 
 describe("resume with more epochs", () => {

@@ -20,7 +20,7 @@ const standing = { secondsLeft: 752, epochs: 60, score: { name: "recall@1", last
 it("begins with the time left and has all that matters, with room for each term", () => {
   const line = stepLine(step, standing, 200);
   expect(line).toBe(
-    "12 min 32 s left  epoch 14/60  1,812 images/s  loss 0.04313  recall@1 41.2 %, best 43.0 %  waited for data 12 %  rkd-distance 0.0123  rkd-angle 0.0310",
+    "12 min 32 s left  epoch 14/60  1,812 images/s  loss 0.04312  recall@1 41.2 %, best 43.0 %  waited for data 12 %  rkd-distance 0.0123  rkd-angle 0.0310",
   );
 });
 
@@ -36,6 +36,6 @@ it("cuts off what matters least where there is hardly any room", () => {
 
 it("knows no time and no score before there are any", () => {
   expect(stepLine(step, { secondsLeft: Number.NaN, epochs: 60, score: undefined }, 79)).toBe(
-    "? left epoch 14/60 1812 img/s loss 0.0431 wait 12%",
+    "? left  epoch 14/60  1,812 images/s  loss 0.04312  waited for data 12 %",
   );
 });

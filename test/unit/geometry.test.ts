@@ -36,8 +36,10 @@ it("angles are in degrees at the vertex, and 0 where a side is missing", () => {
 });
 
 it("neighbours come from near to far, without the row itself", () => {
-  expect(nearestTo(triangle, 3, 1, 5)).toEqual([0, 2]);
-  expect(nearestTo(triangle, 3, 2, 1)).toEqual([0]);
+  const corners = rows([0, 0], [3, 0], [0, 4]);
+  expect(nearestTo(corners, 1, 5)).toEqual([0, 2]);
+  expect(nearestTo(corners, 2, 1)).toEqual([0]);
+  expect(nearestTo(rows([5], [5], [5]), 1, 2)).toEqual([0, 2]);
 });
 
 it("the plane is that of the largest variance, whatever the offset", () => {
