@@ -1,12 +1,14 @@
-// Every check of the project, each also alone: `node scripts/check.mjs [format|lint|types|docs|unused|rust|ts|soak|package]...`.
+// Every check of the project, each also alone: `node scripts/check.mjs [format|lint|types|docs|unused|rust|ts|browser|soak|package]...`.
 // Warnings are errors. The last line is `N passed, N failed`: tests, and one for each step that is no test.
 import { spawn } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { chromium } from "./chromium.mjs";
 import { cargoEnv, root, setUp, tool } from "./setup.mjs";
 
 const cargo = (...args) => ["cargo", ...args];
 const vitestReport = join(root, "target", "vitest.json");
+const browserReport = join(root, "target", "vitest-browser.json");
 
 const steps = {
   format: { says: "format", run: [tool("biome", "format", "."), cargo("fmt", "--all", "--check")] },
@@ -33,13 +35,19 @@ const steps = {
     ],
     count: countCargo,
   },
-  ts: { says: "TypeScript tests", run: [vitest()], count: countVitest },
+  ts: { says: "TypeScript tests", run: [vitest(vitestReport)], count: countVitest(vitestReport) },
+  browser: {
+    says: "tests in a browser",
+    before: () => ({ RKD_CHROMIUM: chromium() }),
+    run: [vitest(browserReport, "--config", "vitest.browser.config.mjs")],
+    count: countVitest(browserReport),
+  },
   soak: { says: "two minutes of faults", run: [[process.execPath, "scripts/soak.mjs"]] },
   package: { says: "the packed package in an empty folder", run: [[process.execPath, "scripts/test-package.mjs"]] },
 };
 
-function vitest() {
-  return tool("vitest", "run", "--reporter=default", "--reporter=json", `--outputFile.json=${vitestReport}`);
+function vitest(report, ...flags) {
+  return tool("vitest", "run", ...flags, "--reporter=default", "--reporter=json", `--outputFile.json=${report}`);
 }
 
 /** Runs one program; resolves with its exit code and what it printed. */
@@ -61,22 +69,25 @@ function countCargo(text) {
   return counts.reduce((sum, [, passed, failed]) => [sum[0] + Number(passed), sum[1] + Number(failed)], [0, 0]);
 }
 
-function countVitest() {
-  try {
-    const { numPassedTests, numFailedTests } = JSON.parse(readFileSync(vitestReport, "utf8"));
-    return [numPassedTests, numFailedTests];
-  } catch {
-    return [0, 0];
-  }
+function countVitest(report) {
+  return () => {
+    try {
+      const { numPassedTests, numFailedTests } = JSON.parse(readFileSync(report, "utf8"));
+      return [numPassedTests, numFailedTests];
+    } catch {
+      return [0, 0];
+    }
+  };
 }
 
 async function runStep(name, env) {
-  const { says, run, count } = steps[name];
+  const { says, before, run, count } = steps[name];
   console.log(`\n== ${says}`);
   const start = performance.now();
   let [passed, failed] = [0, 0];
+  const own = { ...env, ...before?.() };
   for (const command of run) {
-    const { code, text } = await execute(command, env);
+    const { code, text } = await execute(command, own);
     const [some, bad] = count ? count(text) : [code === 0 ? 1 : 0, code === 0 ? 0 : 1];
     passed += some;
     failed += code !== 0 && bad === 0 ? 1 : bad;
@@ -95,7 +106,7 @@ if (unknown) {
 }
 mkdirSync(join(root, "target"), { recursive: true });
 rmSync(summaryFile, { force: true });
-rmSync(vitestReport, { force: true });
+for (const report of [vitestReport, browserReport]) rmSync(report, { force: true });
 setUp();
 const env = {
   ...process.env,

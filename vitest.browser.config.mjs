@@ -1,0 +1,8 @@
+// Tests that need Chromium: `npm run test:browser`; one file: `npx vitest run --config vitest.browser.config.mjs FILE`.
+import { defineConfig } from "vitest/config";
+import { findChromium } from "./scripts/chromium.mjs";
+import { test } from "./vitest.config.ts";
+
+export default defineConfig({
+  test: { ...test, include: ["test/browser/**/*.test.ts"], exclude: [], env: { RKD_CHROMIUM: findChromium() ?? "" } },
+});
