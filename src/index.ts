@@ -21,6 +21,7 @@ export type {
   ExperimentWarningEvent,
 } from "./experiment/events.ts";
 export { experiment } from "./experiment/experiment.ts";
+export { exportModel } from "./export.ts";
 export type { GalleryImage, GalleryNeighbour, GalleryQuery } from "./experiment/gallery.ts";
 export type {
   Cell,
@@ -60,6 +61,7 @@ export type {
   DistillOptions,
   EmbedOptions,
   EvaluateOptions,
+  ExportOptions,
   NeighboursOptions,
   ResumeOptions,
   RunOptions,
@@ -73,11 +75,19 @@ export type {
   Backbone,
   BackboneKind,
   ChosenWeight,
+  Cosine,
   Data,
   DeviceOption,
+  Dtype,
   EmbedReport,
+  EngineChoice,
   Episode,
   Evaluation,
+  ExportedFile,
+  ExportedModel,
+  ExportInput,
+  ExportReport,
+  ExportTarget,
   FewShot,
   Fidelity,
   Labels,

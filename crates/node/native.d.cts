@@ -1,7 +1,7 @@
 // The head of dist/native/index.d.cts: what comes and goes, in the types that are made from the core's.
 import type {
-  BenchPlan, BenchReport, Data, DataSurvey, EmbedOptions, EmbedPlan, EmbedReport, EvaluateOptions, Evaluation, Event, Job,
-  Loss, MemoryLimits, NeighboursOptions, OptionPart, Part, Plan, Policy, ProfileReport, ResolvedRun, ResumeOptions,
+  BenchPlan, BenchReport, Data, DataSurvey, EmbedOptions, EmbedPlan, EmbedReport, EvaluateOptions, Evaluation, Event,
+  ExportOptions, ExportReport, Job, Loss, MemoryLimits, NeighboursOptions, OptionPart, Part, Plan, Policy, ProfileReport, ResolvedRun, ResumeOptions,
   RkdErrorCode, SegmentReport, SessionStart, SessionSummary, Teacher, TeacherReport,
 } from "./protocol.js" with { "resolution-mode": "import" };
 

@@ -4,6 +4,9 @@ import { printable } from "../printable.ts";
 import type {
   BenchReport,
   CategoryTotal,
+  Cosine,
+  Evaluation,
+  ExportReport,
   PrefixEvaluation,
   ProfileReport,
   TeacherFidelity,
@@ -69,6 +72,28 @@ const gapNotes: Readonly<Record<Verdict["gapFrom"], string>> = {
   studentBefore:
     "gap closed: the student's way from its start to the teacher (with labels, --baseline measures from labels alone)",
 };
+
+/** An exported model in its forms, beside the model itself. */
+export function exportTable({ student, studentBytes, models }: ExportReport): string {
+  const names = Object.keys(student?.metrics ?? {})
+    .filter((name) => !/^(knn|top)@/.test(name))
+    .sort(metricOrder);
+  const neighbours = student?.fidelity?.[0]?.neighbours ?? 0;
+  const row = (title: string, bytes: number, evaluation: Evaluation | null, cosine: Cosine | null, engine: string) => [
+    title,
+    bytes.toLocaleString("en"),
+    cosine?.mean.toFixed(6) ?? "",
+    cosine?.min.toFixed(6) ?? "",
+    ...names.map((name) => (evaluation ? score(name, evaluation.metrics[name]) : "")),
+    evaluation?.millisecondsPerImage.toFixed(3) ?? "",
+    engine,
+  ];
+  const titles = ["model", "bytes", "cosine", "lowest", ...names.map((name) => shortName(name, neighbours)), "ms/image", "by"];
+  return table(titles, [
+    row("student", studentBytes, student, null, student ? "rkd" : ""),
+    ...models.map(({ dtype, bytes, evaluation, cosine, engine }) => row(dtype, bytes, evaluation, cosine, engine ?? "")),
+  ]);
+}
 
 /** The findings of a run, one paragraph each; nothing where all is well. */
 export function findingLines(findings: readonly Finding[]): string[] {

@@ -11,7 +11,8 @@ use ts_rs::{Config, TS};
 
 use crate::losses::LossSpec;
 use crate::{
-    Code, backbones, bench, data, input, limits, losses, metrics, nn, onnx, optim, options, sampling, train, vectors,
+    Code, backbones, bench, data, export, input, limits, losses, metrics, nn, onnx, optim, options, sampling, train,
+    vectors,
 };
 
 /// A loss as TypeScript sees it.
@@ -216,6 +217,10 @@ fn protocol() -> String {
         options::FewShot,
         options::NeighboursOptions,
         options::EmbedOptions,
+        options::ExportOptions,
+        export::ExportTarget,
+        export::Dtype,
+        export::ExportInput,
         train::embed::EmbedFormat,
         train::embed::EmbedPlan,
         options::check::OptionPart,
@@ -260,6 +265,10 @@ fn protocol() -> String {
         train::report::TeacherFidelity,
         metrics::Fidelity,
         train::report::EmbedReport,
+        train::export::ExportReport,
+        train::export::ExportedFile,
+        train::export::ExportedModel,
+        train::export::Cosine,
         options::DataSurvey,
         options::TeacherReport,
         options::NetworkReport,

@@ -131,21 +131,11 @@ fn quantized(model: &Model, input: ExportInput) -> Graph {
     let spec = &model.card.backbone;
     let mut calibration = Calibration::new(&graph, 1).unwrap();
     let decoded = pixels(spec, 3);
-    let (s, c) = (spec.image_size, 3);
-    match input {
-        ExportInput::Bytes => {
-            let images: Vec<f32> = decoded.iter().map(|&value| f32::from(value)).collect();
-            calibration.watch(&images, [IMAGES, s, s, c]).unwrap();
-        }
-        ExportInput::Floats => {
-            let images = normalized(&decoded, &normalization(model));
-            let first: Vec<f32> = images
-                .chunks(s * s * c)
-                .flat_map(|image| (0..c).flat_map(move |channel| image[channel..].iter().step_by(c).copied()))
-                .collect();
-            calibration.watch(&first, [IMAGES, c, s, s]).unwrap();
-        }
-    }
+    let images = match input {
+        ExportInput::Bytes => decoded.iter().map(|&value| f32::from(value)).collect(),
+        ExportInput::Floats => normalized(&decoded, &normalization(model)),
+    };
+    calibration.watch(&images, spec.image_size, 3).unwrap();
     quantize(graph, &calibration.ranges()).unwrap()
 }
 

@@ -13,6 +13,7 @@ use rten_tensor::prelude::*;
 use super::graph::{Graph, Number};
 use super::int8::{Ranges, ranged_tensors};
 use crate::error::{Code, Error, Result};
+use crate::onnx::input::channels_first;
 
 /// The share of values that ranges leave out, half of it at each end.
 const LEFT_OUT: f64 = 1e-4;
@@ -45,20 +46,24 @@ impl Calibration {
         Ok(Calibration { model, threads, input, tensors, counts })
     }
 
-    /// Watches what `images`, in the order of the graph's axes, make of the tensors.
+    /// Watches what `images [n, s, s, c]`, as the graph wants their pixels, make of the tensors.
     ///
     /// # Errors
     /// `ERR_INTERNAL` where the engine fails.
-    pub fn watch(&mut self, images: &[f32], shape: [usize; 4]) -> Result<()> {
+    pub fn watch(&mut self, images: &[f32], side: usize, channels: usize) -> Result<()> {
         let (input, number) = self.input;
-        let bytes: Vec<u8>;
+        let n = images.len() / (side * side * channels).max(1);
+        let (bytes, floats): (Vec<u8>, Vec<f32>);
         let view = match number {
             Number::Uint8 => {
                 bytes = images.iter().map(|&value| value.round() as u8).collect();
-                ValueView::from_shape(shape, bytes.as_slice()).map_err(|e| failed(&e))?
+                ValueView::from_shape([n, side, side, channels], bytes.as_slice()).map_err(|e| failed(&e))
             }
-            _ => ValueView::from_shape(shape, images).map_err(|e| failed(&e))?,
-        };
+            _ => {
+                floats = channels_first(images, side * side, channels);
+                ValueView::from_shape([n, channels, side, side], floats.as_slice()).map_err(|e| failed(&e))
+            }
+        }?;
         let (given, wanted): (Vec<usize>, Vec<usize>) =
             (0..self.tensors.len()).partition(|&place| self.tensors[place].1 == input);
         for place in given {

@@ -128,6 +128,15 @@ impl Timm {
         colour
     }
 
+    /// Weights under timm's names under those of rkd again.
+    pub fn unnamed(mut model: Model) -> Model {
+        let names = |name: &str| name.starts_with("classifier.").then(|| name.replacen("classifier", "fc", 1));
+        if model.card.backbone.classes.is_none() {
+            model.tensors = model.tensors.into_iter().map(|(name, tensor)| (names(&name).unwrap_or(name), tensor)).collect();
+        }
+        model
+    }
+
     fn config(&self, model: &Model) -> Value {
         let spec = &model.card.backbone;
         let Normalization { mean, std } = normalization(model);

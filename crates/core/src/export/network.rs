@@ -18,7 +18,7 @@
 use super::ExportInput;
 use super::graph::{Attribute, Axis, Graph, Number, Tensor, Values};
 use crate::artefact::model::Model;
-use crate::data::Normalization;
+use crate::data::{InputSpec, Normalization};
 use crate::error::{Code, Error, Result};
 use crate::nn::backend::Relu;
 use crate::nn::geometry::{Conv2d, Pool2d};
@@ -43,6 +43,14 @@ pub fn channels(model: &Model) -> usize {
         1 => 3,
         channels => channels,
     }
+}
+
+/// What an export of `model` makes of images: as [`Normalization`] has it for those that come as bytes, none.
+pub fn input(model: &Model, input: ExportInput) -> InputSpec {
+    let channels = channels(model);
+    let raw = || Normalization { mean: vec![0.0; channels], std: vec![1.0 / 255.0; channels] };
+    let normalization = if input == ExportInput::Bytes { raw() } else { normalization(model) };
+    InputSpec { image_size: model.card.backbone.image_size, channels, normalization }
 }
 
 /// The normalisation of the images that an export of `model` takes.
