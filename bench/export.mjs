@@ -69,11 +69,25 @@ async function measure(kind) {
   }
   const [first] = found;
   const fastest = (pick) => Math.min(...found.map((report) => pick(report).millisecondsPerImage));
-  const student = row(kind, "rkd, float32", first.studentBytes, null, first.student, fastest((report) => report.student));
+  const student = row(
+    kind,
+    "rkd, float32",
+    first.studentBytes,
+    null,
+    first.student,
+    fastest((report) => report.student),
+  );
   return [
     student,
     ...first.models.map(({ dtype, bytes, cosine, evaluation }, place) =>
-      row("", dtype, bytes, cosine, evaluation, fastest((report) => report.models[place].evaluation)),
+      row(
+        "",
+        dtype,
+        bytes,
+        cosine,
+        evaluation,
+        fastest((report) => report.models[place].evaluation),
+      ),
     ),
   ];
 }
@@ -97,7 +111,9 @@ function line({ student, models }) {
 
 /** The Markdown table with what is needed to repeat it. */
 function render() {
-  const flags = ["data", "image-size", "width", "steps", "rounds", "threads", "only"].map((name) => `--${name} ${options[name]}`);
+  const flags = ["data", "image-size", "width", "steps", "rounds", "threads", "only"].map(
+    (name) => `--${name} ${options[name]}`,
+  );
   return [
     "# Exported networks, by dtype",
     "",

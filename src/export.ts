@@ -25,6 +25,8 @@ export function exportModel(options: ExportOptions): Run<ExportReport> {
       const said = json(withoutSignal(given)) as Json<protocol.ExportOptions>;
       return withSession(context, (session) => session.call((core) => core.exportModel(said)));
     };
-    return rows ? withTeacherFile(rows, context.signal, (teacher) => write(withTeacher(options, teacher))) : write(options);
+    return rows
+      ? withTeacherFile(rows, context.signal, (teacher) => write(withTeacher(options, teacher)))
+      : write(options);
   }, options?.signal);
 }

@@ -21,7 +21,6 @@ export type {
   ExperimentWarningEvent,
 } from "./experiment/events.ts";
 export { experiment } from "./experiment/experiment.ts";
-export { exportModel } from "./export.ts";
 export type { GalleryImage, GalleryNeighbour, GalleryQuery } from "./experiment/gallery.ts";
 export type {
   Cell,
@@ -34,6 +33,7 @@ export type {
 } from "./experiment/options.ts";
 export type { ClaimResult, ExperimentResult, ResultCell, ResultRow, ResultRun } from "./experiment/result.ts";
 export type { Difference, Judgement, Spread } from "./experiment/statistics.ts";
+export { exportModel } from "./export.ts";
 export { type Neighbours, neighbours, type Picture } from "./neighbours.ts";
 export {
   type BackboneOptions,

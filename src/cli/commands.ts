@@ -146,7 +146,11 @@ function exportCommand(): Command {
       .option(...acceptFlag)
       .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
       .optionsGroup("Gates (where one is missed, the exit code is 6):")
-      .option("--min-recall <share>", "lowest Recall@K of the smallest K, without labels the teacher's (none)", toNumber)
+      .option(
+        "--min-recall <share>",
+        "lowest Recall@K of the smallest K, without labels the teacher's (none)",
+        toNumber,
+      )
       .option("--max-bytes <count>", "most bytes of a file of weights (none)", toNumber)
       .option("--min-cosine <cosine>", "lowest mean cosine to the model before export (none)", toNumber),
     false,

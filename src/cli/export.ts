@@ -12,7 +12,10 @@ import { writeJsonLine } from "./report.ts";
 import { bytesInWords, exportTable, fidelityLines } from "./table.ts";
 
 /** The flags of `rkd export` beside those of the images, as commander names them. */
-type OwnFlags = Omit<ExportOptions, "model" | "data" | "signal" | "to" | "out" | "dtype" | "input" | "teacher" | "teachers" | "engine">;
+type OwnFlags = Omit<
+  ExportOptions,
+  "model" | "data" | "signal" | "to" | "out" | "dtype" | "input" | "teacher" | "teachers" | "engine"
+>;
 
 /** The flags of `rkd export`, as commander names them. */
 export interface ExportFlags extends DataFlags, OwnFlags {
@@ -38,8 +41,8 @@ export async function runExport(model: string, flags: ExportFlags): Promise<void
       ...defined({
         data: dataOrRunsOwn(flags),
         dtype: dtypes,
-        input: input && oneOf("--input", input, ["floats", "bytes"]),
-        engine: engine && oneOf("--engine", engine, ["auto", "rten", "onnxruntime"]),
+        input: input === undefined ? undefined : oneOf("--input", input, ["floats", "bytes"]),
+        engine: engine === undefined ? undefined : oneOf("--engine", engine, ["auto", "rten", "onnxruntime"]),
         teachers: teacher,
         overwrite,
         calibrationImages,

@@ -232,7 +232,17 @@ export function dataOf(flags: DataFlags): Data {
 /** The source, or nothing for the run's own images, which are taken as the run saw them: flags of images then say nothing. */
 export function dataOrRunsOwn(flags: DataFlags): Data | undefined {
   if (flags.data !== undefined) return dataOf(flags);
-  const images = ["imageSize", "channels", "augment", "labels", "split", "validation", "test", "rotations", "cache"] as const;
+  const images = [
+    "imageSize",
+    "channels",
+    "augment",
+    "labels",
+    "split",
+    "validation",
+    "test",
+    "rotations",
+    "cache",
+  ] as const;
   const strange = images.find((name) => flags[name] !== undefined);
   if (strange === undefined) return undefined;
   const flag = `--${strange.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;

@@ -88,10 +88,20 @@ export function exportTable({ student, studentBytes, models }: ExportReport): st
     evaluation?.millisecondsPerImage.toFixed(3) ?? "",
     engine,
   ];
-  const titles = ["model", "bytes", "cosine", "lowest", ...names.map((name) => shortName(name, neighbours)), "ms/image", "by"];
+  const titles = [
+    "model",
+    "bytes",
+    "cosine",
+    "lowest",
+    ...names.map((name) => shortName(name, neighbours)),
+    "ms/image",
+    "by",
+  ];
   return table(titles, [
     row("student", studentBytes, student, null, student ? "rkd" : ""),
-    ...models.map(({ dtype, bytes, evaluation, cosine, engine }) => row(dtype, bytes, evaluation, cosine, engine ?? "")),
+    ...models.map(({ dtype, bytes, evaluation, cosine, engine }) =>
+      row(dtype, bytes, evaluation, cosine, engine ?? ""),
+    ),
   ]);
 }
 

@@ -29,8 +29,13 @@ const types: Readonly<Record<string, string>> = {
 
 /** Where a package's files lie. */
 function packageFolder(name: string, from: string = import.meta.url): string {
-  const [file] = createRequire(from).resolve(name).split(`${join("node_modules", name)}/`).slice(-1);
-  return createRequire(from).resolve(name).slice(0, -(file ?? "").length);
+  const [file] = createRequire(from)
+    .resolve(name)
+    .split(`${join("node_modules", name)}/`)
+    .slice(-1);
+  return createRequire(from)
+    .resolve(name)
+    .slice(0, -(file ?? "").length);
 }
 
 let server: Server;
@@ -44,7 +49,20 @@ beforeAll(async () => {
   const student = ["--backbone", "conv4", "--width", "8", "--embedding", "8", "--image-size", "32", "--channels", "3"];
   const cache = ["--cache", place("cache")];
   for (const args of [
-    ["distill", "--teacher", teacher, "--data", place("photos"), ...student, "--normalize", "--epochs", "4", "--out", place("run"), ...cache],
+    [
+      "distill",
+      "--teacher",
+      teacher,
+      "--data",
+      place("photos"),
+      ...student,
+      "--normalize",
+      "--epochs",
+      "4",
+      "--out",
+      place("run"),
+      ...cache,
+    ],
     ["export", place("run"), "--to", "transformers", "--dtype", "float32,int8", "--out", place("models/student")],
     ["embed", place("run"), "--data", place("photos"), "--out", place("vectors.npy"), ...cache],
   ]) {
@@ -68,7 +86,9 @@ beforeAll(async () => {
         path === "/photos.json"
           ? JSON.stringify(names)
           : readFileSync(path === "/" ? here("search.html") : join(roots[root] ?? dirname(folder), ...rest));
-      response.writeHead(200, { "content-type": path === "/" ? "text/html" : (types[extname(path)] ?? "application/octet-stream") });
+      response.writeHead(200, {
+        "content-type": path === "/" ? "text/html" : (types[extname(path)] ?? "application/octet-stream"),
+      });
       response.end(content);
     } catch {
       response.writeHead(404).end();
@@ -100,7 +120,10 @@ it.each([
 
   await page.getByLabel("Photograph").setInputFiles(join(place("query"), `${KINDS}.png`));
   await page.getByText("found", { exact: true }).waitFor();
-  const shown = await page.getByRole("listitem").getByRole("img").evaluateAll((images) => images.map((image) => image.getAttribute("alt")));
+  const shown = await page
+    .getByRole("listitem")
+    .getByRole("img")
+    .evaluateAll((images) => images.map((image) => image.getAttribute("alt")));
   const query: number[] = await page.evaluate("globalThis.query");
   const nearest = [...own].sort(([, a], [, b]) => cosine(query, b) - cosine(query, a)).slice(0, 5);
   if (dtype === "") expect(shown).toEqual(nearest.map(([name]) => name));

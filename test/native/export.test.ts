@@ -152,7 +152,14 @@ describe("a folder for transformers.js", () => {
 
   it("says in its README what it is", async () => {
     const text = readFileSync(join(place("transformers"), "README.md"), "utf8");
-    for (const words of ["# small", "8 numbers, of norm 1", "trained by labels", "images of `photos`", "`onnx/model.onnx`", "To be filled in"]) {
+    for (const words of [
+      "# small",
+      "8 numbers, of norm 1",
+      "trained by labels",
+      "images of `photos`",
+      "`onnx/model.onnx`",
+      "To be filled in",
+    ]) {
       expect(text).toContain(words);
     }
     expect(text).not.toMatch(/undefined|NaN|\{\}/);
@@ -178,7 +185,13 @@ describe("a folder for transformers.js", () => {
     const timm = await write("timm", { model: wide, to: "timm" });
     expect(timm.models[0]).toMatchObject({ file: "model.safetensors", engine: "rkd" });
     expect(timm.models[0]?.cosine?.min).toBeGreaterThan(1 - 1e-9);
-    expect(files("timm")).toEqual(["README.md", "config.json", "export.json", "model.safetensors", "preprocessor_config.json"]);
+    expect(files("timm")).toEqual([
+      "README.md",
+      "config.json",
+      "export.json",
+      "model.safetensors",
+      "preprocessor_config.json",
+    ]);
   });
 });
 
@@ -224,11 +237,18 @@ it("refuses what cannot be, with the reason and the way out", async () => {
     [{ minRecall: 0.5, measure: false }, "ERR_INVALID_OPTION", "leave measure out"],
     [{ model: bare, dtype: "int8" }, "ERR_INVALID_OPTION", "needed with a model outside a run's folder"],
     [{ model: bare, minCosine: 0.9 }, "ERR_INVALID_OPTION", "needed with a model outside a run's folder"],
-    [{ engine: "onnxruntime", onnxruntime: "/nowhere/libonnxruntime.so" }, "ERR_NOT_FOUND", "/nowhere/libonnxruntime.so"],
+    [
+      { engine: "onnxruntime", onnxruntime: "/nowhere/libonnxruntime.so" },
+      "ERR_NOT_FOUND",
+      "/nowhere/libonnxruntime.so",
+    ],
   ];
   for (const [at, [options, code, words]] of cases.entries()) {
     const error = await refusal(write(`refused-${at}`, options));
-    expect({ code: error.code, message: error.message }, words).toEqual({ code, message: expect.stringContaining(words) });
+    expect({ code: error.code, message: error.message }, words).toEqual({
+      code,
+      message: expect.stringContaining(words),
+    });
   }
   const out = place("without-data");
   const alone = exportModel({ model: bare, to: "onnx", out });

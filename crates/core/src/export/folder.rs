@@ -130,9 +130,10 @@ impl Timm {
 
     /// Weights under timm's names under those of rkd again.
     pub fn unnamed(mut model: Model) -> Model {
-        let names = |name: &str| name.starts_with("classifier.").then(|| name.replacen("classifier", "fc", 1));
-        if model.card.backbone.classes.is_none() {
-            model.tensors = model.tensors.into_iter().map(|(name, tensor)| (names(&name).unwrap_or(name), tensor)).collect();
+        for end in ["weight", "bias"].iter().filter(|_| model.card.backbone.classes.is_none()) {
+            if let Some(tensor) = model.tensors.remove(&format!("classifier.{end}")) {
+                model.tensors.insert(format!("fc.{end}"), tensor);
+            }
         }
         model
     }

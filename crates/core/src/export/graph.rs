@@ -188,7 +188,7 @@ impl Node {
                     5,
                     match value {
                         Attribute::Int(value) => attribute.int(3, value).int(20, 2),
-                        Attribute::Ints(values) => attribute.ints(8, values).int(20, 7),
+                        Attribute::Ints(values) => attribute.all(values, |message, value| message.int(8, value)).int(20, 7),
                     },
                 )
             })
@@ -222,7 +222,7 @@ impl Constant {
     /// TensorProto.
     fn encode(self) -> Message {
         Message::default()
-            .ints(1, self.shape.iter().map(|&length| length as i64))
+            .all(&self.shape, |message, &length| message.int(1, length as i64))
             .int(2, self.values.number() as i64)
             .text(8, &self.name)
             .bytes(9, self.values.bytes())

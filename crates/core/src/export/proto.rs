@@ -1,8 +1,8 @@
 //! The wire format of protobuf, as far as an ONNX model needs it: whole numbers and what has a length.
 //!
 //! A message is a list of fields. A field is a tag, `number << 3 | kind`, and its content: a number in groups of seven bits
-//! (kind 0), or a length and so many bytes (kind 2): a text, a list of numbers, another message. The numbers of the fields are
-//! those of `onnx.proto3`.
+//! (kind 0), or a length and so many bytes (kind 2): a text, another message. A list is its field once for each item. The numbers
+//! of the fields are those of `onnx.proto`.
 
 use std::io::Write;
 
@@ -30,13 +30,6 @@ impl Message {
         self.tag(field, value.len());
         self.pieces.push(value);
         self
-    }
-
-    /// A list of whole numbers.
-    pub(super) fn ints(self, field: u64, values: impl IntoIterator<Item = i64>) -> Self {
-        let mut list = Message::default();
-        values.into_iter().for_each(|value| list.varint(value as u64));
-        self.message(field, list)
     }
 
     /// A message within.
@@ -98,7 +91,8 @@ mod tests {
         let minus = [[0x08].as_slice(), &[0xff; 9], &[0x01]].concat();
         assert_eq!(bytes(&Message::default().int(1, -1)), minus);
         assert_eq!(bytes(&Message::default().text(2, "testing")), [b"\x12\x07".as_slice(), b"testing"].concat());
-        assert_eq!(bytes(&Message::default().ints(6, [3, 270, 86_942])), [0x32, 6, 3, 0x8e, 2, 0x9e, 0xa7, 5]);
+        let several = Message::default().all([3, 270], |message, value| message.int(6, value));
+        assert_eq!(bytes(&several), [0x30, 3, 0x30, 0x8e, 2]);
         let within = Message::default().message(3, Message::default().int(1, 150));
         assert_eq!(bytes(&within), [0x1a, 3, 0x08, 0x96, 0x01]);
     }

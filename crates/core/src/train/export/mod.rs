@@ -4,19 +4,21 @@
 //! it say, and held against the model itself: the same scores, and the cosine of each image's two embeddings.
 
 mod folder;
+mod plan;
 mod readme;
 mod report;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use self::folder::REPORT;
 use self::folder::Folder;
+pub use self::plan::{About, ExportPlan, Gates};
 use self::readme::readme;
 pub use self::report::{Cosine, ExportReport, ExportedFile, ExportedModel};
 use super::evaluate::{Embeddings, embed_part, outputs};
 use super::event::{Control, Event};
 use super::host::Host;
-use super::stored::{EvaluatePlan, Measuring};
+use super::stored::Measuring;
 use super::teacher::{self, TeacherFeatures, TeacherPlan, teacher_views};
 use crate::artefact::model::Model;
 use crate::data::{EvaluationBatches, Part};
@@ -29,66 +31,11 @@ use crate::export::int8::{Ranges, quantize};
 use crate::export::network::{self, graph_of};
 use crate::export::{Dtype, ExportInput, ExportTarget};
 use crate::nn::Feature;
-use crate::onnx::{EngineChoice, OnnxOptions};
+use crate::onnx::OnnxOptions;
 use crate::random::Random;
 
 /// Images that are calibrated on at once: the activations of all operations are kept for them.
 const CALIBRATION_BATCH: usize = 4;
-
-/// What `export` does.
-#[derive(Clone, Debug)]
-pub struct ExportPlan {
-    /// A `model.safetensors`.
-    pub model: PathBuf,
-    /// What it is exported for.
-    pub to: ExportTarget,
-    /// The forms, at least one; the first is the one that transformers.js takes by itself.
-    pub dtypes: Vec<Dtype>,
-    /// What ONNX files take.
-    pub input: ExportInput,
-    /// The folder.
-    pub out: PathBuf,
-    /// Whether an earlier export in it is replaced.
-    pub overwrite: bool,
-    /// Training images that int8 is calibrated on.
-    pub calibration_images: usize,
-    /// What ONNX files are measured by.
-    pub engine: EngineChoice,
-    /// The library of onnxruntime.
-    pub onnxruntime: Option<PathBuf>,
-    /// The data, and what the scores are; nothing: no data are looked at.
-    pub data: Option<EvaluatePlan>,
-    /// Whether what was written is measured.
-    pub measure: bool,
-    /// What it must reach.
-    pub gates: Gates,
-    /// What the model card says of the run.
-    pub about: About,
-    /// CPU threads.
-    pub threads: usize,
-}
-
-/// What an exported model must reach.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Gates {
-    /// The lowest `recall@K` of the smallest K; without labels `teacherRecall@K`.
-    pub min_recall: Option<f64>,
-    /// The largest file.
-    pub max_bytes: Option<u64>,
-    /// The lowest mean cosine to the model itself.
-    pub min_cosine: Option<f64>,
-}
-
-/// What is known of the run that wrote a model.
-#[derive(Clone, Debug, Default)]
-pub struct About {
-    /// The name of its data, without the folders above.
-    pub data: Option<String>,
-    /// The names of its teachers.
-    pub teachers: Vec<String>,
-    /// Its folder.
-    pub run: Option<PathBuf>,
-}
 
 /// The model, and the images that it is measured on.
 struct Subject<'a> {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{ExportPlan, ExportReport, ExportedModel};
+use super::plan::ExportPlan;
+use super::report::{Cosine, ExportReport, ExportedModel};
 use crate::artefact::model::Model;
 use crate::data::Normalization;
 use crate::export::network::{channels, normalization};
@@ -46,9 +47,9 @@ fn title(plan: &ExportPlan, model: &Model) -> String {
 
 fn parameters(model: &Model) -> usize {
     let parameters = crate::backbones::define(&model.card.backbone).map(|definition| definition.parameters);
-    let of_embedding = |name: &str| !name.starts_with("classifier.") || !model.tensors.contains_key("fc.weight");
+    let of_classes = |name: &str| matches!(name, "classifier.weight" | "classifier.bias");
     let parameters = parameters.unwrap_or_default();
-    parameters.iter().filter(|one| one.is_trained() && of_embedding(&one.name)).map(|one| one.count()).sum()
+    parameters.iter().filter(|one| one.is_trained() && !of_classes(&one.name)).map(|one| one.count()).sum()
 }
 
 fn length(model: &Model) -> usize {
@@ -96,7 +97,7 @@ fn thousands(number: usize) -> String {
 struct Row<'a> {
     title: String,
     bytes: Option<u64>,
-    cosine: Option<super::Cosine>,
+    cosine: Option<Cosine>,
     metrics: BTreeMap<String, f64>,
     milliseconds: Option<f64>,
     engine: &'a str,
@@ -126,21 +127,22 @@ fn scores(plan: &ExportPlan, model: &Model, report: &ExportReport) -> String {
     let shown = |name: &&&String| !name.starts_with("knn@") && !name.starts_with("top@");
     let names: Vec<&String> = names.iter().filter(shown).copied().collect();
     let number = |value: Option<f64>, digits: usize| value.map_or(String::new(), |value| format!("{value:.digits$}"));
-    let mut lines = vec![
-        format!("| | bytes | cosine | lowest | {} | ms/image | by |", joined(names.iter().map(|name| name.to_string()))),
-        format!("| --- | ---: | ---: | ---: | {} | ---: | --- |", joined(names.iter().map(|_| "---:".to_string()))),
-    ];
+    let titles = ["", "bytes", "cosine", "lowest"].into_iter().map(String::from);
+    let titles = titles.chain(names.iter().map(|name| name.to_string())).chain(["ms/image".into(), "by".into()]);
+    let kinds = titles.clone().enumerate().map(|(place, title)| match (place, &title[..]) {
+        (0, _) | (_, "by") => "---".into(),
+        _ => "---:".into(),
+    });
+    let mut lines = vec![line(titles.clone()), line(kinds)];
     lines.extend(rows.iter().map(|row| {
-        let metrics = joined(names.iter().map(|name| number(row.metrics.get(*name).copied(), 4)));
-        format!(
-            "| {} | {} | {} | {} | {metrics} | {} | {} |",
-            row.title,
+        let first = [
+            row.title.clone(),
             row.bytes.map_or(String::new(), |bytes| thousands(bytes as usize)),
             number(row.cosine.map(|cosine| cosine.mean), 6),
             number(row.cosine.map(|cosine| cosine.min), 6),
-            number(row.milliseconds, 3),
-            row.engine,
-        )
+        ];
+        let metrics = names.iter().map(|name| number(row.metrics.get(*name).copied(), 4));
+        line(first.into_iter().chain(metrics).chain([number(row.milliseconds, 3), row.engine.to_string()]))
     }));
     let images = report.student.as_ref().map_or(0, |student| student.images);
     let about = match (&report.student, report.models.iter().any(|model| model.evaluation.is_some())) {
@@ -158,11 +160,12 @@ fn scores(plan: &ExportPlan, model: &Model, report: &ExportReport) -> String {
             if model.card.backbone.normalize { ", each to be divided by its own norm" } else { "" }
         ),
     };
-    format!("{}\n\n{about}{prefixes}", lines.join("\n").replace("|  |", "|"))
+    format!("{}\n\n{about}{prefixes}", lines.join("\n"))
 }
 
-fn joined(cells: impl Iterator<Item = String>) -> String {
-    cells.collect::<Vec<_>>().join(" | ")
+/// A line of a table.
+fn line(cells: impl Iterator<Item = String>) -> String {
+    format!("| {} |", cells.collect::<Vec<_>>().join(" | "))
 }
 
 /// The teachers, as the run's verdict has them.
