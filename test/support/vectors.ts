@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 export function readVectors(file: string): ReadonlyMap<string, Float32Array> {
   const bytes = readFileSync(file);
   const start = 10 + bytes.readUInt16LE(8);
-  const shape = /'shape': \((\d+), (\d+)\)/.exec(bytes.toString("latin1", 10, start)) ?? [];
+  const shape = /'shape': \((\d+), (\d+)\b/.exec(bytes.toString("latin1", 10, start)) ?? [];
   const [count, length] = [Number(shape[1]), Number(shape[2])];
   const values = new Float32Array(bytes.buffer.slice(bytes.byteOffset + start, bytes.byteOffset + bytes.length));
   const { ids } = JSON.parse(readFileSync(`${file}.ids.json`, "utf8"));
