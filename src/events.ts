@@ -43,7 +43,7 @@ export interface StartEvent extends Omit<SessionSummary, "data"> {
 /** Images are being decoded, or embedded. */
 export interface DataEvent {
   readonly type: "data";
-  readonly phase: "decode" | "teacherFeatures" | "embed";
+  readonly phase: "decode" | "teacherFeatures" | "embed" | "calibrate";
   /** Images done. */
   readonly done: number;
   /** Images in all. */

@@ -55,6 +55,7 @@ export type {
 } from "./experiment/options.ts";
 export type { ClaimResult, ExperimentResult, ResultCell, ResultRow, ResultRun } from "./experiment/result.ts";
 export type { Difference, Judgement, Spread } from "./experiment/statistics.ts";
+export { exportModel } from "./export.ts";
 export {
   type EmbedCallOptions,
   type ImageInput,
@@ -91,6 +92,7 @@ export type {
   DistillOptions,
   EmbedOptions,
   EvaluateOptions,
+  ExportOptions,
   NeighboursOptions,
   ResumeOptions,
   RunOptions,
@@ -105,11 +107,19 @@ export type {
   BackboneKind,
   BrokenImage,
   ChosenWeight,
+  Cosine,
   Data,
   DeviceOption,
+  Dtype,
   EmbedReport,
+  EngineChoice,
   Episode,
   Evaluation,
+  ExportedFile,
+  ExportedModel,
+  ExportInput,
+  ExportReport,
+  ExportTarget,
   FewShot,
   Fidelity,
   FidelityOptions,

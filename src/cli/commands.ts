@@ -4,7 +4,6 @@ import { Command } from "commander";
 import { distill } from "../distill.ts";
 import { embed } from "../embed.ts";
 import { evaluate } from "../evaluate.ts";
-import { invalid } from "../options/check.ts";
 import type { DistillOptions, EmbedOptions, EvaluateOptions, ResumeOptions, TrainOptions } from "../options/run.ts";
 import { angleLines, fidelityLines, metricsLine, prefixLines } from "../report/scores.ts";
 import { resume } from "../resume.ts";
@@ -15,6 +14,7 @@ import { loadConfig } from "./config.ts";
 import { finish, json, print, say, signal, watch } from "./context.ts";
 import { demo } from "./demo.ts";
 import { doctor } from "./doctor.ts";
+import { type ExportFlags, runExport } from "./export.ts";
 import { findNearest, type NearestFlags } from "./nearest.ts";
 import {
   add,
@@ -24,6 +24,7 @@ import {
   backboneOf,
   type DataFlags,
   dataOf,
+  dataOrRunsOwn,
   defined,
   needed,
   type RunFlags,
@@ -44,7 +45,15 @@ const acceptFlag = ["--accept-changed-data", "go on with the stored split where 
 
 /** All commands, in the order of the help. */
 export function commands(): Command[] {
-  const work = [trainCommand(), distillCommand(), evaluateCommand(), embedCommand(), nearestCommand(), resumeCommand()];
+  const work = [
+    trainCommand(),
+    distillCommand(),
+    evaluateCommand(),
+    embedCommand(),
+    nearestCommand(),
+    exportCommand(),
+    resumeCommand(),
+  ];
   const seen = [reportCommand(), watchCommand(), compareCommand(), runsCommand()];
   return [...work, ...seen, reproduceCommand(), demoCommand(), benchCommand(), doctorCommand(), cacheCommand()];
 }
@@ -98,7 +107,7 @@ function evaluateCommand(): Command {
     .action(async (model: string, flags: Flags) => {
       const { part, ks, fewShot, seed, splitSeed, threads, acceptChangedData } = flags;
       const teachers = teachersOf(flags);
-      const data = flags.data === undefined ? withoutImages(flags) : dataOf(flags);
+      const data = dataOrRunsOwn(flags);
       const result = await watch(
         evaluate({
           model,
@@ -115,26 +124,6 @@ function evaluateCommand(): Command {
       relations(fidelity ?? []).forEach(print);
       prefixLines(result.prefixes).forEach(print);
     });
-}
-
-/** Image flags say nothing without images: the run's own are measured as the run saw them. */
-function withoutImages(flags: DataFlags): undefined {
-  const images = [
-    "imageSize",
-    "channels",
-    "augment",
-    "labels",
-    "split",
-    "validation",
-    "test",
-    "rotations",
-    "cache",
-  ] as const;
-  const strange = images.find((name) => flags[name] !== undefined);
-  if (strange === undefined) return undefined;
-  const flag = `--${strange.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
-  const advice = "without --data the run's own images are measured as the run saw them";
-  throw invalid(flag, "--data beside it", flags[strange], advice);
 }
 
 function embedCommand(): Command {
@@ -174,6 +163,40 @@ function nearestCommand(): Command {
       "\nExample:\n  rkd embed runs/small --data photos --out photos.npy\n  rkd nearest new.jpg --index photos.npy",
     )
     .action((images: string[], flags: NearestFlags) => findNearest(images, flags));
+}
+
+function exportCommand(): Command {
+  const it = modelCommand(
+    "export",
+    "Write a model for onnxruntime, transformers.js, timm or others, and measure it as they load it.",
+  );
+  return addDataFlags(
+    it
+      .optionsGroup("What is written:")
+      .option("--to <target>", "onnx, transformers, timm or safetensors")
+      .option("--out <folder>", "the folder to write")
+      .option("--overwrite", "replace an export that is already there")
+      .option("--dtype <list>", "float32, float16, int8, or several: float32,int8 (float32)")
+      .option("--input <form>", "onnx: floats, normalised by the caller, or bytes (floats)")
+      .option("--calibration-images <count>", "training images that int8 is calibrated on (200)", toNumber)
+      .optionsGroup("Measuring:")
+      .option("--no-measure", "do not measure what was written")
+      .option("--teacher <path>", "whose relations are compared with the model's, may be repeated (the run's)", add)
+      .option("--ks <list>", "the K of Recall@K (1,2,4,8)", toNumbers)
+      .option("--engine <name>", "what ONNX files are measured by: auto, rten or onnxruntime (auto)")
+      .option("--onnxruntime <file>", "onnxruntime's library ($RKD_ONNXRUNTIME, or an installed onnxruntime-node)")
+      .option(...acceptFlag)
+      .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
+      .optionsGroup("Gates (where one is missed, the exit code is 6):")
+      .option(
+        "--min-recall <share>",
+        "lowest Recall@K of the smallest K, without labels the teacher's (none)",
+        toNumber,
+      )
+      .option("--max-bytes <count>", "most bytes of a file of weights (none)", toNumber)
+      .option("--min-cosine <cosine>", "lowest mean cosine to the model before export (none)", toNumber),
+    false,
+  ).action((model: string, flags: ExportFlags) => runExport(model, flags));
 }
 
 function resumeCommand(): Command {

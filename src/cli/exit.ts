@@ -10,10 +10,14 @@ export const exitCodes = {
   3: "a file, folder or data set is missing or cannot be used",
   4: "the native addon, or CUDA when asked for, is not available",
   5: "training stopped: a loss, gradient or parameter was not finite",
+  6: "export: a gate was missed (--min-recall, --max-bytes, --min-cosine)",
   129: "stopped by SIGHUP (a terminal that was closed), after a checkpoint",
   130: "stopped by Ctrl-C, after a checkpoint",
   143: "stopped by SIGTERM, after a checkpoint; by another signal: 128 and its number",
 } as const;
+
+/** The exit code of an export that misses a gate. */
+export const missedGate = 6;
 
 /** The exit code of an error. */
 export function exitCodeOf(code: RkdErrorCode): keyof typeof exitCodes {

@@ -279,6 +279,27 @@ export function dataOf(flags: DataFlags): Data {
   return defined({ source, imageSize, channels, augment, labels, rotations, split: splitOf(flags), cache }) as Data;
 }
 
+/** The source, or nothing for the run's own images, which are taken as the run saw them: flags of images then say nothing. */
+export function dataOrRunsOwn(flags: DataFlags): Data | undefined {
+  if (flags.data !== undefined) return dataOf(flags);
+  const images = [
+    "imageSize",
+    "channels",
+    "augment",
+    "labels",
+    "split",
+    "validation",
+    "test",
+    "rotations",
+    "cache",
+  ] as const;
+  const strange = images.find((name) => flags[name] !== undefined);
+  if (strange === undefined) return undefined;
+  const flag = `--${strange.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  const advice = "without --data the run's own images are measured as the run saw them";
+  throw invalid(flag, "--data beside it", flags[strange], advice);
+}
+
 /** The split; shares alone are of the source's own kind of it. */
 function splitOf({ labels, split, validation, test }: DataFlags): Split | Shares | undefined {
   if (split?.startsWith("lists:")) {

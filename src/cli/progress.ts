@@ -250,7 +250,12 @@ const memoryParts: Readonly<Record<Exclude<keyof StartEvent["memory"], "total" |
 };
 
 function dataLine({ phase, done, total, imagesPerSecond }: DataEvent): string {
-  const what = { decode: "reading images", teacherFeatures: "teacher's features", embed: "embedding" }[phase];
+  const what = {
+    decode: "reading images",
+    teacherFeatures: "teacher's features",
+    embed: "embedding",
+    calibrate: "calibrating",
+  }[phase];
   const rate = imagesPerSecond ? `  ${Math.round(imagesPerSecond).toLocaleString("en")} images/s` : "";
   return `${what}  ${bar(total > 0 ? done / total : 1)}  ${done}/${total}${rate}`;
 }

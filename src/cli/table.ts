@@ -2,8 +2,15 @@
 
 import type { Verdict } from "../events.ts";
 import { printable } from "../printable.ts";
-import type { BenchReport, CategoryTotal, ProfileReport } from "../protocol/protocol.ts";
-import { percent, verdictRows } from "../report/scores.ts";
+import type {
+  BenchReport,
+  CategoryTotal,
+  Cosine,
+  Evaluation,
+  ExportReport,
+  ProfileReport,
+} from "../protocol/protocol.ts";
+import { metricOrder, percent, score, shortName, verdictRows } from "../report/scores.ts";
 
 /** Columns under their titles: the first to the left, numbers to the right. Its cells are printable, one line each. */
 export function table(titles: readonly string[], cells: readonly (readonly string[])[]): string {
@@ -21,6 +28,38 @@ export function table(titles: readonly string[], cells: readonly (readonly strin
 export function verdictTable(verdict: Verdict): string {
   const { titles, rows, notes } = verdictRows(verdict);
   return [table(titles, rows), ...notes].join("\n");
+}
+
+/** An exported model in its forms, beside the model itself. */
+export function exportTable({ student, studentBytes, models }: ExportReport): string {
+  const names = Object.keys(student?.metrics ?? {})
+    .filter((name) => !/^(knn|top)@/.test(name))
+    .sort(metricOrder);
+  const neighbours = student?.fidelity?.[0]?.neighbours ?? 0;
+  const row = (title: string, bytes: number, evaluation: Evaluation | null, cosine: Cosine | null, engine: string) => [
+    title,
+    bytes.toLocaleString("en"),
+    cosine?.mean.toFixed(6) ?? "",
+    cosine?.min.toFixed(6) ?? "",
+    ...names.map((name) => (evaluation ? score(name, evaluation.metrics[name]) : "")),
+    evaluation?.millisecondsPerImage.toFixed(3) ?? "",
+    engine,
+  ];
+  const titles = [
+    "model",
+    "bytes",
+    "cosine",
+    "lowest",
+    ...names.map((name) => shortName(name, neighbours)),
+    "ms/image",
+    "by",
+  ];
+  return table(titles, [
+    row("student", studentBytes, student, null, student ? "rkd" : ""),
+    ...models.map(({ dtype, bytes, evaluation, cosine, engine }) =>
+      row(dtype, bytes, evaluation, cosine, engine ?? ""),
+    ),
+  ]);
 }
 
 /** The measured workloads. */

@@ -1,4 +1,4 @@
-/** What `train`, `distill`, `evaluate`, `embed` and `neighbours` take: the core's options, and how they are stopped. */
+/** What `train`, `distill`, `evaluate`, `embed`, `neighbours` and `exportModel` take: the core's options, and how they are stopped. */
 
 import type { Embeddings } from "../artefacts/embeddings.ts";
 import type * as protocol from "../protocol/protocol.ts";
@@ -66,3 +66,14 @@ export interface NeighboursOptions extends protocol.NeighboursOptions, Stopped {
 
 /** What `embed` takes. */
 export interface EmbedOptions extends protocol.EmbedOptions, Stopped {}
+
+/** What `exportModel` takes. */
+export interface ExportOptions extends Omit<protocol.ExportOptions, "teacher" | "teachers">, Stopped {
+  /**
+   * What the model's relations are compared with, as `distill` takes it; `null` is nothing.
+   * @default the run's own teachers, those that are still there
+   */
+  readonly teacher?: TeacherGiven | null;
+  /** Several teachers, in place of `teacher`. */
+  readonly teachers?: readonly TeacherGiven[];
+}

@@ -936,6 +936,33 @@ export type EmbedOptions = {
   readonly threads?: number;
 };
 
+/** What `exportModel` takes. */
+export type ExportOptions = {
+  readonly model: string | URL;
+  readonly to: ExportTarget;
+  readonly out: string | URL;
+  readonly overwrite?: boolean;
+  readonly dtype?: Dtype | ReadonlyArray<Dtype>;
+  readonly input?: ExportInput;
+  readonly data?: Data | string | URL;
+  readonly teacher?: string | URL | Teacher | null;
+  readonly teachers?: ReadonlyArray<string | URL | Teacher>;
+  readonly calibrationImages?: number;
+  readonly measure?: boolean;
+  readonly ks?: ReadonlyArray<number>;
+  readonly engine?: EngineChoice;
+  readonly onnxruntime?: string | URL;
+  readonly minRecall?: number;
+  readonly maxBytes?: number;
+  readonly minCosine?: number;
+  readonly threads?: number;
+  readonly acceptChangedData?: boolean;
+};
+
+export type ExportTarget = "onnx" | "transformers" | "timm" | "safetensors";
+export type Dtype = "float32" | "float16" | "int8";
+export type ExportInput = "floats" | "bytes";
+
 /** The form of the written embeddings. */
 export type EmbedFormat = "npy" | "safetensors";
 
@@ -1581,6 +1608,27 @@ export type EmbedReport = {
   readonly millisecondsPerImage: number;
 };
 
+export type ExportReport = {
+  readonly to: ExportTarget;
+  readonly out: string;
+  readonly model: string;
+  readonly files: ReadonlyArray<ExportedFile>;
+  readonly student: Evaluation | null;
+  readonly studentBytes: number;
+  readonly models: ReadonlyArray<ExportedModel>;
+  readonly missed: ReadonlyArray<string>;
+};
+export type ExportedFile = { readonly path: string; readonly bytes: number };
+export type ExportedModel = {
+  readonly dtype: Dtype;
+  readonly file: string;
+  readonly bytes: number;
+  readonly engine: string | null;
+  readonly evaluation: Evaluation | null;
+  readonly cosine: Cosine | null;
+};
+export type Cosine = { readonly mean: number; readonly min: number };
+
 /** What a data source holds by its names and lists, and the plan of its defaults. */
 export type DataSurvey = {
   /** What the options and its defaults make of it. */
@@ -1863,6 +1911,10 @@ export type Event = {
   /** Images done so far. */
   readonly done: number;
   /** Images in all. */
+  readonly total: number;
+} | {
+  readonly type: "calibrate";
+  readonly done: number;
   readonly total: number;
 } | {
   readonly type: "weights";

@@ -44,7 +44,8 @@ function toRunEvent(event: Event): RunEvent {
   switch (event.type) {
     case "decode":
     case "teacherFeatures":
-    case "embed": {
+    case "embed":
+    case "calibrate": {
       const { type: phase, ...rest } = event;
       return { type: "data", phase, ...rest };
     }

@@ -10,6 +10,7 @@ pub mod backbones;
 pub mod bench;
 pub mod data;
 pub mod error;
+pub mod export;
 pub mod input;
 pub mod limits;
 pub mod losses;

@@ -11,8 +11,8 @@ use ts_rs::{Config, TS};
 
 use crate::losses::LossSpec;
 use crate::{
-    Code, backbones, bench, data, input, limits, losses, metrics, nn, onnx, optim, options, sampling, serve, train,
-    vectors,
+    Code, backbones, bench, data, export, input, limits, losses, metrics, nn, onnx, optim, options, sampling, serve,
+    train, vectors,
 };
 
 /// A loss as TypeScript sees it.
@@ -219,6 +219,10 @@ fn protocol() -> String {
         options::EmbedOptions,
         options::LoadModelOptions,
         options::FidelityOptions,
+        options::ExportOptions,
+        export::ExportTarget,
+        export::Dtype,
+        export::ExportInput,
         train::embed::EmbedFormat,
         train::embed::EmbedPlan,
         options::check::OptionPart,
@@ -265,6 +269,10 @@ fn protocol() -> String {
         metrics::Retrieval,
         serve::LoadedModel,
         train::report::EmbedReport,
+        train::export::ExportReport,
+        train::export::ExportedFile,
+        train::export::ExportedModel,
+        train::export::Cosine,
         options::DataSurvey,
         options::TeacherReport,
         options::NetworkReport,

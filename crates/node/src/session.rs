@@ -11,10 +11,10 @@ use rkd_core::bench::{self, BenchPlan};
 use rkd_core::data::Part;
 use rkd_core::input;
 use rkd_core::options::{self, DataOption, Job};
-use rkd_core::train::event::Control;
+use rkd_core::train::event::{Control, Event};
 use rkd_core::train::neighbours::Picture;
 use rkd_core::train::report::{Evaluation, SessionSummary};
-use rkd_core::train::{EmbedPlan, Look, Plan, Start, Training, Who, embed, evaluate_model, look, neighbours};
+use rkd_core::train::{EmbedPlan, Look, Plan, Start, Training, Who, embed, evaluate_model, export, look, neighbours};
 use rkd_core::{Code, Error};
 use serde::Serialize;
 use serde_json::Value;
@@ -266,6 +266,16 @@ impl BindingSession {
     #[napi(ts_args_type = "plan: Json<EmbedPlan>", ts_return_type = "Promise<Reply<EmbedReport>>")]
     pub fn embed<'env>(&self, env: &'env Env, plan: String) -> Promised<'env> {
         self.command(env, move |_, control| embed(&written::<EmbedPlan>(&plan)?, control))
+    }
+
+    /// Writes a model for other programs, and measures what it wrote.
+    #[napi(ts_args_type = "options: Json<ExportOptions>", ts_return_type = "Promise<Reply<ExportReport>>")]
+    pub fn export_model<'env>(&self, env: &'env Env, options: String) -> Promised<'env> {
+        self.command(env, move |_, control| {
+            let (plan, warnings) = options::model::export(&value(&options)?, &|| control.is_cancelled())?;
+            warnings.into_iter().for_each(|message| control.emit(Event::Warning { message }));
+            export(&plan, control)
+        })
     }
 
     /// The names of the workloads of `rkd bench`.

@@ -80,6 +80,11 @@ impl ModelCard {
         }
     }
 
+    /// The card as it is written into files.
+    pub fn document(&self) -> Result<Value> {
+        to_json(&Document { card: VERSION, model: self })
+    }
+
     /// The card in the document of a tensor file.
     ///
     /// # Errors
@@ -117,7 +122,7 @@ pub struct Model {
 impl Model {
     /// Writes the file, whole or not at all. The same model gives the same bytes.
     pub fn save(self, path: &Path) -> Result<()> {
-        let document = to_json(&Document { card: VERSION, model: &self.card })?;
+        let document = self.card.document()?;
         TensorFile { document, tensors: self.tensors }.save(path)
     }
 
@@ -238,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_card_of_another_form_is_refused_by_number() {
-        let mut document = to_json(&Document { card: VERSION, model: &model().card }).unwrap();
+        let mut document = model().card.document().unwrap();
         document["card"] = 2.into();
         let text = ModelCard::read(&document).unwrap_err().to_string();
         assert!(text.contains("expected form 1, received 2"), "{text}");

@@ -19,7 +19,7 @@ use super::backend::Backend;
 use super::layer::{BatchNorm2d, Definition, ParameterId};
 use super::lowering::{FusedConvolution, Mode, Program};
 use super::network::Network;
-use super::parameters::ParameterSpec;
+use super::parameters::{ParameterSpec, Parameters};
 use crate::error::Result;
 use crate::tensor::{Feature, FeatureMap};
 
@@ -110,6 +110,17 @@ impl<B: Backend> Inference<B> {
     /// The layers as they are in training.
     pub fn definition(&self) -> &Definition {
         self.network.definition()
+    }
+
+    /// The operations of a pass.
+    pub fn program(&self) -> &Program {
+        &self.network.evaluation
+    }
+
+    /// A parameter that the operations name, and its values in the outside layout; what was folded into it is in them.
+    pub fn parameter(&self, id: ParameterId) -> Result<(&ParameterSpec, Vec<f32>)> {
+        let Parameters { specs, values } = &self.network.parameters;
+        Ok((&specs[id], specs[id].download(self.backend(), &values[id])?.data))
     }
 
     /// Number of all values, running statistics too.

@@ -46,6 +46,14 @@ pub struct InputForm {
     pub scale: Scale,
 }
 
+/// Images `[n, p, c]` of `places` p and `channels` c as `[n, c, p]`.
+pub fn channels_first(images: &[f32], places: usize, channels: usize) -> Vec<f32> {
+    images
+        .chunks_exact((places * channels).max(1))
+        .flat_map(|image| (0..channels).flat_map(move |channel| image[channel..].iter().step_by(channels).copied()))
+        .collect()
+}
+
 /// Finds out what `graph` takes.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::engine::{Engine, EngineChoice, Pixels, choose};
 use super::graph::{Graph, Number, TensorForm};
-use super::input::{InputForm, Layout, Scale, input_of};
+use super::input::{InputForm, Layout, Scale, channels_first, input_of};
 use super::output::{OutputForm, Pooling, output_of};
 use crate::data::{InputKind, InputSpec, Normalization};
 use crate::error::{Code, Error, Result};
@@ -353,10 +353,7 @@ impl OnnxModel {
         let (c, p) = (self.spec.channels, self.spec.image_size * self.spec.image_size);
         let ordered: Vec<f32> = match self.input.layout {
             Layout::ChannelsLast => images.to_vec(),
-            Layout::ChannelsFirst => images
-                .chunks_exact(c * p)
-                .flat_map(|image| (0..c).flat_map(move |channel| image[channel..].iter().step_by(c).copied()))
-                .collect(),
+            Layout::ChannelsFirst => channels_first(images, p, c),
         };
         match self.input.number {
             Number::Byte => Pixels::Bytes(ordered.into_iter().map(|value| value.round() as u8).collect()),

@@ -1,5 +1,5 @@
 //! What a user says, and the whole plan that follows: every default and rule of `train`, `distill`, `evaluate`,
-//! `embed`, `neighbours` and the command line.
+//! `embed`, `neighbours`, `exportModel` and the command line.
 //!
 //! Each option is one field, with its doc, range and whether it may be left out; TypeScript's types are made from
 //! these. `Option` is an option that may be left out, `Option<Option>` one that may also be null, which is a value of
@@ -20,11 +20,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::backbones::{self, BackboneSpec, Stem};
 use crate::data::{AugmentSpec, DataKind, EpisodePlan, Labels, Normalization, Part, SplitPlan};
-use crate::input::{At, PathText, Positive, Share, Text, Whole, carry, invalid, one_of, show};
+use crate::export::{Dtype, ExportInput, ExportTarget};
+use crate::input::{At, PathText, Positive, Share, Text, Unit, Whole, carry, invalid, one_of, show};
 use crate::losses::TermSpec;
 use crate::metrics::{self, FewShotPlan};
 use crate::nn::tuning::TrainingStatistics;
-use crate::onnx::{OnnxOptions, OnnxReport};
+use crate::onnx::{EngineChoice, OnnxOptions, OnnxReport};
 use crate::optim::{OptimizerSpec, ScheduleSpec};
 use crate::train::Plan;
 use crate::train::embed::EmbedFormat;
@@ -949,5 +950,87 @@ impl FidelityOptions {
             seed: self.seed.map_or(usual.seed, Into::into),
         };
         (options, run::threads(self.threads))
+    }
+}
+
+/// What `exportModel` takes.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExportOptions {
+    /// The folder of a finished run, or a `model.safetensors`.
+    #[cfg_attr(test, ts(type = "string | URL"))]
+    pub model: PathText,
+    /// What it is exported for.
+    pub to: ExportTarget,
+    /// The folder to write, which is made; one that holds something else than an export is an error.
+    #[cfg_attr(test, ts(type = "string | URL"))]
+    pub out: PathText,
+    /// Whether an export in `out` may be replaced. @default false
+    pub overwrite: Option<bool>,
+    /// The form of the weights, or several, a file each; for timm and safetensors float32 alone. Of several the first is the
+    /// one that transformers.js takes by itself. @default "float32"
+    #[cfg_attr(test, ts(optional, type = "Dtype | Array<Dtype>"))]
+    pub dtype: Option<Dtypes>,
+    /// What an ONNX file takes: `"floats"`, normalised by the caller, or, for onnx alone, `"bytes"`. @default "floats"
+    pub input: Option<ExportInput>,
+    /// The images that int8 is calibrated on and all is measured on. @default those of the run
+    #[cfg_attr(test, ts(optional, type = "Data | string | URL"))]
+    pub data: Option<DataOption>,
+    /// The teacher whose relations are compared with the model's: as of `distill`; `null` is none.
+    /// @default the run's own teachers, those that are still there
+    #[cfg_attr(test, ts(optional, type = "string | URL | Teacher | null"))]
+    pub teacher: Option<Option<TeacherOption>>,
+    /// Several teachers, in place of `teacher`.
+    #[cfg_attr(test, ts(optional, type = "Array<string | URL | Teacher>"))]
+    pub teachers: Option<Vec<TeacherOption>>,
+    /// Training images that int8 is calibrated on, drawn by the run's seed, 1 to 100,000. @default 200
+    #[cfg_attr(test, ts(as = "Option<usize>"))]
+    pub calibration_images: Option<Whole<1, 100_000>>,
+    /// Whether what was written is measured on the test images. @default true, where the data are there
+    pub measure: Option<bool>,
+    /// The K of Recall@K, each at least 1. @default [1, 2, 4, 8]
+    #[cfg_attr(test, ts(as = "Option<Vec<usize>>"))]
+    pub ks: Option<Ks>,
+    /// What ONNX files are measured by. @default "auto"
+    pub engine: Option<EngineChoice>,
+    /// The library of onnxruntime. @default `$RKD_ONNXRUNTIME`, else that of an installed onnxruntime-node
+    #[cfg_attr(test, ts(optional, type = "string | URL"))]
+    pub onnxruntime: Option<PathText>,
+    /// The lowest Recall@K of the smallest K, in [0, 1]; without labels the share of images whose nearest image for the teacher
+    /// is among the K nearest. What falls below is told by `missed`. @default no such gate
+    #[cfg_attr(test, ts(as = "Option<f64>"))]
+    pub min_recall: Option<Unit>,
+    /// The most bytes of a file of weights. @default no such gate
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub max_bytes: Option<Whole<1>>,
+    /// The lowest mean cosine of embeddings and those of the model before export, in [0, 1]. @default no such gate
+    #[cfg_attr(test, ts(as = "Option<f64>"))]
+    pub min_cosine: Option<Unit>,
+    /// CPU threads, 0 to 1024; 0 is all cores. @default 0
+    #[cfg_attr(test, ts(as = "Option<u64>"))]
+    pub threads: Option<Threads>,
+    /// As of `evaluate`. @default false
+    pub accept_changed_data: Option<bool>,
+}
+
+/// Forms of weights: one, or a list without repetitions.
+#[derive(Clone, Debug)]
+pub struct Dtypes(pub Vec<Dtype>);
+
+impl<'de> Deserialize<'de> for Dtypes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let at = At::deserialize(deserializer)?;
+        if !at.value.is_array() {
+            return at.read().map(|dtype| Dtypes(vec![dtype])).map_err(carry);
+        }
+        let dtypes: Vec<Dtype> = at.read().map_err(carry)?;
+        let repeated = (1..dtypes.len()).any(|place| dtypes[..place].contains(&dtypes[place]));
+        if dtypes.is_empty() || repeated {
+            let expected = "one dtype or more, each once";
+            let received = if repeated { "a dtype twice".into() } else { show(&at.value) };
+            return Err(carry(invalid(&at.path, expected, received)));
+        }
+        Ok(Dtypes(dtypes))
     }
 }

@@ -1,4 +1,4 @@
-//! `evaluate`, `neighbours` and `embed`: from partial options to their plans.
+//! `evaluate`, `neighbours`, `embed` and `exportModel`: from partial options to their plans.
 
 use std::path::Path;
 
@@ -7,20 +7,22 @@ use serde_json::Value;
 use super::run::threads;
 use super::stored::{StoredModel, find_model, find_teacher, find_teachers};
 use super::{
-    DataOption, EmbedOptions, EvaluateOptions, LoadModelOptions, NeighboursOptions, NetworkReport, TeacherOption,
-    TeacherOptions, TeacherReport,
+    DataOption, EmbedOptions, EvaluateOptions, ExportOptions, LoadModelOptions, NeighboursOptions, NetworkReport,
+    TeacherOption, TeacherOptions, TeacherReport,
 };
 use crate::artefact::model::Model;
 use crate::data::{DataPlan, Labels, Part, Stop};
 use crate::error::{Code, Error, Result};
+use crate::export::Dtype;
 use crate::input::{Whole, invalid, read};
 use crate::nn::Portable;
 use crate::onnx::OnnxModel;
 use crate::serve::ServePlan;
 use crate::train::embed::EmbedFormat;
 use crate::train::evaluate::BATCH;
+use crate::train::export::{About, Gates};
 use crate::train::stored::SplitChoice;
-use crate::train::{EmbedPlan, EvaluatePlan, NeighboursPlan, TeacherFeatures};
+use crate::train::{EmbedPlan, EvaluatePlan, ExportPlan, NeighboursPlan, TeacherFeatures};
 use crate::vectors::{self, judge};
 
 /// The plan of `evaluate(options)`.
@@ -141,6 +143,100 @@ fn in_terms_of_models(text: &str) -> String {
     ];
     names.iter().fold(text.to_string(), |text, (teacher, model)| text.replace(teacher, model))
 }
+
+/// The plan of `exportModel(options)`, and full sentences about what is left out for want of files.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn export(options: &Value, stop: Stop<'_>) -> Result<(ExportPlan, Vec<String>)> {
+    let options: ExportOptions = read("", options)?;
+    let stored = find_model("model", &options.model)?;
+    let dtypes = options.dtype.map_or_else(|| vec![Dtype::Float32], |dtypes| dtypes.0);
+    let gates = Gates {
+        min_recall: options.min_recall.map(|recall| recall.0),
+        max_bytes: options.max_bytes.map(Into::into),
+        min_cosine: options.min_cosine.map(|cosine| cosine.0),
+    };
+    let measured = [("minRecall", gates.min_recall), ("minCosine", gates.min_cosine)];
+    if let Some((gate, limit)) = measured.iter().find(|(_, limit)| limit.is_some() && options.measure == Some(false)) {
+        let limit = limit.unwrap_or_default().to_string();
+        return Err(invalid(*gate, "nothing where nothing is measured", limit).with_advice("leave measure out"));
+    }
+    let mut warnings = Vec::new();
+    let needed = dtypes.contains(&Dtype::Int8) || gates.min_recall.is_some() || gates.min_cosine.is_some();
+    let found = match (options.measure.unwrap_or(true) || needed, data_of(&stored, options.data.as_ref(), stop)) {
+        (false, _) => None,
+        (true, Ok(found)) => Some(found),
+        (true, Err(error)) if needed || options.data.is_some() || options.measure.is_some() => return Err(error),
+        (true, Err(_)) => {
+            warnings.push(
+                "There are no images to measure the export on: the run's own are not there, and no others were named (data)."
+                    .into(),
+            );
+            None
+        }
+    };
+    let run_teachers = stored.run.as_ref().map(|run| &run.teachers[..]).unwrap_or_default();
+    let about = About {
+        data: stored.run.as_ref().and_then(|run| {
+            let name = std::path::Path::new(&run.data.source).file_name()?;
+            Some(name.to_string_lossy().into_owned())
+        }),
+        teachers: run_teachers.iter().map(|teacher| teacher.name.clone()).collect(),
+        run: stored.run.as_ref().and(stored.file.parent()).map(std::path::Path::to_path_buf),
+    };
+    let teachers = match (&found, options.teacher.is_some() || options.teachers.is_some()) {
+        (None, _) => Vec::new(),
+        (Some(_), true) => {
+            let given = find_teachers(options.teacher.flatten(), options.teachers)?;
+            given.into_iter().map(|teacher| teacher.plan(TeacherFeatures::Cached)).collect()
+        }
+        (Some(_), false) => {
+            let (there, gone): (Vec<_>, Vec<_>) = run_teachers.iter().cloned().partition(|one| one.model.exists());
+            warnings.extend(gone.iter().map(|teacher| {
+                format!(
+                    "The teacher {} is not there any more ({}), so its relations are not compared; name it with the option \
+                     teacher.",
+                    teacher.name,
+                    teacher.model.display()
+                )
+            }));
+            there
+        }
+    };
+    let threads = threads(options.threads);
+    let data = found.map(|(data, own)| EvaluatePlan {
+        split: choice(&stored, options.data.as_ref(), own, None, options.accept_changed_data),
+        data,
+        seed: seed_of(&stored),
+        part: Part::Test,
+        ks: options.ks.unwrap_or_default().0,
+        few_shot: Vec::new(),
+        teachers,
+        threads,
+        model: stored.file.clone(),
+    });
+    let plan = ExportPlan {
+        to: options.to,
+        dtypes,
+        input: options.input.unwrap_or_default(),
+        out: options.out.absolute(),
+        overwrite: options.overwrite.unwrap_or(false),
+        calibration_images: options.calibration_images.map_or(CALIBRATION_IMAGES, Into::into),
+        engine: options.engine.unwrap_or_default(),
+        onnxruntime: options.onnxruntime.map(|library| library.absolute()),
+        measure: options.measure.unwrap_or(true),
+        data,
+        gates,
+        about,
+        threads,
+        model: stored.file,
+    };
+    Ok((plan, warnings))
+}
+
+/// Training images that int8 is calibrated on: more change little.
+const CALIBRATION_IMAGES: usize = 200;
 
 /// What a teacher is, found out by reading it and embedding three images.
 ///

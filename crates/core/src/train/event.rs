@@ -37,6 +37,13 @@ pub enum Event {
         /// Images in all.
         total: u64,
     },
+    /// The ranges of activations are being measured, for an export in int8.
+    Calibrate {
+        /// Images done so far.
+        done: u64,
+        /// Images in all.
+        total: u64,
+    },
     /// The weights `"auto"` have been found and stay from here on.
     Weights {
         /// Steps done.
@@ -57,7 +64,9 @@ impl Event {
     /// Whether it is mere progress: the next one says the same and newer, so a reader that is behind may miss it.
     pub fn is_progress(&self) -> bool {
         match self {
-            Event::Decode { .. } | Event::TeacherFeatures { .. } | Event::Embed { .. } => true,
+            Event::Decode { .. } | Event::TeacherFeatures { .. } | Event::Embed { .. } | Event::Calibrate { .. } => {
+                true
+            }
             Event::Step(_) | Event::Weights { .. } | Event::Collapse(_) | Event::Warning { .. } => false,
         }
     }

@@ -3,7 +3,7 @@
 //! [`training`] is what a caller asks of a session, `open` chooses what it runs on; [`session`] is the main path: opening,
 //! one step top to bottom, saving. [`pass`] takes a batch through the network and back, [`objective`] adds up the losses,
 //! [`device_terms`] are those that the device computes, [`balance`] finds weights, [`teacher`] gives what they compare with,
-//! [`evaluate`](mod@evaluate), [`stored`], [`embed`](mod@embed) and [`look`](mod@look) use a stored network, `reference` measures by a teacher,
+//! [`evaluate`](mod@evaluate), [`stored`], [`embed`](mod@embed), [`export`](mod@export) and [`look`](mod@look) use a stored network, `reference` measures by a teacher,
 //! [`checkpoint`] is the file between two steps. `cost` tells beforehand when a step would be slow, [`memory`] what a run
 //! takes, `known` whether data are still those of an earlier job.
 
@@ -17,6 +17,7 @@ pub mod device_terms;
 pub mod embed;
 pub mod evaluate;
 pub mod event;
+pub mod export;
 pub mod host;
 mod initial_weights;
 mod known;
@@ -42,6 +43,7 @@ pub use compatibility::{check_labels, reads_labels};
 pub use device::Device;
 pub use embed::{EmbedPlan, embed};
 pub use event::{Control, Event};
+pub use export::{ExportPlan, export};
 pub use host::Host;
 pub use initial_weights::WeightsPlan;
 pub use look::{Look, look};

@@ -10,11 +10,12 @@ use super::host::Host;
 use super::known::{self, Known, Whose, Wish};
 use super::reference::{Reference, add_fidelity, unmeasured};
 use super::report::{Evaluation, PrefixEvaluation};
-use super::teacher::{self, TeacherPlan, embed_teacher, teacher_views};
+use super::teacher::{self, Teacher, TeacherPlan, embed_teacher, teacher_views};
 use crate::artefact::model::ModelCard;
-use crate::data::{DataPlan, Dataset, Part, Split};
+use crate::data::{DataPlan, Dataset, Part, Split, View};
 use crate::error::{Code, Error, Result};
 use crate::metrics::{FewShotPlan, few_shot};
+use crate::nn::Cpu;
 
 /// What `evaluate` measures.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -73,6 +74,86 @@ pub(super) fn split_for_model(
     known::settle(known.as_slice(), dataset, &wish, control).map(|(split, _)| split)
 }
 
+/// One part of a data set, and what models are compared by there: its labels, and what teachers say of its images.
+pub(super) struct Measuring<'a> {
+    plan: &'a EvaluatePlan,
+    host: Host,
+    /// What everything here runs on.
+    pub(super) backend: Cpu,
+    /// The images as the model sees them.
+    pub(super) view: View,
+    /// All parts.
+    pub(super) split: Split,
+    teachers: Vec<Box<dyn Teacher<Cpu>>>,
+    said: Vec<Embeddings>,
+}
+
+impl<'a> Measuring<'a> {
+    /// Opens the data of `plan` and its teachers for the model of `card`.
+    pub(super) fn open(plan: &'a EvaluatePlan, host: &Host, card: &ModelCard, control: &Control) -> Result<Self> {
+        let backend = host.cpu();
+        let view = open_view(&plan.data, card.input(), 0, control)?;
+        let of = (card, plan.model.as_path());
+        let mut split = split_for_model(of, &view.dataset, &plan.data, &plan.split, plan.part, control)?;
+        for message in view.dataset.notices().into_iter().chain(split.warnings.iter().cloned()) {
+            control.emit(Event::Warning { message });
+        }
+        let open = |plan| teacher::open(plan, &backend, host, &[], control);
+        let mut teachers = plan.teachers.iter().map(open).collect::<Result<Vec<_>>>()?;
+        for (teacher, plan) in teachers.iter_mut().zip(&plan.teachers) {
+            teacher.meet(&view.dataset, &plan.about(control))?;
+            // As in training: what it says nothing of is not measured.
+            split.keep(|item| teacher.knows(item));
+        }
+        Ok(Measuring { plan, host: host.clone(), backend, view, split, teachers, said: Vec::new() })
+    }
+
+    /// Asks the teachers for their embeddings, and lets them go.
+    pub(super) fn ask_teachers(&mut self, control: &Control) -> Result<()> {
+        let (plan, view) = (self.plan, &self.view);
+        let inputs = self.teachers.iter().map(|teacher| teacher.input());
+        let seen = teacher_views(&plan.data, inputs, &view.dataset, control)?;
+        let said = self.teachers.iter().zip(&plan.teachers).zip(&seen).map(|((teacher, of), seen)| {
+            let (seen, control) = (seen.as_ref().unwrap_or(view), &of.about(control));
+            embed_teacher(&self.backend, &**teacher, seen, &plan.data.cache, self.items(), control)
+        });
+        self.said = said.collect::<Result<_>>()?;
+        self.teachers.clear();
+        Ok(())
+    }
+
+    /// Whether the images have labels.
+    pub(super) fn is_labelled(&self) -> bool {
+        self.view.dataset.is_labelled()
+    }
+
+    /// The images that are measured.
+    pub(super) fn items(&self) -> &[u32] {
+        self.split.items(self.plan.part)
+    }
+
+    /// What `embeddings` of the items are worth; `classes` are those of the classifier whose logits they have.
+    pub(super) fn score(&self, embeddings: &Embeddings, classes: Option<&[String]>) -> Result<Evaluation> {
+        let (plan, host, items) = (self.plan, &self.host, self.items());
+        let mut evaluation = match self.is_labelled() {
+            true => measure(host, &self.view.dataset, classes, items, embeddings, &plan.ks)?,
+            false => unmeasured(embeddings),
+        };
+        if !plan.few_shot.is_empty() {
+            let labels: Vec<u32> = items.iter().map(|&item| self.view.dataset.label(item)).collect();
+            for episodes in &plan.few_shot {
+                let (n, d) = (items.len(), embeddings.size);
+                let score = few_shot(host.team(), &embeddings.values, n, d, &labels, episodes, plan.seed)?;
+                evaluation.metrics.insert(episodes.name(), score.accuracy);
+                evaluation.intervals.insert(episodes.name(), score.interval);
+            }
+        }
+        let references = Reference::of(&plan.teachers, self.said.iter().map(|said| &said.values[..]));
+        add_fidelity(&mut evaluation, host, &references, &embeddings.values, &plan.ks, plan.seed)?;
+        Ok(evaluation)
+    }
+}
+
 /// Measures a stored model on one part of a data set: retrieval and few-shot accuracy where there are labels, and how well it
 /// keeps the relations of a teacher.
 ///
@@ -80,52 +161,17 @@ pub(super) fn split_for_model(
 /// Those of model, teacher and data; `ERR_INVALID_OPTION` without labels and without a teacher; `ERR_CANCELLED`.
 pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluation> {
     let host = Host::new(plan.threads);
-    let backend = host.cpu();
-    let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &backend)?;
-    let view = open_view(&plan.data, card.input(), 0, control)?;
-    let of = (&card, plan.model.as_path());
-    let mut split = split_for_model(of, &view.dataset, &plan.data, &plan.split, plan.part, control)?;
-    for message in view.dataset.notices().into_iter().chain(split.warnings.iter().cloned()) {
-        control.emit(Event::Warning { message });
-    }
-    let labelled = view.dataset.is_labelled();
-    if !labelled {
+    let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &host.cpu())?;
+    let mut measuring = Measuring::open(plan, &host, &card, control)?;
+    if !measuring.is_labelled() {
         check_without_labels(plan)?;
     }
-    let open = |plan| teacher::open(plan, &backend, &host, &[], control);
-    let mut teachers = plan.teachers.iter().map(open).collect::<Result<Vec<_>>>()?;
-    for (teacher, plan) in teachers.iter_mut().zip(&plan.teachers) {
-        teacher.meet(&view.dataset, &plan.about(control))?;
-        // As in training: what it says nothing of is not measured.
-        split.keep(|item| teacher.knows(item));
-    }
-    let items = split.items(plan.part);
-    let embeddings = embed_part(&backend, outputs(&network), &view, items, control)?;
-    let labels: Vec<u32> = items.iter().map(|&item| view.dataset.label(item)).collect();
-    let seen = teacher_views(&plan.data, teachers.iter().map(|teacher| teacher.input()), &view.dataset, control)?;
-    let said = teachers.iter().zip(&plan.teachers).zip(&seen).map(|((teacher, of), seen)| {
-        let (seen, control) = (seen.as_ref().unwrap_or(&view), &of.about(control));
-        embed_teacher(&backend, &**teacher, seen, &plan.data.cache, items, control)
-    });
-    let said = said.collect::<Result<Vec<_>>>()?;
-    let references = Reference::of(&plan.teachers, said.iter().map(|said| &said.values[..]));
-    let score = |embeddings: &Embeddings, classes| {
-        let mut evaluation = match labelled {
-            true => measure(&host, &view.dataset, classes, items, embeddings, &plan.ks)?,
-            false => unmeasured(embeddings),
-        };
-        for episodes in &plan.few_shot {
-            let (n, d) = (items.len(), embeddings.size);
-            let score = few_shot(host.team(), &embeddings.values, n, d, &labels, episodes, plan.seed)?;
-            evaluation.metrics.insert(episodes.name(), score.accuracy);
-            evaluation.intervals.insert(episodes.name(), score.interval);
-        }
-        add_fidelity(&mut evaluation, &host, &references, &embeddings.values, &plan.ks, plan.seed)?;
-        Ok::<_, Error>(evaluation)
-    };
-    let mut evaluation = score(&embeddings, card.classes.as_deref())?;
+    let (view, items) = (&measuring.view, measuring.items());
+    let embeddings = embed_part(&measuring.backend, outputs(&network), view, items, control)?;
+    measuring.ask_teachers(control)?;
+    let mut evaluation = measuring.score(&embeddings, card.classes.as_deref())?;
     for &length in &card.prefixes {
-        let found = score(&embeddings.prefix(length, card.backbone.normalize), None)?;
+        let found = measuring.score(&embeddings.prefix(length, card.backbone.normalize), None)?;
         let Evaluation { metrics, intervals, fidelity, .. } = found;
         evaluation.prefixes.push(PrefixEvaluation { embedding: length, metrics, intervals, fidelity });
     }
