@@ -14,6 +14,7 @@ export const errorCodes = {
   ERR_OUTPUT_EXISTS: "the output folder holds another run, or files that rkd did not write",
   ERR_NON_FINITE: "a loss, gradient or parameter stopped being a finite number",
   ERR_CANCELLED: "the run was cancelled",
+  ERR_CLOSED: "a model was used after it was closed",
   ERR_IO: "reading or writing failed for another reason",
   ERR_NATIVE_LOAD: "the native addon could not be loaded",
   ERR_CUDA_UNAVAILABLE: "CUDA was asked for and is not available",
@@ -928,7 +929,10 @@ export type EmbedOptions = {
   readonly model: string | URL;
   /** The images; all of them are embedded. */
   readonly data: Data | string | URL;
-  /** The file to write. Beside a `.npy` stands `<name>.ids.json`; a `.safetensors` holds its ids. */
+  /**
+   * The file to write: `.npy`, with `<name>.ids.json` beside it, `.safetensors`, `.csv`, `.jsonl`, `.parquet` or `.arrow`,
+   * which hold their ids.
+   */
   readonly out: string | URL;
   /** Form of the file. @default by the name's ending */
   readonly format?: EmbedFormat;
@@ -936,35 +940,103 @@ export type EmbedOptions = {
   readonly threads?: number;
 };
 
+/** What `loadModel` takes. */
+export type LoadModelOptions = {
+  /**
+   * The folder of a finished run, a `model.safetensors`, an ONNX model, or a folder with one (`model.onnx`,
+   * `onnx/model.onnx`).
+   */
+  readonly model: string | URL;
+  /** CPU threads, 0 to 1024; 0 is all cores. @default 0 */
+  readonly threads?: number;
+  /**
+   * Most images of one forward pass, 1 to 4096. Calls that wait at the same time share a pass up to that. @default 64
+   */
+  readonly batch?: number;
+  /** How an ONNX model is read. @default found out from the file */
+  readonly onnx?: Partial<OnnxOptions> | null;
+};
+
+/** What `relationFidelity` takes besides the two embeddings. */
+export type FidelityOptions = {
+  /** The K of Recall@K of the teacher's nearest neighbour, each at least 1. @default [1, 2, 4, 8] */
+  readonly ks?: ReadonlyArray<number>;
+  /** Neighbours that are compared of each item, at most a quarter of the others. @default 10 */
+  readonly neighbours?: number;
+  /** Pairs of items at most whose distances are compared; of more, so many are drawn. @default 4000000 */
+  readonly pairs?: number;
+  /** Triples that are drawn for angles. @default 100000 */
+  readonly triples?: number;
+  /** Seed of what is drawn. @default 0 */
+  readonly seed?: number;
+  /** CPU threads, 0 to 1024; 0 is all cores. The result has the same bits on any number. @default 0 */
+  readonly threads?: number;
+};
+
 /** What `exportModel` takes. */
 export type ExportOptions = {
+  /** The folder of a finished run, or a `model.safetensors`. */
   readonly model: string | URL;
+  /** What it is exported for. */
   readonly to: ExportTarget;
+  /** The folder to write, which is made; one that holds something else than an export is an error. */
   readonly out: string | URL;
+  /** Whether an export in `out` may be replaced. @default false */
   readonly overwrite?: boolean;
+  /**
+   * The form of the weights, or several, a file each; for timm and safetensors float32 alone. Of several the first is the
+   * one that transformers.js takes by itself. @default "float32"
+   */
   readonly dtype?: Dtype | ReadonlyArray<Dtype>;
+  /**
+   * What an ONNX file takes: `"floats"`, normalised by the caller, or, for onnx alone, `"bytes"`. @default "floats"
+   */
   readonly input?: ExportInput;
+  /** The images that int8 is calibrated on and all is measured on. @default those of the run */
   readonly data?: Data | string | URL;
+  /**
+   * The teacher whose relations are compared with the model's: as of `distill`; `null` is none.
+   * @default the run's own teachers, those that are still there
+   */
   readonly teacher?: string | URL | Teacher | null;
+  /** Several teachers, in place of `teacher`. */
   readonly teachers?: ReadonlyArray<string | URL | Teacher>;
+  /** Training images that int8 is calibrated on, drawn by the run's seed, 1 to 100,000. @default 200 */
   readonly calibrationImages?: number;
+  /** Whether what was written is measured on the test images. @default true, where the data are there */
   readonly measure?: boolean;
+  /** The K of Recall@K, each at least 1. @default [1, 2, 4, 8] */
   readonly ks?: ReadonlyArray<number>;
+  /** What ONNX files are measured by. @default "auto" */
   readonly engine?: EngineChoice;
+  /** The library of onnxruntime. @default `$RKD_ONNXRUNTIME`, else that of an installed onnxruntime-node */
   readonly onnxruntime?: string | URL;
+  /**
+   * The lowest Recall@K of the smallest K, in [0, 1]; without labels the share of images whose nearest image for the teacher
+   * is among the K nearest. What falls below is told by `missed`. @default no such gate
+   */
   readonly minRecall?: number;
+  /** The most bytes of a file of weights. @default no such gate */
   readonly maxBytes?: number;
+  /** The lowest mean cosine of embeddings and those of the model before export, in [0, 1]. @default no such gate */
   readonly minCosine?: number;
+  /** CPU threads, 0 to 1024; 0 is all cores. @default 0 */
   readonly threads?: number;
+  /** As of `evaluate`. @default false */
   readonly acceptChangedData?: boolean;
 };
 
+/** What an exported model is for. */
 export type ExportTarget = "onnx" | "transformers" | "timm" | "safetensors";
+
+/** The form of the weights. */
 export type Dtype = "float32" | "float16" | "int8";
+
+/** What an exported ONNX model takes. */
 export type ExportInput = "floats" | "bytes";
 
 /** The form of the written embeddings. */
-export type EmbedFormat = "npy" | "safetensors";
+export type EmbedFormat = "npy" | "safetensors" | "csv" | "jsonl" | "parquet" | "arrow";
 
 /** What `embed` writes. */
 export type EmbedPlan = {
@@ -1596,6 +1668,46 @@ export type Fidelity = {
   readonly recall: Record<string, number>;
 };
 
+/** Retrieval quality of labelled embeddings; all shares are in `[0, 1]`. */
+export type Retrieval = {
+  /** Recall for every K, in the order asked for. */
+  readonly recall: ReadonlyArray<[number, number]>;
+  /** kNN accuracy for every K, in the order asked for. */
+  readonly knn: ReadonlyArray<[number, number]>;
+  /** Mean average precision at R; 0 where no query has a relevant item. */
+  readonly mapAtR: number;
+  /** R-precision; 0 where no query has a relevant item. */
+  readonly rPrecision: number;
+  /** Queries: without a gallery all items. */
+  readonly queries: number;
+  /** Queries with an item of their class among those they are set against. */
+  readonly queriesWithRelevant: number;
+};
+
+/** What a loaded model is. */
+export type LoadedModel = {
+  /** The file it was read from. */
+  readonly file: string;
+  /** What runs it: `"rkd"`, `"rten"` or `"onnxruntime (library)"`. */
+  readonly engine: string;
+  /** Length of an embedding. */
+  readonly dimension: number;
+  /** Side of the square that every image becomes, in pixels. */
+  readonly imageSize: number;
+  /** 1 (grey) or 3 (RGB): what every image becomes. */
+  readonly channels: number;
+  /** How its pixels are normalised. */
+  readonly normalization: Normalization;
+  /** Numbers that were trained; of an ONNX model all among its weights. */
+  readonly parameters: number;
+  /** CPU threads. */
+  readonly threads: number;
+  /** Most images of one forward pass. */
+  readonly batch: number;
+  /** What had to be assumed of an ONNX model, in full sentences. */
+  readonly warnings: ReadonlyArray<string>;
+};
+
 /** What `embed` wrote. */
 export type EmbedReport = {
   /** The file. */
@@ -1606,28 +1718,65 @@ export type EmbedReport = {
   readonly embedding: number;
   /** Mean time of the network's forward pass for one image. */
   readonly millisecondsPerImage: number;
+  /** Every image that has no row, and why. */
+  readonly leftOut: ReadonlyArray<BrokenImage>;
 };
 
+/** What `export` wrote, measured as others load it. */
 export type ExportReport = {
+  /** What it is for. */
   readonly to: ExportTarget;
+  /** Absolute path of the folder. */
   readonly out: string;
+  /** Absolute path of the model that was exported. */
   readonly model: string;
+  /** All files, in the order in which they were written. */
   readonly files: ReadonlyArray<ExportedFile>;
+  /** The model itself, on the test images; nothing where nothing was measured. */
   readonly student: Evaluation | null;
+  /** Bytes of the model's own file. */
   readonly studentBytes: number;
+  /** The exported forms of it, in the order of the dtypes. */
   readonly models: ReadonlyArray<ExportedModel>;
+  /**
+   * The gates (`minRecall`, `maxBytes`, `minCosine`) that were missed, a sentence each; empty where all were met.
+   */
   readonly missed: ReadonlyArray<string>;
 };
-export type ExportedFile = { readonly path: string; readonly bytes: number };
-export type ExportedModel = {
-  readonly dtype: Dtype;
-  readonly file: string;
+
+/** A file of an export. */
+export type ExportedFile = {
+  /** Its path in the folder, with `/`. */
+  readonly path: string;
+  /** Its size. */
   readonly bytes: number;
+};
+
+/** One exported form of a model. */
+export type ExportedModel = {
+  /** The form of its weights. */
+  readonly dtype: Dtype;
+  /** Its path in the folder. */
+  readonly file: string;
+  /** Its size. */
+  readonly bytes: number;
+  /**
+   * What it was measured by: `onnxruntime`, `rten`, or `rkd` for weights alone; nothing where it was not measured.
+   */
   readonly engine: string | null;
+  /** Its embeddings of the test images; nothing where it was not measured. */
   readonly evaluation: Evaluation | null;
+  /** How near they are to those of the model itself. */
   readonly cosine: Cosine | null;
 };
-export type Cosine = { readonly mean: number; readonly min: number };
+
+/** Cosines of the embeddings of the same images. */
+export type Cosine = {
+  /** Mean over the images. */
+  readonly mean: number;
+  /** Of the image where it is smallest. */
+  readonly min: number;
+};
 
 /** What a data source holds by its names and lists, and the plan of its defaults. */
 export type DataSurvey = {
@@ -1914,7 +2063,9 @@ export type Event = {
   readonly total: number;
 } | {
   readonly type: "calibrate";
+  /** Images done so far. */
   readonly done: number;
+  /** Images in all. */
   readonly total: number;
 } | {
   readonly type: "weights";
