@@ -223,7 +223,8 @@ fn a_weight_beyond_float16_is_refused() {
 fn int8_keeps_the_direction_of_embeddings() {
     for kind in kinds() {
         let model = model(&spec(kind));
-        let cosine = cosine(&by_rten(quantized(&model, ExportInput::Floats), &model, ExportInput::Floats), &own(&model));
+        let cosine =
+            cosine(&by_rten(quantized(&model, ExportInput::Floats), &model, ExportInput::Floats), &own(&model));
         // Random weights, and ranges of three images: trained networks are nearer.
         assert!(cosine > 0.98, "{kind}: {cosine}");
     }

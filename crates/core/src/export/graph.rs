@@ -158,9 +158,7 @@ impl Graph {
             .text(3, env!("CARGO_PKG_VERSION"))
             .message(7, graph)
             .message(8, Message::default().text(1, "").int(2, OPSET))
-            .all(metadata, |message, (key, value)| {
-                message.message(14, Message::default().text(1, key).text(2, value))
-            });
+            .all(metadata, |message, (key, value)| message.message(14, Message::default().text(1, key).text(2, value)));
         if model.len() >= LARGEST_FILE {
             return Err(Error::new(Code::InvalidOption, "the model is too large for an ONNX file")
                 .with_subject("dtype")
@@ -188,7 +186,9 @@ impl Node {
                     5,
                     match value {
                         Attribute::Int(value) => attribute.int(3, value).int(20, 2),
-                        Attribute::Ints(values) => attribute.all(values, |message, value| message.int(8, value)).int(20, 7),
+                        Attribute::Ints(values) => {
+                            attribute.all(values, |message, value| message.int(8, value)).int(20, 7)
+                        }
                     },
                 )
             })

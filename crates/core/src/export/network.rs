@@ -138,9 +138,9 @@ impl Writer<'_> {
         let shape = [1, normalization.mean.len(), 1, 1];
         let mean = graph.constant("mean", &shape, Values::Float32(scaled(&normalization.mean)));
         let deviation = graph.constant("std", &shape, Values::Float32(scaled(&normalization.std)));
-        let floats =
-            graph.add("Cast", &[PIXELS], "floats", vec![("to", Attribute::Int(Number::Float32 as i64))]);
-        let first = graph.add("Transpose", &[&floats], "channels_first", vec![("perm", Attribute::Ints(vec![0, 3, 1, 2]))]);
+        let floats = graph.add("Cast", &[PIXELS], "floats", vec![("to", Attribute::Int(Number::Float32 as i64))]);
+        let first =
+            graph.add("Transpose", &[&floats], "channels_first", vec![("perm", Attribute::Ints(vec![0, 3, 1, 2]))]);
         let centred = graph.add("Sub", &[&first, &mean], "centred", Vec::new());
         graph.add("Div", &[&centred, &deviation], "normalized", Vec::new())
     }

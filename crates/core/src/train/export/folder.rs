@@ -43,7 +43,10 @@ impl Folder {
             }
             (Some(name), None) => {
                 let name = name.to_string_lossy();
-                return exists(format!("the folder holds {name}, and no export"), "give the export a folder of its own");
+                return exists(
+                    format!("the folder holds {name}, and no export"),
+                    "give the export a folder of its own",
+                );
             }
         };
         Ok(Folder { root: root.to_path_buf(), files: Vec::new(), earlier })
@@ -141,7 +144,9 @@ mod tests {
         assert!(out.join("onnx/model.onnx").exists(), "until the new one is whole");
         folder.write("model.onnx", b"12").unwrap();
         folder.close(&report()).unwrap();
-        assert!(!out.join("onnx/model.onnx").exists() && out.join("model.onnx").exists() && out.join("mine.txt").exists());
+        assert!(
+            !out.join("onnx/model.onnx").exists() && out.join("model.onnx").exists() && out.join("mine.txt").exists()
+        );
         // Without its report it is nobody's export.
         fs::remove_file(out.join(REPORT)).unwrap();
         let error = Folder::open(&out, true).err().unwrap();

@@ -10,8 +10,8 @@ mod report;
 
 use std::path::Path;
 
-pub use self::folder::REPORT;
 use self::folder::Folder;
+pub use self::folder::REPORT;
 pub use self::plan::{About, ExportPlan, Gates};
 use self::readme::readme;
 pub use self::report::{Cosine, ExportReport, ExportedFile, ExportedModel};

@@ -32,7 +32,7 @@ pub(super) fn readme(
     add(format!("## What it is worth\n\n{}", scores(plan, model, report)));
     add(format!("## How it is loaded\n\n{}", loading(plan, model, timm)));
     add(format!("## Images\n\n{}", pixels(plan, model)));
-    add(format!("## Limits\n\n{}", limits(plan, model)));
+    add(format!("## Limits\n\n{}", limits(plan, model, images)));
     add("## Licence\n\nTo be filled in by whoever publishes this: the licence of these weights; the licence of the teacher, whose \
          knowledge they hold; the licence of the training images."
         .into());
@@ -195,7 +195,11 @@ fn loading(plan: &ExportPlan, model: &Model, timm: bool) -> String {
         let others: Vec<&str> = plan.dtypes.iter().map(|dtype| dtype.in_transformers()).collect();
         let choice = match others.len() {
             0 | 1 => String::new(),
-            _ => format!(" `{{ dtype: \"{}\" }}` as third argument chooses another form ({}).", others[1], others.join(", ")),
+            _ => format!(
+                " `{{ dtype: \"{}\" }}` as third argument chooses another form ({}).",
+                others[1],
+                others.join(", ")
+            ),
         };
         parts.push(format!(
             "In Node, with `npm install @huggingface/transformers`; the folder is named by its path:\n\n\
@@ -262,7 +266,9 @@ fn loading(plan: &ExportPlan, model: &Model, timm: bool) -> String {
         _ => "this-folder/model.safetensors".into(),
     };
     if plan.to != ExportTarget::Timm {
-        parts.push(format!("As a teacher of a smaller model: `npx rkd distill --teacher {place} --data photos --out runs/smaller`."));
+        parts.push(format!(
+            "As a teacher of a smaller model: `npx rkd distill --teacher {place} --data photos --out runs/smaller`."
+        ));
     }
     parts.join("\n\n")
 }
@@ -271,7 +277,9 @@ fn pixels(plan: &ExportPlan, model: &Model) -> String {
     let side = model.card.backbone.image_size;
     let Normalization { mean, std } = normalization(model);
     let last = match plan.input {
-        ExportInput::Floats => format!("then each channel v of 0 to 255 becomes `(v / 255 - mean) / std` with mean {mean:?} and std {std:?}"),
+        ExportInput::Floats => format!(
+            "then each channel v of 0 to 255 becomes `(v / 255 - mean) / std` with mean {mean:?} and std {std:?}"
+        ),
         ExportInput::Bytes => "the bytes go in as they are".into(),
     };
     format!(
@@ -281,7 +289,7 @@ fn pixels(plan: &ExportPlan, model: &Model) -> String {
     )
 }
 
-fn limits(plan: &ExportPlan, model: &Model) -> String {
+fn limits(plan: &ExportPlan, model: &Model, images: Option<usize>) -> String {
     let mut lines = Vec::new();
     if plan.to == ExportTarget::Transformers {
         lines.push(
@@ -311,7 +319,7 @@ fn limits(plan: &ExportPlan, model: &Model) -> String {
     if plan.dtypes.contains(&Dtype::Int8) {
         lines.push(format!(
             "int8 was calibrated on {} training images: on images of another kind it loses more than the table says.",
-            plan.calibration_images
+            images.map_or(plan.calibration_images, |images| images.min(plan.calibration_images))
         ));
     }
     lines.push(
