@@ -8,7 +8,8 @@ export default defineConfig({
     ...test,
     include: ["test/browser/**/*.test.ts"],
     exclude: [],
-    expect: { poll: { timeout: 30_000 } },
+    testTimeout: 300_000,
+    expect: { poll: { timeout: 100_000 } },
     env: { RKD_CHROMIUM: findChromium() ?? "" },
   },
 });

@@ -40,6 +40,8 @@ function packageFolder(name: string, from: string = import.meta.url): string {
 
 let server: Server;
 let origin: string;
+/** What was asked for and is not there. */
+const missing: string[] = [];
 
 beforeAll(async () => {
   // Of the model's own size: what browsers make of other sizes depends on their filter.
@@ -91,6 +93,7 @@ beforeAll(async () => {
       });
       response.end(content);
     } catch {
+      missing.push(path);
       response.writeHead(404).end();
     }
   });
@@ -129,6 +132,7 @@ it.each([
   if (dtype === "") expect(shown).toEqual(nearest.map(([name]) => name));
   // The query is a picture of the gallery.
   expect(shown[0]).toBe(names[KINDS]);
+  expect(missing).toEqual([]);
   expect(errors).toEqual([]);
   expect(requests.filter((url) => !url.startsWith(origin) && !url.startsWith("blob:"))).toEqual([]);
 });

@@ -95,7 +95,7 @@ pub fn quantize(graph: Graph, ranges: &Ranges) -> Result<Graph> {
                 .with_subject("dtype")
                 .with_advice("the model's training has diverged; use an earlier or another model"));
         }
-        grids.insert(name, Grid::of(range));
+        grids.insert(name, Grid::of([range[0], range[1].min(ceiling(&graph, &source))]));
     }
     let quantized: Vec<bool> = graph.nodes.iter().map(|node| is_quantized(&graph, node)).collect();
     let Graph { name, nodes, constants, input, output } = graph;
@@ -123,6 +123,17 @@ pub fn quantize(graph: Graph, ranges: &Ranges) -> Result<Graph> {
     }
     out.constants.extend(constants.into_values());
     Ok(out)
+}
+
+/// What a `Clip` holds the tensor below: a grid that ends there makes the `Clip` itself idle, and onnxruntime drops it only
+/// then. Just below, so that rounding does not end it above.
+fn ceiling(graph: &Graph, name: &str) -> f32 {
+    let clip = graph.nodes.iter().find(|node| node.output == name && node.operation == "Clip");
+    let bound = clip.and_then(|clip| graph.constants.iter().find(|constant| constant.name == clip.inputs[2]));
+    match bound.map(|constant| &constant.values) {
+        Some(Values::Float32(bound)) => bound[0] * (1.0 - 1e-6),
+        _ => f32::INFINITY,
+    }
 }
 
 fn dequantized(name: &str) -> String {

@@ -179,11 +179,11 @@ pub fn export(options: &Value, stop: Stop<'_>) -> Result<(ExportPlan, Vec<String
     let run_teachers = stored.run.as_ref().map(|run| &run.teachers[..]).unwrap_or_default();
     let about = About {
         data: stored.run.as_ref().and_then(|run| {
-            let name = std::path::Path::new(&run.data.source).file_name()?;
+            let name = Path::new(&run.data.source).file_name()?;
             Some(name.to_string_lossy().into_owned())
         }),
         teachers: run_teachers.iter().map(|teacher| teacher.name.clone()).collect(),
-        run: stored.run.as_ref().and(stored.file.parent()).map(std::path::Path::to_path_buf),
+        run: stored.run.as_ref().and(stored.file.parent()).map(Path::to_path_buf),
     };
     let teachers = match (&found, options.teacher.is_some() || options.teachers.is_some()) {
         (None, _) => Vec::new(),

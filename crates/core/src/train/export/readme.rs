@@ -32,7 +32,7 @@ pub(super) fn readme(
     add(format!("## What it is worth\n\n{}", scores(plan, model, report)));
     add(format!("## How it is loaded\n\n{}", loading(plan, model, timm)));
     add(format!("## Images\n\n{}", pixels(plan, model)));
-    add(format!("## Limits\n\n{}", limits(plan, model)));
+    add(format!("## Limits\n\n{}", limits(plan, model, images)));
     add("## Licence\n\nTo be filled in by whoever publishes this: the licence of these weights; the licence of the teacher, whose \
          knowledge they hold; the licence of the training images."
         .into());
@@ -289,7 +289,7 @@ fn pixels(plan: &ExportPlan, model: &Model) -> String {
     )
 }
 
-fn limits(plan: &ExportPlan, model: &Model) -> String {
+fn limits(plan: &ExportPlan, model: &Model, images: Option<usize>) -> String {
     let mut lines = Vec::new();
     if plan.to == ExportTarget::Transformers {
         lines.push(
@@ -319,7 +319,7 @@ fn limits(plan: &ExportPlan, model: &Model) -> String {
     if plan.dtypes.contains(&Dtype::Int8) {
         lines.push(format!(
             "int8 was calibrated on {} training images: on images of another kind it loses more than the table says.",
-            plan.calibration_images
+            images.map_or(plan.calibration_images, |images| images.min(plan.calibration_images))
         ));
     }
     lines.push(
