@@ -14,6 +14,7 @@ export const errorCodes = {
   ERR_OUTPUT_EXISTS: "the output folder holds another run, or files that rkd did not write",
   ERR_NON_FINITE: "a loss, gradient or parameter stopped being a finite number",
   ERR_CANCELLED: "the run was cancelled",
+  ERR_CLOSED: "a model was used after it was closed",
   ERR_IO: "reading or writing failed for another reason",
   ERR_NATIVE_LOAD: "the native addon could not be loaded",
   ERR_CUDA_UNAVAILABLE: "CUDA was asked for and is not available",
@@ -916,7 +917,10 @@ export type EmbedOptions = {
   readonly model: string | URL;
   /** The images; all of them are embedded. */
   readonly data: Data | string | URL;
-  /** The file to write. Beside a `.npy` stands `<name>.ids.json`; a `.safetensors` holds its ids. */
+  /**
+   * The file to write: `.npy`, with `<name>.ids.json` beside it, `.safetensors`, `.csv`, `.jsonl`, `.parquet` or `.arrow`,
+   * which hold their ids.
+   */
   readonly out: string | URL;
   /** Form of the file. @default by the name's ending */
   readonly format?: EmbedFormat;
@@ -924,8 +928,41 @@ export type EmbedOptions = {
   readonly threads?: number;
 };
 
+/** What `loadModel` takes. */
+export type LoadModelOptions = {
+  /**
+   * The folder of a finished run, a `model.safetensors`, an ONNX model, or a folder with one (`model.onnx`,
+   * `onnx/model.onnx`).
+   */
+  readonly model: string | URL;
+  /** CPU threads, 0 to 1024; 0 is all cores. @default 0 */
+  readonly threads?: number;
+  /**
+   * Most images of one forward pass, 1 to 4096. Calls that wait at the same time share a pass up to that. @default 64
+   */
+  readonly batch?: number;
+  /** How an ONNX model is read. @default found out from the file */
+  readonly onnx?: Partial<OnnxOptions> | null;
+};
+
+/** What `relationFidelity` takes besides the two embeddings. */
+export type FidelityOptions = {
+  /** The K of Recall@K of the teacher's nearest neighbour, each at least 1. @default [1, 2, 4, 8] */
+  readonly ks?: ReadonlyArray<number>;
+  /** Neighbours that are compared of each item, at most a quarter of the others. @default 10 */
+  readonly neighbours?: number;
+  /** Pairs of items at most whose distances are compared; of more, so many are drawn. @default 4000000 */
+  readonly pairs?: number;
+  /** Triples that are drawn for angles. @default 100000 */
+  readonly triples?: number;
+  /** Seed of what is drawn. @default 0 */
+  readonly seed?: number;
+  /** CPU threads, 0 to 1024; 0 is all cores. The result has the same bits on any number. @default 0 */
+  readonly threads?: number;
+};
+
 /** The form of the written embeddings. */
-export type EmbedFormat = "npy" | "safetensors";
+export type EmbedFormat = "npy" | "safetensors" | "csv" | "jsonl" | "parquet" | "arrow";
 
 /** What `embed` writes. */
 export type EmbedPlan = {
@@ -1553,6 +1590,46 @@ export type Fidelity = {
   readonly recall: Record<string, number>;
 };
 
+/** Retrieval quality of labelled embeddings; all shares are in `[0, 1]`. */
+export type Retrieval = {
+  /** Recall for every K, in the order asked for. */
+  readonly recall: ReadonlyArray<[number, number]>;
+  /** kNN accuracy for every K, in the order asked for. */
+  readonly knn: ReadonlyArray<[number, number]>;
+  /** Mean average precision at R; 0 where no query has a relevant item. */
+  readonly mapAtR: number;
+  /** R-precision; 0 where no query has a relevant item. */
+  readonly rPrecision: number;
+  /** Queries: without a gallery all items. */
+  readonly queries: number;
+  /** Queries with an item of their class among those they are set against. */
+  readonly queriesWithRelevant: number;
+};
+
+/** What a loaded model is. */
+export type LoadedModel = {
+  /** The file it was read from. */
+  readonly file: string;
+  /** What runs it: `"rkd"`, `"rten"` or `"onnxruntime (library)"`. */
+  readonly engine: string;
+  /** Length of an embedding. */
+  readonly dimension: number;
+  /** Side of the square that every image becomes, in pixels. */
+  readonly imageSize: number;
+  /** 1 (grey) or 3 (RGB): what every image becomes. */
+  readonly channels: number;
+  /** How its pixels are normalised. */
+  readonly normalization: Normalization;
+  /** Numbers that were trained; of an ONNX model all among its weights. */
+  readonly parameters: number;
+  /** CPU threads. */
+  readonly threads: number;
+  /** Most images of one forward pass. */
+  readonly batch: number;
+  /** What had to be assumed of an ONNX model, in full sentences. */
+  readonly warnings: ReadonlyArray<string>;
+};
+
 /** What `embed` wrote. */
 export type EmbedReport = {
   /** The file. */
@@ -1563,6 +1640,8 @@ export type EmbedReport = {
   readonly embedding: number;
   /** Mean time of the network's forward pass for one image. */
   readonly millisecondsPerImage: number;
+  /** Every image that has no row, and why. */
+  readonly leftOut: ReadonlyArray<BrokenImage>;
 };
 
 /** What a data source holds by its names and lists, and the plan of its defaults. */
