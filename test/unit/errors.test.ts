@@ -30,6 +30,7 @@ it("gives every code the exit code that scripts rely on", () => {
     ERR_UNKNOWN_OPTION: 2,
     ERR_INVALID_SHAPE: 2,
     ERR_OUTPUT_EXISTS: 2,
+    ERR_CLOSED: 2,
     ERR_NOT_FOUND: 3,
     ERR_PERMISSION_DENIED: 3,
     ERR_INVALID_DATA: 3,
