@@ -28,7 +28,9 @@ function drawn(rows: number, numbers: number, seed: number): number[][] {
   return Array.from({ length: rows }, () => Array.from({ length: numbers }, next));
 }
 
-const distance = (a: readonly number[], b: readonly number[]) => Math.hypot(...a.map((v, i) => v - (b[i] ?? 0)));
+/** Sums of squares are exact here, so that equal distances are equal; those of `Math.hypot` are not. */
+const distance = (a: readonly number[], b: readonly number[]) =>
+  Math.sqrt(a.reduce((sum, v, i) => sum + (v - (b[i] ?? 0)) ** 2, 0));
 
 /** The gallery from near to far, without the query itself. */
 function ordered(query: readonly number[], gallery: readonly (readonly number[])[], itself = -1) {

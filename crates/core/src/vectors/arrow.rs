@@ -28,6 +28,8 @@ use super::table::{
 use crate::error::{Error, Result};
 
 const MAGIC: &[u8; 6] = b"ARROW1";
+/// The most zeros behind the mark at the beginning, in bytes.
+const MOST_FILLED: u64 = 56;
 /// What stands before the length of a message.
 const CONTINUATION: u32 = u32::MAX;
 /// The largest batch of rows, in bytes.
@@ -218,6 +220,17 @@ impl<'a> Stream<'a> {
                 _ => return Err(wrong_length("the file", 18 + index, input.length)),
             };
             file.seek(SeekFrom::Start(8)).map_err(unreadable)?;
+            // Zeros fill the mark up to a multiple of 8 bytes, or to what a writer aligns buffers to.
+            let (mut filled, mut word) = (0, [0; 8]);
+            while filled < MOST_FILLED && filled < left {
+                file.read_exact(&mut word).map_err(unreadable)?;
+                if word != [0; 8] {
+                    break;
+                }
+                filled += 8;
+            }
+            left = left.saturating_sub(filled);
+            file.seek(SeekFrom::Start(8 + filled)).map_err(unreadable)?;
         } else {
             file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
         }
