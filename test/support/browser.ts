@@ -6,7 +6,7 @@ import { afterAll } from "vitest";
 let starting: Promise<Browser> | undefined;
 
 /** The browser of this test file. */
-export function browser(): Promise<Browser> {
+function browser(): Promise<Browser> {
   starting ??= start();
   return starting;
 }
