@@ -235,12 +235,11 @@ fn read_vectors(table: &VectorTable, labels: Option<Labels>) -> Result<Contents<
     if labels == Labels::None && found.parts.iter().all(Option::is_none) {
         found.parts = parts_of(&ids);
     }
-    let rows = ids.iter().zip(found.classes).zip(found.parts).enumerate();
-    let sample = |(row, ((id, class), part)): (usize, ((&&str, Option<String>), Option<Part>))| {
-        let id = id.to_string();
-        Some(Sample { id, path: None, given: None, class: class?, part, at: (0, row), quarters: 0 })
-    };
-    let mut samples: Vec<Sample> = rows.filter_map(sample).collect();
+    let mut samples = Vec::new();
+    for (row, ((id, class), part)) in ids.iter().zip(found.classes).zip(found.parts).enumerate() {
+        let Some(class) = class else { continue };
+        samples.push(Sample { id: id.to_string(), path: None, given: None, class, part, at: (0, row), quarters: 0 });
+    }
     samples.sort_by(|a, b| a.id.cmp(&b.id));
     if samples.is_empty() {
         return Err(Error::new(Code::InvalidData, "no vector has a label")

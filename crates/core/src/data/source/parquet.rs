@@ -222,10 +222,10 @@ fn read_rows(file: &ParquetFile, inside: &str, said: &mut Vec<Said>, stop: Stop<
             let mut texts = Vec::with_capacity(sources.len());
             for source in &mut sources {
                 let read = source.as_mut().map(|column| column.texts(count)).transpose().map_err(unreadable)?;
-                texts.push(read.unwrap_or_else(|| vec![None; count]));
+                texts.push(read.unwrap_or_else(|| vec![None; count]).into_iter());
             }
-            for row in 0..count {
-                let mut text = |column: usize| texts[column][row].take().filter(|text| !text.trim().is_empty());
+            for _ in 0..count {
+                let mut text = |column: usize| texts[column].next().flatten().filter(|text| !text.trim().is_empty());
                 let name = |text: Option<String>| text.map(|text| name_of(text.as_bytes()).into_owned());
                 let (id, path, class, part) = (name(text(0)), name(text(1)), text(2), text(3));
                 said.push(Said {

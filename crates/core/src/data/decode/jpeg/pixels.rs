@@ -81,7 +81,7 @@ impl Plane {
         let near = self.row(y / down);
         out.clear();
         // The neighbour that is nearer; beyond the picture there is none, and the row stands for it.
-        let above = y % 2 == 0;
+        let above = y.is_multiple_of(2);
         let far = if above { (y / 2).saturating_sub(1) } else { (y / 2 + 1).min(self.size[1] - 1) };
         match (across, down) {
             (1, 1) => out.extend_from_slice(near),
