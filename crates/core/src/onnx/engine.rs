@@ -245,9 +245,18 @@ impl Onnxruntime {
 /// One library serves a process: the first that was asked for.
 fn environment(library: &Path) -> Result<ort::environment::Environment> {
     static LOADED: Mutex<Option<(PathBuf, ort::environment::Environment)>> = Mutex::new(None);
+    let unusable = |what: String| {
+        Error::new(Code::NotFound, format!("onnxruntime's library cannot be loaded: {what}"))
+            .with_subject(library.display().to_string())
+            .with_values("libonnxruntime.so, .dylib or .dll of version 1.17 or newer", "this file")
+            .with_advice("give the library of an installed onnxruntime, or leave the option out to use rten")
+    };
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((path, environment)) = loaded.as_ref() {
         if path != library {
+            if !library.exists() {
+                return Err(unusable("there is no such file".into()));
+            }
             return Err(Error::new(Code::InvalidOption, "this process has loaded another onnxruntime")
                 .with_subject("teacher.onnx.onnxruntime")
                 .with_values(path.display().to_string(), library.display().to_string())
@@ -255,12 +264,6 @@ fn environment(library: &Path) -> Result<ort::environment::Environment> {
         }
         return Ok(environment.clone());
     }
-    let unusable = |what: String| {
-        Error::new(Code::NotFound, format!("onnxruntime's library cannot be loaded: {what}"))
-            .with_subject(library.display().to_string())
-            .with_values("libonnxruntime.so, .dylib or .dll of version 1.17 or newer", "this file")
-            .with_advice("give the library of an installed onnxruntime, or leave the option out to use rten")
-    };
     let builder = ort::init_from(library).map_err(|e| unusable(e.to_string()))?;
     let environment = builder.with_name("rkd").build().map_err(|e| unusable(e.to_string()))?;
     *loaded = Some((library.to_path_buf(), environment.clone()));
