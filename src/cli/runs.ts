@@ -72,7 +72,16 @@ const DEPTH = 4;
 
 /** Lists the runs in a folder and below, the newest first. */
 export function listRuns(folder: string): void {
-  const found = runsIn(resolve(folder), DEPTH).map((out) => lineOf(out, folder));
+  const found = runsIn(resolve(folder), DEPTH).flatMap((out) => {
+    try {
+      return [lineOf(out, folder)];
+    } catch (error) {
+      // One damaged run, or one of another version, must not hide the others.
+      const why = error instanceof RkdError ? error.message : "its files are not those of this version";
+      say(`left out: ${relative(resolve(folder), out) || "."}: ${why}`);
+      return [];
+    }
+  });
   const lines = found.sort((a, b) => b.started.localeCompare(a.started));
   if (json) {
     for (const line of lines) writeJsonLine(line);

@@ -113,26 +113,30 @@ interface Embedded {
 it.each([
   ["", 1e-4],
   ["q8", 0.2],
-])("a page embeds a photograph and finds its neighbours (dtype: %s)", async (dtype, tolerance) => {
-  const { page, errors, requests } = await openPage();
-  await page.goto(`${origin}/#${dtype}`);
-  await page.getByText(`${names.length} photographs`).waitFor({ timeout: 240_000 }); // 48 photographs by WebAssembly, on a machine that others use
-  const vectors: Embedded[] = await page.evaluate("globalThis.vectors");
-  const own = readVectors(place("vectors.npy"));
-  for (const { name, vector } of vectors) expect(apart(vector, own.get(name) ?? []), name).toBeLessThan(tolerance);
+])(
+  "a page embeds a photograph and finds its neighbours (dtype: %s)",
+  async (dtype, tolerance) => {
+    const { page, errors, requests } = await openPage();
+    await page.goto(`${origin}/#${dtype}`);
+    await page.getByText(`${names.length} photographs`).waitFor({ timeout: 240_000 }); // 48 photographs by WebAssembly, on a machine that others use
+    const vectors: Embedded[] = await page.evaluate("globalThis.vectors");
+    const own = readVectors(place("vectors.npy"));
+    for (const { name, vector } of vectors) expect(apart(vector, own.get(name) ?? []), name).toBeLessThan(tolerance);
 
-  await page.getByLabel("Photograph").setInputFiles(join(place("query"), `${KINDS}.png`));
-  await page.getByText("found", { exact: true }).waitFor();
-  const shown = await page
-    .getByRole("listitem")
-    .getByRole("img")
-    .evaluateAll((images) => images.map((image) => image.getAttribute("alt")));
-  const query: number[] = await page.evaluate("globalThis.query");
-  const nearest = [...own].sort(([, a], [, b]) => cosine(query, b) - cosine(query, a)).slice(0, 5);
-  if (dtype === "") expect(shown).toEqual(nearest.map(([name]) => name));
-  // The query is a picture of the gallery.
-  expect(shown[0]).toBe(names[KINDS]);
-  expect(missing).toEqual([]);
-  expect(errors).toEqual([]);
-  expect(requests.filter((url) => !url.startsWith(origin) && !url.startsWith("blob:"))).toEqual([]);
-}, 300_000);
+    await page.getByLabel("Photograph").setInputFiles(join(place("query"), `${KINDS}.png`));
+    await page.getByText("found", { exact: true }).waitFor();
+    const shown = await page
+      .getByRole("listitem")
+      .getByRole("img")
+      .evaluateAll((images) => images.map((image) => image.getAttribute("alt")));
+    const query: number[] = await page.evaluate("globalThis.query");
+    const nearest = [...own].sort(([, a], [, b]) => cosine(query, b) - cosine(query, a)).slice(0, 5);
+    if (dtype === "") expect(shown).toEqual(nearest.map(([name]) => name));
+    // The query is a picture of the gallery.
+    expect(shown[0]).toBe(names[KINDS]);
+    expect(missing).toEqual([]);
+    expect(errors).toEqual([]);
+    expect(requests.filter((url) => !url.startsWith(origin) && !url.startsWith("blob:"))).toEqual([]);
+  },
+  300_000,
+);

@@ -1,6 +1,6 @@
 /** `report`, `compare`, `runs`, `watch`, `--config` and `--reporter`: what people do around runs. */
 
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { lines, rkd, smallFlags, start } from "../support/cli.ts";
@@ -66,6 +66,19 @@ it("runs has a line for each run, the newest first", async () => {
   ]);
   const none = await rkd("runs", join(folder, "one", "checkpoint"));
   expect(none).toMatchObject({ code: 0, stdout: "", stderr: expect.stringContaining("There is no run in") });
+});
+
+it("runs leaves out a run that it cannot read, with a word", async () => {
+  const place = join(temporaryFolder(), "mixed");
+  cpSync(one, join(place, "good"), { recursive: true });
+  cpSync(one, join(place, "old"), { recursive: true });
+  const plan = JSON.parse(readFileSync(join(place, "old", "plan.json"), "utf8"));
+  delete plan.plan.teachers;
+  writeFileSync(join(place, "old", "plan.json"), JSON.stringify(plan));
+  const { code, stdout, stderr } = await rkd("runs", place);
+  expect({ code, stderr }).toMatchObject({ code: 0, stderr: expect.stringContaining("left out: old: ") });
+  expect(stdout).toContain("good");
+  expect(stdout).not.toContain("old");
 });
 
 it("watch serves the page until it is stopped", async () => {
