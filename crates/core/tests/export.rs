@@ -9,7 +9,7 @@ use std::sync::Arc;
 use common::Draw;
 use rkd_core::artefact::model::{Model, ModelCard, Origin};
 use rkd_core::backbones::{BackboneSpec, Stem, define, kinds};
-use rkd_core::data::Normalization;
+use rkd_core::data::{InputKind, Normalization};
 use rkd_core::export::calibrate::Calibration;
 use rkd_core::export::float16::with_float16_weights;
 use rkd_core::export::folder::{Timm, config, preprocessor};
@@ -59,7 +59,14 @@ fn model(spec: &BackboneSpec) -> Model {
         _ => Normalization { mean: vec![0.45, 0.4, 0.35], std: vec![0.3, 0.25, 0.2] },
     };
     let (classes, origin) = (None, Origin { rkd: "0.1.0".into(), seed: 7, ..Origin::default() });
-    let card = ModelCard { backbone: spec.clone(), normalization, classes, prefixes: Vec::new(), origin };
+    let card = ModelCard {
+        backbone: spec.clone(),
+        input: InputKind::Images,
+        normalization,
+        classes,
+        prefixes: Vec::new(),
+        origin,
+    };
     Model { card, tensors }
 }
 

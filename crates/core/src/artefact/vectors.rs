@@ -186,7 +186,8 @@ mod tests {
         let classes: Vec<String> = ["1", "2", "x, y"].map(String::from).into();
         let rows = [0.1f32, -1e-39, 3.4e38, 1.0 / 3.0, -0.0, 16_777_217.0];
         let folder = tempfile::tempdir().unwrap();
-        let writers: [(&str, fn(&Path, &Embedded<'_>) -> Result<()>); 4] =
+        type Write = fn(&Path, &Embedded<'_>) -> Result<()>;
+        let writers: [(&str, Write); 4] =
             [("csv", write_csv), ("jsonl", write_jsonl), ("parquet", write_parquet), ("arrow", write_arrow)];
         for (ending, write) in writers {
             for classes in [None, Some(&classes[..])] {

@@ -9,7 +9,7 @@ use super::decode::{Decoder, grey_of};
 use super::factory::{DecodeProgress, Diagnostics, Factory, Sample, count_up};
 use super::fingerprint::content_of;
 use super::glyphs::GlyphSpec;
-use super::part::{BrokenImage, Part};
+use super::part::BrokenImage;
 use super::plan::{DataPlan, Labels};
 use super::rotation::TURNS;
 use super::source::annotation::Annotation;

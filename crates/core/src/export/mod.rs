@@ -4,9 +4,9 @@
 //! Model -> network: Graph in float32 -> float16, or calibrate + int8 -> encode: the bytes of an ONNX file
 //!       -> folder: config.json, preprocessor_config.json, weights under timm's names
 //! ```
-//! [`graph`] is a graph in memory and its encoding, by [`proto`]; [`network`] makes one of a stored network; [`float16`] and
+//! [`graph`] is a graph in memory and its encoding, by `proto`; [`network`] makes one of a stored network; [`float16`] and
 //! [`int8`] make smaller ones of it, the latter with the ranges of [`calibrate`]; [`folder`] has what stands beside. Images,
-//! scores and the model card in words are [`train::export`](crate::train::export)'s.
+//! scores and the model card in words are [`train::export`](mod@crate::train::export)'s.
 
 pub mod calibrate;
 pub mod float16;
