@@ -49,7 +49,7 @@ pub struct BindingRowsReply {
 }
 
 /// What became of a call: its rows, or why there are none and of which image that is said.
-type Outcome = std::result::Result<Vec<f32>, (BindingError, Option<u32>)>;
+type Outcome = std::result::Result<Vec<f32>, (Box<BindingError>, Option<u32>)>;
 
 /// A call that waits.
 struct Call {
@@ -71,7 +71,7 @@ struct Server {
 struct State {
     calls: VecDeque<Call>,
     /// What the thread has read, or why it could not.
-    opened: Option<std::result::Result<LoadedModel, BindingError>>,
+    opened: Option<std::result::Result<LoadedModel, Box<BindingError>>>,
     handles: usize,
     ended: bool,
 }
@@ -134,7 +134,7 @@ impl Server {
     }
 
     /// What was read, once it is.
-    fn opened(&self) -> std::result::Result<LoadedModel, BindingError> {
+    fn opened(&self) -> std::result::Result<LoadedModel, Box<BindingError>> {
         let mut state = self.lock();
         loop {
             match &state.opened {
@@ -166,7 +166,7 @@ impl Server {
                 let about = model.about().clone();
                 (Some(model), Ok(about))
             }
-            Err(error) => (None, Err(error.into())),
+            Err(error) => (None, Err(Box::new(error.into()))),
         };
         self.lock().opened = Some(opened);
         self.changed.notify_all();
@@ -219,7 +219,7 @@ fn embed(model: &ServedModel, calls: Vec<Call>) {
             }
         }
         Err(error) => {
-            let error = BindingError::from(error);
+            let error = Box::new(BindingError::from(error));
             for (_, reply) in waiting {
                 let _ = reply.send(Err((error.clone(), None)));
             }
@@ -231,7 +231,7 @@ fn embed(model: &ServedModel, calls: Vec<Call>) {
 fn outcome_of(rows: Vec<rkd_core::Result<Vec<f32>>>) -> Outcome {
     let mut all = Vec::new();
     for (place, row) in rows.into_iter().enumerate() {
-        all.append(&mut row.map_err(|error| (BindingError::from(error), Some(place as u32)))?);
+        all.append(&mut row.map_err(|error| (Box::new(BindingError::from(error)), Some(place as u32)))?);
     }
     Ok(all)
 }
@@ -302,7 +302,7 @@ impl BindingModel {
         };
         in_background(env, work, |opened| match opened {
             Ok(Ok(about)) => BindingReply::from(Ok(about)),
-            Ok(Err(error)) => BindingReply { value: None, error: Some(error) },
+            Ok(Err(error)) => BindingReply { value: None, error: Some(*error) },
             Err(error) => BindingReply { value: None, error: Some(error.into()) },
         })
     }
@@ -326,10 +326,10 @@ impl BindingModel {
         }
         // A call that was cancelled is dropped with its sender.
         env.spawn_future(async move {
-            let cancelled = |_| Err((Error::new(Code::Cancelled, "the call was cancelled").into(), None));
+            let cancelled = |_| Err((Box::new(Error::new(Code::Cancelled, "the call was cancelled").into()), None));
             Ok(match receiver.await.unwrap_or_else(cancelled) {
                 Ok(rows) => BindingRowsReply { rows: Some(Float32Array::new(rows)), error: None, place: None },
-                Err((error, place)) => BindingRowsReply { rows: None, error: Some(error), place },
+                Err((error, place)) => BindingRowsReply { rows: None, error: Some(*error), place },
             })
         })
     }
