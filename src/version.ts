@@ -6,20 +6,24 @@ const { createRequire } = process.getBuiltinModule("node:module");
 /** CommonJS that a bundler made has it, and no `import.meta.url`. */
 declare const __filename: string | undefined;
 
+/** A `require`, in words that need no types of Node: this module's own types are read by users who have none. */
+export type Require = (module: string) => unknown;
+
 /** A `require` inside this package: of its addon (`#native`) too. Nothing where a bundle lies far from the package. */
-export const ownRequire: NodeJS.Require | undefined = find();
+export const ownRequire: Require | undefined = find();
 
 /** As in package.json. */
-export const version: string = ownRequire?.("rkd/package.json").version ?? "unknown";
+export const version: string =
+  (ownRequire?.("rkd/package.json") as { readonly version: string } | undefined)?.version ?? "unknown";
 
-function find(): NodeJS.Require | undefined {
+function find(): Require | undefined {
   const url: string | undefined = import.meta.url;
   const here = url ?? (typeof __filename === "string" ? __filename : undefined);
   // The package's own name leads from its files to itself, and from a bundle to the package that is installed around it.
   return around(() => here) ?? around(() => `${process.cwd()}/`);
 }
 
-function around(place: () => string | undefined): NodeJS.Require | undefined {
+function around(place: () => string | undefined): Require | undefined {
   try {
     return createRequire(createRequire(place() ?? "").resolve("rkd/package.json"));
   } catch {

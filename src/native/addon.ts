@@ -39,7 +39,7 @@ function load(): Addon {
     );
   }
   try {
-    return ownRequire(other || "#native");
+    return ownRequire(other || "#native") as Addon;
   } catch (cause) {
     const libc =
       process.platform === "linux" ? (isMusl() ? "-musl" : "-gnu") : process.platform === "win32" ? "-msvc" : "";
