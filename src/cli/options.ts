@@ -93,6 +93,18 @@ interface TuningFlags {
   batchNorm?: "batch" | "running";
 }
 
+/** The flags that say which images are taken, and how. */
+const imageFlags = [
+  "imageSize",
+  "channels",
+  "augment",
+  "labels",
+  "split",
+  "validation",
+  "test",
+  "rotations",
+] as const satisfies readonly (keyof DataFlags)[];
+
 /** Adds the flags of the images. */
 export function addDataFlags(command: Command, required: boolean): Command {
   const flag = "--data <source>";
@@ -215,23 +227,12 @@ export function runOptions(
   config: Partial<RunOptions> = {},
 ): RunOptions & { readonly out: string } {
   const { evaluateEvery, evaluateEverySteps, ks, batch, perClass, episode } = flags;
-  const images = [
-    "data",
-    "imageSize",
-    "channels",
-    "augment",
-    "labels",
-    "split",
-    "validation",
-    "test",
-    "rotations",
-  ] as const;
   const says = (...names: (keyof RunFlags)[]) => names.some((name) => flags[name] !== undefined);
   // What the configuration says is not covered by a default.
   const unless = <T>(given: unknown, said: boolean, make: () => T) =>
     given === undefined || said ? make() : undefined;
   const own = defined({
-    data: unless(config.data, says(...images), () => dataOf(flags)),
+    data: unless(config.data, says("data", ...imageFlags), () => dataOf(flags)),
     out: flags.out ?? (config.out === undefined ? needed("--out", undefined) : undefined),
     overwrite: flags.overwrite,
     losses: flags.loss?.map((given) => toLoss(given, episode)),
@@ -282,18 +283,7 @@ export function dataOf(flags: DataFlags): Data {
 /** The source, or nothing for the run's own images, which are taken as the run saw them: flags of images then say nothing. */
 export function dataOrRunsOwn(flags: DataFlags): Data | undefined {
   if (flags.data !== undefined) return dataOf(flags);
-  const images = [
-    "imageSize",
-    "channels",
-    "augment",
-    "labels",
-    "split",
-    "validation",
-    "test",
-    "rotations",
-    "cache",
-  ] as const;
-  const strange = images.find((name) => flags[name] !== undefined);
+  const strange = ([...imageFlags, "cache"] as const).find((name) => flags[name] !== undefined);
   if (strange === undefined) return undefined;
   const flag = `--${strange.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
   const advice = "without --data the run's own images are measured as the run saw them";
