@@ -6,7 +6,7 @@ import type { EvaluateOptions } from "./options/run.ts";
 import type * as protocol from "./protocol/protocol.ts";
 import type { Evaluation, Part } from "./protocol/protocol.ts";
 import { withoutSignal, withSession } from "./run/command.ts";
-import { rowsOf, withTeacherFiles, withTeachers } from "./run/embeddings.ts";
+import { rowsOf, withTeacherFiles } from "./run/embeddings.ts";
 import { type Run, startRun } from "./run/run.ts";
 
 /** What `evaluate` returns. */
@@ -32,7 +32,6 @@ export function evaluate(options: EvaluateOptions): Run<EvaluateResult> {
       const said = json(withoutSignal(given)) as Json<protocol.EvaluateOptions>;
       return withSession(context, (session) => session.call((core) => core.evaluateModel(said)));
     };
-    if (rows.length === 0) return measure(options);
-    return withTeacherFiles(rows, context.signal, (teachers) => measure(withTeachers(options, teachers)));
+    return withTeacherFiles(options, rows, context.signal, measure);
   }, options?.signal);
 }

@@ -6,7 +6,7 @@ import type { ExportOptions } from "./options/run.ts";
 import type * as protocol from "./protocol/protocol.ts";
 import type { ExportReport } from "./protocol/protocol.ts";
 import { withoutSignal, withSession } from "./run/command.ts";
-import { rowsOf, withTeacherFiles, withTeachers } from "./run/embeddings.ts";
+import { rowsOf, withTeacherFiles } from "./run/embeddings.ts";
 import { type Run, startRun } from "./run/run.ts";
 
 /**
@@ -25,7 +25,6 @@ export function exportModel(options: ExportOptions): Run<ExportReport> {
       const said = json(withoutSignal(given)) as Json<protocol.ExportOptions>;
       return withSession(context, (session) => session.call((core) => core.exportModel(said)));
     };
-    if (rows.length === 0) return write(options);
-    return withTeacherFiles(rows, context.signal, (teachers) => write(withTeachers(options, teachers)));
+    return withTeacherFiles(options, rows, context.signal, write);
   }, options?.signal);
 }

@@ -40,7 +40,7 @@ export function rowsOf(options: WithTeachers | undefined): readonly Rows[] {
 }
 
 /** The options with `teachers` in place of those that are given as rows, in their order. */
-export function withTeachers<T extends WithTeachers>(options: T, teachers: readonly Teacher[]): T {
+function withTeachers<T extends WithTeachers>(options: T, teachers: readonly Teacher[]): T {
   const rest = teachers.values();
   const inPlace = (given: unknown) => (isRows(given) ? rest.next().value : given);
   if (isRows(options.teacher)) return { ...options, teacher: inPlace(options.teacher) };
@@ -63,12 +63,17 @@ function checked(option: string, teacher: object, place: number, number: number)
   return { ...given, place, option, files: rowsFiles[number] as Rows["files"] };
 }
 
-/** Does `work` with the teachers as files, which are there for so long. Their rows are in them where `signal` is given. */
-export async function withTeacherFiles<T>(
+/**
+ * Does `work` with the options that have files in place of the teachers that are given as `rows`; the files are there for so
+ * long. Their rows are in them where `signal` is given.
+ */
+export async function withTeacherFiles<O extends object, T>(
+  options: O,
   rows: readonly Rows[],
   signal: AbortSignal | undefined,
-  work: (teachers: readonly Teacher[]) => Promise<T>,
+  work: (options: O) => Promise<T>,
 ): Promise<T> {
+  if (rows.length === 0) return await work(options);
   const folder = withErrors(tmpdir(), () => mkdtempSync(join(tmpdir(), "rkd-teacher-")));
   try {
     const teachers: Teacher[] = [];
@@ -79,7 +84,7 @@ export async function withTeacherFiles<T>(
       const named = { ...(name !== undefined && { name }), ...(weight !== undefined && { weight }) };
       teachers.push({ model, vectors: { allowMissing }, ...named });
     }
-    return await work(teachers);
+    return await work(withTeachers<O & WithTeachers>(options, teachers));
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

@@ -30,7 +30,7 @@ import type * as protocol from "../protocol/protocol.ts";
 import type { Job, Plan, PlanFile, ResolvedRun, TeacherPlan, VectorOptions } from "../protocol/protocol.ts";
 import { version } from "../version.ts";
 import { isCancelled, withoutSignal, withSession } from "./command.ts";
-import { type Rows, rowsOf, withTeacherFiles, withTeachers } from "./embeddings.ts";
+import { type Rows, rowsOf, withTeacherFiles } from "./embeddings.ts";
 import { FolderLock } from "./folder-lock.ts";
 import { type LoopStart, type Onlooker, runLoop } from "./loop.ts";
 import { Reporters } from "./reporter.ts";
@@ -105,10 +105,7 @@ async function planJob(
     const said = json(withoutSignal(given)) as Json<protocol.RunOptions>;
     return session.call((core) => core.resolve(job, said));
   };
-  if (rows.length === 0) return await resolve(options);
-  const run = await withTeacherFiles(rows, undefined, (given) =>
-    resolve(withTeachers(options as DistillOptions, given)),
-  );
+  const run = await withTeacherFiles(options, rows, undefined, resolve);
   let { teachers } = run.plan;
   for (const { place, files } of rows) {
     const given = teachers[place] as TeacherPlan;
