@@ -4,7 +4,6 @@ import { readdirSync, statSync } from "node:fs";
 import { join, relative, resolve } from "node:path";
 import { files, isRun, withErrors } from "../artefacts/run-folder.ts";
 import { RkdError } from "../errors.ts";
-import type { DistillResult } from "../events.ts";
 import { invalid } from "../options/check.ts";
 import { differencesTable, scoresTable } from "../report/compare-page.ts";
 import { type RunRecord, readRecord } from "../report/record.ts";
@@ -141,7 +140,7 @@ function lineOf(out: string, folder: string) {
     bytes: statSync(join(out, files.model), { throwIfNoEntry: false })?.size ?? null,
     gapClosed:
       result && "verdict" in result && metric
-        ? (result as DistillResult).verdict.teachers.map(({ gapClosed }) => gapClosed[metric] ?? null)
+        ? result.verdict.teachers.map(({ gapClosed }) => gapClosed[metric] ?? null)
         : [],
   };
 }

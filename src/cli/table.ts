@@ -10,7 +10,7 @@ import type {
   ExportReport,
   ProfileReport,
 } from "../protocol/protocol.ts";
-import { metricOrder, percent, score, shortName, verdictRows } from "../report/scores.ts";
+import { percent, score, shortName, shownMetrics, verdictRows } from "../report/scores.ts";
 
 /** Columns under their titles: the first to the left, numbers to the right. Its cells are printable, one line each. */
 export function table(titles: readonly string[], cells: readonly (readonly string[])[]): string {
@@ -32,9 +32,7 @@ export function verdictTable(verdict: Verdict): string {
 
 /** An exported model in its forms, beside the model itself. */
 export function exportTable({ student, studentBytes, models }: ExportReport): string {
-  const names = Object.keys(student?.metrics ?? {})
-    .filter((name) => !/^(knn|top)@/.test(name))
-    .sort(metricOrder);
+  const names = shownMetrics([student?.metrics ?? {}]).filter((name) => !name.startsWith("top@"));
   const neighbours = student?.fidelity?.[0]?.neighbours ?? 0;
   const row = (title: string, bytes: number, evaluation: Evaluation | null, cosine: Cosine | null, engine: string) => [
     title,

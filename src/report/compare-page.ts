@@ -4,7 +4,7 @@ import type { DistillResult, TrainResult } from "../events.ts";
 import type { Block, Document, TableBlock } from "./blocks.ts";
 import { chartsOf } from "./curves.ts";
 import type { RunRecord } from "./record.ts";
-import { metricOrder, score } from "./scores.ts";
+import { score, shownMetrics } from "./scores.ts";
 
 /** The document of several runs. Runs of one name are told apart by their folders. */
 export function comparePage(given: readonly RunRecord[]): Document {
@@ -28,8 +28,7 @@ function nameOf({ name, out }: RunRecord, all: readonly RunRecord[]): string {
 
 /** A column for each run: the scores of its model, its size, its time. */
 export function scoresTable(runs: readonly RunRecord[]): TableBlock {
-  const found = new Set(runs.flatMap(({ result }) => Object.keys(result?.metrics ?? {})));
-  const names = [...found].filter((name) => !name.startsWith("knn@")).sort(metricOrder);
+  const names = shownMetrics(runs.map(({ result }) => result?.metrics ?? {}));
   const line = (name: string, of: (result: TrainResult | DistillResult) => string | undefined) => {
     return [name, ...runs.map(({ result }) => (result && of(result)) ?? "-")];
   };

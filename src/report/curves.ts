@@ -4,7 +4,7 @@ import type { EvaluationEvent } from "../events.ts";
 import { goalOf } from "../run/state.ts";
 import type { Chart, Line, Point } from "./blocks.ts";
 import type { RunRecord, StepRow } from "./record.ts";
-import { metricOrder, shortName } from "./scores.ts";
+import { shortName, shownMetrics } from "./scores.ts";
 
 /** Points of one line; more are averaged in steps of equal length, since no screen has room for them. */
 const MOST_POINTS = 600;
@@ -80,9 +80,11 @@ function validationsOf(runs: readonly RunRecord[]): Chart[] {
   // Correlations are shares of 1 as well; in hundredths they stand beside percents.
   const chart = { x: "step", y: "percent" };
   if (runs.length === 1 && only) {
-    const names = [...new Set(all.flatMap(({ metrics }) => Object.keys(metrics)))].sort(metricOrder);
-    const shown = names.filter((name) => !name.startsWith("knn@"));
-    const lines = shown.map((name, colour) => ({ name: named(name), colour, points: points(all, name) }));
+    const lines = shownMetrics(all.map(({ metrics }) => metrics)).map((name, colour) => ({
+      name: named(name),
+      colour,
+      points: points(all, name),
+    }));
     return [{ ...chart, id: "validation", title: `Scores of the ${parts} part`, lines }];
   }
   const goals = [...new Set(all.map(({ metrics }) => goalOf(metrics)))];

@@ -3,13 +3,13 @@
 import { statSync } from "node:fs";
 import { join } from "node:path";
 import { files } from "../artefacts/run-folder.ts";
-import type { DistillResult, Metrics, Verdict } from "../events.ts";
+import type { Metrics, Verdict } from "../events.ts";
 import { goalOf } from "../run/state.ts";
 import type { Block, Document, TableBlock } from "./blocks.ts";
 import { chartsOf } from "./curves.ts";
 import type { RunRecord } from "./record.ts";
 import { picturesOf, type Sample } from "./sample.ts";
-import { bytesInWords, duration, metricsLine, percent, score, shortName, verdictRows } from "./scores.ts";
+import { bytesInWords, duration, metricsLine, named, percent, score, shortName, verdictRows } from "./scores.ts";
 import { settingsOf } from "./settings.ts";
 
 /** The document of a run; `sample` is what was looked at, or why nothing was, in a sentence. */
@@ -51,7 +51,7 @@ function verdictBlocks(run: RunRecord): Block[] {
       : [];
   if (!result) return [...unfinished(run), ...warnings];
   if (!("verdict" in result)) return [...trained(run), ...findings, ...warnings];
-  const { verdict } = result as DistillResult;
+  const { verdict } = result;
   const { titles, rows, notes } = verdictRows(verdict);
   const table: TableBlock = {
     kind: "table",
@@ -156,12 +156,10 @@ function ends({ result }: RunRecord): Block[] {
 function sizeBlocks({ out, result }: RunRecord): Block[] {
   if (!result) return [];
   const bytes = sizeOf(join(out, files.model));
-  const verdict = "verdict" in result ? (result as DistillResult).verdict : undefined;
+  const verdict = "verdict" in result ? result.verdict : undefined;
   const rows = verdict
     ? [
-        ...verdict.teachers.map(
-          (row) => [verdict.teachers.length > 1 ? `teacher ${row.name}` : "teacher", row] as const,
-        ),
+        ...verdict.teachers.map((row) => [named("teacher", row, verdict.teachers), row] as const),
         ["student", verdict.studentAfter] as const,
       ]
     : [];

@@ -20,10 +20,8 @@ export function verdictRows(verdict: Verdict): VerdictTable {
     ["student after", studentAfter],
     ...prefixes.map((row) => [`its first ${row.embedding}`, row] as const),
   ];
-  // kNN accuracy stands in metrics.json; beside Recall@K it would make the table too wide for a terminal. A teacher that is no
-  // classifier has no top-K accuracy, and another one may have.
-  const all = new Set(teachers.flatMap(({ metrics }) => Object.keys(metrics)));
-  const names = [...all].filter((name) => !name.startsWith("knn@")).sort(metricOrder);
+  // A teacher that is no classifier has no top-K accuracy, and another one may have.
+  const names = shownMetrics(teachers.map(({ metrics }) => metrics));
   const what = labels === "none" ? "test images" : "test classes";
   const neighbours = teachers[0]?.fidelity.neighbours ?? 0;
   const titles = [what, ...names.map((name) => shortName(name, neighbours)), "parameters", "embedding", "ms/image"];
@@ -46,8 +44,14 @@ export function verdictRows(verdict: Verdict): VerdictTable {
   return { titles, rows: [...body, ...closed], notes };
 }
 
+/** The names of what the tables show of `all` metrics, each once. kNN accuracy stands in metrics.json; beside Recall@K it would make a table too wide for a terminal. */
+export function shownMetrics(all: readonly Metrics[]): string[] {
+  const names = new Set(all.flatMap((metrics) => Object.keys(metrics)));
+  return [...names].filter((name) => !name.startsWith("knn@")).sort(metricOrder);
+}
+
 /** `what`, with the teacher's name where there are several. */
-function named(what: string, { name }: { readonly name: string }, all: readonly unknown[], word = ""): string {
+export function named(what: string, { name }: { readonly name: string }, all: readonly unknown[], word = ""): string {
   return all.length > 1 ? `${what} ${word}${name}` : what;
 }
 
@@ -133,7 +137,7 @@ export function shortMetrics(metrics: Metrics): Metrics {
 const overlap = "neighbourOverlap";
 
 /** Recall by rising K, then the others by name; without labels the overlap, correlations, and recall by rising K. */
-export function metricOrder(a: string, b: string): number {
+function metricOrder(a: string, b: string): number {
   const place = (name: string) => {
     const [kind, k] = name.split("@");
     if (kind === "recall") return Number(k);
