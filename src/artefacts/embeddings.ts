@@ -1,6 +1,6 @@
 /** A teacher's vectors out of an iterable, the rows of a database for example: into a `.npy` file with its ids beside it. */
 
-import { closeSync, fsyncSync, openSync, writeSync } from "node:fs";
+import { closeSync, fsyncSync, openSync, readFileSync, writeSync } from "node:fs";
 import { RkdError } from "../errors.ts";
 import { withErrors, writeAll } from "./run-folder.ts";
 
@@ -47,10 +47,10 @@ export async function writeEmbeddings(
     let [count, dimension] = [0, 0];
     for await (const row of rows) {
       signal.throwIfAborted();
-      const { id, vector } = checked(option, row, count);
+      const { id, vector } = checked(row, (...what) => refusal(option, count, ...what));
       if (count === 0) dimension = vector.length;
       if (vector.length !== dimension) {
-        throw refuse(
+        throw refusal(
           option,
           count,
           id,
@@ -79,13 +79,9 @@ export async function writeEmbeddings(
 }
 
 /** A row whose every part has been looked at. */
-function checked(
-  option: string,
-  row: Embedding,
-  count: number,
-): { readonly id: string; readonly vector: Float32Array } {
+function checked(row: Embedding, refuse: Refuse): { readonly id: string; readonly vector: Float32Array } {
   if (typeof row !== "object" || row === null) {
-    throw refuse(option, count, undefined, "this is no row", "an object { id, vector }", typeof row);
+    throw refuse(undefined, "this is no row", "an object { id, vector }", typeof row);
   }
   const given: unknown = row.id;
   const vector: unknown = row.vector;
@@ -93,46 +89,29 @@ function checked(
   const id = named ? String(given) : "";
   if (id === "") {
     const advice = `name the columns, for example { id: row.path, vector: row.embedding }; the row has ${Object.keys(row).join(", ") || "none"}`;
-    throw refuse(
-      option,
-      count,
-      undefined,
-      "the row has no id",
-      "a text or a number",
-      given === "" ? '""' : typeof given,
-      advice,
-    );
+    throw refuse(undefined, "the row has no id", "a text or a number", given === "" ? '""' : typeof given, advice);
   }
   if (typeof vector === "string") {
     const advice = "parse it: JSON.parse(row.vector)";
-    throw refuse(option, count, id, "the vector is a text", "numbers", JSON.stringify(vector.slice(0, 20)), advice);
+    throw refuse(id, "the vector is a text", "numbers", JSON.stringify(vector.slice(0, 20)), advice);
   }
   if (vector instanceof Uint8Array || vector instanceof ArrayBuffer) {
     const advice =
       "of float32 numbers make new Float32Array(new Uint8Array(bytes).buffer), of small ones Array.from(bytes)";
-    throw refuse(option, count, id, "the vector is bytes", "numbers", `${vector.byteLength} bytes`, advice);
+    throw refuse(id, "the vector is bytes", "numbers", `${vector.byteLength} bytes`, advice);
   }
   const countable = typeof vector === "object" && vector !== null;
   if (!countable || !(Symbol.iterator in vector || "length" in vector)) {
-    throw refuse(
-      option,
-      count,
-      id,
-      "the row has no vector",
-      "an array of numbers",
-      vector === null ? "null" : typeof vector,
-    );
+    throw refuse(id, "the row has no vector", "an array of numbers", vector === null ? "null" : typeof vector);
   }
   const numbers = Array.from(vector as ArrayLike<unknown> | Iterable<unknown>);
-  if (numbers.length === 0) throw refuse(option, count, id, "the vector is empty", "at least one number", "none");
+  if (numbers.length === 0) throw refuse(id, "the vector is empty", "at least one number", "none");
   const floats = new Float32Array(numbers.length);
   for (let place = 0; place < numbers.length; place++) {
     const number = numbers[place];
     floats[place] = typeof number === "number" ? number : Number.NaN;
     if (Number.isFinite(floats[place])) continue;
     throw refuse(
-      option,
-      count,
       id,
       "a number of the vector is not finite",
       "finite float32 numbers",
@@ -142,7 +121,16 @@ function checked(
   return { id, vector: floats };
 }
 
-function refuse(
+/** Says what is wrong with the row in hand. */
+type Refuse = (
+  id: string | undefined,
+  message: string,
+  expected: string,
+  received: string,
+  advice?: string,
+) => RkdError;
+
+function refusal(
   option: string,
   count: number,
   id: string | undefined,
@@ -198,4 +186,15 @@ class Output {
     this.#waiting = [];
     this.#bytes = 0;
   }
+}
+
+/** Reads what {@link writeEmbeddings} wrote; nothing where the two files are not of each other. @throws {RkdError} */
+export function readEmbeddings(
+  file: string,
+  ids: string,
+): { readonly ids: readonly string[]; readonly values: Float32Array } | undefined {
+  const bytes = withErrors(file, () => readFileSync(file)).subarray(HEAD_BYTES);
+  const names: readonly string[] = JSON.parse(withErrors(ids, () => readFileSync(ids, "utf8")));
+  const values = new Float32Array(Uint8Array.from(bytes).buffer); // a buffer of its own, at a multiple of 4
+  return values.length % names.length === 0 ? { ids: names, values } : undefined;
 }

@@ -1,9 +1,9 @@
 /** A sample of a run's test images with what every network says of them, and the pictures that come of it. */
 
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { BindingLook } from "#native";
-import type { Embedding } from "../artefacts/embeddings.ts";
+import { type Embedding, readEmbeddings } from "../artefacts/embeddings.ts";
 import { files } from "../artefacts/run-folder.ts";
 import { json } from "../native/json.ts";
 import type { NativeSession } from "../native/session.ts";
@@ -21,6 +21,7 @@ import {
   type Rows,
   TRIPLES,
 } from "./geometry.ts";
+import { named } from "./scores.ts";
 
 /** Images that are looked at: neighbours are looked for among them, and some hundred of them are shown. */
 export const SAMPLE = 1000;
@@ -106,19 +107,17 @@ function floats(bytes: Uint8Array): Float32Array {
   return new Float32Array(Uint8Array.from(bytes).buffer); // a buffer of its own, at a multiple of 4
 }
 
-/** Rows of a `.npy` file that `writeEmbeddings` wrote: 128 bytes, then float32. */
+/** What the run has kept of its student before training, of the images `ids`; nothing where one has no row. */
 function beforeOf(out: string, ids: readonly string[]): Rows | undefined {
   const [file, list] = [join(out, files.before), join(out, files.beforeIds)];
   if (!existsSync(file) || !existsSync(list)) return undefined;
-  const values = floats(readFileSync(file).subarray(128));
-  const places = new Map((JSON.parse(readFileSync(list, "utf8")) as string[]).map((id, place) => [id, place]));
-  const d = values.length / places.size;
-  const rows = ids.map((id) => places.get(id));
+  const kept = readEmbeddings(file, list);
+  if (!kept) return undefined;
+  const places = new Map(kept.ids.map((id, place) => [id, place]));
+  const chosen = ids.map((id) => places.get(id));
   // Images that came or went since have no row.
-  if (!Number.isInteger(d) || rows.some((place) => place === undefined)) return undefined;
-  const found = new Float32Array(ids.length * d);
-  for (const [i, place = 0] of rows.entries()) found.set(values.subarray(place * d, (place + 1) * d), i * d);
-  return { values: found, n: ids.length };
+  if (chosen.some((place) => place === undefined)) return undefined;
+  return some({ values: kept.values, n: kept.ids.length }, chosen as number[]);
 }
 
 /** The blocks of a sample, and the images that they show, each once. */
@@ -153,7 +152,7 @@ function neighboursOf({ images, of, student, before, teachers }: Sample, labelle
   const [first] = teachers;
   if (n < 3 || (!labelled && !first)) return [];
   const networks = [
-    ...teachers.map(({ name, rows }) => ({ name: teachers.length > 1 ? `teacher ${name}` : "teacher", rows })),
+    ...teachers.map((teacher) => ({ name: named("teacher", teacher, teachers), rows: teacher.rows })),
     ...(before ? [{ name: "student before", rows: before }] : []),
     { name: first ? "student after" : "network", rows: student },
   ];
@@ -207,9 +206,7 @@ function relationsOf({ images, student, teachers }: Sample, labelled: boolean, s
   if (n < 3) return [];
   const [first] = teachers;
   const networks = [
-    ...(first
-      ? [{ name: teachers.length > 1 ? `teacher ${first.name}` : "teacher", rows: some(first.rows, chosen) }]
-      : []),
+    ...(first ? [{ name: named("teacher", first, teachers), rows: some(first.rows, chosen) }] : []),
     { name: first ? "student" : "network", rows: some(student, chosen) },
   ].map((network) => ({ ...network, distances: distancesOf(network.rows) }));
   const [reference, other] = networks;
