@@ -42,27 +42,7 @@ export interface EmbedCallOptions {
  * A model in memory. Any number of calls may run at once; calls that wait at the same time share forward passes, and the rows
  * have the same bits as those of the function `embed`, whatever else is in their pass and on any number of threads.
  */
-export interface Model extends AsyncDisposable {
-  /** The file it was read from. */
-  readonly file: string;
-  /** What runs it: `"rkd"`, `"rten"` or `"onnxruntime (library)"`. */
-  readonly engine: string;
-  /** Length of an embedding. */
-  readonly dimension: number;
-  /** Side of the square that every image becomes, in pixels. */
-  readonly imageSize: number;
-  /** 1 (grey) or 3 (RGB): what every image becomes. */
-  readonly channels: number;
-  /** How its pixels are normalised. */
-  readonly normalization: protocol.Normalization;
-  /** Numbers that were trained; of an ONNX model all among its weights. */
-  readonly parameters: number;
-  /** CPU threads. */
-  readonly threads: number;
-  /** Most images of one forward pass. */
-  readonly batch: number;
-  /** What had to be assumed of an ONNX model, in full sentences. */
-  readonly warnings: readonly string[];
+export interface Model extends protocol.LoadedModel, AsyncDisposable {
   /**
    * Embeds an image, or several in their order.
    * @returns The embedding, `dimension` numbers; of several a list of them.
