@@ -164,11 +164,11 @@ pub fn export(options: &Value, stop: Stop<'_>) -> Result<(ExportPlan, Vec<String
     }
     let mut warnings = Vec::new();
     let needed = dtypes.contains(&Dtype::Int8) || gates.min_recall.is_some() || gates.min_cosine.is_some();
-    let found = match (options.measure.unwrap_or(true) || needed, data_of(&stored, options.data.as_ref(), stop)) {
-        (false, _) => None,
-        (true, Ok(found)) => Some(found),
-        (true, Err(error)) if needed || options.data.is_some() || options.measure.is_some() => return Err(error),
-        (true, Err(_)) => {
+    let wanted = options.measure.unwrap_or(true) || needed;
+    let found = match wanted.then(|| data_of(&stored, options.data.as_ref(), stop)).transpose() {
+        Ok(found) => found,
+        Err(error) if needed || options.data.is_some() || options.measure.is_some() => return Err(error),
+        Err(_) => {
             warnings.push(
                 "There are no images to measure the export on: the run's own are not there, and no others were named (data)."
                     .into(),

@@ -12,7 +12,7 @@ use super::reference::{Reference, add_fidelity, unmeasured};
 use super::report::{Evaluation, PrefixEvaluation};
 use super::teacher::{self, Teacher, TeacherPlan, embed_teacher, teacher_views};
 use crate::artefact::model::ModelCard;
-use crate::data::{DataPlan, Dataset, Part, Split, View};
+use crate::data::{DataPlan, Dataset, InputSpec, Part, Split, View};
 use crate::error::{Code, Error, Result};
 use crate::metrics::{FewShotPlan, few_shot};
 use crate::nn::Cpu;
@@ -106,6 +106,12 @@ impl<'a> Measuring<'a> {
             split.keep(|item| teacher.knows(item));
         }
         Ok(Measuring { plan, host: host.clone(), backend, view, split, teachers, said: Vec::new() })
+    }
+
+    /// The same images as another network of `input` sees them.
+    pub(super) fn view_of(&self, input: InputSpec, control: &Control) -> Result<View> {
+        let views = teacher_views(&self.plan.data, [Some(input)].into_iter(), &self.view.dataset, control)?;
+        Ok(views.into_iter().flatten().next().unwrap_or_else(|| self.view.clone()))
     }
 
     /// Asks the teachers for their embeddings, and lets them go.

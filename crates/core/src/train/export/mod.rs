@@ -19,7 +19,7 @@ use super::evaluate::{Embeddings, embed_part, outputs};
 use super::event::{Control, Event};
 use super::host::Host;
 use super::stored::Measuring;
-use super::teacher::{self, TeacherFeatures, TeacherPlan, teacher_views};
+use super::teacher::{self, TeacherFeatures, TeacherPlan};
 use crate::artefact::model::Model;
 use crate::data::{EvaluationBatches, InputKind, Part};
 use crate::error::{Code, Error, Result};
@@ -192,8 +192,7 @@ impl Subject<'_> {
         }
         let input = network::input(self.model, self.plan.input);
         let (side, channels) = (input.image_size, input.channels);
-        let views = teacher_views(&plan.data, [Some(input)].into_iter(), &measuring.view.dataset, control)?;
-        let view = views.into_iter().flatten().next().unwrap_or_else(|| measuring.view.clone());
+        let view = measuring.view_of(input, control)?;
         let mut calibration = Calibration::new(graph, self.host.team().threads())?;
         let mut done = 0;
         for batch in EvaluationBatches::new(&view.dataset, &items, CALIBRATION_BATCH, &view.normalization) {
@@ -233,15 +232,9 @@ impl Subject<'_> {
     /// What the written file makes of the test images, and by which engine.
     fn embeddings_of(&self, measuring: &Measuring<'_>, file: &Path, control: &Control) -> Result<(String, Embeddings)> {
         let (backend, items) = (&measuring.backend, measuring.items());
-        let data = self.plan.data.as_ref().map(|plan| &plan.data);
-        let data = data.ok_or_else(|| Error::new(Code::Internal, "there are no images to measure on"))?;
-        let view_of = |input| {
-            let views = teacher_views(data, [Some(input)].into_iter(), &measuring.view.dataset, control)?;
-            Ok::<_, Error>(views.into_iter().flatten().next().unwrap_or_else(|| measuring.view.clone()))
-        };
         if file.extension().is_some_and(|ending| ending == "safetensors") {
             let model = Model::load(file)?;
-            let view = view_of(model.card.input())?;
+            let view = measuring.view_of(model.card.input(), control)?;
             let network = Timm::unnamed(model).network(backend.clone())?.into_inference()?;
             return Ok(("rkd".into(), embed_part(backend, outputs(&network), &view, items, control)?));
         }
@@ -262,7 +255,7 @@ impl Subject<'_> {
         };
         let exported = teacher::open(&plan, backend, self.host, &[], control)?;
         let input = exported.input().ok_or_else(|| Error::new(Code::Internal, "an ONNX model takes no images"))?;
-        let view = view_of(input)?;
+        let view = measuring.view_of(input, control)?;
         let forward = |images: &super::evaluate::Images<'_, _>| exported.features(images, &[Feature::Embedding]);
         Ok((engine, embed_part(backend, forward, &view, items, control)?))
     }
