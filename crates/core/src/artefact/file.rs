@@ -120,8 +120,12 @@ fn create_aside(folder: &Path, path: &Path) -> std::io::Result<(PathBuf, File)> 
 pub fn settled_name(path: &Path) -> String {
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let aside = name.strip_suffix(".tmp").and_then(|name| name.rsplit_once('.'));
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     aside.filter(|(_, number)| is_number(number)).map_or_else(|| name.clone(), |(name, _)| name.into())
+}
+
+/// Whether a part of such a name is the number of a process, or of a file of its.
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Removes what killed processes left beside `path`: files `NAME.PID.tmp` or `NAME.PID.COUNT.tmp` that nobody holds.
@@ -134,9 +138,7 @@ fn remove_abandoned(folder: &Path, path: &Path) {
         let middle = beside
             .to_str()
             .and_then(|beside| beside.strip_prefix(name)?.strip_prefix('.')?.strip_suffix(".tmp"))
-            .filter(|middle| {
-                middle.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
-            });
+            .filter(|middle| middle.split('.').all(is_number));
         let regular = entry.file_type().is_ok_and(|kind| kind.is_file());
         if middle.is_some() && regular && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
             let _ = fs::remove_file(entry.path());
