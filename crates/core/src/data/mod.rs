@@ -15,10 +15,10 @@
 //!
 //! ```text
 //! plan, part, stop, threads, positioned, rotation           words that all share
-//! decode: limits, deep, jpeg: pixels, codes, mod; tiff, mod                     one image
+//! decode: limits, deep, jpeg: pixels, codes, mod; tiff, mod   one image
 //! glyphs: skeleton, hand, raster, mod                       images that are drawn
-//! source: annotation, ignored, listing, hash               what people write, what lies about
-//!         archive, parquet, walk, zip, tar, arrays, idx, cifar       readers
+//! source: annotation, ignored, listing, hash                what people write, what lies about
+//!         archive, parquet, walk, zip, tar, arrays, idx, cifar  readers
 //!         layout, manifest, glob, spelling                  what is of which class
 //!         published: rows, mat, cars, ...                   the same, of data sets that are known
 //!         mod                                               what a source is
