@@ -6,12 +6,11 @@ use std::io::Cursor;
 use image::codecs::jpeg::JpegEncoder;
 use image::{DynamicImage, GrayImage, RgbImage};
 
-use super::evaluate::{StoredNetwork, embed_items, open_view, outputs};
+use super::evaluate::{StoredNetwork, embed_items, outputs};
 use super::event::{Control, Event};
 use super::host::Host;
 use super::neighbours::{Picture, picture};
-use super::stored::{EvaluatePlan, split_for_model};
-use super::teacher::{self, embed_teacher, teacher_views};
+use super::stored::{EvaluatePlan, Measuring};
 use crate::data::Dataset;
 use crate::error::{Code, Error, Result};
 use crate::random::Random;
@@ -41,27 +40,15 @@ pub struct Look {
 /// Those of model, teachers and data; `ERR_NON_FINITE`, `ERR_CANCELLED`.
 pub fn look(plan: &EvaluatePlan, most: usize, control: &Control) -> Result<Look> {
     let host = Host::new(plan.threads);
-    let backend = host.cpu();
-    let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &backend)?;
-    let view = open_view(&plan.data, card.input(), 0, control)?;
-    let of = (&card, plan.model.as_path());
-    let mut split = split_for_model(of, &view.dataset, &plan.data, &plan.split, plan.part, control)?;
-    let open = |plan| teacher::open(plan, &backend, &host, &[], control);
-    let mut teachers = plan.teachers.iter().map(open).collect::<Result<Vec<_>>>()?;
-    for (teacher, plan) in teachers.iter_mut().zip(&plan.teachers) {
-        teacher.meet(&view.dataset, &plan.about(control))?;
-        split.keep(|item| teacher.knows(item));
-    }
-    let all = split.items(plan.part);
+    let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &host.cpu())?;
+    // What a user should know has been told when the run was measured.
+    let measuring = Measuring::open_telling(plan, &host, &card, control, |_| {})?;
+    let Measuring { backend, view, .. } = &measuring;
+    let all = measuring.items();
     let items = sample(&view.dataset, all, most, plan.seed);
     let progress = |done, total| Event::Embed { done, total };
-    let student = embed_items(&backend, outputs(&network), &view, &items, progress, control)?.values;
-    let seen = teacher_views(&plan.data, teachers.iter().map(|teacher| teacher.input()), &view.dataset, control)?;
-    let said = teachers.iter().zip(&plan.teachers).zip(&seen).map(|((teacher, of), seen)| {
-        let (seen, control) = (seen.as_ref().unwrap_or(&view), &of.about(control));
-        Ok(embed_teacher(&backend, &**teacher, seen, &plan.data.cache, &items, control)?.values)
-    });
-    let teachers = said.collect::<Result<_>>()?;
+    let student = embed_items(backend, outputs(&network), view, &items, progress, control)?.values;
+    let teachers = measuring.said_of(&items, control)?.into_iter().map(|said| said.values).collect();
     let images = items.iter().map(|&item| thumbnail(&view.dataset, item)).collect::<Result<_>>()?;
     Ok(Look { images, student, teachers, of: all.len() })
 }

@@ -89,15 +89,24 @@ pub(super) struct Measuring<'a> {
 }
 
 impl<'a> Measuring<'a> {
-    /// Opens the data of `plan` and its teachers for the model of `card`.
+    /// Opens the data of `plan` and its teachers for the model of `card`, and tells what a user should know of them.
     pub(super) fn open(plan: &'a EvaluatePlan, host: &Host, card: &ModelCard, control: &Control) -> Result<Self> {
+        Self::open_telling(plan, host, card, control, |message| control.emit(Event::Warning { message }))
+    }
+
+    /// The same; `tell` takes what a user should know.
+    pub(super) fn open_telling(
+        plan: &'a EvaluatePlan,
+        host: &Host,
+        card: &ModelCard,
+        control: &Control,
+        tell: impl Fn(String),
+    ) -> Result<Self> {
         let backend = host.cpu();
         let view = open_view(&plan.data, card.input(), 0, control)?;
         let of = (card, plan.model.as_path());
         let mut split = split_for_model(of, &view.dataset, &plan.data, &plan.split, plan.part, control)?;
-        for message in view.dataset.notices().into_iter().chain(split.warnings.iter().cloned()) {
-            control.emit(Event::Warning { message });
-        }
+        view.dataset.notices().into_iter().chain(split.warnings.iter().cloned()).for_each(tell);
         let open = |plan| teacher::open(plan, &backend, host, &[], control);
         let mut teachers = plan.teachers.iter().map(open).collect::<Result<Vec<_>>>()?;
         for (teacher, plan) in teachers.iter_mut().zip(&plan.teachers) {
@@ -116,16 +125,21 @@ impl<'a> Measuring<'a> {
 
     /// Asks the teachers for their embeddings, and lets them go.
     pub(super) fn ask_teachers(&mut self, control: &Control) -> Result<()> {
+        self.said = self.said_of(self.items(), control)?;
+        self.teachers.clear();
+        Ok(())
+    }
+
+    /// The embeddings of `items` by each teacher.
+    pub(super) fn said_of(&self, items: &[u32], control: &Control) -> Result<Vec<Embeddings>> {
         let (plan, view) = (self.plan, &self.view);
         let inputs = self.teachers.iter().map(|teacher| teacher.input());
         let seen = teacher_views(&plan.data, inputs, &view.dataset, control)?;
         let said = self.teachers.iter().zip(&plan.teachers).zip(&seen).map(|((teacher, of), seen)| {
             let (seen, control) = (seen.as_ref().unwrap_or(view), &of.about(control));
-            embed_teacher(&self.backend, &**teacher, seen, &plan.data.cache, self.items(), control)
+            embed_teacher(&self.backend, &**teacher, seen, &plan.data.cache, items, control)
         });
-        self.said = said.collect::<Result<_>>()?;
-        self.teachers.clear();
-        Ok(())
+        said.collect()
     }
 
     /// Whether the images have labels.
