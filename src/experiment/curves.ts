@@ -8,16 +8,18 @@ export function curvesOf({ rows, columns, figures, runs, protocol }: ExperimentR
   const byFolder = new Map(runs.map((run) => [run.folder, run]));
   const part = protocol === "honest" ? "validation" : "test";
   return columns.flatMap((column, place) => {
-    const own = rows.map(({ row, cells }) => {
-      const folders = cells.find((cell) => cell.column === column)?.folders ?? [];
-      return { row, runs: folders.flatMap((folder) => byFolder.get(folder) ?? []) };
+    const own = rows.flatMap(({ row, cells }, colour) => {
+      const cell = cells.find((each) => each.column === column);
+      // The history of a run is its own network's, not that of one beside it.
+      if (cell?.beside) return [];
+      return [{ row, colour, runs: (cell?.folders ?? []).flatMap((folder) => byFolder.get(folder) ?? []) }];
     });
     const measured = own.flatMap((row) =>
       row.runs.flatMap(({ history }) => history.flatMap(({ validation }) => (validation ? [validation] : []))),
     );
     const figure = [...figures, "recall@1"].find((name) => measured.some((metrics) => name in metrics));
     if (figure === undefined) return [];
-    const lines = own.flatMap(({ row, runs: each }, colour) => linesOf(row, colour, each, figure));
+    const lines = own.flatMap(({ row, colour, runs: each }) => linesOf(row, colour, each, figure));
     if (!lines.some(({ points }) => points.length > 1)) return [];
     const title = `${column}: ${figure} of the ${part} part${lines.some(({ thin }) => thin) ? "; thick lines are means over seeds" : ""}`;
     return [{ id: `curve-${place}`, title, x: "epoch", y: "percent", lines }];

@@ -68,6 +68,8 @@ export interface ResultCell {
   /** Half the 95 % interval of each value of `best`, where it is a mean over a sample (few-shot episodes); by seed. */
   readonly intervals: readonly (number | null)[];
   readonly network: NetworkSummary | null;
+  /** Whether it is of a network beside the run's own: its teacher, or its baseline. */
+  readonly beside: boolean;
   /** The folders of the runs, by seed. */
   readonly folders: readonly string[];
 }
@@ -192,6 +194,7 @@ function resultCell(
   const last = own.map((result) => (result ? (lastOf(result)[called] ?? null) : null));
   const network = own.find((result) => result?.run)?.run?.network ?? null;
   return {
+    beside: own.some((result) => result && called in beside(result.run)),
     ...{ column, figure, network, best: spreadOf(best), folders: cells.map(({ run }) => run.folder) },
     intervals: own.map((result) => under(result?.measures ?? {}, ({ intervals }) => intervals)[called] ?? null),
     last: last.every((value) => value === null) ? null : spreadOf(last),

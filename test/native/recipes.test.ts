@@ -3,6 +3,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { curvesOf } from "../../src/experiment/curves.ts";
 import { type ReproduceOptions, recipeNames, reproduce, type StepEvent } from "../../src/index.ts";
 import { recipes } from "../../src/recipes/list.ts";
 import { planReproduce } from "../../src/recipes/plan.ts";
@@ -45,6 +46,23 @@ describe("recipes", () => {
     expect(result.columns).toEqual(["8"]);
     expect(result.claims.map(({ says }) => says)).toEqual(["RKD-DA is above triplet alone"]);
     expect(readdirSync(join(out, "cells"))).toHaveLength(3);
+  });
+
+  it("draws the curve of a run for its own network, not for its teacher and its baseline", async () => {
+    const out = join(temporaryFolder(), "beside");
+    const result = await reproduce("defaults", {
+      scale: "smoke",
+      seeds: 1,
+      out,
+      rows: ["teacher", "by labels alone", "the default"],
+    });
+    expect(result.rows.map(({ row, cells }) => [row, cells[0]?.beside])).toEqual([
+      ["teacher", true],
+      ["by labels alone", true],
+      ["the default", false],
+    ]);
+    const lines = curvesOf(result).flatMap((chart) => chart.lines.map(({ name }) => name));
+    expect([...new Set(lines)]).toEqual(["the default"]);
   });
 
   // What the defaults were chosen from is not in the paper.
