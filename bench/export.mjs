@@ -19,7 +19,11 @@ const { values: options } = parseArgs({
     steps: { type: "string", default: "60" },
     rounds: { type: "string", default: "3" },
     threads: { type: "string", default: String(os.availableParallelism()) },
-    only: { type: "string", default: "conv4,resnet18,resnet50,vgg11,googlenet,efficientnet-lite0" },
+    only: {
+      type: "string",
+      default:
+        "conv4,resnet18,resnet50,vgg11,googlenet,mobilenet-v2,mobilenet-v3-small,efficientnet-b0,efficientnet-lite0",
+    },
     out: { type: "string", default: path.join(here, "record", "export.md") },
   },
 });

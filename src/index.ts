@@ -68,10 +68,13 @@ export { type Neighbours, neighbours, type Picture } from "./neighbours.ts";
 export {
   type BackboneOptions,
   conv4,
+  efficientnet,
   efficientnetLite,
   googlenet,
   type MlpOptions,
   mlp,
+  mobilenetV2,
+  mobilenetV3,
   resnet,
   type StemOptions,
   vgg,

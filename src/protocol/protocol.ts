@@ -28,7 +28,7 @@ export type RkdErrorCode = keyof typeof errorCodes;
 type Given<T, Needed extends keyof T> = Pick<T, Needed> & Partial<Omit<T, Needed>>;
 
 /** The architectures there are. */
-export const backboneKinds = ["conv4", "resnet18", "resnet34", "resnet50", "resnet101", "vgg11", "vgg13", "vgg16", "googlenet", "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "efficientnet-lite3", "efficientnet-lite4", "mlp"] as const;
+export const backboneKinds = ["conv4", "resnet18", "resnet34", "resnet50", "resnet101", "vgg11", "vgg13", "vgg16", "googlenet", "mobilenet-v2", "mobilenet-v3-small", "mobilenet-v3-large", "efficientnet-b0", "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "efficientnet-lite3", "efficientnet-lite4", "mlp"] as const;
 
 /** The name of an architecture. */
 export type BackboneKind = (typeof backboneKinds)[number];
@@ -652,13 +652,16 @@ export type Episode = {
   readonly queries: number;
 };
 
-/** A network, as conv4(), resnet(), vgg(), googlenet(), efficientnetLite() and mlp() make it. */
+/**
+ * A network, as conv4(), resnet(), vgg(), googlenet(), mobilenetV2(), mobilenetV3(), efficientnet(), efficientnetLite() and
+ * mlp() make it.
+ */
 export type Backbone = {
   /** The architecture. */
   readonly kind: BackboneKind;
   /**
-   * Channels of the first block, 1 to 1024; of an EfficientNet-Lite, whose stem has half as many, 64 is the published
-   * network too. @default 64, the published width
+   * Channels of the first block, 1 to 1024; of a MobileNet or an EfficientNet, whose first layers have fewer, 64 is the
+   * published network too. @default 64, the published width
    */
   readonly width?: number;
   /** Widths of an mlp's hidden layers, at least one, each 1 to 65,536. @default [256, 256] */
@@ -1232,7 +1235,7 @@ export type BackbonePlan = {
   /** The widths of the hidden layers of an `"mlp"`, at least one; empty for every other architecture. */
   readonly hidden: ReadonlyArray<number>;
   /**
-   * The form for large or for small images; Conv-4, EfficientNet-Lite and the perceptron have one form and ignore it.
+   * The form for large or for small images; the networks without a stem option have one form and ignore it.
    */
   readonly stem: Stem;
   /** Length of the embedding; `None`: the pooled feature itself (Conv-4 and the small VGG: the flattened map). */

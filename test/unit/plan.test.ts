@@ -6,11 +6,14 @@ import {
   type Backbone,
   conv4,
   crossEntropy,
+  efficientnet,
   efficientnetLite,
   glyphs,
   googlenet,
   imageFolder,
   mlp,
+  mobilenetV2,
+  mobilenetV3,
   prototypical,
   resnet,
   rkdAngle,
@@ -174,6 +177,10 @@ describe("the plan of train", () => {
     expect(await planned(vgg(11, { stem: "imagenet" }))).toMatchObject({ kind: "vgg11", stem: "imagenet", hidden: [] });
     expect(await planned(googlenet({ width: 32 }))).toMatchObject({ kind: "googlenet", stem: "small", width: 32 });
     expect(await planned(efficientnetLite(0, { width: 32 }))).toMatchObject({ kind: "efficientnet-lite0", width: 32 });
+    expect(await planned(efficientnet("b0"))).toMatchObject({ kind: "efficientnet-b0", width: 64 });
+    expect(await planned(mobilenetV2({ width: 32 }))).toMatchObject({ kind: "mobilenet-v2", width: 32 });
+    expect(await planned(mobilenetV3("small"))).toMatchObject({ kind: "mobilenet-v3-small" });
+    expect(await planned(mobilenetV3("large"))).toMatchObject({ kind: "mobilenet-v3-large" });
     expect(await planned(resnet(101))).toMatchObject({ kind: "resnet101", stem: "small" });
   });
 

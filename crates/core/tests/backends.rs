@@ -7,7 +7,7 @@ use std::sync::Arc;
 use common::Draw;
 use rkd_core::backbones::{BackboneSpec, Stem, build};
 use rkd_core::nn::backend::{
-    AdamStep, Backend, BatchNorm, Norms, Passed, PooledNorm, Relu, SavedNorm, SgdStep, Statistics,
+    Activation, AdamStep, Backend, BatchNorm, Norms, Passed, PooledNorm, SavedNorm, SgdStep, Statistics,
 };
 use rkd_core::nn::geometry::{Conv2d, Pool2d};
 use rkd_core::nn::{Cpu, Feature, Portable};
@@ -16,6 +16,14 @@ use rkd_core::random::Random;
 use rkd_kernels::Team;
 
 const DRAW: Draw = Draw { seed: 23 };
+const ACTIVATIONS: [Activation; 6] = [
+    Activation::Relu,
+    Activation::Relu6,
+    Activation::HardSwish,
+    Activation::Silu,
+    Activation::HardSigmoid,
+    Activation::Sigmoid,
+];
 
 fn cpu(threads: usize) -> Cpu {
     Cpu::new(Arc::new(Team::new(threads)))
@@ -98,10 +106,13 @@ fn convolutions_of_random_shapes() {
 fn batch_norms_in_every_combination() {
     let both = Both::new();
     for (index, shape) in [[2, 3, 3, 5], [4, 7, 5, 33], [1, 1, 2, 1], [3, 16, 16, 64]].iter().enumerate() {
-        for combination in 0..12 {
+        for combination in 0..4 * (ACTIVATIONS.len() + 1) {
             let (residual, batch) = (combination & 1 > 0, combination & 2 > 0);
-            let relu = [None, Some(Relu::Plain), Some(Relu::Six)][combination / 4];
-            let what = format!("shape {index}, residual {residual}, {relu:?}, statistics of the batch {batch}");
+            let activation = (combination / 4).checked_sub(1).map(|place| ACTIVATIONS[place]);
+            if residual && activation.is_some_and(|activation| !activation.is_relu()) {
+                continue;
+            }
+            let what = format!("shape {index}, residual {residual}, {activation:?}, statistics of the batch {batch}");
             let c = shape[3];
             let [x, added, dy] = ["x", "added", "dy"].map(|name| both.random(name, shape));
             let [bias, mean] = ["bias", "mean"].map(|name| both.random(name, &[c]));
@@ -122,15 +133,15 @@ fn batch_norms_in_every_combination() {
                             weight: &weight.$i,
                             bias: &bias.$i,
                             residual: residual.then_some(&added.$i),
-                            relu,
+                            activation,
                             epsilon: 1e-5,
                             statistics,
                         })
                         .unwrap();
                     let saved = SavedNorm {
                         x: &x.$i,
-                        relu: match relu {
-                            Some(kind) if batch && !residual => Passed::Shift(kind, &bias.$i),
+                        activation: match activation {
+                            Some(kind) if batch && !residual || !kind.is_relu() => Passed::Shift(kind, &bias.$i),
                             Some(kind) => Passed::Output(kind, &out.y),
                             None => Passed::All,
                         },
@@ -162,6 +173,76 @@ fn batch_norms_in_every_combination() {
 }
 
 #[test]
+fn batch_norms_before_a_depthwise_convolution() {
+    let both = Both::new();
+    let (same, square) = (Conv2d::same, Conv2d::square);
+    for (shape, windows) in [
+        ([2, 9, 7, 24], square(3, 1, 1)),
+        ([3, 8, 8, 33], same(5, 2, 8)),
+        ([2, 13, 13, 8], square(3, 2, 1)),
+        ([1, 5, 5, 3], square(3, 2, 0)),
+        // More than one band of rows.
+        ([2, 60, 50, 40], square(5, 1, 2)),
+        ([1, 61, 50, 40], square(3, 2, 1)),
+    ] {
+        let c = shape[3];
+        let windows = Conv2d { groups: c, ..windows };
+        let [h, w] = windows.output([shape[1], shape[2]]).unwrap();
+        let (x, dy) = (both.random("x", &shape), both.random("dy", &[shape[0], h, w, c]));
+        let filter = both.random("filter", &[windows.kernel[0], windows.kernel[1], 1, c]);
+        let [bias, mean] = ["bias", "mean"].map(|name| both.random(name, &[c]));
+        let weight: Vec<f32> = DRAW.hashed("weight", c).iter().map(|v| 6.0 * v).collect();
+        let weight = both.of(&weight, &[c]);
+        let variance: Vec<f32> = DRAW.hashed("variance", c).iter().map(|v| 1.2 + v).collect();
+        let variance = both.of(&variance, &[c]);
+        for activation in [None].into_iter().chain(ACTIVATIONS.map(Some)) {
+            for batch in [true, false] {
+                macro_rules! run {
+                    ($backend:expr, $i:tt) => {{
+                        let statistics = match batch {
+                            true => Statistics::Batch,
+                            false => Statistics::Fixed { mean: &mean.$i, variance: &variance.$i },
+                        };
+                        let operation = BatchNorm {
+                            x: &x.$i,
+                            weight: &weight.$i,
+                            bias: &bias.$i,
+                            residual: None,
+                            activation,
+                            epsilon: 1e-5,
+                            statistics,
+                        };
+                        let out = $backend.batch_norm_depthwise(&operation, &windows, &filter.$i).unwrap();
+                        let statistics = Statistics::Fixed { mean: &out.mean, variance: &out.variance };
+                        let operation = BatchNorm { statistics, ..operation };
+                        let back = $backend
+                            .batch_norm_depthwise_backward(&operation, &out.rstd, batch, &windows, &filter.$i, &dy.$i)
+                            .unwrap();
+                        (out, back)
+                    }};
+                }
+                let ((out, (back, dfilter)), (expected, (expected_back, expected_dfilter))) =
+                    (run!(both.cpu, 0), run!(both.portable, 1));
+                let pairs = [
+                    ("y", &out.y, &expected.y),
+                    ("mean", &out.mean, &expected.mean),
+                    ("rstd", &out.rstd, &expected.rstd),
+                    ("variance", &out.variance, &expected.variance),
+                    ("dx", &back.dx, &expected_back.dx),
+                    ("dweight", &back.dweight, &expected_back.dweight),
+                    ("dbias", &back.dbias, &expected_back.dbias),
+                    ("gradient of the filter", &dfilter, &expected_dfilter),
+                ];
+                for (what, actual, expected) in pairs {
+                    let what = format!("{what} of {windows:?} on {shape:?}, {activation:?}, batch {batch}");
+                    both.assert_equal(&what, actual, expected);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn batch_norms_that_pool() {
     let both = Both::new();
     for (shape, windows) in [([2, 6, 8, 33], Pool2d::square(2, 2, 0)), ([3, 7, 5, 16], Pool2d::square(3, 2, 1))] {
@@ -172,11 +253,18 @@ fn batch_norms_that_pool() {
             ($backend:expr, $i:tt) => {{
                 let (x, weight, bias) = (&x.$i, &weight.$i, &bias.$i);
                 let statistics = Statistics::Batch;
-                let operation =
-                    BatchNorm { x, weight, bias, residual: None, relu: Some(Relu::Plain), epsilon: 1e-5, statistics };
+                let operation = BatchNorm {
+                    x,
+                    weight,
+                    bias,
+                    residual: None,
+                    activation: Some(Activation::Relu),
+                    epsilon: 1e-5,
+                    statistics,
+                };
                 let PooledNorm { normalized: out, won } = $backend.batch_norm_max_pool(&operation, &windows).unwrap();
-                let (mean, rstd, relu) = (&out.mean, &out.rstd, Passed::Shift(Relu::Plain, bias));
-                let saved = SavedNorm { x, relu, weight, mean, rstd, residual: false, batch: true };
+                let (mean, rstd, activation) = (&out.mean, &out.rstd, Passed::Shift(Activation::Relu, bias));
+                let saved = SavedNorm { x, activation, weight, mean, rstd, residual: false, batch: true };
                 let back = $backend.batch_norm_max_pool_backward(&saved, &windows, &won, &dy.$i).unwrap();
                 (out, back)
             }};
@@ -232,16 +320,33 @@ fn the_other_operations() {
     let bias = both.random("bias", &[5]);
     let out = both.random("out", &[3, 5]);
     let input = [3, 5, 4, 7];
-    for (kind, factor) in [(Relu::Plain, 1.0), (Relu::Six, 12.0)] {
+    for kind in ACTIVATIONS {
+        // Beyond every bend.
         let mut x = x.clone();
-        c.scale(&mut x.0, factor).unwrap();
-        p.scale(&mut x.1, factor).unwrap();
-        let y = (c.relu(kind, &x.0).unwrap(), p.relu(kind, &x.1).unwrap());
-        both.assert_equal("relu", &y.0, &y.1);
+        c.scale(&mut x.0, 12.0).unwrap();
+        p.scale(&mut x.1, 12.0).unwrap();
+        let y = (c.activate(kind, &x.0).unwrap(), p.activate(kind, &x.1).unwrap());
+        both.assert_equal(&format!("{kind:?}"), &y.0, &y.1);
         let dy = both.random("dy", &input);
-        let gradients = (c.relu_backward(kind, &y.0, &dy.0).unwrap(), p.relu_backward(kind, &y.1, &dy.1).unwrap());
-        both.assert_equal("relu gradient", &gradients.0, &gradients.1);
+        let saved = if kind.is_relu() { &y } else { &x };
+        let gradient = c.activate_backward(kind, &saved.0, &dy.0).unwrap();
+        let expected = p.activate_backward(kind, &saved.1, &dy.1).unwrap();
+        both.assert_equal(&format!("{kind:?} gradient"), &gradient, &expected);
     }
+    for shape in [[3, 5, 4, 7], [2, 13, 11, 40]] {
+        let (x, dy) = (both.random("x", &shape), both.random("dy", &shape));
+        let [gate, dmean] = ["gate", "dmean"].map(|name| both.random(name, &[shape[0], 1, 1, shape[3]]));
+        let scaled = c.scale_channels(&x.0, &gate.0).unwrap();
+        both.assert_equal("scaled channels", &scaled, &p.scale_channels(&x.1, &gate.1).unwrap());
+        let dgate = c.scale_channels_backward_gate(&x.0, &dy.0).unwrap();
+        both.assert_equal("gradient of the gate", &dgate, &p.scale_channels_backward_gate(&x.1, &dy.1).unwrap());
+        let dx = c.scale_channels_backward_input(&dy.0, &gate.0, &dmean.0).unwrap();
+        let expected = p.scale_channels_backward_input(&dy.1, &gate.1, &dmean.1).unwrap();
+        both.assert_equal("gradient of scaled channels", &dx, &expected);
+    }
+    let [one, other] = [c.reshape(&pooled.0, &[3, 1, 1, 7]).unwrap(), c.reshape(&pooled.0, &[21]).unwrap()];
+    both.assert_equal("reshaped", &one, &p.reshape(&pooled.1, &[3, 1, 1, 7]).unwrap());
+    both.assert_equal("reshaped", &other, &p.reshape(&pooled.1, &[21]).unwrap());
     let dy = both.random("dy", &input);
     both.assert_equal("add", &c.add(x.0.clone(), &dy.0).unwrap(), &p.add(x.1.clone(), &dy.1).unwrap());
     both.assert_equal("average", &c.global_average(&x.0).unwrap(), &p.global_average(&x.1).unwrap());
@@ -323,7 +428,9 @@ fn not_a_number_is_passed_on_and_never_hidden() {
     fn check<B: Backend>(backend: &B) {
         let x = backend.from_f32(&[1.0, f32::NAN, -1.0, 2.0], &[1, 2, 2, 1]).unwrap();
         let nan = |tensor: &B::Tensor| backend.to_f32(tensor).unwrap().iter().any(|v| v.is_nan());
-        assert!(nan(&backend.relu(Relu::Plain, &x).unwrap()) && nan(&backend.relu(Relu::Six, &x).unwrap()));
+        for activation in ACTIVATIONS {
+            assert!(nan(&backend.activate(activation, &x).unwrap()), "{activation:?}");
+        }
         assert!(nan(&backend.max_pool(&Pool2d::square(2, 2, 0), &x).unwrap().0));
         assert!(nan(&backend.global_average(&x).unwrap()));
         let one = backend.from_f32(&[1.0], &[1]).unwrap();
@@ -332,7 +439,7 @@ fn not_a_number_is_passed_on_and_never_hidden() {
             weight: &one,
             bias: &one,
             residual: None,
-            relu: Some(Relu::Six),
+            activation: Some(Activation::Relu6),
             epsilon: 1e-5,
             statistics: Statistics::Batch,
         };
@@ -373,7 +480,8 @@ fn train(threads: usize, kind: &str) -> Vec<u32> {
 
 #[test]
 fn training_gives_the_same_bits_on_any_number_of_threads() {
-    for kind in ["conv4", "resnet18", "resnet50", "googlenet", "efficientnet-lite0"] {
+    let mobile = ["efficientnet-lite0", "efficientnet-b0", "mobilenet-v2", "mobilenet-v3-small"];
+    for kind in ["conv4", "resnet18", "resnet50", "googlenet"].into_iter().chain(mobile) {
         let one = train(1, kind);
         assert_eq!(one, train(2, kind), "{kind}");
         assert_eq!(one, train(3, kind), "{kind}");

@@ -5,7 +5,7 @@ mod common;
 
 use common::Draw;
 use rkd_core::backbones::{BackboneSpec, Stem, build};
-use rkd_core::nn::backend::{Backend, Relu};
+use rkd_core::nn::backend::{Activation, Backend};
 use rkd_core::nn::backward::Backward;
 use rkd_core::nn::builder::Builder;
 use rkd_core::nn::forward::Forward;
@@ -16,6 +16,14 @@ use rkd_core::nn::parameters::Parameters;
 use rkd_core::nn::{Feature, FeatureMap, Portable, Profile};
 
 const DRAW: Draw = Draw { seed: 11 };
+const ACTIVATIONS: [Activation; 6] = [
+    Activation::Relu,
+    Activation::Relu6,
+    Activation::HardSwish,
+    Activation::Silu,
+    Activation::HardSigmoid,
+    Activation::Sigmoid,
+];
 
 fn random(name: &str, count: usize) -> Vec<f64> {
     DRAW.hashed(name, count).into_iter().map(f64::from).collect()
@@ -123,10 +131,13 @@ fn batch_norms() {
         let layer = Layer::BatchNorm2d(builder.batch_norm("bn", 3, relu));
         check(what, &[layer], builder, &[2, 2, 3, 3], mode);
     }
-    for (what, mode) in [("batch statistics and ReLU6", Mode::Batch), ("running statistics and ReLU6", Mode::Running)] {
-        let mut builder = Builder::new();
-        let layer = BatchNorm2d { relu: Some(Relu::Six), ..builder.batch_norm("steep", 3, true) };
-        check(what, &[Layer::BatchNorm2d(layer)], builder, &[2, 2, 3, 3], mode);
+    // Steep enough that every bend is passed.
+    for activation in &ACTIVATIONS[1..] {
+        for mode in [Mode::Batch, Mode::Running] {
+            let mut builder = Builder::new();
+            let layer = BatchNorm2d { activation: Some(*activation), ..builder.batch_norm("steep", 3, true) };
+            check(&format!("{mode:?} and {activation:?}"), &[Layer::BatchNorm2d(layer)], builder, &[2, 2, 3, 3], mode);
+        }
     }
     let mut builder = Builder::new();
     let layers = [Layer::BatchNorm2d(builder.batch_norm("bn", 3, true)), Layer::MaxPool(Pool2d::square(3, 2, 1))];
@@ -137,8 +148,10 @@ fn batch_norms() {
 #[test]
 fn layers_without_parameters() {
     let overlapping = Pool2d { ceil: true, ..Pool2d::square(3, 2, 1) };
+    for activation in ACTIVATIONS {
+        check(&format!("{activation:?}"), &[Layer::Activation(activation)], Builder::new(), &[2, 5, 4, 3], Mode::Batch);
+    }
     for (what, layer) in [
-        ("ReLU", Layer::Relu),
         ("max pool", Layer::MaxPool(Pool2d::square(2, 2, 0))),
         ("overlapping max pool", Layer::MaxPool(overlapping)),
         ("global average", Layer::GlobalAverage),
@@ -149,6 +162,35 @@ fn layers_without_parameters() {
     let mut builder = Builder::new();
     let layer = builder.linear("fc", 4, 3);
     check("linear", &[layer], builder, &[3, 4], Mode::Batch);
+}
+
+#[test]
+fn batch_norms_before_a_depthwise_convolution() {
+    for mode in [Mode::Batch, Mode::Running] {
+        for activation in ACTIVATIONS {
+            let mut builder = Builder::new();
+            let layer = BatchNorm2d { activation: Some(activation), ..builder.batch_norm("steep", 2, true) };
+            let layers = [Layer::BatchNorm2d(layer), builder.depthwise("depthwise", 2, Conv2d::same(3, 2, 4))];
+            check(&format!("{mode:?}, {activation:?}, depthwise"), &layers, builder, &[2, 4, 4, 2], mode);
+        }
+    }
+}
+
+#[test]
+fn squeeze_and_excitation() {
+    for (activation, gate) in [(Activation::Relu, Activation::HardSigmoid), (Activation::Silu, Activation::Sigmoid)] {
+        let (mut builder, point) = (Builder::new(), Conv2d::square(1, 1, 0));
+        let layers = [
+            builder.convolution("before", 2, 3, Conv2d::square(3, 1, 1)),
+            Layer::SqueezeExcitation(vec![
+                builder.convolution_with_bias("reduce", 3, 2, point),
+                Layer::Activation(activation),
+                builder.convolution_with_bias("expand", 2, 3, point),
+                Layer::Activation(gate),
+            ]),
+        ];
+        check(&format!("{activation:?}, {gate:?}"), &layers, builder, &[2, 4, 3, 2], Mode::Batch);
+    }
 }
 
 #[test]

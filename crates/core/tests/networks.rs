@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use common::Draw;
 use rkd_core::Code;
-use rkd_core::backbones::{BackboneSpec, Stem, build};
+use rkd_core::backbones::{BackboneSpec, Stem, build, define, kinds};
 use rkd_core::nn::backend::Backend;
 use rkd_core::nn::profile::Profile;
 use rkd_core::nn::tuning::TuningPlan;
@@ -112,21 +112,21 @@ fn images_of_another_shape_are_an_error() {
 
 #[test]
 fn every_network_learns_from_its_smallest_image_and_refuses_a_smaller_one() {
-    for kind in rkd_core::backbones::kinds() {
+    for kind in kinds() {
         // With the small stem, and with that for ImageNet.
         let sides = match kind {
             "mlp" => [1, 1],
             "conv4" => [16, 16],
             "googlenet" => [8, 31],
             _ if kind.starts_with("resnet") => [4, 16],
-            _ if kind.starts_with("efficientnet") => [16, 16],
+            _ if kind.starts_with("efficientnet") || kind.starts_with("mobilenet") => [16, 16],
             _ => [32, 32],
         };
         for (stem, side) in [Stem::Small, Stem::Imagenet].into_iter().zip(sides) {
             let hidden = if kind == "mlp" { vec![5] } else { Vec::new() };
             let of =
                 |image_size| BackboneSpec { kind: kind.into(), stem, hidden: hidden.clone(), image_size, ..spec() };
-            let smallest = (1..64).find(|&side| rkd_core::backbones::define(&of(side)).is_ok()).unwrap();
+            let smallest = (1..64).find(|&side| define(&of(side)).is_ok()).unwrap();
             assert_eq!(smallest, side, "{kind} {stem:?}");
             let mut network = build(Portable::cpu_f32(), &of(smallest), 2).unwrap();
             let backend = network.backend().clone();
@@ -145,6 +145,50 @@ fn every_network_learns_from_its_smallest_image_and_refuses_a_smaller_one() {
             optimizer.step(&backend, &mut [&mut network.parameters], gradients.parameters, 0.1, None).unwrap();
         }
     }
+}
+
+/// Millions of parameters, and of multiply-adds at 224 and at 96 pixels, as the table of `docs/networks.md` has them.
+fn sizes(kind: &str) -> [String; 3] {
+    let of = |image_size| {
+        let spec = BackboneSpec {
+            kind: kind.into(),
+            width: 64,
+            stem: Stem::Imagenet,
+            embedding: None,
+            classes: None,
+            in_channels: 3,
+            image_size,
+            ..spec()
+        };
+        let cpu = Cpu::counting();
+        let mut network = Network::zeros(cpu.clone(), define(&spec).unwrap()).unwrap();
+        let profile = Arc::new(Profile::default());
+        profile.set_recording(true);
+        network.set_profile(&profile);
+        network.forward_eval(&cpu.zeros(&[1, image_size, image_size, 3]).unwrap()).unwrap();
+        let flops: f64 = profile.take().iter().map(|record| record.flops).sum();
+        (network.parameter_count() as f64, flops / 2.0)
+    };
+    let [(parameters, large), (_, small)] = [224, 96].map(of);
+    [format!("{:.2}", parameters / 1e6), format!("{:.0}", large / 1e6), format!("{:.0}", small / 1e6)]
+}
+
+#[test]
+fn the_page_of_networks_has_their_sizes() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/networks.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let cells = |line: &str| line.split('|').map(|cell| cell.trim().trim_matches('`').to_string()).collect::<Vec<_>>();
+    let rows: Vec<Vec<String>> = page.lines().filter(|line| line.starts_with("| `")).map(cells).collect();
+    let listed: Vec<&str> = rows.iter().map(|row| row[1].as_str()).collect();
+    let kinds: Vec<&str> = kinds().into_iter().filter(|kind| *kind != "mlp").collect();
+    assert_eq!(listed, kinds);
+    let wrong: Vec<String> = rows
+        .iter()
+        .map(|row| (row, sizes(&row[1])))
+        .filter(|(row, sizes)| row[2..5] != sizes[..])
+        .map(|(row, sizes)| format!("{}: {}", row[1], sizes.join(" | ")))
+        .collect();
+    assert!(wrong.is_empty(), "docs/networks.md has other sizes than:\n{}", wrong.join("\n"));
 }
 
 #[test]

@@ -8,7 +8,7 @@
 
 use std::time::Instant;
 
-use rkd_kernels::activation::Relu;
+use rkd_kernels::activation::Activation;
 use rkd_kernels::convolution::{Conv2d, backward_input, backward_weight, forward};
 use rkd_kernels::matrix::{Operand, gemm};
 use rkd_kernels::memory::Memory;
@@ -94,7 +94,7 @@ fn measure_batch_norm(team: &Team, rows: usize, c: usize) {
             &gamma,
             &beta,
             None,
-            Some(Relu::Plain),
+            Some(Activation::Relu),
             &mut y,
             &mut mean,
             &mut rstd,
@@ -106,7 +106,7 @@ fn measure_batch_norm(team: &Team, rows: usize, c: usize) {
             team,
             c,
             &x,
-            Passed::Shift(Relu::Plain, &beta),
+            Passed::Shift(Activation::Relu, &beta),
             &dy,
             &gamma,
             &mean,

@@ -6,11 +6,9 @@
 // Operations on arrays of registers: plain index loops say it best.
 #![allow(clippy::needless_range_loop)]
 
-use std::marker::PhantomData;
-
-use crate::Team;
 use crate::simd::doubles::{Doubles, WIDTH};
 use crate::simd::{Kernel, Simd, dispatch};
+use crate::{Isa, Team};
 
 /// Elements of a block: 128 KiB of f32, so that a ReLU mask and a gradient fit beside it in the second-level cache.
 const BLOCK: usize = 32 * 1024;
@@ -31,7 +29,7 @@ pub(crate) trait Pair<const N: usize, const M: usize>: Copy + Sync {
     ///
     /// # Safety
     /// The instruction set of `S` is available.
-    unsafe fn pair<S: Simd>(values: [S::V; N], factors: [S::V; M]) -> [S::V; 2];
+    unsafe fn pair<S: Simd>(self, values: [S::V; N], factors: [S::V; M]) -> [S::V; 2];
 }
 
 /// For every column of r x c matrices `[sum of first, sum of first * second]`; each of `factors` is `[c]`.
@@ -41,7 +39,7 @@ pub(crate) fn sums<P: Pair<N, M>, const N: usize, const M: usize>(
     c: usize,
     matrices: [&[f32]; N],
     factors: [&[f32]; M],
-    _pair: P,
+    pair: P,
 ) -> Vec<[f64; 2]> {
     let step = block_rows(c);
     let mut partial = vec![[0.0; 2]; r.div_ceil(step) * c];
@@ -49,10 +47,26 @@ pub(crate) fn sums<P: Pair<N, M>, const N: usize, const M: usize>(
         let range = block * step * c..r.min((block + 1) * step) * c;
         let matrices = matrices.map(|matrix| &matrix[range.clone()]);
         let factors = factors.map(|factors| &factors[..c]);
-        dispatch(team.isa(), BlockSums { pair: PhantomData::<P>, matrices, factors, sums });
+        block_sums(team.isa(), matrices, factors, pair, sums);
     });
+    add_up(c, &partial)
+}
+
+/// As [`sums`] of whole rows in one thread; there are as many columns as `sums`.
+pub(crate) fn block_sums<P: Pair<N, M>, const N: usize, const M: usize>(
+    isa: Isa,
+    matrices: [&[f32]; N],
+    factors: [&[f32]; M],
+    pair: P,
+    sums: &mut [[f64; 2]],
+) {
+    dispatch(isa, BlockSums { pair, matrices, factors, sums });
+}
+
+/// The sums of c columns over all blocks, in their order.
+pub(crate) fn add_up(c: usize, blocks: &[[f64; 2]]) -> Vec<[f64; 2]> {
     let mut total = vec![[0.0; 2]; c];
-    for block in partial.chunks_exact(c.max(1)) {
+    for block in blocks.chunks_exact(c.max(1)) {
         for (total, sum) in total.iter_mut().zip(block) {
             total[0] += sum[0];
             total[1] += sum[1];
@@ -61,9 +75,36 @@ pub(crate) fn sums<P: Pair<N, M>, const N: usize, const M: usize>(
     total
 }
 
+/// Which of the two sums of a [`Pair`].
+#[derive(Clone, Copy)]
+pub(crate) enum Which {
+    /// Of the first number.
+    First = 0,
+    /// Of the product.
+    Product = 1,
+}
+
+/// `out[n, c] = factor *` one of the sums for every column of each image, `rows` rows of c columns.
+pub(crate) fn image_sums<P: Pair<N, 0>, const N: usize>(
+    team: &Team,
+    [rows, c]: [usize; 2],
+    matrices: [&[f32]; N],
+    pair: P,
+    (which, factor): (Which, f64),
+    out: &mut [f32],
+) {
+    let length = rows * c;
+    team.for_each_chunk(out, c.max(1), |image, out| {
+        let mut sums = vec![[0.0; 2]; c];
+        let matrices = matrices.map(|matrix| &matrix[image * length..][..length]);
+        dispatch(team.isa(), BlockSums { pair, matrices, factors: [], sums: &mut sums });
+        out.iter_mut().zip(sums).for_each(|(out, sum)| *out = (sum[which as usize] * factor) as f32);
+    });
+}
+
 /// Sums whole rows of as many columns as there are sums and factors.
 struct BlockSums<'a, P, const N: usize, const M: usize> {
-    pair: PhantomData<P>,
+    pair: P,
     matrices: [&'a [f32]; N],
     factors: [&'a [f32]; M],
     sums: &'a mut [[f64; 2]],
@@ -122,7 +163,7 @@ impl<P: Pair<N, M>, const N: usize, const M: usize> BlockSums<'_, P, N, M> {
                         true => S::load(at.add(skip)),
                         false => S::load_first(at.add(skip), count - skip),
                     });
-                    let [first, second] = P::pair::<S>(values, factors[vector]);
+                    let [first, second] = self.pair.pair::<S>(values, factors[vector]);
                     for part in 0..parts {
                         let (a, b) = (S::widen(first, part), S::widen(second, part));
                         sums[vector][0][part] = S::F64::add(sums[vector][0][part], a);
@@ -148,11 +189,11 @@ impl<P: Pair<N, M>, const N: usize, const M: usize> BlockSums<'_, P, N, M> {
 
 /// The plain sum of each column.
 #[derive(Clone, Copy)]
-struct Values;
+pub(crate) struct Values;
 
 impl Pair<1, 0> for Values {
     #[inline(always)]
-    unsafe fn pair<S: Simd>([x]: [S::V; 1], _: [S::V; 0]) -> [S::V; 2] {
+    unsafe fn pair<S: Simd>(self, [x]: [S::V; 1], _: [S::V; 0]) -> [S::V; 2] {
         [x, x]
     }
 }

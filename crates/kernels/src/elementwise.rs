@@ -1,6 +1,6 @@
 //! Operations element by element, and the sum of squares that gradient clipping needs.
 
-use crate::activation::Relu;
+use crate::activation::{Activation, Curve, with_curve};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::{Team, check};
 
@@ -27,8 +27,6 @@ macro_rules! map_kernel {
     };
 }
 
-map_kernel!(Rectify, y, [x], [ceiling], i => if x[i] < 0.0 { 0.0 } else if x[i] > ceiling { ceiling } else { x[i] });
-map_kernel!(RectifyBackward, dx, [y, dy], [last], i => if y[i] > 0.0 && y[i] <= last { dy[i] } else { 0.0 });
 map_kernel!(Add, y, [a, b], [], i => a[i] + b[i]);
 map_kernel!(AddInPlace, y, [x], [], i => y[i] + x[i]);
 map_kernel!(AddScaled, y, [x], [factor], i => y[i] + factor * x[i]);
@@ -39,21 +37,97 @@ fn part(slice: &[f32], block: usize, length: usize) -> &[f32] {
     &slice[block * BLOCK..block * BLOCK + length]
 }
 
-/// `y = min(max(x, 0), ceiling)`; a NaN stays a NaN.
-pub fn relu(team: &Team, kind: Relu, x: &[f32], y: &mut [f32]) {
-    check::length("relu", "y", y.len(), x.len());
-    let ceiling = kind.ceiling();
-    team.for_each_chunk(y, BLOCK, |i, y| dispatch(team.isa(), Rectify { x: part(x, i, y.len()), ceiling, y }));
+/// `y` = the activation of `x`.
+pub fn activate(team: &Team, activation: Activation, x: &[f32], y: &mut [f32]) {
+    check::length("activate", "y", y.len(), x.len());
+    team.for_each_chunk(y, BLOCK, |i, y| {
+        let x = part(x, i, y.len());
+        with_curve!(Some(activation), curve => dispatch(team.isa(), Activate { curve, x, y }));
+    });
 }
 
-/// `dx = dy` where the output `y` of [`relu`] is positive and below the ceiling, else 0.
-pub fn relu_backward(team: &Team, kind: Relu, y: &[f32], dy: &[f32], dx: &mut [f32]) {
-    check::length("relu_backward", "dx", dx.len(), y.len());
-    check::length("relu_backward", "dy", dy.len(), y.len());
-    team.for_each_chunk(dx, BLOCK, |i, dx| {
-        let (y, dy) = (part(y, i, dx.len()), part(dy, i, dx.len()));
-        dispatch(team.isa(), RectifyBackward { y, dy, last: kind.last_passed(), dx })
+/// `y` = the activation of `y`.
+pub(crate) fn activate_in_place(team: &Team, activation: Activation, y: &mut [f32]) {
+    team.for_each_chunk(y, BLOCK, |_, y| {
+        with_curve!(Some(activation), curve => dispatch(team.isa(), ActivateInPlace { curve, y }));
     });
+}
+
+/// `dx = dy` times the slope of [`activate`] at `x`; of a ReLU its output does for `x` too.
+pub fn activate_backward(team: &Team, activation: Activation, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+    check::length("activate_backward", "dx", dx.len(), x.len());
+    check::length("activate_backward", "dy", dy.len(), x.len());
+    team.for_each_chunk(dx, BLOCK, |i, dx| {
+        let (x, dy) = (part(x, i, dx.len()), part(dy, i, dx.len()));
+        with_curve!(Some(activation), curve => dispatch(team.isa(), ActivateBackward { curve, x, dy, dx }));
+    });
+}
+
+struct Activate<'a, C> {
+    curve: C,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl<C: Curve> Kernel for Activate<'_, C> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        assert!(self.x.len() == self.y.len(), "activate: blocks differ");
+        let (x, y, length) = (self.x.as_ptr(), self.y.as_mut_ptr(), self.y.len());
+        for at in (0..length).step_by(S::LANES) {
+            // SAFETY: `at` is below the length of both slices, and no first `length - at` floats exceed them. The
+            // instruction set is there by the contract of `run`.
+            unsafe {
+                let value = self.curve.value::<S>(S::load_first(x.add(at), length - at));
+                S::store_first(y.add(at), value, length - at);
+            }
+        }
+    }
+}
+
+struct ActivateInPlace<'a, C> {
+    curve: C,
+    y: &'a mut [f32],
+}
+
+impl<C: Curve> Kernel for ActivateInPlace<'_, C> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let (y, length) = (self.y.as_mut_ptr(), self.y.len());
+        for at in (0..length).step_by(S::LANES) {
+            // SAFETY: as in `Activate`.
+            unsafe {
+                let value = self.curve.value::<S>(S::load_first(y.add(at), length - at));
+                S::store_first(y.add(at), value, length - at);
+            }
+        }
+    }
+}
+
+struct ActivateBackward<'a, C> {
+    curve: C,
+    x: &'a [f32],
+    dy: &'a [f32],
+    dx: &'a mut [f32],
+}
+
+impl<C: Curve> Kernel for ActivateBackward<'_, C> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let length = self.dx.len();
+        assert!(self.x.len() == length && self.dy.len() == length, "activate_backward: blocks differ");
+        let (x, dy, dx) = (self.x.as_ptr(), self.dy.as_ptr(), self.dx.as_mut_ptr());
+        for at in (0..length).step_by(S::LANES) {
+            // SAFETY: as in `Activate`.
+            unsafe {
+                let (x, dy) = (S::load_first(x.add(at), length - at), S::load_first(dy.add(at), length - at));
+                S::store_first(dx.add(at), self.curve.gradient::<S>(x, dy), length - at);
+            }
+        }
+    }
 }
 
 /// `y = a + b`.

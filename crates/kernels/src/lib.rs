@@ -14,6 +14,7 @@ pub mod activation;
 pub mod channels;
 pub mod convolution;
 pub mod elementwise;
+pub mod excitation;
 pub mod isa;
 pub mod linear;
 pub mod matrix;

@@ -9,6 +9,9 @@
 //!
 //! Shapes: A `[m, k]`, B `[k, n]`, C `[m, n]`.
 
+// Operations on arrays of registers: plain index loops say it best.
+#![allow(clippy::needless_range_loop)]
+
 use crate::isa::Level;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team::Parts;
@@ -20,8 +23,6 @@ pub(crate) const DEPTH: usize = 256;
 pub(crate) const BLOCK_ROWS: usize = 168;
 /// Units of work wanted at least, so that a few threads end at about the same time.
 const UNITS: usize = 16;
-/// Floats of the largest tile, 14 x 32.
-const TILE: usize = 14 * 32;
 
 /// Writes `body` out for every row r < R: sums that a loop counter indexes would lie in memory, not in registers.
 macro_rules! each_row {
@@ -127,8 +128,8 @@ pub(crate) fn panels_length(isa: Isa, k: usize, n: usize) -> usize {
 pub(crate) fn fill_panel(out: &mut [f32], width: usize, b: Operand<'_>, columns: usize) {
     if b.column == 1 {
         for (i, out) in out.chunks_exact_mut(width).enumerate() {
-            out[..columns].copy_from_slice(&b.data[i * b.row..i * b.row + columns]);
-            out[columns..].fill(0.0);
+            copy_short(&b.data[i * b.row..i * b.row + columns], &mut out[..columns]);
+            out[columns..].iter_mut().for_each(|out| *out = 0.0);
         }
         return;
     }
@@ -142,6 +143,14 @@ pub(crate) fn fill_panel(out: &mut [f32], width: usize, b: Operand<'_>, columns:
             }
         }
     }
+}
+
+/// Copies a few vectors, for which a call would be long.
+#[inline(always)]
+fn copy_short(from: &[f32], to: &mut [f32]) {
+    let ((from, rest), (to, last)) = (from.as_chunks::<8>(), to.as_chunks_mut::<8>());
+    from.iter().zip(to).for_each(|(from, to)| *to = *from);
+    rest.iter().zip(last).for_each(|(from, to)| *to = *from);
 }
 
 /// How an m x n result is cut into units of work: blocks of rows, and of columns where the rows are few.
@@ -281,8 +290,10 @@ impl Kernel for BlockProduct<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let (block, width) = (self.block, 2 * S::LANES);
+        // As even as can be: a tile of few rows loads its panel for little.
+        let height = block.rows.div_ceil(block.rows.div_ceil(S::ROWS).max(1)).max(1);
         for column in (block.columns[0]..block.columns[1]).step_by(width) {
-            for row in (0..block.rows).step_by(S::ROWS) {
+            for row in (0..block.rows).step_by(height) {
                 // SAFETY: `BlockProduct::new` has checked that A holds the block's rows and terms, the panels (of this
                 // very width) its columns and terms and the bias its columns, and was promised the same of `out`; the
                 // tile is a part of the block, since its rows and columns end where the block's do.
@@ -301,7 +312,7 @@ impl Kernel for BlockProduct<'_> {
                             start => start,
                         },
                     };
-                    tile.multiply_rows::<S>(S::ROWS.min(block.rows - row));
+                    tile.multiply_rows::<S>(height.min(block.rows - row));
                 }
             }
         }
@@ -329,80 +340,70 @@ impl Tile<'_> {
     #[inline(always)]
     unsafe fn multiply_rows<S: Simd>(&self, rows: usize) {
         macro_rules! one_of {
-            ($($r:literal)*) => {
+            ($vectors:literal, $($r:literal)*) => {
                 match rows {
-                    // SAFETY: `multiply` for R rows asks for what this function asks for with `rows` of R.
-                    $($r if $r <= S::ROWS => unsafe { self.multiply::<S, $r>() },)*
+                    // SAFETY: `multiply` for R rows asks for what this function asks for with `rows` of R; one vector is
+                    // enough for as many columns.
+                    $($r if $r <= S::ROWS => unsafe { self.multiply::<S, $r, $vectors>() },)*
                     _ => unreachable!("a tile has at most as many rows as registers"),
                 }
             };
         }
-        one_of!(1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+        match self.columns <= S::LANES {
+            true => one_of!(1, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+            false => one_of!(2, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        }
     }
 
     /// # Safety
-    /// As [`Tile::multiply_rows`] for R rows.
+    /// As [`Tile::multiply_rows`] for R rows, and V vectors hold all columns.
     #[inline(always)]
-    unsafe fn multiply<S: Simd, const R: usize>(&self) {
+    unsafe fn multiply<S: Simd, const R: usize, const V: usize>(&self) {
         // SAFETY: row r < R of A lies `r * row` on, and of `out` `r * out_row`; a step of the loop takes one of `depth`
-        // terms of A and two vectors of the panel. `a` leaves A only after its last use, by a wrapping addition. The
-        // buffer of TILE floats holds R <= 14 rows of two vectors of at most 16.
+        // terms of A and V <= 2 vectors of the panel. `a` leaves A only after its last use, by a wrapping addition.
         unsafe {
-            let mut sums = [[S::splat(0.0); 2]; R];
+            let mut sums = [[S::splat(0.0); V]; R];
             let mut a = self.a;
             let mut panel = self.panel;
             for _ in 0..self.depth {
-                let b = [S::load(panel), S::load(panel.add(S::LANES))];
+                let mut b = [S::splat(0.0); V];
+                for v in 0..V {
+                    b[v] = S::load(panel.add(v * S::LANES));
+                }
                 each_row!(r in R => {
                     let value = S::splat(*a.add(r * self.row));
-                    sums[r][0] = S::mul_add(value, b[0], sums[r][0]);
-                    sums[r][1] = S::mul_add(value, b[1], sums[r][1]);
+                    for v in 0..V {
+                        sums[r][v] = S::mul_add(value, b[v], sums[r][v]);
+                    }
                 });
                 a = a.wrapping_add(self.step);
                 panel = panel.add(2 * S::LANES);
             }
-            if self.columns == 2 * S::LANES {
-                each_row!(r in R => {
-                    let out = self.out.add(r * self.out_row);
-                    self.finish::<S>(out, 0, sums[r][0]);
-                    self.finish::<S>(out, S::LANES, sums[r][1]);
-                });
-                return;
-            }
-            let mut buffer = [0.0_f32; TILE];
             each_row!(r in R => {
-                S::store(buffer.as_mut_ptr().add(r * 2 * S::LANES), sums[r][0]);
-                S::store(buffer.as_mut_ptr().add(r * 2 * S::LANES + S::LANES), sums[r][1]);
-            });
-            for r in 0..R {
-                for column in 0..self.columns {
-                    let (out, sum) = (self.out.add(r * self.out_row + column), buffer[r * 2 * S::LANES + column]);
-                    *out = match self.start {
-                        Start::Zero => sum,
-                        Start::Bias(bias) => sum + bias[column],
-                        Start::Add => sum + *out,
-                    };
+                let out = self.out.add(r * self.out_row);
+                for v in 0..V {
+                    self.finish::<S>(out, v * S::LANES, sums[r][v]);
                 }
-            }
+            });
         }
     }
 
-    /// Writes a vector of sums to column `at` of a row that begins at `out`.
+    /// Writes a vector of sums to column `at` of a row that begins at `out`, as far as there are columns.
     ///
     /// # Safety
-    /// The instruction set of `S` is available; `out` is a row of the tile, which has all columns of a panel, and `at`
-    /// is 0 or `S::LANES`.
+    /// The instruction set of `S` is available; `out` is a row of the tile, and `at` a column of it.
     #[inline(always)]
     unsafe fn finish<S: Simd>(&self, out: *mut f32, at: usize, sum: S::V) {
-        // SAFETY: with all columns of a panel, the row and the bias have two vectors, and `at` is one of them.
+        let count = self.columns - at;
+        // SAFETY: from column `at` on the row and the bias have `count` columns, and no more are read or written.
         unsafe {
             let out = out.add(at);
             let value = match self.start {
                 Start::Zero => sum,
-                Start::Bias(bias) => S::add(sum, S::load(bias.as_ptr().add(at))),
-                Start::Add => S::add(sum, S::load(out)),
+                Start::Bias(bias) => S::add(sum, S::load_first(bias.as_ptr().add(at), count)),
+                Start::Add => S::add(sum, S::load_first(out, count)),
             };
-            S::store(out, value);
+            S::store_first(out, value, count);
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Shapes: x [n, h, w, c], y [n, oh, ow, c]; an index is a pixel of its image, `row * w + column`.
 
+use crate::columns::{self, Values, Which};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team::Parts;
 use crate::{Team, check};
@@ -176,17 +177,7 @@ fn add_where_won(dx: &mut [f32], pixel: u32, indices: &[u32], dy: &[f32]) {
 /// `y[n, c]` = the mean of `x[n, hw, c]` over the `hw` pixels, summed in f64.
 pub fn global_average(team: &Team, hw: usize, c: usize, x: &[f32], y: &mut [f32]) {
     check::length("global_average", "x", x.len() * c, y.len() * hw * c);
-    team.for_each_chunk(y, c.max(1), |image, y| {
-        let mut sums = vec![0.0_f64; c];
-        for pixel in x[image * hw * c..][..hw * c].chunks_exact(c) {
-            for (sum, &value) in sums.iter_mut().zip(pixel) {
-                *sum += f64::from(value);
-            }
-        }
-        for (y, sum) in y.iter_mut().zip(sums) {
-            *y = (sum / hw as f64) as f32;
-        }
-    });
+    columns::image_sums(team, [hw, c], [x], Values, (Which::First, 1.0 / hw as f64), y);
 }
 
 /// `dx[n, hw, c] = dy[n, c] / hw`. Overwrites `dx`.

@@ -50,6 +50,9 @@ pub(crate) trait Simd: Copy {
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    /// The power of two whose exponent, as a float has it, stands in the lowest bits.
+    unsafe fn exponent(v: Self::V) -> Self::V;
     /// `a * b + c`, rounded once where the instruction set has it.
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The larger; `b` where one is no number.
@@ -174,6 +177,14 @@ impl<const L: usize, const R: usize> Simd for Portable<L, R> {
         lanes!(i => a[i] * b[i])
     }
     #[inline(always)]
+    unsafe fn div(a: [f32; L], b: [f32; L]) -> [f32; L] {
+        lanes!(i => a[i] / b[i])
+    }
+    #[inline(always)]
+    unsafe fn exponent(v: [f32; L]) -> [f32; L] {
+        lanes!(i => f32::from_bits(v[i].to_bits() << 23))
+    }
+    #[inline(always)]
     unsafe fn mul_add(a: [f32; L], b: [f32; L], c: [f32; L]) -> [f32; L] {
         lanes!(i => a[i] * b[i] + c[i])
     }
@@ -244,6 +255,8 @@ mod x86 {
             fn add(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
             fn sub(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
             fn mul(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
+            fn div(a: __m256, b: __m256) -> __m256 = _mm256_div_ps(a, b);
+            fn exponent(v: __m256) -> __m256 = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(v)));
             fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
             fn max(a: __m256, b: __m256) -> __m256 = _mm256_max_ps(a, b);
             fn min(a: __m256, b: __m256) -> __m256 = _mm256_min_ps(a, b);
@@ -257,6 +270,19 @@ mod x86 {
                 0 => _mm256_cvtps_pd(_mm256_castps256_ps128(v)),
                 _ => _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(v)),
             };
+        }
+        #[inline(always)]
+        unsafe fn load_first(from: *const f32, count: usize) -> __m256 {
+            /// Ones for the lanes that are read, from place 8 - `count` on.
+            const LANES: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+            // SAFETY: the caller has the instruction set; of the lanes beyond `count`, at most 8, nothing is read, and the
+            // mask is within its table.
+            unsafe {
+                match count >= 8 {
+                    true => _mm256_loadu_ps(from),
+                    false => _mm256_maskload_ps(from, _mm256_loadu_si256(LANES.as_ptr().add(8 - count).cast())),
+                }
+            }
         }
     }
 
@@ -272,6 +298,8 @@ mod x86 {
             fn add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
             fn sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
             fn mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
+            fn div(a: __m512, b: __m512) -> __m512 = _mm512_div_ps(a, b);
+            fn exponent(v: __m512) -> __m512 = _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(v)));
             fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
             fn max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
             fn min(a: __m512, b: __m512) -> __m512 = _mm512_min_ps(a, b);
@@ -285,6 +313,21 @@ mod x86 {
                 0 => _mm512_cvtps_pd(_mm512_castps512_ps256(v)),
                 _ => _mm512_cvtps_pd(_mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(v)))),
             };
+        }
+        #[inline(always)]
+        unsafe fn load_first(from: *const f32, count: usize) -> __m512 {
+            // SAFETY: the caller has the instruction set; of the lanes beyond `count` nothing is read.
+            unsafe { if count >= 16 { _mm512_loadu_ps(from) } else { _mm512_maskz_loadu_ps((1 << count) - 1, from) } }
+        }
+        #[inline(always)]
+        unsafe fn store_first(to: *mut f32, v: __m512, count: usize) {
+            // SAFETY: the caller has the instruction set; of the lanes beyond `count` nothing is written.
+            unsafe {
+                match count >= 16 {
+                    true => _mm512_storeu_ps(to, v),
+                    false => _mm512_mask_storeu_ps(to, (1 << count) - 1, v),
+                }
+            }
         }
     }
 }

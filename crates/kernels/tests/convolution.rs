@@ -3,9 +3,11 @@
 mod support;
 
 use rkd_kernels::Team;
-use rkd_kernels::activation::Relu;
+use rkd_kernels::activation::Activation;
+use rkd_kernels::convolution::normalized::{self, Normalized};
 use rkd_kernels::convolution::{Conv2d, Finish, backward_input, backward_weight, forward, forward_finished};
-use support::{INTERPRETED, assert_close, check, random};
+use rkd_kernels::normalization::{Passed, batch_norm_backward, batch_norm_eval, batch_norm_eval_backward};
+use support::{INTERPRETED, activated, assert_close, check, random};
 
 /// The largest error allowed, of the largest entry: f32 rounding of at most some thousand terms.
 const TOLERANCE: f64 = 3e-6;
@@ -179,25 +181,68 @@ fn forward_without_bias_overwrites() {
 }
 
 #[test]
-fn residual_and_relu_follow_the_sums() {
+fn residual_and_activation_follow_the_sums() {
     for s in shapes() {
         let case = case(&s);
         // Sums that reach beyond the ceiling of 6.
         let residual: Vec<f32> = random(s.output_len(), 5).iter().map(|v| 20.0 * v).collect();
-        let (plain, six) = (Some(Relu::Plain), Some(Relu::Six));
-        for (added, relu) in [(true, plain), (true, None), (false, plain), (true, six)] {
+        let (plain, six) = (Some(Activation::Relu), Some(Activation::Relu6));
+        let smooth = [Activation::HardSwish, Activation::Silu].map(|activation| (true, Some(activation)));
+        let bent = [(true, plain), (true, None), (false, plain), (true, six)];
+        for (added, activation) in bent.into_iter().chain(smooth) {
             let sum = |(y, r): (&f64, &f32)| if added { y + f64::from(*r) } else { *y };
             let sums: Vec<f64> = case.expected[0].iter().zip(&residual).map(sum).collect();
             // Rounding is that of the sums, the largest of which a ceiling cuts off.
             let largest = sums.iter().fold(0.0, |m: f64, y| m.max(*y));
-            let cut = relu.map_or(1.0, |relu| (largest / f64::from(relu.ceiling())).max(1.0));
+            let cut = if activation == six { (largest / 6.0).max(1.0) } else { 1.0 };
             let expected: Vec<f64> =
-                sums.into_iter().map(|y| relu.map_or(y, |relu| y.clamp(0.0, f64::from(relu.ceiling())))).collect();
-            let finish = Finish { bias: Some(&case.bias), residual: added.then_some(&residual[..]), relu };
-            check(&format!("{s:?}, {added}, {relu:?}"), &[expected], cut * TOLERANCE, |team| {
+                sums.into_iter().map(|y| activation.map_or(y, |activation| activated(activation, y))).collect();
+            let finish = Finish { bias: Some(&case.bias), residual: added.then_some(&residual[..]), activation };
+            check(&format!("{s:?}, {added}, {activation:?}"), &[expected], cut * TOLERANCE, |team| {
                 let mut y = vec![f32::NAN; s.output_len()];
                 forward_finished(team, &s, &case.x, &case.weight, finish, &mut y);
                 vec![y]
+            });
+        }
+    }
+}
+
+#[test]
+fn a_normalisation_before_a_depthwise_convolution_is_one_after_the_other() {
+    let team = Team::new(1);
+    let sizes = [([9, 7], 24, 3, 1), ([13, 13], 9, 5, 2), ([60, 50], 40, 3, 2)];
+    for ([h, w], c, kernel, stride) in if INTERPRETED { &sizes[..1] } else { &sizes[..] }.iter().copied() {
+        let s = depthwise(shape(2, [h, w], [c, c], kernel, stride, kernel / 2));
+        let (x, dy, weight) = (random(s.input_len(), 1), random(s.output_len(), 2), random(s.weight_len(), 3));
+        let [gamma, beta, mean] = [4, 5, 6].map(|seed| random(c, seed));
+        let rstd: Vec<f32> = random(c, 7).iter().map(|v| 1.5 + v).collect();
+        let scale: Vec<f32> = gamma.iter().zip(&rstd).map(|(gamma, rstd)| gamma * rstd).collect();
+        for (activation, batch) in [(None, true), (Some(Activation::Relu6), true), (Some(Activation::HardSwish), false)]
+        {
+            let mut expected: Vec<Vec<f32>> =
+                [s.output_len(), x.len(), weight.len(), c, c].iter().map(|&length| vec![f32::NAN; length]).collect();
+            let (mut z, mut dz) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
+            let shift: Vec<f32> = (0..c).map(|i| beta[i] - mean[i] * scale[i]).collect();
+            batch_norm_eval(&team, c, &x, &scale, &shift, None, activation, &mut z);
+            let [y, dx, dweight, dgamma, dbeta] = &mut expected[..] else { unreachable!() };
+            forward(&team, &s, &z, &weight, None, y);
+            backward_weight(&team, &s, &z, &dy, dweight, None);
+            backward_input(&team, &s, &dy, &weight, &mut dz);
+            let passed = activation.map_or(Passed::All, |activation| Passed::Shift(activation, &beta));
+            let back = if batch { batch_norm_backward } else { batch_norm_eval_backward };
+            back(&team, c, &x, passed, &dz, &gamma, &mean, &rstd, dx, dgamma, dbeta, None);
+            let expected: Vec<Vec<f64>> =
+                expected.iter().map(|values| values.iter().map(|&v| f64::from(v)).collect()).collect();
+            check(&format!("{s:?}, {activation:?}, {batch}"), &expected, 1e-5, |team| {
+                let mut out: Vec<Vec<f32>> = expected.iter().map(|values| vec![f32::NAN; values.len()]).collect();
+                let [y, dx, dweight, dgamma, dbeta] = &mut out[..] else { unreachable!() };
+                let normal = Normalized { mean: &mean, scale: &scale, shift: &beta, activation };
+                normalized::forward(team, &s, normal, &x, &weight, y);
+                let factors = [&gamma[..], &beta, &mean, &rstd];
+                normalized::backward(
+                    team, &s, batch, activation, &x, &dy, &weight, factors, dx, dweight, dgamma, dbeta,
+                );
+                out
             });
         }
     }
@@ -216,7 +261,14 @@ fn a_relu_keeps_a_nan_visible_on_every_way() {
         x[0] = f32::NAN;
         for team in support::teams().iter().flatten() {
             let mut y = vec![0.0; s.output_len()];
-            forward_finished(team, &s, &x, &weight, Finish { relu: Some(Relu::Six), ..Finish::default() }, &mut y);
+            forward_finished(
+                team,
+                &s,
+                &x,
+                &weight,
+                Finish { activation: Some(Activation::Relu6), ..Finish::default() },
+                &mut y,
+            );
             assert!(y[0].is_nan(), "{s:?}, {:?}", team.isa());
         }
     }

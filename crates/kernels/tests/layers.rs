@@ -2,8 +2,9 @@
 
 mod support;
 
-use rkd_kernels::activation::Relu;
-use rkd_kernels::elementwise::{add, add_in_place, add_scaled, relu, relu_backward, scale, sum_of_squares};
+use rkd_kernels::activation::Activation;
+use rkd_kernels::elementwise::{activate, activate_backward, add, add_in_place, add_scaled, scale, sum_of_squares};
+use rkd_kernels::excitation::{scale_channels, scale_channels_backward_gate, scale_channels_backward_input};
 use rkd_kernels::linear::{self, Linear};
 use rkd_kernels::matrix::{Operand, gemm};
 use rkd_kernels::normalization::{
@@ -13,7 +14,7 @@ use rkd_kernels::normalization::{
 use rkd_kernels::optimizer::{AdamStep, SgdStep, adam, sgd};
 use rkd_kernels::pooling::{Pool2d, global_average, global_average_backward, max_pool, max_pool_backward};
 use rkd_kernels::{Isa, Team};
-use support::{INTERPRETED, check, random};
+use support::{INTERPRETED, activated, check, random, slope};
 
 const TOLERANCE: f64 = 2e-6;
 
@@ -50,10 +51,8 @@ impl Norm {
     }
 
     /// y, mean, rstd, variance, dx, dgamma, dbeta, dresidual in f64, with batch (`train`) or given statistics.
-    fn expected(&self, train: bool, residual: bool, relu: Option<Relu>, mask: &[f32]) -> Vec<Vec<f64>> {
+    fn expected(&self, train: bool, residual: bool, activation: Option<Activation>, mask: &[f32]) -> Vec<Vec<f64>> {
         let Norm { r, c, .. } = *self;
-        let [lowest, highest] = relu.map_or([f64::NEG_INFINITY, f64::INFINITY], |r| [0.0, f64::from(r.ceiling())]);
-        let passes = |y: f32| relu.is_none() || (lowest < f64::from(y) && f64::from(y) < highest);
         let mut out: Vec<Vec<f64>> = [r * c, c, c, c, r * c, c, c, r * c].iter().map(|&l| vec![0.0; l]).collect();
         for j in 0..c {
             let x = self.column(&wide(&self.x), j);
@@ -62,14 +61,24 @@ impl Norm {
             let rstd = 1.0 / (variance + 1e-5).sqrt();
             let gamma = f64::from(self.gamma[j]);
             let hat: Vec<f64> = x.iter().map(|x| (x - mean) * rstd).collect();
-            let g: Vec<f64> =
-                (0..r).map(|i| if passes(mask[i * c + j]) { f64::from(self.dy[i * c + j]) } else { 0.0 }).collect();
+            let sums: Vec<f64> = (0..r)
+                .map(|i| {
+                    let added = if residual { f64::from(self.residual[i * c + j]) } else { 0.0 };
+                    gamma * hat[i] + f64::from(self.beta[j]) + added
+                })
+                .collect();
+            let g: Vec<f64> = (0..r)
+                .map(|i| {
+                    // At a bend of a ReLU rounding decides.
+                    let relu = activation.is_some_and(Activation::is_relu);
+                    let at = if relu { f64::from(mask[i * c + j]) } else { sums[i] };
+                    activation.map_or(1.0, |activation| slope(activation, at)) * f64::from(self.dy[i * c + j])
+                })
+                .collect();
             let sum: f64 = g.iter().sum();
             let product: f64 = g.iter().zip(&hat).map(|(g, h)| g * h).sum();
             for i in 0..r {
-                let added = if residual { f64::from(self.residual[i * c + j]) } else { 0.0 };
-                let y = gamma * hat[i] + f64::from(self.beta[j]) + added;
-                out[0][i * c + j] = y.clamp(lowest, highest);
+                out[0][i * c + j] = activation.map_or(sums[i], |activation| activated(activation, sums[i]));
                 let centred = if train { (sum + hat[i] * product) / r as f64 } else { 0.0 };
                 out[4][i * c + j] = gamma * rstd * (g[i] - centred);
                 out[7][i * c + j] = g[i];
@@ -83,13 +92,13 @@ impl Norm {
 #[test]
 fn batch_norm_of_a_batch_and_its_gradient() {
     for &size in ROWS {
-        let (plain, six) = (Some(Relu::Plain), Some(Relu::Six));
-        for (residual, with_relu) in
-            [(false, None), (false, plain), (true, plain), (true, None), (false, six), (true, six)]
-        {
+        let (plain, six) = (Some(Activation::Relu), Some(Activation::Relu6));
+        let smooth = [Activation::HardSwish, Activation::Silu].map(|activation| (false, Some(activation)));
+        let bent = [(false, None), (false, plain), (true, plain), (true, None), (false, six), (true, six)];
+        for (residual, with_relu) in bent.into_iter().chain(smooth) {
             let mut t = Norm::new(size);
-            if with_relu == six {
-                // Outputs that reach beyond 6.
+            if with_relu.is_some_and(|activation| activation != Activation::Relu) {
+                // Sums that reach beyond 6.
                 t.gamma.iter_mut().for_each(|gamma| *gamma *= 6.0);
             }
             let run = |team: &Team| {
@@ -98,16 +107,16 @@ fn batch_norm_of_a_batch_and_its_gradient() {
                 let [y, mean, rstd, variance, dx, dgamma, dbeta, dresidual] = &mut out[..] else { unreachable!() };
                 let added = residual.then_some(&t.residual[..]);
                 batch_norm_train(team, c, 1e-5, &t.x, &t.gamma, &t.beta, added, with_relu, y, mean, rstd, variance);
-                let relu = match with_relu {
-                    Some(relu) if residual => Passed::Output(relu, y),
-                    Some(relu) => Passed::Shift(relu, &t.beta),
+                let activation = match with_relu {
+                    Some(activation) if residual => Passed::Output(activation, y),
+                    Some(activation) => Passed::Shift(activation, &t.beta),
                     None => Passed::All,
                 };
                 batch_norm_backward(
                     team,
                     c,
                     &t.x,
-                    relu,
+                    activation,
                     &t.dy,
                     &t.gamma,
                     mean,
@@ -131,9 +140,9 @@ fn batch_norm_of_a_batch_and_its_gradient() {
 #[test]
 fn batch_norm_of_constant_statistics_and_its_gradient() {
     for size in &ROWS[1..] {
-        for (residual, with_relu) in [(false, None), (true, Some(Relu::Plain)), (true, Some(Relu::Six))] {
+        for (residual, with_relu) in [(false, None), (true, Some(Activation::Relu)), (true, Some(Activation::Relu6))] {
             let mut t = Norm::new(*size);
-            t.gamma.iter_mut().for_each(|gamma| *gamma *= if with_relu == Some(Relu::Six) { 6.0 } else { 1.0 });
+            t.gamma.iter_mut().for_each(|gamma| *gamma *= if with_relu == Some(Activation::Relu6) { 6.0 } else { 1.0 });
             let statistics = t.expected(true, residual, with_relu, &t.dy);
             let [mean, rstd] = [1, 2].map(|i| statistics[i].iter().map(|&v| v as f32).collect::<Vec<f32>>());
             let factor: Vec<f32> = t.gamma.iter().zip(&rstd).map(|(g, r)| g * r).collect();
@@ -147,7 +156,7 @@ fn batch_norm_of_constant_statistics_and_its_gradient() {
                     team,
                     c,
                     &t.x,
-                    with_relu.map_or(Passed::All, |relu| Passed::Output(relu, y)),
+                    with_relu.map_or(Passed::All, |activation| Passed::Output(activation, y)),
                     &t.dy,
                     &t.gamma,
                     &mean,
@@ -181,7 +190,7 @@ fn batch_norm_keeps_a_nan_visible() {
         &[1.0; 2],
         &[0.0; 2],
         None,
-        Some(Relu::Plain),
+        Some(Activation::Relu),
         &mut y,
         mean,
         rstd,
@@ -339,7 +348,7 @@ fn batch_norm_with_max_pool_is_one_after_the_other() {
                 &t.gamma,
                 &t.beta,
                 None,
-                Some(Relu::Plain),
+                Some(Activation::Relu),
                 map,
                 mean,
                 rstd,
@@ -347,8 +356,8 @@ fn batch_norm_with_max_pool_is_one_after_the_other() {
             );
             max_pool(team, &s, map, y, &mut indices);
             max_pool_backward(team, &s, &indices, &dy, dmap);
-            let relu = Passed::Shift(Relu::Plain, &t.beta);
-            batch_norm_backward(team, c, &t.x, relu, dmap, &t.gamma, mean, rstd, dx, dgamma, dbeta, None);
+            let activation = Passed::Shift(Activation::Relu, &t.beta);
+            batch_norm_backward(team, c, &t.x, activation, dmap, &t.gamma, mean, rstd, dx, dgamma, dbeta, None);
             out.truncate(7);
             out
         };
@@ -463,37 +472,81 @@ fn elementwise_operations() {
     let n = if INTERPRETED { 43 } else { 40_003 };
     let (a, b) = (random(n, 1), random(n, 2));
     let both = |f: fn(f64, f64) -> f64| (0..n).map(|i| f(f64::from(a[i]), f64::from(b[i]))).collect::<Vec<f64>>();
-    let expected = [
-        both(|a, _| a.max(0.0)),
-        both(|a, b| if a > 0.0 { b } else { 0.0 }),
-        both(|a, _| (20.0 * a).clamp(0.0, 6.0)),
-        both(|a, b| if a > 0.0 && 20.0 * a < 6.0 { b } else { 0.0 }),
-        both(|a, b| a + b),
-        both(|a, b| a + b),
-        both(|a, b| a + 0.25 * b),
-        both(|a, _| a * 0.25),
-    ];
-    let large: Vec<f32> = a.iter().map(|a| 20.0 * a).collect();
+    let expected = [both(|a, b| a + b), both(|a, b| a + b), both(|a, b| a + 0.25 * b), both(|a, _| a * 0.25)];
     check("elementwise", &expected, 1e-7, |team| {
-        let mut out = vec![vec![f32::NAN; n]; 5];
+        let mut out = vec![vec![f32::NAN; n]];
         out.extend([a.clone(), a.clone(), a.clone()]);
-        relu(team, Relu::Plain, &a, &mut out[0]);
-        relu_backward(team, Relu::Plain, &a, &b, &mut out[1]);
-        relu(team, Relu::Six, &large, &mut out[2]);
-        let y = out[2].clone();
-        relu_backward(team, Relu::Six, &y, &b, &mut out[3]);
-        add(team, &a, &b, &mut out[4]);
-        add_in_place(team, &b, &mut out[5]);
-        add_scaled(team, 0.25, &b, &mut out[6]);
-        scale(team, 0.25, &mut out[7]);
+        add(team, &a, &b, &mut out[0]);
+        add_in_place(team, &b, &mut out[1]);
+        add_scaled(team, 0.25, &b, &mut out[2]);
+        scale(team, 0.25, &mut out[3]);
         out
     });
     let expected: f64 = a.iter().map(|&v| f64::from(v).powi(2)).sum();
     let sums: Vec<f64> = support::teams().iter().flatten().map(|team| sum_of_squares(team, &a)).collect();
     assert!(sums.iter().all(|sum| sum.to_bits() == sums[0].to_bits() && (sum / expected - 1.0).abs() < 1e-12));
-    let mut y = [0.0; 4];
-    relu(&Team::new(1), Relu::Six, &[f32::NAN, -1.0, 2.0, 7.0], &mut y);
-    assert!(y[0].is_nan() && y[1..] == [0.0, 2.0, 6.0]);
+}
+
+const ACTIVATIONS: [Activation; 6] = [
+    Activation::Relu,
+    Activation::Relu6,
+    Activation::HardSwish,
+    Activation::Silu,
+    Activation::HardSigmoid,
+    Activation::Sigmoid,
+];
+
+#[test]
+fn activations_and_their_gradients() {
+    let n = if INTERPRETED { 43 } else { 40_003 };
+    for activation in ACTIVATIONS {
+        // To both sides of every bend, and to where exponentials end.
+        for reach in [1.0, 20.0, 400.0] {
+            let x: Vec<f32> = random(n, 1).iter().map(|x| reach * x).collect();
+            let dy = random(n, 2);
+            let value = |x: &f32| activated(activation, f64::from(*x));
+            let gradient = |(x, dy): (&f32, &f32)| slope(activation, f64::from(*x)) * f64::from(*dy);
+            let expected = [x.iter().map(value).collect(), x.iter().zip(&dy).map(gradient).collect()];
+            check(&format!("{activation:?} to {reach}"), &expected, 1e-6, |team| {
+                let mut out = vec![vec![f32::NAN; n]; 2];
+                activate(team, activation, &x, &mut out[0]);
+                let saved = if activation.is_relu() { out[0].clone() } else { x.clone() };
+                activate_backward(team, activation, &saved, &dy, &mut out[1]);
+                out
+            });
+        }
+        for team in support::teams().iter().flatten() {
+            let mut y = [0.0; 3];
+            activate(team, activation, &[f32::NAN, 7.0, -7.0], &mut y);
+            assert!(y[0].is_nan() && y[1] > y[2], "{activation:?}: {y:?}");
+        }
+    }
+}
+
+#[test]
+fn channels_of_an_image_times_their_gate() {
+    let sizes: &[[usize; 3]] =
+        if INTERPRETED { &[[2, 3, 17]] } else { &[[1, 1, 1], [3, 20, 7], [5, 49, 40], [2, 3000, 33]] };
+    for &[n, hw, c] in sizes {
+        let [x, dy] = [1, 2].map(|seed| random(n * hw * c, seed));
+        let [gate, dmean] = [3, 4].map(|seed| random(n * c, seed));
+        let mut expected: Vec<Vec<f64>> = [n * hw * c, n * c, n * hw * c].iter().map(|&l| vec![0.0; l]).collect();
+        for (at, (&x, &dy)) in x.iter().zip(&dy).enumerate() {
+            let channel = at / (hw * c) * c + at % c;
+            let [x, dy, gate, dmean] = [x, dy, gate[channel], dmean[channel]].map(f64::from);
+            expected[0][at] = x * gate;
+            expected[1][channel] += x * dy;
+            expected[2][at] = dy * gate + dmean / hw as f64;
+        }
+        check(&format!("gate of {n} x {hw} x {c}"), &expected, TOLERANCE, |team| {
+            let mut out: Vec<Vec<f32>> = expected.iter().map(|values| vec![f32::NAN; values.len()]).collect();
+            let [y, dgate, dx] = &mut out[..] else { unreachable!() };
+            scale_channels(team, [hw, c], &x, &gate, y);
+            scale_channels_backward_gate(team, [hw, c], &x, &dy, dgate);
+            scale_channels_backward_input(team, [hw, c], &dy, &gate, &dmean, dx);
+            out
+        });
+    }
 }
 
 /// PyTorch's Adam in f64 (torch.optim.Adam and AdamW, single tensor).

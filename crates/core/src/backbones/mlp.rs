@@ -10,6 +10,7 @@
 
 use super::Body;
 use crate::backbones::BackboneSpec;
+use crate::nn::backend::Activation;
 use crate::nn::builder::Builder;
 use crate::nn::layer::Layer;
 
@@ -22,7 +23,7 @@ pub(super) fn body(builder: &mut Builder, spec: &BackboneSpec) -> Body {
     let mut size = spec.in_channels * spec.image_size * spec.image_size;
     for (index, &hidden) in spec.hidden.iter().enumerate() {
         let name = format!("layers.{}", 2 * index);
-        layers.extend([builder.linear(&name, size, hidden), Layer::Relu, Layer::Tap(name)]);
+        layers.extend([builder.linear(&name, size, hidden), Layer::Activation(Activation::Relu), Layer::Tap(name)]);
         size = hidden;
     }
     Body { layers, pooled_size: size }

@@ -4,9 +4,11 @@
 //! its `Body`, and one line in `KINDS`.
 
 mod conv4;
-mod efficientnet_lite;
+mod efficientnet;
 mod googlenet;
 mod mlp;
+mod mobile;
+mod mobilenet;
 mod resnet;
 mod spec;
 mod vgg;
@@ -48,17 +50,21 @@ const KINDS: &[Kind] = &[
     Kind { name: "vgg13", smallest_image: |_| vgg::SMALLEST_IMAGE, body: vgg::body13 },
     Kind { name: "vgg16", smallest_image: |_| vgg::SMALLEST_IMAGE, body: vgg::body16 },
     Kind { name: "googlenet", smallest_image: googlenet::smallest_image, body: googlenet::body },
-    lite("efficientnet-lite0", efficientnet_lite::body0),
-    lite("efficientnet-lite1", efficientnet_lite::body1),
-    lite("efficientnet-lite2", efficientnet_lite::body2),
-    lite("efficientnet-lite3", efficientnet_lite::body3),
-    lite("efficientnet-lite4", efficientnet_lite::body4),
+    mobile("mobilenet-v2", mobilenet::v2),
+    mobile("mobilenet-v3-small", mobilenet::v3_small),
+    mobile("mobilenet-v3-large", mobilenet::v3_large),
+    mobile("efficientnet-b0", efficientnet::b0),
+    mobile("efficientnet-lite0", efficientnet::lite0),
+    mobile("efficientnet-lite1", efficientnet::lite1),
+    mobile("efficientnet-lite2", efficientnet::lite2),
+    mobile("efficientnet-lite3", efficientnet::lite3),
+    mobile("efficientnet-lite4", efficientnet::lite4),
     Kind { name: "mlp", smallest_image: |_| mlp::SMALLEST_IMAGE, body: mlp::body },
 ];
 
-/// An EfficientNet-Lite; all of them take the same images.
-const fn lite(name: &'static str, body: fn(&mut Builder, &BackboneSpec) -> Body) -> Kind {
-    Kind { name, smallest_image: |_| efficientnet_lite::SMALLEST_IMAGE, body }
+/// A MobileNet or an EfficientNet; all of them take the same images.
+const fn mobile(name: &'static str, body: fn(&mut Builder, &BackboneSpec) -> Body) -> Kind {
+    Kind { name, smallest_image: |_| mobile::SMALLEST_IMAGE, body }
 }
 
 /// The names that [`BackboneSpec::kind`] takes.
@@ -113,7 +119,7 @@ pub fn adapt<'a>(
 ) -> Cow<'a, BTreeMap<String, HostTensor>> {
     if spec.kind.starts_with("efficientnet-lite") {
         let names = define(spec).map(|definition| definition.parameters).unwrap_or_default();
-        let renamed = efficientnet_lite::rename(names.iter().map(|parameter| parameter.name.as_str()), tensors);
+        let renamed = efficientnet::rename(names.iter().map(|parameter| parameter.name.as_str()), tensors);
         return renamed.map_or(Cow::Borrowed(tensors), Cow::Owned);
     }
     let name = vgg::FIRST_LINEAR;
@@ -217,6 +223,10 @@ mod tests {
             ("vgg13", 133_053_736),
             ("vgg16", 138_365_992),
             ("googlenet", 6_624_904),
+            ("mobilenet-v2", 3_504_872),
+            ("mobilenet-v3-small", 2_542_856),
+            ("mobilenet-v3-large", 5_483_032),
+            ("efficientnet-b0", 5_288_548),
             ("efficientnet-lite0", 4_652_008),
             ("efficientnet-lite1", 5_416_680),
             ("efficientnet-lite2", 6_092_072),

@@ -15,7 +15,7 @@ pub struct BackboneSpec {
     /// The widths of the hidden layers of an `"mlp"`, at least one; empty for every other architecture.
     #[serde(default)]
     pub hidden: Vec<usize>,
-    /// The form for large or for small images; Conv-4, EfficientNet-Lite and the perceptron have one form and ignore it.
+    /// The form for large or for small images; the networks without a stem option have one form and ignore it.
     pub stem: Stem,
     /// Length of the embedding; `None`: the pooled feature itself (Conv-4 and the small VGG: the flattened map).
     pub embedding: Option<usize>,

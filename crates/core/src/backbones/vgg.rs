@@ -20,6 +20,7 @@
 
 use super::Body;
 use crate::backbones::{BackboneSpec, Stem};
+use crate::nn::backend::Activation;
 use crate::nn::builder::Builder;
 use crate::nn::geometry::{Conv2d, Pool2d};
 use crate::nn::layer::Layer;
@@ -68,7 +69,8 @@ fn body(builder: &mut Builder, spec: &BackboneSpec, convolutions: [usize; 5]) ->
     if spec.stem == Stem::Imagenet {
         for name in ["classifier.0", "classifier.3"] {
             let hidden = 64 * spec.width;
-            layers.extend([builder.linear_normal(name, pooled_size, hidden, 0.01), Layer::Relu]);
+            layers
+                .extend([builder.linear_normal(name, pooled_size, hidden, 0.01), Layer::Activation(Activation::Relu)]);
             pooled_size = hidden;
         }
     }

@@ -69,15 +69,16 @@ const IN_TIMM: &[(&str, Timm)] = &[
     ("resnet34", Timm { architecture: "resnet34", first: "conv1", classifier: "fc" }),
     ("resnet50", Timm { architecture: "resnet50", first: "conv1", classifier: "fc" }),
     ("resnet101", Timm { architecture: "resnet101", first: "conv1", classifier: "fc" }),
-    ("efficientnet-lite0", lite("tf_efficientnet_lite0")),
-    ("efficientnet-lite1", lite("tf_efficientnet_lite1")),
-    ("efficientnet-lite2", lite("tf_efficientnet_lite2")),
-    ("efficientnet-lite3", lite("tf_efficientnet_lite3")),
-    ("efficientnet-lite4", lite("tf_efficientnet_lite4")),
+    ("efficientnet-b0", efficientnet("efficientnet_b0")),
+    ("efficientnet-lite0", efficientnet("tf_efficientnet_lite0")),
+    ("efficientnet-lite1", efficientnet("tf_efficientnet_lite1")),
+    ("efficientnet-lite2", efficientnet("tf_efficientnet_lite2")),
+    ("efficientnet-lite3", efficientnet("tf_efficientnet_lite3")),
+    ("efficientnet-lite4", efficientnet("tf_efficientnet_lite4")),
 ];
 
-/// timm has them with TensorFlow's padding too, under this name.
-const fn lite(architecture: &'static str) -> Timm {
+/// An EfficientNet; timm has the Lites with TensorFlow's padding, as here, under names that begin with `tf_`.
+const fn efficientnet(architecture: &'static str) -> Timm {
     Timm { architecture, first: "conv_stem", classifier: "classifier" }
 }
 
@@ -95,7 +96,7 @@ impl Timm {
                 .with_advice("export for transformers or onnx, which take every network"))
         };
         let Some((_, timm)) = IN_TIMM.iter().find(|(kind, _)| *kind == spec.kind) else {
-            return refuse("a ResNet or an EfficientNet-Lite", spec.kind.clone());
+            return refuse("a ResNet or an EfficientNet", spec.kind.clone());
         };
         if spec.width != 64 {
             return refuse("a network of width 64", format!("{} of width {}", spec.kind, spec.width));

@@ -59,6 +59,8 @@ pub struct Constant {
 /// The value of an attribute.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Attribute {
+    /// A number.
+    Float(f32),
     /// A whole number.
     Int(i64),
     /// Several.
@@ -185,6 +187,7 @@ impl Node {
                 message.message(
                     5,
                     match value {
+                        Attribute::Float(value) => attribute.float(2, value).int(20, 1),
                         Attribute::Int(value) => attribute.int(3, value).int(20, 2),
                         Attribute::Ints(values) => {
                             attribute.all(values, |message, value| message.int(8, value)).int(20, 7)

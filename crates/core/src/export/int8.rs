@@ -20,8 +20,21 @@ use crate::error::{Code, Error, Result};
 pub type Ranges = BTreeMap<String, [f32; 2]>;
 
 /// Operations that compute in whole numbers between quantised tensors.
-const QUANTIZED: &[&str] =
-    &["Conv", "Gemm", "Add", "Concat", "Relu", "Clip", "MaxPool", "GlobalAveragePool", "Flatten"];
+const QUANTIZED: &[&str] = &[
+    "Conv",
+    "Gemm",
+    "Add",
+    "Mul",
+    "Concat",
+    "Relu",
+    "Clip",
+    "HardSwish",
+    "HardSigmoid",
+    "Sigmoid",
+    "MaxPool",
+    "GlobalAveragePool",
+    "Flatten",
+];
 
 /// Those of them whose output has the values of their input.
 const SAME_VALUES: &[&str] = &["MaxPool", "Flatten"];

@@ -20,7 +20,7 @@ use super::graph::{Attribute, Axis, Graph, Number, Tensor, Values};
 use crate::artefact::model::Model;
 use crate::data::{InputKind, InputSpec, Normalization};
 use crate::error::{Code, Error, Result};
-use crate::nn::backend::Relu;
+use crate::nn::backend::{Activation, CEILING};
 use crate::nn::geometry::{Conv2d, Pool2d};
 use crate::nn::layer::ParameterId;
 use crate::nn::lowering::{FusedConvolution, Last, Operation, ResidualBlock};
@@ -157,7 +157,7 @@ impl Writer<'_> {
         Ok(match operation {
             Operation::FusedConvolution(fused) => self.convolution(fused, &x, side)?,
             &Operation::Convolution(convolution) => {
-                self.convolution(&FusedConvolution { convolution, folded: None, relu: None }, &x, side)?
+                self.convolution(&FusedConvolution { convolution, folded: None, activation: None }, &x, side)?
             }
             Operation::Linear(linear) => flat(self.linear(linear.weight, &x)?),
             Operation::Residual(block) => self.residual(block, Place { x, side })?,
@@ -170,7 +170,8 @@ impl Writer<'_> {
                 let name = self.next("concat");
                 Place { x: self.graph.add("Concat", &names, name, axis), side }
             }
-            Operation::Relu => Place { x: self.relu(Relu::Plain, x), side },
+            &Operation::Activation(activation) => Place { x: self.activate(activation, x), side },
+            Operation::SqueezeExcitation(gate) => self.squeeze_excitation(gate, Place { x, side })?,
             Operation::MaxPool(windows) => self.max_pool(windows, &x, side)?,
             Operation::GlobalAverage => {
                 let name = self.next("average");
@@ -180,7 +181,7 @@ impl Writer<'_> {
             Operation::Flatten => flat(self.flatten(&x)),
             Operation::L2Normalize => flat(self.l2_normalize(&x)),
             Operation::Tap(_) => Place { x, side },
-            Operation::BatchNorm2d(_) | Operation::BatchNormMaxPool(..) => {
+            Operation::BatchNorm2d(_) | Operation::BatchNormMaxPool(..) | Operation::BatchNormDepthwise(..) => {
                 return Err(Error::new(Code::Internal, "a normalisation stands behind no convolution"));
             }
         })
@@ -188,8 +189,8 @@ impl Writer<'_> {
 
     fn convolution(&mut self, fused: &FusedConvolution, x: &str, side: [usize; 2]) -> Result<Place> {
         let place = self.bare_convolution(fused, x, side)?;
-        Ok(match fused.relu {
-            Some(relu) => Place { x: self.relu(relu, place.x), ..place },
+        Ok(match fused.activation {
+            Some(activation) => Place { x: self.activate(activation, place.x), ..place },
             None => place,
         })
     }
@@ -247,26 +248,45 @@ impl Writer<'_> {
         let end = self.bare_convolution(last, &before.x, before.side)?;
         let around = self.run(&block.shortcut, place)?;
         let sum = self.graph.add("Add", &[&end.x, &around.x], format!("{}.sum", end.x), Vec::new());
-        Ok(match last.relu {
-            Some(relu) => Place { x: self.relu(relu, sum), side: end.side },
+        Ok(match last.activation {
+            Some(activation) => Place { x: self.activate(activation, sum), side: end.side },
             None => Place { x: sum, side: end.side },
         })
     }
 
-    fn relu(&mut self, relu: Relu, x: String) -> String {
-        let name = format!("{x}.relu");
-        match relu {
-            Relu::Plain => self.graph.add("Relu", &[&x], name, Vec::new()),
-            Relu::Six => {
-                let bounds = [("relu6.low", 0.0), ("relu6.high", relu.ceiling())];
-                if self.graph.constants.iter().all(|constant| constant.name != bounds[0].0) {
+    fn activate(&mut self, activation: Activation, x: String) -> String {
+        let graph = &mut self.graph;
+        let name = format!("{x}.{}", name_of(activation));
+        match activation {
+            Activation::Relu => graph.add("Relu", &[&x], name, Vec::new()),
+            Activation::Relu6 => {
+                let bounds = [("relu6.low", 0.0), ("relu6.high", CEILING)];
+                if graph.constants.iter().all(|constant| constant.name != bounds[0].0) {
                     for (name, bound) in bounds {
-                        self.graph.constant(name, &[], Values::Float32(vec![bound]));
+                        graph.constant(name, &[], Values::Float32(vec![bound]));
                     }
                 }
-                self.graph.add("Clip", &[&x, bounds[0].0, bounds[1].0], name, Vec::new())
+                graph.add("Clip", &[&x, bounds[0].0, bounds[1].0], name, Vec::new())
+            }
+            Activation::HardSwish => graph.add("HardSwish", &[&x], name, Vec::new()),
+            Activation::HardSigmoid => {
+                let slope = vec![("alpha", Attribute::Float(1.0 / 6.0)), ("beta", Attribute::Float(0.5))];
+                graph.add("HardSigmoid", &[&x], name, slope)
+            }
+            Activation::Sigmoid => graph.add("Sigmoid", &[&x], name, Vec::new()),
+            Activation::Silu => {
+                let sigmoid = graph.add("Sigmoid", &[&x], format!("{x}.sigmoid"), Vec::new());
+                graph.add("Mul", &[&x, &sigmoid], name, Vec::new())
             }
         }
+    }
+
+    fn squeeze_excitation(&mut self, gate: &[Operation], place: Place) -> Result<Place> {
+        let name = self.next("squeeze");
+        let mean = self.graph.add("GlobalAveragePool", &[&place.x], name, Vec::new());
+        let gate = self.run(gate, Place { x: mean, side: [1; 2] })?;
+        let name = self.next("excite");
+        Ok(Place { x: self.graph.add("Mul", &[&place.x, &gate.x], name, Vec::new()), side: place.side })
     }
 
     fn max_pool(&mut self, windows: &Pool2d, x: &str, side: [usize; 2]) -> Result<Place> {
@@ -302,6 +322,17 @@ impl Writer<'_> {
     fn next(&mut self, what: &str) -> String {
         self.count += 1;
         format!("{what}_{}", self.count)
+    }
+}
+
+/// What a tensor is called after its activation.
+fn name_of(activation: Activation) -> &'static str {
+    match activation {
+        Activation::Relu | Activation::Relu6 => "relu",
+        Activation::HardSwish => "hard_swish",
+        Activation::HardSigmoid => "hard_sigmoid",
+        Activation::Sigmoid => "sigmoid",
+        Activation::Silu => "silu",
     }
 }
 

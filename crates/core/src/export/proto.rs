@@ -1,7 +1,7 @@
 //! The wire format of protobuf, as far as an ONNX model needs it: whole numbers and what has a length.
 //!
 //! A message is a list of fields. A field is a tag, `number << 3 | kind`, and its content: a number in groups of seven bits
-//! (kind 0), or a length and so many bytes (kind 2): a text, another message. A list is its field once for each item. The numbers
+//! (kind 0), a length and so many bytes (kind 2): a text, another message, or the four bytes of a float (kind 5). A list is its field once for each item. The numbers
 //! of the fields are those of `onnx.proto`.
 
 use std::io::Write;
@@ -17,6 +17,13 @@ impl Message {
     pub(super) fn int(mut self, field: u64, value: i64) -> Self {
         self.varint(field << 3);
         self.varint(value as u64);
+        self
+    }
+
+    /// A number in float32.
+    pub(super) fn float(mut self, field: u64, value: f32) -> Self {
+        self.varint(field << 3 | 5);
+        self.pieces.push(value.to_le_bytes().to_vec());
         self
     }
 
@@ -88,6 +95,7 @@ mod tests {
     fn fields_are_those_of_the_format() {
         // 150 is the example of protobuf's own documentation; -1 takes ten bytes.
         assert_eq!(bytes(&Message::default().int(1, 150)), [0x08, 0x96, 0x01]);
+        assert_eq!(bytes(&Message::default().float(2, 1.0)), [0x15, 0x00, 0x00, 0x80, 0x3f]);
         let minus = [[0x08].as_slice(), &[0xff; 9], &[0x01]].concat();
         assert_eq!(bytes(&Message::default().int(1, -1)), minus);
         assert_eq!(bytes(&Message::default().text(2, "testing")), [b"\x12\x07".as_slice(), b"testing"].concat());

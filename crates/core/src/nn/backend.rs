@@ -4,7 +4,7 @@
 //! weights `[kernel_h, kernel_w, c_in / groups, c_out]`, linear weights `[out, in]`. Callers pass shapes that fit; the
 //! layers above check what a user can reach.
 
-pub use rkd_kernels::activation::Relu;
+pub use rkd_kernels::activation::{Activation, CEILING};
 pub use rkd_kernels::optimizer::{AdamStep, SgdStep};
 
 use super::geometry::{Conv2d, Pool2d};
@@ -50,7 +50,7 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug + 'static {
         weight: &Self::Tensor,
         bias: Option<&Self::Tensor>,
     ) -> Result<Self::Tensor>;
-    /// `relu?(conv2d + residual)`, where `residual` is of the output's shape: in one pass where the device can.
+    /// `activation?(conv2d + residual)`, where `residual` is of the output's shape: in one pass where the device can.
     fn conv2d_finished(
         &self,
         windows: &Conv2d,
@@ -58,14 +58,14 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug + 'static {
         weight: &Self::Tensor,
         bias: Option<&Self::Tensor>,
         residual: Option<&Self::Tensor>,
-        relu: Option<Relu>,
+        activation: Option<Activation>,
     ) -> Result<Self::Tensor> {
         let mut y = self.conv2d(windows, x, weight, bias)?;
         if let Some(residual) = residual {
             y = self.add(y, residual)?;
         }
-        match relu {
-            Some(kind) => self.relu(kind, &y),
+        match activation {
+            Some(kind) => self.activate(kind, &y),
             None => Ok(y),
         }
     }
@@ -107,7 +107,8 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug + 'static {
         (normalized.y, indices) = self.max_pool(windows, &normalized.y)?;
         Ok(PooledNorm { normalized, won: Won { inputs: None, indices } })
     }
-    /// The gradients of [`batch_norm_max_pool`](Backend::batch_norm_max_pool), which gave `won`. `saved.relu` is the shift.
+    /// The gradients of [`batch_norm_max_pool`](Backend::batch_norm_max_pool), which gave `won`. `saved.activation`
+    /// is the shift.
     fn batch_norm_max_pool_backward(
         &self,
         saved: &SavedNorm<'_, Self::Tensor>,
@@ -119,10 +120,43 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug + 'static {
         self.batch_norm_backward(saved, &dy)
     }
 
-    /// `min(max(x, 0), ceiling)`; NaN stays NaN.
-    fn relu(&self, kind: Relu, x: &Self::Tensor) -> Result<Self::Tensor>;
-    /// The gradient of ReLU from its output; 0 where the output is 0 or the ceiling.
-    fn relu_backward(&self, kind: Relu, y: &Self::Tensor, dy: &Self::Tensor) -> Result<Self::Tensor>;
+    /// A batch normalisation without residual and the depthwise convolution without bias behind it, in one pass where the
+    /// device can: `y` is the convolution's.
+    fn batch_norm_depthwise(
+        &self,
+        operation: &BatchNorm<'_, Self::Tensor>,
+        windows: &Conv2d,
+        weight: &Self::Tensor,
+    ) -> Result<Normalized<Self::Tensor>> {
+        let normalized = self.batch_norm(operation)?;
+        let y = self.conv2d(windows, &normalized.y, weight, None)?;
+        Ok(Normalized { y, ..normalized })
+    }
+    /// The gradients of [`batch_norm_depthwise`](Backend::batch_norm_depthwise), the last that of the convolution's weight.
+    /// The statistics of `operation` are given ones: those that the pass found or was given; `batch` says which.
+    fn batch_norm_depthwise_backward(
+        &self,
+        operation: &BatchNorm<'_, Self::Tensor>,
+        rstd: &Self::Tensor,
+        batch: bool,
+        windows: &Conv2d,
+        weight: &Self::Tensor,
+        dy: &Self::Tensor,
+    ) -> Result<(NormGradients<Self::Tensor>, Self::Tensor)> {
+        let Normalized { y: between, mean, .. } = self.batch_norm(operation)?;
+        let (dweight, _) = self.conv2d_backward_weight(windows, &between, dy, false)?;
+        let dbetween = self.conv2d_backward_input(windows, Self::shape(operation.x), weight, dy)?;
+        let &BatchNorm { x, weight, bias, .. } = operation;
+        let activation = operation.activation.map_or(Passed::All, |activation| Passed::Shift(activation, bias));
+        let saved = SavedNorm { x, activation, weight, mean: &mean, rstd, residual: false, batch };
+        Ok((self.batch_norm_backward(&saved, &dbetween)?, dweight))
+    }
+
+    /// The activation of every value; NaN stays NaN.
+    fn activate(&self, kind: Activation, x: &Self::Tensor) -> Result<Self::Tensor>;
+    /// The gradient of [`activate`](Backend::activate) from its input `x`, or of a ReLU from its output; at the kinks that of
+    /// [`Activation`].
+    fn activate_backward(&self, kind: Activation, x: &Self::Tensor, dy: &Self::Tensor) -> Result<Self::Tensor>;
     /// The maximum of every window, with the position of the first maximum.
     fn max_pool(&self, windows: &Pool2d, x: &Self::Tensor) -> Result<(Self::Tensor, Self::Indices)>;
     /// The gradient of [`max_pool`](Backend::max_pool): all of it goes to the first maximum.
@@ -137,6 +171,20 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug + 'static {
     fn global_average(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
     /// The gradient of [`global_average`](Backend::global_average).
     fn global_average_backward(&self, input: &[usize], dy: &Self::Tensor) -> Result<Self::Tensor>;
+    /// The same values in the same order with other axes.
+    fn reshape(&self, x: &Self::Tensor, shape: &[usize]) -> Result<Self::Tensor>;
+    /// `x [n, h, w, c]` times `gate [n, 1, 1, c]`, the same for every pixel.
+    fn scale_channels(&self, x: &Self::Tensor, gate: &Self::Tensor) -> Result<Self::Tensor>;
+    /// The gradient of [`scale_channels`](Backend::scale_channels) with respect to the gate.
+    fn scale_channels_backward_gate(&self, x: &Self::Tensor, dy: &Self::Tensor) -> Result<Self::Tensor>;
+    /// The gradient with respect to `x`, where the gate comes of the mean of `x` over pixels, whose gradient is `dmean
+    /// [n, 1, 1, c]`: `dy gate + dmean / (h w)`.
+    fn scale_channels_backward_input(
+        &self,
+        dy: &Self::Tensor,
+        gate: &Self::Tensor,
+        dmean: &Self::Tensor,
+    ) -> Result<Self::Tensor>;
     /// Maps of one height and width, `[n, h, w, c]` each, side by side along the channels.
     fn join(&self, parts: &[Self::Tensor]) -> Result<Self::Tensor>;
     /// The gradients of the parts of [`join`](Backend::join), which had so many `channels`.
@@ -238,7 +286,7 @@ pub enum Statistics<'a, T> {
     },
 }
 
-/// `y = relu?((x - mean) / sqrt(variance + epsilon) * weight + bias + residual)`, in one pass where the device can.
+/// `y = activation?((x - mean) / sqrt(variance + epsilon) * weight + bias + residual)`, in one pass where the device can.
 #[derive(Debug)]
 pub struct BatchNorm<'a, T> {
     /// `[n, h, w, c]`.
@@ -247,10 +295,10 @@ pub struct BatchNorm<'a, T> {
     pub weight: &'a T,
     /// Shift `[c]`.
     pub bias: &'a T,
-    /// Added before the ReLU; of `x`'s shape.
+    /// Added before the activation; of `x`'s shape.
     pub residual: Option<&'a T>,
-    /// The ReLU that follows.
-    pub relu: Option<Relu>,
+    /// The activation that follows.
+    pub activation: Option<Activation>,
     /// Added to the variance.
     pub epsilon: f64,
     /// Of the batch or given.
@@ -288,16 +336,15 @@ pub struct Won<T, I> {
     pub indices: I,
 }
 
-/// What a ReLU behind a batch normalisation let pass.
+/// What an activation behind a batch normalisation lets pass of a gradient.
 #[derive(Clone, Copy, Debug)]
 pub enum Passed<'a, T> {
     /// Everything: there was none.
     All,
-    /// Where this output is within its bounds.
-    Output(Relu, &'a T),
-    /// Where the output of the input, given this shift `[c]`, is within its bounds: with the batch's statistics and without a
-    /// residual. The output need neither be kept nor read.
-    Shift(Relu, &'a T),
+    /// What this output says: of a ReLU.
+    Output(Activation, &'a T),
+    /// What the input says, given this shift `[c]`: without a residual. The output need neither be kept nor read.
+    Shift(Activation, &'a T),
 }
 
 /// What the gradient of a batch normalisation needs.
@@ -305,8 +352,8 @@ pub enum Passed<'a, T> {
 pub struct SavedNorm<'a, T> {
     /// The input.
     pub x: &'a T,
-    /// What the ReLU behind it let pass.
-    pub relu: Passed<'a, T>,
+    /// What the activation behind it lets pass.
+    pub activation: Passed<'a, T>,
     /// Scale `[c]`.
     pub weight: &'a T,
     /// `[c]`.

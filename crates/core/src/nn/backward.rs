@@ -3,7 +3,7 @@
 //! A gradient may be absent (`None`): no loss has been met yet on the way down. Taps add theirs where they stand. A
 //! gradient that nobody needs is not computed: that of the images, usually, and those of frozen parameters.
 
-use super::backend::{Backend, NormGradients, Passed, Relu, SavedNorm};
+use super::backend::{Activation, Backend, BatchNorm, NormGradients, Passed, SavedNorm, Statistics};
 use super::geometry::Pool2d;
 use super::layer::{BatchNorm2d, Convolution, Linear, ParameterId};
 use super::lowering::{BatchNormOperation, Last, Operation, ResidualBlock};
@@ -67,11 +67,15 @@ impl<'a, B: Backend> Backward<'a, B> {
             Operation::FusedConvolution(_) => Err(learns_no_more()),
             Operation::BatchNorm2d(batch_norm) => Ok(self.batch_norm(batch_norm, dy, wanted, false)?.0),
             Operation::BatchNormMaxPool(layer, windows) => self.batch_norm_max_pool(layer, windows, dy, wanted),
+            Operation::BatchNormDepthwise(batch_norm, convolution) => {
+                self.batch_norm_depthwise(batch_norm, convolution, dy, wanted)
+            }
             Operation::Linear(layer) => self.linear(layer, dy, wanted),
             Operation::Residual(block) => self.residual(block, dy, wanted),
             Operation::Branches(branches) => self.branches(branches, dy, wanted),
             Operation::Tap(feature) => self.sum(dy, self.taps.get(feature).cloned()),
-            Operation::Relu
+            Operation::SqueezeExcitation(gate) => self.squeeze_excitation(gate, dy, wanted),
+            Operation::Activation(_)
             | Operation::MaxPool(_)
             | Operation::GlobalAverage
             | Operation::Flatten
@@ -89,10 +93,10 @@ impl<'a, B: Backend> Backward<'a, B> {
         let (backend, profile) = (self.backend, self.profile);
         let cost = |dx: &_| Cost::of::<B>([dy, dx]);
         match (operation, saved) {
-            (Operation::Relu, Saved::Output(y)) => {
-                let cost = |dx: &_| Cost::of::<B>([&y, dy, dx]);
-                let work = || backend.relu_backward(Relu::Plain, &y, dy);
-                profile.time(Category::Elementwise, "relu_backward", "", work, cost)
+            (&Operation::Activation(activation), Saved::Activation(x)) => {
+                let cost = |dx: &_| Cost::of::<B>([&x, dy, dx]);
+                let work = || backend.activate_backward(activation, &x, dy);
+                profile.time(Category::Elementwise, "activate_backward", "", work, cost)
             }
             (Operation::MaxPool(windows), Saved::Pool { input, indices }) => {
                 let cost = |dx: &_| Cost::of::<B>([dy, dy, dx]);
@@ -177,12 +181,13 @@ impl<'a, B: Backend> Backward<'a, B> {
             return Ok((None, None));
         };
         let Parameters { specs, values } = self.parameters;
-        let relu = match (layer.relu, &y) {
-            (Some(relu), Some(y)) => Passed::Output(relu, y),
-            (Some(relu), None) => Passed::Shift(relu, &values[layer.bias()]),
+        let activation = match (layer.activation, &y) {
+            (Some(activation), Some(y)) => Passed::Output(activation, y),
+            (Some(activation), None) => Passed::Shift(activation, &values[layer.bias()]),
             (None, _) => Passed::All,
         };
-        let saved = SavedNorm { x: &x, relu, weight: &values[layer.weight], mean: &mean, rstd: &rstd, residual, batch };
+        let saved =
+            SavedNorm { x: &x, activation, weight: &values[layer.weight], mean: &mean, rstd: &rstd, residual, batch };
         let gradients = self.profile.time(
             Category::BatchNorm,
             "batch_norm_backward",
@@ -190,7 +195,7 @@ impl<'a, B: Backend> Backward<'a, B> {
             || self.backend.batch_norm_backward(&saved, &dy),
             |NormGradients { dx, dresidual, .. }| {
                 // Without a ReLU the residual's gradient is `dy` itself: nothing is written.
-                let dresidual = dresidual.as_ref().filter(|_| layer.relu.is_some());
+                let dresidual = dresidual.as_ref().filter(|_| layer.activation.is_some());
                 Cost::of::<B>([&x, &dy, dx].into_iter().chain(&y).chain(dresidual))
             },
         )?;
@@ -214,8 +219,8 @@ impl<'a, B: Backend> Backward<'a, B> {
             return Ok(None);
         };
         let Parameters { specs, values } = self.parameters;
-        let (weight, relu) = (&values[layer.weight], Passed::Shift(Relu::Plain, &values[layer.bias()]));
-        let saved = SavedNorm { x: &x, relu, weight, mean: &mean, rstd: &rstd, residual: false, batch: true };
+        let (weight, activation) = (&values[layer.weight], Passed::Shift(Activation::Relu, &values[layer.bias()]));
+        let saved = SavedNorm { x: &x, activation, weight, mean: &mean, rstd: &rstd, residual: false, batch: true };
         let gradients = self.profile.time(
             Category::BatchNorm,
             "batch_norm_max_pool_backward",
@@ -228,6 +233,49 @@ impl<'a, B: Backend> Backward<'a, B> {
         Ok(Some(gradients.dx))
     }
 
+    /// The gradient of the input of a normalisation with the depthwise convolution behind it.
+    fn batch_norm_depthwise(
+        &mut self,
+        BatchNormOperation { layer, .. }: &BatchNormOperation,
+        convolution: &Convolution,
+        dy: Option<B::Tensor>,
+        wanted: bool,
+    ) -> Result<Option<B::Tensor>> {
+        let Saved::NormDepthwise { x, mean, rstd, variance, batch } = self.tape.pop()? else {
+            return Err(mismatch("the entry of a normalisation and its convolution", "that of another operation"));
+        };
+        let learns = self.any_learns(layer) || self.is_trained(convolution.weight);
+        let Some(dy) = dy.filter(|_| wanted || learns) else {
+            return Ok(None);
+        };
+        let Parameters { specs, values } = self.parameters;
+        let weight = &values[convolution.weight];
+        let operation = BatchNorm {
+            x: &x,
+            weight: &values[layer.weight],
+            bias: &values[layer.bias()],
+            residual: None,
+            activation: layer.activation,
+            epsilon: layer.epsilon,
+            statistics: Statistics::Fixed { mean: &mean, variance: &variance },
+        };
+        let windows = &convolution.windows;
+        let (gradients, dweight) = self.profile.time(
+            Category::InputGradient,
+            "batch_norm_depthwise_backward",
+            &specs[convolution.weight].name,
+            || self.backend.batch_norm_depthwise_backward(&operation, &rstd, batch, windows, weight, &dy),
+            // Both of the convolution's gradients.
+            |(NormGradients { dx, .. }, _)| {
+                Cost::of::<B>([&x, &dy, dx]).multiplying::<B>(&dy, weight).multiplying::<B>(&dy, weight)
+            },
+        )?;
+        self.learn(convolution.weight, dweight)?;
+        self.learn(layer.weight, gradients.dweight)?;
+        self.learn(layer.bias(), gradients.dbias)?;
+        Ok(Some(gradients.dx))
+    }
+
     fn residual(&mut self, block: &ResidualBlock, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
         let Last::BatchNorm2d(last) = &block.last else { return Err(learns_no_more()) };
         let below = wanted || self.any_trained(&block.body) || self.any_trained(&block.shortcut);
@@ -235,6 +283,29 @@ impl<'a, B: Backend> Backward<'a, B> {
         let through = self.run(&block.body, through, wanted)?;
         let around = self.run(&block.shortcut, around, wanted)?;
         if wanted { self.sum(through, around) } else { Ok(None) }
+    }
+
+    fn squeeze_excitation(
+        &mut self,
+        gate: &[Operation],
+        dy: Option<B::Tensor>,
+        wanted: bool,
+    ) -> Result<Option<B::Tensor>> {
+        let Saved::Excitation { x, gate: scale } = self.tape.pop()? else {
+            return Err(mismatch("the entry of squeeze and excitation", "that of another operation"));
+        };
+        let below = wanted || self.any_trained(gate);
+        let dgate = |dy: &_| {
+            let work = || self.backend.scale_channels_backward_gate(&x, dy);
+            let cost = |_: &_| Cost::of::<B>([&x, dy]);
+            self.profile.time(Category::Elementwise, "scale_channels_backward_gate", "", work, cost)
+        };
+        let dgate = dy.as_ref().filter(|_| below).map(dgate).transpose()?;
+        let dmean = self.run(gate, dgate, wanted)?;
+        let (Some(dy), Some(dmean), true) = (dy, dmean, wanted) else { return Ok(None) };
+        let work = || self.backend.scale_channels_backward_input(&dy, &scale, &dmean);
+        let cost = |dx: &_| Cost::of::<B>([&dy, dx]);
+        self.profile.time(Category::Elementwise, "scale_channels_backward_input", "", work, cost).map(Some)
     }
 
     fn branches(
@@ -285,6 +356,9 @@ impl<'a, B: Backend> Backward<'a, B> {
             Operation::Convolution(layer) => {
                 self.is_trained(layer.weight) || layer.bias.is_some_and(|b| self.is_trained(b))
             }
+            Operation::BatchNormDepthwise(BatchNormOperation { layer, .. }, convolution) => {
+                self.any_learns(layer) || self.is_trained(convolution.weight)
+            }
             Operation::Linear(layer) => self.is_trained(layer.weight) || self.is_trained(layer.weight + 1),
             Operation::BatchNorm2d(BatchNormOperation { layer, .. }) | Operation::BatchNormMaxPool(layer, _) => {
                 self.any_learns(layer)
@@ -294,8 +368,9 @@ impl<'a, B: Backend> Backward<'a, B> {
                 last || self.any_trained(body) || self.any_trained(shortcut)
             }
             Operation::Branches(branches) => branches.iter().any(|operations| self.any_trained(operations)),
+            Operation::SqueezeExcitation(gate) => self.any_trained(gate),
             Operation::FusedConvolution(_)
-            | Operation::Relu
+            | Operation::Activation(_)
             | Operation::MaxPool(_)
             | Operation::GlobalAverage
             | Operation::Flatten

@@ -3,7 +3,7 @@
 //! A name is the path of modules joined by dots. The paths of one network are given in full, so that they can be
 //! searched for: `builder.convolution("layer1.0.conv1", ...)` makes the parameter `layer1.0.conv1.weight`.
 
-use super::backend::Relu;
+use super::backend::Activation;
 use super::geometry::Conv2d;
 use super::layer::{BatchNorm2d, Convolution, Layer, Linear, ParameterId};
 use super::parameters::{Layout, ParameterSpec};
@@ -37,7 +37,12 @@ impl Builder {
         self.convolution_from(name, [c_in, c_out], windows, he(c_out, &windows), None)
     }
 
-    /// The same with a bias, which starts at 0: torchvision's start of VGG.
+    /// The same for each of `c` channels on its own: depthwise.
+    pub fn depthwise(&mut self, name: &str, c: usize, windows: Conv2d) -> Layer {
+        self.convolution(name, c, c, Conv2d { groups: c, ..windows })
+    }
+
+    /// As [`convolution`](Builder::convolution), with a bias, which starts at 0: torchvision's start of VGG.
     pub fn convolution_with_zero_bias(&mut self, name: &str, c_in: usize, c_out: usize, windows: Conv2d) -> Layer {
         self.convolution_from(name, [c_in, c_out], windows, he(c_out, &windows), Some(Init::Constant(0.0)))
     }
@@ -60,7 +65,8 @@ impl Builder {
         let shape = vec![c_out, c_in / windows.groups, windows.kernel[0], windows.kernel[1]];
         let weight = self.register(format!("{name}.weight"), shape, Layout::Convolution, weight);
         let bias = bias.map(|init| self.register(format!("{name}.bias"), vec![c_out], Layout::Plain, init));
-        Layer::Convolution(Convolution { weight, bias, windows })
+        let depthwise = c_in > 1 && windows.groups == c_in && c_in == c_out;
+        Layer::Convolution(Convolution { weight, bias, windows, depthwise })
     }
 
     /// A batch normalisation of `c` channels with PyTorch's usual epsilon and momentum, started as the identity.
@@ -70,8 +76,8 @@ impl Builder {
         self.register(format!("{name}.running_mean"), vec![c], Layout::Statistic, Init::Constant(0.0));
         self.register(format!("{name}.running_var"), vec![c], Layout::Statistic, Init::Constant(1.0));
         self.register(format!("{name}.num_batches_tracked"), vec![], Layout::Statistic, Init::Constant(0.0));
-        let relu = relu.then_some(Relu::Plain);
-        BatchNorm2d { weight, name: name.to_string(), relu, epsilon: 1e-5, momentum: BatchNorm2d::MOMENTUM }
+        let activation = relu.then_some(Activation::Relu);
+        BatchNorm2d { weight, name: name.to_string(), activation, epsilon: 1e-5, momentum: BatchNorm2d::MOMENTUM }
     }
 
     /// A linear layer, weight and bias uniform within 1 / sqrt(in): PyTorch's own start (its `kaiming_uniform` with

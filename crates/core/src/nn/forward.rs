@@ -1,6 +1,6 @@
 //! The forward pass: runs a list of operations on a backend.
 
-use super::backend::{Backend, BatchNorm, Normalized, PooledNorm, Relu, Statistics};
+use super::backend::{Backend, BatchNorm, Normalized, PooledNorm, Statistics};
 use super::geometry::Pool2d;
 use super::layer::{BatchNorm2d, Convolution, Linear};
 use super::lowering::{BatchNormOperation, FusedConvolution, Last, Operation, ResidualBlock};
@@ -58,13 +58,18 @@ impl<'a, B: Backend> Forward<'a, B> {
             Operation::FusedConvolution(fused) => self.fused_convolution(fused, &x, None),
             Operation::BatchNorm2d(batch_norm) => self.batch_norm(batch_norm, x, None),
             Operation::BatchNormMaxPool(layer, windows) => self.batch_norm_max_pool(layer, windows, x),
+            Operation::BatchNormDepthwise(batch_norm, convolution) => {
+                self.batch_norm_depthwise(batch_norm, convolution, x)
+            }
             Operation::Linear(layer) => self.linear(layer, x),
             Operation::Residual(block) => self.residual(block, x),
             Operation::Branches(branches) => self.branches(branches, x),
-            Operation::Relu => {
+            Operation::SqueezeExcitation(gate) => self.squeeze_excitation(gate, x),
+            &Operation::Activation(activation) => {
                 let cost = |y: &_| Cost::of::<B>([&x, y]);
-                let y = self.profile.time(Category::Elementwise, "relu", "", || backend.relu(Relu::Plain, &x), cost)?;
-                self.save(|| Saved::Output(y.clone()));
+                let work = || backend.activate(activation, &x);
+                let y = self.profile.time(Category::Elementwise, "activate", "", work, cost)?;
+                self.save(|| Saved::Activation(if activation.is_relu() { y.clone() } else { x }));
                 Ok(y)
             }
             Operation::MaxPool(windows) => {
@@ -128,7 +133,7 @@ impl<'a, B: Backend> Forward<'a, B> {
             Category::Forward,
             "conv2d_finished",
             name,
-            || self.backend.conv2d_finished(windows, x, weight, bias, residual, fused.relu),
+            || self.backend.conv2d_finished(windows, x, weight, bias, residual, fused.activation),
             |y| Cost::of::<B>([x, weight, y].into_iter().chain(residual)).multiplying::<B>(y, weight),
         )
     }
@@ -164,8 +169,15 @@ impl<'a, B: Backend> Forward<'a, B> {
         if batch {
             self.note_statistics(layer, &x, &mean, variance);
         }
-        // With the batch's statistics and no residual, the input says what the ReLU let pass.
-        let kept = (layer.relu.is_some() && (!batch || residual.is_some())).then(|| y.clone());
+        // With the batch's statistics and no residual, the input says what a ReLU let pass; without a residual, what any other
+        // activation did.
+        let kept = match layer.activation {
+            Some(activation) if activation.is_relu() => (!batch || residual.is_some()).then(|| y.clone()),
+            Some(_) if self.tape.is_some() && residual.is_some() => {
+                return Err(Error::new(Code::Internal, "what follows a sum in training is a ReLU or nothing"));
+            }
+            _ => None,
+        };
         self.save(|| Saved::Norm { x, y: kept, mean, rstd, batch });
         Ok(y)
     }
@@ -182,6 +194,28 @@ impl<'a, B: Backend> Forward<'a, B> {
         let Normalized { y, mean, rstd, variance } = normalized;
         self.note_statistics(layer, &x, &mean, variance);
         self.save(|| Saved::PooledNorm { x, mean, rstd, won });
+        Ok(y)
+    }
+
+    fn batch_norm_depthwise(
+        &mut self,
+        &BatchNormOperation { ref layer, batch }: &BatchNormOperation,
+        Convolution { weight, windows, .. }: &Convolution,
+        x: B::Tensor,
+    ) -> Result<B::Tensor> {
+        let (name, weight) = (&self.parameters.specs[*weight].name, &self.parameters.values[*weight]);
+        let normalized = self.profile.time(
+            Category::Forward,
+            "batch_norm_depthwise",
+            name,
+            || self.backend.batch_norm_depthwise(&self.operands(layer, &x, None, batch)?, windows, weight),
+            |Normalized { y, .. }| Cost::of::<B>([&x, y]).multiplying::<B>(y, weight),
+        )?;
+        let Normalized { y, mean, rstd, variance } = normalized;
+        if batch {
+            self.note_statistics(layer, &x, &mean, variance.clone());
+        }
+        self.save(|| Saved::NormDepthwise { x, mean, rstd, variance, batch });
         Ok(y)
     }
 
@@ -203,7 +237,7 @@ impl<'a, B: Backend> Forward<'a, B> {
             weight: &values[layer.weight],
             bias: &values[layer.bias()],
             residual,
-            relu: layer.relu,
+            activation: layer.activation,
             epsilon: layer.epsilon,
             statistics: if batch { Statistics::Batch } else { Statistics::Fixed { mean, variance } },
         })
@@ -230,6 +264,20 @@ impl<'a, B: Backend> Forward<'a, B> {
         self.save(|| Saved::Channels(channels.collect()));
         let cost = |y: &_| Cost::of::<B>(outputs.iter().chain([y]));
         self.profile.time(Category::Elementwise, "join", "", || self.backend.join(&outputs), cost)
+    }
+
+    fn squeeze_excitation(&mut self, gate: &[Operation], x: B::Tensor) -> Result<B::Tensor> {
+        let squeeze = || {
+            let mean = self.backend.global_average(&x)?;
+            let &[n, c] = B::shape(&mean) else { return Err(Error::new(Code::Internal, "a mean has two axes")) };
+            self.backend.reshape(&mean, &[n, 1, 1, c])
+        };
+        let mean = self.profile.time(Category::Pooling, "squeeze", "", squeeze, |mean| Cost::of::<B>([&x, mean]))?;
+        let gate = self.run(gate, mean)?;
+        let work = || self.backend.scale_channels(&x, &gate);
+        let y = self.profile.time(Category::Elementwise, "scale_channels", "", work, |y| Cost::of::<B>([&x, y]))?;
+        self.save(|| Saved::Excitation { x, gate });
+        Ok(y)
     }
 
     fn save(&mut self, entry: impl FnOnce() -> Saved<B>) {

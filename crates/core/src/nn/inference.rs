@@ -7,7 +7,7 @@
 //! s (W x + c - m) + b = (s W) x + (s (c - m) + b),   s = weight / sqrt(variance + epsilon)
 //! ```
 //! W weight and c bias of the convolution, m and `variance` running statistics, b shift of the normalisation. So both
-//! are one convolution; the ReLU after it, and the shortcut of a residual block before that, are applied where its
+//! are one convolution; the activation after it, and the shortcut of a residual block before that, are applied where its
 //! outputs are written ([`Backend::conv2d_finished`]). Factors are computed in float64 and rounded once. The results
 //! differ from those without folding by rounding. [`super::lowering`] says which normalisation goes into which
 //! convolution.

@@ -3,7 +3,7 @@
 //! Nothing here computes. [`super::lowering`] makes a list of operations of it, which [`super::forward`] and
 //! [`super::backward`] run on any backend, so a backbone is a table of layers and no code is written twice per device.
 
-use super::backend::Relu;
+use super::backend::Activation;
 use super::geometry::{Conv2d, Pool2d};
 use super::parameters::ParameterSpec;
 
@@ -15,10 +15,10 @@ pub type ParameterId = usize;
 pub enum Layer {
     /// Convolution.
     Convolution(Convolution),
-    /// Batch normalisation, with the ReLU that follows it.
+    /// Batch normalisation, with the activation that follows it.
     BatchNorm2d(BatchNorm2d),
-    /// ReLU on its own.
-    Relu,
+    /// An activation on its own.
+    Activation(Activation),
     /// Max pool.
     MaxPool(Pool2d),
     /// Mean over pixels.
@@ -29,6 +29,8 @@ pub enum Layer {
     Linear(Linear),
     /// A block whose input is added to its output.
     Residual(Residual),
+    /// The input times what the layers make of its mean over pixels, `[n, 1, 1, c]`: squeeze and excitation (Hu et al. 2018).
+    SqueezeExcitation(Vec<Layer>),
     /// Several ways from the same input, whose outputs lie side by side along the channels: an inception module.
     Branches(Vec<Vec<Layer>>),
     /// Rows divided by their Euclidean norm.
@@ -46,6 +48,8 @@ pub struct Convolution {
     pub bias: Option<ParameterId>,
     /// The windows.
     pub windows: Conv2d,
+    /// Whether every channel is a group of its own.
+    pub depthwise: bool,
 }
 
 /// A batch normalisation and its parameters.
@@ -55,8 +59,8 @@ pub struct BatchNorm2d {
     pub weight: ParameterId,
     /// The layer's name, for errors.
     pub name: String,
-    /// The ReLU that follows.
-    pub relu: Option<Relu>,
+    /// The activation that follows.
+    pub activation: Option<Activation>,
     /// Added to the variance.
     pub epsilon: f64,
     /// Share of the batch in the running statistics.

@@ -1,10 +1,11 @@
 //! Lowering: from the layers of a [`Definition`] to the operations of a pass.
 //!
-//! A definition is a table, layer by layer. What a device does in one go (a normalisation with the shortcut, the ReLU
-//! and the max pool behind it; a convolution that has taken in the normalisation behind it) is decided here and nowhere
-//! else, once for each [`Mode`] of a network. [`super::forward`] and [`super::backward`] run the operations one by one.
+//! A definition is a table, layer by layer. What a device does in one go (a normalisation with the shortcut, the activation
+//! and the max pool behind it, or with the depthwise convolution; a convolution that has taken in the normalisation behind
+//! it) is decided here and nowhere else, once for each [`Mode`] of a network. [`super::forward`] and [`super::backward`]
+//! run the operations one by one.
 
-use super::backend::Relu;
+use super::backend::Activation;
 use super::geometry::Pool2d;
 use super::layer::{BatchNorm2d, Convolution, Definition, Layer, Linear, ParameterId, Residual};
 use crate::tensor::Feature;
@@ -28,18 +29,22 @@ pub enum Operation {
     Convolution(Convolution),
     /// A convolution with what followed it. There is no way back through it.
     FusedConvolution(FusedConvolution),
-    /// Batch normalisation, with its ReLU.
+    /// Batch normalisation, with its activation.
     BatchNorm2d(BatchNormOperation),
     /// Batch normalisation by the batch's statistics with its plain ReLU and a max pool.
     BatchNormMaxPool(BatchNorm2d, Pool2d),
+    /// Batch normalisation with its activation and the depthwise convolution without bias behind it.
+    BatchNormDepthwise(BatchNormOperation, Convolution),
     /// Linear layer.
     Linear(Linear),
     /// Two ways from the same input, whose outputs are added.
     Residual(ResidualBlock),
+    /// The input times what the operations make of its mean over pixels.
+    SqueezeExcitation(Vec<Operation>),
     /// Several ways from the same input, whose outputs lie side by side along the channels.
     Branches(Vec<Vec<Operation>>),
-    /// ReLU.
-    Relu,
+    /// An activation.
+    Activation(Activation),
     /// Max pool.
     MaxPool(Pool2d),
     /// Mean over pixels.
@@ -61,15 +66,15 @@ pub struct BatchNormOperation {
     pub batch: bool,
 }
 
-/// `relu?(convolution(x) + residual)`, where weight and bias of the convolution have taken in a normalisation.
+/// `activation?(convolution(x) + residual)`, where weight and bias of the convolution have taken in a normalisation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FusedConvolution {
     /// The convolution.
     pub convolution: Convolution,
     /// The normalisation folded into it; its shift is the bias of both.
     pub folded: Option<BatchNorm2d>,
-    /// The ReLU that follows.
-    pub relu: Option<Relu>,
+    /// The activation that follows.
+    pub activation: Option<Activation>,
 }
 
 impl FusedConvolution {
@@ -135,17 +140,22 @@ pub fn lower(layers: &[Layer], mode: Mode) -> Vec<Operation> {
         let operation;
         (operation, rest) = match (mode, first, after) {
             (Mode::Batch, Layer::BatchNorm2d(layer), [Layer::MaxPool(windows), after @ ..])
-                if layer.relu == Some(Relu::Plain) =>
+                if layer.activation == Some(Activation::Relu) =>
             {
                 (Operation::BatchNormMaxPool(layer.clone(), *windows), after)
+            }
+            (Mode::Batch | Mode::Running, Layer::BatchNorm2d(layer), [Layer::Convolution(convolution), after @ ..])
+                if convolution.depthwise && convolution.bias.is_none() =>
+            {
+                (Operation::BatchNormDepthwise(batch_norm(layer, mode), *convolution), after)
             }
             (Mode::Folded, Layer::Convolution(convolution), [Layer::BatchNorm2d(layer), after @ ..]) => {
                 (Operation::FusedConvolution(fold(convolution, layer)), after)
             }
-            (Mode::Folded, &Layer::Convolution(convolution), [Layer::Relu, after @ ..]) => (
-                Operation::FusedConvolution(FusedConvolution { convolution, folded: None, relu: Some(Relu::Plain) }),
-                after,
-            ),
+            (Mode::Folded, &Layer::Convolution(convolution), [Layer::Activation(activation), after @ ..]) => {
+                let activation = Some(*activation);
+                (Operation::FusedConvolution(FusedConvolution { convolution, folded: None, activation }), after)
+            }
             (_, layer, after) => (alone(layer, mode), after),
         };
         operations.push(operation);
@@ -161,7 +171,8 @@ fn alone(layer: &Layer, mode: Mode) -> Operation {
         Layer::Linear(linear) => Operation::Linear(*linear),
         Layer::Residual(block) => Operation::Residual(residual(block, mode)),
         Layer::Branches(branches) => Operation::Branches(branches.iter().map(|layers| lower(layers, mode)).collect()),
-        Layer::Relu => Operation::Relu,
+        &Layer::Activation(activation) => Operation::Activation(activation),
+        Layer::SqueezeExcitation(gate) => Operation::SqueezeExcitation(lower(gate, mode)),
         Layer::MaxPool(windows) => Operation::MaxPool(*windows),
         Layer::GlobalAverage => Operation::GlobalAverage,
         Layer::Flatten => Operation::Flatten,
@@ -185,7 +196,7 @@ fn batch_norm(layer: &BatchNorm2d, mode: Mode) -> BatchNormOperation {
 }
 
 fn fold(&convolution: &Convolution, layer: &BatchNorm2d) -> FusedConvolution {
-    FusedConvolution { convolution, folded: Some(layer.clone()), relu: layer.relu }
+    FusedConvolution { convolution, folded: Some(layer.clone()), activation: layer.activation }
 }
 
 fn fused_convolutions<'a>(operations: &'a [Operation]) -> Vec<&'a FusedConvolution> {
@@ -195,6 +206,7 @@ fn fused_convolutions<'a>(operations: &'a [Operation]) -> Vec<&'a FusedConvoluti
             let last = if let Last::FusedConvolution(fused) = last { Some(fused) } else { None };
             fused_convolutions(body).into_iter().chain(fused_convolutions(shortcut)).chain(last).collect()
         }
+        Operation::SqueezeExcitation(gate) => fused_convolutions(gate),
         Operation::Branches(branches) => branches.iter().flat_map(|branch| fused_convolutions(branch)).collect(),
         _ => Vec::new(),
     };
@@ -221,19 +233,46 @@ mod tests {
     }
 
     fn fused(convolution: Convolution, folded: Option<&BatchNorm2d>, relu: bool) -> FusedConvolution {
-        FusedConvolution { convolution, folded: folded.cloned(), relu: relu.then_some(Relu::Plain) }
+        FusedConvolution { convolution, folded: folded.cloned(), activation: relu.then_some(Activation::Relu) }
     }
 
     #[test]
     fn a_max_pool_goes_into_a_normalisation_by_the_batch_with_relu() {
         let mut builder = Builder::new();
-        let (relu, linear) = (builder.batch_norm("relu", 2, true), builder.batch_norm("linear", 2, false));
+        let (activation, linear) = (builder.batch_norm("relu", 2, true), builder.batch_norm("linear", 2, false));
         let layers = |layer: &BatchNorm2d| [Layer::BatchNorm2d(layer.clone()), Layer::MaxPool(POOL)];
-        assert_eq!(lower(&layers(&relu), Mode::Batch), [Operation::BatchNormMaxPool(relu.clone(), POOL)]);
-        for (layer, mode) in [(&linear, Mode::Batch), (&relu, Mode::Running), (&relu, Mode::Folded)] {
+        assert_eq!(lower(&layers(&activation), Mode::Batch), [Operation::BatchNormMaxPool(activation.clone(), POOL)]);
+        for (layer, mode) in [(&linear, Mode::Batch), (&activation, Mode::Running), (&activation, Mode::Folded)] {
             let apart = [Operation::BatchNorm2d(normal(layer, mode == Mode::Batch)), Operation::MaxPool(POOL)];
             assert_eq!(lower(&layers(layer), mode), apart, "{layer:?} {mode:?}");
         }
+    }
+
+    #[test]
+    fn a_depthwise_convolution_goes_with_the_normalisation_before_it_unless_it_is_folded_into_another() {
+        let mut builder = Builder::new();
+        let before = convolution(&mut builder, "before");
+        let bn = builder.batch_norm("bn", 2, true);
+        let Layer::Convolution(depthwise) = builder.depthwise("depthwise", 2, Conv2d::square(3, 1, 1)) else {
+            panic!("a convolution")
+        };
+        let layers = [
+            Layer::Convolution(before),
+            Layer::BatchNorm2d(bn.clone()),
+            Layer::Convolution(depthwise),
+            Layer::GlobalAverage,
+        ];
+        for mode in [Mode::Batch, Mode::Running] {
+            let together = Operation::BatchNormDepthwise(normal(&bn, mode == Mode::Batch), depthwise);
+            let expected = [Operation::Convolution(before), together, Operation::GlobalAverage];
+            assert_eq!(lower(&layers, mode), expected, "{mode:?}");
+        }
+        let folded = [
+            Operation::FusedConvolution(fused(before, Some(&bn), true)),
+            Operation::Convolution(depthwise),
+            Operation::GlobalAverage,
+        ];
+        assert_eq!(lower(&layers, Mode::Folded), folded);
     }
 
     #[test]
@@ -246,7 +285,7 @@ mod tests {
             Layer::Convolution(one),
             Layer::BatchNorm2d(bn.clone()),
             Layer::Convolution(two),
-            Layer::Relu,
+            Layer::Activation(Activation::Relu),
             Layer::Convolution(three),
             Layer::MaxPool(POOL),
             Layer::BatchNorm2d(other.clone()),
@@ -265,7 +304,7 @@ mod tests {
                 Operation::Convolution(one),
                 Operation::BatchNorm2d(normal(&bn, batch)),
                 Operation::Convolution(two),
-                Operation::Relu,
+                Operation::Activation(Activation::Relu),
                 Operation::Convolution(three),
                 Operation::MaxPool(POOL),
                 Operation::BatchNorm2d(normal(&other, batch)),

@@ -29,12 +29,13 @@ pub enum Category {
     InputGradient,
     /// Their gradients with respect to weight and bias.
     WeightGradient,
-    /// Batch normalisation, with the ReLU, the residual and the max pool in it, its gradient and its running
+    /// Batch normalisation, with the activation, the residual and the max pool in it, its gradient and its running
     /// statistics.
     BatchNorm,
     /// Max pool on its own, mean over pixels, flattening, and their gradients.
     Pooling,
-    /// ReLU on its own, L2 normalisation, sums of two gradients, branches joined along channels, zeros.
+    /// An activation on its own, gated channels, L2 normalisation, sums of two gradients, branches joined along channels,
+    /// zeros.
     Elementwise,
     /// The losses with their gradients.
     Loss,
@@ -161,11 +162,12 @@ impl Cost {
         Cost { shape: shape.to_vec(), values: times * product(shape), flops: 0.0 }
     }
 
-    /// With the operations of a convolution or a linear layer: every row of `y` (an output pixel, or an image in a
+    /// And the operations of a convolution or a linear layer: every row of `y` (an output pixel, or an image in a
     /// linear layer) costs a multiplication and an addition for each value of the weight.
     pub fn multiplying<B: Backend>(self, y: &B::Tensor, weight: &B::Tensor) -> Cost {
         let [y, weight] = [y, weight].map(B::shape);
-        Cost { flops: 2.0 * product(&y[..y.len() - 1]) as f64 * product(weight) as f64, ..self }
+        let flops = 2.0 * product(&y[..y.len() - 1]) as f64 * product(weight) as f64;
+        Cost { flops: self.flops + flops, ..self }
     }
 }
 

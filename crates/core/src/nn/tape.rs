@@ -14,8 +14,15 @@ pub struct Tape<B: Backend> {
 pub enum Saved<B: Backend> {
     /// The input: convolution and linear layer.
     Input(B::Tensor),
-    /// The output: ReLU.
-    Output(B::Tensor),
+    /// The input of an activation; of a ReLU its output, which the next layer keeps too.
+    Activation(B::Tensor),
+    /// Squeeze and excitation.
+    Excitation {
+        /// The input.
+        x: B::Tensor,
+        /// What its channels were multiplied by, `[n, 1, 1, c]`.
+        gate: B::Tensor,
+    },
     /// The shape of the input: global average pool and flattening.
     Shape(Vec<usize>),
     /// The channels of each part: branches.
@@ -50,6 +57,19 @@ pub enum Saved<B: Backend> {
         rstd: B::Tensor,
         /// What won the windows.
         won: Won<B::Tensor, B::Indices>,
+    },
+    /// Batch normalisation and the depthwise convolution behind it.
+    NormDepthwise {
+        /// The input of the normalisation.
+        x: B::Tensor,
+        /// `[c]`.
+        mean: B::Tensor,
+        /// `[c]`.
+        rstd: B::Tensor,
+        /// `[c]`.
+        variance: B::Tensor,
+        /// Whether the statistics were those of the batch.
+        batch: bool,
     },
     /// L2 normalisation.
     L2 {

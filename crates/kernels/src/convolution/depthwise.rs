@@ -45,7 +45,7 @@ struct Tap {
 }
 
 /// Which pixels of the source the pixels of the result read, down or across.
-struct Axis {
+pub(super) struct Axis {
     source: usize,
     result: usize,
     step: usize,
@@ -55,7 +55,7 @@ struct Axis {
 
 impl Axis {
     /// From the input to the output.
-    fn forward(shape: &Conv2d, axis: usize) -> Axis {
+    pub(super) fn forward(shape: &Conv2d, axis: usize) -> Axis {
         let tap = |position| Tap {
             offset: (position * shape.dilation[axis]) as isize - shape.padding[axis] as isize,
             position,
@@ -69,7 +69,7 @@ impl Axis {
     }
 
     /// From the output's gradient to the input's.
-    fn backward(shape: &Conv2d, axis: usize) -> Axis {
+    pub(super) fn backward(shape: &Conv2d, axis: usize) -> Axis {
         let stride = shape.stride[axis] as isize;
         let taps = |phase: usize| {
             let reach = |position| (phase + shape.padding[axis]) as isize - (position * shape.dilation[axis]) as isize;
@@ -85,7 +85,7 @@ impl Axis {
     }
 
     /// What pixel `phase + phases u` of the result reads: pixels of the source and the positions they lie under.
-    fn reads(&self, phase: usize, u: usize) -> impl Iterator<Item = (usize, usize)> {
+    pub(super) fn reads(&self, phase: usize, u: usize) -> impl Iterator<Item = (usize, usize)> {
         let at =
             move |tap: &Tap| usize::try_from((u * self.step) as isize + tap.offset).ok().map(|at| (at, tap.position));
         self.phases[phase].iter().filter_map(at).filter(|&(at, _)| at < self.source)
@@ -130,24 +130,26 @@ fn apply(
     let rows = (BLOCK / pitch).max(1);
     team.for_each_chunk(to, rows * pitch, |block, to| {
         let (first, bias, pixels) = (block * rows, finish.bias, to.len() / c);
-        dispatch(team.isa(), Rows { axes, c, width, from, weight, bias, first, to });
+        dispatch(team.isa(), Rows { axes, c, width, from, skip: 0, weight, bias, first, to });
         // SAFETY: the block has `to`, which is whole pixels of c channels.
         unsafe { finish.apply(team.isa(), to.as_mut_ptr(), first * pitch, c, pixels, [0, c]) };
     });
 }
 
 /// Whole rows of the result.
-struct Rows<'a> {
-    axes: &'a [Axis; 2],
-    c: usize,
+pub(super) struct Rows<'a> {
+    pub axes: &'a [Axis; 2],
+    pub c: usize,
     /// Columns of the kernel.
-    width: usize,
-    from: &'a [f32],
-    weight: &'a [f32],
-    bias: Option<&'a [f32]>,
+    pub width: usize,
+    /// The source from element `skip` on, as far as these rows read it.
+    pub from: &'a [f32],
+    pub skip: usize,
+    pub weight: &'a [f32],
+    pub bias: Option<&'a [f32]>,
     /// The first row, counted through all images.
-    first: usize,
-    to: &'a mut [f32],
+    pub first: usize,
+    pub to: &'a mut [f32],
 }
 
 /// A row of the source and the row of the kernel that lies on it, both from their first elements.
@@ -158,18 +160,16 @@ impl Kernel for Rows<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let Rows { axes: [down, across], c, width, first, .. } = self;
-        let (image, pitch) = (down.source * across.source * c, across.result * c);
+        let (line, pitch) = (across.source * c, across.result * c);
         let rows = self.to.len() / pitch;
-        let images = (first + rows).div_ceil(down.result);
-        assert!(self.from.len() >= images * image, "depthwise: the source has fewer images");
         assert!(self.bias.is_none_or(|bias| bias.len() == c), "depthwise: a bias of other channels");
         let (mut lines, mut near): (Vec<Line>, Vec<Tap>) = (Vec::new(), Vec::new());
         for row in 0..rows {
             let (n, i) = ((first + row) / down.result, (first + row) % down.result);
-            let source = &self.from[n * image..][..image];
             lines.clear();
             for (at, p) in down.reads(i % down.phases.len(), i / down.phases.len()) {
-                let (row, weights) = (&source[at * across.source * c..], &self.weight[p * width * c..][..width * c]);
+                let row = &self.from[(n * down.source + at) * line - self.skip..][..line];
+                let weights = &self.weight[p * width * c..][..width * c];
                 lines.push([row.as_ptr(), weights.as_ptr()]);
             }
             for (phase, taps) in across.phases.iter().enumerate() {
@@ -326,6 +326,11 @@ impl Cut {
     }
 }
 
+/// The floats that `c` channels of a sum take: whole vectors.
+pub(super) fn channel_pitch(c: usize) -> usize {
+    c.next_multiple_of(LANES)
+}
+
 /// Floats of the blocks' sums.
 pub(super) fn working_memory(shape: &Conv2d) -> usize {
     let cut = Cut::new(shape);
@@ -340,7 +345,10 @@ pub(super) fn backward_weight(team: &Team, shape: &Conv2d, x: &[f32], dy: &[f32]
             let (first, group) = (block / cut.groups * rows, block % cut.groups * channels);
             let (rows, channels) = ([first, cut.rows.min(first + rows)], [group, c.min(group + channels)]);
             sums.fill(0.0);
-            dispatch(team.isa(), Products { shape, axes: &axes, x, dy, rows, channels, pitch: cut.block[1], sums });
+            dispatch(
+                team.isa(),
+                Products { shape, axes: &axes, x, skip: 0, dy, rows, channels, pitch: cut.block[1], sums },
+            );
         });
         let partial = &*partial;
         team.for_each_chunk(dweight, c, |position, out| {
@@ -355,15 +363,17 @@ pub(super) fn backward_weight(team: &Team, shape: &Conv2d, x: &[f32], dy: &[f32]
 }
 
 /// Adds the products of some rows of dy with what they read of x, for some channels, to sums `[positions, pitch]`.
-struct Products<'a> {
-    shape: &'a Conv2d,
-    axes: &'a [Axis; 2],
-    x: &'a [f32],
-    dy: &'a [f32],
-    rows: [usize; 2],
-    channels: [usize; 2],
-    pitch: usize,
-    sums: &'a mut [f32],
+pub(super) struct Products<'a> {
+    pub shape: &'a Conv2d,
+    pub axes: &'a [Axis; 2],
+    /// x from element `skip` on, as far as these rows read it.
+    pub x: &'a [f32],
+    pub skip: usize,
+    pub dy: &'a [f32],
+    pub rows: [usize; 2],
+    pub channels: [usize; 2],
+    pub pitch: usize,
+    pub sums: &'a mut [f32],
 }
 
 impl Kernel for Products<'_> {
@@ -371,16 +381,17 @@ impl Kernel for Products<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let (Conv2d { w, c_in: c, kernel, .. }, [down, across]) = (*self.shape, self.axes);
-        let (image, pitch) = (down.source * w * c, across.result * c);
+        let (line, pitch) = (w * c, across.result * c);
         let [first, end] = self.channels;
         assert!(end <= c && end - first <= self.pitch, "depthwise: channels beyond the block");
         assert!(self.sums.len() == kernel[0] * kernel[1] * self.pitch, "depthwise: sums of another kernel");
         let (all, mut lines): (_, Vec<[usize; 2]>) = (self.sums.as_mut_ptr(), Vec::new());
         for row in self.rows[0]..self.rows[1] {
             let (n, i) = (row / down.result, row % down.result);
-            let (source, dy) = (&self.x[n * image..][..image], &self.dy[row * pitch..][..pitch]);
+            let dy = &self.dy[row * pitch..][..pitch];
             lines.clear();
-            lines.extend(down.reads(0, i).map(|(at, p)| [at * w * c, p * kernel[1]]));
+            let place = |at: usize| (n * down.source + at) * line - self.skip;
+            lines.extend(down.reads(0, i).map(|(at, p)| [place(at), p * kernel[1]]));
             let row = Row { axis: across, dilation: self.shape.dilation[1], padding: self.shape.padding[1], c };
             let (dy, count, pitch) = (dy[first..].as_ptr(), end - first, self.pitch);
             // As many rows and columns of the kernel at once as registers hold their sums.
@@ -390,9 +401,9 @@ impl Kernel for Products<'_> {
                 _ => (1, 1),
             };
             for lines in lines.chunks(together) {
-                let mut parts = [Part { x: source.as_ptr(), sums: all }; 3];
+                let mut parts = [Part { x: dy, sums: all }; 3];
                 for (part, &[at, position]) in parts.iter_mut().zip(lines) {
-                    part.x = source[at + first..].as_ptr();
+                    part.x = self.x[at..][..line][first..].as_ptr();
                     // Within the sums, as the position is one of the kernel.
                     part.sums = all.wrapping_add(position * self.pitch);
                 }

@@ -1,13 +1,13 @@
-//! What is done to the outputs of a convolution while they are in the cache: `y = relu?(y + bias + residual)`.
+//! What is done to the outputs of a convolution while they are in the cache: `y = activation?(y + bias + residual)`.
 //!
 //! In inference this is all that is left of a batch normalisation whose factors went into the weights. A pass of its
 //! own would read and write every output once more.
 
-use crate::activation::{Relu, within};
+use crate::activation::{Activation, Curve, with_curve};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::{Isa, check};
 
-/// Added to the outputs of a convolution, and whether a ReLU follows. The default leaves them as they are.
+/// Added to the outputs of a convolution, and the activation that follows. The default leaves them as they are.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Finish<'a> {
     /// `[c_out]`.
@@ -15,7 +15,7 @@ pub struct Finish<'a> {
     /// Of the output's shape.
     pub residual: Option<&'a [f32]>,
     /// What the outputs go through at the end.
-    pub relu: Option<Relu>,
+    pub activation: Option<Activation>,
 }
 
 impl<'a> Finish<'a> {
@@ -34,7 +34,7 @@ impl<'a> Finish<'a> {
         }
     }
 
-    /// Residual and ReLU, but no bias, for a block of the output: element (i, j) lies at `out[i * pitch + j]` and at
+    /// Residual and activation, but no bias, for a block of the output: element (i, j) lies at `out[i * pitch + j]` and at
     /// `at + i * pitch + j` of the residual.
     ///
     /// # Safety
@@ -48,17 +48,19 @@ impl<'a> Finish<'a> {
         rows: usize,
         columns: [usize; 2],
     ) {
-        if self.residual.is_some() || self.relu.is_some() {
+        if self.residual.is_some() || self.activation.is_some() {
             // SAFETY: `Block::new` asks for what this function asks for, and the kernel has run when it returns.
-            dispatch(isa, unsafe { Block::new(self.residual, self.relu, out, at, pitch, rows, columns) });
+            with_curve!(self.activation, curve => {
+                dispatch(isa, unsafe { Block::new(self.residual, curve, out, at, pitch, rows, columns) })
+            });
         }
     }
 }
 
 /// The kernel of [`Finish::apply`].
-struct Block<'a> {
+struct Block<'a, C> {
     residual: Option<&'a [f32]>,
-    relu: Option<Relu>,
+    curve: C,
     out: *mut f32,
     at: usize,
     pitch: usize,
@@ -66,27 +68,27 @@ struct Block<'a> {
     columns: [usize; 2],
 }
 
-impl<'a> Block<'a> {
+impl<'a, C> Block<'a, C> {
     /// # Safety
     /// As [`Finish::apply`], until the kernel has run.
     unsafe fn new(
         residual: Option<&'a [f32]>,
-        relu: Option<Relu>,
+        curve: C,
         out: *mut f32,
         at: usize,
         pitch: usize,
         rows: usize,
         columns: [usize; 2],
     ) -> Self {
-        Block { residual, relu, out, at, pitch, rows, columns }
+        Block { residual, curve, out, at, pitch, rows, columns }
     }
 }
 
-impl Kernel for Block<'_> {
+impl<C: Curve> Kernel for Block<'_, C> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let ([first, end], bounds) = (self.columns, Relu::bounds(self.relu));
+        let [first, end] = self.columns;
         for row in 0..self.rows {
             let start = row * self.pitch;
             let residual = self.residual.map(|residual| &residual[self.at + start..][..end]);
@@ -100,7 +102,7 @@ impl Kernel for Block<'_> {
                     if let Some(residual) = residual {
                         value = S::add(value, S::load_first(residual.as_ptr().add(column), count));
                     }
-                    S::store_first(to, within::<S>(bounds, value), count);
+                    S::store_first(to, self.curve.value::<S>(value), count);
                 }
             }
         }

@@ -5,6 +5,7 @@
 //! one copy.
 
 use super::Conv2d;
+use crate::matrix::Operand;
 
 /// Where the rows come from.
 pub(super) struct Gather<'a> {
@@ -72,6 +73,11 @@ impl<'a> Gather<'a> {
         one && self.step == [1, 1] && self.grid == [self.size[0], self.size[1]] && self.channels == self.size[2]
     }
 
+    /// The gathered matrix, where it is the source itself.
+    pub(super) fn source_rows(&self) -> Option<Operand<'a>> {
+        self.is_source().then(|| Operand::row_major(self.source, self.channels))
+    }
+
     /// Writes rows `rows[0]..rows[1]`, columns `columns[0]..columns[1]`, into `out`, row-major without gaps.
     pub(super) fn fill(&self, rows: [usize; 2], columns: [usize; 2], out: &mut [f32]) {
         let longest = self.segments.iter().map(|segment| segment.columns * self.channels).max().unwrap_or(0);
@@ -86,21 +92,37 @@ impl<'a> Gather<'a> {
     /// segment inside the source is copied as N floats, a few vectors, which beats a call for nine floats; what that
     /// writes beyond the segment is written again by those that follow.
     fn fill_short<const N: usize>(&self, rows: [usize; 2], out: &mut [f32]) {
-        let (width, [h, w, pitch]) = (self.columns(), self.size);
-        self.each_row(rows, |row, n, grid| {
-            for segment in &self.segments {
-                let out = &mut out[row * width + segment.at..];
-                let line = (grid[0] * self.step[0]) as isize + segment.offset[0];
-                let column = (grid[1] * self.step[1]) as isize + segment.offset[1];
-                let start = (((n * h) as isize + line) * w as isize + column) * pitch as isize + self.first as isize;
-                let whole = column >= 0 && column as usize + segment.columns <= w && line >= 0 && line < h as isize;
-                if whole && start as usize + N <= self.source.len() && N <= out.len() {
-                    out[..N].copy_from_slice(&self.source[start as usize..start as usize + N]);
-                } else {
-                    self.copy(segment, n, grid, [0, segment.columns * self.channels], out);
+        let (width, [h, w, pitch], [height, columns]) = (self.columns(), self.size, self.grid);
+        // The grid columns whose every segment lies between the first and the last column of the source.
+        let reach = |end: bool| {
+            self.segments.iter().map(move |segment| segment.offset[1] + if end { segment.columns as isize } else { 0 })
+        };
+        let first = usize::try_from(-reach(false).min().unwrap_or(0)).unwrap_or(0).div_ceil(self.step[1]);
+        let room = w as isize - reach(true).max().unwrap_or(0);
+        let last = usize::try_from(room).map_or(0, |room| room / self.step[1] + 1);
+        let mut row = rows[0];
+        while row < rows[1] {
+            let (n, line, column) = (row / (height * columns), row / columns % height, row % columns);
+            let end = rows[1].min(row + columns - column);
+            let source_line = |segment: &Segment| (line * self.step[0]) as isize + segment.offset[0];
+            let inside = self.segments.iter().all(|segment| (0..h as isize).contains(&source_line(segment)));
+            for row in row..end {
+                let (column, place) = (row % columns, (row - rows[0]) * width);
+                let inside = inside && (first..last).contains(&column);
+                for segment in &self.segments {
+                    let out = &mut out[place + segment.at..];
+                    let from = (column * self.step[1]) as isize + segment.offset[1];
+                    let start = ((n * h) as isize + source_line(segment)) * w as isize + from;
+                    let start = start * pitch as isize + self.first as isize;
+                    if inside && start as usize + N <= self.source.len() && N <= out.len() {
+                        out[..N].copy_from_slice(&self.source[start as usize..start as usize + N]);
+                    } else {
+                        self.copy(segment, n, [line, column], [0, segment.columns * self.channels], out);
+                    }
                 }
             }
-        });
+            row = end;
+        }
     }
 
     /// [`Gather::fill`] for any segments and columns.

@@ -17,6 +17,7 @@
 mod depthwise;
 mod finish;
 mod gather;
+pub mod normalized;
 mod pairs;
 mod product;
 mod weight;
@@ -24,7 +25,7 @@ mod winograd;
 
 pub use self::finish::Finish;
 use crate::matrix::panels_length;
-use crate::{Isa, Team, check, columns};
+use crate::{Isa, Team, check, columns, elementwise};
 
 /// The geometry of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,14 +181,22 @@ pub fn forward(team: &Team, shape: &Conv2d, x: &[f32], weight: &[f32], bias: Opt
     forward_finished(team, shape, x, weight, Finish { bias, ..Finish::default() }, y);
 }
 
-/// `y = relu?(x * weight + bias + residual)`. Overwrites `y`.
+/// `y = activation?(x * weight + bias + residual)`. Overwrites `y`.
 pub fn forward_finished(team: &Team, shape: &Conv2d, x: &[f32], weight: &[f32], finish: Finish<'_>, y: &mut [f32]) {
     shape.check("convolution forward", [("x", x.len())], [("y", y.len())], [("weight", weight.len())]);
     finish.check("convolution forward", shape.c_out, y.len());
     match Way::of(shape) {
         Way::Depthwise => depthwise::forward(team, shape, x, weight, finish, y),
         Way::Pairs => pairs::forward(team, shape, x, weight, finish, y),
-        Way::Winograd => winograd::forward(team, shape, x, weight, finish, y),
+        Way::Winograd => {
+            // Its transform of whole tiles knows bounds only.
+            let after = finish.activation.filter(|activation| !activation.is_relu());
+            let within = finish.activation.filter(|activation| activation.is_relu());
+            winograd::forward(team, shape, x, weight, Finish { activation: within, ..finish }, y);
+            if let Some(activation) = after {
+                elementwise::activate_in_place(team, activation, y);
+            }
+        }
         Way::Product => product::forward(team, shape, x, weight, finish, y),
     }
 }

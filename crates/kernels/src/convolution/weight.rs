@@ -137,8 +137,13 @@ impl Unit<'_> {
                     let column = outputs[0] + panel * width;
                     fill_panel(out, width, self.gradient.skip(start, column), width.min(outputs[1] - column));
                 }
-                self.gather.fill([start, end], self.columns, gathered);
-                let left = Operand::transposed(gathered, rows);
+                let left = match self.gather.source_rows() {
+                    Some(source) => source.skip(start, self.columns[0]).transpose(),
+                    None => {
+                        self.gather.fill([start, end], self.columns, gathered);
+                        Operand::transposed(gathered, rows)
+                    }
+                };
                 let block = Block { left, rows, depth: [0, depth], columns: [0, count] };
                 // SAFETY: the block is the unit's columns x outputs, whose first and last element were checked above
                 // and which are the caller's alone; `add` comes after the first stretch overwrote them.

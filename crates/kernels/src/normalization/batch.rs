@@ -1,10 +1,10 @@
-//! Batch normalisation (Ioffe and Szegedy, 2015) fused with ReLU and the residual sum.
+//! Batch normalisation (Ioffe and Szegedy, 2015) fused with the activation and the residual sum.
 //!
 //! ```text
-//! y = relu?(gamma (x - mean) rstd + beta + residual),   rstd = 1 / sqrt(variance + eps),
+//! y = activation?(gamma (x - mean) rstd + beta + residual),   rstd = 1 / sqrt(variance + eps),
 //! variance = mean of (x - mean)^2 (biased)
 //!
-//! With g = dy where the ReLU let it pass (all of dy without one), x^ = (x - mean) rstd and E the mean over the rows:
+//! With g = dy times the slope of the activation (dy without one), x^ = (x - mean) rstd and E the mean over the rows:
 //! dbeta = sum g,   dgamma = sum g x^,   dresidual = g,
 //! dx = gamma rstd (g - E[g] - x^ E[g x^])   in training,   dx = gamma rstd g   with constant statistics
 //! ```
@@ -15,22 +15,22 @@
 // The operands of one formula; a struct would only move the names.
 #![allow(clippy::too_many_arguments)]
 
-use crate::activation::{Relu, passed, within};
+use crate::activation::{Activation, Curve, Identity, Relu, Relu6, with_curve};
 use crate::columns::{self, Pair};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team::Parts;
-use crate::{Team, check};
+use crate::{Isa, Team, check};
 
-/// What a ReLU behind the normalisation let pass.
+/// What the activation behind the normalisation lets pass of a gradient.
 #[derive(Clone, Copy, Debug)]
 pub enum Passed<'a> {
     /// Everything: there was none.
     All,
-    /// What its output `[r, c]` says.
-    Output(Relu, &'a [f32]),
-    /// What the input says, given the shift beta `[c]`: for a training pass without residual. The output need then
+    /// What its output `[r, c]` says: of a ReLU.
+    Output(Activation, &'a [f32]),
+    /// What the input says, given the shift beta `[c]`: without residual. The output need then
     /// neither be kept nor read again.
-    Shift(Relu, &'a [f32]),
+    Shift(Activation, &'a [f32]),
 }
 
 /// Normalises by the batch's own statistics, and returns them in `mean`, `rstd` and `variance` (biased), each `[c]`.
@@ -43,36 +43,31 @@ pub fn batch_norm_train(
     gamma: &[f32],
     beta: &[f32],
     residual: Option<&[f32]>,
-    relu: Option<Relu>,
+    activation: Option<Activation>,
     y: &mut [f32],
     mean: &mut [f32],
     rstd: &mut [f32],
     variance: &mut [f32],
 ) {
-    let scale = statistics(team, c, eps, x, gamma, beta, mean, rstd, variance);
-    apply(team, c, x, mean, &scale, beta, residual, relu, y);
+    check::length("batch_norm_train", "beta", beta.len(), c);
+    let scale = batch_norm_statistics(team, c, eps, x, gamma, mean, rstd, variance);
+    apply(team, c, x, mean, &scale, beta, residual, activation, y);
 }
 
-/// Writes the statistics of the batch, and returns `gamma rstd`.
-pub(super) fn statistics(
+/// Writes the statistics of the batch, `mean`, `rstd` and `variance` (biased), and returns `gamma rstd`, each `[c]`.
+pub fn batch_norm_statistics(
     team: &Team,
     c: usize,
     eps: f64,
     x: &[f32],
     gamma: &[f32],
-    beta: &[f32],
     mean: &mut [f32],
     rstd: &mut [f32],
     variance: &mut [f32],
 ) -> Vec<f32> {
-    let lengths: [(&str, usize); 5] = [
-        ("gamma", gamma.len()),
-        ("beta", beta.len()),
-        ("mean", mean.len()),
-        ("rstd", rstd.len()),
-        ("variance", variance.len()),
-    ];
-    lengths.iter().for_each(|&(name, length)| check::length("batch_norm_train", name, length, c));
+    let lengths: [(&str, usize); 4] =
+        [("gamma", gamma.len()), ("mean", mean.len()), ("rstd", rstd.len()), ("variance", variance.len())];
+    lengths.iter().for_each(|&(name, length)| check::length("batch_norm_statistics", name, length, c));
     let rows = x.len() / c.max(1);
     let mut scale = vec![0.0; c];
     for (i, [sum, squares]) in columns::sums(team, rows, c, [x], [], Moments).into_iter().enumerate() {
@@ -87,7 +82,7 @@ pub(super) fn statistics(
     scale
 }
 
-/// Normalises by constant statistics: `y = relu?(x * scale + shift + residual)`, with `scale = gamma rstd` and
+/// Normalises by constant statistics: `y = activation?(x * scale + shift + residual)`, with `scale = gamma rstd` and
 /// `shift = beta - mean scale`, each `[c]`.
 pub fn batch_norm_eval(
     team: &Team,
@@ -96,12 +91,12 @@ pub fn batch_norm_eval(
     scale: &[f32],
     shift: &[f32],
     residual: Option<&[f32]>,
-    relu: Option<Relu>,
+    activation: Option<Activation>,
     y: &mut [f32],
 ) {
     check::length("batch_norm_eval", "scale", scale.len(), c);
     check::length("batch_norm_eval", "shift", shift.len(), c);
-    apply(team, c, x, &vec![0.0; c], scale, shift, residual, relu, y);
+    apply(team, c, x, &vec![0.0; c], scale, shift, residual, activation, y);
 }
 
 /// The gradient of [`batch_norm_train`]: overwrites `dx`, `dgamma`, `dbeta` and `dresidual`.
@@ -109,7 +104,7 @@ pub fn batch_norm_backward(
     team: &Team,
     c: usize,
     x: &[f32],
-    relu: Passed<'_>,
+    activation: Passed<'_>,
     dy: &[f32],
     gamma: &[f32],
     mean: &[f32],
@@ -119,7 +114,7 @@ pub fn batch_norm_backward(
     dbeta: &mut [f32],
     dresidual: Option<&mut [f32]>,
 ) {
-    let saved = Saved { c, x, relu, dy, gamma, mean, rstd };
+    let saved = Saved { c, x, activation, dy, gamma, mean, rstd };
     let sums = saved.parameter_gradients(team, dgamma, dbeta);
     let factors = saved.input_factors(&sums, x.len() / c.max(1));
     saved.input_gradient(team, &factors, dx, dresidual);
@@ -131,7 +126,7 @@ pub fn batch_norm_eval_backward(
     team: &Team,
     c: usize,
     x: &[f32],
-    relu: Passed<'_>,
+    activation: Passed<'_>,
     dy: &[f32],
     gamma: &[f32],
     mean: &[f32],
@@ -141,16 +136,16 @@ pub fn batch_norm_eval_backward(
     dbeta: &mut [f32],
     dresidual: Option<&mut [f32]>,
 ) {
-    let saved = Saved { c, x, relu, dy, gamma, mean, rstd };
+    let saved = Saved { c, x, activation, dy, gamma, mean, rstd };
     saved.parameter_gradients(team, dgamma, dbeta);
     saved.input_gradient(team, &[vec![0.0; c], vec![0.0; c]], dx, dresidual);
 }
 
 /// What the backward passes read.
-pub(super) struct Saved<'a> {
+pub(crate) struct Saved<'a> {
     pub c: usize,
     pub x: &'a [f32],
-    pub relu: Passed<'a>,
+    pub activation: Passed<'a>,
     pub dy: &'a [f32],
     pub gamma: &'a [f32],
     pub mean: &'a [f32],
@@ -171,36 +166,40 @@ impl Saved<'_> {
         parameters.iter().for_each(|&(name, length)| check::length("batch_norm_backward", name, length, c));
         check::length("batch_norm_backward", "dy", self.dy.len(), self.x.len());
         let rows = self.x.len() / c.max(1);
-        let mut sums = match self.relu {
+        let mut sums = match self.activation {
             Passed::All => columns::sums(team, rows, c, [self.x, self.dy], [], Gradients),
-            Passed::Output(relu, y) => {
+            Passed::Output(activation, y) => {
                 check::length("batch_norm_backward", "y", y.len(), self.x.len());
                 let matrices = [self.x, self.dy, y];
-                match relu {
-                    Relu::Plain => columns::sums(team, rows, c, matrices, [], MaskedGradients::<false>),
-                    Relu::Six => columns::sums(team, rows, c, matrices, [], MaskedGradients::<true>),
+                match of_relu(activation) {
+                    false => columns::sums(team, rows, c, matrices, [], MaskedGradients(Relu)),
+                    true => columns::sums(team, rows, c, matrices, [], MaskedGradients(Relu6)),
                 }
             }
-            Passed::Shift(relu, beta) => {
+            Passed::Shift(activation, beta) => {
                 check::length("batch_norm_backward", "beta", beta.len(), c);
                 let (matrices, scale) = ([self.x, self.dy], self.scale());
                 let factors = [self.mean, &scale, beta];
-                match relu {
-                    Relu::Plain => columns::sums(team, rows, c, matrices, factors, GatedGradients::<false>),
-                    Relu::Six => columns::sums(team, rows, c, matrices, factors, GatedGradients::<true>),
-                }
+                with_curve!(Some(activation), curve => {
+                    columns::sums(team, rows, c, matrices, factors, GatedGradients(curve))
+                })
             }
         };
+        self.finish_parameters(&mut sums, dgamma, dbeta);
+        sums
+    }
+
+    /// Of the sums of g and g x those of g and g x^, which are written to `dbeta` and `dgamma`.
+    pub(crate) fn finish_parameters(&self, sums: &mut [[f64; 2]], dgamma: &mut [f32], dbeta: &mut [f32]) {
         for (i, [sum, product]) in sums.iter_mut().enumerate() {
             *product = (*product - f64::from(self.mean[i]) * *sum) * f64::from(self.rstd[i]);
             (dgamma[i], dbeta[i]) = (*product as f32, *sum as f32);
         }
-        sums
     }
 
     /// The channels' `[slope, offset]` in `dx = scale g + slope (x - mean) + offset`, where the statistics are those of
     /// `rows` rows; `sums` come from [`Saved::parameter_gradients`].
-    pub(super) fn input_factors(&self, sums: &[[f64; 2]], rows: usize) -> [Vec<f32>; 2] {
+    pub(crate) fn input_factors(&self, sums: &[[f64; 2]], rows: usize) -> [Vec<f32>; 2] {
         let factor = |i: usize, which: usize| {
             let (rstd, [sum, product]) = (f64::from(self.rstd[i]), sums[i]);
             let scale = f64::from(self.gamma[i]) * rstd;
@@ -210,7 +209,7 @@ impl Saved<'_> {
     }
 
     /// gamma rstd, rounded as the forward pass rounded it.
-    pub(super) fn scale(&self) -> Vec<f32> {
+    pub(crate) fn scale(&self) -> Vec<f32> {
         self.gamma.iter().zip(self.rstd).map(|(gamma, rstd)| gamma * rstd).collect()
     }
 
@@ -234,18 +233,55 @@ impl Saved<'_> {
         team.for_each_chunk(dx, step.max(1), |block, dx| {
             let (start, length) = (block * step, dx.len());
             let range = start..start + length;
-            let relu = match self.relu {
+            let activation = match self.activation {
                 Passed::Output(kind, y) => Passed::Output(kind, &y[range.clone()]),
-                relu => relu,
+                activation => activation,
             };
             // SAFETY: the block has `dx`, and these are the same places of a slice of the same length: like the chunks
             // of `dx`, no two blocks' overlap, and each block runs once.
             let dresidual = dresidual.as_ref().map_or(&mut [][..], |parts| unsafe { parts.slice(start, length) });
             let (x, dy, mean) = (&self.x[range.clone()], &self.dy[range], self.mean);
             let (scale, slope, offset) = (&scale[..], &slope[..], &offset[..]);
-            dispatch(team.isa(), InputGradient { c, x, relu, dy, scale, slope, offset, mean, dx, dresidual });
+            dispatch(team.isa(), InputGradient { c, x, activation, dy, scale, slope, offset, mean, dx, dresidual });
         });
     }
+}
+
+/// `y = activation?((x - mean) scale + shift)` for whole rows in one thread.
+pub(crate) fn apply_block(
+    isa: Isa,
+    c: usize,
+    x: &[f32],
+    [mean, scale, shift]: [&[f32]; 3],
+    activation: Option<Activation>,
+    y: &mut [f32],
+) {
+    with_curve!(activation, curve => dispatch(isa, Apply { c, x, mean, scale, shift, residual: &[], curve, y }));
+}
+
+/// For every column the sums of g and g x over whole rows, where g is `dy` times the slope of the activation of
+/// `(x - mean) scale + shift`.
+pub(crate) fn block_sums(
+    isa: Isa,
+    activation: Option<Activation>,
+    matrices: [&[f32]; 2],
+    factors: [&[f32]; 3],
+    sums: &mut [[f64; 2]],
+) {
+    with_curve!(activation, curve => columns::block_sums(isa, matrices, factors, GatedGradients(curve), sums));
+}
+
+/// `dx = scale g + slope (x - mean) + offset` for whole rows, g as of [`block_sums`] with its factors.
+pub(crate) fn block_input_gradient(
+    isa: Isa,
+    activation: Option<Activation>,
+    [x, dy]: [&[f32]; 2],
+    [mean, scale, shift]: [&[f32]; 3],
+    [slope, offset]: [&[f32]; 2],
+    dx: &mut [f32],
+) {
+    let (c, activation) = (scale.len(), activation.map_or(Passed::All, |activation| Passed::Shift(activation, shift)));
+    dispatch(isa, InputGradient { c, x, activation, dy, scale, slope, offset, mean, dx, dresidual: &mut [] });
 }
 
 /// Sums of x and x^2.
@@ -254,7 +290,7 @@ struct Moments;
 
 impl Pair<1, 0> for Moments {
     #[inline(always)]
-    unsafe fn pair<S: Simd>([x]: [S::V; 1], _: [S::V; 0]) -> [S::V; 2] {
+    unsafe fn pair<S: Simd>(self, [x]: [S::V; 1], _: [S::V; 0]) -> [S::V; 2] {
         [x, x]
     }
 }
@@ -265,36 +301,45 @@ struct Gradients;
 
 impl Pair<2, 0> for Gradients {
     #[inline(always)]
-    unsafe fn pair<S: Simd>([x, dy]: [S::V; 2], _: [S::V; 0]) -> [S::V; 2] {
+    unsafe fn pair<S: Simd>(self, [x, dy]: [S::V; 2], _: [S::V; 0]) -> [S::V; 2] {
         [dy, x]
     }
 }
 
 /// Sums of g and g x, where g is dy that the ReLU with output y let pass.
 #[derive(Clone, Copy)]
-struct MaskedGradients<const SIX: bool>;
+struct MaskedGradients<C>(C);
 
-impl<const SIX: bool> Pair<3, 0> for MaskedGradients<SIX> {
+impl<C: Curve> Pair<3, 0> for MaskedGradients<C> {
     #[inline(always)]
-    unsafe fn pair<S: Simd>([x, dy, y]: [S::V; 3], _: [S::V; 0]) -> [S::V; 2] {
+    unsafe fn pair<S: Simd>(self, [x, dy, y]: [S::V; 3], _: [S::V; 0]) -> [S::V; 2] {
         // SAFETY: the instruction set is there by `pair`'s contract, all that these operations need.
-        [unsafe { passed::<S, SIX>(y, dy) }, x]
+        [unsafe { self.0.gradient::<S>(y, dy) }, x]
     }
 }
 
-/// Sums of g and g x, where g is dy that the ReLU of (x - mean) scale + beta let pass.
+/// Sums of g and g x, where g is dy times the slope of the activation at (x - mean) scale + beta.
 #[derive(Clone, Copy)]
-struct GatedGradients<const SIX: bool>;
+struct GatedGradients<C>(C);
 
-impl<const SIX: bool> Pair<2, 3> for GatedGradients<SIX> {
+impl<C: Curve> Pair<2, 3> for GatedGradients<C> {
     #[inline(always)]
-    unsafe fn pair<S: Simd>([x, dy]: [S::V; 2], [mean, scale, beta]: [S::V; 3]) -> [S::V; 2] {
+    unsafe fn pair<S: Simd>(self, [x, dy]: [S::V; 2], [mean, scale, beta]: [S::V; 3]) -> [S::V; 2] {
         // SAFETY: the instruction set is there by `pair`'s contract, all that these operations need.
-        [unsafe { passed::<S, SIX>(S::mul_add(S::sub(x, mean), scale, beta), dy) }, x]
+        [unsafe { self.0.gradient::<S>(S::mul_add(S::sub(x, mean), scale, beta), dy) }, x]
     }
 }
 
-/// `y = relu?((x - mean) scale + shift + residual)`.
+/// Whether the ReLU whose output says what passes is [`Activation::Relu6`].
+///
+/// # Panics
+/// For an activation that is no ReLU: its output does not say it.
+fn of_relu(activation: Activation) -> bool {
+    assert!(activation.is_relu(), "batch_norm_backward: the output of {activation:?} does not say what passes");
+    activation == Activation::Relu6
+}
+
+/// `y = activation?((x - mean) scale + shift + residual)`.
 fn apply(
     team: &Team,
     c: usize,
@@ -303,7 +348,7 @@ fn apply(
     scale: &[f32],
     shift: &[f32],
     residual: Option<&[f32]>,
-    relu: Option<Relu>,
+    activation: Option<Activation>,
     y: &mut [f32],
 ) {
     check::length("batch_norm", "y", y.len(), x.len());
@@ -315,7 +360,10 @@ fn apply(
     team.for_each_chunk(y, step, |block, y| {
         let range = block * step..block * step + y.len();
         let residual = residual.map_or(&[][..], |residual| &residual[range.clone()]);
-        dispatch(team.isa(), Apply { c, x: &x[range], mean, scale, shift, residual, relu, y });
+        let x = &x[range];
+        with_curve!(activation, curve => {
+            dispatch(team.isa(), Apply { c, x, mean, scale, shift, residual, curve, y })
+        });
     });
 }
 
@@ -325,7 +373,7 @@ fn whole_rows(operation: &str, x: &[f32], c: usize) {
     assert!(c > 0 && x.len().is_multiple_of(c), "{operation}: `x` must be rows of {c} channels and has {}", x.len());
 }
 
-struct Apply<'a> {
+struct Apply<'a, C> {
     c: usize,
     x: &'a [f32],
     mean: &'a [f32],
@@ -333,32 +381,31 @@ struct Apply<'a> {
     shift: &'a [f32],
     /// Empty for none.
     residual: &'a [f32],
-    relu: Option<Relu>,
+    curve: C,
     y: &'a mut [f32],
 }
 
-impl Kernel for Apply<'_> {
+impl<C: Curve> Kernel for Apply<'_, C> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let (c, length) = (self.c, self.y.len());
         assert!(self.x.len() == length && length.is_multiple_of(c), "batch_norm: blocks differ");
         let factors = [self.mean, self.scale, self.shift].map(|factors| factors[..c].as_ptr());
-        let bounds = Relu::bounds(self.relu);
         // SAFETY: the slices are whole rows of c values, by the assertions, and the loops begin at rows; the factors
         // have c. The instruction set is there by the contract of `run`.
         unsafe {
             if self.residual.is_empty() {
                 for row in (0..length).step_by(c) {
                     let (x, y) = (self.x.as_ptr().add(row), self.y.as_mut_ptr().add(row));
-                    apply_row::<S, false>(c, [x, x], factors, bounds, y);
+                    apply_row::<S, C, false>(c, [x, x], factors, self.curve, y);
                 }
                 return;
             }
             assert!(self.residual.len() == length, "batch_norm: blocks differ");
             for row in (0..length).step_by(c) {
                 let (x, y) = (self.x.as_ptr().add(row), self.y.as_mut_ptr().add(row));
-                apply_row::<S, true>(c, [x, self.residual.as_ptr().add(row)], factors, bounds, y);
+                apply_row::<S, C, true>(c, [x, self.residual.as_ptr().add(row)], factors, self.curve, y);
             }
         }
     }
@@ -369,11 +416,11 @@ impl Kernel for Apply<'_> {
 /// # Safety
 /// The instruction set of `S` is available, and all pointers are valid for c floats.
 #[inline(always)]
-unsafe fn apply_row<S: Simd, const RESIDUAL: bool>(
+unsafe fn apply_row<S: Simd, C: Curve, const RESIDUAL: bool>(
     c: usize,
     [x, residual]: [*const f32; 2],
     [mean, scale, shift]: [*const f32; 3],
-    bounds: [f32; 2],
+    curve: C,
     y: *mut f32,
 ) {
     for at in (0..c).step_by(S::LANES) {
@@ -386,7 +433,7 @@ unsafe fn apply_row<S: Simd, const RESIDUAL: bool>(
             if RESIDUAL {
                 value = S::add(value, S::load_first(residual.add(at), count));
             }
-            S::store_first(y.add(at), within::<S>(bounds, value), count);
+            S::store_first(y.add(at), curve.value::<S>(value), count);
         }
     }
 }
@@ -394,7 +441,7 @@ unsafe fn apply_row<S: Simd, const RESIDUAL: bool>(
 struct InputGradient<'a> {
     c: usize,
     x: &'a [f32],
-    relu: Passed<'a>,
+    activation: Passed<'a>,
     dy: &'a [f32],
     scale: &'a [f32],
     slope: &'a [f32],
@@ -412,17 +459,23 @@ impl Kernel for InputGradient<'_> {
         let (x, mean) = (self.x, self.mean);
         // SAFETY: the instruction set is there by the contract of `run`, and `rows` asks for no more.
         unsafe {
-            match (self.relu, self.dresidual.is_empty()) {
-                (Passed::All, true) => self.rows::<S, ALL, false, false>(x, mean),
-                (Passed::All, false) => self.rows::<S, ALL, false, true>(x, mean),
-                (Passed::Output(Relu::Plain, y), true) => self.rows::<S, OUTPUT, false, false>(y, mean),
-                (Passed::Output(Relu::Plain, y), false) => self.rows::<S, OUTPUT, false, true>(y, mean),
-                (Passed::Output(Relu::Six, y), true) => self.rows::<S, OUTPUT, true, false>(y, mean),
-                (Passed::Output(Relu::Six, y), false) => self.rows::<S, OUTPUT, true, true>(y, mean),
-                (Passed::Shift(Relu::Plain, beta), true) => self.rows::<S, SHIFT, false, false>(x, beta),
-                (Passed::Shift(Relu::Plain, beta), false) => self.rows::<S, SHIFT, false, true>(x, beta),
-                (Passed::Shift(Relu::Six, beta), true) => self.rows::<S, SHIFT, true, false>(x, beta),
-                (Passed::Shift(Relu::Six, beta), false) => self.rows::<S, SHIFT, true, true>(x, beta),
+            match (self.activation, self.dresidual.is_empty()) {
+                (Passed::All, true) => self.rows::<S, _, ALL, false>(Identity, x, mean),
+                (Passed::All, false) => self.rows::<S, _, ALL, true>(Identity, x, mean),
+                (Passed::Output(activation, y), false) => match of_relu(activation) {
+                    false => self.rows::<S, _, OUTPUT, true>(Relu, y, mean),
+                    true => self.rows::<S, _, OUTPUT, true>(Relu6, y, mean),
+                },
+                (Passed::Output(activation, y), true) => match of_relu(activation) {
+                    false => self.rows::<S, _, OUTPUT, false>(Relu, y, mean),
+                    true => self.rows::<S, _, OUTPUT, false>(Relu6, y, mean),
+                },
+                (Passed::Shift(activation, beta), false) => {
+                    with_curve!(Some(activation), curve => self.rows::<S, _, SHIFT, true>(curve, x, beta))
+                }
+                (Passed::Shift(activation, beta), true) => {
+                    with_curve!(Some(activation), curve => self.rows::<S, _, SHIFT, false>(curve, x, beta))
+                }
             }
         }
     }
@@ -439,7 +492,7 @@ impl InputGradient<'_> {
     /// # Safety
     /// The instruction set of `S` is available.
     #[inline(always)]
-    unsafe fn rows<S: Simd, const PASSED: u8, const SIX: bool, const RESIDUAL: bool>(self, y: &[f32], beta: &[f32]) {
+    unsafe fn rows<S: Simd, C: Curve, const PASSED: u8, const RESIDUAL: bool>(self, curve: C, y: &[f32], beta: &[f32]) {
         let (c, length) = (self.c, self.dx.len());
         assert!(self.x.len() == length && self.dy.len() == length && y.len() == length, "batch_norm: blocks differ");
         assert!(!RESIDUAL || self.dresidual.len() == length, "batch_norm: blocks differ");
@@ -452,7 +505,7 @@ impl InputGradient<'_> {
             unsafe {
                 let from = [self.x.as_ptr(), y.as_ptr(), self.dy.as_ptr()].map(|from| from.add(row));
                 let to = [dx.add(row), dresidual.wrapping_add(row)];
-                gradient_row::<S, PASSED, SIX, RESIDUAL>(c, from, factors, to);
+                gradient_row::<S, C, PASSED, RESIDUAL>(c, curve, from, factors, to);
             }
         }
     }
@@ -464,8 +517,9 @@ impl InputGradient<'_> {
 /// The instruction set of `S` is available, and all pointers but a `y` without `OUTPUT`, a `beta` without `SHIFT` and a
 /// `dresidual` without `RESIDUAL` are valid for c floats.
 #[inline(always)]
-unsafe fn gradient_row<S: Simd, const PASSED: u8, const SIX: bool, const RESIDUAL: bool>(
+unsafe fn gradient_row<S: Simd, C: Curve, const PASSED: u8, const RESIDUAL: bool>(
     c: usize,
+    curve: C,
     [x, y, dy]: [*const f32; 3],
     [scale, slope, offset, mean, beta]: [*const f32; 5],
     [dx, dresidual]: [*mut f32; 2],
@@ -478,10 +532,10 @@ unsafe fn gradient_row<S: Simd, const PASSED: u8, const SIX: bool, const RESIDUA
             let scale = S::load_first(scale.add(at), count);
             let mut g = S::load_first(dy.add(at), count);
             if PASSED == OUTPUT {
-                g = passed::<S, SIX>(S::load_first(y.add(at), count), g);
+                g = curve.gradient::<S>(S::load_first(y.add(at), count), g);
             }
             if PASSED == SHIFT {
-                g = passed::<S, SIX>(S::mul_add(centred, scale, S::load_first(beta.add(at), count)), g);
+                g = curve.gradient::<S>(S::mul_add(centred, scale, S::load_first(beta.add(at), count)), g);
             }
             if RESIDUAL {
                 S::store_first(dresidual.add(at), g, count);

@@ -17,8 +17,8 @@
 // The operands of one formula; a struct would only move the names.
 #![allow(clippy::too_many_arguments)]
 
-use super::batch::{Passed, Saved, statistics};
-use crate::activation::Relu;
+use super::batch::{Passed, Saved, batch_norm_statistics};
+use crate::activation::Activation;
 use crate::pooling::Pool2d;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team::Parts;
@@ -45,7 +45,8 @@ pub fn batch_norm_max_pool(
     check::length("batch_norm_max_pool", "y", y.len(), shape.n * oh * ow * c);
     check::length("batch_norm_max_pool", "winners", winners.len(), y.len());
     check::length("batch_norm_max_pool", "indices", indices.len(), y.len());
-    let scale = statistics(team, c, eps, x, gamma, beta, mean, rstd, variance);
+    check::length("batch_norm_max_pool", "beta", beta.len(), c);
+    let scale = batch_norm_statistics(team, c, eps, x, gamma, mean, rstd, variance);
     let (row, image) = (ow * c, shape.h * shape.w * c);
     let (winners, indices, mean) = (Parts::new(winners), Parts::new(indices), &*mean);
     team.for_each_chunk(y, row.max(1), |block, y| {
@@ -79,7 +80,7 @@ pub fn batch_norm_max_pool_backward(
     check::length("batch_norm_max_pool_backward", "dx", dx.len(), x.len());
     check::length("batch_norm_max_pool_backward", "dy", dy.len(), shape.n * oh * ow * c);
     check::length("batch_norm_max_pool_backward", "indices", indices.len(), dy.len());
-    let saved = Saved { c, x: winners, relu: Passed::Shift(Relu::Plain, beta), dy, gamma, mean, rstd };
+    let saved = Saved { c, x: winners, activation: Passed::Shift(Activation::Relu, beta), dy, gamma, mean, rstd };
     let sums = saved.parameter_gradients(team, dgamma, dbeta);
     let ([slope, offset], scale) = (saved.input_factors(&sums, x.len() / c.max(1)), saved.scale());
     let (row, windows) = (shape.w * c, oh * ow * c);

@@ -1,6 +1,7 @@
 //! What the kernel tests share: random slices, comparisons, and the teams to try.
 #![allow(dead_code)] // Each test binary uses some of these.
 
+use rkd_kernels::activation::Activation;
 use rkd_kernels::{Isa, Team};
 
 /// `length` numbers in [-0.5, 0.5), always the same for a seed (splitmix64).
@@ -14,6 +15,32 @@ pub fn random(length: usize, seed: u64) -> Vec<f32> {
         ((z ^ (z >> 31)) >> 40) as f32 / (1 << 24) as f32 - 0.5
     };
     (0..length).map(next).collect()
+}
+
+/// An activation in f64.
+pub fn activated(activation: Activation, x: f64) -> f64 {
+    match activation {
+        Activation::Relu => x.max(0.0),
+        Activation::Relu6 => x.clamp(0.0, 6.0),
+        Activation::HardSigmoid => (x + 3.0).clamp(0.0, 6.0) / 6.0,
+        Activation::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) / 6.0,
+        Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+        Activation::Silu => x / (1.0 + (-x).exp()),
+    }
+}
+
+/// Its slope.
+pub fn slope(activation: Activation, x: f64) -> f64 {
+    let within = |low: f64, high: f64, slope: f64| if low < x && x < high { slope } else { 0.0 };
+    let sigmoid = 1.0 / (1.0 + (-x).exp());
+    match activation {
+        Activation::Relu => within(0.0, f64::INFINITY, 1.0),
+        Activation::Relu6 => within(0.0, 6.0, 1.0),
+        Activation::HardSigmoid => within(-3.0, 3.0, 1.0 / 6.0),
+        Activation::HardSwish => within(-3.0, 3.0, x / 3.0 + 0.5) + if x >= 3.0 { 1.0 } else { 0.0 },
+        Activation::Sigmoid => sigmoid * (1.0 - sigmoid),
+        Activation::Silu => sigmoid * (1.0 + x * (1.0 - sigmoid)),
+    }
 }
 
 /// Whether Miri interprets the tests: thousands of times slower, so they take the smaller of their sizes.

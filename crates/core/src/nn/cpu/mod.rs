@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rkd_kernels::convolution::Pass;
 use rkd_kernels::linear::Linear;
-use rkd_kernels::{Isa, Team, channels, convolution, elementwise, linear, optimizer, pooling};
+use rkd_kernels::{Isa, Team, channels, convolution, elementwise, excitation, linear, optimizer, pooling};
 
 use self::buffer::{Buffer, FreeList};
 pub use self::tensor::CpuTensor;
 use super::backend::{
-    AdamStep, Backend, BatchNorm, NormGradients, Normalized, Norms, PooledNorm, Relu, SavedNorm, SgdStep, Won,
+    Activation, AdamStep, Backend, BatchNorm, NormGradients, Normalized, Norms, PooledNorm, SavedNorm, SgdStep, Won,
 };
 use super::geometry::{Conv2d, Pool2d};
 use crate::error::{Code, Error, Result};
@@ -163,13 +163,13 @@ impl Backend for Cpu {
         weight: &CpuTensor,
         bias: Option<&CpuTensor>,
         residual: Option<&CpuTensor>,
-        relu: Option<Relu>,
+        activation: Option<Activation>,
     ) -> Result<CpuTensor> {
         let shape = convolution_shape(windows, &x.shape, weight.channels())?;
         self.count(|isa| convolution::working_memory(isa, &shape, Pass::Forward));
         let [h, w] = shape.output();
         let (bias, residual) = (bias.map(CpuTensor::values), residual.map(CpuTensor::values));
-        let finish = convolution::Finish { bias, residual, relu };
+        let finish = convolution::Finish { bias, residual, activation };
         Ok(self.make(&[shape.n, h, w, shape.c_out], |y| {
             convolution::forward_finished(&self.team, &shape, x.values(), weight.values(), finish, y)
         }))
@@ -238,12 +238,36 @@ impl Backend for Cpu {
         normalization::batch_norm_max_pool_backward(self, saved, &shape, won, dy)
     }
 
-    fn relu(&self, kind: Relu, x: &CpuTensor) -> Result<CpuTensor> {
-        Ok(self.like(x, |y| elementwise::relu(&self.team, kind, x.values(), y)))
+    fn batch_norm_depthwise(
+        &self,
+        operation: &BatchNorm<'_, CpuTensor>,
+        windows: &Conv2d,
+        weight: &CpuTensor,
+    ) -> Result<Normalized<CpuTensor>> {
+        let shape = convolution_shape(windows, &operation.x.shape, weight.channels())?;
+        Ok(normalization::batch_norm_depthwise(self, operation, &shape, weight))
     }
 
-    fn relu_backward(&self, kind: Relu, y: &CpuTensor, dy: &CpuTensor) -> Result<CpuTensor> {
-        Ok(self.like(y, |dx| elementwise::relu_backward(&self.team, kind, y.values(), dy.values(), dx)))
+    fn batch_norm_depthwise_backward(
+        &self,
+        operation: &BatchNorm<'_, CpuTensor>,
+        rstd: &CpuTensor,
+        batch: bool,
+        windows: &Conv2d,
+        weight: &CpuTensor,
+        dy: &CpuTensor,
+    ) -> Result<(NormGradients<CpuTensor>, CpuTensor)> {
+        let shape = convolution_shape(windows, &operation.x.shape, weight.channels())?;
+        self.count(|_| [convolution::normalized::working_memory(&shape), 0]);
+        normalization::batch_norm_depthwise_backward(self, operation, rstd, batch, &shape, weight, dy)
+    }
+
+    fn activate(&self, kind: Activation, x: &CpuTensor) -> Result<CpuTensor> {
+        Ok(self.like(x, |y| elementwise::activate(&self.team, kind, x.values(), y)))
+    }
+
+    fn activate_backward(&self, kind: Activation, x: &CpuTensor, dy: &CpuTensor) -> Result<CpuTensor> {
+        Ok(self.like(x, |dx| elementwise::activate_backward(&self.team, kind, x.values(), dy.values(), dx)))
     }
 
     fn max_pool(&self, windows: &Pool2d, x: &CpuTensor) -> Result<(CpuTensor, Arc<Buffer<u32>>)> {
@@ -275,6 +299,31 @@ impl Backend for Cpu {
     fn global_average_backward(&self, input: &[usize], dy: &CpuTensor) -> Result<CpuTensor> {
         let [_, h, w, c] = four(input)?;
         Ok(self.make(input, |dx| pooling::global_average_backward(&self.team, h * w, c, dy.values(), dx)))
+    }
+
+    fn reshape(&self, x: &CpuTensor, shape: &[usize]) -> Result<CpuTensor> {
+        x.reshaped(shape)
+    }
+
+    fn scale_channels(&self, x: &CpuTensor, gate: &CpuTensor) -> Result<CpuTensor> {
+        let [_, h, w, c] = four(&x.shape)?;
+        let size = [h * w, c];
+        Ok(self.like(x, |y| excitation::scale_channels(&self.team, size, x.values(), gate.values(), y)))
+    }
+
+    fn scale_channels_backward_gate(&self, x: &CpuTensor, dy: &CpuTensor) -> Result<CpuTensor> {
+        let [n, h, w, c] = four(&x.shape)?;
+        let (size, x, dy) = ([h * w, c], x.values(), dy.values());
+        let fill = |dgate: &mut [f32]| excitation::scale_channels_backward_gate(&self.team, size, x, dy, dgate);
+        Ok(self.make(&[n, 1, 1, c], fill))
+    }
+
+    fn scale_channels_backward_input(&self, dy: &CpuTensor, gate: &CpuTensor, dmean: &CpuTensor) -> Result<CpuTensor> {
+        let [_, h, w, c] = four(&dy.shape)?;
+        let (size, gate, dmean) = ([h * w, c], gate.values(), dmean.values());
+        let fill =
+            |dx: &mut [f32]| excitation::scale_channels_backward_input(&self.team, size, dy.values(), gate, dmean, dx);
+        Ok(self.like(dy, fill))
     }
 
     fn join(&self, parts: &[CpuTensor]) -> Result<CpuTensor> {
@@ -439,7 +488,8 @@ mod tests {
 
     #[test]
     fn what_is_counted_is_what_is_allocated() {
-        for kind in ["conv4", "resnet18", "resnet50", "vgg11", "googlenet", "efficientnet-lite0", "mlp"] {
+        let mobile = ["efficientnet-lite0", "efficientnet-b0", "mobilenet-v2", "mobilenet-v3-small"];
+        for kind in ["conv4", "resnet18", "resnet50", "vgg11", "googlenet", "mlp"].into_iter().chain(mobile) {
             let real = Cpu::new(Arc::new(Team::new(2)));
             let (counted, working) = allocated(&Cpu::counting(), kind);
             assert_eq!(counted, allocated(&real, kind).0, "{kind}");

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rkd_kernels::convolution::Conv2d;
+use rkd_kernels::convolution::normalized::{self, Normalized as Normal};
 use rkd_kernels::normalization as kernel;
 use rkd_kernels::pooling::Pool2d;
 
@@ -19,14 +21,14 @@ pub(super) fn batch_norm(cpu: &Cpu, operation: &BatchNorm<'_, CpuTensor>) -> Nor
 }
 
 fn with_batch_statistics(cpu: &Cpu, operation: &BatchNorm<'_, CpuTensor>) -> Normalized<CpuTensor> {
-    let BatchNorm { x, weight, bias, residual, relu, epsilon, .. } = *operation;
+    let BatchNorm { x, weight, bias, residual, activation, epsilon, .. } = *operation;
     let c = x.channels();
     let (team, residual) = (cpu.team(), residual.map(CpuTensor::values));
     let mut statistics = [(); 3].map(|()| cpu.make(&[c], |_| ()));
     let y = cpu.like(x, |y| {
         let [mean, rstd, variance] = statistics.each_mut().map(|tensor| tensor.values_mut(&cpu.floats));
         let (x, weight, bias) = (x.values(), weight.values(), bias.values());
-        kernel::batch_norm_train(team, c, epsilon, x, weight, bias, residual, relu, y, mean, rstd, variance);
+        kernel::batch_norm_train(team, c, epsilon, x, weight, bias, residual, activation, y, mean, rstd, variance);
     });
     let [mean, rstd, variance] = statistics;
     Normalized { y, mean, rstd, variance }
@@ -38,7 +40,7 @@ fn with_fixed_statistics(
     mean: &CpuTensor,
     variance: &CpuTensor,
 ) -> Normalized<CpuTensor> {
-    let BatchNorm { x, weight, bias, residual, relu, epsilon, .. } = *operation;
+    let BatchNorm { x, weight, bias, residual, activation, epsilon, .. } = *operation;
     let c = x.channels();
     let rstd: Vec<f64> = variance.values().iter().map(|&v| 1.0 / (f64::from(v) + epsilon).sqrt()).collect();
     let scale: Vec<f64> = weight.values().iter().zip(&rstd).map(|(&w, r)| f64::from(w) * r).collect();
@@ -46,7 +48,8 @@ fn with_fixed_statistics(
     let shift: Vec<f32> = offset.map(|((&b, &m), s)| (f64::from(b) - f64::from(m) * s) as f32).collect();
     let scale: Vec<f32> = scale.into_iter().map(|s| s as f32).collect();
     let residual = residual.map(CpuTensor::values);
-    let y = cpu.like(x, |y| kernel::batch_norm_eval(cpu.team(), c, x.values(), &scale, &shift, residual, relu, y));
+    let y =
+        cpu.like(x, |y| kernel::batch_norm_eval(cpu.team(), c, x.values(), &scale, &shift, residual, activation, y));
     let rstd = cpu.make(&[c], |values| values.iter_mut().zip(&rstd).for_each(|(value, r)| *value = *r as f32));
     Normalized { y, mean: mean.clone(), rstd, variance: variance.clone() }
 }
@@ -59,20 +62,20 @@ pub(super) fn batch_norm_backward(
 ) -> NormGradients<CpuTensor> {
     let c = saved.x.channels();
     let backward = if saved.batch { kernel::batch_norm_backward } else { kernel::batch_norm_eval_backward };
-    let relu = match saved.relu {
+    let activation = match saved.activation {
         Passed::All => kernel::Passed::All,
-        Passed::Output(relu, y) => kernel::Passed::Output(relu, y.values()),
-        Passed::Shift(relu, bias) => kernel::Passed::Shift(relu, bias.values()),
+        Passed::Output(activation, y) => kernel::Passed::Output(activation, y.values()),
+        Passed::Shift(activation, bias) => kernel::Passed::Shift(activation, bias.values()),
     };
     // Without a ReLU the residual's gradient is `dy` itself.
-    let mut masked = (saved.residual && !matches!(relu, kernel::Passed::All)).then(|| cpu.like(dy, |_| ()));
+    let mut masked = (saved.residual && !matches!(activation, kernel::Passed::All)).then(|| cpu.like(dy, |_| ()));
     let mut parameters = [(); 2].map(|()| cpu.make(&[c], |_| ()));
     let dx = cpu.like(saved.x, |dx| {
         let [dweight, dbias] = parameters.each_mut().map(|tensor| tensor.values_mut(&cpu.floats));
         let dresidual = masked.as_mut().map(|tensor| tensor.values_mut(&cpu.floats));
         let (x, dy) = (saved.x.values(), dy.values());
         let (weight, mean, rstd) = (saved.weight.values(), saved.mean.values(), saved.rstd.values());
-        backward(cpu.team(), c, x, relu, dy, weight, mean, rstd, dx, dweight, dbias, dresidual);
+        backward(cpu.team(), c, x, activation, dy, weight, mean, rstd, dx, dweight, dbias, dresidual);
     });
     let [dweight, dbias] = parameters;
     let dresidual = masked.or_else(|| saved.residual.then(|| dy.clone()));
@@ -122,7 +125,7 @@ pub(super) fn batch_norm_max_pool_backward(
     won: &Won<CpuTensor, Arc<Buffer<u32>>>,
     dy: &CpuTensor,
 ) -> Result<NormGradients<CpuTensor>> {
-    let (Passed::Shift(_, bias), Some(inputs)) = (&saved.relu, &won.inputs) else {
+    let (Passed::Shift(_, bias), Some(inputs)) = (&saved.activation, &won.inputs) else {
         return Err(Error::new(Code::Internal, "a normalisation that pools has a ReLU and keeps the inputs that won"));
     };
     let mut parameters = [(); 2].map(|()| cpu.make(&[shape.c], |_| ()));
@@ -149,6 +152,68 @@ pub(super) fn batch_norm_max_pool_backward(
     });
     let [dweight, dbias] = parameters;
     Ok(NormGradients { dx, dweight, dbias, dresidual: None })
+}
+
+/// See [`Backend::batch_norm_depthwise`](super::Backend::batch_norm_depthwise).
+pub(super) fn batch_norm_depthwise(
+    cpu: &Cpu,
+    operation: &BatchNorm<'_, CpuTensor>,
+    shape: &Conv2d,
+    weight: &CpuTensor,
+) -> Normalized<CpuTensor> {
+    let BatchNorm { x, weight: gamma, bias: beta, activation, epsilon, .. } = *operation;
+    let (team, c, [oh, ow]) = (cpu.team(), shape.c_in, shape.output());
+    let [mut mean, mut rstd, mut variance] = [(); 3].map(|()| cpu.make(&[c], |_| ()));
+    let given = match operation.statistics {
+        Statistics::Batch => None,
+        Statistics::Fixed { mean, variance } => Some([mean, variance]),
+    };
+    let y = cpu.make(&[shape.n, oh, ow, c], |y| {
+        let (mean, rstd) = (mean.values_mut(&cpu.floats), rstd.values_mut(&cpu.floats));
+        let (x, gamma) = (x.values(), gamma.values());
+        let scale: Vec<f32> = match given {
+            None => {
+                let variance = variance.values_mut(&cpu.floats);
+                kernel::batch_norm_statistics(team, c, epsilon, x, gamma, mean, rstd, variance)
+            }
+            Some([given, variance]) => {
+                mean.copy_from_slice(given.values());
+                let inverse = |v: &f32| (1.0 / (f64::from(*v) + epsilon).sqrt()) as f32;
+                rstd.iter_mut().zip(variance.values()).for_each(|(rstd, v)| *rstd = inverse(v));
+                gamma.iter().zip(&*rstd).map(|(gamma, rstd)| gamma * rstd).collect()
+            }
+        };
+        let normal = Normal { mean, scale: &scale, shift: beta.values(), activation };
+        normalized::forward(team, shape, normal, x, weight.values(), y);
+    });
+    let variance = given.map_or(variance, |[_, variance]| variance.clone());
+    Normalized { y, mean, rstd, variance }
+}
+
+/// The gradients of [`batch_norm_depthwise`].
+pub(super) fn batch_norm_depthwise_backward(
+    cpu: &Cpu,
+    operation: &BatchNorm<'_, CpuTensor>,
+    rstd: &CpuTensor,
+    batch: bool,
+    shape: &Conv2d,
+    weight: &CpuTensor,
+    dy: &CpuTensor,
+) -> Result<(NormGradients<CpuTensor>, CpuTensor)> {
+    let &BatchNorm { x, weight: gamma, bias: beta, activation, .. } = operation;
+    let Statistics::Fixed { mean, .. } = operation.statistics else {
+        return Err(Error::new(Code::Internal, "the way back has the statistics of the way there"));
+    };
+    let [mut dgamma, mut dbeta] = [(); 2].map(|()| cpu.make(&[shape.c_in], |_| ()));
+    let mut dweight = cpu.like(weight, |_| ());
+    let dx = cpu.like(x, |dx| {
+        let factors = [gamma, beta, mean, rstd].map(CpuTensor::values);
+        let [dweight, dgamma, dbeta] =
+            [&mut dweight, &mut dgamma, &mut dbeta].map(|tensor| tensor.values_mut(&cpu.floats));
+        let (team, x, dy, weight) = (cpu.team(), x.values(), dy.values(), weight.values());
+        normalized::backward(team, shape, batch, activation, x, dy, weight, factors, dx, dweight, dgamma, dbeta);
+    });
+    Ok((NormGradients { dx, dweight: dgamma, dbias: dbeta, dresidual: None }, dweight))
 }
 
 /// Rows divided by their norm, and the norms.

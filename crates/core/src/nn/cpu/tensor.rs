@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::buffer::{Buffer, FreeList};
+use crate::error::{Code, Error, Result};
 
 /// A handle; cloning copies no numbers.
 #[derive(Clone, Debug)]
@@ -19,6 +20,15 @@ impl CpuTensor {
             fill(buffer.values_mut());
         }
         CpuTensor { shape: shape.to_vec(), buffer: Arc::new(buffer) }
+    }
+
+    /// The same values with other axes.
+    pub(super) fn reshaped(&self, shape: &[usize]) -> Result<Self> {
+        if shape.iter().product::<usize>() != self.shape.iter().product::<usize>() {
+            return Err(Error::new(Code::Internal, "a tensor keeps its values")
+                .with_values(format!("{:?}", self.shape), format!("{shape:?}")));
+        }
+        Ok(CpuTensor { shape: shape.to_vec(), buffer: Arc::clone(&self.buffer) })
     }
 
     /// The values, row-major.

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use candle_core::{DType, Device, Tensor};
 
 use super::backend::{
-    AdamStep, Backend, BatchNorm, MapOperations, NormGradients, Normalized, Norms, Relu, SavedNorm, SgdStep,
+    Activation, AdamStep, Backend, BatchNorm, MapOperations, NormGradients, Normalized, Norms, SavedNorm, SgdStep,
 };
 use super::geometry::{Conv2d, Pool2d};
 use crate::error::Result;
@@ -72,26 +72,61 @@ fn column_sums(x: &Tensor) -> Result<Tensor> {
     Ok(ones.matmul(&x.contiguous()?)?.reshape(c)?)
 }
 
-/// `min(max(x, 0), ceiling)`; NaN stays NaN.
-fn relu(kind: Relu, x: &Tensor) -> Result<Tensor> {
-    let y = x.lt(0.0)?.where_cond(&x.zeros_like()?, x)?;
-    match kind {
-        Relu::Plain => Ok(y),
-        Relu::Six => Ok(y.gt(SIX)?.where_cond(&y.affine(0.0, SIX)?, &y)?),
-    }
+/// `min(max(x, lowest), highest)`; NaN stays NaN.
+fn within([lowest, highest]: [f64; 2], x: &Tensor) -> Result<Tensor> {
+    let constant = |value: f64| x.zeros_like()?.affine(1.0, value);
+    let y = x.lt(lowest)?.where_cond(&constant(lowest)?, x)?;
+    Ok(y.gt(highest)?.where_cond(&constant(highest)?, &y)?)
 }
 
-/// `dy` where `0 < y < ceiling`, else 0.
-fn relu_backward(kind: Relu, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
-    let dx = y.gt(0.0)?.where_cond(dy, &dy.zeros_like()?)?;
-    match kind {
-        Relu::Plain => Ok(dx),
-        Relu::Six => Ok(y.lt(SIX)?.where_cond(&dx, &dx.zeros_like()?)?),
-    }
+/// `v` where `lowest < x < highest`, else 0.
+fn where_between([lowest, highest]: [f64; 2], x: &Tensor, v: &Tensor) -> Result<Tensor> {
+    let zeros = v.zeros_like()?;
+    let v = x.gt(lowest)?.where_cond(v, &zeros)?;
+    Ok(x.lt(highest)?.where_cond(&v, &zeros)?)
 }
 
-/// The ceiling of [`Relu::Six`].
+/// `1 / (1 + exp(-x))`.
+fn sigmoid(x: &Tensor) -> Result<Tensor> {
+    Ok(x.neg()?.exp()?.affine(1.0, 1.0)?.recip()?)
+}
+
+/// The ceiling of ReLU6.
 const SIX: f64 = 6.0;
+
+/// See [`Activation`].
+fn activate(kind: Activation, x: &Tensor) -> Result<Tensor> {
+    match kind {
+        Activation::Relu => Ok(x.lt(0.0)?.where_cond(&x.zeros_like()?, x)?),
+        Activation::Relu6 => within([0.0, SIX], x),
+        Activation::HardSigmoid => Ok(within([0.0, SIX], &x.affine(1.0, 3.0)?)?.affine(1.0 / SIX, 0.0)?),
+        Activation::HardSwish => Ok((x * activate(Activation::HardSigmoid, x)?)?),
+        Activation::Sigmoid => sigmoid(x),
+        Activation::Silu => Ok((x * sigmoid(x)?)?),
+    }
+}
+
+/// `dy` times the slope at `x`; of a ReLU its output does for `x` too.
+fn activate_backward(kind: Activation, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    match kind {
+        Activation::Relu => Ok(x.gt(0.0)?.where_cond(dy, &dy.zeros_like()?)?),
+        Activation::Relu6 => where_between([0.0, SIX], x, dy),
+        Activation::HardSigmoid => where_between([-3.0, 3.0], x, &dy.affine(1.0 / SIX, 0.0)?),
+        Activation::HardSwish => {
+            let bent = where_between([-3.0, f64::INFINITY], x, &(dy * x.affine(1.0 / 3.0, 0.5)?)?)?;
+            Ok(x.ge(3.0)?.where_cond(dy, &bent)?)
+        }
+        Activation::Sigmoid => {
+            let y = sigmoid(x)?;
+            Ok((dy * (&y * y.affine(-1.0, 1.0)?)?)?)
+        }
+        Activation::Silu => {
+            let y = sigmoid(x)?;
+            let slope = (&y * (x * y.affine(-1.0, 1.0)?)?.affine(1.0, 1.0)?)?;
+            Ok((dy * slope)?)
+        }
+    }
+}
 
 impl Backend for Portable {
     type Tensor = Tensor;
@@ -170,12 +205,12 @@ impl Backend for Portable {
         normalization::batch_norm_backward(saved, dy)
     }
 
-    fn relu(&self, kind: Relu, x: &Tensor) -> Result<Tensor> {
-        relu(kind, x)
+    fn activate(&self, kind: Activation, x: &Tensor) -> Result<Tensor> {
+        activate(kind, x)
     }
 
-    fn relu_backward(&self, kind: Relu, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
-        relu_backward(kind, y, dy)
+    fn activate_backward(&self, kind: Activation, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        activate_backward(kind, x, dy)
     }
 
     fn max_pool(&self, windows: &Pool2d, x: &Tensor) -> Result<(Tensor, Tensor)> {
@@ -195,6 +230,24 @@ impl Backend for Portable {
         let (n, c) = dy.dims2()?;
         let share = (dy / (input[1] * input[2]) as f64)?;
         Ok(share.reshape((n, 1, 1, c))?.broadcast_as(input)?.contiguous()?)
+    }
+
+    fn reshape(&self, x: &Tensor, shape: &[usize]) -> Result<Tensor> {
+        Ok(x.reshape(shape)?)
+    }
+
+    fn scale_channels(&self, x: &Tensor, gate: &Tensor) -> Result<Tensor> {
+        Ok(x.broadcast_mul(gate)?)
+    }
+
+    fn scale_channels_backward_gate(&self, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        let (n, h, w, c) = x.dims4()?;
+        Ok((x * dy)?.reshape((n, h * w, c))?.sum(1)?.reshape((n, 1, 1, c))?)
+    }
+
+    fn scale_channels_backward_input(&self, dy: &Tensor, gate: &Tensor, dmean: &Tensor) -> Result<Tensor> {
+        let (_, h, w, _) = dy.dims4()?;
+        Ok(dy.broadcast_mul(gate)?.broadcast_add(&(dmean / (h * w) as f64)?)?)
     }
 
     fn join(&self, parts: &[Tensor]) -> Result<Tensor> {

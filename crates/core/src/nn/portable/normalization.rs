@@ -1,7 +1,7 @@
 //! Batch normalisation and L2 normalisation.
 //!
-//! With m values per channel, z = (x - mean) * rstd, y = relu?(weight * z + bias + residual), and g = dy where the ReLU
-//! let it pass:
+//! With m values per channel, z = (x - mean) * rstd, y = activation?(weight * z + bias + residual), and g = dy times
+//! the slope of the activation:
 //!   d bias = sum g,   d weight = sum g z,   d residual = g
 //!   statistics of the batch:  dx = weight * rstd * (g - (d bias + z * d weight) / m)
 //!   fixed statistics:         dx = weight * rstd * g
@@ -9,7 +9,7 @@
 use candle_core::Tensor;
 
 use super::super::backend::{BatchNorm, NormGradients, Normalized, Passed, SavedNorm, Statistics};
-use super::{column_sums, relu, relu_backward, rows};
+use super::{activate, activate_backward, column_sums, rows};
 use crate::error::Result;
 
 /// The smallest divisor of the L2 normalisation: PyTorch's `normalize`.
@@ -33,8 +33,8 @@ pub(super) fn batch_norm(operation: &BatchNorm<'_, Tensor>) -> Result<Normalized
     if let Some(residual) = operation.residual {
         y = (y + rows(residual)?)?;
     }
-    if let Some(kind) = operation.relu {
-        y = relu(kind, &y)?;
+    if let Some(kind) = operation.activation {
+        y = activate(kind, &y)?;
     }
     Ok(Normalized { y: y.reshape(operation.x.shape())?, mean, rstd, variance })
 }
@@ -42,13 +42,13 @@ pub(super) fn batch_norm(operation: &BatchNorm<'_, Tensor>) -> Result<Normalized
 /// The gradients in this file's head.
 pub(super) fn batch_norm_backward(saved: &SavedNorm<'_, Tensor>, dy: &Tensor) -> Result<NormGradients<Tensor>> {
     let x = rows(saved.x)?;
-    let passed = match saved.relu {
+    let passed = match saved.activation {
         Passed::All => dy.clone(),
-        Passed::Output(kind, y) => relu_backward(kind, y, dy)?,
+        Passed::Output(kind, y) => activate_backward(kind, y, dy)?,
         Passed::Shift(kind, bias) => {
             let scale = (saved.rstd * saved.weight)?;
             let y = x.broadcast_sub(saved.mean)?.broadcast_mul(&scale)?.broadcast_add(bias)?;
-            relu_backward(kind, &y.reshape(saved.x.shape())?, dy)?
+            activate_backward(kind, &y.reshape(saved.x.shape())?, dy)?
         }
     };
     let g = rows(&passed)?;

@@ -256,7 +256,7 @@ fn loading(plan: &ExportPlan, model: &Model, timm: bool) -> String {
     if plan.to == ExportTarget::Safetensors {
         parts.push(
             "`safetensors.torch.load_file(\"model.safetensors\")` gives the weights by torchvision's names (those of \
-             EfficientNet-Lite by timm's); `__metadata__[\"rkd\"]` is the network's description as JSON."
+             EfficientNets by timm's); `__metadata__[\"rkd\"]` is the network's description as JSON."
                 .into(),
         );
     }

@@ -12,7 +12,7 @@
 
 use super::super::Finish;
 use super::{PLACES, Tiling};
-use crate::activation::{Relu, within};
+use crate::activation::{Activation, within};
 use crate::simd::{Kernel, Simd};
 use crate::team::Parts;
 
@@ -278,7 +278,7 @@ impl Kernel for FromPixels<'_> {
     }
 }
 
-/// The transform domain to output pixels: `relu?(A^T m A + bias + residual)`.
+/// The transform domain to output pixels: `activation?(A^T m A + bias + residual)`.
 pub(super) struct ToPixels<'a> {
     tiling: &'a Tiling,
     tiles: [usize; 2],
@@ -320,8 +320,8 @@ impl Kernel for ToPixels<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let (planes, plane, to, pitch) = (self.from, self.from.plane, self.out, self.pitch);
-        let Finish { bias, residual, relu } = self.finish;
-        let bounds = Relu::bounds(relu);
+        let Finish { bias, residual, activation } = self.finish;
+        let bounds = Activation::bounds(activation);
         for (row, tile) in (self.tiles[0]..self.tiles[1]).enumerate() {
             let pixels = self.tiling.output_pixels(tile);
             for channel in (self.channels[0]..self.channels[1]).step_by(S::LANES) {

@@ -1,5 +1,4 @@
-//! EfficientNet-Lite0 to Lite4 (Liu 2020; Tan and Le 2019): EfficientNet without squeeze-and-excitation and with ReLU6,
-//! in timm's names and with TensorFlow's padding, epsilon and momentum, as timm's `tf_efficientnet_lite0` has them.
+//! EfficientNet-B0 (Tan and Le 2019) and EfficientNet-Lite0 to Lite4 (Liu 2020), in timm's names.
 //!
 //! | stage | block | channels | blocks | stride |
 //! | --- | --- | --- | --- | --- |
@@ -16,8 +15,15 @@
 //!
 //! An inverted residual (Sandler et al. 2018) widens its input six times by a 1x1 convolution, filters each channel on
 //! its own, and narrows to its output, which nothing follows but the sum with the input where both have one shape. Every
-//! convolution has a batch norm with epsilon 0.001 and momentum 0.01; all but the narrowing ones have a ReLU6. Padding is
-//! TensorFlow's "same": at stride 2 an even side has its odd zero below and to the right.
+//! convolution has a batch norm; all but the narrowing ones have an activation.
+//!
+//! | | B0 | Lite |
+//! | --- | --- | --- |
+//! | timm's name | `efficientnet_b0` | `tf_efficientnet_lite0` to `4` |
+//! | activation | SiLU | ReLU6 |
+//! | after the depthwise convolution | squeeze and excitation: a quarter of the block's input channels, sigmoid gate | nothing |
+//! | padding | symmetric, PyTorch's | TensorFlow's "same": at stride 2 an even side has its odd zero below and to the right |
+//! | batch norm's epsilon, momentum | 1e-5, 0.1: PyTorch's | 0.001, 0.01: TensorFlow's |
 //!
 //! Lite1 to Lite4 have more channels and blocks by two factors (`SCALES`), channels in multiples of 8; the stem, the
 //! head, and the count of blocks of the first and last stage stay. The channels above belong to width 64, and all grow
@@ -25,20 +31,19 @@
 //! as TensorFlow and timm start it (He et al. 2015, fan-out).
 //!
 //! Weights of timm's `efficientnet_lite0` (without `tf_`) have the same names but belong to symmetric padding and an
-//! epsilon of 1e-5: they can be read, and are a start rather than the same network.
+//! epsilon of 1e-5, and those of `tf_efficientnet_b0` the other way round: they can be read, and are a start rather than the
+//! same network.
 
 use std::collections::BTreeMap;
 
 use super::Body;
+use super::mobile::{multiple_of_8, squeeze_excitation, with_shortcut};
 use crate::backbones::BackboneSpec;
-use crate::nn::backend::Relu;
+use crate::nn::backend::Activation;
 use crate::nn::builder::Builder;
 use crate::nn::geometry::Conv2d;
-use crate::nn::layer::{BatchNorm2d, Layer, Residual};
+use crate::nn::layer::{BatchNorm2d, Layer};
 use crate::tensor::HostTensor;
-
-/// Half of what the strides divide by: below it the last stages see one pixel and its padding only.
-pub(super) const SMALLEST_IMAGE: usize = 16;
 
 /// The stages: kernel, stride, channels, blocks.
 const STAGES: [[usize; 4]; 7] =
@@ -50,33 +55,44 @@ const SCALES: [[f64; 2]; 5] = [[1.0, 1.0], [1.0, 1.1], [1.1, 1.2], [1.2, 1.4], [
 /// How often an inverted residual widens its input.
 const EXPANSION: usize = 6;
 
-pub(super) fn body0(builder: &mut Builder, spec: &BackboneSpec) -> Body {
-    body(builder, spec, SCALES[0])
+/// What differs between the networks of this file, as the head's second table has it.
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    B0,
+    Lite,
 }
 
-pub(super) fn body1(builder: &mut Builder, spec: &BackboneSpec) -> Body {
-    body(builder, spec, SCALES[1])
+pub(super) fn b0(builder: &mut Builder, spec: &BackboneSpec) -> Body {
+    body(builder, spec, Form::B0, [1.0, 1.0])
 }
 
-pub(super) fn body2(builder: &mut Builder, spec: &BackboneSpec) -> Body {
-    body(builder, spec, SCALES[2])
+pub(super) fn lite0(builder: &mut Builder, spec: &BackboneSpec) -> Body {
+    body(builder, spec, Form::Lite, SCALES[0])
 }
 
-pub(super) fn body3(builder: &mut Builder, spec: &BackboneSpec) -> Body {
-    body(builder, spec, SCALES[3])
+pub(super) fn lite1(builder: &mut Builder, spec: &BackboneSpec) -> Body {
+    body(builder, spec, Form::Lite, SCALES[1])
 }
 
-pub(super) fn body4(builder: &mut Builder, spec: &BackboneSpec) -> Body {
-    body(builder, spec, SCALES[4])
+pub(super) fn lite2(builder: &mut Builder, spec: &BackboneSpec) -> Body {
+    body(builder, spec, Form::Lite, SCALES[2])
+}
+
+pub(super) fn lite3(builder: &mut Builder, spec: &BackboneSpec) -> Body {
+    body(builder, spec, Form::Lite, SCALES[3])
+}
+
+pub(super) fn lite4(builder: &mut Builder, spec: &BackboneSpec) -> Body {
+    body(builder, spec, Form::Lite, SCALES[4])
 }
 
 /// The stages are taps `blocks.0` to `blocks.6`.
-fn body(builder: &mut Builder, spec: &BackboneSpec, [wider, deeper]: [f64; 2]) -> Body {
+fn body(builder: &mut Builder, spec: &BackboneSpec, form: Form, [wider, deeper]: [f64; 2]) -> Body {
     let width = spec.width as f64 / 64.0;
     let (stem, head) = (multiple_of_8(32.0 * width), multiple_of_8(1280.0 * width));
     let mut layers = vec![
-        builder.convolution("conv_stem", spec.in_channels, stem, Conv2d::same(3, 2, spec.image_size)),
-        normalization(builder, "bn1", stem, true),
+        builder.convolution("conv_stem", spec.in_channels, stem, form.windows(3, 2, spec.image_size)),
+        form.normalization(builder, "bn1", stem),
     ];
     let (mut side, mut channels) = (spec.image_size.div_ceil(2), stem);
     for (stage, [kernel, stride, c, count]) in STAGES.into_iter().enumerate() {
@@ -85,71 +101,88 @@ fn body(builder: &mut Builder, spec: &BackboneSpec, [wider, deeper]: [f64; 2]) -
         let count = if fixed { count } else { (count as f64 * deeper).ceil() as usize };
         for index in 0..count {
             let (name, stride) = (format!("blocks.{stage}.{index}"), if index == 0 { stride } else { 1 });
-            let windows = Conv2d::same(kernel, stride, side);
+            let windows = form.windows(kernel, stride, side);
             match stage {
-                0 => layers.extend(separable(builder, &name, [channels, outputs], windows)),
-                _ => layers.extend(inverted_residual(builder, &name, [channels, outputs], windows)),
+                0 => layers.extend(separable(builder, &name, form, [channels, outputs], windows)),
+                _ => layers.extend(inverted_residual(builder, &name, form, [channels, outputs], windows)),
             }
             (side, channels) = (side.div_ceil(stride), outputs);
         }
         layers.push(Layer::Tap(format!("blocks.{stage}")));
     }
     layers.push(builder.convolution("conv_head", channels, head, Conv2d::square(1, 1, 0)));
-    layers.push(normalization(builder, "bn2", head, true));
+    layers.push(form.normalization(builder, "bn2", head));
     layers.push(Layer::GlobalAverage);
     Body { layers, pooled_size: head }
 }
 
-/// The nearest multiple of 8, but never less than nine tenths: TensorFlow's rounding of channels.
-fn multiple_of_8(channels: f64) -> usize {
-    let nearest = ((channels + 4.0) as usize / 8 * 8).max(8);
-    if (nearest as f64) < 0.9 * channels { nearest + 8 } else { nearest }
-}
-
 /// Depthwise, then 1x1. With as many channels out as in and a stride of 1 the input is added.
-fn separable(builder: &mut Builder, name: &str, [c_in, c_out]: [usize; 2], windows: Conv2d) -> Vec<Layer> {
-    let layers = vec![
-        depthwise(builder, &format!("{name}.conv_dw"), c_in, windows),
-        normalization(builder, &format!("{name}.bn1"), c_in, true),
-        builder.convolution(&format!("{name}.conv_pw"), c_in, c_out, Conv2d::square(1, 1, 0)),
+fn separable(builder: &mut Builder, name: &str, form: Form, [c_in, c_out]: [usize; 2], windows: Conv2d) -> Vec<Layer> {
+    let mut layers = vec![
+        builder.depthwise(&format!("{name}.conv_dw"), c_in, windows),
+        form.normalization(builder, &format!("{name}.bn1"), c_in),
     ];
-    let last = batch_norm(builder, &format!("{name}.bn2"), c_out, false);
+    layers.extend(form.gate(builder, name, [c_in, c_in]));
+    layers.push(builder.convolution(&format!("{name}.conv_pw"), c_in, c_out, Conv2d::square(1, 1, 0)));
+    let last = form.batch_norm(builder, &format!("{name}.bn2"), c_out, None);
     with_shortcut(layers, last, c_in == c_out && windows.stride == [1, 1])
 }
 
 /// 1x1 up, depthwise, 1x1 down.
-fn inverted_residual(builder: &mut Builder, name: &str, [c_in, c_out]: [usize; 2], windows: Conv2d) -> Vec<Layer> {
+fn inverted_residual(
+    builder: &mut Builder,
+    name: &str,
+    form: Form,
+    [c_in, c_out]: [usize; 2],
+    windows: Conv2d,
+) -> Vec<Layer> {
     let inner = EXPANSION * c_in;
-    let layers = vec![
+    let mut layers = vec![
         builder.convolution(&format!("{name}.conv_pw"), c_in, inner, Conv2d::square(1, 1, 0)),
-        normalization(builder, &format!("{name}.bn1"), inner, true),
-        depthwise(builder, &format!("{name}.conv_dw"), inner, windows),
-        normalization(builder, &format!("{name}.bn2"), inner, true),
-        builder.convolution(&format!("{name}.conv_pwl"), inner, c_out, Conv2d::square(1, 1, 0)),
+        form.normalization(builder, &format!("{name}.bn1"), inner),
+        builder.depthwise(&format!("{name}.conv_dw"), inner, windows),
+        form.normalization(builder, &format!("{name}.bn2"), inner),
     ];
-    let last = batch_norm(builder, &format!("{name}.bn3"), c_out, false);
+    layers.extend(form.gate(builder, name, [c_in, inner]));
+    layers.push(builder.convolution(&format!("{name}.conv_pwl"), inner, c_out, Conv2d::square(1, 1, 0)));
+    let last = form.batch_norm(builder, &format!("{name}.bn3"), c_out, None);
     with_shortcut(layers, last, c_in == c_out && windows.stride == [1, 1])
 }
 
-fn with_shortcut(mut body: Vec<Layer>, last: BatchNorm2d, shortcut: bool) -> Vec<Layer> {
-    if shortcut {
-        return vec![Layer::Residual(Residual { body, last, shortcut: Vec::new() })];
+impl Form {
+    fn activation(self) -> Activation {
+        match self {
+            Form::B0 => Activation::Silu,
+            Form::Lite => Activation::Relu6,
+        }
     }
-    body.push(Layer::BatchNorm2d(last));
-    body
-}
 
-fn depthwise(builder: &mut Builder, name: &str, c: usize, windows: Conv2d) -> Layer {
-    builder.convolution(name, c, c, Conv2d { groups: c, ..windows })
-}
+    /// A square kernel, padded so that a stride of 1 keeps the side.
+    fn windows(self, kernel: usize, stride: usize, side: usize) -> Conv2d {
+        match self {
+            Form::B0 => Conv2d::square(kernel, stride, kernel / 2),
+            Form::Lite => Conv2d::same(kernel, stride, side),
+        }
+    }
 
-fn normalization(builder: &mut Builder, name: &str, c: usize, relu: bool) -> Layer {
-    Layer::BatchNorm2d(batch_norm(builder, name, c, relu))
-}
+    fn normalization(self, builder: &mut Builder, name: &str, c: usize) -> Layer {
+        Layer::BatchNorm2d(self.batch_norm(builder, name, c, Some(self.activation())))
+    }
 
-fn batch_norm(builder: &mut Builder, name: &str, c: usize, relu: bool) -> BatchNorm2d {
-    let relu = relu.then_some(Relu::Six);
-    BatchNorm2d { relu, epsilon: 1e-3, momentum: 0.01, ..builder.batch_norm(name, c, relu.is_some()) }
+    fn batch_norm(self, builder: &mut Builder, name: &str, c: usize, activation: Option<Activation>) -> BatchNorm2d {
+        let layer = BatchNorm2d { activation, ..builder.batch_norm(name, c, false) };
+        match self {
+            Form::B0 => layer,
+            Form::Lite => BatchNorm2d { epsilon: 1e-3, momentum: 0.01, ..layer },
+        }
+    }
+
+    /// Squeeze and excitation of the inner channels of a block with so many inputs, where there is any.
+    fn gate(self, builder: &mut Builder, name: &str, [c_in, inner]: [usize; 2]) -> Option<Layer> {
+        let names = [format!("{name}.se.conv_reduce"), format!("{name}.se.conv_expand")];
+        let activations = [self.activation(), Activation::Sigmoid];
+        (self == Form::B0).then(|| squeeze_excitation(builder, names, [inner, c_in / 4], activations))
+    }
 }
 
 /// Weights under the names of the PyPI package `efficientnet-lite-pytorch` (`_conv_stem`, `_blocks.5._project_conv`)
@@ -230,8 +263,15 @@ mod tests {
         assert_eq!(half["conv_stem.weight"], [16, 3, 3, 3]);
         assert_eq!(half["blocks.1.0.conv_dw.weight"], [48, 1, 3, 3]);
         assert_eq!(half["conv_head.weight"], [640, 160, 1, 1]);
-        // 12 would be 8, less than nine tenths of it.
-        assert_eq!([1.0, 11.0, 12.0, 20.0, 24.0].map(multiple_of_8), [8, 16, 16, 24, 24]);
+    }
+
+    #[test]
+    fn b0_has_gates_of_a_quarter_of_the_inputs() {
+        let b0 = shapes(&BackboneSpec { kind: "efficientnet-b0".into(), ..spec(0, 64) });
+        assert_eq!(b0["blocks.0.0.se.conv_reduce.weight"], [8, 32, 1, 1]);
+        assert_eq!(b0["blocks.1.0.se.conv_reduce.weight"], [4, 96, 1, 1]);
+        assert_eq!(b0["blocks.6.0.se.conv_expand.weight"], [1152, 48, 1, 1]);
+        assert_eq!(b0["blocks.6.0.se.conv_expand.bias"], [1152]);
     }
 
     #[test]
