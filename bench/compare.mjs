@@ -6,7 +6,7 @@
 // PyTorch's layouts is faster is found in the first round, and that one is used in all. A round's figure is the median step
 // of its program; the table has medians over rounds, and of the ratio its range too.
 // PyTorch is installed into bench/.venv the first time (needs python3 with venv); RKD_PYTHON names another interpreter
-// that has torch and torchvision. The table is printed and written to bench/record/.
+// that has them, timm and, for embedding passes, onnxruntime and onnxscript. The table is printed and written to bench/record/.
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import os from "node:os";
@@ -61,7 +61,11 @@ function installPyTorch() {
   if (!existsSync(interpreter)) {
     process.stderr.write("installing PyTorch into bench/.venv (once; some minutes)\n");
     execFileSync("python3", ["-m", "venv", venv], { stdio: "inherit" });
-    execFileSync(interpreter, ["-m", "pip", "install", "-q", "torch", "torchvision", "numpy"], { stdio: "inherit" });
+    execFileSync(
+      interpreter,
+      ["-m", "pip", "install", "-q", "torch", "torchvision", "timm", "numpy", "onnxruntime", "onnxscript"],
+      { stdio: "inherit" },
+    );
   }
   return interpreter;
 }
@@ -125,7 +129,8 @@ function compare(workload) {
 
 /** One measurement of the peer: of `layout`, or of both and the faster one. */
 function fastest(args, layout) {
-  const layouts = args[1].startsWith("rkd") ? [[]] : ["contiguous", "channels_last"].map((name) => ["--layout", name]);
+  const names = ["contiguous", "channels_last", ...(args[1].endsWith("embed") ? ["onnxruntime"] : [])];
+  const layouts = args[1].startsWith("rkd") ? [[]] : names.map((name) => ["--layout", name]);
   const tried = (layout === undefined || layout === "n/a" ? layouts : [["--layout", layout]]).map(
     (choice) => theirs([...args, ...choice])[0],
   );
@@ -169,7 +174,8 @@ function render(all) {
     `${started.toISOString().slice(0, 10)}, ${os.cpus()[0]?.model}, ${os.availableParallelism()} cores, ${instructionSet}; rkd ${version} (profile: ${profile}), Node ${process.version}, PyTorch ${torch}, float32.`,
     `Command: \`node bench/compare.mjs${only} --threads ${options.threads} --rounds ${rounds} --seconds ${options.seconds}\` (${minutes} minutes).`,
     "",
-    "- Milliseconds: median over rounds of the median step; PyTorch in its faster memory layout. Ratio = PyTorch / rkd of these",
+    "- Milliseconds: median over rounds of the median step; PyTorch in its faster memory layout, or for an embedding pass onnxruntime",
+    "  on the exported network where that is faster still (column layout). Ratio = PyTorch / rkd of these",
     "  medians, and the range of the ratio over rounds: above 1, rkd is faster.",
     "- Peak MiB: highest resident memory of a process that runs the workload alone, above that before it. Memory ratio =",
     "  PyTorch / rkd: above 1, rkd needs less.",

@@ -52,7 +52,24 @@ fn table() -> Vec<(&'static str, Work)> {
         ("resnet18-224px-b16-distil", train(("resnet18", Imagenet, Some(64)), [16, 3, 224], distil(512))),
         ("resnet50-64px-b32-train", train(("resnet50", Imagenet, Some(512)), [32, 3, 64], distil(512))),
         ("vgg11bn-32px-b64-train", train(("vgg11", Small, Some(100)), [64, 3, 32], TrainLoss::Classify)),
+        (
+            "mobilenet-v3-small-224px-b32-distil",
+            train(("mobilenet-v3-small", Imagenet, Some(64)), [32, 3, 224], distil(512)),
+        ),
+        ("mobilenet-v2-96px-b64-distil", train(("mobilenet-v2", Imagenet, Some(64)), [64, 3, 96], distil(512))),
+        (
+            "efficientnet-lite0-128px-b32-train",
+            train(("efficientnet-lite0", Imagenet, Some(128)), [32, 3, 128], distil(512)),
+        ),
         ("resnet50-224px-b8-embed", Work::Embed { network: ("resnet50", Imagenet, Some(512)), batch: [8, 3, 224] }),
+        (
+            "mobilenet-v3-small-224px-b16-embed",
+            Work::Embed { network: ("mobilenet-v3-small", Imagenet, Some(64)), batch: [16, 3, 224] },
+        ),
+        (
+            "efficientnet-lite0-224px-b16-embed",
+            Work::Embed { network: ("efficientnet-lite0", Imagenet, Some(128)), batch: [16, 3, 224] },
+        ),
         ("rkd-da-n128-d512", Work::Relational { n: 128, d: 512 }),
         ("rkd-da-n256-d128", Work::Relational { n: 256, d: 128 }),
         ("rkd-da-n512-d128", Work::Relational { n: 512, d: 128 }),
