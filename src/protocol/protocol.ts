@@ -1234,9 +1234,7 @@ export type BackbonePlan = {
   readonly width: number;
   /** The widths of the hidden layers of an `"mlp"`, at least one; empty for every other architecture. */
   readonly hidden: ReadonlyArray<number>;
-  /**
-   * The form for large or for small images; the networks without a stem option have one form and ignore it.
-   */
+  /** The form for large or for small images; the networks without a stem option have one form and ignore it. */
   readonly stem: Stem;
   /** Length of the embedding; `None`: the pooled feature itself (Conv-4 and the small VGG: the flattened map). */
   readonly embedding: number | null;
