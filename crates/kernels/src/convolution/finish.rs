@@ -49,8 +49,8 @@ impl<'a> Finish<'a> {
         columns: [usize; 2],
     ) {
         if self.residual.is_some() || self.activation.is_some() {
-            // SAFETY: `Block::new` asks for what this function asks for, and the kernel has run when it returns.
             with_curve!(self.activation, curve => {
+                // SAFETY: `Block::new` asks for what this function asks for, and the kernel has run when it returns.
                 dispatch(isa, unsafe { Block::new(self.residual, curve, out, at, pitch, rows, columns) })
             });
         }
