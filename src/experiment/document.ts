@@ -15,10 +15,13 @@ export function documentOf(result: ExperimentResult): Document {
     blocks: [
       ...introduction(result),
       { kind: "heading", text: "Result" },
-      { kind: "beside", tables: [ours(result, "best"), ...result.published.map((table) => publishedTable(table))] },
+      {
+        kind: "beside",
+        tables: [ours(result, result.judgedWeights), ...result.published.map((table) => publishedTable(table))],
+      },
       ...bySeed(result),
       ...claims(result),
-      ...lastWeights(result),
+      ...otherWeights(result),
       ...failures(result),
       ...gallery(result.gallery, pictures.block),
       ...curves(result),
@@ -138,9 +141,13 @@ function valueText({ best, intervals }: ResultCell, seed: number): string {
   return interval === null ? percent(value) : `${percent(value)} ± ${percent(interval)}`;
 }
 
-function lastWeights(result: ExperimentResult): Block[] {
+function otherWeights(result: ExperimentResult): Block[] {
   if (result.rows.every(({ cells }) => cells.every(({ last }) => last === null))) return [];
-  return [{ kind: "heading", text: "The last weights instead of the chosen ones" }, ours(result, "last")];
+  const [text, other] = {
+    best: ["The last weights instead of the chosen ones", "last"] as const,
+    last: ["The chosen weights instead of the last ones", "best"] as const,
+  }[result.judgedWeights];
+  return [{ kind: "heading", text }, ours(result, other)];
 }
 
 function failures({ runs }: ExperimentResult): Block[] {

@@ -71,7 +71,7 @@ export const defaults: Recipe<Settings> = {
       data: ["glyphs"],
       teacher: smallTeacher,
       teaching: {
-        ...{ optimizer: adam(), schedule: cosine(), epochs: 25, stepsPerEpoch: 60, batch: { size: 64 } },
+        ...{ optimizer: adam(), schedule: cosine(), epochs: 40, stepsPerEpoch: 200, batch: { size: 64 } },
         evaluation: { everyEpochs: 5 },
       },
       deviations: [],
@@ -96,6 +96,7 @@ export const defaults: Recipe<Settings> = {
   build: ({ data: all, teacher: given }) => ({
     rows: [taught, alone, chosen, ...Object.keys(others)],
     columns: all.map(({ name }) => name),
+    judgedWeights: "last",
     cell: ({ row, column, model }) => {
       const { data, settings, imageSize } = all.find(({ name }) => name === column) ?? all[0];
       const { teacher: network, teaching, student, training } = settings;

@@ -50,10 +50,10 @@ pub struct RunOptions {
     /// The network that `train` trains.
     #[cfg_attr(test, ts(as = "Option<BackboneOptions>"))]
     pub backbone: Option<BackboneOptions>,
-    /// The network that `distill` trains.
+    /// The network that `distill` trains. Without a kind, `{ embedding: 32 }`, it is the default one with what is said.
     /// @default conv4({ embedding: 64 }) for images up to 32 pixels, else resnet(18, { width: 32, stem: "imagenet",
     /// embedding: 128 }); for stored vectors mlp({ embedding: 64 })
-    #[cfg_attr(test, ts(as = "Option<BackboneOptions>"))]
+    #[cfg_attr(test, ts(optional, type = "Partial<Backbone>"))]
     pub student: Option<BackboneOptions>,
     /// The teacher: its path, or that with how it is read. @default of data that are vectors they themselves
     #[cfg_attr(test, ts(optional, type = "string | URL | Teacher"))]
@@ -139,7 +139,8 @@ pub struct RunOptions {
     pub device: Option<DeviceOption>,
     /// Evaluation during training.
     pub evaluation: Option<EvaluationOptions>,
-    /// Which weights become the model. @default "best"
+    /// Which weights become the model. @default "last"; without labels, with a split by images, and with `patience`
+    /// "best"
     pub keep: Option<Keep>,
     /// Evaluations without a new best after which the run ends, at least 1; `null` never. @default null
     #[cfg_attr(test, ts(as = "Option<Option<u64>>"))]
@@ -396,13 +397,13 @@ pub struct BatchOptions {
 }
 
 /// A network, as conv4(), resnet(), vgg(), googlenet(), efficientnetLite() and mlp() make it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields, rename = "Backbone"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BackboneOptions {
     /// The architecture.
     #[cfg_attr(test, ts(type = "BackboneKind"))]
-    pub kind: BackboneKind,
+    pub kind: Option<BackboneKind>,
     /// Channels of the first block, 1 to 1024; of an EfficientNet-Lite, whose stem has half as many, 64 is the published
     /// network too. @default 64, the published width
     #[cfg_attr(test, ts(as = "Option<usize>"))]
