@@ -15,7 +15,7 @@ import {
   statSync,
   writeSync,
 } from "node:fs";
-import { mkdir, readdir, rm } from "node:fs/promises";
+import { mkdir, readdir, rm, rmdir } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { RkdError } from "../errors.ts";
 import type { PlanFile } from "../protocol/protocol.ts";
@@ -121,11 +121,21 @@ export async function prepareFolder(
   const folders = hasBaseline(out) ? [join(out, files.baseline), out] : [out];
   await onDisk(out, async () => {
     for (const folder of folders) for (const name of own) await rm(join(folder, name), { force: true });
-    if (folders.length > 1) await rm(join(out, files.baseline, files.plan), { force: true });
+    if (folders.length > 1) await removeBaseline(join(out, files.baseline));
   });
   writeJson(join(out, files.plan), plan);
   for (const name of whole) withErrors(out, () => renameSync(aside(join(out, name)), join(out, name)));
   await tidyFolder(out);
+}
+
+/** What is left of a baseline whose run is gone: its plan, and its folders where nothing else is in them. */
+async function removeBaseline(folder: string): Promise<void> {
+  await rm(join(folder, files.plan), { force: true });
+  for (const empty of [join(folder, files.checkpoints), folder]) {
+    await rmdir(empty).catch((cause: NodeJS.ErrnoException) => {
+      if (!["ENOENT", "ENOTEMPTY", "EEXIST"].includes(cause.code ?? "")) throw cause;
+    });
+  }
 }
 
 /** Readies the folder of a run, whose lock must be held: with a place for checkpoints, without what kills left aside. */

@@ -455,11 +455,11 @@ export type RunOptions = {
   /** The network that `train` trains. */
   readonly backbone?: Backbone;
   /**
-   * The network that `distill` trains.
+   * The network that `distill` trains. Without a kind, `{ embedding: 32 }`, it is the default one with what is said.
    * @default conv4({ embedding: 64 }) for images up to 32 pixels, else resnet(18, { width: 32, stem: "imagenet",
    * embedding: 128 }); for stored vectors mlp({ embedding: 64 })
    */
-  readonly student?: Backbone;
+  readonly student?: Partial<Backbone>;
   /** The teacher: its path, or that with how it is read. @default of data that are vectors they themselves */
   readonly teacher?: string | URL | Teacher;
   /**
@@ -553,7 +553,10 @@ export type RunOptions = {
   readonly device?: DeviceOption;
   /** Evaluation during training. */
   readonly evaluation?: EvaluationOptions;
-  /** Which weights become the model. @default "best" */
+  /**
+   * Which weights become the model. @default "last"; without labels, with a split by images, and with `patience`
+   * "best"
+   */
   readonly keep?: Keep;
   /** Evaluations without a new best after which the run ends, at least 1; `null` never. @default null */
   readonly patience?: number | null;
