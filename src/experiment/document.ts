@@ -181,11 +181,15 @@ function curves(result: ExperimentResult): Block[] {
 }
 
 function origin(result: ExperimentResult): string[] {
-  const { machine, versions, date, protocol, seconds, seeds } = result;
+  const { machine, versions, date, protocol, judgedWeights, seconds, seeds } = result;
   const { cpu, threads, instructionSet, memory } = machine;
+  const model = {
+    best: "the weights that are best there are the model",
+    last: "the last weights are the model, and those that are best there stand beside",
+  }[judgedWeights];
   const chosen =
     protocol === "honest"
-      ? "Protocol: after every epoch the validation part, which is neither trained on nor tested, is measured; the weights that are best there are the model. The test part is measured when that is decided."
+      ? `Protocol: after every epoch the validation part, which is neither trained on nor tested, is measured; ${model}. The test part is measured when that is decided.`
       : "Protocol of the authors' code: the test part is measured after every epoch and chooses the weights, so the scores are too good.";
   return [
     chosen,
