@@ -71,7 +71,7 @@ export const defaults: Recipe<Settings> = {
       data: ["glyphs"],
       teacher: smallTeacher,
       teaching: {
-        ...{ optimizer: adam(), schedule: cosine(), epochs: 40, stepsPerEpoch: 200, batch: { size: 64 } },
+        ...{ optimizer: adam(), schedule: cosine(), epochs: 25, stepsPerEpoch: 60, batch: { size: 64 } },
         evaluation: { everyEpochs: 5 },
       },
       deviations: [],
