@@ -117,7 +117,7 @@ export function addDataFlags(command: Command, required: boolean): Command {
     .option(flag, required ? help : `${help} (those of the run)`)
     .option(
       "--image-size <pixels>",
-      "side of the square that every image becomes (the teacher's; else 28 or 64, by source)",
+      "side of the square that every image becomes, its centre (an rkd teacher's; else 28, 32 or 64, by source)",
       toNumber,
     )
     .option("--channels <count>", "1 (grey) or 3 (RGB) (by source)", toNumber)

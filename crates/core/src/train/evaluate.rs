@@ -28,7 +28,7 @@ pub struct Embeddings {
     pub size: usize,
     /// Images.
     pub images: usize,
-    /// Time spent in forward passes only.
+    /// Time of the forward passes alone, at the rate of the quickest batch.
     pub time: Duration,
 }
 
@@ -68,7 +68,7 @@ impl Embeddings {
         Embeddings { values, logits: Vec::new(), size: length, images: self.images, time: self.time }
     }
 
-    /// Mean time of the forward pass for one image.
+    /// Time of the forward pass for one image, in the quickest batch.
     pub fn milliseconds_per_image(&self) -> f64 {
         self.time.as_secs_f64() * 1e3 / self.images.max(1) as f64
     }
@@ -114,7 +114,8 @@ pub fn outputs<B: Backend>(network: &Inference<B>) -> impl Fn(&Images<'_, B::Ten
 }
 
 /// Sends `batches` through `forward`, and gives each of the features it returns for all images, row by row.
-/// Beside them the time spent in forward passes and in bringing their results to the host.
+/// Beside them the time that forward passes and bringing their results to the host take where nothing disturbs them: that of the
+/// quickest whole batch, for all images. Other work on the machine only adds to it.
 pub(super) fn features_of<B: Backend>(
     backend: &B,
     forward: impl Fn(&Images<'_, B::Tensor>) -> Result<FeatureMap<B::Tensor>>,
@@ -123,7 +124,7 @@ pub(super) fn features_of<B: Backend>(
     control: &Control,
 ) -> Result<(FeatureMap<Vec<f32>>, Duration)> {
     let ([h, w, c], all) = (batches.image_shape(), batches.images());
-    let (mut done, mut time, mut last_event) = (0, Duration::ZERO, Instant::now());
+    let (mut done, mut quickest, mut last_event) = (0, Duration::MAX, Instant::now());
     let mut features: FeatureMap<Vec<f32>> = FeatureMap::new();
     for batch in batches {
         if control.is_cancelled() {
@@ -134,14 +135,16 @@ pub(super) fn features_of<B: Backend>(
         for (feature, tensor) in forward(&Images { pixels: &images, items: &batch.items })? {
             features.entry(feature).or_default().extend(backend.to_f32(&tensor)?);
         }
-        time += start.elapsed();
+        if batch.len() == BATCH.min(all) {
+            quickest = quickest.min(start.elapsed() / batch.len() as u32);
+        }
         done += batch.len();
         if done == all || last_event.elapsed() >= Control::STEP_INTERVAL {
             last_event = Instant::now();
             control.emit(progress(done as u64, all as u64));
         }
     }
-    Ok((features, time))
+    Ok((features, if done == 0 { Duration::ZERO } else { quickest * done as u32 }))
 }
 
 /// Embeds `items`, one part of the data, for an evaluation.
