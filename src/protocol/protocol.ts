@@ -1597,7 +1597,9 @@ export type Evaluation = {
   readonly images: number;
   /** Classes among them; 0 without labels. */
   readonly classes: number;
-  /** Mean time of the network's forward pass for one image, in batches of [`super::evaluate::BATCH`]. */
+  /**
+   * Time of the network's forward pass for one image, in the quickest batch of [`super::evaluate::BATCH`] of them.
+   */
   readonly millisecondsPerImage: number;
   /** How well the relations of each teacher are kept, where any were given. */
   readonly fidelity?: ReadonlyArray<TeacherFidelity>;
@@ -1719,7 +1721,7 @@ export type EmbedReport = {
   readonly images: number;
   /** Columns of the matrix. */
   readonly embedding: number;
-  /** Mean time of the network's forward pass for one image. */
+  /** Time of the network's forward pass for one image, in the quickest batch. */
   readonly millisecondsPerImage: number;
   /** Every image that has no row, and why. */
   readonly leftOut: ReadonlyArray<BrokenImage>;
