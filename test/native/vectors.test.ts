@@ -64,6 +64,11 @@ describe("a student of stored vectors", () => {
     expect(Object.values(plan.data.augment).every((strength) => strength === 0 || strength === false)).toBe(true);
     const { verdict } = JSON.parse(readFileSync(join(out, "metrics.json"), "utf8"));
     expect(verdict.teachers[0].metrics.neighbourOverlap).toBeCloseTo(1, 12);
+    // They have neither pictures nor a size, and relations all the same.
+    const page = readFileSync(join(out, "report.html"), "utf8");
+    expect(page).toContain("Where they disagree most");
+    expect(page).toContain("Its embedding has 64 numbers in place of");
+    expect(page).not.toMatch(/defect in rkd|Infinity|<img data-image/);
     const card = readDocument(out);
     expect(card).toMatchObject({ input: "vectors", backbone: { inChannels: LENGTH } });
     expect(new Set(card.normalization.std).size).toBe(1);
