@@ -361,8 +361,8 @@ fn kind<T: DeserializeOwned>(kind: &str) -> Result<T> {
     read(kind, &json!({ "kind": kind }))
 }
 
-/// The student of a `distill` that names none, with what is `said` of it: a network that a CPU trains in minutes and runs in a millisecond or so. What
-/// counts is multiply-adds. Conv-4 of width 64 has 10 million of them for a grey image of 28 pixels and 57 million for 64
+/// The student of a `distill` that names none, with what is `said` of it: a network that a CPU trains in minutes and runs in
+/// a millisecond or so. What counts is multiply-adds. Conv-4 of width 64 has 10 million of them for a grey image of 28 pixels and 57 million for 64
 /// pixels in colour, where its flattened map of 1,024 numbers grows with the image too. So larger images get a ResNet-18 of
 /// half the published width with the stem that divides the side by four: 40 million at 64 pixels, 480 million at 224.
 fn usual_student(said: BackboneOptions, data: &DataPlan) -> Result<BackboneOptions> {
@@ -397,9 +397,8 @@ fn usual_epochs(images: u64, teacher_alone: bool) -> u64 {
 }
 
 /// Which weights become the model where it is not said. Validation classes are few, and the test classes are others again: of 35
-/// runs on five data sets the last weights had the better Recall@1 in 29, by 0.2 points of it on Cars to 5.7
-/// on Flowers. Images of the trained classes, or without any, choose as the test would; and whom patience stops has its
-/// best weights behind it.
+/// runs on five data sets the last weights had the better Recall@1 in 29, by 0.2 points on Cars to 5.7 on Flowers. Images
+/// of the trained classes, or without any, choose as the test would; and whom patience stops has its best weights behind it.
 fn usual_keep(data: &DataPlan, patience: Option<u64>) -> Keep {
     let alike = data.labels == Labels::None || matches!(data.split, SplitPlan::Images { .. });
     if alike || patience.is_some() { Keep::Best } else { Keep::Last }
