@@ -124,7 +124,7 @@ pub(super) fn features_of<B: Backend>(
     control: &Control,
 ) -> Result<(FeatureMap<Vec<f32>>, Duration)> {
     let ([h, w, c], all) = (batches.image_shape(), batches.images());
-    let (mut done, mut quickest, mut last_event) = (0, Duration::MAX, Instant::now());
+    let (mut done, mut whole, mut quickest, mut last_event) = (0, 0, Duration::ZERO, Instant::now());
     let mut features: FeatureMap<Vec<f32>> = FeatureMap::new();
     for batch in batches {
         if control.is_cancelled() {
@@ -135,8 +135,9 @@ pub(super) fn features_of<B: Backend>(
         for (feature, tensor) in forward(&Images { pixels: &images, items: &batch.items })? {
             features.entry(feature).or_default().extend(backend.to_f32(&tensor)?);
         }
-        if batch.len() == BATCH.min(all) {
-            quickest = quickest.min(start.elapsed() / batch.len() as u32);
+        let each = start.elapsed() / batch.len() as u32;
+        if batch.len() > whole || batch.len() == whole && each < quickest {
+            (whole, quickest) = (batch.len(), each);
         }
         done += batch.len();
         if done == all || last_event.elapsed() >= Control::STEP_INTERVAL {
@@ -144,7 +145,7 @@ pub(super) fn features_of<B: Backend>(
             control.emit(progress(done as u64, all as u64));
         }
     }
-    Ok((features, if done == 0 { Duration::ZERO } else { quickest * done as u32 }))
+    Ok((features, quickest * done as u32))
 }
 
 /// Embeds `items`, one part of the data, for an evaluation.
