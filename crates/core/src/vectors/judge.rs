@@ -69,7 +69,10 @@ pub fn judge(table: &VectorTable) -> Result<VectorSummary> {
     let longest = norms.last().copied().unwrap_or_default();
     if longest > 0.0 && !USABLE.contains(&longest) {
         return Err(invalid("the vectors are too short or too long to learn from")
-            .with_values(format!("a largest norm from {:e} to {:e}", USABLE.start(), USABLE.end()), format!("{longest:e}"))
+            .with_values(
+                format!("a largest norm from {:e} to {:e}", USABLE.start(), USABLE.end()),
+                format!("{longest:e}"),
+            )
             .with_advice("multiply all of them by one number: relations stay the same"));
     }
     let repeated = repeated(table);
