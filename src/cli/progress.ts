@@ -131,8 +131,9 @@ class TextReporter implements Reporter {
       ([part, { images, classes }]) => `${part} ${labelled ? `${images}/${classes}` : images}`,
     );
     this.#line(`images${labelled ? "/classes" : ""}: ${parts.join(", ")}`);
+    // Stored vectors have no parameters.
     const size = ({ backbone, parameters, embedding }: typeof student) =>
-      `${backbone} with ${parameters.toLocaleString("en")} parameters, embedding ${embedding}`;
+      `${backbone}${parameters > 0 ? ` with ${parameters.toLocaleString("en")} parameters` : ""}, embedding ${embedding}`;
     const named = (name: string) => (teachers.length > 1 ? `teacher ${name}` : "teacher");
     const before = teachers.map((teacher) => `${named(teacher.name)}: ${size(teacher)}; `).join("");
     this.#line(`${before}${teachers.length > 0 ? "student: " : "network: "}${size(student)}`);

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::model::LARGEST_SIZE;
+use super::input::LARGEST_SIZE;
 use crate::data::Normalization;
 use crate::error::{Code, Error, Result};
 use crate::input::show;
