@@ -61,9 +61,9 @@ function modelOf({ model }: StoredVectors): string {
 
 /** Refuses a model that did not make the index: what it finds there would mean nothing. */
 function checkModel(index: string, { model: maker, modelHash }: StoredVectors, model: Model): void {
-  if (modelHash === undefined || modelHash === model.hash) return;
-  if (model.engine !== "rkd") {
-    // The same model after export has another hash.
+  if (maker === undefined || modelHash === model.hash || (modelHash === undefined && maker === model.file)) return;
+  // The same model after export has another hash, and older indices have none.
+  if (modelHash === undefined || model.engine !== "rkd") {
     say(`warning: Whether ${model.file} is what made ${index} is not known: that was ${maker}.`);
     return;
   }
