@@ -98,6 +98,12 @@ describe("rkd nearest", () => {
       const { code, stderr } = await rkd("nearest", query, "--index", index, "--model", other);
       expect({ code, stderr }).toEqual({ code: 3, stderr: expect.stringContaining("another model made this index") });
     }
+    // An index of before, which notes the path alone.
+    const noted = JSON.parse(readFileSync(at("noted.npy.ids.json"), "utf8"));
+    writeFileSync(at("noted.npy.ids.json"), JSON.stringify({ ...noted, modelHash: undefined }));
+    const unknown = await rkd("nearest", query, "--index", at("noted.npy"), "--model", other);
+    expect(unknown).toMatchObject({ code: 0, stderr: expect.stringContaining("is not known: that was ") });
+    expect((await rkd("nearest", query, "--index", at("noted.npy"))).stderr).toBe("");
     await rkd("embed", run, "--data", photos, "--out", at("plain.csv"));
     expect((await rkd("nearest", query, "--index", at("plain.csv"), "--model", other)).code).toBe(0);
   });

@@ -35,7 +35,10 @@ it("report writes a page, of several to a file that is named", async () => {
   });
   expect((await rkd("report", folder)).code).toBe(3);
   const onFolder = await rkd("report", one, "--out", folder);
-  expect(onFolder).toMatchObject({ code: 3, stderr: expect.stringContaining("A folder stands there: give the path of a file") });
+  expect(onFolder).toMatchObject({
+    code: 3,
+    stderr: expect.stringContaining("A folder stands there: give the path of a file"),
+  });
 });
 
 it("a metrics.json that is no result is told, by report, compare and runs alike", async () => {
