@@ -4,7 +4,6 @@ import { createHash } from "node:crypto";
 import {
   closeSync,
   createReadStream,
-  existsSync,
   fsyncSync,
   lstatSync,
   openSync,
@@ -239,7 +238,8 @@ function syncFolder(folder: string): void {
 /** The `plan.json` of a run, or nothing where the folder has none. @throws {RkdError} `ERR_INVALID_ARTEFACT` */
 export function readPlanFile(out: string): PlanFile | undefined {
   const file = join(out, files.plan);
-  if (!existsSync(file)) return undefined;
+  // A pipe without a writer would wait for ever.
+  if (!statOf(file, statSync)?.isFile()) return undefined;
   const refuse = (received: string, cause?: unknown) =>
     new RkdError("ERR_INVALID_ARTEFACT", "not a plan of this version", {
       subject: file,
@@ -256,12 +256,13 @@ export function readPlanFile(out: string): PlanFile | undefined {
   }
   if (parsed?.form !== 1) throw refuse(`form ${parsed?.form}`);
   // What a person may leave out: the core fills in what a policy lacks.
-  const { job, plan, policy = {}, inputs = {}, fingerprint, ...rest } = parsed;
+  const { job, plan, policy = {}, inputs = {}, fingerprint, report, ...rest } = parsed;
   if (job !== "train" && job !== "distill") throw refuse(`job ${JSON.stringify(job)}`);
   if (typeof plan !== "object" || plan === null) throw refuse("no plan");
   const hashes = typeof inputs === "object" && inputs !== null ? Object.values(inputs) : [0];
   if (!hashes.every((hash) => typeof hash === "string")) throw refuse("inputs that are not hashes");
-  const known = typeof fingerprint === "string" ? { fingerprint } : {};
+  if (report !== undefined && typeof report !== "boolean") throw refuse(`report ${JSON.stringify(report)}`);
+  const known = { ...(typeof fingerprint === "string" && { fingerprint }), ...(report !== undefined && { report }) };
   return { rkd: "", ...rest, form: 1, job, plan, policy: policy as PlanFile["policy"], inputs, ...known };
 }
 
@@ -306,11 +307,14 @@ function fromSystem(subject: string, cause: unknown): RkdError {
   const { code, message } = cause as NodeJS.ErrnoException;
   const rights = code === "EACCES" || code === "EPERM" || code === "EROFS";
   const missing = code === "ENOENT" || code === "ENOTDIR" || code === "EEXIST";
+  const folder = code === "EISDIR" || code === "ENOTEMPTY";
   const kind = rights ? "ERR_PERMISSION_DENIED" : missing ? "ERR_NOT_FOUND" : "ERR_IO";
   const advice = rights
     ? "give this user the right to it, or choose another path"
     : missing
       ? "check the path: every part but the last must be a folder"
-      : "see the cause; a full disk or a broken mount are the usual ones";
+      : folder
+        ? "a folder stands there: give the path of a file"
+        : "see the cause; a full disk or a broken mount are the usual ones";
   return new RkdError(kind, `reading or writing failed: ${message}`, { subject, advice, cause });
 }

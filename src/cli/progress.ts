@@ -135,6 +135,7 @@ class TextReporter implements Reporter {
     const what = kind === "vectors" ? "vectors" : "images";
     const form = kind === "vectors" ? "" : `, ${side} x ${side} pixels, ${channels === 1 ? "grey" : "RGB"}`;
     this.#line(`${what}${labelled ? "/classes" : ""}: ${parts.join(", ")}${form}`);
+    // Stored vectors have no parameters.
     const size = ({ backbone, parameters, embedding }: typeof student) =>
       `${backbone}${parameters > 0 ? ` with ${parameters.toLocaleString("en")} parameters` : ""}, embedding ${embedding}`;
     const named = (name: string) => (teachers.length > 1 ? `teacher ${name}` : "teacher");

@@ -964,7 +964,7 @@ export type LoadModelOptions = {
 export type FidelityOptions = {
   /** The K of Recall@K of the teacher's nearest neighbour, each at least 1. @default [1, 2, 4, 8] */
   readonly ks?: ReadonlyArray<number>;
-  /** Neighbours that are compared of each item, at most a quarter of the others. @default 10 */
+  /** Neighbours that are compared of each item, at most a quarter of the others, rounded up. @default 10 */
   readonly neighbours?: number;
   /** Pairs of items at most whose distances are compared; of more, so many are drawn. @default 4000000 */
   readonly pairs?: number;
@@ -1128,6 +1128,8 @@ export type PlanFile = {
   readonly fingerprint?: string;
   /** The weights `"auto"` that the run found, by term; nothing before they are found, or where there are none. */
   readonly chosenWeights?: { readonly [key in string]: number };
+  /** False where the run was started without a report: then `resume` writes none either, unless it is asked for. */
+  readonly report?: boolean;
 };
 
 /** A training run of one network: `train` without a teacher, `distill` with one or more. */
@@ -1306,8 +1308,8 @@ export type OnnxOptions = {
   /** How an output of tokens becomes one vector. @default "class-token" */
   readonly pooling: Pooling | null;
   /**
-   * Side of the images, where the graph leaves it open. @default what `preprocessor_config.json` beside the file
-   * says, else 224
+   * Side of the images, 1 to 1024, where the graph leaves it open. @default what `preprocessor_config.json` beside the
+   * file says, else 224
    */
   readonly imageSize: number | null;
   /**
@@ -1695,6 +1697,8 @@ export type LoadedModel = {
   readonly file: string;
   /** What runs it: `"rkd"`, `"rten"` or `"onnxruntime (library)"`. */
   readonly engine: string;
+  /** A hash of all that decides what it says of an image: `rkd embed` notes it beside the embeddings. */
+  readonly hash: string;
   /** Length of an embedding. */
   readonly dimension: number;
   /** Side of the square that every image becomes, in pixels. */

@@ -130,6 +130,13 @@ describe("nearest", () => {
     expect(error).toMatchObject(fields);
     expect(error.message).toContain(says);
     await expect(nearest([[1]], [[1]], 0)).rejects.toMatchObject({ subject: "k" });
+    for (const none of [null, undefined] as unknown as never[]) {
+      await expect(nearest(none, [[1]], 1)).rejects.toMatchObject({ code: "ERR_INVALID_OPTION", subject: "queries" });
+      await expect(relationFidelity(none, [[1]])).rejects.toMatchObject({
+        code: "ERR_INVALID_OPTION",
+        subject: "teacher",
+      });
+    }
   });
 });
 
@@ -149,6 +156,12 @@ describe("retrieval by labels", () => {
     expect(await mapAtR(inside, inside)).toBeCloseTo(among.mapAtR, 12);
     expect(await rPrecision(inside, inside)).toBeCloseTo(among.rPrecision, 12);
     expect(among.mapAtR).not.toBeCloseTo(apart.mapAtR, 2);
+    // The same vectors in other objects are among themselves too, as with nearest.
+    const again = { vectors: gallery, labels: [...labels] };
+    expect(await recallAtK(again, inside, [1, 3, 200])).toEqual(among.recall);
+    expect(await mapAtR(again, inside)).toBeCloseTo(among.mapAtR, 12);
+    const others = { vectors: gallery, labels: labels.map((label) => `${label}!`) };
+    await expect(recallAtK(others, inside, 1)).rejects.toMatchObject({ subject: "queries.labels" });
   });
 
   it("tells labels that do not fit", async () => {
@@ -160,6 +173,18 @@ describe("retrieval by labels", () => {
     const others = { vectors: queries, labels: queries.map(() => "nobody") };
     expect(await recallAtK(others, inside, 1)).toBe(0);
     await expect(mapAtR(others, inside)).rejects.toThrow("no query has a vector of its class to find");
+    // A number is the class of its text.
+    const [numbers, texts] = [
+      labels.map((label) => label.charCodeAt(0)),
+      asked.map((label) => `${label.charCodeAt(0)}`),
+    ];
+    const [asTexts, asNumbers] = [
+      { vectors: queries, labels: texts },
+      { vectors: gallery, labels: numbers },
+    ];
+    expect(await recallAtK(asTexts, asNumbers, 1)).toBe(
+      await recallAtK({ vectors: queries, labels: asked }, inside, 1),
+    );
     await expect(recallAtK(others, inside, [])).rejects.toMatchObject({ subject: "k" });
     await expect(recallAtK(others, inside, [1, 0])).rejects.toMatchObject({ subject: "k[1]" });
   });

@@ -922,7 +922,7 @@ pub struct FidelityOptions {
     /// The K of Recall@K of the teacher's nearest neighbour, each at least 1. @default [1, 2, 4, 8]
     #[cfg_attr(test, ts(as = "Option<Vec<usize>>"))]
     pub ks: Option<Ks>,
-    /// Neighbours that are compared of each item, at most a quarter of the others. @default 10
+    /// Neighbours that are compared of each item, at most a quarter of the others, rounded up. @default 10
     #[cfg_attr(test, ts(as = "Option<u64>"))]
     pub neighbours: Option<Whole<1, 1_000_000>>,
     /// Pairs of items at most whose distances are compared; of more, so many are drawn. @default 4000000

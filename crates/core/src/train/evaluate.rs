@@ -216,6 +216,8 @@ pub struct StoredNetwork<B: Backend> {
     pub network: Inference<B>,
     /// Its card.
     pub card: ModelCard,
+    /// [`Model::hash`].
+    pub hash: String,
 }
 
 impl<B: Backend> StoredNetwork<B> {
@@ -223,7 +225,7 @@ impl<B: Backend> StoredNetwork<B> {
     pub fn load(path: &Path, backend: &B) -> Result<Self> {
         let model = Model::load(path)?;
         let network = model.network(backend.clone()).map_err(|error| error.with_subject(path.display().to_string()))?;
-        Ok(StoredNetwork { network: network.into_inference()?, card: model.card })
+        Ok(StoredNetwork { network: network.into_inference()?, hash: model.hash()?, card: model.card })
     }
 }
 
@@ -245,10 +247,21 @@ pub(super) fn open_dataset(
     let found = (plan.input_kind(), plan.image_size, plan.channels);
     if found != wanted {
         let words = |(kind, image_size, channels)| describe(kind, image_size, channels);
-        return Err(Error::new(Code::InvalidOption, "the images do not fit the network")
+        let vectors = [found.0, wanted.0].contains(&InputKind::Vectors);
+        let received = match (wanted.0, found.0) {
+            (InputKind::Vectors, InputKind::Images) => "images".into(),
+            _ => words(found),
+        };
+        let (message, advice) = match vectors {
+            true => ("the data do not fit the network", "give data like those that the network was trained on"),
+            false => {
+                ("the images do not fit the network", "leave image size and channels out; they follow the network")
+            }
+        };
+        return Err(Error::new(Code::InvalidOption, message)
             .with_subject("data")
-            .with_values(words(wanted), words(found))
-            .with_advice("leave image size and channels out; they follow the network"));
+            .with_values(words(wanted), received)
+            .with_advice(advice));
     }
     let dataset = Dataset::open_keeping(plan, fewest, &|| control.is_cancelled(), &mut |progress| {
         control.emit(Event::Decode {
