@@ -1,7 +1,8 @@
 /** Metrics of given vectors, against loops over all pairs. */
 
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { runInNewContext } from "node:vm";
 import { describe, expect, it } from "vitest";
 import {
@@ -219,4 +220,14 @@ it("is what evaluate says of the same images", async () => {
   expect(fidelity).toEqual([{ teacher: "teacher", weight: 1, ...kept }]);
   await expect(relationFidelity([[1]], [[1], [2]])).rejects.toMatchObject({ code: "ERR_INVALID_SHAPE" });
   await expect(relationFidelity(by.vectors, of.vectors, { ks: [] })).rejects.toMatchObject({ subject: "ks" });
+});
+
+it("tells a file that is whole and not read here from one that is cut short", async () => {
+  const stored = (name: string) => fileURLToPath(new URL(`../../crates/core/tests/vectors/${name}`, import.meta.url));
+  await expect(readVectors(stored("brotli.parquet"))).rejects.toThrow(/write it with zstd or snappy$/);
+  await expect(readVectors(stored("delta.parquet"))).rejects.toThrow(/write them plain or with a dictionary$/);
+  const cut = join(temporaryFolder(), "cut.arrow");
+  const whole = readFileSync(stored("columns.arrow"));
+  writeFileSync(cut, whole.subarray(0, whole.length / 2));
+  await expect(readVectors(cut)).rejects.toThrow(/does not end with the mark of an Arrow file\. The file is cut short/);
 });
