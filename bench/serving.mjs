@@ -77,7 +77,7 @@ async function ownSide(at, side, threads) {
 
 async function otherSide(at, side, threads) {
   const ort = createRequire(path.join(folder, "package.json"))("onnxruntime-node");
-  const session = await ort.InferenceSession.create(path.join(at, "model.onnx"), {
+  const session = await ort.InferenceSession.create(path.join(at, "onnx", "model.onnx"), {
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
   });
@@ -158,7 +158,8 @@ function student(name, addon) {
     const steps = ["--batch", "4", "--per-class", "2", "--epochs", "1", "--steps-per-epoch", "1", "--keep", "last"];
     rkd("train", ...data, ...flags, ...steps, "--loss", "triplet", "--out", at, "--overwrite");
   }
-  if (!existsSync(path.join(at, "model.onnx"))) rkd("export", at, "--to", "onnx", "--out", path.join(at, "model.onnx"));
+  const onnx = path.join(at, "onnx");
+  if (!existsSync(path.join(onnx, "model.onnx"))) rkd("export", at, "--to", "onnx", "--out", onnx);
   const file = readFileSync(path.join(at, "model.safetensors"));
   const header = JSON.parse(file.toString("utf8", 8, 8 + Number(file.readBigUInt64LE())));
   const { normalization } = JSON.parse(Object.values(header.__metadata__)[0]);
@@ -196,7 +197,13 @@ async function measure(name, threads, addon, { singles, many }) {
 }
 
 function answer(process) {
-  return new Promise((resolve, reject) => process.once("message", resolve).once("exit", reject));
+  return new Promise((resolve, reject) => {
+    process.once("exit", reject);
+    process.once("message", (message) => {
+      process.off("exit", reject);
+      resolve(message);
+    });
+  });
 }
 
 function ask(process, request) {

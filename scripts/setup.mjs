@@ -71,10 +71,14 @@ const sources = ["crates/", "Cargo.toml", "Cargo.lock", manifest("version", "nap
 const parts = [
   {
     name: "packages",
-    says: "installing npm packages",
+    says: "installing npm packages (a few minutes the first time)",
     inputs: ["package-lock.json", ".npmrc", manifest("dependencies", "devDependencies")],
     // `npm ci` refuses a lock that lacks a foreign platform's build; `--no-save` leaves the lock as it is.
-    build: () => must(["npm", "install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"], "npm install"),
+    // onnxruntime-node would download CUDA's libraries, 300 MB that nothing here uses.
+    build: () =>
+      must(["npm", "install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"], "npm install", {
+        ONNXRUNTIME_NODE_INSTALL: "skip",
+      }),
     made: "node_modules/.package-lock.json",
   },
   {

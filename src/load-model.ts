@@ -84,6 +84,7 @@ class OpenModel implements Model {
   #closing: Promise<void> | undefined;
   readonly file: string;
   readonly engine: string;
+  readonly hash: string;
   readonly dimension: number;
   readonly imageSize: number;
   readonly channels: number;
@@ -97,6 +98,7 @@ class OpenModel implements Model {
     this.#binding = binding;
     this.file = about.file;
     this.engine = about.engine;
+    this.hash = about.hash;
     this.dimension = about.dimension;
     this.imageSize = about.imageSize;
     this.channels = about.channels;

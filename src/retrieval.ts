@@ -29,7 +29,7 @@ export type Vectors =
 export interface LabelledVectors {
   /** The vectors. */
   readonly vectors: Vectors;
-  /** A class for each, whatever names the classes. */
+  /** A class for each, whatever names the classes; a number is the class of its text. */
   readonly labels: ArrayLike<string | number>;
 }
 
@@ -89,7 +89,7 @@ export async function nearest(
 
 /**
  * Recall@K: the share of queries with a vector of their class among the `k` nearest of the gallery, exact. A query whose class
- * the gallery lacks counts as missed. Where `gallery` is the very object `queries`, each is set against the others.
+ * the gallery lacks counts as missed. Where both sides have the very same object `vectors`, each is set against the others.
  * @param k One K, or several.
  * @returns The recall in `[0, 1]`; of several K by K.
  * @throws {RkdError} by rejection: as {@link nearest}; `ERR_INVALID_SHAPE` for another number of labels than of vectors
@@ -167,6 +167,10 @@ export async function relationFidelity(
 /** Vectors with their ids, as {@link readVectors} gives them. */
 export interface StoredVectors extends VectorTable {
   readonly ids: readonly string[];
+  /** The file of the model that made them, where `embed` has noted it: not in CSV and JSON Lines. */
+  readonly model?: string;
+  /** What {@link loadModel} calls the `hash` of that model, where it is noted. */
+  readonly modelHash?: string;
   /** What a user should know of the reading, in full sentences. */
   readonly warnings: readonly string[];
 }
@@ -179,8 +183,9 @@ export interface StoredVectors extends VectorTable {
 export async function readVectors(file: string | URL, options: Partial<VectorOptions> = {}): Promise<StoredVectors> {
   const reply = await addon().readVectors(resolve(path("file", file)), json(options));
   if (reply.error) throw fromNative(reply.error);
-  const { ids = [], data = new Float32Array(), dimension = 0, warnings = [] } = reply;
-  return { ids, data, dimension, warnings };
+  const { ids = [], data = new Float32Array(), dimension = 0, warnings = [], model, modelHash } = reply;
+  const noted = { ...(model !== undefined && { model }), ...(modelHash !== undefined && { modelHash }) };
+  return { ids, data, dimension, ...noted, warnings };
 }
 
 function threadsOf(options: RetrievalOptions): number {
@@ -195,10 +200,15 @@ async function measured(
   options: RetrievalOptions,
 ): Promise<Retrieval> {
   const threads = threadsOf(options);
-  const classes = new Map<string | number, number>();
+  const classes = new Map<string, number>();
   const inside = labelledOf("gallery", gallery, classes);
-  const outside = queries === gallery ? null : labelledOf("queries", queries, classes);
-  const reply = await addon().retrieval(outside, inside, ks, threads);
+  const outside = queries === gallery ? inside : labelledOf("queries", queries, classes);
+  const same = queries.vectors === gallery.vectors;
+  if (same && outside.labels?.some((label, place) => label !== inside.labels?.[place])) {
+    const advice = "give a copy of the vectors where each may find itself";
+    throw invalid("queries.labels", "the labels of the gallery, whose vectors are the same object", "others", advice);
+  }
+  const reply = await addon().retrieval(same ? null : outside, inside, ks, threads);
   if (reply.error) throw fromNative(reply.error);
   return parse(reply.value);
 }
@@ -212,7 +222,7 @@ function withRelevant(found: Retrieval): Retrieval {
   });
 }
 
-function labelledOf(name: string, given: LabelledVectors, classes: Map<string | number, number>): BindingVectors {
+function labelledOf(name: string, given: LabelledVectors, classes: Map<string, number>): BindingVectors {
   const { vectors, labels } = object<LabelledVectors>(name, given, ["vectors", "labels"]);
   const isList = typeof labels === "object" && labels !== null && Number.isSafeInteger(labels.length);
   if (!isList) throw invalid(`${name}.labels`, "a list with the class of each vector", labels);
@@ -220,8 +230,8 @@ function labelledOf(name: string, given: LabelledVectors, classes: Map<string | 
     if (typeof label !== "string" && !Number.isFinite(label)) {
       throw invalid(`${name}.labels[${place}]`, "a text or a number", label);
     }
-    const known = classes.get(label as string | number) ?? classes.size;
-    classes.set(label as string | number, known);
+    const known = classes.get(String(label)) ?? classes.size;
+    classes.set(String(label), known);
     return known;
   });
   return { ...tableOf(`${name}.vectors`, vectors), labels: numbers };
@@ -230,8 +240,8 @@ function labelledOf(name: string, given: LabelledVectors, classes: Map<string | 
 /** The vectors as one array, with their ids where they have such. */
 function tableOf(name: string, given: Vectors): VectorTable {
   if (Array.isArray(given)) return tableOfRows(name, given);
-  const { data, dimension, ids } = given as VectorTable;
-  if (typeof given !== "object" || given === null || !types.isFloat32Array(data)) {
+  const { data, dimension, ids } = (given ?? {}) as VectorTable;
+  if (!types.isFloat32Array(data)) {
     throw invalid(name, "a list of rows, or { data, dimension } with a Float32Array", given);
   }
   integer(`${name}.dimension`, dimension, { from: 1, to: 0xffff_ffff });

@@ -4,7 +4,6 @@ import { createHash } from "node:crypto";
 import {
   closeSync,
   createReadStream,
-  existsSync,
   fsyncSync,
   lstatSync,
   openSync,
@@ -15,7 +14,7 @@ import {
   statSync,
   writeSync,
 } from "node:fs";
-import { mkdir, readdir, rm } from "node:fs/promises";
+import { mkdir, readdir, rm, rmdir } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { RkdError } from "../errors.ts";
 import type { PlanFile } from "../protocol/protocol.ts";
@@ -121,11 +120,21 @@ export async function prepareFolder(
   const folders = hasBaseline(out) ? [join(out, files.baseline), out] : [out];
   await onDisk(out, async () => {
     for (const folder of folders) for (const name of own) await rm(join(folder, name), { force: true });
-    if (folders.length > 1) await rm(join(out, files.baseline, files.plan), { force: true });
+    if (folders.length > 1) await removeBaseline(join(out, files.baseline));
   });
   writeJson(join(out, files.plan), plan);
   for (const name of whole) withErrors(out, () => renameSync(aside(join(out, name)), join(out, name)));
   await tidyFolder(out);
+}
+
+/** What is left of a baseline whose run is gone: its plan, and its folders where nothing else is in them. */
+async function removeBaseline(folder: string): Promise<void> {
+  await rm(join(folder, files.plan), { force: true });
+  for (const empty of [join(folder, files.checkpoints), folder]) {
+    await rmdir(empty).catch((cause: NodeJS.ErrnoException) => {
+      if (!["ENOENT", "ENOTEMPTY", "EEXIST"].includes(cause.code ?? "")) throw cause;
+    });
+  }
 }
 
 /** Readies the folder of a run, whose lock must be held: with a place for checkpoints, without what kills left aside. */
@@ -229,7 +238,8 @@ function syncFolder(folder: string): void {
 /** The `plan.json` of a run, or nothing where the folder has none. @throws {RkdError} `ERR_INVALID_ARTEFACT` */
 export function readPlanFile(out: string): PlanFile | undefined {
   const file = join(out, files.plan);
-  if (!existsSync(file)) return undefined;
+  // A pipe without a writer would wait for ever.
+  if (!statOf(file, statSync)?.isFile()) return undefined;
   const refuse = (received: string, cause?: unknown) =>
     new RkdError("ERR_INVALID_ARTEFACT", "not a plan of this version", {
       subject: file,
@@ -246,12 +256,13 @@ export function readPlanFile(out: string): PlanFile | undefined {
   }
   if (parsed?.form !== 1) throw refuse(`form ${parsed?.form}`);
   // What a person may leave out: the core fills in what a policy lacks.
-  const { job, plan, policy = {}, inputs = {}, fingerprint, ...rest } = parsed;
+  const { job, plan, policy = {}, inputs = {}, fingerprint, report, ...rest } = parsed;
   if (job !== "train" && job !== "distill") throw refuse(`job ${JSON.stringify(job)}`);
   if (typeof plan !== "object" || plan === null) throw refuse("no plan");
   const hashes = typeof inputs === "object" && inputs !== null ? Object.values(inputs) : [0];
   if (!hashes.every((hash) => typeof hash === "string")) throw refuse("inputs that are not hashes");
-  const known = typeof fingerprint === "string" ? { fingerprint } : {};
+  if (report !== undefined && typeof report !== "boolean") throw refuse(`report ${JSON.stringify(report)}`);
+  const known = { ...(typeof fingerprint === "string" && { fingerprint }), ...(report !== undefined && { report }) };
   return { rkd: "", ...rest, form: 1, job, plan, policy: policy as PlanFile["policy"], inputs, ...known };
 }
 
@@ -296,11 +307,14 @@ function fromSystem(subject: string, cause: unknown): RkdError {
   const { code, message } = cause as NodeJS.ErrnoException;
   const rights = code === "EACCES" || code === "EPERM" || code === "EROFS";
   const missing = code === "ENOENT" || code === "ENOTDIR" || code === "EEXIST";
+  const folder = code === "EISDIR" || code === "ENOTEMPTY";
   const kind = rights ? "ERR_PERMISSION_DENIED" : missing ? "ERR_NOT_FOUND" : "ERR_IO";
   const advice = rights
     ? "give this user the right to it, or choose another path"
     : missing
       ? "check the path: every part but the last must be a folder"
-      : "see the cause; a full disk or a broken mount are the usual ones";
+      : folder
+        ? "a folder stands there: give the path of a file"
+        : "see the cause; a full disk or a broken mount are the usual ones";
   return new RkdError(kind, `reading or writing failed: ${message}`, { subject, advice, cause });
 }

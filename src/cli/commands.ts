@@ -63,7 +63,8 @@ function trainCommand(): Command {
   return addRunFlags(it, "train").action(async (flags: RunFlags) => {
     const config = (await loadConfig(flags.config)) as Partial<TrainOptions>;
     const shared = runOptions(flags, signal, config);
-    const options = { ...shared, backbone: studentOf(flags) ?? config.backbone ?? backboneOf(flags) };
+    const own = studentOf(flags) ? undefined : config.backbone;
+    const options = { ...shared, backbone: own ?? backboneOf(flags) };
     return await finish(train(options), options.out);
   });
 }

@@ -5,9 +5,36 @@ import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { RkdError } from "../errors.ts";
 import { invalid } from "../options/check.ts";
+import type { Data } from "../protocol/protocol.ts";
 
 /** Endings that need Node to leave the types out. */
 const typed = /\.[cm]?ts$/;
+
+/** Options of the data, whose flags stand beside the others'. */
+const ofData = [
+  "imageSize",
+  "channels",
+  "augment",
+  "labels",
+  "split",
+  "rotations",
+  "cache",
+] as const satisfies readonly (keyof Data)[];
+
+/** Whether a module was loaded: what it has opened keeps a process alive that has nothing to do any more. */
+export let isLoaded = false;
+
+async function exportOf(place: string): Promise<unknown> {
+  const found: { readonly default?: unknown } = await import(pathToFileURL(place).href);
+  return await found.default;
+}
+
+/** Rejects once nothing is left that the module could wait for. */
+function neverSettled(): Promise<never> {
+  return new Promise((_, reject) => {
+    process.once("beforeExit", () => reject(new Error("it waits for something that never comes")));
+  });
+}
 
 /** The options in the module `file`; relative paths in them begin at the folder in which rkd was started. @throws {RkdError} */
 export async function loadConfig(file: string | undefined): Promise<Record<string, unknown>> {
@@ -27,15 +54,20 @@ export async function loadConfig(file: string | undefined): Promise<Record<strin
       "rename it, without types, or use Node 22.18 or later, which reads TypeScript",
     );
   }
-  let found: { readonly default?: unknown };
+  isLoaded = true;
+  let options: unknown;
   try {
-    found = await import(pathToFileURL(place).href);
+    options = await Promise.race([exportOf(place), neverSettled()]);
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new RkdError("ERR_INVALID_OPTION", `the module cannot be loaded: ${why}`, { subject: place, cause });
   }
-  const { default: options } = found;
-  if (typeof options === "object" && options !== null && !Array.isArray(options)) return { ...options };
+  if (typeof options === "object" && options !== null && !Array.isArray(options)) {
+    const strange = ofData.find((name) => name in options);
+    if (strange === undefined) return { ...options };
+    const advice = `it belongs to the data: data: { source: "photos", ${strange}: ... }`;
+    throw new RkdError("ERR_UNKNOWN_OPTION", `there is no option ${strange} here`, { subject: place, advice });
+  }
   const expected = "an object as the default export: export default { data: ..., out: ... }";
   const received = options === undefined ? "none" : Array.isArray(options) ? "an array" : typeof options;
   throw new RkdError("ERR_INVALID_OPTION", "this is no configuration", { subject: place, expected, received });

@@ -1,6 +1,7 @@
 /** `rkd demo`: the main job on the embedded data, in less than a minute. */
 
 import { join } from "node:path";
+import { files } from "../artefacts/run-folder.ts";
 import { distill } from "../distill.ts";
 import type { DistillResult } from "../events.ts";
 import { conv4 } from "../options/backbone.ts";
@@ -39,5 +40,6 @@ export async function demo(out: string, threads: number): Promise<void> {
   if (json) return writeJsonLine({ type: "verdict", ...verdict, findings });
   printLines(`\n${verdictTable(verdict)}\n`);
   findingLines(findings).forEach(print);
-  print(`The runs are in ${out}; rkd evaluate ${place} measures the student again.`);
+  print(`What it learned, with pictures: open ${join(place, files.report)} in a browser.`);
+  print(`The runs are in ${out}; npx rkd evaluate ${place} measures the student again.`);
 }

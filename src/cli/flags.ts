@@ -17,6 +17,13 @@ const flagNames: Readonly<Record<string, string>> = {
   student: "backbone",
   losses: "loss",
   teachers: "teacher",
+  "teacher.weight": "teacher-weight",
+  "teachers.weight": "teacher-weight",
+  "teachers.onnx.imageSize": "teacher-image-size",
+  "teachers.onnx.normalization": "teacher-mean",
+  "losses.teacher": "loss",
+  "teacher.onnx.imageSize": "teacher-image-size",
+  "teacher.onnx.normalization": "teacher-mean",
   "weights.except": "weights-except",
   "weights.key": "weights-key",
 };
@@ -42,6 +49,8 @@ function inWords(name: string): string {
 
 /** The message of `error` with flags and commands for what code writes: `batch.size: ...` is `--batch: ...`. */
 export function messageOf({ code, subject, message }: RkdError, command: Command | undefined): string {
+  // A flag that there is not is commander's matter: this is a name in a module of options.
+  if (code === "ERR_UNKNOWN_OPTION") return message;
   if (!command || subject === undefined || !message.startsWith(subject)) return asTyped(message, command);
   const isOption = code !== "ERR_NOT_FOUND" && /^[a-z]\w*(\.\w+|\[[^\]]+\])*$/i.test(subject);
   const flag = isOption ? flagOf(subject, command) : undefined;

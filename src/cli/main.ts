@@ -5,6 +5,7 @@ import { RkdError } from "../errors.ts";
 import { printableLines } from "../printable.ts";
 import { version } from "../version.ts";
 import { commands } from "./commands.ts";
+import { isLoaded } from "./config.ts";
 import {
   bearLostOutput,
   exitCodeOfStop,
@@ -70,4 +71,9 @@ try {
   await program.parseAsync();
 } catch (error) {
   process.exitCode = fail(error);
+}
+if (isLoaded) {
+  const written = [process.stdout, process.stderr].map((stream) => new Promise((done) => stream.write("", done)));
+  await Promise.all(written);
+  process.exit();
 }

@@ -70,6 +70,7 @@ export interface DataFlags {
   validation?: number;
   test?: number;
   rotations?: true;
+  vectors?: true;
   cache?: string;
 }
 
@@ -103,6 +104,7 @@ const imageFlags = [
   "validation",
   "test",
   "rotations",
+  "vectors",
 ] as const satisfies readonly (keyof DataFlags)[];
 
 /** Adds the flags of the images. */
@@ -115,7 +117,7 @@ export function addDataFlags(command: Command, required: boolean): Command {
     .option(flag, required ? help : `${help} (those of the run)`)
     .option(
       "--image-size <pixels>",
-      "side of the square that every image becomes (the teacher's; else 28 or 64, by source)",
+      "side of the square that every image becomes, its centre (an rkd teacher's; else 28, 32 or 64, by source)",
       toNumber,
     )
     .option("--channels <count>", "1 (grey) or 3 (RGB) (by source)", toNumber)
@@ -129,6 +131,10 @@ export function addDataFlags(command: Command, required: boolean): Command {
       toNumber,
     )
     .option("--rotations", "every image in four turns, each a class of its own")
+    .option(
+      "--vectors",
+      "a .csv or .jsonl holds vectors, not images (other files of vectors are known by their content)",
+    )
     .option("--cache <folder>", "folder of the decoded images ($RKD_CACHE or ~/.cache/rkd)");
 }
 
@@ -138,7 +144,7 @@ const usual = {
   distill: {
     backbone: " (conv4 up to 32 pixels, else resnet18 of width 32)",
     embedding: "64 with conv4, else 128",
-    losses: "rkd-distance:1 rkd-angle:2, with labels beside triplet",
+    losses: "rkd-distance:1 rkd-angle:2, with labels beside triplet, else beside linear-hint",
     epochs: "5 to 60, by the number of images",
   },
 } as const;
@@ -187,7 +193,10 @@ export function addRunFlags(command: Command, job: "train" | "distill"): Command
     .optionsGroup("Output:")
     .option("--out <folder>", "folder of the run")
     .option("--overwrite", "replace a run that is already there")
-    .option("--keep <which>", "the model has the best or the last weights; both measures the last ones too (best)")
+    .option(
+      "--keep <which>",
+      "the model has the last or the best weights, or the best and the last beside (last; best without labels, of a split by images, with --patience)",
+    )
     .option("--patience <count>", "stop after so many evaluations without a new best (never)", toNumber)
     .option("--evaluate-every <epochs>", "epochs between evaluations (1)", toNumber)
     .option(
@@ -275,9 +284,10 @@ export function needed(flag: string, value: string | undefined): string {
 
 /** The source with its options. */
 export function dataOf(flags: DataFlags): Data {
-  const { data: given, imageSize, channels, augment, labels, rotations, cache } = flags;
+  const { data: given, imageSize, channels, augment, labels, rotations, vectors, cache } = flags;
   const source = needed("--data", given);
-  return defined({ source, imageSize, channels, augment, labels, rotations, split: splitOf(flags), cache }) as Data;
+  const said = { imageSize, channels, augment, labels, rotations, split: splitOf(flags), cache };
+  return defined({ kind: vectors && "vectors", source, ...said }) as Data;
 }
 
 /** The source, or nothing for the run's own images, which are taken as the run saw them: flags of images then say nothing. */
@@ -312,12 +322,12 @@ function splitOf({ labels, split, validation, test }: DataFlags): Split | Shares
   return { kind, validation: validation ?? 0.1 };
 }
 
-/** The student, where anything is said of it. */
-export function studentOf(flags: NetworkFlags): Backbone | undefined {
-  const said = (["backbone", "width", "embedding", "stem", "hidden", "normalize"] as const).some(
-    (name) => flags[name] !== undefined,
-  );
-  return said ? backboneOf(flags) : undefined;
+/** The student, where anything is said of it: the default one with that, where its kind is not. */
+export function studentOf(flags: NetworkFlags): Partial<Backbone> | undefined {
+  if (flags.backbone !== undefined) return backboneOf(flags);
+  const { width, embedding, stem, hidden, normalize } = flags;
+  const said = defined({ width, embedding, stem, hidden, normalize });
+  return Object.keys(said).length > 0 ? said : undefined;
 }
 
 /** The network. */

@@ -4,6 +4,7 @@ import type { Command } from "commander";
 import type { DataEvent, EarlyStopEvent, EvaluationEvent, RunEvent, StartEvent, StepEvent } from "../events.ts";
 import { printable } from "../printable.ts";
 import { bytesInWords, duration, metricsLine, shortMetrics } from "../report/scores.ts";
+import { goalOf } from "../run/state.ts";
 import { asTyped } from "./flags.ts";
 
 /** Shows events. */
@@ -130,9 +131,13 @@ class TextReporter implements Reporter {
     const parts = Object.entries({ train, validation, test }).map(
       ([part, { images, classes }]) => `${part} ${labelled ? `${images}/${classes}` : images}`,
     );
-    this.#line(`images${labelled ? "/classes" : ""}: ${parts.join(", ")}`);
+    const { kind, imageSize: side, channels } = plan.data;
+    const what = kind === "vectors" ? "vectors" : "images";
+    const form = kind === "vectors" ? "" : `, ${side} x ${side} pixels, ${channels === 1 ? "grey" : "RGB"}`;
+    this.#line(`${what}${labelled ? "/classes" : ""}: ${parts.join(", ")}${form}`);
+    // Stored vectors have no parameters.
     const size = ({ backbone, parameters, embedding }: typeof student) =>
-      `${backbone} with ${parameters.toLocaleString("en")} parameters, embedding ${embedding}`;
+      `${backbone}${parameters > 0 ? ` with ${parameters.toLocaleString("en")} parameters` : ""}, embedding ${embedding}`;
     const named = (name: string) => (teachers.length > 1 ? `teacher ${name}` : "teacher");
     const before = teachers.map((teacher) => `${named(teacher.name)}: ${size(teacher)}; `).join("");
     this.#line(`${before}${teachers.length > 0 ? "student: " : "network: "}${size(student)}`);
@@ -142,9 +147,9 @@ class TextReporter implements Reporter {
 
   #scored({ who, metrics, best }: EvaluationEvent): void {
     if (who !== "student") return;
-    const [first] = Object.entries(shortMetrics(metrics));
-    if (!first) return;
-    const [name, last] = first;
+    const name = goalOf(metrics);
+    const last = metrics[name];
+    if (last === undefined) return;
     this.#score = { name, last, best: best || !this.#score ? last : this.#score.best };
   }
 

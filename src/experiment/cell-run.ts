@@ -31,6 +31,8 @@ export interface CellResult {
   readonly start: Omit<StartEvent, "type" | "out" | "resumed" | "step"> | null;
   /** What the run returned; nothing where it diverged. */
   readonly run: TrainResult | null;
+  /** What the run of the same student without a teacher returned, where there is one; read from its own folder. */
+  readonly baseline?: TrainResult;
   /** Why there is no result: a loss, gradient or parameter stopped being finite. */
   readonly failed: string | null;
   readonly measures: Readonly<Record<string, MeasureResult>>;
@@ -75,7 +77,7 @@ export async function runCell(planned: PlannedRun, context: CellRunContext): Pro
   for (const [name, measure] of outcome.run ? measures : []) {
     if (!answers(done[name], measure)) done[name] = await measureBoth(planned, outcome.run, measure, context);
   }
-  const result: CellResult = {
+  const result: Omit<CellResult, "baseline"> = {
     form: 1,
     rkd: version,
     date: new Date().toISOString(),
@@ -88,7 +90,7 @@ export async function runCell(planned: PlannedRun, context: CellRunContext): Pro
   mkdirSync(folder, { recursive: true });
   await removeAbandoned(folder, [RESULT]);
   writeJson(join(folder, RESULT), result);
-  return result;
+  return withBaseline(folder, result);
 }
 
 /** The stored plan of a run. */
@@ -184,7 +186,12 @@ async function startOf(folder: string): Promise<CellResult["start"]> {
 
 function readResult(folder: string): CellResult | undefined {
   const file = join(folder, RESULT);
-  return existsSync(file) ? readJson<CellResult>(file) : undefined;
+  return existsSync(file) ? withBaseline(folder, readJson<CellResult>(file)) : undefined;
+}
+
+function withBaseline(folder: string, result: CellResult): CellResult {
+  const metrics = join(folder, files.baseline, files.metrics);
+  return existsSync(metrics) ? { ...result, baseline: readJson<TrainResult>(metrics) } : result;
 }
 
 function readJson<T>(file: string): T {

@@ -15,10 +15,13 @@ export function documentOf(result: ExperimentResult): Document {
     blocks: [
       ...introduction(result),
       { kind: "heading", text: "Result" },
-      { kind: "beside", tables: [ours(result, "best"), ...result.published.map((table) => publishedTable(table))] },
+      {
+        kind: "beside",
+        tables: [ours(result, result.judgedWeights), ...result.published.map((table) => publishedTable(table))],
+      },
       ...bySeed(result),
       ...claims(result),
-      ...lastWeights(result),
+      ...otherWeights(result),
       ...failures(result),
       ...gallery(result.gallery, pictures.block),
       ...curves(result),
@@ -138,9 +141,13 @@ function valueText({ best, intervals }: ResultCell, seed: number): string {
   return interval === null ? percent(value) : `${percent(value)} ± ${percent(interval)}`;
 }
 
-function lastWeights(result: ExperimentResult): Block[] {
+function otherWeights(result: ExperimentResult): Block[] {
   if (result.rows.every(({ cells }) => cells.every(({ last }) => last === null))) return [];
-  return [{ kind: "heading", text: "The last weights instead of the chosen ones" }, ours(result, "last")];
+  const [text, other] = {
+    best: ["The last weights instead of the chosen ones", "last"] as const,
+    last: ["The chosen weights instead of the last ones", "best"] as const,
+  }[result.judgedWeights];
+  return [{ kind: "heading", text }, ours(result, other)];
 }
 
 function failures({ runs }: ExperimentResult): Block[] {
@@ -174,11 +181,15 @@ function curves(result: ExperimentResult): Block[] {
 }
 
 function origin(result: ExperimentResult): string[] {
-  const { machine, versions, date, protocol, seconds, seeds } = result;
+  const { machine, versions, date, protocol, judgedWeights, seconds, seeds } = result;
   const { cpu, threads, instructionSet, memory } = machine;
+  const model = {
+    best: "the weights that are best there are the model",
+    last: "the last weights are the model, and those that are best there stand beside",
+  }[judgedWeights];
   const chosen =
     protocol === "honest"
-      ? "Protocol: after every epoch the validation part, which is neither trained on nor tested, is measured; the weights that are best there are the model. The test part is measured when that is decided."
+      ? `Protocol: after every epoch the validation part, which is neither trained on nor tested, is measured; ${model}. The test part is measured when that is decided.`
       : "Protocol of the authors' code: the test part is measured after every epoch and chooses the weights, so the scores are too good.";
   return [
     chosen,

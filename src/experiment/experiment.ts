@@ -226,7 +226,7 @@ function checkOptions(options: ExperimentOptions): readonly number[] {
       "notes",
       "gallery",
     ] as const),
-    ...(["protocol", "command", "estimate", "threads", "signal"] as const),
+    ...(["protocol", "judgedWeights", "command", "estimate", "threads", "signal"] as const),
   ]);
   text("name", options.name);
   names("rows", options.rows);
@@ -234,6 +234,7 @@ function checkOptions(options: ExperimentOptions): readonly number[] {
   if (typeof options.cell !== "function") throw invalid("cell", "a function that says what a cell is", options.cell);
   if (options.figures !== undefined) names("figures", options.figures);
   oneOf("protocol", or(options.protocol, "honest"), ["honest", "paper"]);
+  oneOf("judgedWeights", or(options.judgedWeights, "best"), ["best", "last"]);
   boolean("estimate", or(options.estimate, true));
   const { gallery } = options;
   if (gallery !== undefined) {

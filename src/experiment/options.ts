@@ -96,6 +96,8 @@ export interface ExperimentOptions {
   readonly claims?: readonly Claim[];
   /** Published tables to stand beside this one's. */
   readonly published?: readonly PublishedTable[];
+  /** Which weights the table shows and claims are judged by, where runs keep both; the others stand beside. @default "best" */
+  readonly judgedWeights?: "best" | "last";
   /** What a reader of the tables must know, in full sentences; the first stands above the table. */
   readonly notes?: readonly string[];
   /** How weights are chosen. @default "honest" */

@@ -24,6 +24,8 @@ export interface ExperimentResult {
   readonly date: string;
   readonly command: string;
   readonly protocol: Protocol;
+  /** Which weights the table shows and claims are judged by. */
+  readonly judgedWeights: "best" | "last";
   readonly versions: { readonly rkd: string; readonly node: string };
   readonly machine: {
     readonly cpu: string;
@@ -116,7 +118,7 @@ export function resultOf(
     }),
   }));
   const finished = runs.flatMap((run) => results.get(run) ?? []);
-  const { protocol = "honest", published = [], notes = [], claims = [] } = options;
+  const { protocol = "honest", judgedWeights = "best", published = [], notes = [], claims = [] } = options;
   return {
     form: 1,
     name: options.name,
@@ -125,6 +127,7 @@ export function resultOf(
     date: new Date().toISOString(),
     command: options.command ?? process.argv.slice(1).join(" "),
     protocol,
+    judgedWeights,
     versions: { rkd: version, node: process.version },
     machine: {
       cpu: cpus()[0]?.model.trim() ?? "unknown",
@@ -136,7 +139,7 @@ export function resultOf(
     columns: options.columns,
     figures,
     rows,
-    claims: claims.map((claim) => examine(claim, rows)),
+    claims: claims.map((claim) => examine(claim, rows, judgedWeights)),
     published,
     notes,
     data: dataSentences(finished.flatMap(({ start }) => (start ? [start] : []))),
@@ -158,9 +161,10 @@ export function figuresOf({ run, measures }: CellResult): Record<string, number>
   return { ...run?.metrics, ...beside(run), ...under(measures, ({ metrics }) => metrics) };
 }
 
-/** The same of the last weights; the networks beside have their own. */
-function lastOf({ run, measures }: CellResult): Record<string, number> {
-  return { ...run?.last?.metrics, ...beside(run), ...under(measures, ({ last }) => last ?? {}) };
+/** The same of the last weights, the baseline's too; a teacher has one form. */
+function lastOf({ run, measures, baseline }: CellResult): Record<string, number> {
+  const alone = Object.fromEntries(named("baseline", baseline?.last?.metrics ?? {}));
+  return { ...run?.last?.metrics, ...beside(run), ...alone, ...under(measures, ({ last }) => last ?? {}) };
 }
 
 /** The rows of a verdict: `teacher/recall@1` of the first teacher, `baseline/recall@1` of the student without one. */
@@ -250,15 +254,17 @@ function settings(runs: readonly PlannedRun[]): ExperimentResult["settings"] {
   });
 }
 
-function examine(claim: Claim, rows: readonly ResultRow[]): ClaimResult {
+function examine(claim: Claim, rows: readonly ResultRow[], weights: "best" | "last"): ClaimResult {
+  const spread = (cell: ResultCell | undefined) => cell?.[weights] ?? spreadOf([]);
   const cells = (row: string) => rows.find((each) => each.row === row)?.cells ?? [];
   const wanted = cells(claim.above).filter(
     ({ column, figure }) =>
       (claim.columns ?? [column]).includes(column) && (claim.figures ?? [figure]).includes(figure),
   );
-  const differences = wanted.map(({ column, figure, best }) => {
+  const differences = wanted.map((cell) => {
+    const { column, figure } = cell;
     const other = cells(claim.below).find((each) => each.column === column && each.figure === figure);
-    return { column, figure, ...compare(best, other?.best ?? spreadOf([])) };
+    return { column, figure, ...compare(spread(cell), spread(other)) };
   });
   return { ...claim, differences, verdict: claimVerdict(differences) };
 }

@@ -455,11 +455,11 @@ export type RunOptions = {
   /** The network that `train` trains. */
   readonly backbone?: Backbone;
   /**
-   * The network that `distill` trains.
+   * The network that `distill` trains. Without a kind, `{ embedding: 32 }`, it is the default one with what is said.
    * @default conv4({ embedding: 64 }) for images up to 32 pixels, else resnet(18, { width: 32, stem: "imagenet",
    * embedding: 128 }); for stored vectors mlp({ embedding: 64 })
    */
-  readonly student?: Backbone;
+  readonly student?: Partial<Backbone>;
   /** The teacher: its path, or that with how it is read. @default of data that are vectors they themselves */
   readonly teacher?: string | URL | Teacher;
   /**
@@ -553,7 +553,10 @@ export type RunOptions = {
   readonly device?: DeviceOption;
   /** Evaluation during training. */
   readonly evaluation?: EvaluationOptions;
-  /** Which weights become the model. @default "best" */
+  /**
+   * Which weights become the model. @default "last"; without labels, with a split by images, and with `patience`
+   * "best"
+   */
   readonly keep?: Keep;
   /** Evaluations without a new best after which the run ends, at least 1; `null` never. @default null */
   readonly patience?: number | null;
@@ -964,7 +967,7 @@ export type LoadModelOptions = {
 export type FidelityOptions = {
   /** The K of Recall@K of the teacher's nearest neighbour, each at least 1. @default [1, 2, 4, 8] */
   readonly ks?: ReadonlyArray<number>;
-  /** Neighbours that are compared of each item, at most a quarter of the others. @default 10 */
+  /** Neighbours that are compared of each item, at most a quarter of the others, rounded up. @default 10 */
   readonly neighbours?: number;
   /** Pairs of items at most whose distances are compared; of more, so many are drawn. @default 4000000 */
   readonly pairs?: number;
@@ -1128,6 +1131,8 @@ export type PlanFile = {
   readonly fingerprint?: string;
   /** The weights `"auto"` that the run found, by term; nothing before they are found, or where there are none. */
   readonly chosenWeights?: { readonly [key in string]: number };
+  /** False where the run was started without a report: then `resume` writes none either, unless it is asked for. */
+  readonly report?: boolean;
 };
 
 /** A training run of one network: `train` without a teacher, `distill` with one or more. */
@@ -1304,8 +1309,8 @@ export type OnnxOptions = {
   /** How an output of tokens becomes one vector. @default "class-token" */
   readonly pooling: Pooling | null;
   /**
-   * Side of the images, where the graph leaves it open. @default what `preprocessor_config.json` beside the file
-   * says, else 224
+   * Side of the images, 1 to 1024, where the graph leaves it open. @default what `preprocessor_config.json` beside the
+   * file says, else 224
    */
   readonly imageSize: number | null;
   /**
@@ -1595,7 +1600,9 @@ export type Evaluation = {
   readonly images: number;
   /** Classes among them; 0 without labels. */
   readonly classes: number;
-  /** Mean time of the network's forward pass for one image, in batches of [`super::evaluate::BATCH`]. */
+  /**
+   * Time of the network's forward pass for one image, in the quickest batch of [`super::evaluate::BATCH`] of them.
+   */
   readonly millisecondsPerImage: number;
   /** How well the relations of each teacher are kept, where any were given. */
   readonly fidelity?: ReadonlyArray<TeacherFidelity>;
@@ -1691,6 +1698,8 @@ export type LoadedModel = {
   readonly file: string;
   /** What runs it: `"rkd"`, `"rten"` or `"onnxruntime (library)"`. */
   readonly engine: string;
+  /** A hash of all that decides what it says of an image: `rkd embed` notes it beside the embeddings. */
+  readonly hash: string;
   /** Length of an embedding. */
   readonly dimension: number;
   /** Side of the square that every image becomes, in pixels. */
@@ -1717,7 +1726,7 @@ export type EmbedReport = {
   readonly images: number;
   /** Columns of the matrix. */
   readonly embedding: number;
-  /** Mean time of the network's forward pass for one image. */
+  /** Time of the network's forward pass for one image, in the quickest batch. */
   readonly millisecondsPerImage: number;
   /** Every image that has no row, and why. */
   readonly leftOut: ReadonlyArray<BrokenImage>;

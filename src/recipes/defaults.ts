@@ -96,6 +96,7 @@ export const defaults: Recipe<Settings> = {
   build: ({ data: all, teacher: given }) => ({
     rows: [taught, alone, chosen, ...Object.keys(others)],
     columns: all.map(({ name }) => name),
+    judgedWeights: "last",
     cell: ({ row, column, model }) => {
       const { data, settings, imageSize } = all.find(({ name }) => name === column) ?? all[0];
       const { teacher: network, teaching, student, training } = settings;

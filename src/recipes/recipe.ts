@@ -66,7 +66,7 @@ export interface Recipe<Settings extends CommonSettings = CommonSettings> {
   /** The matrix. */
   build(context: RecipeContext<Settings>): Pick<
     ExperimentOptions,
-    "rows" | "columns" | "figures" | "gallery" | "cell"
+    "rows" | "columns" | "figures" | "gallery" | "cell" | "judgedWeights"
   > & {
     /** Claims that depend on the data, besides the recipe's. */
     readonly claims?: readonly Claim[];

@@ -140,7 +140,7 @@ export interface DocumentImage {
   readonly id: string;
   /** The name of its class; empty without labels. */
   readonly class: string;
-  /** A `data:` URL. */
+  /** A `data:` URL; empty of a vector, which has its name in place of a picture. */
   readonly src: string;
 }
 

@@ -135,12 +135,15 @@ function relations({ relations: all, caption }: RelationsBlock, images: Images):
 
 /** An image, which the page's script fills in: each stands in the file once. */
 function picture(image: number, images: Images, right?: boolean): string {
-  const { id = "", class: name = "" } = images[image] ?? {};
+  const { id = "", class: name = "", src = "" } = images[image] ?? {};
   const says = right === undefined ? "" : right ? ", right" : ", wrong";
   const label = escaped(`${name ? `${name} (${id})` : id}${says}`);
   const kind = right === undefined ? "" : right ? " right" : " wrong";
   const mark = right === undefined ? "" : `<span class="mark" aria-hidden="true">${right ? "✓" : "✗"}</span>`;
-  return `<span class="picture${kind}"><img data-image="${image}" alt="${label}" title="${label}">${mark}</span>`;
+  const shown = src
+    ? `<img data-image="${image}" alt="${label}" title="${label}">`
+    : `<span class="name" role="img" aria-label="${label}" title="${label}">${escaped(id)}</span>`;
+  return `<span class="picture${kind}">${shown}${mark}</span>`;
 }
 
 function table({ caption, titles, rows }: TableBlock): string {

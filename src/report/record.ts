@@ -104,16 +104,25 @@ export class RecordReader {
 function resultIn(out: string): TrainResult | DistillResult | undefined {
   const file = join(out, files.metrics);
   if (!existsSync(file)) return undefined;
+  const advice = "measure the run again: resume() of a finished run does";
+  let found: Partial<TrainResult> | null;
   try {
-    return JSON.parse(readFileSync(file, "utf8"));
+    found = JSON.parse(readFileSync(file, "utf8"));
   } catch (cause) {
-    throw new RkdError("ERR_INVALID_ARTEFACT", "the file is damaged", {
-      subject: file,
-      advice: "measure the run again: resume() of a finished run does",
-      cause,
-    });
+    throw new RkdError("ERR_INVALID_ARTEFACT", "the file is damaged", { subject: file, advice, cause });
   }
+  const lacks = inEveryResult.find((name) => found?.[name] === undefined);
+  if (lacks === undefined) return found as TrainResult;
+  throw new RkdError("ERR_INVALID_ARTEFACT", "this is no result of a run", {
+    subject: file,
+    expected: `an object with ${inEveryResult.join(", ")}`,
+    received: `one without ${lacks}`,
+    advice,
+  });
 }
+
+/** What every result has. */
+const inEveryResult = ["job", "metrics", "network", "epochs", "steps", "findings", "history"] as const;
 
 /** Gathers events. */
 class LogReader {

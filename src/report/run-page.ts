@@ -9,7 +9,17 @@ import type { Block, Document, TableBlock } from "./blocks.ts";
 import { chartsOf } from "./curves.ts";
 import type { RunRecord } from "./record.ts";
 import { picturesOf, type Sample } from "./sample.ts";
-import { bytesInWords, duration, metricsLine, named, percent, score, shortName, verdictRows } from "./scores.ts";
+import {
+  bytesInWords,
+  duration,
+  metricsLine,
+  named,
+  percent,
+  score,
+  shortName,
+  sizeCells,
+  verdictRows,
+} from "./scores.ts";
 import { settingsOf } from "./settings.ts";
 
 /** The document of a run; `sample` is what was looked at, or why nothing was, in a sentence. */
@@ -99,7 +109,9 @@ function sentences({ labels, teachers, studentBefore, studentAfter, baseline, ga
     ...(closed === null || closed === undefined
       ? []
       : [`From ${from} it has gone ${percent(closed, 0)} of the way to the teacher.`]),
-    `It has ${smaller}, an embedding of ${studentAfter.embedding} numbers in place of ${teacher.embedding}, and is ${quick} on this machine.`,
+    teacher.parameters === 0
+      ? `Its embedding has ${studentAfter.embedding} numbers in place of ${teacher.embedding}.`
+      : `It has ${smaller}, an embedding of ${studentAfter.embedding} numbers in place of ${teacher.embedding}, and is ${quick} on this machine.`,
   ];
 }
 
@@ -163,13 +175,7 @@ function sizeBlocks({ out, result }: RunRecord): Block[] {
         ["student", verdict.studentAfter] as const,
       ]
     : [];
-  const cells = rows.map(([name, row]) => [
-    name,
-    row.backbone,
-    row.parameters.toLocaleString("en"),
-    String(row.embedding),
-    row.millisecondsPerImage.toFixed(3),
-  ]);
+  const cells = rows.map(([name, row]) => [name, row.backbone, ...sizeCells(row)]);
   const own = [
     [
       "network",

@@ -79,7 +79,7 @@ export async function sampleOf(
     missing.push("The student before training is not shown, as the run has kept nothing of it.");
   }
   return {
-    images: images.map(({ id, class: name, png }) => ({ id, class: name, src: urlOf(png) })),
+    images: images.map(({ id, class: name, png }) => ({ id, class: name, src: png.length > 0 ? urlOf(png) : "" })),
     of,
     student: { values: floats(student), n },
     before,

@@ -28,9 +28,7 @@ export function verdictRows(verdict: Verdict): VerdictTable {
   const body = rows.map(([title, row]) => [
     title,
     ...names.map((name) => score(name, row.metrics[name])),
-    row.parameters.toLocaleString("en"),
-    String(row.embedding),
-    row.millisecondsPerImage.toFixed(3),
+    ...sizeCells(row),
   ]);
   const closed = teachers.map((teacher) => {
     const shares = names.map((name) => percent(teacher.gapClosed[name], 0));
@@ -42,6 +40,12 @@ export function verdictRows(verdict: Verdict): VerdictTable {
     ...(labels === "none" ? [legend(neighbours), ...angleLines(kept)] : fidelityLines(kept)),
   ];
   return { titles, rows: [...body, ...closed], notes };
+}
+
+/** Parameters, embedding and time of a network; stored vectors are none, and have an embedding only. */
+export function sizeCells({ parameters, embedding, millisecondsPerImage }: VerdictRow): string[] {
+  if (parameters === 0) return ["-", String(embedding), "-"];
+  return [parameters.toLocaleString("en"), String(embedding), millisecondsPerImage.toFixed(3)];
 }
 
 /** The names of what the tables show of `all` metrics, each once. kNN accuracy stands in metrics.json; beside Recall@K it would make a table too wide for a terminal. */

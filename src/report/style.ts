@@ -50,7 +50,9 @@ button { font: inherit; font-size: 0.85rem; padding: 0.1rem 0.6rem; color: var(-
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 .picture { position: relative; display: inline-block; margin: 5px; line-height: 0; }
 .picture img { width: 64px; height: 64px; object-fit: contain; background: var(--band); }
-.picture.right img { outline: 3px solid var(--right); } .picture.wrong img { outline: 3px dashed var(--wrong); }
+.picture .name { display: inline-block; width: 8rem; height: 2.4em; padding: 0.2rem; overflow: hidden; font-size: 0.7rem; line-height: 1.2;
+  overflow-wrap: anywhere; white-space: normal; background: var(--band); vertical-align: top; }
+.picture.right > :first-child { outline: 3px solid var(--right); } .picture.wrong > :first-child { outline: 3px dashed var(--wrong); }
 .mark { display: inline-block; width: 1.2em; height: 1.2em; line-height: 1.2em; text-align: center; border-radius: 50%;
   font-size: 0.8rem; background: var(--paper); }
 .picture .mark { position: absolute; right: -4px; top: -4px; }

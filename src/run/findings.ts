@@ -12,10 +12,12 @@ export interface Evidence {
   readonly hasTeacher: boolean;
   /** Of a distillation with test images. */
   readonly verdict?: Verdict;
+  /** How many test images there are. */
+  readonly testImages: number;
 }
 
 /** The findings, the gravest first. */
-export function findingsOf({ history, collapsed, learningRate, hasTeacher, verdict }: Evidence): Finding[] {
+export function findingsOf({ history, collapsed, learningRate, hasTeacher, verdict, testImages }: Evidence): Finding[] {
   const findings: Finding[] = [];
   const add = (kind: Finding["kind"], message: string) => findings.push({ kind, message });
   const rate = `the learning rate, ${learningRate}: try a tenth of it or less, or more warm-up steps`;
@@ -37,10 +39,11 @@ export function findingsOf({ history, collapsed, learningRate, hasTeacher, verdi
   if (!verdict) return findings;
   const { studentBefore, studentAfter, baseline } = verdict;
   const below = (before: Metrics) => {
-    // Of few test images two may have the same goal: there the next one tells.
+    // Of few test images two may have the same goal, or nearly: there the next one tells.
     for (const name of [goalOf(studentAfter.metrics), "mapAtR", "distanceRankCorrelation"]) {
       const [now, was] = [studentAfter.metrics[name] ?? Number.NaN, before[name] ?? Number.NaN];
-      if (now < was) return `its ${name} is ${percent(now)}, and ${percent(was)}`;
+      if (was - now > chance(name, was, testImages))
+        return `its ${name} is ${inWords(name, now)}, and ${inWords(name, was)}`;
       if (now > was) return undefined;
     }
     return undefined;
@@ -121,6 +124,20 @@ function teacherIsBetter({ teachers, baseline, studentAfter }: Verdict): boolean
   return teachers.some(({ metrics }) => (metrics[goal] ?? 0) > (baseline?.metrics[goal] ?? 0));
 }
 
-function percent(share: number): string {
-  return `${(100 * share).toFixed(2)} %`;
+/** Standard errors that a difference must exceed. */
+const STANDARD_ERRORS = 2;
+
+/** What chance alone may make of a metric of so many images: of a share its standard errors, of a correlation those of none. */
+function chance(name: string, value: number, images: number): number {
+  const variance = isCorrelation(name) ? 1 : value * (1 - value);
+  return STANDARD_ERRORS * Math.sqrt(variance / images);
+}
+
+function isCorrelation(name: string): boolean {
+  return name.endsWith("Correlation");
+}
+
+/** A share in percent, a correlation as it is. */
+function inWords(name: string, value: number): string {
+  return isCorrelation(name) ? value.toFixed(3) : `${(100 * value).toFixed(2)} %`;
 }

@@ -13,6 +13,7 @@ import { files, writeJson } from "../artefacts/run-folder.ts";
 import type { DistillResult, EvaluationEvent, Metrics, RunEvent, TrainResult, VerdictRow } from "../events.ts";
 import { json } from "../native/json.ts";
 import type { NativeSession } from "../native/session.ts";
+import { invalid } from "../options/check.ts";
 import type { Evaluation, Plan, ResolvedRun, SessionSummary, TeacherPlan } from "../protocol/protocol.ts";
 import { isCancelled } from "./command.ts";
 import { findingsOf } from "./findings.ts";
@@ -125,6 +126,16 @@ class Loop {
     );
     this.#signal.throwIfAborted();
     if (resume && policy) this.#state = takeUp(policy, this.#job.policy);
+    const { step, totalSteps, stepsPerEpoch } = summary;
+    if (step > totalSteps) {
+      const [done, asked] = [Math.ceil(step / stepsPerEpoch), Math.round(totalSteps / stepsPerEpoch)];
+      throw invalid(
+        "epochs",
+        `at least ${done}, which are done or begun`,
+        asked,
+        "leave it out to measure the run again",
+      );
+    }
     await onOpen(summary.data.fingerprint);
     await this.#session.call((core) => core.saveRecord(record));
     this.#summary = summary;
@@ -303,7 +314,8 @@ class Loop {
     const { job, out } = this.#job;
     const core = { job, out, model, metrics, network: student, device, ...chosen, epochs, steps: this.#step, seconds };
     const { learningRate } = this.#job.plan.optimizer;
-    const evidence = { history, collapsed, learningRate, hasTeacher: teachers.length > 0 };
+    const testImages = this.#summary.test.images;
+    const evidence = { history, collapsed, learningRate, hasTeacher: teachers.length > 0, testImages };
     const prefixes = after?.prefixes && { prefixes: after.prefixes };
     const findings = findingsOf(evidence);
     const result = { ...core, ...prefixes, dataWaitShare, stoppedEarly, last, findings, history };

@@ -66,7 +66,8 @@ export async function startJob(
     const onOpen = async (fingerprint: string) => {
       const hashes: Record<string, string> = { ...(await hashesOf(inputs)) };
       for (const teacher of rows) hashes[join(out, teacher.files[0])] = await hashFile(beside(teacher)[0]);
-      const planFile = { form: 1, rkd: version, job, plan, policy, inputs: hashes, fingerprint } as const;
+      const unshown = shown.report ? {} : { report: false };
+      const planFile = { form: 1, rkd: version, job, plan, policy, inputs: hashes, fingerprint, ...unshown } as const;
       await prepareFolder(out, overwrite, planFile, written);
       folder.openLog();
       for (const message of run.warnings) folder.context.emit({ type: "warning", message });
@@ -121,9 +122,10 @@ export async function resumeJob(
   context: RunContext,
   page: Onlooker,
 ): Promise<TrainResult> {
-  const { options, shown } = apart(given);
   const place = resolve(out);
-  const teacher = placesOf(requirePlanFile(place).plan, place, options?.teacher);
+  const { plan, report } = requirePlanFile(place);
+  const { options, shown } = apart(given, report);
+  const teacher = placesOf(plan, place, options?.teacher);
   const said = json({ ...withoutSignal(options), ...(teacher !== undefined && { teacher }) });
   return await withFolder(context, shown, async (session, folder) => {
     const lock = folder.hold(place);
@@ -147,10 +149,10 @@ export async function resumeJob(
   });
 }
 
-/** What the core does not read, apart from what it does. @throws {RkdError} */
-function apart<T extends Shown>(given: T): { readonly options: T; readonly shown: Required<Shown> } {
+/** What the core does not read, apart from what it does; `usual` is whether a report is written where nothing is said. @throws {RkdError} */
+function apart<T extends Shown>(given: T, usual = true): { readonly options: T; readonly shown: Required<Shown> } {
   if (typeof given !== "object" || given === null || Array.isArray(given)) return { options: given, shown: plain };
-  const { report = true, reporters = [], ...options } = given;
+  const { report = usual, reporters = [], ...options } = given;
   return { options: options as T, shown: { report: boolean("report", report), reporters } };
 }
 

@@ -88,18 +88,47 @@ describe("rkd nearest", () => {
     expect(lines(several.stdout)).toEqual([line, line]);
   });
 
-  it("says what is missing", async () => {
-    await rkd("embed", run, "--data", photos, "--out", at("index.parquet"));
+  it("refuses another model than that of the index, whatever its path, and takes it without a note", async () => {
+    const [other, query] = [join(folder, "other"), join(photos, "odd/5.pgm")];
+    await train(smallRun(other, { seed: 2, epochs: 1, stepsPerEpoch: 1 }));
+    for (const ending of ["npy", "safetensors", "parquet", "arrow"]) {
+      const index = at(`noted.${ending}`);
+      await rkd("embed", run, "--data", photos, "--out", index);
+      expect((await rkd("nearest", query, "--index", index, "-k", "1")).code, ending).toBe(0);
+      const { code, stderr } = await rkd("nearest", query, "--index", index, "--model", other);
+      expect({ code, stderr }).toEqual({ code: 3, stderr: expect.stringContaining("another model made this index") });
+    }
+    // An index of before, which notes the path alone.
+    const noted = JSON.parse(readFileSync(at("noted.npy.ids.json"), "utf8"));
+    writeFileSync(at("noted.npy.ids.json"), JSON.stringify({ ...noted, modelHash: undefined }));
+    const unknown = await rkd("nearest", query, "--index", at("noted.npy"), "--model", other);
+    expect(unknown).toMatchObject({ code: 0, stderr: expect.stringContaining("is not known: that was ") });
+    expect((await rkd("nearest", query, "--index", at("noted.npy"))).stderr).toBe("");
+    await rkd("embed", run, "--data", photos, "--out", at("plain.csv"));
+    expect((await rkd("nearest", query, "--index", at("plain.csv"), "--model", other)).code).toBe(0);
+  });
+
+  it("gives what it finds of the good images, and then the error of the bad one", async () => {
+    await rkd("embed", run, "--data", photos, "--out", at("good.npy"));
+    writeFileSync(at("bad.png"), "no picture");
     const query = join(photos, "odd/5.pgm");
-    const unknown = await rkd("nearest", query, "--index", at("index.parquet"));
+    const { code, stdout, stderr } = await rkd("nearest", at("bad.png"), query, "--index", at("good.npy"), "-k", "1");
+    expect({ code, stdout }).toEqual({ code: 3, stdout: `${query}\n    0.000000  odd/5.pgm\n` });
+    expect(stderr).toContain("bad.png: this image cannot be embedded");
+  });
+
+  it("says what is missing", async () => {
+    await rkd("embed", run, "--data", photos, "--out", at("index.csv"));
+    const query = join(photos, "odd/5.pgm");
+    const unknown = await rkd("nearest", query, "--index", at("index.csv"));
     expect(unknown.code).toBe(2);
     expect(unknown.stderr).toContain("--model: this option is needed, as the index does not say which model made it");
-    const known = await rkd("nearest", query, "--index", at("index.parquet"), "--model", run, "-k", "1");
+    const known = await rkd("nearest", query, "--index", at("index.csv"), "--model", run, "-k", "1");
     expect(known.stdout).toContain("odd/5.pgm");
     expect((await rkd("nearest", query)).stderr).toContain("--index: this option is needed");
     const none = await rkd("nearest", at("none.jpg"), "--index", at("index.npy"), "--model", run);
     expect([none.code, none.stderr]).toEqual([3, expect.stringContaining("none.jpg")]);
-    const k = await rkd("nearest", query, "--index", at("index.parquet"), "--model", run, "-k", "0");
+    const k = await rkd("nearest", query, "--index", at("index.csv"), "--model", run, "-k", "0");
     expect([k.code, k.stderr]).toEqual([2, expect.stringContaining("-k")]);
   });
 });

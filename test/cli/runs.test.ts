@@ -34,6 +34,28 @@ it("report writes a page, of several to a file that is named", async () => {
     stderr: expect.stringContaining("--out: invalid value: expected the file to write"),
   });
   expect((await rkd("report", folder)).code).toBe(3);
+  const onFolder = await rkd("report", one, "--out", folder);
+  expect(onFolder).toMatchObject({
+    code: 3,
+    stderr: expect.stringContaining("A folder stands there: give the path of a file"),
+  });
+});
+
+it("a metrics.json that is no result is told, by report, compare and runs alike", async () => {
+  const place = join(folder, "junk", "run");
+  cpSync(one, place, { recursive: true });
+  writeFileSync(join(place, "metrics.json"), '{"a":1}');
+  const told = expect.stringContaining(
+    "metrics.json: this is no result of a run: expected an object with job, metrics",
+  );
+  for (const command of [
+    ["report", place],
+    ["compare", place, two],
+  ]) {
+    const { code, stderr } = await rkd(...command);
+    expect({ code, stderr }).toEqual({ code: 3, stderr: told });
+  }
+  expect(await rkd("runs", join(folder, "junk"))).toMatchObject({ code: 0, stderr: told });
 });
 
 it("compare shows scores, and only what differs", async () => {
@@ -123,6 +145,17 @@ describe("--config", () => {
     expect(plan.backbone).toMatchObject({ kind: "conv4", width: 4, embedding: 8 });
   });
 
+  it("may be a promise, and leave something open", async () => {
+    const out = join(folder, "promised");
+    const file = write(
+      "promise.mjs",
+      `setInterval(() => {}, 1000);\nexport default Promise.resolve(${JSON.stringify(options(out))});`,
+    );
+    const { code, stderr } = await rkd("train", "--config", file, "--no-report");
+    expect(code, stderr).toBe(0);
+    expect(existsSync(join(out, "model.safetensors"))).toBe(true);
+  });
+
   it("names a teacher, in place of the flag", async () => {
     const out = join(folder, "configured-student");
     const { backbone: student, ...rest } = options(out);
@@ -145,8 +178,16 @@ describe("--config", () => {
       "odd.mjs",
       "export default { data: 'glyphs', out: 'x', epohcs: 3, backbone: { kind: 'conv4' } };",
       2,
-      /Did you mean "epochs"\?/,
+      /^rkd: epohcs: there is no such option: .*Did you mean "epochs"\?/,
     ],
+    [
+      "flat.mjs",
+      "export default { data: 'glyphs', out: 'x', imageSize: 32 };",
+      2,
+      /flat\.mjs: there is no option imageSize here\. It belongs to the data: data: \{ source: "photos", imageSize: \.\.\. \}/,
+    ],
+    ["open.mjs", "setInterval(() => {}, 1000); export default [];", 2, /open\.mjs: this is no configuration/],
+    ["never.mjs", "await new Promise(() => {}); export default {};", 2, /waits for something that never comes/],
   ] as const)("%s is told what is wrong with it", async (name, text, expected, message) => {
     const file = text === undefined ? join(folder, name) : write(name, text);
     const { code, stderr } = await rkd("train", "--config", file);

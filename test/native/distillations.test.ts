@@ -7,6 +7,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import {
   adam,
   attentionTransfer,
+  type Backbone,
   type ChosenWeight,
   conv4,
   crossEntropy,
@@ -62,6 +63,11 @@ function student(losses: readonly Loss[], more: Partial<Placed> = {}): Placed {
     out: join(temporaryFolder(), "student"),
     ...more,
   };
+}
+
+/** The network of the small student. */
+function networkOf({ student: { kind = "conv4", ...more } = {} }: Placed): Backbone {
+  return { kind, ...more };
 }
 
 async function collect(run: AsyncIterable<RunEvent>): Promise<RunEvent[]> {
@@ -129,7 +135,7 @@ describe("a distillation improves the student", () => {
     const options = student([linearHint()], { seed: 2, epochs: 1, stepsPerEpoch: 2 });
     await distill(options);
     const alone = join(temporaryFolder(), "alone");
-    await train({ ...common, backbone: options.student ?? conv4(), seed: 2, epochs: 1, stepsPerEpoch: 2, out: alone });
+    await train({ ...common, backbone: networkOf(options), seed: 2, epochs: 1, stepsPerEpoch: 2, out: alone });
     const normalization = (out: string) => readDocument(out).normalization;
     expect(normalization(options.out)).toEqual(normalization(teacherFolder));
     expect(normalization(alone)).not.toEqual(normalization(teacherFolder));
@@ -300,24 +306,24 @@ describe("a baseline", () => {
     const metrics = JSON.parse(readFileSync(join(options.out, "metrics.json"), "utf8"));
     const { verdict, findings } = metrics as DistillResult;
     expect(ends[0]?.result).toEqual(metrics);
-    const { stepsPerEpoch, epochs, student: backbone = conv4() } = options;
+    const { stepsPerEpoch, epochs } = options;
     const out = join(temporaryFolder(), "alone");
     const alone = await train({
       ...common,
       ...(stepsPerEpoch && { stepsPerEpoch }),
       epochs: epochs ?? 0,
-      backbone,
+      backbone: networkOf(options),
       out,
     });
     expect(bytes(join(options.out, "baseline"))).toBe(bytes(out));
     expect(verdict.baseline).toMatchObject({ metrics: alone.metrics, embedding: 8 });
     expect(verdict.gapFrom).toBe("baseline");
     const [from = 1, to = 0] = [verdict.baseline, verdict.studentAfter].map((row) => row?.metrics["recall@1"]);
-    expect(findings.some(({ kind }) => kind === "below-baseline")).toBe(to < from);
+    expect(findings.some(({ kind }) => kind === "below-baseline") && to >= from).toBe(false);
     // It is replaced with the run that it belongs to.
     const { verdict: without } = await distill({ ...options, baseline: false, epochs: 1, overwrite: true });
     expect([without.baseline, without.gapFrom]).toEqual([null, "studentBefore"]);
-    expect(existsSync(join(options.out, "baseline", "model.safetensors"))).toBe(false);
+    expect(existsSync(join(options.out, "baseline"))).toBe(false);
   });
 
   it("goes on where it was stopped", async () => {

@@ -33,6 +33,26 @@ beforeAll(async () => {
   expected = ids.map((_, i) => data.slice(i * dimension, (i + 1) * dimension));
 });
 
+it("loads the only ONNX file of a folder, names several, and refuses sizes beyond 1 to 1024", async () => {
+  const place = join(folder, "exported");
+  mkdirSync(join(place, "onnx"), { recursive: true });
+  copyFileSync(onnx("bytes.onnx"), join(place, "onnx/model_quantized.onnx"));
+  await using model = await loadModel(place);
+  expect(model.file).toBe(join(place, "onnx/model_quantized.onnx"));
+  copyFileSync(onnx("bytes.onnx"), join(place, "model_fp16.onnx"));
+  await expect(loadModel(place)).rejects.toMatchObject({
+    code: "ERR_INVALID_OPTION",
+    received: `${join(place, "model_fp16.onnx")}, ${join(place, "onnx/model_quantized.onnx")}`,
+  });
+  for (const imageSize of [0, 1025, 5e9]) {
+    await expect(loadModel(onnx("plain.onnx"), { onnx: { imageSize } })).rejects.toMatchObject({
+      code: "ERR_INVALID_OPTION",
+      subject: "onnx.imageSize",
+      expected: "a whole number at least 1 and at most 1024",
+    });
+  }
+});
+
 describe("the rows of a loaded model", () => {
   it.each([
     { threads: 1, batch: 1 },

@@ -48,7 +48,7 @@ describe("recipes", () => {
     expect(readdirSync(join(out, "cells"))).toHaveLength(3);
   });
 
-  it("draws the curve of a run for its own network, not for its teacher and its baseline", async () => {
+  it("shows a run's own network, its teacher and its baseline each with their own figures", async () => {
     const out = join(temporaryFolder(), "beside");
     const result = await reproduce("defaults", {
       scale: "smoke",
@@ -63,6 +63,16 @@ describe("recipes", () => {
     ]);
     const lines = curvesOf(result).flatMap((chart) => chart.lines.map(({ name }) => name));
     expect([...new Set(lines)]).toEqual(["the default"]);
+
+    // The default keeps the last weights, so these are shown and judged: the baseline's own, too.
+    const [, alone, chosen] = result.rows.map(({ cells }) => cells[0]);
+    const folder = chosen?.folders[0] as string;
+    const last = (at: string) => JSON.parse(readFileSync(join(at, "metrics.json"), "utf8")).last.metrics["recall@1"];
+    const figures = [last(folder), last(join(folder, "baseline"))];
+    expect([chosen?.last?.mean, alone?.last?.mean]).toEqual(figures);
+    expect(result.claims[0]?.differences[0]?.mean).toBeCloseTo(figures[0] - figures[1], 12);
+    const page = readFileSync(join(out, "table.md"), "utf8");
+    expect(page.indexOf("the last weights:")).toBeLessThan(page.indexOf("weights chosen by the validation part:"));
   });
 
   // What the defaults were chosen from is not in the paper.

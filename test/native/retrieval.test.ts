@@ -1,7 +1,8 @@
 /** Metrics of given vectors, against loops over all pairs. */
 
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { runInNewContext } from "node:vm";
 import { describe, expect, it } from "vitest";
 import {
@@ -130,6 +131,13 @@ describe("nearest", () => {
     expect(error).toMatchObject(fields);
     expect(error.message).toContain(says);
     await expect(nearest([[1]], [[1]], 0)).rejects.toMatchObject({ subject: "k" });
+    for (const none of [null, undefined] as unknown as never[]) {
+      await expect(nearest(none, [[1]], 1)).rejects.toMatchObject({ code: "ERR_INVALID_OPTION", subject: "queries" });
+      await expect(relationFidelity(none, [[1]])).rejects.toMatchObject({
+        code: "ERR_INVALID_OPTION",
+        subject: "teacher",
+      });
+    }
   });
 });
 
@@ -149,6 +157,12 @@ describe("retrieval by labels", () => {
     expect(await mapAtR(inside, inside)).toBeCloseTo(among.mapAtR, 12);
     expect(await rPrecision(inside, inside)).toBeCloseTo(among.rPrecision, 12);
     expect(among.mapAtR).not.toBeCloseTo(apart.mapAtR, 2);
+    // The same vectors in other objects are among themselves too, as with nearest.
+    const again = { vectors: gallery, labels: [...labels] };
+    expect(await recallAtK(again, inside, [1, 3, 200])).toEqual(among.recall);
+    expect(await mapAtR(again, inside)).toBeCloseTo(among.mapAtR, 12);
+    const others = { vectors: gallery, labels: labels.map((label) => `${label}!`) };
+    await expect(recallAtK(others, inside, 1)).rejects.toMatchObject({ subject: "queries.labels" });
   });
 
   it("tells labels that do not fit", async () => {
@@ -160,6 +174,18 @@ describe("retrieval by labels", () => {
     const others = { vectors: queries, labels: queries.map(() => "nobody") };
     expect(await recallAtK(others, inside, 1)).toBe(0);
     await expect(mapAtR(others, inside)).rejects.toThrow("no query has a vector of its class to find");
+    // A number is the class of its text.
+    const [numbers, texts] = [
+      labels.map((label) => label.charCodeAt(0)),
+      asked.map((label) => `${label.charCodeAt(0)}`),
+    ];
+    const [asTexts, asNumbers] = [
+      { vectors: queries, labels: texts },
+      { vectors: gallery, labels: numbers },
+    ];
+    expect(await recallAtK(asTexts, asNumbers, 1)).toBe(
+      await recallAtK({ vectors: queries, labels: asked }, inside, 1),
+    );
     await expect(recallAtK(others, inside, [])).rejects.toMatchObject({ subject: "k" });
     await expect(recallAtK(others, inside, [1, 0])).rejects.toMatchObject({ subject: "k[1]" });
   });
@@ -194,4 +220,14 @@ it("is what evaluate says of the same images", async () => {
   expect(fidelity).toEqual([{ teacher: "teacher", weight: 1, ...kept }]);
   await expect(relationFidelity([[1]], [[1], [2]])).rejects.toMatchObject({ code: "ERR_INVALID_SHAPE" });
   await expect(relationFidelity(by.vectors, of.vectors, { ks: [] })).rejects.toMatchObject({ subject: "ks" });
+});
+
+it("tells a file that is whole and not read here from one that is cut short", async () => {
+  const stored = (name: string) => fileURLToPath(new URL(`../../crates/core/tests/vectors/${name}`, import.meta.url));
+  await expect(readVectors(stored("brotli.parquet"))).rejects.toThrow(/write it with zstd or snappy$/);
+  await expect(readVectors(stored("delta.parquet"))).rejects.toThrow(/write them plain or with a dictionary$/);
+  const cut = join(temporaryFolder(), "cut.arrow");
+  const whole = readFileSync(stored("columns.arrow"));
+  writeFileSync(cut, whole.subarray(0, whole.length / 2));
+  await expect(readVectors(cut)).rejects.toThrow(/does not end with the mark of an Arrow file\. The file is cut short/);
 });

@@ -450,6 +450,29 @@ it("a share of the validation alone is of the source's own split", async () => {
   expect(plan.data.split).toEqual({ kind: "classes", validation: 0.3, test: 0.2 });
 });
 
+it("refuses to go on for fewer epochs than are done, and writes nothing", async () => {
+  const out = join(temporaryFolder(), "fewer");
+  await train(smallRun(out, { schedule: constant() }));
+  const before = readFileSync(join(out, "plan.json"), "utf8");
+  await expect(resume(out, { epochs: 1 })).rejects.toMatchObject({
+    code: "ERR_INVALID_OPTION",
+    subject: "epochs",
+    expected: "at least 2, which are done or begun",
+    received: "1",
+  });
+  expect(readFileSync(join(out, "plan.json"), "utf8")).toBe(before);
+});
+
+it("a run that was started without a report goes on without one, unless it is asked for", async () => {
+  const out = join(temporaryFolder(), "unshown");
+  const page = join(out, "report.html");
+  await train(smallRun(out, { epochs: 1, stepsPerEpoch: 1, report: false }));
+  await resume(out);
+  expect(existsSync(page)).toBe(false);
+  await resume(out, { report: true });
+  expect(existsSync(page)).toBe(true);
+});
+
 it("a plan.json that was edited is told by its fields, with both values", async () => {
   const out = join(temporaryFolder(), "edited");
   await train(smallRun(out));

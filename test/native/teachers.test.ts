@@ -98,6 +98,14 @@ describe("an ONNX model", () => {
     expect(fresh.model).toBe(first.model);
   });
 
+  it("sees large images in smaller batches, and is timed all the same", async () => {
+    const teacher = { model: onnx("plain"), onnx: { imageSize: 100 } };
+    const { result } = await follow(options("large", { teacher, epochs: 1 }));
+    const [row] = result.verdict.teachers;
+    expect(row?.millisecondsPerImage).toBeGreaterThan(0);
+    expect(row?.millisecondsPerImage).toBeLessThan(60_000);
+  });
+
   it("is asked anew of turned images, which have the numbers of others", async () => {
     const root = waves(join(folder, "turned"), 48, (i) => `${i % 12}/${i}.pgm`);
     const model = async (out: string, rotations: boolean, cache: string) => {

@@ -105,7 +105,7 @@ describe("a flat folder of images", () => {
     const file = join(folder, "all.npy");
     expect(await embed({ model: out, data: photos, out: file })).toMatchObject({ images: 100 });
     const ids = JSON.parse(readFileSync(`${file}.ids.json`, "utf8"));
-    expect(Object.keys(ids)).toEqual(["ids", "model"]);
+    expect(Object.keys(ids)).toEqual(["ids", "model", "modelHash"]);
     expect(ids.ids[99]).toBe("099.pgm");
     const [found] = await neighbours({ model: out, queries: 1, k: 2 });
     expect(found?.query.class).toBe("");

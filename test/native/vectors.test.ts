@@ -64,6 +64,11 @@ describe("a student of stored vectors", () => {
     expect(Object.values(plan.data.augment).every((strength) => strength === 0 || strength === false)).toBe(true);
     const { verdict } = JSON.parse(readFileSync(join(out, "metrics.json"), "utf8"));
     expect(verdict.teachers[0].metrics.neighbourOverlap).toBeCloseTo(1, 12);
+    // They have neither pictures nor a size, and relations all the same.
+    const page = readFileSync(join(out, "report.html"), "utf8");
+    expect(page).toContain("Where they disagree most");
+    expect(page).toContain("Its embedding has 64 numbers in place of");
+    expect(page).not.toMatch(/defect in rkd|Infinity|<img data-image/);
     const card = readDocument(out);
     expect(card).toMatchObject({ input: "vectors", backbone: { inChannels: LENGTH } });
     expect(new Set(card.normalization.std).size).toBe(1);
@@ -119,9 +124,14 @@ describe("a student of stored vectors", () => {
     ).join("\n");
     const heads = Array.from({ length: LENGTH }, (_, k) => `e${k}`).join(",");
     writeFileSync(table, `id,label,${heads}\n${text}\n`);
-    await distill(small("column", { data: { source: table, kind: "vectors" }, batch: { size: 16, perClass: 4 } }));
+    const flags = ["--data", table, "--vectors", "--embedding", "6", "--batch", "16", "--per-class", "4"];
+    const run = await rkd("distill", ...flags, "--epochs", "2", "--out", join(folder, "column"));
+    expect(run.code, run.stderr).toBe(0);
     const { plan } = JSON.parse(readFileSync(join(folder, "column", "plan.json"), "utf8"));
     expect(plan.data.labels).toBe("classes");
+    expect(plan.backbone).toMatchObject({ kind: "mlp", embedding: 6, normalize: false });
+    const kinds = plan.losses.map(({ kind }: { kind: string }) => kind);
+    expect(kinds).toEqual(["linear-hint", "rkd-distance", "rkd-angle"]);
     const told = await rkd("doctor", "data", labelled);
     expect(told.stdout).toContain(`${COUNT} vectors of 8 classes`);
   });

@@ -2,6 +2,7 @@ import { Command } from "commander";
 import { describe, expect, it } from "vitest";
 import { meantFlag, messageOf } from "../../src/cli/flags.ts";
 import { addRunFlags } from "../../src/cli/options.ts";
+import { addTeacherFlags } from "../../src/cli/teacher.ts";
 import { RkdError } from "../../src/index.ts";
 
 const command = addRunFlags(new Command("train"), "train");
@@ -42,6 +43,23 @@ describe("an error on the command line", () => {
     ["a word like mapAtR is no flag", "A word like mapAtR is no flag"],
   ])("says %j as one types it", (advice, typed) => {
     expect(of("out", "it is wrong", advice)).toBe(`--out: it is wrong. ${typed}`);
+  });
+
+  it.each([
+    ["teachers[1].weight", "--teacher-weight"],
+    ["teacher.onnx.imageSize", "--teacher-image-size"],
+    ["teachers[0].onnx.normalization.mean", "--teacher-mean"],
+    ["losses[0].teacher", "--loss"],
+    ["teachers[0].name", "--teacher"],
+  ])("names the flag of %s, a part of a teacher", (subject, flag) => {
+    const distill = addTeacherFlags(addRunFlags(new Command("distill"), "distill"), "what teaches");
+    const error = new RkdError("ERR_INVALID_OPTION", "it is wrong", { subject });
+    expect(messageOf(error, distill)).toBe(`${flag}: it is wrong`);
+  });
+
+  it("leaves the names alone of a module of options that has one too many", () => {
+    const error = new RkdError("ERR_UNKNOWN_OPTION", "there is no such option", { subject: "batchSize" });
+    expect(messageOf(error, command)).toBe("batchSize: there is no such option");
   });
 
   it("names an argument as the help does", () => {

@@ -1,6 +1,6 @@
-import { expect, it } from "vitest";
-import { stepLine } from "../../src/cli/progress.ts";
-import type { StepEvent } from "../../src/events.ts";
+import { expect, it, vi } from "vitest";
+import { stepLine, textReporter } from "../../src/cli/progress.ts";
+import type { EvaluationEvent, StepEvent } from "../../src/events.ts";
 
 const term = (name: string, value: number) => ({ name, weight: 1, value, gradientNorm: 0 });
 const step: StepEvent = {
@@ -38,4 +38,31 @@ it("knows no time and no score before there are any", () => {
   expect(stepLine(step, { secondsLeft: Number.NaN, epochs: 60, score: undefined }, 79)).toBe(
     "? left  epoch 14/60  1,812 images/s  loss 0.04312  waited for data 12 %",
   );
+});
+
+it("shows the metric that says which epoch is best, however the metrics are ordered", () => {
+  const written = vi.spyOn(process.stderr, "write").mockReturnValue(true);
+  const clock = vi.spyOn(performance, "now").mockReturnValue(60_000); // a line is due
+  const reporter = textReporter();
+  const of = (overlap: number, correlation: number, best: boolean) => {
+    const metrics = { distanceRankCorrelation: correlation, neighbourOverlap: overlap };
+    const at = {
+      step: 700,
+      epoch: 14,
+      part: "validation",
+      who: "student",
+      teacher: null,
+      images: 80,
+      classes: 0,
+    } as const;
+    const rest = { intervals: {}, fidelity: [], prefixes: [], millisecondsPerImage: 1 };
+    reporter.event({ type: "evaluation", ...at, best, metrics, ...rest } as unknown as EvaluationEvent);
+  };
+  of(0.4, 0.3, true);
+  of(0.25, 0.9, false);
+  reporter.event(step);
+  const said = written.mock.calls.map(([text]) => String(text)).join("");
+  written.mockRestore();
+  clock.mockRestore();
+  expect(said).toContain("neighbourOverlap 25.0 %, best 40.0 %");
 });

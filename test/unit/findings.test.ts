@@ -14,10 +14,9 @@ function history(epochs: readonly (readonly [value: number, gradientNorm: number
   }));
 }
 
-const kinds = (evidence: Partial<Evidence>) =>
-  findingsOf({ history: [], collapsed: false, learningRate: 1e-3, hasTeacher: true, ...evidence }).map(
-    ({ kind }) => kind,
-  );
+const usual = { history: [], collapsed: false, learningRate: 1e-3, hasTeacher: true, testImages: 10_000 };
+
+const kinds = (evidence: Partial<Evidence>) => findingsOf({ ...usual, ...evidence }).map(({ kind }) => kind);
 
 it("finds nothing in a run that learns", () => {
   expect(
@@ -97,7 +96,7 @@ it("says that nothing was learnt where the terms ended no lower than they began"
     [0.3, 0.1],
     [0.5, 0.1],
   ]);
-  const [found] = findingsOf({ history: up, collapsed: false, learningRate: 1000, hasTeacher: true });
+  const [found] = findingsOf({ ...usual, history: up, learningRate: 1000 });
   expect(found).toMatchObject({ kind: "no-progress", message: expect.stringContaining("the learning rate, 1000:") });
   expect(kinds({ history: up.slice(1) })).toEqual([]); // two epochs say little
   // Negatives that get harder raise the loss of labels: the validation must say the same.
@@ -163,14 +162,28 @@ it("compares the student with its start and its baseline, by the first metric", 
   expect(kinds({ collapsed: true, verdict: verdict(0.9, 0.5, 0.4) })).toEqual(["collapse", "below-start"]);
 });
 
+it("takes no difference for one that chance alone makes", () => {
+  // Two standard errors of 28 % are 17 points of 30 images, and 0.9 of 10,000.
+  expect(kinds({ verdict: verdict(0.9, 0.2833, 0.275), testImages: 30 })).toEqual([]);
+  expect(kinds({ verdict: verdict(0.9, 0.28, 0.27), testImages: 30 })).toEqual([]);
+  expect(kinds({ verdict: verdict(0.9, 0.28, 0.27) })).toEqual(["below-start"]);
+  const metrics = (distanceRankCorrelation: number) => ({ neighbourOverlap: 0.5, distanceRankCorrelation });
+  const { studentBefore, studentAfter, ...rest } = verdict(0.9, 0.5, 0.5);
+  const correlated = (now: number) => ({
+    ...rest,
+    studentBefore: { ...studentBefore, metrics: metrics(0.4) },
+    studentAfter: { ...studentAfter, metrics: metrics(now) },
+  });
+  expect(kinds({ verdict: correlated(0.3), testImages: 30 })).toEqual([]);
+  const [found] = findingsOf({ ...usual, verdict: correlated(-0.003) });
+  expect(found?.message).toContain("its distanceRankCorrelation is -0.003, and 0.400 at the start");
+});
+
 it("says the numbers, and whether the teacher has anything to give", () => {
   const told = (teacher: number | number[]) =>
     findingLines(
       findingsOf({
-        history: [],
-        collapsed: false,
-        learningRate: 1,
-        hasTeacher: true,
+        ...usual,
         verdict: verdict(teacher, 0.5, 0.8, 0.85),
       }),
     ).join("\n");

@@ -86,7 +86,7 @@ describe("the plan of train", () => {
       },
       policy: {
         evaluation: { everyEpochs: 1, everySteps: null, ks: [1, 2, 4, 8], part: "validation" },
-        keep: "best",
+        keep: "last",
         patience: null,
         checkpointEverySteps: null,
         baseline: false,

@@ -32,6 +32,9 @@ pub const BATCH: usize = 128;
 /// The longest text that is read, in bytes: ids, paths and names.
 pub const LONGEST_TEXT: usize = 4096;
 
+/// What a clause says of a file that is whole and written in a way that is not read here; behind it stands what to do.
+pub const NOT_READ: &str = "which is not read here";
+
 /// What `read` says, or that it panicked.
 ///
 /// # Errors
@@ -185,7 +188,7 @@ impl ColumnValues {
         (0..count).map(value).collect()
     }
 
-    /// Reads the texts, or whole numbers as texts, of `count` rows of a flat column.
+    /// Reads the texts, or numbers as texts, of `count` rows of a flat column.
     ///
     /// # Errors
     /// A clause, also where one is no UTF-8 or longer than [`LONGEST_TEXT`].
@@ -198,6 +201,8 @@ impl ColumnValues {
         let texts: Result<Vec<String>, String> = match self.records(count)? {
             Batch::Ints(numbers) => Ok(numbers.iter().map(i32::to_string).collect()),
             Batch::Longs(numbers) => Ok(numbers.iter().map(i64::to_string).collect()),
+            Batch::Floats(numbers) => Ok(numbers.iter().map(f32::to_string).collect()),
+            Batch::Doubles(numbers) => Ok(numbers.iter().map(f64::to_string).collect()),
             Batch::Bytes(texts) => texts.into_iter().map(text).collect(),
             _ => Err("a type that is not read here".into()),
         };
@@ -256,9 +261,7 @@ impl Pages {
             return if values <= page.buffer().len() { Ok(()) } else { refuse("a dictionary is shorter than it says") };
         }
         if let Encoding::DELTA_LENGTH_BYTE_ARRAY | Encoding::DELTA_BYTE_ARRAY = page.encoding() {
-            return refuse(
-                "its texts are delta encoded, which is not read here: write them plain or with a dictionary",
-            );
+            return refuse(format!("its texts are delta encoded, {NOT_READ}: write them plain or with a dictionary"));
         }
         match self.read.fetch_add(values, Ordering::Relaxed).checked_add(values) {
             Some(sum) if sum <= MOST_VALUES => Ok(()),
@@ -330,7 +333,7 @@ fn unpack(codec: Compression, packed: &[u8]) -> ParquetResult<Vec<u8>> {
         Compression::LZ4_RAW => lz4(packed),
         // Hadoop's framing; some writers left it out.
         Compression::LZ4 => hadoop(packed).map_or_else(|| lz4(packed), Ok),
-        other => refuse(format!("it is packed with {other}, which is not read here: write it with zstd or snappy")),
+        other => refuse(format!("it is packed with {other}, {NOT_READ}: write it with zstd or snappy")),
     }
 }
 

@@ -45,6 +45,8 @@ pub struct LoadedModel {
     pub file: String,
     /// What runs it: `"rkd"`, `"rten"` or `"onnxruntime (library)"`.
     pub engine: String,
+    /// A hash of all that decides what it says of an image: `rkd embed` notes it beside the embeddings.
+    pub hash: String,
     /// Length of an embedding.
     pub dimension: usize,
     /// Side of the square that every image becomes, in pixels.
@@ -106,20 +108,20 @@ impl ServedModel {
     pub fn open(plan: &ServePlan) -> Result<ServedModel> {
         let host = Host::new(plan.threads);
         let threads = host.team().threads();
-        let (network, input, engine, dimension, parameters) = match &plan.onnx {
+        let (network, input, engine, hash, dimension, parameters) = match &plan.onnx {
             Some(options) => {
                 let model = OnnxModel::open(&plan.model, options, threads)?;
-                let (input, engine) = (model.input().clone(), model.engine());
+                let (input, engine, hash) = (model.input().clone(), model.engine(), model.hash().to_string());
                 let (length, parameters) = (model.length(), model.parameters());
-                (Network::Onnx(Box::new(model)), input, engine, length, parameters)
+                (Network::Onnx(Box::new(model)), input, engine, hash, length, parameters)
             }
             None => {
                 let backend = host.cpu();
-                let StoredNetwork { mut network, card } = StoredNetwork::load(&plan.model, &backend)?;
+                let StoredNetwork { mut network, card, hash } = StoredNetwork::load(&plan.model, &backend)?;
                 network.keep_taps(&[]);
                 let (length, parameters) = (network.embedding_size(), network.parameter_count());
                 let network = Network::Own { network: Box::new(network), backend };
-                (network, card.input(), "rkd".to_string(), length, parameters)
+                (network, card.input(), "rkd".to_string(), hash, length, parameters)
             }
         };
         if input.kind == InputKind::Vectors {
@@ -134,6 +136,7 @@ impl ServedModel {
         let about = LoadedModel {
             file: plan.model.display().to_string(),
             engine,
+            hash,
             dimension,
             image_size: input.image_size,
             channels: input.channels,

@@ -94,6 +94,62 @@ fn a_preprocessor_file_beside_the_model_says_size_and_normalisation() {
 }
 
 #[test]
+fn every_key_of_a_preprocessor_file_is_obeyed_or_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model.onnx");
+    std::fs::copy(place("plain"), &model).unwrap();
+    let resolved = |text: &str| {
+        std::fs::write(folder.path().join("preprocessor_config.json"), text).unwrap();
+        rten().resolve(&model)
+    };
+    for (text, mean, std) in [
+        (r#"{ "do_normalize": false }"#, 0.0, 1.0),
+        (r#"{ "do_normalize": false, "do_rescale": false }"#, 0.0, 1.0 / 255.0),
+        (r#"{ "do_rescale": false, "image_mean": [127.5, 127.5, 127.5], "image_std": 51 }"#, 0.5, 0.2),
+        (r#"{ "rescale_factor": 0.00784313725490196, "image_mean": 0.5, "image_std": 0.5 }"#, 0.25, 0.25),
+        (r#"{ "rescale_factor": 0.00784313725490196, "rescale_offset": true, "do_normalize": false }"#, 0.5, 0.5),
+        (r#"{ "image_mean": 0.5, "image_std": [0.25, 0.25, 0.25], "do_resize": null }"#, 0.5, 0.25),
+    ] {
+        let (options, warnings) = resolved(text).unwrap();
+        let found = options.normalization.unwrap();
+        let near = |numbers: &[f32], expected: f32| numbers.iter().all(|number| (number - expected).abs() < 1e-6);
+        assert!(near(&found.mean, mean) && near(&found.std, std), "{text}: {found:?}");
+        assert_eq!(warnings, Vec::<String>::new(), "{text}");
+    }
+    for (text, side) in [
+        (r#"{ "size": 48 }"#, 48),
+        (r#"{ "size": { "height": 48, "width": 48 } }"#, 48),
+        (r#"{ "size": { "shortest_edge": 64 }, "crop_size": 48, "do_center_crop": false }"#, 64),
+        (r#"{ "size": { "height": 48, "width": 64 }, "do_resize": false }"#, 224),
+    ] {
+        assert_eq!(resolved(text).unwrap().0.image_size, Some(side), "{text}");
+    }
+    for (text, words) in [
+        (r#"{ "do_flip_channel_order": true }"#, "do_flip_channel_order cannot be used: expected false"),
+        (r#"{ "size": { "height": 32, "width": 64 } }"#, "size cannot be used: expected one side of 1 to 1024 pixels"),
+        (r#"{ "size": { "longest_edge": 64 } }"#, "received {\"longest_edge\":64}"),
+        (r#"{ "crop_size": 4000 }"#, "crop_size cannot be used"),
+        (r#"{ "image_mean": "half", "image_std": 1 }"#, "image_mean cannot be used"),
+        (r#"{ "image_mean": 123.7, "image_std": 58 }"#, "image_mean cannot be used: expected a mean of bytes times"),
+        (r#"{ "image_mean": 0.5, "image_std": [0.5, 0.5] }"#, "image_std cannot be used"),
+        (r#"{ "image_mean": 0.5, "image_std": 0 }"#, "image_std cannot be used"),
+        (r#"{ "do_normalize": "no" }"#, "do_normalize cannot be used: expected true or false, received \"no\""),
+        (r#"{ "rescale_factor": 0, "do_normalize": false }"#, "rescale_factor cannot be used"),
+        (r#"{ "size": 32,"#, "cannot be read"),
+        ("[]", "cannot be read"),
+    ] {
+        let error = resolved(text).unwrap_err();
+        assert_eq!(error.code, Code::InvalidArtefact, "{text}: {error}");
+        assert!(error.to_string().contains(words), "{text}: {error}");
+    }
+    // What the user says goes before a size or a normalisation that cannot be used.
+    std::fs::write(folder.path().join("preprocessor_config.json"), r#"{ "size": "large", "image_mean": "half" }"#)
+        .unwrap();
+    let normalization = Some(rkd_core::data::Normalization::imagenet());
+    assert!(OnnxOptions { image_size: Some(32), normalization, ..rten() }.resolve(&model).is_ok());
+}
+
+#[test]
 fn what_cannot_teach_is_refused_with_the_way_out() {
     let asked = |output: &str| OnnxOptions { output: Some(output.into()), ..rten() };
     for (name, options, code, words) in [
@@ -104,6 +160,29 @@ fn what_cannot_teach_is_refused_with_the_way_out() {
         ("not-finite", rten(), Code::NonFinite, "Check the normalisation"),
         ("text", rten(), Code::InvalidArtefact, "input_ids (int64 [n, 7])"),
         ("bytes", OnnxOptions { image_size: Some(32), ..rten() }, Code::InvalidOption, "expected 16"),
+        (
+            "plain",
+            OnnxOptions {
+                normalization: Some(rkd_core::data::Normalization { mean: vec![120.0; 3], std: vec![58.0; 3] }),
+                ..rten()
+            },
+            Code::InvalidOption,
+            "a mean from 0 to 1",
+        ),
+        ("huge", rten(), Code::InvalidArtefact, "a size of images, in pixels, that cannot be used: expected 1 to 1024"),
+        (
+            "dilations",
+            OnnxOptions { image_size: Some(16), ..rten() },
+            Code::InvalidArtefact,
+            "Install onnxruntime-node",
+        ),
+        ("batch", OnnxOptions { image_size: Some(16), ..rten() }, Code::InvalidArtefact, "not always the same"),
+        (
+            "nearly",
+            OnnxOptions { image_size: Some(16), ..rten() },
+            Code::InvalidArtefact,
+            "does not depend on the image",
+        ),
         (
             "bytes",
             OnnxOptions { normalization: Some(rkd_core::data::Normalization::imagenet()), ..rten() },

@@ -38,7 +38,8 @@ pub struct BindingNearestReply {
     pub error: Option<BindingError>,
 }
 
-/// The reply to `readVectors`: either the first three or the last.
+/// The reply to `readVectors`: either the last or the others.
+#[derive(Default)]
 #[napi(object)]
 pub struct BindingTableReply {
     /// The id of each vector.
@@ -49,6 +50,10 @@ pub struct BindingTableReply {
     pub dimension: Option<u32>,
     /// What a user should know, in full sentences.
     pub warnings: Option<Vec<String>>,
+    /// The model that made them, where the file notes it.
+    pub model: Option<String>,
+    /// Its hash, where the file notes it.
+    pub model_hash: Option<String>,
     /// Why there are none.
     pub error: Option<BindingError>,
 }
@@ -175,15 +180,18 @@ pub fn read_vectors(env: &Env, path: String, options: String) -> Result<PromiseR
         vectors::read(&PathBuf::from(path), &options)
     };
     in_background(env, work, |table| match table {
-        Ok(table) => BindingTableReply {
-            ids: Some(table.ids),
-            data: Some(Float32Array::new(table.rows)),
-            dimension: Some(table.dimension as u32),
-            warnings: Some(table.warnings),
-            error: None,
-        },
-        Err(error) => {
-            BindingTableReply { ids: None, data: None, dimension: None, warnings: None, error: Some(error.into()) }
+        Ok(table) => {
+            let (model, model_hash) = table.made_by.map_or((None, None), |by| (Some(by.model), by.hash));
+            BindingTableReply {
+                ids: Some(table.ids),
+                data: Some(Float32Array::new(table.rows)),
+                dimension: Some(table.dimension as u32),
+                warnings: Some(table.warnings),
+                model,
+                model_hash,
+                error: None,
+            }
         }
+        Err(error) => BindingTableReply { error: Some(error.into()), ..BindingTableReply::default() },
     })
 }

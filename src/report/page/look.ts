@@ -1,4 +1,5 @@
 /** Colours, elements, and the numbers of a page: what its drawings share. */
+import type { DocumentImage } from "../blocks.ts";
 
 /** Told apart on light and dark ground, by most people's eyes. */
 const colours = ["#3b82f6", "#ef4444", "#10a37f", "#d98e04", "#8b5cf6", "#0ea5b7", "#db2777", "#6b8e23"];
@@ -53,6 +54,11 @@ export function element<Name extends keyof HTMLElementTagNameMap>(
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   made.append(...children);
   return made;
+}
+
+/** An image, or the name of what is none. */
+export function pictured({ src, id }: DocumentImage): HTMLElement {
+  return src ? element("img", { src, alt: id }) : element("small", {}, id);
 }
 
 /** An SVG element. */

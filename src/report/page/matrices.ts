@@ -1,7 +1,7 @@
 /** The distances of the same images by each network, as heat maps side by side. */
 
 import type { DocumentImage, Widget } from "../blocks.ts";
-import { element, ink, onArrows, svg, whenColoursChange } from "./look.ts";
+import { element, ink, onArrows, pictured, svg, whenColoursChange } from "./look.ts";
 
 type Data = Extract<Widget, { widget: "matrices" }>["data"];
 
@@ -34,7 +34,7 @@ export function matrices(place: HTMLElement, title: string, data: Data, images: 
     }
     const shown = [row, column].map((at) => {
       const image = images[of[at] ?? -1];
-      return element("img", { src: image?.src ?? "", alt: image?.id ?? "" });
+      return image ? pictured(image) : "";
     });
     const far = networks.map(
       ({ name }, i) => `${name} ${(((bytes[i]?.[row * n + column] ?? 0) / 255) * most).toFixed(2)}`,

@@ -1,7 +1,7 @@
 /** The same images on a plane through each network's embeddings; pointing at one shows it in all. */
 
 import type { DocumentImage, Widget } from "../blocks.ts";
-import { colour, element, ink, onArrows, svg, whenColoursChange } from "./look.ts";
+import { colour, element, ink, onArrows, pictured, svg, whenColoursChange } from "./look.ts";
 
 type Data = Extract<Widget, { widget: "projection" }>["data"];
 
@@ -26,7 +26,7 @@ export function projection(place: HTMLElement, title: string, data: Data, images
     const image = images[of[chosen] ?? -1];
     const name = image?.class || names[groups[chosen] ?? -1] || "";
     said.replaceChildren(
-      element("img", { src: image?.src ?? "", alt: image?.id ?? "" }),
+      ...(image?.src ? [pictured(image)] : []),
       element("span", {}, name, element("br"), element("small", {}, image?.id ?? "")),
     );
   };

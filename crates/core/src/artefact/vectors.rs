@@ -1,8 +1,9 @@
 //! Vectors written as tables: CSV, JSON Lines, Parquet, Arrow IPC. [`read`](crate::vectors::read) reads each of them back, bit by bit.
 //!
 //! Columns are `id`, `class` where there are labels, and `embedding`: a list of float32, in CSV a column for each number,
-//! `embedding_0`, `embedding_1`, ... Numbers in texts are the shortest that give the same float32 again.
+//! `embedding_0`, `embedding_1`, ... Parquet and Arrow note the model beside their columns. Numbers in texts are the shortest that give the same float32 again.
 
+use std::collections::HashMap;
 use std::io::{Error as IoError, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use arrow_ipc::writer::FileWriter;
 use arrow_schema::{DataType, Field, Schema};
 use parquet::basic::{LogicalType, Repetition, Type as PhysicalType};
 use parquet::data_type::{ByteArray, ByteArrayType, FloatType};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{Type, TypePtr};
@@ -19,6 +21,7 @@ use serde::Serialize;
 
 use crate::artefact::file::write_atomically;
 use crate::error::Result;
+use crate::vectors::MadeBy;
 
 /// Numbers of a batch of rows in Parquet and Arrow: 16 MiB.
 const BATCH: usize = 4 << 20;
@@ -34,6 +37,8 @@ pub struct Embedded<'a> {
     pub dimension: usize,
     /// `[n, d]`, row by row.
     pub rows: &'a [f32],
+    /// The model that made them.
+    pub made_by: &'a MadeBy,
 }
 
 impl<'a> Embedded<'a> {
@@ -49,7 +54,7 @@ impl<'a> Embedded<'a> {
     /// The same in pieces of about [`BATCH`] numbers.
     fn batches(&self) -> impl Iterator<Item = Embedded<'a>> {
         let count = (BATCH / self.dimension).max(1);
-        let Embedded { ids, classes, dimension, rows } = *self;
+        let Embedded { ids, classes, dimension, rows, made_by } = *self;
         (0..ids.len()).step_by(count).map(move |first| {
             let last = ids.len().min(first + count);
             Embedded {
@@ -57,6 +62,7 @@ impl<'a> Embedded<'a> {
                 classes: classes.map(|classes| &classes[first..last]),
                 dimension,
                 rows: &rows[first * dimension..last * dimension],
+                made_by,
             }
         })
     }
@@ -102,7 +108,9 @@ pub fn write_jsonl(path: &Path, table: &Embedded<'_>) -> Result<()> {
 /// Writes Apache Parquet, not packed: embeddings hardly shrink.
 pub fn write_parquet(path: &Path, table: &Embedded<'_>) -> Result<()> {
     write_atomically(path, |out| {
-        let properties = WriterProperties::builder().set_dictionary_enabled(false).build();
+        let note = KeyValue::new(MadeBy::KEY.to_string(), serde_json::to_string(table.made_by)?);
+        let properties = WriterProperties::builder().set_dictionary_enabled(false);
+        let properties = properties.set_key_value_metadata(Some(vec![note])).build();
         let schema = parquet_schema(table.classes.is_some()).map_err(IoError::other)?;
         let mut writer = SerializedFileWriter::new(out, schema, Arc::new(properties)).map_err(IoError::other)?;
         for batch in table.batches() {
@@ -159,7 +167,8 @@ pub fn write_arrow(path: &Path, table: &Embedded<'_>) -> Result<()> {
         let mut fields = vec![Field::new("id", DataType::Utf8, false)];
         fields.extend(table.classes.map(|_| Field::new("class", DataType::Utf8, false)));
         fields.push(Field::new("embedding", list, false));
-        let schema = Arc::new(Schema::new(fields));
+        let note = HashMap::from([(MadeBy::KEY.to_string(), serde_json::to_string(table.made_by)?)]);
+        let schema = Arc::new(Schema::new(fields).with_metadata(note));
         let mut writer = FileWriter::try_new(out, &schema).map_err(IoError::other)?;
         for batch in table.batches() {
             let texts = [Some(batch.ids), batch.classes].into_iter().flatten();
@@ -180,6 +189,10 @@ mod tests {
     use super::*;
     use crate::vectors::{VectorOptions, read};
 
+    fn made_by() -> MadeBy {
+        MadeBy { model: "runs/ä/model.safetensors".into(), hash: Some("0a".into()) }
+    }
+
     #[test]
     fn every_table_is_read_back_bit_by_bit() {
         let ids: Vec<String> = ["a/1.jpg", "b \"2\", ä.png", "c\n3.png"].map(String::from).into();
@@ -192,11 +205,13 @@ mod tests {
         for (ending, write) in writers {
             for classes in [None, Some(&classes[..])] {
                 let path = folder.path().join(format!("vectors.{ending}"));
-                write(&path, &Embedded { ids: &ids, classes, dimension: 2, rows: &rows }).unwrap();
+                write(&path, &Embedded { ids: &ids, classes, dimension: 2, rows: &rows, made_by: &made_by() }).unwrap();
                 let table = read(&path, &VectorOptions::default()).unwrap();
                 assert_eq!((&table.ids, table.dimension), (&ids, 2), "{ending}");
                 let bits = |rows: &[f32]| rows.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
                 assert_eq!(bits(&table.rows), bits(&rows), "{ending}");
+                let noted = matches!(ending, "parquet" | "arrow").then(made_by);
+                assert_eq!(table.made_by, noted, "{ending}");
             }
         }
     }
@@ -207,7 +222,7 @@ mod tests {
         let ids: Vec<String> = (0..5).map(|row| format!("{row}.png")).collect();
         let rows: Vec<f32> = (0..5 * dimension).map(|place| (place / dimension) as f32).collect();
         let folder = tempfile::tempdir().unwrap();
-        let table = Embedded { ids: &ids, classes: None, dimension, rows: &rows };
+        let table = Embedded { ids: &ids, classes: None, dimension, rows: &rows, made_by: &made_by() };
         assert_eq!(table.batches().map(|batch| batch.ids.len()).collect::<Vec<_>>(), [2, 2, 1]);
         let path = folder.path().join("vectors.parquet");
         write_parquet(&path, &table).unwrap();

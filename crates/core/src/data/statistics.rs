@@ -50,6 +50,11 @@ impl Normalization {
             && self.std.iter().all(|std| std.is_finite() && *std > 0.0)
     }
 
+    /// Whether the mean can be one of pixels from 0 to 1.
+    pub(crate) fn is_of_unit_pixels(&self) -> bool {
+        self.mean.iter().all(|mean| (0.0..=1.0).contains(mean))
+    }
+
     /// The factor and the summand of each channel: `(v / 255 - mean) / std = factor * v + summand`.
     pub(super) fn linear(&self) -> Vec<(f32, f32)> {
         self.mean.iter().zip(&self.std).map(|(mean, std)| (1.0 / (255.0 * std), -mean / std)).collect()

@@ -9,7 +9,7 @@
 //!                    teacher's space for the exact one
 //! ```
 //! n items, teacher `[n, d_t]`, student `[n, d_s]`. All are blind to the scale of either embedding. Overlap and recall are
-//! exact; of equally near items the one of the smaller index comes first. The k of the overlap is at most a quarter of the
+//! exact; of equally near items the one of the smaller index comes first. The k of the overlap is at most a quarter, rounded up, of the
 //! other items, so that chance alone makes no score. The correlation of distances is over all n (n - 1) / 2 pairs up to
 //! [`FidelityOptions::pairs`], and over as many pairs drawn by key beyond. Angles are always of drawn triples of three
 //! different items; the standard error is that of their mean. A leg of length 0 makes the angle 90 degrees, as its cosine
@@ -30,7 +30,7 @@ pub struct FidelityOptions {
     pub pairs: usize,
     /// Triples that are drawn.
     pub triples: usize,
-    /// Neighbours that are compared; at most a quarter of the others.
+    /// Neighbours that are compared; at most a quarter of the others, rounded up.
     pub neighbours: usize,
     /// The K of Recall@K, each at least 1.
     pub ks: Vec<usize>,

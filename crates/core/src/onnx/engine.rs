@@ -15,6 +15,9 @@ use super::input::InputForm;
 use crate::error::{Code, Error, Result};
 use crate::tensor::HostTensor;
 
+/// The way out of what rten cannot do.
+const GET_ONNXRUNTIME: &str = "install onnxruntime-node beside rkd, or name onnxruntime's library (--onnxruntime FILE)";
+
 /// Which engine runs an ONNX model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
@@ -136,7 +139,7 @@ impl Rten {
         let refused = |what: String| {
             Error::new(Code::InvalidArtefact, format!("rten cannot run this model: {what}"))
                 .with_subject(path.display().to_string())
-                .with_advice("install onnxruntime-node beside rkd, or name onnxruntime's library (--onnxruntime FILE)")
+                .with_advice(GET_ONNXRUNTIME)
         };
         let model = ModelOptions::with_all_ops().load_file(&path).map_err(|e| refused(e.to_string()))?;
         let input = graph.inputs.first().and_then(|input| model.find_node(&input.name));
@@ -149,7 +152,7 @@ impl Rten {
     }
 
     fn run(&self, pixels: &Pixels, shape: [usize; 4]) -> Result<HostTensor> {
-        let failed = |what: String| failed(&self.path, "rten", what);
+        let failed = |what: String| failed(&self.path, "rten", what, GET_ONNXRUNTIME);
         let view = match pixels {
             Pixels::Floats(values) => {
                 ValueView::from_shape(shape, values.as_slice()).map_err(|e| failed(e.to_string()))?
@@ -216,7 +219,9 @@ impl Onnxruntime {
 
     fn run(&self, input: &InputForm, pixels: Pixels, shape: [usize; 4]) -> Result<HostTensor> {
         use ort::value::Tensor;
-        let failed = |what: String| failed(&self.path, "onnxruntime", what);
+        let failed = |what: String| {
+            failed(&self.path, "onnxruntime", what, "try rten (--teacher-engine rten), or export the model again")
+        };
         let dims = shape.map(|length| length as i64);
         let value = match (pixels, input.number) {
             (Pixels::Floats(values), Number::Float16) => {
@@ -319,8 +324,8 @@ fn inner_tensor(graph: &Graph, output: &str) -> Error {
         .with_advice("leave the engine out: rten gives tensors inside too")
 }
 
-fn failed(path: &Path, engine: &str, what: String) -> Error {
+fn failed(path: &Path, engine: &str, what: String, advice: &str) -> Error {
     Error::new(Code::InvalidArtefact, format!("{engine} could not run the model: {what}"))
         .with_subject(path.display().to_string())
-        .with_advice("try the other engine, or export the model again")
+        .with_advice(advice)
 }

@@ -7,6 +7,9 @@
 use super::graph::{Axis, Graph, Number, TensorForm};
 use crate::error::{Code, Error, Result};
 
+/// The largest side of the images, in pixels: that of all images here.
+pub const LARGEST_SIZE: usize = 1024;
+
 /// The order of the axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {

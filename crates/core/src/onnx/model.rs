@@ -4,19 +4,29 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::engine::{Engine, EngineChoice, Pixels, choose};
 use super::graph::{Graph, Number, TensorForm};
-use super::input::{InputForm, Layout, Scale, channels_first, input_of};
+use super::input::{InputForm, LARGEST_SIZE, Layout, Scale, channels_first, input_of};
 use super::output::{OutputForm, Pooling, output_of};
+use super::preprocessor::Preprocessor;
 use crate::data::{InputKind, InputSpec, Normalization};
 use crate::error::{Code, Error, Result};
-use crate::input::nullable;
+use crate::input::{Whole, nullable, nullable_via};
 use crate::tensor::HostTensor;
 
 /// The side of the images where neither the graph nor the caller says it: what most networks were trained on.
 const USUAL_SIZE: usize = 224;
+
+/// The most images at once that a graph may ask for.
+const LARGEST_BATCH: usize = 4096;
+
+/// How far, of its length, an embedding may be from that of the same image beside others: where int8's scale follows the batch
+/// it is a little away, with dropout and batch statistics far.
+const STEADY: f64 = 0.25;
+
+/// Embeddings that are nearer, of their length, differ by rounding alone.
+const ROUNDING: f64 = 1e-6;
 
 /// What a user may say about an ONNX model. What is left open, [`OnnxOptions::resolve`] finds out from the file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -30,9 +40,9 @@ pub struct OnnxOptions {
     /// How an output of tokens becomes one vector. @default "class-token"
     #[serde(deserialize_with = "nullable")]
     pub pooling: Option<Pooling>,
-    /// Side of the images, where the graph leaves it open. @default what `preprocessor_config.json` beside the file
-    /// says, else 224
-    #[serde(deserialize_with = "nullable")]
+    /// Side of the images, 1 to 1024, where the graph leaves it open. @default what `preprocessor_config.json` beside the
+    /// file says, else 224
+    #[serde(deserialize_with = "nullable_via::<Whole<1, { LARGEST_SIZE as u64 }>, _, _>")]
     pub image_size: Option<usize>,
     /// Mean and standard deviation of each channel, by which pixels from 0 to 1 are normalised before they go in.
     /// @default nothing where the graph normalises; else what `preprocessor_config.json` beside the file says, else
@@ -67,12 +77,17 @@ impl OnnxOptions {
         let output = output_of(graph, self.output.as_deref(), self.pooling)?;
         let (engine, onnxruntime) = choose(graph, &output.name, self.engine, self.onnxruntime.as_deref())?;
         let mut warnings = Vec::new();
-        let beside = Preprocessor::beside(&graph.path);
-        let given = self.normalization.clone();
-        let given = given.or_else(|| beside.normalization().filter(|_| input.scale == Scale::Normalized));
-        let normalization = normalization(&input, given.as_ref(), &mut warnings)?;
-        let asked = self.image_size.or_else(|| beside.size().filter(|_| input.size.is_none()));
-        let image_size = size_of(&input, asked)?;
+        let beside = Preprocessor::beside(&graph.path)?;
+        let normalization = match (&self.normalization, &beside) {
+            (None, Some(beside)) if input.scale == Scale::Normalized => beside.normalization(input.channels)?,
+            (given, _) => given.clone(),
+        };
+        let normalization = self::normalization(&input, normalization.as_ref(), &mut warnings)?;
+        let asked = match (self.image_size, &beside) {
+            (None, Some(beside)) if input.size.is_none() => beside.size()?,
+            (given, _) => given,
+        };
+        let image_size = size_of(graph, &input, asked)?;
         Ok(Judged { input, output, image_size, normalization, engine, onnxruntime, warnings })
     }
 }
@@ -88,44 +103,6 @@ struct Judged {
     onnxruntime: Option<PathBuf>,
     /// What had to be assumed.
     warnings: Vec<String>,
-}
-
-/// What `preprocessor_config.json`, which Hugging Face's exports have beside the model or in the folder above, says of the
-/// images.
-#[derive(Debug, Default, Deserialize)]
-struct Preprocessor {
-    image_mean: Option<Vec<f32>>,
-    image_std: Option<Vec<f32>>,
-    do_normalize: Option<bool>,
-    crop_size: Option<Value>,
-    size: Option<Value>,
-}
-
-impl Preprocessor {
-    fn beside(path: &Path) -> Preprocessor {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let read = |folder: &Path| {
-            let text = std::fs::read_to_string(folder.join("preprocessor_config.json")).ok()?;
-            serde_json::from_str(&text).ok()
-        };
-        let above = folder.parent().filter(|_| folder.file_name().is_some_and(|name| name == "onnx"));
-        read(folder).or_else(|| read(above?)).unwrap_or_default()
-    }
-
-    fn normalization(&self) -> Option<Normalization> {
-        let (mean, std) = (self.image_mean.clone()?, self.image_std.clone()?);
-        Some(Normalization { mean, std }).filter(|_| self.do_normalize != Some(false))
-    }
-
-    /// The side of what goes in: the crop's, else that of the resized image.
-    fn size(&self) -> Option<usize> {
-        let side = |value: &Value| {
-            let number =
-                value.as_u64().or_else(|| ["height", "shortest_edge"].iter().find_map(|name| value[*name].as_u64()));
-            number.map(|side| side as usize).filter(|side| (8..=2048).contains(side))
-        };
-        self.crop_size.as_ref().and_then(side).or_else(|| self.size.as_ref().and_then(side))
-    }
 }
 
 /// A model that is loaded and judged.
@@ -292,11 +269,22 @@ impl OnnxModel {
                 .with_values("an embedding that tells images apart", received)
                 .with_advice("name another tensor (--teacher-output NAME); rkd doctor teacher FILE lists them")
         };
-        if rows[0] == rows[1] && rows[1] == rows[2] {
+        if relative(rows[0], rows[1]).max(relative(rows[0], rows[2])) <= ROUNDING {
             return Err(useless("this output does not depend on the image", "one vector for three images".into()));
         }
         if rows[0].len() > 1 && rows.iter().any(|row| row.iter().all(|value| value == &row[0])) {
             return Err(useless("this output is no embedding", format!("{} equal numbers", rows[0].len())));
+        }
+        let alone = self.embed(&images[..length])?;
+        let change = relative(rows[0], &alone.data);
+        if change > STEADY {
+            return Err(Error::new(Code::InvalidArtefact, "the embedding of an image is not always the same")
+                .with_subject(format!("{}, {}", self.graph.path.display(), self.output.name))
+                .with_values(
+                    "the same vector for an image alone and beside others",
+                    format!("one that is {:.0} % of its length away", 100.0 * change),
+                )
+                .with_advice("export the model for use, in PyTorch after model.eval(): dropout and batch statistics are off there"));
         }
         Ok((milliseconds, vectors.shape[1]))
     }
@@ -392,8 +380,20 @@ impl OnnxModel {
     }
 }
 
-fn size_of(input: &InputForm, asked: Option<usize>) -> Result<usize> {
+fn size_of(graph: &Graph, input: &InputForm, asked: Option<usize>) -> Result<usize> {
+    let too_large = |what: &str, most: usize, received: usize| {
+        Error::new(Code::InvalidArtefact, format!("the graph fixes {what} that cannot be used"))
+            .with_subject(graph.path.display().to_string())
+            .with_values(format!("1 to {most}"), received.to_string())
+            .with_advice("export the model with dynamic axes, or for smaller images")
+    };
+    if let Some(batch) = input.batch.filter(|batch| !(1..=LARGEST_BATCH).contains(batch)) {
+        return Err(too_large("a number of images at once", LARGEST_BATCH, batch));
+    }
     match (input.size, asked) {
+        (Some(fixed), _) if !(1..=LARGEST_SIZE).contains(&fixed) => {
+            Err(too_large("a size of images, in pixels,", LARGEST_SIZE, fixed))
+        }
         (Some(fixed), Some(asked)) if fixed != asked => {
             Err(Error::new(Code::InvalidOption, "the model takes images of another size")
                 .with_subject("teacher.onnx.imageSize")
@@ -402,6 +402,14 @@ fn size_of(input: &InputForm, asked: Option<usize>) -> Result<usize> {
         }
         (fixed, asked) => Ok(fixed.or(asked).unwrap_or(USUAL_SIZE)),
     }
+}
+
+/// How far two vectors are apart, of the length of the longer one.
+fn relative(a: &[f32], b: &[f32]) -> f64 {
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
+    let wide = |values: &[f32]| norm(&mut values.iter().map(|&value| f64::from(value)));
+    let apart = norm(&mut a.iter().zip(b).map(|(&a, &b)| f64::from(a) - f64::from(b)));
+    apart / wide(a).max(wide(b)).max(f64::MIN_POSITIVE)
 }
 
 /// The normalisation outside the graph; nothing where the graph does it.
@@ -424,6 +432,12 @@ fn normalization(
                     format!("a mean and a positive std for each of {} channels", input.channels),
                     format!("mean {:?}, std {:?}", given.mean, given.std),
                 ))
+        }
+        (Some(given), Scale::Normalized) if !given.is_of_unit_pixels() => {
+            Err(Error::new(Code::InvalidOption, "the mean is not one of pixels from 0 to 1")
+                .with_subject("teacher.onnx.normalization")
+                .with_values("a mean from 0 to 1 for each channel", format!("{:?}", given.mean))
+                .with_advice("of pixels from 0 to 255 divide mean and deviation by 255"))
         }
         (Some(given), Scale::Normalized) => Ok(Some(given.clone())),
         (None, Scale::Normalized) => {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{BackboneOptions, DataOptions};
 use crate::error::Result;
-use crate::input::{invalid, read, show, write};
+use crate::input::{invalid, needed, read, show, write};
 use crate::losses::TermSpec;
 use crate::optim::{OptimizerSpec, ScheduleSpec};
 
@@ -55,17 +55,18 @@ pub fn check(part: OptionPart, name: &str, value: Value) -> Result<Value> {
 }
 
 impl BackboneOptions {
-    /// Checks what options say together.
-    pub(super) fn check(&self, name: &str) -> Result<()> {
+    /// Checks what options say together, and gives the kind, which is needed.
+    pub(super) fn check(&self, name: &str) -> Result<&'static str> {
+        let kind = self.kind.ok_or_else(|| needed(format!("{name}.kind")))?.0;
         match &self.hidden {
-            Some(hidden) if hidden.is_empty() && self.kind.0 == "mlp" => {
+            Some(hidden) if hidden.is_empty() && kind == "mlp" => {
                 Err(invalid(format!("{name}.hidden"), "a list of one width or more", show(&Value::Array(Vec::new()))))
             }
-            Some(hidden) if !hidden.is_empty() && self.kind.0 != "mlp" => {
-                let received = format!("an array of {} with {}", hidden.len(), self.kind.0);
+            Some(hidden) if !hidden.is_empty() && kind != "mlp" => {
+                let received = format!("an array of {} with {kind}", hidden.len());
                 Err(invalid(format!("{name}.hidden"), "widths of an mlp alone", received))
             }
-            _ => Ok(()),
+            _ => Ok(kind),
         }
     }
 }

@@ -50,10 +50,10 @@ pub struct RunOptions {
     /// The network that `train` trains.
     #[cfg_attr(test, ts(as = "Option<BackboneOptions>"))]
     pub backbone: Option<BackboneOptions>,
-    /// The network that `distill` trains.
+    /// The network that `distill` trains. Without a kind, `{ embedding: 32 }`, it is the default one with what is said.
     /// @default conv4({ embedding: 64 }) for images up to 32 pixels, else resnet(18, { width: 32, stem: "imagenet",
     /// embedding: 128 }); for stored vectors mlp({ embedding: 64 })
-    #[cfg_attr(test, ts(as = "Option<BackboneOptions>"))]
+    #[cfg_attr(test, ts(optional, type = "Partial<Backbone>"))]
     pub student: Option<BackboneOptions>,
     /// The teacher: its path, or that with how it is read. @default of data that are vectors they themselves
     #[cfg_attr(test, ts(optional, type = "string | URL | Teacher"))]
@@ -139,7 +139,8 @@ pub struct RunOptions {
     pub device: Option<DeviceOption>,
     /// Evaluation during training.
     pub evaluation: Option<EvaluationOptions>,
-    /// Which weights become the model. @default "best"
+    /// Which weights become the model. @default "last"; without labels, with a split by images, and with `patience`
+    /// "best"
     pub keep: Option<Keep>,
     /// Evaluations without a new best after which the run ends, at least 1; `null` never. @default null
     #[cfg_attr(test, ts(as = "Option<Option<u64>>"))]
@@ -397,13 +398,13 @@ pub struct BatchOptions {
 
 /// A network, as conv4(), resnet(), vgg(), googlenet(), mobilenetV2(), mobilenetV3(), efficientnet(), efficientnetLite() and
 /// mlp() make it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields, rename = "Backbone"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BackboneOptions {
     /// The architecture.
     #[cfg_attr(test, ts(type = "BackboneKind"))]
-    pub kind: BackboneKind,
+    pub kind: Option<BackboneKind>,
     /// Channels of the first block, 1 to 1024; of a MobileNet or an EfficientNet, whose first layers have fewer, 64 is the
     /// published network too. @default 64, the published width
     #[cfg_attr(test, ts(as = "Option<usize>"))]
@@ -922,7 +923,7 @@ pub struct FidelityOptions {
     /// The K of Recall@K of the teacher's nearest neighbour, each at least 1. @default [1, 2, 4, 8]
     #[cfg_attr(test, ts(as = "Option<Vec<usize>>"))]
     pub ks: Option<Ks>,
-    /// Neighbours that are compared of each item, at most a quarter of the others. @default 10
+    /// Neighbours that are compared of each item, at most a quarter of the others, rounded up. @default 10
     #[cfg_attr(test, ts(as = "Option<u64>"))]
     pub neighbours: Option<Whole<1, 1_000_000>>,
     /// Pairs of items at most whose distances are compared; of more, so many are drawn. @default 4000000

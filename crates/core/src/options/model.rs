@@ -254,7 +254,10 @@ pub fn judge_teacher(options: &Value) -> Result<TeacherReport> {
         None => None,
     };
     let vectors = match &teacher.vectors {
-        Some(options) => Some(judge(&vectors::read(&teacher.model.file, options)?)?),
+        Some(options) => {
+            let found = judge(&vectors::read(&teacher.model.file, options)?);
+            Some(found.map_err(|error| error.with_subject(file.clone()))?)
+        }
         None => None,
     };
     let network = match (&teacher.onnx, &teacher.vectors) {

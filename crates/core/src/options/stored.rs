@@ -42,6 +42,10 @@ pub struct PlanFile {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub chosen_weights: Option<BTreeMap<String, f64>>,
+    /// False where the run was started without a report: then `resume` writes none either, unless it is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub report: Option<bool>,
 }
 
 /// The form of `plan.json` that this version reads and writes.
@@ -79,7 +83,10 @@ pub fn find_model(option: &str, location: &PathText) -> Result<StoredModel> {
     let missing = |message: String, advice: &str| {
         Err(Error::new(Code::NotFound, format!("{option}: {message}")).with_subject(&location.0).with_advice(advice))
     };
-    let advice = "give the folder of a finished run or a model.safetensors";
+    let advice = match option.starts_with("teacher") {
+        true => "give the folder of a finished run, a model.safetensors, an ONNX model, or a file of vectors",
+        false => "give the folder of a finished run or a model.safetensors",
+    };
     if !given.exists() {
         return missing("there is no such folder or file".into(), advice);
     }
@@ -178,6 +185,28 @@ fn usual_name(file: &Path) -> String {
     name.map_or_else(|| "teacher".into(), |name| name.to_string_lossy().into_owned())
 }
 
+/// The only ONNX file in `folder`, or in the folder `onnx` in it, whatever it is called: exports of float16 and int8 alone have
+/// no `model.onnx`.
+///
+/// # Errors
+/// `ERR_INVALID_OPTION` that names them where there are several.
+fn only_onnx_in(option: &str, folder: &Path) -> Result<Option<PathBuf>> {
+    let entries = |folder: PathBuf| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let all = entries(folder.to_path_buf()).chain(entries(folder.join("onnx")));
+    let mut found: Vec<PathBuf> =
+        all.filter(|path| path.extension().is_some_and(|ending| ending == "onnx") && path.is_file()).collect();
+    found.sort();
+    match &found[..] {
+        [] => Ok(None),
+        [only] => Ok(Some(only.clone())),
+        several => {
+            let names: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
+            let expected = "a folder with one ONNX file, or with model.onnx";
+            Err(invalid(option, expected, names.join(", ")).with_advice("give the file that is meant"))
+        }
+    }
+}
+
 /// Finds and judges the teacher that the option `option` names.
 ///
 /// # Errors
@@ -187,7 +216,10 @@ pub fn find_teacher(option: &str, TeacherOption(given): &TeacherOption) -> Resul
     let inside = |name: &str| location.join(name).is_file().then(|| location.join(name));
     let onnx = match location.is_dir() {
         true if location.join("model.safetensors").exists() && location.join("plan.json").exists() => None,
-        true => inside("model.onnx").or_else(|| inside("onnx/model.onnx")),
+        true => match inside("model.onnx").or_else(|| inside("onnx/model.onnx")) {
+            None if inside("model.safetensors").is_none() => only_onnx_in(option, &location)?,
+            found => found,
+        },
         false => is_onnx(&location).then(|| location.clone()),
     };
     let vectors = given.vectors.clone().flatten();

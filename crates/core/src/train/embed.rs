@@ -18,6 +18,7 @@ use crate::data::DataPlan;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::tensor::HostTensor;
+use crate::vectors::MadeBy;
 
 /// What `embed` writes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -41,10 +42,10 @@ pub struct EmbedPlan {
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum EmbedFormat {
-    /// NumPy's array file `[images, d]`, float32; ids, classes and the model's path stand beside it in `<out>.ids.json`, but
+    /// NumPy's array file `[images, d]`, float32; ids, classes, the model's path and hash stand beside it in `<out>.ids.json`, but
     /// not beside a pipe or device.
     Npy,
-    /// One tensor `embeddings`; ids, classes and the model's path stand in its document.
+    /// One tensor `embeddings`; ids, classes, the model's path and hash stand in its document.
     Safetensors,
     /// A row an image: `id`, `class` where there are labels, and a column for each number, `embedding_0` and so on.
     Csv,
@@ -93,7 +94,7 @@ pub fn embed(plan: &EmbedPlan, control: &Control) -> Result<EmbedReport> {
         fs::create_dir_all(folder).map_err(|e| Error::io("making the folder", folder, e))?;
     }
     let backend = Host::new(plan.threads).cpu();
-    let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &backend)?;
+    let StoredNetwork { network, card, hash } = StoredNetwork::load(&plan.model, &backend)?;
     let view = open_view(&plan.data, card.input(), FEWEST_KEPT, control)?;
     view.dataset.notices().into_iter().for_each(|message| control.emit(Event::Warning { message }));
     let items: Vec<u32> = (0..view.dataset.len() as u32).collect();
@@ -102,7 +103,8 @@ pub fn embed(plan: &EmbedPlan, control: &Control) -> Result<EmbedReport> {
     let milliseconds_per_image = embeddings.milliseconds_per_image();
     let tensor = HostTensor { shape: vec![items.len(), network.embedding_size()], data: embeddings.values };
     let embedding = network.embedding_size();
-    write(plan, tensor, &view.dataset)?;
+    let made_by = MadeBy { model: plan.model.display().to_string(), hash: Some(hash) };
+    write(plan, tensor, &view.dataset, &made_by)?;
     Ok(EmbedReport {
         out: plan.out.display().to_string(),
         images: items.len(),
@@ -113,21 +115,27 @@ pub fn embed(plan: &EmbedPlan, control: &Control) -> Result<EmbedReport> {
 }
 
 /// The id of every row, its class where there are labels, and the model.
-fn names(ids: &[String], classes: Option<&[String]>, model: &Path) -> serde_json::Value {
+fn names(ids: &[String], classes: Option<&[String]>, made_by: &MadeBy) -> serde_json::Value {
     let mut names = json!({ "ids": ids });
     if let Some(classes) = classes {
         names["classes"] = classes.into();
     }
-    names["model"] = model.display().to_string().into();
+    names["model"] = made_by.model[..].into();
+    names["modelHash"] = made_by.hash.as_deref().into();
     names
 }
 
-fn write(EmbedPlan { model, out, format, .. }: &EmbedPlan, tensor: HostTensor, dataset: &Dataset) -> Result<()> {
+fn write(
+    EmbedPlan { out, format, .. }: &EmbedPlan,
+    tensor: HostTensor,
+    dataset: &Dataset,
+    made_by: &MadeBy,
+) -> Result<()> {
     let classes: Option<Vec<String>> =
         (0..dataset.len() as u32).map(|item| dataset.class_of(item).map(str::to_string)).collect();
     let (ids, classes) = (dataset.ids(), classes.as_deref());
-    let table = Embedded { ids, classes, dimension: tensor.shape[1], rows: &tensor.data };
-    let names = || names(ids, classes, model);
+    let table = Embedded { ids, classes, dimension: tensor.shape[1], rows: &tensor.data, made_by };
+    let names = || names(ids, classes, made_by);
     match format {
         EmbedFormat::Csv => write_csv(out, &table),
         EmbedFormat::Jsonl => write_jsonl(out, &table),

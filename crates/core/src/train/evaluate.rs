@@ -28,7 +28,7 @@ pub struct Embeddings {
     pub size: usize,
     /// Images.
     pub images: usize,
-    /// Time spent in forward passes only.
+    /// Time of the forward passes alone, at the rate of the quickest batch.
     pub time: Duration,
 }
 
@@ -68,7 +68,7 @@ impl Embeddings {
         Embeddings { values, logits: Vec::new(), size: length, images: self.images, time: self.time }
     }
 
-    /// Mean time of the forward pass for one image.
+    /// Time of the forward pass for one image, in the quickest batch.
     pub fn milliseconds_per_image(&self) -> f64 {
         self.time.as_secs_f64() * 1e3 / self.images.max(1) as f64
     }
@@ -114,7 +114,8 @@ pub fn outputs<B: Backend>(network: &Inference<B>) -> impl Fn(&Images<'_, B::Ten
 }
 
 /// Sends `batches` through `forward`, and gives each of the features it returns for all images, row by row.
-/// Beside them the time spent in forward passes and in bringing their results to the host.
+/// Beside them the time that forward passes and bringing their results to the host take where nothing disturbs them: that of the
+/// quickest whole batch, for all images. Other work on the machine only adds to it.
 pub(super) fn features_of<B: Backend>(
     backend: &B,
     forward: impl Fn(&Images<'_, B::Tensor>) -> Result<FeatureMap<B::Tensor>>,
@@ -123,7 +124,7 @@ pub(super) fn features_of<B: Backend>(
     control: &Control,
 ) -> Result<(FeatureMap<Vec<f32>>, Duration)> {
     let ([h, w, c], all) = (batches.image_shape(), batches.images());
-    let (mut done, mut time, mut last_event) = (0, Duration::ZERO, Instant::now());
+    let (mut done, mut whole, mut quickest, mut last_event) = (0, 0, Duration::ZERO, Instant::now());
     let mut features: FeatureMap<Vec<f32>> = FeatureMap::new();
     for batch in batches {
         if control.is_cancelled() {
@@ -134,14 +135,17 @@ pub(super) fn features_of<B: Backend>(
         for (feature, tensor) in forward(&Images { pixels: &images, items: &batch.items })? {
             features.entry(feature).or_default().extend(backend.to_f32(&tensor)?);
         }
-        time += start.elapsed();
+        let each = start.elapsed() / batch.len() as u32;
+        if batch.len() > whole || batch.len() == whole && each < quickest {
+            (whole, quickest) = (batch.len(), each);
+        }
         done += batch.len();
         if done == all || last_event.elapsed() >= Control::STEP_INTERVAL {
             last_event = Instant::now();
             control.emit(progress(done as u64, all as u64));
         }
     }
-    Ok((features, time))
+    Ok((features, quickest * done as u32))
 }
 
 /// Embeds `items`, one part of the data, for an evaluation.
@@ -212,6 +216,8 @@ pub struct StoredNetwork<B: Backend> {
     pub network: Inference<B>,
     /// Its card.
     pub card: ModelCard,
+    /// [`Model::hash`].
+    pub hash: String,
 }
 
 impl<B: Backend> StoredNetwork<B> {
@@ -219,7 +225,7 @@ impl<B: Backend> StoredNetwork<B> {
     pub fn load(path: &Path, backend: &B) -> Result<Self> {
         let model = Model::load(path)?;
         let network = model.network(backend.clone()).map_err(|error| error.with_subject(path.display().to_string()))?;
-        Ok(StoredNetwork { network: network.into_inference()?, card: model.card })
+        Ok(StoredNetwork { network: network.into_inference()?, hash: model.hash()?, card: model.card })
     }
 }
 
@@ -241,10 +247,21 @@ pub(super) fn open_dataset(
     let found = (plan.input_kind(), plan.image_size, plan.channels);
     if found != wanted {
         let words = |(kind, image_size, channels)| describe(kind, image_size, channels);
-        return Err(Error::new(Code::InvalidOption, "the images do not fit the network")
+        let vectors = [found.0, wanted.0].contains(&InputKind::Vectors);
+        let received = match (wanted.0, found.0) {
+            (InputKind::Vectors, InputKind::Images) => "images".into(),
+            _ => words(found),
+        };
+        let (message, advice) = match vectors {
+            true => ("the data do not fit the network", "give data like those that the network was trained on"),
+            false => {
+                ("the images do not fit the network", "leave image size and channels out; they follow the network")
+            }
+        };
+        return Err(Error::new(Code::InvalidOption, message)
             .with_subject("data")
-            .with_values(words(wanted), words(found))
-            .with_advice("leave image size and channels out; they follow the network"));
+            .with_values(words(wanted), received)
+            .with_advice(advice));
     }
     let dataset = Dataset::open_keeping(plan, fewest, &|| control.is_cancelled(), &mut |progress| {
         control.emit(Event::Decode {

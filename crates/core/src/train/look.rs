@@ -11,7 +11,7 @@ use super::event::{Control, Event};
 use super::host::Host;
 use super::neighbours::{Picture, picture};
 use super::stored::{EvaluatePlan, Measuring};
-use crate::data::Dataset;
+use crate::data::{Dataset, InputKind};
 use crate::error::{Code, Error, Result};
 use crate::random::Random;
 
@@ -24,7 +24,7 @@ const FEWEST_OF_CLASS: usize = 10;
 
 /// A sample of a part.
 pub struct Look {
-    /// The images, as the student sees them; the student's session shows none, and there `png` is empty.
+    /// The images, as the student sees them; of vectors, and of what the student's session shows, `png` is empty.
     pub images: Vec<Picture>,
     /// `[images, d]`, row-major.
     pub student: Vec<f32>,
@@ -40,7 +40,7 @@ pub struct Look {
 /// Those of model, teachers and data; `ERR_NON_FINITE`, `ERR_CANCELLED`.
 pub fn look(plan: &EvaluatePlan, most: usize, control: &Control) -> Result<Look> {
     let host = Host::new(plan.threads);
-    let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &host.cpu())?;
+    let StoredNetwork { network, card, .. } = StoredNetwork::load(&plan.model, &host.cpu())?;
     // What a user should know has been told when the run was measured.
     let measuring = Measuring::open_telling(plan, &host, &card, control, |_| {})?;
     let Measuring { backend, view, .. } = &measuring;
@@ -79,8 +79,11 @@ pub(super) fn named(dataset: &Dataset, item: u32) -> Picture {
     Picture { id: dataset.id(item).into(), class: dataset.class_of(item).unwrap_or_default().into(), png: Vec::new() }
 }
 
-/// A small one as it is, a PNG; a large one made smaller, a JPEG.
+/// A small one as it is, a PNG; a large one made smaller, a JPEG; of a vector its name.
 fn thumbnail(dataset: &Dataset, item: u32) -> Result<Picture> {
+    if dataset.input_kind() == InputKind::Vectors {
+        return Ok(named(dataset, item));
+    }
     let side = dataset.image_size() as u32;
     if side <= SIDE {
         return picture(dataset, item);

@@ -197,7 +197,7 @@ pub struct Evaluation {
     pub images: usize,
     /// Classes among them; 0 without labels.
     pub classes: usize,
-    /// Mean time of the network's forward pass for one image, in batches of [`super::evaluate::BATCH`].
+    /// Time of the network's forward pass for one image, in the quickest batch of [`super::evaluate::BATCH`] of them.
     pub milliseconds_per_image: f64,
     /// How well the relations of each teacher are kept, where any were given.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -252,7 +252,7 @@ pub struct EmbedReport {
     pub images: usize,
     /// Columns of the matrix.
     pub embedding: usize,
-    /// Mean time of the network's forward pass for one image.
+    /// Time of the network's forward pass for one image, in the quickest batch.
     pub milliseconds_per_image: f64,
     /// Every image that has no row, and why.
     pub left_out: Vec<BrokenImage>,

@@ -22,7 +22,7 @@ use arrow_schema::{DataType, Schema};
 use super::columns::{Choice, Column, Kind, choose};
 use super::ids::{self, Ids};
 use super::table::{
-    Input, LARGEST_DIMENSION, TableBuilder, VectorElement, VectorFormat, VectorTable, damaged, hole, invalid,
+    Input, LARGEST_DIMENSION, MadeBy, TableBuilder, VectorElement, VectorFormat, VectorTable, damaged, hole, invalid,
     unreadable, wrong_length,
 };
 use crate::error::{Error, Result};
@@ -82,6 +82,7 @@ fn choose_of(
         .collect();
     let choice = choose(&columns, input.options, ids_beside)?;
     builder.warnings.clone_from(&choice.warnings);
+    builder.made_by = schema.metadata().get(MadeBy::KEY).and_then(|note| MadeBy::read(note.as_bytes()));
     let elements = choice.vector.iter().filter_map(|&index| element_of(fields[index].data_type()));
     let element = elements.max_by_key(|element| element.size()).unwrap_or(VectorElement::Float32);
     Ok((choice, element))
@@ -216,8 +217,9 @@ impl<'a> Stream<'a> {
             let [a, b, c, d, mark @ ..] = end;
             let index = u64::from(u32::from_le_bytes([a, b, c, d]));
             left = match left.checked_sub(8 + 10 + index) {
-                Some(left) if mark == *MAGIC => left,
-                _ => return Err(wrong_length("the file", 18 + index, input.length)),
+                _ if mark != *MAGIC => return Err(unreadable("it does not end with the mark of an Arrow file")),
+                Some(left) => left,
+                None => return Err(wrong_length("the file", 18 + index, input.length)),
             };
             file.seek(SeekFrom::Start(8)).map_err(unreadable)?;
             // Zeros fill the mark up to a multiple of 8 bytes, or to what a writer aligns buffers to.

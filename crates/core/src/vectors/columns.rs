@@ -48,6 +48,11 @@ impl Kind {
     fn is_number(self) -> bool {
         matches!(self, Kind::Number | Kind::Digits)
     }
+
+    /// Whether it can be a number of each vector where most others of a group are numbers.
+    fn is_number_among_others(self) -> bool {
+        self.is_number() || self == Kind::Whole
+    }
 }
 
 /// A column, array or key of a file.
@@ -130,7 +135,7 @@ fn vector_columns(
     names: [Option<usize>; 2],
     warnings: &mut Vec<String>,
 ) -> Result<Vec<usize>> {
-    let groups = groups(columns, names);
+    let groups = groups(columns, names)?;
     if let Some(name) = name {
         if let Some(index) = position_of(columns, name) {
             return match columns[index].kind {
@@ -151,7 +156,7 @@ fn vector_columns(
     }
     let numbers: Vec<usize> =
         (0..columns.len()).filter(|&i| !names.contains(&Some(i)) && columns[i].kind.is_number()).collect();
-    let named = |indices: &[usize]| listed(indices.iter().map(|&index| columns[index].name.clone()).collect());
+    let named = |indices: &[usize]| listed(indices.iter().map(|&index| shown(&columns[index].name)).collect());
     match groups.len() {
         0 if numbers.is_empty() => Err(invalid("no column holds vectors")
             .with_values("lists of floats, or one column of floats for each number", list(columns))
@@ -179,10 +184,37 @@ fn vector_columns(
 }
 
 /// Columns of numbers that are counted: what their names begin with, and the columns from 0, 1 or (behind an id) 2 on.
-fn groups(columns: &[Column], names: [Option<usize>; 2]) -> BTreeMap<&str, Vec<usize>> {
+///
+/// # Errors
+/// Where most of those that are counted are numbers, and some are not.
+fn groups(columns: &[Column], names: [Option<usize>; 2]) -> Result<BTreeMap<&str, Vec<usize>>> {
+    let is_free = |index: usize| !names.contains(&Some(index));
+    let mut groups = counted(columns, |index| is_free(index) && columns[index].kind.is_number());
+    for (beginning, all) in counted(columns, is_free) {
+        let count = |fits: fn(Kind) -> bool| all.iter().filter(|&&index| fits(columns[index].kind)).count();
+        if count(Kind::is_number) < 2 || 2 * count(Kind::is_number) <= all.len() {
+            continue;
+        }
+        let others: Vec<Column> = all
+            .iter()
+            .map(|&index| &columns[index])
+            .filter(|column| !column.kind.is_number_among_others())
+            .cloned()
+            .collect();
+        if !others.is_empty() {
+            return Err(invalid("some columns of the vectors hold no numbers")
+                .with_values(format!("a number in each of the {} columns {beginning}...", all.len()), list(&others))
+                .with_advice("write them as floats, with a decimal point; a column that is no part of the vectors is called otherwise"));
+        }
+        groups.insert(beginning, all);
+    }
+    Ok(groups)
+}
+
+/// Those of the columns that `fits` whose names count without a gap: what they begin with, and their places in order.
+fn counted(columns: &[Column], fits: impl Fn(usize) -> bool) -> BTreeMap<&str, Vec<usize>> {
     let mut numbered: BTreeMap<&str, BTreeMap<usize, usize>> = BTreeMap::new();
-    let is_free = |index: usize, column: &Column| !names.contains(&Some(index)) && column.kind.is_number();
-    for (index, column) in columns.iter().enumerate().filter(|&(index, column)| is_free(index, column)) {
+    for (index, column) in columns.iter().enumerate().filter(|&(index, _)| fits(index)) {
         let beginning = column.name.trim_end_matches(|letter: char| letter.is_ascii_digit());
         if let Ok(number) = column.name[beginning.len()..].parse() {
             numbered.entry(beginning).or_default().insert(number, index);
@@ -237,7 +269,11 @@ fn ambiguous(what: &str, option: &str, columns: &[Column], several: &[usize]) ->
 
 /// Columns with their types, for messages.
 fn list(columns: &[Column]) -> String {
-    listed(columns.iter().map(|column| format!("{} ({})", column.name, column.type_name)).collect())
+    listed(columns.iter().map(|column| format!("{} ({})", shown(&column.name), column.type_name)).collect())
+}
+
+fn shown(name: &str) -> String {
+    if name.is_empty() { "one without a name".into() } else { name.into() }
 }
 
 fn listed(mut names: Vec<String>) -> String {
@@ -284,6 +320,8 @@ mod tests {
             ("id:digits e1:number e0:digits e2:number", "", "", (0, vec![2, 1, 3])),
             ("id:text e0:number e1:number f0:number f1:number", "", "f", (0, vec![3, 4])),
             ("id:text x:number y:digits", "", "", (0, vec![1, 2])),
+            ("id:text e0:number e1:whole e2:number", "", "", (0, vec![1, 2, 3])),
+            ("id:text e0:number e1:number e2_name:text", "", "", (0, vec![1, 2])),
         ] {
             let choice = choose(&columns(text), &options(id, vector), false).unwrap();
             assert_eq!((choice.id.unwrap(), choice.vector), found, "{text}");
@@ -310,6 +348,14 @@ mod tests {
             ("id:text vector:list emb:list", "", "", "vector (list), emb (list)"),
             ("id:text x:other", "", "", "no column holds vectors: expected lists of floats"),
             ("id:text a0:number a1:number b0:number b1:number", "", "", "\"a\" (2 columns), \"b\" (2 columns)"),
+            (
+                "id:text e0:number e1:number e2:text",
+                "",
+                "",
+                "a number in each of the 3 columns e..., received e2 (text)",
+            ),
+            ("id:text e0:number e1:list e2:number", "", "", "received e1 (list)"),
+            ("id:text e0:other e1:number e2:number", "", "e", "received e0 (other)"),
             ("id:text v:list", "ids", "", "idColumn: the file of vectors has no such column"),
             ("id:text v:list", "ids", "", "Did you mean \"id\"?"),
             ("id:text v:list", "v", "", "column \"v\" cannot be that: expected texts or whole numbers, received list"),

@@ -52,7 +52,15 @@ impl Lines {
         match self.reader.read_record(&mut record) {
             Ok(true) => Ok(Some(record)),
             Ok(false) => Ok(None),
-            Err(e) => Err(unreadable(e)),
+            Err(e) => Err(match e.kind() {
+                csv::ErrorKind::Utf8 { pos, .. } => {
+                    let line = pos.as_ref().map_or(0, csv::Position::line);
+                    damaged(format!("line {line} cannot be read"))
+                        .with_values("text in UTF-8", "another encoding, Latin-1 for example")
+                        .with_advice("save the file as UTF-8")
+                }
+                _ => unreadable(e),
+            }),
         }
     }
 }
@@ -84,6 +92,7 @@ pub(super) fn read(input: Input<'_>, head: &[u8]) -> Result<VectorTable> {
         sample.remove(0);
     }
     let columns = columns_of(&first, has_heading, &sample);
+    check_decimal_signs(&columns, &sample)?;
     let choice = choose(&columns, input.options, beside.is_some())?;
     if choice.vector.len() > LARGEST_DIMENSION {
         return Err(invalid("there are too many columns")
@@ -235,6 +244,24 @@ fn columns_of(first: &StringRecord, has_heading: bool, sample: &[StringRecord]) 
     columns
 }
 
+/// Refuses a table whose numbers have decimal commas: two columns or more of pairs such as `0,5`.
+fn check_decimal_signs(columns: &[Column], sample: &[StringRecord]) -> Result<()> {
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let has_comma = |text: &str| {
+        let pair = text.trim().trim_start_matches('-').split_once(',');
+        pair.is_some_and(|(whole, rest)| is_digits(whole) && is_digits(rest))
+    };
+    let fields =
+        |index: usize| sample.iter().filter_map(move |record| record.get(index)).filter(|text| !is_nothing(text));
+    let comma = |&index: &usize| columns[index].kind == Kind::List && fields(index).all(has_comma);
+    let mut found = (0..columns.len()).filter(comma);
+    let (Some(first), Some(_)) = (found.next(), found.next()) else { return Ok(()) };
+    let shown = fields(first).next().unwrap_or_default();
+    Err(damaged("the numbers are written with decimal commas")
+        .with_values("a decimal point, as in 0.5", format!("{shown:?} in column {}", columns[first].name))
+        .with_advice("write the table with decimal points"))
+}
+
 /// What parts the values: which of three the first line has most of outside of quotes and brackets.
 fn delimiter(head: &[u8]) -> u8 {
     let (mut counts, mut quoted, mut depth) = ([0usize; 3], false, 0usize);
@@ -322,10 +349,28 @@ mod tests {
             ("id,e0,e1\na,1,2\nb,1\n", "line 3 has another number of values than the first: expected 3, received 2"),
             ("id,vector\na,1 2\nb,1 2 3\n", "the dimension of the vectors changes at vector 2 (b)"),
             ("id,vector\n", "no column holds"),
+            (
+                "id;e0;e1\na;0,5;-1,25\n",
+                "decimal commas: expected a decimal point, as in 0.5, received \"0,5\" in column e0",
+            ),
+            ("id,e0,e1,e2\na,0.5,1.5,\"0,5\"\n", "some columns of the vectors hold no numbers"),
+            ("id,e0,e1,e2\na,0.5,-,2.5\nb,1,2,3\n", "received e1 (text)"),
         ] {
             let error = table(text).unwrap_err().to_string().to_lowercase();
             assert!(error.contains(&says.to_lowercase()), "{error}");
         }
+    }
+
+    #[test]
+    fn another_encoding_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        std::fs::write(&path, b"id,vector\na,1 2\n\xe9,3 4\n").unwrap();
+        let error = crate::vectors::read(&path, &VectorOptions::default()).unwrap_err().to_string();
+        assert!(
+            error.contains("line 3 cannot be read: expected text in UTF-8") && !error.contains("damaged"),
+            "{error}"
+        );
     }
 
     #[test]

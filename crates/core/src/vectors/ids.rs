@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::array::{Header, read_ids};
-use super::table::{Input, LONGEST_ID, MOST_VECTORS, damaged, invalid, unreadable};
+use super::table::{Input, LONGEST_ID, MOST_VECTORS, MadeBy, damaged, invalid, unreadable};
 use crate::error::{Error, Result};
 
 /// The largest file of ids, in bytes.
@@ -22,6 +22,8 @@ const LARGEST_JSON: u64 = 256 << 20;
 /// A list of ids, one for each vector.
 pub(super) struct Ids {
     list: Vec<String>,
+    /// The model that made the vectors, where it is noted beside the ids.
+    pub made_by: Option<MadeBy>,
     /// What to do where it is of other vectors.
     advice: String,
 }
@@ -29,7 +31,7 @@ pub(super) struct Ids {
 impl Ids {
     /// Ids that stand in the file of the vectors.
     pub(super) fn inside(list: Vec<String>, advice: &str) -> Ids {
-        Ids { list, advice: advice.into() }
+        Ids { list, made_by: None, advice: advice.into() }
     }
 
     /// Refuses another number of ids than of vectors.
@@ -157,12 +159,13 @@ fn places(path: &Path) -> Vec<PathBuf> {
 fn load(path: &Path) -> Result<Ids> {
     let failed = |e| Error::io("reading the ids", path, e);
     let about = std::fs::metadata(path).map_err(failed)?;
+    let mut made_by = None;
     let list = if about.is_file() && about.len() <= LARGEST_FILE {
         let mut file = File::open(path).map_err(failed)?;
         let mut head = [0; 64];
         let count = file.read(&mut head).map_err(failed)?;
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        list(file, about.len(), &head[..count])
+        list(file, about.len(), &head[..count], &mut made_by)
     } else {
         let received = if about.is_file() { format!("{} MiB", about.len() >> 20) } else { "no file".into() };
         Err(damaged("the ids cannot be read")
@@ -170,10 +173,10 @@ fn load(path: &Path) -> Result<Ids> {
             .with_advice("give the ids in a column beside the vectors"))
     };
     let list = list.map_err(|error| error.with_subject(path.display().to_string()))?;
-    Ok(Ids { list, advice: format!("look at {}: it may be of other vectors", path.display()) })
+    Ok(Ids { list, made_by, advice: format!("look at {}: it may be of other vectors", path.display()) })
 }
 
-fn list(file: File, length: u64, head: &[u8]) -> Result<Vec<String>> {
+fn list(file: File, length: u64, head: &[u8], made_by: &mut Option<MadeBy>) -> Result<Vec<String>> {
     let mut input = BufReader::new(file);
     if head.starts_with(b"\x93NUMPY") {
         let header = Header::read(&mut input)?;
@@ -189,7 +192,9 @@ fn list(file: File, length: u64, head: &[u8]) -> Result<Vec<String>> {
         }
         let mut bytes = Vec::new();
         input.read_to_end(&mut bytes).map_err(unreadable)?;
-        return of_json(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes));
+        let json = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+        *made_by = MadeBy::read(json);
+        return of_json(json);
     }
     lines(input)
 }

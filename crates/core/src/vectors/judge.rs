@@ -12,6 +12,9 @@ const UNIT: f64 = 1e-3;
 /// The fewest vectors among which two populations of norms are looked for.
 const FEWEST: usize = 20;
 
+/// Norms between which squares of float32 numbers are neither 0 nor infinite.
+const USABLE: std::ops::RangeInclusive<f64> = 1e-15..=1e15;
+
 /// What [`judge`] found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
@@ -57,11 +60,21 @@ pub struct Norms {
 /// Looks at the numbers of a table that was read, or given: it has at least one vector.
 ///
 /// # Errors
-/// `ERR_INVALID_DATA` for a number that is not finite, naming id and place, and where all vectors are equal.
+/// `ERR_INVALID_DATA` for a number that is not finite, naming id and place, and where all vectors are equal, or so short or long
+/// that their squares are no numbers.
 pub fn judge(table: &VectorTable) -> Result<VectorSummary> {
     check_finite(table)?;
     let mut norms: Vec<f64> = rows(table).map(norm).collect();
     norms.sort_unstable_by(f64::total_cmp);
+    let longest = norms.last().copied().unwrap_or_default();
+    if longest > 0.0 && !USABLE.contains(&longest) {
+        return Err(invalid("the vectors are too short or too long to learn from")
+            .with_values(
+                format!("a largest norm from {:e} to {:e}", USABLE.start(), USABLE.end()),
+                format!("{longest:e}"),
+            )
+            .with_advice("multiply all of them by one number: relations stay the same"));
+    }
     let repeated = repeated(table);
     let (count, zero) = (table.len(), norms.iter().take_while(|&&norm| norm == 0.0).count());
     if count > 1 && repeated == count - 1 {
@@ -79,7 +92,7 @@ pub fn judge(table: &VectorTable) -> Result<VectorSummary> {
         norms: Norms {
             minimum: norms.first().copied().unwrap_or_default(),
             median: norms.get(count / 2).copied().unwrap_or_default(),
-            maximum: norms.last().copied().unwrap_or_default(),
+            maximum: longest,
         },
         normalized: norms.iter().all(|norm| (norm - 1.0).abs() <= UNIT),
         zero,
@@ -209,6 +222,15 @@ mod tests {
         let mut builder = TableBuilder::new();
         rows.iter().enumerate().for_each(|(i, row)| builder.push(format!("{i}.jpg"), row).unwrap());
         builder.finish(VectorFormat::Given, element).unwrap()
+    }
+
+    #[test]
+    fn vectors_whose_squares_are_no_numbers_are_refused() {
+        for scale in [1e-30f32, 1e30] {
+            let error = judged(&[vec![scale, 0.0], vec![0.0, scale]]).unwrap_err().to_string();
+            assert!(error.contains("expected a largest norm from 1e-15 to 1e15"), "{error}");
+        }
+        assert!(judged(&[vec![1e-10, 0.0], vec![0.0, 1e-10]]).is_ok());
     }
 
     fn judged(rows: &[Vec<f32>]) -> Result<VectorSummary> {

@@ -41,7 +41,7 @@ use std::path::Path;
 pub use join::{ImageNames, Join, JoinReport, JoinRule, join};
 pub use judge::{Norms, VectorSummary, judge};
 pub use options::VectorOptions;
-pub use table::{TableBuilder, VectorElement, VectorFormat, VectorTable};
+pub use table::{MadeBy, TableBuilder, VectorElement, VectorFormat, VectorTable};
 
 use crate::error::{Error, Result};
 use table::{Input, damaged};

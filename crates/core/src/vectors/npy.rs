@@ -16,6 +16,7 @@ pub(super) fn read(input: Input<'_>) -> Result<VectorTable> {
     header.check_length(input.length)?;
     ids.check(rows)?;
     let mut builder = TableBuilder::new();
+    builder.made_by.clone_from(&ids.made_by);
     builder.reserve(rows, dimension)?;
     read_rows(&header, &mut file, |row, numbers| builder.push(ids.get(row)?, numbers))?;
     builder.finish(VectorFormat::Npy, element)

@@ -10,10 +10,10 @@ use parquet::schema::types::ColumnDescriptor;
 use super::columns::{Choice, Column, Kind, choose};
 use super::ids::{self, Ids};
 use super::table::{
-    Input, LARGEST_DIMENSION, TableBuilder, VectorElement, VectorFormat, VectorTable, damaged, hole, unreadable,
+    self, Input, LARGEST_DIMENSION, MadeBy, TableBuilder, VectorElement, VectorFormat, VectorTable, damaged, hole,
 };
 use crate::error::{Error, Result};
-use crate::parquet::{BATCH, Batch, ColumnValues, ParquetFile, guarded, is_text, is_whole};
+use crate::parquet::{BATCH, Batch, ColumnValues, NOT_READ, ParquetFile, guarded, is_text, is_whole};
 
 /// The most columns of a file: a vector's numbers, and others.
 const MOST_COLUMNS: usize = LARGEST_DIMENSION + 1024;
@@ -39,6 +39,7 @@ fn read_all(input: &Input<'_>, beside: Option<Ids>) -> Result<VectorTable> {
     let element = elements.flatten().max_by_key(|element| element.size()).unwrap_or(VectorElement::Float32);
     let mut builder = TableBuilder::new();
     builder.warnings.clone_from(&choice.warnings);
+    builder.made_by = file.note(MadeBy::KEY).and_then(|note| MadeBy::read(note.as_bytes()));
     let list = choice.vector.first().is_some_and(|&index| columns[index].kind == Kind::List);
     for (group, rows) in file.groups().map_err(unreadable)?.into_iter().enumerate() {
         Group { file: &file, group, rows, list }.read(&choice, beside.as_ref(), &mut builder)?;
@@ -47,6 +48,14 @@ fn read_all(input: &Input<'_>, beside: Option<Ids>) -> Result<VectorTable> {
         beside.check(builder.seen())?;
     }
     builder.finish(VectorFormat::Parquet, element)
+}
+
+/// The error that `what`, a clause, is the reason of. One about what is not read here says itself what to do.
+fn unreadable(what: String) -> Error {
+    if what.contains(NOT_READ) {
+        return damaged(format!("the file cannot be read: {what}"));
+    }
+    table::unreadable(what)
 }
 
 /// Whether the file has a column of vectors, or more columns of numbers than a table of anything else.
@@ -173,6 +182,8 @@ impl Values {
         self.numbers = match self.column.records(count)? {
             Batch::Floats(numbers) => numbers,
             Batch::Doubles(numbers) => numbers.into_iter().map(|number| number as f32).collect(),
+            Batch::Ints(numbers) => numbers.into_iter().map(|number| number as f32).collect(),
+            Batch::Longs(numbers) => numbers.into_iter().map(|number| number as f32).collect(),
             Batch::Fixed(numbers) => {
                 let number = |bytes: &[u8]| bytes.first_chunk().map(|&two| f16::from_le_bytes(two).to_f32());
                 numbers.iter().map(|bytes| number(bytes.data())).collect::<Option<_>>().unwrap_or_default()

@@ -11,15 +11,15 @@ use serde_json::Value;
 use super::columns::{Column, Kind, choose};
 use super::ids::{self, Ids};
 use super::table::{
-    Input, LARGEST_DIMENSION, TableBuilder, VectorElement, VectorFormat, VectorTable, damaged, invalid, unreadable,
-    wrong_length,
+    Input, LARGEST_DIMENSION, MadeBy, TableBuilder, VectorElement, VectorFormat, VectorTable, damaged, invalid,
+    unreadable, wrong_length,
 };
 use crate::error::Result;
 
 /// The longest header, in bytes: the format's own bound.
 const LONGEST_HEADER: u64 = 100_000_000;
 /// The metadata's key for the document of rkd's own files, and what it begins with: in `artefact/tensors.rs` too.
-const DOCUMENT: &str = "rkd";
+const DOCUMENT: &str = MadeBy::KEY;
 const HASH: &str = "{\\\"blake3\\\":\\\"";
 const HASH_LENGTH: usize = 64;
 
@@ -74,6 +74,8 @@ pub(super) fn read(input: Input<'_>) -> Result<VectorTable> {
     ids.check(rows)?;
     let mut builder = TableBuilder::new();
     builder.warnings = choice.warnings;
+    let note = metadata.metadata().as_ref().and_then(|texts| texts.get(MadeBy::KEY));
+    builder.made_by = note.and_then(|note| MadeBy::read(note.as_bytes()));
     builder.reserve(rows, dimension)?;
     file.seek(SeekFrom::Start(start + info.data_offsets.0 as u64)).map_err(unreadable)?;
     let mut values = BufReader::with_capacity(1 << 20, file);

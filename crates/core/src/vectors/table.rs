@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use half::{bf16, f16};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::options::VectorOptions;
 use crate::error::{Code, Error, Result};
@@ -103,6 +103,26 @@ impl VectorElement {
     }
 }
 
+/// The model that made vectors, as `rkd embed` notes it in every form that has a place for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeBy {
+    /// Its file.
+    pub model: String,
+    /// The hash of what it says of an image: that of `Model::hash`.
+    #[serde(rename = "modelHash")]
+    pub hash: Option<String>,
+}
+
+impl MadeBy {
+    /// The key of the note among those of a file.
+    pub const KEY: &str = "rkd";
+
+    /// What the JSON text `note` says; nothing where it says no model.
+    pub(super) fn read(note: &[u8]) -> Option<MadeBy> {
+        serde_json::from_slice(note).ok()
+    }
+}
+
 /// Vectors with their ids.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VectorTable {
@@ -120,6 +140,8 @@ pub struct VectorTable {
     pub format: VectorFormat,
     /// The type of the stored numbers.
     pub element: VectorElement,
+    /// The model that made them, where the file notes it.
+    pub made_by: Option<MadeBy>,
     /// What a user should know about the reading: columns that were left out, rows without a vector.
     pub warnings: Vec<String>,
 }
@@ -151,6 +173,8 @@ pub struct TableBuilder {
     /// Rows without a vector, and the id of the first.
     empty: usize,
     first_empty: String,
+    /// The model that made the vectors, where the file notes it.
+    pub(super) made_by: Option<MadeBy>,
     /// What a user should know.
     pub warnings: Vec<String>,
 }
@@ -268,6 +292,7 @@ impl TableBuilder {
             rows: self.rows,
             format,
             element,
+            made_by: self.made_by,
             warnings: self.warnings,
         })
     }

@@ -82,6 +82,20 @@ fn bytes_alone_ids_and_parts_may_stand_in_columns() {
 }
 
 #[test]
+fn classes_may_be_whole_numbers_written_as_floats_and_other_columns_of_that_name_are_told() {
+    let classes = rows(&opened("floats.parquet")).into_iter().map(|(_, class, ..)| class).collect::<Vec<_>>();
+    assert_eq!(classes, ["cat", "dog"]);
+    let mut plan = Place::new().plan_of(&fixture("lists.parquet"));
+    plan.labels = Labels::None;
+    let found = survey(&plan, &|| false).unwrap();
+    assert!(
+        found.warnings[0].contains("the column label.list.element of lists.parquet gives no classes"),
+        "{:?}",
+        found.warnings
+    );
+}
+
+#[test]
 fn rows_that_nothing_tells_apart_are_numbered() {
     let mut plan = Place::new().plan_of(&fixture("bare.parquet"));
     plan.labels = Labels::None;
@@ -101,6 +115,10 @@ fn what_cannot_be_meant_is_refused_with_the_columns() {
     for (name, parts) in [
         ("two.parquet", &["several columns", "left, right", "Call the one that is meant image"][..]),
         ("none.parquet", &["no column of the Parquet file holds images", "received id, caption", "none.parquet"]),
+        (
+            "parts.parquet",
+            &["parts.parquet", "row 1", "expected in the column of parts", "validation or test, received foo"],
+        ),
     ] {
         let error = open(&place.plan_of(&fixture(name))).unwrap_err();
         assert_eq!(error.code, Code::InvalidData);

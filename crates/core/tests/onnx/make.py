@@ -127,6 +127,43 @@ save(
     [value("embedding", FLOAT, ["n", 7])],
     [],
 )
+save("huge", network("image", "embedding"), [value("image", FLOAT, ["n", 3, 100_000, 100_000])], [value("embedding", FLOAT, ["n", 5])], [w])
+# Without dilations, which are optional.
+save(
+    "dilations",
+    [
+        helper.make_node("Conv", ["image", "w"], ["maps"], strides=[4, 4]),
+        helper.make_node("GlobalAveragePool", ["maps"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["embedding"]),
+    ],
+    [value("image", FLOAT, free)],
+    [value("embedding", FLOAT, ["batch", 5])],
+    [w],
+)
+# Less the mean of the batch, as a batch normalisation in training.
+save(
+    "batch",
+    [
+        *network("image", "embedded"),
+        helper.make_node("ReduceMean", ["embedded"], ["mean"], axes=[0], keepdims=1),
+        helper.make_node("Sub", ["embedded", "mean"], ["embedding"]),
+    ],
+    [value("image", FLOAT, free)],
+    [value("embedding", FLOAT, ["batch", 5])],
+    [w],
+)
+# The same for every image but for rounding.
+save(
+    "nearly",
+    [
+        *network("image", "embedded"),
+        helper.make_node("Mul", ["embedded", "little"], ["small"]),
+        helper.make_node("Add", ["small", "constant"], ["embedding"]),
+    ],
+    [value("image", FLOAT, free)],
+    [value("embedding", FLOAT, ["batch", 5])],
+    [w, tensor("little", [3e-7]), tensor("constant", [1, 2, 3, 4, 5])],
+)
 
 image = (7 * np.arange(16 * 16 * 3) % 256).reshape(16, 16, 3).astype(np.float32)
 first = image.transpose(2, 0, 1)[None]

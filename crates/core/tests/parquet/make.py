@@ -1,4 +1,4 @@
-"""Makes the files beside it: eight small grey pictures of one brightness each, in Parquet as people have them.
+"""Makes the files beside it: small grey pictures of one brightness each, in Parquet as people have them.
 
     python make.py
 
@@ -68,6 +68,10 @@ write(
 )
 # Nothing beside the image, whose path is always the same; one row without bytes.
 write("bare.parquet", {"image": image([1, 2, None], ["image.png"] * 3)})
+# Classes as pandas writes whole numbers of which one is missing, and classes that are none.
+write("floats.parquet", {"image": [png(1), png(2), png(3)], "label": [0.0, 1.0, float("nan")]}, FEATURES)
+write("lists.parquet", {"image": [png(1), png(2)], "label": [["cat"], ["dog"]]})
 # What is refused.
+write("parts.parquet", {"image": [png(1), png(2)], "split": ["train", "foo"]})
 write("two.parquet", {"left": [png(1)], "right": [png(2)]})
 write("none.parquet", {"id": ["a"], "caption": ["x"]})

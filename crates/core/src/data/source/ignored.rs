@@ -51,7 +51,12 @@ fn ending(path: &str) -> String {
 
 /// Whether a file's name ends like an image's and nothing around it is [hidden](is_hidden).
 pub fn is_image_name(path: &str) -> bool {
-    IMAGE_ENDINGS.contains(&&ending(path)[..]) && !is_hidden(path)
+    ends_like_image(path) && !is_hidden(path)
+}
+
+/// Whether a file's name ends like an image's.
+pub fn ends_like_image(path: &str) -> bool {
+    IMAGE_ENDINGS.contains(&&ending(path)[..])
 }
 
 /// Whether a path holds a hidden part, or one that a system put there.

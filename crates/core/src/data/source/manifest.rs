@@ -19,7 +19,7 @@ use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::ignored::is_image_name;
+use super::ignored::ends_like_image;
 use super::layout::part_of;
 use super::listing::{self, Entry, Listing};
 use super::walk::{Walk, read_failure};
@@ -159,7 +159,7 @@ fn lines(text: &str) -> Result<Vec<Row>> {
         .map(|(i, line)| {
             let behind_name = || {
                 let ends = line.match_indices([',', ' ']).map(|(place, _)| place);
-                ends.filter(|_| !is_image_name(line)).find(|&place| is_image_name(&line[..place]))
+                ends.filter(|_| !ends_like_image(line)).find(|&place| ends_like_image(&line[..place]))
             };
             let (path, class) = match line.find('\t').or_else(behind_name) {
                 Some(place) => (&line[..place], Some(line[place + 1..].to_string())),
@@ -191,7 +191,7 @@ fn table(text: &str, delimiter: u8) -> Result<Vec<Row>> {
         let of_head = [place(&PATHS), place(&CLASSES), place(&PARTS), place(&IDS)];
         if of_head[0].is_some() {
             columns = Some(of_head);
-        } else if is_image_name(&names[0]) {
+        } else if ends_like_image(&names[0]) {
             let without_head = [Some(0), Some(1), None, None];
             found.push(row(&at, without_head.map(cell))?);
             columns = Some(without_head);
@@ -366,13 +366,14 @@ mod tests {
 
     #[test]
     fn lines_are_paths_and_classes_behind_a_tab_a_comma_or_a_space() {
-        let text = "a, b.jpg\nc d.png\trose, red\n\ne.jpg,rose, red\nf.jpeg 17\n./x/y\n";
+        let text = "a, b.jpg\nc d.png\trose, red\n\ne.jpg,rose, red\nf.jpeg 17\n./x/y\n../a/g.jpg 17\n";
         let expected = [
             row_of("a, b.jpg", None),
             row_of("c d.png", Some("rose, red")),
             row_of("e.jpg", Some("rose, red")),
             row_of("f.jpeg", Some("17")),
             row_of("./x/y", None),
+            row_of("../a/g.jpg", Some("17")),
         ];
         assert_eq!(rows(Form::Lines, text).unwrap(), expected);
         assert_eq!(rows(Form::Lines, "path\tlabel\na.jpg\trose\n").unwrap(), [row_of("a.jpg", Some("rose"))]);

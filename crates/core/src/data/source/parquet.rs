@@ -27,7 +27,7 @@ use crate::data::part::Part;
 use crate::data::stop::{Stop, go_on};
 use crate::error::{Code, Error, Result};
 use crate::names::name_of;
-use crate::parquet::{BATCH, ParquetFile, guarded, is_text, is_whole};
+use crate::parquet::{BATCH, NOT_READ, ParquetFile, guarded, is_text, is_whole};
 
 /// Most images; each takes some two hundred bytes of the listing.
 const MAX_ROWS: usize = 10_000_000;
@@ -72,6 +72,8 @@ struct Columns {
     /// The path beside the bytes, or in a column of its own.
     path: Option<usize>,
     class: Option<usize>,
+    /// A column that is called as one of classes, and holds nothing that can be one.
+    unread: Option<String>,
     /// The names of numbered classes.
     names: Vec<String>,
     part: Option<usize>,
@@ -95,18 +97,23 @@ impl ParquetImages {
     pub fn list(root: &Path, files: Vec<(PathBuf, String)>, stop: Stop<'_>) -> Result<ParquetImages> {
         let mut said = Vec::new();
         let mut rows = Vec::new();
+        let mut listing = Listing::default();
         for (path, inside) in &files {
             let before = said.len();
             let file = open(path)?;
-            guarded(|| Ok(read_rows(&file, inside, &mut said, stop)))
+            let unread = guarded(|| Ok(read_rows(&file, inside, &mut said, stop)))
                 .map_err(|what| damaged(path, what))
                 .flatten()
                 .map_err(|error| {
                     if error.subject.is_some() { error } else { error.with_subject(path.display().to_string()) }
                 })?;
+            if let Some(column) = unread {
+                listing.warnings.push(format!(
+                    "the column {column} of {inside} gives no classes: those are texts or numbers, one in a row"
+                ));
+            }
             rows.push(said.len() - before);
         }
-        let mut listing = Listing::default();
         let by_id = told_apart(&said, |row| row.id.as_deref());
         let by_path = told_apart(&said, |row| row.path.as_deref());
         if !by_path && !by_id && said.iter().any(|row| row.path.is_some()) {
@@ -188,8 +195,15 @@ fn open(path: &Path) -> Result<ParquetFile> {
 }
 
 fn damaged(path: &Path, what: String) -> Error {
+    unreadable(what).with_subject(path.display().to_string())
+}
+
+/// The error that `what`, a clause, is the reason of. One about what is not read here says itself what to do.
+fn unreadable(what: String) -> Error {
+    if what.contains(NOT_READ) {
+        return Error::new(Code::InvalidArchive, format!("the Parquet file cannot be read: {what}"));
+    }
     Error::new(Code::InvalidArchive, format!("the Parquet file is damaged, or of a kind that is not read: {what}"))
-        .with_subject(path.display().to_string())
         .with_advice("download or write it again")
 }
 
@@ -199,10 +213,9 @@ fn told_apart(rows: &[Said], name: impl Fn(&Said) -> Option<&str>) -> bool {
     rows.iter().all(|row| name(row).is_some_and(|name| !name.is_empty() && seen.insert(name)))
 }
 
-/// Reads what the rows of a file say beside their images.
-fn read_rows(file: &ParquetFile, inside: &str, said: &mut Vec<Said>, stop: Stop<'_>) -> Result<()> {
+/// Reads what the rows of a file say beside their images. Gives the column of classes that holds none, if there is one.
+fn read_rows(file: &ParquetFile, inside: &str, said: &mut Vec<Said>, stop: Stop<'_>) -> Result<Option<String>> {
     let columns = columns_of(file)?;
-    let unreadable = |what: String| Error::new(Code::InvalidArchive, format!("the Parquet file is damaged: {what}"));
     let of_file = part_of_file(inside);
     let stem = inside.rsplit_once('.').map_or(inside, |(stem, _)| stem);
     let mut number = 0;
@@ -228,24 +241,33 @@ fn read_rows(file: &ParquetFile, inside: &str, said: &mut Vec<Said>, stop: Stop<
                 let mut text = |column: usize| texts[column].next().flatten().filter(|text| !text.trim().is_empty());
                 let name = |text: Option<String>| text.map(|text| name_of(text.as_bytes()).into_owned());
                 let (id, path, class, part) = (name(text(0)), name(text(1)), text(2), text(3));
+                let part = part.map(|part| part_of(&part).ok_or_else(|| strange_part(number, part))).transpose()?;
                 said.push(Said {
                     id,
                     path,
                     numbered: format!("{stem}/{number}"),
                     class: class.and_then(|class| class_of(class, &columns.names)),
-                    part: part.and_then(|part| part_of(&part)).or(of_file),
+                    part: part.or(of_file),
                 });
                 number += 1;
             }
             done += count;
         }
     }
-    Ok(())
+    Ok(columns.unread)
 }
 
-/// A class by its name; that of a number is in `names`, where there are such, and below 0 there is none.
+fn strange_part(row: usize, part: String) -> Error {
+    Error::new(Code::InvalidData, format!("row {row} of the Parquet file, counted from 0, is in no part that is known"))
+        .with_values(format!("in the column of parts ({}): train, validation or test", PARTS.join(", ")), part)
+        .with_advice("call the parts so, or the column otherwise; then the images are split at random")
+}
+
+/// A class by its name; that of a number is in `names`, where there are such, and below 0 there is none. Python writes whole
+/// numbers as floats where one is missing, and NaN for it.
 fn class_of(text: String, names: &[String]) -> Option<String> {
     match text.parse::<i64>() {
+        _ if text == "NaN" => None,
         Ok(number) if number < 0 => None,
         Ok(number) if !names.is_empty() => Some(names.get(usize::try_from(number).ok()?).cloned().unwrap_or(text)),
         _ => Some(text),
@@ -286,9 +308,15 @@ fn columns_of(file: &ParquetFile) -> Result<Columns> {
     let path = leaves.iter().position(|leaf| inside(leaf) && leaf.path[1] == "path" && leaf.is_text);
     let labels: Vec<usize> =
         (0..leaves.len()).filter(|&i| leaves[i].feature.as_deref() == Some("ClassLabel")).collect();
-    let class = usual(&CLASSES, is_name).or(if let [only] = labels[..] { Some(only) } else { None });
+    let class = usual(&CLASSES, |leaf| leaf.is_text || leaf.is_whole || leaf.is_float).or(if let [only] = labels[..] {
+        Some(only)
+    } else {
+        None
+    });
+    let unread = leaves.iter().find(|leaf| class.is_none() && CLASSES.contains(&leaf.name()));
     Ok(Columns {
         bytes,
+        unread: unread.map(|leaf| leaf.path.join(".")),
         path: path.or_else(|| usual(&PATHS, |leaf| leaf.is_text)),
         class,
         names: class.map(|class| names_of(&features, leaves[class].name())).unwrap_or_default(),
@@ -318,6 +346,7 @@ struct Leaf {
     is_binary: bool,
     is_text: bool,
     is_whole: bool,
+    is_float: bool,
 }
 
 impl Leaf {
@@ -326,7 +355,15 @@ impl Leaf {
         let flat = column.max_rep_level() == 0;
         let feature = path.first().and_then(|name| features[&name[..]]["_type"].as_str()).map(str::to_string);
         let is_binary = flat && column.physical_type() == Type::BYTE_ARRAY && column.logical_type_ref().is_none();
-        Leaf { path, feature, is_binary, is_text: flat && is_text(column), is_whole: flat && is_whole(column) }
+        let is_float = flat && matches!(column.physical_type(), Type::FLOAT | Type::DOUBLE);
+        Leaf {
+            path,
+            feature,
+            is_binary,
+            is_text: flat && is_text(column),
+            is_whole: flat && is_whole(column),
+            is_float,
+        }
     }
 
     fn name(&self) -> &str {

@@ -267,7 +267,12 @@ fn missed(model: &ExportedModel, gates: &Gates) -> Vec<String> {
     let recall = model.evaluation.as_ref().and_then(|evaluation| smallest_recall(&evaluation.metrics));
     let below = |gate: &str, limit: Option<f64>, found: Option<(&str, f64)>| match (limit?, found) {
         (limit, Some((_, found))) if found >= limit => None,
-        (limit, Some((what, found))) => Some(format!("{name} misses {gate} {limit}: its {what} is {found:.4}.")),
+        (limit, Some((what, found))) => {
+            // As many digits as tell it from the limit.
+            let digits =
+                (4..17).find(|&digits| format!("{found:.digits$}").parse().is_ok_and(|shown: f64| shown < limit));
+            Some(format!("{name} misses {gate} {limit}: its {what} is {found:.*}.", digits.unwrap_or(17)))
+        }
         (limit, None) => Some(format!("{name} misses {gate} {limit}: without labels and teacher it has none.")),
     };
     let large = gates.max_bytes.filter(|&limit| model.bytes > limit);
@@ -331,6 +336,9 @@ mod tests {
         assert_eq!(sentences.len(), 3);
         assert!(sentences[0].contains("recall@2 is 0.7000"), "{sentences:?}");
         assert!(sentences[1].contains("1000 bytes") && sentences[2].contains("0.9900"), "{sentences:?}");
+        let rounded = exported(&[("recall@1", 1.0)], 1, 0.999_999_7);
+        let gates = Gates { min_cosine: Some(1.0), ..Gates::default() };
+        assert!(missed(&rounded, &gates)[0].contains("is 0.9999997."), "{:?}", missed(&rounded, &gates));
         let unlabelled = exported(&[("neighbourOverlap", 0.9), ("teacherRecall@1", 0.4)], 1, 1.0);
         let gates = Gates { min_recall: Some(0.5), ..Gates::default() };
         assert!(missed(&unlabelled, &gates)[0].contains("teacherRecall@1 is 0.4000"));

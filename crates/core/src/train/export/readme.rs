@@ -148,7 +148,7 @@ fn scores(plan: &ExportPlan, model: &Model, report: &ExportReport) -> String {
     let about = match (&report.student, report.models.iter().any(|model| model.evaluation.is_some())) {
         (Some(_), true) => format!(
             "Of {images} test images, on one machine, in batches of 64. Cosine: of an image's embedding and that of the model \
-             before export, mean and lowest. Metrics are of new images that training did not see."
+             before export, mean and lowest. Metrics are of the test part: of the run's own data, images that training did not see."
         ),
         _ => "It was not measured on images when it was exported.".into(),
     };

@@ -31,7 +31,8 @@ impl<B: Backend> VectorTeacher<B> {
     /// Those of [`read`] and [`judge`].
     pub fn load(path: &Path, options: &VectorOptions, backend: B, control: &Control) -> Result<Self> {
         let table = read(path, options)?;
-        for message in judge(&table)?.warnings {
+        let judged = judge(&table).map_err(|error| error.with_subject(path.display().to_string()))?;
+        for message in judged.warnings {
             control.emit(Event::Warning { message });
         }
         let shapes = FeatureMap::from([(Feature::Embedding, vec![1, table.dimension])]);
