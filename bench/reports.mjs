@@ -38,7 +38,7 @@ try {
     copyFileSync(join(out(name), "report.html"), join(record, `${name}.html`));
 
   const browser = await chromium.launch({ executablePath: executable(), chromiumSandbox: process.getuid?.() !== 0 });
-  const page = await browser.newPage({ viewport: { width: 1000, height: 760 } });
+  const page = await browser.newPage({ viewport: { width: 1120, height: 760 } });
   await page.goto(pathToFileURL(join(record, "labelled.html")).href);
   await page.screenshot({ path: join(root, "docs", "report.png") });
   await browser.close();

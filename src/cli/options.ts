@@ -195,7 +195,7 @@ export function addRunFlags(command: Command, job: "train" | "distill"): Command
     .option("--overwrite", "replace a run that is already there")
     .option(
       "--keep <which>",
-      "the model has the last or the best weights, or the best and the last beside (last; best without labels, of a split by images, with --patience)",
+      "the model has the last or the best weights, or the best and the last beside (last; best without labels, of a split by images, with --weights or --patience)",
     )
     .option("--patience <count>", "stop after so many evaluations without a new best (never)", toNumber)
     .option("--evaluate-every <epochs>", "epochs between evaluations (1)", toNumber)

@@ -554,8 +554,8 @@ export type RunOptions = {
   /** Evaluation during training. */
   readonly evaluation?: EvaluationOptions;
   /**
-   * Which weights become the model. @default "last"; without labels, with a split by images, and with `patience`
-   * "best"
+   * Which weights become the model. @default "last"; without labels, with a split by images, and with `weights` or
+   * `patience` "best"
    */
   readonly keep?: Keep;
   /** Evaluations without a new best after which the run ends, at least 1; `null` never. @default null */

@@ -1,6 +1,6 @@
 /** Weights that a run begins with: what is taken, what is frozen, what is refused. */
 
-import { copyFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
 import { conv4, glyphs, mlp, type RunEvent, resnet, resume, train } from "../../src/index.ts";
@@ -59,6 +59,9 @@ describe("weights", () => {
     const options = { backbone, epochs: 1, weights: teacher, learningRates: { fc: 10 }, batchNorm: "running" } as const;
     expect(warningsOf(await run(smallRun(out, options))).join()).toContain("random start: fc.weight, fc.bias");
     expect(readTensors(out)["blocks.0.1.running_mean"]).toEqual(readTensors(teacher)["blocks.0.1.running_mean"]);
+    // What begins with trained weights can forget them, so it keeps its best ones.
+    const keptBy = (folder: string) => JSON.parse(readFileSync(join(folder, "plan.json"), "utf8")).policy.keep;
+    expect([teacher, out].map(keptBy)).toEqual(["last", "best"]);
     const failure = run(smallRun(join(temporaryFolder(), "run"), { ...options, freeze: ["block.0"] }));
     await expect(failure).rejects.toMatchObject({ code: "ERR_INVALID_OPTION", subject: "freeze" });
     await expect(failure).rejects.toThrow(/such as blocks.0/);

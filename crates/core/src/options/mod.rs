@@ -139,8 +139,8 @@ pub struct RunOptions {
     pub device: Option<DeviceOption>,
     /// Evaluation during training.
     pub evaluation: Option<EvaluationOptions>,
-    /// Which weights become the model. @default "last"; without labels, with a split by images, and with `patience`
-    /// "best"
+    /// Which weights become the model. @default "last"; without labels, with a split by images, and with `weights` or
+    /// `patience` "best"
     pub keep: Option<Keep>,
     /// Evaluations without a new best after which the run ends, at least 1; `null` never. @default null
     #[cfg_attr(test, ts(as = "Option<Option<u64>>"))]
