@@ -10,7 +10,8 @@ import type {
   ExportReport,
   ProfileReport,
 } from "../protocol/protocol.ts";
-import { percent, score, shortName, shownMetrics, verdictRows } from "../report/scores.ts";
+import { shortName, shownMetrics, verdictRows } from "../report/scores.ts";
+import { percent, score } from "../run/figures.ts";
 
 /** Columns under their titles: the first to the left, numbers to the right. Its cells are printable, one line each. */
 export function table(titles: readonly string[], cells: readonly (readonly string[])[]): string {

@@ -1,10 +1,11 @@
 /** Several runs side by side: their scores, what differs in their plans, and their curves over each other. */
 
 import type { DistillResult, TrainResult } from "../events.ts";
+import { score } from "../run/figures.ts";
 import type { Block, Document, TableBlock } from "./blocks.ts";
 import { chartsOf } from "./curves.ts";
 import type { RunRecord } from "./record.ts";
-import { score, shownMetrics } from "./scores.ts";
+import { shownMetrics } from "./scores.ts";
 
 /** The document of several runs. Runs of one name are told apart by their folders. */
 export function comparePage(given: readonly RunRecord[]): Document {

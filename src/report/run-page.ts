@@ -4,22 +4,13 @@ import { statSync } from "node:fs";
 import { join } from "node:path";
 import { files } from "../artefacts/run-folder.ts";
 import type { Metrics, Verdict } from "../events.ts";
+import { percent, score } from "../run/figures.ts";
 import { goalOf } from "../run/state.ts";
 import type { Block, Document, TableBlock } from "./blocks.ts";
 import { chartsOf } from "./curves.ts";
 import type { RunRecord } from "./record.ts";
 import { picturesOf, type Sample } from "./sample.ts";
-import {
-  bytesInWords,
-  duration,
-  metricsLine,
-  named,
-  percent,
-  score,
-  shortName,
-  sizeCells,
-  verdictRows,
-} from "./scores.ts";
+import { bytesInWords, duration, metricsLine, named, shortName, sizeCells, verdictRows } from "./scores.ts";
 import { settingsOf } from "./settings.ts";
 
 /** The document of a run; `sample` is what was looked at, or why nothing was, in a sentence. */

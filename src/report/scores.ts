@@ -2,6 +2,7 @@
 
 import type { Finding, Metrics, Verdict, VerdictRow } from "../events.ts";
 import type { PrefixEvaluation, TeacherFidelity } from "../protocol/protocol.ts";
+import { percent, score } from "../run/figures.ts";
 
 /** A verdict as a table: the networks' names first, then numbers. */
 export interface VerdictTable {
@@ -150,15 +151,6 @@ function metricOrder(a: string, b: string): number {
     return rest >= 0 ? rest : 2 ** 41;
   };
   return place(a) - place(b) || a.localeCompare(b);
-}
-
-/** A share in percent, a correlation as it is. */
-export function score(name: string, value: number | undefined): string {
-  return name.endsWith("RankCorrelation") && value !== undefined ? value.toFixed(3) : percent(value);
-}
-
-export function percent(value: number | null | undefined, digits = 2): string {
-  return value === null || value === undefined ? "-" : `${(100 * value).toFixed(digits)} %`;
 }
 
 /** A length of time in the two units that matter. */

@@ -1,6 +1,7 @@
 /** What is wrong with a finished run: its numbers in plain words, each with the likely cause and what to try. */
 
 import type { EpochRecord, Finding, Metrics, Verdict } from "../events.ts";
+import { isCorrelation, score } from "./figures.ts";
 import { goalOf } from "./state.ts";
 
 /** What is looked at. */
@@ -43,7 +44,7 @@ export function findingsOf({ history, collapsed, learningRate, hasTeacher, verdi
     for (const name of [goalOf(studentAfter.metrics), "mapAtR", "distanceRankCorrelation"]) {
       const [now, was] = [studentAfter.metrics[name] ?? Number.NaN, before[name] ?? Number.NaN];
       if (was - now > chance(name, was, testImages))
-        return `its ${name} is ${inWords(name, now)}, and ${inWords(name, was)}`;
+        return `its ${name} is ${score(name, now)}, and ${score(name, was)}`;
       if (now > was) return undefined;
     }
     return undefined;
@@ -131,13 +132,4 @@ const STANDARD_ERRORS = 2;
 function chance(name: string, value: number, images: number): number {
   const variance = isCorrelation(name) ? 1 : value * (1 - value);
   return STANDARD_ERRORS * Math.sqrt(variance / images);
-}
-
-function isCorrelation(name: string): boolean {
-  return name.endsWith("Correlation");
-}
-
-/** A share in percent, a correlation as it is. */
-function inWords(name: string, value: number): string {
-  return isCorrelation(name) ? value.toFixed(3) : `${(100 * value).toFixed(2)} %`;
 }

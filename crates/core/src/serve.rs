@@ -117,7 +117,7 @@ impl ServedModel {
             }
             None => {
                 let backend = host.cpu();
-                let StoredNetwork { mut network, card, hash } = StoredNetwork::load(&plan.model, &backend)?;
+                let (StoredNetwork { mut network, card }, hash) = StoredNetwork::load_hashed(&plan.model, &backend)?;
                 network.keep_taps(&[]);
                 let (length, parameters) = (network.embedding_size(), network.parameter_count());
                 let network = Network::Own { network: Box::new(network), backend };

@@ -94,7 +94,7 @@ pub fn embed(plan: &EmbedPlan, control: &Control) -> Result<EmbedReport> {
         fs::create_dir_all(folder).map_err(|e| Error::io("making the folder", folder, e))?;
     }
     let backend = Host::new(plan.threads).cpu();
-    let StoredNetwork { network, card, hash } = StoredNetwork::load(&plan.model, &backend)?;
+    let (StoredNetwork { network, card }, hash) = StoredNetwork::load_hashed(&plan.model, &backend)?;
     let view = open_view(&plan.data, card.input(), FEWEST_KEPT, control)?;
     view.dataset.notices().into_iter().for_each(|message| control.emit(Event::Warning { message }));
     let items: Vec<u32> = (0..view.dataset.len() as u32).collect();

@@ -216,16 +216,24 @@ pub struct StoredNetwork<B: Backend> {
     pub network: Inference<B>,
     /// Its card.
     pub card: ModelCard,
-    /// [`Model::hash`].
-    pub hash: String,
 }
 
 impl<B: Backend> StoredNetwork<B> {
     /// Reads a `model.safetensors`.
     pub fn load(path: &Path, backend: &B) -> Result<Self> {
+        Self::of(Model::load(path)?, path, backend)
+    }
+
+    /// Reads it, and its [`Model::hash`], which takes a pass over all its numbers.
+    pub fn load_hashed(path: &Path, backend: &B) -> Result<(Self, String)> {
         let model = Model::load(path)?;
+        let hash = model.hash()?;
+        Ok((Self::of(model, path, backend)?, hash))
+    }
+
+    fn of(model: Model, path: &Path, backend: &B) -> Result<Self> {
         let network = model.network(backend.clone()).map_err(|error| error.with_subject(path.display().to_string()))?;
-        Ok(StoredNetwork { network: network.into_inference()?, hash: model.hash()?, card: model.card })
+        Ok(StoredNetwork { network: network.into_inference()?, card: model.card })
     }
 }
 

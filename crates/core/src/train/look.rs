@@ -40,7 +40,7 @@ pub struct Look {
 /// Those of model, teachers and data; `ERR_NON_FINITE`, `ERR_CANCELLED`.
 pub fn look(plan: &EvaluatePlan, most: usize, control: &Control) -> Result<Look> {
     let host = Host::new(plan.threads);
-    let StoredNetwork { network, card, .. } = StoredNetwork::load(&plan.model, &host.cpu())?;
+    let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &host.cpu())?;
     // What a user should know has been told when the run was measured.
     let measuring = Measuring::open_telling(plan, &host, &card, control, |_| {})?;
     let Measuring { backend, view, .. } = &measuring;

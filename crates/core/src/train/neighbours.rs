@@ -67,7 +67,7 @@ pub struct Neighbours {
 pub fn neighbours(plan: &NeighboursPlan, control: &Control) -> Result<Vec<Neighbours>> {
     let host = Host::new(plan.threads);
     let backend = host.cpu();
-    let StoredNetwork { network, card, .. } = StoredNetwork::load(&plan.model, &backend)?;
+    let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &backend)?;
     let view = open_view(&plan.data, card.input(), 0, control)?;
     let dataset = &view.dataset;
     if dataset.input_kind() == InputKind::Vectors {

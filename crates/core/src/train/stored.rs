@@ -181,7 +181,7 @@ impl<'a> Measuring<'a> {
 /// Those of model, teacher and data; `ERR_INVALID_OPTION` without labels and without a teacher; `ERR_CANCELLED`.
 pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluation> {
     let host = Host::new(plan.threads);
-    let StoredNetwork { network, card, .. } = StoredNetwork::load(&plan.model, &host.cpu())?;
+    let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &host.cpu())?;
     let mut measuring = Measuring::open(plan, &host, &card, control)?;
     if !measuring.is_labelled() {
         check_without_labels(plan)?;
