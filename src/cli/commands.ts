@@ -273,7 +273,7 @@ function reproduceCommand(): Command {
   return command("reproduce", "Repeat an experiment of the paper, and set its table beside the paper's.")
     .argument("[recipe]", "its name; --list shows them all")
     .option("--list", "only list the recipes")
-    .option("--scale <size>", "smoke (seconds), small (two cores) or paper (small)")
+    .option("--scale <size>", "smoke (seconds), small (two cores), pretrained or paper (small)")
     .option("--data <source...>", "images, one or more data sets (the embedded glyphs)")
     .option("--seeds <count>", "seeds, from 1 (the scale's)", toNumber)
     .option("--out <folder>", "folder of the experiment; finished cells in it are kept (runs/<recipe>-<scale>)")

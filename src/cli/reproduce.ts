@@ -62,7 +62,7 @@ export async function runRecipe(name: string | undefined, flags: ReproduceFlags)
 /** `resnet50=weights.pth` */
 function toFiles(given: readonly string[]): NonNullable<ReproduceOptions["weights"]> {
   const pairs = given.map((pair) => {
-    const [, network, file] = /^(\w+)=(.+)$/.exec(pair) ?? [];
+    const [, network, file] = /^([\w-]+)=(.+)$/.exec(pair) ?? [];
     if (!network || !file) throw invalid("--weights", "network=file, for example resnet50=resnet50.pth", pair);
     return [network, file];
   });

@@ -500,10 +500,11 @@ export type RunOptions = {
   readonly learningRates?: { readonly [key in string]: number };
   /**
    * What batch norm subtracts and divides by in training: the statistics of the `"batch"`, which the running ones
-   * follow, or the `"running"` ones, which then stay as they are. @default "batch"
+   * follow, or the `"running"` ones, which then stay as they are.
+   * @default "running" with `weights`, else "batch"
    */
   readonly batchNorm?: TrainingStatistics;
-  /** The optimiser. @default adam() */
+  /** The optimiser. @default adam(), with `weights` adam({ learningRate: 1e-4 }) */
   readonly optimizer?: OptimizerOptions;
   /** The learning rate over the run. @default cosine() */
   readonly schedule?: ScheduleOptions;

@@ -6,13 +6,14 @@
  * Settings of the paper's scale: CIFAR-100 in the authors' code, Tiny ImageNet in the paper.
  */
 
-import { conv4, resnet, vgg } from "../options/backbone.ts";
+import { conv4, efficientnetLite, resnet, vgg } from "../options/backbone.ts";
 import { attentionTransfer, crossEntropy, hint, rkdAngle, rkdDistance, softTargetKl } from "../options/losses.ts";
 import { adam, sgd } from "../options/optimizer.ts";
 import { step } from "../options/schedule.ts";
 import { twoStages } from "../options/two-stages.ts";
 import type { Backbone, Loss, Optimizer, Schedule } from "../protocol/protocol.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
+import { pretrainedImages, pretrainedTraining, type TrainingOfSteps } from "./training.ts";
 
 interface Settings extends CommonSettings {
   readonly teacher: Backbone;
@@ -22,6 +23,8 @@ interface Settings extends CommonSettings {
   /** The last maps of more than one pixel, which attention compares: on a single one there is no attention. */
   readonly attention: readonly Taps[];
   readonly training: Training;
+  /** The weight of RKD-D; RKD-A has twice as much. @default 25, the paper's */
+  readonly relations?: number;
 }
 
 /** A map of the student, and the teacher's that it is compared with. */
@@ -30,7 +33,7 @@ interface Taps {
   readonly teacherFeature: string;
 }
 
-interface Training {
+interface Training extends Pick<TrainingOfSteps, "batchNorm"> {
   readonly optimizer: Optimizer;
   readonly schedule?: Schedule;
   readonly epochs: number;
@@ -40,10 +43,15 @@ interface Training {
 }
 
 /** The rows below the teacher. FitNet's hints come first, for as many steps as its own stage. */
-function methods({ taps, attention: maps, training }: Settings): Readonly<Record<string, readonly Loss[]>> {
+function methods({
+  taps,
+  attention: maps,
+  training,
+  relations = 25,
+}: Settings): Readonly<Record<string, readonly Loss[]>> {
   const steps = training.epochs * training.stepsPerEpoch;
-  const distance = rkdDistance({ weight: 25 });
-  const both = [distance, rkdAngle({ weight: 50 })];
+  const distance = rkdDistance({ weight: relations });
+  const both = [distance, rkdAngle({ weight: 2 * relations })];
   const fitNet = (task: readonly Loss[]) => twoStages({ hints: [hint(taps)], task, hintSteps: steps });
   const attention = maps.map((pair) => attentionTransfer({ ...pair, weight: 50 }));
   return {
@@ -120,6 +128,25 @@ export const classification: Recipe<Settings> = {
         "Teacher Conv-4 with 64 channels, student VGG-11 of a sixteenth of its width; the paper has ResNet-50 and VGG-11 on CIFAR-100, ResNet-101 and ResNet-18 on Tiny ImageNet.",
         "20 epochs of 40 batches of 64 images with a cosine schedule from 0.05; the paper has 200 and 300 epochs of all images in batches of 128 with steps from 0.1.",
         "Images are not augmented, so that the teacher's features are computed once; the paper's are cropped at random and mirrored.",
+      ],
+    },
+    pretrained: {
+      ...pretrainedImages,
+      images: { ...pretrainedImages.images, split: byImages },
+      teacher: efficientnetLite(2),
+      student: efficientnetLite(0, { embedding: null }),
+      taps: { studentFeature: "blocks.6", teacherFeature: "blocks.6" },
+      attention: [4, 6].map((i) => ({ studentFeature: `blocks.${i}`, teacherFeature: `blocks.${i}` })),
+      training: {
+        ...pretrainedTraining,
+        stepsPerEpoch: 40,
+        batch: { size: 64, perClass: null },
+        evaluation: { ks, everyEpochs: 4 },
+      },
+      deviations: [
+        "Teacher EfficientNet-Lite2, student EfficientNet-Lite0, both from ImageNet's weights, which know Tiny ImageNet's classes; the paper has ResNet-50 and VGG-11 on CIFAR-100, ResNet-101 and ResNet-18 on Tiny ImageNet.",
+        "Images of 96 pixels, 12 epochs of 40 batches of 64 images with a cosine schedule from 1e-4; batch norm keeps ImageNet's statistics in training. The paper has 200 and 300 epochs of all images in batches of 128 with steps from 0.1.",
+        "Photographs are only mirrored, so that the teacher's features are computed once; the paper's are cropped at random and mirrored.",
       ],
     },
     paper: {

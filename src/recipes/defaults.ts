@@ -13,7 +13,15 @@ import type { TrainOptions } from "../options/run.ts";
 import { cosine } from "../options/schedule.ts";
 import type { Backbone, Loss } from "../protocol/protocol.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
-import { smokeTraining, type TrainingOfSteps } from "./training.ts";
+import {
+  byTriplet,
+  pretrainedDeviations,
+  pretrainedImages,
+  pretrainedNetworks,
+  pretrainedTraining,
+  smokeTraining,
+  type TrainingOfSteps,
+} from "./training.ts";
 
 interface Settings extends CommonSettings {
   /** The teacher that is trained where none is given, and by what. */
@@ -21,7 +29,9 @@ interface Settings extends CommonSettings {
   readonly teaching: TrainingOfSteps & Pick<TrainOptions, "evaluation">;
   /** What is said of the student, where anything is. */
   readonly student?: Backbone;
-  readonly training?: TrainingOfSteps;
+  readonly training?: Partial<TrainingOfSteps>;
+  /** Rows of other settings than the default's, with its losses. */
+  readonly variants?: Readonly<Record<string, Partial<TrainingOfSteps>>>;
 }
 
 /** RKD-DA with the paper's ratio of its parts. */
@@ -76,6 +86,23 @@ export const defaults: Recipe<Settings> = {
       },
       deviations: [],
     },
+    pretrained: {
+      ...pretrainedImages,
+      teacher: () => ({ backbone: pretrainedNetworks.teacher, losses: [triplet()] }),
+      teaching: byTriplet(pretrainedTraining),
+      student: pretrainedNetworks.student({ embedding: 64 }),
+      // Rate and statistics are left to the defaults, which are what this is about.
+      training: { ...{ epochs: 12, stepsPerEpoch: 20, batch: { size: 64 } }, evaluation: { everyEpochs: 4 } },
+      variants: {
+        "statistics of the batch": { batchNorm: "batch" },
+        "rate 1e-3": { optimizer: adam({ learningRate: 1e-3 }) },
+        "rate 1e-3, statistics of the batch": { optimizer: adam({ learningRate: 1e-3 }), batchNorm: "batch" },
+      },
+      deviations: [
+        "Student EfficientNet-Lite0 from ImageNet's weights, taught by EfficientNet-Lite2 that was trained on the same classes.",
+        ...pretrainedDeviations,
+      ],
+    },
     paper: {
       seeds: 3,
       data: ["glyphs"],
@@ -94,16 +121,17 @@ export const defaults: Recipe<Settings> = {
   ],
   published: [],
   build: ({ data: all, teacher: given }) => ({
-    rows: [taught, alone, chosen, ...Object.keys(others)],
+    rows: [taught, alone, chosen, ...Object.keys(all[0].settings.variants ?? {}), ...Object.keys(others)],
     columns: all.map(({ name }) => name),
     judgedWeights: "last",
     cell: ({ row, column, model }) => {
       const { data, settings, imageSize } = all.find(({ name }) => name === column) ?? all[0];
-      const { teacher: network, teaching, student, training } = settings;
+      const { teacher: network, teaching, student, training, variants } = settings;
       if (row === "trained teacher") return { train: { data, ...network(imageSize), ...teaching } };
       const distill = { data, teacher: given ?? model("trained teacher"), ...(student && { student }), ...training };
       const losses = others[row];
       if (losses) return { distill: { ...distill, losses } };
+      if (variants?.[row]) return { distill: { ...distill, ...variants[row] } };
       const place = { [taught]: "teacher", [alone]: "baseline" }[row];
       return {
         distill: { ...distill, baseline: true },

@@ -4,7 +4,7 @@
  * domain is trained on in turn, so the table is a matrix; a network that has learned nothing is the row to compare with.
  */
 
-import { conv4, resnet } from "../options/backbone.ts";
+import { conv4, efficientnetLite, resnet } from "../options/backbone.ts";
 import { rkdAngle, rkdDistance, triplet } from "../options/losses.ts";
 import { sgd } from "../options/optimizer.ts";
 import { constant } from "../options/schedule.ts";
@@ -17,6 +17,9 @@ import {
   paperDeviations,
   paperStudent,
   paperTeacher,
+  pretrainedDeviations,
+  pretrainedImages,
+  pretrainedTraining,
   productsStudent,
   productsTeacher,
   sameStart,
@@ -31,6 +34,8 @@ interface Settings extends CommonSettings {
   readonly student: Backbone;
   readonly teacherTraining: TeacherTraining;
   readonly studentTraining: TrainingOfSteps;
+  /** The network that is not trained. @default the teacher */
+  readonly untrained?: Backbone;
 }
 
 /** One step at a rate that moves no weight: the network as it was drawn. */
@@ -63,6 +68,20 @@ export const domainAdaptation: Recipe<Settings> = {
         "The row of a network that was not trained stands in the place of the paper's row of ImageNet's features.",
         sameStart,
         mirroredDeviation,
+      ],
+    },
+    pretrained: {
+      ...pretrainedImages,
+      teacher: efficientnetLite(0, { embedding: 512, normalize: true }),
+      student: efficientnetLite(0, { embedding: 512, normalize: false }),
+      untrained: efficientnetLite(0, { normalize: true }),
+      teacherTraining: byTriplet(pretrainedTraining),
+      studentTraining: pretrainedTraining,
+      deviations: [
+        "EfficientNet-Lite0 for teacher and student from ImageNet's weights; the paper does not say which networks figure 3 has.",
+        "The row of a network that was not trained is that of ImageNet's pooled features.",
+        ...pretrainedDeviations,
+        "Every domain is split by classes, trained on or not; the paper measures a whole domain where it was not trained on it.",
       ],
     },
     paper: {
@@ -103,10 +122,11 @@ export const domainAdaptation: Recipe<Settings> = {
       const measure = Object.fromEntries(domains.map(({ name, data }) => [name, { data, ks: [1] }]));
       const own = domains.find(({ name }) => row === teacherOf(name) || row === studentOf(name));
       const { name, data, settings } = own ?? domains[0];
-      const { teacher, student, teacherTraining, studentTraining } = settings;
+      const { teacher, student, teacherTraining, studentTraining, untrained: plain = teacher } = settings;
       if (row === "Untrained") {
-        const { batch } = teacherTraining;
-        return { train: { data, backbone: teacher, losses: [triplet()], batch, ...untrained }, measure };
+        const { batch, batchNorm } = teacherTraining;
+        const none = { ...untrained, ...(batchNorm && { batchNorm }) };
+        return { train: { data, backbone: plain, losses: [triplet()], batch, ...none }, measure };
       }
       if (row === teacherOf(name)) {
         return { train: { data, backbone: teacher, ...teacherTraining }, measure };

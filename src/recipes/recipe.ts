@@ -7,12 +7,16 @@ import type { Data, Split } from "../protocol/protocol.ts";
 
 /**
  * How large an experiment is. `smoke`: seconds, to see that it runs. `small`: two CPU cores and data of a few thousand
- * images. `paper`: the paper's own settings, for those with its data and the time.
+ * images. `pretrained`: the same with networks that begin with ImageNet's weights, as the paper's do. `paper`: the paper's own
+ * settings, for those with its data and the time.
  */
-export type Scale = "smoke" | "small" | "paper";
+export type Scale = "smoke" | "small" | "pretrained" | "paper";
 
 /** The scales, from small to large. */
-export const scales: readonly Scale[] = ["smoke", "small", "paper"];
+export const scales: readonly Scale[] = ["smoke", "small", "pretrained", "paper"];
+
+/** What a recipe has at each scale; not every one has networks that begin with weights. */
+type Scales<Settings> = Readonly<Record<Exclude<Scale, "pretrained">, Settings>> & { readonly pretrained?: Settings };
 
 /** What the user chose. */
 interface RecipeContext<Settings> {
@@ -54,7 +58,7 @@ export interface Recipe<Settings extends CommonSettings = CommonSettings> {
   /** What it repeats, in a line. */
   readonly repeats: string;
   /** Everything that depends on the scale. */
-  readonly scales: Readonly<Record<Scale, Settings>>;
+  readonly scales: Scales<Settings>;
   /** What a data set has in place of the paper's scale, where the paper treats it differently. */
   readonly own?: Readonly<Partial<Record<PublishedData, Partial<Settings>>>>;
   /** Whether a teacher of the user's may stand in the place of the one that is trained. @default false */

@@ -3,7 +3,7 @@
  * long. The student's embedding is not normalised. Settings of the paper's scale: the authors' scripts.
  */
 
-import { type BackboneOptions, conv4, resnet } from "../options/backbone.ts";
+import { type BackboneOptions, conv4, efficientnetLite, resnet } from "../options/backbone.ts";
 import { rkdAngle, rkdDistance } from "../options/losses.ts";
 import type { Backbone } from "../protocol/protocol.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
@@ -14,6 +14,9 @@ import {
   paperDeviations,
   paperStudent,
   paperTeacher,
+  pretrainedDeviations,
+  pretrainedImages,
+  pretrainedTraining,
   productsStudent,
   productsTeacher,
   sameStart,
@@ -56,6 +59,17 @@ export const selfDistillation: Recipe<Settings> = {
         "Images of 32 pixels, batches of 64 images, 30 epochs of 40 batches with a cosine schedule; the paper has 224 pixels, batches of 128 images, 40 and 80 epochs of 100 batches with steps.",
         sameStart,
         mirroredDeviation,
+      ],
+    },
+    pretrained: {
+      ...pretrainedImages,
+      network: (options) => efficientnetLite(0, { embedding: 512, ...options }),
+      first: byTriplet(pretrainedTraining),
+      next: pretrainedTraining,
+      deviations: [
+        "EfficientNet-Lite0 with an embedding of 512 from ImageNet's weights; the paper has ResNet-50 with 512.",
+        ...pretrainedDeviations,
+        "The embedding layer, which ImageNet's weights have not, is drawn from the seed, so that teacher and student begin with the same.",
       ],
     },
     paper: {

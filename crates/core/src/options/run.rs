@@ -14,7 +14,7 @@ use crate::data::{AugmentSpec, BatchPlan, DataKind, DataPlan, Labels, SplitPlan,
 use crate::error::{Code, Error, Result};
 use crate::input::{self, fields_of, invalid, needed, read, unknown};
 use crate::losses::{LinearHint, LossSpec, RkdAngle, RkdDistance, TermSpec, TripletSquared, Weight};
-use crate::nn::tuning::TuningPlan;
+use crate::nn::tuning::{TrainingStatistics, TuningPlan};
 use crate::optim::{OptimizerSpec, ScheduleSpec};
 use crate::spelling::likely;
 use crate::train::objective::Objective;
@@ -80,12 +80,14 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
         },
     };
     let prefixes = options.prefixes.unwrap_or_default().0;
+    let weights = options.weights.flatten().map(weights).transpose()?;
+    let trained = weights.is_some();
     let objective = Objective::new(&losses, &weights_of(&teachers))?.with_prefixes(&prefixes, backbone.normalize)?;
     backbone.embedding.map_or(Ok(()), |embedding| objective.check_prefixes(embedding))?;
     let plan = Plan {
         backbone,
         prefixes,
-        weights: options.weights.flatten().map(weights).transpose()?,
+        weights,
         tuning: TuningPlan {
             freeze: options.freeze.unwrap_or_default().0,
             learning_rates: options
@@ -94,10 +96,10 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
                 .into_iter()
                 .map(|(pattern, factor)| (pattern, factor.0))
                 .collect(),
-            batch_norm: options.batch_norm.unwrap_or_default(),
+            batch_norm: options.batch_norm.unwrap_or_else(|| usual_statistics(trained)),
         },
         teachers,
-        optimizer: options.optimizer.map_or_else(|| kind::<OptimizerSpec>("adam"), Ok)?,
+        optimizer: options.optimizer.map_or_else(|| usual_optimizer(trained), Ok)?,
         schedule: options.schedule.map_or_else(|| kind::<ScheduleSpec>("cosine"), Ok)?,
         clip_gradient_norm: options.clip_gradient_norm.flatten().map(|norm| norm.0),
         batch,
@@ -115,7 +117,6 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
     let alone = if baseline { Some(by_labels_alone(&plan, || images.training_part(stop))?) } else { None };
     let data = images.pass_on();
     let patience = options.patience.flatten().map(Into::into);
-    let trained = plan.weights.is_some();
     let policy = Policy {
         evaluation,
         keep: options.keep.unwrap_or_else(|| usual_keep(&data, trained || patience.is_some())),
@@ -395,6 +396,21 @@ fn usual_embedding(kind: &str, data: DataKind) -> usize {
 fn usual_epochs(images: u64, teacher_alone: bool) -> u64 {
     let batches = if teacher_alone { 4_000.0 } else { 2_000.0 };
     (batches * 64.0 / images.max(1) as f64).round().clamp(5.0, 60.0) as u64
+}
+
+/// What batch norm divides by in training where it is not said. Trained weights were trained with the statistics that stand beside
+/// them: those of a batch, and of classes that they were not trained on, take away more than training gives.
+fn usual_statistics(trained: bool) -> TrainingStatistics {
+    if trained { TrainingStatistics::Running } else { TrainingStatistics::Batch }
+}
+
+/// How the weights are moved where it is not said: trained ones in a tenth of the steps, so that they keep what they know.
+fn usual_optimizer(trained: bool) -> Result<OptimizerSpec> {
+    let mut optimizer = kind("adam")?;
+    if let (true, OptimizerSpec::Adam { learning_rate, .. }) = (trained, &mut optimizer) {
+        *learning_rate /= 10.0;
+    }
+    Ok(optimizer)
 }
 
 /// Which weights become the model where it is not said. Validation classes are few, and the test classes are others again: of 35
