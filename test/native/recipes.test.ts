@@ -85,6 +85,41 @@ describe("recipes", () => {
   });
 });
 
+describe("a recipe at the pretrained scale", () => {
+  const pretrained = (name: string, options: ReproduceOptions) =>
+    planReproduce(name, { scale: "pretrained", ...options }, new AbortController().signal);
+
+  it("begins every network with the weights of its architecture", async () => {
+    const weights = { "efficientnet-lite0": "lite0.pth", "efficientnet-lite2": "lite2.pth" };
+    const able = recipes.filter(({ scales }) => scales.pretrained);
+    expect(able.map(({ name }) => name)).toEqual([
+      ...["metric-learning", "self-distillation", "state-of-the-art", "classification"],
+      ...["domain-adaptation", "defaults"],
+    ]);
+    for (const { name } of able) {
+      const alone = ["self-distillation", "domain-adaptation"].includes(name);
+      const { rows, columns, cell } = await pretrained(name, {
+        weights: alone ? { "efficientnet-lite0": "lite0.pth" } : weights,
+      });
+      for (const row of rows) {
+        const { train, distill } = cell({ row, column: columns[0] as string, seed: 1, model: (other) => other });
+        const network = train ? train.backbone : distill.student;
+        const file = weights[network?.kind as keyof typeof weights];
+        expect([name, row, (train ?? distill).weights]).toEqual([name, row, file]);
+      }
+    }
+  });
+
+  it("wants a file for each, and is refused where a recipe has none", async () => {
+    const failure = pretrained("metric-learning", { weights: { "efficientnet-lite0": "lite0.pth" } });
+    await expect(failure).rejects.toMatchObject({ subject: "weights" });
+    await expect(failure).rejects.toThrow("efficientnet-lite2 at scale pretrained");
+    await expect(pretrained("few-shot", {})).rejects.toThrow(
+      'scale: invalid value: expected "smoke" or "small" or "paper"',
+    );
+  });
+});
+
 describe("a recipe at the paper's scale", () => {
   /** A data set by its lists and names; nothing decodes its images. */
   function published(files: Readonly<Record<string, string>>): string {

@@ -25,7 +25,9 @@ async function run(options: Parameters<typeof train>[0]): Promise<RunEvent[]> {
 describe("weights", () => {
   it("of PyTorch are where the run begins, and what is frozen stays as it was", async () => {
     const out = join(temporaryFolder(), "run");
-    const options = { data: colour, backbone: tiny, epochs: 1, weights: checkpoint, freeze: ["conv1", "layer1"] };
+    // By the running statistics of the file, which belong to no images, nothing of it is above 0.
+    const tuning = { freeze: ["conv1", "layer1"], batchNorm: "batch" } as const;
+    const options = { data: colour, backbone: tiny, epochs: 1, weights: checkpoint, ...tuning };
     const events = await run(smallRun(out, options));
     expect(warningsOf(events)).toEqual([]);
     const other = join(temporaryFolder(), "run");
@@ -56,12 +58,18 @@ describe("weights", () => {
     await run(smallRun(teacher, { epochs: 1 }));
     const backbone = conv4({ width: 4, embedding: 6 });
     const out = join(temporaryFolder(), "run");
-    const options = { backbone, epochs: 1, weights: teacher, learningRates: { fc: 10 }, batchNorm: "running" } as const;
+    const options = { backbone, epochs: 1, weights: teacher, learningRates: { fc: 10 } };
     expect(warningsOf(await run(smallRun(out, options))).join()).toContain("random start: fc.weight, fc.bias");
     expect(readTensors(out)["blocks.0.1.running_mean"]).toEqual(readTensors(teacher)["blocks.0.1.running_mean"]);
-    // What begins with trained weights can forget them, so it keeps its best ones.
-    const keptBy = (folder: string) => JSON.parse(readFileSync(join(folder, "plan.json"), "utf8")).policy.keep;
-    expect([teacher, out].map(keptBy)).toEqual(["last", "best"]);
+    // What begins with trained weights can forget them: it moves less, and keeps their statistics and its best ones.
+    const planOf = (folder: string) => JSON.parse(readFileSync(join(folder, "plan.json"), "utf8"));
+    const usual = [teacher, out]
+      .map(planOf)
+      .map(({ plan: { tuning, optimizer }, policy }) => [policy.keep, tuning.batchNorm, optimizer.learningRate]);
+    expect(usual).toEqual([
+      ["last", "batch", 1e-3],
+      ["best", "running", 1e-4],
+    ]);
     const failure = run(smallRun(join(temporaryFolder(), "run"), { ...options, freeze: ["block.0"] }));
     await expect(failure).rejects.toMatchObject({ code: "ERR_INVALID_OPTION", subject: "freeze" });
     await expect(failure).rejects.toThrow(/such as blocks.0/);
