@@ -3,12 +3,13 @@
 //
 // Both programs take turns, round by round, so that a slow minute of a shared machine hits both; in each round every number
 // of threads has its turn too. Each measurement is a process of its own, with one workload and one memory layout. Which of
-// PyTorch's layouts is faster is found in the first round, and that one is used in all. A round's figure is the median step
+// PyTorch's layouts is faster is found in the first round, and that one is used in all. PyTorch under bfloat16 autocast, where the
+// processor has such products, and onnxruntime on the exported network of an embedding pass take turns beside them. A round's figure is the median step
 // of its program; the table has medians over rounds, and of the ratio its range too.
 // PyTorch is installed into bench/.venv the first time (needs python3 with venv); RKD_PYTHON names another interpreter
 // that has them, timm and, for embedding passes, onnxruntime and onnxscript. The table is printed and written to bench/record/.
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
@@ -32,6 +33,7 @@ const known = ours(["--list"]).map(({ workload }) => workload);
 const workloads = options.only ?? known;
 for (const name of workloads) if (!known.includes(name)) fail(`--only ${name}: expected one of ${known.join(", ")}`);
 
+const hasBfloat16 = /\b(avx512_bf16|amx_bf16)\b/.test(processor());
 const python = process.env.RKD_PYTHON ?? installPyTorch();
 const started = new Date();
 const rows = workloads.flatMap(compare);
@@ -46,6 +48,11 @@ function numbers(flag, texts) {
   const values = texts.map(Number);
   const right = values.every((value) => Number.isSafeInteger(value) && value >= 1);
   return right ? values : fail(`--${flag}: expected whole numbers of at least 1, received ${texts}`);
+}
+
+/** What Linux says of the processor; nothing elsewhere. */
+function processor() {
+  return existsSync("/proc/cpuinfo") ? readFileSync("/proc/cpuinfo", "utf8") : "";
 }
 
 /** Ends the program with a message. */
@@ -92,21 +99,27 @@ function lines(output) {
 
 /** One workload: rounds of both programs in turn; a row for each number of threads. */
 function compare(workload) {
-  const results = counts.map((threads) => ({ threads, layout: undefined, peer: [], rkd: [] }));
+  const results = counts.map((threads) => ({ threads, layout: {}, peer: [], autocast: [], engine: [], rkd: [] }));
+  const isNetwork = !workload.startsWith("rkd");
   for (let round = 0; round < rounds; round++) {
     for (const result of results) {
       const args = ["--only", workload, "--threads", String(result.threads), "--seconds", options.seconds];
-      result.peer.push(fastest(args, result.layout));
-      result.layout = result.peer[0].layout;
+      result.peer.push(fastest(args, result.layout.peer));
+      result.layout.peer = result.peer[0].layout;
       result.rkd.push(ours(args)[0]);
+      if (isNetwork && hasBfloat16) {
+        result.autocast.push(fastest([...args, "--autocast"], result.layout.autocast));
+        result.layout.autocast = result.autocast[0].layout;
+      }
+      if (workload.endsWith("embed")) result.engine.push(theirs([...args, "--layout", "onnxruntime"])[0]);
     }
   }
-  return results.map(({ threads, layout, peer, rkd }) => {
+  return results.map(({ threads, layout, peer, autocast, engine, rkd }) => {
     const ratios = peer.map((theirs, round) => theirs.step_ms / rkd[round].step_ms);
     const row = {
       workload,
       threads,
-      layout,
+      layout: layout.peer,
       torch: peer[0].torch,
       version: rkd[0].rkd,
       instructionSet: rkd[0].instruction_set,
@@ -114,6 +127,9 @@ function compare(workload) {
       peerMs: of(peer, "step_ms"),
       rkdMs: of(rkd, "step_ms"),
       ratio: of(peer, "step_ms") / of(rkd, "step_ms"),
+      autocastMs: of(autocast, "step_ms"),
+      engineMs: of(engine, "step_ms"),
+      engineMib: of(engine, "peak_mib"),
       lowest: Math.min(...ratios),
       highest: Math.max(...ratios),
       peerMib: of(peer, "peak_mib"),
@@ -129,7 +145,7 @@ function compare(workload) {
 
 /** One measurement of the peer: of `layout`, or of both and the faster one. */
 function fastest(args, layout) {
-  const names = ["contiguous", "channels_last", ...(args[1].endsWith("embed") ? ["onnxruntime"] : [])];
+  const names = ["contiguous", "channels_last"];
   const layouts = args[1].startsWith("rkd") ? [[]] : names.map((name) => ["--layout", name]);
   const tried = (layout === undefined || layout === "n/a" ? layouts : [["--layout", layout]]).map(
     (choice) => theirs([...args, ...choice])[0],
@@ -140,7 +156,7 @@ function fastest(args, layout) {
 /** The median of a field over rounds; null where a round has none. */
 function of(results, field) {
   const values = results.map((result) => result[field]);
-  if (values.some((value) => value === null || value === undefined)) return null;
+  if (values.length === 0 || values.some((value) => value === null || value === undefined)) return null;
   return values.sort((a, b) => a - b)[Math.floor(values.length / 2)];
 }
 
@@ -168,15 +184,20 @@ function render(all) {
     fixed(r.gflops, 0),
     r.peakShare === null ? "-" : `${fixed(100 * r.peakShare, 0)} %`,
   ];
+  const beside = (r) => [
+    r.workload,
+    r.threads,
+    ...[r.autocastMs, r.engineMs].flatMap((ms) => [fixed(ms, 2), fixed(ms === null ? null : ms / r.rkdMs, 2)]),
+    fixed(r.engineMib === null ? null : r.engineMib / r.rkdMib, 2),
+  ];
   const text = [
     "# Training steps: rkd and PyTorch, interleaved",
     "",
     `${started.toISOString().slice(0, 10)}, ${os.cpus()[0]?.model}, ${os.availableParallelism()} cores, ${instructionSet}; rkd ${version} (profile: ${profile}), Node ${process.version}, PyTorch ${torch}, float32.`,
     `Command: \`node bench/compare.mjs${only} --threads ${options.threads} --rounds ${rounds} --seconds ${options.seconds}\` (${minutes} minutes).`,
     "",
-    "- Milliseconds: median over rounds of the median step; PyTorch in its faster memory layout, or for an embedding pass onnxruntime",
-    "  on the exported network where that is faster still (column layout). Ratio = PyTorch / rkd of these",
-    "  medians, and the range of the ratio over rounds: above 1, rkd is faster.",
+    "- Milliseconds: median over rounds of the median step; PyTorch in its faster memory layout (column layout). Ratio = PyTorch / rkd",
+    "  of these medians, and the range of the ratio over rounds: above 1, rkd is faster.",
     "- Peak MiB: highest resident memory of a process that runs the workload alone, above that before it. Memory ratio =",
     "  PyTorch / rkd: above 1, rkd needs less.",
     "- GFLOP/s: rkd's convolutions and linear layers by their definition over the whole step, and their share of the machine's own",
@@ -186,7 +207,21 @@ function render(all) {
     "| --- | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
     ...all.map((r) => `| ${row(r).join(" | ")} |`),
   ];
-  return `${[...text, ...scaling(all)].join("\n")}\n`;
+  return `${[...text, ...others(all.filter((r) => r.autocastMs !== null || r.engineMs !== null).map(beside)), ...scaling(all)].join("\n")}\n`;
+}
+
+/** What else took turns. */
+function others(rows) {
+  if (rows.length === 0) return [];
+  return [
+    "",
+    "Beside rkd's float32, in the same rounds: PyTorch under bfloat16 autocast in its faster layout, and for embedding passes onnxruntime's float32",
+    "on the network that PyTorch exported. Ratios are theirs / rkd: above 1, rkd is faster, or needs less.",
+    "",
+    "| workload | threads | bfloat16 ms | ratio | onnxruntime ms | ratio | memory ratio |",
+    "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ...rows.map((cells) => `| ${cells.join(" | ")} |`),
+  ];
 }
 
 /** How much faster more threads are, for both programs. */
