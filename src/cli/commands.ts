@@ -26,6 +26,7 @@ import {
   dataOf,
   dataOrRunsOwn,
   defined,
+  distributedWords,
   needed,
   type RunFlags,
   runOptions,
@@ -217,6 +218,7 @@ function resumeCommand(): Command {
     )
     .option("--threads <count>", "CPU threads (those of the run)", toNumber)
     .option("--device <name>", "auto, cpu or candle-cpu; another one gives other bytes (that of the run)")
+    .option("--distributed <how>", distributedWords)
     .option(...acceptFlag)
     .action(
       (
@@ -225,10 +227,10 @@ function resumeCommand(): Command {
           Pick<TeacherFlags, "teacher"> &
           Pick<RunFlags, "report" | "reporter">,
       ) => {
-        const { data, epochs, threads, device, acceptChangedData } = flags;
+        const { data, epochs, threads, device, distributed, acceptChangedData } = flags;
         const teacher = placesOf(flags.teacher);
         const options = {
-          ...defined({ data, teacher, epochs, threads, device, acceptChangedData }),
+          ...defined({ data, teacher, epochs, threads, device, distributed, acceptChangedData }),
           ...shownOf(flags),
         };
         return finish(resume(out, { signal, ...options }), out, () => true);

@@ -10,6 +10,7 @@ import { RkdError } from "../errors.ts";
 import type { DistillResult, TrainResult } from "../events.ts";
 import { printable, printableLines } from "../printable.ts";
 import { findingLines, metricsLine, prefixLines } from "../report/scores.ts";
+import { follows } from "../run/ranks.ts";
 import type { Run } from "../run/run.ts";
 import { exitCodeOf } from "./exit.ts";
 import { jsonReporter, textReporter } from "./progress.ts";
@@ -76,8 +77,10 @@ function stop(name: NodeJS.Signals, again: string): void {
   stoppedBy = name;
   stoppedAt = performance.now();
   const why = name === "SIGINT" ? "" : ` (${name})`;
-  process.stderr.write(`\nStopping${saving ? " after a checkpoint" : ""}${why}; ${again} to stop at once.\n`);
-  if (!saving) setTimeout(() => process.exit(exitCodeOfStop(name)), PATIENCE_MS).unref();
+  if (!follows())
+    process.stderr.write(`\nStopping${saving ? " after a checkpoint" : ""}${why}; ${again} to stop at once.\n`);
+  // Who follows ends when the first process does.
+  if (!saving && !follows()) setTimeout(() => process.exit(exitCodeOfStop(name)), PATIENCE_MS).unref();
   controller.abort(new RkdError("ERR_CANCELLED", `stopped by ${name === "SIGINT" ? "Ctrl-C" : name}`));
 }
 
@@ -112,7 +115,7 @@ export function setTyped(command: Command | undefined): void {
   typed = command;
 }
 
-/** Shows the events of a run until it ends. `name` stands before each line. */
+/** Shows the events of a run until it ends, where this process has any. `name` stands before each line. */
 export async function watch<R>(run: Run<R>, name?: string): Promise<R> {
   const reporter = json ? jsonReporter() : textReporter(name, typed);
   try {
@@ -139,12 +142,12 @@ export async function finish(
   try {
     result = await watch(run);
   } catch (error) {
-    if (isStop(error) && resumable()) {
+    if (isStop(error) && resumable() && !follows()) {
       say(`Go on with: rkd resume ${quoted(out)}`);
     }
     throw error;
   }
-  if (json) return;
+  if (json || follows()) return;
   if ("verdict" in result) printLines(verdictTable(result.verdict));
   else {
     if (result.metrics) print(`test classes: ${metricsLine(result.metrics)}`);

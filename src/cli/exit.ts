@@ -8,7 +8,7 @@ export const exitCodes = {
   1: "a defect of rkd, or a failure that fits none of the others",
   2: "the command line or an option is wrong",
   3: "a file, folder or data set is missing or cannot be used",
-  4: "the native addon, or CUDA when asked for, is not available",
+  4: "the native addon, or CUDA or MPI when asked for, is not available",
   5: "training stopped: a loss, gradient or parameter was not finite",
   6: "export: a gate was missed (--min-recall, --max-bytes, --min-cosine)",
   129: "stopped by SIGHUP (a terminal that was closed), after a checkpoint",
@@ -27,6 +27,7 @@ export function exitCodeOf(code: RkdErrorCode): keyof typeof exitCodes {
     case "ERR_INVALID_SHAPE":
     case "ERR_OUTPUT_EXISTS":
     case "ERR_CLOSED":
+    case "ERR_RANKS_DIFFER":
       return 2;
     case "ERR_NOT_FOUND":
     case "ERR_PERMISSION_DENIED":
@@ -37,11 +38,14 @@ export function exitCodeOf(code: RkdErrorCode): keyof typeof exitCodes {
       return 3;
     case "ERR_NATIVE_LOAD":
     case "ERR_CUDA_UNAVAILABLE":
+    case "ERR_MPI_MISSING":
+    case "ERR_MPI_MISMATCH":
       return 4;
     case "ERR_NON_FINITE":
       return 5;
     case "ERR_CANCELLED":
       return 130;
+    case "ERR_MPI_FAILED":
     case "ERR_INTERNAL":
       return 1;
   }

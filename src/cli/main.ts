@@ -3,6 +3,7 @@
 import { Command, CommanderError } from "commander";
 import { RkdError } from "../errors.ts";
 import { printableLines } from "../printable.ts";
+import { isTold } from "../run/ranks.ts";
 import { version } from "../version.ts";
 import { commands } from "./commands.ts";
 import { isLoaded } from "./config.ts";
@@ -48,10 +49,11 @@ function fail(error: unknown): number {
   }
   const known = error instanceof RkdError ? error : new RkdError("ERR_INTERNAL", String(error), { cause: error });
   const message = messageOf(known, typed);
-  if (json) writeJsonLine({ type: "error", ...known.toJSON(), message });
-  if (!isStop(known)) say(`rkd: ${message}`);
+  if (json && !isTold(error)) writeJsonLine({ type: "error", ...known.toJSON(), message });
+  if (!isStop(known) && !isTold(error)) say(`rkd: ${message}`);
   if (known !== error && error instanceof Error) process.stderr.write(`${printableLines(String(error.stack))}\n`);
-  return isStop(known) && stoppedBy ? exitCodeOfStop(stoppedBy) : exitCodeOf(known.code);
+  const stopped = isStop(known) || (isTold(error) && known.code === "ERR_CANCELLED");
+  return stopped && stoppedBy ? exitCodeOfStop(stoppedBy) : exitCodeOf(known.code);
 }
 
 listenToStops();

@@ -9,6 +9,7 @@ import {
   backboneKinds,
   type Data,
   type DeviceOption,
+  type Distributed,
   type Episode,
   type FewShot,
   type Labels,
@@ -47,6 +48,7 @@ export interface RunFlags extends DataFlags, NetworkFlags, TuningFlags {
   seed?: number;
   splitSeed?: number;
   threads?: number;
+  distributed?: Distributed;
   device?: DeviceOption;
   keep?: RunOptions["keep"];
   patience?: number;
@@ -190,6 +192,7 @@ export function addRunFlags(command: Command, job: "train" | "distill"): Command
     .option("--split-seed <number>", "seed of the split (the teacher's, on the same data; else --seed)", toNumber)
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
     .option("--device <name>", "auto, cpu, candle-cpu or cuda (auto)")
+    .option("--distributed <how>", distributedWords)
     .optionsGroup("Output:")
     .option("--out <folder>", "folder of the run")
     .option("--overwrite", "replace a run that is already there")
@@ -209,6 +212,10 @@ export function addRunFlags(command: Command, job: "train" | "distill"): Command
     .option("--config <file>", "a module whose default export is what code gives; flags come before it");
   return addShownFlags(command);
 }
+
+/** What `--distributed` says of itself. */
+export const distributedWords: string =
+  "whether processes of mpirun train together: auto, mpi or none (auto: where mpirun has started this one)";
 
 /** Adds the flags of how a run is shown. */
 export function addShownFlags(command: Command): Command {
@@ -263,6 +270,7 @@ export function runOptions(
     splitSeed: flags.splitSeed,
     threads: flags.threads,
     device: flags.device,
+    distributed: flags.distributed,
     evaluation: unless(config.evaluation, says("evaluateEvery", "evaluateEverySteps", "ks"), () =>
       defined({ everyEpochs: evaluateEvery, everySteps: evaluateEverySteps, ks }),
     ),

@@ -119,6 +119,8 @@ class TextReporter implements Reporter {
     teachers,
     resumed,
     memory,
+    ranks,
+    threads,
     plan,
   }: StartEvent): void {
     this.#start = { time: performance.now(), step };
@@ -142,6 +144,7 @@ class TextReporter implements Reporter {
     const before = teachers.map((teacher) => `${named(teacher.name)}: ${size(teacher)}; `).join("");
     this.#line(`${before}${teachers.length > 0 ? "student: " : "network: "}${size(student)}`);
     this.#line(memoryLine(memory));
+    if (ranks > 1) this.#line(`${ranks} ranks, ${threads} ${threads === 1 ? "thread" : "threads"} each`);
     if (resumed) this.#line(`going on after step ${step} of ${totalSteps}`);
   }
 
@@ -192,12 +195,13 @@ interface Standing {
 
 /** A step in a line of at most `width` signs: what matters most comes first, and where there is little room words are short. */
 export function stepLine(
-  { epoch, loss, terms, imagesPerSecond, dataWaitShare }: StepEvent,
+  { epoch, loss, terms, imagesPerSecond, dataWaitShare, rankWaitShare }: StepEvent,
   { secondsLeft, epochs, score }: Standing,
   width: number,
 ): string {
   const rate = Math.round(imagesPerSecond);
   const waited = Math.round(100 * dataWaitShare);
+  const forRanks = Math.round(100 * rankWaitShare);
   const percents = score && { last: (100 * score.last).toFixed(1), best: (100 * score.best).toFixed(1) };
   const long = [
     `${duration(secondsLeft)} left`,
@@ -206,6 +210,7 @@ export function stepLine(
     `loss ${loss.toPrecision(4)}`,
     ...(score ? [`${score.name} ${percents?.last} %, best ${percents?.best} %`] : []),
     `waited for data ${waited} %`,
+    ...(rankWaitShare > 0 ? [`for other ranks ${forRanks} %`] : []),
   ].join("  ");
   const each = terms.length > 1 ? terms.map(({ name, value }) => `  ${name} ${value.toPrecision(3)}`).join("") : "";
   const short = [

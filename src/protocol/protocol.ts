@@ -18,6 +18,10 @@ export const errorCodes = {
   ERR_IO: "reading or writing failed for another reason",
   ERR_NATIVE_LOAD: "the native addon could not be loaded",
   ERR_CUDA_UNAVAILABLE: "CUDA was asked for and is not available",
+  ERR_MPI_MISSING: "ranks are to train together, and there is no MPI library",
+  ERR_MPI_MISMATCH: "the MPI library is of another vendor than the launcher that started the ranks",
+  ERR_MPI_FAILED: "a call of MPI failed",
+  ERR_RANKS_DIFFER: "ranks that are to train together differ in plan, version, data or instruction set",
   ERR_INTERNAL: "a defect of this library",
 } as const;
 
@@ -522,7 +526,8 @@ export type RunOptions = {
   /**
    * Images that go through the network at once, 2 to 65,536; `null` is the whole batch. Smaller ones save memory: the
    * loss still sees the whole batch, and its gradient is the same, for the price of a second forward pass. Batch
-   * normalisation takes its statistics from each such part. @default null
+   * normalisation takes its statistics from each such part. Of several processes (`distributed`) each has some of these
+   * parts. @default null; where processes train together eight parts of a batch
    */
   readonly microBatch?: number | null;
   /** Largest Euclidean norm of the whole gradient, greater than 0; `null` is no clipping. @default null */
@@ -552,6 +557,8 @@ export type RunOptions = {
   readonly threads?: number;
   /** Where to compute. `"auto"` is the best there is. @default "auto" */
   readonly device?: DeviceOption;
+  /** Whether the processes that a launcher has started train together. @default "auto" */
+  readonly distributed?: Distributed;
   /** Evaluation during training. */
   readonly evaluation?: EvaluationOptions;
   /**
@@ -587,6 +594,8 @@ export type ResumeOptions = {
   readonly threads?: number;
   /** Where to compute. Another device than the run's gives other bytes. @default the run's */
   readonly device?: DeviceOption;
+  /** Whether the processes that a launcher has started train together, as many as now. @default "auto" */
+  readonly distributed?: Distributed;
   /**
    * Whether the data may have changed. Then the run goes on with its stored split: what was trained on stays trained
    * on, and what is new goes into no part. @default false: an error that says what has changed
@@ -628,6 +637,12 @@ export type Keep = "best" | "last" | "both";
 
 /** Where a run computes. Devices agree but for rounding: the same plan gives the same bytes on one device only. */
 export type DeviceOption = "auto" | "cpu" | "candle-cpu" | "cuda";
+
+/**
+ * Whether processes, on one machine or several, train one network together: `mpirun -n 4 npx rkd train ...`. The same plan
+ * gives the same bytes on any number of them.
+ */
+export type Distributed = "auto" | "mpi" | "none";
 
 /** Composition of a batch. */
 export type BatchOptions = {
@@ -1391,7 +1406,9 @@ export type SessionSummary = {
   readonly step: number;
   /** Where the student runs. */
   readonly device: Device;
-  /** CPU threads in use. */
+  /** Processes that train together, see [`crate::ranks`]. */
+  readonly ranks: number;
+  /** CPU threads in use, in this process. */
   readonly threads: number;
   /** Instruction set in use. */
   readonly instructionSet: string;
@@ -1544,12 +1561,14 @@ export type TeacherSummary = {
 export type SegmentReport = {
   /** Steps done since the run began. */
   readonly step: number;
-  /** Whether it stopped early because the caller cancelled. */
+  /** Whether it stopped early because the caller, or that of another rank, cancelled. */
   readonly cancelled: boolean;
   /** Wall-clock time of the segment. */
   readonly seconds: number;
   /** Part of it spent waiting for data. */
   readonly dataWaitSeconds: number;
+  /** Part of it spent waiting for other ranks, and for what they sent. */
+  readonly rankWaitSeconds: number;
   /** Images shown to the network in the segment. */
   readonly images: number;
   /** Mean total loss of the segment's steps. */
@@ -2112,6 +2131,8 @@ export type StepEvent = {
   readonly imagesPerSecond: number;
   /** Share of the time since the last step event that training waited for data, in `[0, 1]`. */
   readonly dataWaitShare: number;
+  /** Share of that time in which it waited for other ranks, and for what they sent; 0 in one process. */
+  readonly rankWaitShare: number;
 };
 
 /** The student's embeddings have run together. */

@@ -10,6 +10,7 @@
 
 import { join } from "node:path";
 import { files, writeJson } from "../artefacts/run-folder.ts";
+import { RkdError } from "../errors.ts";
 import type { DistillResult, EvaluationEvent, Metrics, RunEvent, TrainResult, VerdictRow } from "../events.ts";
 import { json } from "../native/json.ts";
 import type { NativeSession } from "../native/session.ts";
@@ -92,7 +93,7 @@ class Loop {
     try {
       return await this.#run();
     } catch (error) {
-      const stopped = this.#signal.aborted && (error === this.#signal.reason || isCancelled(error));
+      const stopped = isCancelled(error) || (this.#signal.aborted && error === this.#signal.reason);
       if (stopped && this.#opened) await this.#checkpoint();
       throw error;
     }
@@ -189,6 +190,7 @@ class Loop {
     this.#state.dataWaitSeconds += report.dataWaitSeconds;
     this.#step = report.step;
     this.#signal.throwIfAborted();
+    if (report.cancelled) throw new RkdError("ERR_CANCELLED", "another process of the run was stopped");
     const { checkpointEverySteps: every } = this.#job.policy;
     // Where something is to be decided, the checkpoint comes behind it.
     const decides = this.#step % this.#summary.stepsPerEpoch === 0 || this.#isDueByStep();

@@ -33,11 +33,27 @@ import { isCancelled, withoutSignal, withSession } from "./command.ts";
 import { type Rows, rowsOf, withTeacherFiles } from "./embeddings.ts";
 import { FolderLock } from "./folder-lock.ts";
 import { type LoopStart, type Onlooker, runLoop } from "./loop.ts";
+import { onFirstRank } from "./ranks.ts";
 import { Reporters } from "./reporter.ts";
 import type { RunContext } from "./run.ts";
 
 /** Runs a new job in the folder that its options name; `page` writes its report. */
 export async function startJob(
+  job: Job,
+  given: TrainOptions | DistillOptions,
+  context: RunContext,
+  page: Onlooker,
+): Promise<TrainResult> {
+  const { options } = apart(given);
+  const rows = rowsOf(options as Partial<DistillOptions> | undefined);
+  // Rows come from their database once; what is made of them is the first process's to say.
+  const own = rows.length > 0 ? null : json(withoutSignal(options));
+  const started = { job, distributed: options?.distributed, options: own };
+  return await onFirstRank(started, context, () => startAlone(job, given, context, page));
+}
+
+/** {@link startJob} in the process that leads. */
+async function startAlone(
   job: Job,
   given: TrainOptions | DistillOptions,
   context: RunContext,
@@ -117,6 +133,18 @@ async function planJob(
 
 /** Goes on with the run in `out`; one that was killed before its first checkpoint starts anew. */
 export async function resumeJob(
+  out: string,
+  given: ResumeOptions,
+  context: RunContext,
+  page: Onlooker,
+): Promise<TrainResult> {
+  // The folder may be the first process's alone.
+  const started = { job: "train", distributed: given?.distributed, options: null } as const;
+  return await onFirstRank(started, context, () => resumeAlone(out, given, context, page));
+}
+
+/** {@link resumeJob} in the process that leads. */
+async function resumeAlone(
   out: string,
   given: ResumeOptions,
   context: RunContext,
@@ -339,8 +367,8 @@ const STEP_INTERVAL_MS = 50;
 class StepThinner {
   readonly #emit: (event: RunEvent) => void;
   #last = Number.NEGATIVE_INFINITY;
-  /** Of the steps since: seconds for an image of each, added up, and the part of that which was waiting. */
-  #since = { steps: 0, seconds: 0, waited: 0 };
+  /** Of the steps since: seconds for an image of each, added up, and the parts of that which were waiting. */
+  #since = { steps: 0, seconds: 0, waited: 0, waitedForRanks: 0 };
   #kept: StepEvent | undefined;
 
   constructor(emit: (event: RunEvent) => void) {
@@ -357,17 +385,19 @@ class StepThinner {
     this.#since.steps += 1;
     this.#since.seconds += seconds;
     this.#since.waited += seconds * event.dataWaitShare;
+    this.#since.waitedForRanks += seconds * event.rankWaitShare;
     this.#kept = event;
     if (performance.now() - this.#last >= STEP_INTERVAL_MS) this.#flush();
   }
 
   #flush(): void {
-    const [event, { steps, seconds, waited }] = [this.#kept, this.#since];
+    const [event, { steps, seconds, waited, waitedForRanks }] = [this.#kept, this.#since];
     if (!event) return;
     this.#kept = undefined;
-    this.#since = { steps: 0, seconds: 0, waited: 0 };
+    this.#since = { steps: 0, seconds: 0, waited: 0, waitedForRanks: 0 };
     this.#last = performance.now();
-    this.#emit({ ...event, imagesPerSecond: steps / seconds, dataWaitShare: waited / seconds });
+    const shares = { dataWaitShare: waited / seconds, rankWaitShare: waitedForRanks / seconds };
+    this.#emit({ ...event, imagesPerSecond: steps / seconds, ...shares });
   }
 }
 

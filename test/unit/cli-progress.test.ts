@@ -14,6 +14,7 @@ const step: StepEvent = {
   gradientNorm: 1,
   imagesPerSecond: 1812.4,
   dataWaitShare: 0.124,
+  rankWaitShare: 0,
 };
 const standing = { secondsLeft: 752, epochs: 60, score: { name: "recall@1", last: 0.412, best: 0.43 } };
 

@@ -31,6 +31,7 @@ it("gives every code the exit code that scripts rely on", () => {
     ERR_INVALID_SHAPE: 2,
     ERR_OUTPUT_EXISTS: 2,
     ERR_CLOSED: 2,
+    ERR_RANKS_DIFFER: 2,
     ERR_NOT_FOUND: 3,
     ERR_PERMISSION_DENIED: 3,
     ERR_INVALID_DATA: 3,
@@ -39,8 +40,11 @@ it("gives every code the exit code that scripts rely on", () => {
     ERR_IO: 3,
     ERR_NATIVE_LOAD: 4,
     ERR_CUDA_UNAVAILABLE: 4,
+    ERR_MPI_MISSING: 4,
+    ERR_MPI_MISMATCH: 4,
     ERR_NON_FINITE: 5,
     ERR_CANCELLED: 130,
+    ERR_MPI_FAILED: 1,
     ERR_INTERNAL: 1,
   };
   const found = Object.keys(errorCodes).map((code) => [code, exitCodeOf(code as RkdErrorCode)]);

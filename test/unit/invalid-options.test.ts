@@ -67,6 +67,7 @@ const runTable: Record<string, Bad[]> = {
   seed: [-1, 0.5, "1", 2 ** 53],
   threads: [-1, 0.5, 2000, "2"],
   device: ["gpu", "tpu", 0],
+  distributed: ["slurm", true, 4],
   "evaluation.everyEpochs": notCounts,
   "evaluation.everySteps": notCounts.filter((value) => value !== null),
   "evaluation.ks": [[], [0], ["1"], 5, [1.5]],

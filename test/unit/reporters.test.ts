@@ -30,6 +30,7 @@ const events = (out: string) =>
       gradientNorm: 2,
       imagesPerSecond: 100,
       dataWaitShare: 0,
+      rankWaitShare: 0,
     })),
     {
       type: "evaluation",

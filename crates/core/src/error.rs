@@ -52,6 +52,10 @@ codes! {
     Io = "ERR_IO": "reading or writing failed for another reason",
     NativeLoad = "ERR_NATIVE_LOAD": "the native addon could not be loaded",
     CudaUnavailable = "ERR_CUDA_UNAVAILABLE": "CUDA was asked for and is not available",
+    MpiMissing = "ERR_MPI_MISSING": "ranks are to train together, and there is no MPI library",
+    MpiMismatch = "ERR_MPI_MISMATCH": "the MPI library is of another vendor than the launcher that started the ranks",
+    MpiFailed = "ERR_MPI_FAILED": "a call of MPI failed",
+    RanksDiffer = "ERR_RANKS_DIFFER": "ranks that are to train together differ in plan, version, data or instruction set",
     Internal = "ERR_INTERNAL": "a defect of this library",
 }
 

@@ -24,6 +24,7 @@ mod parquet;
 #[cfg(test)]
 mod protocol;
 pub mod random;
+pub mod ranks;
 pub mod sampling;
 pub mod serve;
 pub mod spelling;

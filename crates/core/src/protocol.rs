@@ -200,6 +200,7 @@ fn protocol() -> String {
         options::ChoosingPart,
         options::Keep,
         options::DeviceOption,
+        options::Distributed,
         options::BatchOptions,
         data::EpisodePlan,
         options::BackboneOptions,

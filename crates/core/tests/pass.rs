@@ -42,7 +42,8 @@ fn train(network: &mut Network<Portable>, images: &[f64], teacher: &Matrix, larg
     let pieces = cut(images.len() / length, largest).into_iter().map(|rows| {
         backend.from_f64(&images[rows.start * length..rows.end * length], &[rows.len(), SIDE, SIDE, 1]).unwrap()
     });
-    let pass = Pass::forward(network, pieces.collect(), &[Feature::Embedding, Feature::Pooled]).unwrap();
+    let pass = Pass::forward(network, pieces.collect(), 0, &[Feature::Embedding, Feature::Pooled]).unwrap();
+    pass.statistics.iter().for_each(|piece| network.learn(piece).unwrap());
     let mut values = pass.features.values().flatten().map(|piece| backend.to_f64(piece).unwrap());
     let features = matrices::<Portable>("the student's", &pass.features, &mut values).unwrap();
     let team = Team::new(1);

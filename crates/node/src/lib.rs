@@ -19,6 +19,7 @@ mod metrics;
 mod model;
 mod options;
 mod panics;
+mod ranks;
 mod reply;
 mod session;
 mod worker;

@@ -14,12 +14,15 @@ use rkd_core::options::{self, DataOption, Job};
 use rkd_core::train::event::{Control, Event};
 use rkd_core::train::neighbours::Picture;
 use rkd_core::train::report::{Evaluation, SessionSummary};
-use rkd_core::train::{EmbedPlan, Look, Plan, Start, Training, Who, embed, evaluate_model, export, look, neighbours};
+use rkd_core::train::{
+    EmbedPlan, Look, Plan, Start, Training, Who, embed, evaluate_model, export, lead, look, neighbours,
+};
 use rkd_core::{Code, Error};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::BindingError;
+use crate::ranks;
 use crate::reply::{BindingReply, value, written};
 use crate::worker::{Opened, Worker, closed};
 
@@ -133,7 +136,37 @@ impl BindingSession {
         })
     }
 
-    /// Opens data, networks and, where the start names one, a checkpoint.
+    /// Joins the processes that train together. Null where there are no others, or none are asked for.
+    #[napi(
+        ts_args_type = "distributed: Json<unknown>",
+        ts_return_type = "Promise<Reply<{ rank: number; size: number; library: string } | null>>"
+    )]
+    pub fn join_ranks<'env>(&self, env: &'env Env, distributed: String) -> Promised<'env> {
+        self.command(env, move |_, _| ranks::join(&value(&distributed)?))
+    }
+
+    /// Follows the first of the processes to the end of its run, and gives its outcome.
+    #[napi(
+        ts_args_type = "job: Job, options: Json<unknown> | null",
+        ts_return_type = "Promise<Reply<{ result: unknown; error?: undefined } | { result?: undefined; error: { code: RkdErrorCode; message: string } }>>"
+    )]
+    pub fn follow_ranks<'env>(&self, env: &'env Env, job: String, options: Option<String>) -> Promised<'env> {
+        self.command(env, move |_, control| {
+            let options = options.map(|options| value(&options)).transpose()?;
+            ranks::follow(job_of(&job)?, options.as_ref(), control)
+        })
+    }
+
+    /// Tells the other processes that the run of the first one has ended, with its outcome.
+    #[napi(
+        ts_args_type = "outcome: Json<{ result: unknown } | { error: { code: RkdErrorCode; message: string } }>",
+        ts_return_type = "Promise<Reply<null>>"
+    )]
+    pub fn end_ranks<'env>(&self, env: &'env Env, outcome: String) -> Promised<'env> {
+        self.command(env, move |_, _| ranks::end(value(&outcome)?))
+    }
+
+    /// Opens data, networks and, where the start names one, a checkpoint; where processes train together, on all of them.
     #[napi(
         ts_args_type = "plan: Json<Plan>, start: Json<SessionStart>",
         ts_return_type = "Promise<Reply<{ summary: SessionSummary; policy: string | null }>>"
@@ -142,7 +175,7 @@ impl BindingSession {
         self.command(env, move |session, control| {
             *session = None; // frees the old one before the new one takes memory
             let (plan, start) = (written::<Plan>(&plan)?, written::<Start>(&start)?);
-            let opened = session.insert(rkd_core::train::open(plan, &start, control)?);
+            let opened = session.insert(lead(&ranks::of_run(), plan, &start, control)?);
             Ok(OpenReport { summary: opened.summary(), policy: opened.policy().clone() })
         })
     }
@@ -325,6 +358,12 @@ impl BindingSession {
     #[napi]
     pub fn close(&self) {
         self.worker.close();
+    }
+
+    /// Leaves the processes that train together: the last thing that a process does, with this exit code.
+    #[napi]
+    pub fn leave_ranks(code: i32) {
+        ranks::leave(code);
     }
 
     fn looking<'env>(

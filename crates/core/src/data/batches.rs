@@ -1,5 +1,6 @@
 //! A batch of images, and batches for evaluation: in order, unchanged but normalised (and mirrored, if wished).
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::augment::mirror;
@@ -17,12 +18,14 @@ pub struct Batch {
     pub items: Vec<u32>,
     /// The items' labels, in `0..dataset.classes()`.
     pub labels: Vec<u32>,
-    /// `[n, h, w, c]`, normalised: the student's view.
+    /// The rows that have images here; other ranks have those of the rest.
+    pub rows: Range<usize>,
+    /// `[rows, h, w, c]`, normalised: the student's view.
     pub images: Vec<f32>,
     /// The same images, changed alike, in each further view that the loader was given: the size and the normalisation that
     /// a teacher wants, where that is not the student's view.
     pub teacher_images: Vec<Vec<f32>>,
-    /// Which of them are mirrored.
+    /// Which of these images are mirrored.
     pub mirrored: Vec<bool>,
     /// How long training waited for it.
     pub waited: Duration,
@@ -32,6 +35,11 @@ impl Batch {
     /// Number of images.
     pub fn len(&self) -> usize {
         self.items.len()
+    }
+
+    /// The items whose images are here.
+    pub fn own_items(&self) -> &[u32] {
+        &self.items[self.rows.clone()]
     }
 
     /// Whether it holds no image.
@@ -95,6 +103,7 @@ impl Iterator for EvaluationBatches<'_> {
             }
         }
         let mirrored = vec![self.mirrored; items.len()];
-        Some(Batch { index, items, labels, images, mirrored, ..Batch::default() })
+        let rows = 0..items.len();
+        Some(Batch { index, items, labels, rows, images, mirrored, ..Batch::default() })
     }
 }

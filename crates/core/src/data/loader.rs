@@ -6,6 +6,7 @@
 //! the epoch), so neither the number of workers nor a start in the middle changes it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -30,7 +31,7 @@ pub struct Position {
 }
 
 /// How a loader works.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct LoaderOptions {
     /// The run's seed.
     pub seed: u64,
@@ -40,11 +41,13 @@ pub struct LoaderOptions {
     pub ahead: usize,
     /// The first batch.
     pub start: Position,
+    /// The rows of each batch whose images are read, where others read the rest; `None`: all.
+    pub rows: Option<Range<usize>>,
 }
 
 impl Default for LoaderOptions {
     fn default() -> Self {
-        LoaderOptions { seed: 0, workers: 1, ahead: 4, start: Position::default() }
+        LoaderOptions { seed: 0, workers: 1, ahead: 4, start: Position::default(), rows: None }
     }
 }
 
@@ -134,7 +137,8 @@ impl Loader {
         options: LoaderOptions,
     ) -> Result<Loader> {
         check_augment(&augment, student.dataset.image_size())?;
-        if options.workers == 0 || options.ahead == 0 {
+        let workers = options.workers;
+        if workers == 0 || options.ahead == 0 {
             return Err(Error::new(Code::InvalidOption, "the loader needs at least one worker and one batch ahead")
                 .with_subject("workers"));
         }
@@ -150,7 +154,7 @@ impl Loader {
         let (state, ready, room) = (Mutex::new(state), Condvar::new(), Condvar::new());
         let shared = Arc::new(Shared { student, teachers, sampler, augment, options, state, ready, room });
         let mut loader = Loader { shared, workers: Vec::new(), delivered: 0, waited: Duration::ZERO };
-        for i in 0..options.workers {
+        for i in 0..workers {
             let shared = Arc::clone(&loader.shared);
             let thread = std::thread::Builder::new().name(format!("rkd-loader-{i}"));
             let worker = thread.spawn(move || shared.work()).map_err(|e| {
@@ -274,12 +278,14 @@ impl Shared {
         batch.labels.clear();
         batch.labels.extend(items.iter().map(|&item| dataset.label(item)));
         batch.mirrored.clear();
-        let side = dataset.image_size();
+        batch.rows = self.options.rows.clone().unwrap_or(0..items.len());
+        let (first, side) = (batch.rows.start, dataset.image_size());
         // Keyed by the place in the epoch, not by the item: an image shown twice in an epoch is changed twice.
         let random = |i: usize| {
-            let place = position.batch * items.len() as u64 + i as u64;
+            let place = position.batch * items.len() as u64 + (first + i) as u64;
             Random::keyed(self.options.seed, position.epoch, place, "augment")
         };
+        let items = &items[batch.rows.clone()];
         let pixels = self.student.image_length();
         batch.images.resize(items.len() * pixels, 0.0);
         for (i, (&item, out)) in items.iter().zip(batch.images.chunks_exact_mut(pixels)).enumerate() {

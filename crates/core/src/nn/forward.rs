@@ -11,7 +11,7 @@ use crate::error::{Code, Error, Result};
 use crate::tensor::{Feature, FeatureMap};
 
 /// The statistics of one batch normalisation in one training pass.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct BatchStatistics<T> {
     /// The layer.
     pub layer: BatchNorm2d,

@@ -28,7 +28,10 @@ pub struct Gradients<B: Backend> {
 }
 
 /// What a training pass gives: features, activations, and what the running statistics learn.
-type Trained<B> = (FeatureMap<<B as Backend>::Tensor>, Tape<B>, Vec<BatchStatistics<<B as Backend>::Tensor>>);
+pub type Trained<B> = (FeatureMap<<B as Backend>::Tensor>, Tape<B>, PassStatistics<B>);
+
+/// What the running statistics learn from one pass, layer by layer.
+pub type PassStatistics<B> = Vec<BatchStatistics<<B as Backend>::Tensor>>;
 
 /// The names of what stands above the pooled feature in torchvision, timm and here: classifiers, embedding layers, and
 /// GoogLeNet's classifiers beside the trunk.
@@ -164,23 +167,25 @@ impl<B: Backend> Network<B> {
     /// A training pass over `images [n, h, w, c]`: statistics of the batch, running statistics updated; or, where
     /// [`tune`](Network::tune) said so, running statistics that stay.
     pub fn forward_train(&mut self, images: &B::Tensor) -> Result<(FeatureMap<B::Tensor>, Tape<B>)> {
-        let (features, tape, statistics) = self.train(images, true)?;
-        statistics.iter().try_for_each(|batch| self.learn_statistics(batch))?;
+        let (features, tape, statistics) = self.forward_taped(images)?;
+        self.learn(&statistics)?;
         Ok((features, tape))
     }
 
-    /// A training pass that keeps nothing for the way back. With [`forward_taped`](Network::forward_taped) it makes two
-    /// halves of [`forward_train`](Network::forward_train), for batches whose activations do not fit into memory.
-    pub fn forward_untaped(&mut self, images: &B::Tensor) -> Result<FeatureMap<B::Tensor>> {
+    /// A training pass that keeps nothing for the way back, and what the running statistics are to [learn](Network::learn).
+    pub fn forward_untaped(&self, images: &B::Tensor) -> Result<(FeatureMap<B::Tensor>, PassStatistics<B>)> {
         let (features, _, statistics) = self.train(images, false)?;
-        statistics.iter().try_for_each(|batch| self.learn_statistics(batch))?;
-        Ok(features)
+        Ok((features, statistics))
     }
 
-    /// A training pass of which the running statistics learn nothing.
-    pub fn forward_taped(&self, images: &B::Tensor) -> Result<(FeatureMap<B::Tensor>, Tape<B>)> {
-        let (features, tape, _) = self.train(images, true)?;
-        Ok((features, tape))
+    /// A training pass, and what the running statistics are to [learn](Network::learn).
+    pub fn forward_taped(&self, images: &B::Tensor) -> Result<Trained<B>> {
+        self.train(images, true)
+    }
+
+    /// The running statistics learn from one pass.
+    pub fn learn(&mut self, statistics: &[BatchStatistics<B::Tensor>]) -> Result<()> {
+        statistics.iter().try_for_each(|batch| self.learn_statistics(batch))
     }
 
     fn train(&self, images: &B::Tensor, taped: bool) -> Result<Trained<B>> {

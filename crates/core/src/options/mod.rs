@@ -27,6 +27,7 @@ use crate::metrics::{self, FewShotPlan};
 use crate::nn::tuning::TrainingStatistics;
 use crate::onnx::{EngineChoice, OnnxOptions, OnnxReport};
 use crate::optim::{OptimizerSpec, ScheduleSpec};
+use crate::ranks::launch;
 use crate::train::Plan;
 use crate::train::embed::EmbedFormat;
 use crate::vectors::{VectorOptions, VectorSummary};
@@ -112,7 +113,8 @@ pub struct RunOptions {
     pub batch: Option<BatchOptions>,
     /// Images that go through the network at once, 2 to 65,536; `null` is the whole batch. Smaller ones save memory: the
     /// loss still sees the whole batch, and its gradient is the same, for the price of a second forward pass. Batch
-    /// normalisation takes its statistics from each such part. @default null
+    /// normalisation takes its statistics from each such part. Of several processes (`distributed`) each has some of these
+    /// parts. @default null; where processes train together eight parts of a batch
     #[cfg_attr(test, ts(as = "Option<Option<u64>>"))]
     pub micro_batch: Option<Option<Whole<2, LARGEST_BATCH>>>,
     /// Largest Euclidean norm of the whole gradient, greater than 0; `null` is no clipping. @default null
@@ -138,6 +140,8 @@ pub struct RunOptions {
     pub threads: Option<Threads>,
     /// Where to compute. `"auto"` is the best there is. @default "auto"
     pub device: Option<DeviceOption>,
+    /// Whether the processes that a launcher has started train together. @default "auto"
+    pub distributed: Option<Distributed>,
     /// Evaluation during training.
     pub evaluation: Option<EvaluationOptions>,
     /// Which weights become the model. @default "last"; without labels, with a split by images, and with `weights` or
@@ -174,6 +178,8 @@ pub struct ResumeOptions {
     pub threads: Option<Threads>,
     /// Where to compute. Another device than the run's gives other bytes. @default the run's
     pub device: Option<DeviceOption>,
+    /// Whether the processes that a launcher has started train together, as many as now. @default "auto"
+    pub distributed: Option<Distributed>,
     /// Whether the data may have changed. Then the run goes on with its stored split: what was trained on stays trained
     /// on, and what is new goes into no part. @default false: an error that says what has changed
     pub accept_changed_data: Option<bool>,
@@ -278,6 +284,33 @@ pub enum DeviceOption {
     CandleCpu,
     /// An NVIDIA GPU.
     Cuda,
+}
+
+/// Whether processes, on one machine or several, train one network together: `mpirun -n 4 npx rkd train ...`. The same plan
+/// gives the same bytes on any number of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "lowercase")]
+pub enum Distributed {
+    /// By MPI where its launcher has started this process.
+    #[default]
+    Auto,
+    /// By MPI: an error where there is none.
+    Mpi,
+    /// Each process for itself.
+    None,
+}
+
+impl Distributed {
+    /// Whether processes are to train together.
+    pub fn is_asked_for(self) -> bool {
+        match self {
+            // Schedulers start single processes by the same way.
+            Distributed::Auto => launch().is_some_and(|launch| launch.size != Some(1)),
+            Distributed::Mpi => true,
+            Distributed::None => false,
+        }
+    }
 }
 
 /// A teacher, and how it is read.

@@ -1,6 +1,7 @@
 //! Embedding whole parts of a data set, and measuring retrieval on them by labels.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use crate::data::{DataPlan, Dataset, EvaluationBatches, InputKind, InputSpec, Vi
 use crate::error::{Code, Error, Result};
 use crate::metrics::{retrieval, top_k_accuracy};
 use crate::nn::{Backend, Feature, FeatureMap, Inference};
+use crate::ranks::{Ranks, share};
 
 /// Images of one forward pass of an evaluation.
 pub const BATCH: usize = 64;
@@ -66,6 +68,29 @@ impl Embeddings {
             row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
         }
         Embeddings { values, logits: Vec::new(), size: length, images: self.images, time: self.time }
+    }
+
+    /// Those of all ranks, in their order, where this rank has the images of [`share_of_images`].
+    ///
+    /// # Errors
+    /// Those of [`Ranks::gather`].
+    pub(super) fn gathered(self, ranks: &Ranks) -> Result<Embeddings> {
+        if ranks.size() == 1 {
+            return Ok(self);
+        }
+        let quickest = if self.images > 0 { self.time.as_secs_f64() / self.images as f64 } else { f64::INFINITY };
+        let heads = ranks.gather_values(&(self.images, self.size, quickest.min(f64::MAX)))?;
+        let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        let all = |values: &[f32]| {
+            let numbers = |bytes: Vec<u8>| bytes.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
+            Ok::<_, Error>(ranks.gather(&bytes(values))?.into_iter().map(numbers).collect::<Vec<Vec<f32>>>().concat())
+        };
+        let (values, logits) = (all(&self.values)?, all(&self.logits)?);
+        let images: usize = heads.iter().map(|(images, _, _)| images).sum();
+        let size = heads.iter().map(|(_, size, _)| *size).max().unwrap_or_default();
+        let quickest = heads.iter().map(|(_, _, quickest)| *quickest).fold(f64::MAX, f64::min);
+        let time = Duration::try_from_secs_f64(quickest * images as f64).unwrap_or_default();
+        Ok(Embeddings { values, logits, size, images, time })
     }
 
     /// Time of the forward pass for one image, in the quickest batch.
@@ -146,6 +171,12 @@ pub(super) fn features_of<B: Backend>(
         }
     }
     Ok((features, quickest * done as u32))
+}
+
+/// Which of so many images this rank embeds: whole batches, so that each image is in the batch that it is in on one rank.
+pub(super) fn share_of_images(images: usize, ranks: &Ranks) -> Range<usize> {
+    let batches = share(images.div_ceil(BATCH), ranks.rank(), ranks.size());
+    (batches.start * BATCH).min(images)..(batches.end * BATCH).min(images)
 }
 
 /// Embeds `items`, one part of the data, for an evaluation.

@@ -110,6 +110,8 @@ pub struct StepEvent {
     pub images_per_second: f64,
     /// Share of the time since the last step event that training waited for data, in `[0, 1]`.
     pub data_wait_share: f64,
+    /// Share of that time in which it waited for other ranks, and for what they sent; 0 in one process.
+    pub rank_wait_share: f64,
 }
 
 /// One term of the total loss.
@@ -171,6 +173,11 @@ impl Control {
             event => sink(event),
         };
         Control { sink: Arc::new(named), ..self.clone() }
+    }
+
+    /// The same control, whose events nobody hears.
+    pub fn quiet(&self) -> Self {
+        Control { sink: Arc::new(|_| {}), ..self.clone() }
     }
 
     /// Asks the session to stop at the next step boundary. Idempotent; may be called from any thread.

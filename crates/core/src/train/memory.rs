@@ -53,6 +53,7 @@ use crate::nn::parameters::Parameters;
 use crate::nn::tape::Tape;
 use crate::nn::{Backend, Cpu, CpuTensor, Inference, Network};
 use crate::optim::Optimizer;
+use crate::ranks::Tree;
 
 /// The estimate over the measured peak lies well between 1 / `UNCERTAINTY` and `UNCERTAINTY`. So a run is refused only where
 /// the estimate divided by this exceeds a limit, and warned where the estimate itself does.
@@ -157,6 +158,7 @@ impl Demand<'_> {
             estimate.optimizer += more(&counted);
         }
         estimate.activations += counted.further_pieces(self);
+        estimate.gradients += counted.further_branches(self);
         counted.evaluate(self)?;
         estimate.evaluation += more(&counted);
         estimate.kernels = counted.cpu.working_memory() as u64 + UNIT_BYTES * self.threads as u64;
@@ -330,6 +332,12 @@ impl Counted {
         4 * (rows * (image_size * image_size * in_channels + features)) as u64
     }
 
+    /// The sums of gradients that the tree of all pieces keeps and that of the counted ones does not: one for each doubling.
+    fn further_branches(&self, demand: &Demand<'_>) -> u64 {
+        let pieces = cut(demand.plan.batch.size, demand.plan.micro_batch).len();
+        u64::from((pieces / PIECES).checked_ilog2().unwrap_or_default()) * bytes_of(&self.student.parameters)
+    }
+
     /// A batch through teachers and student: its pieces, and what the student's forward pass kept.
     fn forward(&mut self, demand: &Demand<'_>) -> Result<(Vec<CpuTensor>, Option<Tape<Cpu>>)> {
         let (cpu, sizes) = (self.cpu.clone(), Self::pieces(demand));
@@ -346,17 +354,18 @@ impl Counted {
             }
         }
         let mut tape = None;
-        if let [images] = own.as_slice() {
-            let (mut all, kept) = self.student.forward_train(images)?;
+        for images in &own {
+            let (mut all, learnt) = match own.len() {
+                1 => {
+                    let (all, kept, learnt) = self.student.forward_taped(images)?;
+                    tape = Some(kept);
+                    (all, learnt)
+                }
+                _ => self.student.forward_untaped(images)?,
+            };
+            self.student.learn(&learnt)?;
             all.retain(|name, _| self.read.contains(name));
             features.push(all);
-            tape = Some(kept);
-        } else {
-            for images in &own {
-                let mut all = self.student.forward_untaped(images)?;
-                all.retain(|name, _| self.read.contains(name));
-                features.push(all);
-            }
         }
         Ok((own, tape))
     }
@@ -378,10 +387,14 @@ impl Counted {
         };
         let all = |tape: Option<Tape<Cpu>>| match tape {
             Some(tape) => back(tape, pieces.iter().map(|images| Cpu::shape(images)[0]).sum()),
-            None => pieces.iter().try_fold(Vec::new(), |sum, images| {
-                let (_, tape) = self.student.forward_taped(images)?;
-                add(&self.cpu, sum, back(tape, Cpu::shape(images)[0])?)
-            }),
+            None => {
+                let (mut sum, add) = (Tree::default(), |a, b| add(&self.cpu, a, b));
+                for images in &pieces {
+                    let (_, tape, _) = self.student.forward_taped(images)?;
+                    sum.push(back(tape, Cpu::shape(images)[0])?, add)?;
+                }
+                Ok(sum.sum(add)?.unwrap_or_default())
+            }
         };
         if demand.objective.has_auto() {
             all(tape.clone())?;
@@ -533,7 +546,7 @@ mod tests {
         let large = estimate(&pieces);
         let grown = |part: fn(&MemoryEstimate) -> u64| part(&large) - part(&small);
         assert_eq!(grown(|e| e.activations), 1024 * 4 * (64 * 64 * 3 + 8));
-        assert_eq!(grown(|e| e.gradients), 0);
+        assert_eq!(grown(|e| e.gradients), small.best); // 16 pieces in place of 8, one more sum
     }
 
     #[test]

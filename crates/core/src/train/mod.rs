@@ -4,7 +4,7 @@
 //! one step top to bottom, saving. [`pass`] takes a batch through the network and back, [`objective`] adds up the losses,
 //! [`device_terms`] are those that the device computes, [`balance`] finds weights, [`teacher`] gives what they compare with,
 //! [`evaluate`](mod@evaluate), [`stored`], [`embed`](mod@embed), [`export`](mod@export) and [`look`](mod@look) use a stored network, `reference` measures by a teacher,
-//! [`checkpoint`] is the file between two steps. `cost` tells beforehand when a step would be slow, [`memory`] what a run
+//! [`checkpoint`] is the file between two steps, [`together`] a session on several ranks and `share` what each does of a step. `cost` tells beforehand when a step would be slow, [`memory`] what a run
 //! takes, `known` whether data are still those of an earlier job.
 
 pub mod balance;
@@ -33,10 +33,12 @@ mod reference;
 pub mod report;
 pub mod segment;
 pub mod session;
+mod share;
 pub mod start;
 mod state;
 pub mod stored;
 pub mod teacher;
+pub mod together;
 pub mod training;
 
 pub use compatibility::{check_labels, reads_labels};
@@ -54,4 +56,5 @@ pub use session::Session;
 pub use start::Start;
 pub use stored::{EvaluatePlan, evaluate_model};
 pub use teacher::{TeacherFeatures, TeacherPlan, weights_of};
+pub use together::{follow, lead};
 pub use training::{Training, Who};

@@ -7,17 +7,32 @@ use super::plan::Plan;
 use super::session::Session;
 use super::start::Start;
 use super::training::Training;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::nn::Portable;
+use crate::ranks::Ranks;
 
-/// Opens a session on the plan's device.
+/// Opens a session on the plan's device, in this process alone.
 ///
 /// # Errors
 /// Those of [`Session::open`].
 pub fn open(plan: Plan, start: &Start, control: &Control) -> Result<Box<dyn Training>> {
-    let host = Host::new(plan.threads);
+    open_on(&Ranks::one(), plan, start, control)
+}
+
+/// Opens the session of one of `ranks`, all of which do so.
+///
+/// # Errors
+/// Those of [`Session::open`]; `ERR_INVALID_OPTION` for a device that several ranks do not train on.
+pub(super) fn open_on(ranks: &Ranks, plan: Plan, start: &Start, control: &Control) -> Result<Box<dyn Training>> {
+    let host = Host::on(ranks.clone(), plan.threads);
     Ok(match plan.device {
         Device::Cpu => Box::new(Session::open(host.cpu(), host, plan, start, control)?),
+        Device::CandleCpu if ranks.size() > 1 => {
+            return Err(Error::new(Code::InvalidOption, "this device does not train on several ranks")
+                .with_subject("device")
+                .with_values("cpu", plan.device.name())
+                .with_advice("leave the device out, or start one process"));
+        }
         Device::CandleCpu => Box::new(Session::open(Portable::cpu_f32(), host, plan, start, control)?),
     })
 }

@@ -4,19 +4,22 @@
 //! into memory. The loss always sees the features of the whole batch, so its value and gradient do not depend on the
 //! pieces. With several, the features of all pieces are computed first and nothing else is kept; on the way back each
 //! piece is computed once more, its share of the features' gradient pulled back, and the parameters' gradients added up
-//! in order. Nothing in a network is random, so the second computation gives the activations of the first.
+//! as a binary tree ([`Tree`]). Nothing in a network is random, so the second computation gives the activations of the first.
+//! A pass may be over some of a batch's pieces, where other ranks have the rest: see [`crate::ranks`].
 //!
 //! Batch normalisation takes its statistics from each piece. So for networks without it, or with running statistics,
 //! the gradient is that of the batch in one piece; with it, each piece is normalised on its own, as in training with a
-//! batch of the piece's size. Running statistics learn from each piece once, on the way there.
+//! batch of the piece's size. Running statistics learn from each piece once, in order.
 
 use std::ops::Range;
 
 use super::device_terms::DeviceLoss;
 use crate::error::{Code, Error, Result};
 use crate::losses::{Feature, FeatureMap, Matrix};
+use crate::nn::network::PassStatistics;
 use crate::nn::tape::Tape;
 use crate::nn::{Backend, Network};
+use crate::ranks::Tree;
 
 /// A batch that went through a network, ready for the way back.
 #[derive(Clone)]
@@ -24,8 +27,12 @@ pub struct Pass<B: Backend> {
     /// The features that were wanted, the rows of one piece of the batch after the other; whoever has read them may take
     /// them away.
     pub features: FeatureMap<Vec<B::Tensor>>,
+    /// What the running statistics are to learn of each piece.
+    pub statistics: Vec<PassStatistics<B>>,
     /// The images of each piece.
     pieces: Vec<B::Tensor>,
+    /// The row of the batch that the first piece begins with.
+    first_row: usize,
     /// The shape of each feature for one piece.
     shapes: FeatureMap<Vec<usize>>,
     /// The activations, where there is one piece.
@@ -33,30 +40,33 @@ pub struct Pass<B: Backend> {
 }
 
 impl<B: Backend> Pass<B> {
-    /// Sends `pieces` of images through `network` and keeps the features `names`.
+    /// Sends `pieces` of images, those of a batch from `first_row` on, through `network` and keeps the features `names`.
     ///
     /// # Errors
     /// `ERR_INVALID_OPTION` for a feature that the network has not.
-    pub fn forward(network: &mut Network<B>, pieces: Vec<B::Tensor>, names: &[Feature]) -> Result<Self> {
+    pub fn forward(network: &Network<B>, pieces: Vec<B::Tensor>, first_row: usize, names: &[Feature]) -> Result<Self> {
         let mut features: FeatureMap<Vec<B::Tensor>> = names.iter().map(|name| (name.clone(), Vec::new())).collect();
-        let mut tape = None;
-        if let [images] = pieces.as_slice() {
-            let (piece, activations) = network.forward_train(images)?;
+        let (mut statistics, mut tape) = (Vec::new(), None);
+        for images in &pieces {
+            let (piece, learnt) = match pieces.len() {
+                1 => {
+                    let (piece, activations, learnt) = network.forward_taped(images)?;
+                    tape = Some(activations);
+                    (piece, learnt)
+                }
+                _ => network.forward_untaped(images)?,
+            };
             add_piece(&mut features, piece)?;
-            tape = Some(activations);
-        } else {
-            for images in &pieces {
-                add_piece(&mut features, network.forward_untaped(images)?)?;
-            }
+            statistics.push(learnt);
         }
         let shape = |(name, pieces): (&Feature, &Vec<B::Tensor>)| {
             (name.clone(), pieces.first().map_or(Vec::new(), |piece| B::shape(piece).to_vec()))
         };
-        Ok(Pass { shapes: features.iter().map(shape).collect(), features, pieces, tape })
+        Ok(Pass { shapes: features.iter().map(shape).collect(), features, statistics, pieces, first_row, tape })
     }
 
     /// The gradients of the network's parameters, from those of features: of the whole batch on the host, or in pieces on
-    /// the device. The network must not have changed since.
+    /// the device. The network must not have changed since, but for its running statistics.
     pub fn backward(
         self,
         network: &Network<B>,
@@ -84,16 +94,17 @@ impl<B: Backend> Pass<B> {
             Ok(network.backward(tape, upstream, false)?.parameters)
         };
         if let Some(tape) = self.tape {
-            return way_back(tape, 0..self.pieces.iter().map(|images| B::shape(images)[0]).sum(), 0);
+            let rows = self.pieces.iter().map(|images| B::shape(images)[0]).sum::<usize>();
+            return way_back(tape, self.first_row..self.first_row + rows, 0);
         }
-        let (mut sum, mut row) = (Vec::new(), 0);
+        let (mut sum, mut row) = (Tree::default(), self.first_row);
         for (piece, images) in self.pieces.iter().enumerate() {
             let rows = row..row + B::shape(images)[0];
             row = rows.end;
-            let (_, tape) = network.forward_taped(images)?;
-            sum = add(backend, sum, way_back(tape, rows, piece)?)?;
+            let (_, tape, _) = network.forward_taped(images)?;
+            sum.push(way_back(tape, rows, piece)?, |a, b| add(backend, a, b))?;
         }
-        Ok(sum)
+        Ok(sum.sum(|a, b| add(backend, a, b))?.unwrap_or_default())
     }
 }
 
@@ -103,15 +114,12 @@ pub fn cut(n: usize, largest: Option<usize>) -> Vec<Range<usize>> {
     (0..count).map(|i| i * n / count..(i + 1) * n / count).collect()
 }
 
-/// The sum of two lists of gradients; an empty list is nothing.
+/// The sum of two lists of gradients.
 pub(super) fn add<B: Backend>(
     backend: &B,
     sum: Vec<Option<B::Tensor>>,
     more: Vec<Option<B::Tensor>>,
 ) -> Result<Vec<Option<B::Tensor>>> {
-    if sum.is_empty() {
-        return Ok(more);
-    }
     let pairs = sum.into_iter().zip(more);
     pairs
         .map(|pair| match pair {

@@ -34,7 +34,9 @@ pub struct SessionSummary {
     pub step: u64,
     /// Where the student runs.
     pub device: Device,
-    /// CPU threads in use.
+    /// Processes that train together, see [`crate::ranks`].
+    pub ranks: usize,
+    /// CPU threads in use, in this process.
     pub threads: usize,
     /// Instruction set in use.
     pub instruction_set: String,
@@ -151,12 +153,14 @@ pub struct TeacherSummary {
 pub struct SegmentReport {
     /// Steps done since the run began.
     pub step: u64,
-    /// Whether it stopped early because the caller cancelled.
+    /// Whether it stopped early because the caller, or that of another rank, cancelled.
     pub cancelled: bool,
     /// Wall-clock time of the segment.
     pub seconds: f64,
     /// Part of it spent waiting for data.
     pub data_wait_seconds: f64,
+    /// Part of it spent waiting for other ranks, and for what they sent.
+    pub rank_wait_seconds: f64,
     /// Images shown to the network in the segment.
     pub images: u64,
     /// Mean total loss of the segment's steps.

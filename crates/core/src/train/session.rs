@@ -5,7 +5,7 @@
 //! ```
 //! One step, top to bottom, is `Session::step`: batch -> student forward -> teacher -> losses -> backward -> update.
 //! Everything random is keyed by the step's position, so a session that was opened from a checkpoint continues with the
-//! same bits, on any number of threads.
+//! same bits, on any number of threads and of ranks (`share.rs`).
 
 use std::borrow::Cow;
 use std::collections::btree_map::Entry;
@@ -21,7 +21,7 @@ use super::compatibility::{
 };
 use super::cost::slow_losses;
 use super::device_terms::{DeviceLoss, evaluate_terms, weigh};
-use super::evaluate::{embed_part, measure, open_dataset, outputs};
+use super::evaluate::{check_enough, embed_items, embed_part, measure, open_dataset, outputs, share_of_images};
 use super::event::{CollapseEvent, Control, Event, StepEvent};
 use super::host::Host;
 use super::initial_weights;
@@ -30,13 +30,14 @@ use super::look::{self, Look};
 use super::loss_parameters::LossParameters;
 use super::memory::{Demand, OfTeacher};
 use super::objective::{BatchFeatures, Evaluated, Objective, ObjectiveValue, with_embedding};
-use super::pass::{Pass, cut, matrices};
+use super::pass::{Pass, matrices};
 use super::plan::Plan;
 use super::reference::{Reference, add_fidelity, unmeasured};
 use super::report::{
     Evaluation, MemoryEstimate, NetworkSummary, PartSize, SegmentReport, SessionSummary, TeacherSummary,
 };
-use super::segment::Segment;
+use super::segment::{Rates, Segment};
+use super::share::Share;
 use super::start::Start;
 use super::state::{State, check_teacher_hashes, comparable, load_checkpoint, read_state, to_json};
 use super::teacher::{
@@ -65,6 +66,9 @@ pub struct Session<B: Backend> {
     plan: Plan,
     backend: B,
     host: Host,
+    share: Share,
+    /// Whether somebody wants all ranks to stop.
+    stops: bool,
     split: Split,
     /// Whether the split is that of an earlier state of the data.
     kept: bool,
@@ -130,6 +134,7 @@ impl<B: Backend> Session<B> {
         }
         plan.schedule.validate()?;
         check_micro_batch(&plan)?;
+        let share = Share::new(host.ranks().clone(), &plan)?;
         check_episode(&plan)?;
         let mut checkpoint =
             start.checkpoint.as_deref().map(|path| load_checkpoint(path, &plan, control)).transpose()?;
@@ -149,7 +154,11 @@ impl<B: Backend> Session<B> {
             }
         };
         let (image_size, channels) = (plan.backbone.image_size, plan.backbone.in_channels);
-        let dataset = Arc::new(open_dataset(&plan.data, (plan.data.input_kind(), image_size, channels), 0, control)?);
+        let ranks = host.ranks();
+        let open_data = || open_dataset(&plan.data, (plan.data.input_kind(), image_size, channels), 0, control);
+        let dataset = Arc::new(ranks.in_turn(open_data)?);
+        let advice = "give all ranks the same data: copy them, or use a place that all see";
+        ranks.check_same(&[("data", dataset.fingerprint().into(), advice)])?;
         let wish = Wish {
             source: &plan.data.source,
             split: (&plan.data.split, plan.split_seed),
@@ -195,7 +204,7 @@ impl<B: Backend> Session<B> {
             .transpose()?;
         student.tune(&plan.tuning)?;
         let inputs = teachers.iter().map(|teacher| teacher.input());
-        let teacher_views = teacher_views(&plan.data, inputs, &dataset, control)?;
+        let teacher_views = ranks.in_turn(|| teacher_views(&plan.data, inputs, &dataset, control))?;
         // Another program's normalisation may be none at all.
         let mut of_networks = plan.teachers.iter().zip(&teacher_views).filter(|(plan, _)| is_network(plan));
         let as_student =
@@ -225,7 +234,8 @@ impl<B: Backend> Session<B> {
             let (seen, cache) = (seen.unwrap_or_else(|| view.clone()), &plan.data.cache);
             let (plan, train) = (&plan.teachers[place], &split.train);
             let (way, control): (TeacherFeatures, _) = (plan.features, &plan.about(control));
-            let mut reader = TeacherReader::open(&backend, teacher, way, read, seen, cache, train, mirrors, control)?;
+            let open = || TeacherReader::open(&backend, teacher, way, read, seen, cache, train, mirrors, control);
+            let mut reader = ranks.in_turn(open)?;
             if reader.is_live() && !reader.view.is_same(&view) {
                 let there = further.iter().position(|view| view.is_same(&reader.view));
                 reader.further = Some(there.unwrap_or(further.len()));
@@ -258,12 +268,24 @@ impl<B: Backend> Session<B> {
         state.normalization = Some(view.normalization.clone());
         state.steps_per_epoch = Some(steps_per_epoch);
         let position = Position { epoch: step / steps_per_epoch, batch: step % steps_per_epoch };
-        let options = LoaderOptions { seed: plan.seed, start: position, ..LoaderOptions::default() };
+        let rows = Some(share.rows());
+        let options = LoaderOptions { seed: plan.seed, start: position, rows, ..LoaderOptions::default() };
         let loader = Loader::new(view.clone(), further, sampler, plan.data.augment.clone(), options)?;
+        if ranks.size() > 1 {
+            let parameters = student.parameters.values.iter().chain(&loss_parameters.list.values);
+            let (begins, teachers) = (hash_of(&backend, parameters)?, state.teachers.join(" "));
+            ranks.check_same(&[
+                ("teacher", teachers, "give all ranks the same file"),
+                ("number of steps in an epoch", steps_per_epoch.to_string(), "give all ranks the same data"),
+                ("start of the network", begins, "give all ranks the same weights to begin with"),
+            ])?;
+        }
         Ok(Session {
             plan,
             backend,
             host,
+            share,
+            stops: false,
             split,
             kept,
             view,
@@ -286,21 +308,23 @@ impl<B: Backend> Session<B> {
         })
     }
 
-    /// One training step: the whole way of a batch. The host waits for the device once, in `download`.
-    fn step(&mut self, batch: &Batch) -> Result<StepReport> {
-        let pieces = self.images(batch, &self.view, &batch.images)?;
+    /// One training step: the whole way of a batch. The host waits for the device once, in `download`, and for other ranks
+    /// twice: in `exchange` and before the update.
+    fn step(&mut self, batch: &Batch, control: &Control) -> Result<StepReport> {
+        let pieces = self.images(&self.view, &batch.images)?;
         let images = |reader: &TeacherReader<B>| match reader.further {
-            Some(place) => self.images(batch, &reader.view, &batch.teacher_images[place]),
+            Some(place) => self.images(&reader.view, &batch.teacher_images[place]),
             None => Ok(pieces.clone()),
         };
         let read = |reader: &TeacherReader<B>| reader.features(batch, || images(reader));
         let teachers = self.teachers.iter().map(read).collect::<Result<Vec<_>>>()?;
         let at = |error| at_step(error, self.step + 1);
-        let mut pass = Pass::forward(&mut self.student, pieces, &self.read).map_err(at)?;
+        let mut pass = Pass::forward(&self.student, pieces, batch.rows.start, &self.read).map_err(at)?;
         let (objective, parameters) = (&self.objective, &self.loss_parameters);
         let device = evaluate_terms(&self.backend, objective, self.step, parameters, &pass.features, &teachers)?;
         let features = std::mem::take(&mut pass.features);
-        let on_host = self.download(features, teachers, &device)?;
+        let mut on_host = self.download(features, teachers, &device)?;
+        self.exchange(&mut on_host, &mut pass, control)?;
         let evaluated = self.losses(batch, &on_host, &device)?;
         let embedding = on_host.student.get(&Feature::Embedding);
         let alarm = embedding.and_then(|embedding| self.state.alarm.watch(self.step + 1, embedding));
@@ -313,17 +337,29 @@ impl<B: Backend> Session<B> {
         let value = self.objective.weigh(evaluated, &self.state.balance, self.step);
         let device = weigh(device, &self.backend, |term| self.objective.weight(term, &self.state.balance, self.step))?;
         let gradients = pass.backward(&self.student, &value.gradients, &device)?;
+        let gradients = self.share.sum(&self.backend, gradients)?;
         let learning_rate = self.update(gradients, &value, device)?;
         let balanced = measured && !self.state.balance.is_measuring();
         Ok(StepReport { value, learning_rate, alarm, balanced })
     }
 
-    /// The images of a batch as `view` shows them, in the pieces that go through the network at once.
-    fn images(&self, batch: &Batch, View { dataset, .. }: &View, images: &[f32]) -> Result<Vec<B::Tensor>> {
+    /// Brings the other ranks' rows of the features to the host, and lets the running statistics learn of all micro batches.
+    fn exchange(&mut self, on_host: &mut OnHost, pass: &mut Pass<B>, control: &Control) -> Result<()> {
+        let OnHost { student, teachers, .. } = on_host;
+        let mut features: Vec<_> = std::iter::once(student).chain(teachers).collect();
+        let statistics = std::mem::take(&mut pass.statistics);
+        let stop = control.is_cancelled();
+        let (statistics, stops) = self.share.exchange(&self.backend, &mut features, statistics, stop)?;
+        self.stops = stops;
+        statistics.iter().try_for_each(|piece| self.student.learn(piece))
+    }
+
+    /// This rank's `images` of a batch, as a view shows them, in the pieces that go through the network at once.
+    fn images(&self, View { dataset, .. }: &View, images: &[f32]) -> Result<Vec<B::Tensor>> {
         let (side, channels) = (dataset.image_size(), dataset.channels());
         let length = side * side * channels;
-        let pieces = cut(batch.len(), self.plan.micro_batch).into_iter();
-        pieces
+        self.share
+            .pieces()
             .map(|rows| {
                 let shape = [rows.len(), side, side, channels];
                 self.backend.from_f32(&images[rows.start * length..rows.end * length], &shape)
@@ -403,6 +439,7 @@ impl<B: Backend> Session<B> {
                 Some(loss) => pass.clone().backward(&self.student, &FeatureMap::new(), std::slice::from_ref(loss))?,
                 None => pass.clone().backward(&self.student, &term.upstream(), &[])?,
             };
+            let gradients = self.share.sum(&self.backend, gradients)?;
             let tensors: Vec<&B::Tensor> = gradients.iter().flatten().collect();
             match self.backend.norms(&tensors)? {
                 Norms::Known(squares) => Ok(squares.iter().sum::<f64>().sqrt()),
@@ -470,6 +507,7 @@ impl<B: Backend> Training for Session<B> {
             total_steps: self.total_steps(),
             step: self.step,
             device: self.plan.device,
+            ranks: self.host.ranks().size(),
             threads: self.host.team().threads(),
             instruction_set: self.host.team().isa().name().to_string(),
             memory: self.memory.clone(),
@@ -482,13 +520,17 @@ impl<B: Backend> Training for Session<B> {
 
     fn train(&mut self, until_step: u64, control: &Control) -> Result<SegmentReport> {
         let mut segment = Segment::new();
-        while self.step < until_step && !control.is_cancelled() {
+        // Ranks stop at the same step: what somebody wants, all know at the end of the next one.
+        let alone = self.host.ranks().size() == 1;
+        self.stops = false;
+        while self.step < until_step && !self.stops && !(alone && control.is_cancelled()) {
+            let waited = self.share.waited();
             let batch = self.loader.next()?;
             self.view.dataset.intact()?;
             self.teachers.iter().try_for_each(|reader| reader.view.dataset.intact())?;
-            let StepReport { value, learning_rate, alarm, balanced } = self.step(&batch)?;
+            let StepReport { value, learning_rate, alarm, balanced } = self.step(&batch, control)?;
             self.step += 1;
-            segment.add(&value, batch.len(), batch.waited);
+            segment.add(&value, batch.len(), batch.waited, self.share.waited() - waited);
             self.loader.recycle(batch);
             if let Some(alarm) = alarm {
                 control.emit(Event::Collapse(alarm));
@@ -500,7 +542,7 @@ impl<B: Backend> Training for Session<B> {
             // A norm that is not yet the host's would make every step wait for the device once more.
             let is_here = matches!(self.gradient_norm, GradientNorm::Known(_));
             if control.step_event_due() || is_here {
-                let (images_per_second, data_wait_share) = segment.rates();
+                let Rates { images_per_second, data_wait, rank_wait } = segment.rates();
                 let gradient_norm = self.gradient_norm()?;
                 control.emit(Event::Step(StepEvent {
                     step: self.step,
@@ -511,26 +553,31 @@ impl<B: Backend> Training for Session<B> {
                     learning_rate,
                     gradient_norm,
                     images_per_second,
-                    data_wait_share,
+                    data_wait_share: data_wait,
+                    rank_wait_share: rank_wait,
                 }));
             }
         }
         self.gradient_norm()?;
-        let cancelled = control.is_cancelled() && self.step < until_step;
+        let cancelled = (self.stops || control.is_cancelled()) && self.step < until_step;
         Ok(segment.report(self.step, cancelled, self.state.alarm.has_rung()))
     }
 
     fn evaluate(&mut self, who: Who, part: Part, ks: &[usize], control: &Control) -> Result<Evaluation> {
-        let (backend, items) = (&self.backend, self.split.items(part));
+        let (backend, ranks, items) = (&self.backend, self.host.ranks(), self.split.items(part));
+        check_enough(items)?;
+        let mine = &items[share_of_images(items.len(), ranks)];
         let by_teacher = |TeacherReader { teacher, view, .. }: &TeacherReader<B>| {
-            embed_teacher(backend, &**teacher, view, &self.plan.data.cache, items, control)
+            embed_teacher(backend, &**teacher, view, &self.plan.data.cache, mine, control)?.gathered(ranks)
         };
         let own;
         let (embeddings, classes) = match who {
             Who::Student => {
                 own = self.plan.backbone.classes.map(|_| class_names(&self.view.dataset, &self.split));
                 let student = self.student.clone().into_inference()?;
-                (embed_part(backend, outputs(&student), &self.view, items, control)?, own.as_deref())
+                let progress = |done, total| Event::Embed { done, total };
+                let embedded = embed_items(backend, outputs(&student), &self.view, mine, progress, control)?;
+                (embedded.gathered(ranks)?, own.as_deref())
             }
             Who::Teacher(place) => {
                 let reader = self.teachers.get(place);
@@ -539,8 +586,12 @@ impl<B: Backend> Training for Session<B> {
                 (by_teacher(reader)?, reader.teacher.classes())
             }
         };
+        // What the embeddings are worth, the first rank alone says.
         if self.view.dataset.is_labelled() {
-            return measure(&self.host, &self.view.dataset, classes, items, &embeddings, ks);
+            return match ranks.is_first() {
+                true => measure(&self.host, &self.view.dataset, classes, items, &embeddings, ks),
+                false => Ok(unmeasured(&embeddings)),
+            };
         }
         let mut evaluation = unmeasured(&embeddings);
         let said = match self.reference.entry(part) {
@@ -553,6 +604,9 @@ impl<B: Backend> Training for Session<B> {
                 free.insert(self.teachers.iter().enumerate().map(of_teacher).collect::<Result<_>>()?)
             }
         };
+        if !ranks.is_first() {
+            return Ok(evaluation);
+        }
         let references = Reference::of(&self.plan.teachers, said.iter().map(Vec::as_slice));
         add_fidelity(&mut evaluation, &self.host, &references, &embeddings.values, ks, self.plan.seed)?;
         Ok(evaluation)
@@ -634,6 +688,15 @@ fn class_names(dataset: &Dataset, split: &Split) -> Vec<String> {
         return Vec::new();
     }
     split.train_classes.iter().map(|&label| dataset.class_name(label).to_string()).collect()
+}
+
+/// A hash of the numbers of tensors.
+fn hash_of<'t, B: Backend>(backend: &B, tensors: impl Iterator<Item = &'t B::Tensor>) -> Result<String> {
+    let mut hash = blake3::Hasher::new();
+    for tensor in tensors {
+        hash.update(&backend.to_f32(tensor)?.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
+    }
+    Ok(hash.finalize().to_hex()[..16].into())
 }
 
 /// A classifier that goes on has an output for each class it was started with.

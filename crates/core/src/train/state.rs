@@ -105,27 +105,32 @@ pub(super) fn load_checkpoint(path: &Path, plan: &Plan, control: &Control) -> Re
     }
     let mut changes = Vec::new();
     differences("", &stored, &expected, &mut changes);
-    let of = |which: fn(&Change) -> &Value| {
-        let words = |change: &Change| format!("{}: {}", change.name, show(which(change)));
-        let more = changes.len().saturating_sub(3);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        changes.iter().take(3).map(words).collect::<Vec<_>>().join(", ") + &more
-    };
     Err(Error::new(Code::InvalidArtefact, "plan.json is not the plan that this run began with")
         .with_subject(path.display().to_string())
-        .with_values(format!("{}, as the checkpoint has it", of(|change| &change.before)), of(|change| &change.now))
+        .with_values(
+            format!("{}, as the checkpoint has it", in_words(&changes, |change| &change.before)),
+            in_words(&changes, |change| &change.now),
+        )
         .with_advice("put the old values back into plan.json, or start a new run in another folder"))
 }
 
 /// A field of a plan with two values.
-struct Change {
-    name: String,
-    before: Value,
-    now: Value,
+pub(super) struct Change {
+    pub name: String,
+    pub before: Value,
+    pub now: Value,
+}
+
+/// The first few of `changes`, each with one of its values.
+pub(super) fn in_words(changes: &[Change], which: fn(&Change) -> &Value) -> String {
+    let words = |change: &Change| format!("{}: {}", change.name, show(which(change)));
+    let more = changes.len().saturating_sub(3);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    changes.iter().take(3).map(words).collect::<Vec<_>>().join(", ") + &more
 }
 
 /// The fields in which two plans differ, by their whole names.
-fn differences(name: &str, before: &Value, now: &Value, into: &mut Vec<Change>) {
+pub(super) fn differences(name: &str, before: &Value, now: &Value, into: &mut Vec<Change>) {
     let (Value::Object(old), Value::Object(new)) = (before, now) else {
         if before != now {
             into.push(Change { name: name.into(), before: before.clone(), now: now.clone() });

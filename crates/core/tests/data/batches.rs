@@ -358,12 +358,33 @@ fn the_view_of_each_teacher_is_changed_as_the_students() {
 }
 
 fn loader(data: &Arc<Dataset>, workers: usize, start: Position, batch: &BatchPlan) -> Loader {
+    loader_of(data, LoaderOptions { workers, ahead: 3, start, ..LoaderOptions::default() }, batch)
+}
+
+fn loader_of(data: &Arc<Dataset>, options: LoaderOptions, batch: &BatchPlan) -> Loader {
     let items: Vec<u32> = (0..data.len() as u32).collect();
     let sampler = BatchSampler::new(data, &items, batch, Some(5), 7).unwrap();
     let spec = AugmentSpec { crop_padding: 1, flip: true, rotate: 15.0, scale: 0.1, shear: 5.0, translate: 0.1 };
     let normalization = Normalization::measure(data, &items);
-    let options = LoaderOptions { seed: 7, workers, ahead: 3, start };
+    let options = LoaderOptions { seed: 7, ..options };
     Loader::new(view(data, normalization), Vec::new(), sampler, spec, options).unwrap()
+}
+
+#[test]
+fn a_share_of_a_batch_has_the_images_that_the_whole_batch_has_there() {
+    let place = Place::new();
+    let data = Arc::new(glyphs(&place, "glyphs:classes=10,writers=4"));
+    let plan = BatchPlan { size: 12, per_class: Some(3), episode: None };
+    let of = |rows| loader_of(&data, LoaderOptions { rows, ..LoaderOptions::default() }, &plan);
+    let (mut whole, mut share) = (of(None), of(Some(4..9)));
+    let pixels = data.image_size() * data.image_size() * data.channels();
+    for _ in 0..7 {
+        let (whole, share) = (whole.next().unwrap(), share.next().unwrap());
+        assert_eq!((&share.items, &share.labels), (&whole.items, &whole.labels));
+        assert_eq!(share.own_items(), &whole.items[4..9]);
+        assert_eq!(share.images, whole.images[4 * pixels..9 * pixels]);
+        assert_eq!(share.mirrored, whole.mirrored[4..9]);
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::data::{Batch, EvaluationBatches, View};
 use crate::error::{Code, Error, Result};
 use crate::nn::{Backend, Feature, FeatureMap};
 use crate::tensor::Matrix;
-use crate::train::evaluate::{BATCH, Embeddings, Images, check_enough, features_of};
+use crate::train::evaluate::{BATCH, Embeddings, Images, features_of};
 use crate::train::event::{Control, Event};
 
 /// Features of more bytes than this, as maps may have, stay in memory.
@@ -81,7 +81,8 @@ impl<B: Backend> TeacherReader<B> {
         self.cache.is_none() && !self.read.is_empty()
     }
 
-    /// What losses read of a batch: of the `pieces` of its images in the teacher's view, or of its items as they were.
+    /// What losses read of the images that a batch has here: of their `pieces` in the teacher's view, or of the items as
+    /// they were.
     pub fn features(
         &self,
         batch: &Batch,
@@ -94,7 +95,7 @@ impl<B: Backend> TeacherReader<B> {
             None => {
                 let mut seen = 0;
                 for images in pieces()? {
-                    let items = &batch.items[seen..seen + B::shape(&images)[0]];
+                    let items = &batch.own_items()[seen..seen + B::shape(&images)[0]];
                     seen += items.len();
                     let images = Images { pixels: &images, items };
                     for (feature, piece) in self.teacher.features(&images, &self.read)? {
@@ -166,8 +167,8 @@ impl FeatureCache {
 
     fn rows(&self, feature: &Feature, cached: &Cached, batch: &Batch) -> Result<Matrix> {
         let length = cached.length();
-        let mut data = Vec::with_capacity(batch.len() * length);
-        for (&item, &mirrored) in batch.items.iter().zip(&batch.mirrored) {
+        let mut data = Vec::with_capacity(batch.rows.len() * length);
+        for (&item, &mirrored) in batch.own_items().iter().zip(&batch.mirrored) {
             let row = self.rows[item as usize].ok_or_else(|| {
                 Error::new(Code::Internal, format!("item {item} is not among the teacher's features"))
             })?;
@@ -175,7 +176,7 @@ impl FeatureCache {
             data.extend_from_slice(&cached.data[row * length..][..length]);
         }
         let mut shape = cached.shape.clone();
-        shape[0] = batch.len();
+        shape[0] = batch.rows.len();
         Matrix::tensor(&format!("the teacher's {}", feature.name()), &data, &shape)
     }
 }
@@ -249,7 +250,7 @@ impl<B: Backend> Asked<'_, B> {
 /// The embeddings of `items` by `teacher`, and its logits where it has a classifier.
 ///
 /// # Errors
-/// Those of the teacher; `ERR_INVALID_DATA` for fewer than two images, `ERR_NON_FINITE` for an embedding that is not finite.
+/// Those of the teacher; `ERR_NON_FINITE` for an embedding that is not finite.
 pub(in crate::train) fn embed_teacher<B: Backend>(
     backend: &B,
     teacher: &dyn Teacher<B>,
@@ -258,7 +259,6 @@ pub(in crate::train) fn embed_teacher<B: Backend>(
     items: &[u32],
     control: &Control,
 ) -> Result<Embeddings> {
-    check_enough(items)?;
     let mut names = vec![Feature::Embedding, Feature::Logits];
     names.retain(|feature| teacher.shapes().contains_key(feature));
     let total = items.len() as u64;

@@ -1,0 +1,93 @@
+/**
+ * A run of several processes (`mpirun -n 4 npx rkd train ...`), *ranks*: the first one does the job, the others follow it and
+ * get its outcome. So one process alone decides, tells and writes.
+ */
+
+import { RkdError } from "../errors.ts";
+import { addon } from "../native/addon.ts";
+import { json } from "../native/json.ts";
+import type { Job } from "../protocol/protocol.ts";
+import { withSession } from "./command.ts";
+import type { RunContext } from "./run.ts";
+
+/** What is known of a run before it begins. */
+export interface Started {
+  readonly job: Job;
+  /** The option of that name. */
+  readonly distributed: unknown;
+  /** The options as the core takes them, where a process that follows would make the same plan of them. */
+  readonly options: string | null;
+}
+
+/** This process, where it follows another one. */
+let follower: number | undefined;
+
+/** Errors that the first process has told. */
+const told = new WeakSet<object>();
+
+/** Whether this process follows another one, which shows the run and whatever goes wrong with it. */
+export function follows(): boolean {
+  return follower !== undefined;
+}
+
+/** Whether the first process tells `error`. */
+export function isTold(error: unknown): boolean {
+  return typeof error === "object" && error !== null && told.has(error);
+}
+
+/** Does `work` where this is the first process or the only one; else follows the first to its end, with its outcome. */
+export async function onFirstRank<R>(
+  { job, distributed, options }: Started,
+  context: RunContext,
+  work: () => Promise<R>,
+): Promise<R> {
+  const joined = await withSession(context, (session) =>
+    session.call((core) => core.joinRanks(json(distributed ?? "auto"))),
+  );
+  if (!joined) return await work();
+  leaveAtExit();
+  return joined.rank === 0 ? await lead(work) : await follow(joined.rank, { job, options }, context);
+}
+
+async function lead<R>(work: () => Promise<R>): Promise<R> {
+  try {
+    const result = await work();
+    await end({ result });
+    return result;
+  } catch (error) {
+    const { code, message } = error instanceof RkdError ? error : new RkdError("ERR_INTERNAL", String(error));
+    await end({ error: { code, message } });
+    throw error;
+  }
+}
+
+type Outcome = { readonly result: unknown } | { readonly error: Pick<RkdError, "code" | "message"> };
+
+/** Says to the others how it ended, also where the run was stopped. */
+async function end(outcome: Outcome): Promise<void> {
+  const context: RunContext = { emit: () => {}, signal: new AbortController().signal };
+  await withSession(context, (session) => session.call((core) => core.endRanks(json(outcome))));
+}
+
+async function follow<R>(
+  rank: number,
+  { job, options }: Omit<Started, "distributed">,
+  context: RunContext,
+): Promise<R> {
+  follower = rank;
+  const outcome = await withSession(context, (session) => session.call((core) => core.followRanks(job, options)));
+  if (!outcome.error) return outcome.result as R;
+  const { code, message } = outcome.error;
+  const error = new RkdError(code, message);
+  told.add(error);
+  throw error;
+}
+
+let leaves = false;
+
+/** A process that ends says so to the others: they wait for it, or end too where it fails alone. */
+function leaveAtExit(): void {
+  if (leaves) return;
+  leaves = true;
+  process.once("exit", (code) => addon().BindingSession.leaveRanks(code));
+}

@@ -1,0 +1,84 @@
+/** Runs of several processes under MPI: the same bytes, one voice, errors of all. Where there is no MPI a line says so. */
+
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { describe, expect, it } from "vitest";
+import { lines, rkd, smallFlags, start } from "../support/cli.ts";
+import { temporaryFolder } from "../support/folders.ts";
+import { launchers, ranksWith, startRanks } from "../support/mpi.ts";
+
+const folder = temporaryFolder();
+const at = (name: string) => join(folder, name);
+const model = (out: string) => readFileSync(join(out, "model.safetensors")).toString("base64");
+const threads = ["--threads", "1"];
+
+it("says what was tried and what to install where there is no MPI", async () => {
+  const env = { RKD_MPI: "/no/such/libmpi.so" };
+  const { code, stderr } = await start(["train", ...smallFlags(at("none")), "--distributed", "mpi"], env).done;
+  expect(code).toBe(4);
+  expect(stderr).toContain("--distributed: there is no MPI to join the other ranks by");
+  expect(stderr).toContain("received /no/such/libmpi.so (");
+  expect(stderr).toContain("apt install openmpi-bin");
+});
+
+describe.each(launchers)("under the mpirun of %s", (bin) => {
+  const name = bin.replaceAll(/\W/g, "-");
+  const ranks = async (count: number, ...args: string[]) => await startRanks(bin, count, args).done;
+
+  it("trains the model of one process, with one voice", async () => {
+    const one = at(`one${name}`);
+    const alone = await rkd("train", ...smallFlags(one), ...threads, "--micro-batch", "2");
+    expect(alone.code, alone.stderr).toBe(0);
+    for (const count of [2, 4]) {
+      const out = at(`${count}${name}`);
+      const { code, stdout, stderr } = await ranks(count, "train", ...smallFlags(out), ...threads, "--json");
+      expect(code, stderr).toBe(0);
+      expect(model(out)).toBe(model(one));
+      const events = lines(stdout);
+      expect(events.filter(({ type }) => type === "end")).toHaveLength(1);
+      expect(events.find(({ type }) => type === "start")).toMatchObject({ ranks: count, threads: 1 });
+      expect(readdirSync(out).sort()).toEqual(readdirSync(one).sort());
+    }
+  });
+
+  it.skipIf(process.platform !== "linux")(
+    "goes on with fewer processes after one has died, the baseline too",
+    async () => {
+      const teacher = at(`teacher${name}`);
+      await rkd("train", ...smallFlags(teacher), ...threads);
+      const flags = (out: string) => [
+        ...["distill", ...smallFlags(out), ...threads, "--teacher", teacher, "--baseline", "--micro-batch", "2"],
+        ...["--steps-per-epoch", "40", "--checkpoint-every", "3", "--json"],
+      ];
+      const whole = at(`whole${name}`);
+      const alone = await rkd(...flags(whole));
+      expect(alone.code, alone.stderr).toBe(0);
+      const out = at(`killed${name}`);
+      const child = startRanks(bin, 4, flags(out));
+      // One of them is killed once there is something to go on with.
+      let seen = "";
+      child.stdout?.on("data", (chunk) => {
+        seen += chunk;
+      });
+      while (!seen.includes('"checkpoint"') && child.exitCode === null) await sleep(20);
+      const [victim, ...others] = ranksWith(out);
+      expect(others).toHaveLength(3);
+      process.kill(victim as number, "SIGKILL");
+      expect((await child.done).code).not.toBe(0);
+      while (ranksWith(out).length > 0) await sleep(20); // the launcher ends them all
+      const { code, stderr } = await ranks(2, "resume", out, ...threads, "--json");
+      expect(code, stderr).toBe(0);
+      expect(model(out)).toBe(model(whole));
+      expect(model(join(out, "baseline"))).toBe(model(join(whole, "baseline")));
+    },
+  );
+
+  it("ends all with the error of one, told once", async () => {
+    const out = at(`bad${name}`);
+    const flags = smallFlags(out);
+    const { code, stdout, stderr } = await ranks(3, "train", ...flags, ...threads);
+    expect(code).not.toBe(0);
+    expect(`${stdout}${stderr}`.match(/cannot be shared out over the ranks/g)).toHaveLength(1);
+  });
+});

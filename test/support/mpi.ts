@@ -1,0 +1,59 @@
+/** Starts `rkd` under the `mpirun` of the PATH, or of the folders that RKD_TEST_MPI lists as a PATH does. */
+
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { delimiter, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { Outcome } from "./cli.ts";
+
+const command = fileURLToPath(new URL("../../bin/rkd.mjs", import.meta.url));
+
+/** The folders that have an `mpirun`; the PATH's first one where no others are named. */
+export const launchers: readonly string[] = (() => {
+  const { RKD_TEST_MPI, PATH } = process.env;
+  const found = (RKD_TEST_MPI ?? PATH ?? "").split(delimiter).filter((bin) => bin && existsSync(join(bin, "mpirun")));
+  if (found.length === 0) console.warn("NOT RUN: there is no mpirun in the PATH (apt install openmpi-bin)");
+  return RKD_TEST_MPI === undefined ? found.slice(0, 1) : found;
+})();
+
+/** What Open MPI wants to be told where processes are more than cores, or root's. */
+const allowed = {
+  OMPI_ALLOW_RUN_AS_ROOT: "1",
+  OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1",
+  PRTE_MCA_rmaps_default_mapping_policy: ":oversubscribe",
+  OMPI_MCA_rmaps_base_mapping_policy: ":oversubscribe",
+};
+
+/** Starts so many processes of `rkd` with `args` by the `mpirun` in `bin`. */
+export function startRanks(
+  bin: string,
+  count: number,
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+): ChildProcess & { done: Promise<Outcome> } {
+  const own = { ...process.env, ...allowed, PATH: `${bin}${delimiter}${process.env.PATH}`, NO_COLOR: "1", ...env };
+  const child = spawn(join(bin, "mpirun"), ["-n", String(count), process.execPath, command, ...args], { env: own });
+  let [stdout, stderr] = ["", ""];
+  child.stdout.on("data", (chunk) => {
+    stdout += chunk;
+  });
+  child.stderr.on("data", (chunk) => {
+    stderr += chunk;
+  });
+  const done = new Promise<Outcome>((resolve) => child.on("close", (code) => resolve({ code, stdout, stderr })));
+  return Object.assign(child, { done });
+}
+
+/** The ids of the ranks that have `word` in their command lines, where the system has /proc; the launcher is none. */
+export function ranksWith(word: string): number[] {
+  const commandLine = (id: string) => {
+    try {
+      return readFileSync(`/proc/${id}/cmdline`, "utf8").split("\0");
+    } catch {
+      return []; // it has ended
+    }
+  };
+  const ids = existsSync("/proc") ? readdirSync("/proc").filter((name) => /^\d+$/.test(name)) : [];
+  const isRank = ([program, ...args]: string[]) => program === process.execPath && args.includes(word);
+  return ids.filter((id) => isRank(commandLine(id))).map(Number);
+}
