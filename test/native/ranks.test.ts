@@ -13,6 +13,9 @@ const at = (name: string) => join(folder, name);
 const model = (out: string) => readFileSync(join(out, "model.safetensors")).toString("base64");
 const threads = ["--threads", "1"];
 
+/** Each test starts a dozen processes, on whatever cores there are. */
+const patience = { timeout: 600_000 };
+
 it("says what was tried and what to install where there is no MPI", async () => {
   const env = { RKD_MPI: "/no/such/libmpi.so" };
   const { code, stderr } = await start(["train", ...smallFlags(at("none")), "--distributed", "mpi"], env).done;
@@ -26,7 +29,7 @@ describe.each(launchers)("under the mpirun of %s", (bin) => {
   const name = bin.replaceAll(/\W/g, "-");
   const ranks = async (count: number, ...args: string[]) => await startRanks(bin, count, args).done;
 
-  it("trains the model of one process, with one voice", async () => {
+  it("trains the model of one process, with one voice", patience, async () => {
     const one = at(`one${name}`);
     const alone = await rkd("train", ...smallFlags(one), ...threads, "--micro-batch", "2");
     expect(alone.code, alone.stderr).toBe(0);
@@ -44,12 +47,13 @@ describe.each(launchers)("under the mpirun of %s", (bin) => {
 
   it.skipIf(process.platform !== "linux")(
     "goes on with fewer processes after one has died, the baseline too",
+    patience,
     async () => {
       const teacher = at(`teacher${name}`);
       await rkd("train", ...smallFlags(teacher), ...threads);
       const flags = (out: string) => [
         ...["distill", ...smallFlags(out), ...threads, "--teacher", teacher, "--baseline", "--micro-batch", "2"],
-        ...["--steps-per-epoch", "40", "--checkpoint-every", "3", "--json"],
+        ...["--steps-per-epoch", "10", "--checkpoint-every", "3", "--json"],
       ];
       const whole = at(`whole${name}`);
       const alone = await rkd(...flags(whole));
@@ -74,7 +78,7 @@ describe.each(launchers)("under the mpirun of %s", (bin) => {
     },
   );
 
-  it("ends all with the error of one, told once", async () => {
+  it("ends all with the error of one, told once", patience, async () => {
     const out = at(`bad${name}`);
     const flags = smallFlags(out);
     const { code, stdout, stderr } = await ranks(3, "train", ...flags, ...threads);

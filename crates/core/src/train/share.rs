@@ -40,9 +40,7 @@ impl Share {
         let mut sizes = counts.map(|count| (count, plan.batch.size.div_ceil(count)));
         let advice = match sizes.find(|&(count, images)| cut(plan.batch.size, Some(images)).len() == count) {
             Some((_, images)) => {
-                format!(
-                    "choose micro batches of {images} images (microBatch, --micro-batch), or another number of ranks"
-                )
+                format!("choose micro batches of {images} images, or another number of ranks")
             }
             None => format!("start fewer ranks: a batch of {} images has nothing for so many", plan.batch.size),
         };
