@@ -11,7 +11,7 @@ import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { publishedAddon, setUp } from "../scripts/setup.mjs";
-import { exportedTeacher, here, installForTeachers, short } from "./programs.mjs";
+import { exportedTeacher, here, short } from "./programs.mjs";
 
 const { values: options } = parseArgs({
   options: {
@@ -39,7 +39,6 @@ const { distill, exportModel, loadModel, mobilenetV3, recallAtK, relationFidelit
 const started = new Date();
 const folder = path.join(here, ".deployed");
 const run = path.join(folder, "run");
-installForTeachers();
 const teacher = exportedTeacher("efficientnet-lite2");
 const heldOut = divide();
 await trained();

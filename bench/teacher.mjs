@@ -11,7 +11,7 @@ import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { example, exportedTeacher, here, installForTeachers, middle, python, run, short } from "./programs.mjs";
+import { example, exportedTeacher, FOR_TEACHERS, here, install, middle, python, run, short } from "./programs.mjs";
 
 const { values: options } = parseArgs({
   options: {
@@ -25,7 +25,7 @@ const { values: options } = parseArgs({
 });
 const { batch, rounds, seconds } = options;
 
-installForTeachers();
+install(FOR_TEACHERS);
 const model = options.model ?? exportedTeacher("efficientnet-lite0");
 const library = libraryOfPython();
 const binary = example("teacher_bench");

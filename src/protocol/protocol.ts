@@ -504,6 +504,17 @@ export type RunOptions = {
    * @default "running" with `weights`, else "batch"
    */
   readonly batchNorm?: TrainingStatistics;
+  /**
+   * Share of the pooled feature's numbers that training leaves out at random before the embedding layer (without one,
+   * before the classifier), from 0 to below 1; the others are divided by one less the share. Nothing is left out in
+   * evaluation. torchvision's MobileNets and EfficientNet-B0 have 0.2 in training by classes. @default 0
+   */
+  readonly dropout?: number;
+  /**
+   * Stochastic depth: share of images for which training leaves the last residual block out at random, from 0 to below 1;
+   * that of the blocks before it rises evenly from 0. For ResNets, MobileNets and EfficientNets. @default 0
+   */
+  readonly dropPath?: number;
   /** The optimiser. @default adam(), with `weights` adam({ learningRate: 1e-4 }) */
   readonly optimizer?: OptimizerOptions;
   /** The learning rate over the run. @default cosine() */
@@ -1274,7 +1285,10 @@ export type WeightsPlan = {
   readonly normalization: Normalization | null;
 };
 
-/** Which parameters are trained, and how fast. Patterns choose parameters by name, see [`super::pattern`]. */
+/**
+ * Which parameters are trained and how fast, and what of a pass is only of training. Patterns choose parameters by name, see
+ * [`super::pattern`].
+ */
 export type TuningPlan = {
   /** Patterns of parameters that stay as they are. */
   readonly freeze: ReadonlyArray<string>;
@@ -1282,6 +1296,16 @@ export type TuningPlan = {
   readonly learningRates: { readonly [key in string]: number };
   /** What batch normalisation subtracts and divides by in training. */
   readonly batchNorm: TrainingStatistics;
+  /**
+   * Share of the pooled feature's numbers that are left out at random before the embedding layer (without one, before the
+   * classifier), in `[0, 1)`.
+   */
+  readonly dropout: number;
+  /**
+   * Share of images for which the last residual block is left out at random, in `[0, 1)`; that of the blocks before it
+   * rises evenly from 0: stochastic depth.
+   */
+  readonly dropPath: number;
 };
 
 /** A teacher of a distillation. */

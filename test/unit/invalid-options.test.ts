@@ -75,6 +75,8 @@ const runTable: Record<string, Bad[]> = {
   freeze: ["conv1", [""], [1], null, {}],
   learningRates: [10, ["fc"], { fc: 0 }, { fc: "10" }, { fc: Number.NaN }],
   batchNorm: ["eval", true],
+  dropout: [1, -0.1, "0.2", null],
+  dropPath: [1, -0.1, "0.2", null],
   patience: [0, -1, 1.5, "3"],
   checkpointEverySteps: [0, -1, 1.5],
   signal: [{}, "stop"],

@@ -68,7 +68,7 @@ describe("the plan of train", () => {
           classes: null,
         },
         weights: null,
-        tuning: { freeze: [], learningRates: {}, batchNorm: "batch" },
+        tuning: { freeze: [], learningRates: {}, batchNorm: "batch", dropout: 0, dropPath: 0 },
         teachers: [],
         losses: [triplet()],
         prefixes: [],
@@ -162,12 +162,29 @@ describe("the plan of train", () => {
       freeze: ["bn1"],
       learningRates: { fc: 10 },
       batchNorm: "running",
+      dropout: 0.2,
     });
     expect(plan.weights).toEqual(weights);
-    expect(plan.tuning).toEqual({ freeze: ["bn1"], learningRates: { fc: 10 }, batchNorm: "running" });
+    expect(plan.tuning).toEqual({
+      freeze: ["bn1"],
+      learningRates: { fc: 10 },
+      batchNorm: "running",
+      dropout: 0.2,
+      dropPath: 0,
+    });
     writeFileSync(join(folder, "model.safetensors"), "");
     const run = (await planTrain({ ...train, weights: folder })).plan.weights;
     expect(run).toEqual({ file: join(folder, "model.safetensors"), key: null, except: [], normalization: null });
+  });
+
+  it("refuses to leave out at random what the network has not", async () => {
+    const residual = await planTrain({ ...train, backbone: resnet(18, { embedding: 8 }), dropPath: 0.2, dropout: 0.1 });
+    expect(residual.plan.tuning).toMatchObject({ dropPath: 0.2, dropout: 0.1 });
+    const refused = (options: object) => planTrain({ ...train, ...options });
+    await expect(refused({ dropPath: 0.2 })).rejects.toMatchObject({ subject: "dropPath" });
+    await expect(refused({ dropout: 0.2, backbone: conv4() })).rejects.toMatchObject({ subject: "dropout" });
+    const classified = await refused({ dropout: 0.2, backbone: conv4(), losses: [crossEntropy()] });
+    expect(classified.plan.tuning.dropout).toBe(0.2);
   });
 
   it("has the widths of a perceptron and the form of every network by image size", async () => {

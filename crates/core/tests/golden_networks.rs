@@ -9,7 +9,7 @@
 mod common;
 
 use common::{Draw, distance, golden, nhwc_shape, numbers, sizes, summary_distance, to_nhwc};
-use rkd_core::backbones::{BackboneSpec, Stem, define};
+use rkd_core::backbones::{BackboneSpec, Stem, adapt, define};
 use rkd_core::nn::backend::{Activation, Backend};
 use rkd_core::nn::backward::Backward;
 use rkd_core::nn::builder::Builder;
@@ -19,6 +19,7 @@ use rkd_core::nn::layer::{BatchNorm2d, Layer};
 use rkd_core::nn::lowering::{Mode, lower};
 use rkd_core::nn::parameters::Parameters;
 use rkd_core::nn::{Cpu, Feature, FeatureMap, Network, Portable, Profile};
+use rkd_core::tensor::HostTensor;
 use rkd_kernels::Team;
 use serde_json::Value;
 use std::sync::Arc;
@@ -401,4 +402,33 @@ fn googlenet() {
 fn vgg11_with_the_small_head() {
     check_network(Portable::cpu_f64(), "vgg11_bn cifar", 1e-9, 1e-9);
     check_network(cpu(), "vgg11_bn cifar", NETWORK, gradients());
+}
+
+#[test]
+fn mobilenets_of_timm_give_its_features() {
+    let (golden, backend) = (golden("timm.json"), Portable::cpu_f64());
+    let draw = draw(&golden);
+    for case in golden["networks"].as_array().unwrap() {
+        let (name, shape) = (case["name"].as_str().unwrap(), sizes(&case["input_shape"]));
+        let tensor = |(key, shape): (&String, &Value)| {
+            let HostTensor { shape, mut data } = draw.tensor(&sizes(shape), key);
+            let drawn = draw.hashed(key, data.len());
+            match key.rsplit('.').next() {
+                Some("running_mean") => data = drawn.iter().map(|v| 0.1 * v).collect(),
+                Some("running_var") => data = drawn.iter().map(|v| 1.0 + 0.5 * v).collect(),
+                _ => {}
+            }
+            (key.clone(), HostTensor { shape, data })
+        };
+        let tensors = case["tensors"].as_object().unwrap().iter().map(tensor).collect();
+        let spec = spec(case["kind"].as_str().unwrap(), Stem::Imagenet, None, &shape);
+        let mut network = Network::new(backend.clone(), define(&spec).unwrap(), 1).unwrap();
+        let taken = network.take(&adapt(&spec, &tensors), &[]).unwrap();
+        assert_eq!(taken.ignored, ["classifier.bias", "classifier.weight"], "{name}");
+        let images = backend.from_f32(&draw.images("0", &shape), &nhwc_shape(&shape)).unwrap();
+        let pooled = network.forward_eval(&images).unwrap().remove(&Feature::Pooled).unwrap();
+        let off = summary_distance(&backend.to_f64(&pooled).unwrap(), &case["pooled"], 0.0);
+        // The scales that take in V3's epsilon are float32.
+        assert!(off <= 1e-6, "{name} is {off:.1e} off");
+    }
 }

@@ -10,10 +10,11 @@ use rkd_core::nn::backward::Backward;
 use rkd_core::nn::builder::Builder;
 use rkd_core::nn::forward::Forward;
 use rkd_core::nn::geometry::{Conv2d, Pool2d};
-use rkd_core::nn::layer::{BatchNorm2d, Layer, Residual};
+use rkd_core::nn::layer::{BatchNorm2d, Definition, Layer, Residual};
 use rkd_core::nn::lowering::{Mode, lower};
 use rkd_core::nn::parameters::Parameters;
-use rkd_core::nn::{Feature, FeatureMap, Portable, Profile};
+use rkd_core::nn::tuning::TuningPlan;
+use rkd_core::nn::{Feature, FeatureMap, Network, Portable, Profile};
 
 const DRAW: Draw = Draw { seed: 11 };
 const ACTIVATIONS: [Activation; 6] = [
@@ -239,9 +240,38 @@ fn a_network_through_every_feature_at_once() {
         image_size: 17,
         classes: Some(2),
     };
-    let backend = Portable::cpu_f64();
-    let network = build(backend.clone(), &spec, 3).unwrap();
-    let shape = [3, 17, 17, 1];
+    let network = build(Portable::cpu_f64(), &spec, 3).unwrap();
+    let read = [Feature::Tap("blocks.1".into()), Feature::Pooled, Feature::Embedding, Feature::Logits];
+    check_network(&network, [3, 17, 17, 1], &read);
+}
+
+#[test]
+fn what_is_left_out_at_random_has_the_gradient_of_what_stays() {
+    let mut builder = Builder::new();
+    let mut block = |name: &str, relu| {
+        let body = vec![builder.convolution(&format!("{name}.conv"), 2, 2, Conv2d::square(3, 1, 1))];
+        Layer::Residual(Residual { body, last: builder.batch_norm(&format!("{name}.bn"), 2, relu), shortcut: vec![] })
+    };
+    let body = vec![block("one", true), block("two", true), block("three", false), Layer::GlobalAverage];
+    let definition = Definition {
+        body,
+        embedding: vec![builder.linear("fc", 2, 6)],
+        classifier: Vec::new(),
+        output: Vec::new(),
+        parameters: builder.finish(),
+        image_size: 4,
+        in_channels: 2,
+        pooled_size: 2,
+        embedding_size: 6,
+    };
+    let mut network = Network::new(Portable::cpu_f64(), definition, 3).unwrap();
+    network.tune(&TuningPlan { dropout: 0.5, drop_path: 0.6, ..TuningPlan::default() }).unwrap();
+    check_network(&network, [5, 4, 4, 2], &[Feature::Pooled, Feature::Embedding]);
+}
+
+/// Checks the gradient of the images through the features `read` at once.
+fn check_network(network: &Network<Portable>, shape: [usize; 4], read: &[Feature]) {
+    let backend = network.backend().clone();
     let x = random("images", shape.iter().product());
     // A forward pass in training changes the running statistics only; a clone keeps them out of the way.
     let forward = |x: &[f64]| network.clone().forward_train(&backend.from_f64(x, &shape).unwrap()).unwrap();
@@ -250,9 +280,8 @@ fn a_network_through_every_feature_at_once() {
         let values = random(name, of.elem_count());
         (backend.from_f64(&values, of.dims()).unwrap(), values)
     };
-    let read = [Feature::Tap("blocks.1".into()), Feature::Pooled, Feature::Embedding, Feature::Logits];
     let upstream: FeatureMap<_> =
-        read.map(|feature| (feature.clone(), upstream(feature.name(), &features[&feature]))).into();
+        read.iter().map(|feature| (feature.clone(), upstream(feature.name(), &features[feature]))).collect();
     let given = upstream.iter().map(|(feature, (gradient, _))| (feature.clone(), gradient.clone())).collect();
     let gradients = network.backward(tape, given, true).unwrap();
     let dx = backend.to_f64(&gradients.images.unwrap()).unwrap();

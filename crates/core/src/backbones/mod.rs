@@ -112,7 +112,7 @@ pub fn define(spec: &BackboneSpec) -> Result<Definition> {
 
 /// Weights of other programs in the form that a network of `spec` has. Of torchvision's VGG the first linear layer, made
 /// for maps of 7x7 places, is folded with the average that torchvision puts before it; the outputs are the same. Those of
-/// the PyPI package `efficientnet-lite-pytorch` get timm's names. All else stays.
+/// the PyPI package `efficientnet-lite-pytorch` get timm's names, timm's MobileNets torchvision's. All else stays.
 pub fn adapt<'a>(
     spec: &BackboneSpec,
     tensors: &'a BTreeMap<String, HostTensor>,
@@ -121,6 +121,9 @@ pub fn adapt<'a>(
         let names = define(spec).map(|definition| definition.parameters).unwrap_or_default();
         let renamed = efficientnet::rename(names.iter().map(|parameter| parameter.name.as_str()), tensors);
         return renamed.map_or(Cow::Borrowed(tensors), Cow::Owned);
+    }
+    if spec.kind.starts_with("mobilenet-") {
+        return mobilenet::of_timm(&spec.kind, tensors).map_or(Cow::Borrowed(tensors), Cow::Owned);
     }
     let name = vgg::FIRST_LINEAR;
     match tensors.get(name).filter(|_| spec.kind.starts_with("vgg")).and_then(|weight| vgg::fold_average(spec, weight))

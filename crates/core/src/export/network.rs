@@ -181,6 +181,7 @@ impl Writer<'_> {
             Operation::Flatten => flat(self.flatten(&x)),
             Operation::L2Normalize => flat(self.l2_normalize(&x)),
             Operation::Tap(_) => Place { x, side },
+            Operation::Dropout(_) => return Err(Error::new(Code::Internal, "an evaluation pass leaves nothing out")),
             Operation::BatchNorm2d(_) | Operation::BatchNormMaxPool(..) | Operation::BatchNormDepthwise(..) => {
                 return Err(Error::new(Code::Internal, "a normalisation stands behind no convolution"));
             }

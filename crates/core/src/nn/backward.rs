@@ -4,9 +4,10 @@
 //! gradient that nobody needs is not computed: that of the images, usually, and those of frozen parameters.
 
 use super::backend::{Activation, Backend, BatchNorm, NormGradients, Passed, SavedNorm, Statistics};
+use super::dropout::scale;
 use super::geometry::Pool2d;
 use super::layer::{BatchNorm2d, Convolution, Linear, ParameterId};
-use super::lowering::{BatchNormOperation, Last, Operation, ResidualBlock};
+use super::lowering::{BatchNormOperation, DropPath, Last, Operation, ResidualBlock};
 use super::parameters::Parameters;
 use super::profile::{Category, Cost, Profile};
 use super::tape::{Saved, Tape, mismatch};
@@ -79,6 +80,7 @@ impl<'a, B: Backend> Backward<'a, B> {
             | Operation::MaxPool(_)
             | Operation::GlobalAverage
             | Operation::Flatten
+            | Operation::Dropout(_)
             | Operation::L2Normalize => {
                 let saved = self.tape.pop()?;
                 match dy {
@@ -109,6 +111,10 @@ impl<'a, B: Backend> Backward<'a, B> {
             }
             (Operation::Flatten, Saved::Shape(input)) => {
                 profile.time(Category::Pooling, "flatten_backward", "", || backend.flatten_backward(&input, dy), cost)
+            }
+            (Operation::Dropout(dropout), Saved::Factors(factors)) => {
+                let work = || scale(backend, dy, &factors);
+                profile.time(Category::Elementwise, "dropout_backward", &dropout.layer, work, cost)
             }
             (Operation::L2Normalize, Saved::L2 { y, norm }) => {
                 let cost = |dx: &_| Cost::of::<B>([&y, dy, dx]);
@@ -277,12 +283,36 @@ impl<'a, B: Backend> Backward<'a, B> {
     }
 
     fn residual(&mut self, block: &ResidualBlock, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
-        let Last::BatchNorm2d(last) = &block.last else { return Err(learns_no_more()) };
         let below = wanted || self.any_trained(&block.body) || self.any_trained(&block.shortcut);
-        let (through, around) = self.batch_norm(last, dy, below, true)?;
+        let (through, around) = match &block.last {
+            Last::BatchNorm2d(last) => self.batch_norm(last, dy, below, true)?,
+            Last::DropPath(path) => self.drop_path(path, dy, below)?,
+            Last::FusedConvolution(_) => return Err(learns_no_more()),
+        };
         let through = self.run(&block.body, through, wanted)?;
         let around = self.run(&block.shortcut, around, wanted)?;
         if wanted { self.sum(through, around) } else { Ok(None) }
+    }
+
+    /// The gradients of what the normalisation read, and of the way around.
+    fn drop_path(&mut self, path: &DropPath, dy: Option<B::Tensor>, wanted: bool) -> Result<Pair<B>> {
+        let DropPath { batch_norm, activation, .. } = path;
+        let scaled = wanted || self.any_learns(&batch_norm.layer);
+        let around = match activation {
+            Some(activation) => self.operation(&Operation::Activation(*activation), dy, scaled)?,
+            None => dy,
+        };
+        let Saved::Factors(factors) = self.tape.pop()? else {
+            return Err(mismatch("the factors of a path", "the entry of another operation"));
+        };
+        let through = |dy: &B::Tensor| {
+            let work = || scale(self.backend, dy, &factors);
+            let cost = |dx: &_| Cost::of::<B>([dy, dx]);
+            self.profile.time(Category::Elementwise, "drop_path_backward", &batch_norm.layer.name, work, cost)
+        };
+        let through = around.as_ref().filter(|_| scaled).map(through).transpose()?;
+        let (through, _) = self.batch_norm(batch_norm, through, wanted, false)?;
+        Ok((through, around))
     }
 
     fn squeeze_excitation(
@@ -364,7 +394,12 @@ impl<'a, B: Backend> Backward<'a, B> {
                 self.any_learns(layer)
             }
             Operation::Residual(ResidualBlock { body, shortcut, last }) => {
-                let last = matches!(last, Last::BatchNorm2d(last) if self.any_learns(&last.layer));
+                let last = match last {
+                    Last::BatchNorm2d(last) | Last::DropPath(DropPath { batch_norm: last, .. }) => {
+                        self.any_learns(&last.layer)
+                    }
+                    Last::FusedConvolution(_) => false,
+                };
                 last || self.any_trained(body) || self.any_trained(shortcut)
             }
             Operation::Branches(branches) => branches.iter().any(|operations| self.any_trained(operations)),
@@ -374,6 +409,7 @@ impl<'a, B: Backend> Backward<'a, B> {
             | Operation::MaxPool(_)
             | Operation::GlobalAverage
             | Operation::Flatten
+            | Operation::Dropout(_)
             | Operation::L2Normalize
             | Operation::Tap(_) => false,
         })

@@ -1,9 +1,10 @@
 //! The forward pass: runs a list of operations on a backend.
 
-use super::backend::{Backend, BatchNorm, Normalized, PooledNorm, Statistics};
+use super::backend::{Activation, Backend, BatchNorm, Normalized, PooledNorm, Statistics};
+use super::dropout::{Draw, scale};
 use super::geometry::Pool2d;
 use super::layer::{BatchNorm2d, Convolution, Linear};
-use super::lowering::{BatchNormOperation, FusedConvolution, Last, Operation, ResidualBlock};
+use super::lowering::{BatchNormOperation, DropPath, Dropout, FusedConvolution, Last, Operation, ResidualBlock};
 use super::parameters::Parameters;
 use super::profile::{Category, Cost, Profile};
 use super::tape::{Saved, Tape};
@@ -33,6 +34,8 @@ pub struct Forward<'a, B: Backend> {
     pub tape: Option<Tape<B>>,
     /// The named activations that are kept; all of them if it does not say which.
     pub kept: Option<&'a [Feature]>,
+    /// What is drawn by, where the operations leave anything out at random.
+    pub draw: Draw,
     /// The named activations.
     pub taps: FeatureMap<B::Tensor>,
     /// What the running statistics learn, in training.
@@ -43,7 +46,16 @@ impl<'a, B: Backend> Forward<'a, B> {
     /// A pass that keeps a tape if `taped`.
     pub fn new(backend: &'a B, parameters: &'a Parameters<B>, profile: &'a Profile, taped: bool) -> Self {
         let tape = taped.then(Tape::new);
-        Forward { backend, parameters, profile, tape, kept: None, taps: FeatureMap::new(), statistics: Vec::new() }
+        Forward {
+            backend,
+            parameters,
+            profile,
+            tape,
+            kept: None,
+            draw: Draw::default(),
+            taps: FeatureMap::new(),
+            statistics: Vec::new(),
+        }
     }
 
     /// Runs `operations` in order.
@@ -65,12 +77,10 @@ impl<'a, B: Backend> Forward<'a, B> {
             Operation::Residual(block) => self.residual(block, x),
             Operation::Branches(branches) => self.branches(branches, x),
             Operation::SqueezeExcitation(gate) => self.squeeze_excitation(gate, x),
-            &Operation::Activation(activation) => {
-                let cost = |y: &_| Cost::of::<B>([&x, y]);
-                let work = || backend.activate(activation, &x);
-                let y = self.profile.time(Category::Elementwise, "activate", "", work, cost)?;
-                self.save(|| Saved::Activation(if activation.is_relu() { y.clone() } else { x }));
-                Ok(y)
+            &Operation::Activation(activation) => self.activate(activation, x),
+            Operation::Dropout(Dropout { share, layer }) => {
+                let factors = self.draw.dropout(backend, *share, layer, rows_and_channels::<B>(&x))?;
+                self.scale("dropout", layer, factors, x)
             }
             Operation::MaxPool(windows) => {
                 // The positions take as many bytes as the maxima.
@@ -104,6 +114,23 @@ impl<'a, B: Backend> Forward<'a, B> {
                 Ok(x)
             }
         }
+    }
+
+    fn activate(&mut self, activation: Activation, x: B::Tensor) -> Result<B::Tensor> {
+        let cost = |y: &_| Cost::of::<B>([&x, y]);
+        let work = || self.backend.activate(activation, &x);
+        let y = self.profile.time(Category::Elementwise, "activate", "", work, cost)?;
+        self.save(|| Saved::Activation(if activation.is_relu() { y.clone() } else { x }));
+        Ok(y)
+    }
+
+    /// `x` times factors that were drawn.
+    fn scale(&mut self, operation: &'static str, layer: &str, factors: B::Tensor, x: B::Tensor) -> Result<B::Tensor> {
+        let work = || scale(self.backend, &x, &factors);
+        let cost = |y: &_| Cost::of::<B>([&x, y]);
+        let y = self.profile.time(Category::Elementwise, operation, layer, work, cost)?;
+        self.save(|| Saved::Factors(factors));
+        Ok(y)
     }
 
     fn convolution(&mut self, layer: &Convolution, x: B::Tensor) -> Result<B::Tensor> {
@@ -255,6 +282,21 @@ impl<'a, B: Backend> Forward<'a, B> {
         match &block.last {
             Last::BatchNorm2d(batch_norm) => self.batch_norm(batch_norm, through, Some(&around)),
             Last::FusedConvolution(fused) => self.fused_convolution(fused, &through, Some(&around)),
+            Last::DropPath(path) => self.drop_path(path, through, &around),
+        }
+    }
+
+    fn drop_path(&mut self, path: &DropPath, through: B::Tensor, around: &B::Tensor) -> Result<B::Tensor> {
+        let through = self.batch_norm(&path.batch_norm, through, None)?;
+        let name = &path.batch_norm.layer.name;
+        let factors = self.draw.drop_path(self.backend, path.share, name, rows_and_channels::<B>(&through))?;
+        let through = self.scale("drop_path", name, factors, through)?;
+        let work = || self.backend.add(through, around);
+        let cost = |sum: &_| Cost::of::<B>([around, sum, sum]);
+        let sum = self.profile.time(Category::Elementwise, "add", "", work, cost)?;
+        match path.activation {
+            Some(activation) => self.activate(activation, sum),
+            None => Ok(sum),
         }
     }
 
@@ -285,6 +327,12 @@ impl<'a, B: Backend> Forward<'a, B> {
             tape.push(entry());
         }
     }
+}
+
+/// The first and the last axis.
+fn rows_and_channels<B: Backend>(x: &B::Tensor) -> [usize; 2] {
+    let shape = B::shape(x);
+    [shape[0], shape[shape.len() - 1]]
 }
 
 fn values_per_channel(shape: &[usize]) -> usize {

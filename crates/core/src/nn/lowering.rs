@@ -6,8 +6,11 @@
 //! run the operations one by one.
 
 use super::backend::Activation;
+use super::dropout::check_share;
 use super::geometry::Pool2d;
 use super::layer::{BatchNorm2d, Convolution, Definition, Layer, Linear, ParameterId, Residual};
+use super::tuning::{TrainingStatistics, TuningPlan};
+use crate::error::{Code, Error, Result};
 use crate::tensor::Feature;
 
 /// What batch normalisation subtracts and divides by.
@@ -51,6 +54,8 @@ pub enum Operation {
     GlobalAverage,
     /// `[n, h, w, c]` to `[n, c * h * w]`.
     Flatten,
+    /// Numbers of vectors left out at random, in training.
+    Dropout(Dropout),
     /// Rows divided by their Euclidean norm.
     L2Normalize,
     /// The activation here is a feature of this name.
@@ -95,6 +100,26 @@ pub struct ResidualBlock {
     pub last: Last,
 }
 
+/// Numbers of a vector left out at random: see [`super::dropout`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dropout {
+    /// The share of them, in `(0, 1)`.
+    pub share: f64,
+    /// The name of the layer that reads the vector, which keys the draw.
+    pub layer: String,
+}
+
+/// `activation?(batch_norm(x) * m / (1 - share) + residual)`, where m is 0 for a share of the images: see [`super::dropout`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct DropPath {
+    /// The normalisation, without activation; its name keys the draw.
+    pub batch_norm: BatchNormOperation,
+    /// The share of images, in `(0, 1)`.
+    pub share: f64,
+    /// The activation that follows the sum.
+    pub activation: Option<Activation>,
+}
+
 /// The last operation of a residual block.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Last {
@@ -102,6 +127,8 @@ pub enum Last {
     BatchNorm2d(BatchNormOperation),
     /// A convolution that has taken in the normalisation.
     FusedConvolution(FusedConvolution),
+    /// A normalisation whose output is left out for images at random, in training: stochastic depth.
+    DropPath(DropPath),
 }
 
 /// The operations of a [`Definition`], list by list.
@@ -124,6 +151,75 @@ impl Program {
             [&definition.body, &definition.embedding, &definition.classifier, &definition.output]
                 .map(|layers| lower(layers, mode));
         Program { body, embedding, classifier, output }
+    }
+
+    /// The operations of a training pass: statistics, dropout and stochastic depth are those of `tuning`.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_OPTION` for a share that is not in `[0, 1)`, dropout without a linear layer that reads the pooled
+    /// feature, and stochastic depth without residual blocks.
+    pub fn training(definition: &Definition, tuning: &TuningPlan) -> Result<Program> {
+        let mode = match tuning.batch_norm {
+            TrainingStatistics::Batch => Mode::Batch,
+            TrainingStatistics::Running => Mode::Running,
+        };
+        let mut program = Program::new(definition, mode);
+        check_share("dropout", tuning.dropout)?;
+        check_share("dropPath", tuning.drop_path)?;
+        if tuning.dropout > 0.0 {
+            program.drop_numbers(definition, tuning.dropout)?;
+        }
+        if tuning.drop_path > 0.0 {
+            program.drop_paths(tuning.drop_path)?;
+        }
+        Ok(program)
+    }
+
+    /// Dropout before the layer that reads the pooled feature: the embedding's, or without one the classifier.
+    fn drop_numbers(&mut self, definition: &Definition, share: f64) -> Result<()> {
+        let above = if self.embedding.is_empty() { &mut self.classifier } else { &mut self.embedding };
+        let Some(Operation::Linear(linear)) = above.first() else {
+            return Err(Error::new(Code::InvalidOption, "there is no layer for dropout to stand before")
+                .with_subject("dropout")
+                .with_values(
+                    "an embedding layer, or a loss on classes",
+                    "an embedding that is the pooled feature itself",
+                )
+                .with_advice("give the embedding a length, embedding: 128 for example, or leave dropout out"));
+        };
+        let layer = definition.parameters[linear.weight].name.clone();
+        above.insert(0, Operation::Dropout(Dropout { share, layer }));
+        Ok(())
+    }
+
+    /// Stochastic depth: the first residual block always runs, the last is left out for this share of images, and the share
+    /// of those between rises evenly.
+    fn drop_paths(&mut self, share: f64) -> Result<()> {
+        let mut blocks = Vec::new();
+        for operation in &mut self.body {
+            if let Operation::Residual(block) = operation {
+                blocks.push(block);
+            }
+        }
+        let last = match blocks.len() {
+            0 => {
+                return Err(Error::new(Code::InvalidOption, "there is nothing for stochastic depth to leave out")
+                    .with_subject("dropPath")
+                    .with_values("residual blocks: a ResNet, MobileNet or EfficientNet", "a network without any")
+                    .with_advice("choose such a network, or leave dropPath out"));
+            }
+            count => (count - 1).max(1),
+        };
+        // The only block of a network is its last.
+        let only = usize::from(blocks.len() == 1);
+        for (place, block) in blocks.into_iter().enumerate() {
+            let share = share * (place + only) as f64 / last as f64;
+            if let (&Last::BatchNorm2d(BatchNormOperation { ref layer, batch }), true) = (&block.last, share > 0.0) {
+                let batch_norm = BatchNormOperation { layer: BatchNorm2d { activation: None, ..layer.clone() }, batch };
+                block.last = Last::DropPath(DropPath { batch_norm, share, activation: layer.activation });
+            }
+        }
+        Ok(())
     }
 
     /// Every fused convolution, those within blocks and branches too.

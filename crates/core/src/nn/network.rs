@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::backend::Backend;
 use super::backward::Backward;
+use super::dropout::Draw;
 use super::forward::{BatchStatistics, Forward};
 use super::layer::{Definition, Layer, ParameterId};
 use super::lowering::{Mode, Program};
@@ -14,7 +15,7 @@ use super::profile::{Category, Cost, Profile};
 use super::tape::Tape;
 use super::tuning::set_rates;
 use crate::error::{Code, Error, Result};
-use crate::nn::tuning::{TrainingStatistics, TuningPlan};
+use crate::nn::tuning::TuningPlan;
 use crate::tensor::{Feature, FeatureMap, HostTensor};
 
 /// The gradients of parameters, in the order of [`Definition::parameters`] and inside layout; `None` where no loss
@@ -117,16 +118,12 @@ impl<B: Backend> Network<B> {
         }
     }
 
-    /// Says which parameters learn, how fast, and what batch normalisation uses in training.
+    /// Says which parameters learn, how fast, what batch normalisation uses in training, and what training leaves out.
     ///
     /// # Errors
-    /// Those of [`set_rates`].
+    /// Those of [`set_rates`] and [`Program::training`].
     pub fn tune(&mut self, tuning: &TuningPlan) -> Result<()> {
-        let mode = match tuning.batch_norm {
-            TrainingStatistics::Batch => Mode::Batch,
-            TrainingStatistics::Running => Mode::Running,
-        };
-        self.training = Program::new(&self.definition, mode);
+        self.training = Program::training(&self.definition, tuning)?;
         set_rates(&mut self.parameters.specs, tuning)
     }
 
@@ -162,29 +159,36 @@ impl<B: Backend> Network<B> {
     }
 
     /// A training pass over `images [n, h, w, c]`: statistics of the batch, running statistics updated; or, where
-    /// [`tune`](Network::tune) said so, running statistics that stay.
+    /// [`tune`](Network::tune) said so, running statistics that stay. What is left out at random is that of the first
+    /// step.
     pub fn forward_train(&mut self, images: &B::Tensor) -> Result<(FeatureMap<B::Tensor>, Tape<B>)> {
-        let (features, tape, statistics) = self.train(images, true)?;
+        self.forward_train_at(images, Draw::default())
+    }
+
+    /// [`forward_train`](Network::forward_train) somewhere in a run.
+    pub fn forward_train_at(&mut self, images: &B::Tensor, draw: Draw) -> Result<(FeatureMap<B::Tensor>, Tape<B>)> {
+        let (features, tape, statistics) = self.train(images, draw, true)?;
         statistics.iter().try_for_each(|batch| self.learn_statistics(batch))?;
         Ok((features, tape))
     }
 
     /// A training pass that keeps nothing for the way back. With [`forward_taped`](Network::forward_taped) it makes two
-    /// halves of [`forward_train`](Network::forward_train), for batches whose activations do not fit into memory.
-    pub fn forward_untaped(&mut self, images: &B::Tensor) -> Result<FeatureMap<B::Tensor>> {
-        let (features, _, statistics) = self.train(images, false)?;
+    /// halves of [`forward_train_at`](Network::forward_train_at), for batches whose activations do not fit into memory.
+    pub fn forward_untaped(&mut self, images: &B::Tensor, draw: Draw) -> Result<FeatureMap<B::Tensor>> {
+        let (features, _, statistics) = self.train(images, draw, false)?;
         statistics.iter().try_for_each(|batch| self.learn_statistics(batch))?;
         Ok(features)
     }
 
     /// A training pass of which the running statistics learn nothing.
-    pub fn forward_taped(&self, images: &B::Tensor) -> Result<(FeatureMap<B::Tensor>, Tape<B>)> {
-        let (features, tape, _) = self.train(images, true)?;
+    pub fn forward_taped(&self, images: &B::Tensor, draw: Draw) -> Result<(FeatureMap<B::Tensor>, Tape<B>)> {
+        let (features, tape, _) = self.train(images, draw, true)?;
         Ok((features, tape))
     }
 
-    fn train(&self, images: &B::Tensor, taped: bool) -> Result<Trained<B>> {
+    fn train(&self, images: &B::Tensor, draw: Draw, taped: bool) -> Result<Trained<B>> {
         let mut forward = self.pass(taped);
+        forward.draw = draw;
         let features = self.features(&mut forward, &self.training, images)?;
         Ok((features, forward.tape.take().unwrap_or_default(), forward.statistics))
     }

@@ -34,6 +34,8 @@ pub enum Saved<B: Backend> {
         /// Where the maxima were.
         indices: B::Indices,
     },
+    /// What was left out at random: the factors, `[n, 1, 1, c]`.
+    Factors(B::Tensor),
     /// Batch normalisation.
     Norm {
         /// The input.

@@ -95,6 +95,15 @@ pub struct RunOptions {
     /// follow, or the `"running"` ones, which then stay as they are.
     /// @default "running" with `weights`, else "batch"
     pub batch_norm: Option<TrainingStatistics>,
+    /// Share of the pooled feature's numbers that training leaves out at random before the embedding layer (without one,
+    /// before the classifier), from 0 to below 1; the others are divided by one less the share. Nothing is left out in
+    /// evaluation. torchvision's MobileNets and EfficientNet-B0 have 0.2 in training by classes. @default 0
+    #[cfg_attr(test, ts(as = "Option<f64>"))]
+    pub dropout: Option<Share>,
+    /// Stochastic depth: share of images for which training leaves the last residual block out at random, from 0 to below 1;
+    /// that of the blocks before it rises evenly from 0. For ResNets, MobileNets and EfficientNets. @default 0
+    #[cfg_attr(test, ts(as = "Option<f64>"))]
+    pub drop_path: Option<Share>,
     /// The optimiser. @default adam(), with `weights` adam({ learningRate: 1e-4 })
     #[cfg_attr(test, ts(optional, type = "OptimizerOptions"))]
     pub optimizer: Option<OptimizerSpec>,

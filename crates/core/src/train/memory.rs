@@ -49,6 +49,7 @@ use crate::error::{Code, Error, Result};
 use crate::limits::{Limit, Limits, Process};
 use crate::losses::{Feature, FeatureMap};
 use crate::metrics::FidelityOptions;
+use crate::nn::dropout::Draw;
 use crate::nn::parameters::Parameters;
 use crate::nn::tape::Tape;
 use crate::nn::{Backend, Cpu, CpuTensor, Inference, Network};
@@ -353,7 +354,7 @@ impl Counted {
             tape = Some(kept);
         } else {
             for images in &own {
-                let mut all = self.student.forward_untaped(images)?;
+                let mut all = self.student.forward_untaped(images, Draw::default())?;
                 all.retain(|name, _| self.read.contains(name));
                 features.push(all);
             }
@@ -379,7 +380,7 @@ impl Counted {
         let all = |tape: Option<Tape<Cpu>>| match tape {
             Some(tape) => back(tape, pieces.iter().map(|images| Cpu::shape(images)[0]).sum()),
             None => pieces.iter().try_fold(Vec::new(), |sum, images| {
-                let (_, tape) = self.student.forward_taped(images)?;
+                let (_, tape) = self.student.forward_taped(images, Draw::default())?;
                 add(&self.cpu, sum, back(tape, Cpu::shape(images)[0])?)
             }),
         };

@@ -4,7 +4,8 @@
 //! into memory. The loss always sees the features of the whole batch, so its value and gradient do not depend on the
 //! pieces. With several, the features of all pieces are computed first and nothing else is kept; on the way back each
 //! piece is computed once more, its share of the features' gradient pulled back, and the parameters' gradients added up
-//! in order. Nothing in a network is random, so the second computation gives the activations of the first.
+//! in order. What training leaves out at random is keyed by the row of the batch, so the second computation gives the
+//! activations of the first, and the pieces those of the whole.
 //!
 //! Batch normalisation takes its statistics from each piece. So for networks without it, or with running statistics,
 //! the gradient is that of the batch in one piece; with it, each piece is normalised on its own, as in training with a
@@ -15,6 +16,7 @@ use std::ops::Range;
 use super::device_terms::DeviceLoss;
 use crate::error::{Code, Error, Result};
 use crate::losses::{Feature, FeatureMap, Matrix};
+use crate::nn::dropout::Draw;
 use crate::nn::tape::Tape;
 use crate::nn::{Backend, Network};
 
@@ -24,8 +26,8 @@ pub struct Pass<B: Backend> {
     /// The features that were wanted, the rows of one piece of the batch after the other; whoever has read them may take
     /// them away.
     pub features: FeatureMap<Vec<B::Tensor>>,
-    /// The images of each piece.
-    pieces: Vec<B::Tensor>,
+    /// The images of each piece, and what is drawn by.
+    pieces: Vec<(B::Tensor, Draw)>,
     /// The shape of each feature for one piece.
     shapes: FeatureMap<Vec<usize>>,
     /// The activations, where there is one piece.
@@ -33,20 +35,31 @@ pub struct Pass<B: Backend> {
 }
 
 impl<B: Backend> Pass<B> {
-    /// Sends `pieces` of images through `network` and keeps the features `names`.
+    /// Sends `pieces` of the images of a batch, which begins at `draw`, through `network` and keeps the features `names`.
     ///
     /// # Errors
     /// `ERR_INVALID_OPTION` for a feature that the network has not.
-    pub fn forward(network: &mut Network<B>, pieces: Vec<B::Tensor>, names: &[Feature]) -> Result<Self> {
+    pub fn forward(
+        network: &mut Network<B>,
+        pieces: Vec<B::Tensor>,
+        names: &[Feature],
+        mut draw: Draw,
+    ) -> Result<Self> {
+        let place = |images| {
+            let own = draw;
+            draw.row += B::shape(&images)[0];
+            (images, own)
+        };
+        let pieces: Vec<(B::Tensor, Draw)> = pieces.into_iter().map(place).collect();
         let mut features: FeatureMap<Vec<B::Tensor>> = names.iter().map(|name| (name.clone(), Vec::new())).collect();
         let mut tape = None;
-        if let [images] = pieces.as_slice() {
-            let (piece, activations) = network.forward_train(images)?;
+        if let [(images, draw)] = pieces.as_slice() {
+            let (piece, activations) = network.forward_train_at(images, *draw)?;
             add_piece(&mut features, piece)?;
             tape = Some(activations);
         } else {
-            for images in &pieces {
-                add_piece(&mut features, network.forward_untaped(images)?)?;
+            for (images, draw) in &pieces {
+                add_piece(&mut features, network.forward_untaped(images, *draw)?)?;
             }
         }
         let shape = |(name, pieces): (&Feature, &Vec<B::Tensor>)| {
@@ -84,13 +97,13 @@ impl<B: Backend> Pass<B> {
             Ok(network.backward(tape, upstream, false)?.parameters)
         };
         if let Some(tape) = self.tape {
-            return way_back(tape, 0..self.pieces.iter().map(|images| B::shape(images)[0]).sum(), 0);
+            return way_back(tape, 0..self.pieces.iter().map(|(images, _)| B::shape(images)[0]).sum(), 0);
         }
         let (mut sum, mut row) = (Vec::new(), 0);
-        for (piece, images) in self.pieces.iter().enumerate() {
+        for (piece, (images, draw)) in self.pieces.iter().enumerate() {
             let rows = row..row + B::shape(images)[0];
             row = rows.end;
-            let (_, tape) = network.forward_taped(images)?;
+            let (_, tape) = network.forward_taped(images, *draw)?;
             sum = add(backend, sum, way_back(tape, rows, piece)?)?;
         }
         Ok(sum)
