@@ -168,6 +168,40 @@ curves! {
     }
 }
 
+/// The activations that a kernel applies to its sums without being compiled for each: those of few instructions.
+#[derive(Clone, Copy)]
+pub(crate) enum InRegister {
+    /// A ReLU's bounds, or infinities for no activation.
+    Within([f32; 2]),
+    HardSwish,
+}
+
+impl InRegister {
+    /// The form of an activation; `None` for those that want a pass of their own.
+    pub(crate) fn of(activation: Option<Activation>) -> Option<InRegister> {
+        match activation {
+            Some(Activation::HardSwish) => Some(InRegister::HardSwish),
+            Some(Activation::Silu | Activation::HardSigmoid | Activation::Sigmoid) => None,
+            None | Some(Activation::Relu | Activation::Relu6) => {
+                Some(InRegister::Within(Activation::bounds(activation)))
+            }
+        }
+    }
+
+    /// # Safety
+    /// The instruction set of `S` is available.
+    #[inline(always)]
+    pub(crate) unsafe fn value<S: Simd>(self, value: S::V) -> S::V {
+        // SAFETY: the instruction set is all that these need.
+        unsafe {
+            match self {
+                InRegister::Within(bounds) => within::<S>(bounds, value),
+                InRegister::HardSwish => HardSwish.value::<S>(value),
+            }
+        }
+    }
+}
+
 /// `value` within `bounds`.
 ///
 /// # Safety

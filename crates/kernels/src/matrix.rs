@@ -100,22 +100,42 @@ pub fn gemm(team: &Team, [m, n, k]: [usize; 3], a: Operand<'_>, b: Operand<'_>, 
     if let Some(bias) = bias {
         check::length("gemm", "bias", bias.len(), n);
     }
-    let width = panel_width(team.isa());
     scratch::with(panels_length(team.isa(), k, n), |panels| {
-        team.for_each_chunk(panels, (k * width).max(1), |panel, out| {
-            fill_panel(out, width, b.skip(0, panel * width), width.min(n - panel * width));
-        });
-        let (panels, out, cut) = (&*panels, Parts::new(c), Cut::new(team.isa(), m, n));
-        team.for_each(cut.units(), |unit| {
-            let (rows, columns) = cut.unit(unit);
-            for start in (0..k.max(1)).step_by(DEPTH) {
-                let left = a.skip(rows[0], start);
-                let block = Block { left, rows: rows[1] - rows[0], depth: [start, k.min(start + DEPTH)], columns };
-                // SAFETY: `c` has m rows of n, and the unit's rows and columns end there; no other unit has both its
-                // rows and its columns, so nobody else uses these elements.
-                unsafe { block.multiply(team.isa(), panels, k, bias, out.pointer(rows[0] * n), n) };
-            }
-        });
+        pack(team, k, n, &[(0, k, b)], panels);
+        multiply_panels(team, [m, n, k], a, panels, bias, c);
+    });
+}
+
+/// As [`gemm`] with `b` in panels; lengths are checked by the caller.
+pub(crate) fn multiply_panels(
+    team: &Team,
+    [m, n, k]: [usize; 3],
+    a: Operand<'_>,
+    panels: &[f32],
+    bias: Option<&[f32]>,
+    c: &mut [f32],
+) {
+    let (out, cut) = (Parts::new(c), Cut::new(team.isa(), m, n));
+    team.for_each(cut.units(), |unit| {
+        let (rows, columns) = cut.unit(unit);
+        for start in (0..k.max(1)).step_by(DEPTH) {
+            let (left, depth) = (a.skip(rows[0], start), [start, k.min(start + DEPTH)]);
+            let block = Block { left, runs: None, rows: rows[1] - rows[0], depth, columns };
+            // SAFETY: `c` has m rows of n, and the unit's rows and columns end there; no other unit has both its rows and
+            // its columns, so nobody else uses these elements.
+            unsafe { block.multiply(team.isa(), panels, k, bias, out.pointer(rows[0] * n), n) };
+        }
+    });
+}
+
+/// Packs a k x n matrix into `panels`: terms `[first, end)` of k, each an operand of `n` columns.
+pub(crate) fn pack(team: &Team, k: usize, n: usize, terms: &[(usize, usize, Operand<'_>)], panels: &mut [f32]) {
+    let width = panel_width(team.isa());
+    team.for_each_chunk(panels, (k * width).max(1), |panel, out| {
+        let column = panel * width;
+        for &(first, end, operand) in terms {
+            fill_panel(&mut out[first * width..end * width], width, operand.skip(0, column), width.min(n - column));
+        }
     });
 }
 
@@ -189,6 +209,9 @@ impl Cut {
 pub(crate) struct Block<'a> {
     /// A, from the block's first row and first term.
     pub left: Operand<'a>,
+    /// Where A's terms do not follow each other by its column stride all along: the terms of a run, of which `depth` is a
+    /// whole number, and the elements from one run to the next.
+    pub runs: Option<[usize; 2]>,
     pub rows: usize,
     /// The terms `[first, end]` within the panels. From 0 the result is overwritten, else added to.
     pub depth: [usize; 2],
@@ -276,7 +299,10 @@ impl<'a> BlockProduct<'a> {
         let ([first, end], last) = (block.depth, block.columns[1]);
         assert!(first <= end && end <= k && panels.len() >= panels_length(isa, k, last), "a block exceeds its panels");
         if end > first {
-            block.left.check("left", block.rows, end - first);
+            let [run, jump] = block.runs.unwrap_or([end - first, 0]);
+            assert!((end - first).is_multiple_of(run), "a block ends within a run");
+            let skipped = (((end - first) / run - 1) * jump).min(block.left.data.len());
+            Operand { data: &block.left.data[skipped..], ..block.left }.check("left", block.rows, run);
         }
         if let Start::Bias(bias) = start {
             assert!(bias.len() >= last, "a block exceeds its bias");
@@ -298,8 +324,13 @@ impl Kernel for BlockProduct<'_> {
                 // very width) its columns and terms and the bias its columns, and was promised the same of `out`; the
                 // tile is a part of the block, since its rows and columns end where the block's do.
                 unsafe {
+                    let depth = block.depth[1] - block.depth[0];
+                    let [run, jump] = block.runs.unwrap_or([depth.max(1), 0]);
                     let tile = Tile {
-                        depth: block.depth[1] - block.depth[0],
+                        runs: depth / run,
+                        run,
+                        // From behind a run to the next.
+                        jump: jump.wrapping_sub(run * block.left.column),
                         a: block.left.data.as_ptr().add(row * block.left.row),
                         row: block.left.row,
                         step: block.left.column,
@@ -319,9 +350,11 @@ impl Kernel for BlockProduct<'_> {
     }
 }
 
-/// One register tile: `depth` terms from A by strides and from one panel.
+/// One register tile: `runs` times `run` terms from A by strides and from one panel.
 struct Tile<'a> {
-    depth: usize,
+    runs: usize,
+    run: usize,
+    jump: usize,
     a: *const f32,
     row: usize,
     step: usize,
@@ -334,8 +367,8 @@ struct Tile<'a> {
 
 impl Tile<'_> {
     /// # Safety
-    /// The instruction set of `S` is available. `a` is valid for `rows` <= `S::ROWS` rows and `depth` terms, `panel`
-    /// for `depth` times two vectors, `out` and a bias for `columns` columns; `out` is initialised with [`Start::Add`],
+    /// The instruction set of `S` is available. `a` is valid for `rows` <= `S::ROWS` rows and the terms of all runs, `panel`
+    /// for as many times two vectors, `out` and a bias for `columns` columns; `out` is initialised with [`Start::Add`],
     /// and nobody else uses it.
     #[inline(always)]
     unsafe fn multiply_rows<S: Simd>(&self, rows: usize) {
@@ -359,25 +392,28 @@ impl Tile<'_> {
     /// As [`Tile::multiply_rows`] for R rows, and V vectors hold all columns.
     #[inline(always)]
     unsafe fn multiply<S: Simd, const R: usize, const V: usize>(&self) {
-        // SAFETY: row r < R of A lies `r * row` on, and of `out` `r * out_row`; a step of the loop takes one of `depth`
-        // terms of A and V <= 2 vectors of the panel. `a` leaves A only after its last use, by a wrapping addition.
+        // SAFETY: row r < R of A lies `r * row` on, and of `out` `r * out_row`; a step of the loops takes one term of A and
+        // V <= 2 vectors of the panel. `a` leaves A only after its last use, by a wrapping addition.
         unsafe {
             let mut sums = [[S::splat(0.0); V]; R];
             let mut a = self.a;
             let mut panel = self.panel;
-            for _ in 0..self.depth {
-                let mut b = [S::splat(0.0); V];
-                for v in 0..V {
-                    b[v] = S::load(panel.add(v * S::LANES));
-                }
-                each_row!(r in R => {
-                    let value = S::splat(*a.add(r * self.row));
+            for _ in 0..self.runs {
+                for _ in 0..self.run {
+                    let mut b = [S::splat(0.0); V];
                     for v in 0..V {
-                        sums[r][v] = S::mul_add(value, b[v], sums[r][v]);
+                        b[v] = S::load(panel.add(v * S::LANES));
                     }
-                });
-                a = a.wrapping_add(self.step);
-                panel = panel.add(2 * S::LANES);
+                    each_row!(r in R => {
+                        let value = S::splat(*a.add(r * self.row));
+                        for v in 0..V {
+                            sums[r][v] = S::mul_add(value, b[v], sums[r][v]);
+                        }
+                    });
+                    a = a.wrapping_add(self.step);
+                    panel = panel.add(2 * S::LANES);
+                }
+                a = a.wrapping_add(self.jump);
             }
             each_row!(r in R => {
                 let out = self.out.add(r * self.out_row);

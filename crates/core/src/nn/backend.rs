@@ -185,6 +185,19 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug + 'static {
         gate: &Self::Tensor,
         dmean: &Self::Tensor,
     ) -> Result<Self::Tensor>;
+    /// The same values, of which the device may keep what it prepares of them for many passes: they stay as they are.
+    fn constant(&self, tensor: &Self::Tensor) -> Self::Tensor {
+        tensor.clone()
+    }
+    /// Values of maps that stay in the device's cache, where it pays to evaluate few images at a time for that
+    /// ([`Blocks`](super::blocks::Blocks)).
+    fn cached_values(&self) -> Option<usize> {
+        None
+    }
+    /// The images `[first, end)` of a batch.
+    fn images(&self, x: &Self::Tensor, range: [usize; 2]) -> Result<Self::Tensor>;
+    /// Batches one after the other in one: the inverse of [`images`](Backend::images).
+    fn stack(&self, parts: &[Self::Tensor]) -> Result<Self::Tensor>;
     /// Maps of one height and width, `[n, h, w, c]` each, side by side along the channels.
     fn join(&self, parts: &[Self::Tensor]) -> Result<Self::Tensor>;
     /// The gradients of the parts of [`join`](Backend::join), which had so many `channels`.

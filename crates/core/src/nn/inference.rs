@@ -16,6 +16,7 @@
 //! evaluation: what is folded here does not follow a network that goes on learning.
 
 use super::backend::Backend;
+use super::blocks::Blocks;
 use super::layer::{BatchNorm2d, Definition, ParameterId};
 use super::lowering::{FusedConvolution, Mode, Program};
 use super::network::Network;
@@ -40,6 +41,14 @@ impl<B: Backend> Network<B> {
                 self.fold(convolution.weight, convolution.bias, batch_norm)?;
             }
         }
+        self.evaluate_by(program)
+    }
+
+    fn evaluate_by(mut self, program: Program) -> Result<Inference<B>> {
+        let Definition { image_size: side, in_channels, .. } = *self.definition();
+        let backend = self.backend().clone();
+        self.parameters.values.iter_mut().for_each(|value| *value = backend.constant(value));
+        self.blocks = Some(Blocks::new(&program.body, &self.parameters.specs, [side, side, in_channels])?);
         self.evaluation = program;
         Ok(Inference { network: self })
     }
@@ -73,8 +82,7 @@ impl<B: Backend> Network<B> {
                 self.replace(id, |shape| backend.zeros(shape))?;
             }
         }
-        self.evaluation = program;
-        Ok(Inference { network: self })
+        self.evaluate_by(program)
     }
 
     fn replace(&mut self, id: ParameterId, make: impl FnOnce(&[usize]) -> Result<B::Tensor>) -> Result<()> {

@@ -6,12 +6,13 @@
 //!   [`backward`] run with a [`tape`]. A [`profile`] notes the time of each. What training leaves
 //!   out at random is in [`dropout`].
 //! - [`network`] puts it together: images in, [`Feature`]s out, feature gradients in, parameter gradients out;
-//!   [`inference`] is the faster form of one that does not learn.
+//!   [`inference`] is the faster form of one that does not learn, which takes images in [`blocks`].
 //!
 //! Activations are NHWC. Shapes: n images, h and w pixels, c channels, d embedding length.
 
 pub mod backend;
 pub mod backward;
+pub mod blocks;
 pub mod builder;
 pub mod cpu;
 pub mod dropout;

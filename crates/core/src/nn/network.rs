@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::backend::Backend;
 use super::backward::Backward;
+use super::blocks::{Blocks, Stage};
 use super::dropout::Draw;
 use super::forward::{BatchStatistics, Forward};
 use super::layer::{Definition, Layer, ParameterId};
-use super::lowering::{Mode, Program};
+use super::lowering::{Mode, Operation, Program};
 use super::parameters::{Parameters, Taken};
 use super::pattern::{choose, chooses};
 use super::profile::{Category, Cost, Profile};
@@ -46,6 +47,8 @@ pub struct Network<B: Backend> {
     training: Program,
     /// What an evaluation pass runs.
     pub(super) evaluation: Program,
+    /// How an evaluation pass is cut, where it is.
+    pub(super) blocks: Option<Blocks>,
     profile: Arc<Profile>,
     /// The parameters.
     pub parameters: Parameters<B>,
@@ -73,7 +76,8 @@ impl<B: Backend> Network<B> {
 
     fn assemble(backend: B, definition: Definition, parameters: Parameters<B>) -> Self {
         let [training, evaluation] = [Mode::Batch, Mode::Running].map(|mode| Program::new(&definition, mode));
-        Network { backend, definition, kept_taps: None, training, evaluation, profile: Arc::default(), parameters }
+        let (kept_taps, blocks, profile) = (None, None, Arc::default());
+        Network { backend, definition, kept_taps, training, evaluation, blocks, profile, parameters }
     }
 
     /// The parameters and running statistics, by torchvision's names and in its layouts.
@@ -221,7 +225,7 @@ impl<B: Backend> Network<B> {
         images: &B::Tensor,
     ) -> Result<FeatureMap<B::Tensor>> {
         self.check_images(B::shape(images))?;
-        let pooled = forward.run(&program.body, images.clone())?;
+        let pooled = self.pooled(forward, &program.body, images)?;
         let raw = forward.run(&program.embedding, pooled.clone())?;
         let mut features = std::mem::take(&mut forward.taps);
         if !program.classifier.is_empty() {
@@ -229,6 +233,44 @@ impl<B: Backend> Network<B> {
         }
         features.extend([(Feature::Pooled, pooled), (Feature::Embedding, forward.run(&program.output, raw)?)]);
         Ok(features)
+    }
+
+    /// Runs `operations`, in stages where a pass is cut.
+    fn pooled(&self, forward: &mut Forward<'_, B>, operations: &[Operation], images: &B::Tensor) -> Result<B::Tensor> {
+        let n = B::shape(images)[0];
+        let stages = self.blocks.as_ref().zip(self.backend.cached_values());
+        let stages = stages.map_or_else(Vec::new, |(blocks, cached)| blocks.stages(n, cached));
+        let (mut x, mut done) = (images.clone(), 0);
+        for Stage { operations: [first, end], images } in stages {
+            x = self.in_blocks(forward, &operations[first..end], x, images)?;
+            done = end;
+        }
+        forward.run(&operations[done..], x)
+    }
+
+    /// Runs `operations` for one block of so many `images` after the other.
+    fn in_blocks(
+        &self,
+        forward: &mut Forward<'_, B>,
+        operations: &[Operation],
+        x: B::Tensor,
+        images: usize,
+    ) -> Result<B::Tensor> {
+        let (n, before) = (B::shape(&x)[0], std::mem::take(&mut forward.taps));
+        let (mut parts, mut taps) = (Vec::new(), BTreeMap::<Feature, Vec<B::Tensor>>::new());
+        for first in (0..n).step_by(images) {
+            let block = self.backend.images(&x, [first, n.min(first + images)])?;
+            parts.push(forward.run(operations, block)?);
+            for (feature, tensor) in std::mem::take(&mut forward.taps) {
+                taps.entry(feature).or_default().push(tensor);
+            }
+        }
+        drop(x);
+        forward.taps = before;
+        for (feature, tensors) in taps {
+            forward.taps.insert(feature, self.backend.stack(&tensors)?);
+        }
+        self.backend.stack(&parts)
     }
 
     /// A forward pass that keeps the taps that are wanted.

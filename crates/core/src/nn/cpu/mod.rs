@@ -19,6 +19,9 @@ use super::backend::{
 use super::geometry::{Conv2d, Pool2d};
 use crate::error::{Code, Error, Result};
 
+/// Values of maps that are computed together: 8 MiB, a part of the third-level cache that most machines have.
+const CACHED_VALUES: usize = 2 << 20;
+
 /// Layer operations by the kernels of `rkd-kernels`. Clones share threads and memory.
 #[derive(Clone)]
 pub struct Cpu {
@@ -166,12 +169,20 @@ impl Backend for Cpu {
         activation: Option<Activation>,
     ) -> Result<CpuTensor> {
         let shape = convolution_shape(windows, &x.shape, weight.channels())?;
-        self.count(|isa| convolution::working_memory(isa, &shape, Pass::Forward));
+        let (team, length) = (&self.team, convolution::prepared_length(self.team.isa(), &shape));
+        let prepared = weight.prepared(&self.floats, length, |prepared| {
+            convolution::prepare(team, &shape, weight.values(), prepared);
+        });
+        if prepared.is_none() {
+            self.count(|isa| convolution::working_memory(isa, &shape, Pass::Forward));
+        }
         let [h, w] = shape.output();
         let (bias, residual) = (bias.map(CpuTensor::values), residual.map(CpuTensor::values));
         let finish = convolution::Finish { bias, residual, activation };
-        Ok(self.make(&[shape.n, h, w, shape.c_out], |y| {
-            convolution::forward_finished(&self.team, &shape, x.values(), weight.values(), finish, y)
+        let (x, weight) = (x.values(), weight.values());
+        Ok(self.make(&[shape.n, h, w, shape.c_out], |y| match prepared {
+            Some(prepared) => convolution::forward_prepared(team, &shape, x, [weight, prepared], finish, y),
+            None => convolution::forward_finished(team, &shape, x, weight, finish, y),
         }))
     }
 
@@ -326,6 +337,28 @@ impl Backend for Cpu {
         Ok(self.like(dy, fill))
     }
 
+    fn constant(&self, tensor: &CpuTensor) -> CpuTensor {
+        tensor.constant()
+    }
+
+    fn cached_values(&self) -> Option<usize> {
+        Some(CACHED_VALUES)
+    }
+
+    fn images(&self, x: &CpuTensor, range: [usize; 2]) -> Result<CpuTensor> {
+        Ok(x.images(range))
+    }
+
+    fn stack(&self, parts: &[CpuTensor]) -> Result<CpuTensor> {
+        let mut shape = parts.first().map_or_else(Vec::new, |part| part.shape.clone());
+        shape[0] = parts.iter().map(|part| part.shape[0]).sum();
+        let length = shape[1..].iter().product();
+        Ok(self.make(&shape, |y| {
+            let images: Vec<&[f32]> = parts.iter().flat_map(|part| part.values().chunks_exact(length)).collect();
+            self.team.for_each_chunk(y, length, |image, y| y.copy_from_slice(images[image]));
+        }))
+    }
+
     fn join(&self, parts: &[CpuTensor]) -> Result<CpuTensor> {
         let all = parts.iter().map(CpuTensor::channels).sum();
         let [n, h, w, _] = four(parts.first().map_or(&[], |part| &part.shape))?;
@@ -355,9 +388,16 @@ impl Backend for Cpu {
 
     fn linear(&self, x: &CpuTensor, weight: &CpuTensor, bias: &CpuTensor) -> Result<CpuTensor> {
         let shape = linear_shape(x, weight);
-        self.count(|isa| [linear::working_memory(isa, &shape, false), 0]);
-        Ok(self.make(&[shape.n, shape.outputs], |y| {
-            linear::forward(&self.team, &shape, x.values(), weight.values(), Some(bias.values()), y)
+        let (team, length) = (&self.team, linear::prepared_length(self.team.isa(), &shape));
+        let prepared =
+            weight.prepared(&self.floats, length, |prepared| linear::prepare(team, &shape, weight.values(), prepared));
+        if prepared.is_none() {
+            self.count(|isa| [linear::working_memory(isa, &shape, false), 0]);
+        }
+        let (x, weight, bias) = (x.values(), weight.values(), Some(bias.values()));
+        Ok(self.make(&[shape.n, shape.outputs], |y| match prepared {
+            Some(prepared) => linear::forward_prepared(team, &shape, x, prepared, bias, y),
+            None => linear::forward(team, &shape, x, weight, bias, y),
         }))
     }
 
@@ -482,7 +522,8 @@ mod tests {
             true => network.into_inference_without_values().unwrap(),
             false => network.into_inference().unwrap(),
         };
-        network.forward(&images(9)).unwrap();
+        // So many that those of one kind are cut into blocks.
+        network.forward(&images(if kind == "conv4" { 40 } else { 9 })).unwrap();
         (cpu.allocated(), cpu.working_memory())
     }
 

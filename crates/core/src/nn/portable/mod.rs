@@ -236,6 +236,14 @@ impl Backend for Portable {
         Ok(x.reshape(shape)?)
     }
 
+    fn images(&self, x: &Tensor, [first, end]: [usize; 2]) -> Result<Tensor> {
+        Ok(x.narrow(0, first, end - first)?)
+    }
+
+    fn stack(&self, parts: &[Tensor]) -> Result<Tensor> {
+        Ok(Tensor::cat(parts, 0)?)
+    }
+
     fn scale_channels(&self, x: &Tensor, gate: &Tensor) -> Result<Tensor> {
         Ok(x.broadcast_mul(gate)?)
     }

@@ -124,7 +124,7 @@ impl Round<'_> {
         for start in (0..self.rows.max(1)).step_by(DEPTH) {
             let depth = [start, self.rows.min(start + DEPTH)];
             let left = left.skip(0, start);
-            let block = Block { left, rows: inputs[1] - inputs[0], depth, columns: [0, columns] };
+            let block = Block { left, runs: None, rows: inputs[1] - inputs[0], depth, columns: [0, columns] };
             // SAFETY: `du`, borrowed for this call alone, holds inputs x columns elements by the assertion, all
             // initialised.
             unsafe {
