@@ -2,7 +2,8 @@
 //!
 //! Shapes: n rows, i inputs, o outputs; x [n, i], weight [o, i], y [n, o].
 
-use crate::matrix::{Operand, gemm, panels_length};
+use crate::finish::Finish;
+use crate::matrix::{Operand, gemm, gemm_finished, panels_length};
 use crate::{Isa, Team, check, columns};
 
 /// The sizes of a linear layer.
@@ -23,13 +24,13 @@ pub fn working_memory(isa: Isa, &Linear { n, inputs, outputs }: &Linear, backwar
     if backward { there.max(back) } else { there }
 }
 
-/// `y = x weight^T + bias`.
-pub fn forward(team: &Team, shape: &Linear, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+/// `y = activation?(x weight^T + bias + residual)`.
+pub fn forward(team: &Team, shape: &Linear, x: &[f32], weight: &[f32], finish: Finish<'_>, y: &mut [f32]) {
     let Linear { n, inputs, outputs } = *shape;
     check::length("linear", "x", x.len(), n * inputs);
     check::length("linear", "weight", weight.len(), outputs * inputs);
     let (a, b) = (Operand::row_major(x, inputs), Operand::transposed(weight, inputs));
-    gemm(team, [n, outputs, inputs], a, b, bias, y);
+    gemm_finished(team, [n, outputs, inputs], a, b, finish, y);
 }
 
 /// `dx = dy weight`. Overwrites `dx`.

@@ -12,6 +12,7 @@
 // Operations on arrays of registers: plain index loops say it best.
 #![allow(clippy::needless_range_loop)]
 
+use crate::finish::Finish;
 use crate::isa::Level;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team::Parts;
@@ -93,13 +94,23 @@ impl<'a> Operand<'a> {
 }
 
 /// `c = a b (+ bias)`: `a` is m x k, `b` k x n, `c` row-major m x n, `bias` `[n]` added to every row.
-pub fn gemm(team: &Team, [m, n, k]: [usize; 3], a: Operand<'_>, b: Operand<'_>, bias: Option<&[f32]>, c: &mut [f32]) {
+pub fn gemm(team: &Team, size: [usize; 3], a: Operand<'_>, b: Operand<'_>, bias: Option<&[f32]>, c: &mut [f32]) {
+    gemm_finished(team, size, a, b, Finish { bias, ..Finish::default() }, c);
+}
+
+/// As [`gemm`], with what is done to the elements of `c` while they are in the cache.
+pub fn gemm_finished(
+    team: &Team,
+    [m, n, k]: [usize; 3],
+    a: Operand<'_>,
+    b: Operand<'_>,
+    finish: Finish<'_>,
+    c: &mut [f32],
+) {
     a.check("a", m, k);
     b.check("b", k, n);
     check::length("gemm", "c", c.len(), m * n);
-    if let Some(bias) = bias {
-        check::length("gemm", "bias", bias.len(), n);
-    }
+    finish.check("gemm", n, m * n);
     let width = panel_width(team.isa());
     scratch::with(panels_length(team.isa(), k, n), |panels| {
         team.for_each_chunk(panels, (k * width).max(1), |panel, out| {
@@ -113,8 +124,11 @@ pub fn gemm(team: &Team, [m, n, k]: [usize; 3], a: Operand<'_>, b: Operand<'_>, 
                 let block = Block { left, rows: rows[1] - rows[0], depth: [start, k.min(start + DEPTH)], columns };
                 // SAFETY: `c` has m rows of n, and the unit's rows and columns end there; no other unit has both its
                 // rows and its columns, so nobody else uses these elements.
-                unsafe { block.multiply(team.isa(), panels, k, bias, out.pointer(rows[0] * n), n) };
+                unsafe { block.multiply(team.isa(), panels, k, finish.bias, out.pointer(rows[0] * n), n) };
             }
+            let at = rows[0] * n;
+            // SAFETY: as above.
+            unsafe { finish.apply(team.isa(), out.pointer(at), at, n, rows[1] - rows[0], columns) };
         });
     });
 }

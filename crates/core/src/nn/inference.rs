@@ -34,8 +34,8 @@ impl<B: Backend> Network<B> {
     /// The network for looking at images only. One that goes on learning is cloned before; the clone shares what
     /// folding does not change.
     pub fn into_inference(mut self) -> Result<Inference<B>> {
-        let program = Program::new(self.definition(), Mode::Folded);
-        for FusedConvolution { convolution, folded, .. } in program.fused_convolutions() {
+        let program = self.lowered(Mode::Folded);
+        for FusedConvolution { convolution, folded, .. } in program.0.fused_convolutions() {
             if let Some(batch_norm) = folded {
                 self.fold(convolution.weight, convolution.bias, batch_norm)?;
             }
@@ -67,8 +67,8 @@ impl<B: Backend> Network<B> {
     /// counts memory.
     pub fn into_inference_without_values(mut self) -> Result<Inference<B>> {
         let backend = self.backend().clone();
-        let program = Program::new(self.definition(), Mode::Folded);
-        for FusedConvolution { convolution, folded, .. } in program.fused_convolutions() {
+        let program = self.lowered(Mode::Folded);
+        for FusedConvolution { convolution, folded, .. } in program.0.fused_convolutions() {
             for id in folded.iter().flat_map(|batch_norm| [convolution.weight, batch_norm.bias()]) {
                 self.replace(id, |shape| backend.zeros(shape))?;
             }
@@ -114,7 +114,7 @@ impl<B: Backend> Inference<B> {
 
     /// The operations of a pass.
     pub fn program(&self) -> &Program {
-        &self.network.evaluation
+        &self.network.evaluation.0
     }
 
     /// A parameter that the operations name, and its values in the outside layout; what was folded into it is in them.

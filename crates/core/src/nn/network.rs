@@ -41,10 +41,10 @@ pub struct Network<B: Backend> {
     definition: Definition,
     /// The taps that passes keep; all of them if nobody said which.
     kept_taps: Option<Vec<Feature>>,
-    /// What a training pass runs.
-    training: Program,
-    /// What an evaluation pass runs.
-    pub(super) evaluation: Program,
+    /// What a training pass runs, and its mode.
+    training: (Program, Mode),
+    /// What an evaluation pass runs, and its mode.
+    pub(super) evaluation: (Program, Mode),
     profile: Arc<Profile>,
     /// The parameters.
     pub parameters: Parameters<B>,
@@ -71,7 +71,8 @@ impl<B: Backend> Network<B> {
     }
 
     fn assemble(backend: B, definition: Definition, parameters: Parameters<B>) -> Self {
-        let [training, evaluation] = [Mode::Batch, Mode::Running].map(|mode| Program::new(&definition, mode));
+        let [training, evaluation] =
+            [Mode::Batch, Mode::Running].map(|mode| (Program::new(&definition, mode, None), mode));
         Network { backend, definition, kept_taps: None, training, evaluation, profile: Arc::default(), parameters }
     }
 
@@ -126,7 +127,7 @@ impl<B: Backend> Network<B> {
             TrainingStatistics::Batch => Mode::Batch,
             TrainingStatistics::Running => Mode::Running,
         };
-        self.training = Program::new(&self.definition, mode);
+        self.training = self.lowered(mode);
         set_rates(&mut self.parameters.specs, tuning)
     }
 
@@ -159,6 +160,13 @@ impl<B: Backend> Network<B> {
     /// soon as the network has used it.
     pub fn keep_taps(&mut self, features: &[Feature]) {
         self.kept_taps = Some(features.to_vec());
+        self.training = self.lowered(self.training.1);
+        self.evaluation = self.lowered(self.evaluation.1);
+    }
+
+    /// The operations of a mode.
+    pub(super) fn lowered(&self, mode: Mode) -> (Program, Mode) {
+        (Program::new(&self.definition, mode, self.kept_taps.as_deref()), mode)
     }
 
     /// A training pass over `images [n, h, w, c]`: statistics of the batch, running statistics updated; or, where
@@ -185,19 +193,19 @@ impl<B: Backend> Network<B> {
 
     fn train(&self, images: &B::Tensor, taped: bool) -> Result<Trained<B>> {
         let mut forward = self.pass(taped);
-        let features = self.features(&mut forward, &self.training, images)?;
+        let features = self.features(&mut forward, &self.training.0, images)?;
         Ok((features, forward.tape.take().unwrap_or_default(), forward.statistics))
     }
 
     /// An evaluation pass over `images [n, h, w, c]`: running statistics, nothing kept. For many images, and parameters
     /// that stay, [`into_inference`](Network::into_inference) is faster.
     pub fn forward_eval(&self, images: &B::Tensor) -> Result<FeatureMap<B::Tensor>> {
-        self.features(&mut self.pass(false), &self.evaluation, images)
+        self.features(&mut self.pass(false), &self.evaluation.0, images)
     }
 
     /// The gradients of the parameters, given those of features; of the images too if `images`.
     pub fn backward(&self, tape: Tape<B>, mut gradients: FeatureMap<B::Tensor>, images: bool) -> Result<Gradients<B>> {
-        let program = &self.training;
+        let (program, _) = &self.training;
         let [embedding, logits, pooled] =
             [Feature::Embedding, Feature::Logits, Feature::Pooled].map(|feature| gradients.remove(&feature));
         let mut backward = Backward::new(&self.backend, &self.parameters, &self.profile, tape, gradients);

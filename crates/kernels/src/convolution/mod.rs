@@ -15,7 +15,6 @@
 //! no product to take (`depthwise`).
 
 mod depthwise;
-mod finish;
 mod gather;
 pub mod normalized;
 mod pairs;
@@ -23,7 +22,7 @@ mod product;
 mod weight;
 mod winograd;
 
-pub use self::finish::Finish;
+pub use crate::finish::Finish;
 use crate::matrix::panels_length;
 use crate::{Isa, Team, check, columns, elementwise};
 
