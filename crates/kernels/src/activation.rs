@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Sources: ReLU, Nair and Hinton 2010; the ceiling of 6, Howard et al. 2017 (Krizhevsky 2010); SiLU, Elfwing et al. 2017
-//! (swish, Ramachandran et al. 2017); the hard forms, Howard et al. 2019; GELU, Hendrycks and Gimpel 2016, the exact form. Gradients at kinks are PyTorch's: 0 at both of
-//! a ReLU and of hard sigmoid, of hard swish 0 at -3 and 1 at 3. A NaN stays a NaN.
+//! (swish, Ramachandran et al. 2017); the hard forms, Howard et al. 2019; GELU, Hendrycks and Gimpel 2016, the exact form.
+//! Gradients at kinks are PyTorch's: 0 at both of a ReLU and of hard sigmoid, of hard swish 0 at -3 and 1 at 3. A NaN stays a
+//! NaN.
 
 use crate::simd::Simd;
 

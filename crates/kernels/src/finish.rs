@@ -1,4 +1,5 @@
-//! What is done to the outputs of a convolution or a linear layer while they are in the cache: `y = activation?(y + bias + residual)`.
+//! What is done to the outputs of a convolution or a linear layer while they are in the cache:
+//! `y = activation?(y + bias + residual)`.
 //!
 //! In inference this is all that is left of a batch normalisation whose factors went into the weights. A pass of its
 //! own would read and write every output once more.

@@ -38,8 +38,8 @@ pub enum Category {
     Attention,
     /// Max pool on its own, mean over pixels, flattening, class tokens, and their gradients.
     Pooling,
-    /// An activation on its own, gated channels, tokens put together, L2 normalisation, sums of two gradients, branches joined along channels,
-    /// zeros.
+    /// An activation on its own, gated channels, tokens put together, L2 normalisation, sums of two gradients, branches joined
+    /// along channels, zeros.
     Elementwise,
     /// The losses with their gradients.
     Loss,
