@@ -28,7 +28,7 @@ export type RkdErrorCode = keyof typeof errorCodes;
 type Given<T, Needed extends keyof T> = Pick<T, Needed> & Partial<Omit<T, Needed>>;
 
 /** The architectures there are. */
-export const backboneKinds = ["conv4", "resnet18", "resnet34", "resnet50", "resnet101", "vgg11", "vgg13", "vgg16", "googlenet", "mobilenet-v2", "mobilenet-v3-small", "mobilenet-v3-large", "efficientnet-b0", "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "efficientnet-lite3", "efficientnet-lite4", "mlp"] as const;
+export const backboneKinds = ["conv4", "resnet18", "resnet34", "resnet50", "resnet101", "vgg11", "vgg13", "vgg16", "googlenet", "mobilenet-v2", "mobilenet-v3-small", "mobilenet-v3-large", "efficientnet-b0", "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "efficientnet-lite3", "efficientnet-lite4", "vit-tiny", "vit-small", "mlp"] as const;
 
 /** The name of an architecture. */
 export type BackboneKind = (typeof backboneKinds)[number];
@@ -668,15 +668,15 @@ export type Episode = {
 };
 
 /**
- * A network, as conv4(), resnet(), vgg(), googlenet(), mobilenetV2(), mobilenetV3(), efficientnet(), efficientnetLite() and
- * mlp() make it.
+ * A network, as conv4(), resnet(), vgg(), googlenet(), mobilenetV2(), mobilenetV3(), efficientnet(), efficientnetLite(),
+ * vit() and mlp() make it.
  */
 export type Backbone = {
   /** The architecture. */
   readonly kind: BackboneKind;
   /**
    * Channels of the first block, 1 to 1024; of a MobileNet or an EfficientNet, whose first layers have fewer, 64 is the
-   * published network too. @default 64, the published width
+   * published network too; of a ViT the channels of one head. @default 64, the published width
    */
   readonly width?: number;
   /** Widths of an mlp's hidden layers, at least one, each 1 to 65,536. @default [256, 256] */
@@ -1247,7 +1247,9 @@ export type BatchPlan = {
 export type BackbonePlan = {
   /** The architecture: one of [`super::kinds`]. */
   readonly kind: BackboneKind;
-  /** Channels of the first block; 64 is the published width of every architecture here. */
+  /**
+   * Channels of the first block, of a ViT those of one head; 64 is the published width of every architecture here.
+   */
   readonly width: number;
   /** The widths of the hidden layers of an `"mlp"`, at least one; empty for every other architecture. */
   readonly hidden: ReadonlyArray<number>;
@@ -2068,7 +2070,7 @@ export type ProfileRecord = {
 };
 
 /** What an operation is for. */
-export type ProfileCategory = "forward" | "input-gradient" | "weight-gradient" | "batch-norm" | "pooling" | "elementwise" | "loss" | "optimizer" | "data";
+export type ProfileCategory = "forward" | "input-gradient" | "weight-gradient" | "batch-norm" | "layer-norm" | "attention" | "pooling" | "elementwise" | "loss" | "optimizer" | "data";
 
 /**
  * What a session tells its caller. Every step has its event; where the norm of a gradient has to be fetched from another

@@ -21,6 +21,7 @@ import {
   sgd,
   triplet,
   vgg,
+  vit,
 } from "../../src/index.ts";
 import { temporaryFolder } from "../support/folders.ts";
 import { planAgain, planDistill, planTrain } from "../support/plan.ts";
@@ -198,6 +199,8 @@ describe("the plan of train", () => {
     expect(await planned(mobilenetV2({ width: 32 }))).toMatchObject({ kind: "mobilenet-v2", width: 32 });
     expect(await planned(mobilenetV3("small"))).toMatchObject({ kind: "mobilenet-v3-small" });
     expect(await planned(mobilenetV3("large"))).toMatchObject({ kind: "mobilenet-v3-large" });
+    expect(await planned(vit("tiny"))).toMatchObject({ kind: "vit-tiny", width: 64 });
+    expect(await planned(vit("small", { width: 32 }))).toMatchObject({ kind: "vit-small", width: 32 });
     expect(await planned(resnet(101))).toMatchObject({ kind: "resnet101", stem: "small" });
   });
 

@@ -74,6 +74,8 @@ fn build(builder: &mut Builder, config: &Value) -> Layer {
         }
         "global-average-pool" => Layer::GlobalAverage,
         "linear" => builder.linear("layer", size("in"), size("out")),
+        "layer-norm" => builder.layer_norm("layer", size("channels"), 1e-6),
+        "attention" => Layer::Attention { heads: size("heads") },
         "activation" => Layer::Activation(activation(&config["activation"])),
         "squeeze-excitation" => {
             let (c, squeezed, point) = (size("channels"), size("squeezed"), Conv2d::square(1, 1, 0));
@@ -96,6 +98,7 @@ fn activation(name: &Value) -> Activation {
         "silu" => Activation::Silu,
         "hard-sigmoid" => Activation::HardSigmoid,
         "sigmoid" => Activation::Sigmoid,
+        "gelu" => Activation::Gelu,
         other => panic!("unknown activation {other}"),
     }
 }
@@ -103,7 +106,7 @@ fn activation(name: &Value) -> Activation {
 fn check_layers<B: Backend>(backend: &B, tolerance: f64) {
     let golden = golden("networks.json");
     let cases = golden["layers"].as_array().unwrap();
-    assert_eq!(cases.len(), 31);
+    assert_eq!(cases.len(), 34);
     for case in cases {
         check_layer(backend, draw(&golden), case, tolerance);
     }
@@ -198,6 +201,7 @@ fn network_spec(name: &str, shape: &[usize], outputs: usize) -> BackboneSpec {
         "efficientnet_lite0" => {
             BackboneSpec { width: 16, ..spec("efficientnet-lite0", Stem::Imagenet, Some(outputs), shape) }
         }
+        "vit_tiny" => BackboneSpec { width: 16, ..spec("vit-tiny", Stem::Imagenet, Some(outputs), shape) },
         // Their last layer is called `classifier` here too.
         "efficientnet_b0" | "mobilenet_v2" | "mobilenet_v3_small" | "mobilenet_v3_large" => {
             let quarter = spec(&name.replace('_', "-"), Stem::Imagenet, None, shape);
@@ -327,6 +331,7 @@ fn every_network_of_the_file_has_its_test() {
         "resnet34",
         "resnet50",
         "vgg11_bn cifar",
+        "vit_tiny",
     ];
     assert_eq!(names, tested);
 }
@@ -390,6 +395,12 @@ fn mobilenet_v3_small() {
 fn mobilenet_v3_large() {
     check_network(Portable::cpu_f64(), "mobilenet_v3_large", 1e-9, 1e-9);
     check_network(cpu(), "mobilenet_v3_large", NETWORK, gradients());
+}
+
+#[test]
+fn vit_tiny() {
+    check_network(Portable::cpu_f64(), "vit_tiny", 1e-9, 1e-9);
+    check_network(cpu(), "vit_tiny", NETWORK, NETWORK);
 }
 
 #[test]

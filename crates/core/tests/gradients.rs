@@ -17,13 +17,14 @@ use rkd_core::nn::tuning::TuningPlan;
 use rkd_core::nn::{Feature, FeatureMap, Network, Portable, Profile};
 
 const DRAW: Draw = Draw { seed: 11 };
-const ACTIVATIONS: [Activation; 6] = [
+const ACTIVATIONS: [Activation; 7] = [
     Activation::Relu,
     Activation::Relu6,
     Activation::HardSwish,
     Activation::Silu,
     Activation::HardSigmoid,
     Activation::Sigmoid,
+    Activation::Gelu,
 ];
 
 fn random(name: &str, count: usize) -> Vec<f64> {
@@ -192,6 +193,36 @@ fn squeeze_and_excitation() {
         ];
         check(&format!("{activation:?}, {gate:?}"), &layers, builder, &[2, 4, 3, 2], Mode::Batch);
     }
+}
+
+#[test]
+fn transformers() {
+    let mut builder = Builder::new();
+    let layer = builder.layer_norm("norm", 5, 1e-6);
+    check("layer norm", &[layer], builder, &[2, 3, 1, 5], Mode::Batch);
+    check("attention", &[Layer::Attention { heads: 2 }], Builder::new(), &[2, 4, 1, 18], Mode::Batch);
+    let mut builder = Builder::new();
+    let layer = builder.tokens(7, 3);
+    check("tokens", &[layer, Layer::ClassToken], builder, &[2, 2, 3, 3], Mode::Batch);
+    // A whole block, from a map to a class token.
+    let mut builder = Builder::new();
+    let layers = [
+        builder.tokens(5, 4),
+        Layer::Sum(vec![
+            builder.layer_norm("norm1", 4, 1e-6),
+            builder.linear("qkv", 4, 12),
+            Layer::Attention { heads: 2 },
+            builder.linear("proj", 4, 4),
+        ]),
+        Layer::Sum(vec![
+            builder.layer_norm("norm2", 4, 1e-6),
+            builder.linear("fc1", 4, 6),
+            Layer::Activation(Activation::Gelu),
+            builder.linear("fc2", 6, 4),
+        ]),
+        Layer::ClassToken,
+    ];
+    check("a block", &layers, builder, &[2, 2, 2, 4], Mode::Batch);
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn every_network_learns_from_its_smallest_image_and_refuses_a_smaller_one() {
             "conv4" => [16, 16],
             "googlenet" => [8, 31],
             _ if kind.starts_with("resnet") => [4, 16],
-            _ if kind.starts_with("efficientnet") || kind.starts_with("mobilenet") => [16, 16],
+            _ if ["efficientnet", "mobilenet", "vit"].iter().any(|family| kind.starts_with(family)) => [16, 16],
             _ => [32, 32],
         };
         for (stem, side) in [Stem::Small, Stem::Imagenet].into_iter().zip(sides) {
@@ -278,6 +278,30 @@ fn what_cannot_be_left_out_is_named() {
     for (error, subject, part) in table {
         assert_eq!((error.code, error.subject.as_deref()), (Code::InvalidOption, Some(subject)));
         assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+#[test]
+fn a_class_token_is_taken_early_where_no_tap_is_kept() {
+    let spec = BackboneSpec { kind: "vit-tiny".into(), width: 4, image_size: 32, ..spec() };
+    let mut network = build(Portable::cpu_f64(), &spec, 4).unwrap();
+    let backend = network.backend().clone();
+    let images = backend.from_f32(&DRAW.hashed("images", 2 * 32 * 32), &[2, 32, 32, 1]).unwrap();
+    let mut step = |kept: &[Feature]| {
+        network.keep_taps(kept);
+        let (features, tape) = network.forward_train(&images).unwrap();
+        let embedding = features[&Feature::Embedding].clone();
+        let gradients = network.backward(tape, [(Feature::Embedding, embedding.clone())].into(), true).unwrap();
+        let all = gradients.parameters.into_iter().flatten().chain(gradients.images).chain([embedding]);
+        let values: Vec<Vec<f64>> = all.map(|tensor| backend.to_f64(&tensor).unwrap()).collect();
+        (features.contains_key(&Feature::Tap("blocks.11".into())), values)
+    };
+    let ((tapped, late), (untapped, early)) = (step(&[Feature::Tap("blocks.11".into())]), step(&[]));
+    assert!(tapped && !untapped);
+    assert_eq!(late.len(), early.len());
+    for (late, early) in late.iter().zip(&early) {
+        let off = late.iter().zip(early).fold(0.0, |most: f64, (a, b)| most.max((a - b).abs()));
+        assert!(off < 1e-12, "{off}");
     }
 }
 

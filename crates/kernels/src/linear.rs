@@ -2,6 +2,7 @@
 //!
 //! Shapes: n rows, i inputs, o outputs; x [n, i], weight [o, i], y [n, o].
 
+use crate::finish::Finish;
 use crate::matrix::{Operand, gemm, multiply_panels, pack, panels_length};
 use crate::{Isa, Team, check, columns, scratch};
 
@@ -23,11 +24,11 @@ pub fn working_memory(isa: Isa, &Linear { n, inputs, outputs }: &Linear, backwar
     if backward { there.max(back) } else { there }
 }
 
-/// `y = x weight^T + bias`.
-pub fn forward(team: &Team, shape: &Linear, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+/// `y = activation?(x weight^T + bias + residual)`.
+pub fn forward(team: &Team, shape: &Linear, x: &[f32], weight: &[f32], finish: Finish<'_>, y: &mut [f32]) {
     scratch::with(prepared_length(team.isa(), shape), |prepared| {
         prepare(team, shape, weight, prepared);
-        forward_prepared(team, shape, x, prepared, bias, y);
+        forward_prepared(team, shape, x, prepared, finish, y);
     });
 }
 
@@ -45,15 +46,13 @@ pub fn prepare(team: &Team, shape: &Linear, weight: &[f32], prepared: &mut [f32]
 }
 
 /// As [`forward`] with weights from [`prepare`].
-pub fn forward_prepared(team: &Team, shape: &Linear, x: &[f32], prepared: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+pub fn forward_prepared(team: &Team, shape: &Linear, x: &[f32], prepared: &[f32], finish: Finish<'_>, y: &mut [f32]) {
     let Linear { n, inputs, outputs } = *shape;
     check::length("linear", "x", x.len(), n * inputs);
     check::length("linear", "y", y.len(), n * outputs);
     check::length("linear", "prepared", prepared.len(), prepared_length(team.isa(), shape));
-    if let Some(bias) = bias {
-        check::length("linear", "bias", bias.len(), outputs);
-    }
-    multiply_panels(team, [n, outputs, inputs], Operand::row_major(x, inputs), prepared, bias, y);
+    finish.check("linear", outputs, n * outputs);
+    multiply_panels(team, [n, outputs, inputs], Operand::row_major(x, inputs), prepared, finish, y);
 }
 
 /// `dx = dy weight`. Overwrites `dx`.

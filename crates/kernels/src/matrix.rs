@@ -12,6 +12,7 @@
 // Operations on arrays of registers: plain index loops say it best.
 #![allow(clippy::needless_range_loop)]
 
+use crate::finish::Finish;
 use crate::isa::Level;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team::Parts;
@@ -93,26 +94,36 @@ impl<'a> Operand<'a> {
 }
 
 /// `c = a b (+ bias)`: `a` is m x k, `b` k x n, `c` row-major m x n, `bias` `[n]` added to every row.
-pub fn gemm(team: &Team, [m, n, k]: [usize; 3], a: Operand<'_>, b: Operand<'_>, bias: Option<&[f32]>, c: &mut [f32]) {
+pub fn gemm(team: &Team, size: [usize; 3], a: Operand<'_>, b: Operand<'_>, bias: Option<&[f32]>, c: &mut [f32]) {
+    gemm_finished(team, size, a, b, Finish { bias, ..Finish::default() }, c);
+}
+
+/// As [`gemm`], with what is done to the elements of `c` while they are in the cache.
+pub fn gemm_finished(
+    team: &Team,
+    [m, n, k]: [usize; 3],
+    a: Operand<'_>,
+    b: Operand<'_>,
+    finish: Finish<'_>,
+    c: &mut [f32],
+) {
     a.check("a", m, k);
     b.check("b", k, n);
     check::length("gemm", "c", c.len(), m * n);
-    if let Some(bias) = bias {
-        check::length("gemm", "bias", bias.len(), n);
-    }
+    finish.check("gemm", n, m * n);
     scratch::with(panels_length(team.isa(), k, n), |panels| {
         pack(team, k, n, &[(0, k, b)], panels);
-        multiply_panels(team, [m, n, k], a, panels, bias, c);
+        multiply_panels(team, [m, n, k], a, panels, finish, c);
     });
 }
 
-/// As [`gemm`] with `b` in panels; lengths are checked by the caller.
+/// As [`gemm_finished`] with `b` in panels; lengths are checked by the caller.
 pub(crate) fn multiply_panels(
     team: &Team,
     [m, n, k]: [usize; 3],
     a: Operand<'_>,
     panels: &[f32],
-    bias: Option<&[f32]>,
+    finish: Finish<'_>,
     c: &mut [f32],
 ) {
     let (out, cut) = (Parts::new(c), Cut::new(team.isa(), m, n));
@@ -123,8 +134,11 @@ pub(crate) fn multiply_panels(
             let block = Block { left, runs: None, rows: rows[1] - rows[0], depth, columns };
             // SAFETY: `c` has m rows of n, and the unit's rows and columns end there; no other unit has both its rows and
             // its columns, so nobody else uses these elements.
-            unsafe { block.multiply(team.isa(), panels, k, bias, out.pointer(rows[0] * n), n) };
+            unsafe { block.multiply(team.isa(), panels, k, finish.bias, out.pointer(rows[0] * n), n) };
         }
+        let at = rows[0] * n;
+        // SAFETY: as above.
+        unsafe { finish.apply(team.isa(), out.pointer(at), at, n, rows[1] - rows[0], columns) };
     });
 }
 

@@ -10,7 +10,7 @@ pub struct BackboneSpec {
     /// The architecture: one of [`super::kinds`].
     #[cfg_attr(test, ts(type = "BackboneKind"))]
     pub kind: String,
-    /// Channels of the first block; 64 is the published width of every architecture here.
+    /// Channels of the first block, of a ViT those of one head; 64 is the published width of every architecture here.
     pub width: usize,
     /// The widths of the hidden layers of an `"mlp"`, at least one; empty for every other architecture.
     #[serde(default)]

@@ -75,7 +75,14 @@ const IN_TIMM: &[(&str, Timm)] = &[
     ("efficientnet-lite2", efficientnet("tf_efficientnet_lite2")),
     ("efficientnet-lite3", efficientnet("tf_efficientnet_lite3")),
     ("efficientnet-lite4", efficientnet("tf_efficientnet_lite4")),
+    ("vit-tiny", vit("vit_tiny_patch16_224")),
+    ("vit-small", vit("vit_small_patch16_224")),
 ];
+
+/// A ViT.
+const fn vit(architecture: &'static str) -> Timm {
+    Timm { architecture, first: "patch_embed.proj", classifier: "head" }
+}
 
 /// An EfficientNet; timm has the Lites with TensorFlow's padding, as here, under names that begin with `tf_`.
 const fn efficientnet(architecture: &'static str) -> Timm {
@@ -96,7 +103,7 @@ impl Timm {
                 .with_advice("export for transformers or onnx, which take every network"))
         };
         let Some((_, timm)) = IN_TIMM.iter().find(|(kind, _)| *kind == spec.kind) else {
-            return refuse("a ResNet or an EfficientNet", spec.kind.clone());
+            return refuse("a ResNet, an EfficientNet or a ViT", spec.kind.clone());
         };
         if spec.width != 64 {
             return refuse("a network of width 64", format!("{} of width {}", spec.kind, spec.width));
@@ -132,7 +139,8 @@ impl Timm {
     /// Weights under timm's names under those of rkd again.
     pub fn unnamed(mut model: Model) -> Model {
         for end in ["weight", "bias"].iter().filter(|_| model.card.backbone.classes.is_none()) {
-            if let Some(tensor) = model.tensors.remove(&format!("classifier.{end}")) {
+            let theirs = ["classifier", "head"].map(|layer| format!("{layer}.{end}"));
+            if let Some(tensor) = theirs.iter().find_map(|name| model.tensors.remove(name)) {
                 model.tensors.insert(format!("fc.{end}"), tensor);
             }
         }
@@ -143,23 +151,27 @@ impl Timm {
         let spec = &model.card.backbone;
         let Normalization { mean, std } = normalization(model);
         let (size, classes) = (spec.image_size, spec.embedding.unwrap_or(0));
+        let vit = spec.kind.starts_with("vit");
+        // A ViT is built for one size of images, and its class token is the pooled feature.
+        let arguments = if vit { json!({ "img_size": size }) } else { json!({}) };
         let map = size.div_ceil(32);
         json!({
             "architecture": self.architecture,
             "num_classes": classes,
-            "global_pool": "avg",
+            "global_pool": if vit { "token" } else { "avg" },
+            "model_args": arguments,
             "pretrained_cfg": {
                 "tag": "rkd",
                 "custom_load": false,
                 "input_size": [channels(model), size, size],
-                "fixed_input_size": false,
+                "fixed_input_size": vit,
                 "interpolation": "lanczos",
                 "crop_pct": 1.0,
                 "crop_mode": "center",
                 "mean": mean,
                 "std": std,
                 "num_classes": classes,
-                "pool_size": [map, map],
+                "pool_size": if vit { Value::Null } else { json!([map, map]) },
                 "first_conv": self.first,
                 "classifier": self.classifier,
             },

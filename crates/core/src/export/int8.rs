@@ -9,7 +9,9 @@
 //! has seen; quantising anew for each image ("dynamic") makes convolutions slower than in float32.
 //!
 //! A ReLU and what it follows are one: only the end is quantised. Pools of maxima and flattening keep their input's s and z.
-//! The last linear layer gives floats, and the norm is floats, so that the embedding itself is not rounded.
+//! The last linear layer gives floats, and the norm is floats, so that the embedding itself is not rounded. In a transformer
+//! only convolutions and linear layers compute in whole numbers: the few large channels of its sums would take the 256 steps
+//! for themselves.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -44,6 +46,9 @@ const LARGEST_BIAS: f64 = (1u32 << 30) as f64;
 
 /// Whether `node` computes in whole numbers. What only moves values does where something behind it does.
 fn is_quantized(graph: &Graph, node: &Node) -> bool {
+    if graph.nodes.iter().any(|node| node.operation == "LayerNormalization") {
+        return matches!(node.operation, "Conv" | "Gemm");
+    }
     let moves = SAME_VALUES.contains(&node.operation);
     QUANTIZED.contains(&node.operation)
         && (!moves || graph.readers(&node.output).any(|reader| is_quantized(graph, reader)))

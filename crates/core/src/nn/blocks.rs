@@ -6,7 +6,7 @@
 //! weights are read once. An image's features do not depend on the images beside it, so the cut changes no bit.
 
 use super::layer::ParameterId;
-use super::lowering::{FusedConvolution, Last, Operation};
+use super::lowering::{FusedConvolution, Last, LinearOperation, Operation, SumBlock};
 use super::parameters::ParameterSpec;
 use crate::error::Result;
 
@@ -92,12 +92,30 @@ fn step(operation: &Operation, specs: &[ParameterSpec], size: Size) -> Result<St
             let [h, w] = convolution.windows.output([h, w])?;
             to([h, w, outputs(convolution.weight)], specs[convolution.weight].count())
         }
-        Operation::BatchNorm2d(_) | Operation::Activation(_) | Operation::L2Normalize => to(size, 0),
+        Operation::BatchNorm2d(_)
+        | Operation::LayerNorm(_)
+        | Operation::Activation(_)
+        | Operation::Dropout(_)
+        | Operation::L2Normalize => to(size, 0),
         Operation::BatchNormMaxPool(_, windows) | Operation::MaxPool(windows) => {
             let [h, w] = windows.output([h, w])?;
             to([h, w, c], 0)
         }
-        Operation::Linear(linear) => to([1, 1, outputs(linear.weight)], specs[linear.weight].count()),
+        Operation::Linear(LinearOperation { layer, .. }) | Operation::FusedLinear(layer, _) => {
+            to([h, w, outputs(layer.weight)], specs[layer.weight].count())
+        }
+        // Queries, keys and values of a token lie side by side.
+        Operation::Attention { .. } => to([h, w, c / 3], 0),
+        Operation::Tokens(tokens) => to([1 + h * w, 1, c], specs[tokens.class + 1].count()),
+        Operation::ClassToken => to([1, 1, c], 0),
+        Operation::Sum(SumBlock { body, last }) => {
+            let body = steps(body, specs, size)?;
+            let last = last.map(|last| step(&Operation::Linear(last), specs, body.size)).transpose()?;
+            // The input is kept while the body runs.
+            let most = last.iter().map(|last| last.values).fold(body.values, usize::max);
+            let weights = body.weights + last.map_or(0, |last| last.weights);
+            Step { size, values: count(size) + most, weights }
+        }
         Operation::SqueezeExcitation(gate) => to(size, steps(gate, specs, [1, 1, c])?.weights),
         Operation::GlobalAverage => to([1, 1, c], 0),
         Operation::Flatten => to([1, 1, count(size)], 0),
@@ -105,7 +123,7 @@ fn step(operation: &Operation, specs: &[ParameterSpec], size: Size) -> Result<St
         Operation::Residual(block) => {
             let (around, through) = (steps(&block.shortcut, specs, size)?, steps(&block.body, specs, size)?);
             let (last_size, last_weights) = match &block.last {
-                Last::BatchNorm2d(_) => (through.size, 0),
+                Last::BatchNorm2d(_) | Last::DropPath(_) => (through.size, 0),
                 Last::FusedConvolution(fused) => {
                     let last = step(&Operation::FusedConvolution(fused.clone()), specs, through.size)?;
                     (last.size, last.weights)
@@ -172,7 +190,7 @@ mod tests {
                 classes: None,
             };
             let definition = define(&spec).unwrap();
-            let program = Program::new(&definition, Mode::Folded);
+            let program = Program::new(&definition, Mode::Folded, None);
             Blocks::new(&program.body, &definition.parameters, [224, 224, 3]).unwrap().values
         };
         // The first convolution reads an image and writes 112 x 112 pixels.

@@ -1,10 +1,13 @@
 //! The forward pass: runs a list of operations on a backend.
 
-use super::backend::{Activation, Backend, BatchNorm, Normalized, PooledNorm, Statistics};
+use super::backend::{Activation, Backend, BatchNorm, LayerNormalized, Normalized, PooledNorm, Statistics};
 use super::dropout::{Draw, scale};
 use super::geometry::Pool2d;
-use super::layer::{BatchNorm2d, Convolution, Linear};
-use super::lowering::{BatchNormOperation, DropPath, Dropout, FusedConvolution, Last, Operation, ResidualBlock};
+use super::layer::{BatchNorm2d, Convolution, LayerNorm, Tokens};
+use super::lowering::{
+    BatchNormOperation, Before, DropPath, Dropout, FusedConvolution, Last, LinearOperation, Operation, ResidualBlock,
+    SumBlock,
+};
 use super::parameters::Parameters;
 use super::profile::{Category, Cost, Profile};
 use super::tape::{Saved, Tape};
@@ -73,11 +76,40 @@ impl<'a, B: Backend> Forward<'a, B> {
             Operation::BatchNormDepthwise(batch_norm, convolution) => {
                 self.batch_norm_depthwise(batch_norm, convolution, x)
             }
-            Operation::Linear(layer) => self.linear(layer, x),
+            Operation::Linear(linear) => self.linear(linear, x, None, None),
+            &Operation::FusedLinear(layer, activation) => {
+                self.linear(&LinearOperation { before: None, layer }, x, None, Some(activation))
+            }
             Operation::Residual(block) => self.residual(block, x),
             Operation::Branches(branches) => self.branches(branches, x),
             Operation::SqueezeExcitation(gate) => self.squeeze_excitation(gate, x),
-            &Operation::Activation(activation) => self.activate(activation, x),
+            Operation::LayerNorm(layer) => {
+                let LayerNormalized { y, mean, rstd } = self.layer_norm(layer, &x)?;
+                self.save(|| Saved::LayerNorm { x, mean, rstd });
+                Ok(y)
+            }
+            &Operation::Attention { heads } => {
+                let cost = |y: &_| Cost::of::<B>([&x, y]).attending::<B>(y, 2);
+                let work = || backend.attention(&x, heads);
+                let y = self.profile.time(Category::Attention, "attention", "", work, cost)?;
+                self.save(|| Saved::Input(x));
+                Ok(y)
+            }
+            Operation::Tokens(layer) => self.tokens(layer, x),
+            Operation::ClassToken => {
+                self.save(|| Saved::Shape(B::shape(&x).to_vec()));
+                let cost = |y: &_| Cost::of::<B>([y, y]);
+                self.profile.time(Category::Pooling, "class_token", "", || backend.class_token(&x), cost)
+            }
+            Operation::Sum(SumBlock { body, last }) => {
+                let through = self.run(body, x.clone())?;
+                if let Some(last) = last {
+                    return self.linear(last, through, Some(&x), None);
+                }
+                let cost = |y: &_| Cost::of::<B>([&x, y, y]);
+                self.profile.time(Category::Elementwise, "add", "", || backend.add(through, &x), cost)
+            }
+            &Operation::Activation(activation) => self.activation(activation, x),
             Operation::Dropout(Dropout { share, layer }) => {
                 let factors = self.draw.dropout(backend, *share, layer, rows_and_channels::<B>(&x))?;
                 self.scale("dropout", layer, factors, x)
@@ -116,10 +148,8 @@ impl<'a, B: Backend> Forward<'a, B> {
         }
     }
 
-    fn activate(&mut self, activation: Activation, x: B::Tensor) -> Result<B::Tensor> {
-        let cost = |y: &_| Cost::of::<B>([&x, y]);
-        let work = || self.backend.activate(activation, &x);
-        let y = self.profile.time(Category::Elementwise, "activate", "", work, cost)?;
+    fn activation(&mut self, activation: Activation, x: B::Tensor) -> Result<B::Tensor> {
+        let y = self.activate(activation, &x)?;
         self.save(|| Saved::Activation(if activation.is_relu() { y.clone() } else { x }));
         Ok(y)
     }
@@ -165,18 +195,66 @@ impl<'a, B: Backend> Forward<'a, B> {
         )
     }
 
-    fn linear(&mut self, layer: &Linear, x: B::Tensor) -> Result<B::Tensor> {
+    fn linear(
+        &mut self,
+        LinearOperation { before, layer }: &LinearOperation,
+        x: B::Tensor,
+        residual: Option<&B::Tensor>,
+        activation: Option<Activation>,
+    ) -> Result<B::Tensor> {
+        let (x, before) = match before {
+            None => (x, None),
+            Some(Before::LayerNorm(norm)) => {
+                let LayerNormalized { y, mean, rstd } = self.layer_norm(norm, &x)?;
+                (y, self.tape.is_some().then_some(Saved::LayerNorm { x, mean, rstd }))
+            }
+            Some(Before::Activation(kind)) => {
+                (self.activate(*kind, &x)?, self.tape.is_some().then_some(Saved::Activation(x)))
+            }
+        };
         let Parameters { specs, values } = self.parameters;
         let (weight, bias) = (&values[layer.weight], &values[layer.weight + 1]);
         let y = self.profile.time(
             Category::Forward,
             "linear",
             &specs[layer.weight].name,
-            || self.backend.linear(&x, weight, bias),
-            |y| Cost::of::<B>([&x, weight, y]).multiplying::<B>(y, weight),
+            || self.backend.linear_finished(&x, weight, bias, residual, activation),
+            |y| Cost::of::<B>([&x, weight, y].into_iter().chain(residual)).multiplying::<B>(y, weight),
         )?;
-        self.save(|| Saved::Input(x));
+        self.save(|| before.unwrap_or(Saved::Input(x)));
         Ok(y)
+    }
+
+    fn activate(&self, kind: Activation, x: &B::Tensor) -> Result<B::Tensor> {
+        let (work, cost) = (|| self.backend.activate(kind, x), |y: &_| Cost::of::<B>([x, y]));
+        self.profile.time(Category::Elementwise, "activate", "", work, cost)
+    }
+
+    fn layer_norm(
+        &self,
+        &LayerNorm { weight, epsilon }: &LayerNorm,
+        x: &B::Tensor,
+    ) -> Result<LayerNormalized<B::Tensor>> {
+        let Parameters { specs, values } = self.parameters;
+        self.profile.time(
+            Category::LayerNorm,
+            "layer_norm",
+            &specs[weight].name,
+            || self.backend.layer_norm(x, &values[weight], &values[weight + 1], epsilon),
+            |normalized| Cost::of::<B>([x, &normalized.y]),
+        )
+    }
+
+    fn tokens(&mut self, &Tokens { class }: &Tokens, x: B::Tensor) -> Result<B::Tensor> {
+        let Parameters { specs, values } = self.parameters;
+        self.save(|| Saved::Shape(B::shape(&x).to_vec()));
+        self.profile.time(
+            Category::Elementwise,
+            "add_tokens",
+            &specs[class].name,
+            || self.backend.add_tokens(&x, &values[class], &values[class + 1]),
+            |y| Cost::of::<B>([&x, y]),
+        )
     }
 
     fn batch_norm(
@@ -295,7 +373,7 @@ impl<'a, B: Backend> Forward<'a, B> {
         let cost = |sum: &_| Cost::of::<B>([around, sum, sum]);
         let sum = self.profile.time(Category::Elementwise, "add", "", work, cost)?;
         match path.activation {
-            Some(activation) => self.activate(activation, sum),
+            Some(activation) => self.activation(activation, sum),
             None => Ok(sum),
         }
     }

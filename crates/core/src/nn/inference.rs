@@ -16,7 +16,6 @@
 //! evaluation: what is folded here does not follow a network that goes on learning.
 
 use super::backend::Backend;
-use super::blocks::Blocks;
 use super::layer::{BatchNorm2d, Definition, ParameterId};
 use super::lowering::{FusedConvolution, Mode, Program};
 use super::network::Network;
@@ -35,8 +34,8 @@ impl<B: Backend> Network<B> {
     /// The network for looking at images only. One that goes on learning is cloned before; the clone shares what
     /// folding does not change.
     pub fn into_inference(mut self) -> Result<Inference<B>> {
-        let program = Program::new(self.definition(), Mode::Folded);
-        for FusedConvolution { convolution, folded, .. } in program.fused_convolutions() {
+        let program = self.lowered(Mode::Folded);
+        for FusedConvolution { convolution, folded, .. } in program.0.fused_convolutions() {
             if let Some(batch_norm) = folded {
                 self.fold(convolution.weight, convolution.bias, batch_norm)?;
             }
@@ -44,12 +43,11 @@ impl<B: Backend> Network<B> {
         self.evaluate_by(program)
     }
 
-    fn evaluate_by(mut self, program: Program) -> Result<Inference<B>> {
-        let Definition { image_size: side, in_channels, .. } = *self.definition();
+    fn evaluate_by(mut self, program: (Program, Mode)) -> Result<Inference<B>> {
         let backend = self.backend().clone();
         self.parameters.values.iter_mut().for_each(|value| *value = backend.constant(value));
-        self.blocks = Some(Blocks::new(&program.body, &self.parameters.specs, [side, side, in_channels])?);
         self.evaluation = program;
+        self.blocks = Some(self.cut()?);
         Ok(Inference { network: self })
     }
 
@@ -76,8 +74,8 @@ impl<B: Backend> Network<B> {
     /// counts memory.
     pub fn into_inference_without_values(mut self) -> Result<Inference<B>> {
         let backend = self.backend().clone();
-        let program = Program::new(self.definition(), Mode::Folded);
-        for FusedConvolution { convolution, folded, .. } in program.fused_convolutions() {
+        let program = self.lowered(Mode::Folded);
+        for FusedConvolution { convolution, folded, .. } in program.0.fused_convolutions() {
             for id in folded.iter().flat_map(|batch_norm| [convolution.weight, batch_norm.bias()]) {
                 self.replace(id, |shape| backend.zeros(shape))?;
             }
@@ -122,7 +120,7 @@ impl<B: Backend> Inference<B> {
 
     /// The operations of a pass.
     pub fn program(&self) -> &Program {
-        &self.network.evaluation
+        &self.network.evaluation.0
     }
 
     /// A parameter that the operations name, and its values in the outside layout; what was folded into it is in them.

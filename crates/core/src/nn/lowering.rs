@@ -8,7 +8,7 @@
 use super::backend::Activation;
 use super::dropout::check_share;
 use super::geometry::Pool2d;
-use super::layer::{BatchNorm2d, Convolution, Definition, Layer, Linear, ParameterId, Residual};
+use super::layer::{BatchNorm2d, Convolution, Definition, Layer, LayerNorm, Linear, ParameterId, Residual, Tokens};
 use super::tuning::{TrainingStatistics, TuningPlan};
 use crate::error::{Code, Error, Result};
 use crate::tensor::Feature;
@@ -38,10 +38,25 @@ pub enum Operation {
     BatchNormMaxPool(BatchNorm2d, Pool2d),
     /// Batch normalisation with its activation and the depthwise convolution without bias behind it.
     BatchNormDepthwise(BatchNormOperation, Convolution),
-    /// Linear layer.
-    Linear(Linear),
+    /// Linear layer, with what comes before it.
+    Linear(LinearOperation),
+    /// A linear layer with the activation that followed it. There is no way back through it.
+    FusedLinear(Linear, Activation),
     /// Two ways from the same input, whose outputs are added.
     Residual(ResidualBlock),
+    /// Layer normalisation.
+    LayerNorm(LayerNorm),
+    /// Self-attention of so many heads.
+    Attention {
+        /// The heads.
+        heads: usize,
+    },
+    /// A map as tokens.
+    Tokens(Tokens),
+    /// The class token.
+    ClassToken,
+    /// The input added to what operations make of it.
+    Sum(SumBlock),
     /// The input times what the operations make of its mean over pixels.
     SqueezeExcitation(Vec<Operation>),
     /// Several ways from the same input, whose outputs lie side by side along the channels.
@@ -120,6 +135,33 @@ pub struct DropPath {
     pub activation: Option<Activation>,
 }
 
+/// A linear layer behind what its input is quickly made of again: in training that is kept in place of the input.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LinearOperation {
+    /// What comes before it.
+    pub before: Option<Before>,
+    /// The layer.
+    pub layer: Linear,
+}
+
+/// What the input of a linear layer is made of again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Before {
+    /// By a layer normalisation.
+    LayerNorm(LayerNorm),
+    /// By an activation that is no ReLU.
+    Activation(Activation),
+}
+
+/// `x + last(body(x))`: the linear layer that ends the way through adds the way around it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SumBlock {
+    /// The way through, up to the last layer.
+    pub body: Vec<Operation>,
+    /// The last layer, where it is a linear one.
+    pub last: Option<LinearOperation>,
+}
+
 /// The last operation of a residual block.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Last {
@@ -145,11 +187,15 @@ pub struct Program {
 }
 
 impl Program {
-    /// The operations of `definition` in a mode.
-    pub fn new(definition: &Definition, mode: Mode) -> Program {
-        let [body, embedding, classifier, output] =
+    /// The operations of `definition` in a mode, with those taps that are `kept`; with all of them if it does not say which.
+    pub fn new(definition: &Definition, mode: Mode, kept: Option<&[Feature]>) -> Program {
+        let [mut body, embedding, classifier, output] =
             [&definition.body, &definition.embedding, &definition.classifier, &definition.output]
                 .map(|layers| lower(layers, mode));
+        if let Some(kept) = kept {
+            body.retain(|operation| !matches!(operation, Operation::Tap(feature) if !kept.contains(feature)));
+        }
+        take_class_token_early(&mut body);
         Program { body, embedding, classifier, output }
     }
 
@@ -158,12 +204,12 @@ impl Program {
     /// # Errors
     /// `ERR_INVALID_OPTION` for a share that is not in `[0, 1)`, dropout without a linear layer that reads the pooled
     /// feature, and stochastic depth without residual blocks.
-    pub fn training(definition: &Definition, tuning: &TuningPlan) -> Result<Program> {
+    pub fn training(definition: &Definition, tuning: &TuningPlan, kept: Option<&[Feature]>) -> Result<Program> {
         let mode = match tuning.batch_norm {
             TrainingStatistics::Batch => Mode::Batch,
             TrainingStatistics::Running => Mode::Running,
         };
-        let mut program = Program::new(definition, mode);
+        let mut program = Program::new(definition, mode, kept);
         check_share("dropout", tuning.dropout)?;
         check_share("dropPath", tuning.drop_path)?;
         if tuning.dropout > 0.0 {
@@ -187,7 +233,7 @@ impl Program {
                 )
                 .with_advice("give the embedding a length, embedding: 128 for example, or leave dropout out"));
         };
-        let layer = definition.parameters[linear.weight].name.clone();
+        let layer = definition.parameters[linear.layer.weight].name.clone();
         above.insert(0, Operation::Dropout(Dropout { share, layer }));
         Ok(())
     }
@@ -252,6 +298,17 @@ pub fn lower(layers: &[Layer], mode: Mode) -> Vec<Operation> {
                 let activation = Some(*activation);
                 (Operation::FusedConvolution(FusedConvolution { convolution, folded: None, activation }), after)
             }
+            (Mode::Folded, Layer::Linear(linear), [Layer::Activation(activation), after @ ..]) => {
+                (Operation::FusedLinear(*linear, *activation), after)
+            }
+            (Mode::Batch | Mode::Running, &Layer::LayerNorm(norm), &[Layer::Linear(layer), ref after @ ..]) => {
+                (Operation::Linear(LinearOperation { before: Some(Before::LayerNorm(norm)), layer }), after)
+            }
+            (Mode::Batch | Mode::Running, &Layer::Activation(kind), &[Layer::Linear(layer), ref after @ ..])
+                if !kind.is_relu() =>
+            {
+                (Operation::Linear(LinearOperation { before: Some(Before::Activation(kind)), layer }), after)
+            }
             (_, layer, after) => (alone(layer, mode), after),
         };
         operations.push(operation);
@@ -259,15 +316,38 @@ pub fn lower(layers: &[Layer], mode: Mode) -> Vec<Operation> {
     operations
 }
 
+/// Where only the class token is read, it is taken before operations that treat every token by itself: they are done for one
+/// token then, not for all.
+fn take_class_token_early(operations: &mut [Operation]) {
+    for place in (1..operations.len()).rev() {
+        if operations[place] == Operation::ClassToken && treats_tokens_alone(&operations[place - 1]) {
+            operations.swap(place - 1, place);
+        }
+    }
+}
+
+fn treats_tokens_alone(operation: &Operation) -> bool {
+    match operation {
+        Operation::LayerNorm(_) | Operation::Linear(_) | Operation::FusedLinear(..) | Operation::Activation(_) => true,
+        Operation::Sum(block) => block.body.iter().all(treats_tokens_alone),
+        _ => false,
+    }
+}
+
 /// The operation of one layer.
 fn alone(layer: &Layer, mode: Mode) -> Operation {
     match layer {
         Layer::Convolution(convolution) => Operation::Convolution(*convolution),
         Layer::BatchNorm2d(layer) => Operation::BatchNorm2d(batch_norm(layer, mode)),
-        Layer::Linear(linear) => Operation::Linear(*linear),
+        &Layer::Linear(layer) => Operation::Linear(LinearOperation { before: None, layer }),
         Layer::Residual(block) => Operation::Residual(residual(block, mode)),
         Layer::Branches(branches) => Operation::Branches(branches.iter().map(|layers| lower(layers, mode)).collect()),
         &Layer::Activation(activation) => Operation::Activation(activation),
+        &Layer::LayerNorm(layer) => Operation::LayerNorm(layer),
+        &Layer::Attention { heads } => Operation::Attention { heads },
+        &Layer::Tokens(layer) => Operation::Tokens(layer),
+        Layer::ClassToken => Operation::ClassToken,
+        Layer::Sum(layers) => Operation::Sum(sum(lower(layers, mode))),
         Layer::SqueezeExcitation(gate) => Operation::SqueezeExcitation(lower(gate, mode)),
         Layer::MaxPool(windows) => Operation::MaxPool(*windows),
         Layer::GlobalAverage => Operation::GlobalAverage,
@@ -275,6 +355,15 @@ fn alone(layer: &Layer, mode: Mode) -> Operation {
         Layer::L2Normalize => Operation::L2Normalize,
         Layer::Tap(name) => Operation::Tap(Feature::Tap(name.clone())),
     }
+}
+
+fn sum(mut body: Vec<Operation>) -> SumBlock {
+    let last = match body.last() {
+        Some(Operation::Linear(last)) => Some(*last),
+        _ => None,
+    };
+    body.truncate(body.len() - usize::from(last.is_some()));
+    SumBlock { body, last }
 }
 
 fn residual(block: &Residual, mode: Mode) -> ResidualBlock {
@@ -302,7 +391,7 @@ fn fused_convolutions<'a>(operations: &'a [Operation]) -> Vec<&'a FusedConvoluti
             let last = if let Last::FusedConvolution(fused) = last { Some(fused) } else { None };
             fused_convolutions(body).into_iter().chain(fused_convolutions(shortcut)).chain(last).collect()
         }
-        Operation::SqueezeExcitation(gate) => fused_convolutions(gate),
+        Operation::SqueezeExcitation(inner) | Operation::Sum(SumBlock { body: inner, .. }) => fused_convolutions(inner),
         Operation::Branches(branches) => branches.iter().flat_map(|branch| fused_convolutions(branch)).collect(),
         _ => Vec::new(),
     };
@@ -487,10 +576,10 @@ mod tests {
         };
         let expected = Program {
             body: vec![Operation::Flatten],
-            embedding: vec![Operation::Linear(embedding)],
-            classifier: vec![Operation::Linear(logits)],
+            embedding: vec![Operation::Linear(LinearOperation { before: None, layer: embedding })],
+            classifier: vec![Operation::Linear(LinearOperation { before: None, layer: logits })],
             output: vec![Operation::L2Normalize],
         };
-        assert_eq!(Program::new(&definition, Mode::Batch), expected);
+        assert_eq!(Program::new(&definition, Mode::Batch, None), expected);
     }
 }

@@ -43,10 +43,12 @@ pub struct Network<B: Backend> {
     definition: Definition,
     /// The taps that passes keep; all of them if nobody said which.
     kept_taps: Option<Vec<Feature>>,
+    /// How a training pass runs.
+    tuning: TuningPlan,
     /// What a training pass runs.
     training: Program,
-    /// What an evaluation pass runs.
-    pub(super) evaluation: Program,
+    /// What an evaluation pass runs, and its mode.
+    pub(super) evaluation: (Program, Mode),
     /// How an evaluation pass is cut, where it is.
     pub(super) blocks: Option<Blocks>,
     profile: Arc<Profile>,
@@ -75,9 +77,10 @@ impl<B: Backend> Network<B> {
     }
 
     fn assemble(backend: B, definition: Definition, parameters: Parameters<B>) -> Self {
-        let [training, evaluation] = [Mode::Batch, Mode::Running].map(|mode| Program::new(&definition, mode));
-        let (kept_taps, blocks, profile) = (None, None, Arc::default());
-        Network { backend, definition, kept_taps, training, evaluation, blocks, profile, parameters }
+        let training = Program::new(&definition, Mode::Batch, None);
+        let evaluation = (Program::new(&definition, Mode::Running, None), Mode::Running);
+        let (tuning, kept_taps, blocks, profile) = (TuningPlan::default(), None, None, Arc::default());
+        Network { backend, definition, kept_taps, tuning, training, evaluation, blocks, profile, parameters }
     }
 
     /// The parameters and running statistics, by torchvision's names and in its layouts.
@@ -127,7 +130,8 @@ impl<B: Backend> Network<B> {
     /// # Errors
     /// Those of [`set_rates`] and [`Program::training`].
     pub fn tune(&mut self, tuning: &TuningPlan) -> Result<()> {
-        self.training = Program::training(&self.definition, tuning)?;
+        self.training = Program::training(&self.definition, tuning, self.kept_taps.as_deref())?;
+        self.tuning = tuning.clone();
         set_rates(&mut self.parameters.specs, tuning)
     }
 
@@ -160,6 +164,24 @@ impl<B: Backend> Network<B> {
     /// soon as the network has used it.
     pub fn keep_taps(&mut self, features: &[Feature]) {
         self.kept_taps = Some(features.to_vec());
+        match Program::training(&self.definition, &self.tuning, Some(features)) {
+            Ok(training) => self.training = training,
+            Err(_) => unreachable!("tune has checked the plan"),
+        }
+        self.evaluation = self.lowered(self.evaluation.1);
+        // Without taps the operations have other places. What was cut before can be cut again.
+        self.blocks = self.blocks.take().and_then(|_| self.cut().ok());
+    }
+
+    /// How an evaluation pass can be cut.
+    pub(super) fn cut(&self) -> Result<Blocks> {
+        let Definition { image_size: side, in_channels, .. } = self.definition;
+        Blocks::new(&self.evaluation.0.body, &self.parameters.specs, [side, side, in_channels])
+    }
+
+    /// The operations of a mode.
+    pub(super) fn lowered(&self, mode: Mode) -> (Program, Mode) {
+        (Program::new(&self.definition, mode, self.kept_taps.as_deref()), mode)
     }
 
     /// A training pass over `images [n, h, w, c]`: statistics of the batch, running statistics updated; or, where
@@ -200,7 +222,7 @@ impl<B: Backend> Network<B> {
     /// An evaluation pass over `images [n, h, w, c]`: running statistics, nothing kept. For many images, and parameters
     /// that stay, [`into_inference`](Network::into_inference) is faster.
     pub fn forward_eval(&self, images: &B::Tensor) -> Result<FeatureMap<B::Tensor>> {
-        self.features(&mut self.pass(false), &self.evaluation, images)
+        self.features(&mut self.pass(false), &self.evaluation.0, images)
     }
 
     /// The gradients of the parameters, given those of features; of the images too if `images`.

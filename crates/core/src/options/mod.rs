@@ -406,8 +406,8 @@ pub struct BatchOptions {
     pub episode: Option<Option<EpisodePlan>>,
 }
 
-/// A network, as conv4(), resnet(), vgg(), googlenet(), mobilenetV2(), mobilenetV3(), efficientnet(), efficientnetLite() and
-/// mlp() make it.
+/// A network, as conv4(), resnet(), vgg(), googlenet(), mobilenetV2(), mobilenetV3(), efficientnet(), efficientnetLite(),
+/// vit() and mlp() make it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields, rename = "Backbone"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -416,7 +416,7 @@ pub struct BackboneOptions {
     #[cfg_attr(test, ts(type = "BackboneKind"))]
     pub kind: Option<BackboneKind>,
     /// Channels of the first block, 1 to 1024; of a MobileNet or an EfficientNet, whose first layers have fewer, 64 is the
-    /// published network too. @default 64, the published width
+    /// published network too; of a ViT the channels of one head. @default 64, the published width
     #[cfg_attr(test, ts(as = "Option<usize>"))]
     pub width: Option<Whole<1, 1024>>,
     /// Widths of an mlp's hidden layers, at least one, each 1 to 65,536. @default [256, 256]

@@ -139,7 +139,7 @@ fn check_left_out(plan: &Plan, classifies: bool) -> Result<()> {
         return Ok(());
     }
     let spec = BackboneSpec { classes: classifies.then_some(2), ..plan.backbone.clone() };
-    Program::training(&define(&spec)?, &plan.tuning).map(drop)
+    Program::training(&define(&spec)?, &plan.tuning, None).map(drop)
 }
 
 /// The whole plan of a stored one, `plan` and `policy` of the `plan.json` in `out`: itself, where rkd wrote it, and with

@@ -266,9 +266,12 @@ impl Demand<'_> {
             let groups = largest(1, batch.size / each, |groups| fits(&|plan| plan.batch.size = groups * each));
             found.extend(groups.filter(|groups| groups * each > 1).map(|groups| format!("--batch {}", groups * each)));
         }
-        let side = largest(8, backbone.image_size, |side| {
+        let step = backbones::image_step(&backbone.kind);
+        let side = largest(8usize.div_ceil(step), backbone.image_size.div_ceil(step), |steps| {
+            let side = steps * step;
             fits(&|plan| (plan.backbone.image_size, plan.data.image_size) = (side, side))
         });
+        let side = side.map(|steps| steps * step);
         found.extend(side.map(|side| format!("--image-size {side}")));
         match found.split_last() {
             None => "no smaller batch and no smaller image would fit; use a smaller network, or more memory".into(),

@@ -17,7 +17,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::Conv2d;
-use super::finish::Finish;
+use super::Finish;
 use super::spans::{self, Line};
 use crate::activation::InRegister;
 use crate::simd::{Kernel, Simd, dispatch};

@@ -15,7 +15,6 @@
 //! no product to take (`depthwise`, and `spans` for the usual kernels).
 
 mod depthwise;
-mod finish;
 mod gather;
 pub mod normalized;
 mod pairs;
@@ -25,7 +24,7 @@ mod strips;
 mod weight;
 mod winograd;
 
-pub use self::finish::Finish;
+pub use crate::finish::Finish;
 use crate::matrix::panels_length;
 use crate::{Isa, Team, check, columns, elementwise, scratch};
 

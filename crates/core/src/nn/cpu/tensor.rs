@@ -89,6 +89,17 @@ impl CpuTensor {
         &mut Arc::get_mut(&mut self.buffer).expect("the only handle").values_mut()[place]
     }
 
+    /// The number of rows along the last axis.
+    pub(super) fn rows(&self) -> usize {
+        self.shape.split_last().map_or(1, |(_, before)| before.iter().product())
+    }
+
+    /// The shape with another last axis.
+    pub(super) fn with_channels(&self, channels: usize) -> Vec<usize> {
+        let before = self.shape.split_last().map_or(&[][..], |(_, before)| before);
+        before.iter().copied().chain([channels]).collect()
+    }
+
     /// The length of the last axis.
     pub(super) fn channels(&self) -> usize {
         self.shape.last().copied().unwrap_or(1)
