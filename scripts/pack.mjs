@@ -1,13 +1,21 @@
-// Packs what would be published for this platform: the package, and the package of its binary in the release profile.
+// Packs what is published: the package `rkd`, and the package of a platform's binary in the release profile.
 //
-//   node scripts/pack.mjs [folder]      then, elsewhere: npm install folder/*.tgz
+//   node scripts/pack.mjs [folder]                 this platform's and the main one; then: npm install folder/*.tgz
+//   node scripts/pack.mjs [folder] --all           every platform's that can be built here, and in words which cannot
+//   node scripts/pack.mjs [folder] --only NAME     that one alone: a platform such as linux-x64-musl; or "main", as published
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { publishedAddon, root, setUp, tool } from "./setup.mjs";
+import { parseArgs } from "node:util";
+import { compareVersions, neededGlibc, neededVersions } from "./elf.mjs";
+import { buildOf, hasZig, obstacle, oldestGlibc, ownPlatform, platforms } from "./platforms.mjs";
+import { must, publishedAddon, root, setUp, stop } from "./setup.mjs";
 
+/** The most that a tarball may take, in bytes. */
+const most = { main: 500e3, binary: 6e6 };
+const licences = ["LICENSE", "LICENSE-APACHE", "LICENSE-MIT", "THIRD-PARTY-NOTICES"];
 const quiet = { npm_config_loglevel: "error", npm_config_audit: "false", npm_config_fund: "false" };
 
 /** Runs a program and returns what it printed. */
@@ -19,40 +27,168 @@ export function output([command, ...args], cwd, env = {}) {
   return stdout;
 }
 
-/** Packs the package into `folder`; returns the tarball's path and the names in it. */
-export function packMain(folder) {
-  return pack(root, folder);
+const manifest = () => JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+const nameOf = (platform) => `rkd-${platform.name}`;
+
+/**
+ * The package.json that is published: without what only a clone needs, and with the platforms' packages as optional
+ * dependencies. The one in the repository does not have them: there they would have to be on the registry for `npm ci`.
+ */
+export function publishedManifest(listed) {
+  const { scripts: _, devDependencies: _dev, allowScripts: _allow, napi: _napi, ...rest } = manifest();
+  const optionalDependencies = Object.fromEntries(listed.map((platform) => [nameOf(platform), rest.version]));
+  return { ...rest, optionalDependencies };
+}
+
+/** The package.json of a platform's package. */
+export function platformManifest({ os, cpu, abi, target, name }) {
+  const { version, license, repository, bugs, homepage, engines, publishConfig } = manifest();
+  const file = `rkd.${name}.node`;
+  return {
+    name: `rkd-${name}`,
+    version,
+    description: `The binary of rkd for ${target}`,
+    license,
+    repository,
+    bugs,
+    homepage,
+    engines,
+    os: [os],
+    cpu: [cpu],
+    ...(os === "linux" && { libc: [abi === "musl" ? "musl" : "glibc"] }),
+    main: file,
+    files: [file, "THIRD-PARTY-NOTICES", "LICENSE-*"],
+    publishConfig,
+  };
+}
+
+/**
+ * Packs the main package into `folder`. Its optional dependencies are the packages of `listed`: of those alone that are packed
+ * with it, where they are not on the registry, which npm would ask for each.
+ */
+export function packMain(folder, listed = platforms) {
+  const [{ files }] = JSON.parse(output(["npm", "pack", "--json", "--dry-run", "--ignore-scripts"], root));
+  return staged("main", folder, (source) => {
+    for (const { path } of files) {
+      mkdirSync(dirname(join(source, path)), { recursive: true });
+      copyFileSync(join(root, path), join(source, path));
+    }
+    writeFileSync(join(source, "package.json"), `${JSON.stringify(publishedManifest(listed), null, 2)}\n`);
+  });
 }
 
 /** Packs the package of a platform's `binary` into `folder`, with the licences of what is in it. */
-export function packBinary(folder, binary = publishedAddon()) {
-  const platform = /^rkd\.(.+)\.node$/.exec(basename(binary))[1];
-  output(tool("napi", "create-npm-dirs", "--npm-dir", "npm"), root); // git ignores it; the tool wants it in the project
-  const source = mkdtempSync(join(tmpdir(), "rkd-binary-"));
+export function packBinary(folder, platform, binary) {
+  const packed = staged("binary", folder, (source) => {
+    cpSync(binary, join(source, `rkd.${platform.name}.node`));
+    for (const name of licences) cpSync(join(root, name), join(source, name));
+    writeFileSync(join(source, "package.json"), `${JSON.stringify(platformManifest(platform), null, 2)}\n`);
+    const words = `The binary of [rkd](${manifest().homepage}) for ${platform.target}. Installing \`rkd\` brings it.\n`;
+    writeFileSync(join(source, "README.md"), `# ${nameOf(platform)}\n\n${words}`);
+  });
+  return { ...packed, binary: statSync(binary).size };
+}
+
+/** Packs a folder that `fill` fills; fails where the tarball is larger than its `kind` may be. */
+function staged(kind, folder, fill) {
+  const source = mkdtempSync(join(tmpdir(), "rkd-pack-"));
   try {
-    cpSync(join(root, "npm", platform), source, { recursive: true });
-    const licences = ["LICENSE", "LICENSE-APACHE", "LICENSE-MIT", "THIRD-PARTY-NOTICES"];
-    for (const file of [binary, ...licences.map((name) => join(root, name))])
-      cpSync(file, join(source, basename(file)));
-    const manifest = JSON.parse(readFileSync(join(source, "package.json"), "utf8"));
-    const files = [basename(binary), ...licences];
-    writeFileSync(join(source, "package.json"), JSON.stringify({ ...manifest, files }, null, 2));
-    return pack(source, folder);
+    fill(source);
+    const args = ["pack", "--json", "--ignore-scripts", "--pack-destination", folder];
+    const [{ filename, files, size }] = JSON.parse(output(["npm", ...args], source));
+    if (size > most[kind]) throw new Error(`${filename} has ${size} bytes, and may have ${most[kind]}`);
+    return { tarball: join(folder, filename), names: files.map(({ path }) => path), size };
   } finally {
-    for (const made of [source, join(root, "npm")]) rmSync(made, { recursive: true });
+    rmSync(source, { recursive: true });
   }
 }
 
-function pack(source, folder) {
-  const args = ["pack", "--json", "--ignore-scripts", "--pack-destination", folder];
-  const [{ filename, files }] = JSON.parse(output(["npm", ...args], source));
-  return { tarball: join(folder, filename), names: files.map(({ path }) => path) };
+/** Builds a platform's binary in the release profile; its path. */
+function build(platform) {
+  const { command, env, file } = buildOf(platform);
+  must(command, `building for ${platform.target}`, env);
+  return file;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const folder = resolve(process.argv[2] ?? "packed");
-  setUp();
-  mkdirSync(folder, { recursive: true });
-  const tarballs = [packBinary(folder), packMain(folder)].map(({ tarball }) => tarball);
-  console.log(`npm install ${tarballs.join(" ")}`);
+/** The binary of this platform: for every system with the oldest glibc where zig is there, else for systems like this one. */
+export function ownBinary() {
+  const platform = ownPlatform();
+  if (!platform) stop("there is no package for the platform that this Rust compiles for.");
+  return { platform, binary: platform.os === "linux" && hasZig() ? build(platform) : publishedAddon() };
 }
+
+/** What a Linux binary needs of the system, in words; fails where that is another C library, and says `why` a glibc is too new. */
+export function systemOf({ os, abi, name }, binary) {
+  if (os !== "linux") return "";
+  const glibc = neededGlibc(neededVersions(binary));
+  if (abi === "musl") {
+    if (glibc) throw new Error(`the binary for ${name} needs glibc ${glibc}`);
+    return "musl";
+  }
+  return `glibc ${glibc}`;
+}
+
+/** Whether a binary runs on every system that its package is for. */
+export function runsWherePromised({ os, abi }, binary) {
+  if (os !== "linux" || abi === "musl") return true;
+  return compareVersions(neededGlibc(neededVersions(binary)), oldestGlibc) <= 0;
+}
+
+function main() {
+  const options = { all: { type: "boolean" }, only: { type: "string" } };
+  const { values, positionals } = parseArgs({ options, allowPositionals: true });
+  const folder = resolve(positionals[0] ?? "packed");
+  mkdirSync(folder, { recursive: true });
+  const rows = [];
+  const failed = [];
+  const add = (name, { tarball, size, binary }, system = "") =>
+    rows.push({
+      package: name,
+      tarball: basename(tarball),
+      "tarball MB": (size / 1e6).toFixed(2),
+      "binary MB": binary ? (binary / 1e6).toFixed(1) : "",
+      needs: system,
+    });
+  const addBinary = (platform, binary) => {
+    const system = systemOf(platform, binary);
+    add(nameOf(platform), packBinary(folder, platform, binary), system);
+    if (!runsWherePromised(platform, binary))
+      failed.push(`${nameOf(platform)} needs ${system}, newer than ${oldestGlibc}`);
+  };
+  const left = [];
+  let listed = platforms;
+  if (values.only && values.only !== "main") {
+    const platform = platforms.find(({ name }) => name === values.only);
+    if (!platform)
+      stop(`there is no platform "${values.only}"; there are main, ${platforms.map(({ name }) => name).join(", ")}.`);
+    const reason = obstacle(platform);
+    if (reason) stop(`${values.only} ${reason}.`);
+    addBinary(platform, build(platform));
+  } else if (values.all) {
+    const reasons = new Map(platforms.map((platform) => [platform, obstacle(platform)]));
+    listed = platforms.filter((platform) => !reasons.get(platform));
+    for (const [platform, reason] of reasons) if (reason) left.push(`${nameOf(platform)} is not built: it ${reason}`);
+    for (const platform of listed) addBinary(platform, build(platform));
+  } else if (!values.only) {
+    const { platform, binary } = ownBinary();
+    listed = [platform];
+    const system = systemOf(platform, binary);
+    add(nameOf(platform), packBinary(folder, platform, binary), system);
+    if (!runsWherePromised(platform, binary)) {
+      left.push(
+        `${nameOf(platform)} is for systems with ${system} or newer; with zig (pip install ziglang cargo-zigbuild) it is for ${oldestGlibc}`,
+      );
+    }
+  }
+  if (!values.only || values.only === "main") {
+    setUp();
+    add("rkd", packMain(folder, listed));
+  }
+  console.table(Object.fromEntries(rows.map(({ package: name, ...row }) => [name, row])));
+  for (const line of left) console.log(line);
+  for (const line of failed) console.error(line);
+  if (failed.length > 0) process.exit(1);
+  if (!values.only) console.log(`npm install ${rows.map(({ tarball }) => join(folder, tarball)).join(" ")}`);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) main();

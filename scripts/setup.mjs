@@ -86,7 +86,7 @@ const parts = [
     says: "compiling the native addon (a few minutes the first time)",
     inputs: sources,
     build: () => must(addonBuild("dist/native"), "building the native addon", cargoEnv()),
-    made: "dist/native/index.cjs",
+    made: "dist/native/index.d.cts",
   },
   {
     name: "typescript",
@@ -120,13 +120,14 @@ const published = {
   says: "compiling the native addon in the release profile (some minutes the first time)",
   inputs: sources,
   build: () => must(addonBuild("target/published", "--release"), "building the published addon", cargoEnv()),
-  made: "target/published/index.cjs",
+  made: "target/published/index.d.cts",
 };
 
 /** The build of the addon: in the tuned dev profile, which the tests share, unless `flags` say otherwise. */
 function addonBuild(folder, ...flags) {
   const where = ["--manifest-path", "crates/node/Cargo.toml", "--output-dir", folder];
-  const names = ["--js", "index.cjs", "--dts", "index.d.cts", "--no-const-enum"];
+  // No loader: src/native/addon.ts is it.
+  const names = ["--no-js", "--dts", "index.d.cts", "--no-const-enum"];
   return tool("napi", "build", "--platform", ...flags, ...where, ...names, "--", "--locked");
 }
 
