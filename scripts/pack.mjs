@@ -11,7 +11,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { compareVersions, neededGlibc, neededVersions } from "./elf.mjs";
 import { buildOf, hasZig, obstacle, oldestGlibc, ownPlatform, platforms } from "./platforms.mjs";
-import { must, publishedAddon, root, setUp, stop } from "./setup.mjs";
+import { must, npm, publishedAddon, root, setUp, stop } from "./setup.mjs";
 
 /** The most that a tarball may take, in bytes. */
 const most = { main: 500e3, binary: 6e6 };
@@ -67,7 +67,7 @@ export function platformManifest({ os, cpu, abi, target, name }) {
  * with it, where they are not on the registry, which npm would ask for each.
  */
 export function packMain(folder, listed = platforms) {
-  const [{ files }] = JSON.parse(output(["npm", "pack", "--json", "--dry-run", "--ignore-scripts"], root));
+  const [{ files }] = JSON.parse(output(npm("pack", "--json", "--dry-run", "--ignore-scripts"), root));
   return staged("main", folder, (source) => {
     for (const { path } of files) {
       mkdirSync(dirname(join(source, path)), { recursive: true });
@@ -79,14 +79,13 @@ export function packMain(folder, listed = platforms) {
 
 /** Packs the package of a platform's `binary` into `folder`, with the licences of what is in it. */
 export function packBinary(folder, platform, binary) {
-  const packed = staged("binary", folder, (source) => {
+  return staged("binary", folder, (source) => {
     cpSync(binary, join(source, `rkd.${platform.name}.node`));
     for (const name of licences) cpSync(join(root, name), join(source, name));
     writeFileSync(join(source, "package.json"), `${JSON.stringify(platformManifest(platform), null, 2)}\n`);
     const words = `The binary of [rkd](${manifest().homepage}) for ${platform.target}. Installing \`rkd\` brings it.\n`;
     writeFileSync(join(source, "README.md"), `# ${nameOf(platform)}\n\n${words}`);
   });
-  return { ...packed, binary: statSync(binary).size };
 }
 
 /** Packs a folder that `fill` fills; fails where the tarball is larger than its `kind` may be. */
@@ -94,8 +93,8 @@ function staged(kind, folder, fill) {
   const source = mkdtempSync(join(tmpdir(), "rkd-pack-"));
   try {
     fill(source);
-    const args = ["pack", "--json", "--ignore-scripts", "--pack-destination", folder];
-    const [{ filename, files, size }] = JSON.parse(output(["npm", ...args], source));
+    const packing = npm("pack", "--json", "--ignore-scripts", "--pack-destination", folder);
+    const [{ filename, files, size }] = JSON.parse(output(packing, source));
     if (size > most[kind]) throw new Error(`${filename} has ${size} bytes, and may have ${most[kind]}`);
     return { tarball: join(folder, filename), names: files.map(({ path }) => path), size };
   } finally {
@@ -117,7 +116,7 @@ export function ownBinary() {
   return { platform, binary: platform.os === "linux" && hasZig() ? build(platform) : publishedAddon() };
 }
 
-/** What a Linux binary needs of the system, in words; fails where that is another C library, and says `why` a glibc is too new. */
+/** What a Linux binary needs of the system, in words; fails where that is another C library than its package's. */
 export function systemOf({ os, abi, name }, binary) {
   if (os !== "linux") return "";
   const glibc = neededGlibc(neededVersions(binary));
@@ -134,61 +133,90 @@ export function runsWherePromised({ os, abi }, binary) {
   return compareVersions(neededGlibc(neededVersions(binary)), oldestGlibc) <= 0;
 }
 
-function main() {
-  const options = { all: { type: "boolean" }, only: { type: "string" } };
-  const { values, positionals } = parseArgs({ options, allowPositionals: true });
-  const folder = resolve(positionals[0] ?? "packed");
-  mkdirSync(folder, { recursive: true });
-  const rows = [];
-  const failed = [];
-  const add = (name, { tarball, size, binary }, system = "") =>
-    rows.push({
-      package: name,
-      tarball: basename(tarball),
-      "tarball MB": (size / 1e6).toFixed(2),
-      "binary MB": binary ? (binary / 1e6).toFixed(1) : "",
-      needs: system,
-    });
-  const addBinary = (platform, binary) => {
-    const system = systemOf(platform, binary);
-    add(nameOf(platform), packBinary(folder, platform, binary), system);
-    if (!runsWherePromised(platform, binary))
-      failed.push(`${nameOf(platform)} needs ${system}, newer than ${oldestGlibc}`);
-  };
-  const left = [];
-  let listed = platforms;
-  if (values.only && values.only !== "main") {
-    const platform = platforms.find(({ name }) => name === values.only);
-    if (!platform)
-      stop(`there is no platform "${values.only}"; there are main, ${platforms.map(({ name }) => name).join(", ")}.`);
-    const reason = obstacle(platform);
-    if (reason) stop(`${values.only} ${reason}.`);
-    addBinary(platform, build(platform));
-  } else if (values.all) {
-    const reasons = new Map(platforms.map((platform) => [platform, obstacle(platform)]));
-    listed = platforms.filter((platform) => !reasons.get(platform));
-    for (const [platform, reason] of reasons) if (reason) left.push(`${nameOf(platform)} is not built: it ${reason}`);
-    for (const platform of listed) addBinary(platform, build(platform));
-  } else if (!values.only) {
-    const { platform, binary } = ownBinary();
-    listed = [platform];
-    const system = systemOf(platform, binary);
-    add(nameOf(platform), packBinary(folder, platform, binary), system);
-    if (!runsWherePromised(platform, binary)) {
-      left.push(
-        `${nameOf(platform)} is for systems with ${system} or newer; with zig (pip install ziglang cargo-zigbuild) it is for ${oldestGlibc}`,
-      );
-    }
+/** What was packed, and what is to be said of it. */
+class Packing {
+  rows = {};
+  notes = [];
+  failures = [];
+
+  constructor(folder) {
+    this.folder = folder;
+    mkdirSync(folder, { recursive: true });
   }
-  if (!values.only || values.only === "main") {
+
+  main(listed) {
     setUp();
-    add("rkd", packMain(folder, listed));
+    this.#add("rkd", packMain(this.folder, listed));
   }
-  console.table(Object.fromEntries(rows.map(({ package: name, ...row }) => [name, row])));
-  for (const line of left) console.log(line);
-  for (const line of failed) console.error(line);
-  if (failed.length > 0) process.exit(1);
-  if (!values.only) console.log(`npm install ${rows.map(({ tarball }) => join(folder, tarball)).join(" ")}`);
+
+  /** `lenient` for a binary that this machine alone is to run. */
+  platform(platform, binary, { lenient = false } = {}) {
+    const system = systemOf(platform, binary);
+    this.#add(nameOf(platform), packBinary(this.folder, platform, binary), { size: statSync(binary).size, system });
+    if (runsWherePromised(platform, binary)) return;
+    const words = `${nameOf(platform)} needs ${system}, newer than the ${oldestGlibc} of what is published`;
+    if (lenient) this.notes.push(`${words}: zig makes it older (pip install ziglang cargo-zigbuild)`);
+    else this.failures.push(words);
+  }
+
+  #add(name, { tarball, size }, { size: binary, system = "" } = {}) {
+    const megabytes = (bytes) => (bytes === undefined ? "" : (bytes / 1e6).toFixed(2));
+    this.rows[name] = {
+      tarball: basename(tarball),
+      "tarball MB": megabytes(size),
+      "binary MB": megabytes(binary),
+      needs: system,
+    };
+  }
+
+  /** Prints the table; ends the program with a failure where there is one. */
+  finish() {
+    console.table(this.rows);
+    for (const note of this.notes) console.log(note);
+    if (this.failures.length > 0) stop(`${this.failures.join("\n")}.`);
+  }
+
+  get command() {
+    return `npm install ${Object.values(this.rows)
+      .map(({ tarball }) => join(this.folder, tarball))
+      .join(" ")}`;
+  }
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) main();
+function packOne(packing, name) {
+  if (name === "main") return packing.main(platforms);
+  const platform = platforms.find((one) => one.name === name);
+  if (!platform)
+    stop(`there is no platform "${name}"; there are main, ${platforms.map((one) => one.name).join(", ")}.`);
+  const reason = obstacle(platform);
+  if (reason) stop(`${name} ${reason}.`);
+  packing.platform(platform, build(platform));
+}
+
+function packAll(packing) {
+  const possible = [];
+  for (const platform of platforms) {
+    const reason = obstacle(platform);
+    if (reason) packing.notes.push(`${nameOf(platform)} is not built: it ${reason}`);
+    else possible.push(platform);
+  }
+  for (const platform of possible) packing.platform(platform, build(platform));
+  packing.main(possible);
+}
+
+function packOwn(packing) {
+  const { platform, binary } = ownBinary();
+  packing.platform(platform, binary, { lenient: true });
+  packing.main([platform]);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const options = { all: { type: "boolean" }, only: { type: "string" } };
+  const { values, positionals } = parseArgs({ options, allowPositionals: true });
+  const packing = new Packing(resolve(positionals[0] ?? "packed"));
+  if (values.only) packOne(packing, values.only);
+  else if (values.all) packAll(packing);
+  else packOwn(packing);
+  packing.finish();
+  if (!values.only) console.log(packing.command);
+}
