@@ -6,7 +6,9 @@ import { expect, it } from "vitest";
 
 const smoke = fileURLToPath(new URL("../../scripts/smoke.mjs", import.meta.url));
 
-it("gives one model with fused multiplication and one without, however wide the vectors are", () => {
+it("gives one model with fused multiplication and one without, however wide the vectors are", {
+  timeout: 300_000,
+}, () => {
   const { status, stdout, stderr } = spawnSync(process.execPath, [smoke, "--all"], { encoding: "utf8" });
   expect(status, stderr).toBe(0);
   const models: Readonly<Record<string, string>> = JSON.parse(stdout).models;

@@ -65,7 +65,7 @@ describe("a binary", () => {
   });
 });
 
-describe("a release", () => {
+describe("a release", { timeout: 300_000 }, () => {
   const version = "1.2.3";
   const listed = ["rkd-linux-x64-gnu"];
 
