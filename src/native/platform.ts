@@ -18,7 +18,7 @@ export const platforms: readonly string[] = [
 export const oldestGlibc = "2.17";
 
 /** The C library of a Linux process. */
-export interface Libc {
+interface Libc {
   readonly name: "glibc" | "musl";
   /** Of glibc, where Node tells it. */
   readonly version?: string | undefined;
