@@ -16,6 +16,7 @@ const steps = {
     says: "lint",
     run: [
       tool("biome", "check", "--formatter-enabled=false", "--error-on-warnings", "."),
+      [process.execPath, "scripts/workflows.mjs"],
       cargo("clippy", "--workspace", "--locked", "--", "-D", "warnings"),
       // Not the binding: what Node calls looks unused to its test build.
       cargo("clippy", "--workspace", "--exclude", "rkd-node", "--all-targets", "--locked", "--", "-D", "warnings"),
