@@ -81,7 +81,10 @@ async function trained() {
     ...(options.epochs && { epochs: Number(options.epochs) }),
   });
   for await (const event of job) {
-    if (event.type === "epoch") process.stderr.write(`epoch ${event.epoch}: ${JSON.stringify(event.metrics)}\n`);
+    if (event.type !== "evaluation") continue;
+    process.stderr.write(
+      `epoch ${event.epoch}: ${(100 * event.metrics.neighbourOverlap).toFixed(1)} % of ten nearest\n`,
+    );
   }
   return await job;
 }
