@@ -118,7 +118,7 @@ async function measured() {
       const kept = await relationFidelity(first.vectors, vectors);
       const middle = times.sort((a, b) => a - b)[Math.floor(times.length / 2)];
       await model.close();
-      return { name, engine: model.engine, parameters: model.parameters, bytes, middle, recall, kept };
+      return { name, engine: model.engine.split(" ")[0], parameters: model.parameters, bytes, middle, recall, kept };
     }),
   );
 }
