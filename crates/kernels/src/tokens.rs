@@ -3,7 +3,7 @@
 //! ```text
 //! y[image, 0] = class + position[0],   y[image, 1 + i] = x[image, i] + position[1 + i]
 //! ```
-//! Shapes: i patches of c channels; x [n, i, c], class [c], position [1 + i, c], y [n, 1 + i, c].
+//! Shapes: i patches of c channels; x [n, i, c], class `[c]`, position [1 + i, c], y [n, 1 + i, c].
 
 use crate::simd::dispatch;
 use crate::{Team, check, columns, elementwise};
