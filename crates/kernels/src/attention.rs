@@ -11,7 +11,7 @@
 //! `qkv` gives them; y [n, t, a, d].
 
 use crate::activation::exp;
-use crate::matrix::{Block, DEPTH, Operand, fill_panel, panel_width, panels_length};
+use crate::matrix::{Block, Operand, fill_panel, panel_width, panels_length};
 use crate::rows::Sum;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team::Parts;
@@ -199,15 +199,12 @@ fn fill(isa: Isa, panels: &mut [f32], b: Operand<'_>, [k, n]: [usize; 2]) {
 /// `out` is valid for m rows of n floats, `row` from one to the next, initialised if `add`, and nobody else uses them until
 /// this returns.
 unsafe fn product(isa: Isa, a: Operand<'_>, b: &[f32], [m, n, k]: [usize; 3], add: bool, out: *mut f32, row: usize) {
-    for start in (0..k).step_by(DEPTH) {
-        let (left, depth) = (a.skip(0, start), [start, k.min(start + DEPTH)]);
-        let block = Block { left, runs: None, rows: m, depth, columns: [0, n] };
-        // SAFETY: the caller's promise; stretches after the first add to what the first has written.
-        unsafe {
-            match add {
-                true => block.add(isa, b, k, out, row),
-                false => block.multiply(isa, b, k, None, out, row),
-            }
+    let block = Block { left: a, runs: None, rows: m, depth: [0, k], columns: [0, n] };
+    // SAFETY: the caller's promise.
+    unsafe {
+        match add {
+            true => block.add(isa, b, k, out, row),
+            false => block.multiply(isa, b, k, None, out, row),
         }
     }
 }

@@ -14,7 +14,7 @@
 
 use crate::finish::Finish;
 use crate::isa::Level;
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::{Kernel, Simd, dispatch, unrolled};
 use crate::team::Parts;
 use crate::{Isa, Team, check, scratch};
 
@@ -24,19 +24,6 @@ pub(crate) const DEPTH: usize = 256;
 pub(crate) const BLOCK_ROWS: usize = 168;
 /// Units of work wanted at least, so that a few threads end at about the same time.
 const UNITS: usize = 16;
-
-/// Writes `body` out for every row r < R: sums that a loop counter indexes would lie in memory, not in registers.
-macro_rules! each_row {
-    ($r:ident in $count:ident => $body:expr) => {
-        each_row!(@ $r, $count, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
-    };
-    (@ $r:ident, $count:ident, $body:expr, $($row:literal)*) => {
-        $(if $row < $count {
-            let $r: usize = $row;
-            $body
-        })*
-    };
-}
 
 /// The panel width of an instruction set: two vectors.
 pub(crate) fn panel_width(isa: Isa) -> usize {
@@ -129,16 +116,14 @@ pub(crate) fn multiply_panels(
     let (out, cut) = (Parts::new(c), Cut::new(team.isa(), m, n));
     team.for_each(cut.units(), |unit| {
         let (rows, columns) = cut.unit(unit);
-        for start in (0..k.max(1)).step_by(DEPTH) {
-            let (left, depth) = (a.skip(rows[0], start), [start, k.min(start + DEPTH)]);
-            let block = Block { left, runs: None, rows: rows[1] - rows[0], depth, columns };
-            // SAFETY: `c` has m rows of n, and the unit's rows and columns end there; no other unit has both its rows and
-            // its columns, so nobody else uses these elements.
-            unsafe { block.multiply(team.isa(), panels, k, finish.bias, out.pointer(rows[0] * n), n) };
+        let (at, count) = (rows[0] * n, rows[1] - rows[0]);
+        let block = Block { left: a.skip(rows[0], 0), runs: None, rows: count, depth: [0, k], columns };
+        // SAFETY: `c` has m rows of n, and the unit's rows and columns end there; no other unit has both its rows and its
+        // columns, so nobody else uses these elements.
+        unsafe {
+            block.multiply(team.isa(), panels, k, finish.bias, out.pointer(at), n);
+            finish.apply(team.isa(), out.pointer(at), at, n, count, columns);
         }
-        let at = rows[0] * n;
-        // SAFETY: as above.
-        unsafe { finish.apply(team.isa(), out.pointer(at), at, n, rows[1] - rows[0], columns) };
     });
 }
 
@@ -218,7 +203,7 @@ impl Cut {
     }
 }
 
-/// One stretch of terms of one block of the result.
+/// Some terms of one block of the result.
 #[derive(Clone, Copy)]
 pub(crate) struct Block<'a> {
     /// A, from the block's first row and first term.
@@ -227,7 +212,8 @@ pub(crate) struct Block<'a> {
     /// whole number, and the elements from one run to the next.
     pub runs: Option<[usize; 2]>,
     pub rows: usize,
-    /// The terms `[first, end]` within the panels. From 0 the result is overwritten, else added to.
+    /// The terms `[first, end]` within the panels. From 0 the result is overwritten, else added to. More than a stretch are summed
+    /// stretch by stretch; with runs there is one stretch at most.
     pub depth: [usize; 2],
     /// The columns `[first, end]` of the result; the first begins a panel.
     pub columns: [usize; 2],
@@ -244,7 +230,7 @@ impl Block<'_> {
     }
 
     /// Multiplies by `panels` of `k` terms in all, into `out`: element (i, j) is `out[i * out_row + j]`, where i counts
-    /// the block's rows and j all columns. `bias` is added with the first stretch.
+    /// the block's rows and j all columns. `bias` is added with the first term.
     ///
     /// # Safety
     /// `out` is valid for all the block's elements, initialised if its terms do not begin at 0, and nobody else uses
@@ -269,10 +255,18 @@ impl Block<'_> {
 
     /// # Safety
     /// As [`BlockProduct::new`], until it returns.
-    unsafe fn run(self, isa: Isa, panels: &[f32], k: usize, start: Start<'_>, out: *mut f32, out_row: usize) {
-        if self.rows > 0 && self.columns[0] < self.columns[1] {
-            // SAFETY: the caller's promise is the constructor's.
-            dispatch(isa, unsafe { BlockProduct::new(self, isa, panels, k, start, out, out_row) });
+    unsafe fn run(self, isa: Isa, panels: &[f32], k: usize, mut start: Start<'_>, out: *mut f32, out_row: usize) {
+        let [first, end] = self.depth;
+        if self.rows == 0 || self.columns[0] >= self.columns[1] {
+            return;
+        }
+        assert!(self.runs.is_none() || end - first <= DEPTH, "a block's runs exceed a stretch");
+        // At least once, so that no terms give the start.
+        for from in (first..end.max(first + 1)).step_by(DEPTH) {
+            let stretch = Block { left: self.left.skip(0, from - first), depth: [from, end.min(from + DEPTH)], ..self };
+            // SAFETY: the caller's promise is the constructor's; stretches after the first add to what it wrote.
+            dispatch(isa, unsafe { BlockProduct::new(stretch, isa, panels, k, start, out, out_row) });
+            start = Start::Add;
         }
     }
 }
@@ -418,7 +412,7 @@ impl Tile<'_> {
                     for v in 0..V {
                         b[v] = S::load(panel.add(v * S::LANES));
                     }
-                    each_row!(r in R => {
+                    unrolled!(r in R => {
                         let value = S::splat(*a.add(r * self.row));
                         for v in 0..V {
                             sums[r][v] = S::mul_add(value, b[v], sums[r][v]);
@@ -429,7 +423,7 @@ impl Tile<'_> {
                 }
                 a = a.wrapping_add(self.jump);
             }
-            each_row!(r in R => {
+            unrolled!(r in R => {
                 let out = self.out.add(r * self.out_row);
                 for v in 0..V {
                     self.finish::<S>(out, v * S::LANES, sums[r][v]);

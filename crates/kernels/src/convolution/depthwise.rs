@@ -16,12 +16,11 @@
 // Operations on arrays of registers: plain index loops say it best.
 #![allow(clippy::needless_range_loop)]
 
-use super::Conv2d;
-use super::Finish;
 use super::spans::{self, Line};
+use super::{Conv2d, Finish};
 use crate::activation::InRegister;
 use crate::simd::{Kernel, Simd, dispatch};
-use crate::{Isa, Team, scratch};
+use crate::{Team, scratch};
 
 /// Elements of the result in a block of work: 64 KiB.
 const BLOCK: usize = 16 * 1024;
@@ -144,7 +143,7 @@ fn apply(
     let rows = (BLOCK / pitch).max(1);
     team.for_each_chunk(to, rows * pitch, |block, to| {
         let (first, bias, pixels, start) = (block * rows, finish.bias, to.len() / c, to.as_mut_ptr());
-        dispatch(team.isa(), Rows { isa: team.isa(), axes, c, width, from, skip: 0, weight, bias, curve, first, to });
+        dispatch(team.isa(), Rows { axes, c, width, from, skip: 0, weight, bias, curve, first, to });
         if curve.is_none() {
             // SAFETY: the block has `to`, which is whole pixels of c channels, and the kernel has run.
             unsafe { finish.apply(team.isa(), start, first * pitch, c, pixels, [0, c]) };
@@ -154,7 +153,6 @@ fn apply(
 
 /// Whole rows of the result.
 pub(super) struct Rows<'a> {
-    pub isa: Isa,
     pub axes: &'a [Axis; 2],
     pub c: usize,
     /// Columns of the kernel.
@@ -194,10 +192,11 @@ impl Kernel for Rows<'_> {
                 let (source, result) = (across.source, across.result);
                 let to = self.to[row * pitch..][..pitch].as_mut_ptr();
                 // SAFETY: `lines` has whole rows of the source and of the kernel, as they were sliced, `to` is a row of the
-                // result, a bias has c channels, and these are a vector or more.
+                // result, a bias has c channels, and these are a vector or more. The instruction set is there by the contract of
+                // `run`.
                 unsafe {
                     let row = spans::Row { c, source, result, lines: &lines, padding, bias, curve, to };
-                    row.compute(self.isa, width, across.step);
+                    row.compute::<S>(width, across.step);
                 }
                 continue;
             }

@@ -199,7 +199,7 @@ unsafe fn multiply_pixel(
 ) {
     let (isa, k, size) = (team.isa(), map.channels, map.channels * panel_width(team.isa()));
     let block = |source: usize, depth: [usize; 2]| Block {
-        left: map.rows(source, images[0]).skip(0, depth[0]),
+        left: map.rows(source, images[0]),
         runs: None,
         rows: images[1] - images[0],
         depth,
@@ -213,15 +213,13 @@ unsafe fn multiply_pixel(
     }
     for (index, &(position, source)) in sources.iter().enumerate() {
         let panel = &panels[position * size..(position + 1) * size];
-        for start in (0..k).step_by(DEPTH) {
-            let block = block(source, [start, k.min(start + DEPTH)]);
-            // SAFETY: the block is the images x columns that `out` is valid for; `add` comes after a source that
-            // overwrote them.
-            unsafe {
-                match index {
-                    0 => block.multiply(isa, panel, k, bias, out, out_row),
-                    _ => block.add(isa, panel, k, out, out_row),
-                }
+        let block = block(source, [0, k]);
+        // SAFETY: the block is the images x columns that `out` is valid for; `add` comes after a source that overwrote
+        // them.
+        unsafe {
+            match index {
+                0 => block.multiply(isa, panel, k, bias, out, out_row),
+                _ => block.add(isa, panel, k, out, out_row),
             }
         }
     }

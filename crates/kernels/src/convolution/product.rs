@@ -131,21 +131,21 @@ impl Unit<'_> {
     /// `out` is valid for all these elements, and nobody else uses them until it returns.
     unsafe fn multiply(&self, out: *mut f32, at: usize, out_row: usize) {
         let rows = self.rows[1] - self.rows[0];
-        for start in (0..self.k).step_by(DEPTH) {
-            let depth = [start, self.k.min(start + DEPTH)];
-            let multiply = |left: Operand<'_>| {
-                let block = Block { left, runs: None, rows, depth, columns: self.columns };
-                // SAFETY: the block's elements are the unit's, which `out` is valid for and which are the caller's
-                // alone; a stretch of terms that does not begin at 0 follows one that wrote them.
-                unsafe { block.multiply(self.team.isa(), self.panels, self.k, self.finish.bias, out, out_row) };
-            };
-            if self.gather.is_source() {
-                multiply(Operand::row_major(self.gather.source, self.k).skip(self.rows[0], start));
-            } else {
+        let multiply = |left: Operand<'_>, depth: [usize; 2]| {
+            let block = Block { left, runs: None, rows, depth, columns: self.columns };
+            // SAFETY: the block's elements are the unit's, which `out` is valid for and which are the caller's alone; terms
+            // that do not begin at 0 follow some that wrote them.
+            unsafe { block.multiply(self.team.isa(), self.panels, self.k, self.finish.bias, out, out_row) };
+        };
+        if self.gather.is_source() {
+            multiply(Operand::row_major(self.gather.source, self.k).skip(self.rows[0], 0), [0, self.k]);
+        } else {
+            for start in (0..self.k).step_by(DEPTH) {
+                let depth = [start, self.k.min(start + DEPTH)];
                 let width = depth[1] - depth[0];
                 scratch::with(rows * width, |gathered| {
                     self.gather.fill(self.rows, depth, gathered);
-                    multiply(Operand::row_major(gathered, width));
+                    multiply(Operand::row_major(gathered, width), depth);
                 });
             }
         }

@@ -8,22 +8,8 @@
 // Operations on arrays of registers: plain index loops say it best.
 #![allow(clippy::needless_range_loop)]
 
-use crate::Isa;
 use crate::activation::InRegister;
-use crate::simd::{Kernel, Simd, dispatch};
-
-/// Writes `body` out for every step u < N: sums that a loop counter indexes would lie in memory, not in registers.
-macro_rules! each_step {
-    ($u:ident in $count:expr => $body:expr) => {
-        each_step!(@ $u, $count, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16)
-    };
-    (@ $u:ident, $count:expr, $body:expr, $($step:literal)*) => {
-        $(if $step < $count {
-            let $u: usize = $step;
-            $body
-        })*
-    };
-}
+use crate::simd::{Simd, unrolled};
 
 /// A row of the source and the row of the kernel that lies on it, both from their first elements.
 pub(super) type Line = [*const f32; 2];
@@ -45,10 +31,10 @@ pub(super) struct Row<'a> {
     pub to: *mut f32,
 }
 
-/// The kernel of a [`Row`] of K neighbouring columns and STEP.
+/// A [`Row`] by a kernel of K neighbouring columns and STEP.
 struct Spans<'a, const K: usize, const STEP: usize>(Row<'a>);
 
-impl<'a> Row<'a> {
+impl Row<'_> {
     /// Whether there is a form for a kernel of so many neighbouring columns and this step.
     pub(super) fn takes(columns: usize, step: usize) -> bool {
         matches!((columns, step), (3 | 5, 1 | 2))
@@ -57,27 +43,34 @@ impl<'a> Row<'a> {
     /// Computes the row for a kernel of `columns` and `step`, which [`Row::takes`].
     ///
     /// # Safety
-    /// The rows of `lines` are valid for `source` pixels of `c` channels and their weights for `columns`, `to` is for
-    /// `result` pixels, with no other user, a bias has `c` channels, and these are a vector of `isa` or more.
-    pub(super) unsafe fn compute(self, isa: Isa, columns: usize, step: usize) {
-        match (columns, step) {
-            (3, 1) => dispatch(isa, Spans::<3, 1>(self)),
-            (3, 2) => dispatch(isa, Spans::<3, 2>(self)),
-            (5, 1) => dispatch(isa, Spans::<5, 1>(self)),
-            (5, 2) => dispatch(isa, Spans::<5, 2>(self)),
-            _ => unreachable!("a form of its own for each kernel"),
+    /// The instruction set of `S` is available. The rows of `lines` are valid for `source` pixels of `c` channels and their
+    /// weights for `columns`, `to` is for `result` pixels, with no other user, a bias has `c` channels, and these are a vector
+    /// or more.
+    #[inline(always)]
+    pub(super) unsafe fn compute<S: Simd>(self, columns: usize, step: usize) {
+        // SAFETY: by this function's own contract.
+        unsafe {
+            match (columns, step) {
+                (3, 1) => Spans::<3, 1>(self).compute::<S>(),
+                (3, 2) => Spans::<3, 2>(self).compute::<S>(),
+                (5, 1) => Spans::<5, 1>(self).compute::<S>(),
+                (5, 2) => Spans::<5, 2>(self).compute::<S>(),
+                _ => unreachable!("a form of its own for each kernel"),
+            }
         }
     }
 }
 
-impl<const K: usize, const STEP: usize> Kernel for Spans<'_, K, STEP> {
-    type Output = ();
+impl<const K: usize, const STEP: usize> Spans<'_, K, STEP> {
+    /// Computes all pixels of the row.
+    ///
+    /// # Safety
+    /// As [`Row::compute`].
     #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
+    unsafe fn compute<S: Simd>(self) {
         let mut first = 0;
         while first < self.0.result {
-            // SAFETY: by the contract of `Row::compute`, which alone makes this; the pixels are of the row. The instruction
-            // set is there by the contract of `run`.
+            // SAFETY: by this function's own contract; the pixels are of the row.
             unsafe {
                 // 7 sums, 5 weights and a pixel fit into 16 registers, and maps of ImageNet's sizes are multiples of 7.
                 first += match self.0.result - first {
@@ -89,13 +82,11 @@ impl<const K: usize, const STEP: usize> Kernel for Spans<'_, K, STEP> {
             }
         }
     }
-}
 
-impl<const K: usize, const STEP: usize> Spans<'_, K, STEP> {
     /// Computes the T pixels from `first` on, and gives T.
     ///
     /// # Safety
-    /// As [`Row::compute`], they are pixels of the row, and the instruction set of `S` is available.
+    /// As [`Row::compute`], and they are pixels of the row.
     #[inline(always)]
     unsafe fn span<S: Simd, const T: usize>(&self, first: usize) -> usize {
         let c = self.0.c;
@@ -127,7 +118,7 @@ impl<const K: usize, const STEP: usize> Spans<'_, K, STEP> {
                 for q in 0..K {
                     factors[q] = S::load(weights.add(q * c + channel));
                 }
-                each_step!(u in (T - 1) * STEP + K => {
+                unrolled!(u in (T - 1) * STEP + K => {
                     // Wraps around before the first column.
                     let column = (first * STEP + u).wrapping_sub(padding);
                     if column < source {
@@ -141,7 +132,7 @@ impl<const K: usize, const STEP: usize> Spans<'_, K, STEP> {
                     }
                 });
             }
-            each_step!(t in T => {
+            unrolled!(t in T => {
                 let value = match curve {
                     Some(curve) => curve.value::<S>(sums[t]),
                     None => sums[t],
