@@ -11,7 +11,8 @@ use std::time::Instant;
 
 use rkd_core::Result;
 use rkd_core::artefact::model::{Model, ModelCard, Origin};
-use rkd_core::backbones::{BackboneSpec, Stem, build, kinds};
+use rkd_core::backbones::{BackboneSpec, build, kinds};
+use rkd_core::bench::{PROFILE, median};
 use rkd_core::data::{InputKind, Normalization};
 use rkd_core::export::ExportInput;
 use rkd_core::export::int8::{quantize, ranged_tensors};
@@ -30,32 +31,18 @@ fn main() -> Result<()> {
     }
     let backend = Cpu::new(Arc::new(Team::new(threads)));
     for kind in chosen {
-        let [large, small] = [224, 96].map(|side| milliseconds(&backend, &spec(&kind, side), batch, seconds));
-        let [float32, int8] = bytes(&spec(&kind, 224))?;
-        let profile = rkd_core::bench::PROFILE;
+        let [large, small] =
+            [224, 96].map(|side| milliseconds(&backend, &BackboneSpec::published(&kind, side), batch, seconds));
+        let [float32, int8] = bytes(&BackboneSpec::published(&kind, 224))?;
         println!(
             "{}",
             serde_json::json!({
-                "kind": kind, "ms224": large?, "ms96": small?, "float32": float32, "int8": int8, "profile": profile,
+                "kind": kind, "ms224": large?, "ms96": small?, "float32": float32, "int8": int8, "profile": PROFILE,
                 "threads": backend.team().threads(),
             })
         );
     }
     Ok(())
-}
-
-fn spec(kind: &str, image_size: usize) -> BackboneSpec {
-    BackboneSpec {
-        kind: kind.into(),
-        width: 64,
-        hidden: Vec::new(),
-        stem: Stem::Imagenet,
-        embedding: None,
-        normalize: false,
-        in_channels: 3,
-        image_size,
-        classes: None,
-    }
 }
 
 /// Of an image, the median over passes.
@@ -71,8 +58,7 @@ fn milliseconds(backend: &Cpu, spec: &BackboneSpec, batch: usize, seconds: f64) 
         network.forward(&images)?;
         passes.push(pass.elapsed().as_secs_f64() * 1e3 / batch as f64);
     }
-    passes.sort_by(f64::total_cmp);
-    Ok((passes[(passes.len() - 1) / 2] + passes[passes.len() / 2]) / 2.0)
+    Ok(median(&passes))
 }
 
 /// Of the ONNX files in float32 and int8. How large a range is makes no file larger, so none is measured.
@@ -86,8 +72,8 @@ fn bytes(spec: &BackboneSpec) -> Result<[usize; 2]> {
         origin: Origin::default(),
     };
     let model = Model { card, tensors: build(Portable::cpu_f32(), spec, 1)?.tensors()? };
-    let float32 = graph_of(&model, ExportInput::Floats)?.encode(&[])?.len();
     let graph = graph_of(&model, ExportInput::Floats)?;
+    let float32 = graph.clone().encode(&[])?.len();
     let ranges = ranged_tensors(&graph).into_iter().map(|name| (name, [-1.0, 1.0])).collect();
     Ok([float32, quantize(graph, &ranges)?.encode(&[])?.len()])
 }

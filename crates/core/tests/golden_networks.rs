@@ -177,17 +177,7 @@ fn floor(case: &Value, what: &str) -> f64 {
 }
 
 fn spec(kind: &str, stem: Stem, embedding: Option<usize>, shape: &[usize]) -> BackboneSpec {
-    BackboneSpec {
-        kind: kind.into(),
-        width: 64,
-        hidden: Vec::new(),
-        stem,
-        embedding,
-        normalize: false,
-        in_channels: shape[1],
-        image_size: shape[2],
-        classes: None,
-    }
+    BackboneSpec { stem, embedding, in_channels: shape[1], ..BackboneSpec::published(kind, shape[2]) }
 }
 
 /// The golden network `name`, as this project describes it.

@@ -231,20 +231,10 @@ pub(super) fn rename<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backbones::{Stem, adapt, define};
+    use crate::backbones::{adapt, define};
 
     fn spec(size: usize, width: usize) -> BackboneSpec {
-        BackboneSpec {
-            kind: format!("efficientnet-lite{size}"),
-            width,
-            hidden: Vec::new(),
-            stem: Stem::Imagenet,
-            embedding: None,
-            normalize: false,
-            in_channels: 3,
-            image_size: 224,
-            classes: None,
-        }
+        BackboneSpec { width, ..BackboneSpec::published(format!("efficientnet-lite{size}"), 224) }
     }
 
     fn shapes(spec: &BackboneSpec) -> BTreeMap<String, Vec<usize>> {

@@ -224,15 +224,9 @@ mod tests {
 
     fn spec(kind: &str) -> BackboneSpec {
         BackboneSpec {
-            kind: kind.into(),
-            width: 64,
             hidden: if kind == "mlp" { vec![32, 16] } else { Vec::new() },
-            stem: Stem::Imagenet,
             embedding: Some(1000),
-            normalize: false,
-            in_channels: 3,
-            image_size: 224,
-            classes: None,
+            ..BackboneSpec::published(kind, 224)
         }
     }
 

@@ -29,6 +29,24 @@ pub struct BackboneSpec {
     pub classes: Option<usize>,
 }
 
+impl BackboneSpec {
+    /// The architecture as it is published: of width 64, with ImageNet's stem, for colour images of this side, its pooled feature
+    /// as it is.
+    pub fn published(kind: impl Into<String>, image_size: usize) -> BackboneSpec {
+        BackboneSpec {
+            kind: kind.into(),
+            width: 64,
+            hidden: Vec::new(),
+            stem: Stem::Imagenet,
+            embedding: None,
+            normalize: false,
+            in_channels: 3,
+            image_size,
+            classes: None,
+        }
+    }
+}
+
 /// The form of a network for large or for small images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]

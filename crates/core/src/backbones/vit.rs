@@ -9,7 +9,7 @@
 //!
 //! `attn` is a linear layer `qkv`, self-attention by heads and a linear layer `proj`; `mlp` is `fc1` to four times the channels,
 //! GELU and `fc2` back. timm normalises every token and takes the class token then; the others change nothing there. Layer
-//! norms have epsilon 1e-6. Dropout and stochastic depth are left out: relations of images should not depend on a draw.
+//! norms have epsilon 1e-6. Stochastic depth leaves none of these blocks out.
 //!
 //! | | tiny | small |
 //! | --- | --- | --- |
@@ -150,20 +150,10 @@ fn cubic(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backbones::{Stem, adapt, define};
+    use crate::backbones::{adapt, define};
 
     fn spec(image_size: usize) -> BackboneSpec {
-        BackboneSpec {
-            kind: "vit-tiny".into(),
-            width: 64,
-            hidden: Vec::new(),
-            stem: Stem::Imagenet,
-            embedding: None,
-            normalize: false,
-            in_channels: 3,
-            image_size,
-            classes: None,
-        }
+        BackboneSpec::published("vit-tiny", image_size)
     }
 
     #[test]

@@ -191,17 +191,7 @@ fn build(
     embedding: Option<usize>,
     [_, channels, side]: [usize; 3],
 ) -> Result<Network<Cpu>> {
-    let spec = BackboneSpec {
-        kind: kind.into(),
-        width: 64,
-        hidden: Vec::new(),
-        stem,
-        embedding,
-        normalize: false,
-        in_channels: channels,
-        image_size: side,
-        classes: None,
-    };
+    let spec = BackboneSpec { stem, embedding, in_channels: channels, ..BackboneSpec::published(kind, side) };
     let mut network = backbones::build(backend.clone(), &spec, 1)?;
     network.set_profile(profile);
     Ok(network)

@@ -161,7 +161,7 @@ fn steps(operations: &[Operation], specs: &[ParameterSpec], size: Size) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backbones::{BackboneSpec, Stem, define};
+    use crate::backbones::{BackboneSpec, define};
     use crate::nn::lowering::{Mode, Program};
 
     #[test]
@@ -178,18 +178,7 @@ mod tests {
     #[test]
     fn every_backbone_is_measured_to_where_its_weights_outweigh_its_maps() {
         let measure = |kind: &str| {
-            let spec = BackboneSpec {
-                kind: kind.into(),
-                width: 64,
-                hidden: Vec::new(),
-                stem: Stem::Imagenet,
-                embedding: None,
-                normalize: false,
-                in_channels: 3,
-                image_size: 224,
-                classes: None,
-            };
-            let definition = define(&spec).unwrap();
+            let definition = define(&BackboneSpec::published(kind, 224)).unwrap();
             let program = Program::new(&definition, Mode::Folded, None);
             Blocks::new(&program.body, &definition.parameters, [224, 224, 3]).unwrap().values
         };

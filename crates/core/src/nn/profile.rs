@@ -191,22 +191,12 @@ fn product(shape: &[usize]) -> usize {
 mod tests {
     use super::*;
     use crate::backbones;
-    use crate::backbones::{BackboneSpec, Stem};
+    use crate::backbones::BackboneSpec;
     use crate::nn::{Cpu, Feature};
     use std::sync::Arc;
 
     fn spec() -> BackboneSpec {
-        BackboneSpec {
-            kind: "resnet18".into(),
-            width: 4,
-            stem: Stem::Imagenet,
-            hidden: Vec::new(),
-            embedding: Some(8),
-            normalize: false,
-            in_channels: 3,
-            image_size: 32,
-            classes: None,
-        }
+        BackboneSpec { width: 4, embedding: Some(8), ..BackboneSpec::published("resnet18", 32) }
     }
 
     /// The records of a step on two images: forward and backward.
