@@ -1,6 +1,7 @@
-// What the benches beside PyTorch share: building an example, running a program that prints a JSON line, short numbers.
+// What the benches share: what they install, building an example, running a program that prints JSON lines, writing a record.
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import os from "node:os";
 import path from "node:path";
 import { cargoEnv } from "../scripts/setup.mjs";
 
@@ -74,6 +75,18 @@ export function jsonLines(output) {
     .split("\n")
     .filter((line) => line.startsWith("{"))
     .map((line) => JSON.parse(line));
+}
+
+/** Prints a table, and writes it to `file`. */
+export function record(table, file) {
+  process.stdout.write(table);
+  mkdirSync(path.dirname(file), { recursive: true });
+  writeFileSync(file, table);
+}
+
+/** The day of `started`, the machine, and how busy it is now. */
+export function circumstances(started) {
+  return `${started.toISOString().slice(0, 10)}, ${os.cpus()[0]?.model}, ${os.availableParallelism()} cores, load ${os.loadavg()[0].toFixed(1)} at the end`;
 }
 
 /** The report in the middle by `key`. */

@@ -7,12 +7,12 @@
 // run is how weights become a model: of one step that trains a new classifier above them, and nothing else.
 // What Python needs is installed into bench/.venv the first time; RKD_PYTHON names another interpreter that has it.
 import { execFileSync } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { setUp } from "../scripts/setup.mjs";
-import { here, install, python, run } from "./programs.mjs";
+import { here, install, python, record, run } from "./programs.mjs";
 
 const { values: options } = parseArgs({
   options: {
@@ -42,9 +42,7 @@ try {
   execFileSync(python, ["-W", "ignore", script, "make", work], { stdio: "inherit" });
   for (const entry of JSON.parse(readFileSync(path.join(work, "networks.json"), "utf8"))) await embedAll(entry);
   const table = render(run(python, ["-W", "ignore", script, "compare", work]));
-  process.stdout.write(table);
-  mkdirSync(path.dirname(options.out), { recursive: true });
-  writeFileSync(options.out, table);
+  record(table, options.out);
 } finally {
   if (options.work === undefined) rmSync(work, { recursive: true, force: true });
 }

@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { root } from "./setup.mjs";
+import { hostTarget, root } from "./setup.mjs";
 
 /** The oldest glibc that binaries for it may need. */
 export const oldestGlibc = "2.17";
@@ -26,7 +26,7 @@ export const platforms = JSON.parse(readFileSync(join(root, "package.json"), "ut
 
 /** The platform that is built for where nothing else is said. */
 export function ownPlatform() {
-  const target = /^host: (.+)$/m.exec(spawnSync("rustc", ["-vV"], { encoding: "utf8" }).stdout)?.[1];
+  const target = hostTarget();
   return platforms.find((platform) => platform.target === target);
 }
 

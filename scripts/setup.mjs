@@ -37,12 +37,16 @@ export function must([command, ...args], what, env = {}) {
   if (status !== 0) stop(`${what} failed; the reason stands above.`);
 }
 
-/** Cargo's target is named for every call, as the addon's build does it, so that dependencies compile once. */
-export function cargoEnv() {
-  if (process.env.CARGO_BUILD_TARGET) return {};
+/** Rust's name of the platform that it runs on. */
+export function hostTarget() {
   const { status, stdout } = spawnSync("rustc", ["-vV"], { encoding: "utf8" });
   if (status !== 0) stop("Rust is not installed. Install it from https://rustup.rs and try again.");
-  return { CARGO_BUILD_TARGET: /^host: (.+)$/m.exec(stdout)[1] };
+  return /^host: (.+)$/m.exec(stdout)[1];
+}
+
+/** Cargo's target is named for every call, as the addon's build does it, so that dependencies compile once. */
+export function cargoEnv() {
+  return process.env.CARGO_BUILD_TARGET ? {} : { CARGO_BUILD_TARGET: hostTarget() };
 }
 
 /** Some fields of package.json, as an input. */
