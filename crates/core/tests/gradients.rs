@@ -300,6 +300,37 @@ fn what_is_left_out_at_random_has_the_gradient_of_what_stays() {
     check_network(&network, [5, 4, 4, 2], &[Feature::Pooled, Feature::Embedding]);
 }
 
+#[test]
+fn sums_left_out_at_random_have_the_gradient_of_what_stays() {
+    let mut builder = Builder::new();
+    let mut body = vec![builder.tokens(17, 4)];
+    for name in ["one", "two", "three"] {
+        let mut sum = |part: &str, between: Layer, [wide, narrow]: [usize; 2]| {
+            let name = |layer| format!("{name}.{part}.{layer}");
+            let norm = builder.layer_norm(&name("norm"), 4, 1e-6);
+            let (first, last) = (builder.linear(&name("first"), 4, wide), builder.linear(&name("last"), narrow, 4));
+            Layer::Sum(vec![norm, first, between, last])
+        };
+        body.push(sum("attention", Layer::Attention { heads: 1 }, [12, 4]));
+        body.push(sum("mlp", Layer::Activation(Activation::Gelu), [6, 6]));
+    }
+    body.push(Layer::ClassToken);
+    let definition = Definition {
+        body,
+        embedding: Vec::new(),
+        classifier: Vec::new(),
+        output: Vec::new(),
+        parameters: builder.finish(),
+        image_size: 4,
+        in_channels: 4,
+        pooled_size: 4,
+        embedding_size: 4,
+    };
+    let mut network = Network::new(Portable::cpu_f64(), definition, 3).unwrap();
+    network.tune(&TuningPlan { drop_path: 0.6, ..TuningPlan::default() }).unwrap();
+    check_network(&network, [5, 4, 4, 4], &[Feature::Embedding]);
+}
+
 /// Checks the gradient of the images through the features `read` at once.
 fn check_network(network: &Network<Portable>, shape: [usize; 4], read: &[Feature]) {
     let backend = network.backend().clone();

@@ -235,7 +235,7 @@ fn kernels_leave_out_what_the_portable_form_does() {
     // The batch's statistics, of four pixels in the last stages, would magnify the rounding of float32.
     let batch_norm = TrainingStatistics::Running;
     let tuning = TuningPlan { dropout: 0.3, drop_path: 0.5, batch_norm, ..Default::default() };
-    for kind in ["resnet18", "mobilenet-v2", "efficientnet-b0"] {
+    for kind in ["resnet18", "mobilenet-v2", "efficientnet-b0", "vit-tiny"] {
         let spec = BackboneSpec { kind: kind.into(), ..residual_spec() };
         let mut portable = build(Portable::cpu_f64(), &spec, 2).unwrap();
         let mut kernels = build(Cpu::new(Arc::new(Team::new(2))), &spec, 2).unwrap();
@@ -270,7 +270,7 @@ fn what_cannot_be_left_out_is_named() {
     };
     let bare = BackboneSpec { embedding: None, classes: None, ..spec() };
     let table = [
-        (tune(&spec(), 0.0, 0.1), "dropPath", "a ResNet, MobileNet or EfficientNet"),
+        (tune(&spec(), 0.0, 0.1), "dropPath", "a ResNet, MobileNet, EfficientNet or ViT"),
         (tune(&bare, 0.1, 0.0), "dropout", "an embedding layer"),
         (tune(&spec(), 1.0, 0.0), "dropout", "less than 1"),
         (tune(&residual_spec(), 0.0, -0.1), "dropPath", "at least 0"),

@@ -9,7 +9,7 @@
 //!
 //! `attn` is a linear layer `qkv`, self-attention by heads and a linear layer `proj`; `mlp` is `fc1` to four times the channels,
 //! GELU and `fc2` back. timm normalises every token and takes the class token then; the others change nothing there. Layer
-//! norms have epsilon 1e-6. Stochastic depth leaves none of these blocks out.
+//! norms have epsilon 1e-6.
 //!
 //! | | tiny | small |
 //! | --- | --- | --- |

@@ -8,7 +8,7 @@ use super::dropout::scale;
 use super::geometry::Pool2d;
 use super::layer::{BatchNorm2d, Convolution, LayerNorm, Linear, ParameterId, Tokens};
 use super::lowering::{
-    BatchNormOperation, Before, DropPath, Last, LinearOperation, Operation, ResidualBlock, SumBlock,
+    BatchNormOperation, Before, DropPath, Dropped, Last, LinearOperation, Operation, ResidualBlock, SumBlock,
 };
 use super::parameters::Parameters;
 use super::profile::{Category, Cost, Profile};
@@ -133,7 +133,11 @@ impl<'a, B: Backend> Backward<'a, B> {
             }
             (Operation::Dropout(dropout), Saved::Factors(factors)) => {
                 let work = || scale(backend, dy, &factors);
-                profile.time(Category::Elementwise, "dropout_backward", &dropout.layer, work, cost)
+                let name = match dropout.of {
+                    Dropped::Numbers => "dropout_backward",
+                    Dropped::Paths => "drop_path_backward",
+                };
+                profile.time(Category::Elementwise, name, &dropout.layer, work, cost)
             }
             (Operation::L2Normalize, Saved::L2 { y, norm }) => {
                 let cost = |dx: &_| Cost::of::<B>([&y, dy, dx]);

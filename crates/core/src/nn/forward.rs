@@ -5,8 +5,8 @@ use super::dropout::{Draw, scale};
 use super::geometry::Pool2d;
 use super::layer::{BatchNorm2d, Convolution, LayerNorm, Tokens};
 use super::lowering::{
-    BatchNormOperation, Before, DropPath, Dropout, FusedConvolution, Last, LinearOperation, Operation, ResidualBlock,
-    SumBlock,
+    BatchNormOperation, Before, DropPath, Dropout, Dropped, FusedConvolution, Last, LinearOperation, Operation,
+    ResidualBlock, SumBlock,
 };
 use super::parameters::Parameters;
 use super::profile::{Category, Cost, Profile};
@@ -110,9 +110,13 @@ impl<'a, B: Backend> Forward<'a, B> {
                 self.profile.time(Category::Elementwise, "add", "", || backend.add(through, &x), cost)
             }
             &Operation::Activation(activation) => self.activation(activation, x),
-            Operation::Dropout(Dropout { share, layer }) => {
-                let factors = self.draw.dropout(backend, *share, layer, rows_and_channels::<B>(&x))?;
-                self.scale("dropout", layer, factors, x)
+            Operation::Dropout(Dropout { of, share, layer }) => {
+                let shape = rows_and_channels::<B>(&x);
+                let (name, factors) = match of {
+                    Dropped::Numbers => ("dropout", self.draw.dropout(backend, *share, layer, shape)?),
+                    Dropped::Paths => ("drop_path", self.draw.drop_path(backend, *share, layer, shape)?),
+                };
+                self.scale(name, layer, factors, x)
             }
             Operation::MaxPool(windows) => {
                 // The positions take as many bytes as the maxima.

@@ -69,7 +69,7 @@ pub enum Operation {
     GlobalAverage,
     /// `[n, h, w, c]` to `[n, c * h * w]`.
     Flatten,
-    /// Numbers of vectors left out at random, in training.
+    /// What is left out at random, in training.
     Dropout(Dropout),
     /// Rows divided by their Euclidean norm.
     L2Normalize,
@@ -115,13 +115,24 @@ pub struct ResidualBlock {
     pub last: Last,
 }
 
-/// Numbers of a vector left out at random: see [`super::dropout`].
+/// What is left out at random: see [`super::dropout`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dropout {
+    /// What the draws are about.
+    pub of: Dropped,
     /// The share of them, in `(0, 1)`.
     pub share: f64,
-    /// The name of the layer that reads the vector, which keys the draw.
+    /// The name of the layer that reads the numbers or makes the path's, which keys the draw.
     pub layer: String,
+}
+
+/// What a draw leaves out or keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// A number of a vector: dropout.
+    Numbers,
+    /// All numbers of an image, on the way through a block of sums: stochastic depth.
+    Paths,
 }
 
 /// `activation?(batch_norm(x) * m / (1 - share) + residual)`, where m is 0 for a share of the images: see [`super::dropout`].
@@ -216,7 +227,7 @@ impl Program {
             program.drop_numbers(definition, tuning.dropout)?;
         }
         if tuning.drop_path > 0.0 {
-            program.drop_paths(tuning.drop_path)?;
+            program.drop_paths(definition, tuning.drop_path)?;
         }
         Ok(program)
     }
@@ -234,24 +245,30 @@ impl Program {
                 .with_advice("give the embedding a length, embedding: 128 for example, or leave dropout out"));
         };
         let layer = definition.parameters[linear.layer.weight].name.clone();
-        above.insert(0, Operation::Dropout(Dropout { share, layer }));
+        above.insert(0, Operation::Dropout(Dropout { of: Dropped::Numbers, share, layer }));
         Ok(())
     }
 
     /// Stochastic depth: the first residual block always runs, the last is left out for this share of images, and the share
-    /// of those between rises evenly.
-    fn drop_paths(&mut self, share: f64) -> Result<()> {
-        let mut blocks = Vec::new();
+    /// of those between rises evenly. A block of sums is an attention and what is added behind it, each with its own draws.
+    fn drop_paths(&mut self, definition: &Definition, share: f64) -> Result<()> {
+        let mut blocks: Vec<Vec<&mut Operation>> = Vec::new();
         for operation in &mut self.body {
-            if let Operation::Residual(block) = operation {
-                blocks.push(block);
+            let begins = match operation {
+                Operation::Residual(_) => true,
+                Operation::Sum(block) => block.body.iter().any(|inner| matches!(inner, Operation::Attention { .. })),
+                _ => continue,
+            };
+            match blocks.last_mut() {
+                Some(block) if !begins => block.push(operation),
+                _ => blocks.push(vec![operation]),
             }
         }
         let last = match blocks.len() {
             0 => {
                 return Err(Error::new(Code::InvalidOption, "there is nothing for stochastic depth to leave out")
                     .with_subject("dropPath")
-                    .with_values("residual blocks: a ResNet, MobileNet or EfficientNet", "a network without any")
+                    .with_values("residual blocks: a ResNet, MobileNet, EfficientNet or ViT", "a network without any")
                     .with_advice("choose such a network, or leave dropPath out"));
             }
             count => (count - 1).max(1),
@@ -260,9 +277,8 @@ impl Program {
         let only = usize::from(blocks.len() == 1);
         for (place, block) in blocks.into_iter().enumerate() {
             let share = share * (place + only) as f64 / last as f64;
-            if let (&Last::BatchNorm2d(BatchNormOperation { ref layer, batch }), true) = (&block.last, share > 0.0) {
-                let batch_norm = BatchNormOperation { layer: BatchNorm2d { activation: None, ..layer.clone() }, batch };
-                block.last = Last::DropPath(DropPath { batch_norm, share, activation: layer.activation });
+            if share > 0.0 {
+                block.into_iter().for_each(|operation| drop_path(operation, definition, share));
             }
         }
         Ok(())
@@ -323,6 +339,27 @@ fn take_class_token_early(operations: &mut [Operation]) {
         if operations[place] == Operation::ClassToken && treats_tokens_alone(&operations[place - 1]) {
             operations.swap(place - 1, place);
         }
+    }
+}
+
+/// Leaves the way through a residual block or a sum out for a share of the images.
+fn drop_path(operation: &mut Operation, definition: &Definition, share: f64) {
+    match operation {
+        Operation::Residual(block) => {
+            if let &Last::BatchNorm2d(BatchNormOperation { ref layer, batch }) = &block.last {
+                let batch_norm = BatchNormOperation { layer: BatchNorm2d { activation: None, ..layer.clone() }, batch };
+                block.last = Last::DropPath(DropPath { batch_norm, share, activation: layer.activation });
+            }
+        }
+        // What is left out can no longer be added by the last layer itself.
+        Operation::Sum(SumBlock { body, last }) => {
+            if let Some(linear) = last.take() {
+                let layer = definition.parameters[linear.layer.weight].name.clone();
+                body.push(Operation::Linear(linear));
+                body.push(Operation::Dropout(Dropout { of: Dropped::Paths, share, layer }));
+            }
+        }
+        _ => {}
     }
 }
 

@@ -101,7 +101,7 @@ pub struct RunOptions {
     #[cfg_attr(test, ts(as = "Option<f64>"))]
     pub dropout: Option<Share>,
     /// Stochastic depth: share of images for which training leaves the last residual block out at random, from 0 to below 1;
-    /// that of the blocks before it rises evenly from 0. For ResNets, MobileNets and EfficientNets. @default 0
+    /// that of the blocks before it rises evenly from 0. For ResNets, MobileNets, EfficientNets and ViTs. @default 0
     #[cfg_attr(test, ts(as = "Option<f64>"))]
     pub drop_path: Option<Share>,
     /// The optimiser. @default adam(), with `weights` adam({ learningRate: 1e-4 })
