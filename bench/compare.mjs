@@ -9,13 +9,13 @@
 // PyTorch is installed into bench/.venv the first time (needs python3 with venv); RKD_PYTHON names another interpreter
 // that has them, timm and, for embedding passes, onnxruntime and onnxscript. The table is printed and written to bench/record/.
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { publishedAddon } from "../scripts/setup.mjs";
+import { here, install, jsonLines, python, record } from "./programs.mjs";
 
-const here = import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname);
 const { values: options } = parseArgs({
   options: {
     only: { type: "string", multiple: true },
@@ -34,13 +34,11 @@ const workloads = options.only ?? known;
 for (const name of workloads) if (!known.includes(name)) fail(`--only ${name}: expected one of ${known.join(", ")}`);
 
 const hasBfloat16 = /\b(avx512_bf16|amx_bf16)\b/.test(processor());
-const python = process.env.RKD_PYTHON ?? installPyTorch();
+install(["torch", "torchvision", "timm", "numpy", "onnxruntime", "onnxscript"]);
 const started = new Date();
 const rows = workloads.flatMap(compare);
 const table = render(rows);
-process.stdout.write(table);
-mkdirSync(path.dirname(options.out), { recursive: true });
-writeFileSync(options.out, table);
+record(table, options.out);
 process.stdout.write(`written to ${path.relative(process.cwd(), options.out)}\n`);
 
 /** Whole numbers of at least 1. */
@@ -61,40 +59,15 @@ function fail(message) {
   process.exit(2);
 }
 
-/** The interpreter of bench/.venv, made on the first call. */
-function installPyTorch() {
-  const venv = path.join(here, ".venv");
-  const interpreter = path.join(venv, "bin", "python");
-  if (!existsSync(interpreter)) {
-    process.stderr.write("installing PyTorch into bench/.venv (once; some minutes)\n");
-    execFileSync("python3", ["-m", "venv", venv], { stdio: "inherit" });
-    execFileSync(
-      interpreter,
-      ["-m", "pip", "install", "-q", "torch", "torchvision", "timm", "numpy", "onnxruntime", "onnxscript"],
-      { stdio: "inherit" },
-    );
-  }
-  return interpreter;
-}
-
 /** Runs `rkd bench` and gives its JSON lines. */
 function ours(args) {
   const program = path.join(here, "..", "bin", "rkd.mjs");
-  return lines(execFileSync(process.execPath, [program, "bench", ...args, "--json"], { env }));
+  return jsonLines(execFileSync(process.execPath, [program, "bench", ...args, "--json"], { env }));
 }
 
 /** Runs the peer's program and gives its JSON lines. */
 function theirs(args) {
-  return lines(execFileSync(python, [path.join(here, "pytorch_steps.py"), ...args]));
-}
-
-/** The JSON objects of a program's standard output. */
-function lines(output) {
-  return output
-    .toString()
-    .split("\n")
-    .filter((line) => line.startsWith("{"))
-    .map((line) => JSON.parse(line));
+  return jsonLines(execFileSync(python, [path.join(here, "pytorch_steps.py"), ...args]));
 }
 
 /** One workload: rounds of both programs in turn; a row for each number of threads. */

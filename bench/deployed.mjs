@@ -6,12 +6,12 @@
 // round by round; of the milliseconds the table has the median over rounds. The run is kept in bench/.deployed, and goes on there.
 // What the teacher's export needs is installed into bench/.venv the first time; onnxruntime is that of the devDependency
 // onnxruntime-node. The addon is the published one, or RKD_NATIVE_PATH's. The table is printed and written to bench/record/.
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { publishedAddon, setUp } from "../scripts/setup.mjs";
-import { exportedTeacher, here, installForTeachers, short } from "./programs.mjs";
+import { circumstances, exportedTeacher, here, middle, record, short } from "./programs.mjs";
 
 const { values: options } = parseArgs({
   options: {
@@ -39,7 +39,6 @@ const { distill, exportModel, loadModel, mobilenetV3, recallAtK, relationFidelit
 const started = new Date();
 const folder = path.join(here, ".deployed");
 const run = path.join(folder, "run");
-installForTeachers();
 const teacher = exportedTeacher("efficientnet-lite2");
 const heldOut = divide();
 await trained();
@@ -49,9 +48,7 @@ const report = await exportModel({
 });
 const rows = await measured();
 const table = render();
-process.stdout.write(table);
-mkdirSync(path.dirname(options.out), { recursive: true });
-writeFileSync(options.out, table);
+record(table, options.out);
 
 /** Copies what trains into one heap, unless it is there; gives what is held out, with its classes. */
 function divide() {
@@ -82,7 +79,10 @@ async function trained() {
     ...(options.epochs && { epochs: Number(options.epochs) }),
   });
   for await (const event of job) {
-    if (event.type === "epoch") process.stderr.write(`epoch ${event.epoch}: ${JSON.stringify(event.metrics)}\n`);
+    if (event.type !== "evaluation") continue;
+    process.stderr.write(
+      `epoch ${event.epoch}: ${(100 * event.metrics.neighbourOverlap).toFixed(1)} % of ten nearest\n`,
+    );
   }
   return await job;
 }
@@ -102,9 +102,9 @@ async function measured() {
       const vectors = [];
       for (let at = 0; at < bytes.length; at += BATCH)
         vectors.push(...(await each.model.embed(bytes.slice(at, at + BATCH))));
-      each.times.push((performance.now() - begun) / bytes.length);
+      each.times.push({ ms: (performance.now() - begun) / bytes.length });
       each.vectors = vectors;
-      process.stderr.write(`round ${round + 1}: ${each.name} ${short(each.times.at(-1))} ms\n`);
+      process.stderr.write(`round ${round + 1}: ${each.name} ${short(each.times.at(-1).ms)} ms\n`);
     }
   }
   const labels = heldOut.map(({ name }) => name);
@@ -114,9 +114,9 @@ async function measured() {
       const all = { vectors, labels };
       const recall = await recallAtK(all, all, 1);
       const kept = await relationFidelity(first.vectors, vectors);
-      const middle = times.sort((a, b) => a - b)[Math.floor(times.length / 2)];
+      const { ms } = middle(times, "ms");
       await model.close();
-      return { name, engine: model.engine, parameters: model.parameters, bytes, middle, recall, kept };
+      return { name, engine: model.engine.split(" ")[0], parameters: model.parameters, bytes, ms, recall, kept };
     }),
   );
 }
@@ -130,14 +130,14 @@ function render() {
   return [
     "# A deployed student",
     "",
-    `${started.toISOString().slice(0, 10)}, ${os.cpus()[0]?.model}, ${os.availableParallelism()} cores, load ${os.loadavg()[0].toFixed(1)} at the end; rkd with the addon ${addon}.`,
+    `${circumstances(started)}; rkd with the addon ${addon}.`,
     `Command: \`node bench/deployed.mjs --data ${path.basename(options.data)} ${flags.join(" ")}\`.`,
     `MobileNetV3-small from random weights at ${imageSize} pixels, taught by ImageNet's EfficientNet-Lite2 (ONNX, 260 pixels) on photographs without labels; ${heldOut.length} photographs held out, of ${new Set(heldOut.map(({ name }) => name)).size} classes that only judge. Milliseconds of a photograph from the file's bytes, decoded, in batches of ${BATCH}; the median of ${rounds} rounds by turns.`,
     "",
     "| model | by | parameters | bytes | ms/image | 10 nearest in common | distances | Recall@1 |",
     "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ...rows.map(({ name, engine, parameters, bytes, middle, recall, kept }) => {
-      const cells = [name, engine, parameters.toLocaleString("en"), bytes.toLocaleString("en"), short(middle)];
+    ...rows.map(({ name, engine, parameters, bytes, ms, recall, kept }) => {
+      const cells = [name, engine, parameters.toLocaleString("en"), bytes.toLocaleString("en"), short(ms)];
       const { neighbourOverlap, distanceRankCorrelation } = kept;
       const figures = [percent(neighbourOverlap), distanceRankCorrelation.toFixed(3), percent(recall)];
       return `| ${[...cells, ...figures].join(" | ")} |`;

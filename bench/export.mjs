@@ -4,12 +4,12 @@
 // Each network is trained for a while, exported in all dtypes and measured on the test part as others load it: by onnxruntime
 // of the devDependency onnxruntime-node. Bytes, cosines and recalls are the same in every round; of the milliseconds the table
 // has the least over rounds, since other work on the machine only adds. The addon is the published one, or RKD_NATIVE_PATH's.
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { publishedAddon, setUp } from "../scripts/setup.mjs";
-import { here } from "./programs.mjs";
+import { circumstances, here, record } from "./programs.mjs";
 
 const { values: options } = parseArgs({
   options: {
@@ -46,9 +46,7 @@ try {
   rmSync(work, { recursive: true, force: true });
 }
 const table = render();
-process.stdout.write(table);
-mkdirSync(path.dirname(options.out), { recursive: true });
-writeFileSync(options.out, table);
+record(table, options.out);
 
 /** The rows of one network: itself, and its exports. */
 async function measure(kind) {
@@ -121,7 +119,7 @@ function render() {
   return [
     "# Exported networks, by dtype",
     "",
-    `${started.toISOString().slice(0, 10)}, ${os.cpus()[0]?.model}, ${os.availableParallelism()} cores, load ${os.loadavg()[0].toFixed(1)} at the end; rkd with the addon ${addon}, onnxruntime of onnxruntime-node.`,
+    `${circumstances(started)}; rkd with the addon ${addon}, onnxruntime of onnxruntime-node.`,
     `Command: \`node bench/export.mjs ${flags.join(" ")}\`.`,
     "Of test images, classes that training did not see. Cosine: of an image's embedding and that of the network before export, mean and lowest. Milliseconds of an image in batches of 64: the least over rounds.",
     "",

@@ -12,7 +12,7 @@ import { createRequire } from "node:module";
 import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { here, short } from "./programs.mjs";
+import { circumstances, here, record, short } from "./programs.mjs";
 
 const ORT = "1.22.0";
 const folder = path.join(here, ".serving");
@@ -124,9 +124,7 @@ async function compare() {
     }
   }
   const table = render(started, values, rows);
-  process.stdout.write(table);
-  mkdirSync(path.dirname(values.out), { recursive: true });
-  writeFileSync(values.out, table);
+  record(table, values.out);
 }
 
 function install() {
@@ -227,7 +225,7 @@ function render(started, values, rows) {
   const head = [
     "# A student at work, beside onnxruntime-node",
     "",
-    `${started.toISOString().slice(0, 10)}, ${os.cpus()[0]?.model}, ${os.availableParallelism()} cores, load ${os.loadavg()[0].toFixed(1)} at the end; Node ${process.version}, onnxruntime-node ${ORT}, rkd in its release profile.`,
+    `${circumstances(started)}; Node ${process.version}, onnxruntime-node ${ORT}, rkd in its release profile.`,
     `Command: \`node bench/serving.mjs ${flags}\`.`,
     `Milliseconds an image, from raw pixels of the network's size to the embedding: ${values.singles} images one after another, and ${values.many} in batches of ${BATCH}, in ${ROUNDS} rounds by turns. Of onnxruntime's, JavaScript takes what stands in brackets to normalise the pixels. Ratio: onnxruntime's time by rkd's, so above 1 rkd is faster.`,
     "",

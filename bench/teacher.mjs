@@ -7,11 +7,23 @@
 // The usual model is EfficientNet-Lite0 as `export_teacher.py` writes it. What that needs is installed into bench/.venv the
 // first time; RKD_PYTHON names another interpreter that has it. The table is printed and written to bench/record/.
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { example, exportedTeacher, here, installForTeachers, middle, python, run, short } from "./programs.mjs";
+import {
+  circumstances,
+  example,
+  exportedTeacher,
+  FOR_TEACHERS,
+  here,
+  install,
+  middle,
+  python,
+  record,
+  run,
+  short,
+} from "./programs.mjs";
 
 const { values: options } = parseArgs({
   options: {
@@ -25,7 +37,7 @@ const { values: options } = parseArgs({
 });
 const { batch, rounds, seconds } = options;
 
-installForTeachers();
+install(FOR_TEACHERS);
 const model = options.model ?? exportedTeacher("efficientnet-lite0");
 const library = libraryOfPython();
 const binary = example("teacher_bench");
@@ -40,9 +52,7 @@ const [peer] = Object.keys(ways);
 const started = new Date();
 const tables = options.threads.split(",").map((threads) => measure(Number(threads)));
 const table = render();
-process.stdout.write(table);
-mkdirSync(path.dirname(options.out), { recursive: true });
-writeFileSync(options.out, table);
+record(table, options.out);
 
 /** The library in Python's package. */
 function libraryOfPython() {
@@ -81,7 +91,7 @@ function render() {
   const head = [
     "# A teacher's pass over a batch, by who runs it",
     "",
-    `${started.toISOString().slice(0, 10)}, ${os.cpus()[0]?.model}, ${os.availableParallelism()} cores, load ${os.loadavg()[0].toFixed(1)} at the end; ${path.basename(model)}, ${parameters.toLocaleString("en")} parameters, ${batch} images of ${side} pixels, onnxruntime ${onnxruntime} of both sides, rkd (profile: ${profile}).`,
+    `${circumstances(started)}; ${path.basename(model)}, ${parameters.toLocaleString("en")} parameters, ${batch} images of ${side} pixels, onnxruntime ${onnxruntime} of both sides, rkd (profile: ${profile}).`,
     `Command: \`node bench/teacher.mjs ${flags}\`.`,
     `Milliseconds an image: the median over rounds of each round's median pass. Ratio: the time of ${peer} by that of the way, so above 1 rkd is faster; its range is over rounds.`,
     "",

@@ -16,6 +16,7 @@ const steps = {
     says: "lint",
     run: [
       tool("biome", "check", "--formatter-enabled=false", "--error-on-warnings", "."),
+      [process.execPath, "scripts/workflows.mjs"],
       cargo("clippy", "--workspace", "--locked", "--", "-D", "warnings"),
       // Not the binding: what Node calls looks unused to its test build.
       cargo("clippy", "--workspace", "--exclude", "rkd-node", "--all-targets", "--locked", "--", "-D", "warnings"),
@@ -72,18 +73,24 @@ function execute([command, ...args], env) {
   });
 }
 
+/** How many tests passed, and the names of those that did not. */
 function countCargo(text) {
-  const counts = [...text.matchAll(/^test result: \w+\. (\d+) passed; (\d+) failed/gm)];
-  return counts.reduce((sum, [, passed, failed]) => [sum[0] + Number(passed), sum[1] + Number(failed)], [0, 0]);
+  const counts = [...text.matchAll(/^test result: \w+\. (\d+) passed/gm)];
+  const failed = [...text.matchAll(/^test (.+) \.\.\. FAILED$/gm)].map(([, name]) => name);
+  return { passed: counts.reduce((sum, [, passed]) => sum + Number(passed), 0), failed };
 }
 
 function countVitest(report) {
   return () => {
     try {
-      const { numPassedTests, numFailedTests } = JSON.parse(readFileSync(report, "utf8"));
-      return [numPassedTests, numFailedTests];
+      const { numPassedTests, testResults } = JSON.parse(readFileSync(report, "utf8"));
+      const tests = testResults.flatMap(({ assertionResults }) => assertionResults);
+      const failed = tests.filter(({ status }) => status === "failed");
+      // With the first line of what was wrong: of a log only the end may be kept.
+      const saying = ({ fullName, failureMessages }) => `${fullName}: ${failureMessages[0]?.split("\n")[0]}`;
+      return { passed: numPassedTests, failed: failed.map(saying) };
     } catch {
-      return [0, 0];
+      return { passed: 0, failed: [] };
     }
   };
 }
@@ -92,7 +99,8 @@ async function runStep(name, env) {
   const { says, before, run, count } = steps[name];
   console.log(`\n== ${says}`);
   const start = performance.now();
-  let [passed, failed] = [0, 0];
+  let passed = 0;
+  const failed = [];
   const needed = before ? before() : {};
   if (!needed) {
     console.log(`== ${says}: NOT RUN, for the reason above`);
@@ -101,12 +109,13 @@ async function runStep(name, env) {
   const own = { ...env, ...needed };
   for (const command of run) {
     const { code, text } = await execute(command, own);
-    const [some, bad] = count ? count(text) : [code === 0 ? 1 : 0, code === 0 ? 0 : 1];
-    passed += some;
-    failed += code !== 0 && bad === 0 ? 1 : bad;
+    const counted = count ? count(text) : { passed: code === 0 ? 1 : 0, failed: [] };
+    passed += counted.passed;
+    failed.push(...counted.failed);
+    if (code !== 0 && counted.failed.length === 0) failed.push(command.join(" "));
   }
   const seconds = ((performance.now() - start) / 1000).toFixed(1);
-  console.log(`== ${says}: ${failed === 0 ? "passed" : "FAILED"} after ${seconds} s`);
+  console.log(`== ${says}: ${failed.length === 0 ? "passed" : "FAILED"} after ${seconds} s`);
   return { passed, failed, says };
 }
 
@@ -130,9 +139,8 @@ const env = {
 const outcomes = [];
 for (const name of wanted.length > 0 ? wanted : Object.keys(steps)) outcomes.push(await runStep(name, env));
 const passed = outcomes.reduce((sum, outcome) => sum + outcome.passed, 0);
-const failed = outcomes.reduce((sum, outcome) => sum + outcome.failed, 0);
-const broken = outcomes.filter((outcome) => outcome.failed > 0).map(({ says }) => says);
-if (broken.length > 0) console.log(`\nFailed: ${broken.join("; ")}`);
+const failed = outcomes.reduce((sum, outcome) => sum + outcome.failed.length, 0);
+for (const { says, failed } of outcomes) for (const what of failed) console.log(`\nFailed, ${says}: ${what}`);
 const summary = `${passed} passed, ${failed} failed`;
 writeFileSync(summaryFile, `${summary}\n`);
 console.log(`\n${summary}`);

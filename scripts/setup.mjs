@@ -5,7 +5,7 @@
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join, relative } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
 /** Root of the repository. */
@@ -16,6 +16,12 @@ const bin = (name) => join(root, "node_modules", ".bin", process.platform === "w
 /** The command of a tool that npm installed. */
 export function tool(name, ...args) {
   return [bin(name), ...args];
+}
+
+/** A command of npm: on Windows its script, since Node starts no `npm.cmd` without a shell. */
+export function npm(...args) {
+  if (process.platform !== "win32") return ["npm", ...args];
+  return [process.execPath, join(dirname(process.execPath), "node_modules", "npm", "bin", "npm-cli.js"), ...args];
 }
 
 /** Ends the program with a message that says what to do. */
@@ -31,12 +37,16 @@ export function must([command, ...args], what, env = {}) {
   if (status !== 0) stop(`${what} failed; the reason stands above.`);
 }
 
-/** Cargo's target is named for every call, as the addon's build does it, so that dependencies compile once. */
-export function cargoEnv() {
-  if (process.env.CARGO_BUILD_TARGET) return {};
+/** Rust's name of the platform that it runs on. */
+export function hostTarget() {
   const { status, stdout } = spawnSync("rustc", ["-vV"], { encoding: "utf8" });
   if (status !== 0) stop("Rust is not installed. Install it from https://rustup.rs and try again.");
-  return { CARGO_BUILD_TARGET: /^host: (.+)$/m.exec(stdout)[1] };
+  return /^host: (.+)$/m.exec(stdout)[1];
+}
+
+/** Cargo's target is named for every call, as the addon's build does it, so that dependencies compile once. */
+export function cargoEnv() {
+  return process.env.CARGO_BUILD_TARGET ? {} : { CARGO_BUILD_TARGET: hostTarget() };
 }
 
 /** Some fields of package.json, as an input. */
@@ -76,7 +86,7 @@ const parts = [
     // `npm ci` refuses a lock that lacks a foreign platform's build; `--no-save` leaves the lock as it is.
     // onnxruntime-node would download CUDA's libraries, 300 MB that nothing here uses.
     build: () =>
-      must(["npm", "install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"], "npm install", {
+      must(npm("install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"), "npm install", {
         ONNXRUNTIME_NODE_INSTALL: "skip",
       }),
     made: "node_modules/.package-lock.json",
@@ -86,7 +96,7 @@ const parts = [
     says: "compiling the native addon (a few minutes the first time)",
     inputs: sources,
     build: () => must(addonBuild("dist/native"), "building the native addon", cargoEnv()),
-    made: "dist/native/index.cjs",
+    made: "dist/native/index.d.cts",
   },
   {
     name: "typescript",
@@ -120,13 +130,14 @@ const published = {
   says: "compiling the native addon in the release profile (some minutes the first time)",
   inputs: sources,
   build: () => must(addonBuild("target/published", "--release"), "building the published addon", cargoEnv()),
-  made: "target/published/index.cjs",
+  made: "target/published/index.d.cts",
 };
 
 /** The build of the addon: in the tuned dev profile, which the tests share, unless `flags` say otherwise. */
 function addonBuild(folder, ...flags) {
   const where = ["--manifest-path", "crates/node/Cargo.toml", "--output-dir", folder];
-  const names = ["--js", "index.cjs", "--dts", "index.d.cts", "--no-const-enum"];
+  // No loader: src/native/addon.ts is it.
+  const names = ["--no-js", "--dts", "index.d.cts", "--no-const-enum"];
   return tool("napi", "build", "--platform", ...flags, ...where, ...names, "--", "--locked");
 }
 

@@ -1,10 +1,10 @@
 // Packs the package as it would be published (main package and this platform's binary in the release profile), installs
 // both into an empty folder, and runs the library and the command line there.
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { output, packBinary, packMain } from "./pack.mjs";
-import { must, root, tool } from "./setup.mjs";
+import { output, ownBinary, packBinary, packMain, runsWherePromised, systemOf } from "./pack.mjs";
+import { must, npm, root, tool } from "./setup.mjs";
 
 const folder = mkdtempSync(join(tmpdir(), "rkd-package-"));
 const empty = join(folder, "somewhere else");
@@ -39,7 +39,8 @@ function compileGuides() {
 
 try {
   must(tool("publint", "--strict"), "publint");
-  const main = packMain(folder);
+  const { platform, binary: file } = ownBinary();
+  const main = packMain(folder, [platform]);
   const stray = main.names.filter(
     (name) => !/^(dist|bin|docs)\/|^(package\.json|README\.md|LICENSE.*|CHANGELOG\.md|THIRD-PARTY-NOTICES)$/.test(name),
   );
@@ -47,7 +48,7 @@ try {
   const missing = linked.map(([, name]) => name).filter((name) => !main.names.includes(name));
   if (linked.length === 0 || missing.length > 0) throw new Error(`the README leads to what is not packed: ${missing}`);
   if (stray.length > 0 || main.names.some((name) => name.endsWith(".node"))) throw new Error(`stray files: ${stray}`);
-  const binary = packBinary(folder);
+  const binary = packBinary(folder, platform, file);
   for (const { names, tarball } of [main, binary]) {
     const lacking = ["LICENSE", "LICENSE-APACHE", "LICENSE-MIT", "THIRD-PARTY-NOTICES"].filter(
       (name) => !names.includes(name),
@@ -55,7 +56,7 @@ try {
     if (lacking.length > 0) throw new Error(`${tarball} is packed without ${lacking}`);
   }
   writeFileSync(join(empty, "package.json"), '{ "name": "user", "private": true }');
-  output(["npm", "install", "--prefer-offline", binary.tarball, main.tarball], empty);
+  output(npm("install", "--prefer-offline", "--ignore-scripts", binary.tarball, main.tarball), empty);
   writeFileSync(join(empty, "main.mjs"), program);
   output([process.execPath, "main.mjs"], empty);
   const examples = compileGuides();
@@ -85,6 +86,19 @@ try {
   );
   const { profile } = JSON.parse(measured);
   if (profile !== "release") throw new Error(`the packed binary is of the ${profile} profile`);
+  copyFileSync(join(root, "scripts", "smoke.mjs"), join(empty, "smoke.mjs"));
+  const bits = (env) => JSON.parse(output([process.execPath, "smoke.mjs", "--all"], empty, env)).models;
+  const built = { RKD_NATIVE_PATH: join(root, "dist", "native", `rkd.${platform.name}.node`) };
+  const [models, others] = [bits({}), bits(built)];
+  if (JSON.stringify(models) !== JSON.stringify(others)) {
+    throw new Error(`the release profile gives other bits than the dev profile: ${JSON.stringify({ models, others })}`);
+  }
+  const system = systemOf(platform, file);
+  const promised = runsWherePromised(platform, file) ? "" : ", newer than published ones, as zig is not here";
+  console.log(
+    `rkd-${platform.name} needs ${system || platform.os}${promised}; ${(main.size / 1e6).toFixed(2)} MB and ${(binary.size / 1e6).toFixed(2)} MB`,
+  );
+  console.log(`the same bits in both profiles with ${Object.keys(models).join(", ")}`);
   console.log(
     `packed, installed and run: ${main.names.length} files, ${examples} examples compiled, recall@1 ${recall.toFixed(3)}`,
   );

@@ -78,6 +78,7 @@ export {
   resnet,
   type StemOptions,
   vgg,
+  vit,
 } from "./options/backbone.ts";
 export {
   cifar100,

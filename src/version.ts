@@ -7,9 +7,13 @@ const { createRequire } = process.getBuiltinModule("node:module");
 declare const __filename: string | undefined;
 
 /** A `require`, in words that need no types of Node: this module's own types are read by users who have none. */
-export type Require = (module: string) => unknown;
+export interface Require {
+  (module: string): unknown;
+  /** The file that a module's name leads to. */
+  resolve(module: string): string;
+}
 
-/** A `require` inside this package: of its addon (`#native`) too. Nothing where a bundle lies far from the package. */
+/** A `require` inside this package. Nothing where a bundle lies far from the package. */
 export const ownRequire: Require | undefined = find();
 
 /** As in package.json. */

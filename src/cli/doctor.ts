@@ -4,8 +4,9 @@ import { accessSync, constants, existsSync } from "node:fs";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { dirname } from "node:path";
 import { RkdError } from "../errors.ts";
-import { addon } from "../native/addon.ts";
+import { addon, addonFile } from "../native/addon.ts";
 import { json as toJson } from "../native/json.ts";
+import { platformInWords, thisPlatform } from "../native/platform.ts";
 import type { NativeSession } from "../native/session.ts";
 import { oneOf } from "../options/check.ts";
 import type { MemoryLimits, NetworkReport, SplitPlan, Teacher, VectorSummary } from "../protocol/protocol.ts";
@@ -121,7 +122,8 @@ function installation(): void {
   const findings = {
     rkd: version,
     node: process.version,
-    platform: `${process.platform} ${process.arch}`,
+    platform: platformInWords(thisPlatform()),
+    addon: problem?.code === "ERR_NATIVE_LOAD" ? "could not be loaded" : addonFile(),
     cpu: `${cpus()[0]?.model.trim() ?? "unknown"}, ${availableParallelism()} threads`,
     memory: memoryLine(limits),
     device: "cpu (this build has no CUDA)",

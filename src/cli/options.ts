@@ -94,6 +94,8 @@ interface TuningFlags {
   freeze?: string[];
   learningRates?: Record<string, number>;
   batchNorm?: "batch" | "running";
+  dropout?: number;
+  dropPath?: number;
 }
 
 /** The flags that say which images are taken, and how. */
@@ -173,6 +175,8 @@ export function addRunFlags(command: Command, job: "train" | "distill"): Command
     .option("--freeze <patterns>", "parameters that stay as they are: conv1,layer1 (none)", toPatterns)
     .option("--learning-rates <factors>", "factors on the learning rate: fc=10,layer4=0.1 (1)", toFactors)
     .option("--batch-norm <which>", "statistics in training: batch or running (batch, with --weights running)")
+    .option("--dropout <share>", "numbers left out at random before the embedding layer, in training (0)", toNumber)
+    .option("--drop-path <share>", "images for which the last residual block is left out, in training (0)", toNumber)
     .optionsGroup("Training:")
     .option("--loss <kind[:weight][@feature]>", `a term, may be repeated: ${kinds.join(", ")} (${losses})`, add)
     .option("--prefixes <list>", "lengths of prefixes that are embeddings too: 32,64 (none)", toNumbers)
@@ -257,6 +261,8 @@ export function runOptions(
     freeze: flags.freeze,
     learningRates: flags.learningRates,
     batchNorm: flags.batchNorm,
+    dropout: flags.dropout,
+    dropPath: flags.dropPath,
     optimizer: unless(config.optimizer, says("optimizer", "lr", "weightDecay"), () => optimizerOf(flags)),
     schedule: unless(config.schedule, says("schedule", "warmup"), () => scheduleOf(flags)),
     epochs: flags.epochs,

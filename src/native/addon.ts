@@ -1,19 +1,22 @@
-/** Loads the native addon once, on first use, and words the failure so that it can be acted on. */
+/** Loads the native addon once, on first use. The one place that chooses its file; why it failed is told by load-failure.ts. */
 
-import { RkdError } from "../errors.ts";
-import { ownRequire } from "../version.ts";
+import { resolve } from "node:path";
+import { ownRequire, type Require, version } from "../version.ts";
+import { bundled, loadFailure } from "./load-failure.ts";
+import { type Platform, thisPlatform } from "./platform.ts";
 
 type Addon = typeof import("#native");
 
-let loaded: Addon | undefined;
+let loaded: { readonly addon: Addon; readonly file: string } | undefined;
 
 /**
- * The addon. `RKD_NATIVE_PATH` names another file than the installed one.
- * @throws {RkdError} `ERR_NATIVE_LOAD` with the loader's own reasons as causes
+ * The addon: `dist/native/rkd.<platform>.node` in a checkout, else the package of this platform (`rkd-linux-x64-gnu`), of this
+ * package's version. `RKD_NATIVE_PATH` names another file.
+ * @throws {RkdError} `ERR_NATIVE_LOAD`: what was tried, what this platform is, and the cure
  */
 export function addon(): Addon {
   loaded ??= load();
-  return loaded;
+  return loaded.addon;
 }
 
 /** The addon, or nothing where it cannot be loaded. */
@@ -25,44 +28,40 @@ export function addonIfThere(): Addon | undefined {
   }
 }
 
-function load(): Addon {
-  const other = process.env.RKD_NATIVE_PATH;
-  if (!ownRequire) {
-    throw new RkdError(
-      "ERR_NATIVE_LOAD",
-      "rkd is in a bundle, and the package with its native addon is not beside it",
-      {
-        advice:
-          "keep it out of the bundle, and install it where the bundle runs: esbuild --external:rkd; webpack " +
-          'externals: { rkd: "import rkd" }; Next.js serverExternalPackages: ["rkd"]; see docs/serving.md',
-      },
-    );
-  }
+/**
+ * The path of the file that is loaded.
+ * @throws {RkdError} as {@link addon}
+ */
+export function addonFile(): string {
+  loaded ??= load();
+  return loaded.file;
+}
+
+function load(): { addon: Addon; file: string } {
+  if (!ownRequire) throw bundled();
+  const platform = thisPlatform();
+  const given = process.env.RKD_NATIVE_PATH;
+  const name = `rkd-${platform.name}`;
+  let file = given ? resolve(given) : inCheckout(ownRequire, platform);
+  let other: string | undefined;
   try {
-    return ownRequire(other || "#native") as Addon;
+    if (file === undefined) {
+      file = ownRequire.resolve(name);
+      const found = (ownRequire(`${name}/package.json`) as { readonly version: string }).version;
+      if (found !== version) other = found;
+    }
+    if (other === undefined) return { addon: ownRequire(file) as Addon, file };
   } catch (cause) {
-    const libc =
-      process.platform === "linux" ? (isMusl() ? "-musl" : "-gnu") : process.platform === "win32" ? "-msvc" : "";
-    const name = `rkd-${process.platform}-${process.arch}${libc}`;
-    throw new RkdError("ERR_NATIVE_LOAD", `the native addon could not be loaded: ${deepest(cause)}`, {
-      subject: other || name,
-      advice: other
-        ? "correct or unset RKD_NATIVE_PATH"
-        : `in a checkout of the repository run "npm run setup"; in an installed package run "npm install ${name}"`,
-      cause,
-    });
+    throw loadFailure({ platform, name, file, given: Boolean(given), cause });
   }
+  throw loadFailure({ platform, name, file, given: false, other });
 }
 
-/** musl builds of Node report no glibc version. */
-function isMusl(): boolean {
-  const report = process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined;
-  return !report?.header?.glibcVersionRuntime;
-}
-
-/** The first line of the error at the bottom of the chain: the loader wraps the true one several times. */
-function deepest(error: unknown): string {
-  let below = error;
-  while (below instanceof Error && below.cause instanceof Error) below = below.cause;
-  return below instanceof Error ? (below.message.split("\n")[0] ?? "") : String(below);
+/** The file that `npm run setup` builds, if it is there. */
+function inCheckout(require: Require, platform: Platform): string | undefined {
+  try {
+    return require.resolve(`./dist/native/rkd.${platform.name}.node`);
+  } catch {
+    return undefined;
+  }
 }

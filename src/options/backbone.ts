@@ -9,7 +9,7 @@ const wide = [...output, "width"] as const;
 const stemmed = [...wide, "stem"] as const;
 const layered = [...output, "hidden"] as const;
 
-/** Options of every convolutional network. */
+/** Options of every convolutional network, and of {@link vit}. */
 export type BackboneOptions = Pick<Backbone, (typeof wide)[number]>;
 /** Options of {@link resnet}, {@link vgg} and {@link googlenet}, which have a form for large and one for small images. */
 export type StemOptions = Pick<Backbone, (typeof stemmed)[number]>;
@@ -91,6 +91,17 @@ export function efficientnet(size: "b0", options: BackboneOptions = {}): Backbon
 export function efficientnetLite(size: 0 | 1 | 2 | 3 | 4, options: BackboneOptions = {}): Backbone {
   const kind = `efficientnet-lite${oneOf("efficientnetLite size", size, [0, 1, 2, 3, 4])}` as const;
   return network("efficientnetLite", kind, options, wide);
+}
+
+/**
+ * Vision transformer (Dosovitskiy et al. 2021) with patches of 16 pixels, with the layers and parameter names of timm's
+ * `vit_tiny_patch16_224` and `vit_small_patch16_224`, whose weights it takes, as it does those of DeiT and DINO; embeddings of
+ * positions are resized. The pooled vector is the class token. Needs images of a multiple of 16 pixels.
+ * @param size `"tiny"` (5.7 million parameters with a classifier of 1,000) or `"small"` (22 million).
+ * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`
+ */
+export function vit(size: "tiny" | "small", options: BackboneOptions = {}): Backbone {
+  return network("vit", `vit-${oneOf("vit size", size, ["tiny", "small"])}`, options, wide);
 }
 
 /**

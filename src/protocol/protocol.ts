@@ -32,7 +32,7 @@ export type RkdErrorCode = keyof typeof errorCodes;
 type Given<T, Needed extends keyof T> = Pick<T, Needed> & Partial<Omit<T, Needed>>;
 
 /** The architectures there are. */
-export const backboneKinds = ["conv4", "resnet18", "resnet34", "resnet50", "resnet101", "vgg11", "vgg13", "vgg16", "googlenet", "mobilenet-v2", "mobilenet-v3-small", "mobilenet-v3-large", "efficientnet-b0", "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "efficientnet-lite3", "efficientnet-lite4", "mlp"] as const;
+export const backboneKinds = ["conv4", "resnet18", "resnet34", "resnet50", "resnet101", "vgg11", "vgg13", "vgg16", "googlenet", "mobilenet-v2", "mobilenet-v3-small", "mobilenet-v3-large", "efficientnet-b0", "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "efficientnet-lite3", "efficientnet-lite4", "vit-tiny", "vit-small", "mlp"] as const;
 
 /** The name of an architecture. */
 export type BackboneKind = (typeof backboneKinds)[number];
@@ -508,6 +508,17 @@ export type RunOptions = {
    * @default "running" with `weights`, else "batch"
    */
   readonly batchNorm?: TrainingStatistics;
+  /**
+   * Share of the pooled feature's numbers that training leaves out at random before the embedding layer (without one,
+   * before the classifier), from 0 to below 1; the others are divided by one less the share. Nothing is left out in
+   * evaluation. torchvision's MobileNets and EfficientNet-B0 have 0.2 in training by classes. @default 0
+   */
+  readonly dropout?: number;
+  /**
+   * Stochastic depth: share of images for which training leaves the last residual block out at random, from 0 to below 1;
+   * that of the blocks before it rises evenly from 0. For ResNets, MobileNets, EfficientNets and ViTs. @default 0
+   */
+  readonly dropPath?: number;
   /** The optimiser. @default adam(), with `weights` adam({ learningRate: 1e-4 }) */
   readonly optimizer?: OptimizerOptions;
   /** The learning rate over the run. @default cosine() */
@@ -672,15 +683,15 @@ export type Episode = {
 };
 
 /**
- * A network, as conv4(), resnet(), vgg(), googlenet(), mobilenetV2(), mobilenetV3(), efficientnet(), efficientnetLite() and
- * mlp() make it.
+ * A network, as conv4(), resnet(), vgg(), googlenet(), mobilenetV2(), mobilenetV3(), efficientnet(), efficientnetLite(),
+ * vit() and mlp() make it.
  */
 export type Backbone = {
   /** The architecture. */
   readonly kind: BackboneKind;
   /**
    * Channels of the first block, 1 to 1024; of a MobileNet or an EfficientNet, whose first layers have fewer, 64 is the
-   * published network too. @default 64, the published width
+   * published network too; of a ViT the channels of one head. @default 64, the published width
    */
   readonly width?: number;
   /** Widths of an mlp's hidden layers, at least one, each 1 to 65,536. @default [256, 256] */
@@ -1251,7 +1262,9 @@ export type BatchPlan = {
 export type BackbonePlan = {
   /** The architecture: one of [`super::kinds`]. */
   readonly kind: BackboneKind;
-  /** Channels of the first block; 64 is the published width of every architecture here. */
+  /**
+   * Channels of the first block, of a ViT those of one head; 64 is the published width of every architecture here.
+   */
   readonly width: number;
   /** The widths of the hidden layers of an `"mlp"`, at least one; empty for every other architecture. */
   readonly hidden: ReadonlyArray<number>;
@@ -1289,7 +1302,10 @@ export type WeightsPlan = {
   readonly normalization: Normalization | null;
 };
 
-/** Which parameters are trained, and how fast. Patterns choose parameters by name, see [`super::pattern`]. */
+/**
+ * Which parameters are trained and how fast, and what of a pass is only of training. Patterns choose parameters by name, see
+ * [`super::pattern`].
+ */
 export type TuningPlan = {
   /** Patterns of parameters that stay as they are. */
   readonly freeze: ReadonlyArray<string>;
@@ -1297,6 +1313,16 @@ export type TuningPlan = {
   readonly learningRates: { readonly [key in string]: number };
   /** What batch normalisation subtracts and divides by in training. */
   readonly batchNorm: TrainingStatistics;
+  /**
+   * Share of the pooled feature's numbers that are left out at random before the embedding layer (without one, before the
+   * classifier), in `[0, 1)`.
+   */
+  readonly dropout: number;
+  /**
+   * Share of images for which the last residual block is left out at random, in `[0, 1)`; that of the blocks before it
+   * rises evenly from 0: stochastic depth.
+   */
+  readonly dropPath: number;
 };
 
 /** A teacher of a distillation. */
@@ -2063,7 +2089,7 @@ export type ProfileRecord = {
 };
 
 /** What an operation is for. */
-export type ProfileCategory = "forward" | "input-gradient" | "weight-gradient" | "batch-norm" | "pooling" | "elementwise" | "loss" | "optimizer" | "data";
+export type ProfileCategory = "forward" | "input-gradient" | "weight-gradient" | "batch-norm" | "layer-norm" | "attention" | "pooling" | "elementwise" | "loss" | "optimizer" | "data";
 
 /**
  * What a session tells its caller. Every step has its event; where the norm of a gradient has to be fetched from another

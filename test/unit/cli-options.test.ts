@@ -20,6 +20,7 @@ it.each([
   [{ backbone: "resnet18", hidden: [8] }, "--hidden"],
   [{ backbone: "efficientnet-lite0", stem: "small" }, "--stem"],
   [{ backbone: "mobilenet-v2", stem: "small" }, "--stem"],
+  [{ backbone: "vit-tiny", stem: "small" }, "--stem"],
 ] as const)("refuses what a network has not: %j", (flags, subject) => {
   expect(() => backboneOf(flags as never)).toThrow(expect.objectContaining({ code: "ERR_INVALID_OPTION", subject }));
 });

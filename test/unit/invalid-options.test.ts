@@ -39,6 +39,7 @@ import {
   tripletEuclidean,
   twoStages,
   vgg,
+  vit,
 } from "../../src/index.ts";
 
 const notNumbers = [Number.NaN, Number.POSITIVE_INFINITY, "1", null, {}, []];
@@ -76,6 +77,8 @@ const runTable: Record<string, Bad[]> = {
   freeze: ["conv1", [""], [1], null, {}],
   learningRates: [10, ["fc"], { fc: 0 }, { fc: "10" }, { fc: Number.NaN }],
   batchNorm: ["eval", true],
+  dropout: [1, -0.1, "0.2", null],
+  dropPath: [1, -0.1, "0.2", null],
   patience: [0, -1, 1.5, "3"],
   checkpointEverySteps: [0, -1, 1.5],
   signal: [{}, "stop"],
@@ -126,6 +129,7 @@ const constructorTable: [string, (value: Bad) => unknown, Bad[]][] = [
   ["efficientnet size", (size) => efficientnet(size), ["b1", 0, null]],
   ["mobilenetV3 size", (size) => mobilenetV3(size), ["medium", 0, null]],
   ["mobilenetV2.width", (width) => mobilenetV2({ width }), notCounts],
+  ["vit size", (size) => vit(size), ["base", 16, null]],
   ["vgg.stem", (stem) => vgg(11, { stem }), ["cifar", 3]],
   ["googlenet.width", (width) => googlenet({ width }), notCounts],
   ["mlp.hidden", (hidden) => mlp({ hidden }), [[], [0], ["1"], 256, null, [1.5]]],

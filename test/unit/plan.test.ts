@@ -21,6 +21,7 @@ import {
   sgd,
   triplet,
   vgg,
+  vit,
 } from "../../src/index.ts";
 import { temporaryFolder } from "../support/folders.ts";
 import { planAgain, planDistill, planTrain } from "../support/plan.ts";
@@ -68,7 +69,7 @@ describe("the plan of train", () => {
           classes: null,
         },
         weights: null,
-        tuning: { freeze: [], learningRates: {}, batchNorm: "batch" },
+        tuning: { freeze: [], learningRates: {}, batchNorm: "batch", dropout: 0, dropPath: 0 },
         teachers: [],
         losses: [triplet()],
         prefixes: [],
@@ -162,12 +163,29 @@ describe("the plan of train", () => {
       freeze: ["bn1"],
       learningRates: { fc: 10 },
       batchNorm: "running",
+      dropout: 0.2,
     });
     expect(plan.weights).toEqual(weights);
-    expect(plan.tuning).toEqual({ freeze: ["bn1"], learningRates: { fc: 10 }, batchNorm: "running" });
+    expect(plan.tuning).toEqual({
+      freeze: ["bn1"],
+      learningRates: { fc: 10 },
+      batchNorm: "running",
+      dropout: 0.2,
+      dropPath: 0,
+    });
     writeFileSync(join(folder, "model.safetensors"), "");
     const run = (await planTrain({ ...train, weights: folder })).plan.weights;
     expect(run).toEqual({ file: join(folder, "model.safetensors"), key: null, except: [], normalization: null });
+  });
+
+  it("refuses to leave out at random what the network has not", async () => {
+    const residual = await planTrain({ ...train, backbone: resnet(18, { embedding: 8 }), dropPath: 0.2, dropout: 0.1 });
+    expect(residual.plan.tuning).toMatchObject({ dropPath: 0.2, dropout: 0.1 });
+    const refused = (options: object) => planTrain({ ...train, ...options });
+    await expect(refused({ dropPath: 0.2 })).rejects.toMatchObject({ subject: "dropPath" });
+    await expect(refused({ dropout: 0.2, backbone: conv4() })).rejects.toMatchObject({ subject: "dropout" });
+    const classified = await refused({ dropout: 0.2, backbone: conv4(), losses: [crossEntropy()] });
+    expect(classified.plan.tuning.dropout).toBe(0.2);
   });
 
   it("has the widths of a perceptron and the form of every network by image size", async () => {
@@ -181,6 +199,8 @@ describe("the plan of train", () => {
     expect(await planned(mobilenetV2({ width: 32 }))).toMatchObject({ kind: "mobilenet-v2", width: 32 });
     expect(await planned(mobilenetV3("small"))).toMatchObject({ kind: "mobilenet-v3-small" });
     expect(await planned(mobilenetV3("large"))).toMatchObject({ kind: "mobilenet-v3-large" });
+    expect(await planned(vit("tiny"))).toMatchObject({ kind: "vit-tiny", width: 64 });
+    expect(await planned(vit("small", { width: 32 }))).toMatchObject({ kind: "vit-small", width: 32 });
     expect(await planned(resnet(101))).toMatchObject({ kind: "resnet101", stem: "small" });
   });
 

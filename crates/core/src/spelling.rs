@@ -84,6 +84,8 @@ const OTHER_NAMES: &[(&str, &[&str])] = &[
     ("losses", &["loss", "criterion", "lossfn", "objective"]),
     ("weights", &["pretrained", "pretrainedweights", "checkpoint", "init", "initweights", "statedict"]),
     ("freeze", &["frozen", "freezelayers"]),
+    ("dropout", &["droprate", "dropoutrate", "dropoutp"]),
+    ("dropPath", &["droppathrate", "stochasticdepth", "stochasticdepthprob", "dropconnect", "dropconnectrate"]),
     ("teacher", &["teachermodel", "teacherpath", "teachercheckpoint"]),
     ("student", &["studentmodel", "backbone", "model", "net", "network", "arch", "architecture"]),
     ("backbone", &["student", "model", "net", "network", "arch", "architecture", "encoder"]),

@@ -16,13 +16,14 @@ use rkd_core::random::Random;
 use rkd_kernels::Team;
 
 const DRAW: Draw = Draw { seed: 23 };
-const ACTIVATIONS: [Activation; 6] = [
+const ACTIVATIONS: [Activation; 7] = [
     Activation::Relu,
     Activation::Relu6,
     Activation::HardSwish,
     Activation::Silu,
     Activation::HardSigmoid,
     Activation::Sigmoid,
+    Activation::Gelu,
 ];
 
 fn cpu(threads: usize) -> Cpu {
@@ -450,6 +451,9 @@ fn not_a_number_is_passed_on_and_never_hidden() {
     check(&cpu(2));
 }
 
+/// The side of its images, which every network takes.
+const SIDE: usize = 32;
+
 /// Three steps of a small network with layers of several blocks; the bits of everything it learnt.
 fn train(threads: usize, kind: &str) -> Vec<u32> {
     let spec = BackboneSpec {
@@ -460,7 +464,7 @@ fn train(threads: usize, kind: &str) -> Vec<u32> {
         embedding: Some(40),
         normalize: true,
         in_channels: 3,
-        image_size: 20,
+        image_size: SIDE,
         classes: None,
     };
     let backend = cpu(threads);
@@ -468,8 +472,8 @@ fn train(threads: usize, kind: &str) -> Vec<u32> {
     let adam = OptimizerSpec::Adam { learning_rate: 1e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 1e-3 };
     let mut optimizer = Optimizer::new(&adam).unwrap();
     for step in 0..3 {
-        let images = DRAW.hashed(&format!("images {step}"), 6 * 20 * 20 * 3);
-        let (features, tape) = network.forward_train(&backend.from_f32(&images, &[6, 20, 20, 3]).unwrap()).unwrap();
+        let images = DRAW.hashed(&format!("images {step}"), 6 * SIDE * SIDE * 3);
+        let (features, tape) = network.forward_train(&backend.from_f32(&images, &[6, SIDE, SIDE, 3]).unwrap()).unwrap();
         let shape = Cpu::shape(&features[&Feature::Embedding]);
         let embedding = backend.from_f32(&DRAW.hashed("dy", 6 * 40), shape).unwrap();
         let gradients = network.backward(tape, [(Feature::Embedding, embedding)].into(), false).unwrap();
@@ -479,9 +483,49 @@ fn train(threads: usize, kind: &str) -> Vec<u32> {
 }
 
 #[test]
+fn layers_of_transformers() {
+    let both = Both::new();
+    for [n, h, w, heads, d] in [[1, 1, 1, 1, 1], [2, 3, 2, 3, 5], [3, 6, 6, 2, 16], [1, 14, 14, 3, 64]] {
+        let (t, c) = (1 + h * w, heads * d);
+        let what = format!("{n} images of {h} x {w} patches, {heads} heads of {d}");
+        let (map, class) = (both.random("map", &[n, h, w, c]), both.random("class", &[1, 1, c]));
+        let position = both.random("position", &[1, t, c]);
+        let y = both.cpu.add_tokens(&map.0, &class.0, &position.0).unwrap();
+        both.assert_equal(&what, &y, &both.portable.add_tokens(&map.1, &class.1, &position.1).unwrap());
+        let dy = both.random("dy", &[n, t, 1, c]);
+        let gradients = both.cpu.add_tokens_backward(&[n, h, w, c], &dy.0).unwrap();
+        let expected = both.portable.add_tokens_backward(&[n, h, w, c], &dy.1).unwrap();
+        gradients.iter().zip(&expected).for_each(|(actual, expected)| both.assert_equal(&what, actual, expected));
+        both.assert_equal(&what, &both.cpu.class_token(&dy.0).unwrap(), &both.portable.class_token(&dy.1).unwrap());
+        let of_class = both.random("of class", &[n, c]);
+        let dx = both.cpu.class_token_backward(&[n, t, 1, c], &of_class.0).unwrap();
+        both.assert_equal(&what, &dx, &both.portable.class_token_backward(&[n, t, 1, c], &of_class.1).unwrap());
+
+        let x = both.random("x", &[n, t, 1, 3 * c]);
+        let y = both.cpu.attention(&x.0, heads).unwrap();
+        both.assert_equal(&what, &y, &both.portable.attention(&x.1, heads).unwrap());
+        let dx = both.cpu.attention_backward(&x.0, heads, &dy.0).unwrap();
+        both.assert_equal(&what, &dx, &both.portable.attention_backward(&x.1, heads, &dy.1).unwrap());
+
+        let (weight, bias) = (both.random("weight", &[3 * c]), both.random("bias", &[3 * c]));
+        let normal = both.cpu.layer_norm(&x.0, &weight.0, &bias.0, 1e-6).unwrap();
+        let expected = both.portable.layer_norm(&x.1, &weight.1, &bias.1, 1e-6).unwrap();
+        both.assert_equal(&what, &normal.y, &expected.y);
+        let dy = both.random("dy of a norm", &[n, t, 1, 3 * c]);
+        let statistics = [&normal.mean, &normal.rstd];
+        let actual = both.cpu.layer_norm_backward(&x.0, &weight.0, statistics, &dy.0, Some(&x.0)).unwrap();
+        let statistics = [&expected.mean, &expected.rstd];
+        let expected = both.portable.layer_norm_backward(&x.1, &weight.1, statistics, &dy.1, Some(&x.1)).unwrap();
+        both.assert_equal(&what, &actual.dx, &expected.dx);
+        both.assert_equal(&what, &actual.dweight, &expected.dweight);
+        both.assert_equal(&what, &actual.dbias, &expected.dbias);
+    }
+}
+
+#[test]
 fn training_gives_the_same_bits_on_any_number_of_threads() {
-    let mobile = ["efficientnet-lite0", "efficientnet-b0", "mobilenet-v2", "mobilenet-v3-small"];
-    for kind in ["conv4", "resnet18", "resnet50", "googlenet"].into_iter().chain(mobile) {
+    let others = ["efficientnet-lite0", "efficientnet-b0", "mobilenet-v2", "mobilenet-v3-small", "vit-tiny"];
+    for kind in ["conv4", "resnet18", "resnet50", "googlenet"].into_iter().chain(others) {
         let one = train(1, kind);
         assert_eq!(one, train(2, kind), "{kind}");
         assert_eq!(one, train(3, kind), "{kind}");

@@ -38,7 +38,11 @@ fn spec(kind: &str) -> BackboneSpec {
         normalize: true,
         in_channels: 3,
         // An odd side tells paddings apart.
-        image_size: if kind.starts_with("vgg") { 64 } else { 47 },
+        image_size: match kind {
+            _ if kind.starts_with("vgg") => 64,
+            _ if kind.starts_with("vit") => 48,
+            _ => 47,
+        },
         classes: Some(4),
     }
 }
@@ -195,7 +199,7 @@ fn bytes_go_in_where_the_graph_normalises() {
 
 #[test]
 fn a_network_for_grey_images_takes_them_in_three_channels() {
-    for kind in ["conv4", "resnet18", "efficientnet-lite0", "mobilenet-v3-small", "mlp"] {
+    for kind in ["conv4", "resnet18", "efficientnet-lite0", "mobilenet-v3-small", "vit-tiny", "mlp"] {
         let model = model(&BackboneSpec { in_channels: 1, ..spec(kind) });
         assert_eq!(channels(&model), 3);
         for input in [ExportInput::Floats, ExportInput::Bytes] {
@@ -207,7 +211,7 @@ fn a_network_for_grey_images_takes_them_in_three_channels() {
 
 #[test]
 fn float16_rounds_the_weights_and_halves_the_file() {
-    for kind in ["conv4", "resnet18", "vgg11", "mobilenet-v3-small", "efficientnet-b0", "mlp"] {
+    for kind in ["conv4", "resnet18", "vgg11", "mobilenet-v3-small", "efficientnet-b0", "vit-tiny", "mlp"] {
         let model = model(&spec(kind));
         let graph = graph_of(&model, ExportInput::Floats).unwrap();
         let half = with_float16_weights(graph.clone()).unwrap();
@@ -319,4 +323,10 @@ fn timm_gets_what_it_has_and_nothing_else() {
     let names: BTreeMap<String, HostTensor> = Timm::of(&lite.card).unwrap().weights(&lite).tensors;
     assert_eq!(names["classifier.weight"].shape, [6, 1280]);
     assert!(!names.contains_key("fc.weight"));
+    let vit = model(&BackboneSpec { width: 64, image_size: 96, ..spec("vit-tiny") });
+    let timm = Timm::of(&vit.card).unwrap();
+    assert_eq!(timm.weights(&vit).tensors["head.weight"].shape, [6, 192]);
+    assert_eq!(Timm::unnamed(timm.weights(&vit)).tensors["fc.weight"], vit.tensors["fc.weight"]);
+    let config = rkd_core::export::folder::config(None, Some(&timm), &vit);
+    assert_eq!(config["model_args"], serde_json::json!({ "img_size": 96 }));
 }

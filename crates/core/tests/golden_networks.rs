@@ -9,7 +9,7 @@
 mod common;
 
 use common::{Draw, distance, golden, nhwc_shape, numbers, sizes, summary_distance, to_nhwc};
-use rkd_core::backbones::{BackboneSpec, Stem, define};
+use rkd_core::backbones::{BackboneSpec, Stem, adapt, define};
 use rkd_core::nn::backend::{Activation, Backend};
 use rkd_core::nn::backward::Backward;
 use rkd_core::nn::builder::Builder;
@@ -19,6 +19,7 @@ use rkd_core::nn::layer::{BatchNorm2d, Layer};
 use rkd_core::nn::lowering::{Mode, lower};
 use rkd_core::nn::parameters::Parameters;
 use rkd_core::nn::{Cpu, Feature, FeatureMap, Network, Portable, Profile};
+use rkd_core::tensor::HostTensor;
 use rkd_kernels::Team;
 use serde_json::Value;
 use std::sync::Arc;
@@ -73,6 +74,8 @@ fn build(builder: &mut Builder, config: &Value) -> Layer {
         }
         "global-average-pool" => Layer::GlobalAverage,
         "linear" => builder.linear("layer", size("in"), size("out")),
+        "layer-norm" => builder.layer_norm("layer", size("channels"), 1e-6),
+        "attention" => Layer::Attention { heads: size("heads") },
         "activation" => Layer::Activation(activation(&config["activation"])),
         "squeeze-excitation" => {
             let (c, squeezed, point) = (size("channels"), size("squeezed"), Conv2d::square(1, 1, 0));
@@ -95,6 +98,7 @@ fn activation(name: &Value) -> Activation {
         "silu" => Activation::Silu,
         "hard-sigmoid" => Activation::HardSigmoid,
         "sigmoid" => Activation::Sigmoid,
+        "gelu" => Activation::Gelu,
         other => panic!("unknown activation {other}"),
     }
 }
@@ -102,7 +106,7 @@ fn activation(name: &Value) -> Activation {
 fn check_layers<B: Backend>(backend: &B, tolerance: f64) {
     let golden = golden("networks.json");
     let cases = golden["layers"].as_array().unwrap();
-    assert_eq!(cases.len(), 31);
+    assert_eq!(cases.len(), 34);
     for case in cases {
         check_layer(backend, draw(&golden), case, tolerance);
     }
@@ -173,17 +177,7 @@ fn floor(case: &Value, what: &str) -> f64 {
 }
 
 fn spec(kind: &str, stem: Stem, embedding: Option<usize>, shape: &[usize]) -> BackboneSpec {
-    BackboneSpec {
-        kind: kind.into(),
-        width: 64,
-        hidden: Vec::new(),
-        stem,
-        embedding,
-        normalize: false,
-        in_channels: shape[1],
-        image_size: shape[2],
-        classes: None,
-    }
+    BackboneSpec { stem, embedding, in_channels: shape[1], ..BackboneSpec::published(kind, shape[2]) }
 }
 
 /// The golden network `name`, as this project describes it.
@@ -197,6 +191,7 @@ fn network_spec(name: &str, shape: &[usize], outputs: usize) -> BackboneSpec {
         "efficientnet_lite0" => {
             BackboneSpec { width: 16, ..spec("efficientnet-lite0", Stem::Imagenet, Some(outputs), shape) }
         }
+        "vit_tiny" => BackboneSpec { width: 16, ..spec("vit-tiny", Stem::Imagenet, Some(outputs), shape) },
         // Their last layer is called `classifier` here too.
         "efficientnet_b0" | "mobilenet_v2" | "mobilenet_v3_small" | "mobilenet_v3_large" => {
             let quarter = spec(&name.replace('_', "-"), Stem::Imagenet, None, shape);
@@ -326,6 +321,7 @@ fn every_network_of_the_file_has_its_test() {
         "resnet34",
         "resnet50",
         "vgg11_bn cifar",
+        "vit_tiny",
     ];
     assert_eq!(names, tested);
 }
@@ -392,6 +388,12 @@ fn mobilenet_v3_large() {
 }
 
 #[test]
+fn vit_tiny() {
+    check_network(Portable::cpu_f64(), "vit_tiny", 1e-9, 1e-9);
+    check_network(cpu(), "vit_tiny", NETWORK, NETWORK);
+}
+
+#[test]
 fn googlenet() {
     check_network(Portable::cpu_f64(), "googlenet", 1e-9, 1e-9);
     check_network(cpu(), "googlenet", NETWORK, gradients());
@@ -401,4 +403,33 @@ fn googlenet() {
 fn vgg11_with_the_small_head() {
     check_network(Portable::cpu_f64(), "vgg11_bn cifar", 1e-9, 1e-9);
     check_network(cpu(), "vgg11_bn cifar", NETWORK, gradients());
+}
+
+#[test]
+fn mobilenets_of_timm_give_its_features() {
+    let (golden, backend) = (golden("timm.json"), Portable::cpu_f64());
+    let draw = draw(&golden);
+    for case in golden["networks"].as_array().unwrap() {
+        let (name, shape) = (case["name"].as_str().unwrap(), sizes(&case["input_shape"]));
+        let tensor = |(key, shape): (&String, &Value)| {
+            let HostTensor { shape, mut data } = draw.tensor(&sizes(shape), key);
+            let drawn = draw.hashed(key, data.len());
+            match key.rsplit('.').next() {
+                Some("running_mean") => data = drawn.iter().map(|v| 0.1 * v).collect(),
+                Some("running_var") => data = drawn.iter().map(|v| 1.0 + 0.5 * v).collect(),
+                _ => {}
+            }
+            (key.clone(), HostTensor { shape, data })
+        };
+        let tensors = case["tensors"].as_object().unwrap().iter().map(tensor).collect();
+        let spec = spec(case["kind"].as_str().unwrap(), Stem::Imagenet, None, &shape);
+        let mut network = Network::new(backend.clone(), define(&spec).unwrap(), 1).unwrap();
+        let taken = network.take(&adapt(&spec, &tensors), &[]).unwrap();
+        assert_eq!(taken.ignored, ["classifier.bias", "classifier.weight"], "{name}");
+        let images = backend.from_f32(&draw.images("0", &shape), &nhwc_shape(&shape)).unwrap();
+        let pooled = network.forward_eval(&images).unwrap().remove(&Feature::Pooled).unwrap();
+        let off = summary_distance(&backend.to_f64(&pooled).unwrap(), &case["pooled"], 0.0);
+        // The scales that take in V3's epsilon are float32.
+        assert!(off <= 1e-6, "{name} is {off:.1e} off");
+    }
 }

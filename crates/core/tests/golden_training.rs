@@ -44,17 +44,7 @@ struct Run<'a> {
 }
 
 fn spec(kind: &str, stem: Stem, embedding: Option<usize>, [_, channels, side, _]: [usize; 4]) -> BackboneSpec {
-    BackboneSpec {
-        kind: kind.into(),
-        width: 64,
-        hidden: Vec::new(),
-        stem,
-        embedding,
-        normalize: false,
-        in_channels: channels,
-        image_size: side,
-        classes: None,
-    }
+    BackboneSpec { stem, embedding, in_channels: channels, ..BackboneSpec::published(kind, side) }
 }
 
 /// Central differences; the losses are smooth where they are taken.

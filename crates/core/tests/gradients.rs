@@ -10,19 +10,21 @@ use rkd_core::nn::backward::Backward;
 use rkd_core::nn::builder::Builder;
 use rkd_core::nn::forward::Forward;
 use rkd_core::nn::geometry::{Conv2d, Pool2d};
-use rkd_core::nn::layer::{BatchNorm2d, Layer, Residual};
+use rkd_core::nn::layer::{BatchNorm2d, Definition, Layer, Residual};
 use rkd_core::nn::lowering::{Mode, lower};
 use rkd_core::nn::parameters::Parameters;
-use rkd_core::nn::{Feature, FeatureMap, Portable, Profile};
+use rkd_core::nn::tuning::TuningPlan;
+use rkd_core::nn::{Feature, FeatureMap, Network, Portable, Profile};
 
 const DRAW: Draw = Draw { seed: 11 };
-const ACTIVATIONS: [Activation; 6] = [
+const ACTIVATIONS: [Activation; 7] = [
     Activation::Relu,
     Activation::Relu6,
     Activation::HardSwish,
     Activation::Silu,
     Activation::HardSigmoid,
     Activation::Sigmoid,
+    Activation::Gelu,
 ];
 
 fn random(name: &str, count: usize) -> Vec<f64> {
@@ -194,6 +196,36 @@ fn squeeze_and_excitation() {
 }
 
 #[test]
+fn transformers() {
+    let mut builder = Builder::new();
+    let layer = builder.layer_norm("norm", 5, 1e-6);
+    check("layer norm", &[layer], builder, &[2, 3, 1, 5], Mode::Batch);
+    check("attention", &[Layer::Attention { heads: 2 }], Builder::new(), &[2, 4, 1, 18], Mode::Batch);
+    let mut builder = Builder::new();
+    let layer = builder.tokens(7, 3);
+    check("tokens", &[layer, Layer::ClassToken], builder, &[2, 2, 3, 3], Mode::Batch);
+    // A whole block, from a map to a class token.
+    let mut builder = Builder::new();
+    let layers = [
+        builder.tokens(5, 4),
+        Layer::Sum(vec![
+            builder.layer_norm("norm1", 4, 1e-6),
+            builder.linear("qkv", 4, 12),
+            Layer::Attention { heads: 2 },
+            builder.linear("proj", 4, 4),
+        ]),
+        Layer::Sum(vec![
+            builder.layer_norm("norm2", 4, 1e-6),
+            builder.linear("fc1", 4, 6),
+            Layer::Activation(Activation::Gelu),
+            builder.linear("fc2", 6, 4),
+        ]),
+        Layer::ClassToken,
+    ];
+    check("a block", &layers, builder, &[2, 2, 2, 4], Mode::Batch);
+}
+
+#[test]
 fn residual_blocks() {
     for (what, shortcut) in [("identity", false), ("projection", true)] {
         let mut builder = Builder::new();
@@ -239,9 +271,69 @@ fn a_network_through_every_feature_at_once() {
         image_size: 17,
         classes: Some(2),
     };
-    let backend = Portable::cpu_f64();
-    let network = build(backend.clone(), &spec, 3).unwrap();
-    let shape = [3, 17, 17, 1];
+    let network = build(Portable::cpu_f64(), &spec, 3).unwrap();
+    let read = [Feature::Tap("blocks.1".into()), Feature::Pooled, Feature::Embedding, Feature::Logits];
+    check_network(&network, [3, 17, 17, 1], &read);
+}
+
+#[test]
+fn what_is_left_out_at_random_has_the_gradient_of_what_stays() {
+    let mut builder = Builder::new();
+    let mut block = |name: &str, relu| {
+        let body = vec![builder.convolution(&format!("{name}.conv"), 2, 2, Conv2d::square(3, 1, 1))];
+        Layer::Residual(Residual { body, last: builder.batch_norm(&format!("{name}.bn"), 2, relu), shortcut: vec![] })
+    };
+    let body = vec![block("one", true), block("two", true), block("three", false), Layer::GlobalAverage];
+    let definition = Definition {
+        body,
+        embedding: vec![builder.linear("fc", 2, 6)],
+        classifier: Vec::new(),
+        output: Vec::new(),
+        parameters: builder.finish(),
+        image_size: 4,
+        in_channels: 2,
+        pooled_size: 2,
+        embedding_size: 6,
+    };
+    let mut network = Network::new(Portable::cpu_f64(), definition, 3).unwrap();
+    network.tune(&TuningPlan { dropout: 0.5, drop_path: 0.6, ..TuningPlan::default() }).unwrap();
+    check_network(&network, [5, 4, 4, 2], &[Feature::Pooled, Feature::Embedding]);
+}
+
+#[test]
+fn sums_left_out_at_random_have_the_gradient_of_what_stays() {
+    let mut builder = Builder::new();
+    let mut body = vec![builder.tokens(17, 4)];
+    for name in ["one", "two", "three"] {
+        let mut sum = |part: &str, between: Layer, [wide, narrow]: [usize; 2]| {
+            let name = |layer| format!("{name}.{part}.{layer}");
+            let norm = builder.layer_norm(&name("norm"), 4, 1e-6);
+            let (first, last) = (builder.linear(&name("first"), 4, wide), builder.linear(&name("last"), narrow, 4));
+            Layer::Sum(vec![norm, first, between, last])
+        };
+        body.push(sum("attention", Layer::Attention { heads: 1 }, [12, 4]));
+        body.push(sum("mlp", Layer::Activation(Activation::Gelu), [6, 6]));
+    }
+    body.push(Layer::ClassToken);
+    let definition = Definition {
+        body,
+        embedding: Vec::new(),
+        classifier: Vec::new(),
+        output: Vec::new(),
+        parameters: builder.finish(),
+        image_size: 4,
+        in_channels: 4,
+        pooled_size: 4,
+        embedding_size: 4,
+    };
+    let mut network = Network::new(Portable::cpu_f64(), definition, 3).unwrap();
+    network.tune(&TuningPlan { drop_path: 0.6, ..TuningPlan::default() }).unwrap();
+    check_network(&network, [5, 4, 4, 4], &[Feature::Embedding]);
+}
+
+/// Checks the gradient of the images through the features `read` at once.
+fn check_network(network: &Network<Portable>, shape: [usize; 4], read: &[Feature]) {
+    let backend = network.backend().clone();
     let x = random("images", shape.iter().product());
     // A forward pass in training changes the running statistics only; a clone keeps them out of the way.
     let forward = |x: &[f64]| network.clone().forward_train(&backend.from_f64(x, &shape).unwrap()).unwrap();
@@ -250,9 +342,8 @@ fn a_network_through_every_feature_at_once() {
         let values = random(name, of.elem_count());
         (backend.from_f64(&values, of.dims()).unwrap(), values)
     };
-    let read = [Feature::Tap("blocks.1".into()), Feature::Pooled, Feature::Embedding, Feature::Logits];
     let upstream: FeatureMap<_> =
-        read.map(|feature| (feature.clone(), upstream(feature.name(), &features[&feature]))).into();
+        read.iter().map(|feature| (feature.clone(), upstream(feature.name(), &features[feature]))).collect();
     let given = upstream.iter().map(|(feature, (gradient, _))| (feature.clone(), gradient.clone())).collect();
     let gradients = network.backward(tape, given, true).unwrap();
     let dx = backend.to_f64(&gradients.images.unwrap()).unwrap();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use common::{Draw, distance};
 use rkd_core::backbones::{BackboneSpec, Stem, build, define};
+use rkd_core::nn::blocks::Blocks;
 use rkd_core::nn::{Backend, Cpu, Feature, FeatureMap, Network, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec};
 use rkd_kernels::Team;
@@ -100,6 +101,34 @@ fn the_same_bits_on_any_number_of_threads() {
         };
         let one = run(1);
         assert!(run(2) == one && run(3) == one, "{}", spec.kind);
+    }
+}
+
+#[test]
+fn an_image_has_the_same_features_alone_and_in_a_batch_that_is_cut_into_blocks() {
+    for spec in
+        [spec("conv4", Stem::Small, 96), spec("resnet18", Stem::Small, 64), spec("mobilenet-v2", Stem::Small, 160)]
+    {
+        let backend = Cpu::new(Arc::new(Team::new(2)));
+        let inference = network(backend.clone(), &spec).into_inference().unwrap();
+        let (side, n) = (spec.image_size, 11);
+        let shape = [side, side, spec.in_channels];
+        let blocks = Blocks::new(&inference.program().body, &inference.definition().parameters, shape).unwrap();
+        let stages = blocks.stages(n, backend.cached_values().unwrap());
+        assert!(stages.iter().any(|stage| n % stage.images != 0), "{}: {stages:?}", spec.kind);
+        let length = side * side * spec.in_channels;
+        let pixels = DRAW.hashed("images", n * length);
+        let look = |pixels: &[f32]| {
+            let images = backend.from_f32(pixels, &[pixels.len() / length, side, side, spec.in_channels]).unwrap();
+            values(&backend, &inference.forward(&images).unwrap())
+        };
+        let together = look(&pixels);
+        for (image, pixels) in pixels.chunks_exact(length).enumerate() {
+            for ((name, alone), (_, all)) in look(pixels).iter().zip(&together) {
+                let of_image = &all[image * alone.len()..][..alone.len()];
+                assert!(alone == of_image, "{}: {name:?} of image {image}", spec.kind);
+            }
+        }
     }
 }
 

@@ -8,8 +8,9 @@ use common::Draw;
 use rkd_core::Code;
 use rkd_core::backbones::{BackboneSpec, Stem, build, define, kinds};
 use rkd_core::nn::backend::Backend;
+use rkd_core::nn::dropout::Draw as Dropped;
 use rkd_core::nn::profile::Profile;
-use rkd_core::nn::tuning::TuningPlan;
+use rkd_core::nn::tuning::{TrainingStatistics, TuningPlan};
 use rkd_core::nn::{Cpu, Feature, Gradients, Network, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec, check_all_reached};
 use rkd_kernels::Team;
@@ -119,7 +120,7 @@ fn every_network_learns_from_its_smallest_image_and_refuses_a_smaller_one() {
             "conv4" => [16, 16],
             "googlenet" => [8, 31],
             _ if kind.starts_with("resnet") => [4, 16],
-            _ if kind.starts_with("efficientnet") || kind.starts_with("mobilenet") => [16, 16],
+            _ if ["efficientnet", "mobilenet", "vit"].iter().any(|family| kind.starts_with(family)) => [16, 16],
             _ => [32, 32],
         };
         for (stem, side) in [Stem::Small, Stem::Imagenet].into_iter().zip(sides) {
@@ -189,6 +190,119 @@ fn the_page_of_networks_has_their_sizes() {
         .map(|(row, sizes)| format!("{}: {}", row[1], sizes.join(" | ")))
         .collect();
     assert!(wrong.is_empty(), "docs/networks.md has other sizes than:\n{}", wrong.join("\n"));
+}
+
+/// The spec of a network with residual blocks.
+fn residual_spec() -> BackboneSpec {
+    BackboneSpec { kind: "resnet18".into(), normalize: false, ..spec() }
+}
+
+#[test]
+fn what_training_leaves_out_is_drawn_by_step_and_evaluation_leaves_nothing_out() {
+    let whole = build(Portable::cpu_f32(), &residual_spec(), 2).unwrap();
+    let backend = whole.backend().clone();
+    let images = images(&backend, 6);
+    let values = |of: &candle_core::Tensor| backend.to_f32(of).unwrap();
+    for (tuning, changed) in [
+        (TuningPlan { dropout: 0.5, ..Default::default() }, vec![Feature::Embedding, Feature::Logits]),
+        (
+            TuningPlan { drop_path: 0.9, ..Default::default() },
+            vec![Feature::Tap("layer4".into()), Feature::Pooled, Feature::Embedding, Feature::Logits],
+        ),
+    ] {
+        let mut network = whole.clone();
+        network.tune(&tuning).unwrap();
+        let evaluated = [&whole, &network].map(|network| network.forward_eval(&images).unwrap());
+        let step = |step| network.clone().forward_train_at(&images, Dropped { seed: 1, step, row: 0 }).unwrap().0;
+        let (third, again, fourth) = (step(3), step(3), step(4));
+        let trained = whole.clone().forward_train(&images).unwrap().0;
+        for (feature, all) in &trained {
+            assert_eq!(values(&evaluated[0][feature]), values(&evaluated[1][feature]), "{feature:?}");
+            assert_eq!(values(&third[feature]), values(&again[feature]), "{feature:?}");
+            if changed.contains(feature) {
+                assert_ne!(values(&third[feature]), values(&fourth[feature]), "{feature:?}");
+                assert_ne!(values(&third[feature]), values(all), "{feature:?}");
+            }
+        }
+        // The first block always runs, and dropout is behind all taps.
+        let first = Feature::Tap("layer1".into());
+        assert_eq!(values(&third[&first]) == values(&trained[&first]), tuning.drop_path == 0.0);
+    }
+}
+
+#[test]
+fn kernels_leave_out_what_the_portable_form_does() {
+    // The batch's statistics, of four pixels in the last stages, would magnify the rounding of float32.
+    let batch_norm = TrainingStatistics::Running;
+    let tuning = TuningPlan { dropout: 0.3, drop_path: 0.5, batch_norm, ..Default::default() };
+    for kind in ["resnet18", "mobilenet-v2", "efficientnet-b0", "vit-tiny"] {
+        let spec = BackboneSpec { kind: kind.into(), ..residual_spec() };
+        let mut portable = build(Portable::cpu_f64(), &spec, 2).unwrap();
+        let mut kernels = build(Cpu::new(Arc::new(Team::new(2))), &spec, 2).unwrap();
+        portable.tune(&tuning).unwrap();
+        kernels.tune(&tuning).unwrap();
+        let (expected, found) = (dropped(&mut portable), dropped(&mut kernels));
+        assert_eq!(expected.len(), found.len());
+        for (what, expected, found) in expected.iter().zip(&found).map(|((what, a), (_, b))| (what, a, b)) {
+            let norm = expected.iter().map(|v| v * v).sum::<f64>().sqrt();
+            let off = expected.iter().zip(found).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+            assert!(off <= 1e-3 * norm.max(1e-4), "{kind}, {what}: {off:.1e} of {norm:.1e}");
+        }
+    }
+}
+
+/// Features of a training pass and gradients of all parameters.
+fn dropped<B: Backend>(network: &mut Network<B>) -> Vec<(String, Vec<f64>)> {
+    let gradients = gradients(network, true, true).parameters;
+    let backend = network.backend().clone();
+    let specs = network.parameters.specs.clone();
+    let gradients = specs.iter().zip(gradients).filter_map(|(spec, gradient)| Some((spec.name.clone(), gradient?)));
+    let (features, _) = network.forward_train(&images(&backend, 4)).unwrap();
+    let features = features.into_iter().map(|(feature, value)| (feature.name().to_string(), value));
+    features.chain(gradients).map(|(name, value)| (name, backend.to_f64(&value).unwrap())).collect()
+}
+
+#[test]
+fn what_cannot_be_left_out_is_named() {
+    let tune = |spec: &BackboneSpec, dropout, drop_path| {
+        let mut network = build(Portable::cpu_f32(), spec, 1).unwrap();
+        network.tune(&TuningPlan { dropout, drop_path, ..Default::default() }).unwrap_err()
+    };
+    let bare = BackboneSpec { embedding: None, classes: None, ..spec() };
+    let table = [
+        (tune(&spec(), 0.0, 0.1), "dropPath", "a ResNet, MobileNet, EfficientNet or ViT"),
+        (tune(&bare, 0.1, 0.0), "dropout", "an embedding layer"),
+        (tune(&spec(), 1.0, 0.0), "dropout", "less than 1"),
+        (tune(&residual_spec(), 0.0, -0.1), "dropPath", "at least 0"),
+    ];
+    for (error, subject, part) in table {
+        assert_eq!((error.code, error.subject.as_deref()), (Code::InvalidOption, Some(subject)));
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+#[test]
+fn a_class_token_is_taken_early_where_no_tap_is_kept() {
+    let spec = BackboneSpec { kind: "vit-tiny".into(), width: 4, image_size: 32, ..spec() };
+    let mut network = build(Portable::cpu_f64(), &spec, 4).unwrap();
+    let backend = network.backend().clone();
+    let images = backend.from_f32(&DRAW.hashed("images", 2 * 32 * 32), &[2, 32, 32, 1]).unwrap();
+    let mut step = |kept: &[Feature]| {
+        network.keep_taps(kept);
+        let (features, tape) = network.forward_train(&images).unwrap();
+        let embedding = features[&Feature::Embedding].clone();
+        let gradients = network.backward(tape, [(Feature::Embedding, embedding.clone())].into(), true).unwrap();
+        let all = gradients.parameters.into_iter().flatten().chain(gradients.images).chain([embedding]);
+        let values: Vec<Vec<f64>> = all.map(|tensor| backend.to_f64(&tensor).unwrap()).collect();
+        (features.contains_key(&Feature::Tap("blocks.11".into())), values)
+    };
+    let ((tapped, late), (untapped, early)) = (step(&[Feature::Tap("blocks.11".into())]), step(&[]));
+    assert!(tapped && !untapped);
+    assert_eq!(late.len(), early.len());
+    for (late, early) in late.iter().zip(&early) {
+        let off = late.iter().zip(early).fold(0.0, |most: f64, (a, b)| most.max((a - b).abs()));
+        assert!(off < 1e-12, "{off}");
+    }
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use rkd_core::backbones::{BackboneSpec, Stem, build};
 use rkd_core::losses::{Feature, FeatureMap, LossInputs, Matrix, TermSpec, evaluate_loss};
 use rkd_core::nn::backend::Backend;
+use rkd_core::nn::dropout::Draw;
+use rkd_core::nn::tuning::TuningPlan;
 use rkd_core::nn::{Network, Portable};
 use rkd_core::random::Random;
 use rkd_core::train::pass::{Pass, cut, matrices};
@@ -10,6 +12,7 @@ use rkd_kernels::Team;
 use serde_json::json;
 
 const SIDE: usize = 16;
+const DRAW: Draw = Draw { seed: 1, step: 2, row: 0 };
 
 fn network(kind: &str) -> Network<Portable> {
     let spec = BackboneSpec {
@@ -42,7 +45,7 @@ fn train(network: &mut Network<Portable>, images: &[f64], teacher: &Matrix, larg
     let pieces = cut(images.len() / length, largest).into_iter().map(|rows| {
         backend.from_f64(&images[rows.start * length..rows.end * length], &[rows.len(), SIDE, SIDE, 1]).unwrap()
     });
-    let pass = Pass::forward(network, pieces.collect(), 0, &[Feature::Embedding, Feature::Pooled]).unwrap();
+    let pass = Pass::forward(network, pieces.collect(), &[Feature::Embedding, Feature::Pooled], DRAW).unwrap();
     pass.statistics.iter().for_each(|piece| network.learn(piece).unwrap());
     let mut values = pass.features.values().flatten().map(|piece| backend.to_f64(piece).unwrap());
     let features = matrices::<Portable>("the student's", &pass.features, &mut values).unwrap();
@@ -95,6 +98,19 @@ fn without_batch_statistics_pieces_change_nothing() {
     for largest in [1, 4, 5, 10] {
         check(&whole, &train(&mut network("mlp"), &images, &teacher, Some(largest)));
     }
+}
+
+#[test]
+fn pieces_leave_out_at_random_what_the_whole_does() {
+    let (images, teacher) = (images(0..11), teacher(0..11));
+    let mut dropping = network("mlp");
+    dropping.tune(&TuningPlan { dropout: 0.4, ..TuningPlan::default() }).unwrap();
+    let whole = train(&mut dropping.clone(), &images, &teacher, None);
+    for largest in [1, 4, 5] {
+        check(&whole, &train(&mut dropping.clone(), &images, &teacher, Some(largest)));
+    }
+    let nothing_left_out = train(&mut network("mlp"), &images, &teacher, None);
+    assert!((whole.value - nothing_left_out.value).abs() > 1e-3 * whole.value);
 }
 
 #[test]

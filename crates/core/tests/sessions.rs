@@ -283,6 +283,26 @@ fn prefixes_train_to_the_same_bytes_on_any_threads_and_after_a_resume() {
     assert!(message.contains("lengths below 8"), "{message}");
 }
 
+#[test]
+fn what_is_left_out_at_random_is_the_same_on_any_threads_and_after_a_resume() {
+    let place = Place::new(28, 1);
+    let plan = |dropout: f64, drop_path: f64, threads: usize| {
+        let tuning = json!({ "dropout": dropout, "dropPath": drop_path });
+        let changes = json!({ "losses": [{ "kind": "rkd-distance" }], "tuning": tuning, "threads": threads });
+        let mut plan = place.distillation(28, 1, "live", changes);
+        (plan.backbone.kind, plan.backbone.width) = ("mobilenet-v2".into(), 8);
+        plan
+    };
+    let whole = run(&place, &plan(0.3, 0.4, 2), 0, 6);
+    for threads in [1, 3] {
+        assert!(run(&place, &plan(0.3, 0.4, threads), 0, 6) == whole, "{threads} threads");
+    }
+    assert!(run(&place, &plan(0.3, 0.4, 2), 3, 6) == whole, "after a resume");
+    for (dropout, drop_path) in [(0.3, 0.0), (0.0, 0.4), (0.0, 0.0)] {
+        assert!(run(&place, &plan(dropout, drop_path, 2), 0, 6) != whole, "{dropout}, {drop_path}");
+    }
+}
+
 /// Two teachers, each read in a way of its own, weighed 1 to 3.
 fn two(place: &Place, ways: [&str; 2]) -> Value {
     let teacher = |name: &str, weight: f64, features: &str| json!({ "name": name, "weight": weight, "model": place.path(name), "features": features });

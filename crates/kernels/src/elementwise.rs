@@ -10,7 +10,7 @@ pub(crate) const BLOCK: usize = 16 * 1024;
 /// One loop over slices of equal length, as a [`Kernel`].
 macro_rules! map_kernel {
     ($name:ident, $out:ident, [$($input:ident),*], [$($scalar:ident),*], $i:ident => $value:expr) => {
-        struct $name<'a> { $out: &'a mut [f32], $($input: &'a [f32],)* $($scalar: f32,)* }
+        pub(crate) struct $name<'a> { pub(crate) $out: &'a mut [f32], $(pub(crate) $input: &'a [f32],)* $(pub(crate) $scalar: f32,)* }
         impl Kernel for $name<'_> {
             type Output = ();
             #[inline(always)]

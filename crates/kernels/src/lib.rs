@@ -11,10 +11,12 @@
 //! A slice of the wrong length is a defect of the caller and panics with the name of the operation and both lengths.
 
 pub mod activation;
+pub mod attention;
 pub mod channels;
 pub mod convolution;
 pub mod elementwise;
 pub mod excitation;
+pub mod finish;
 pub mod isa;
 pub mod linear;
 pub mod matrix;
@@ -27,9 +29,11 @@ pub mod product;
 pub mod relations;
 pub mod retrieval;
 pub mod team;
+pub mod tokens;
 
 mod check;
 mod columns;
+mod rows;
 mod scratch;
 mod simd;
 

@@ -2,8 +2,9 @@
 //!
 //! Shapes: n rows, i inputs, o outputs; x [n, i], weight [o, i], y [n, o].
 
-use crate::matrix::{Operand, gemm, panels_length};
-use crate::{Isa, Team, check, columns};
+use crate::finish::Finish;
+use crate::matrix::{Operand, gemm, multiply_panels, pack, panels_length};
+use crate::{Isa, Team, check, columns, scratch};
 
 /// The sizes of a linear layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,13 +24,35 @@ pub fn working_memory(isa: Isa, &Linear { n, inputs, outputs }: &Linear, backwar
     if backward { there.max(back) } else { there }
 }
 
-/// `y = x weight^T + bias`.
-pub fn forward(team: &Team, shape: &Linear, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+/// `y = activation?(x weight^T + bias + residual)`.
+pub fn forward(team: &Team, shape: &Linear, x: &[f32], weight: &[f32], finish: Finish<'_>, y: &mut [f32]) {
+    scratch::with(prepared_length(team.isa(), shape), |prepared| {
+        prepare(team, shape, weight, prepared);
+        forward_prepared(team, shape, x, prepared, finish, y);
+    });
+}
+
+/// Floats of the weights in the form that [`forward_prepared`] reads.
+pub fn prepared_length(isa: Isa, shape: &Linear) -> usize {
+    panels_length(isa, shape.inputs, shape.outputs)
+}
+
+/// Brings the weights into the form that [`forward_prepared`] reads: once, for many passes. Overwrites `prepared`.
+pub fn prepare(team: &Team, shape: &Linear, weight: &[f32], prepared: &mut [f32]) {
+    let Linear { inputs, outputs, .. } = *shape;
+    check::length("linear", "weight", weight.len(), outputs * inputs);
+    check::length("linear", "prepared", prepared.len(), prepared_length(team.isa(), shape));
+    pack(team, inputs, outputs, &[(0, inputs, Operand::transposed(weight, inputs))], prepared);
+}
+
+/// As [`forward`] with weights from [`prepare`].
+pub fn forward_prepared(team: &Team, shape: &Linear, x: &[f32], prepared: &[f32], finish: Finish<'_>, y: &mut [f32]) {
     let Linear { n, inputs, outputs } = *shape;
     check::length("linear", "x", x.len(), n * inputs);
-    check::length("linear", "weight", weight.len(), outputs * inputs);
-    let (a, b) = (Operand::row_major(x, inputs), Operand::transposed(weight, inputs));
-    gemm(team, [n, outputs, inputs], a, b, bias, y);
+    check::length("linear", "y", y.len(), n * outputs);
+    check::length("linear", "prepared", prepared.len(), prepared_length(team.isa(), shape));
+    finish.check("linear", outputs, n * outputs);
+    multiply_panels(team, [n, outputs, inputs], Operand::row_major(x, inputs), prepared, finish, y);
 }
 
 /// `dx = dy weight`. Overwrites `dx`.

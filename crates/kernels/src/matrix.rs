@@ -12,8 +12,9 @@
 // Operations on arrays of registers: plain index loops say it best.
 #![allow(clippy::needless_range_loop)]
 
+use crate::finish::Finish;
 use crate::isa::Level;
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::{Kernel, Simd, dispatch, unrolled};
 use crate::team::Parts;
 use crate::{Isa, Team, check, scratch};
 
@@ -23,19 +24,6 @@ pub(crate) const DEPTH: usize = 256;
 pub(crate) const BLOCK_ROWS: usize = 168;
 /// Units of work wanted at least, so that a few threads end at about the same time.
 const UNITS: usize = 16;
-
-/// Writes `body` out for every row r < R: sums that a loop counter indexes would lie in memory, not in registers.
-macro_rules! each_row {
-    ($r:ident in $count:ident => $body:expr) => {
-        each_row!(@ $r, $count, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
-    };
-    (@ $r:ident, $count:ident, $body:expr, $($row:literal)*) => {
-        $(if $row < $count {
-            let $r: usize = $row;
-            $body
-        })*
-    };
-}
 
 /// The panel width of an instruction set: two vectors.
 pub(crate) fn panel_width(isa: Isa) -> usize {
@@ -93,29 +81,60 @@ impl<'a> Operand<'a> {
 }
 
 /// `c = a b (+ bias)`: `a` is m x k, `b` k x n, `c` row-major m x n, `bias` `[n]` added to every row.
-pub fn gemm(team: &Team, [m, n, k]: [usize; 3], a: Operand<'_>, b: Operand<'_>, bias: Option<&[f32]>, c: &mut [f32]) {
+pub fn gemm(team: &Team, size: [usize; 3], a: Operand<'_>, b: Operand<'_>, bias: Option<&[f32]>, c: &mut [f32]) {
+    gemm_finished(team, size, a, b, Finish { bias, ..Finish::default() }, c);
+}
+
+/// As [`gemm`], with what is done to the elements of `c` while they are in the cache.
+pub fn gemm_finished(
+    team: &Team,
+    [m, n, k]: [usize; 3],
+    a: Operand<'_>,
+    b: Operand<'_>,
+    finish: Finish<'_>,
+    c: &mut [f32],
+) {
     a.check("a", m, k);
     b.check("b", k, n);
     check::length("gemm", "c", c.len(), m * n);
-    if let Some(bias) = bias {
-        check::length("gemm", "bias", bias.len(), n);
-    }
-    let width = panel_width(team.isa());
+    finish.check("gemm", n, m * n);
     scratch::with(panels_length(team.isa(), k, n), |panels| {
-        team.for_each_chunk(panels, (k * width).max(1), |panel, out| {
-            fill_panel(out, width, b.skip(0, panel * width), width.min(n - panel * width));
-        });
-        let (panels, out, cut) = (&*panels, Parts::new(c), Cut::new(team.isa(), m, n));
-        team.for_each(cut.units(), |unit| {
-            let (rows, columns) = cut.unit(unit);
-            for start in (0..k.max(1)).step_by(DEPTH) {
-                let left = a.skip(rows[0], start);
-                let block = Block { left, rows: rows[1] - rows[0], depth: [start, k.min(start + DEPTH)], columns };
-                // SAFETY: `c` has m rows of n, and the unit's rows and columns end there; no other unit has both its
-                // rows and its columns, so nobody else uses these elements.
-                unsafe { block.multiply(team.isa(), panels, k, bias, out.pointer(rows[0] * n), n) };
-            }
-        });
+        pack(team, k, n, &[(0, k, b)], panels);
+        multiply_panels(team, [m, n, k], a, panels, finish, c);
+    });
+}
+
+/// As [`gemm_finished`] with `b` in panels; lengths are checked by the caller.
+pub(crate) fn multiply_panels(
+    team: &Team,
+    [m, n, k]: [usize; 3],
+    a: Operand<'_>,
+    panels: &[f32],
+    finish: Finish<'_>,
+    c: &mut [f32],
+) {
+    let (out, cut) = (Parts::new(c), Cut::new(team.isa(), m, n));
+    team.for_each(cut.units(), |unit| {
+        let (rows, columns) = cut.unit(unit);
+        let (at, count) = (rows[0] * n, rows[1] - rows[0]);
+        let block = Block { left: a.skip(rows[0], 0), runs: None, rows: count, depth: [0, k], columns };
+        // SAFETY: `c` has m rows of n, and the unit's rows and columns end there; no other unit has both its rows and its
+        // columns, so nobody else uses these elements.
+        unsafe {
+            block.multiply(team.isa(), panels, k, finish.bias, out.pointer(at), n);
+            finish.apply(team.isa(), out.pointer(at), at, n, count, columns);
+        }
+    });
+}
+
+/// Packs a k x n matrix into `panels`: terms `[first, end)` of k, each an operand of `n` columns.
+pub(crate) fn pack(team: &Team, k: usize, n: usize, terms: &[(usize, usize, Operand<'_>)], panels: &mut [f32]) {
+    let width = panel_width(team.isa());
+    team.for_each_chunk(panels, (k * width).max(1), |panel, out| {
+        let column = panel * width;
+        for &(first, end, operand) in terms {
+            fill_panel(&mut out[first * width..end * width], width, operand.skip(0, column), width.min(n - column));
+        }
     });
 }
 
@@ -184,13 +203,17 @@ impl Cut {
     }
 }
 
-/// One stretch of terms of one block of the result.
+/// Some terms of one block of the result.
 #[derive(Clone, Copy)]
 pub(crate) struct Block<'a> {
     /// A, from the block's first row and first term.
     pub left: Operand<'a>,
+    /// Where A's terms do not follow each other by its column stride all along: the terms of a run, of which `depth` is a
+    /// whole number, and the elements from one run to the next.
+    pub runs: Option<[usize; 2]>,
     pub rows: usize,
-    /// The terms `[first, end]` within the panels. From 0 the result is overwritten, else added to.
+    /// The terms `[first, end]` within the panels. From 0 the result is overwritten, else added to. More than a stretch are summed
+    /// stretch by stretch; with runs there is one stretch at most.
     pub depth: [usize; 2],
     /// The columns `[first, end]` of the result; the first begins a panel.
     pub columns: [usize; 2],
@@ -207,7 +230,7 @@ impl Block<'_> {
     }
 
     /// Multiplies by `panels` of `k` terms in all, into `out`: element (i, j) is `out[i * out_row + j]`, where i counts
-    /// the block's rows and j all columns. `bias` is added with the first stretch.
+    /// the block's rows and j all columns. `bias` is added with the first term.
     ///
     /// # Safety
     /// `out` is valid for all the block's elements, initialised if its terms do not begin at 0, and nobody else uses
@@ -232,10 +255,18 @@ impl Block<'_> {
 
     /// # Safety
     /// As [`BlockProduct::new`], until it returns.
-    unsafe fn run(self, isa: Isa, panels: &[f32], k: usize, start: Start<'_>, out: *mut f32, out_row: usize) {
-        if self.rows > 0 && self.columns[0] < self.columns[1] {
-            // SAFETY: the caller's promise is the constructor's.
-            dispatch(isa, unsafe { BlockProduct::new(self, isa, panels, k, start, out, out_row) });
+    unsafe fn run(self, isa: Isa, panels: &[f32], k: usize, mut start: Start<'_>, out: *mut f32, out_row: usize) {
+        let [first, end] = self.depth;
+        if self.rows == 0 || self.columns[0] >= self.columns[1] {
+            return;
+        }
+        assert!(self.runs.is_none() || end - first <= DEPTH, "a block's runs exceed a stretch");
+        // At least once, so that no terms give the start.
+        for from in (first..end.max(first + 1)).step_by(DEPTH) {
+            let stretch = Block { left: self.left.skip(0, from - first), depth: [from, end.min(from + DEPTH)], ..self };
+            // SAFETY: the caller's promise is the constructor's; stretches after the first add to what it wrote.
+            dispatch(isa, unsafe { BlockProduct::new(stretch, isa, panels, k, start, out, out_row) });
+            start = Start::Add;
         }
     }
 }
@@ -276,7 +307,10 @@ impl<'a> BlockProduct<'a> {
         let ([first, end], last) = (block.depth, block.columns[1]);
         assert!(first <= end && end <= k && panels.len() >= panels_length(isa, k, last), "a block exceeds its panels");
         if end > first {
-            block.left.check("left", block.rows, end - first);
+            let [run, jump] = block.runs.unwrap_or([end - first, 0]);
+            assert!((end - first).is_multiple_of(run), "a block ends within a run");
+            let skipped = (((end - first) / run - 1) * jump).min(block.left.data.len());
+            Operand { data: &block.left.data[skipped..], ..block.left }.check("left", block.rows, run);
         }
         if let Start::Bias(bias) = start {
             assert!(bias.len() >= last, "a block exceeds its bias");
@@ -298,8 +332,13 @@ impl Kernel for BlockProduct<'_> {
                 // very width) its columns and terms and the bias its columns, and was promised the same of `out`; the
                 // tile is a part of the block, since its rows and columns end where the block's do.
                 unsafe {
+                    let depth = block.depth[1] - block.depth[0];
+                    let [run, jump] = block.runs.unwrap_or([depth.max(1), 0]);
                     let tile = Tile {
-                        depth: block.depth[1] - block.depth[0],
+                        runs: depth / run,
+                        run,
+                        // From behind a run to the next.
+                        jump: jump.wrapping_sub(run * block.left.column),
                         a: block.left.data.as_ptr().add(row * block.left.row),
                         row: block.left.row,
                         step: block.left.column,
@@ -319,9 +358,11 @@ impl Kernel for BlockProduct<'_> {
     }
 }
 
-/// One register tile: `depth` terms from A by strides and from one panel.
+/// One register tile: `runs` times `run` terms from A by strides and from one panel.
 struct Tile<'a> {
-    depth: usize,
+    runs: usize,
+    run: usize,
+    jump: usize,
     a: *const f32,
     row: usize,
     step: usize,
@@ -334,8 +375,8 @@ struct Tile<'a> {
 
 impl Tile<'_> {
     /// # Safety
-    /// The instruction set of `S` is available. `a` is valid for `rows` <= `S::ROWS` rows and `depth` terms, `panel`
-    /// for `depth` times two vectors, `out` and a bias for `columns` columns; `out` is initialised with [`Start::Add`],
+    /// The instruction set of `S` is available. `a` is valid for `rows` <= `S::ROWS` rows and the terms of all runs, `panel`
+    /// for as many times two vectors, `out` and a bias for `columns` columns; `out` is initialised with [`Start::Add`],
     /// and nobody else uses it.
     #[inline(always)]
     unsafe fn multiply_rows<S: Simd>(&self, rows: usize) {
@@ -359,27 +400,30 @@ impl Tile<'_> {
     /// As [`Tile::multiply_rows`] for R rows, and V vectors hold all columns.
     #[inline(always)]
     unsafe fn multiply<S: Simd, const R: usize, const V: usize>(&self) {
-        // SAFETY: row r < R of A lies `r * row` on, and of `out` `r * out_row`; a step of the loop takes one of `depth`
-        // terms of A and V <= 2 vectors of the panel. `a` leaves A only after its last use, by a wrapping addition.
+        // SAFETY: row r < R of A lies `r * row` on, and of `out` `r * out_row`; a step of the loops takes one term of A and
+        // V <= 2 vectors of the panel. `a` leaves A only after its last use, by a wrapping addition.
         unsafe {
             let mut sums = [[S::splat(0.0); V]; R];
             let mut a = self.a;
             let mut panel = self.panel;
-            for _ in 0..self.depth {
-                let mut b = [S::splat(0.0); V];
-                for v in 0..V {
-                    b[v] = S::load(panel.add(v * S::LANES));
-                }
-                each_row!(r in R => {
-                    let value = S::splat(*a.add(r * self.row));
+            for _ in 0..self.runs {
+                for _ in 0..self.run {
+                    let mut b = [S::splat(0.0); V];
                     for v in 0..V {
-                        sums[r][v] = S::mul_add(value, b[v], sums[r][v]);
+                        b[v] = S::load(panel.add(v * S::LANES));
                     }
-                });
-                a = a.wrapping_add(self.step);
-                panel = panel.add(2 * S::LANES);
+                    unrolled!(r in R => {
+                        let value = S::splat(*a.add(r * self.row));
+                        for v in 0..V {
+                            sums[r][v] = S::mul_add(value, b[v], sums[r][v]);
+                        }
+                    });
+                    a = a.wrapping_add(self.step);
+                    panel = panel.add(2 * S::LANES);
+                }
+                a = a.wrapping_add(self.jump);
             }
-            each_row!(r in R => {
+            unrolled!(r in R => {
                 let out = self.out.add(r * self.out_row);
                 for v in 0..V {
                     self.finish::<S>(out, v * S::LANES, sums[r][v]);

@@ -13,6 +13,21 @@
 //!   until it has run.
 
 /// Methods of [`Simd`] or [`Doubles`] that are one expression of vector instructions.
+/// Writes `body` out for every number below a constant of at most 17: sums that a loop counter indexes would lie in memory, not in
+/// registers.
+macro_rules! unrolled {
+    ($i:ident in $count:expr => $body:expr) => {
+        unrolled!(@ $i, $count, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16)
+    };
+    (@ $i:ident, $count:expr, $body:expr, $($number:literal)*) => {
+        $(if $number < $count {
+            let $i: usize = $number;
+            $body
+        })*
+    };
+}
+pub(crate) use unrolled;
+
 macro_rules! instructions {
     ($(fn $name:ident($($argument:ident: $kind:ty),*) -> $out:ty = $value:expr;)*) => {$(
         #[inline(always)]

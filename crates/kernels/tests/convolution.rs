@@ -101,6 +101,15 @@ fn shapes() -> Vec<Conv2d> {
         depthwise(Conv2d { dilation: [2, 3], ..shape(2, [9, 13], [20, 20], 3, 2, 2) }),
         depthwise(Conv2d { kernel: [5, 3], ..shape(0, [9, 7], [16, 16], 3, 1, 2) }),
         depthwise(shape(3, [50, 40], [48, 48], 3, 1, 1)),
+        // Spans of every length, of both steps, whose last vector of channels overlaps.
+        depthwise(shape(1, [4, 14], [24, 24], 3, 1, 1)),
+        depthwise(shape(1, [4, 13], [40, 40], 5, 1, 2)),
+        depthwise(shape(1, [6, 24], [24, 24], 3, 2, 1)),
+        depthwise(shape(1, [7, 25], [18, 18], 5, 2, 2)),
+        // Strips of a first layer: several units and panels, kernel rows apart, a step beyond the kernel.
+        shape(2, [70, 66], [3, 40], 3, 2, 1),
+        Conv2d { dilation: [2, 1], ..shape(2, [9, 8], [3, 7], 3, 1, 2) },
+        Conv2d { extra: [1, 1], ..shape(1, [14, 15], [2, 16], 2, 5, 1) },
     ];
     shapes.retain(|shape| !INTERPRETED || shape.flops() < 4e4);
     shapes

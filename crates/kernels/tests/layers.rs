@@ -5,6 +5,7 @@ mod support;
 use rkd_kernels::activation::Activation;
 use rkd_kernels::elementwise::{activate, activate_backward, add, add_in_place, add_scaled, scale, sum_of_squares};
 use rkd_kernels::excitation::{scale_channels, scale_channels_backward_gate, scale_channels_backward_input};
+use rkd_kernels::finish::Finish;
 use rkd_kernels::linear::{self, Linear};
 use rkd_kernels::matrix::{Operand, gemm};
 use rkd_kernels::normalization::{
@@ -450,7 +451,7 @@ fn linear_and_its_gradients() {
         check(&format!("{s:?}"), &expected, TOLERANCE, |team| {
             let mut out: Vec<Vec<f32>> = lengths.iter().map(|&l| vec![f32::NAN; l]).collect();
             let [y, dx, dweight, dbias] = &mut out[..] else { unreachable!() };
-            linear::forward(team, &s, &x, &weight, Some(&bias), y);
+            linear::forward(team, &s, &x, &weight, Finish { bias: Some(&bias), ..Finish::default() }, y);
             linear::backward_input(team, &s, &dy, &weight, dx);
             linear::backward_weight(team, &s, &x, &dy, dweight, Some(dbias));
             out
@@ -487,13 +488,14 @@ fn elementwise_operations() {
     assert!(sums.iter().all(|sum| sum.to_bits() == sums[0].to_bits() && (sum / expected - 1.0).abs() < 1e-12));
 }
 
-const ACTIVATIONS: [Activation; 6] = [
+const ACTIVATIONS: [Activation; 7] = [
     Activation::Relu,
     Activation::Relu6,
     Activation::HardSwish,
     Activation::Silu,
     Activation::HardSigmoid,
     Activation::Sigmoid,
+    Activation::Gelu,
 ];
 
 #[test]

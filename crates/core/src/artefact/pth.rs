@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Cursor, Read};
 
+use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
 
 use super::element::Element;
@@ -160,7 +161,10 @@ struct Archive<'a> {
 
 impl<'a> Archive<'a> {
     fn open(bytes: &'a [u8]) -> Result<Self> {
-        let zip = ZipArchive::new(Cursor::new(bytes)).map_err(damaged)?;
+        // Beside the directory PyTorch writes the records of 64 bits too, of 76 bytes in all: where the first entry takes as many,
+        // as that of an archive whose name has 21 letters, a search for the beginning would find the second one.
+        let begins = Config { archive_offset: ArchiveOffset::Known(0) };
+        let zip = ZipArchive::with_config(begins, Cursor::new(bytes)).map_err(damaged)?;
         let names = zip.file_names().filter_map(|name| name.ok());
         let folders = names.filter_map(|name| Some(name.strip_suffix("data.pkl")?.to_string()));
         let folder = folders.min_by_key(String::len);

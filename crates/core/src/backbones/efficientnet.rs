@@ -27,8 +27,7 @@
 //!
 //! Lite1 to Lite4 have more channels and blocks by two factors (`SCALES`), channels in multiples of 8; the stem, the
 //! head, and the count of blocks of the first and last stage stay. The channels above belong to width 64, and all grow
-//! with it. Stochastic depth and dropout are left out: a relation between two images should not depend on a draw. Started
-//! as TensorFlow and timm start it (He et al. 2015, fan-out).
+//! with it. Started as TensorFlow and timm start it (He et al. 2015, fan-out).
 //!
 //! Weights of timm's `efficientnet_lite0` (without `tf_`) have the same names but belong to symmetric padding and an
 //! epsilon of 1e-5, and those of `tf_efficientnet_b0` the other way round: they can be read, and are a start rather than the
@@ -232,20 +231,10 @@ pub(super) fn rename<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backbones::{Stem, adapt, define};
+    use crate::backbones::{adapt, define};
 
     fn spec(size: usize, width: usize) -> BackboneSpec {
-        BackboneSpec {
-            kind: format!("efficientnet-lite{size}"),
-            width,
-            hidden: Vec::new(),
-            stem: Stem::Imagenet,
-            embedding: None,
-            normalize: false,
-            in_channels: 3,
-            image_size: 224,
-            classes: None,
-        }
+        BackboneSpec { width, ..BackboneSpec::published(format!("efficientnet-lite{size}"), 224) }
     }
 
     fn shapes(spec: &BackboneSpec) -> BTreeMap<String, Vec<usize>> {

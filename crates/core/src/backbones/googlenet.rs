@@ -15,8 +15,8 @@
 //!
 //! Every convolution is followed by a batch norm with epsilon 0.001 and a ReLU; every pool counts a last, incomplete
 //! window; the "5x5" branch has a 3x3 kernel, as torchvision's has. The channels above belong to width 64 and grow with
-//! it. The classifiers beside the trunk (`aux1`, `aux2`) and the dropout are left out: there is nothing to classify,
-//! and a relation between two images should not depend on a draw. Started as ResNets are.
+//! it. The classifiers beside the trunk (`aux1`, `aux2`) are left out: there is nothing to classify. Started as ResNets
+//! are.
 //!
 //! torchvision's published weights were trained on pixels from -1 to 1 (`transform_input`): read them with a
 //! normalisation of mean 0.5 and deviation 0.5 in every channel.

@@ -15,9 +15,15 @@
 //!
 //! V3's `classifier.0` is the last feature layer, moved behind the mean to save work (the paper's section 5.1), so it is part of
 //! the body as EfficientNet's `conv_head` is: the pooled feature is what torchvision's last linear layer (`classifier.1` of V2,
-//! `classifier.3` of V3) sees. The channels belong to width 64 and grow with it in multiples of 8. Dropout is left out:
-//! a relation between two images should not depend on a draw. Started as torchvision starts it (He et al. 2015, fan-out;
-//! biases 0; the linear layer normal with deviation 0.01).
+//! `classifier.3` of V3) sees. The channels belong to width 64 and grow with it in multiples of 8. Started as torchvision
+//! starts it (He et al. 2015, fan-out; biases 0; the linear layer normal with deviation 0.01).
+//!
+//! timm's `mobilenetv2_100`, `mobilenetv3_small_100` and `mobilenetv3_large_100` are the same layers under other names
+//! (`of_timm`). Its V3 has an epsilon of 1e-5: the scales take in the difference, by the running variances, so that
+//! evaluation gives the same numbers. Its `tf_mobilenetv3_*` have the same names again but TensorFlow's padding; nothing
+//! in a file tells them apart, so they are read as the others are, and are a start rather than the same network.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Body;
 use super::mobile::{multiple_of_8, squeeze_excitation, with_shortcut};
@@ -26,6 +32,7 @@ use crate::nn::backend::Activation;
 use crate::nn::builder::Builder;
 use crate::nn::geometry::Conv2d;
 use crate::nn::layer::{BatchNorm2d, Layer};
+use crate::tensor::HostTensor;
 
 /// The stages of V2: factor of widening, channels, blocks, stride of the first.
 const V2: [[usize; 4]; 7] =
@@ -163,19 +170,112 @@ fn v3(builder: &mut Builder, spec: &BackboneSpec, blocks: &[Block], last: usize)
     Body { layers, pooled_size: head }
 }
 
+/// Of torchvision's V3.
+const EPSILON_V3: f64 = 1e-3;
+
+/// Of timm's.
+const EPSILON_OF_TIMM: f64 = 1e-5;
+
+/// Weights under timm's names (`conv_stem`, `blocks.1.0.conv_pw`) under torchvision's, for a network `kind`; `None` where there
+/// are none.
+pub(super) fn of_timm(kind: &str, tensors: &BTreeMap<String, HostTensor>) -> Option<BTreeMap<String, HostTensor>> {
+    tensors.get("conv_stem.weight")?;
+    let style = if kind == "mobilenet-v2" { Style::V2 } else { Style::V3 };
+    // torchvision counts blocks through all stages, and V3's last convolution is a block of timm's.
+    let blocks: BTreeSet<[usize; 2]> = tensors.keys().filter_map(|name| Some(block_of_timm(name)?.0)).collect();
+    let renamed = |name: &str| match name.split('.').collect::<Vec<_>>()[..] {
+        ["conv_stem", end] => Some(format!("features.0.0.{end}")),
+        ["bn1", end] => Some(format!("features.0.1.{end}")),
+        ["conv_head", end] if style == Style::V3 => Some(format!("classifier.0.{end}")),
+        ["conv_head", end] => Some(format!("features.{}.0.{end}", blocks.len() + 1)),
+        ["bn2", end] => Some(format!("features.{}.1.{end}", blocks.len() + 1)),
+        _ => {
+            let (place @ [stage, index], layer) = block_of_timm(name)?;
+            let has = |layer: &str| tensors.contains_key(&format!("blocks.{stage}.{index}.{layer}.weight"));
+            let (layer, end) = layer.rsplit_once('.')?;
+            let layer = match layer {
+                "conv" => "0".to_string(),
+                "bn1" if has("conv") => "1".to_string(),
+                _ => style.layer_of_timm(layer, has("conv_pwl"), has("se.conv_reduce"))?,
+            };
+            Some(format!("features.{}.{layer}.{end}", 1 + blocks.iter().position(|block| *block == place)?))
+        }
+    };
+    let mut found = BTreeMap::new();
+    for (name, tensor) in tensors {
+        let (renamed, mut tensor) = (renamed(name).unwrap_or_else(|| name.clone()), tensor.clone());
+        // A convolution over one pixel is a linear layer.
+        if let ("classifier.0.weight", &[outputs, inputs, 1, 1]) = (renamed.as_str(), &tensor.shape[..]) {
+            tensor.shape = vec![outputs, inputs];
+        }
+        found.insert(renamed, tensor);
+    }
+    if style == Style::V3 {
+        fold_epsilon(&mut found);
+    }
+    Some(found)
+}
+
+/// Stage and place of the block that a name of timm's belongs to, and the rest of the name.
+fn block_of_timm(name: &str) -> Option<([usize; 2], &str)> {
+    let mut parts = name.strip_prefix("blocks.")?.splitn(3, '.');
+    let mut number = || parts.next()?.parse().ok();
+    let place = [number()?, number()?];
+    Some((place, parts.next()?))
+}
+
+/// Scales `weight` of normalisations such that with torchvision's epsilon they do what they did with timm's.
+fn fold_epsilon(tensors: &mut BTreeMap<String, HostTensor>) {
+    let variances: Vec<(String, Vec<f32>)> = tensors
+        .iter()
+        .filter_map(|(name, variance)| Some((name.strip_suffix(".running_var")?.to_string(), variance.data.clone())))
+        .collect();
+    for (layer, variance) in variances {
+        let Some(weight) = tensors.get_mut(&format!("{layer}.weight")) else { continue };
+        for (scale, variance) in weight.data.iter_mut().zip(variance) {
+            let variance = f64::from(variance);
+            *scale = (f64::from(*scale) * ((variance + EPSILON_V3) / (variance + EPSILON_OF_TIMM)).sqrt()) as f32;
+        }
+    }
+}
+
 /// Whose batch normalisation it is.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Style {
     V2,
     V3,
 }
 
 impl Style {
+    /// The layer of an inverted residual that timm calls `layer`, where the block widens its input and has a gate.
+    fn layer_of_timm(self, layer: &str, widens: bool, gated: bool) -> Option<String> {
+        let depthwise = usize::from(widens);
+        let narrow = depthwise + 1 + usize::from(gated);
+        let narrowed = |convolution: bool| match (self, convolution) {
+            (Style::V2, true) => format!("conv.{narrow}"),
+            (Style::V2, false) => format!("conv.{}", narrow + 1),
+            (Style::V3, true) => format!("block.{narrow}.0"),
+            (Style::V3, false) => format!("block.{narrow}.1"),
+        };
+        let block = if self == Style::V2 { "conv" } else { "block" };
+        Some(match (layer, widens) {
+            ("conv_pw", true) => format!("{block}.0.0"),
+            ("bn1", true) => format!("{block}.0.1"),
+            ("conv_dw", _) => format!("{block}.{depthwise}.0"),
+            ("bn2", true) | ("bn1", false) => format!("{block}.{depthwise}.1"),
+            ("se.conv_reduce", _) => format!("{block}.{}.fc1", depthwise + 1),
+            ("se.conv_expand", _) => format!("{block}.{}.fc2", depthwise + 1),
+            ("conv_pwl", true) | ("conv_pw", false) => narrowed(true),
+            ("bn3", true) | ("bn2", false) => narrowed(false),
+            _ => return None,
+        })
+    }
+
     fn batch_norm(self, builder: &mut Builder, name: &str, c: usize, activation: Option<Activation>) -> BatchNorm2d {
         let layer = BatchNorm2d { activation, ..builder.batch_norm(name, c, false) };
         match self {
             Style::V2 => layer,
-            Style::V3 => BatchNorm2d { epsilon: 1e-3, momentum: 0.01, ..layer },
+            Style::V3 => BatchNorm2d { epsilon: EPSILON_V3, momentum: 0.01, ..layer },
         }
     }
 

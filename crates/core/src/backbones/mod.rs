@@ -12,6 +12,7 @@ mod mobilenet;
 mod resnet;
 mod spec;
 mod vgg;
+mod vit;
 
 pub use spec::{BackboneSpec, Stem};
 
@@ -59,6 +60,8 @@ const KINDS: &[Kind] = &[
     mobile("efficientnet-lite2", efficientnet::lite2),
     mobile("efficientnet-lite3", efficientnet::lite3),
     mobile("efficientnet-lite4", efficientnet::lite4),
+    Kind { name: "vit-tiny", smallest_image: |_| vit::PATCH, body: vit::tiny },
+    Kind { name: "vit-small", smallest_image: |_| vit::PATCH, body: vit::small },
     Kind { name: "mlp", smallest_image: |_| mlp::SMALLEST_IMAGE, body: mlp::body },
 ];
 
@@ -112,7 +115,8 @@ pub fn define(spec: &BackboneSpec) -> Result<Definition> {
 
 /// Weights of other programs in the form that a network of `spec` has. Of torchvision's VGG the first linear layer, made
 /// for maps of 7x7 places, is folded with the average that torchvision puts before it; the outputs are the same. Those of
-/// the PyPI package `efficientnet-lite-pytorch` get timm's names. All else stays.
+/// the PyPI package `efficientnet-lite-pytorch` get timm's names, timm's MobileNets torchvision's. Of a ViT for images of
+/// another size the embeddings of positions are resized. All else stays.
 pub fn adapt<'a>(
     spec: &BackboneSpec,
     tensors: &'a BTreeMap<String, HostTensor>,
@@ -121,6 +125,12 @@ pub fn adapt<'a>(
         let names = define(spec).map(|definition| definition.parameters).unwrap_or_default();
         let renamed = efficientnet::rename(names.iter().map(|parameter| parameter.name.as_str()), tensors);
         return renamed.map_or(Cow::Borrowed(tensors), Cow::Owned);
+    }
+    if spec.kind.starts_with("mobilenet-") {
+        return mobilenet::of_timm(&spec.kind, tensors).map_or(Cow::Borrowed(tensors), Cow::Owned);
+    }
+    if is_vit(&spec.kind) {
+        return vit::resize_positions(spec, tensors).map_or(Cow::Borrowed(tensors), Cow::Owned);
     }
     let name = vgg::FIRST_LINEAR;
     match tensors.get(name).filter(|_| spec.kind.starts_with("vgg")).and_then(|weight| vgg::fold_average(spec, weight))
@@ -132,6 +142,15 @@ pub fn adapt<'a>(
             Cow::Owned(tensors)
         }
     }
+}
+
+fn is_vit(kind: &str) -> bool {
+    kind.starts_with("vit-")
+}
+
+/// What the height and width of the images that a network of this kind takes are multiples of.
+pub fn image_step(kind: &str) -> usize {
+    if is_vit(kind) { vit::PATCH } else { 1 }
 }
 
 fn find(name: &str) -> Result<&'static Kind> {
@@ -176,7 +195,16 @@ fn check(spec: &BackboneSpec, kind: &Kind) -> Result<()> {
     between("inChannels", 1, spec.in_channels, "1 is grey, 3 is RGB")?;
     between("embedding", 1, spec.embedding.unwrap_or(1), "leave it out to use the pooled feature itself")?;
     between("classes", 2, spec.classes.unwrap_or(2), "leave it out for a network without classifier")?;
-    between("imageSize", smallest, spec.image_size, "use larger images, or a network that reduces them less")
+    between("imageSize", smallest, spec.image_size, "use larger images, or a network that reduces them less")?;
+    let step = image_step(kind.name);
+    if spec.image_size.is_multiple_of(step) {
+        return Ok(());
+    }
+    let below = spec.image_size / step * step;
+    Err(Error::new(Code::InvalidOption, format!("{} cannot be built like this", kind.name))
+        .with_subject("imageSize")
+        .with_values(format!("a multiple of {step}, the side of a patch"), spec.image_size.to_string())
+        .with_advice(format!("choose {below} or {} for data.imageSize", below + step)))
 }
 
 fn check_parameters(spec: &BackboneSpec, parameters: &[ParameterSpec]) -> Result<()> {
@@ -196,15 +224,9 @@ mod tests {
 
     fn spec(kind: &str) -> BackboneSpec {
         BackboneSpec {
-            kind: kind.into(),
-            width: 64,
             hidden: if kind == "mlp" { vec![32, 16] } else { Vec::new() },
-            stem: Stem::Imagenet,
             embedding: Some(1000),
-            normalize: false,
-            in_channels: 3,
-            image_size: 224,
-            classes: None,
+            ..BackboneSpec::published(kind, 224)
         }
     }
 
@@ -232,6 +254,8 @@ mod tests {
             ("efficientnet-lite2", 6_092_072),
             ("efficientnet-lite3", 8_197_096),
             ("efficientnet-lite4", 13_006_568),
+            ("vit-tiny", 5_717_416),
+            ("vit-small", 22_050_664),
         ];
         for (kind, expected) in table {
             assert_eq!(count(&define(&spec(kind)).unwrap()), expected, "{kind}");
@@ -284,6 +308,7 @@ mod tests {
                 "imageSize",
                 "at least 16 and at most 65536, received 15",
             ),
+            (BackboneSpec { image_size: 215, ..spec("vit-tiny") }, "imageSize", "Choose 208 or 224"),
             (BackboneSpec { width: usize::MAX, ..good.clone() }, "width", "64 is the published width"),
             (BackboneSpec { kind: "resnet50".into(), width: 1 << 16, ..good.clone() }, "width", "parameters"),
             (

@@ -10,7 +10,7 @@ pub struct BackboneSpec {
     /// The architecture: one of [`super::kinds`].
     #[cfg_attr(test, ts(type = "BackboneKind"))]
     pub kind: String,
-    /// Channels of the first block; 64 is the published width of every architecture here.
+    /// Channels of the first block, of a ViT those of one head; 64 is the published width of every architecture here.
     pub width: usize,
     /// The widths of the hidden layers of an `"mlp"`, at least one; empty for every other architecture.
     #[serde(default)]
@@ -27,6 +27,24 @@ pub struct BackboneSpec {
     pub image_size: usize,
     /// Number of classes of the `classifier` layer on top of the embedding, for losses on logits; `None`: no such layer.
     pub classes: Option<usize>,
+}
+
+impl BackboneSpec {
+    /// The architecture as it is published: of width 64, with ImageNet's stem, for colour images of this side, its pooled feature
+    /// as it is.
+    pub fn published(kind: impl Into<String>, image_size: usize) -> BackboneSpec {
+        BackboneSpec {
+            kind: kind.into(),
+            width: 64,
+            hidden: Vec::new(),
+            stem: Stem::Imagenet,
+            embedding: None,
+            normalize: false,
+            in_channels: 3,
+            image_size,
+            classes: None,
+        }
+    }
 }
 
 /// The form of a network for large or for small images.

@@ -212,7 +212,7 @@ fn timed(step: &mut Step) -> Result<f64> {
 }
 
 /// The middle value, or the upper of two.
-fn median(values: &[f64]) -> f64 {
+pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[sorted.len() / 2]

@@ -61,6 +61,7 @@ fn table() -> Vec<(&'static str, Work)> {
             "efficientnet-lite0-128px-b32-train",
             train(("efficientnet-lite0", Imagenet, Some(128)), [32, 3, 128], distil(512)),
         ),
+        ("vit-tiny-224px-b16-distil", train(("vit-tiny", Imagenet, Some(64)), [16, 3, 224], distil(512))),
         ("resnet50-224px-b8-embed", Work::Embed { network: ("resnet50", Imagenet, Some(512)), batch: [8, 3, 224] }),
         (
             "mobilenet-v3-small-224px-b16-embed",
@@ -108,7 +109,8 @@ impl Work {
                 training(build(backend, profile, kind, stem, embedding, batch)?, Arc::clone(profile), batch, loss)
             }
             Work::Embed { network: (kind, stem, embedding), batch } => {
-                let network = build(backend, profile, kind, stem, embedding, batch)?.into_inference()?;
+                let mut network = build(backend, profile, kind, stem, embedding, batch)?.into_inference()?;
+                network.keep_taps(&[]);
                 let images = images(backend, batch)?;
                 Ok(Box::new(move || network.forward(&images).map(|_| ())))
             }
@@ -134,6 +136,7 @@ fn relations(backend: Cpu, profile: Arc<Profile>, n: usize, d: usize) -> Result<
 }
 
 fn training(mut network: Network<Cpu>, profile: Arc<Profile>, batch: [usize; 3], loss: &TrainLoss) -> Result<Step> {
+    network.keep_taps(&[]);
     let (backend, n, d) = (network.backend().clone(), batch[0], network.embedding_size());
     let images = images(&backend, batch)?;
     let (spec, objective, read) = match loss {
@@ -188,17 +191,7 @@ fn build(
     embedding: Option<usize>,
     [_, channels, side]: [usize; 3],
 ) -> Result<Network<Cpu>> {
-    let spec = BackboneSpec {
-        kind: kind.into(),
-        width: 64,
-        hidden: Vec::new(),
-        stem,
-        embedding,
-        normalize: false,
-        in_channels: channels,
-        image_size: side,
-        classes: None,
-    };
+    let spec = BackboneSpec { stem, embedding, in_channels: channels, ..BackboneSpec::published(kind, side) };
     let mut network = backbones::build(backend.clone(), &spec, 1)?;
     network.set_profile(profile);
     Ok(network)

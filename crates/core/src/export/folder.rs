@@ -61,25 +61,47 @@ pub struct Timm {
     architecture: &'static str,
     first: &'static str,
     classifier: &'static str,
+    form: Form,
+}
+
+/// What timm must know of a network's form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Maps of any size, of which it takes the mean.
+    Maps,
+    /// Tokens of images of one size, of which it takes the class token.
+    Tokens,
 }
 
 /// The networks that timm has too, with the names of its first and its last layer.
 const IN_TIMM: &[(&str, Timm)] = &[
-    ("resnet18", Timm { architecture: "resnet18", first: "conv1", classifier: "fc" }),
-    ("resnet34", Timm { architecture: "resnet34", first: "conv1", classifier: "fc" }),
-    ("resnet50", Timm { architecture: "resnet50", first: "conv1", classifier: "fc" }),
-    ("resnet101", Timm { architecture: "resnet101", first: "conv1", classifier: "fc" }),
+    ("resnet18", resnet("resnet18")),
+    ("resnet34", resnet("resnet34")),
+    ("resnet50", resnet("resnet50")),
+    ("resnet101", resnet("resnet101")),
     ("efficientnet-b0", efficientnet("efficientnet_b0")),
     ("efficientnet-lite0", efficientnet("tf_efficientnet_lite0")),
     ("efficientnet-lite1", efficientnet("tf_efficientnet_lite1")),
     ("efficientnet-lite2", efficientnet("tf_efficientnet_lite2")),
     ("efficientnet-lite3", efficientnet("tf_efficientnet_lite3")),
     ("efficientnet-lite4", efficientnet("tf_efficientnet_lite4")),
+    ("vit-tiny", vit("vit_tiny_patch16_224")),
+    ("vit-small", vit("vit_small_patch16_224")),
 ];
+
+/// A ResNet.
+const fn resnet(architecture: &'static str) -> Timm {
+    Timm { architecture, first: "conv1", classifier: "fc", form: Form::Maps }
+}
+
+/// A ViT.
+const fn vit(architecture: &'static str) -> Timm {
+    Timm { architecture, first: "patch_embed.proj", classifier: "head", form: Form::Tokens }
+}
 
 /// An EfficientNet; timm has the Lites with TensorFlow's padding, as here, under names that begin with `tf_`.
 const fn efficientnet(architecture: &'static str) -> Timm {
-    Timm { architecture, first: "conv_stem", classifier: "classifier" }
+    Timm { architecture, first: "conv_stem", classifier: "classifier", form: Form::Maps }
 }
 
 impl Timm {
@@ -96,7 +118,7 @@ impl Timm {
                 .with_advice("export for transformers or onnx, which take every network"))
         };
         let Some((_, timm)) = IN_TIMM.iter().find(|(kind, _)| *kind == spec.kind) else {
-            return refuse("a ResNet or an EfficientNet", spec.kind.clone());
+            return refuse("a ResNet, an EfficientNet or a ViT", spec.kind.clone());
         };
         if spec.width != 64 {
             return refuse("a network of width 64", format!("{} of width {}", spec.kind, spec.width));
@@ -132,7 +154,8 @@ impl Timm {
     /// Weights under timm's names under those of rkd again.
     pub fn unnamed(mut model: Model) -> Model {
         for end in ["weight", "bias"].iter().filter(|_| model.card.backbone.classes.is_none()) {
-            if let Some(tensor) = model.tensors.remove(&format!("classifier.{end}")) {
+            let theirs = ["classifier", "head"].map(|layer| format!("{layer}.{end}"));
+            if let Some(tensor) = theirs.iter().find_map(|name| model.tensors.remove(name)) {
                 model.tensors.insert(format!("fc.{end}"), tensor);
             }
         }
@@ -144,22 +167,27 @@ impl Timm {
         let Normalization { mean, std } = normalization(model);
         let (size, classes) = (spec.image_size, spec.embedding.unwrap_or(0));
         let map = size.div_ceil(32);
+        let (pool, arguments, pool_size) = match self.form {
+            Form::Maps => ("avg", json!({}), json!([map, map])),
+            Form::Tokens => ("token", json!({ "img_size": size }), Value::Null),
+        };
         json!({
             "architecture": self.architecture,
             "num_classes": classes,
-            "global_pool": "avg",
+            "global_pool": pool,
+            "model_args": arguments,
             "pretrained_cfg": {
                 "tag": "rkd",
                 "custom_load": false,
                 "input_size": [channels(model), size, size],
-                "fixed_input_size": false,
+                "fixed_input_size": self.form == Form::Tokens,
                 "interpolation": "lanczos",
                 "crop_pct": 1.0,
                 "crop_mode": "center",
                 "mean": mean,
                 "std": std,
                 "num_classes": classes,
-                "pool_size": [map, map],
+                "pool_size": pool_size,
                 "first_conv": self.first,
                 "classifier": self.classifier,
             },

@@ -26,6 +26,8 @@ pub enum Number {
     Int8 = 3,
     /// int32
     Int32 = 6,
+    /// int64
+    Int64 = 7,
     /// float16
     Float16 = 10,
 }
@@ -43,6 +45,8 @@ pub enum Values {
     Uint8(Vec<u8>),
     /// Biases of int8 layers.
     Int32(Vec<i32>),
+    /// Shapes and places.
+    Int64(Vec<i64>),
 }
 
 /// A constant: weights, a bias, a scale.
@@ -207,6 +211,7 @@ impl Values {
             Values::Int8(_) => Number::Int8,
             Values::Uint8(_) => Number::Uint8,
             Values::Int32(_) => Number::Int32,
+            Values::Int64(_) => Number::Int64,
         }
     }
 
@@ -217,6 +222,7 @@ impl Values {
             Values::Int8(values) => values.iter().map(|value| value.cast_unsigned()).collect(),
             Values::Uint8(values) => values,
             Values::Int32(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Values::Int64(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
         }
     }
 }

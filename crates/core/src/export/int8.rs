@@ -9,7 +9,9 @@
 //! has seen; quantising anew for each image ("dynamic") makes convolutions slower than in float32.
 //!
 //! A ReLU and what it follows are one: only the end is quantised. Pools of maxima and flattening keep their input's s and z.
-//! The last linear layer gives floats, and the norm is floats, so that the embedding itself is not rounded.
+//! The last linear layer gives floats, and the norm is floats, so that the embedding itself is not rounded. In a transformer
+//! only convolutions and linear layers compute in whole numbers: the few large channels of its sums would take the 256 steps
+//! for themselves.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -42,22 +44,30 @@ const SAME_VALUES: &[&str] = &["MaxPool", "Flatten"];
 /// The largest quantised bias: far from the end of 32 bits, as sums of products are added to it.
 const LARGEST_BIAS: f64 = (1u32 << 30) as f64;
 
-/// Whether `node` computes in whole numbers. What only moves values does where something behind it does.
-fn is_quantized(graph: &Graph, node: &Node) -> bool {
+/// The operations of `graph` that compute in whole numbers between quantised tensors.
+fn quantized_operations(graph: &Graph) -> &'static [&'static str] {
+    let is_transformer = graph.nodes.iter().any(|node| node.operation == "LayerNormalization");
+    if is_transformer { &["Conv", "Gemm"] } else { QUANTIZED }
+}
+
+/// Whether `node` computes in whole numbers, as `operations` do. What only moves values does where something behind it does.
+fn is_quantized(graph: &Graph, operations: &[&str], node: &Node) -> bool {
     let moves = SAME_VALUES.contains(&node.operation);
-    QUANTIZED.contains(&node.operation)
-        && (!moves || graph.readers(&node.output).any(|reader| is_quantized(graph, reader)))
+    operations.contains(&node.operation)
+        && (!moves || graph.readers(&node.output).any(|reader| is_quantized(graph, operations, reader)))
 }
 
 /// The tensors that are quantised, each with the one whose range counts: of a pool of maxima its input.
 fn quantized_tensors(graph: &Graph) -> Vec<(String, String)> {
+    let operations = quantized_operations(graph);
+    let is_quantized = |node: &Node| is_quantized(graph, operations, node);
     // The first one is made of pixels, by the caller or by the graph.
-    let first = graph.nodes.iter().find(|node| is_quantized(graph, node)).map(|node| &node.inputs[0]);
+    let first = graph.nodes.iter().find(|node| is_quantized(node)).map(|node| &node.inputs[0]);
     let mut sources: HashMap<&str, &str> = HashMap::new();
     let mut found = Vec::new();
     for name in first.into_iter().chain(graph.nodes.iter().map(|node| &node.output)) {
         let joined = graph.readers(name).all(|reader| matches!(reader.operation, "Relu" | "Clip"));
-        if sources.contains_key(&name[..]) || joined || !graph.readers(name).any(|reader| is_quantized(graph, reader)) {
+        if sources.contains_key(&name[..]) || joined || !graph.readers(name).any(is_quantized) {
             continue;
         }
         let producer = graph.nodes.iter().find(|node| node.output == *name);
@@ -110,7 +120,8 @@ pub fn quantize(graph: Graph, ranges: &Ranges) -> Result<Graph> {
         }
         grids.insert(name, Grid::of([range[0], range[1].min(ceiling(&graph, &source))]));
     }
-    let quantized: Vec<bool> = graph.nodes.iter().map(|node| is_quantized(&graph, node)).collect();
+    let operations = quantized_operations(&graph);
+    let quantized: Vec<bool> = graph.nodes.iter().map(|node| is_quantized(&graph, operations, node)).collect();
     let Graph { name, nodes, constants, input, output } = graph;
     let mut constants: BTreeMap<String, Constant> =
         constants.into_iter().map(|constant| (constant.name.clone(), constant)).collect();

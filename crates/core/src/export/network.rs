@@ -13,7 +13,10 @@
 //! A network for grey images takes three channels all the same, as every other program feeds them: its first weight is
 //! spread over them in the proportions by which Pillow makes grey of colours, which for a grey image changes nothing.
 //!
-//! Letters: n images, c channels, s the side of an image, d length of the embedding.
+//! Tokens of a transformer are the rows of a matrix, `[n t, c]`, so that its linear layers are those of any network; attention
+//! alone sees images and heads. GELU is written out in the form that engines know and join.
+//!
+//! Letters: n images, t tokens, c channels, s the side of an image, d length of the embedding.
 
 use super::ExportInput;
 use super::graph::{Attribute, Axis, Graph, Number, Tensor, Values};
@@ -22,8 +25,8 @@ use crate::data::{InputKind, InputSpec, Normalization};
 use crate::error::{Code, Error, Result};
 use crate::nn::backend::{Activation, CEILING};
 use crate::nn::geometry::{Conv2d, Pool2d};
-use crate::nn::layer::ParameterId;
-use crate::nn::lowering::{FusedConvolution, Last, Operation, ResidualBlock};
+use crate::nn::layer::{LayerNorm, ParameterId, Tokens};
+use crate::nn::lowering::{FusedConvolution, Last, Operation, ResidualBlock, SumBlock};
 use crate::nn::{Inference, Portable};
 
 /// The shares of red, green and blue in grey: ITU-R 601-2 in Pillow's whole numbers.
@@ -74,7 +77,8 @@ pub fn spread_grey<T: Copy + Into<f64>>(weight: &[T], outputs: usize) -> Vec<f64
 /// # Errors
 /// `ERR_INVALID_ARTEFACT` for tensors that do not fit the network.
 pub fn graph_of(model: &Model, input: ExportInput) -> Result<Graph> {
-    let network = model.network(Portable::cpu_f32())?.into_inference()?;
+    let mut network = model.network(Portable::cpu_f32())?.into_inference()?;
+    network.keep_taps(&[]);
     let spec = &model.card.backbone;
     let (side, channels, embedding) = (spec.image_size, channels(model), network.embedding_size());
     let [batch, side_axis, channels_axis] = [Axis::Batch, Axis::Length(side), Axis::Length(channels)];
@@ -93,7 +97,7 @@ pub fn graph_of(model: &Model, input: ExportInput) -> Result<Graph> {
     let output =
         Tensor { name: IMAGE_EMBEDS.into(), number: Number::Float32, shape: vec![batch, Axis::Length(embedding)] };
     let graph = Graph { name: spec.kind.clone(), nodes: Vec::new(), constants: Vec::new(), input, output };
-    let mut writer = Writer { network: &network, graph, grey: spec.in_channels == 1, count: 0 };
+    let mut writer = Writer { network: &network, graph, grey: spec.in_channels == 1, count: 0, tokens: [0; 2] };
     let x = match writer.graph.input.number {
         Number::Uint8 => writer.normalize(&normalization(model)),
         _ => PIXEL_VALUES.to_string(),
@@ -128,6 +132,8 @@ struct Writer<'a> {
     grey: bool,
     /// Operations without a name of their own so far.
     count: usize,
+    /// Tokens of an image and channels of a token.
+    tokens: [usize; 2],
 }
 
 impl Writer<'_> {
@@ -159,7 +165,23 @@ impl Writer<'_> {
             &Operation::Convolution(convolution) => {
                 self.convolution(&FusedConvolution { convolution, folded: None, activation: None }, &x, side)?
             }
-            Operation::Linear(linear) => flat(self.linear(linear.weight, &x)?),
+            Operation::Linear(linear) => flat(self.linear(linear.layer.weight, &x)?),
+            Operation::LayerNorm(layer) => flat(self.layer_norm(layer, &x)?),
+            &Operation::Attention { heads } => flat(self.attention(heads, &x)),
+            Operation::Tokens(tokens) => flat(self.add_tokens(tokens, &x, side)?),
+            Operation::ClassToken => flat(self.class_token(&x)),
+            &Operation::FusedLinear(linear, activation) => {
+                let through = self.linear(linear.weight, &x)?;
+                flat(self.activate(activation, through))
+            }
+            Operation::Sum(SumBlock { body, last }) => {
+                let mut through = self.run(body, Place { x: x.clone(), side })?;
+                if let Some(last) = last {
+                    through.x = self.linear(last.layer.weight, &through.x)?;
+                }
+                let name = format!("{}.sum", through.x);
+                flat(self.graph.add("Add", &[&x, &through.x], name, Vec::new()))
+            }
             Operation::Residual(block) => self.residual(block, Place { x, side })?,
             Operation::Branches(branches) => {
                 let ends = branches.iter().map(|branch| self.run(branch, Place { x: x.clone(), side }));
@@ -181,6 +203,7 @@ impl Writer<'_> {
             Operation::Flatten => flat(self.flatten(&x)),
             Operation::L2Normalize => flat(self.l2_normalize(&x)),
             Operation::Tap(_) => Place { x, side },
+            Operation::Dropout(_) => return Err(Error::new(Code::Internal, "an evaluation pass leaves nothing out")),
             Operation::BatchNorm2d(_) | Operation::BatchNormMaxPool(..) | Operation::BatchNormDepthwise(..) => {
                 return Err(Error::new(Code::Internal, "a normalisation stands behind no convolution"));
             }
@@ -240,6 +263,83 @@ impl Writer<'_> {
         Ok(self.graph.add("Gemm", &inputs, layer, vec![("transB", Attribute::Int(1))]))
     }
 
+    fn layer_norm(&mut self, &LayerNorm { weight, epsilon }: &LayerNorm, x: &str) -> Result<String> {
+        let (spec, factor) = self.network.parameter(weight)?;
+        let (_, bias) = self.network.parameter(weight + 1)?;
+        let layer = spec.name.trim_end_matches(".weight").to_string();
+        let factor = self.graph.constant(format!("{layer}.factor"), &[factor.len()], Values::Float32(factor));
+        let bias = self.graph.constant(format!("{layer}.bias"), &[bias.len()], Values::Float32(bias));
+        let attributes = vec![("axis", Attribute::Int(-1)), ("epsilon", Attribute::Float(epsilon as f32))];
+        Ok(self.graph.add("LayerNormalization", &[x, &factor, &bias], layer, attributes))
+    }
+
+    /// `[n, c, h, w]` to `[n t, c]`. A row of zeros goes before the patches, to which the class token is added with its
+    /// position.
+    fn add_tokens(&mut self, &Tokens { class }: &Tokens, x: &str, [h, w]: [usize; 2]) -> Result<String> {
+        let (_, class_token) = self.network.parameter(class)?;
+        let (_, mut positions) = self.network.parameter(class + 1)?;
+        positions.iter_mut().zip(&class_token).for_each(|(position, class)| *position += class);
+        let (t, c) = (1 + h * w, class_token.len());
+        self.tokens = [t, c];
+        let columns = self.reshape(x, &[-1, c as i64, (h * w) as i64], "patch_columns");
+        let rows = self.transpose(&columns, &[0, 2, 1], "patches");
+        let graph = &mut self.graph;
+        let pads = graph.constant("class_token_row", &[6], Values::Int64(vec![0, 1, 0, 0, 0, 0]));
+        let padded = graph.add("Pad", &[&rows, &pads], "patches_behind_a_row", Vec::new());
+        let positions = graph.constant("positions", &[1, t, c], Values::Float32(positions));
+        let tokens = graph.add("Add", &[&padded, &positions], "tokens_of_images", Vec::new());
+        Ok(self.reshape(&tokens, &[-1, c as i64], "tokens"))
+    }
+
+    /// `[n t, 3 c]` to `[n t, c]`.
+    fn attention(&mut self, heads: usize, x: &str) -> String {
+        let [t, c] = self.tokens.map(|length| length as i64);
+        let (heads, d) = (heads as i64, c / heads as i64);
+        let name = self.next("attention");
+        let all = self.reshape(x, &[-1, t, 3, heads, d], &format!("{name}.split"));
+        let all = self.transpose(&all, &[2, 0, 3, 1, 4], &format!("{name}.heads"));
+        let [query, key, value] = ["query", "key", "value"].map(|part| format!("{name}.{part}"));
+        for (place, part) in [&query, &key, &value].into_iter().enumerate() {
+            let place = self.once(&format!("part_{place}"), &[], Values::Int64(vec![place as i64]));
+            self.graph.add("Gather", &[&all, &place], part, vec![("axis", Attribute::Int(0))]);
+        }
+        let key = self.transpose(&key, &[0, 1, 3, 2], &format!("{name}.key_columns"));
+        let factor = self.once("attention_factor", &[], Values::Float32(vec![1.0 / (d as f32).sqrt()]));
+        let graph = &mut self.graph;
+        let query = graph.add("Mul", &[&query, &factor], format!("{name}.scaled_query"), Vec::new());
+        let scores = graph.add("MatMul", &[&query, &key], format!("{name}.scores"), Vec::new());
+        let last = vec![("axis", Attribute::Int(-1))];
+        let shares = graph.add("Softmax", &[&scores], format!("{name}.probabilities"), last);
+        let sums = graph.add("MatMul", &[&shares, &value], format!("{name}.values"), Vec::new());
+        let sums = self.transpose(&sums, &[0, 2, 1, 3], &format!("{name}.tokens"));
+        self.reshape(&sums, &[-1, c], &name)
+    }
+
+    /// `[n t, c]` to `[n, c]`.
+    fn class_token(&mut self, x: &str) -> String {
+        let [t, c] = self.tokens.map(|length| length as i64);
+        let images = self.reshape(x, &[-1, t, c], "tokens_of_images_at_the_end");
+        let place = self.once("part_0", &[], Values::Int64(vec![0]));
+        self.graph.add("Gather", &[&images, &place], "class_token", vec![("axis", Attribute::Int(1))])
+    }
+
+    fn reshape(&mut self, x: &str, shape: &[i64], name: &str) -> String {
+        let shape = self.graph.constant(format!("{name}.shape"), &[shape.len()], Values::Int64(shape.to_vec()));
+        self.graph.add("Reshape", &[x, &shape], name, Vec::new())
+    }
+
+    fn transpose(&mut self, x: &str, order: &[i64], name: &str) -> String {
+        self.graph.add("Transpose", &[x], name, vec![("perm", Attribute::Ints(order.to_vec()))])
+    }
+
+    /// A constant that several operations read; gives its name.
+    fn once(&mut self, name: &str, shape: &[usize], values: Values) -> String {
+        if self.graph.constants.iter().all(|constant| constant.name != name) {
+            self.graph.constant(name, shape, values);
+        }
+        name.to_string()
+    }
+
     fn residual(&mut self, block: &ResidualBlock, place: Place) -> Result<Place> {
         let Last::FusedConvolution(last) = &block.last else {
             return Err(Error::new(Code::Internal, "a block ends without a convolution"));
@@ -255,18 +355,28 @@ impl Writer<'_> {
     }
 
     fn activate(&mut self, activation: Activation, x: String) -> String {
-        let graph = &mut self.graph;
         let name = format!("{x}.{}", name_of(activation));
+        let bounds = [("relu6.low", 0.0), ("relu6.high", CEILING)];
+        let of_gelu = [("gelu.sqrt_2", std::f32::consts::SQRT_2), ("gelu.one", 1.0), ("gelu.half", 0.5)];
+        let constants = match activation {
+            Activation::Relu6 => &bounds[..],
+            Activation::Gelu => &of_gelu,
+            _ => &[],
+        };
+        for &(name, value) in constants {
+            self.once(name, &[], Values::Float32(vec![value]));
+        }
+        let graph = &mut self.graph;
         match activation {
             Activation::Relu => graph.add("Relu", &[&x], name, Vec::new()),
-            Activation::Relu6 => {
-                let bounds = [("relu6.low", 0.0), ("relu6.high", CEILING)];
-                if graph.constants.iter().all(|constant| constant.name != bounds[0].0) {
-                    for (name, bound) in bounds {
-                        graph.constant(name, &[], Values::Float32(vec![bound]));
-                    }
-                }
-                graph.add("Clip", &[&x, bounds[0].0, bounds[1].0], name, Vec::new())
+            Activation::Relu6 => graph.add("Clip", &[&x, bounds[0].0, bounds[1].0], name, Vec::new()),
+            Activation::Gelu => {
+                let [root, one, half] = of_gelu.map(|(name, _)| name);
+                let scaled = graph.add("Div", &[&x, root], format!("{x}.scaled"), Vec::new());
+                let erf = graph.add("Erf", &[&scaled], format!("{x}.erf"), Vec::new());
+                let sum = graph.add("Add", &[&erf, one], format!("{x}.erf_and_one"), Vec::new());
+                let product = graph.add("Mul", &[&x, &sum], format!("{x}.twice"), Vec::new());
+                graph.add("Mul", &[&product, half], name, Vec::new())
             }
             Activation::HardSwish => graph.add("HardSwish", &[&x], name, Vec::new()),
             Activation::HardSigmoid => {
@@ -314,7 +424,7 @@ impl Writer<'_> {
         let graph = &mut self.graph;
         let smallest = graph.constant("smallest_norm", &[1], Values::Float32(vec![SMALLEST_NORM]));
         let axes = vec![("axes", Attribute::Ints(vec![1])), ("keepdims", Attribute::Int(1))];
-        let norm = graph.add("ReduceL2", &[x], "norm", axes);
+        let norm = graph.add("ReduceL2", &[x], "euclidean_norm", axes);
         let divisor = graph.add("Max", &[&norm, &smallest], "divisor", Vec::new());
         graph.add("Div", &[x, &divisor], "unit", Vec::new())
     }
@@ -333,6 +443,7 @@ fn name_of(activation: Activation) -> &'static str {
         Activation::HardSigmoid => "hard_sigmoid",
         Activation::Sigmoid => "sigmoid",
         Activation::Silu => "silu",
+        Activation::Gelu => "gelu",
     }
 }
 

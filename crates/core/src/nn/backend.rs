@@ -185,16 +185,80 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug + 'static {
         gate: &Self::Tensor,
         dmean: &Self::Tensor,
     ) -> Result<Self::Tensor>;
+    /// The same values, of which the device may keep what it prepares of them for many passes: they stay as they are.
+    fn constant(&self, tensor: &Self::Tensor) -> Self::Tensor {
+        tensor.clone()
+    }
+    /// Values of maps that stay in the device's cache, where it pays to evaluate few images at a time for that
+    /// ([`Blocks`](super::blocks::Blocks)).
+    fn cached_values(&self) -> Option<usize> {
+        None
+    }
+    /// The images `[first, end)` of a batch.
+    fn images(&self, x: &Self::Tensor, range: [usize; 2]) -> Result<Self::Tensor>;
+    /// Batches one after the other in one: the inverse of [`images`](Backend::images).
+    fn stack(&self, parts: &[Self::Tensor]) -> Result<Self::Tensor>;
     /// Maps of one height and width, `[n, h, w, c]` each, side by side along the channels.
     fn join(&self, parts: &[Self::Tensor]) -> Result<Self::Tensor>;
     /// The gradients of the parts of [`join`](Backend::join), which had so many `channels`.
     fn join_backward(&self, channels: &[usize], dy: &Self::Tensor) -> Result<Vec<Self::Tensor>>;
+    /// Layer normalisation along the last axis: `(x - mean) / sqrt(variance + epsilon) * weight + bias`, where mean and
+    /// (biased) variance are those of each row; `weight` and `bias` are `[c]`.
+    fn layer_norm(
+        &self,
+        x: &Self::Tensor,
+        weight: &Self::Tensor,
+        bias: &Self::Tensor,
+        epsilon: f64,
+    ) -> Result<LayerNormalized<Self::Tensor>>;
+    /// The gradients of [`layer_norm`](Backend::layer_norm), which gave `[mean, rstd]`; that of `x` plus `added`, what comes
+    /// around the layer.
+    fn layer_norm_backward(
+        &self,
+        x: &Self::Tensor,
+        weight: &Self::Tensor,
+        statistics: [&Self::Tensor; 2],
+        dy: &Self::Tensor,
+        added: Option<&Self::Tensor>,
+    ) -> Result<NormGradients<Self::Tensor>>;
+    /// Self-attention: `x [n, t, 1, 3 c]` has Q, K and V, each of `heads` times `c / heads` channels; of every image and head
+    /// `softmax(Q K^T / sqrt(c / heads)) V`, `[n, t, 1, c]`.
+    fn attention(&self, x: &Self::Tensor, heads: usize) -> Result<Self::Tensor>;
+    /// The gradient of [`attention`](Backend::attention).
+    fn attention_backward(&self, x: &Self::Tensor, heads: usize, dy: &Self::Tensor) -> Result<Self::Tensor>;
+    /// `x [n, h, w, c]` as tokens `[n, 1 + h w, 1, c]`: row by row behind `class [1, 1, c]`, plus `position [1, 1 + h w, c]`.
+    fn add_tokens(&self, x: &Self::Tensor, class: &Self::Tensor, position: &Self::Tensor) -> Result<Self::Tensor>;
+    /// The gradients of [`add_tokens`](Backend::add_tokens) with respect to `x`, whose shape is `input`, to `class` and to
+    /// `position`.
+    fn add_tokens_backward(&self, input: &[usize], dy: &Self::Tensor) -> Result<[Self::Tensor; 3]>;
+    /// The first token of `[n, t, 1, c]`: `[n, c]`.
+    fn class_token(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
+    /// The gradient of [`class_token`](Backend::class_token).
+    fn class_token_backward(&self, input: &[usize], dy: &Self::Tensor) -> Result<Self::Tensor>;
     /// `[n, h, w, c]` to `[n, c * h * w]` in PyTorch's order: channel, row, column.
     fn flatten(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
     /// The gradient of [`flatten`](Backend::flatten).
     fn flatten_backward(&self, input: &[usize], dy: &Self::Tensor) -> Result<Self::Tensor>;
-    /// `x [n, in] weight [out, in]^T + bias [out]`.
+    /// `x [..., in] weight [out, in]^T + bias [out]`: every row of x, whatever its axes.
     fn linear(&self, x: &Self::Tensor, weight: &Self::Tensor, bias: &Self::Tensor) -> Result<Self::Tensor>;
+    /// `activation?(linear + residual)`, where `residual` is of the output's shape: in one pass where the device can.
+    fn linear_finished(
+        &self,
+        x: &Self::Tensor,
+        weight: &Self::Tensor,
+        bias: &Self::Tensor,
+        residual: Option<&Self::Tensor>,
+        activation: Option<Activation>,
+    ) -> Result<Self::Tensor> {
+        let mut y = self.linear(x, weight, bias)?;
+        if let Some(residual) = residual {
+            y = self.add(y, residual)?;
+        }
+        match activation {
+            Some(kind) => self.activate(kind, &y),
+            None => Ok(y),
+        }
+    }
     /// The gradient of [`linear`](Backend::linear) with respect to `x`.
     fn linear_backward_input(&self, weight: &Self::Tensor, dy: &Self::Tensor) -> Result<Self::Tensor>;
     /// The gradients with respect to weight and bias.
@@ -318,6 +382,17 @@ pub struct Normalized<T> {
     pub variance: T,
 }
 
+/// What a layer normalisation gives.
+#[derive(Debug)]
+pub struct LayerNormalized<T> {
+    /// The output.
+    pub y: T,
+    /// The mean of each row.
+    pub mean: T,
+    /// `1 / sqrt(variance + epsilon)` of each row.
+    pub rstd: T,
+}
+
 /// What a batch normalisation with max pool gives: the pooled output and the statistics, and what won the windows.
 #[derive(Debug)]
 pub struct PooledNorm<T, I> {
@@ -366,7 +441,7 @@ pub struct SavedNorm<'a, T> {
     pub batch: bool,
 }
 
-/// The gradients of a batch normalisation.
+/// The gradients of a batch or layer normalisation.
 #[derive(Debug)]
 pub struct NormGradients<T> {
     /// Of the input.

@@ -4,9 +4,12 @@
 //! gradient that nobody needs is not computed: that of the images, usually, and those of frozen parameters.
 
 use super::backend::{Activation, Backend, BatchNorm, NormGradients, Passed, SavedNorm, Statistics};
+use super::dropout::scale;
 use super::geometry::Pool2d;
-use super::layer::{BatchNorm2d, Convolution, Linear, ParameterId};
-use super::lowering::{BatchNormOperation, Last, Operation, ResidualBlock};
+use super::layer::{BatchNorm2d, Convolution, LayerNorm, Linear, ParameterId, Tokens};
+use super::lowering::{
+    BatchNormOperation, Before, DropPath, Dropped, Last, LinearOperation, Operation, ResidualBlock, SumBlock,
+};
 use super::parameters::Parameters;
 use super::profile::{Category, Cost, Profile};
 use super::tape::{Saved, Tape, mismatch};
@@ -64,21 +67,30 @@ impl<'a, B: Backend> Backward<'a, B> {
     fn operation(&mut self, operation: &Operation, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
         match operation {
             Operation::Convolution(layer) => self.convolution(layer, dy, wanted),
-            Operation::FusedConvolution(_) => Err(learns_no_more()),
+            Operation::FusedConvolution(_) | Operation::FusedLinear(..) => Err(learns_no_more()),
             Operation::BatchNorm2d(batch_norm) => Ok(self.batch_norm(batch_norm, dy, wanted, false)?.0),
             Operation::BatchNormMaxPool(layer, windows) => self.batch_norm_max_pool(layer, windows, dy, wanted),
             Operation::BatchNormDepthwise(batch_norm, convolution) => {
                 self.batch_norm_depthwise(batch_norm, convolution, dy, wanted)
             }
-            Operation::Linear(layer) => self.linear(layer, dy, wanted),
+            Operation::Linear(linear) => self.linear(linear, dy, wanted, None),
             Operation::Residual(block) => self.residual(block, dy, wanted),
             Operation::Branches(branches) => self.branches(branches, dy, wanted),
             Operation::Tap(feature) => self.sum(dy, self.taps.get(feature).cloned()),
             Operation::SqueezeExcitation(gate) => self.squeeze_excitation(gate, dy, wanted),
+            Operation::LayerNorm(layer) => {
+                let saved = self.tape.pop()?;
+                self.layer_norm(layer, saved, dy, wanted, None)
+            }
+            Operation::Tokens(layer) => self.tokens(layer, dy, wanted),
+            Operation::Sum(block) => self.sum_block(block, dy, wanted),
             Operation::Activation(_)
+            | Operation::Attention { .. }
+            | Operation::ClassToken
             | Operation::MaxPool(_)
             | Operation::GlobalAverage
             | Operation::Flatten
+            | Operation::Dropout(_)
             | Operation::L2Normalize => {
                 let saved = self.tape.pop()?;
                 match dy {
@@ -103,12 +115,29 @@ impl<'a, B: Backend> Backward<'a, B> {
                 let work = || backend.max_pool_backward(windows, &input, &indices, dy);
                 profile.time(Category::Pooling, "max_pool_backward", "", work, cost)
             }
+            (&Operation::Attention { heads }, Saved::Input(x)) => {
+                let cost = |dx: &_| Cost::of::<B>([&x, dy, dx]).attending::<B>(dy, 5);
+                let work = || backend.attention_backward(&x, heads, dy);
+                profile.time(Category::Attention, "attention_backward", "", work, cost)
+            }
+            (Operation::ClassToken, Saved::Shape(input)) => {
+                let work = || backend.class_token_backward(&input, dy);
+                profile.time(Category::Pooling, "class_token_backward", "", work, cost)
+            }
             (Operation::GlobalAverage, Saved::Shape(input)) => {
                 let work = || backend.global_average_backward(&input, dy);
                 profile.time(Category::Pooling, "global_average_backward", "", work, cost)
             }
             (Operation::Flatten, Saved::Shape(input)) => {
                 profile.time(Category::Pooling, "flatten_backward", "", || backend.flatten_backward(&input, dy), cost)
+            }
+            (Operation::Dropout(dropout), Saved::Factors(factors)) => {
+                let work = || scale(backend, dy, &factors);
+                let name = match dropout.of {
+                    Dropped::Numbers => "dropout_backward",
+                    Dropped::Paths => "drop_path_backward",
+                };
+                profile.time(Category::Elementwise, name, &dropout.layer, work, cost)
             }
             (Operation::L2Normalize, Saved::L2 { y, norm }) => {
                 let cost = |dx: &_| Cost::of::<B>([&y, dy, dx]);
@@ -144,11 +173,19 @@ impl<'a, B: Backend> Backward<'a, B> {
         wanted.then(input).transpose()
     }
 
-    fn linear(&mut self, layer: &Linear, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
-        let x = self.pop_input()?;
-        let Some(dy) = dy else { return Ok(None) };
-        let name = &self.parameters.specs[layer.weight].name;
-        if self.is_trained(layer.weight) || self.is_trained(layer.weight + 1) {
+    /// The gradient of what came before, plus `added` where that is a layer normalisation.
+    fn linear(
+        &mut self,
+        &LinearOperation { ref before, layer: Linear { weight } }: &LinearOperation,
+        dy: Option<B::Tensor>,
+        wanted: bool,
+        added: Option<B::Tensor>,
+    ) -> Result<Option<B::Tensor>> {
+        let saved = self.tape.pop()?;
+        let Some(dy) = dy else { return Ok(added) };
+        let name = &self.parameters.specs[weight].name;
+        if self.any_of_two(weight) {
+            let x = self.input_of_linear(before.as_ref(), &saved)?;
             let (dweight, dbias) = self.profile.time(
                 Category::WeightGradient,
                 "linear_backward_weight",
@@ -156,14 +193,104 @@ impl<'a, B: Backend> Backward<'a, B> {
                 || self.backend.linear_backward_weight(&x, &dy),
                 |(dweight, _)| Cost::of::<B>([&x, &dy, dweight]).multiplying::<B>(&dy, dweight),
             )?;
-            self.learn(layer.weight, dweight)?;
-            self.learn(layer.weight + 1, dbias)?;
+            self.learn(weight, dweight)?;
+            self.learn(weight + 1, dbias)?;
         }
-        let weight = &self.parameters.values[layer.weight];
-        let work = || self.backend.linear_backward_input(weight, &dy);
-        let cost = |dx: &_| Cost::of::<B>([&dy, weight, dx]).multiplying::<B>(&dy, weight);
-        let input = || self.profile.time(Category::InputGradient, "linear_backward_input", name, work, cost);
-        wanted.then(input).transpose()
+        if !wanted && !before.as_ref().is_some_and(|before| self.before_learns(before)) {
+            return Ok(None);
+        }
+        let value = &self.parameters.values[weight];
+        let work = || self.backend.linear_backward_input(value, &dy);
+        let cost = |dx: &_| Cost::of::<B>([&dy, value, dx]).multiplying::<B>(&dy, value);
+        let dx = self.profile.time(Category::InputGradient, "linear_backward_input", name, work, cost)?;
+        match before {
+            None => self.sum(Some(dx), added),
+            Some(Before::LayerNorm(norm)) => self.layer_norm(norm, saved, Some(dx), wanted, added),
+            Some(Before::Activation(kind)) => {
+                self.without_parameters(&Operation::Activation(*kind), saved, &dx).map(Some)
+            }
+        }
+    }
+
+    /// The input of a linear layer, as it was kept or made again of what was.
+    fn input_of_linear(&self, before: Option<&Before>, saved: &Saved<B>) -> Result<B::Tensor> {
+        let Parameters { specs, values } = self.parameters;
+        match (before, saved) {
+            (None, Saved::Input(x)) => Ok(x.clone()),
+            (Some(&Before::LayerNorm(LayerNorm { weight, epsilon })), Saved::LayerNorm { x, .. }) => {
+                let work = || Ok(self.backend.layer_norm(x, &values[weight], &values[weight + 1], epsilon)?.y);
+                let cost = |y: &_| Cost::of::<B>([x, y]);
+                self.profile.time(Category::LayerNorm, "layer_norm again", &specs[weight].name, work, cost)
+            }
+            (Some(&Before::Activation(kind)), Saved::Activation(x)) => {
+                let (work, cost) = (|| self.backend.activate(kind, x), |y: &_| Cost::of::<B>([x, y]));
+                self.profile.time(Category::Elementwise, "activate again", "", work, cost)
+            }
+            _ => Err(mismatch("the input of a linear layer", "the entry of another operation")),
+        }
+    }
+
+    /// A layer norm that begins the way through adds the gradient of the way around to its own.
+    fn sum_block(&mut self, block: &SumBlock, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
+        let SumBlock { body, last } = block;
+        let through = match last {
+            Some(last) => self.linear(last, dy.clone(), wanted || self.any_trained(body), None)?,
+            None => dy.clone(),
+        };
+        match body.split_first() {
+            Some((Operation::Linear(first), body)) if wanted && matches!(first.before, Some(Before::LayerNorm(_))) => {
+                let through = self.run(body, through, true)?;
+                self.linear(first, through, true, dy)
+            }
+            _ => {
+                let through = self.run(body, through, wanted)?;
+                if wanted { self.sum(through, dy) } else { Ok(None) }
+            }
+        }
+    }
+
+    /// The gradient of the input, plus `added` where there is any.
+    fn layer_norm(
+        &mut self,
+        layer: &LayerNorm,
+        saved: Saved<B>,
+        dy: Option<B::Tensor>,
+        wanted: bool,
+        added: Option<B::Tensor>,
+    ) -> Result<Option<B::Tensor>> {
+        let Saved::LayerNorm { x, mean, rstd } = saved else {
+            return Err(mismatch("the entry of a layer normalisation", "that of another operation"));
+        };
+        let weight = layer.weight;
+        let Some(dy) = dy.filter(|_| wanted || self.any_of_two(weight)) else { return Ok(added) };
+        let Parameters { specs, values } = self.parameters;
+        let gradients = self.profile.time(
+            Category::LayerNorm,
+            "layer_norm_backward",
+            &specs[weight].name,
+            || self.backend.layer_norm_backward(&x, &values[weight], [&mean, &rstd], &dy, added.as_ref()),
+            |NormGradients { dx, .. }| Cost::of::<B>([&x, &dy, dx].into_iter().chain(&added)),
+        )?;
+        self.learn(weight, gradients.dweight)?;
+        self.learn(weight + 1, gradients.dbias)?;
+        Ok(Some(gradients.dx))
+    }
+
+    fn tokens(&mut self, &Tokens { class }: &Tokens, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
+        let Saved::Shape(input) = self.tape.pop()? else {
+            return Err(mismatch("the entry of tokens", "that of another operation"));
+        };
+        let Some(dy) = dy.filter(|_| wanted || self.any_of_two(class)) else { return Ok(None) };
+        let [dx, dclass, dposition] = self.profile.time(
+            Category::Elementwise,
+            "add_tokens_backward",
+            &self.parameters.specs[class].name,
+            || self.backend.add_tokens_backward(&input, &dy),
+            |[dx, ..]| Cost::of::<B>([&dy, &dy, dx]),
+        )?;
+        self.learn(class, dclass)?;
+        self.learn(class + 1, dposition)?;
+        Ok(Some(dx))
     }
 
     /// The gradients of the input and of the residual, which come only if `wanted` or if the layer itself learns.
@@ -277,12 +404,36 @@ impl<'a, B: Backend> Backward<'a, B> {
     }
 
     fn residual(&mut self, block: &ResidualBlock, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
-        let Last::BatchNorm2d(last) = &block.last else { return Err(learns_no_more()) };
         let below = wanted || self.any_trained(&block.body) || self.any_trained(&block.shortcut);
-        let (through, around) = self.batch_norm(last, dy, below, true)?;
+        let (through, around) = match &block.last {
+            Last::BatchNorm2d(last) => self.batch_norm(last, dy, below, true)?,
+            Last::DropPath(path) => self.drop_path(path, dy, below)?,
+            Last::FusedConvolution(_) => return Err(learns_no_more()),
+        };
         let through = self.run(&block.body, through, wanted)?;
         let around = self.run(&block.shortcut, around, wanted)?;
         if wanted { self.sum(through, around) } else { Ok(None) }
+    }
+
+    /// The gradients of what the normalisation read, and of the way around.
+    fn drop_path(&mut self, path: &DropPath, dy: Option<B::Tensor>, wanted: bool) -> Result<Pair<B>> {
+        let DropPath { batch_norm, activation, .. } = path;
+        let scaled = wanted || self.any_learns(&batch_norm.layer);
+        let around = match activation {
+            Some(activation) => self.operation(&Operation::Activation(*activation), dy, scaled)?,
+            None => dy,
+        };
+        let Saved::Factors(factors) = self.tape.pop()? else {
+            return Err(mismatch("the factors of a path", "the entry of another operation"));
+        };
+        let through = |dy: &B::Tensor| {
+            let work = || scale(self.backend, dy, &factors);
+            let cost = |dx: &_| Cost::of::<B>([dy, dx]);
+            self.profile.time(Category::Elementwise, "drop_path_backward", &batch_norm.layer.name, work, cost)
+        };
+        let through = around.as_ref().filter(|_| scaled).map(through).transpose()?;
+        let (through, _) = self.batch_norm(batch_norm, through, wanted, false)?;
+        Ok((through, around))
     }
 
     fn squeeze_excitation(
@@ -345,6 +496,19 @@ impl<'a, B: Backend> Backward<'a, B> {
         self.parameters.specs[id].is_trained()
     }
 
+    /// Whether a parameter or the one after it is trained.
+    fn any_of_two(&self, first: ParameterId) -> bool {
+        self.is_trained(first) || self.is_trained(first + 1)
+    }
+
+    fn linear_learns(&self, LinearOperation { before, layer }: &LinearOperation) -> bool {
+        self.any_of_two(layer.weight) || before.as_ref().is_some_and(|before| self.before_learns(before))
+    }
+
+    fn before_learns(&self, before: &Before) -> bool {
+        matches!(before, Before::LayerNorm(norm) if self.any_of_two(norm.weight))
+    }
+
     /// Whether scale or shift learn.
     fn any_learns(&self, layer: &BatchNorm2d) -> bool {
         self.is_trained(layer.weight) || self.is_trained(layer.bias())
@@ -359,21 +523,36 @@ impl<'a, B: Backend> Backward<'a, B> {
             Operation::BatchNormDepthwise(BatchNormOperation { layer, .. }, convolution) => {
                 self.any_learns(layer) || self.is_trained(convolution.weight)
             }
-            Operation::Linear(layer) => self.is_trained(layer.weight) || self.is_trained(layer.weight + 1),
+            Operation::Linear(linear) => self.linear_learns(linear),
+            Operation::LayerNorm(LayerNorm { weight: first, .. }) | Operation::Tokens(Tokens { class: first }) => {
+                self.any_of_two(*first)
+            }
             Operation::BatchNorm2d(BatchNormOperation { layer, .. }) | Operation::BatchNormMaxPool(layer, _) => {
                 self.any_learns(layer)
             }
             Operation::Residual(ResidualBlock { body, shortcut, last }) => {
-                let last = matches!(last, Last::BatchNorm2d(last) if self.any_learns(&last.layer));
+                let last = match last {
+                    Last::BatchNorm2d(last) | Last::DropPath(DropPath { batch_norm: last, .. }) => {
+                        self.any_learns(&last.layer)
+                    }
+                    Last::FusedConvolution(_) => false,
+                };
                 last || self.any_trained(body) || self.any_trained(shortcut)
             }
             Operation::Branches(branches) => branches.iter().any(|operations| self.any_trained(operations)),
             Operation::SqueezeExcitation(gate) => self.any_trained(gate),
+            Operation::Sum(SumBlock { body, last }) => {
+                last.as_ref().is_some_and(|last| self.linear_learns(last)) || self.any_trained(body)
+            }
             Operation::FusedConvolution(_)
+            | Operation::FusedLinear(..)
             | Operation::Activation(_)
+            | Operation::Attention { .. }
+            | Operation::ClassToken
             | Operation::MaxPool(_)
             | Operation::GlobalAverage
             | Operation::Flatten
+            | Operation::Dropout(_)
             | Operation::L2Normalize
             | Operation::Tap(_) => false,
         })

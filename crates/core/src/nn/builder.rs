@@ -5,7 +5,7 @@
 
 use super::backend::Activation;
 use super::geometry::Conv2d;
-use super::layer::{BatchNorm2d, Convolution, Layer, Linear, ParameterId};
+use super::layer::{BatchNorm2d, Convolution, Layer, LayerNorm, Linear, ParameterId, Tokens};
 use super::parameters::{Layout, ParameterSpec};
 use crate::tensor::Init;
 
@@ -90,6 +90,22 @@ impl Builder {
     /// A linear layer, its weight normal with `deviation` and its bias 0: torchvision's start of VGG's head.
     pub fn linear_normal(&mut self, name: &str, size_in: usize, size_out: usize, deviation: f64) -> Layer {
         self.linear_from(name, [size_in, size_out], Init::Normal { deviation }, Init::Constant(0.0))
+    }
+
+    /// A layer normalisation of `c` channels, started as the identity.
+    pub fn layer_norm(&mut self, name: &str, c: usize, epsilon: f64) -> Layer {
+        let weight = self.register(format!("{name}.weight"), vec![c], Layout::Plain, Init::Constant(1.0));
+        self.register(format!("{name}.bias"), vec![c], Layout::Plain, Init::Constant(0.0));
+        Layer::LayerNorm(LayerNorm { weight, epsilon })
+    }
+
+    /// A class token and the embeddings of `positions` tokens of `c` channels, started as timm starts them: normal with a
+    /// deviation of 1e-6 and of 0.02.
+    pub fn tokens(&mut self, positions: usize, c: usize) -> Layer {
+        let normal = |deviation| Init::Normal { deviation };
+        let class = self.register("cls_token".into(), vec![1, 1, c], Layout::Plain, normal(1e-6));
+        self.register("pos_embed".into(), vec![1, positions, c], Layout::Plain, normal(0.02));
+        Layer::Tokens(Tokens { class })
     }
 
     fn linear_from(&mut self, name: &str, [size_in, size_out]: [usize; 2], weight: Init, bias: Init) -> Layer {

@@ -1,9 +1,13 @@
 //! The forward pass: runs a list of operations on a backend.
 
-use super::backend::{Backend, BatchNorm, Normalized, PooledNorm, Statistics};
+use super::backend::{Activation, Backend, BatchNorm, LayerNormalized, Normalized, PooledNorm, Statistics};
+use super::dropout::{Draw, scale};
 use super::geometry::Pool2d;
-use super::layer::{BatchNorm2d, Convolution, Linear};
-use super::lowering::{BatchNormOperation, FusedConvolution, Last, Operation, ResidualBlock};
+use super::layer::{BatchNorm2d, Convolution, LayerNorm, Tokens};
+use super::lowering::{
+    BatchNormOperation, Before, DropPath, Dropout, Dropped, FusedConvolution, Last, LinearOperation, Operation,
+    ResidualBlock, SumBlock,
+};
 use super::parameters::Parameters;
 use super::profile::{Category, Cost, Profile};
 use super::tape::{Saved, Tape};
@@ -33,6 +37,8 @@ pub struct Forward<'a, B: Backend> {
     pub tape: Option<Tape<B>>,
     /// The named activations that are kept; all of them if it does not say which.
     pub kept: Option<&'a [Feature]>,
+    /// What is drawn by, where the operations leave anything out at random.
+    pub draw: Draw,
     /// The named activations.
     pub taps: FeatureMap<B::Tensor>,
     /// What the running statistics learn, in training.
@@ -43,7 +49,16 @@ impl<'a, B: Backend> Forward<'a, B> {
     /// A pass that keeps a tape if `taped`.
     pub fn new(backend: &'a B, parameters: &'a Parameters<B>, profile: &'a Profile, taped: bool) -> Self {
         let tape = taped.then(Tape::new);
-        Forward { backend, parameters, profile, tape, kept: None, taps: FeatureMap::new(), statistics: Vec::new() }
+        Forward {
+            backend,
+            parameters,
+            profile,
+            tape,
+            kept: None,
+            draw: Draw::default(),
+            taps: FeatureMap::new(),
+            statistics: Vec::new(),
+        }
     }
 
     /// Runs `operations` in order.
@@ -61,16 +76,47 @@ impl<'a, B: Backend> Forward<'a, B> {
             Operation::BatchNormDepthwise(batch_norm, convolution) => {
                 self.batch_norm_depthwise(batch_norm, convolution, x)
             }
-            Operation::Linear(layer) => self.linear(layer, x),
+            Operation::Linear(linear) => self.linear(linear, x, None, None),
+            &Operation::FusedLinear(layer, activation) => {
+                self.linear(&LinearOperation { before: None, layer }, x, None, Some(activation))
+            }
             Operation::Residual(block) => self.residual(block, x),
             Operation::Branches(branches) => self.branches(branches, x),
             Operation::SqueezeExcitation(gate) => self.squeeze_excitation(gate, x),
-            &Operation::Activation(activation) => {
-                let cost = |y: &_| Cost::of::<B>([&x, y]);
-                let work = || backend.activate(activation, &x);
-                let y = self.profile.time(Category::Elementwise, "activate", "", work, cost)?;
-                self.save(|| Saved::Activation(if activation.is_relu() { y.clone() } else { x }));
+            Operation::LayerNorm(layer) => {
+                let LayerNormalized { y, mean, rstd } = self.layer_norm(layer, &x)?;
+                self.save(|| Saved::LayerNorm { x, mean, rstd });
                 Ok(y)
+            }
+            &Operation::Attention { heads } => {
+                let cost = |y: &_| Cost::of::<B>([&x, y]).attending::<B>(y, 2);
+                let work = || backend.attention(&x, heads);
+                let y = self.profile.time(Category::Attention, "attention", "", work, cost)?;
+                self.save(|| Saved::Input(x));
+                Ok(y)
+            }
+            Operation::Tokens(layer) => self.tokens(layer, x),
+            Operation::ClassToken => {
+                self.save(|| Saved::Shape(B::shape(&x).to_vec()));
+                let cost = |y: &_| Cost::of::<B>([y, y]);
+                self.profile.time(Category::Pooling, "class_token", "", || backend.class_token(&x), cost)
+            }
+            Operation::Sum(SumBlock { body, last }) => {
+                let through = self.run(body, x.clone())?;
+                if let Some(last) = last {
+                    return self.linear(last, through, Some(&x), None);
+                }
+                let cost = |y: &_| Cost::of::<B>([&x, y, y]);
+                self.profile.time(Category::Elementwise, "add", "", || backend.add(through, &x), cost)
+            }
+            &Operation::Activation(activation) => self.activation(activation, x),
+            Operation::Dropout(Dropout { of, share, layer }) => {
+                let shape = rows_and_channels::<B>(&x);
+                let (name, factors) = match of {
+                    Dropped::Numbers => ("dropout", self.draw.dropout(backend, *share, layer, shape)?),
+                    Dropped::Paths => ("drop_path", self.draw.drop_path(backend, *share, layer, shape)?),
+                };
+                self.scale(name, layer, factors, x)
             }
             Operation::MaxPool(windows) => {
                 // The positions take as many bytes as the maxima.
@@ -106,6 +152,21 @@ impl<'a, B: Backend> Forward<'a, B> {
         }
     }
 
+    fn activation(&mut self, activation: Activation, x: B::Tensor) -> Result<B::Tensor> {
+        let y = self.activate(activation, &x)?;
+        self.save(|| Saved::Activation(if activation.is_relu() { y.clone() } else { x }));
+        Ok(y)
+    }
+
+    /// `x` times factors that were drawn.
+    fn scale(&mut self, operation: &'static str, layer: &str, factors: B::Tensor, x: B::Tensor) -> Result<B::Tensor> {
+        let work = || scale(self.backend, &x, &factors);
+        let cost = |y: &_| Cost::of::<B>([&x, y]);
+        let y = self.profile.time(Category::Elementwise, operation, layer, work, cost)?;
+        self.save(|| Saved::Factors(factors));
+        Ok(y)
+    }
+
     fn convolution(&mut self, layer: &Convolution, x: B::Tensor) -> Result<B::Tensor> {
         let Parameters { specs, values } = self.parameters;
         let (weight, bias) = (&values[layer.weight], layer.bias.map(|bias| &values[bias]));
@@ -138,18 +199,66 @@ impl<'a, B: Backend> Forward<'a, B> {
         )
     }
 
-    fn linear(&mut self, layer: &Linear, x: B::Tensor) -> Result<B::Tensor> {
+    fn linear(
+        &mut self,
+        LinearOperation { before, layer }: &LinearOperation,
+        x: B::Tensor,
+        residual: Option<&B::Tensor>,
+        activation: Option<Activation>,
+    ) -> Result<B::Tensor> {
+        let (x, before) = match before {
+            None => (x, None),
+            Some(Before::LayerNorm(norm)) => {
+                let LayerNormalized { y, mean, rstd } = self.layer_norm(norm, &x)?;
+                (y, self.tape.is_some().then_some(Saved::LayerNorm { x, mean, rstd }))
+            }
+            Some(Before::Activation(kind)) => {
+                (self.activate(*kind, &x)?, self.tape.is_some().then_some(Saved::Activation(x)))
+            }
+        };
         let Parameters { specs, values } = self.parameters;
         let (weight, bias) = (&values[layer.weight], &values[layer.weight + 1]);
         let y = self.profile.time(
             Category::Forward,
             "linear",
             &specs[layer.weight].name,
-            || self.backend.linear(&x, weight, bias),
-            |y| Cost::of::<B>([&x, weight, y]).multiplying::<B>(y, weight),
+            || self.backend.linear_finished(&x, weight, bias, residual, activation),
+            |y| Cost::of::<B>([&x, weight, y].into_iter().chain(residual)).multiplying::<B>(y, weight),
         )?;
-        self.save(|| Saved::Input(x));
+        self.save(|| before.unwrap_or(Saved::Input(x)));
         Ok(y)
+    }
+
+    fn activate(&self, kind: Activation, x: &B::Tensor) -> Result<B::Tensor> {
+        let (work, cost) = (|| self.backend.activate(kind, x), |y: &_| Cost::of::<B>([x, y]));
+        self.profile.time(Category::Elementwise, "activate", "", work, cost)
+    }
+
+    fn layer_norm(
+        &self,
+        &LayerNorm { weight, epsilon }: &LayerNorm,
+        x: &B::Tensor,
+    ) -> Result<LayerNormalized<B::Tensor>> {
+        let Parameters { specs, values } = self.parameters;
+        self.profile.time(
+            Category::LayerNorm,
+            "layer_norm",
+            &specs[weight].name,
+            || self.backend.layer_norm(x, &values[weight], &values[weight + 1], epsilon),
+            |normalized| Cost::of::<B>([x, &normalized.y]),
+        )
+    }
+
+    fn tokens(&mut self, &Tokens { class }: &Tokens, x: B::Tensor) -> Result<B::Tensor> {
+        let Parameters { specs, values } = self.parameters;
+        self.save(|| Saved::Shape(B::shape(&x).to_vec()));
+        self.profile.time(
+            Category::Elementwise,
+            "add_tokens",
+            &specs[class].name,
+            || self.backend.add_tokens(&x, &values[class], &values[class + 1]),
+            |y| Cost::of::<B>([&x, y]),
+        )
     }
 
     fn batch_norm(
@@ -255,6 +364,21 @@ impl<'a, B: Backend> Forward<'a, B> {
         match &block.last {
             Last::BatchNorm2d(batch_norm) => self.batch_norm(batch_norm, through, Some(&around)),
             Last::FusedConvolution(fused) => self.fused_convolution(fused, &through, Some(&around)),
+            Last::DropPath(path) => self.drop_path(path, through, &around),
+        }
+    }
+
+    fn drop_path(&mut self, path: &DropPath, through: B::Tensor, around: &B::Tensor) -> Result<B::Tensor> {
+        let through = self.batch_norm(&path.batch_norm, through, None)?;
+        let name = &path.batch_norm.layer.name;
+        let factors = self.draw.drop_path(self.backend, path.share, name, rows_and_channels::<B>(&through))?;
+        let through = self.scale("drop_path", name, factors, through)?;
+        let work = || self.backend.add(through, around);
+        let cost = |sum: &_| Cost::of::<B>([around, sum, sum]);
+        let sum = self.profile.time(Category::Elementwise, "add", "", work, cost)?;
+        match path.activation {
+            Some(activation) => self.activation(activation, sum),
+            None => Ok(sum),
         }
     }
 
@@ -285,6 +409,12 @@ impl<'a, B: Backend> Forward<'a, B> {
             tape.push(entry());
         }
     }
+}
+
+/// The first and the last axis.
+fn rows_and_channels<B: Backend>(x: &B::Tensor) -> [usize; 2] {
+    let shape = B::shape(x);
+    [shape[0], shape[shape.len() - 1]]
 }
 
 fn values_per_channel(shape: &[usize]) -> usize {

@@ -34,13 +34,20 @@ impl<B: Backend> Network<B> {
     /// The network for looking at images only. One that goes on learning is cloned before; the clone shares what
     /// folding does not change.
     pub fn into_inference(mut self) -> Result<Inference<B>> {
-        let program = Program::new(self.definition(), Mode::Folded);
-        for FusedConvolution { convolution, folded, .. } in program.fused_convolutions() {
+        let program = self.lowered(Mode::Folded);
+        for FusedConvolution { convolution, folded, .. } in program.0.fused_convolutions() {
             if let Some(batch_norm) = folded {
                 self.fold(convolution.weight, convolution.bias, batch_norm)?;
             }
         }
+        self.evaluate_by(program)
+    }
+
+    fn evaluate_by(mut self, program: (Program, Mode)) -> Result<Inference<B>> {
+        let backend = self.backend().clone();
+        self.parameters.values.iter_mut().for_each(|value| *value = backend.constant(value));
         self.evaluation = program;
+        self.blocks = Some(self.cut()?);
         Ok(Inference { network: self })
     }
 
@@ -67,14 +74,13 @@ impl<B: Backend> Network<B> {
     /// counts memory.
     pub fn into_inference_without_values(mut self) -> Result<Inference<B>> {
         let backend = self.backend().clone();
-        let program = Program::new(self.definition(), Mode::Folded);
-        for FusedConvolution { convolution, folded, .. } in program.fused_convolutions() {
+        let program = self.lowered(Mode::Folded);
+        for FusedConvolution { convolution, folded, .. } in program.0.fused_convolutions() {
             for id in folded.iter().flat_map(|batch_norm| [convolution.weight, batch_norm.bias()]) {
                 self.replace(id, |shape| backend.zeros(shape))?;
             }
         }
-        self.evaluation = program;
-        Ok(Inference { network: self })
+        self.evaluate_by(program)
     }
 
     fn replace(&mut self, id: ParameterId, make: impl FnOnce(&[usize]) -> Result<B::Tensor>) -> Result<()> {
@@ -114,7 +120,7 @@ impl<B: Backend> Inference<B> {
 
     /// The operations of a pass.
     pub fn program(&self) -> &Program {
-        &self.network.evaluation
+        &self.network.evaluation.0
     }
 
     /// A parameter that the operations name, and its values in the outside layout; what was folded into it is in them.

@@ -29,6 +29,19 @@ pub enum Layer {
     Linear(Linear),
     /// A block whose input is added to its output.
     Residual(Residual),
+    /// Layer normalisation.
+    LayerNorm(LayerNorm),
+    /// Self-attention of so many heads on Q, K and V, which lie side by side along the channels.
+    Attention {
+        /// The heads.
+        heads: usize,
+    },
+    /// A map as a row of tokens behind a class token, with the embeddings of their positions.
+    Tokens(Tokens),
+    /// The class token of a row of tokens: `[n, t, 1, c]` to `[n, c]`.
+    ClassToken,
+    /// The input added to what the layers make of it: half a block of a transformer.
+    Sum(Vec<Layer>),
     /// The input times what the layers make of its mean over pixels, `[n, 1, 1, c]`: squeeze and excitation (Hu et al. 2018).
     SqueezeExcitation(Vec<Layer>),
     /// Several ways from the same input, whose outputs lie side by side along the channels: an inception module.
@@ -87,6 +100,22 @@ impl BatchNorm2d {
     pub fn batches(&self) -> ParameterId {
         self.weight + 4
     }
+}
+
+/// A layer normalisation and its parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LayerNorm {
+    /// The scale; the shift follows it.
+    pub weight: ParameterId,
+    /// Added to the variance.
+    pub epsilon: f64,
+}
+
+/// The tokens of a vision transformer and their parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    /// The class token; the embedding of the positions follows it.
+    pub class: ParameterId,
 }
 
 /// A linear layer and its parameters.

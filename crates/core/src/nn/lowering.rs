@@ -6,8 +6,11 @@
 //! run the operations one by one.
 
 use super::backend::Activation;
+use super::dropout::check_share;
 use super::geometry::Pool2d;
-use super::layer::{BatchNorm2d, Convolution, Definition, Layer, Linear, ParameterId, Residual};
+use super::layer::{BatchNorm2d, Convolution, Definition, Layer, LayerNorm, Linear, ParameterId, Residual, Tokens};
+use super::tuning::{TrainingStatistics, TuningPlan};
+use crate::error::{Code, Error, Result};
 use crate::tensor::Feature;
 
 /// What batch normalisation subtracts and divides by.
@@ -35,10 +38,25 @@ pub enum Operation {
     BatchNormMaxPool(BatchNorm2d, Pool2d),
     /// Batch normalisation with its activation and the depthwise convolution without bias behind it.
     BatchNormDepthwise(BatchNormOperation, Convolution),
-    /// Linear layer.
-    Linear(Linear),
+    /// Linear layer, with what comes before it.
+    Linear(LinearOperation),
+    /// A linear layer with the activation that followed it. There is no way back through it.
+    FusedLinear(Linear, Activation),
     /// Two ways from the same input, whose outputs are added.
     Residual(ResidualBlock),
+    /// Layer normalisation.
+    LayerNorm(LayerNorm),
+    /// Self-attention of so many heads.
+    Attention {
+        /// The heads.
+        heads: usize,
+    },
+    /// A map as tokens.
+    Tokens(Tokens),
+    /// The class token.
+    ClassToken,
+    /// The input added to what operations make of it.
+    Sum(SumBlock),
     /// The input times what the operations make of its mean over pixels.
     SqueezeExcitation(Vec<Operation>),
     /// Several ways from the same input, whose outputs lie side by side along the channels.
@@ -51,6 +69,8 @@ pub enum Operation {
     GlobalAverage,
     /// `[n, h, w, c]` to `[n, c * h * w]`.
     Flatten,
+    /// What is left out at random, in training.
+    Dropout(Dropout),
     /// Rows divided by their Euclidean norm.
     L2Normalize,
     /// The activation here is a feature of this name.
@@ -95,6 +115,64 @@ pub struct ResidualBlock {
     pub last: Last,
 }
 
+/// What is left out at random: see [`super::dropout`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dropout {
+    /// What the draws are about.
+    pub of: Dropped,
+    /// The share of them, in `(0, 1)`.
+    pub share: f64,
+    /// The name of the layer that reads the numbers or makes the path's, which keys the draw.
+    pub layer: String,
+}
+
+/// What a draw leaves out or keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// A number of a vector: dropout.
+    Numbers,
+    /// All numbers of an image, on the way through a block of sums: stochastic depth.
+    Paths,
+}
+
+/// `activation?(batch_norm(x) * m / (1 - share) + residual)`, where m is 0 for a share of the images: see [`super::dropout`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct DropPath {
+    /// The normalisation, without activation; its name keys the draw.
+    pub batch_norm: BatchNormOperation,
+    /// The share of images, in `(0, 1)`.
+    pub share: f64,
+    /// The activation that follows the sum.
+    pub activation: Option<Activation>,
+}
+
+/// A linear layer behind what its input is quickly made of again: in training that is kept in place of the input.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LinearOperation {
+    /// What comes before it.
+    pub before: Option<Before>,
+    /// The layer.
+    pub layer: Linear,
+}
+
+/// What the input of a linear layer is made of again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Before {
+    /// By a layer normalisation.
+    LayerNorm(LayerNorm),
+    /// By an activation that is no ReLU.
+    Activation(Activation),
+}
+
+/// `x + last(body(x))`: the linear layer that ends the way through adds the way around it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SumBlock {
+    /// The way through, up to the last layer.
+    pub body: Vec<Operation>,
+    /// The last layer, where it is a linear one.
+    pub last: Option<LinearOperation>,
+}
+
 /// The last operation of a residual block.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Last {
@@ -102,6 +180,8 @@ pub enum Last {
     BatchNorm2d(BatchNormOperation),
     /// A convolution that has taken in the normalisation.
     FusedConvolution(FusedConvolution),
+    /// A normalisation whose output is left out for images at random, in training: stochastic depth.
+    DropPath(DropPath),
 }
 
 /// The operations of a [`Definition`], list by list.
@@ -118,12 +198,90 @@ pub struct Program {
 }
 
 impl Program {
-    /// The operations of `definition` in a mode.
-    pub fn new(definition: &Definition, mode: Mode) -> Program {
-        let [body, embedding, classifier, output] =
+    /// The operations of `definition` in a mode, with those taps that are `kept`; with all of them if it does not say which.
+    pub fn new(definition: &Definition, mode: Mode, kept: Option<&[Feature]>) -> Program {
+        let [mut body, embedding, classifier, output] =
             [&definition.body, &definition.embedding, &definition.classifier, &definition.output]
                 .map(|layers| lower(layers, mode));
+        if let Some(kept) = kept {
+            body.retain(|operation| !matches!(operation, Operation::Tap(feature) if !kept.contains(feature)));
+        }
+        take_class_token_early(&mut body);
         Program { body, embedding, classifier, output }
+    }
+
+    /// The operations of a training pass: statistics, dropout and stochastic depth are those of `tuning`.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_OPTION` for a share that is not in `[0, 1)`, dropout without a linear layer that reads the pooled
+    /// feature, and stochastic depth without residual blocks.
+    pub fn training(definition: &Definition, tuning: &TuningPlan, kept: Option<&[Feature]>) -> Result<Program> {
+        let mode = match tuning.batch_norm {
+            TrainingStatistics::Batch => Mode::Batch,
+            TrainingStatistics::Running => Mode::Running,
+        };
+        let mut program = Program::new(definition, mode, kept);
+        check_share("dropout", tuning.dropout)?;
+        check_share("dropPath", tuning.drop_path)?;
+        if tuning.dropout > 0.0 {
+            program.drop_numbers(definition, tuning.dropout)?;
+        }
+        if tuning.drop_path > 0.0 {
+            program.drop_paths(definition, tuning.drop_path)?;
+        }
+        Ok(program)
+    }
+
+    /// Dropout before the layer that reads the pooled feature: the embedding's, or without one the classifier.
+    fn drop_numbers(&mut self, definition: &Definition, share: f64) -> Result<()> {
+        let above = if self.embedding.is_empty() { &mut self.classifier } else { &mut self.embedding };
+        let Some(Operation::Linear(linear)) = above.first() else {
+            return Err(Error::new(Code::InvalidOption, "there is no layer for dropout to stand before")
+                .with_subject("dropout")
+                .with_values(
+                    "an embedding layer, or a loss on classes",
+                    "an embedding that is the pooled feature itself",
+                )
+                .with_advice("give the embedding a length, embedding: 128 for example, or leave dropout out"));
+        };
+        let layer = definition.parameters[linear.layer.weight].name.clone();
+        above.insert(0, Operation::Dropout(Dropout { of: Dropped::Numbers, share, layer }));
+        Ok(())
+    }
+
+    /// Stochastic depth: the first residual block always runs, the last is left out for this share of images, and the share
+    /// of those between rises evenly. A block of sums is an attention and what is added behind it, each with its own draws.
+    fn drop_paths(&mut self, definition: &Definition, share: f64) -> Result<()> {
+        let mut blocks: Vec<Vec<&mut Operation>> = Vec::new();
+        for operation in &mut self.body {
+            let begins = match operation {
+                Operation::Residual(_) => true,
+                Operation::Sum(block) => block.body.iter().any(|inner| matches!(inner, Operation::Attention { .. })),
+                _ => continue,
+            };
+            match blocks.last_mut() {
+                Some(block) if !begins => block.push(operation),
+                _ => blocks.push(vec![operation]),
+            }
+        }
+        let last = match blocks.len() {
+            0 => {
+                return Err(Error::new(Code::InvalidOption, "there is nothing for stochastic depth to leave out")
+                    .with_subject("dropPath")
+                    .with_values("residual blocks: a ResNet, MobileNet, EfficientNet or ViT", "a network without any")
+                    .with_advice("choose such a network, or leave dropPath out"));
+            }
+            count => (count - 1).max(1),
+        };
+        // The only block of a network is its last.
+        let only = usize::from(blocks.len() == 1);
+        for (place, block) in blocks.into_iter().enumerate() {
+            let share = share * (place + only) as f64 / last as f64;
+            if share > 0.0 {
+                block.into_iter().for_each(|operation| drop_path(operation, definition, share));
+            }
+        }
+        Ok(())
     }
 
     /// Every fused convolution, those within blocks and branches too.
@@ -156,6 +314,17 @@ pub fn lower(layers: &[Layer], mode: Mode) -> Vec<Operation> {
                 let activation = Some(*activation);
                 (Operation::FusedConvolution(FusedConvolution { convolution, folded: None, activation }), after)
             }
+            (Mode::Folded, Layer::Linear(linear), [Layer::Activation(activation), after @ ..]) => {
+                (Operation::FusedLinear(*linear, *activation), after)
+            }
+            (Mode::Batch | Mode::Running, &Layer::LayerNorm(norm), &[Layer::Linear(layer), ref after @ ..]) => {
+                (Operation::Linear(LinearOperation { before: Some(Before::LayerNorm(norm)), layer }), after)
+            }
+            (Mode::Batch | Mode::Running, &Layer::Activation(kind), &[Layer::Linear(layer), ref after @ ..])
+                if !kind.is_relu() =>
+            {
+                (Operation::Linear(LinearOperation { before: Some(Before::Activation(kind)), layer }), after)
+            }
             (_, layer, after) => (alone(layer, mode), after),
         };
         operations.push(operation);
@@ -163,15 +332,59 @@ pub fn lower(layers: &[Layer], mode: Mode) -> Vec<Operation> {
     operations
 }
 
+/// Where only the class token is read, it is taken before operations that treat every token by itself: they are done for one
+/// token then, not for all.
+fn take_class_token_early(operations: &mut [Operation]) {
+    for place in (1..operations.len()).rev() {
+        if operations[place] == Operation::ClassToken && treats_tokens_alone(&operations[place - 1]) {
+            operations.swap(place - 1, place);
+        }
+    }
+}
+
+/// Leaves the way through a residual block or a sum out for a share of the images.
+fn drop_path(operation: &mut Operation, definition: &Definition, share: f64) {
+    match operation {
+        Operation::Residual(block) => {
+            if let &Last::BatchNorm2d(BatchNormOperation { ref layer, batch }) = &block.last {
+                let batch_norm = BatchNormOperation { layer: BatchNorm2d { activation: None, ..layer.clone() }, batch };
+                block.last = Last::DropPath(DropPath { batch_norm, share, activation: layer.activation });
+            }
+        }
+        // What is left out can no longer be added by the last layer itself.
+        Operation::Sum(SumBlock { body, last }) => {
+            if let Some(linear) = last.take() {
+                let layer = definition.parameters[linear.layer.weight].name.clone();
+                body.push(Operation::Linear(linear));
+                body.push(Operation::Dropout(Dropout { of: Dropped::Paths, share, layer }));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn treats_tokens_alone(operation: &Operation) -> bool {
+    match operation {
+        Operation::LayerNorm(_) | Operation::Linear(_) | Operation::FusedLinear(..) | Operation::Activation(_) => true,
+        Operation::Sum(block) => block.body.iter().all(treats_tokens_alone),
+        _ => false,
+    }
+}
+
 /// The operation of one layer.
 fn alone(layer: &Layer, mode: Mode) -> Operation {
     match layer {
         Layer::Convolution(convolution) => Operation::Convolution(*convolution),
         Layer::BatchNorm2d(layer) => Operation::BatchNorm2d(batch_norm(layer, mode)),
-        Layer::Linear(linear) => Operation::Linear(*linear),
+        &Layer::Linear(layer) => Operation::Linear(LinearOperation { before: None, layer }),
         Layer::Residual(block) => Operation::Residual(residual(block, mode)),
         Layer::Branches(branches) => Operation::Branches(branches.iter().map(|layers| lower(layers, mode)).collect()),
         &Layer::Activation(activation) => Operation::Activation(activation),
+        &Layer::LayerNorm(layer) => Operation::LayerNorm(layer),
+        &Layer::Attention { heads } => Operation::Attention { heads },
+        &Layer::Tokens(layer) => Operation::Tokens(layer),
+        Layer::ClassToken => Operation::ClassToken,
+        Layer::Sum(layers) => Operation::Sum(sum(lower(layers, mode))),
         Layer::SqueezeExcitation(gate) => Operation::SqueezeExcitation(lower(gate, mode)),
         Layer::MaxPool(windows) => Operation::MaxPool(*windows),
         Layer::GlobalAverage => Operation::GlobalAverage,
@@ -179,6 +392,15 @@ fn alone(layer: &Layer, mode: Mode) -> Operation {
         Layer::L2Normalize => Operation::L2Normalize,
         Layer::Tap(name) => Operation::Tap(Feature::Tap(name.clone())),
     }
+}
+
+fn sum(mut body: Vec<Operation>) -> SumBlock {
+    let last = match body.last() {
+        Some(Operation::Linear(last)) => Some(*last),
+        _ => None,
+    };
+    body.truncate(body.len() - usize::from(last.is_some()));
+    SumBlock { body, last }
 }
 
 fn residual(block: &Residual, mode: Mode) -> ResidualBlock {
@@ -206,7 +428,7 @@ fn fused_convolutions<'a>(operations: &'a [Operation]) -> Vec<&'a FusedConvoluti
             let last = if let Last::FusedConvolution(fused) = last { Some(fused) } else { None };
             fused_convolutions(body).into_iter().chain(fused_convolutions(shortcut)).chain(last).collect()
         }
-        Operation::SqueezeExcitation(gate) => fused_convolutions(gate),
+        Operation::SqueezeExcitation(inner) | Operation::Sum(SumBlock { body: inner, .. }) => fused_convolutions(inner),
         Operation::Branches(branches) => branches.iter().flat_map(|branch| fused_convolutions(branch)).collect(),
         _ => Vec::new(),
     };
@@ -391,10 +613,10 @@ mod tests {
         };
         let expected = Program {
             body: vec![Operation::Flatten],
-            embedding: vec![Operation::Linear(embedding)],
-            classifier: vec![Operation::Linear(logits)],
+            embedding: vec![Operation::Linear(LinearOperation { before: None, layer: embedding })],
+            classifier: vec![Operation::Linear(LinearOperation { before: None, layer: logits })],
             output: vec![Operation::L2Normalize],
         };
-        assert_eq!(Program::new(&definition, Mode::Batch), expected);
+        assert_eq!(Program::new(&definition, Mode::Batch, None), expected);
     }
 }

@@ -3,16 +3,19 @@
 //! - [`backend`] names the layer operations; [`portable`] composes them of candle operations (any device, the oracle of
 //!   the tests), [`cpu`] runs them as kernels.
 //! - [`layer`] is a network as plain data, built by [`builder`]; [`lowering`] makes of it the operations that [`forward`] and
-//!   [`backward`] run with a [`tape`]. A [`profile`] notes the time of each.
+//!   [`backward`] run with a [`tape`]. A [`profile`] notes the time of each. What training leaves
+//!   out at random is in [`dropout`].
 //! - [`network`] puts it together: images in, [`Feature`]s out, feature gradients in, parameter gradients out;
-//!   [`inference`] is the faster form of one that does not learn.
+//!   [`inference`] is the faster form of one that does not learn, which takes images in [`blocks`].
 //!
 //! Activations are NHWC. Shapes: n images, h and w pixels, c channels, d embedding length.
 
 pub mod backend;
 pub mod backward;
+pub mod blocks;
 pub mod builder;
 pub mod cpu;
+pub mod dropout;
 pub mod forward;
 pub mod geometry;
 pub mod inference;

@@ -5,16 +5,18 @@ use std::sync::Arc;
 
 use super::backend::Backend;
 use super::backward::Backward;
+use super::blocks::{Blocks, Stage};
+use super::dropout::Draw;
 use super::forward::{BatchStatistics, Forward};
 use super::layer::{Definition, Layer, ParameterId};
-use super::lowering::{Mode, Program};
+use super::lowering::{Mode, Operation, Program};
 use super::parameters::{Parameters, Taken};
 use super::pattern::{choose, chooses};
 use super::profile::{Category, Cost, Profile};
 use super::tape::Tape;
 use super::tuning::set_rates;
 use crate::error::{Code, Error, Result};
-use crate::nn::tuning::{TrainingStatistics, TuningPlan};
+use crate::nn::tuning::TuningPlan;
 use crate::tensor::{Feature, FeatureMap, HostTensor};
 
 /// The gradients of parameters, in the order of [`Definition::parameters`] and inside layout; `None` where no loss
@@ -44,10 +46,14 @@ pub struct Network<B: Backend> {
     definition: Definition,
     /// The taps that passes keep; all of them if nobody said which.
     kept_taps: Option<Vec<Feature>>,
+    /// How a training pass runs.
+    tuning: TuningPlan,
     /// What a training pass runs.
     training: Program,
-    /// What an evaluation pass runs.
-    pub(super) evaluation: Program,
+    /// What an evaluation pass runs, and its mode.
+    pub(super) evaluation: (Program, Mode),
+    /// How an evaluation pass is cut, where it is.
+    pub(super) blocks: Option<Blocks>,
     profile: Arc<Profile>,
     /// The parameters.
     pub parameters: Parameters<B>,
@@ -74,8 +80,10 @@ impl<B: Backend> Network<B> {
     }
 
     fn assemble(backend: B, definition: Definition, parameters: Parameters<B>) -> Self {
-        let [training, evaluation] = [Mode::Batch, Mode::Running].map(|mode| Program::new(&definition, mode));
-        Network { backend, definition, kept_taps: None, training, evaluation, profile: Arc::default(), parameters }
+        let training = Program::new(&definition, Mode::Batch, None);
+        let evaluation = (Program::new(&definition, Mode::Running, None), Mode::Running);
+        let (tuning, kept_taps, blocks, profile) = (TuningPlan::default(), None, None, Arc::default());
+        Network { backend, definition, kept_taps, tuning, training, evaluation, blocks, profile, parameters }
     }
 
     /// The parameters and running statistics, by torchvision's names and in its layouts.
@@ -120,16 +128,13 @@ impl<B: Backend> Network<B> {
         }
     }
 
-    /// Says which parameters learn, how fast, and what batch normalisation uses in training.
+    /// Says which parameters learn, how fast, what batch normalisation uses in training, and what training leaves out.
     ///
     /// # Errors
-    /// Those of [`set_rates`].
+    /// Those of [`set_rates`] and [`Program::training`].
     pub fn tune(&mut self, tuning: &TuningPlan) -> Result<()> {
-        let mode = match tuning.batch_norm {
-            TrainingStatistics::Batch => Mode::Batch,
-            TrainingStatistics::Running => Mode::Running,
-        };
-        self.training = Program::new(&self.definition, mode);
+        self.training = Program::training(&self.definition, tuning, self.kept_taps.as_deref())?;
+        self.tuning = tuning.clone();
         set_rates(&mut self.parameters.specs, tuning)
     }
 
@@ -162,25 +167,53 @@ impl<B: Backend> Network<B> {
     /// soon as the network has used it.
     pub fn keep_taps(&mut self, features: &[Feature]) {
         self.kept_taps = Some(features.to_vec());
+        match Program::training(&self.definition, &self.tuning, Some(features)) {
+            Ok(training) => self.training = training,
+            Err(_) => unreachable!("tune has checked the plan"),
+        }
+        self.evaluation = self.lowered(self.evaluation.1);
+        // Without taps the operations have other places. What was cut before can be cut again.
+        self.blocks = self.blocks.take().and_then(|_| self.cut().ok());
+    }
+
+    /// How an evaluation pass can be cut.
+    pub(super) fn cut(&self) -> Result<Blocks> {
+        let Definition { image_size: side, in_channels, .. } = self.definition;
+        Blocks::new(&self.evaluation.0.body, &self.parameters.specs, [side, side, in_channels])
+    }
+
+    /// The operations of a mode.
+    pub(super) fn lowered(&self, mode: Mode) -> (Program, Mode) {
+        (Program::new(&self.definition, mode, self.kept_taps.as_deref()), mode)
     }
 
     /// A training pass over `images [n, h, w, c]`: statistics of the batch, running statistics updated; or, where
-    /// [`tune`](Network::tune) said so, running statistics that stay.
+    /// [`tune`](Network::tune) said so, running statistics that stay. What is left out at random is that of the first
+    /// step.
     pub fn forward_train(&mut self, images: &B::Tensor) -> Result<(FeatureMap<B::Tensor>, Tape<B>)> {
-        let (features, tape, statistics) = self.forward_taped(images)?;
+        self.forward_train_at(images, Draw::default())
+    }
+
+    /// [`forward_train`](Network::forward_train) somewhere in a run.
+    pub fn forward_train_at(&mut self, images: &B::Tensor, draw: Draw) -> Result<(FeatureMap<B::Tensor>, Tape<B>)> {
+        let (features, tape, statistics) = self.forward_taped(images, draw)?;
         self.learn(&statistics)?;
         Ok((features, tape))
     }
 
     /// A training pass that keeps nothing for the way back, and what the running statistics are to [learn](Network::learn).
-    pub fn forward_untaped(&self, images: &B::Tensor) -> Result<(FeatureMap<B::Tensor>, PassStatistics<B>)> {
-        let (features, _, statistics) = self.train(images, false)?;
+    pub fn forward_untaped(
+        &self,
+        images: &B::Tensor,
+        draw: Draw,
+    ) -> Result<(FeatureMap<B::Tensor>, PassStatistics<B>)> {
+        let (features, _, statistics) = self.train(images, draw, false)?;
         Ok((features, statistics))
     }
 
     /// A training pass, and what the running statistics are to [learn](Network::learn).
-    pub fn forward_taped(&self, images: &B::Tensor) -> Result<Trained<B>> {
-        self.train(images, true)
+    pub fn forward_taped(&self, images: &B::Tensor, draw: Draw) -> Result<Trained<B>> {
+        self.train(images, draw, true)
     }
 
     /// The running statistics learn from one pass.
@@ -188,8 +221,9 @@ impl<B: Backend> Network<B> {
         statistics.iter().try_for_each(|batch| self.learn_statistics(batch))
     }
 
-    fn train(&self, images: &B::Tensor, taped: bool) -> Result<Trained<B>> {
+    fn train(&self, images: &B::Tensor, draw: Draw, taped: bool) -> Result<Trained<B>> {
         let mut forward = self.pass(taped);
+        forward.draw = draw;
         let features = self.features(&mut forward, &self.training, images)?;
         Ok((features, forward.tape.take().unwrap_or_default(), forward.statistics))
     }
@@ -197,7 +231,7 @@ impl<B: Backend> Network<B> {
     /// An evaluation pass over `images [n, h, w, c]`: running statistics, nothing kept. For many images, and parameters
     /// that stay, [`into_inference`](Network::into_inference) is faster.
     pub fn forward_eval(&self, images: &B::Tensor) -> Result<FeatureMap<B::Tensor>> {
-        self.features(&mut self.pass(false), &self.evaluation, images)
+        self.features(&mut self.pass(false), &self.evaluation.0, images)
     }
 
     /// The gradients of the parameters, given those of features; of the images too if `images`.
@@ -222,7 +256,7 @@ impl<B: Backend> Network<B> {
         images: &B::Tensor,
     ) -> Result<FeatureMap<B::Tensor>> {
         self.check_images(B::shape(images))?;
-        let pooled = forward.run(&program.body, images.clone())?;
+        let pooled = self.pooled(forward, &program.body, images)?;
         let raw = forward.run(&program.embedding, pooled.clone())?;
         let mut features = std::mem::take(&mut forward.taps);
         if !program.classifier.is_empty() {
@@ -230,6 +264,44 @@ impl<B: Backend> Network<B> {
         }
         features.extend([(Feature::Pooled, pooled), (Feature::Embedding, forward.run(&program.output, raw)?)]);
         Ok(features)
+    }
+
+    /// Runs `operations`, in stages where a pass is cut.
+    fn pooled(&self, forward: &mut Forward<'_, B>, operations: &[Operation], images: &B::Tensor) -> Result<B::Tensor> {
+        let n = B::shape(images)[0];
+        let stages = self.blocks.as_ref().zip(self.backend.cached_values());
+        let stages = stages.map_or_else(Vec::new, |(blocks, cached)| blocks.stages(n, cached));
+        let (mut x, mut done) = (images.clone(), 0);
+        for Stage { operations: [first, end], images } in stages {
+            x = self.in_blocks(forward, &operations[first..end], x, images)?;
+            done = end;
+        }
+        forward.run(&operations[done..], x)
+    }
+
+    /// Runs `operations` for one block of so many `images` after the other.
+    fn in_blocks(
+        &self,
+        forward: &mut Forward<'_, B>,
+        operations: &[Operation],
+        x: B::Tensor,
+        images: usize,
+    ) -> Result<B::Tensor> {
+        let (n, before) = (B::shape(&x)[0], std::mem::take(&mut forward.taps));
+        let (mut parts, mut taps) = (Vec::new(), BTreeMap::<Feature, Vec<B::Tensor>>::new());
+        for first in (0..n).step_by(images) {
+            let block = self.backend.images(&x, [first, n.min(first + images)])?;
+            parts.push(forward.run(operations, block)?);
+            for (feature, tensor) in std::mem::take(&mut forward.taps) {
+                taps.entry(feature).or_default().push(tensor);
+            }
+        }
+        drop(x);
+        forward.taps = before;
+        for (feature, tensors) in taps {
+            forward.taps.insert(feature, self.backend.stack(&tensors)?);
+        }
+        self.backend.stack(&parts)
     }
 
     /// A forward pass that keeps the taps that are wanted.

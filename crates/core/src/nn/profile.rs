@@ -6,8 +6,8 @@
 //! Counts are those of the definition, not of the algorithm: a convolution of p output pixels with a weight of k values
 //! is
 //! 2 p k operations in each of its three passes, even where Winograd's algorithm multiplies less; a tensor counts its
-//! bytes once, even where the kernel goes over it twice. Only convolutions and linear layers count operations: all else
-//! is bound by memory.
+//! bytes once, even where the kernel goes over it twice. Only convolutions, linear layers and attention count operations:
+//! all else is bound by memory.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -32,10 +32,14 @@ pub enum Category {
     /// Batch normalisation, with the activation, the residual and the max pool in it, its gradient and its running
     /// statistics.
     BatchNorm,
-    /// Max pool on its own, mean over pixels, flattening, and their gradients.
+    /// Layer normalisation and its gradient.
+    LayerNorm,
+    /// Self-attention without its linear layers, and its gradient.
+    Attention,
+    /// Max pool on its own, mean over pixels, flattening, class tokens, and their gradients.
     Pooling,
-    /// An activation on its own, gated channels, L2 normalisation, sums of two gradients, branches joined along channels,
-    /// zeros.
+    /// An activation on its own, gated channels, tokens put together, L2 normalisation, sums of two gradients, branches joined
+    /// along channels, zeros.
     Elementwise,
     /// The losses with their gradients.
     Loss,
@@ -169,6 +173,14 @@ impl Cost {
         let flops = 2.0 * product(&y[..y.len() - 1]) as f64 * product(weight) as f64;
         Cost { flops: self.flops + flops, ..self }
     }
+
+    /// And the operations of so many products of self-attention whose output is `y [n, t, 1, c]`: for each channel of each
+    /// token a multiplication and an addition with every other token.
+    pub fn attending<B: Backend>(self, y: &B::Tensor, products: usize) -> Cost {
+        let shape = B::shape(y);
+        let flops = (2 * products * product(shape) * shape.get(1).copied().unwrap_or(1)) as f64;
+        Cost { flops: self.flops + flops, ..self }
+    }
 }
 
 fn product(shape: &[usize]) -> usize {
@@ -179,22 +191,12 @@ fn product(shape: &[usize]) -> usize {
 mod tests {
     use super::*;
     use crate::backbones;
-    use crate::backbones::{BackboneSpec, Stem};
+    use crate::backbones::BackboneSpec;
     use crate::nn::{Cpu, Feature};
     use std::sync::Arc;
 
     fn spec() -> BackboneSpec {
-        BackboneSpec {
-            kind: "resnet18".into(),
-            width: 4,
-            stem: Stem::Imagenet,
-            hidden: Vec::new(),
-            embedding: Some(8),
-            normalize: false,
-            in_channels: 3,
-            image_size: 32,
-            classes: None,
-        }
+        BackboneSpec { width: 4, embedding: Some(8), ..BackboneSpec::published("resnet18", 32) }
     }
 
     /// The records of a step on two images: forward and backward.

@@ -12,7 +12,7 @@ pub struct Tape<B: Backend> {
 /// What one layer keeps.
 #[derive(Clone, Debug)]
 pub enum Saved<B: Backend> {
-    /// The input: convolution and linear layer.
+    /// The input: convolution, linear layer and attention.
     Input(B::Tensor),
     /// The input of an activation; of a ReLU its output, which the next layer keeps too.
     Activation(B::Tensor),
@@ -23,7 +23,16 @@ pub enum Saved<B: Backend> {
         /// What its channels were multiplied by, `[n, 1, 1, c]`.
         gate: B::Tensor,
     },
-    /// The shape of the input: global average pool and flattening.
+    /// Layer normalisation.
+    LayerNorm {
+        /// The input.
+        x: B::Tensor,
+        /// Of each row.
+        mean: B::Tensor,
+        /// Of each row.
+        rstd: B::Tensor,
+    },
+    /// The shape of the input: global average pool, flattening and what tokens are made of.
     Shape(Vec<usize>),
     /// The channels of each part: branches.
     Channels(Vec<usize>),
@@ -34,6 +43,8 @@ pub enum Saved<B: Backend> {
         /// Where the maxima were.
         indices: B::Indices,
     },
+    /// What was left out at random: the factors, `[n, 1, 1, c]`.
+    Factors(B::Tensor),
     /// Batch normalisation.
     Norm {
         /// The input.

@@ -1,4 +1,4 @@
-//! Fine-tuning: which parameters of a network learn, and how fast.
+//! Fine-tuning: which parameters of a network learn and how fast, and what else is only of its training.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,8 @@ use super::parameters::{Layout, ParameterSpec};
 use super::pattern::{choose, chooses};
 use crate::error::{Code, Error, Result};
 
-/// Which parameters are trained, and how fast. Patterns choose parameters by name, see [`super::pattern`].
+/// Which parameters are trained and how fast, and what of a pass is only of training. Patterns choose parameters by name, see
+/// [`super::pattern`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
@@ -19,6 +20,12 @@ pub struct TuningPlan {
     pub learning_rates: BTreeMap<String, f64>,
     /// What batch normalisation subtracts and divides by in training.
     pub batch_norm: TrainingStatistics,
+    /// Share of the pooled feature's numbers that are left out at random before the embedding layer (without one, before the
+    /// classifier), in `[0, 1)`.
+    pub dropout: f64,
+    /// Share of images for which the last residual block is left out at random, in `[0, 1)`; that of the blocks before it
+    /// rises evenly from 0: stochastic depth.
+    pub drop_path: f64,
 }
 
 /// The statistics of batch normalisation in training.

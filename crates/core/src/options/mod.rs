@@ -96,6 +96,15 @@ pub struct RunOptions {
     /// follow, or the `"running"` ones, which then stay as they are.
     /// @default "running" with `weights`, else "batch"
     pub batch_norm: Option<TrainingStatistics>,
+    /// Share of the pooled feature's numbers that training leaves out at random before the embedding layer (without one,
+    /// before the classifier), from 0 to below 1; the others are divided by one less the share. Nothing is left out in
+    /// evaluation. torchvision's MobileNets and EfficientNet-B0 have 0.2 in training by classes. @default 0
+    #[cfg_attr(test, ts(as = "Option<f64>"))]
+    pub dropout: Option<Share>,
+    /// Stochastic depth: share of images for which training leaves the last residual block out at random, from 0 to below 1;
+    /// that of the blocks before it rises evenly from 0. For ResNets, MobileNets, EfficientNets and ViTs. @default 0
+    #[cfg_attr(test, ts(as = "Option<f64>"))]
+    pub drop_path: Option<Share>,
     /// The optimiser. @default adam(), with `weights` adam({ learningRate: 1e-4 })
     #[cfg_attr(test, ts(optional, type = "OptimizerOptions"))]
     pub optimizer: Option<OptimizerSpec>,
@@ -430,8 +439,8 @@ pub struct BatchOptions {
     pub episode: Option<Option<EpisodePlan>>,
 }
 
-/// A network, as conv4(), resnet(), vgg(), googlenet(), mobilenetV2(), mobilenetV3(), efficientnet(), efficientnetLite() and
-/// mlp() make it.
+/// A network, as conv4(), resnet(), vgg(), googlenet(), mobilenetV2(), mobilenetV3(), efficientnet(), efficientnetLite(),
+/// vit() and mlp() make it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields, rename = "Backbone"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -440,7 +449,7 @@ pub struct BackboneOptions {
     #[cfg_attr(test, ts(type = "BackboneKind"))]
     pub kind: Option<BackboneKind>,
     /// Channels of the first block, 1 to 1024; of a MobileNet or an EfficientNet, whose first layers have fewer, 64 is the
-    /// published network too. @default 64, the published width
+    /// published network too; of a ViT the channels of one head. @default 64, the published width
     #[cfg_attr(test, ts(as = "Option<usize>"))]
     pub width: Option<Whole<1, 1024>>,
     /// Widths of an mlp's hidden layers, at least one, each 1 to 65,536. @default [256, 256]

@@ -9,11 +9,12 @@ use super::{
     LARGEST_BATCH, Places, Policy, ResolvedRun, ResumeOptions, RunOptions, TeacherFeaturesOption, TeacherPlaces,
     Threads, WeightsOption,
 };
-use crate::backbones::{BackboneSpec, Stem};
+use crate::backbones::{BackboneSpec, Stem, define};
 use crate::data::{AugmentSpec, BatchPlan, DataKind, DataPlan, Labels, SplitPlan, Stop};
 use crate::error::{Code, Error, Result};
 use crate::input::{self, fields_of, invalid, needed, read, unknown};
-use crate::losses::{LinearHint, LossSpec, RkdAngle, RkdDistance, TermSpec, TripletSquared, Weight};
+use crate::losses::{Feature, LinearHint, LossSpec, RkdAngle, RkdDistance, TermSpec, TripletSquared, Weight};
+use crate::nn::lowering::Program;
 use crate::nn::tuning::{TrainingStatistics, TuningPlan};
 use crate::optim::{OptimizerSpec, ScheduleSpec};
 use crate::ranks;
@@ -113,6 +114,8 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
                 .map(|(pattern, factor)| (pattern, factor.0))
                 .collect(),
             batch_norm: options.batch_norm.unwrap_or_else(|| usual_statistics(trained)),
+            dropout: options.dropout.map_or(0.0, |share| share.0),
+            drop_path: options.drop_path.map_or(0.0, |share| share.0),
         },
         teachers,
         optimizer: options.optimizer.map_or_else(|| usual_optimizer(trained), Ok)?,
@@ -129,6 +132,7 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
         data: images.plan.clone(),
         losses,
     };
+    check_left_out(&plan, objective.student_features().contains(&Feature::Logits))?;
     let baseline = options.baseline.unwrap_or(false);
     let alone = if baseline { Some(by_labels_alone(&plan, || images.training_part(stop))?) } else { None };
     let data = images.pass_on();
@@ -143,6 +147,15 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
     let (out, overwrite) = (options.out.absolute(), options.overwrite.unwrap_or(false));
     let accept_changed_data = options.accept_changed_data.unwrap_or(false);
     Ok(ResolvedRun { job, out, overwrite, plan, policy, baseline: alone, accept_changed_data, warnings })
+}
+
+/// Refuses dropout and stochastic depth that the network has no place for. A classifier comes only when the classes are counted.
+fn check_left_out(plan: &Plan, classifies: bool) -> Result<()> {
+    if plan.tuning.dropout == 0.0 && plan.tuning.drop_path == 0.0 {
+        return Ok(());
+    }
+    let spec = BackboneSpec { classes: classifies.then_some(2), ..plan.backbone.clone() };
+    Program::training(&define(&spec)?, &plan.tuning, None).map(drop)
 }
 
 /// The whole plan of a stored one, `plan` and `policy` of the `plan.json` in `out`: itself, where rkd wrote it, and with

@@ -83,9 +83,12 @@ pub fn find_model(option: &str, location: &PathText) -> Result<StoredModel> {
     let missing = |message: String, advice: &str| {
         Err(Error::new(Code::NotFound, format!("{option}: {message}")).with_subject(&location.0).with_advice(advice))
     };
-    let advice = match option.starts_with("teacher") {
-        true => "give the folder of a finished run, a model.safetensors, an ONNX model, or a file of vectors",
-        false => "give the folder of a finished run or a model.safetensors",
+    let advice = match option {
+        "weights" => "give a file of torchvision or timm (.pth, .safetensors), or the folder of a finished run",
+        teacher if teacher.starts_with("teacher") => {
+            "give the folder of a finished run, a model.safetensors, an ONNX model, or a file of vectors"
+        }
+        _ => "give the folder of a finished run or a model.safetensors",
     };
     if !given.exists() {
         return missing("there is no such folder or file".into(), advice);

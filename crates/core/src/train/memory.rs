@@ -49,6 +49,7 @@ use crate::error::{Code, Error, Result};
 use crate::limits::{Limit, Limits, Process};
 use crate::losses::{Feature, FeatureMap};
 use crate::metrics::FidelityOptions;
+use crate::nn::dropout::Draw;
 use crate::nn::parameters::Parameters;
 use crate::nn::tape::Tape;
 use crate::nn::{Backend, Cpu, CpuTensor, Inference, Network};
@@ -267,9 +268,12 @@ impl Demand<'_> {
             let groups = largest(1, batch.size / each, |groups| fits(&|plan| plan.batch.size = groups * each));
             found.extend(groups.filter(|groups| groups * each > 1).map(|groups| format!("--batch {}", groups * each)));
         }
-        let side = largest(8, backbone.image_size, |side| {
+        let step = backbones::image_step(&backbone.kind);
+        let side = largest(8usize.div_ceil(step), backbone.image_size.div_ceil(step), |steps| {
+            let side = steps * step;
             fits(&|plan| (plan.backbone.image_size, plan.data.image_size) = (side, side))
         });
+        let side = side.map(|steps| steps * step);
         found.extend(side.map(|side| format!("--image-size {side}")));
         match found.split_last() {
             None => "no smaller batch and no smaller image would fit; use a smaller network, or more memory".into(),
@@ -357,11 +361,11 @@ impl Counted {
         for images in &own {
             let (mut all, learnt) = match own.len() {
                 1 => {
-                    let (all, kept, learnt) = self.student.forward_taped(images)?;
+                    let (all, kept, learnt) = self.student.forward_taped(images, Draw::default())?;
                     tape = Some(kept);
                     (all, learnt)
                 }
-                _ => self.student.forward_untaped(images)?,
+                _ => self.student.forward_untaped(images, Draw::default())?,
             };
             self.student.learn(&learnt)?;
             all.retain(|name, _| self.read.contains(name));
@@ -390,7 +394,7 @@ impl Counted {
             None => {
                 let (mut sum, add) = (Tree::default(), |a, b| add(&self.cpu, a, b));
                 for images in &pieces {
-                    let (_, tape, _) = self.student.forward_taped(images)?;
+                    let (_, tape, _) = self.student.forward_taped(images, Draw::default())?;
                     sum.push(back(tape, Cpu::shape(images)[0])?, add)?;
                 }
                 Ok(sum.sum(add)?.unwrap_or_default())

@@ -4,8 +4,9 @@
 //! into memory. The loss always sees the features of the whole batch, so its value and gradient do not depend on the
 //! pieces. With several, the features of all pieces are computed first and nothing else is kept; on the way back each
 //! piece is computed once more, its share of the features' gradient pulled back, and the parameters' gradients added up
-//! as a binary tree ([`Tree`]). Nothing in a network is random, so the second computation gives the activations of the first.
-//! A pass may be over some of a batch's pieces, where other ranks have the rest: see [`crate::ranks`].
+//! as a binary tree ([`Tree`]). What training leaves out at random is keyed by the row of the batch, so the second
+//! computation gives the activations of the first, and the pieces those of the whole. A pass may be over some of a batch's
+//! pieces, where other ranks have the rest: see [`crate::ranks`].
 //!
 //! Batch normalisation takes its statistics from each piece. So for networks without it, or with running statistics,
 //! the gradient is that of the batch in one piece; with it, each piece is normalised on its own, as in training with a
@@ -16,6 +17,7 @@ use std::ops::Range;
 use super::device_terms::DeviceLoss;
 use crate::error::{Code, Error, Result};
 use crate::losses::{Feature, FeatureMap, Matrix};
+use crate::nn::dropout::Draw;
 use crate::nn::network::PassStatistics;
 use crate::nn::tape::Tape;
 use crate::nn::{Backend, Network};
@@ -29,10 +31,8 @@ pub struct Pass<B: Backend> {
     pub features: FeatureMap<Vec<B::Tensor>>,
     /// What the running statistics are to learn of each piece.
     pub statistics: Vec<PassStatistics<B>>,
-    /// The images of each piece.
-    pieces: Vec<B::Tensor>,
-    /// The row of the batch that the first piece begins with.
-    first_row: usize,
+    /// The images of each piece, and what is drawn by, which has the row of the batch that the piece begins with.
+    pieces: Vec<(B::Tensor, Draw)>,
     /// The shape of each feature for one piece.
     shapes: FeatureMap<Vec<usize>>,
     /// The activations, where there is one piece.
@@ -40,21 +40,27 @@ pub struct Pass<B: Backend> {
 }
 
 impl<B: Backend> Pass<B> {
-    /// Sends `pieces` of images, those of a batch from `first_row` on, through `network` and keeps the features `names`.
+    /// Sends `pieces` of the images of a batch, which begin at `draw`, through `network` and keeps the features `names`.
     ///
     /// # Errors
     /// `ERR_INVALID_OPTION` for a feature that the network has not.
-    pub fn forward(network: &Network<B>, pieces: Vec<B::Tensor>, first_row: usize, names: &[Feature]) -> Result<Self> {
+    pub fn forward(network: &Network<B>, pieces: Vec<B::Tensor>, names: &[Feature], mut draw: Draw) -> Result<Self> {
+        let place = |images| {
+            let own = draw;
+            draw.row += B::shape(&images)[0];
+            (images, own)
+        };
+        let pieces: Vec<(B::Tensor, Draw)> = pieces.into_iter().map(place).collect();
         let mut features: FeatureMap<Vec<B::Tensor>> = names.iter().map(|name| (name.clone(), Vec::new())).collect();
         let (mut statistics, mut tape) = (Vec::new(), None);
-        for images in &pieces {
+        for (images, draw) in &pieces {
             let (piece, learnt) = match pieces.len() {
                 1 => {
-                    let (piece, activations, learnt) = network.forward_taped(images)?;
+                    let (piece, activations, learnt) = network.forward_taped(images, *draw)?;
                     tape = Some(activations);
                     (piece, learnt)
                 }
-                _ => network.forward_untaped(images)?,
+                _ => network.forward_untaped(images, *draw)?,
             };
             add_piece(&mut features, piece)?;
             statistics.push(learnt);
@@ -62,7 +68,7 @@ impl<B: Backend> Pass<B> {
         let shape = |(name, pieces): (&Feature, &Vec<B::Tensor>)| {
             (name.clone(), pieces.first().map_or(Vec::new(), |piece| B::shape(piece).to_vec()))
         };
-        Ok(Pass { shapes: features.iter().map(shape).collect(), features, statistics, pieces, first_row, tape })
+        Ok(Pass { shapes: features.iter().map(shape).collect(), features, statistics, pieces, tape })
     }
 
     /// The gradients of the network's parameters, from those of features: of the whole batch on the host, or in pieces on
@@ -74,7 +80,7 @@ impl<B: Backend> Pass<B> {
         device: &[DeviceLoss<B::Tensor>],
     ) -> Result<Vec<Option<B::Tensor>>> {
         let backend = network.backend();
-        let way_back = |tape, rows: Range<usize>, piece: usize| {
+        let way_back = |tape: Tape<B>, rows: Range<usize>, piece: usize| -> Result<Vec<Option<B::Tensor>>> {
             let mut upstream = FeatureMap::new();
             for (feature, gradient) in host {
                 let shape = self.shapes.get(feature).ok_or_else(|| no_feature(feature))?;
@@ -93,15 +99,13 @@ impl<B: Backend> Pass<B> {
             }
             Ok(network.backward(tape, upstream, false)?.parameters)
         };
-        if let Some(tape) = self.tape {
-            let rows = self.pieces.iter().map(|images| B::shape(images)[0]).sum::<usize>();
-            return way_back(tape, self.first_row..self.first_row + rows, 0);
-        }
-        let (mut sum, mut row) = (Tree::default(), self.first_row);
-        for (piece, images) in self.pieces.iter().enumerate() {
-            let rows = row..row + B::shape(images)[0];
-            row = rows.end;
-            let (_, tape, _) = network.forward_taped(images)?;
+        let (mut sum, mut kept) = (Tree::default(), self.tape);
+        for (piece, (images, draw)) in self.pieces.iter().enumerate() {
+            let rows = draw.row..draw.row + B::shape(images)[0];
+            let tape = match kept.take() {
+                Some(tape) => tape,
+                None => network.forward_taped(images, *draw)?.1,
+            };
             sum.push(way_back(tape, rows, piece)?, |a, b| add(backend, a, b))?;
         }
         Ok(sum.sum(|a, b| add(backend, a, b))?.unwrap_or_default())

@@ -55,6 +55,7 @@ use crate::error::{Code, Error, Result};
 use crate::limits::{Limits, Process};
 use crate::losses::{Feature, FeatureMap, Matrix};
 use crate::nn::backend::Norms;
+use crate::nn::dropout::Draw;
 use crate::nn::parameters::Parameters;
 use crate::nn::{Backend, Network};
 use crate::optim::{GradientNorm, Optimizer, check_all_reached};
@@ -319,7 +320,8 @@ impl<B: Backend> Session<B> {
         let read = |reader: &TeacherReader<B>| reader.features(batch, || images(reader));
         let teachers = self.teachers.iter().map(read).collect::<Result<Vec<_>>>()?;
         let at = |error| at_step(error, self.step + 1);
-        let mut pass = Pass::forward(&self.student, pieces, batch.rows.start, &self.read).map_err(at)?;
+        let draw = Draw { seed: self.plan.seed, step: self.step, row: batch.rows.start };
+        let mut pass = Pass::forward(&self.student, pieces, &self.read, draw).map_err(at)?;
         let (objective, parameters) = (&self.objective, &self.loss_parameters);
         let device = evaluate_terms(&self.backend, objective, self.step, parameters, &pass.features, &teachers)?;
         let features = std::mem::take(&mut pass.features);

@@ -73,12 +73,18 @@ impl Draw {
 
     /// One parameter, drawn by `name`.
     pub fn parameter(self, spec: &ParameterSpec, name: &str) -> HostTensor {
-        let values = || self.hashed(name, spec.count());
-        let data = match spec.shape.len() {
-            _ if name.ends_with("running_mean") || name.ends_with("num_batches_tracked") => vec![0.0; spec.count()],
-            _ if name.ends_with("running_var") => vec![1.0; spec.count()],
+        self.tensor(&spec.shape, name)
+    }
+
+    /// A tensor of this shape, drawn as the parameter `name` is.
+    pub fn tensor(self, shape: &[usize], name: &str) -> HostTensor {
+        let count = shape.iter().product();
+        let values = || self.hashed(name, count);
+        let data = match shape.len() {
+            _ if name.ends_with("running_mean") || name.ends_with("num_batches_tracked") => vec![0.0; count],
+            _ if name.ends_with("running_var") => vec![1.0; count],
             dimensions if dimensions >= 2 => {
-                let fan_in: usize = spec.shape[1..].iter().product();
+                let fan_in: usize = shape[1..].iter().product();
                 let gain = if dimensions > 2 { 6.0 } else { 1.0 };
                 let bound = (gain / fan_in as f64).sqrt() as f32;
                 values().iter().map(|v| bound * v).collect()
@@ -86,7 +92,7 @@ impl Draw {
             _ if name.ends_with("weight") => values().iter().map(|v| 1.0 + 0.1 * v).collect(),
             _ => values().iter().map(|v| 0.1 * v).collect(),
         };
-        HostTensor { shape: spec.shape.clone(), data }
+        HostTensor { shape: shape.to_vec(), data }
     }
 }
 

@@ -12,6 +12,7 @@ beside.pth      a state dict with what training scripts save beside one: metrics
                 long number, the optimiser's state, a generator's, a mask; the state dict has tied weights, an expanded one and every type of whole numbers
 unread.pth      under a key each, tensors that are not read: quantised, sparse, complex, of 8-bit floats, of the meta device, with a sign that is not resolved
 unchecked.pth   without checksums, as torch.serialization.set_crc32_options(False) writes it
+kinds-of-21-letters-x.pth   kinds.pth under a name of so many letters, which the archive has inside
 zip64.pth       kinds.pth with the ZIP format's fields of 64 bits
 whole.pth       a whole model (torch.save(model)), in today's form; whole-legacy.pth in that before PyTorch 1.6
 script.pt       a TorchScript model
@@ -95,6 +96,7 @@ shared = torch.arange(6, dtype=torch.float32)
 kinds = {"float32": values, "float16": values.half(), "bfloat16": values.bfloat16(), "float64": values.double(), "int64": torch.tensor([3, -4, 2**33]),
          "transposed": values.t(), "offset": shared[2:5], "shared": shared, "scalar": torch.tensor(7), "empty": torch.zeros(0, 3)}
 torch.save(kinds, here / "kinds.pth")
+torch.save(kinds, here / "kinds-of-21-letters-x.pth")
 expected["kinds"] = {key: numbers(value) for key, value in kinds.items()}
 torch.save({"fc.weight": values}, here / "legacy.pth", _use_new_zipfile_serialization=False)
 torch.save({"fc.weight": values, "extra": Hostile()}, here / "hostile.pth")

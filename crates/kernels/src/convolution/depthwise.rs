@@ -16,13 +16,16 @@
 // Operations on arrays of registers: plain index loops say it best.
 #![allow(clippy::needless_range_loop)]
 
-use super::Conv2d;
-use super::finish::Finish;
+use super::spans::{self, Line};
+use super::{Conv2d, Finish};
+use crate::activation::InRegister;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::{Team, scratch};
 
-/// Elements of the result in a block of work: 256 KiB.
-const BLOCK: usize = 64 * 1024;
+/// Elements of the result in a block of work: 64 KiB.
+const BLOCK: usize = 16 * 1024;
+/// Elements of the output in a block of the weight gradient: 256 KiB.
+const WEIGHT_BLOCK: usize = 64 * 1024;
 /// Most channels of a block of the weight gradient: one whose map is small is cut by channels instead.
 const CHANNELS: usize = 128;
 /// Channels of a block are a multiple of this, the widest vector.
@@ -91,6 +94,15 @@ impl Axis {
         self.phases[phase].iter().filter_map(at).filter(|&(at, _)| at < self.source)
     }
 
+    /// The columns of zeros before the source, where the pixels read neighbouring positions from the first on.
+    fn padding(&self) -> Option<usize> {
+        let [taps] = self.phases.as_slice() else { return None };
+        let padding = usize::try_from(-taps.first()?.offset).ok()?;
+        let neighbours =
+            taps.iter().enumerate().all(|(i, tap)| tap.position == i && tap.offset + padding as isize == i as isize);
+        neighbours.then_some(padding)
+    }
+
     /// Pixels of the result of a phase.
     fn count(&self, phase: usize) -> usize {
         self.result.saturating_sub(phase).div_ceil(self.phases.len())
@@ -127,12 +139,15 @@ fn apply(
 ) {
     let (c, width) = (shape.c_in, shape.kernel[1]);
     let pitch = axes[1].result * c;
+    let curve = if finish.residual.is_none() { InRegister::of(finish.activation) } else { None };
     let rows = (BLOCK / pitch).max(1);
     team.for_each_chunk(to, rows * pitch, |block, to| {
-        let (first, bias, pixels) = (block * rows, finish.bias, to.len() / c);
-        dispatch(team.isa(), Rows { axes, c, width, from, skip: 0, weight, bias, first, to });
-        // SAFETY: the block has `to`, which is whole pixels of c channels.
-        unsafe { finish.apply(team.isa(), to.as_mut_ptr(), first * pitch, c, pixels, [0, c]) };
+        let (first, bias, pixels, start) = (block * rows, finish.bias, to.len() / c, to.as_mut_ptr());
+        dispatch(team.isa(), Rows { axes, c, width, from, skip: 0, weight, bias, curve, first, to });
+        if curve.is_none() {
+            // SAFETY: the block has `to`, which is whole pixels of c channels, and the kernel has run.
+            unsafe { finish.apply(team.isa(), start, first * pitch, c, pixels, [0, c]) };
+        }
     });
 }
 
@@ -147,13 +162,12 @@ pub(super) struct Rows<'a> {
     pub skip: usize,
     pub weight: &'a [f32],
     pub bias: Option<&'a [f32]>,
+    /// What the sums go through at the end.
+    pub curve: Option<InRegister>,
     /// The first row, counted through all images.
     pub first: usize,
     pub to: &'a mut [f32],
 }
-
-/// A row of the source and the row of the kernel that lies on it, both from their first elements.
-type Line = [*const f32; 2];
 
 impl Kernel for Rows<'_> {
     type Output = ();
@@ -164,6 +178,8 @@ impl Kernel for Rows<'_> {
         let rows = self.to.len() / pitch;
         assert!(self.bias.is_none_or(|bias| bias.len() == c), "depthwise: a bias of other channels");
         let (mut lines, mut near): (Vec<Line>, Vec<Tap>) = (Vec::new(), Vec::new());
+        let (bias, curve, spans) = (self.bias, self.curve, c >= S::LANES && spans::Row::takes(width, across.step));
+        let padding = across.padding().filter(|_| spans);
         for row in 0..rows {
             let (n, i) = ((first + row) / down.result, (first + row) % down.result);
             lines.clear();
@@ -171,6 +187,18 @@ impl Kernel for Rows<'_> {
                 let row = &self.from[(n * down.source + at) * line - self.skip..][..line];
                 let weights = &self.weight[p * width * c..][..width * c];
                 lines.push([row.as_ptr(), weights.as_ptr()]);
+            }
+            if let Some(padding) = padding {
+                let (source, result) = (across.source, across.result);
+                let to = self.to[row * pitch..][..pitch].as_mut_ptr();
+                // SAFETY: `lines` has whole rows of the source and of the kernel, as they were sliced, `to` is a row of the
+                // result, a bias has c channels, and these are a vector or more. The instruction set is there by the contract of
+                // `run`.
+                unsafe {
+                    let row = spans::Row { c, source, result, lines: &lines, padding, bias, curve, to };
+                    row.compute::<S>(width, across.step);
+                }
+                continue;
             }
             for (phase, taps) in across.phases.iter().enumerate() {
                 let ([inside, end], step) = (across.inside(phase), across.phases.len());
@@ -183,8 +211,7 @@ impl Kernel for Rows<'_> {
                     // is there by the contract of `run`.
                     unsafe {
                         let to = self.to.as_mut_ptr().add(to);
-                        let tile =
-                            Tile { c, lines: &lines, taps, pixel: 0, step: 0, bias: self.bias, to, to_step: step };
+                        let tile = Tile { c, lines: &lines, taps, pixel: 0, step: 0, bias, curve, to, to_step: step };
                         if u >= inside && u + TILE <= end {
                             Tile { pixel: u * across.step, step: across.step, ..tile }.compute::<S, TILE, 2>();
                             u += TILE;
@@ -213,6 +240,7 @@ struct Tile<'a> {
     /// Pixels of the source from one pixel's to the next.
     step: usize,
     bias: Option<&'a [f32]>,
+    curve: Option<InRegister>,
     /// The first pixel of the result.
     to: *mut f32,
     /// Pixels of the result from one to the next.
@@ -250,7 +278,7 @@ impl Tile<'_> {
     /// As [`compute`](Tile::compute), and the channels are below c.
     #[inline(always)]
     unsafe fn group<S: Simd, const T: usize, const G: usize, const WHOLE: bool>(self, channel: usize) {
-        let Tile { c, lines, taps, pixel, step, bias, to, to_step } = self;
+        let Tile { c, lines, taps, pixel, step, bias, curve, to, to_step } = self;
         let count = c - channel;
         // SAFETY: by the contract: pixels and positions are there, and from `channel` on each has `count` channels, which
         // `load_first` and `store_first` do not exceed; with `WHOLE` the G vectors end at c at most.
@@ -284,9 +312,13 @@ impl Tile<'_> {
             for t in 0..T {
                 let to = to.add(t * to_step * c + channel);
                 for g in 0..G {
+                    let value = match curve {
+                        Some(curve) => curve.value::<S>(sums[t][g]),
+                        None => sums[t][g],
+                    };
                     match WHOLE {
-                        true => S::store(to.add(g * S::LANES), sums[t][g]),
-                        false => S::store_first(to, sums[t][g], count),
+                        true => S::store(to.add(g * S::LANES), value),
+                        false => S::store_first(to, value, count),
                     }
                 }
             }
@@ -317,7 +349,7 @@ impl Cut {
     fn new(shape: &Conv2d) -> Cut {
         let ([oh, ow], c) = (shape.output(), shape.c_in);
         let channels = c.div_ceil(c.div_ceil(CHANNELS)).next_multiple_of(LANES);
-        let rows = (BLOCK / (ow * channels)).max(1);
+        let rows = (WEIGHT_BLOCK / (ow * channels)).max(1);
         Cut { rows: shape.n * oh, block: [rows, channels], groups: c.div_ceil(channels) }
     }
 

@@ -7,25 +7,26 @@
 //! Shapes: x [n, h, w, c_in], weight [kh, kw, c_in / groups, c_out], y [n, oh, ow, c_out].
 //!
 //! Every pass is a matrix product whose pixel operand is gathered block by block from the NHWC tensor (`gather`); the
-//! big column matrix of textbooks never exists. Forward and input gradient are one routine (`product`): the input
+//! big column matrix of textbooks never exists; under a first layer not even blocks of it (`strips`). Forward and input gradient are one routine (`product`): the input
 //! gradient of stride s is s x s interleaved convolutions of stride 1, each with the kernel positions that reach its
 //! pixels. The weight gradient (`weight`) sums fixed blocks of pixels. 3 x 3 convolutions of stride 1 between enough
 //! channels go another way with a quarter of the multiplications (`winograd`), and where the map is so small that most
 //! kernel positions see only padding, these are left out (`pairs`). Where every channel is a group of its own, there is
-//! no product to take (`depthwise`).
+//! no product to take (`depthwise`, and `spans` for the usual kernels).
 
 mod depthwise;
-mod finish;
 mod gather;
 pub mod normalized;
 mod pairs;
 mod product;
+mod spans;
+mod strips;
 mod weight;
 mod winograd;
 
-pub use self::finish::Finish;
+pub use crate::finish::Finish;
 use crate::matrix::panels_length;
-use crate::{Isa, Team, check, columns, elementwise};
+use crate::{Isa, Team, check, columns, elementwise, scratch};
 
 /// The geometry of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,9 +166,7 @@ pub fn working_memory(isa: Isa, shape: &Conv2d, pass: Pass) -> [usize; 2] {
         (Way::Pairs, _) => [pairs::map_length(shape.n, [shape.h, shape.w], shape.c_in), 0],
         (Way::Winograd, Pass::Weight) => winograd::weight_working_memory(isa, shape),
         (Way::Winograd, _) => winograd::working_memory(isa, shape, pass == Pass::Input),
-        (Way::Product, Pass::Forward) => {
-            [panels_length(isa, shape.positions() * shape.group_inputs(), shape.group_outputs()), 0]
-        }
+        (Way::Product, Pass::Forward) => [product::prepared_length(isa, shape), 0],
         (Way::Product, Pass::Input) => {
             let reached: usize = [0, 1].map(|axis| shape.kernel[axis].div_ceil(shape.stride[axis])).iter().product();
             [panels_length(isa, reached * shape.group_outputs(), shape.group_inputs()), 0]
@@ -183,7 +182,40 @@ pub fn forward(team: &Team, shape: &Conv2d, x: &[f32], weight: &[f32], bias: Opt
 
 /// `y = activation?(x * weight + bias + residual)`. Overwrites `y`.
 pub fn forward_finished(team: &Team, shape: &Conv2d, x: &[f32], weight: &[f32], finish: Finish<'_>, y: &mut [f32]) {
+    match prepared_length(team.isa(), shape) {
+        0 => forward_prepared(team, shape, x, [weight, &[]], finish, y),
+        length => scratch::with(length, |prepared| {
+            prepare(team, shape, weight, prepared);
+            forward_prepared(team, shape, x, [weight, prepared], finish, y);
+        }),
+    }
+}
+
+/// Floats of the weights in the form that [`forward_prepared`] reads; 0 where it reads them as they are.
+pub fn prepared_length(isa: Isa, shape: &Conv2d) -> usize {
+    if let Way::Product = Way::of(shape) { product::prepared_length(isa, shape) } else { 0 }
+}
+
+/// Brings the weights into the form that [`forward_prepared`] reads: once, for many passes. Overwrites `prepared`.
+pub fn prepare(team: &Team, shape: &Conv2d, weight: &[f32], prepared: &mut [f32]) {
+    check::length("convolution forward", "weight", weight.len(), shape.weight_len());
+    check::length("convolution forward", "prepared", prepared.len(), prepared_length(team.isa(), shape));
+    if !prepared.is_empty() {
+        product::prepare(team, shape, weight, prepared);
+    }
+}
+
+/// As [`forward_finished`] with the weights and what [`prepare`] made of them.
+pub fn forward_prepared(
+    team: &Team,
+    shape: &Conv2d,
+    x: &[f32],
+    [weight, prepared]: [&[f32]; 2],
+    finish: Finish<'_>,
+    y: &mut [f32],
+) {
     shape.check("convolution forward", [("x", x.len())], [("y", y.len())], [("weight", weight.len())]);
+    check::length("convolution forward", "prepared", prepared.len(), prepared_length(team.isa(), shape));
     finish.check("convolution forward", shape.c_out, y.len());
     match Way::of(shape) {
         Way::Depthwise => depthwise::forward(team, shape, x, weight, finish, y),
@@ -197,7 +229,7 @@ pub fn forward_finished(team: &Team, shape: &Conv2d, x: &[f32], weight: &[f32], 
                 elementwise::activate_in_place(team, activation, y);
             }
         }
-        Way::Product => product::forward(team, shape, x, weight, finish, y),
+        Way::Product => product::forward(team, shape, x, prepared, finish, y),
     }
 }
 

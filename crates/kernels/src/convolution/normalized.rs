@@ -101,7 +101,8 @@ pub fn forward(team: &Team, shape: &Conv2d, normal: Normalized<'_>, x: &[f32], w
         scratch::with((read[1] - read[0]) * pitch, |z| {
             apply_block(team.isa(), c, &x[skip..][..z.len()], [mean, scale, shift], activation, z);
             let (axes, width, from, first) = (&axes, shape.kernel[1], &*z, image * oh + first);
-            dispatch(team.isa(), Rows { axes, c, width, from, skip, weight, bias: None, first, to });
+            let rows = Rows { axes, c, width, from, skip, weight, bias: None, curve: None, first, to };
+            dispatch(team.isa(), rows);
         });
     });
 }
@@ -174,7 +175,8 @@ pub fn backward(
             // SAFETY: as said of `place`; every unit has sums of its own.
             let (dz, sums) = unsafe { (dx.slice(start, length), all.slice(unit * c, c)) };
             let (axes, width, first) = (&back, shape.kernel[1], image * shape.h + inputs[0]);
-            dispatch(team.isa(), Rows { axes, c, width, from: dy, skip: 0, weight, bias: None, first, to: &mut *dz });
+            let (bias, curve, to) = (None, None, &mut *dz);
+            dispatch(team.isa(), Rows { axes, c, width, from: dy, skip: 0, weight, bias, curve, first, to });
             block_sums(team.isa(), activation, [&x[start..][..length], dz], factors, sums);
         });
         let partial = &*partial;

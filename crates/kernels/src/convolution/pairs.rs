@@ -36,7 +36,23 @@ const SPARE: usize = 16;
 /// an image needs otherwise.
 pub(super) fn applies(shape: &Conv2d, products: usize) -> bool {
     let channels = shape.c_in.min(shape.c_out) >= LEAST_CHANNELS;
-    channels && shape.groups == 1 && 4 * pairs(shape).len() <= 3 * products
+    channels && shape.groups == 1 && 4 * pairs_count(shape) <= 3 * products
+}
+
+/// The input row or column that `output` reads under kernel row or column `position`; `None` outside the input.
+fn source(shape: &Conv2d, axis: usize, output: usize, position: usize) -> Option<usize> {
+    let reach = output * shape.stride[axis] + position * shape.dilation[axis];
+    reach.checked_sub(shape.padding[axis]).filter(|&at| at < [shape.h, shape.w][axis])
+}
+
+/// How many [`pairs`] there are: each axis joins on its own.
+fn pairs_count(shape: &Conv2d) -> usize {
+    let outputs = shape.output();
+    let joined = |axis: usize| {
+        let positions = |output| (0..shape.kernel[axis]).filter_map(move |p| source(shape, axis, output, p)).count();
+        (0..outputs[axis]).map(positions).sum::<usize>()
+    };
+    joined(0) * joined(1)
 }
 
 /// Two pixels and the kernel position that joins them.
@@ -54,10 +70,7 @@ fn pairs(shape: &Conv2d) -> Vec<Pair> {
     for output in 0..oh * ow {
         for position in 0..shape.positions() {
             let (to, steps) = ([output / ow, output % ow], [position / shape.kernel[1], position % shape.kernel[1]]);
-            let at = [0, 1].map(|axis| {
-                let reach = to[axis] * shape.stride[axis] + steps[axis] * shape.dilation[axis];
-                reach.checked_sub(shape.padding[axis]).filter(|&at| at < [shape.h, shape.w][axis])
-            });
+            let at = [0, 1].map(|axis| source(shape, axis, to[axis], steps[axis]));
             if let [Some(row), Some(column)] = at {
                 pairs.push(Pair { input: row * shape.w + column, output, position });
             }
@@ -186,7 +199,8 @@ unsafe fn multiply_pixel(
 ) {
     let (isa, k, size) = (team.isa(), map.channels, map.channels * panel_width(team.isa()));
     let block = |source: usize, depth: [usize; 2]| Block {
-        left: map.rows(source, images[0]).skip(0, depth[0]),
+        left: map.rows(source, images[0]),
+        runs: None,
         rows: images[1] - images[0],
         depth,
         columns: [0, columns],
@@ -199,15 +213,13 @@ unsafe fn multiply_pixel(
     }
     for (index, &(position, source)) in sources.iter().enumerate() {
         let panel = &panels[position * size..(position + 1) * size];
-        for start in (0..k).step_by(DEPTH) {
-            let block = block(source, [start, k.min(start + DEPTH)]);
-            // SAFETY: the block is the images x columns that `out` is valid for; `add` comes after a source that
-            // overwrote them.
-            unsafe {
-                match index {
-                    0 => block.multiply(isa, panel, k, bias, out, out_row),
-                    _ => block.add(isa, panel, k, out, out_row),
-                }
+        let block = block(source, [0, k]);
+        // SAFETY: the block is the images x columns that `out` is valid for; `add` comes after a source that overwrote
+        // them.
+        unsafe {
+            match index {
+                0 => block.multiply(isa, panel, k, bias, out, out_row),
+                _ => block.add(isa, panel, k, out, out_row),
             }
         }
     }
@@ -241,6 +253,7 @@ pub(super) fn backward_weight(team: &Team, shape: &Conv2d, x: &[f32], dy: &[f32]
                         let to = out.pointer(at(first) + column);
                         let block = |input: usize, depth: [usize; 2]| Block {
                             left: map.rows(input, start).transpose().skip(first, 0),
+                            runs: None,
                             rows: end - first,
                             depth,
                             columns: [0, last - column],

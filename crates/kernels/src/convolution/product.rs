@@ -1,10 +1,10 @@
 //! Gathered pixels times packed weights: the forward pass and the gradient of the input.
 
 use super::gather::{Gather, Segment};
-use super::{Conv2d, Finish};
-use crate::matrix::{Block, Cut, DEPTH, Operand, fill_panel, panel_width, panels_length};
+use super::{Conv2d, Finish, strips};
+use crate::matrix::{Block, Cut, DEPTH, Operand, pack, panels_length};
 use crate::team::Parts;
-use crate::{Team, scratch};
+use crate::{Isa, Team, scratch};
 
 /// Where the rows of a product go: the pixels `grid * step + offset` of an NHWC tensor.
 struct Target<'a> {
@@ -17,23 +17,33 @@ struct Target<'a> {
     offset: [usize; 2],
 }
 
-pub(super) fn forward(team: &Team, shape: &Conv2d, x: &[f32], weight: &[f32], finish: Finish<'_>, y: &mut [f32]) {
+/// Floats of the weights as [`prepare`] brings them.
+pub(super) fn prepared_length(isa: Isa, shape: &Conv2d) -> usize {
+    shape.groups * panels_length(isa, shape.positions() * shape.group_inputs(), shape.group_outputs())
+}
+
+/// Packs the weights of each group into panels.
+pub(super) fn prepare(team: &Team, shape: &Conv2d, weight: &[f32], prepared: &mut [f32]) {
+    let (k, outputs) = (shape.positions() * shape.group_inputs(), shape.group_outputs());
+    for (group, panels) in prepared.chunks_exact_mut(panels_length(team.isa(), k, outputs)).enumerate() {
+        pack(team, k, outputs, &[(0, k, Operand::row_major(weight, shape.c_out).skip(0, group * outputs))], panels);
+    }
+}
+
+/// With weights from [`prepare`].
+pub(super) fn forward(team: &Team, shape: &Conv2d, x: &[f32], prepared: &[f32], finish: Finish<'_>, y: &mut [f32]) {
+    if strips::applies(shape) {
+        return strips::forward(team, shape, x, prepared, finish, y);
+    }
     let [oh, ow] = shape.output();
     let outputs = shape.group_outputs();
+    let length = prepared.len() / shape.groups;
     for group in 0..shape.groups {
-        let gather = Gather::input(shape, x, group);
-        let first = group * outputs;
+        let (gather, first) = (Gather::input(shape, x, group), group * outputs);
         let size = [oh, ow, shape.c_out];
         let target = Target { data: Parts::new(y), size, first, step: [1, 1], offset: [0, 0] };
-        let weights = Operand::row_major(weight, shape.c_out).skip(0, first);
-        multiply(
-            team,
-            &gather,
-            outputs,
-            &[(0, gather.columns(), weights)],
-            finish.of_channels(first, outputs),
-            &target,
-        );
+        let panels = &prepared[group * length..(group + 1) * length];
+        multiply(team, &gather, outputs, panels, finish.of_channels(first, outputs), &target);
     }
 }
 
@@ -85,33 +95,20 @@ fn backward_phase(
     let gather = Gather { source: dy, size, first, channels: outputs, n: shape.n, grid, step: [1, 1], segments };
     let (size, first) = ([shape.h, shape.w, shape.c_in], group * inputs);
     let target = Target { data: Parts::new(dx), size, first, step: shape.stride, offset: phase };
-    multiply(team, &gather, inputs, &weights, Finish::default(), &target);
+    scratch::with(panels_length(team.isa(), gather.columns(), inputs), |panels| {
+        pack(team, gather.columns(), inputs, &weights, panels);
+        multiply(team, &gather, inputs, panels, Finish::default(), &target);
+    });
 }
 
-/// The product of the gathered matrix with `weights`: terms `[first, end)` of k, each an operand of `n` columns.
-fn multiply(
-    team: &Team,
-    gather: &Gather<'_>,
-    n: usize,
-    weights: &[(usize, usize, Operand<'_>)],
-    finish: Finish<'_>,
-    target: &Target<'_>,
-) {
-    let (isa, k, width) = (team.isa(), gather.columns(), panel_width(team.isa()));
-    scratch::with(panels_length(isa, k, n), |panels| {
-        team.for_each_chunk(panels, (k * width).max(1), |panel, out| {
-            let column = panel * width;
-            for &(first, end, operand) in weights {
-                fill_panel(&mut out[first * width..end * width], width, operand.skip(0, column), width.min(n - column));
-            }
-        });
-        let (panels, cut) = (&*panels, Cut::new(isa, gather.rows(), n));
-        team.for_each(cut.units(), |unit| {
-            let (rows, columns) = cut.unit(unit);
-            let unit = Unit { team, gather, panels, k, finish, rows, columns };
-            // SAFETY: each unit runs once, and no two have both their rows and their columns in common.
-            unsafe { target.receive(gather.grid, &unit) };
-        });
+/// The product of the gathered matrix with a matrix of `n` columns in panels.
+fn multiply(team: &Team, gather: &Gather<'_>, n: usize, panels: &[f32], finish: Finish<'_>, target: &Target<'_>) {
+    let (k, cut) = (gather.columns(), Cut::new(team.isa(), gather.rows(), n));
+    team.for_each(cut.units(), |unit| {
+        let (rows, columns) = cut.unit(unit);
+        let unit = Unit { team, gather, panels, k, finish, rows, columns };
+        // SAFETY: each unit runs once, and no two have both their rows and their columns in common.
+        unsafe { target.receive(gather.grid, &unit) };
     });
 }
 
@@ -134,21 +131,21 @@ impl Unit<'_> {
     /// `out` is valid for all these elements, and nobody else uses them until it returns.
     unsafe fn multiply(&self, out: *mut f32, at: usize, out_row: usize) {
         let rows = self.rows[1] - self.rows[0];
-        for start in (0..self.k).step_by(DEPTH) {
-            let depth = [start, self.k.min(start + DEPTH)];
-            let multiply = |left: Operand<'_>| {
-                let block = Block { left, rows, depth, columns: self.columns };
-                // SAFETY: the block's elements are the unit's, which `out` is valid for and which are the caller's
-                // alone; a stretch of terms that does not begin at 0 follows one that wrote them.
-                unsafe { block.multiply(self.team.isa(), self.panels, self.k, self.finish.bias, out, out_row) };
-            };
-            if self.gather.is_source() {
-                multiply(Operand::row_major(self.gather.source, self.k).skip(self.rows[0], start));
-            } else {
+        let multiply = |left: Operand<'_>, depth: [usize; 2]| {
+            let block = Block { left, runs: None, rows, depth, columns: self.columns };
+            // SAFETY: the block's elements are the unit's, which `out` is valid for and which are the caller's alone; terms
+            // that do not begin at 0 follow some that wrote them.
+            unsafe { block.multiply(self.team.isa(), self.panels, self.k, self.finish.bias, out, out_row) };
+        };
+        if self.gather.is_source() {
+            multiply(Operand::row_major(self.gather.source, self.k).skip(self.rows[0], 0), [0, self.k]);
+        } else {
+            for start in (0..self.k).step_by(DEPTH) {
+                let depth = [start, self.k.min(start + DEPTH)];
                 let width = depth[1] - depth[0];
                 scratch::with(rows * width, |gathered| {
                     self.gather.fill(self.rows, depth, gathered);
-                    multiply(Operand::row_major(gathered, width));
+                    multiply(Operand::row_major(gathered, width), depth);
                 });
             }
         }

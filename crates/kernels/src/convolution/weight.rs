@@ -144,7 +144,7 @@ impl Unit<'_> {
                         Operand::transposed(gathered, rows)
                     }
                 };
-                let block = Block { left, rows, depth: [0, depth], columns: [0, count] };
+                let block = Block { left, runs: None, rows, depth: [0, depth], columns: [0, count] };
                 // SAFETY: the block is the unit's columns x outputs, whose first and last element were checked above
                 // and which are the caller's alone; `add` comes after the first stretch overwrote them.
                 unsafe {

@@ -7,17 +7,23 @@ mod tensor;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rkd_kernels::attention::{self, Attention};
 use rkd_kernels::convolution::Pass;
+use rkd_kernels::finish::Finish;
 use rkd_kernels::linear::Linear;
-use rkd_kernels::{Isa, Team, channels, convolution, elementwise, excitation, linear, optimizer, pooling};
+use rkd_kernels::{Isa, Team, channels, convolution, elementwise, excitation, linear, optimizer, pooling, tokens};
 
 use self::buffer::{Buffer, FreeList};
 pub use self::tensor::CpuTensor;
 use super::backend::{
-    Activation, AdamStep, Backend, BatchNorm, NormGradients, Normalized, Norms, PooledNorm, SavedNorm, SgdStep, Won,
+    Activation, AdamStep, Backend, BatchNorm, LayerNormalized, NormGradients, Normalized, Norms, PooledNorm, SavedNorm,
+    SgdStep, Won,
 };
 use super::geometry::{Conv2d, Pool2d};
 use crate::error::{Code, Error, Result};
+
+/// Values of maps that are computed together: 8 MiB, a part of the third-level cache that most machines have.
+const CACHED_VALUES: usize = 2 << 20;
 
 /// Layer operations by the kernels of `rkd-kernels`. Clones share threads and memory.
 #[derive(Clone)]
@@ -110,7 +116,13 @@ fn four(shape: &[usize]) -> Result<[usize; 4]> {
 }
 
 fn linear_shape(x: &CpuTensor, weight: &CpuTensor) -> Linear {
-    Linear { n: x.shape[0], inputs: weight.shape[1], outputs: weight.shape[0] }
+    Linear { n: x.rows(), inputs: weight.shape[1], outputs: weight.shape[0] }
+}
+
+/// The kernel's description of self-attention on `x`.
+fn attention_shape(x: &CpuTensor, heads: usize) -> Result<Attention> {
+    let [n, tokens, _, c] = four(&x.shape)?;
+    Ok(Attention { n, tokens, heads, channels: c / 3 / heads })
 }
 
 impl Backend for Cpu {
@@ -166,12 +178,20 @@ impl Backend for Cpu {
         activation: Option<Activation>,
     ) -> Result<CpuTensor> {
         let shape = convolution_shape(windows, &x.shape, weight.channels())?;
-        self.count(|isa| convolution::working_memory(isa, &shape, Pass::Forward));
+        let (team, length) = (&self.team, convolution::prepared_length(self.team.isa(), &shape));
+        let prepared = weight.prepared(&self.floats, length, |prepared| {
+            convolution::prepare(team, &shape, weight.values(), prepared);
+        });
+        if prepared.is_none() {
+            self.count(|isa| convolution::working_memory(isa, &shape, Pass::Forward));
+        }
         let [h, w] = shape.output();
         let (bias, residual) = (bias.map(CpuTensor::values), residual.map(CpuTensor::values));
-        let finish = convolution::Finish { bias, residual, activation };
-        Ok(self.make(&[shape.n, h, w, shape.c_out], |y| {
-            convolution::forward_finished(&self.team, &shape, x.values(), weight.values(), finish, y)
+        let finish = Finish { bias, residual, activation };
+        let (x, weight) = (x.values(), weight.values());
+        Ok(self.make(&[shape.n, h, w, shape.c_out], |y| match prepared {
+            Some(prepared) => convolution::forward_prepared(team, &shape, x, [weight, prepared], finish, y),
+            None => convolution::forward_finished(team, &shape, x, weight, finish, y),
         }))
     }
 
@@ -326,6 +346,28 @@ impl Backend for Cpu {
         Ok(self.like(dy, fill))
     }
 
+    fn constant(&self, tensor: &CpuTensor) -> CpuTensor {
+        tensor.constant()
+    }
+
+    fn cached_values(&self) -> Option<usize> {
+        Some(CACHED_VALUES)
+    }
+
+    fn images(&self, x: &CpuTensor, range: [usize; 2]) -> Result<CpuTensor> {
+        Ok(x.images(range))
+    }
+
+    fn stack(&self, parts: &[CpuTensor]) -> Result<CpuTensor> {
+        let mut shape = parts.first().map_or_else(Vec::new, |part| part.shape.clone());
+        shape[0] = parts.iter().map(|part| part.shape[0]).sum();
+        let length = shape[1..].iter().product();
+        Ok(self.make(&shape, |y| {
+            let images: Vec<&[f32]> = parts.iter().flat_map(|part| part.values().chunks_exact(length)).collect();
+            self.team.for_each_chunk(y, length, |image, y| y.copy_from_slice(images[image]));
+        }))
+    }
+
     fn join(&self, parts: &[CpuTensor]) -> Result<CpuTensor> {
         let all = parts.iter().map(CpuTensor::channels).sum();
         let [n, h, w, _] = four(parts.first().map_or(&[], |part| &part.shape))?;
@@ -343,6 +385,74 @@ impl Backend for Cpu {
         Ok(channels.iter().map(part).collect())
     }
 
+    fn layer_norm(
+        &self,
+        x: &CpuTensor,
+        weight: &CpuTensor,
+        bias: &CpuTensor,
+        epsilon: f64,
+    ) -> Result<LayerNormalized<CpuTensor>> {
+        Ok(normalization::layer_norm(self, x, weight, bias, epsilon))
+    }
+
+    fn layer_norm_backward(
+        &self,
+        x: &CpuTensor,
+        weight: &CpuTensor,
+        statistics: [&CpuTensor; 2],
+        dy: &CpuTensor,
+        added: Option<&CpuTensor>,
+    ) -> Result<NormGradients<CpuTensor>> {
+        Ok(normalization::layer_norm_backward(self, x, weight, statistics, dy, added))
+    }
+
+    fn attention(&self, x: &CpuTensor, heads: usize) -> Result<CpuTensor> {
+        let shape = attention_shape(x, heads)?;
+        Ok(self.make(&[shape.n, shape.tokens, 1, heads * shape.channels], |y| {
+            attention::forward(&self.team, &shape, x.values(), y)
+        }))
+    }
+
+    fn attention_backward(&self, x: &CpuTensor, heads: usize, dy: &CpuTensor) -> Result<CpuTensor> {
+        let shape = attention_shape(x, heads)?;
+        Ok(self.like(x, |dx| attention::backward(&self.team, &shape, x.values(), dy.values(), dx)))
+    }
+
+    fn add_tokens(&self, x: &CpuTensor, class: &CpuTensor, position: &CpuTensor) -> Result<CpuTensor> {
+        let [n, h, w, c] = four(&x.shape)?;
+        let (x, class, position) = (x.values(), class.values(), position.values());
+        Ok(self.make(&[n, 1 + h * w, 1, c], |y| tokens::add_tokens(&self.team, x, class, position, y)))
+    }
+
+    fn add_tokens_backward(&self, input: &[usize], dy: &CpuTensor) -> Result<[CpuTensor; 3]> {
+        let [_, h, w, c] = four(input)?;
+        let (mut dclass, mut dposition) = (self.make(&[1, 1, c], |_| ()), self.make(&[1, 1 + h * w, c], |_| ()));
+        let dx = self.make(input, |dx| {
+            let [dclass, dposition] = [&mut dclass, &mut dposition].map(|tensor| tensor.values_mut(&self.floats));
+            tokens::add_tokens_backward(&self.team, dy.values(), dx, dclass, dposition);
+        });
+        Ok([dx, dclass, dposition])
+    }
+
+    fn class_token(&self, x: &CpuTensor) -> Result<CpuTensor> {
+        let [n, t, _, c] = four(&x.shape)?;
+        let rows = |y: &mut [f32]| {
+            let images = x.values().chunks_exact(t * c);
+            y.chunks_exact_mut(c).zip(images).for_each(|(y, image)| y.copy_from_slice(&image[..c]));
+        };
+        Ok(self.make(&[n, c], rows))
+    }
+
+    fn class_token_backward(&self, input: &[usize], dy: &CpuTensor) -> Result<CpuTensor> {
+        let [_, t, _, c] = four(input)?;
+        let rows = |dx: &mut [f32]| {
+            dx.fill(0.0);
+            let images = dx.chunks_exact_mut(t * c);
+            images.zip(dy.values().chunks_exact(c)).for_each(|(image, dy)| image[..c].copy_from_slice(dy));
+        };
+        Ok(self.make(input, rows))
+    }
+
     fn flatten(&self, x: &CpuTensor) -> Result<CpuTensor> {
         let [n, h, w, c] = four(&x.shape)?;
         Ok(self.make(&[n, c * h * w], |y| transpose_images(x.values(), [h * w, c], y)))
@@ -354,22 +464,41 @@ impl Backend for Cpu {
     }
 
     fn linear(&self, x: &CpuTensor, weight: &CpuTensor, bias: &CpuTensor) -> Result<CpuTensor> {
+        self.linear_finished(x, weight, bias, None, None)
+    }
+
+    fn linear_finished(
+        &self,
+        x: &CpuTensor,
+        weight: &CpuTensor,
+        bias: &CpuTensor,
+        residual: Option<&CpuTensor>,
+        activation: Option<Activation>,
+    ) -> Result<CpuTensor> {
         let shape = linear_shape(x, weight);
-        self.count(|isa| [linear::working_memory(isa, &shape, false), 0]);
-        Ok(self.make(&[shape.n, shape.outputs], |y| {
-            linear::forward(&self.team, &shape, x.values(), weight.values(), Some(bias.values()), y)
+        let (team, length) = (&self.team, linear::prepared_length(self.team.isa(), &shape));
+        let prepared =
+            weight.prepared(&self.floats, length, |prepared| linear::prepare(team, &shape, weight.values(), prepared));
+        if prepared.is_none() {
+            self.count(|isa| [linear::working_memory(isa, &shape, false), 0]);
+        }
+        let finish = Finish { bias: Some(bias.values()), residual: residual.map(CpuTensor::values), activation };
+        let (from, weight) = (x.values(), weight.values());
+        Ok(self.make(&x.with_channels(shape.outputs), |y| match prepared {
+            Some(prepared) => linear::forward_prepared(team, &shape, from, prepared, finish, y),
+            None => linear::forward(team, &shape, from, weight, finish, y),
         }))
     }
 
     fn linear_backward_input(&self, weight: &CpuTensor, dy: &CpuTensor) -> Result<CpuTensor> {
         let shape = linear_shape(dy, weight);
-        Ok(self.make(&[shape.n, shape.inputs], |dx| {
+        Ok(self.make(&dy.with_channels(shape.inputs), |dx| {
             linear::backward_input(&self.team, &shape, dy.values(), weight.values(), dx)
         }))
     }
 
     fn linear_backward_weight(&self, x: &CpuTensor, dy: &CpuTensor) -> Result<(CpuTensor, CpuTensor)> {
-        let shape = Linear { n: x.shape[0], inputs: x.channels(), outputs: dy.channels() };
+        let shape = Linear { n: x.rows(), inputs: x.channels(), outputs: dy.channels() };
         self.count(|isa| [linear::working_memory(isa, &shape, true), 0]);
         let mut dbias = self.zeros(&[shape.outputs])?;
         let dweight = self.make(&[shape.outputs, shape.inputs], |dweight| {
@@ -482,14 +611,15 @@ mod tests {
             true => network.into_inference_without_values().unwrap(),
             false => network.into_inference().unwrap(),
         };
-        network.forward(&images(9)).unwrap();
+        // So many that those of one kind are cut into blocks.
+        network.forward(&images(if kind == "conv4" { 40 } else { 9 })).unwrap();
         (cpu.allocated(), cpu.working_memory())
     }
 
     #[test]
     fn what_is_counted_is_what_is_allocated() {
-        let mobile = ["efficientnet-lite0", "efficientnet-b0", "mobilenet-v2", "mobilenet-v3-small"];
-        for kind in ["conv4", "resnet18", "resnet50", "vgg11", "googlenet", "mlp"].into_iter().chain(mobile) {
+        let others = ["efficientnet-lite0", "efficientnet-b0", "mobilenet-v2", "mobilenet-v3-small", "vit-tiny"];
+        for kind in ["conv4", "resnet18", "resnet50", "vgg11", "googlenet", "mlp"].into_iter().chain(others) {
             let real = Cpu::new(Arc::new(Team::new(2)));
             let (counted, working) = allocated(&Cpu::counting(), kind);
             assert_eq!(counted, allocated(&real, kind).0, "{kind}");

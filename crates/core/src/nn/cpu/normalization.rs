@@ -1,4 +1,4 @@
-//! Batch normalisation and L2 normalisation by kernels.
+//! Batch, layer and L2 normalisation by kernels.
 
 use std::sync::Arc;
 
@@ -7,7 +7,9 @@ use rkd_kernels::convolution::normalized::{self, Normalized as Normal};
 use rkd_kernels::normalization as kernel;
 use rkd_kernels::pooling::Pool2d;
 
-use super::super::backend::{BatchNorm, NormGradients, Normalized, Passed, PooledNorm, SavedNorm, Statistics, Won};
+use super::super::backend::{
+    BatchNorm, LayerNormalized, NormGradients, Normalized, Passed, PooledNorm, SavedNorm, Statistics, Won,
+};
 use super::buffer::Buffer;
 use super::{Cpu, CpuTensor};
 use crate::error::{Code, Error, Result};
@@ -214,6 +216,44 @@ pub(super) fn batch_norm_depthwise_backward(
         normalized::backward(team, shape, batch, activation, x, dy, weight, factors, dx, dweight, dgamma, dbeta);
     });
     Ok((NormGradients { dx, dweight: dgamma, dbias: dbeta, dresidual: None }, dweight))
+}
+
+/// Layer normalisation.
+pub(super) fn layer_norm(
+    cpu: &Cpu,
+    x: &CpuTensor,
+    weight: &CpuTensor,
+    bias: &CpuTensor,
+    epsilon: f64,
+) -> LayerNormalized<CpuTensor> {
+    let mut statistics = [(); 2].map(|()| cpu.make(&[x.rows()], |_| ()));
+    let y = cpu.like(x, |y| {
+        let [mean, rstd] = statistics.each_mut().map(|tensor| tensor.values_mut(&cpu.floats));
+        let (x, weight, bias) = (x.values(), weight.values(), bias.values());
+        kernel::layer_norm(cpu.team(), weight.len(), epsilon, x, weight, bias, y, mean, rstd);
+    });
+    let [mean, rstd] = statistics;
+    LayerNormalized { y, mean, rstd }
+}
+
+/// The gradients of [`layer_norm`].
+pub(super) fn layer_norm_backward(
+    cpu: &Cpu,
+    x: &CpuTensor,
+    weight: &CpuTensor,
+    [mean, rstd]: [&CpuTensor; 2],
+    dy: &CpuTensor,
+    added: Option<&CpuTensor>,
+) -> NormGradients<CpuTensor> {
+    let mut gradients = [(); 2].map(|()| cpu.like(weight, |_| ()));
+    let dx = cpu.like(x, |dx| {
+        let [dweight, dbias] = gradients.each_mut().map(|tensor| tensor.values_mut(&cpu.floats));
+        let [x, weight, mean, rstd, dy] = [x, weight, mean, rstd, dy].map(CpuTensor::values);
+        let added = added.map(CpuTensor::values);
+        kernel::layer_norm_backward(cpu.team(), x, weight, mean, rstd, dy, added, dx, dweight, dbias);
+    });
+    let [dweight, dbias] = gradients;
+    NormGradients { dx, dweight, dbias, dresidual: None }
 }
 
 /// Rows divided by their norm, and the norms.

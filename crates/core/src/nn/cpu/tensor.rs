@@ -1,6 +1,7 @@
 //! A float32 tensor on the CPU: a shape and a shared, recycled buffer.
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use super::buffer::{Buffer, FreeList};
 use crate::error::{Code, Error, Result};
@@ -10,6 +11,10 @@ use crate::error::{Code, Error, Result};
 pub struct CpuTensor {
     pub(super) shape: Vec<usize>,
     buffer: Arc<Buffer<f32>>,
+    /// The place of the first value in the buffer.
+    first: usize,
+    /// Of a constant: the values in the form that the kernels read, once one has asked.
+    prepared: Option<Arc<OnceLock<Buffer<f32>>>>,
 }
 
 impl CpuTensor {
@@ -19,7 +24,7 @@ impl CpuTensor {
         if !list.counts() {
             fill(buffer.values_mut());
         }
-        CpuTensor { shape: shape.to_vec(), buffer: Arc::new(buffer) }
+        CpuTensor { shape: shape.to_vec(), buffer: Arc::new(buffer), first: 0, prepared: None }
     }
 
     /// The same values with other axes.
@@ -28,21 +33,71 @@ impl CpuTensor {
             return Err(Error::new(Code::Internal, "a tensor keeps its values")
                 .with_values(format!("{:?}", self.shape), format!("{shape:?}")));
         }
-        Ok(CpuTensor { shape: shape.to_vec(), buffer: Arc::clone(&self.buffer) })
+        Ok(CpuTensor { shape: shape.to_vec(), buffer: Arc::clone(&self.buffer), first: self.first, prepared: None })
+    }
+
+    /// The same values, which stay: what is prepared of them is kept.
+    pub(super) fn constant(&self) -> Self {
+        CpuTensor { prepared: Some(Arc::default()), ..self.clone() }
+    }
+
+    /// The `length` values that `fill` prepares, or has prepared before; `None` where the tensor is no constant, or there is
+    /// nothing to prepare.
+    pub(super) fn prepared(
+        &self,
+        list: &Arc<FreeList<f32>>,
+        length: usize,
+        fill: impl FnOnce(&mut [f32]),
+    ) -> Option<&[f32]> {
+        let prepared = self.prepared.as_ref().filter(|_| length > 0)?.get_or_init(|| {
+            let mut buffer = list.take(length);
+            if !list.counts() {
+                fill(buffer.values_mut());
+            }
+            buffer
+        });
+        Some(prepared.values())
+    }
+
+    /// The images `[first, end)`, in the same memory.
+    pub(super) fn images(&self, [first, end]: [usize; 2]) -> Self {
+        let mut images = CpuTensor { prepared: None, ..self.clone() };
+        images.shape[0] = end - first;
+        images.first += first * self.shape[1..].iter().product::<usize>();
+        images
+    }
+
+    /// Where its values lie in the buffer; nowhere in one that only counts.
+    fn place(&self) -> Range<usize> {
+        let len = self.shape.iter().product::<usize>();
+        if self.buffer.values().is_empty() { 0..0 } else { self.first..self.first + len }
     }
 
     /// The values, row-major.
     pub fn values(&self) -> &[f32] {
-        self.buffer.values()
+        &self.buffer.values()[self.place()]
     }
 
     /// The values, to be changed in place; copied first if another handle shares them.
     pub(super) fn values_mut(&mut self, list: &Arc<FreeList<f32>>) -> &mut [f32] {
+        self.prepared = None;
         if Arc::get_mut(&mut self.buffer).is_none() {
             *self = CpuTensor::make(list, &self.shape, |copy| copy.copy_from_slice(self.values()));
         }
         // Either it was the only handle, or it is now.
-        Arc::get_mut(&mut self.buffer).expect("the only handle").values_mut()
+        let place = self.place();
+        &mut Arc::get_mut(&mut self.buffer).expect("the only handle").values_mut()[place]
+    }
+
+    /// The number of rows along the last axis.
+    pub(super) fn rows(&self) -> usize {
+        self.shape.split_last().map_or(1, |(_, before)| before.iter().product())
+    }
+
+    /// The shape with another last axis.
+    pub(super) fn with_channels(&self, channels: usize) -> Vec<usize> {
+        let before = self.shape.split_last().map_or(&[][..], |(_, before)| before);
+        before.iter().copied().chain([channels]).collect()
     }
 
     /// The length of the last axis.

@@ -4,6 +4,7 @@
 //! normalisation gradients are not used: in places they are missing, slow or wrong. Gradients are written out here;
 //! candle's autograd has no part in it. Float32 or float64 (the latter for numeric gradient checks).
 
+mod attention;
 mod convolution;
 mod maps;
 mod normalization;
@@ -17,7 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use candle_core::{DType, Device, Tensor};
 
 use super::backend::{
-    Activation, AdamStep, Backend, BatchNorm, MapOperations, NormGradients, Normalized, Norms, SavedNorm, SgdStep,
+    Activation, AdamStep, Backend, BatchNorm, LayerNormalized, MapOperations, NormGradients, Normalized, Norms,
+    SavedNorm, SgdStep,
 };
 use super::geometry::{Conv2d, Pool2d};
 use crate::error::Result;
@@ -64,6 +66,12 @@ fn rows(x: &Tensor) -> Result<Tensor> {
     Ok(x.reshape((x.elem_count() / c.max(1), c))?)
 }
 
+/// The shape of `x` with another last axis.
+fn with_channels(x: &Tensor, channels: usize) -> Vec<usize> {
+    let before = x.dims().split_last().map_or(&[][..], |(_, before)| before);
+    before.iter().copied().chain([channels]).collect()
+}
+
 /// The sum of each column of `[m, c]`, `[c]`. A product with ones: it adds in blocks, which loses fewer digits than
 /// candle's sequential sum.
 fn column_sums(x: &Tensor) -> Result<Tensor> {
@@ -91,6 +99,11 @@ fn sigmoid(x: &Tensor) -> Result<Tensor> {
     Ok(x.neg()?.exp()?.affine(1.0, 1.0)?.recip()?)
 }
 
+/// The probability that a standard normal number is below x.
+fn normal_below(x: &Tensor) -> Result<Tensor> {
+    Ok((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()?.affine(0.5, 0.5)?)
+}
+
 /// The ceiling of ReLU6.
 const SIX: f64 = 6.0;
 
@@ -103,6 +116,7 @@ fn activate(kind: Activation, x: &Tensor) -> Result<Tensor> {
         Activation::HardSwish => Ok((x * activate(Activation::HardSigmoid, x)?)?),
         Activation::Sigmoid => sigmoid(x),
         Activation::Silu => Ok((x * sigmoid(x)?)?),
+        Activation::Gelu => Ok((x * normal_below(x)?)?),
     }
 }
 
@@ -124,6 +138,10 @@ fn activate_backward(kind: Activation, x: &Tensor, dy: &Tensor) -> Result<Tensor
             let y = sigmoid(x)?;
             let slope = (&y * (x * y.affine(-1.0, 1.0)?)?.affine(1.0, 1.0)?)?;
             Ok((dy * slope)?)
+        }
+        Activation::Gelu => {
+            let density = ((x.sqr()? * -0.5)?.exp()? / std::f64::consts::TAU.sqrt())?;
+            Ok((dy * (normal_below(x)? + (x * density)?)?)?)
         }
     }
 }
@@ -236,6 +254,14 @@ impl Backend for Portable {
         Ok(x.reshape(shape)?)
     }
 
+    fn images(&self, x: &Tensor, [first, end]: [usize; 2]) -> Result<Tensor> {
+        Ok(x.narrow(0, first, end - first)?)
+    }
+
+    fn stack(&self, parts: &[Tensor]) -> Result<Tensor> {
+        Ok(Tensor::cat(parts, 0)?)
+    }
+
     fn scale_channels(&self, x: &Tensor, gate: &Tensor) -> Result<Tensor> {
         Ok(x.broadcast_mul(gate)?)
     }
@@ -263,6 +289,58 @@ impl Backend for Portable {
         channels.iter().map(part).collect()
     }
 
+    fn layer_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<LayerNormalized<Tensor>> {
+        normalization::layer_norm(x, weight, bias, epsilon)
+    }
+
+    fn layer_norm_backward(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        statistics: [&Tensor; 2],
+        dy: &Tensor,
+        added: Option<&Tensor>,
+    ) -> Result<NormGradients<Tensor>> {
+        let mut gradients = normalization::layer_norm_backward(x, weight, statistics, dy)?;
+        if let Some(added) = added {
+            gradients.dx = (gradients.dx + added)?;
+        }
+        Ok(gradients)
+    }
+
+    fn attention(&self, x: &Tensor, heads: usize) -> Result<Tensor> {
+        attention::forward(x, heads)
+    }
+
+    fn attention_backward(&self, x: &Tensor, heads: usize, dy: &Tensor) -> Result<Tensor> {
+        attention::backward(x, heads, dy)
+    }
+
+    fn add_tokens(&self, x: &Tensor, class: &Tensor, position: &Tensor) -> Result<Tensor> {
+        let (n, h, w, c) = x.dims4()?;
+        let class = class.broadcast_as((n, 1, c))?;
+        let tokens = Tensor::cat(&[&class, &x.reshape((n, h * w, c))?], 1)?.broadcast_add(position)?;
+        Ok(tokens.reshape((n, 1 + h * w, 1, c))?)
+    }
+
+    fn add_tokens_backward(&self, input: &[usize], dy: &Tensor) -> Result<[Tensor; 3]> {
+        let (n, t, _, c) = dy.dims4()?;
+        let dposition = column_sums(&dy.reshape((n, t * c))?)?.reshape((1, t, c))?;
+        let dclass = dposition.narrow(1, 0, 1)?.contiguous()?;
+        Ok([dy.narrow(1, 1, t - 1)?.contiguous()?.reshape(input)?, dclass, dposition])
+    }
+
+    fn class_token(&self, x: &Tensor) -> Result<Tensor> {
+        let (n, _, _, c) = x.dims4()?;
+        Ok(x.narrow(1, 0, 1)?.contiguous()?.reshape((n, c))?)
+    }
+
+    fn class_token_backward(&self, input: &[usize], dy: &Tensor) -> Result<Tensor> {
+        let &[n, t, _, c] = input else { unreachable!("tokens have four axes") };
+        let rest = self.zeros(&[n, t - 1, 1, c])?;
+        Ok(Tensor::cat(&[&dy.reshape((n, 1, 1, c))?, &rest], 1)?)
+    }
+
     fn flatten(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.permute((0, 3, 1, 2))?.contiguous()?.flatten_from(1)?)
     }
@@ -273,15 +351,18 @@ impl Backend for Portable {
     }
 
     fn linear(&self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-        Ok(x.matmul(&weight.t()?)?.broadcast_add(bias)?)
+        let y = rows(x)?.matmul(&weight.t()?)?.broadcast_add(bias)?;
+        Ok(y.reshape(with_channels(x, y.dims()[1]))?)
     }
 
     fn linear_backward_input(&self, weight: &Tensor, dy: &Tensor) -> Result<Tensor> {
-        Ok(dy.matmul(weight)?)
+        let dx = rows(dy)?.matmul(weight)?;
+        Ok(dx.reshape(with_channels(dy, dx.dims()[1]))?)
     }
 
     fn linear_backward_weight(&self, x: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
-        Ok((dy.t()?.matmul(x)?, column_sums(dy)?))
+        let (x, dy) = (rows(x)?, rows(dy)?);
+        Ok((dy.t()?.matmul(&x)?, column_sums(&dy)?))
     }
 
     fn l2_normalize(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {

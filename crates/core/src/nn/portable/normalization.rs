@@ -1,14 +1,16 @@
-//! Batch normalisation and L2 normalisation.
+//! Batch, layer and L2 normalisation.
 //!
 //! With m values per channel, z = (x - mean) * rstd, y = activation?(weight * z + bias + residual), and g = dy times
 //! the slope of the activation:
 //!   d bias = sum g,   d weight = sum g z,   d residual = g
 //!   statistics of the batch:  dx = weight * rstd * (g - (d bias + z * d weight) / m)
 //!   fixed statistics:         dx = weight * rstd * g
+//! A layer normalisation has mean and rstd of every row, and no activation: with g = dy * weight and means along the row,
+//!   d bias = sum dy,   d weight = sum dy z,   dx = rstd * (g - mean of g - z * mean of (g z))
 
 use candle_core::Tensor;
 
-use super::super::backend::{BatchNorm, NormGradients, Normalized, Passed, SavedNorm, Statistics};
+use super::super::backend::{BatchNorm, LayerNormalized, NormGradients, Normalized, Passed, SavedNorm, Statistics};
 use super::{activate, activate_backward, column_sums, rows};
 use crate::error::Result;
 
@@ -64,6 +66,31 @@ pub(super) fn batch_norm_backward(saved: &SavedNorm<'_, Tensor>, dy: &Tensor) ->
 }
 
 /// Rows divided by `max(norm, 1e-12)`, and the norms.
+pub(super) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<LayerNormalized<Tensor>> {
+    let all = rows(x)?;
+    let mean = all.mean(1)?;
+    let centred = all.broadcast_sub(&mean.unsqueeze(1)?)?;
+    let rstd = (centred.sqr()?.mean(1)? + epsilon)?.sqrt()?.recip()?;
+    let z = centred.broadcast_mul(&rstd.unsqueeze(1)?)?;
+    let y = z.broadcast_mul(weight)?.broadcast_add(bias)?.reshape(x.shape())?;
+    Ok(LayerNormalized { y, mean, rstd })
+}
+
+pub(super) fn layer_norm_backward(
+    x: &Tensor,
+    weight: &Tensor,
+    [mean, rstd]: [&Tensor; 2],
+    dy: &Tensor,
+) -> Result<NormGradients<Tensor>> {
+    let (rstd, dy) = (rstd.unsqueeze(1)?, rows(dy)?);
+    let z = rows(x)?.broadcast_sub(&mean.unsqueeze(1)?)?.broadcast_mul(&rstd)?;
+    let g = dy.broadcast_mul(weight)?;
+    let along = z.broadcast_mul(&(&g * &z)?.mean_keepdim(1)?)?;
+    let dx = (g.broadcast_sub(&g.mean_keepdim(1)?)? - along)?.broadcast_mul(&rstd)?;
+    let dweight = column_sums(&(&dy * z)?)?;
+    Ok(NormGradients { dx: dx.reshape(x.shape())?, dweight, dbias: column_sums(&dy)?, dresidual: None })
+}
+
 pub(super) fn l2_normalize(x: &Tensor) -> Result<(Tensor, Tensor)> {
     let norm = x.sqr()?.sum(1)?.sqrt()?;
     let divisor = norm.maximum(SMALLEST_NORM)?.unsqueeze(1)?;

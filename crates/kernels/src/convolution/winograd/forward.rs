@@ -141,7 +141,7 @@ impl Problem<'_> {
                 let left = Operand::row_major(&v[place * v_plane..(place + 1) * v_plane], c);
                 for start in (0..c).step_by(STRETCH) {
                     let depth = [start, c.min(start + STRETCH)];
-                    let block = Block { left: left.skip(0, start), rows, depth, columns: [0, o] };
+                    let block = Block { left: left.skip(0, start), runs: None, rows, depth, columns: [0, o] };
                     // SAFETY: `m`, a slice of this call's own buffer, holds rows x o elements and SPARE.
                     unsafe { block.multiply(isa, u, c, None, m.as_mut_ptr(), o) };
                 }
@@ -184,7 +184,7 @@ impl Problem<'_> {
                     let left = Operand::row_major(&v[place * v_plane..(place + 1) * v_plane], self.c).skip(0, start);
                     let (u, m) = (&u[place * u_plane..(place + 1) * u_plane], &mut m[place * m_plane..][..m_plane]);
                     let depth = [0, inputs[1] - inputs[0]];
-                    let block = Block { left, rows, depth, columns: [0, width] };
+                    let block = Block { left, runs: None, rows, depth, columns: [0, width] };
                     // SAFETY: `m`, a slice of this call's own buffer, holds rows x width elements and SPARE; `add`
                     // comes after the first stretch overwrote them.
                     unsafe {

@@ -120,18 +120,13 @@ impl Round<'_> {
         let v = &self.v[place * self.v_plane..(place + 1) * self.v_plane];
         let z = &self.z[place * self.z_plane + outputs[0] * self.rows..(place + 1) * self.z_plane];
         let left = Operand::transposed(v, self.c).skip(inputs[0], 0);
-        // At least once, so that no tiles give zeros.
-        for start in (0..self.rows.max(1)).step_by(DEPTH) {
-            let depth = [start, self.rows.min(start + DEPTH)];
-            let left = left.skip(0, start);
-            let block = Block { left, rows: inputs[1] - inputs[0], depth, columns: [0, columns] };
-            // SAFETY: `du`, borrowed for this call alone, holds inputs x columns elements by the assertion, all
-            // initialised.
-            unsafe {
-                match fresh {
-                    true => block.multiply(isa, z, self.rows, None, du.as_mut_ptr(), columns),
-                    false => block.add(isa, z, self.rows, du.as_mut_ptr(), columns),
-                }
+        let (rows, depth) = (inputs[1] - inputs[0], [0, self.rows]);
+        let block = Block { left, runs: None, rows, depth, columns: [0, columns] };
+        // SAFETY: `du`, borrowed for this call alone, holds inputs x columns elements by the assertion, all initialised.
+        unsafe {
+            match fresh {
+                true => block.multiply(isa, z, self.rows, None, du.as_mut_ptr(), columns),
+                false => block.add(isa, z, self.rows, du.as_mut_ptr(), columns),
             }
         }
     }

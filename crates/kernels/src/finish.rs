@@ -1,4 +1,5 @@
-//! What is done to the outputs of a convolution while they are in the cache: `y = activation?(y + bias + residual)`.
+//! What is done to the outputs of a convolution or a linear layer while they are in the cache:
+//! `y = activation?(y + bias + residual)`.
 //!
 //! In inference this is all that is left of a batch normalisation whose factors went into the weights. A pass of its
 //! own would read and write every output once more.
@@ -7,10 +8,10 @@ use crate::activation::{Activation, Curve, with_curve};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::{Isa, check};
 
-/// Added to the outputs of a convolution, and the activation that follows. The default leaves them as they are.
+/// Added to the outputs, and the activation that follows. The default leaves them as they are.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Finish<'a> {
-    /// `[c_out]`.
+    /// Of each output channel.
     pub bias: Option<&'a [f32]>,
     /// Of the output's shape.
     pub residual: Option<&'a [f32]>,
@@ -20,12 +21,12 @@ pub struct Finish<'a> {
 
 impl<'a> Finish<'a> {
     /// The same with the bias of the `outputs` channels from `first`.
-    pub(super) fn of_channels(self, first: usize, outputs: usize) -> Finish<'a> {
+    pub(crate) fn of_channels(self, first: usize, outputs: usize) -> Finish<'a> {
         Finish { bias: self.bias.map(|bias| &bias[first..first + outputs]), ..self }
     }
 
     #[track_caller]
-    pub(super) fn check(&self, operation: &str, c_out: usize, output_len: usize) {
+    pub(crate) fn check(&self, operation: &str, c_out: usize, output_len: usize) {
         if let Some(bias) = self.bias {
             check::length(operation, "bias", bias.len(), c_out);
         }
@@ -39,7 +40,7 @@ impl<'a> Finish<'a> {
     ///
     /// # Safety
     /// `out` is valid for `rows` rows and the columns `[first, end]`, and nobody else uses them until it returns.
-    pub(super) unsafe fn apply(
+    pub(crate) unsafe fn apply(
         &self,
         isa: Isa,
         out: *mut f32,
