@@ -80,7 +80,11 @@ fn ranks_that_differ_are_named_with_what_differs() {
 fn what_a_machine_has_once_its_first_rank_makes() {
     let made = Mutex::new(Vec::new());
     let failing = on(3, |ranks| {
-        ranks.together(|| ranks.in_turn(|| Ok(made.lock().unwrap().push(ranks.rank())))).unwrap();
+        let makes = || {
+            made.lock().unwrap().push(ranks.rank());
+            Ok(())
+        };
+        ranks.together(|| ranks.in_turn(makes)).unwrap();
         let fails = || Err::<(), _>(Error::new(Code::InvalidData, "no images"));
         ranks.together(|| ranks.in_turn(fails)).unwrap_err().to_string()
     });
