@@ -26,6 +26,7 @@ const flagNames: Readonly<Record<string, string>> = {
   "teacher.onnx.normalization": "teacher-mean",
   "weights.except": "weights-except",
   "weights.key": "weights-key",
+  "weights.normalization": "weights-mean",
 };
 
 /** The flag or argument of `command` for the option `option` of the API, or for what the option is a part of. */

@@ -15,6 +15,7 @@ import {
   type Labels,
   type Loss,
   lossKinds,
+  type Normalization,
   type OptimizerOptions,
   type ScheduleOptions,
   type Shares,
@@ -91,6 +92,8 @@ interface TuningFlags {
   weights?: string;
   weightsKey?: string;
   weightsExcept?: string[];
+  weightsMean?: number[];
+  weightsStd?: number[];
   freeze?: string[];
   learningRates?: Record<string, number>;
   batchNorm?: "batch" | "running";
@@ -172,6 +175,8 @@ export function addRunFlags(command: Command, job: "train" | "distill"): Command
     .option("--weights <file>", "begin with a .safetensors, a PyTorch .pth, or a run (random weights)")
     .option("--weights-key <key>", "which weights of the file: ema_state_dict, state_dict.backbone (the usual ones)")
     .option("--weights-except <patterns>", "names that need not fit, besides the head", toPatterns)
+    .option("--weights-mean <list>", "mean of each channel, for pixels from 0 to 1 (ImageNet's)", toNumbers)
+    .option("--weights-std <list>", "standard deviation of each channel (ImageNet's)", toNumbers)
     .option("--freeze <patterns>", "parameters that stay as they are: conv1,layer1 (none)", toPatterns)
     .option("--learning-rates <factors>", "factors on the learning rate: fc=10,layer4=0.1 (1)", toFactors)
     .option("--batch-norm <which>", "statistics in training: batch or running (batch, with --weights running)")
@@ -187,7 +192,7 @@ export function addRunFlags(command: Command, job: "train" | "distill"): Command
     .option("--episode <way,shots,queries>", "a few-shot episode as batch, for example 5,1,5", toEpisode)
     .option("--micro-batch <images>", "images that go through the network at once (the whole batch)", toNumber)
     .option("--optimizer <name>", "adam, adam-w or sgd (adam)")
-    .option("--lr <rate>", "learning rate (1e-3, with --weights 1e-4, sgd 0.05)", toNumber)
+    .option("--lr <rate>", "learning rate (1e-3, sgd 0.05; with --weights a tenth of that)", toNumber)
     .option("--weight-decay <factor>", "weight decay (0, adam-w 0.01)", toNumber)
     .option("--schedule <name>", "cosine, constant, or step:1000,2000 in steps (cosine)")
     .option("--warmup <steps>", "steps of linear warm-up (0)", toNumber)
@@ -359,8 +364,21 @@ export function backboneOf({ backbone, width, embedding, stem, hidden, normalize
   return defined({ kind, width, embedding, stem, hidden, normalize }) as Backbone;
 }
 
-function weightsOf({ weights, weightsKey, weightsExcept }: TuningFlags): string | Weights | undefined {
-  const options = defined({ key: weightsKey, except: weightsExcept });
+/** A normalisation by the two flags `--OF-mean` and `--OF-std`. */
+export function normalizationOf(
+  of: string,
+  mean: number[] | undefined,
+  std: number[] | undefined,
+): Normalization | undefined {
+  if (mean && std) return { mean, std };
+  if (!mean && !std) return undefined;
+  throw invalid(mean ? `--${of}-std` : `--${of}-mean`, "both or neither", "one of them");
+}
+
+function weightsOf(flags: TuningFlags): string | Weights | undefined {
+  const { weights, weightsKey, weightsExcept, weightsMean, weightsStd } = flags;
+  const normalization = normalizationOf("weights", weightsMean, weightsStd);
+  const options = defined({ key: weightsKey, except: weightsExcept, normalization });
   if (Object.keys(options).length === 0) return weights;
   return { file: needed("--weights", weights), ...options };
 }

@@ -5,7 +5,7 @@ import type { Command } from "commander";
 import { RkdError } from "../errors.ts";
 import { invalid, oneOf } from "../options/check.ts";
 import type { OnnxOptions, ResumeOptions, Teacher } from "../protocol/protocol.ts";
-import { add, defined, toNumber, toNumbers } from "./options.ts";
+import { add, defined, normalizationOf, toNumber, toNumbers } from "./options.ts";
 
 /** As commander names them. */
 export interface TeacherFlags {
@@ -48,14 +48,11 @@ export function addTeacherFlags(command: Command, help: string): Command {
 export function teachersOf(flags: TeacherFlags): (string | Teacher)[] | undefined {
   const { teacher: models, teacherWeight: weights, teacherMean: mean, teacherStd: std } = flags;
   const { teacherPooling, teacherEngine } = flags;
-  if ((mean === undefined) !== (std === undefined)) {
-    throw invalid(mean ? "--teacher-std" : "--teacher-mean", "both or neither", "one of them");
-  }
   const onnx: Partial<OnnxOptions> = defined({
     output: flags.teacherOutput,
     pooling: teacherPooling && oneOf("--teacher-pooling", teacherPooling, ["class-token", "mean-token", "mean-pixel"]),
     imageSize: flags.teacherImageSize,
-    normalization: mean && std && { mean, std },
+    normalization: normalizationOf("teacher", mean, std),
     engine: teacherEngine && oneOf("--teacher-engine", teacherEngine, ["auto", "rten", "onnxruntime"]),
     onnxruntime: flags.onnxruntime,
   });

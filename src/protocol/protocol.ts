@@ -519,7 +519,10 @@ export type RunOptions = {
    * that of the blocks before it rises evenly from 0. For ResNets, MobileNets, EfficientNets and ViTs. @default 0
    */
   readonly dropPath?: number;
-  /** The optimiser. @default adam(), with `weights` adam({ learningRate: 1e-4 }) */
+  /**
+   * The optimiser. With `weights` a rate that is not said is a tenth of the usual one: 1e-4, of sgd 0.005.
+   * @default adam()
+   */
   readonly optimizer?: OptimizerOptions;
   /** The learning rate over the run. @default cosine() */
   readonly schedule?: ScheduleOptions;

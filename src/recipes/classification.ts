@@ -11,7 +11,7 @@ import { attentionTransfer, crossEntropy, hint, rkdAngle, rkdDistance, softTarge
 import { adam, sgd } from "../options/optimizer.ts";
 import { step } from "../options/schedule.ts";
 import { twoStages } from "../options/two-stages.ts";
-import type { Backbone, Loss, Optimizer, Schedule } from "../protocol/protocol.ts";
+import type { Backbone, Loss, OptimizerOptions, Schedule } from "../protocol/protocol.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
 import { pretrainedImages, pretrainedTraining, type TrainingOfSteps } from "./training.ts";
 
@@ -34,7 +34,7 @@ interface Taps {
 }
 
 interface Training extends Pick<TrainingOfSteps, "batchNorm"> {
-  readonly optimizer: Optimizer;
+  readonly optimizer: OptimizerOptions;
   readonly schedule?: Schedule;
   readonly epochs: number;
   readonly stepsPerEpoch: number;

@@ -16,7 +16,7 @@ import { conv4 } from "../options/backbone.ts";
 import { attentionTransfer, hint, prototypical, rkdAngle, rkdDistance } from "../options/losses.ts";
 import { adam } from "../options/optimizer.ts";
 import { step } from "../options/schedule.ts";
-import type { Backbone, Data, Loss, Optimizer, Schedule } from "../protocol/protocol.ts";
+import type { Backbone, Data, Loss, OptimizerOptions, Schedule } from "../protocol/protocol.ts";
 import type { CommonSettings, Recipe } from "./recipe.ts";
 import { sameStart } from "./training.ts";
 
@@ -24,7 +24,7 @@ interface Settings extends CommonSettings {
   readonly network: Backbone;
   /** Its last map of more than one pixel, for attention: on a single one there is no attention. */
   readonly map: string;
-  readonly optimizer: Optimizer;
+  readonly optimizer: OptimizerOptions;
   readonly schedule?: Schedule;
   readonly epochs: number;
   readonly stepsPerEpoch: number;

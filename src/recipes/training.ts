@@ -5,12 +5,12 @@ import { crossEntropy, triplet } from "../options/losses.ts";
 import { adam } from "../options/optimizer.ts";
 import type { TrainOptions } from "../options/run.ts";
 import { step } from "../options/schedule.ts";
-import type { Loss, Optimizer, Schedule } from "../protocol/protocol.ts";
+import type { Loss, OptimizerOptions, Schedule } from "../protocol/protocol.ts";
 import type { CommonSettings } from "./recipe.ts";
 
 /** Learning rate, length and batch of one kind of run. */
 export interface TrainingOfSteps extends Pick<TrainOptions, "batchNorm" | "evaluation"> {
-  readonly optimizer: Optimizer;
+  readonly optimizer: OptimizerOptions;
   readonly schedule?: Schedule;
   readonly epochs: number;
   readonly stepsPerEpoch: number;

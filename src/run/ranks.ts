@@ -3,7 +3,7 @@
  * get its outcome. So one process alone decides, tells and writes.
  */
 
-import { RkdError } from "../errors.ts";
+import { fromNative, RkdError } from "../errors.ts";
 import { addon } from "../native/addon.ts";
 import { json } from "../native/json.ts";
 import type { Job } from "../protocol/protocol.ts";
@@ -41,9 +41,11 @@ export async function onFirstRank<R>(
   context: RunContext,
   work: () => Promise<R>,
 ): Promise<R> {
-  const joined = await withSession(context, (session) =>
-    session.call((core) => core.joinRanks(json(distributed ?? "auto"))),
-  );
+  // At once: a process of its own keeps to the folder in which it was called.
+  const asked = addon().BindingSession.asksForRanks(json(distributed ?? "auto"));
+  if (asked.error) throw fromNative(asked.error);
+  if (!JSON.parse(asked.value)) return await work();
+  const joined = await withSession(context, (session) => session.call((core) => core.joinRanks()));
   if (!joined) return await work();
   leaveAtExit();
   return joined.rank === 0 ? await lead(work) : await follow(joined.rank, { job, options }, context);

@@ -2,7 +2,10 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { basename, dirname, join, relative, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
+import { runOptions } from "../../src/cli/options.ts";
 import {
+  adam,
+  adamW,
   type Backbone,
   conv4,
   crossEntropy,
@@ -176,6 +179,28 @@ describe("the plan of train", () => {
     writeFileSync(join(folder, "model.safetensors"), "");
     const run = (await planTrain({ ...train, weights: folder })).plan.weights;
     expect(run).toEqual({ file: join(folder, "model.safetensors"), key: null, except: [], normalization: null });
+  });
+
+  it("moves trained weights at a tenth of the usual rate, unless a rate is said", async () => {
+    const weights = join(temporaryFolder(), "resnet18.pth");
+    writeFileSync(weights, "");
+    const rate = async (more: object) => (await planTrain({ ...train, ...more })).plan.optimizer.learningRate;
+    for (const [optimizer, usual] of [
+      [undefined, 1e-3],
+      [adam({ weightDecay: 0.1 }), 1e-3],
+      [adamW(), 1e-3],
+      [sgd(), 0.05],
+    ] as const) {
+      expect(await rate({ optimizer })).toBe(usual);
+      expect(await rate({ optimizer, weights })).toBe(usual / 10);
+    }
+    expect(await rate({ weights, optimizer: adam({ learningRate: 1e-3 }) })).toBe(1e-3);
+    // As the command line has them.
+    const { signal } = new AbortController();
+    const flags = (more: object) => runOptions({ data: "glyphs", out: "run", ...more }, signal).optimizer;
+    expect(await rate({ weights, optimizer: flags({}) })).toBe(1e-4);
+    expect(await rate({ weights, optimizer: flags({ optimizer: "sgd", weightDecay: 0.1 }) })).toBe(0.005);
+    expect(await rate({ weights, optimizer: flags({ lr: 1e-3 }) })).toBe(1e-3);
   });
 
   it("refuses to leave out at random what the network has not", async () => {

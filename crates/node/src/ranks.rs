@@ -11,6 +11,8 @@ use rkd_core::{Code, Error, Result, input};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::reply::value;
+
 /// Where this process is with the others.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -44,11 +46,13 @@ pub struct Joined {
     library: String,
 }
 
-/// Joins the others, where they are asked for and there are any.
-pub fn join(distributed: &Value) -> Result<Option<Joined>> {
-    if !input::read::<Distributed>("distributed", distributed)?.is_asked_for() {
-        return Ok(None);
-    }
+/// Whether the option `distributed`, as JSON, asks for others.
+pub fn are_asked_for(distributed: &str) -> Result<bool> {
+    Ok(input::read::<Distributed>("distributed", &value(distributed)?)?.is_asked_for())
+}
+
+/// Joins the others, where there are any.
+pub fn join() -> Result<Option<Joined>> {
     let (ranks, world) = ranks::join()?;
     if ranks.size() == 1 {
         return Ok(None);

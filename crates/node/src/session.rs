@@ -136,13 +136,16 @@ impl BindingSession {
         })
     }
 
+    /// Whether processes are to train together.
+    #[napi(ts_args_type = "distributed: Json<unknown>", ts_return_type = "Reply<boolean>")]
+    pub fn asks_for_ranks(distributed: String) -> BindingReply {
+        ranks::are_asked_for(&distributed).into()
+    }
+
     /// Joins the processes that train together. Null where there are no others, or none are asked for.
-    #[napi(
-        ts_args_type = "distributed: Json<unknown>",
-        ts_return_type = "Promise<Reply<{ rank: number; size: number; library: string } | null>>"
-    )]
-    pub fn join_ranks<'env>(&self, env: &'env Env, distributed: String) -> Promised<'env> {
-        self.command(env, move |_, _| ranks::join(&value(&distributed)?))
+    #[napi(ts_return_type = "Promise<Reply<{ rank: number; size: number; library: string } | null>>")]
+    pub fn join_ranks<'env>(&self, env: &'env Env) -> Promised<'env> {
+        self.command(env, move |_, _| ranks::join())
     }
 
     /// Follows the first of the processes to the end of its run, and gives its outcome.

@@ -82,7 +82,11 @@ impl Weights {
         };
         let StateDict { mut tensors, path, others, prefix } = found;
         if let Some(prefix) = prefix {
-            tensors = under(tensors, &prefix)?;
+            let choices = if path.is_empty() { others.clone() } else { [&[path.clone()], &others[..]].concat() };
+            tensors = under(tensors, &prefix).map_err(|error| match choices.is_empty() {
+                true => error,
+                false => error.with_advice(format!("choose one of {}, or leave the key out", choices.join(", "))),
+            })?;
         }
         let tensors = linear_layers_of_timm(unwrap(tensors));
         if tensors.is_empty() {

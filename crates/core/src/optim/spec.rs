@@ -97,6 +97,16 @@ impl OptimizerSpec {
         }
     }
 
+    /// The same optimiser with another step size.
+    pub fn with_learning_rate(mut self, rate: f64) -> Self {
+        match &mut self {
+            OptimizerSpec::Adam { learning_rate, .. }
+            | OptimizerSpec::AdamW { learning_rate, .. }
+            | OptimizerSpec::Sgd { learning_rate, .. } => *learning_rate = rate,
+        }
+        self
+    }
+
     /// Checks every constant; the error names the option.
     pub fn validate(&self) -> Result<()> {
         check("learningRate", self.learning_rate(), |v| v > 0.0, "a positive number", "1e-4 is a usual one for Adam")?;

