@@ -82,7 +82,8 @@ impl Weights {
         };
         let StateDict { mut tensors, path, others, prefix } = found;
         if let Some(prefix) = prefix {
-            let choices = if path.is_empty() { others.clone() } else { [&[path.clone()], &others[..]].concat() };
+            let choices: Vec<&str> =
+                [&path].into_iter().chain(&others).map(String::as_str).filter(|name| !name.is_empty()).collect();
             tensors = under(tensors, &prefix).map_err(|error| match choices.is_empty() {
                 true => error,
                 false => error.with_advice(format!("choose one of {}, or leave the key out", choices.join(", "))),
