@@ -7,9 +7,7 @@ use super::backend::{Activation, Backend, BatchNorm, NormGradients, Passed, Save
 use super::dropout::scale;
 use super::geometry::Pool2d;
 use super::layer::{BatchNorm2d, Convolution, LayerNorm, Linear, ParameterId, Tokens};
-use super::lowering::{
-    BatchNormOperation, Before, DropPath, Dropped, Last, LinearOperation, Operation, ResidualBlock, SumBlock,
-};
+use super::lowering::{BatchNormOperation, Before, Dropped, Last, LinearOperation, Operation, ResidualBlock, SumBlock};
 use super::parameters::Parameters;
 use super::profile::{Category, Cost, Profile};
 use super::tape::{Saved, Tape, mismatch};
@@ -407,33 +405,18 @@ impl<'a, B: Backend> Backward<'a, B> {
         let below = wanted || self.any_trained(&block.body) || self.any_trained(&block.shortcut);
         let (through, around) = match &block.last {
             Last::BatchNorm2d(last) => self.batch_norm(last, dy, below, true)?,
-            Last::DropPath(path) => self.drop_path(path, dy, below)?,
+            Last::Add(activation) => {
+                let sum = match *activation {
+                    Some(activation) => self.operation(&Operation::Activation(activation), dy, below)?,
+                    None => dy,
+                };
+                (sum.clone(), sum)
+            }
             Last::FusedConvolution(_) => return Err(learns_no_more()),
         };
         let through = self.run(&block.body, through, wanted)?;
         let around = self.run(&block.shortcut, around, wanted)?;
         if wanted { self.sum(through, around) } else { Ok(None) }
-    }
-
-    /// The gradients of what the normalisation read, and of the way around.
-    fn drop_path(&mut self, path: &DropPath, dy: Option<B::Tensor>, wanted: bool) -> Result<Pair<B>> {
-        let DropPath { batch_norm, activation, .. } = path;
-        let scaled = wanted || self.any_learns(&batch_norm.layer);
-        let around = match activation {
-            Some(activation) => self.operation(&Operation::Activation(*activation), dy, scaled)?,
-            None => dy,
-        };
-        let Saved::Factors(factors) = self.tape.pop()? else {
-            return Err(mismatch("the factors of a path", "the entry of another operation"));
-        };
-        let through = |dy: &B::Tensor| {
-            let work = || scale(self.backend, dy, &factors);
-            let cost = |dx: &_| Cost::of::<B>([dy, dx]);
-            self.profile.time(Category::Elementwise, "drop_path_backward", &batch_norm.layer.name, work, cost)
-        };
-        let through = around.as_ref().filter(|_| scaled).map(through).transpose()?;
-        let (through, _) = self.batch_norm(batch_norm, through, wanted, false)?;
-        Ok((through, around))
     }
 
     fn squeeze_excitation(
@@ -531,12 +514,7 @@ impl<'a, B: Backend> Backward<'a, B> {
                 self.any_learns(layer)
             }
             Operation::Residual(ResidualBlock { body, shortcut, last }) => {
-                let last = match last {
-                    Last::BatchNorm2d(last) | Last::DropPath(DropPath { batch_norm: last, .. }) => {
-                        self.any_learns(&last.layer)
-                    }
-                    Last::FusedConvolution(_) => false,
-                };
+                let last = matches!(last, Last::BatchNorm2d(last) if self.any_learns(&last.layer));
                 last || self.any_trained(body) || self.any_trained(shortcut)
             }
             Operation::Branches(branches) => branches.iter().any(|operations| self.any_trained(operations)),

@@ -123,7 +123,7 @@ fn step(operation: &Operation, specs: &[ParameterSpec], size: Size) -> Result<St
         Operation::Residual(block) => {
             let (around, through) = (steps(&block.shortcut, specs, size)?, steps(&block.body, specs, size)?);
             let (last_size, last_weights) = match &block.last {
-                Last::BatchNorm2d(_) | Last::DropPath(_) => (through.size, 0),
+                Last::BatchNorm2d(_) | Last::Add(_) => (through.size, 0),
                 Last::FusedConvolution(fused) => {
                     let last = step(&Operation::FusedConvolution(fused.clone()), specs, through.size)?;
                     (last.size, last.weights)

@@ -5,8 +5,8 @@ use super::dropout::{Draw, scale};
 use super::geometry::Pool2d;
 use super::layer::{BatchNorm2d, Convolution, LayerNorm, Tokens};
 use super::lowering::{
-    BatchNormOperation, Before, DropPath, Dropout, Dropped, FusedConvolution, Last, LinearOperation, Operation,
-    ResidualBlock, SumBlock,
+    BatchNormOperation, Before, Dropout, Dropped, FusedConvolution, Last, LinearOperation, Operation, ResidualBlock,
+    SumBlock,
 };
 use super::parameters::Parameters;
 use super::profile::{Category, Cost, Profile};
@@ -106,8 +106,7 @@ impl<'a, B: Backend> Forward<'a, B> {
                 if let Some(last) = last {
                     return self.linear(last, through, Some(&x), None);
                 }
-                let cost = |y: &_| Cost::of::<B>([&x, y, y]);
-                self.profile.time(Category::Elementwise, "add", "", || backend.add(through, &x), cost)
+                self.add(through, &x)
             }
             &Operation::Activation(activation) => self.activation(activation, x),
             Operation::Dropout(Dropout { of, share, layer }) => {
@@ -364,22 +363,19 @@ impl<'a, B: Backend> Forward<'a, B> {
         match &block.last {
             Last::BatchNorm2d(batch_norm) => self.batch_norm(batch_norm, through, Some(&around)),
             Last::FusedConvolution(fused) => self.fused_convolution(fused, &through, Some(&around)),
-            Last::DropPath(path) => self.drop_path(path, through, &around),
+            Last::Add(activation) => {
+                let sum = self.add(through, &around)?;
+                match *activation {
+                    Some(activation) => self.activation(activation, sum),
+                    None => Ok(sum),
+                }
+            }
         }
     }
 
-    fn drop_path(&mut self, path: &DropPath, through: B::Tensor, around: &B::Tensor) -> Result<B::Tensor> {
-        let through = self.batch_norm(&path.batch_norm, through, None)?;
-        let name = &path.batch_norm.layer.name;
-        let factors = self.draw.drop_path(self.backend, path.share, name, rows_and_channels::<B>(&through))?;
-        let through = self.scale("drop_path", name, factors, through)?;
-        let work = || self.backend.add(through, around);
+    fn add(&self, through: B::Tensor, around: &B::Tensor) -> Result<B::Tensor> {
         let cost = |sum: &_| Cost::of::<B>([around, sum, sum]);
-        let sum = self.profile.time(Category::Elementwise, "add", "", work, cost)?;
-        match path.activation {
-            Some(activation) => self.activation(activation, sum),
-            None => Ok(sum),
-        }
+        self.profile.time(Category::Elementwise, "add", "", || self.backend.add(through, around), cost)
     }
 
     fn branches(&mut self, branches: &[Vec<Operation>], x: B::Tensor) -> Result<B::Tensor> {

@@ -131,19 +131,8 @@ pub struct Dropout {
 pub enum Dropped {
     /// A number of a vector: dropout.
     Numbers,
-    /// All numbers of an image, on the way through a block of sums: stochastic depth.
+    /// All numbers of an image, at the end of the way through a block: stochastic depth.
     Paths,
-}
-
-/// `activation?(batch_norm(x) * m / (1 - share) + residual)`, where m is 0 for a share of the images: see [`super::dropout`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct DropPath {
-    /// The normalisation, without activation; its name keys the draw.
-    pub batch_norm: BatchNormOperation,
-    /// The share of images, in `(0, 1)`.
-    pub share: f64,
-    /// The activation that follows the sum.
-    pub activation: Option<Activation>,
 }
 
 /// A linear layer behind what its input is quickly made of again: in training that is kept in place of the input.
@@ -180,8 +169,8 @@ pub enum Last {
     BatchNorm2d(BatchNormOperation),
     /// A convolution that has taken in the normalisation.
     FusedConvolution(FusedConvolution),
-    /// A normalisation whose output is left out for images at random, in training: stochastic depth.
-    DropPath(DropPath),
+    /// Nothing but the sum, with its activation: the way through ends with what is left out at random.
+    Add(Option<Activation>),
 }
 
 /// The operations of a [`Definition`], list by list.
@@ -342,25 +331,25 @@ fn take_class_token_early(operations: &mut [Operation]) {
     }
 }
 
-/// Leaves the way through a residual block or a sum out for a share of the images.
+/// Leaves the way through a residual block or a sum out for a share of the images. Its last layer can no longer add the way
+/// around by itself.
 fn drop_path(operation: &mut Operation, definition: &Definition, share: f64) {
-    match operation {
-        Operation::Residual(block) => {
-            if let &Last::BatchNorm2d(BatchNormOperation { ref layer, batch }) = &block.last {
-                let batch_norm = BatchNormOperation { layer: BatchNorm2d { activation: None, ..layer.clone() }, batch };
-                block.last = Last::DropPath(DropPath { batch_norm, share, activation: layer.activation });
-            }
+    let (body, last, layer) = match operation {
+        Operation::Residual(ResidualBlock { body, last, .. }) => {
+            let Last::BatchNorm2d(BatchNormOperation { layer, batch }) = last else { return };
+            let (name, layer, batch) = (layer.name.clone(), layer.clone(), *batch);
+            *last = Last::Add(layer.activation);
+            let layer = BatchNorm2d { activation: None, ..layer };
+            (body, Operation::BatchNorm2d(BatchNormOperation { layer, batch }), name)
         }
-        // What is left out can no longer be added by the last layer itself.
         Operation::Sum(SumBlock { body, last }) => {
-            if let Some(linear) = last.take() {
-                let layer = definition.parameters[linear.layer.weight].name.clone();
-                body.push(Operation::Linear(linear));
-                body.push(Operation::Dropout(Dropout { of: Dropped::Paths, share, layer }));
-            }
+            let Some(linear) = last.take() else { return };
+            let name = definition.parameters[linear.layer.weight].name.clone();
+            (body, Operation::Linear(linear), name)
         }
-        _ => {}
-    }
+        _ => return,
+    };
+    body.extend([last, Operation::Dropout(Dropout { of: Dropped::Paths, share, layer })]);
 }
 
 fn treats_tokens_alone(operation: &Operation) -> bool {
