@@ -84,10 +84,7 @@ impl Weights {
         if let Some(prefix) = prefix {
             let choices: Vec<&str> =
                 [&path].into_iter().chain(&others).map(String::as_str).filter(|name| !name.is_empty()).collect();
-            tensors = under(tensors, &prefix).map_err(|error| match choices.is_empty() {
-                true => error,
-                false => error.with_advice(format!("choose one of {}, or leave the key out", choices.join(", "))),
-            })?;
+            tensors = under(tensors, &prefix, &choices)?;
         }
         let tensors = linear_layers_of_timm(unwrap(tensors));
         if tensors.is_empty() {
@@ -124,8 +121,13 @@ fn first(name: &str) -> &str {
     name.split_once('.').map_or(name, |(first, _)| first)
 }
 
-/// The tensors whose names begin with `prefix`, without it; wrappers of all names may stand before it.
-fn under(mut tensors: BTreeMap<String, HostTensor>, prefix: &str) -> Result<BTreeMap<String, HostTensor>> {
+/// The tensors whose names begin with `prefix`, without it; wrappers of all names may stand before it. `choices` are the
+/// dictionaries of the checkpoint, where it has any.
+fn under(
+    mut tensors: BTreeMap<String, HostTensor>,
+    prefix: &str,
+    choices: &[&str],
+) -> Result<BTreeMap<String, HostTensor>> {
     let prefix = format!("{}.", prefix.trim_end_matches('.'));
     loop {
         if tensors.keys().any(|name| name.starts_with(&prefix)) {
@@ -141,12 +143,13 @@ fn under(mut tensors: BTreeMap<String, HostTensor>, prefix: &str) -> Result<BTre
     }
     let firsts: BTreeSet<&str> = tensors.keys().map(|name| first(name)).collect();
     let some: Vec<String> = firsts.iter().take(12).map(|first| first.chars().take(60).collect()).collect();
+    let choices = if choices.is_empty() { "these".into() } else { choices.join(", ") };
     Err(Error::new(Code::InvalidArtefact, "nothing of the file lies under the key of the weights")
         .with_values(
             format!("tensors under {}", prefix.trim_end_matches('.')),
             format!("names that begin with {}", some.join(", ")),
         )
-        .with_advice("choose one of these, or leave the key out"))
+        .with_advice(format!("choose one of {choices}, or leave the key out")))
 }
 
 /// The tensors without the wrappers that all of them have.

