@@ -6,7 +6,7 @@ import { constants } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
-import { lines, rkd, smallFlags, start } from "../support/cli.ts";
+import { lines, type Outcome, outcome, rkd, smallFlags, start } from "../support/cli.ts";
 import { temporaryFolder } from "../support/folders.ts";
 
 const command = join(import.meta.dirname, "../../bin/rkd.mjs");
@@ -21,16 +21,9 @@ function says(child: ReturnType<typeof start>, text: string): Promise<void> {
 }
 
 /** Runs a shell script with `$RKD`. */
-function shell(script: string, folder: string): Promise<{ code: number | null; stdout: string; stderr: string }> {
+function shell(script: string, folder: string): Promise<Outcome> {
   const child = spawn("bash", ["-c", `rkd() { "${process.execPath}" "${command}" "$@"; }; ${script}`], { cwd: folder });
-  let [stdout, stderr] = ["", ""];
-  child.stdout.on("data", (chunk) => {
-    stdout += chunk;
-  });
-  child.stderr.on("data", (chunk) => {
-    stderr += chunk;
-  });
-  return new Promise((resolve) => child.on("close", (code) => resolve({ code, stdout, stderr })));
+  return outcome(child);
 }
 
 describe.skipIf(process.platform === "win32")("a signal", () => {

@@ -6,6 +6,7 @@ import { join, relative } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { beforeAll, describe, expect, it } from "vitest";
 import { embed, type ImageInput, loadModel, readVectors, train } from "../../src/index.ts";
+import { outcome } from "../support/cli.ts";
 import { temporaryFolder } from "../support/folders.ts";
 import { smallRun } from "../support/small.ts";
 import { waves } from "../support/waves.ts";
@@ -241,15 +242,9 @@ describe("a loaded model", () => {
   it("serves worker threads, whose end leaves it alone", async () => {
     const script = fileURLToPath(new URL("../support/model-workers.mjs", import.meta.url));
     const child = spawn(process.execPath, [script, run, file(4)]);
-    let [out, errors] = ["", ""];
-    child.stdout.on("data", (chunk) => {
-      out += chunk;
-    });
-    child.stderr.on("data", (chunk) => {
-      errors += chunk;
-    });
-    expect(await new Promise((done) => child.on("close", done)), errors).toBe(0);
-    const rows: number[][] = JSON.parse(out);
+    const { code, stdout, stderr } = await outcome(child);
+    expect(code, stderr).toBe(0);
+    const rows: number[][] = JSON.parse(stdout);
     expect(rows).toEqual(rows.map(() => [...(expected[4] ?? [])]));
   });
 });

@@ -15,15 +15,19 @@ export interface Outcome {
 /** Starts `rkd` with `args`. */
 export function start(args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess & { done: Promise<Outcome> } {
   const child = spawn(process.execPath, [command, ...args], { env: { ...process.env, NO_COLOR: "1", ...env } });
+  return Object.assign(child, { done: outcome(child) });
+}
+
+/** How `child` ends, and all that it prints until then. */
+export function outcome(child: ChildProcess): Promise<Outcome> {
   let [stdout, stderr] = ["", ""];
-  child.stdout.on("data", (chunk) => {
+  child.stdout?.on("data", (chunk) => {
     stdout += chunk;
   });
-  child.stderr.on("data", (chunk) => {
+  child.stderr?.on("data", (chunk) => {
     stderr += chunk;
   });
-  const done = new Promise<Outcome>((resolve) => child.on("close", (code) => resolve({ code, stdout, stderr })));
-  return Object.assign(child, { done });
+  return new Promise((resolve) => child.on("close", (code) => resolve({ code, stdout, stderr })));
 }
 
 /** Runs `rkd` to its end. */

@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { PGlite } from "@electric-sql/pglite";
 import { vector as pgvector } from "@electric-sql/pglite-pgvector";
 import { PGLiteSocketServer } from "@electric-sql/pglite-socket";
+import { outcome } from "./cli.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -33,16 +34,9 @@ export function install(at: string, code: string): void {
 export async function runExample(at: string, code: string, env: NodeJS.ProcessEnv = {}): Promise<string> {
   writeFileSync(join(at, "example.mjs"), code);
   const child = spawn(process.execPath, ["example.mjs"], { cwd: at, env: { ...process.env, ...env } });
-  let [output, errors] = ["", ""];
-  child.stdout.on("data", (chunk) => {
-    output += chunk;
-  });
-  child.stderr.on("data", (chunk) => {
-    errors += chunk;
-  });
-  const status = await new Promise((done) => child.on("close", done));
-  if (status !== 0) throw new Error(`the example ended with ${status}:\n${errors}`);
-  return output;
+  const { code: status, stdout, stderr } = await outcome(child);
+  if (status !== 0) throw new Error(`the example ended with ${status}:\n${stderr}`);
+  return stdout;
 }
 
 /** Postgres with pgvector, compiled to WebAssembly, for as long as `work` takes; pg speaks to it as to any other. */

@@ -4,7 +4,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { Outcome } from "./cli.ts";
+import { type Outcome, outcome } from "./cli.ts";
 
 const command = fileURLToPath(new URL("../../bin/rkd.mjs", import.meta.url));
 
@@ -33,15 +33,7 @@ export function startRanks(
 ): ChildProcess & { done: Promise<Outcome> } {
   const own = { ...process.env, ...allowed, PATH: `${bin}${delimiter}${process.env.PATH}`, NO_COLOR: "1", ...env };
   const child = spawn(join(bin, "mpirun"), ["-n", String(count), process.execPath, command, ...args], { env: own });
-  let [stdout, stderr] = ["", ""];
-  child.stdout.on("data", (chunk) => {
-    stdout += chunk;
-  });
-  child.stderr.on("data", (chunk) => {
-    stderr += chunk;
-  });
-  const done = new Promise<Outcome>((resolve) => child.on("close", (code) => resolve({ code, stdout, stderr })));
-  return Object.assign(child, { done });
+  return Object.assign(child, { done: outcome(child) });
 }
 
 /** The ids of the ranks that have `word` in their command lines, where the system has /proc; the launcher is none. */
