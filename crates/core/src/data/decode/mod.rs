@@ -22,8 +22,9 @@ use std::borrow::Cow;
 use std::io::Cursor;
 use std::sync::{Mutex, PoisonError};
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{U8, U8x3};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage, RgbaImage};
 
 pub use self::limits::MAX_PIXELS;
@@ -150,7 +151,24 @@ impl Decoder {
         resized.map_err(|e| format!("cannot be resized from {width}x{height}: {e}"))
     }
 
+    /// Of the two kinds of pixels alone: the resizer's own choice among all kinds would bring them all into the binary, which
+    /// are 5 MB.
     fn pass(
+        &mut self,
+        from: &[u8],
+        from_size: [usize; 2],
+        to: &mut [u8],
+        to_size: [usize; 2],
+        options: &ResizeOptions,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        if self.channels == 1 {
+            self.pass_of::<U8>(from, from_size, to, to_size, options)
+        } else {
+            self.pass_of::<U8x3>(from, from_size, to, to_size, options)
+        }
+    }
+
+    fn pass_of<P: PixelTrait>(
         &mut self,
         from: &[u8],
         [width, height]: [usize; 2],
@@ -158,11 +176,10 @@ impl Decoder {
         [to_width, to_height]: [usize; 2],
         options: &ResizeOptions,
     ) -> Result<(), Box<dyn std::error::Error>> {
-        let kind = if self.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
-        let source = ImageRef::new(width as u32, height as u32, from, kind)?;
-        let mut target = Image::from_slice_u8(to_width as u32, to_height as u32, to, kind)?;
+        let source = TypedImageRef::<P>::from_buffer(width as u32, height as u32, from)?;
+        let mut target = TypedImage::<P>::from_buffer(to_width as u32, to_height as u32, to)?;
         let options = options.resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));
-        Ok(self.resizer.resize(&source, &mut target, &options)?)
+        Ok(self.resizer.resize_typed(&source, &mut target, &options)?)
     }
 }
 
