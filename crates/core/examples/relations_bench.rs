@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rkd_core::bench::PeakMemory;
 use rkd_core::losses::{Feature, FeatureMap, LossSpec, Matrix, RkdAngle, RkdDistance, TermSpec, Weight};
 use rkd_core::random::Random;
+use rkd_core::ranks::Ranks;
 use rkd_core::train::balance::Balance;
 use rkd_core::train::objective::{BatchFeatures, Objective};
 use rkd_kernels::{Team, relations};
@@ -39,6 +40,7 @@ fn main() -> rkd_core::Result<()> {
             labels: &[],
             parameters: &[],
             team: &team,
+            ranks: Ranks::one(),
             random: Random::keyed(1, 0, 0, "loss"),
         };
         let begin = Instant::now();

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use rkd_core::losses::{Feature, FeatureMap, LossInputs, LossValue, Matrix, TermSpec, evaluate_loss};
 use rkd_core::metrics::retrieval;
 use rkd_core::random::Random;
+use rkd_core::ranks::Ranks;
 use rkd_core::sampling::{DistanceWeighting, distance_weights};
 use rkd_core::train::balance::Balance;
 use rkd_core::train::objective::{BatchFeatures, Objective};
@@ -287,7 +288,15 @@ fn a_term_of_weight_zero_is_not_computed() {
     let total = |weight: f64| {
         let random = Random::keyed(1, 0, 0, "loss");
         let (student, teachers) = (&student, std::slice::from_ref(&teacher));
-        let batch = BatchFeatures { student, teachers, labels: &[0; 5], parameters: &[], team: &team, random };
+        let batch = BatchFeatures {
+            student,
+            teachers,
+            labels: &[0; 5],
+            parameters: &[],
+            team: &team,
+            ranks: Ranks::one(),
+            random,
+        };
         let objective = Objective::new(&specs(weight), &[("teacher", 1.0)]).unwrap();
         objective.evaluate(&batch, 0).map(|terms| objective.weigh(terms, &Balance::default(), 0).total)
     };

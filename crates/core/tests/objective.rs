@@ -3,6 +3,7 @@
 use rkd_core::losses::{Feature, FeatureMap, LossInputs, Matrix, TermSpec, evaluate_loss};
 use rkd_core::nn::parameters::ParameterSpec;
 use rkd_core::random::Random;
+use rkd_core::ranks::Ranks;
 use rkd_core::train::balance::{Balance, STEPS};
 use rkd_core::train::objective::{BatchFeatures, Objective, ObjectiveValue};
 use rkd_kernels::Team;
@@ -35,7 +36,15 @@ fn batch() -> Batch {
 impl Batch {
     fn features<'a>(&'a self, parameters: &'a [Vec<Matrix>]) -> BatchFeatures<'a> {
         let Batch { student, teachers, team } = self;
-        BatchFeatures { student, teachers, labels: &[0; 6], parameters, team, random: Random::keyed(1, 0, 0, "loss") }
+        BatchFeatures {
+            student,
+            teachers,
+            labels: &[0; 6],
+            parameters,
+            team,
+            ranks: Ranks::one(),
+            random: Random::keyed(1, 0, 0, "loss"),
+        }
     }
 
     fn total(&self, specs: &[Value], balance: &Balance, step: u64) -> ObjectiveValue {

@@ -5,11 +5,16 @@ mod run;
 #[path = "ranks/threads.rs"]
 mod threads;
 
-use std::sync::Mutex;
+use std::fs;
+use std::sync::{Arc, Mutex};
 
+use rkd_core::losses::{Loss, LossInputs, Matrix, RkdAngle};
+use rkd_core::random::Random;
+use rkd_core::ranks::Ranks;
 use rkd_core::train::together::end;
-use rkd_core::train::{Control, Start, follow, lead};
+use rkd_core::train::{Control, Event, Start, follow, lead};
 use rkd_core::{Code, Error};
+use rkd_kernels::{Team, relations};
 use run::{distillation, plan, run};
 use serde_json::json;
 use threads::on;
@@ -118,6 +123,64 @@ fn a_distillation_stops_and_goes_on_with_other_ranks_and_ends_with_the_same_byte
     on(1, true, 4);
     let last = on(2, true, 6);
     assert!(last.model == one.model && last.evaluations == one.evaluations);
+}
+
+#[test]
+fn ranks_ask_a_teacher_about_a_share_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = distillation(folder.path());
+    fs::remove_dir_all(folder.path().join("cache")).unwrap();
+    let asked = on(4, |ranks| {
+        let heard: Arc<Mutex<Vec<(u64, u64)>>> = Arc::default();
+        let sink = Arc::clone(&heard);
+        let control = Control::new(move |event| {
+            if let Event::TeacherFeatures { done, total } = event {
+                sink.lock().unwrap().push((done, total));
+            }
+        });
+        if ranks.is_first() {
+            drop(lead(ranks, plan.clone(), &Start::default(), &control).unwrap());
+            end(ranks, json!({})).unwrap();
+        } else {
+            follow(ranks, || Ok(Some(plan.clone())), &control).unwrap();
+        }
+        let heard = heard.lock().unwrap().clone();
+        heard
+    });
+    // 7 classes of 8 images, mirrored too: one batch a side, which is one rank's; the others have heard of none.
+    assert_eq!(asked.iter().map(Vec::len).collect::<Vec<_>>(), [0, 0, 0, 2], "{asked:?}");
+    assert!(asked[3].iter().all(|&(_, total)| total == 112), "{asked:?}");
+}
+
+#[test]
+fn angles_of_many_items_are_the_same_bits_on_any_number_of_ranks() {
+    let n = 1100;
+    let draw = |purpose: &str, d: usize| {
+        let mut random = Random::keyed(5, 0, 0, purpose);
+        let values: Vec<f32> = (0..n * d).map(|_| random.normal() as f32).collect();
+        Matrix::new(purpose, &values, n, d).unwrap()
+    };
+    let (student, teacher) = (draw("student", 3), draw("teacher", 4));
+    let team = Team::new(1);
+    let angle = RkdAngle { delta: 0.3, ..RkdAngle::default() };
+    let evaluate = |ranks: &Ranks| {
+        let random = Random::keyed(0, 0, 0, "loss");
+        let inputs = LossInputs::new(&student, &team, random).with_teacher(&teacher).on(ranks.clone());
+        angle.evaluate(&inputs).unwrap()
+    };
+    let one = evaluate(&Ranks::one());
+    for size in [2, 3, 8] {
+        for several in on(size, evaluate) {
+            assert!(several.value == one.value && several.gradient == one.gradient, "{size} ranks");
+        }
+    }
+    // What the kernel finds in one.
+    let squared = [(&student, 3), (&teacher, 4)].map(|(matrix, d)| {
+        let wide = relations::widen(&matrix.data[..], n, d);
+        relations::squared_distances(&team, &wide, n, d)
+    });
+    let whole = relations::angle_huber(&team, &squared[0], &squared[1], n, 0.3).value / (n as f64).powi(3);
+    assert!((one.value - whole).abs() < 1e-12 * whole && whole > 0.0, "{} {whole}", one.value);
 }
 
 #[test]

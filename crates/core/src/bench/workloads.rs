@@ -13,6 +13,7 @@ use crate::nn::profile::{Category, Cost};
 use crate::nn::{Backend, Cpu, Network, Profile};
 use crate::optim::{Optimizer, OptimizerSpec};
 use crate::random::Random;
+use crate::ranks::Ranks;
 use crate::spelling::nearest;
 use crate::train::balance::Balance;
 use crate::train::objective::{BatchFeatures, Objective};
@@ -128,6 +129,7 @@ fn relations(backend: Cpu, profile: Arc<Profile>, n: usize, d: usize) -> Result<
             labels: &[],
             parameters: &[],
             team: backend.team(),
+            ranks: Ranks::one(),
             random: Random::keyed(1, 0, 0, "loss"),
         };
         let evaluate = || objective.evaluate(&features, 0).map(|_| ());
@@ -169,6 +171,7 @@ fn training(mut network: Network<Cpu>, profile: Arc<Profile>, batch: [usize; 3],
             labels: &labels,
             parameters: &[],
             team: backend.team(),
+            ranks: Ranks::one(),
             random: Random::keyed(1, 0, 0, "loss"),
         };
         let evaluate = || Ok(objective.weigh(objective.evaluate(&batch, 0)?, &Balance::default(), 0));

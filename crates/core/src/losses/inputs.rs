@@ -1,9 +1,10 @@
-//! What a loss is given: features of one batch, labels, threads and random numbers.
+//! What a loss is given: features of one batch, labels, threads, ranks and random numbers.
 
 use rkd_kernels::Team;
 
 use crate::error::{Code, Error, Result};
 use crate::random::Random;
+use crate::ranks::Ranks;
 use crate::tensor::Matrix;
 
 /// What one term is evaluated on: the features it was pointed at, and what else losses use.
@@ -16,6 +17,8 @@ pub struct LossInputs<'a> {
     parameters: &'a [Matrix],
     /// The threads.
     pub team: &'a Team,
+    /// The processes that evaluate the same term on the same inputs, and may share its work.
+    pub ranks: Ranks,
     /// The stream that random choices of this batch are drawn from.
     pub random: Random,
 }
@@ -23,7 +26,13 @@ pub struct LossInputs<'a> {
 impl<'a> LossInputs<'a> {
     /// The student's feature alone.
     pub fn new(student: &'a Matrix, team: &'a Team, random: Random) -> Self {
-        LossInputs { student, teacher: None, labels: None, parameters: &[], team, random }
+        LossInputs { student, teacher: None, labels: None, parameters: &[], team, ranks: Ranks::one(), random }
+    }
+
+    /// The same on several ranks.
+    pub fn on(mut self, ranks: Ranks) -> Self {
+        self.ranks = ranks;
+        self
     }
 
     /// Adds the teacher's feature.

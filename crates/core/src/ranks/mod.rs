@@ -110,6 +110,11 @@ impl Ranks {
         self.rank() == 0
     }
 
+    /// Whether it is the first one on its machine.
+    pub fn is_first_on_host(&self) -> bool {
+        self.several.as_ref().is_none_or(|several| several.neighbours.is_first_on_host)
+    }
+
     /// The cores of this rank: those that it may use, shared with the ranks that may use the same ones.
     pub fn cores(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, |count| count.get());
@@ -143,6 +148,19 @@ impl Ranks {
         self.gather(&to_bytes(value)?)?.iter().map(|bytes| from_bytes(bytes)).collect()
     }
 
+    /// Everybody's numbers, in the order of the ranks.
+    ///
+    /// # Errors
+    /// As [`Ranks::gather`].
+    pub fn gather_numbers(&self, mine: &[f32]) -> Result<Vec<f32>> {
+        if self.several.is_none() {
+            return Ok(mine.to_vec());
+        }
+        let bytes: Vec<u8> = mine.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let numbers = |bytes: &Vec<u8>| bytes.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
+        Ok(self.gather(&bytes)?.iter().map(numbers).collect::<Vec<Vec<f32>>>().concat())
+    }
+
     /// The bytes of rank 0; what the others give does not matter.
     ///
     /// # Errors
@@ -162,6 +180,17 @@ impl Ranks {
         match &self.several {
             None => Ok(()),
             Some(several) => several.sum(values),
+        }
+    }
+
+    /// The sum of the first `count` ranks' lists of `length` numbers, in the order of the tree; the other ranks have none.
+    ///
+    /// # Errors
+    /// As [`Ranks::gather`].
+    pub fn sum_of_first(&self, count: usize, length: usize, mine: Vec<f64>) -> Result<Vec<f64>> {
+        match &self.several {
+            None => Ok(mine),
+            Some(several) => several.sum_of_first(count, length, &mine),
         }
     }
 
@@ -325,9 +354,32 @@ impl Several {
         Ok(())
     }
 
+    /// Part after part, so that no more of everybody's is in memory.
+    fn sum_of_first(&self, count: usize, length: usize, mine: &[f64]) -> Result<Vec<f64>> {
+        let mut sum = Vec::with_capacity(length);
+        let numbers = |bytes: &Vec<u8>| bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
+        for start in (0..length).step_by(LARGEST / size_of::<f64>()) {
+            let part = mine.iter().skip(start).take(LARGEST / size_of::<f64>());
+            let all = self.gather(&part.flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())?;
+            let mut tree = Tree::default();
+            all[..count].iter().try_for_each(|bytes| tree.push(numbers(bytes), added))?;
+            sum.extend(tree.sum(added)?.unwrap_or_default());
+        }
+        Ok(sum)
+    }
+
     fn count(&self, begin: Instant) {
         self.waited.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
     }
+}
+
+/// The sum of two lists of one length, a branch of a [`Tree`].
+///
+/// # Errors
+/// None; trees have them.
+pub fn added(mut left: Vec<f64>, right: Vec<f64>) -> Result<Vec<f64>> {
+    left.iter_mut().zip(&right).for_each(|(left, right)| *left += right);
+    Ok(left)
 }
 
 fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>> {

@@ -80,12 +80,7 @@ impl Embeddings {
         }
         let quickest = if self.images > 0 { self.time.as_secs_f64() / self.images as f64 } else { f64::INFINITY };
         let heads = ranks.gather_values(&(self.images, self.size, quickest.min(f64::MAX)))?;
-        let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
-        let all = |values: &[f32]| {
-            let numbers = |bytes: Vec<u8>| bytes.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
-            Ok::<_, Error>(ranks.gather(&bytes(values))?.into_iter().map(numbers).collect::<Vec<Vec<f32>>>().concat())
-        };
-        let (values, logits) = (all(&self.values)?, all(&self.logits)?);
+        let (values, logits) = (ranks.gather_numbers(&self.values)?, ranks.gather_numbers(&self.logits)?);
         let images: usize = heads.iter().map(|(images, _, _)| images).sum();
         let size = heads.iter().map(|(_, size, _)| *size).max().unwrap_or_default();
         let quickest = heads.iter().map(|(_, _, quickest)| *quickest).fold(f64::MAX, f64::min);
@@ -174,7 +169,7 @@ pub(super) fn features_of<B: Backend>(
 }
 
 /// Which of so many images this rank embeds: whole batches, so that each image is in the batch that it is in on one rank.
-pub(super) fn share_of_images(images: usize, ranks: &Ranks) -> Range<usize> {
+pub(in crate::train) fn share_of_images(images: usize, ranks: &Ranks) -> Range<usize> {
     let batches = share(images.div_ceil(BATCH), ranks.rank(), ranks.size());
     (batches.start * BATCH).min(images)..(batches.end * BATCH).min(images)
 }

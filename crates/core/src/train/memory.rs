@@ -47,7 +47,7 @@ use crate::backbones::{self, BackboneSpec};
 use crate::data::LoaderOptions;
 use crate::error::{Code, Error, Result};
 use crate::limits::{Limit, Limits, Process};
-use crate::losses::{Feature, FeatureMap};
+use crate::losses::{Feature, FeatureMap, LossSpec, RkdAngle, TermSpec};
 use crate::metrics::FidelityOptions;
 use crate::nn::dropout::Draw;
 use crate::nn::parameters::Parameters;
@@ -173,6 +173,10 @@ impl Demand<'_> {
         estimate.networks += self.teachers.iter().map(|teacher| teacher.bytes).sum::<u64>();
         let compares = self.plan.losses.iter().any(|term| !term.weight.is_off() && !term.build().sees_images_alone());
         estimate.losses = 8 * n * (3 * own + of_teachers.iter().sum::<u64>()) + if compares { 28 * n * n } else { 0 };
+        let angle = |term: &TermSpec| !term.weight.is_off() && matches!(term.loss, LossSpec::RkdAngle(_));
+        if self.plan.losses.iter().any(angle) {
+            estimate.losses += 8 * n * n * RkdAngle::branches(batch.size);
+        }
 
         let BackboneSpec { image_size, in_channels, .. } = self.plan.backbone;
         let batches = LoaderOptions::default().ahead as u64 + 1;

@@ -24,6 +24,7 @@ use crate::losses::{
 };
 use crate::nn::parameters::{Layout, ParameterSpec};
 use crate::random::Random;
+use crate::ranks::Ranks;
 
 /// The terms of the total loss, built once.
 pub struct Objective {
@@ -84,6 +85,8 @@ pub struct BatchFeatures<'a> {
     pub parameters: &'a [Vec<Matrix>],
     /// The threads.
     pub team: &'a Team,
+    /// The processes that have the same batch.
+    pub ranks: Ranks,
     /// The stream that random choices of this batch are drawn from.
     pub random: Random,
 }
@@ -390,7 +393,8 @@ impl WeightedTerm {
         let mut total: Option<(LossValue, Option<Vec<f64>>)> = None;
         for (place, beside) in self.beside.iter().enumerate() {
             let own = &parameters[place * each..(place + 1) * each];
-            let mut inputs = LossInputs::new(student, batch.team, batch.random.clone()).with_labels(batch.labels);
+            let inputs = LossInputs::new(student, batch.team, batch.random.clone()).on(batch.ranks.clone());
+            let mut inputs = inputs.with_labels(batch.labels);
             if let (Some(feature), Some(teacher)) = (&self.teacher, beside.teacher) {
                 let features = batch.teachers.get(teacher).ok_or_else(|| no_teacher(teacher))?;
                 inputs = inputs.with_teacher(find(features, feature, "teacher")?);

@@ -235,8 +235,8 @@ impl<B: Backend> Session<B> {
             let (seen, cache) = (seen.unwrap_or_else(|| view.clone()), &plan.data.cache);
             let (plan, train) = (&plan.teachers[place], &split.train);
             let (way, control): (TeacherFeatures, _) = (plan.features, &plan.about(control));
-            let open = || TeacherReader::open(&backend, teacher, way, read, seen, cache, train, mirrors, control);
-            let mut reader = ranks.in_turn(open)?;
+            let mut reader =
+                TeacherReader::open(ranks, &backend, teacher, way, read, seen, cache, train, mirrors, control)?;
             if reader.is_live() && !reader.view.is_same(&view) {
                 let there = further.iter().position(|view| view.is_same(&reader.view));
                 reader.further = Some(there.unwrap_or(further.len()));
@@ -419,6 +419,7 @@ impl<B: Backend> Session<B> {
             labels: &labels,
             parameters: &on_host.parameters,
             team: self.host.team(),
+            ranks: self.host.ranks().clone(),
             random: Random::keyed(self.plan.seed, self.step, 0, "loss"),
         };
         let mut evaluated = self.objective.evaluate(&features, self.step)?;

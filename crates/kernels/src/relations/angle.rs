@@ -25,6 +25,8 @@
 //! whose numbers add up to k modulo their count: every block is in one pair of each round, and all pairs come once. The
 //! order of additions is then that of the rounds, on any number of threads.
 
+use std::ops::Range;
+
 use super::stride;
 use crate::simd::doubles::{Doubles, WIDTH, add_lanes};
 use crate::simd::{Kernel, Simd, dispatch};
@@ -66,8 +68,27 @@ pub struct AngleSum {
 /// `student` and `teacher` are n x n squared distances of [`stride`]`(n)`; `delta` is the Huber threshold, positive.
 /// Exact; O(n^2) memory, O(n^3) time.
 pub fn angle_huber(team: &Team, student: &[f64], teacher: &[f64], n: usize, delta: f64) -> AngleSum {
+    angle_huber_at(team, student, teacher, n, delta, 0..angle_panels(n))
+}
+
+/// The panels of vertices that the sum over `n` items has, see the module's head.
+pub fn angle_panels(n: usize) -> usize {
+    n.div_ceil(VERTICES)
+}
+
+/// [`angle_huber`] over the triples whose vertex is in one of these `panels` of [`angle_panels`]`(n)`: sums and gradients of
+/// disjoint panels add up to the whole.
+pub fn angle_huber_at(
+    team: &Team,
+    student: &[f64],
+    teacher: &[f64],
+    n: usize,
+    delta: f64,
+    panels: Range<usize>,
+) -> AngleSum {
     check::length("angle_huber", "student", student.len(), n * stride(n));
     check::length("angle_huber", "teacher", teacher.len(), n * stride(n));
+    assert!(panels.end <= angle_panels(n), "angle_huber: panels {panels:?} of {}", angle_panels(n));
     let mut gradient = vec![0.0; n * stride(n)];
     let blocks = n.div_ceil(ROWS);
     let groups = blocks.div_ceil(group(n));
@@ -75,7 +96,7 @@ pub fn angle_huber(team: &Team, student: &[f64], teacher: &[f64], n: usize, delt
     scratch::with_doubles(blocks * ROWS * VERTICES.min(stride(n)) * FIELDS, |panel| {
         let (panel, gradient) = (Parts::new(panel), Parts::new(&mut gradient));
         let (values, one_sided) = (Parts::new(&mut values), Parts::new(&mut one_sided));
-        for start in (0..n).step_by(VERTICES) {
+        for start in panels.map(|panel| panel * VERTICES) {
             let vectors = VERTICES.min(stride(n) - start) / WIDTH;
             let sweep = Sweep { student, teacher, n, delta, start, vectors, panel: &panel, gradient: &gradient };
             team.for_each(blocks, |block| {

@@ -17,7 +17,7 @@ mod estimate;
 mod pull_back;
 mod squared_distances;
 
-pub use angle::{AngleSum, angle_huber};
+pub use angle::{AngleSum, angle_huber, angle_huber_at, angle_panels};
 pub use distance::{DistanceSum, SMALLEST, distance_huber};
 pub use estimate::estimate_seconds;
 pub use pull_back::pull_back;

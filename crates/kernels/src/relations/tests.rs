@@ -200,3 +200,20 @@ fn the_estimate_grows_between_the_square_and_the_cube() {
     // A factor of 1e4 to 1e6, with room for a busy machine.
     assert!(small > 0.0 && large / small > 1e3 && large / small < 1e8, "{small} {large}");
 }
+
+#[test]
+fn panels_of_vertices_add_up_to_all_angles() {
+    let (team, n) = (Team::new(2), 300);
+    let squared = [1, 2].map(|seed| squared_distances(&team, &widen(&rows(n, 3, seed), n, 3), n, 3));
+    let [student, teacher] = &squared;
+    let whole = angle_huber(&team, student, teacher, n, 0.5);
+    let parts = [0..1, 1..3].map(|panels| angle_huber_at(&team, student, teacher, n, 0.5, panels));
+    let near = |a: f64, b: f64, scale: f64| assert!((a - b).abs() <= 1e-12 * scale, "{a} {b}");
+    assert_eq!(angle_panels(n), 3);
+    assert!(parts.iter().all(|part| part.value > 0.1 * whole.value));
+    near(parts[0].value + parts[1].value, whole.value, whole.value);
+    let largest = whole.gradient.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
+    for (place, &value) in whole.gradient.iter().enumerate() {
+        near(parts[0].gradient[place] + parts[1].gradient[place], value, largest);
+    }
+}

@@ -8,8 +8,9 @@ use super::store::Store;
 use crate::data::{Batch, EvaluationBatches, View};
 use crate::error::{Code, Error, Result};
 use crate::nn::{Backend, Feature, FeatureMap};
+use crate::ranks::Ranks;
 use crate::tensor::Matrix;
-use crate::train::evaluate::{BATCH, Embeddings, Images, features_of};
+use crate::train::evaluate::{BATCH, Embeddings, Images, features_of, share_of_images};
 use crate::train::event::{Control, Event};
 
 /// Features of more bytes than this, as maps may have, stay in memory.
@@ -50,12 +51,13 @@ impl<T> Default for TeacherBatch<T> {
 
 impl<B: Backend> TeacherReader<B> {
     /// Reads the features `read` of `teacher` as `way` says. If they are computed once, then now, for all images `train`, as
-    /// they are and, if training `mirrors`, mirrored.
+    /// they are and, if training `mirrors`, mirrored: each of `ranks`, all of which do so, asks the teacher about a share.
     ///
     /// # Errors
     /// `ERR_INVALID_OPTION` if they would need more memory than [`CACHE_LIMIT`].
     #[allow(clippy::too_many_arguments)] // Two of them are the images, two are what happens to them.
     pub fn open(
+        ranks: &Ranks,
         backend: &B,
         teacher: Box<dyn Teacher<B>>,
         way: TeacherFeatures,
@@ -66,7 +68,7 @@ impl<B: Backend> TeacherReader<B> {
         mirrors: bool,
         control: &Control,
     ) -> Result<Self> {
-        let asked = Asked { backend, teacher: &*teacher, view: &view, folder };
+        let asked = Asked { ranks, backend, teacher: &*teacher, view: &view, folder };
         let cache = match way {
             TeacherFeatures::Cached if !read.is_empty() => {
                 Some(FeatureCache::compute(&asked, &read, train, mirrors, control)?)
@@ -181,8 +183,10 @@ impl FeatureCache {
     }
 }
 
-/// A teacher that is asked about images without augmentation, and where its answers are kept.
+/// A teacher that is asked about images without augmentation, by whom, and where its answers are kept.
 struct Asked<'a, B: Backend> {
+    /// They ask about the same images.
+    ranks: &'a Ranks,
     backend: &'a B,
     teacher: &'a dyn Teacher<B>,
     view: &'a View,
@@ -204,34 +208,48 @@ impl<B: Backend> Asked<'_, B> {
         let View { dataset, normalization } = self.view;
         let forward = |images: &Images<'_, B::Tensor>| self.teacher.features(images, names);
         let size = if dataset.image_size() > LARGE { BATCH / 4 } else { BATCH };
+        let whole = |features: FeatureMap<Vec<f32>>| {
+            let all = |name: &Feature| {
+                Ok((name.clone(), self.ranks.gather_numbers(features.get(name).map_or(&[], Vec::as_slice))?))
+            };
+            names.iter().map(all).collect::<Result<FeatureMap<Vec<f32>>>>()
+        };
+        // All ranks are as far as this one, more or less.
         let compute = |items: &[u32], before: u64| {
-            let batches = EvaluationBatches::new(dataset, items, size, normalization).mirrored(mirrored);
-            features_of(self.backend, forward, batches, |done, _| progress(before + done), control)
+            let mine = &items[share_of_images(items.len(), self.ranks)];
+            let batches = EvaluationBatches::new(dataset, mine, size, normalization).mirrored(mirrored);
+            let all = |done: u64| (done * self.ranks.size() as u64).min(items.len() as u64);
+            let (features, time) =
+                features_of(self.backend, forward, batches, |done, _| progress(before + all(done)), control)?;
+            dataset.intact()?;
+            let times = self.ranks.gather_values(&time.as_secs_f64())?;
+            Ok((whole(features)?, Duration::try_from_secs_f64(times.iter().sum()).unwrap_or_default()))
         };
         let length = |names: &[Feature]| numbers_of(names, self.teacher.shapes());
         if self.teacher.input().is_none() || length(names) * items.len() * size_of::<f32>() > STORE_LIMIT {
-            let (features, time) = compute(items, 0)?;
-            dataset.intact()?;
-            return Ok((features, time));
+            return compute(items, 0);
         }
         let about = format!("{} {} {mirrored}", self.teacher.hash(), dataset.pixels_key());
         let store = |name: &Feature| {
             Store::open(self.folder, &format!("{about} {}", name.name()), length(std::slice::from_ref(name)))
         };
         let mut stores: Vec<Store> = names.iter().map(store).collect();
-        let mut missing: Vec<u32> = stores.iter().flat_map(|store| store.missing(items)).collect();
+        let lacking: Vec<u32> = stores.iter().flat_map(|store| store.missing(items)).collect();
+        // Another machine may lack others.
+        let mut missing = self.ranks.gather_values(&lacking)?.concat();
         missing.sort_unstable();
         missing.dedup();
         let mut done = (items.len() - missing.len()) as u64;
         let keep = |stores: &mut [Store]| {
-            for error in stores.iter_mut().filter_map(|store| store.save().err()) {
+            for error in
+                stores.iter_mut().filter(|_| self.ranks.is_first_on_host()).filter_map(|store| store.save().err())
+            {
                 control.emit(Event::Warning { message: format!("The teacher's features were not kept: {error}") });
             }
         };
-        for block in missing.chunks(KEEP_EVERY) {
-            let found = compute(block, done).and_then(|found| dataset.intact().map(|()| found));
+        for block in missing.chunks(KEEP_EVERY * self.ranks.size()) {
             // Who stops a run has not asked in vain.
-            let (features, time) = found.inspect_err(|_| keep(&mut stores))?;
+            let (features, time) = compute(block, done).inspect_err(|_| keep(&mut stores))?;
             for (store, name) in stores.iter_mut().zip(names) {
                 store.put(block, features.get(name).map_or(&[], Vec::as_slice), time);
             }
@@ -247,7 +265,8 @@ impl<B: Backend> Asked<'_, B> {
     }
 }
 
-/// The embeddings of `items` by `teacher`, and its logits where it has a classifier.
+/// The embeddings of `items`, which may be others than those of other ranks, by `teacher`, and its logits where it has a
+/// classifier.
 ///
 /// # Errors
 /// Those of the teacher; `ERR_NON_FINITE` for an embedding that is not finite.
@@ -263,7 +282,7 @@ pub(in crate::train) fn embed_teacher<B: Backend>(
     names.retain(|feature| teacher.shapes().contains_key(feature));
     let total = items.len() as u64;
     let progress = |done| Event::Embed { done, total };
-    let asked = Asked { backend, teacher, view, folder };
+    let asked = Asked { ranks: &Ranks::one(), backend, teacher, view, folder };
     let (features, time) = asked.features(&names, items, false, progress, control)?;
     Embeddings::new(features, items, &view.dataset, time)
 }
