@@ -1,5 +1,5 @@
 // What 2 to 1,000 ranks would cost, on paper: `node bench/ranks_model.mjs [--step-ms 500] [--parameters 11.7e6] [--embedding 128]
-// [--images 64] [--gigahertz 3] [--threads 8]`. Every rank has so many images a step, so the batch grows with the ranks; the formulas
+// [--images 64] [--gigahertz 3] [--threads 8] [--cycles 2]`. Every rank has so many images a step, so the batch grows with the ranks; the formulas
 // stand in docs/machines.md. Prints the table there.
 import { parseArgs } from "node:util";
 
@@ -11,9 +11,10 @@ const { values } = parseArgs({
     images: { type: "string", default: "64" },
     gigahertz: { type: "string", default: "3" },
     threads: { type: "string", default: "8" },
+    cycles: { type: "string", default: "2" },
   },
 });
-const [step, parameters, embedding, images, gigahertz, threads] = Object.values({
+const [step, parameters, embedding, images, gigahertz, threads, cycles] = Object.values({
   ...values,
   "step-ms": Number(values["step-ms"]) / 1e3,
 }).map(Number);
@@ -34,7 +35,7 @@ const gather = (ranks, [bytes, latency]) =>
 const angles = (ranks) => {
   const n = ranks * images;
   const working = n <= WHOLE ? 1 : Math.min(SHARES, 2 ** Math.floor(Math.log2(ranks)));
-  return n ** 3 / 2 / (gigahertz * 1e9 * threads * working);
+  return (cycles * n ** 3) / (gigahertz * 1e9 * threads * working);
 };
 
 const time = (seconds) => {
