@@ -1,15 +1,16 @@
 // What several processes under MPI are worth: time of a step and share of waiting on 1, 2, 4 and 8 ranks, the hash of what each number
 // of them trains, and runs in which one of them dies. `node bench/ranks.mjs [--mpirun BIN[:BIN]] [--ranks 1,2,4,8] [--rounds 3]
-// [--steps 40] [--backbone resnet18] [--image-size 32] [--batch 64] [--micro-batch 8] [--kills 50] [--threads 1] [--out FILE]`.
+// [--steps 40] [--backbone resnet18] [--image-size 32] [--batch 64] [--micro-batch 8] [--kills 50] [--link 5,1] [--threads 1] [--out FILE]`.
 //
 // A BIN is the folder of an `mpirun`; without one it is that of the PATH. Numbers of ranks take turns, round by round; of the
 // milliseconds the table has the median. More ranks than cores share these, and say nothing about scaling: the table marks them.
 // After the first round the hashes are compared: one plan has one. Then each of `--kills` runs of 4 ranks loses one of them at a random
-// moment and goes on with 1, 2 or 4: its hash must be that of the run that nobody disturbed.
+// moment and goes on with 1, 2 or 4: its hash must be that of the run that nobody disturbed. `--link 5,1` (milliseconds of delay and
+// percent of packets lost) trains on two hosts, which are network namespaces with a cable of lossy_link.py: as root, by MPICH's mpirun.
 // The addon is the published one, or RKD_NATIVE_PATH's. The table is printed and written to bench/record/.
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -28,6 +29,7 @@ const { values: options } = parseArgs({
     batch: { type: "string", default: "64" },
     "micro-batch": { type: "string", default: "8" },
     kills: { type: "string", default: "0" },
+    link: { type: "string" },
     threads: { type: "string", default: "1" },
     out: { type: "string", default: path.join(here, "record", "ranks.md") },
   },
@@ -54,10 +56,14 @@ const allowed = {
 
 /** Starts `rkd` on so many ranks. */
 function start(bin, count, args) {
-  const env = { ...process.env, ...allowed, PATH: `${bin}${path.delimiter}${process.env.PATH}` };
-  const mpirun = path.join(bin, "mpirun");
-  const child = spawn(mpirun, ["-n", String(count), process.execPath, command, ...args, "--threads", options.threads], {
-    env,
+  const env = { ...allowed, PATH: `${bin}${path.delimiter}${process.env.PATH}` };
+  return begin(path.join(bin, "mpirun"), ["-n", String(count)], args, env);
+}
+
+/** Starts `rkd` by a launcher. */
+function begin(launcher, flags, args, variables) {
+  const child = spawn(launcher, [...flags, process.execPath, command, ...args, "--threads", options.threads], {
+    env: { ...process.env, ...variables },
     stdio: ["ignore", "ignore", "pipe"],
   });
   let said = "";
@@ -142,7 +148,8 @@ try {
     }
   }
   const deaths = kills > 0 ? await die() : [];
-  record(render(deaths), options.out);
+  const hosts = options.link === undefined ? [] : await onTwoHosts();
+  record(render(deaths, hosts), options.out);
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
@@ -208,7 +215,74 @@ async function die() {
   return found;
 }
 
-function render(deaths) {
+/**
+ * The short run on one rank, and on two that have a host each: with a cable that carries everything at once, and with one that delays
+ * and loses packets; and there with a rank that stands still for two seconds.
+ */
+async function onTwoHosts() {
+  const bin = launchers.find((each) => existsSync(path.join(each, "mpiexec.hydra")));
+  if (bin === undefined) throw new Error("--link needs MPICH's mpirun");
+  const alone = path.join(folder, "alone");
+  await must(bin, 1, killed(alone));
+  const expected = hashOf(alone);
+  // Hydra starts what is on another host by a program like ssh; here it is a namespace.
+  const [ssh, names] = [path.join(folder, "ssh"), ["rkdbench0", "rkdbench1"]];
+  const of =
+    'case $1 in 10.9.0.1) name=rkdbench0;; *) name=rkdbench1;; esac; shift; exec ip netns exec $name sh -c "$*"';
+  writeFileSync(ssh, `#!/bin/sh\nwhile [ "\${1#-}" != "$1" ]; do shift; done\n${of}\n`, { mode: 0o755 });
+  const flags = [
+    "-localhost",
+    "10.9.0.1",
+    "-hosts",
+    "10.9.0.1,10.9.0.2",
+    "-ppn",
+    "1",
+    "-launcher",
+    "ssh",
+    "-launcher-exec",
+    ssh,
+  ];
+  const found = [];
+  const [delay, loss] = options.link.split(",");
+  const cables = [
+    ["0", "0", false],
+    [delay, loss, false],
+    [delay, loss, true],
+  ];
+  for (const [milliseconds, percent, stands] of cables) {
+    const cable = spawn("python3", [path.join(here, "lossy_link.py"), ...names, milliseconds, percent]);
+    let said = "";
+    cable.stdout.on("data", (chunk) => {
+      said += chunk;
+    });
+    while (!said.includes("up") && cable.exitCode === null) await sleep(20);
+    const out = path.join(folder, `hosts-${found.length}`);
+    const command = ["netns", "exec", names[0], path.join(bin, "mpirun"), ...flags, "-n", "2"];
+    const child = begin("ip", command, killed(out), {
+      UCX_TLS: "tcp,self",
+      PATH: `${bin}${path.delimiter}${process.env.PATH}`,
+    });
+    if (stands) {
+      while (ranksOf(out).length < 2 && child.exitCode === null) await sleep(20);
+      await sleep(700);
+      const slow = ranksOf(out)[1];
+      if (slow !== undefined) process.kill(slow, "SIGSTOP");
+      await sleep(2000);
+      if (slow !== undefined) process.kill(slow, "SIGCONT");
+    }
+    const { code, said: error } = await child.done;
+    cable.stdin.end("x");
+    await new Promise((resolve) => cable.on("close", resolve));
+    if (code !== 0) throw new Error(`two hosts ended with ${code}:\n${error}`);
+    const { carried, lost } = JSON.parse(said.slice(said.indexOf("{")));
+    const [times, same] = [measure(out), hashOf(out) === expected];
+    const what = [`${milliseconds} ms`, `${percent} %`, stands ? "2 s" : ""];
+    found.push([...what, `${carried}`, `${lost}`, short(times.milliseconds), same ? "yes" : "**no**"]);
+  }
+  return found;
+}
+
+function render(deaths, hosts) {
   const network = `${options.backbone} of ${options["image-size"]} pixels`;
   const said = process.argv.slice(2).map((word) => word.replaceAll(`${os.homedir()}/`, "~/"));
   const table = (head, body) => [head, head.map(() => "---"), ...body].map((cells) => `| ${cells.join(" | ")} |`);
@@ -237,6 +311,21 @@ function render(deaths) {
       "Runs of 4 ranks (Conv-4, a checkpoint every 3 of 40 steps), of which a random one is killed at a random moment (SIGKILL):",
     );
     lines.push("", ...table(head, deaths), "");
+  }
+  if (hosts.length > 0) {
+    const head = [
+      "delay",
+      "packets lost",
+      "a rank stands still",
+      "carried",
+      "lost",
+      "ms a step",
+      "same bytes as on one rank",
+    ];
+    lines.push(
+      "Two ranks on two hosts (network namespaces with a cable of bench/lossy_link.py), by MPICH over TCP, Conv-4:",
+    );
+    lines.push("", ...table(head, hosts), "");
   }
   return lines.join("\n");
 }
