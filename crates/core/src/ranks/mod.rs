@@ -152,9 +152,9 @@ impl Ranks {
     ///
     /// # Errors
     /// As [`Ranks::gather`].
-    pub fn gather_numbers(&self, mine: &[f32]) -> Result<Vec<f32>> {
+    pub fn gather_numbers(&self, mine: Vec<f32>) -> Result<Vec<f32>> {
         if self.several.is_none() {
-            return Ok(mine.to_vec());
+            return Ok(mine);
         }
         let bytes: Vec<u8> = mine.iter().flat_map(|value| value.to_le_bytes()).collect();
         let numbers = |bytes: &Vec<u8>| bytes.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect();

@@ -80,7 +80,7 @@ impl Embeddings {
         }
         let quickest = if self.images > 0 { self.time.as_secs_f64() / self.images as f64 } else { f64::INFINITY };
         let heads = ranks.gather_values(&(self.images, self.size, quickest.min(f64::MAX)))?;
-        let (values, logits) = (ranks.gather_numbers(&self.values)?, ranks.gather_numbers(&self.logits)?);
+        let (values, logits) = (ranks.gather_numbers(self.values)?, ranks.gather_numbers(self.logits)?);
         let images: usize = heads.iter().map(|(images, _, _)| images).sum();
         let size = heads.iter().map(|(_, size, _)| *size).max().unwrap_or_default();
         let quickest = heads.iter().map(|(_, _, quickest)| *quickest).fold(f64::MAX, f64::min);

@@ -208,11 +208,13 @@ impl<B: Backend> Asked<'_, B> {
         let View { dataset, normalization } = self.view;
         let forward = |images: &Images<'_, B::Tensor>| self.teacher.features(images, names);
         let size = if dataset.image_size() > LARGE { BATCH / 4 } else { BATCH };
-        let whole = |features: FeatureMap<Vec<f32>>| {
-            let all = |name: &Feature| {
-                Ok((name.clone(), self.ranks.gather_numbers(features.get(name).map_or(&[], Vec::as_slice))?))
-            };
-            names.iter().map(all).collect::<Result<FeatureMap<Vec<f32>>>>()
+        let whole = |mut features: FeatureMap<Vec<f32>>| {
+            let mut all = FeatureMap::new();
+            for name in names {
+                let mine = features.remove(name).unwrap_or_default();
+                all.insert(name.clone(), self.ranks.gather_numbers(mine)?);
+            }
+            Ok::<_, Error>(all)
         };
         // All ranks are as far as this one, more or less.
         let compute = |items: &[u32], before: u64| {
