@@ -97,11 +97,13 @@ export function efficientnetLite(size: 0 | 1 | 2 | 3 | 4, options: BackboneOptio
  * Vision transformer (Dosovitskiy et al. 2021) with patches of 16 pixels, with the layers and parameter names of timm's
  * `vit_tiny_patch16_224` and `vit_small_patch16_224`, whose weights it takes, as it does those of DeiT and DINO; embeddings of
  * positions are resized. The pooled vector is the class token. Needs images of a multiple of 16 pixels.
- * @param size `"tiny"` (5.7 million parameters with a classifier of 1,000) or `"small"` (22 million).
+ * @param size `"tiny"` (5.7 million parameters with a classifier of 1,000) or `"small"` (22 million); `"tiny-clip"` and
+ *   `"small-clip"` are the form of timm's `vit_*_patch16_clip_*`, with a layer norm before the blocks.
  * @throws {RkdError} `ERR_INVALID_OPTION`, `ERR_UNKNOWN_OPTION`
  */
-export function vit(size: "tiny" | "small", options: BackboneOptions = {}): Backbone {
-  return network("vit", `vit-${oneOf("vit size", size, ["tiny", "small"])}`, options, wide);
+export function vit(size: "tiny" | "small" | "tiny-clip" | "small-clip", options: BackboneOptions = {}): Backbone {
+  const sizes = ["tiny", "small", "tiny-clip", "small-clip"] as const;
+  return network("vit", `vit-${oneOf("vit size", size, sizes)}`, options, wide);
 }
 
 /**

@@ -32,7 +32,7 @@ export type RkdErrorCode = keyof typeof errorCodes;
 type Given<T, Needed extends keyof T> = Pick<T, Needed> & Partial<Omit<T, Needed>>;
 
 /** The architectures there are. */
-export const backboneKinds = ["conv4", "resnet18", "resnet34", "resnet50", "resnet101", "vgg11", "vgg13", "vgg16", "googlenet", "mobilenet-v2", "mobilenet-v3-small", "mobilenet-v3-large", "efficientnet-b0", "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "efficientnet-lite3", "efficientnet-lite4", "vit-tiny", "vit-small", "mlp"] as const;
+export const backboneKinds = ["conv4", "resnet18", "resnet34", "resnet50", "resnet101", "vgg11", "vgg13", "vgg16", "googlenet", "mobilenet-v2", "mobilenet-v3-small", "mobilenet-v3-large", "efficientnet-b0", "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "efficientnet-lite3", "efficientnet-lite4", "vit-tiny", "vit-small", "vit-tiny-clip", "vit-small-clip", "mlp"] as const;
 
 /** The name of an architecture. */
 export type BackboneKind = (typeof backboneKinds)[number];

@@ -226,6 +226,7 @@ describe("the plan of train", () => {
     expect(await planned(mobilenetV3("large"))).toMatchObject({ kind: "mobilenet-v3-large" });
     expect(await planned(vit("tiny"))).toMatchObject({ kind: "vit-tiny", width: 64 });
     expect(await planned(vit("small", { width: 32 }))).toMatchObject({ kind: "vit-small", width: 32 });
+    expect(await planned(vit("small-clip"))).toMatchObject({ kind: "vit-small-clip" });
     expect(await planned(resnet(101))).toMatchObject({ kind: "resnet101", stem: "small" });
   });
 

@@ -191,7 +191,9 @@ fn network_spec(name: &str, shape: &[usize], outputs: usize) -> BackboneSpec {
         "efficientnet_lite0" => {
             BackboneSpec { width: 16, ..spec("efficientnet-lite0", Stem::Imagenet, Some(outputs), shape) }
         }
-        "vit_tiny" => BackboneSpec { width: 16, ..spec("vit-tiny", Stem::Imagenet, Some(outputs), shape) },
+        "vit_tiny" | "vit_tiny_clip" => {
+            BackboneSpec { width: 16, ..spec(&name.replace('_', "-"), Stem::Imagenet, Some(outputs), shape) }
+        }
         // Their last layer is called `classifier` here too.
         "efficientnet_b0" | "mobilenet_v2" | "mobilenet_v3_small" | "mobilenet_v3_large" => {
             let quarter = spec(&name.replace('_', "-"), Stem::Imagenet, None, shape);
@@ -391,6 +393,12 @@ fn mobilenet_v3_large() {
 fn vit_tiny() {
     check_network(Portable::cpu_f64(), "vit_tiny", 1e-9, 1e-9);
     check_network(cpu(), "vit_tiny", NETWORK, NETWORK);
+}
+
+#[test]
+fn vit_tiny_of_clips_form() {
+    check_network(Portable::cpu_f64(), "vit_tiny_clip", 1e-9, 1e-9);
+    check_network(cpu(), "vit_tiny_clip", NETWORK, NETWORK);
 }
 
 #[test]

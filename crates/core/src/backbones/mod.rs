@@ -62,6 +62,8 @@ const KINDS: &[Kind] = &[
     mobile("efficientnet-lite4", efficientnet::lite4),
     Kind { name: "vit-tiny", smallest_image: |_| vit::PATCH, body: vit::tiny },
     Kind { name: "vit-small", smallest_image: |_| vit::PATCH, body: vit::small },
+    Kind { name: "vit-tiny-clip", smallest_image: |_| vit::PATCH, body: vit::tiny_clip },
+    Kind { name: "vit-small-clip", smallest_image: |_| vit::PATCH, body: vit::small_clip },
     Kind { name: "mlp", smallest_image: |_| mlp::SMALLEST_IMAGE, body: mlp::body },
 ];
 
@@ -257,6 +259,8 @@ mod tests {
             ("efficientnet-lite4", 13_006_568),
             ("vit-tiny", 5_717_416),
             ("vit-small", 22_050_664),
+            ("vit-tiny-clip", 5_717_608),
+            ("vit-small-clip", 22_051_048),
         ];
         for (kind, expected) in table {
             assert_eq!(count(&define(&spec(kind)).unwrap()), expected, "{kind}");

@@ -15,6 +15,9 @@
 //! | --- | --- | --- |
 //! | heads of 64 channels | 3 | 6 |
 //!
+//! The form of CLIP (Radford et al. 2021; timm's `vit_*_patch16_clip_*`) has a layer norm `norm_pre` before the blocks, no bias in
+//! `patch_embed.proj`, and epsilon 1e-5.
+//!
 //! `width` is the channels of a head, 64 in every published one; `stem` means nothing here. Sides of images are multiples of
 //! 16. Started as timm starts it.
 
@@ -33,44 +36,65 @@ pub(super) const PATCH: usize = 16;
 const BLOCKS: usize = 12;
 /// The channels between the two linear layers of a block, over those of a token.
 const WIDER: usize = 4;
-const EPSILON: f64 = 1e-6;
+
+/// The two forms.
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    Plain,
+    Clip,
+}
+
 /// The embeddings of the positions: the one parameter that depends on the size of the images.
 const POSITIONS: &str = "pos_embed";
 
 pub(super) fn tiny(builder: &mut Builder, spec: &BackboneSpec) -> Body {
-    body(builder, spec, 3)
+    body(builder, spec, 3, Form::Plain)
 }
 
 pub(super) fn small(builder: &mut Builder, spec: &BackboneSpec) -> Body {
-    body(builder, spec, 6)
+    body(builder, spec, 6, Form::Plain)
+}
+
+pub(super) fn tiny_clip(builder: &mut Builder, spec: &BackboneSpec) -> Body {
+    body(builder, spec, 3, Form::Clip)
+}
+
+pub(super) fn small_clip(builder: &mut Builder, spec: &BackboneSpec) -> Body {
+    body(builder, spec, 6, Form::Clip)
 }
 
 /// The blocks are taps `blocks.0` to `blocks.11`: all tokens, `[n, t, 1, c]`.
-fn body(builder: &mut Builder, spec: &BackboneSpec, heads: usize) -> Body {
+fn body(builder: &mut Builder, spec: &BackboneSpec, heads: usize, form: Form) -> Body {
     let c = heads * spec.width;
+    let epsilon = if form == Form::Clip { 1e-5 } else { 1e-6 };
     // Registered in the order of timm's state, in which the tokens come first.
     let tokens = builder.tokens(1 + grid(spec).pow(2), c);
-    let mut layers = vec![
-        builder.convolution_with_bias("patch_embed.proj", spec.in_channels, c, Conv2d::square(PATCH, PATCH, 0)),
-        tokens,
-    ];
+    let patches = Conv2d::square(PATCH, PATCH, 0);
+    let mut layers = match form {
+        Form::Plain => vec![builder.convolution_with_bias("patch_embed.proj", spec.in_channels, c, patches), tokens],
+        Form::Clip => vec![
+            builder.convolution_uniform("patch_embed.proj", spec.in_channels, c, patches),
+            tokens,
+            builder.layer_norm("norm_pre", c, epsilon),
+        ],
+    };
     for block in 0..BLOCKS {
         let name = format!("blocks.{block}");
         layers.push(Layer::Sum(vec![
-            builder.layer_norm(&format!("{name}.norm1"), c, EPSILON),
+            builder.layer_norm(&format!("{name}.norm1"), c, epsilon),
             linear(builder, &format!("{name}.attn.qkv"), [c, 3 * c]),
             Layer::Attention { heads },
             linear(builder, &format!("{name}.attn.proj"), [c, c]),
         ]));
         layers.push(Layer::Sum(vec![
-            builder.layer_norm(&format!("{name}.norm2"), c, EPSILON),
+            builder.layer_norm(&format!("{name}.norm2"), c, epsilon),
             linear(builder, &format!("{name}.mlp.fc1"), [c, WIDER * c]),
             Layer::Activation(Activation::Gelu),
             linear(builder, &format!("{name}.mlp.fc2"), [WIDER * c, c]),
         ]));
         layers.push(Layer::Tap(name));
     }
-    layers.extend([Layer::ClassToken, builder.layer_norm("norm", c, EPSILON)]);
+    layers.extend([Layer::ClassToken, builder.layer_norm("norm", c, epsilon)]);
     Body { layers, pooled_size: c }
 }
 

