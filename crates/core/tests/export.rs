@@ -199,7 +199,7 @@ fn bytes_go_in_where_the_graph_normalises() {
 
 #[test]
 fn a_network_for_grey_images_takes_them_in_three_channels() {
-    for kind in ["conv4", "resnet18", "efficientnet-lite0", "mobilenet-v3-small", "vit-tiny", "mlp"] {
+    for kind in ["conv4", "resnet18", "efficientnet-lite0", "mobilenet-v3-small", "vit-tiny", "vit-tiny-clip", "mlp"] {
         let model = model(&BackboneSpec { in_channels: 1, ..spec(kind) });
         assert_eq!(channels(&model), 3);
         for input in [ExportInput::Floats, ExportInput::Bytes] {
