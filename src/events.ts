@@ -40,13 +40,13 @@ export interface StartEvent extends Omit<SessionSummary, "data"> {
   readonly plan: Plan;
 }
 
-/** Images are being decoded, or embedded. */
+/** Images are being decoded, or embedded; or shards of embeddings are being joined, which counts files: each is read twice. */
 export interface DataEvent {
   readonly type: "data";
-  readonly phase: "decode" | "teacherFeatures" | "embed" | "calibrate";
-  /** Images done. */
+  readonly phase: "decode" | "teacherFeatures" | "embed" | "merge" | "calibrate";
+  /** Images, or files, done. */
   readonly done: number;
-  /** Images in all. */
+  /** Images, or files, in all. */
   readonly total: number;
   readonly imagesPerSecond?: number;
 }

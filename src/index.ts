@@ -2,7 +2,7 @@
 
 export type { Embedding, Embeddings } from "./artefacts/embeddings.ts";
 export { distill } from "./distill.ts";
-export { embed } from "./embed.ts";
+export { embed, mergeShards } from "./embed.ts";
 export { RkdError, type RkdErrorCode, type RkdErrorDetails } from "./errors.ts";
 export { type EvaluateResult, evaluate } from "./evaluate.ts";
 export {
@@ -97,6 +97,7 @@ export type {
   EmbedOptions,
   EvaluateOptions,
   ExportOptions,
+  MergeOptions,
   NeighboursOptions,
   ResumeOptions,
   RunOptions,
@@ -130,6 +131,7 @@ export type {
   Labels,
   Loss,
   LossOptions,
+  MergeReport,
   Negatives,
   NetworkSummary,
   Normalization,
@@ -144,6 +146,7 @@ export type {
   Reduction,
   Schedule,
   ScheduleOptions,
+  ShardOptions,
   Split,
   Teacher,
   TeacherFidelity,
@@ -155,6 +158,7 @@ export type {
   Weight,
   WeightCourse,
   Weights,
+  WrittenShard,
 } from "./protocol/protocol.ts";
 export { type ReproduceOptions, recipeNames } from "./recipes/plan.ts";
 export type { Scale } from "./recipes/recipe.ts";

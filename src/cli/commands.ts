@@ -2,18 +2,19 @@
 
 import { Command } from "commander";
 import { distill } from "../distill.ts";
-import { embed } from "../embed.ts";
 import { evaluate } from "../evaluate.ts";
-import type { DistillOptions, EmbedOptions, EvaluateOptions, ResumeOptions, TrainOptions } from "../options/run.ts";
+import type { DistillOptions, EvaluateOptions, ResumeOptions, TrainOptions } from "../options/run.ts";
 import { angleLines, fidelityLines, metricsLine, prefixLines } from "../report/scores.ts";
 import { resume } from "../resume.ts";
+import { refuseRanks } from "../run/ranks.ts";
 import { train } from "../train.ts";
 import { type BenchFlags, bench } from "./bench.ts";
 import { type CacheFlags, cache } from "./cache.ts";
 import { loadConfig } from "./config.ts";
-import { finish, json, print, say, signal, watch } from "./context.ts";
+import { finish, json, print, signal, watch } from "./context.ts";
 import { demo } from "./demo.ts";
 import { doctor } from "./doctor.ts";
+import { type EmbedFlags, runEmbed, toShard } from "./embed.ts";
 import { type ExportFlags, runExport } from "./export.ts";
 import { findNearest, type NearestFlags } from "./nearest.ts";
 import {
@@ -23,11 +24,9 @@ import {
   addShownFlags,
   backboneOf,
   type DataFlags,
-  dataOf,
   dataOrRunsOwn,
   defined,
   distributedWords,
-  needed,
   type RunFlags,
   runOptions,
   shownOf,
@@ -107,6 +106,7 @@ function evaluateCommand(): Command {
     .option(...acceptFlag)
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
     .action(async (model: string, flags: Flags) => {
+      refuseRanks("evaluate", "start it without them; its threads use all cores of this machine");
       const { part, ks, fewShot, seed, splitSeed, threads, acceptChangedData } = flags;
       const teachers = teachersOf(flags);
       const data = dataOrRunsOwn(flags);
@@ -129,26 +129,30 @@ function evaluateCommand(): Command {
 }
 
 function embedCommand(): Command {
-  type Flags = DataFlags & Partial<Pick<EmbedOptions, "format" | "threads">> & { readonly out?: string };
-  return addDataFlags(modelCommand("embed", "Write the embeddings of images, or of one, to a file."), true)
+  const it = command("embed", "Write the embeddings of images, or of one, to a file, or of a shard of them.").argument(
+    "[model]",
+    "folder of a finished run, or a model.safetensors; not with --merge",
+  );
+  return addDataFlags(it, true)
     .optionsGroup("Output:")
     .option("--out <file>", "the file to write: .npy, .safetensors, .csv, .jsonl, .parquet or .arrow")
     .option("--format <kind>", "npy, safetensors, csv, jsonl, parquet or arrow (by the file's ending)")
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
-    .action(async (model: string, flags: Flags) => {
-      const { format, threads } = flags;
-      const out = needed("--out", flags.out);
-      const result = await watch(embed({ model, out, data: dataOf(flags), signal, ...defined({ format, threads }) }));
-      if (json) return writeJsonLine({ type: "end", ...result });
-      // A warning has named the first few.
-      const left = result.leftOut.length > NAMED ? result.leftOut : [];
-      for (const { path, reason } of left) say(`left out: ${path} ${reason}`);
-      print(`${result.images} embeddings of length ${result.embedding} in ${result.out}`);
-    });
+    .optionsGroup("Several processes:")
+    .option(
+      "--shard <which>",
+      "only shard i of n, from 0: 3/100; auto/100 or auto: as Kubernetes, Slurm, AWS Batch or Cloud Run say (all images)",
+      toShard,
+    )
+    .option("--merge", "make one file of all shards of --out")
+    .addHelpText(
+      "after",
+      "\nExample of three shards, each in any process, and of their file:\n" +
+        "  rkd embed runs/small --data photos --out photos.npy --shard 0/3   # photos-00000-of-00003.npy\n" +
+        "  rkd embed --merge --out photos.npy",
+    )
+    .action((model: string | undefined, flags: EmbedFlags) => runEmbed(model, flags));
 }
-
-/** Images that the core's warning about those that cannot be used names. */
-const NAMED = 5;
 
 function nearestCommand(): Command {
   return command("nearest", "Find the images of an index that are nearest to a photo.")

@@ -5,6 +5,7 @@ import { oneOf } from "../options/check.ts";
 import type { ExportOptions } from "../options/run.ts";
 import type { ExportReport } from "../protocol/protocol.ts";
 import { bytesInWords, fidelityLines } from "../report/scores.ts";
+import { refuseRanks } from "../run/ranks.ts";
 import { json, print, printLines, say, signal, typed, watch } from "./context.ts";
 import { missedGate } from "./exit.ts";
 import { asTyped } from "./flags.ts";
@@ -30,6 +31,7 @@ export interface ExportFlags extends DataFlags, OwnFlags {
 
 /** Exports a model; where a gate was missed, the process ends with a code of its own. */
 export async function runExport(model: string, flags: ExportFlags): Promise<void> {
+  refuseRanks("export", "start it without them; its threads use all cores of this machine");
   const { to, out, dtype, input, engine, teacher, overwrite, calibrationImages, measure, ks, onnxruntime } = flags;
   const { minRecall, maxBytes, minCosine, threads, acceptChangedData } = flags;
   const dtypes = dtype?.split(",").map((one) => oneOf("--dtype", one, ["float32", "float16", "int8"]));

@@ -264,6 +264,7 @@ function dataLine({ phase, done, total, imagesPerSecond }: DataEvent): string {
     decode: "reading images",
     teacherFeatures: "teacher's features",
     embed: "embedding",
+    merge: "joining shards",
     calibrate: "calibrating",
   }[phase];
   const rate = imagesPerSecond ? `  ${Math.round(imagesPerSecond).toLocaleString("en")} images/s` : "";

@@ -6,6 +6,7 @@ import type { RunEvent } from "../events.ts";
 import { boolean, integer, invalid, object, oneOf, or, path, text } from "../options/check.ts";
 import type { GalleryQuery } from "../report/pictures.ts";
 import { FolderLock } from "../run/folder-lock.ts";
+import { refuseRanks } from "../run/ranks.ts";
 import { type Run, type RunContext, startRun } from "../run/run.ts";
 import { type CellResult, finishedResult, runCell } from "./cell-run.ts";
 import { Clock, kindOf, removeAbandonedTrials, tryKinds } from "./estimate.ts";
@@ -42,10 +43,13 @@ import { checkTables, tables, writeTables } from "./tables.ts";
  * @throws {RkdError} by rejection: bad options before anything is touched, then whatever stops a run
  */
 export function experiment(options: ExperimentOptions): Run<ExperimentResult, ExperimentEvent> {
-  return startRun<ExperimentResult, ExperimentEvent>(
-    (context) => new Experiment(options, context).run(),
-    options?.signal,
-  );
+  return startRun<ExperimentResult, ExperimentEvent>((context) => {
+    refuseRanks(
+      "experiment",
+      "start it without them: its runs come one after the other, each on all cores of this machine",
+    );
+    return new Experiment(options, context).run();
+  }, options?.signal);
 }
 
 class Experiment {

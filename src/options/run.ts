@@ -67,6 +67,9 @@ export interface NeighboursOptions extends protocol.NeighboursOptions, Stopped {
 /** What `embed` takes. */
 export interface EmbedOptions extends protocol.EmbedOptions, Stopped {}
 
+/** What `mergeShards` takes. */
+export interface MergeOptions extends protocol.MergeOptions, Stopped {}
+
 /** What `exportModel` takes. */
 export interface ExportOptions extends Omit<protocol.ExportOptions, "teacher" | "teachers">, Stopped {
   /**

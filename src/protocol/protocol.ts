@@ -963,7 +963,7 @@ export type NeighboursOptions = {
 export type EmbedOptions = {
   /** The folder of a finished run, or a `model.safetensors`. */
   readonly model: string | URL;
-  /** The images; all of them are embedded. */
+  /** The images; all of them are embedded, or a shard. */
   readonly data: Data | string | URL;
   /**
    * The file to write: `.npy`, with `<name>.ids.json` beside it, `.safetensors`, `.csv`, `.jsonl`, `.parquet` or `.arrow`,
@@ -972,8 +972,34 @@ export type EmbedOptions = {
   readonly out: string | URL;
   /** Form of the file. @default by the name's ending */
   readonly format?: EmbedFormat;
+  /**
+   * Embeds this shard of the images alone, into a file of its own: shard 3 of 100 of `vectors.npy` is
+   * `vectors-00003-of-00100.npy`. One that is finished is left as it is. `mergeShards` makes one file of all. `{}` is the shard that
+   * the scheduler gives this process. @default all images, whatever the environment says
+   */
+  readonly shard?: ShardOptions;
   /** CPU threads, 0 to 1024; 0 is all cores. @default 0 */
   readonly threads?: number;
+};
+
+/**
+ * Which shard of the images a process embeds: one of so many neighbouring parts of the same size, but for an image. What is not said
+ * the scheduler says that has started the process: a Kubernetes Indexed Job (`JOB_COMPLETION_INDEX`), a Slurm array
+ * (`SLURM_ARRAY_TASK_ID`), an AWS Batch array job (`AWS_BATCH_JOB_ARRAY_INDEX`) or a Cloud Run job (`CLOUD_RUN_TASK_INDEX`).
+ */
+export type ShardOptions = {
+  /** Which one, from 0 and below `count`. @default the scheduler's */
+  readonly index?: number;
+  /**
+   * How many there are, 1 to 99,999; needed beside `index`. @default the scheduler's, which Kubernetes does not say
+   */
+  readonly count?: number;
+};
+
+/** What `mergeShards` takes. */
+export type MergeOptions = {
+  /** The `out` that the shards were written with: the file to write, beside which they lie. */
+  readonly out: string | URL;
 };
 
 /** What `loadModel` takes. */
@@ -1078,14 +1104,26 @@ export type EmbedFormat = "npy" | "safetensors" | "csv" | "jsonl" | "parquet" | 
 export type EmbedPlan = {
   /** A `model.safetensors`. */
   readonly model: string;
-  /** The images; all of them are embedded, whatever the split. */
+  /** The images; all of them are embedded, whatever the split, or a shard of them. */
   readonly data: DataPlan;
-  /** The file to write, or a pipe or device to write to; missing folders above it are made. */
+  /** The file of all embeddings, or a pipe or device to write to; missing folders above it are made. */
   readonly out: string;
+  /** The file to write: `out`, or that of the shard. */
+  readonly file: string;
+  /** The only shard of the images that is embedded. */
+  readonly shard: Shard | null;
   /** Its form. */
   readonly format: EmbedFormat;
   /** CPU threads; 0: all cores. */
   readonly threads: number;
+};
+
+/** Shard `index` of `count`, with `index < count`. */
+export type Shard = {
+  /** Which one, from 0. */
+  readonly index: number;
+  /** How many there are. */
+  readonly count: number;
 };
 
 /** A part of the options that has constructors. */
@@ -1779,6 +1817,32 @@ export type EmbedReport = {
   readonly millisecondsPerImage: number;
   /** Every image that has no row, and why. */
   readonly leftOut: ReadonlyArray<BrokenImage>;
+  /** Which shard of the images these are, where they are one. */
+  readonly shard?: WrittenShard;
+};
+
+/** The shard that `embed` wrote, or found finished. */
+export type WrittenShard = {
+  /** Which one, from 0. */
+  readonly index: number;
+  /** How many there are. */
+  readonly count: number;
+  /** Whether it was finished before: nothing was embedded then, and the report is that of before. */
+  readonly skipped: boolean;
+};
+
+/** What `mergeShards` wrote. */
+export type MergeReport = {
+  /** The file. */
+  readonly out: string;
+  /** Rows of the matrix. */
+  readonly images: number;
+  /** Columns of the matrix. */
+  readonly embedding: number;
+  /** Shards that were joined. */
+  readonly shards: number;
+  /** Every image that has no row, and why. */
+  readonly leftOut: ReadonlyArray<BrokenImage>;
 };
 
 /** What `export` wrote, measured as others load it. */
@@ -2119,6 +2183,12 @@ export type Event = {
   /** Images done so far. */
   readonly done: number;
   /** Images in all. */
+  readonly total: number;
+} | {
+  readonly type: "merge";
+  /** Files of shards read so far: each is read twice, to check it and to copy it. */
+  readonly done: number;
+  /** Files to read, twice the shards. */
   readonly total: number;
 } | {
   readonly type: "calibrate";

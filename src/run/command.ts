@@ -45,6 +45,7 @@ function toRunEvent(event: Event): RunEvent {
     case "decode":
     case "teacherFeatures":
     case "embed":
+    case "merge":
     case "calibrate": {
       const { type: phase, ...rest } = event;
       return { type: "data", phase, ...rest };

@@ -54,6 +54,21 @@ export async function onFirstRank<R>(
   return joined.rank === 0 ? await lead(work) : await follow(joined.rank, { job, options }, context);
 }
 
+/**
+ * Refuses `what` where a launcher has started several processes, each of which would do the whole of it and write to one place.
+ * @throws {RkdError} `ERR_INVALID_OPTION`
+ */
+export function refuseRanks(what: string, advice: string): void {
+  const asked = addon().BindingSession.asksForRanks(json("auto"));
+  if (asked.error) throw fromNative(asked.error);
+  if (!JSON.parse(asked.value)) return;
+  throw new RkdError("ERR_INVALID_OPTION", `${what} does not share its work out over the processes of mpirun or srun`, {
+    expected: "one process",
+    received: "several, of which each would do all of it and write to the same place",
+    advice,
+  });
+}
+
 async function lead<R>(work: () => Promise<R>): Promise<R> {
   try {
     const result = await work();

@@ -15,7 +15,7 @@ use rkd_core::train::event::{Control, Event};
 use rkd_core::train::neighbours::Picture;
 use rkd_core::train::report::{Evaluation, SessionSummary};
 use rkd_core::train::{
-    EmbedPlan, Look, Plan, Start, Training, Who, embed, evaluate_model, export, lead, look, neighbours,
+    EmbedPlan, Look, Plan, Start, Training, Who, embed, evaluate_model, export, lead, look, merge, neighbours,
 };
 use rkd_core::{Code, Error};
 use serde::Serialize;
@@ -302,6 +302,12 @@ impl BindingSession {
     #[napi(ts_args_type = "plan: Json<EmbedPlan>", ts_return_type = "Promise<Reply<EmbedReport>>")]
     pub fn embed<'env>(&self, env: &'env Env, plan: String) -> Promised<'env> {
         self.command(env, move |_, control| embed(&written::<EmbedPlan>(&plan)?, control))
+    }
+
+    /// Makes one file of all shards of a data set's embeddings.
+    #[napi(ts_args_type = "options: Json<MergeOptions>", ts_return_type = "Promise<Reply<MergeReport>>")]
+    pub fn merge_shards<'env>(&self, env: &'env Env, options: String) -> Promised<'env> {
+        self.command(env, move |_, control| merge(&options::model::merge(&value(&options)?)?, control))
     }
 
     /// Writes a model for other programs, and measures what it wrote.

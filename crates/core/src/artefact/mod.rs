@@ -2,6 +2,7 @@
 
 mod element;
 pub mod file;
+pub mod joined;
 pub mod kind;
 pub mod lock;
 pub mod model;

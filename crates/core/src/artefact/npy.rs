@@ -18,7 +18,8 @@ pub fn write(path: &Path, tensor: &HostTensor) -> Result<()> {
     })
 }
 
-fn header(shape: &[usize]) -> Vec<u8> {
+/// What stands before the values of an array of this shape.
+pub fn header(shape: &[usize]) -> Vec<u8> {
     let axes: String = shape.iter().map(|length| format!("{length}, ")).collect();
     let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({axes}), }}");
     let before = 10 + text.len() + 1;

@@ -8,10 +8,10 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, View};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo, View};
 use serde_json::Value;
 
 use super::element::Element;
@@ -47,7 +47,7 @@ impl TensorFile {
             return Err(Error::new(Code::Internal, format!("the tensor {name} does not fit its shape")));
         }
         let views = self.tensors.iter().map(|(name, tensor)| (name, Encoded(tensor)));
-        let metadata = HashMap::from([(KEY.to_string(), self.document_without_hash())]);
+        let metadata = HashMap::from([(KEY.to_string(), Self::document_without_hash(&self.document))]);
         let mut encoded = safetensors::serialize(views, Some(metadata))
             .map_err(|e| Error::new(Code::Internal, format!("encoding the tensors failed: {e}")))?;
         let Some(place) = place_of_hash(&encoded) else {
@@ -59,14 +59,46 @@ impl TensorFile {
     }
 
     /// The document's text, zeros in the hash's place.
-    fn document_without_hash(&self) -> String {
-        let text = match &self.document {
+    fn document_without_hash(document: &Value) -> String {
+        let text = match document {
             Value::Null => "{}".to_string(),
             document => document.to_string(),
         };
         let zeros = str::from_utf8(&NO_HASH).unwrap_or_default();
         let separator = if text == "{}" { "" } else { "," };
         format!("{HASH}{zeros}\"{separator}{}", text.strip_prefix('{').unwrap_or_default())
+    }
+
+    /// Writes the file of one tensor, with the bytes that [`TensorFile::save`] gives it, without all of it in memory: `values`
+    /// writes its numbers, little-endian and row by row. It is called twice, to hash them and to write them.
+    ///
+    /// # Errors
+    /// Those of writing and of `values`.
+    pub fn save_in_pieces(
+        path: &Path,
+        document: &Value,
+        (name, shape): (&str, &[usize]),
+        mut values: impl FnMut(&mut (dyn Write + Send)) -> std::io::Result<()>,
+    ) -> Result<()> {
+        let internal =
+            |e: &dyn std::fmt::Display| Error::new(Code::Internal, format!("encoding the tensor failed: {e}"));
+        let data_offsets = (0, shape.iter().product::<usize>() * size_of::<f32>());
+        let tensor = TensorInfo { dtype: Dtype::F32, shape: shape.to_vec(), data_offsets };
+        let metadata = HashMap::from([(KEY.to_string(), Self::document_without_hash(document))]);
+        let header = Metadata::new(Some(metadata), vec![(name.to_string(), tensor)]).map_err(|e| internal(&e))?;
+        let mut header = serde_json::to_vec(&header).map_err(|e| internal(&e))?;
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let mut head = (header.len() as u64).to_le_bytes().to_vec();
+        head.append(&mut header);
+        let place = place_of_hash(&head).ok_or_else(|| internal(&"the header has no place for its hash"))?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&head);
+        values(&mut hasher).map_err(|e| Error::io("reading the numbers of", path, e))?;
+        head[place..][..NO_HASH.len()].copy_from_slice(hasher.finalize().to_hex().as_bytes());
+        write_atomically(path, |out| {
+            out.write_all(&head)?;
+            values(out)
+        })
     }
 
     /// Reads a file of this or another program. Numbers become float32.
@@ -224,6 +256,22 @@ mod tests {
             example().save(path).unwrap();
         }
         assert_eq!(TensorFile::load(&paths[0]).unwrap(), example());
+        assert_eq!(std::fs::read(&paths[0]).unwrap(), std::fs::read(&paths[1]).unwrap());
+    }
+
+    #[test]
+    fn what_is_saved_in_pieces_has_the_same_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = [folder.path().join("a"), folder.path().join("b")];
+        let tensor = HostTensor { shape: vec![3, 2], data: vec![0.0, 1.5, -2.0, 3.25, 4.0, 5.0] };
+        let document = json!({"ids": ["ä \"", "b"]});
+        TensorFile { document: document.clone(), tensors: [("rows".to_string(), tensor.clone())].into() }
+            .save(&paths[0])
+            .unwrap();
+        TensorFile::save_in_pieces(&paths[1], &document, ("rows", &[3, 2]), |out| {
+            tensor.data.chunks(2).try_for_each(|row| row.iter().try_for_each(|v| out.write_all(&v.to_le_bytes())))
+        })
+        .unwrap();
         assert_eq!(std::fs::read(&paths[0]).unwrap(), std::fs::read(&paths[1]).unwrap());
     }
 

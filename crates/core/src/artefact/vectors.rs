@@ -108,11 +108,9 @@ pub fn write_jsonl(path: &Path, table: &Embedded<'_>) -> Result<()> {
 /// Writes Apache Parquet, not packed: embeddings hardly shrink.
 pub fn write_parquet(path: &Path, table: &Embedded<'_>) -> Result<()> {
     write_atomically(path, |out| {
-        let note = KeyValue::new(MadeBy::KEY.to_string(), serde_json::to_string(table.made_by)?);
-        let properties = WriterProperties::builder().set_dictionary_enabled(false);
-        let properties = properties.set_key_value_metadata(Some(vec![note])).build();
         let schema = parquet_schema(table.classes.is_some()).map_err(IoError::other)?;
-        let mut writer = SerializedFileWriter::new(out, schema, Arc::new(properties)).map_err(IoError::other)?;
+        let properties = Arc::new(parquet_properties(table.made_by)?);
+        let mut writer = SerializedFileWriter::new(out, schema, properties).map_err(IoError::other)?;
         for batch in table.batches() {
             let mut group = writer.next_row_group().map_err(IoError::other)?;
             parquet_group(&mut group, &batch).map_err(IoError::other)?;
@@ -122,7 +120,15 @@ pub fn write_parquet(path: &Path, table: &Embedded<'_>) -> Result<()> {
     })
 }
 
-fn parquet_schema(labelled: bool) -> parquet::errors::Result<TypePtr> {
+/// How a file is written, with the model noted in it.
+pub(super) fn parquet_properties(made_by: &MadeBy) -> std::io::Result<WriterProperties> {
+    let note = KeyValue::new(MadeBy::KEY.to_string(), serde_json::to_string(made_by)?);
+    let properties = WriterProperties::builder().set_dictionary_enabled(false);
+    Ok(properties.set_key_value_metadata(Some(vec![note])).build())
+}
+
+/// The columns of a file.
+pub(super) fn parquet_schema(labelled: bool) -> parquet::errors::Result<TypePtr> {
     let text = |name: &str| {
         let text = Type::primitive_type_builder(name, PhysicalType::BYTE_ARRAY);
         text.with_repetition(Repetition::REQUIRED).with_logical_type(Some(LogicalType::String)).build().map(Arc::new)

@@ -12,6 +12,7 @@ use super::glyphs::GlyphSpec;
 use super::part::BrokenImage;
 use super::plan::{DataPlan, Labels};
 use super::rotation::TURNS;
+use super::shard::Shard;
 use super::source::annotation::Annotation;
 use super::source::arrays::{ArrayPart, Arrays};
 use super::source::ignored::Ignored;
@@ -38,6 +39,8 @@ pub struct Contents<'s> {
     pub samples: Vec<Sample>,
     /// What was noticed.
     pub diagnostics: Diagnostics,
+    /// Whether they are all images of the source, and not those of a shard.
+    is_whole: bool,
     inside: Inside<'s>,
 }
 
@@ -65,7 +68,14 @@ impl<'s> Contents<'s> {
         let mut contents = match &source.reader {
             Reader::Glyphs(spec) => {
                 let (samples, diagnostics) = (glyph_samples(spec), Diagnostics::default());
-                Contents { name: None, labels: kept, samples, diagnostics, inside: Inside::Glyphs(spec) }
+                Contents {
+                    name: None,
+                    labels: kept,
+                    samples,
+                    diagnostics,
+                    is_whole: true,
+                    inside: Inside::Glyphs(spec),
+                }
             }
             Reader::Arrays(files) => {
                 let arrays = files.read()?;
@@ -80,6 +90,7 @@ impl<'s> Contents<'s> {
                     labels: kept,
                     samples: array_samples(&arrays),
                     diagnostics,
+                    is_whole: true,
                     inside: Inside::Arrays(arrays),
                 }
             }
@@ -97,6 +108,43 @@ impl<'s> Contents<'s> {
             contents.samples.sort_by(|a, b| a.id.cmp(&b.id).then(a.at.cmp(&b.at)));
         }
         Ok(contents)
+    }
+
+    /// A hash of what the images are, as far as that is known before they are read: their names and classes, and the sizes of
+    /// the files, but neither where these lie nor their times. So copies on several machines have the same one.
+    ///
+    /// # Errors
+    /// When a file disappeared or may not be read.
+    pub fn outline(&self, source: &Source) -> Result<blake3::Hasher> {
+        let mut hasher = source.sizes()?;
+        for text in self.samples.iter().flat_map(|sample| [&sample.id, &sample.class]) {
+            hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+        }
+        Ok(hasher)
+    }
+
+    /// Keeps the images of a shard, and what is told of images that are not read among them.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_OPTION` where there are more shards than images.
+    pub fn keep(&mut self, shard: Shard) -> Result<()> {
+        let images = self.samples.len();
+        if shard.count > images {
+            return Err(Error::new(Code::InvalidOption, "there are more shards than images")
+                .with_subject("shard.count")
+                .with_values(format!("at most {images}, as there are images"), shard.count.to_string())
+                .with_advice("say a smaller count, and start as many tasks"));
+        }
+        let range = shard.range(images);
+        let end = self.samples.get(range.end).map(|next| next.id.clone());
+        self.samples.truncate(range.end);
+        self.samples.drain(..range.start);
+        let first = self.samples.first().filter(|_| range.start > 0).map(|first| &first.id);
+        let is_own =
+            |path: &String| first.is_none_or(|first| path >= first) && end.as_ref().is_none_or(|end| path < end);
+        self.diagnostics.broken.retain(|broken| is_own(&broken.path));
+        self.is_whole = false;
+        Ok(())
     }
 
     /// Decodes everything into a new cache file at `path`.
@@ -151,7 +199,7 @@ impl<'s> Contents<'s> {
                 }
             }
         }
-        factory.finish(self.name, self.samples, self.diagnostics)
+        factory.finish(self.name, self.samples, self.diagnostics, self.is_whole)
     }
 }
 
@@ -246,7 +294,7 @@ fn read_vectors(table: &VectorTable, labels: Option<Labels>) -> Result<Contents<
             .with_values("a column label, or ids that begin with a folder", "neither")
             .with_advice("go without labels: labels \"none\", split by images"));
     }
-    Ok(Contents { name: None, labels, samples, diagnostics, inside: Inside::Vectors(table) })
+    Ok(Contents { name: None, labels, samples, diagnostics, is_whole: true, inside: Inside::Vectors(table) })
 }
 
 /// Image `index` of `part` with 1 or 3 channels.
@@ -289,7 +337,8 @@ fn read_files<'s>(
         .collect();
     let names: Vec<PathBuf> = roots.iter().map(root_path).collect();
     let (name, labels, samples, diagnostics) = file_samples(source.kind, &names, &listings, labels)?;
-    Ok(Contents { name: source.name.or(name), labels, samples, diagnostics, inside: Inside::Files(open) })
+    let name = source.name.or(name);
+    Ok(Contents { name, labels, samples, diagnostics, is_whole: true, inside: Inside::Files(open) })
 }
 
 fn root_path(root: &Root) -> PathBuf {

@@ -12,6 +12,7 @@ use super::fingerprint::fingerprint_of;
 use super::part::{BrokenImage, Part};
 use super::plan::{DataKind, DataPlan, InputKind, Labels};
 use super::rotation::{unturned, unturned_id};
+use super::shard::Shard;
 use super::source::{Source, VECTORS};
 use super::stop::Stop;
 use super::survey::{PartCount, count_parts, sentence};
@@ -92,6 +93,35 @@ impl Dataset {
         stop: Stop<'_>,
         progress: &mut dyn FnMut(DecodeProgress),
     ) -> Result<Dataset> {
+        let all = Dataset::open_part(plan, None, fewest, stop, progress)?;
+        all.ok_or_else(|| Error::new(Code::Internal, "the whole of the images was not wanted"))
+    }
+
+    /// The same of a shard: its images alone are decoded, and the order is that of the whole. First `is_wanted` is told what the whole
+    /// is, a hash of the names and classes of its images and the sizes of its files; where it says no, nothing is decoded and there is no data set. A shard may have no
+    /// usable image at all.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`], but for broken images; `ERR_INVALID_OPTION` where there are more shards than images; those of
+    /// `is_wanted`.
+    pub fn open_shard(
+        plan: &DataPlan,
+        shard: Shard,
+        is_wanted: &mut dyn FnMut(&str) -> Result<bool>,
+        fewest: usize,
+        stop: Stop<'_>,
+        progress: &mut dyn FnMut(DecodeProgress),
+    ) -> Result<Option<Dataset>> {
+        Dataset::open_part(plan, Some((shard, is_wanted)), fewest, stop, progress)
+    }
+
+    fn open_part(
+        plan: &DataPlan,
+        shard: Option<(Shard, &mut dyn FnMut(&str) -> Result<bool>)>,
+        fewest: usize,
+        stop: Stop<'_>,
+        progress: &mut dyn FnMut(DecodeProgress),
+    ) -> Result<Option<Dataset>> {
         check_plan(plan)?;
         let source = Source::detect(plan, stop)?;
         source.check_dimension(plan.channels)?;
@@ -100,6 +130,19 @@ impl Dataset {
         if plan.labels == Labels::None {
             key.update(b"no labels");
         }
+        let read = || Contents::read(&source, Some(plan.labels), plan.rotations, stop);
+        let mut own = None;
+        if let Some((shard, is_wanted)) = shard {
+            let mut contents = read()?;
+            let mut outline = contents.outline(&source)?;
+            outline.update(format!("{} {}", plan.image_size, plan.channels).as_bytes());
+            if !is_wanted(&outline.finalize().to_hex()[..32])? {
+                return Ok(None);
+            }
+            contents.keep(shard)?;
+            key.update(format!("shard {shard}").as_bytes());
+            own = Some(contents);
+        }
         let name = format!("{}.rkdcache", &key.finalize().to_hex()[..32]);
         let path = plan.cache.join(&name);
         let element = if source.kind == VECTORS { size_of::<f32>() } else { 1 };
@@ -107,7 +150,7 @@ impl Dataset {
         let (cache, reused, cache_notice) = match Cache::open(&path, slot_bytes) {
             Some(cache) => (cache, true, None),
             None => {
-                let contents = Contents::read(&source, Some(plan.labels), plan.rotations, stop)?;
+                let contents = own.take().map_or_else(read, Ok)?;
                 let folder = match contents.samples.len() < fewest {
                     true => CacheFolder::once()?,
                     false => CacheFolder::new(&plan.cache)?,
@@ -125,6 +168,7 @@ impl Dataset {
                 (cache, false, cache_notice)
             }
         };
+        drop(own);
         let (image_size, channels, rotations) = (plan.image_size, plan.channels, plan.rotations);
         let Source { kind, reason, .. } = source;
         let several = !plan.more.is_empty() && kind != "omniglot";
@@ -145,7 +189,7 @@ impl Dataset {
         dataset.fingerprint = fingerprint_of(
             images.map(|item| (dataset.bare_id(item), dataset.unturned_class(item), dataset.content(item))),
         );
-        Ok(dataset)
+        Ok(Some(dataset))
     }
 
     /// What was found.
@@ -184,7 +228,7 @@ impl Dataset {
         self.cache.manifest.ids.len()
     }
 
-    /// Whether there is no image; [`Dataset::open`] gives no such data set.
+    /// Whether there is no image: of a data set that only a shard can be.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -161,8 +161,15 @@ impl<'a> Factory<'a> {
         })
     }
 
-    /// Checks the outcome, writes the manifest and puts the file in place.
-    pub fn finish(self, name: Option<&str>, samples: Vec<Sample>, mut diagnostics: Diagnostics) -> Result<()> {
+    /// Checks the outcome, writes the manifest and puts the file in place. What is asked of a data set is not asked of the images
+    /// of a shard, which do not make one.
+    pub fn finish(
+        self,
+        name: Option<&str>,
+        samples: Vec<Sample>,
+        mut diagnostics: Diagnostics,
+        is_whole: bool,
+    ) -> Result<()> {
         (self.progress)(progress_of(self.done, self.failures.len(), self.broken, self.start));
         go_on(self.stop)?;
         let listed: BTreeSet<&str> = samples.iter().map(|sample| &sample.class[..]).collect();
@@ -177,10 +184,12 @@ impl<'a> Factory<'a> {
             }
         }
         diagnostics.broken.sort_by(|a, b| a.path.cmp(&b.path));
-        refuse_if_mostly_broken(usable.len(), &diagnostics.broken)?;
+        if is_whole {
+            refuse_if_mostly_broken(usable.len(), &diagnostics.broken)?;
+        }
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         usable.iter().for_each(|sample| *counts.entry(&sample.class).or_default() += 1);
-        if !counts.contains_key("") {
+        if is_whole && !counts.contains_key("") {
             warn_of_small_classes(&listed, &counts, &mut diagnostics.warnings);
         }
         let classes: Vec<String> = counts.keys().map(|class| class.to_string()).filter(|it| !it.is_empty()).collect();
@@ -216,7 +225,11 @@ fn progress_of(done: usize, total: usize, broken: usize, start: Instant) -> Deco
     DecodeProgress { done, total, broken, seconds, images_per_second: done as f64 / seconds.max(1e-9) }
 }
 
-fn refuse_if_mostly_broken(usable: usize, broken: &[BrokenImage]) -> Result<()> {
+/// Refuses a data set of which more images are broken than usable.
+///
+/// # Errors
+/// `ERR_INVALID_DATA`, which names the first.
+pub fn refuse_if_mostly_broken(usable: usize, broken: &[BrokenImage]) -> Result<()> {
     if usable > 0 && broken.len() <= usable {
         return Ok(());
     }

@@ -14,7 +14,7 @@
 //! row, from left to right:
 //!
 //! ```text
-//! plan, part, stop, threads, positioned, rotation           words that all share
+//! plan, part, shard, stop, threads, positioned, rotation    words that all share
 //! decode: limits, deep, jpeg: pixels, codes, mod; tiff, mod   one image
 //! glyphs: skeleton, hand, raster, mod                       images that are drawn
 //! source: annotation, ignored, listing, hash                what people write, what lies about
@@ -45,6 +45,7 @@ mod positioned;
 pub mod record;
 pub mod rotation;
 pub mod sampler;
+mod shard;
 mod source;
 pub mod split;
 pub mod statistics;
@@ -57,12 +58,14 @@ pub use batches::{Batch, EvaluationBatches};
 pub use dataset::{Dataset, DatasetSummary};
 pub use decode::Decoder;
 pub use factory::DecodeProgress;
+pub(crate) use factory::refuse_if_mostly_broken;
 pub use input::InputSpec;
 pub use loader::{Loader, LoaderOptions, Position, View};
 pub use part::{BrokenImage, Part};
 pub use plan::{AugmentSpec, BatchPlan, DataKind, DataPlan, EpisodePlan, InputKind, Labels, SplitPlan, describe};
 pub use record::{DataOutline, DataRecord, Difference, KnownData};
 pub use sampler::BatchSampler;
+pub use shard::Shard;
 pub(crate) use source::Source;
 pub(crate) use source::glob::is_pattern;
 pub(crate) use source::published::splits_by_classes;

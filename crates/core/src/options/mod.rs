@@ -10,6 +10,7 @@ pub mod check;
 mod data;
 pub mod model;
 pub mod run;
+mod shard;
 mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +30,7 @@ use crate::onnx::{EngineChoice, OnnxOptions, OnnxReport};
 use crate::optim::{OptimizerSpec, ScheduleSpec};
 use crate::ranks::launch;
 use crate::train::Plan;
-use crate::train::embed::EmbedFormat;
+use crate::train::embedded::EmbedFormat;
 use crate::vectors::{VectorOptions, VectorSummary};
 
 pub use data::{DataSurvey, default_cache, survey};
@@ -925,7 +926,7 @@ pub struct EmbedOptions {
     /// The folder of a finished run, or a `model.safetensors`.
     #[cfg_attr(test, ts(type = "string | URL"))]
     pub model: PathText,
-    /// The images; all of them are embedded.
+    /// The images; all of them are embedded, or a shard.
     #[cfg_attr(test, ts(type = "Data | string | URL"))]
     pub data: DataOption,
     /// The file to write: `.npy`, with `<name>.ids.json` beside it, `.safetensors`, `.csv`, `.jsonl`, `.parquet` or `.arrow`,
@@ -934,9 +935,38 @@ pub struct EmbedOptions {
     pub out: PathText,
     /// Form of the file. @default by the name's ending
     pub format: Option<EmbedFormat>,
+    /// Embeds this shard of the images alone, into a file of its own: shard 3 of 100 of `vectors.npy` is
+    /// `vectors-00003-of-00100.npy`. One that is finished is left as it is. `mergeShards` makes one file of all. `{}` is the shard that
+    /// the scheduler gives this process. @default all images, whatever the environment says
+    pub shard: Option<ShardOptions>,
     /// CPU threads, 0 to 1024; 0 is all cores. @default 0
     #[cfg_attr(test, ts(as = "Option<u64>"))]
     pub threads: Option<Threads>,
+}
+
+/// Which shard of the images a process embeds: one of so many neighbouring parts of the same size, but for an image. What is not said
+/// the scheduler says that has started the process: a Kubernetes Indexed Job (`JOB_COMPLETION_INDEX`), a Slurm array
+/// (`SLURM_ARRAY_TASK_ID`), an AWS Batch array job (`AWS_BATCH_JOB_ARRAY_INDEX`) or a Cloud Run job (`CLOUD_RUN_TASK_INDEX`).
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ShardOptions {
+    /// Which one, from 0 and below `count`. @default the scheduler's
+    #[cfg_attr(test, ts(as = "Option<usize>"))]
+    pub index: Option<Whole<0, 99_998>>,
+    /// How many there are, 1 to 99,999; needed beside `index`. @default the scheduler's, which Kubernetes does not say
+    #[cfg_attr(test, ts(as = "Option<usize>"))]
+    pub count: Option<Whole<1, 99_999>>,
+}
+
+/// What `mergeShards` takes.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MergeOptions {
+    /// The `out` that the shards were written with: the file to write, beside which they lie.
+    #[cfg_attr(test, ts(type = "string | URL"))]
+    pub out: PathText,
 }
 
 /// What `loadModel` takes.

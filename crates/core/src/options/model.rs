@@ -1,14 +1,15 @@
 //! `evaluate`, `neighbours`, `embed` and `exportModel`: from partial options to their plans.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::run::threads;
+use super::shard;
 use super::stored::{StoredModel, find_model, find_teacher, find_teachers};
 use super::{
-    DataOption, EmbedOptions, EvaluateOptions, ExportOptions, LoadModelOptions, NeighboursOptions, NetworkReport,
-    TeacherOption, TeacherOptions, TeacherReport,
+    DataOption, EmbedOptions, EvaluateOptions, ExportOptions, LoadModelOptions, MergeOptions, NeighboursOptions,
+    NetworkReport, TeacherOption, TeacherOptions, TeacherReport,
 };
 use crate::artefact::model::Model;
 use crate::data::{DataPlan, Labels, Part, Stop};
@@ -18,9 +19,10 @@ use crate::input::{Whole, invalid, read};
 use crate::nn::Portable;
 use crate::onnx::OnnxModel;
 use crate::serve::ServePlan;
-use crate::train::embed::EmbedFormat;
+use crate::train::embedded::EmbedFormat;
 use crate::train::evaluate::BATCH;
 use crate::train::export::{About, Gates};
+use crate::train::shards;
 use crate::train::stored::SplitChoice;
 use crate::train::{EmbedPlan, EvaluatePlan, ExportPlan, NeighboursPlan, TeacherFeatures};
 use crate::vectors::{self, judge};
@@ -92,13 +94,26 @@ pub fn embed(options: &Value, stop: Stop<'_>) -> Result<EmbedPlan> {
                 .with_advice("or say which it is, format: \"npy\" for example")
         })?,
     };
+    let shard = options.shard.map(|shard| shard::resolve(&shard, |name| std::env::var(name).ok())).transpose()?;
+    let out = options.out.absolute();
     Ok(EmbedPlan {
         data: data_of(&stored, Some(&options.data), stop)?.0,
-        out: options.out.absolute(),
+        file: shard.map_or_else(|| out.clone(), |shard| shards::file_of(&out, shard)),
+        shard,
+        out,
         format,
         threads: threads(options.threads),
         model: stored.file,
     })
+}
+
+/// The file that `mergeShards(options)` writes.
+///
+/// # Errors
+/// Those of the options.
+pub fn merge(options: &Value) -> Result<PathBuf> {
+    let MergeOptions { out } = read("", options)?;
+    Ok(out.absolute())
 }
 
 /// The plan of `loadModel(model, options)`.

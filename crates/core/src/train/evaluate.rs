@@ -10,7 +10,7 @@ use super::event::{Control, Event};
 use super::host::Host;
 use super::report::Evaluation;
 use crate::artefact::model::{Model, ModelCard};
-use crate::data::{DataPlan, Dataset, EvaluationBatches, InputKind, InputSpec, View, describe};
+use crate::data::{DataPlan, Dataset, DecodeProgress, EvaluationBatches, InputKind, InputSpec, Shard, View, describe};
 use crate::error::{Code, Error, Result};
 use crate::metrics::{retrieval, top_k_accuracy};
 use crate::nn::{Backend, Feature, FeatureMap, Inference};
@@ -278,6 +278,46 @@ pub(super) fn open_dataset(
     fewest: usize,
     control: &Control,
 ) -> Result<Dataset> {
+    check_input(plan, wanted)?;
+    let dataset = Dataset::open_keeping(plan, fewest, &|| control.is_cancelled(), &mut decoding(control))?;
+    if let Some(notice) = dataset.cache_notice() {
+        control.emit(Event::Warning { message: notice.into() });
+    }
+    Ok(dataset)
+}
+
+/// Opens a shard of `plan`'s images as [`open_view`] does all of them; see [`Dataset::open_shard`].
+pub(super) fn open_shard_view(
+    plan: &DataPlan,
+    shard: Shard,
+    is_wanted: &mut dyn FnMut(&str) -> Result<bool>,
+    input: InputSpec,
+    fewest: usize,
+    control: &Control,
+) -> Result<Option<View>> {
+    check_input(plan, (input.kind, input.image_size, input.channels))?;
+    let stop = || control.is_cancelled();
+    let found = Dataset::open_shard(plan, shard, is_wanted, fewest, &stop, &mut decoding(control))?;
+    let Some(dataset) = found else { return Ok(None) };
+    if let Some(notice) = dataset.cache_notice() {
+        control.emit(Event::Warning { message: notice.into() });
+    }
+    Ok(Some(View { dataset: Arc::new(dataset), normalization: input.normalization }))
+}
+
+/// Reports the decoding.
+fn decoding(control: &Control) -> impl FnMut(DecodeProgress) {
+    |progress| {
+        control.emit(Event::Decode {
+            done: progress.done as u64,
+            total: progress.total as u64,
+            images_per_second: progress.images_per_second,
+        });
+    }
+}
+
+/// Refuses images that a network which takes `wanted` does not.
+fn check_input(plan: &DataPlan, wanted: (InputKind, usize, usize)) -> Result<()> {
     let found = (plan.input_kind(), plan.image_size, plan.channels);
     if found != wanted {
         let words = |(kind, image_size, channels)| describe(kind, image_size, channels);
@@ -297,15 +337,5 @@ pub(super) fn open_dataset(
             .with_values(words(wanted), received)
             .with_advice(advice));
     }
-    let dataset = Dataset::open_keeping(plan, fewest, &|| control.is_cancelled(), &mut |progress| {
-        control.emit(Event::Decode {
-            done: progress.done as u64,
-            total: progress.total as u64,
-            images_per_second: progress.images_per_second,
-        });
-    })?;
-    if let Some(notice) = dataset.cache_notice() {
-        control.emit(Event::Warning { message: notice.into() });
-    }
-    Ok(dataset)
+    Ok(())
 }

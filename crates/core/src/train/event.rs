@@ -37,6 +37,13 @@ pub enum Event {
         /// Images in all.
         total: u64,
     },
+    /// Shards of embeddings are being joined into one file.
+    Merge {
+        /// Files of shards read so far: each is read twice, to check it and to copy it.
+        done: u64,
+        /// Files to read, twice the shards.
+        total: u64,
+    },
     /// The ranges of activations are being measured, for an export in int8.
     Calibrate {
         /// Images done so far.
@@ -64,9 +71,11 @@ impl Event {
     /// Whether it is mere progress: the next one says the same and newer, so a reader that is behind may miss it.
     pub fn is_progress(&self) -> bool {
         match self {
-            Event::Decode { .. } | Event::TeacherFeatures { .. } | Event::Embed { .. } | Event::Calibrate { .. } => {
-                true
-            }
+            Event::Decode { .. }
+            | Event::TeacherFeatures { .. }
+            | Event::Embed { .. }
+            | Event::Merge { .. }
+            | Event::Calibrate { .. } => true,
             Event::Step(_) | Event::Weights { .. } | Event::Collapse(_) | Event::Warning { .. } => false,
         }
     }

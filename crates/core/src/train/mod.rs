@@ -3,7 +3,7 @@
 //! [`training`] is what a caller asks of a session, `open` chooses what it runs on; [`session`] is the main path: opening,
 //! one step top to bottom, saving. [`pass`] takes a batch through the network and back, [`objective`] adds up the losses,
 //! [`device_terms`] are those that the device computes, [`balance`] finds weights, [`teacher`] gives what they compare with,
-//! [`evaluate`](mod@evaluate), [`stored`], [`embed`](mod@embed), [`export`](mod@export) and [`look`](mod@look) use a stored network, `reference` measures by a teacher,
+//! [`evaluate`](mod@evaluate), [`stored`], [`embed`](mod@embed), [`embedded`], [`shards`], [`export`](mod@export) and [`look`](mod@look) use a stored network, `reference` measures by a teacher,
 //! [`checkpoint`] is the file between two steps, [`together`] a session on several ranks and `share` what each does of a step. `cost` tells beforehand when a step would be slow, [`memory`] what a run
 //! takes, `known` whether data are still those of an earlier job.
 
@@ -15,6 +15,7 @@ mod cost;
 pub mod device;
 pub mod device_terms;
 pub mod embed;
+pub mod embedded;
 pub mod evaluate;
 pub mod event;
 pub mod export;
@@ -33,6 +34,7 @@ mod reference;
 pub mod report;
 pub mod segment;
 pub mod session;
+pub mod shards;
 mod share;
 pub mod start;
 mod state;
@@ -53,6 +55,7 @@ pub use neighbours::{NeighboursPlan, neighbours};
 pub use open::open;
 pub use plan::Plan;
 pub use session::Session;
+pub use shards::merge;
 pub use start::Start;
 pub use stored::{EvaluatePlan, evaluate_model};
 pub use teacher::{TeacherFeatures, TeacherPlan, weights_of};

@@ -260,4 +260,38 @@ pub struct EmbedReport {
     pub milliseconds_per_image: f64,
     /// Every image that has no row, and why.
     pub left_out: Vec<BrokenImage>,
+    /// Which shard of the images these are, where they are one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub shard: Option<WrittenShard>,
+}
+
+/// The shard that `embed` wrote, or found finished.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub struct WrittenShard {
+    /// Which one, from 0.
+    pub index: usize,
+    /// How many there are.
+    pub count: usize,
+    /// Whether it was finished before: nothing was embedded then, and the report is that of before.
+    pub skipped: bool,
+}
+
+/// What `mergeShards` wrote.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub struct MergeReport {
+    /// The file.
+    pub out: String,
+    /// Rows of the matrix.
+    pub images: usize,
+    /// Columns of the matrix.
+    pub embedding: usize,
+    /// Shards that were joined.
+    pub shards: usize,
+    /// Every image that has no row, and why.
+    pub left_out: Vec<BrokenImage>,
 }

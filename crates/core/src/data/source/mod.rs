@@ -212,6 +212,39 @@ impl Source {
         }
         Ok(hasher)
     }
+
+    /// A hash of the options, or of how large the files are.
+    ///
+    /// # Errors
+    /// As of [`Source::key`].
+    pub fn sizes(&self) -> Result<blake3::Hasher> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.kind.as_bytes());
+        let mut add = |length: u64| {
+            hasher.update(&length.to_le_bytes());
+        };
+        match &self.reader {
+            Reader::Glyphs(spec) => {
+                hasher.update(spec.to_string().as_bytes());
+            }
+            Reader::Vectors(table) => {
+                hasher.update(table.hash.as_bytes());
+            }
+            Reader::Arrays(files) => files.paths().try_for_each(|path| size_of_file(path).map(&mut add))?,
+            Reader::Files(roots) => {
+                for root in roots {
+                    match root {
+                        Root::Folder(walk) => walk.files.iter().for_each(|(_, meta)| add(meta.len())),
+                        Root::Zip(path) | Root::Tar(path) => add(size_of_file(path)?),
+                        Root::Parquet(images) => {
+                            images.paths().try_for_each(|path| size_of_file(path).map(&mut add))?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(hasher)
+    }
 }
 
 thread_local! {
@@ -480,7 +513,14 @@ fn sniff(path: &Path) -> std::io::Result<Option<Archive>> {
 }
 
 fn hash_file(hasher: &mut blake3::Hasher, path: &Path) -> Result<()> {
-    let meta = fs::metadata(path).map_err(|e| Error::io("looking at the data", path, e))?;
-    hash_metadata(hasher, &path.display().to_string(), &meta);
+    hash_metadata(hasher, &path.display().to_string(), &metadata_of(path)?);
     Ok(())
+}
+
+fn size_of_file(path: &Path) -> Result<u64> {
+    metadata_of(path).map(|meta| meta.len())
+}
+
+fn metadata_of(path: &Path) -> Result<fs::Metadata> {
+    fs::metadata(path).map_err(|e| Error::io("looking at the data", path, e))
 }
