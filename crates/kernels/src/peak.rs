@@ -51,8 +51,8 @@ impl Kernel for Chains {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> Chained {
-        // More than latency times units of any x86-64 (4 x 2), and few enough for its registers; a vector of the
-        // portable form takes two of them.
+        // Enough for latency times units of any processor (x86-64: 4 x 2; arm64: 4 x 4, where a vector is two registers), and
+        // few enough for its registers; a vector of the portable form takes two of x86-64's.
         // SAFETY: the instruction set is there by the contract of `run`.
         unsafe { if S::ROWS < 6 { chains::<S, 4>(self.length) } else { chains::<S, 12>(self.length) } }
     }
