@@ -62,6 +62,11 @@ fn normal(x: f64) -> f64 {
 /// Whether Miri interprets the tests: thousands of times slower, so they take the smaller of their sizes.
 pub const INTERPRETED: bool = cfg!(miri);
 
+/// Whether an emulator runs the tests, as `RKD_TEST_EMULATED` says: some ten times slower, so they leave out the largest sizes.
+pub fn emulated() -> bool {
+    std::env::var_os("RKD_TEST_EMULATED").is_some()
+}
+
 /// One team for every instruction set here, or that of `RKD_ISA` alone, and 1, 2 and 3 threads, the threads of one set together.
 pub fn teams() -> Vec<Vec<Team>> {
     let all = match std::env::var_os(isa::VARIABLE) {
