@@ -1,8 +1,9 @@
-// Every check of the project, each also alone: `node scripts/check.mjs [format|lint|types|docs|unused|rust|ts|browser|soak|package]...`.
+// Every check of the project, each also alone: `node scripts/check.mjs [format|lint|types|docs|unused|rust|arm64|ts|browser|soak|package]...`.
 // Warnings are errors. The last line is `N passed, N failed`: tests, and one for each step that is no test.
 import { spawn } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { target as arm64, emulation } from "./arm64.mjs";
 import { chromium } from "./chromium.mjs";
 import { cargoEnv, root, setUp, tool } from "./setup.mjs";
 
@@ -38,6 +39,20 @@ const steps = {
     run: [
       cargo("test", "--workspace", "--locked", "--no-fail-fast"),
       cargo("test", "--manifest-path", "crates/kernels/model/Cargo.toml", "--target-dir", "target/model", "--locked"),
+    ],
+    count: countCargo,
+  },
+  arm64: {
+    says: "the kernels on an emulated arm64",
+    before: () => {
+      const found = emulation();
+      if (typeof found !== "string") return { ...found.env, RKD_ISA: "neon", RKD_TEST_EMULATED: "1" };
+      console.log(`left out: ${found}`);
+    },
+    run: [
+      cargo("clippy", "-p", "rkd-kernels", "--target", arm64, "--all-targets", "--locked", "--", "-D", "warnings"),
+      cargo("test", "-p", "rkd-kernels", "--target", arm64, "--lib", "--tests", "--locked", "--no-fail-fast"),
+      [process.execPath, "scripts/arm64.mjs"],
     ],
     count: countCargo,
   },

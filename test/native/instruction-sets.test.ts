@@ -12,9 +12,10 @@ it("gives one model with fused multiplication and one without, however wide the 
   const { status, stdout, stderr } = spawnSync(process.execPath, [smoke, "--all"], { encoding: "utf8" });
   expect(status, stderr).toBe(0);
   const models: Readonly<Record<string, string>> = JSON.parse(stdout).models;
-  const { portable, "portable-wide": wide, avx2, avx512 } = models;
+  const { portable, "portable-wide": wide, avx2, avx512, neon } = models;
   expect(portable).toMatch(/^[0-9a-f]{64}$/);
   expect(wide).toBe(portable);
   if (avx2) expect(avx2).not.toBe(portable);
   if (avx512) expect(avx512).toBe(avx2);
+  if (neon) expect(neon).not.toBe(portable);
 });

@@ -1,7 +1,7 @@
 //! Milliseconds and GFLOP/s of the three convolution passes over the layers of ResNet-18 and Conv-4, and milliseconds
 //! and GB/s of batch normalisation with ReLU and of an Adam step.
 //!
-//! `cargo run -p rkd-kernels --example conv_bench -- [--threads N] [--isa avx512|avx2|portable] [--only TEXT|others]`
+//! `cargo run -p rkd-kernels --example conv_bench -- [--threads N] [--isa avx512|avx2|neon|portable] [--only TEXT|others]`
 //!
 //! Rates count the multiplications of the definition, whatever the algorithm does, so that they compare algorithms.
 //! Times are the best of fifteen calls: other programs' load only ever adds.

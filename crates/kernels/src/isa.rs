@@ -1,6 +1,6 @@
 //! The instruction sets the kernels are written for, found at run time.
 //!
-//! Kernels that use fused multiply-add give the same bits under AVX-512 and AVX2; the portable forms round after each
+//! Kernels that use fused multiply-add give the same bits under AVX-512, AVX2 and NEON; the portable forms round after each
 //! multiplication, so differ from them in the last bits and agree with each other.
 
 use std::fmt;
@@ -21,6 +21,9 @@ pub(crate) enum Level {
     /// x86-64 with AVX2 and FMA: 8 lanes of f32, 16 registers.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// arm64, which always has it: 8 lanes of f32 in two registers of four, 32 registers.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     Portable,
     PortableWide,
 }
@@ -32,7 +35,7 @@ impl Isa {
     /// cover that shape on processors without AVX-512.
     pub const PORTABLE_WIDE: Isa = Isa(Level::PortableWide);
 
-    /// Every instruction set of this processor, the one to take first: x86's own from the widest on, then
+    /// Every instruction set of this processor, the one to take first: its own from the widest on, then
     /// [`Isa::PORTABLE`] and [`Isa::PORTABLE_WIDE`], which run everywhere.
     pub fn supported() -> Vec<Isa> {
         let mut supported = Vec::new();
@@ -44,6 +47,8 @@ impl Isa {
             }
             supported.push(Isa(Level::Avx2));
         }
+        #[cfg(all(target_arch = "aarch64", not(miri)))]
+        supported.push(Isa(Level::Neon));
         supported.extend([Isa::PORTABLE, Isa::PORTABLE_WIDE]);
         supported
     }
@@ -72,13 +77,15 @@ impl Isa {
         })
     }
 
-    /// The name, as reports print it: `avx512`, `avx2`, `portable` or `portable-wide`.
+    /// The name, as reports print it: `avx512`, `avx2`, `neon`, `portable` or `portable-wide`.
     pub fn name(self) -> &'static str {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => "neon",
             Level::Portable => "portable",
             Level::PortableWide => "portable-wide",
         }

@@ -32,6 +32,8 @@ pub(crate) fn panel_width(isa: Isa) -> usize {
         Level::Avx512 => 32,
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => 16,
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => 16,
         Level::PortableWide => 32,
         Level::Portable => 16,
     }

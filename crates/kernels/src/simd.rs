@@ -12,7 +12,6 @@
 //!   is made by naming its fields; one of pointers only by an `unsafe fn new` that says what must hold
 //!   until it has run.
 
-/// Methods of [`Simd`] or [`Doubles`] that are one expression of vector instructions.
 /// Writes `body` out for every number below a constant of at most 17: sums that a loop counter indexes would lie in memory, not in
 /// registers.
 macro_rules! unrolled {
@@ -28,8 +27,12 @@ macro_rules! unrolled {
 }
 pub(crate) use unrolled;
 
+/// Methods of [`Simd`] or [`Doubles`] that are one expression of vector instructions.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! instructions {
     ($(fn $name:ident($($argument:ident: $kind:ty),*) -> $out:ty = $value:expr;)*) => {$(
+        // On arm64, which always has its vectors, only what goes by a pointer is unsafe.
+        #[cfg_attr(target_arch = "aarch64", allow(unused_unsafe))]
         #[inline(always)]
         unsafe fn $name($($argument: $kind),*) -> $out {
             // SAFETY: the instructions need their instruction set, which the trait's contract demands of the caller. A
@@ -130,13 +133,15 @@ pub(crate) trait Kernel {
 /// Runs `kernel` compiled for `isa`.
 pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
     // SAFETY: an `Isa` exists only for what the processor supports, and each arm runs the kernel with the vectors of
-    // that instruction set; those of plain Rust need none.
+    // that instruction set. Those of plain Rust need none, and those of NEON nothing that the baseline of arm64 has not.
     unsafe {
         match isa.level() {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => x86::avx512(kernel),
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => x86::avx2(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => kernel.run::<arm::Neon>(),
             Level::PortableWide => kernel.run::<Portable<16, 14>>(),
             Level::Portable => kernel.run::<Portable<8, 4>>(),
         }
@@ -341,6 +346,317 @@ mod x86 {
                 match count >= 16 {
                     true => _mm512_storeu_ps(to, v),
                     false => _mm512_mask_storeu_ps(to, (1 << count) - 1, v),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use super::{Simd, doubles};
+    use std::arch::aarch64::*;
+
+    /// NEON, two registers of four lanes a vector: as 16 pairs, its 32 registers are AVX2's 16 of as many lanes. What was
+    /// laid out for those fits: 12 accumulators of 6 x 16, two vectors of the panel and one factor take 29 registers.
+    /// Each factor is loaded for 16 columns; with one register a vector, tiles of 12 x 8 would load one for 8.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Neon;
+
+    type Pair = float32x4x2_t;
+
+    /// `$value` of each register of the pairs.
+    macro_rules! pair {
+        ($($v:ident),* => $value:expr) => {
+            float32x4x2_t({ $(let $v = $v.0;)* $value }, { $(let $v = $v.1;)* $value })
+        };
+    }
+
+    /// The bits of `v` where those of `mask` are ones, else zeros.
+    #[inline(always)]
+    fn masked(mask: uint32x4_t, v: float32x4_t) -> float32x4_t {
+        // SAFETY: arm64 always has NEON.
+        #[allow(unused_unsafe)]
+        unsafe {
+            vreinterpretq_f32_u32(vandq_u32(mask, vreinterpretq_u32_f32(v)))
+        }
+    }
+
+    impl Simd for Neon {
+        type V = Pair;
+        const LANES: usize = 8;
+        const ROWS: usize = 6;
+        type F64 = doubles::Neon;
+        instructions! {
+            fn load(from: *const f32) -> Pair = float32x4x2_t(vld1q_f32(from), vld1q_f32(from.add(4)));
+            fn store(to: *mut f32, v: Pair) -> () = {
+                vst1q_f32(to, v.0);
+                vst1q_f32(to.add(4), v.1)
+            };
+            fn splat(value: f32) -> Pair = float32x4x2_t(vdupq_n_f32(value), vdupq_n_f32(value));
+            fn add(a: Pair, b: Pair) -> Pair = pair!(a, b => vaddq_f32(a, b));
+            fn sub(a: Pair, b: Pair) -> Pair = pair!(a, b => vsubq_f32(a, b));
+            fn mul(a: Pair, b: Pair) -> Pair = pair!(a, b => vmulq_f32(a, b));
+            fn div(a: Pair, b: Pair) -> Pair = pair!(a, b => vdivq_f32(a, b));
+            fn exponent(v: Pair) -> Pair = pair!(v => vreinterpretq_f32_u32(vshlq_n_u32::<23>(vreinterpretq_u32_f32(v))));
+            fn mul_add(a: Pair, b: Pair, c: Pair) -> Pair = pair!(a, b, c => vfmaq_f32(c, a, b));
+            // The instructions of these names give no number where either is none.
+            fn max(a: Pair, b: Pair) -> Pair = pair!(a, b => vbslq_f32(vcgtq_f32(a, b), a, b));
+            fn min(a: Pair, b: Pair) -> Pair = pair!(a, b => vbslq_f32(vcltq_f32(a, b), a, b));
+            fn where_positive(y: Pair, v: Pair) -> Pair = pair!(y, v => masked(vcgtzq_f32(y), v));
+            fn where_greater(a: Pair, b: Pair, v: Pair, otherwise: Pair) -> Pair =
+                pair!(a, b, v, otherwise => vbslq_f32(vcgtq_f32(a, b), v, otherwise));
+            fn where_same(a: Pair, b: Pair, v: Pair) -> Pair =
+                pair!(a, b, v => masked(vceqq_u32(vreinterpretq_u32_f32(a), vreinterpretq_u32_f32(b)), v));
+            fn widen(v: Pair, part: usize) -> float64x2x2_t = {
+                let half = if part == 0 { v.0 } else { v.1 };
+                float64x2x2_t(vcvt_f64_f32(vget_low_f32(half)), vcvt_high_f64_f32(half))
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers at which instruction sets could differ: zeros of both signs, infinities, none, denormal, next to each other.
+    const SPECIAL: [f32; 16] = [
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::NAN,
+        f32::MIN_POSITIVE,
+        -1e-40,
+        1e-40,
+        f32::MAX,
+        f32::MIN,
+        3.3333333,
+        -3.333333,
+        1.0000001,
+        16_777_217.0,
+    ];
+
+    /// What the operations give for 16 values of each operand, by name, of which every vector has its part.
+    struct Operations([[f32; 16]; 3]);
+
+    impl Kernel for Operations {
+        type Output = Vec<(&'static str, [f32; 16])>;
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) -> Self::Output {
+            let names = [
+                "splat",
+                "add",
+                "sub",
+                "mul",
+                "div",
+                "exponent",
+                "mul_add",
+                "max",
+                "min",
+                "where_positive",
+                "where_greater",
+                "where_same",
+                "load_first",
+                "store_first",
+            ];
+            let mut out = names.map(|name| (name, [7.0; 16]));
+            for at in (0..16).step_by(S::LANES) {
+                // SAFETY: LANES divides 16, and the instruction set is there by the contract of `run`.
+                unsafe {
+                    let [a, b, c] = [0, 1, 2].map(|operand| S::load(self.0[operand].as_ptr().add(at)));
+                    let values = [
+                        S::splat(self.0[0][3]),
+                        S::add(a, b),
+                        S::sub(a, b),
+                        S::mul(a, b),
+                        S::div(a, b),
+                        S::exponent(a),
+                        S::mul_add(a, b, c),
+                        S::max(a, b),
+                        S::min(a, b),
+                        S::where_positive(a, b),
+                        S::where_greater(a, b, c, a),
+                        S::where_same(a, b, c),
+                        S::load_first(self.0[0].as_ptr().add(at), at + 3),
+                    ];
+                    for ((_, out), value) in out.iter_mut().zip(values) {
+                        S::store(out.as_mut_ptr().add(at), value);
+                    }
+                    S::store_first(out[13].1.as_mut_ptr().add(at), a, at + 3);
+                }
+            }
+            out.into()
+        }
+    }
+
+    /// Whether value i of 16 is among the first of its vector, of which the one from `at` on takes `at + 3`.
+    fn first(lanes: usize, i: usize) -> bool {
+        i % lanes < i / lanes * lanes + 3
+    }
+
+    #[test]
+    fn operations_are_those_of_the_definitions_on_every_instruction_set() {
+        let scalar = |name: &str, fused: bool, lanes: usize, i: usize, [a, b, c]: [f32; 3]| match name {
+            "splat" => SPECIAL[3],
+            "add" => a + b,
+            "sub" => a - b,
+            "mul" => a * b,
+            "div" => a / b,
+            "exponent" => f32::from_bits(a.to_bits() << 23),
+            "mul_add" => {
+                if fused {
+                    a.mul_add(b, c)
+                } else {
+                    a * b + c
+                }
+            }
+            "max" => {
+                if a > b {
+                    a
+                } else {
+                    b
+                }
+            }
+            "min" => {
+                if a < b {
+                    a
+                } else {
+                    b
+                }
+            }
+            "where_positive" => {
+                if a > 0.0 {
+                    b
+                } else {
+                    0.0
+                }
+            }
+            "where_greater" => {
+                if a > b {
+                    c
+                } else {
+                    a
+                }
+            }
+            "where_same" => {
+                if a.to_bits() == b.to_bits() {
+                    c
+                } else {
+                    0.0
+                }
+            }
+            "load_first" => {
+                if first(lanes, i) {
+                    a
+                } else {
+                    0.0
+                }
+            }
+            _ => {
+                if first(lanes, i) {
+                    a
+                } else {
+                    7.0
+                }
+            }
+        };
+        for isa in Isa::supported() {
+            let fused = ![Isa::PORTABLE, Isa::PORTABLE_WIDE].contains(&isa);
+            let lanes = dispatch(isa, Lanes);
+            for turn in 0..16 {
+                let operand = |by: usize| std::array::from_fn(|i| SPECIAL[(i + by) % 16]);
+                let operands = [SPECIAL, operand(turn), operand(5 * turn + 3)];
+                for (name, got) in dispatch(isa, Operations(operands)) {
+                    for (i, got) in got.into_iter().enumerate() {
+                        let values = operands.map(|operand| operand[i]);
+                        let expected = scalar(name, fused, lanes, i, values);
+                        let same = got.to_bits() == expected.to_bits() || (got.is_nan() && expected.is_nan());
+                        assert!(same, "{isa:?}: {name} of {values:?} is {got:e}, expected {expected:e}");
+                    }
+                }
+            }
+        }
+    }
+
+    struct Lanes;
+
+    impl Kernel for Lanes {
+        type Output = usize;
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) -> usize {
+            S::LANES
+        }
+    }
+
+    /// What the operations of doubles give for eight values of each operand, and those of `wide` widened.
+    struct DoubleOperations {
+        operands: [[f64; doubles::WIDTH]; 3],
+        wide: [f32; 16],
+    }
+
+    impl Kernel for DoubleOperations {
+        type Output = ([[f64; doubles::WIDTH]; 6], [f64; 16]);
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) -> Self::Output {
+            let (mut out, mut wide) = ([[0.0; doubles::WIDTH]; 6], [0.0; 16]);
+            let lanes = <S::F64 as Doubles>::LANES;
+            // SAFETY: LANES of both kinds divide what they are counted through, and the instruction set is there by the
+            // contract of `run`.
+            unsafe {
+                for at in (0..doubles::WIDTH).step_by(lanes) {
+                    let [a, b, c] = self.operands.map(|operand| S::F64::load(operand.as_ptr().add(at)));
+                    let values = [
+                        S::F64::add(a, b),
+                        S::F64::sub(a, b),
+                        S::F64::mul(a, b),
+                        S::F64::mul_add(a, b, c),
+                        S::F64::neg_mul_add(a, b, c),
+                        S::F64::clamp(a, S::F64::splat(-0.0), S::F64::splat(1.0)),
+                    ];
+                    for (out, value) in out.iter_mut().zip(values) {
+                        S::F64::store(out.as_mut_ptr().add(at), value);
+                    }
+                }
+                for at in (0..16).step_by(S::LANES) {
+                    let v = S::load(self.wide.as_ptr().add(at));
+                    for part in 0..S::LANES / lanes {
+                        S::F64::store(wide.as_mut_ptr().add(at + part * lanes), S::widen(v, part));
+                    }
+                }
+            }
+            (out, wide)
+        }
+    }
+
+    #[test]
+    fn doubles_are_those_of_the_definitions_on_every_instruction_set() {
+        let special = [0.0, -0.0, 1.0, -1.0 / 3.0, f64::INFINITY, f64::NAN, 1e-310, 1.0 + f64::EPSILON];
+        for isa in Isa::supported() {
+            for turn in 0..8 {
+                let operand = |by: usize| std::array::from_fn(|i| special[(i + by) % 8]);
+                let operands = [special, operand(turn), operand(3 * turn + 1)];
+                let (out, wide) = dispatch(isa, DoubleOperations { operands, wide: SPECIAL });
+                for i in 0..doubles::WIDTH {
+                    let [a, b, c] = operands.map(|operand| operand[i]);
+                    let low = if a > 1.0 { 1.0 } else { a };
+                    let clamped = if -0.0 > low { -0.0 } else { low };
+                    let expected = [a + b, a - b, a * b, a.mul_add(b, c), (-a).mul_add(b, c), clamped];
+                    for (which, expected) in expected.into_iter().enumerate() {
+                        let got = out[which][i];
+                        let same = got.to_bits() == expected.to_bits() || (got.is_nan() && expected.is_nan());
+                        assert!(
+                            same,
+                            "{isa:?}: operation {which} of {a:e}, {b:e}, {c:e} is {got:e}, expected {expected:e}"
+                        );
+                    }
+                }
+                for (got, value) in wide.into_iter().zip(SPECIAL) {
+                    let same = got.to_bits() == f64::from(value).to_bits() || (got.is_nan() && value.is_nan());
+                    assert!(same, "{isa:?}: {value:e} widened is {got:e}");
                 }
             }
         }

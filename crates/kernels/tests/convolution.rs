@@ -7,7 +7,7 @@ use rkd_kernels::activation::Activation;
 use rkd_kernels::convolution::normalized::{self, Normalized};
 use rkd_kernels::convolution::{Conv2d, Finish, backward_input, backward_weight, forward, forward_finished};
 use rkd_kernels::normalization::{Passed, batch_norm_backward, batch_norm_eval, batch_norm_eval_backward};
-use support::{INTERPRETED, activated, assert_close, check, random};
+use support::{INTERPRETED, activated, assert_close, check, emulated, random};
 
 /// The largest error allowed, of the largest entry: f32 rounding of at most some thousand terms.
 const TOLERANCE: f64 = 3e-6;
@@ -112,6 +112,7 @@ fn shapes() -> Vec<Conv2d> {
         Conv2d { extra: [1, 1], ..shape(1, [14, 15], [2, 16], 2, 5, 1) },
     ];
     shapes.retain(|shape| !INTERPRETED || shape.flops() < 4e4);
+    shapes.retain(|shape| !emulated() || shape.flops() < 2e7);
     shapes
 }
 

@@ -97,6 +97,8 @@ impl Doubles for Portable {
     }
 }
 
+#[cfg(target_arch = "aarch64")]
+pub(crate) use arm::Neon;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{Avx2, Avx512};
 
@@ -144,6 +146,48 @@ mod x86 {
             fn neg_mul_add(a: __m512d, b: __m512d, c: __m512d) -> __m512d = _mm512_fnmadd_pd(a, b, c);
             // Both instructions give their second operand where one is no number.
             fn clamp(v: __m512d, low: __m512d, high: __m512d) -> __m512d = _mm512_max_pd(low, _mm512_min_pd(high, v));
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use super::Doubles;
+    use std::arch::aarch64::*;
+
+    /// Four lanes of NEON, in two registers.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Neon;
+
+    type Pair = float64x2x2_t;
+
+    /// `$value` of each register of the pairs.
+    macro_rules! pair {
+        ($($v:ident),* => $value:expr) => {
+            float64x2x2_t({ $(let $v = $v.0;)* $value }, { $(let $v = $v.1;)* $value })
+        };
+    }
+
+    impl Doubles for Neon {
+        type V = Pair;
+        const LANES: usize = 4;
+        instructions! {
+            fn load(from: *const f64) -> Pair = float64x2x2_t(vld1q_f64(from), vld1q_f64(from.add(2)));
+            fn store(to: *mut f64, v: Pair) -> () = {
+                vst1q_f64(to, v.0);
+                vst1q_f64(to.add(2), v.1)
+            };
+            fn splat(value: f64) -> Pair = float64x2x2_t(vdupq_n_f64(value), vdupq_n_f64(value));
+            fn sub(a: Pair, b: Pair) -> Pair = pair!(a, b => vsubq_f64(a, b));
+            fn add(a: Pair, b: Pair) -> Pair = pair!(a, b => vaddq_f64(a, b));
+            fn mul(a: Pair, b: Pair) -> Pair = pair!(a, b => vmulq_f64(a, b));
+            fn mul_add(a: Pair, b: Pair, c: Pair) -> Pair = pair!(a, b, c => vfmaq_f64(c, a, b));
+            fn neg_mul_add(a: Pair, b: Pair, c: Pair) -> Pair = pair!(a, b, c => vfmsq_f64(c, a, b));
+            // Comparisons, not minimum and maximum, so that a zero keeps its sign as on x86-64.
+            fn clamp(v: Pair, low: Pair, high: Pair) -> Pair = pair!(v, low, high => {
+                let v = vbslq_f64(vcltq_f64(high, v), high, v);
+                vbslq_f64(vcgtq_f64(low, v), low, v)
+            });
         }
     }
 }

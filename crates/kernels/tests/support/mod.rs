@@ -2,7 +2,7 @@
 #![allow(dead_code)] // Each test binary uses some of these.
 
 use rkd_kernels::activation::Activation;
-use rkd_kernels::{Isa, Team};
+use rkd_kernels::{Isa, Team, isa};
 
 /// `length` numbers in [-0.5, 0.5), always the same for a seed (splitmix64).
 pub fn random(length: usize, seed: u64) -> Vec<f32> {
@@ -62,9 +62,18 @@ fn normal(x: f64) -> f64 {
 /// Whether Miri interprets the tests: thousands of times slower, so they take the smaller of their sizes.
 pub const INTERPRETED: bool = cfg!(miri);
 
-/// One team for every instruction set here and 1, 2 and 3 threads, the threads of one set together.
+/// Whether an emulator runs the tests, as `RKD_TEST_EMULATED` says: some ten times slower, so they leave out the largest sizes.
+pub fn emulated() -> bool {
+    std::env::var_os("RKD_TEST_EMULATED").is_some()
+}
+
+/// One team for every instruction set here, or that of `RKD_ISA` alone, and 1, 2 and 3 threads, the threads of one set together.
 pub fn teams() -> Vec<Vec<Team>> {
-    let all = Isa::supported().into_iter();
+    let all = match std::env::var_os(isa::VARIABLE) {
+        Some(_) => vec![Isa::chosen().unwrap_or_else(|message| panic!("{message}"))],
+        None => Isa::supported(),
+    };
+    let all = all.into_iter();
     all.map(|isa| (1..=if INTERPRETED { 2 } else { 3 }).map(|threads| Team::with_isa(threads, isa)).collect()).collect()
 }
 
