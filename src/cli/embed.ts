@@ -26,7 +26,10 @@ export async function runEmbed(model: string | undefined, flags: EmbedFlags): Pr
   }
   const { format, threads, shard } = flags;
   if (shard === undefined) {
-    refuseRanks("embed", "say which part of the images each does: --shard 0/4 in the first of four, or --shard auto");
+    refuseRanks(
+      "embed",
+      "start each on its own, and say which part of the images it does: --shard 0/4 in the first of four",
+    );
   }
   const out = needed("--out", flags.out);
   const own = defined({ format, threads, shard });

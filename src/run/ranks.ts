@@ -3,6 +3,7 @@
  * get its outcome. So one process alone decides, tells and writes.
  */
 
+import { availableParallelism, cpus } from "node:os";
 import { fromNative, RkdError } from "../errors.ts";
 import { addon } from "../native/addon.ts";
 import { json } from "../native/json.ts";
@@ -51,7 +52,17 @@ export async function onFirstRank<R>(
   const joined = await withSession(context, (session) => session.call((core) => core.joinRanks()));
   if (!joined) return await work();
   leaveAtExit();
+  if (joined.rank === 0) warnOfBinding(joined.size, options, context);
   return joined.rank === 0 ? await lead(work) : await follow(joined.rank, { job, options }, context);
+}
+
+/** Open MPI binds a rank to one core, or to one socket, unless it is told not to; the threads of the rank follow from that. */
+function warnOfBinding(size: number, options: string | null, { emit }: RunContext): void {
+  const { threads = 0 } = options === null ? {} : (JSON.parse(options) as { readonly threads?: number });
+  const [own, all] = [availableParallelism(), cpus().length];
+  if (process.env.OMPI_COMM_WORLD_RANK === undefined || threads > 0 || own * size >= all) return;
+  const message = `Open MPI binds this rank to ${own} of the machine's ${all} cores. Where that is not meant: mpirun --bind-to none.`;
+  emit({ type: "warning", message });
 }
 
 /**

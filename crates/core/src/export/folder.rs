@@ -118,7 +118,7 @@ impl Timm {
                 .with_advice("export for transformers or onnx, which take every network"))
         };
         let Some((_, timm)) = IN_TIMM.iter().find(|(kind, _)| *kind == spec.kind) else {
-            return refuse("a ResNet, an EfficientNet or a ViT", spec.kind.clone());
+            return refuse("a ResNet, an EfficientNet, vit-tiny or vit-small", spec.kind.clone());
         };
         if spec.width != 64 {
             return refuse("a network of width 64", format!("{} of width {}", spec.kind, spec.width));

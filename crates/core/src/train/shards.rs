@@ -317,10 +317,10 @@ fn refuse(out: &Path, what: &str, shards: &[usize], count: usize) -> Result<()> 
         return Ok(());
     }
     let message = format!("these shards of {count} are {what}: {}", listed(shards));
-    Err(Error::new(Code::InvalidArtefact, message).with_subject(out.display().to_string()).with_advice(format!(
-        "remove their files with their {NOTE} and embed them again: --shard {}/{count}",
-        shards[0]
-    )))
+    // What is damaged is made anew; what is something else stands in the way.
+    let first = if what == "damaged" { String::new() } else { format!("remove their files with their {NOTE} and ") };
+    let advice = format!("{first}embed them again: --shard {}/{count}", shards[0]);
+    Err(Error::new(Code::InvalidArtefact, message).with_subject(out.display().to_string()).with_advice(advice))
 }
 
 /// Numbers as `sbatch --array` takes them: `3,7-9`.
