@@ -324,6 +324,7 @@ fn every_network_of_the_file_has_its_test() {
         "resnet50",
         "vgg11_bn cifar",
         "vit_tiny",
+        "vit_tiny_clip",
     ];
     assert_eq!(names, tested);
 }

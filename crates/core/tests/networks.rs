@@ -181,7 +181,9 @@ fn the_page_of_networks_has_their_sizes() {
     let cells = |line: &str| line.split('|').map(|cell| cell.trim().trim_matches('`').to_string()).collect::<Vec<_>>();
     let rows: Vec<Vec<String>> = page.lines().filter(|line| line.starts_with("| `")).map(cells).collect();
     let listed: Vec<&str> = rows.iter().map(|row| row[1].as_str()).collect();
-    let kinds: Vec<&str> = kinds().into_iter().filter(|kind| *kind != "mlp").collect();
+    // An mlp is as large as it is asked to be, and a ViT of CLIP's form as the other one; its text says so.
+    let has_row = |kind: &&str| *kind != "mlp" && !kind.ends_with("-clip");
+    let kinds: Vec<&str> = kinds().into_iter().filter(has_row).collect();
     assert_eq!(listed, kinds);
     let wrong: Vec<String> = rows
         .iter()
