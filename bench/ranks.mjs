@@ -40,7 +40,8 @@ if (launchers.length === 0) throw new Error("there is no mpirun in the PATH: apt
 const sizes = options.ranks.split(",").map(Number);
 const [rounds, kills] = [Number(options.rounds), Number(options.kills)];
 
-if (process.env.RKD_NATIVE_PATH === undefined) setUp();
+const addon = process.env.RKD_NATIVE_PATH ? "of RKD_NATIVE_PATH" : "of the release profile";
+setUp();
 process.env.RKD_NATIVE_PATH ??= publishedAddon();
 const started = new Date();
 const folder = mkdtempSync(path.join(os.tmpdir(), "rkd-ranks-"));
@@ -289,7 +290,7 @@ function render(deaths, hosts) {
   const lines = [
     "# Several processes under MPI",
     "",
-    `${circumstances(started)}; Node ${process.version}, rkd in its release profile.`,
+    `${circumstances(started)}; Node ${process.version}, addon ${addon}.`,
     `Command: \`node bench/ranks.mjs${said.length > 0 ? ` ${said.join(" ")}` : ""}\`.`,
     `${network}, batches of ${options.batch} in micro batches of ${options["micro-batch"]}, ${options.steps} steps, ${options.threads} thread${options.threads === "1" ? "" : "s"} a rank; median of ${rounds} rounds by turns. Ranks that are more than the cores share them.`,
     "",
