@@ -144,8 +144,7 @@ fn ranks_ask_a_teacher_about_a_share_each() {
         } else {
             follow(ranks, || Ok(Some(plan.clone())), &control).unwrap();
         }
-        let heard = heard.lock().unwrap().clone();
-        heard
+        heard.lock().unwrap().clone()
     });
     // 7 classes of 8 images, mirrored too: one batch a side, which is one rank's; the others have heard of none.
     assert_eq!(asked.iter().map(Vec::len).collect::<Vec<_>>(), [0, 0, 0, 2], "{asked:?}");

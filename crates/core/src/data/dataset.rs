@@ -71,6 +71,9 @@ pub struct Dataset {
     fingerprint: String,
 }
 
+/// Whether the whole of that hash is wanted, see [`Dataset::open_shard`].
+type IsWanted<'a> = &'a mut dyn FnMut(&str) -> Result<bool>;
+
 impl Dataset {
     /// Finds out what `plan.source` is and opens its decoded cache, decoding on all cores first if there is none.
     /// `progress` is called about ten times a second while it decodes, from this thread. Where the folder of the cache may
@@ -98,8 +101,8 @@ impl Dataset {
     }
 
     /// The same of a shard: its images alone are decoded, and the order is that of the whole. First `is_wanted` is told what the whole
-    /// is, a hash of the names and classes of its images and the sizes of its files; where it says no, nothing is decoded and there is no data set. A shard may have no
-    /// usable image at all.
+    /// is, a hash of the names and classes of its images and the sizes of its files; where it says no, nothing is decoded and there is
+    /// no data set. A shard may have no usable image at all.
     ///
     /// # Errors
     /// As [`Dataset::open`], but for broken images; `ERR_INVALID_OPTION` where there are more shards than images; those of
@@ -107,7 +110,7 @@ impl Dataset {
     pub fn open_shard(
         plan: &DataPlan,
         shard: Shard,
-        is_wanted: &mut dyn FnMut(&str) -> Result<bool>,
+        is_wanted: IsWanted<'_>,
         fewest: usize,
         stop: Stop<'_>,
         progress: &mut dyn FnMut(DecodeProgress),
@@ -117,7 +120,7 @@ impl Dataset {
 
     fn open_part(
         plan: &DataPlan,
-        shard: Option<(Shard, &mut dyn FnMut(&str) -> Result<bool>)>,
+        shard: Option<(Shard, IsWanted<'_>)>,
         fewest: usize,
         stop: Stop<'_>,
         progress: &mut dyn FnMut(DecodeProgress),

@@ -191,7 +191,8 @@ mod tests {
     #[test]
     fn what_does_not_add_up_is_refused_with_the_way_out() {
         let both = [AWS[0], AWS[1], CLOUD_RUN[0], CLOUD_RUN[1]];
-        let table: [(Value, &[(&str, &str)], &str); 15] = [
+        type Case<'a> = (Value, &'a [(&'a str, &'a str)], &'a str);
+        let table: [Case<'_>; 15] = [
             (json!({ "index": 4, "count": 3 }), &[], "shard.index: invalid value: expected a whole number from 0 to 2"),
             (json!({ "index": 1, "count": 1 }), &[], "expected 0, as there is one shard, received 1"),
             (json!({ "index": 0, "count": 0 }), &[], "shard.count: invalid value: expected a whole number at least 1"),
