@@ -4,17 +4,18 @@
 //
 // A BIN is the folder of an `mpirun`; without one it is that of the PATH. Numbers of ranks take turns, round by round; of the
 // milliseconds the table has the median. More ranks than cores share these, and say nothing about scaling: the table marks them.
-// After the first round the hashes are compared: one plan has one. Then each of `--kills` runs of 4 ranks loses one of them at a random
+// The hashes of all runs are compared: one plan has one. Then each of `--kills` runs of 4 ranks loses one of them at a random
 // moment and goes on with 1, 2 or 4: its hash must be that of the run that nobody disturbed. `--link 5,1` (milliseconds of delay and
 // percent of packets lost) trains on two hosts, which are network namespaces with a cable of lossy_link.py: as root, by MPICH's mpirun.
 // The addon is the published one, or RKD_NATIVE_PATH's. The table is printed and written to bench/record/.
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
+import { allowed, ranksWith } from "../scripts/mpi.mjs";
 import { publishedAddon, root, setUp } from "../scripts/setup.mjs";
 import { circumstances, here, record, short } from "./programs.mjs";
 
@@ -47,14 +48,6 @@ const started = new Date();
 const folder = mkdtempSync(path.join(os.tmpdir(), "rkd-ranks-"));
 const command = path.join(root, "bin", "rkd.mjs");
 
-/** What Open MPI wants to be told where processes are more than cores, or root's. */
-const allowed = {
-  OMPI_ALLOW_RUN_AS_ROOT: "1",
-  OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1",
-  PRTE_MCA_rmaps_default_mapping_policy: ":oversubscribe",
-  OMPI_MCA_rmaps_base_mapping_policy: ":oversubscribe",
-};
-
 /** Starts `rkd` on so many ranks. */
 function start(bin, count, args) {
   const env = { ...allowed, PATH: `${bin}${path.delimiter}${process.env.PATH}` };
@@ -83,17 +76,8 @@ async function must(bin, count, args) {
 /** The run that is measured: one epoch, whose test part is small. */
 const timed = (out) => [
   ...["train", "--data", "glyphs:classes=40,writers=12", "--image-size", options["image-size"], "--channels", "3"],
-  ...[
-    "--backbone",
-    options.backbone,
-    "--batch",
-    options.batch,
-    "--per-class",
-    "4",
-    "--micro-batch",
-    options["micro-batch"],
-  ],
-  ...["--epochs", "1", "--steps-per-epoch", options.steps, "--seed", "1", "--out", out],
+  ...["--backbone", options.backbone, "--batch", options.batch, "--micro-batch", options["micro-batch"]],
+  ...["--per-class", "4", "--epochs", "1", "--steps-per-epoch", options.steps, "--seed", "1", "--out", out],
 ];
 
 /** A short run with checkpoints, to be killed. */
@@ -164,19 +148,6 @@ async function named(bin) {
   return said.startsWith("HYDRA") ? `MPICH ${version}` : (said.split("\n")[0] ?? "").replace(/^mpirun \((.*)\)/, "$1");
 }
 
-/** The processes of a run that are ranks of it: the launcher has no word of it in its own name. */
-function ranksOf(out) {
-  const line = (id) => {
-    try {
-      return readFileSync(`/proc/${id}/cmdline`, "utf8").split("\0");
-    } catch {
-      return []; // it has ended
-    }
-  };
-  const ids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
-  return ids.filter((id) => line(id)[0] === process.execPath && line(id).includes(out)).map(Number);
-}
-
 /** Runs that lose a rank and go on with others: of each launcher how many, how soon all were gone, how many had one hash. */
 async function die() {
   const whole = path.join(folder, "whole");
@@ -190,13 +161,13 @@ async function die() {
       const out = path.join(folder, `dies-${launchers.indexOf(bin)}-${i}`);
       const child = start(bin, 4, killed(out));
       await sleep(length * (0.15 + 0.8 * Math.random()));
-      const all = ranksOf(out);
+      const all = ranksWith(out);
       if (all.length === 4) {
         process.kill(all[Math.floor(4 * Math.random())], "SIGKILL");
         at.hit++;
         const killedAt = Date.now();
         await child.done;
-        while (ranksOf(out).length > 0) await sleep(5);
+        while (ranksWith(out).length > 0) await sleep(5);
         gone.push(Date.now() - killedAt);
       } else await child.done;
       const next = [1, 2, 4][i % 3];
@@ -264,9 +235,9 @@ async function onTwoHosts() {
       PATH: `${bin}${path.delimiter}${process.env.PATH}`,
     });
     if (stands) {
-      while (ranksOf(out).length < 2 && child.exitCode === null) await sleep(20);
+      while (ranksWith(out).length < 2 && child.exitCode === null) await sleep(20);
       await sleep(700);
-      const slow = ranksOf(out)[1];
+      const slow = ranksWith(out)[1];
       if (slow !== undefined) process.kill(slow, "SIGSTOP");
       await sleep(2000);
       if (slow !== undefined) process.kill(slow, "SIGCONT");

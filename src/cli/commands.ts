@@ -106,7 +106,7 @@ function evaluateCommand(): Command {
     .option(...acceptFlag)
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
     .action(async (model: string, flags: Flags) => {
-      refuseRanks("evaluate", "start it without them; its threads use all cores of this machine");
+      refuseRanks("evaluate");
       const { part, ks, fewShot, seed, splitSeed, threads, acceptChangedData } = flags;
       const teachers = teachersOf(flags);
       const data = dataOrRunsOwn(flags);

@@ -31,7 +31,7 @@ export interface ExportFlags extends DataFlags, OwnFlags {
 
 /** Exports a model; where a gate was missed, the process ends with a code of its own. */
 export async function runExport(model: string, flags: ExportFlags): Promise<void> {
-  refuseRanks("export", "start it without them; its threads use all cores of this machine");
+  refuseRanks("export");
   const { to, out, dtype, input, engine, teacher, overwrite, calibrationImages, measure, ks, onnxruntime } = flags;
   const { minRecall, maxBytes, minCosine, threads, acceptChangedData } = flags;
   const dtypes = dtype?.split(",").map((one) => oneOf("--dtype", one, ["float32", "float16", "int8"]));

@@ -10,7 +10,7 @@ import { printable } from "../printable.ts";
 import { type ReproduceOptions, recipeNames } from "../recipes/plan.ts";
 import { reproduce } from "../recipes/reproduce.ts";
 import { duration } from "../report/scores.ts";
-import { refuseRanks } from "../run/ranks.ts";
+import { refuseRanks, runsInTurn } from "../run/ranks.ts";
 import { isStop, json, print, printLines, say, signal, willSave } from "./context.ts";
 import { defined } from "./options.ts";
 import { bar, PLAIN_INTERVAL_MS, writeJsonLine } from "./progress.ts";
@@ -38,10 +38,7 @@ export async function runRecipe(name: string | undefined, flags: ReproduceFlags)
     const advice = `give one of ${Object.keys(recipeNames).join(", ")}; rkd reproduce --list says what they are`;
     throw new RkdError("ERR_INVALID_OPTION", "this argument is needed", { subject: "recipe", advice });
   }
-  refuseRanks(
-    "reproduce",
-    "start it without them: its runs come one after the other, each on all cores of this machine",
-  );
+  refuseRanks("reproduce", runsInTurn);
   const command = ["rkd", ...process.argv.slice(2).filter((word) => word !== "--json")].join(" ");
   const { scale, data, seeds, out, protocol, teacher, rows, columns, threads } = flags;
   const weights = flags.weights && toFiles(flags.weights);

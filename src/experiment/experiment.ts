@@ -6,7 +6,7 @@ import type { RunEvent } from "../events.ts";
 import { boolean, integer, invalid, object, oneOf, or, path, text } from "../options/check.ts";
 import type { GalleryQuery } from "../report/pictures.ts";
 import { FolderLock } from "../run/folder-lock.ts";
-import { refuseRanks } from "../run/ranks.ts";
+import { refuseRanks, runsInTurn } from "../run/ranks.ts";
 import { type Run, type RunContext, startRun } from "../run/run.ts";
 import { type CellResult, finishedResult, runCell } from "./cell-run.ts";
 import { Clock, kindOf, removeAbandonedTrials, tryKinds } from "./estimate.ts";
@@ -44,10 +44,7 @@ import { checkTables, tables, writeTables } from "./tables.ts";
  */
 export function experiment(options: ExperimentOptions): Run<ExperimentResult, ExperimentEvent> {
   return startRun<ExperimentResult, ExperimentEvent>((context) => {
-    refuseRanks(
-      "experiment",
-      "start it without them: its runs come one after the other, each on all cores of this machine",
-    );
+    refuseRanks("experiment", runsInTurn);
     return new Experiment(options, context).run();
   }, options?.signal);
 }

@@ -56,6 +56,9 @@ export async function onFirstRank<R>(
   return joined.rank === 0 ? await lead(work) : await follow(joined.rank, { job, options }, context);
 }
 
+/** What to do instead, where something makes several runs. */
+export const runsInTurn = "start it without them: its runs come one after the other, each on all cores of this machine";
+
 /** Open MPI binds a rank to one core, or to one socket, unless it is told not to; the threads of the rank follow from that. */
 function warnOfBinding(size: number, options: string | null, { emit }: RunContext): void {
   const { threads = 0 } = options === null ? {} : (JSON.parse(options) as { readonly threads?: number });
@@ -69,7 +72,10 @@ function warnOfBinding(size: number, options: string | null, { emit }: RunContex
  * Refuses `what` where a launcher has started several processes, each of which would do the whole of it and write to one place.
  * @throws {RkdError} `ERR_INVALID_OPTION`
  */
-export function refuseRanks(what: string, advice: string): void {
+export function refuseRanks(
+  what: string,
+  advice = "start it without them; its threads use all cores of this machine",
+): void {
   const asked = addon().BindingSession.asksForRanks(json("auto"));
   if (asked.error) throw fromNative(asked.error);
   if (!JSON.parse(asked.value)) return;

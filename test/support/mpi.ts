@@ -1,9 +1,11 @@
 /** Starts `rkd` under the `mpirun` of the PATH, or of the folders that RKD_TEST_MPI lists as a PATH does. */
 
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
+// @ts-expect-error: a script, without types
+import * as scripts from "../../scripts/mpi.mjs";
 import { type Outcome, outcome } from "./cli.ts";
 
 const command = fileURLToPath(new URL("../../bin/rkd.mjs", import.meta.url));
@@ -16,14 +18,6 @@ export const launchers: readonly string[] = (() => {
   return RKD_TEST_MPI === undefined ? found.slice(0, 1) : found;
 })();
 
-/** What Open MPI wants to be told where processes are more than cores, or root's. */
-const allowed = {
-  OMPI_ALLOW_RUN_AS_ROOT: "1",
-  OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1",
-  PRTE_MCA_rmaps_default_mapping_policy: ":oversubscribe",
-  OMPI_MCA_rmaps_base_mapping_policy: ":oversubscribe",
-};
-
 /** Starts so many processes of `rkd` with `args` by the `mpirun` in `bin`. */
 export function startRanks(
   bin: string,
@@ -31,21 +25,16 @@ export function startRanks(
   args: readonly string[],
   env: NodeJS.ProcessEnv = {},
 ): ChildProcess & { done: Promise<Outcome> } {
-  const own = { ...process.env, ...allowed, PATH: `${bin}${delimiter}${process.env.PATH}`, NO_COLOR: "1", ...env };
+  const own = {
+    ...process.env,
+    ...scripts.allowed,
+    PATH: `${bin}${delimiter}${process.env.PATH}`,
+    NO_COLOR: "1",
+    ...env,
+  };
   const child = spawn(join(bin, "mpirun"), ["-n", String(count), process.execPath, command, ...args], { env: own });
   return Object.assign(child, { done: outcome(child) });
 }
 
 /** The ids of the ranks that have `word` in their command lines, where the system has /proc; the launcher is none. */
-export function ranksWith(word: string): number[] {
-  const commandLine = (id: string) => {
-    try {
-      return readFileSync(`/proc/${id}/cmdline`, "utf8").split("\0");
-    } catch {
-      return []; // it has ended
-    }
-  };
-  const ids = existsSync("/proc") ? readdirSync("/proc").filter((name) => /^\d+$/.test(name)) : [];
-  const isRank = ([program, ...args]: string[]) => program === process.execPath && args.includes(word);
-  return ids.filter((id) => isRank(commandLine(id))).map(Number);
-}
+export const ranksWith: (word: string) => number[] = scripts.ranksWith;

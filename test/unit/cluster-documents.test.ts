@@ -105,6 +105,7 @@ describe("the resources of Kubernetes", () => {
 describe("the scripts", () => {
   const scripts = blocks("sh");
 
+  // Windows has no bash of its own to read them.
   it.skipIf(process.platform === "win32")("are such", () => {
     for (const script of scripts) {
       const { status, stderr } = spawnSync("bash", ["-n"], { input: script, encoding: "utf8" });

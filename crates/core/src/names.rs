@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
@@ -78,6 +79,13 @@ pub fn composed(name: &str) -> Cow<'_, str> {
 /// What names that a person takes for the same have in common: composed, and in small letters.
 pub fn folded(name: &str) -> String {
     composed(&composed(name).to_lowercase()).into_owned()
+}
+
+/// The file beside `path` whose name has `ending` behind that of `path`.
+pub fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(ending);
+    name.into()
 }
 
 #[cfg(test)]

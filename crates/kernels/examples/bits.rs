@@ -13,7 +13,7 @@ use rkd_kernels::matrix::{Operand, gemm};
 use rkd_kernels::normalization::{Passed, batch_norm_backward, batch_norm_train, layer_norm, layer_norm_backward};
 use rkd_kernels::optimizer::{AdamStep, adam};
 use rkd_kernels::relations::{angle_huber, distance_huber, pull_back, squared_distances, widen};
-use rkd_kernels::{Isa, Team, isa};
+use rkd_kernels::{Isa, Team};
 
 /// One thing to call: its name, the multiply-adds of a call, and what makes its inputs, calls it so many times, and gives what it gave.
 type Call = (&'static str, usize, fn(&Team, usize) -> Vec<f32>);
@@ -45,11 +45,7 @@ fn main() {
     let name = arguments.next();
     let times = arguments.next().map_or(1, |times| times.parse().expect("TIMES is a number"));
     let wanted = |call: &&Call| name.as_ref().is_none_or(|name| name == call.0);
-    let sets = match std::env::var_os(isa::VARIABLE) {
-        Some(_) => vec![Isa::chosen().unwrap_or_else(|message| panic!("{message}"))],
-        None => Isa::supported(),
-    };
-    for set in sets {
+    for set in Isa::compared().unwrap_or_else(|message| panic!("{message}")) {
         let team = Team::with_isa(1, set);
         for (name, multiply_adds, run) in CALLS.iter().filter(wanted) {
             println!("{} {name} {:016x} {multiply_adds}", set.name(), hash(&run(&team, times)));

@@ -65,6 +65,17 @@ impl Isa {
         }
     }
 
+    /// All of [`Isa::supported`], or only the one that [`VARIABLE`] names: what tests and comparisons run.
+    ///
+    /// # Errors
+    /// As [`Isa::chosen`].
+    pub fn compared() -> Result<Vec<Isa>, String> {
+        match std::env::var_os(VARIABLE) {
+            None => Ok(Isa::supported()),
+            Some(_) => Isa::chosen().map(|isa| vec![isa]),
+        }
+    }
+
     /// The instruction set of this name.
     ///
     /// # Errors

@@ -31,8 +31,6 @@ pub(crate) use unrolled;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! instructions {
     ($(fn $name:ident($($argument:ident: $kind:ty),*) -> $out:ty = $value:expr;)*) => {$(
-        // On arm64, which always has its vectors, only what goes by a pointer is unsafe.
-        #[cfg_attr(target_arch = "aarch64", allow(unused_unsafe))]
         #[inline(always)]
         unsafe fn $name($($argument: $kind),*) -> $out {
             // SAFETY: the instructions need their instruction set, which the trait's contract demands of the caller. A
@@ -376,10 +374,7 @@ mod arm {
     #[inline(always)]
     fn masked(mask: uint32x4_t, v: float32x4_t) -> float32x4_t {
         // SAFETY: arm64 always has NEON.
-        #[allow(unused_unsafe)]
-        unsafe {
-            vreinterpretq_f32_u32(vandq_u32(mask, vreinterpretq_u32_f32(v)))
-        }
+        unsafe { vreinterpretq_f32_u32(vandq_u32(mask, vreinterpretq_u32_f32(v))) }
     }
 
     impl Simd for Neon {

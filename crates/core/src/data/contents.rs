@@ -39,8 +39,6 @@ pub struct Contents<'s> {
     pub samples: Vec<Sample>,
     /// What was noticed.
     pub diagnostics: Diagnostics,
-    /// Whether they are all images of the source, and not those of a shard.
-    is_whole: bool,
     inside: Inside<'s>,
 }
 
@@ -68,14 +66,7 @@ impl<'s> Contents<'s> {
         let mut contents = match &source.reader {
             Reader::Glyphs(spec) => {
                 let (samples, diagnostics) = (glyph_samples(spec), Diagnostics::default());
-                Contents {
-                    name: None,
-                    labels: kept,
-                    samples,
-                    diagnostics,
-                    is_whole: true,
-                    inside: Inside::Glyphs(spec),
-                }
+                Contents { name: None, labels: kept, samples, diagnostics, inside: Inside::Glyphs(spec) }
             }
             Reader::Arrays(files) => {
                 let arrays = files.read()?;
@@ -90,7 +81,6 @@ impl<'s> Contents<'s> {
                     labels: kept,
                     samples: array_samples(&arrays),
                     diagnostics,
-                    is_whole: true,
                     inside: Inside::Arrays(arrays),
                 }
             }
@@ -143,16 +133,16 @@ impl<'s> Contents<'s> {
         let is_own =
             |path: &String| first.is_none_or(|first| path >= first) && end.as_ref().is_none_or(|end| path < end);
         self.diagnostics.broken.retain(|broken| is_own(&broken.path));
-        self.is_whole = false;
         Ok(())
     }
 
-    /// Decodes everything into a new cache file at `path`.
+    /// Decodes everything into a new cache file at `path`; `is_whole` says that it is no shard.
     pub fn decode(
         self,
         source: &Source,
         plan: &DataPlan,
         path: &Path,
+        is_whole: bool,
         stop: Stop<'_>,
         progress: &mut dyn FnMut(DecodeProgress),
     ) -> Result<()> {
@@ -199,7 +189,7 @@ impl<'s> Contents<'s> {
                 }
             }
         }
-        factory.finish(self.name, self.samples, self.diagnostics, self.is_whole)
+        factory.finish(self.name, self.samples, self.diagnostics, is_whole)
     }
 }
 
@@ -294,7 +284,7 @@ fn read_vectors(table: &VectorTable, labels: Option<Labels>) -> Result<Contents<
             .with_values("a column label, or ids that begin with a folder", "neither")
             .with_advice("go without labels: labels \"none\", split by images"));
     }
-    Ok(Contents { name: None, labels, samples, diagnostics, is_whole: true, inside: Inside::Vectors(table) })
+    Ok(Contents { name: None, labels, samples, diagnostics, inside: Inside::Vectors(table) })
 }
 
 /// Image `index` of `part` with 1 or 3 channels.
@@ -337,8 +327,7 @@ fn read_files<'s>(
         .collect();
     let names: Vec<PathBuf> = roots.iter().map(root_path).collect();
     let (name, labels, samples, diagnostics) = file_samples(source.kind, &names, &listings, labels)?;
-    let name = source.name.or(name);
-    Ok(Contents { name, labels, samples, diagnostics, is_whole: true, inside: Inside::Files(open) })
+    Ok(Contents { name: source.name.or(name), labels, samples, diagnostics, inside: Inside::Files(open) })
 }
 
 fn root_path(root: &Root) -> PathBuf {

@@ -72,7 +72,7 @@ pub struct Dataset {
 }
 
 /// Whether the whole of that hash is wanted, see [`Dataset::open_shard`].
-type IsWanted<'a> = &'a mut dyn FnMut(&str) -> Result<bool>;
+pub type IsWanted<'a> = &'a mut dyn FnMut(&str) -> Result<bool>;
 
 impl Dataset {
     /// Finds out what `plan.source` is and opens its decoded cache, decoding on all cores first if there is none.
@@ -134,7 +134,7 @@ impl Dataset {
             key.update(b"no labels");
         }
         let read = || Contents::read(&source, Some(plan.labels), plan.rotations, stop);
-        let mut own = None;
+        let (is_whole, mut own) = (shard.is_none(), None);
         if let Some((shard, is_wanted)) = shard {
             let mut contents = read()?;
             let mut outline = contents.outline(&source)?;
@@ -159,7 +159,7 @@ impl Dataset {
                     false => CacheFolder::new(&plan.cache)?,
                 };
                 let path = folder.path().join(&name);
-                contents.decode(&source, plan, &path, stop, progress)?;
+                contents.decode(&source, plan, &path, is_whole, stop, progress)?;
                 let damaged = || {
                     Error::new(Code::Io, "the decoded cache was damaged right after it was written")
                         .with_subject(path.display().to_string())

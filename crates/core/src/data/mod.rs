@@ -55,7 +55,7 @@ mod threads;
 
 pub use augment::augment;
 pub use batches::{Batch, EvaluationBatches};
-pub use dataset::{Dataset, DatasetSummary};
+pub use dataset::{Dataset, DatasetSummary, IsWanted};
 pub use decode::Decoder;
 pub use factory::DecodeProgress;
 pub(crate) use factory::refuse_if_mostly_broken;

@@ -49,15 +49,13 @@ impl Builder {
 
     /// A convolution with bias, both uniform within 1 / sqrt(fan_in): PyTorch's own start.
     pub fn convolution_with_bias(&mut self, name: &str, c_in: usize, c_out: usize, windows: Conv2d) -> Layer {
-        let fan_in = c_in / windows.groups * windows.kernel[0] * windows.kernel[1];
-        let init = Init::Uniform { bound: 1.0 / (fan_in as f64).sqrt() };
+        let init = uniform(c_in, &windows);
         self.convolution_from(name, [c_in, c_out], windows, init, Some(init))
     }
 
     /// The same without bias.
     pub fn convolution_uniform(&mut self, name: &str, c_in: usize, c_out: usize, windows: Conv2d) -> Layer {
-        let fan_in = c_in / windows.groups * windows.kernel[0] * windows.kernel[1];
-        self.convolution_from(name, [c_in, c_out], windows, Init::Uniform { bound: 1.0 / (fan_in as f64).sqrt() }, None)
+        self.convolution_from(name, [c_in, c_out], windows, uniform(c_in, &windows), None)
     }
 
     fn convolution_from(
@@ -119,6 +117,12 @@ impl Builder {
         self.register(format!("{name}.bias"), vec![size_out], Layout::Plain, bias);
         Layer::Linear(Linear { weight })
     }
+}
+
+/// PyTorch's own start of a convolution.
+fn uniform(c_in: usize, windows: &Conv2d) -> Init {
+    let fan_in = c_in / windows.groups * windows.kernel[0] * windows.kernel[1];
+    Init::Uniform { bound: 1.0 / (fan_in as f64).sqrt() }
 }
 
 /// Normal of variance 2 / (kernel area * c_out / groups).

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::names::with_ending;
 use crate::vectors::MadeBy;
 
 /// The form of the written embeddings.
@@ -53,9 +54,7 @@ impl EmbedFormat {
 
 /// The file of the ids of the `.npy` file `out`.
 pub(super) fn ids_beside(out: &Path) -> PathBuf {
-    let mut beside = out.as_os_str().to_os_string();
-    beside.push(".ids.json");
-    beside.into()
+    with_ending(out, ".ids.json")
 }
 
 /// The id of every row, its class where there are labels, and the model.

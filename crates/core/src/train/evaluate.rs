@@ -10,7 +10,9 @@ use super::event::{Control, Event};
 use super::host::Host;
 use super::report::Evaluation;
 use crate::artefact::model::{Model, ModelCard};
-use crate::data::{DataPlan, Dataset, DecodeProgress, EvaluationBatches, InputKind, InputSpec, Shard, View, describe};
+use crate::data::{
+    DataPlan, Dataset, DecodeProgress, EvaluationBatches, InputKind, InputSpec, IsWanted, Shard, View, describe,
+};
 use crate::error::{Code, Error, Result};
 use crate::metrics::{retrieval, top_k_accuracy};
 use crate::nn::{Backend, Feature, FeatureMap, Inference};
@@ -169,7 +171,7 @@ pub(super) fn features_of<B: Backend>(
 }
 
 /// Which of so many images this rank embeds: whole batches, so that each image is in the batch that it is in on one rank.
-pub(in crate::train) fn share_of_images(images: usize, ranks: &Ranks) -> Range<usize> {
+pub(super) fn share_of_images(images: usize, ranks: &Ranks) -> Range<usize> {
     let batches = share(images.div_ceil(BATCH), ranks.rank(), ranks.size());
     (batches.start * BATCH).min(images)..(batches.end * BATCH).min(images)
 }
@@ -280,9 +282,7 @@ pub(super) fn open_dataset(
 ) -> Result<Dataset> {
     check_input(plan, wanted)?;
     let dataset = Dataset::open_keeping(plan, fewest, &|| control.is_cancelled(), &mut decoding(control))?;
-    if let Some(notice) = dataset.cache_notice() {
-        control.emit(Event::Warning { message: notice.into() });
-    }
+    tell_of_cache(&dataset, control);
     Ok(dataset)
 }
 
@@ -290,7 +290,7 @@ pub(super) fn open_dataset(
 pub(super) fn open_shard_view(
     plan: &DataPlan,
     shard: Shard,
-    is_wanted: &mut dyn FnMut(&str) -> Result<bool>,
+    is_wanted: IsWanted<'_>,
     input: InputSpec,
     fewest: usize,
     control: &Control,
@@ -299,10 +299,15 @@ pub(super) fn open_shard_view(
     let stop = || control.is_cancelled();
     let found = Dataset::open_shard(plan, shard, is_wanted, fewest, &stop, &mut decoding(control))?;
     let Some(dataset) = found else { return Ok(None) };
+    tell_of_cache(&dataset, control);
+    Ok(Some(View { dataset: Arc::new(dataset), normalization: input.normalization }))
+}
+
+/// Warns where the decoded images do not lie where they were to.
+fn tell_of_cache(dataset: &Dataset, control: &Control) {
     if let Some(notice) = dataset.cache_notice() {
         control.emit(Event::Warning { message: notice.into() });
     }
-    Ok(Some(View { dataset: Arc::new(dataset), normalization: input.normalization }))
 }
 
 /// Reports the decoding.

@@ -21,6 +21,7 @@ use crate::artefact::npy;
 use crate::artefact::tensors::{TensorFile, read_document};
 use crate::data::{BrokenImage, Shard, refuse_if_mostly_broken};
 use crate::error::{Code, Error, Result};
+use crate::names::with_ending;
 use crate::vectors::MadeBy;
 
 /// What is appended to the name of a shard's file for its note.
@@ -86,7 +87,7 @@ pub(super) struct Note {
 impl Note {
     /// Reads the note of the shard in `file`; nothing where there is none or it is damaged.
     fn read(file: &Path) -> Option<Note> {
-        serde_json::from_slice(&fs::read(beside(file)).ok()?).ok()
+        serde_json::from_slice(&fs::read(note_of(file)).ok()?).ok()
     }
 
     /// Writes it beside `file`, with the hash of that and of its ids.
@@ -95,7 +96,7 @@ impl Note {
             let hash = hash_of(&path).map_err(|e| Error::io("reading", &path, e))?;
             self.hashes.push(hash);
         }
-        write_atomically(&beside(file), |out| serde_json::to_writer(out, &self).map_err(IoError::other))
+        write_atomically(&note_of(file), |out| serde_json::to_writer(out, &self).map_err(IoError::other))
     }
 
     /// Whether the files of the shard in `file` are as they were written.
@@ -116,10 +117,8 @@ fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn beside(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_os_string();
-    name.push(NOTE);
-    name.into()
+fn note_of(file: &Path) -> PathBuf {
+    with_ending(file, NOTE)
 }
 
 fn files_of(file: &Path, format: EmbedFormat) -> Vec<PathBuf> {
@@ -175,7 +174,7 @@ pub(super) fn finished(whole: &Path, shard: Shard, origin: &Origin, control: &Co
         return Err(exists(&file_of(whole, Shard { index, count }), "the folder has shards of another number")
             .with_values(format!("of {}", shard.count), format!("of {count}")));
     }
-    if !beside(&file).exists() {
+    if !note_of(&file).exists() {
         return Ok(None);
     }
     let note = Note::read(&file);

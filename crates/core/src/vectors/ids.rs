@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::array::{Header, read_ids};
 use super::table::{Input, LONGEST_ID, MOST_VECTORS, MadeBy, damaged, invalid, unreadable};
 use crate::error::{Error, Result};
+use crate::names::with_ending;
 
 /// The largest file of ids, in bytes.
 const LARGEST_FILE: u64 = 1 << 30;
@@ -146,11 +147,7 @@ pub(super) fn of_row(column: Option<Option<String>>, beside: Option<&Ids>, row: 
 fn places(path: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
     for ending in [".ids.json", ".ids.txt"] {
-        for name in [path.to_path_buf(), path.with_extension("")] {
-            let mut name = name.into_os_string();
-            name.push(ending);
-            all.push(PathBuf::from(name));
-        }
+        all.extend([path, &path.with_extension("")].map(|path| with_ending(path, ending)));
     }
     all.dedup();
     all

@@ -2,7 +2,7 @@
 #![allow(dead_code)] // Each test binary uses some of these.
 
 use rkd_kernels::activation::Activation;
-use rkd_kernels::{Isa, Team, isa};
+use rkd_kernels::{Isa, Team};
 
 /// `length` numbers in [-0.5, 0.5), always the same for a seed (splitmix64).
 pub fn random(length: usize, seed: u64) -> Vec<f32> {
@@ -69,11 +69,7 @@ pub fn emulated() -> bool {
 
 /// One team for every instruction set here, or that of `RKD_ISA` alone, and 1, 2 and 3 threads, the threads of one set together.
 pub fn teams() -> Vec<Vec<Team>> {
-    let all = match std::env::var_os(isa::VARIABLE) {
-        Some(_) => vec![Isa::chosen().unwrap_or_else(|message| panic!("{message}"))],
-        None => Isa::supported(),
-    };
-    let all = all.into_iter();
+    let all = Isa::compared().unwrap_or_else(|message| panic!("{message}")).into_iter();
     all.map(|isa| (1..=if INTERPRETED { 2 } else { 3 }).map(|threads| Team::with_isa(threads, isa)).collect()).collect()
 }
 
