@@ -1,4 +1,5 @@
-//! The CPU kernels against the portable form on many shapes, and against themselves on 1, 2 and 3 threads.
+//! The CPU kernels and the CUDA kernels (on their CPU twin) against the portable form on many shapes, and the former against
+//! themselves on 1, 2 and 3 threads.
 
 mod common;
 
@@ -6,6 +7,8 @@ use std::sync::Arc;
 
 use common::Draw;
 use rkd_core::backbones::{BackboneSpec, Stem, build};
+#[cfg(target_os = "linux")]
+use rkd_core::nn::Cuda;
 use rkd_core::nn::backend::{
     Activation, AdamStep, Backend, BatchNorm, Norms, Passed, PooledNorm, SavedNorm, SgdStep, Statistics,
 };
@@ -13,6 +16,8 @@ use rkd_core::nn::geometry::{Conv2d, Pool2d};
 use rkd_core::nn::{Cpu, Feature, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec};
 use rkd_core::random::Random;
+#[cfg(target_os = "linux")]
+use rkd_cuda::twin::Twin;
 use rkd_kernels::Team;
 
 const DRAW: Draw = Draw { seed: 23 };
@@ -38,39 +43,79 @@ fn squares<B: Backend>(backend: &B, tensors: &[&B::Tensor]) -> Vec<f64> {
     }
 }
 
-/// Both backends, to be given the same values.
-struct Both {
-    cpu: Cpu,
+/// The twin of a CUDA device with or without a library of convolutions.
+#[cfg(target_os = "linux")]
+fn twin(convolutions: bool) -> Cuda<Twin> {
+    Cuda::new(Twin::new(convolutions))
+}
+
+/// The backend that is tested and the oracle, to be given the same values.
+struct Both<B> {
+    tested: B,
     portable: Portable,
 }
 
 /// The same tensor on both.
-type Pair = (<Cpu as Backend>::Tensor, <Portable as Backend>::Tensor);
+type Pair<B> = (<B as Backend>::Tensor, <Portable as Backend>::Tensor);
 
-impl Both {
-    fn new() -> Self {
-        Both { cpu: cpu(2), portable: Portable::cpu_f64() }
+impl<B: Backend> Both<B> {
+    fn new(tested: B) -> Self {
+        Both { tested, portable: Portable::cpu_f64() }
     }
 
-    fn random(&self, name: &str, shape: &[usize]) -> Pair {
+    fn random(&self, name: &str, shape: &[usize]) -> Pair<B> {
         self.of(&DRAW.hashed(name, shape.iter().product()), shape)
     }
 
-    fn of(&self, values: &[f32], shape: &[usize]) -> Pair {
-        (self.cpu.from_f32(values, shape).unwrap(), self.portable.from_f32(values, shape).unwrap())
+    fn of(&self, values: &[f32], shape: &[usize]) -> Pair<B> {
+        (self.tested.from_f32(values, shape).unwrap(), self.portable.from_f32(values, shape).unwrap())
     }
 
-    fn assert_equal(&self, what: &str, cpu: &<Cpu as Backend>::Tensor, portable: &<Portable as Backend>::Tensor) {
-        assert_eq!(Cpu::shape(cpu), Portable::shape(portable), "{what}");
-        let (actual, expected) = (self.cpu.to_f64(cpu).unwrap(), self.portable.to_f64(portable).unwrap());
+    fn assert_equal(&self, what: &str, tested: &B::Tensor, portable: &<Portable as Backend>::Tensor) {
+        assert_eq!(B::shape(tested), Portable::shape(portable), "{what}");
+        let (actual, expected) = (self.tested.to_f64(tested).unwrap(), self.portable.to_f64(portable).unwrap());
         let distance = common::distance(&actual, &expected, 1e-3);
         assert!(distance < 2e-5, "{what}: the kernel is {distance:.1e} off");
     }
 }
 
+/// Every comparison on every backend.
+macro_rules! compare {
+    ($($test:ident)*) => {
+        mod kernels {
+            $(#[test]
+            fn $test() {
+                super::$test(&super::Both::new(super::cpu(2)));
+            })*
+        }
+        #[cfg(target_os = "linux")]
+        mod cuda {
+            $(#[test]
+            fn $test() {
+                super::$test(&super::Both::new(super::twin(true)));
+            })*
+        }
+    };
+}
+
+compare! {
+    convolutions_of_random_shapes
+    batch_norms_in_every_combination
+    batch_norms_before_a_depthwise_convolution
+    batch_norms_that_pool
+    pools_of_random_shapes
+    the_other_operations
+    optimizer_steps
+    layers_of_transformers
+}
+
+#[cfg(target_os = "linux")]
 #[test]
-fn convolutions_of_random_shapes() {
-    let both = Both::new();
+fn cuda_convolutions_that_cudnn_does_not_take() {
+    convolutions_of_random_shapes(&Both::new(twin(false)));
+}
+
+fn convolutions_of_random_shapes<B: Backend>(both: &Both<B>) {
     for case in 0..60 {
         let mut random = Random::keyed(1, 0, case, "convolution");
         let mut pick = |choices: &[usize]| choices[random.below(choices.len())];
@@ -91,21 +136,19 @@ fn convolutions_of_random_shapes() {
         let weight = both.random("weight", &[windows.kernel[0], windows.kernel[1], c_in / groups, c_out]);
         let bias = both.random("bias", &[c_out]);
         let dy = both.random("dy", &[input[0], h, w, c_out]);
-        let y = both.cpu.conv2d(&windows, &x.0, &weight.0, Some(&bias.0)).unwrap();
+        let y = both.tested.conv2d(&windows, &x.0, &weight.0, Some(&bias.0)).unwrap();
         both.assert_equal(&what, &y, &both.portable.conv2d(&windows, &x.1, &weight.1, Some(&bias.1)).unwrap());
-        let dx = both.cpu.conv2d_backward_input(&windows, &input, &weight.0, &dy.0).unwrap();
+        let dx = both.tested.conv2d_backward_input(&windows, &input, &weight.0, &dy.0).unwrap();
         let expected = both.portable.conv2d_backward_input(&windows, &input, &weight.1, &dy.1).unwrap();
         both.assert_equal(&format!("dx of {what}"), &dx, &expected);
-        let (dweight, dbias) = both.cpu.conv2d_backward_weight(&windows, &x.0, &dy.0, true).unwrap();
+        let (dweight, dbias) = both.tested.conv2d_backward_weight(&windows, &x.0, &dy.0, true).unwrap();
         let expected = both.portable.conv2d_backward_weight(&windows, &x.1, &dy.1, true).unwrap();
         both.assert_equal(&format!("dweight of {what}"), &dweight, &expected.0);
         both.assert_equal(&format!("dbias of {what}"), &dbias.unwrap(), &expected.1.unwrap());
     }
 }
 
-#[test]
-fn batch_norms_in_every_combination() {
-    let both = Both::new();
+fn batch_norms_in_every_combination<B: Backend>(both: &Both<B>) {
     for (index, shape) in [[2, 3, 3, 5], [4, 7, 5, 33], [1, 1, 2, 1], [3, 16, 16, 64]].iter().enumerate() {
         for combination in 0..4 * (ACTIVATIONS.len() + 1) {
             let (residual, batch) = (combination & 1 > 0, combination & 2 > 0);
@@ -156,7 +199,7 @@ fn batch_norms_in_every_combination() {
                     (out, gradients)
                 }};
             }
-            let ((out, gradients), (expected, expected_gradients)) = (run!(both.cpu, 0), run!(both.portable, 1));
+            let ((out, gradients), (expected, expected_gradients)) = (run!(both.tested, 0), run!(both.portable, 1));
             both.assert_equal(&format!("y: {what}"), &out.y, &expected.y);
             both.assert_equal(&format!("variance: {what}"), &out.variance, &expected.variance);
             // Two values a channel leave a gradient of rounding only.
@@ -173,9 +216,7 @@ fn batch_norms_in_every_combination() {
     }
 }
 
-#[test]
-fn batch_norms_before_a_depthwise_convolution() {
-    let both = Both::new();
+fn batch_norms_before_a_depthwise_convolution<B: Backend>(both: &Both<B>) {
     let (same, square) = (Conv2d::same, Conv2d::square);
     for (shape, windows) in [
         ([2, 9, 7, 24], square(3, 1, 1)),
@@ -223,7 +264,7 @@ fn batch_norms_before_a_depthwise_convolution() {
                     }};
                 }
                 let ((out, (back, dfilter)), (expected, (expected_back, expected_dfilter))) =
-                    (run!(both.cpu, 0), run!(both.portable, 1));
+                    (run!(both.tested, 0), run!(both.portable, 1));
                 let pairs = [
                     ("y", &out.y, &expected.y),
                     ("mean", &out.mean, &expected.mean),
@@ -243,9 +284,7 @@ fn batch_norms_before_a_depthwise_convolution() {
     }
 }
 
-#[test]
-fn batch_norms_that_pool() {
-    let both = Both::new();
+fn batch_norms_that_pool<B: Backend>(both: &Both<B>) {
     for (shape, windows) in [([2, 6, 8, 33], Pool2d::square(2, 2, 0)), ([3, 7, 5, 16], Pool2d::square(3, 2, 1))] {
         let [h, w] = windows.output([shape[1], shape[2]]).unwrap();
         let (x, dy) = (both.random("x", &shape), both.random("dy", &[shape[0], h, w, shape[3]]));
@@ -270,7 +309,7 @@ fn batch_norms_that_pool() {
                 (out, back)
             }};
         }
-        let ((out, back), (expected, expected_back)) = (run!(both.cpu, 0), run!(both.portable, 1));
+        let ((out, back), (expected, expected_back)) = (run!(both.tested, 0), run!(both.portable, 1));
         let pairs = [
             ("y", &out.y, &expected.y),
             ("mean", &out.mean, &expected.mean),
@@ -286,9 +325,7 @@ fn batch_norms_that_pool() {
     }
 }
 
-#[test]
-fn pools_of_random_shapes() {
-    let both = Both::new();
+fn pools_of_random_shapes<B: Backend>(both: &Both<B>) {
     for case in 0..40 {
         let mut random = Random::keyed(1, 0, case, "team");
         let mut pick = |choices: &[usize]| choices[random.below(choices.len())];
@@ -300,20 +337,18 @@ fn pools_of_random_shapes() {
         // Few distinct values: ties must go to the first maximum.
         let values: Vec<f32> = DRAW.hashed("x", input.iter().product()).iter().map(|v| (v * 4.0).round()).collect();
         let x = both.of(&values, &input);
-        let (y, at) = both.cpu.max_pool(&windows, &x.0).unwrap();
+        let (y, at) = both.tested.max_pool(&windows, &x.0).unwrap();
         let (expected, expected_at) = both.portable.max_pool(&windows, &x.1).unwrap();
         both.assert_equal(&what, &y, &expected);
-        let dy = both.random("dy", Cpu::shape(&y));
-        let dx = both.cpu.max_pool_backward(&windows, &input, &at, &dy.0).unwrap();
+        let dy = both.random("dy", B::shape(&y));
+        let dx = both.tested.max_pool_backward(&windows, &input, &at, &dy.0).unwrap();
         let expected = both.portable.max_pool_backward(&windows, &input, &expected_at, &dy.1).unwrap();
         both.assert_equal(&format!("dx of {what}"), &dx, &expected);
     }
 }
 
-#[test]
-fn the_other_operations() {
-    let both = Both::new();
-    let (c, p) = (&both.cpu, &both.portable);
+fn the_other_operations<B: Backend>(both: &Both<B>) {
+    let (c, p) = (&both.tested, &both.portable);
     let x = both.random("x", &[3, 5, 4, 7]);
     let flat = both.random("flat", &[3, 140]);
     let pooled = both.random("pooled", &[3, 7]);
@@ -383,15 +418,15 @@ fn the_other_operations() {
     p.blend(&mut b, &source.1, 0.1, 1.5).unwrap();
     both.assert_equal("blend", &a, &b);
     let (squares, norms) = (squares(c, &[&x.0, &source.0]), squares(p, &[&x.1, &source.1]));
-    assert!(squares.iter().zip(&norms).all(|(a, b)| (a - b).abs() < 1e-9 * b), "{squares:?} {norms:?}");
+    // Norms that wait on the device are float32.
+    let allowed = if matches!(c.norms(&[&x.0]).unwrap(), Norms::Known(_)) { 1e-9 } else { 1e-6 };
+    assert!(squares.iter().zip(&norms).all(|(a, b)| (a - b).abs() < allowed * b), "{squares:?} {norms:?}");
     c.increment(&mut a).unwrap();
     p.increment(&mut b).unwrap();
     both.assert_equal("increment", &a, &b);
 }
 
-#[test]
-fn optimizer_steps() {
-    let both = Both::new();
+fn optimizer_steps<B: Backend>(both: &Both<B>) {
     for (kind, decoupled) in [("adam", false), ("adam-w", true)] {
         let (mut p, zero) = (both.random("p", &[70]), both.of(&[0.0; 70], &[70]));
         let (mut mean, mut square) = (zero.clone(), zero);
@@ -406,7 +441,7 @@ fn optimizer_steps() {
                 step,
             };
             let gradient = both.random(&format!("gradient {}", step.step), &[70]);
-            both.cpu.adam(&step, &mut p.0, &gradient.0, &mut mean.0, &mut square.0).unwrap();
+            both.tested.adam(&step, &mut p.0, &gradient.0, &mut mean.0, &mut square.0).unwrap();
             both.portable.adam(&step, &mut p.1, &gradient.1, &mut mean.1, &mut square.1).unwrap();
             both.assert_equal(kind, &p.0, &p.1);
         }
@@ -417,7 +452,7 @@ fn optimizer_steps() {
             let step = SgdStep { learning_rate: 0.1, momentum, nesterov, weight_decay: 0.1 };
             let gradient = both.random(&format!("gradient {index}"), &[70]);
             let moving = momentum > 0.0;
-            both.cpu.sgd(&step, &mut p.0, &gradient.0, moving.then_some(&mut velocity.0)).unwrap();
+            both.tested.sgd(&step, &mut p.0, &gradient.0, moving.then_some(&mut velocity.0)).unwrap();
             both.portable.sgd(&step, &mut p.1, &gradient.1, moving.then_some(&mut velocity.1)).unwrap();
             both.assert_equal("sgd", &p.0, &p.1);
         }
@@ -449,6 +484,8 @@ fn not_a_number_is_passed_on_and_never_hidden() {
     }
     check(&Portable::cpu_f32());
     check(&cpu(2));
+    #[cfg(target_os = "linux")]
+    check(&twin(true));
 }
 
 /// The side of its images, which every network takes.
@@ -482,38 +519,36 @@ fn train(threads: usize, kind: &str) -> Vec<u32> {
     network.tensors().unwrap().values().flat_map(|tensor| tensor.data.iter().map(|v| v.to_bits())).collect()
 }
 
-#[test]
-fn layers_of_transformers() {
-    let both = Both::new();
+fn layers_of_transformers<B: Backend>(both: &Both<B>) {
     for [n, h, w, heads, d] in [[1, 1, 1, 1, 1], [2, 3, 2, 3, 5], [3, 6, 6, 2, 16], [1, 14, 14, 3, 64]] {
         let (t, c) = (1 + h * w, heads * d);
         let what = format!("{n} images of {h} x {w} patches, {heads} heads of {d}");
         let (map, class) = (both.random("map", &[n, h, w, c]), both.random("class", &[1, 1, c]));
         let position = both.random("position", &[1, t, c]);
-        let y = both.cpu.add_tokens(&map.0, &class.0, &position.0).unwrap();
+        let y = both.tested.add_tokens(&map.0, &class.0, &position.0).unwrap();
         both.assert_equal(&what, &y, &both.portable.add_tokens(&map.1, &class.1, &position.1).unwrap());
         let dy = both.random("dy", &[n, t, 1, c]);
-        let gradients = both.cpu.add_tokens_backward(&[n, h, w, c], &dy.0).unwrap();
+        let gradients = both.tested.add_tokens_backward(&[n, h, w, c], &dy.0).unwrap();
         let expected = both.portable.add_tokens_backward(&[n, h, w, c], &dy.1).unwrap();
         gradients.iter().zip(&expected).for_each(|(actual, expected)| both.assert_equal(&what, actual, expected));
-        both.assert_equal(&what, &both.cpu.class_token(&dy.0).unwrap(), &both.portable.class_token(&dy.1).unwrap());
+        both.assert_equal(&what, &both.tested.class_token(&dy.0).unwrap(), &both.portable.class_token(&dy.1).unwrap());
         let of_class = both.random("of class", &[n, c]);
-        let dx = both.cpu.class_token_backward(&[n, t, 1, c], &of_class.0).unwrap();
+        let dx = both.tested.class_token_backward(&[n, t, 1, c], &of_class.0).unwrap();
         both.assert_equal(&what, &dx, &both.portable.class_token_backward(&[n, t, 1, c], &of_class.1).unwrap());
 
         let x = both.random("x", &[n, t, 1, 3 * c]);
-        let y = both.cpu.attention(&x.0, heads).unwrap();
+        let y = both.tested.attention(&x.0, heads).unwrap();
         both.assert_equal(&what, &y, &both.portable.attention(&x.1, heads).unwrap());
-        let dx = both.cpu.attention_backward(&x.0, heads, &dy.0).unwrap();
+        let dx = both.tested.attention_backward(&x.0, heads, &dy.0).unwrap();
         both.assert_equal(&what, &dx, &both.portable.attention_backward(&x.1, heads, &dy.1).unwrap());
 
         let (weight, bias) = (both.random("weight", &[3 * c]), both.random("bias", &[3 * c]));
-        let normal = both.cpu.layer_norm(&x.0, &weight.0, &bias.0, 1e-6).unwrap();
+        let normal = both.tested.layer_norm(&x.0, &weight.0, &bias.0, 1e-6).unwrap();
         let expected = both.portable.layer_norm(&x.1, &weight.1, &bias.1, 1e-6).unwrap();
         both.assert_equal(&what, &normal.y, &expected.y);
         let dy = both.random("dy of a norm", &[n, t, 1, 3 * c]);
         let statistics = [&normal.mean, &normal.rstd];
-        let actual = both.cpu.layer_norm_backward(&x.0, &weight.0, statistics, &dy.0, Some(&x.0)).unwrap();
+        let actual = both.tested.layer_norm_backward(&x.0, &weight.0, statistics, &dy.0, Some(&x.0)).unwrap();
         let statistics = [&expected.mean, &expected.rstd];
         let expected = both.portable.layer_norm_backward(&x.1, &weight.1, statistics, &dy.1, Some(&x.1)).unwrap();
         both.assert_equal(&what, &actual.dx, &expected.dx);

@@ -1,7 +1,7 @@
 //! Networks that train: layer operations, layers, parameters, forward and backward.
 //!
 //! - [`backend`] names the layer operations; [`portable`] composes them of candle operations (any device, the oracle of
-//!   the tests), [`cpu`] runs them as kernels.
+//!   the tests), [`cpu`] runs them as kernels, [`cuda`] on a CUDA device.
 //! - [`layer`] is a network as plain data, built by [`builder`]; [`lowering`] makes of it the operations that [`forward`] and
 //!   [`backward`] run with a [`tape`]. A [`profile`] notes the time of each. What training leaves
 //!   out at random is in [`dropout`].
@@ -15,6 +15,7 @@ pub mod backward;
 pub mod blocks;
 pub mod builder;
 pub mod cpu;
+pub mod cuda;
 pub mod dropout;
 pub mod forward;
 pub mod geometry;
@@ -32,6 +33,7 @@ pub mod tuning;
 pub use crate::tensor::{Feature, FeatureMap};
 pub use backend::Backend;
 pub use cpu::{Cpu, CpuTensor};
+pub use cuda::{Cuda, CudaTensor};
 pub use inference::Inference;
 pub use network::{Gradients, Network};
 pub use portable::Portable;

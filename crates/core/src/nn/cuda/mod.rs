@@ -1,0 +1,573 @@
+//! The CUDA backend: float32 tensors in a device's memory. Every operation is queued; the host waits only where values come
+//! to it.
+//!
+//! Generic over the [`Device`], so that the tests run all of it on the CPU twin, with the device's own kernels.
+
+mod maps;
+mod tensor;
+
+use std::sync::Arc;
+
+use rkd_cuda::device::{Convolution, Failure};
+use rkd_cuda::ops::{self, Activated, Columns, Pool};
+use rkd_cuda::{Device, device};
+
+pub use self::tensor::CudaTensor;
+use super::backend::{
+    Activation, AdamStep, Backend, BatchNorm, LayerNormalized, MapOperations, NormGradients, Normalized, Norms, Passed,
+    SavedNorm, SgdStep, Statistics,
+};
+use super::geometry::{Conv2d, Pool2d};
+use crate::error::{Code, Error, Result};
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Memory { wanted, free } => {
+                Error::new(Code::InvalidOption, "the run does not fit into the memory of the device")
+                    .with_subject("batch.size")
+                    .with_values(format!("{wanted} bytes"), format!("{free} bytes free"))
+                    .with_advice("compute a batch in pieces (--micro-batch), or take a smaller batch or network")
+            }
+            Failure::Other(_) => Error::new(Code::Internal, format!("the CUDA device failed: {failure}")),
+        }
+    }
+}
+
+/// Layer operations on a CUDA device. Clones share its memory and its queue.
+#[derive(Clone, Debug)]
+pub struct Cuda<D: Device> {
+    device: D,
+}
+
+/// The convolution as the device describes it, and the zeros behind the padding.
+fn convolution_shape(windows: &Conv2d, input: &[usize], c_out: usize) -> Result<(Convolution, [usize; 2])> {
+    let Conv2d { kernel, stride, padding, extra, dilation, groups } = *windows;
+    let [n, h, w, c_in] = four(input)?;
+    let output = windows.output([h, w])?;
+    let shape = Convolution { n, input: [h, w], output, c_in, c_out, kernel, stride, padding, dilation, groups };
+    Ok((shape, extra))
+}
+
+fn pool_shape(windows: &Pool2d, input: &[usize]) -> Result<Pool> {
+    let Pool2d { kernel, stride, padding, .. } = *windows;
+    let [n, h, w, c] = four(input)?;
+    Ok(Pool { n, input: [h, w], output: windows.output([h, w])?, c, kernel, stride, padding })
+}
+
+fn four(shape: &[usize]) -> Result<[usize; 4]> {
+    shape.try_into().map_err(|_| {
+        Error::new(Code::Internal, "an activation has four axes").with_values("[n, h, w, c]", format!("{shape:?}"))
+    })
+}
+
+impl<D: Device> Cuda<D> {
+    /// Operations on `device`.
+    pub fn new(device: D) -> Self {
+        Cuda { device }
+    }
+
+    /// The device.
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+
+    fn tensor(shape: &[usize], buffer: D::Buffer) -> CudaTensor<D> {
+        CudaTensor { shape: shape.to_vec(), buffer: Arc::new(buffer) }
+    }
+
+    /// The buffer of a tensor, to be changed in place; copied first if another handle shares it.
+    fn own<'a>(&self, tensor: &'a mut CudaTensor<D>) -> Result<&'a D::Buffer> {
+        if Arc::get_mut(&mut tensor.buffer).is_none() {
+            tensor.buffer = Arc::new(ops::copy(&self.device, &tensor.buffer)?);
+        }
+        Ok(&tensor.buffer)
+    }
+
+    /// One matrix product: `[m, k]` of `a` times `[k, n]` of `b`, either of which may be transposed.
+    fn multiply(
+        &self,
+        [m, n, k]: [usize; 3],
+        (a, a_transposed): (&CudaTensor<D>, bool),
+        (b, b_transposed): (&CudaTensor<D>, bool),
+    ) -> Result<D::Buffer> {
+        let matrix = |rows: usize, columns: usize, transposed: bool| match transposed {
+            false => device::Matrix::rows(columns),
+            true => device::Matrix::rows(rows).transpose(),
+        };
+        let c = self.device.take(m * n)?;
+        let (of_a, of_b) = (matrix(m, k, a_transposed), matrix(k, n, b_transposed));
+        let product = device::Product { m, n, k, batch: 1, a: of_a, b: of_b, c: device::Matrix::rows(n), beta: 0.0 };
+        self.device.product(&product, &a.buffer, &b.buffer, &c)?;
+        Ok(c)
+    }
+}
+
+impl<D: Device> Backend for Cuda<D> {
+    type Tensor = CudaTensor<D>;
+    type Indices = Arc<D::Buffer>;
+
+    fn shape(tensor: &CudaTensor<D>) -> &[usize] {
+        &tensor.shape
+    }
+
+    fn from_f32(&self, values: &[f32], shape: &[usize]) -> Result<CudaTensor<D>> {
+        if values.len() != shape.iter().product::<usize>() {
+            return Err(Error::new(Code::InvalidShape, "the values do not fill the shape")
+                .with_values(
+                    format!("{} values for {shape:?}", shape.iter().product::<usize>()),
+                    values.len().to_string(),
+                )
+                .with_advice("give as many values as the product of the axes"));
+        }
+        Ok(Self::tensor(shape, self.device.upload(values)?))
+    }
+
+    fn to_f32(&self, tensor: &CudaTensor<D>) -> Result<Vec<f32>> {
+        Ok(self.device.download(&[&tensor.buffer])?.pop().unwrap_or_default())
+    }
+
+    fn download(&self, tensors: &[&CudaTensor<D>]) -> Result<Vec<Vec<f64>>> {
+        let buffers: Vec<&D::Buffer> = tensors.iter().map(|tensor| &*tensor.buffer).collect();
+        let values = self.device.download(&buffers)?;
+        Ok(values.into_iter().map(|values| values.into_iter().map(f64::from).collect()).collect())
+    }
+
+    fn zeros(&self, shape: &[usize]) -> Result<CudaTensor<D>> {
+        Ok(Self::tensor(shape, ops::fill(&self.device, 0.0, shape.iter().product())?))
+    }
+
+    fn add(&self, mut a: CudaTensor<D>, b: &CudaTensor<D>) -> Result<CudaTensor<D>> {
+        match Arc::get_mut(&mut a.buffer) {
+            Some(buffer) => ops::add_in_place(&self.device, buffer, &b.buffer)?,
+            None => a.buffer = Arc::new(ops::sum(&self.device, &a.buffer, &b.buffer)?),
+        }
+        Ok(a)
+    }
+
+    fn conv2d(
+        &self,
+        windows: &Conv2d,
+        x: &CudaTensor<D>,
+        weight: &CudaTensor<D>,
+        bias: Option<&CudaTensor<D>>,
+    ) -> Result<CudaTensor<D>> {
+        self.conv2d_finished(windows, x, weight, bias, None, None)
+    }
+
+    fn conv2d_finished(
+        &self,
+        windows: &Conv2d,
+        x: &CudaTensor<D>,
+        weight: &CudaTensor<D>,
+        bias: Option<&CudaTensor<D>>,
+        residual: Option<&CudaTensor<D>>,
+        activation: Option<Activation>,
+    ) -> Result<CudaTensor<D>> {
+        let (shape, extra) = convolution_shape(windows, &x.shape, weight.channels())?;
+        let y = ops::convolution(&self.device, &shape, extra, &x.buffer, &weight.buffer)?;
+        let y = Self::tensor(&[shape.n, shape.output[0], shape.output[1], shape.c_out], y);
+        self.finished(y, bias, residual, activation)
+    }
+
+    fn conv2d_backward_input(
+        &self,
+        windows: &Conv2d,
+        input: &[usize],
+        weight: &CudaTensor<D>,
+        dy: &CudaTensor<D>,
+    ) -> Result<CudaTensor<D>> {
+        let (shape, extra) = convolution_shape(windows, input, weight.channels())?;
+        let dx = ops::convolution_backward_input(&self.device, &shape, extra, &weight.buffer, &dy.buffer)?;
+        Ok(Self::tensor(input, dx))
+    }
+
+    fn conv2d_backward_weight(
+        &self,
+        windows: &Conv2d,
+        x: &CudaTensor<D>,
+        dy: &CudaTensor<D>,
+        bias: bool,
+    ) -> Result<(CudaTensor<D>, Option<CudaTensor<D>>)> {
+        let (shape, extra) = convolution_shape(windows, &x.shape, dy.channels())?;
+        let dweight = ops::convolution_backward_weight(&self.device, &shape, extra, &x.buffer, &dy.buffer)?;
+        let [height, width] = shape.kernel;
+        let of_weight = [height, width, shape.c_in / shape.groups, shape.c_out];
+        let dbias = if bias { Some(self.column_sums(dy)?) } else { None };
+        Ok((Self::tensor(&of_weight, dweight), dbias))
+    }
+
+    fn batch_norm(&self, operation: &BatchNorm<'_, CudaTensor<D>>) -> Result<Normalized<CudaTensor<D>>> {
+        let &BatchNorm { x, weight, bias, residual, activation, epsilon, ref statistics } = operation;
+        let c = x.channels();
+        let (mean, variance, rstd) = match *statistics {
+            Statistics::Batch => {
+                let found = ops::batch_statistics(&self.device, &x.buffer, c, epsilon)?;
+                let tensor = |buffer| Self::tensor(&[c], buffer);
+                (tensor(found.mean), tensor(found.variance), tensor(found.rstd))
+            }
+            Statistics::Fixed { mean, variance } => {
+                let rstd = ops::rstd(&self.device, &variance.buffer, epsilon)?;
+                (mean.clone(), variance.clone(), Self::tensor(&[c], rstd))
+            }
+        };
+        let channels = [&*mean.buffer, &rstd.buffer, &weight.buffer, &bias.buffer];
+        let residual = residual.map(|residual| &*residual.buffer);
+        let y = ops::batch_norm(&self.device, &x.buffer, channels, residual, activation)?;
+        Ok(Normalized { y: Self::tensor(&x.shape, y), mean, rstd, variance })
+    }
+
+    fn batch_norm_backward(
+        &self,
+        saved: &SavedNorm<'_, CudaTensor<D>>,
+        dy: &CudaTensor<D>,
+    ) -> Result<NormGradients<CudaTensor<D>>> {
+        let activated = match saved.activation {
+            Passed::All => Activated::Not,
+            Passed::Output(kind, y) => Activated::Output(kind, &*y.buffer),
+            Passed::Shift(kind, bias) => Activated::Shift(kind, &*bias.buffer),
+        };
+        let channels = [&*saved.mean.buffer, &saved.rstd.buffer, &saved.weight.buffer];
+        let (x, dy, residual) = (&saved.x.buffer, &dy.buffer, saved.residual);
+        let found = ops::batch_norm_backward(&self.device, x, channels, &activated, dy, residual, saved.batch)?;
+        let of_channels = [saved.x.channels()];
+        Ok(NormGradients {
+            dx: Self::tensor(&saved.x.shape, found.dx),
+            dweight: Self::tensor(&of_channels, found.dweight),
+            dbias: Self::tensor(&of_channels, found.dbias),
+            dresidual: found.dresidual.map(|residual| Self::tensor(&saved.x.shape, residual)),
+        })
+    }
+
+    fn activate(&self, kind: Activation, x: &CudaTensor<D>) -> Result<CudaTensor<D>> {
+        Ok(Self::tensor(&x.shape, ops::activate(&self.device, kind, &x.buffer)?))
+    }
+
+    fn activate_backward(&self, kind: Activation, x: &CudaTensor<D>, dy: &CudaTensor<D>) -> Result<CudaTensor<D>> {
+        Ok(Self::tensor(&x.shape, ops::activate_backward(&self.device, kind, &x.buffer, &dy.buffer)?))
+    }
+
+    fn max_pool(&self, windows: &Pool2d, x: &CudaTensor<D>) -> Result<(CudaTensor<D>, Arc<D::Buffer>)> {
+        let pool = pool_shape(windows, &x.shape)?;
+        let [y, at] = ops::max_pool(&self.device, &pool, &x.buffer)?;
+        Ok((Self::tensor(&[pool.n, pool.output[0], pool.output[1], pool.c], y), Arc::new(at)))
+    }
+
+    fn max_pool_backward(
+        &self,
+        windows: &Pool2d,
+        input: &[usize],
+        indices: &Arc<D::Buffer>,
+        dy: &CudaTensor<D>,
+    ) -> Result<CudaTensor<D>> {
+        let pool = pool_shape(windows, input)?;
+        Ok(Self::tensor(input, ops::max_pool_backward(&self.device, &pool, indices, &dy.buffer)?))
+    }
+
+    fn global_average(&self, x: &CudaTensor<D>) -> Result<CudaTensor<D>> {
+        let [n, pixels, c] = images(&x.shape)?;
+        let mean = ops::image_sums(&self.device, &x.buffer, None, [n, pixels, c], 1.0 / pixels as f32)?;
+        Ok(Self::tensor(&[n, c], mean))
+    }
+
+    fn global_average_backward(&self, input: &[usize], dy: &CudaTensor<D>) -> Result<CudaTensor<D>> {
+        let shape = images(input)?;
+        let added = Some((&*dy.buffer, 1.0 / shape[1] as f32));
+        Ok(Self::tensor(input, ops::by_image(&self.device, None, added, shape)?))
+    }
+
+    fn reshape(&self, x: &CudaTensor<D>, shape: &[usize]) -> Result<CudaTensor<D>> {
+        x.reshaped(shape)
+    }
+
+    fn scale_channels(&self, x: &CudaTensor<D>, gate: &CudaTensor<D>) -> Result<CudaTensor<D>> {
+        let y = ops::by_image(&self.device, Some([&x.buffer, &gate.buffer]), None, images(&x.shape)?)?;
+        Ok(Self::tensor(&x.shape, y))
+    }
+
+    fn scale_channels_backward_gate(&self, x: &CudaTensor<D>, dy: &CudaTensor<D>) -> Result<CudaTensor<D>> {
+        let [n, pixels, c] = images(&x.shape)?;
+        let sums = ops::image_sums(&self.device, &x.buffer, Some(&dy.buffer), [n, pixels, c], 1.0)?;
+        Ok(Self::tensor(&[n, 1, 1, c], sums))
+    }
+
+    fn scale_channels_backward_input(
+        &self,
+        dy: &CudaTensor<D>,
+        gate: &CudaTensor<D>,
+        dmean: &CudaTensor<D>,
+    ) -> Result<CudaTensor<D>> {
+        let shape = images(&dy.shape)?;
+        let added = Some((&*dmean.buffer, 1.0 / shape[1] as f32));
+        let dx = ops::by_image(&self.device, Some([&dy.buffer, &gate.buffer]), added, shape)?;
+        Ok(Self::tensor(&dy.shape, dx))
+    }
+
+    fn images(&self, x: &CudaTensor<D>, [first, end]: [usize; 2]) -> Result<CudaTensor<D>> {
+        let mut shape = x.shape.clone();
+        shape[0] = end - first;
+        let (all, image) = (x.len(), shape[1..].iter().product::<usize>());
+        let columns = (end - first) * image;
+        let y = self.device.take(columns)?;
+        let from = (&*x.buffer, Columns { of: all, first: first * image });
+        ops::copy_columns(&self.device, [from, (&y, Columns { of: columns, first: 0 })], columns, 1)?;
+        Ok(Self::tensor(&shape, y))
+    }
+
+    fn stack(&self, parts: &[CudaTensor<D>]) -> Result<CudaTensor<D>> {
+        let mut shape = parts.first().map_or_else(Vec::new, |part| part.shape.clone());
+        if let Some(images) = shape.first_mut() {
+            *images = parts.iter().map(|part| part.shape[0]).sum();
+        }
+        let lengths: Vec<usize> = parts.iter().map(CudaTensor::len).collect();
+        Ok(Self::tensor(&shape, self.side_by_side(parts, &lengths, 1)?))
+    }
+
+    fn join(&self, parts: &[CudaTensor<D>]) -> Result<CudaTensor<D>> {
+        let channels: Vec<usize> = parts.iter().map(CudaTensor::channels).collect();
+        let Some(first) = parts.first() else {
+            return Err(Error::new(Code::Internal, "there is nothing to join"));
+        };
+        let y = self.side_by_side(parts, &channels, first.rows())?;
+        Ok(Self::tensor(&first.with_channels(channels.iter().sum()), y))
+    }
+
+    fn join_backward(&self, channels: &[usize], dy: &CudaTensor<D>) -> Result<Vec<CudaTensor<D>>> {
+        let (of, rows, mut first) = (dy.channels(), dy.rows(), 0);
+        let part = |&c: &usize| {
+            let part = self.device.take(rows * c)?;
+            let from = (&*dy.buffer, Columns { of, first });
+            ops::copy_columns(&self.device, [from, (&part, Columns { of: c, first: 0 })], c, rows)?;
+            first += c;
+            Ok(Self::tensor(&dy.with_channels(c), part))
+        };
+        channels.iter().map(part).collect()
+    }
+
+    fn layer_norm(
+        &self,
+        x: &CudaTensor<D>,
+        weight: &CudaTensor<D>,
+        bias: &CudaTensor<D>,
+        epsilon: f64,
+    ) -> Result<LayerNormalized<CudaTensor<D>>> {
+        let [y, mean, rstd] = ops::layer_norm(&self.device, &x.buffer, &weight.buffer, &bias.buffer, epsilon)?;
+        let rows = [x.rows()];
+        let [mean, rstd] = [mean, rstd].map(|buffer| Self::tensor(&rows, buffer));
+        Ok(LayerNormalized { y: Self::tensor(&x.shape, y), mean, rstd })
+    }
+
+    fn layer_norm_backward(
+        &self,
+        x: &CudaTensor<D>,
+        weight: &CudaTensor<D>,
+        statistics: [&CudaTensor<D>; 2],
+        dy: &CudaTensor<D>,
+        added: Option<&CudaTensor<D>>,
+    ) -> Result<NormGradients<CudaTensor<D>>> {
+        let statistics = statistics.map(|tensor| &*tensor.buffer);
+        let added = added.map(|added| &*added.buffer);
+        let found = ops::layer_norm_backward(&self.device, &x.buffer, &weight.buffer, statistics, &dy.buffer, added)?;
+        let c = [x.channels()];
+        let [dweight, dbias] = [found.dweight, found.dbias].map(|buffer| Self::tensor(&c, buffer));
+        Ok(NormGradients { dx: Self::tensor(&x.shape, found.dx), dweight, dbias, dresidual: None })
+    }
+
+    fn attention(&self, x: &CudaTensor<D>, heads: usize) -> Result<CudaTensor<D>> {
+        let [n, t, _, c] = four(&x.shape)?;
+        let y = ops::attention(&self.device, &x.buffer, [n, t, heads, c / 3 / heads])?;
+        Ok(Self::tensor(&[n, t, 1, c / 3], y))
+    }
+
+    fn attention_backward(&self, x: &CudaTensor<D>, heads: usize, dy: &CudaTensor<D>) -> Result<CudaTensor<D>> {
+        let [n, t, _, c] = four(&x.shape)?;
+        let dx = ops::attention_backward(&self.device, &x.buffer, [n, t, heads, c / 3 / heads], &dy.buffer)?;
+        Ok(Self::tensor(&x.shape, dx))
+    }
+
+    fn add_tokens(&self, x: &CudaTensor<D>, class: &CudaTensor<D>, position: &CudaTensor<D>) -> Result<CudaTensor<D>> {
+        let [n, pixels, c] = images(&x.shape)?;
+        let y = ops::add_tokens(&self.device, &x.buffer, &class.buffer, &position.buffer, n)?;
+        Ok(Self::tensor(&[n, 1 + pixels, 1, c], y))
+    }
+
+    fn add_tokens_backward(&self, input: &[usize], dy: &CudaTensor<D>) -> Result<[CudaTensor<D>; 3]> {
+        let [n, pixels, c] = images(input)?;
+        let (t, all) = (1 + pixels, (1 + pixels) * c);
+        let dposition = ops::column_sums(&self.device, &dy.buffer, None, all)?;
+        let dposition = Self::tensor(&[1, t, c], dposition);
+        let dclass = self.first_columns(&dposition, all, c, 1)?;
+        let dx = self.device.take(n * pixels * c)?;
+        let (from, to) = (Columns { of: all, first: c }, Columns { of: pixels * c, first: 0 });
+        ops::copy_columns(&self.device, [(&dy.buffer, from), (&dx, to)], pixels * c, n)?;
+        Ok([Self::tensor(input, dx), Self::tensor(&[1, 1, c], dclass), dposition])
+    }
+
+    fn class_token(&self, x: &CudaTensor<D>) -> Result<CudaTensor<D>> {
+        let [n, t, c] = images(&x.shape)?;
+        Ok(Self::tensor(&[n, c], self.first_columns(x, t * c, c, n)?))
+    }
+
+    fn class_token_backward(&self, input: &[usize], dy: &CudaTensor<D>) -> Result<CudaTensor<D>> {
+        let [n, t, c] = images(input)?;
+        let dx = self.zeros(input)?;
+        let (from, to) = (Columns { of: c, first: 0 }, Columns { of: t * c, first: 0 });
+        ops::copy_columns(&self.device, [(&dy.buffer, from), (&dx.buffer, to)], c, n)?;
+        Ok(dx)
+    }
+
+    fn flatten(&self, x: &CudaTensor<D>) -> Result<CudaTensor<D>> {
+        let [n, pixels, c] = images(&x.shape)?;
+        Ok(Self::tensor(&[n, c * pixels], ops::transpose(&self.device, &x.buffer, pixels, c)?))
+    }
+
+    fn flatten_backward(&self, input: &[usize], dy: &CudaTensor<D>) -> Result<CudaTensor<D>> {
+        let [_, pixels, c] = images(input)?;
+        Ok(Self::tensor(input, ops::transpose(&self.device, &dy.buffer, c, pixels)?))
+    }
+
+    fn linear(&self, x: &CudaTensor<D>, weight: &CudaTensor<D>, bias: &CudaTensor<D>) -> Result<CudaTensor<D>> {
+        self.linear_finished(x, weight, bias, None, None)
+    }
+
+    fn linear_finished(
+        &self,
+        x: &CudaTensor<D>,
+        weight: &CudaTensor<D>,
+        bias: &CudaTensor<D>,
+        residual: Option<&CudaTensor<D>>,
+        activation: Option<Activation>,
+    ) -> Result<CudaTensor<D>> {
+        let y = self.project(x, weight)?;
+        self.finished(y, Some(bias), residual, activation)
+    }
+
+    fn linear_backward_input(&self, weight: &CudaTensor<D>, dy: &CudaTensor<D>) -> Result<CudaTensor<D>> {
+        let [outputs, inputs] = [weight.shape[0], weight.shape[1]];
+        let dx = self.multiply([dy.rows(), inputs, outputs], (dy, false), (weight, false))?;
+        Ok(Self::tensor(&dy.with_channels(inputs), dx))
+    }
+
+    fn linear_backward_weight(&self, x: &CudaTensor<D>, dy: &CudaTensor<D>) -> Result<(CudaTensor<D>, CudaTensor<D>)> {
+        let [outputs, inputs] = [dy.channels(), x.channels()];
+        let dweight = self.multiply([outputs, inputs, x.rows()], (dy, true), (x, false))?;
+        Ok((Self::tensor(&[outputs, inputs], dweight), self.column_sums(dy)?))
+    }
+
+    fn l2_normalize(&self, x: &CudaTensor<D>) -> Result<(CudaTensor<D>, CudaTensor<D>)> {
+        let [y, norm] = ops::l2_normalize(&self.device, &x.buffer, x.channels())?;
+        Ok((Self::tensor(&x.shape, y), Self::tensor(&[x.rows()], norm)))
+    }
+
+    fn l2_normalize_backward(
+        &self,
+        y: &CudaTensor<D>,
+        norm: &CudaTensor<D>,
+        dy: &CudaTensor<D>,
+    ) -> Result<CudaTensor<D>> {
+        let dx = ops::l2_normalize_backward(&self.device, &y.buffer, &norm.buffer, &dy.buffer)?;
+        Ok(Self::tensor(&y.shape, dx))
+    }
+
+    fn maps(&self) -> Option<&dyn MapOperations<CudaTensor<D>>> {
+        Some(self)
+    }
+
+    fn blend(&self, target: &mut CudaTensor<D>, source: &CudaTensor<D>, share: f64, factor: f64) -> Result<()> {
+        let (keep, take) = ((1.0 - share) as f32, (share * factor) as f32);
+        Ok(ops::blend_in_place(&self.device, self.own(target)?, &source.buffer, keep, take)?)
+    }
+
+    fn increment(&self, tensor: &mut CudaTensor<D>) -> Result<()> {
+        Ok(ops::shift_in_place(&self.device, self.own(tensor)?, 1.0)?)
+    }
+
+    fn norms(&self, tensors: &[&CudaTensor<D>]) -> Result<Norms<CudaTensor<D>>> {
+        if tensors.is_empty() {
+            return Ok(Norms::Known(Vec::new()));
+        }
+        let buffers: Vec<&D::Buffer> = tensors.iter().map(|tensor| &*tensor.buffer).collect();
+        Ok(Norms::Pending(Self::tensor(&[tensors.len()], ops::norms(&self.device, &buffers)?)))
+    }
+
+    fn clip(&self, tensors: &mut [&mut CudaTensor<D>], norms: &CudaTensor<D>, largest: f64) -> Result<()> {
+        let buffers = tensors.iter_mut().map(|tensor| self.own(tensor)).collect::<Result<Vec<_>>>()?;
+        Ok(ops::clip_in_place(&self.device, &buffers, &norms.buffer, largest)?)
+    }
+
+    fn scale(&self, tensor: &mut CudaTensor<D>, factor: f64) -> Result<()> {
+        Ok(ops::scale_in_place(&self.device, self.own(tensor)?, factor as f32)?)
+    }
+
+    fn adam(
+        &self,
+        step: &AdamStep,
+        parameter: &mut CudaTensor<D>,
+        gradient: &CudaTensor<D>,
+        mean: &mut CudaTensor<D>,
+        square: &mut CudaTensor<D>,
+    ) -> Result<()> {
+        let state = [self.own(mean)?, self.own(square)?];
+        Ok(ops::adam_in_place(&self.device, step, self.own(parameter)?, &gradient.buffer, state)?)
+    }
+
+    fn sgd(
+        &self,
+        step: &SgdStep,
+        parameter: &mut CudaTensor<D>,
+        gradient: &CudaTensor<D>,
+        velocity: Option<&mut CudaTensor<D>>,
+    ) -> Result<()> {
+        let velocity = velocity.map(|velocity| self.own(velocity)).transpose()?;
+        Ok(ops::sgd_in_place(&self.device, step, self.own(parameter)?, &gradient.buffer, velocity)?)
+    }
+}
+
+impl<D: Device> Cuda<D> {
+    /// `activation?(y + bias + residual)`, in one pass, or `y` where there is nothing to add.
+    fn finished(
+        &self,
+        y: CudaTensor<D>,
+        bias: Option<&CudaTensor<D>>,
+        residual: Option<&CudaTensor<D>>,
+        activation: Option<Activation>,
+    ) -> Result<CudaTensor<D>> {
+        if bias.is_some() || residual.is_some() || activation.is_some() {
+            let [bias, residual] = [bias, residual].map(|tensor| tensor.map(|tensor| &*tensor.buffer));
+            ops::finish_in_place(&self.device, &y.buffer, bias, residual, activation, y.channels())?;
+        }
+        Ok(y)
+    }
+
+    fn column_sums(&self, x: &CudaTensor<D>) -> Result<CudaTensor<D>> {
+        let c = x.channels();
+        Ok(Self::tensor(&[c], ops::column_sums(&self.device, &x.buffer, None, c)?))
+    }
+
+    /// The first `columns` of `of` columns of every row.
+    fn first_columns(&self, x: &CudaTensor<D>, of: usize, columns: usize, rows: usize) -> Result<D::Buffer> {
+        let y = self.device.take(rows * columns)?;
+        let (from, to) = (Columns { of, first: 0 }, Columns { of: columns, first: 0 });
+        ops::copy_columns(&self.device, [(&x.buffer, from), (&y, to)], columns, rows)?;
+        Ok(y)
+    }
+
+    /// Matrices of as many rows side by side, of so many columns each.
+    fn side_by_side(&self, parts: &[CudaTensor<D>], columns: &[usize], rows: usize) -> Result<D::Buffer> {
+        let of = columns.iter().sum::<usize>();
+        let y = self.device.take(rows * of)?;
+        let mut first = 0;
+        for (part, &columns) in parts.iter().zip(columns) {
+            let (from, to) = (Columns { of: columns, first: 0 }, Columns { of, first });
+            ops::copy_columns(&self.device, [(&part.buffer, from), (&y, to)], columns, rows)?;
+            first += columns;
+        }
+        Ok(y)
+    }
+}
+
+/// `[n, h, w, c]` as `[n, h w, c]`.
+fn images(shape: &[usize]) -> Result<[usize; 3]> {
+    let [n, h, w, c] = four(shape)?;
+    Ok([n, h * w, c])
+}

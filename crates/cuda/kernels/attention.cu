@@ -1,0 +1,36 @@
+// Tokens and attention; its products are cuBLAS's.
+
+// x [n, tokens - 1, c] behind a class token [c], plus position [tokens, c].
+KERNEL add_tokens(const float* x, const float* first, const float* position, float* y, Long n, Long tokens, int c) {
+  FOR_FLAT(i, n * tokens * c) {
+    Long k = i % c, token = i / c % tokens, image = i / c / tokens;
+    float value = token == 0 ? first[k] : x[(image * (tokens - 1) + token - 1) * c + k];
+    y[i] = value + position[token * c + k];
+  }
+}
+
+// softmax(factor x) along each row of x [rows, t], in its place.
+KERNEL softmax(float* x, float factor, int t) {
+  __shared__ float shared[WIDE + 8];
+  Long first = (Long)blockIdx.x * t;
+  float largest = x[first];
+  for (int i = threadIdx.x; i < t; i += WIDE) largest = fmaxf(largest, x[first + i]);
+  largest = max_block(largest, shared);
+  float sum = 0.0f;
+  for (int i = threadIdx.x; i < t; i += WIDE) {
+    x[first + i] = expf(factor * (x[first + i] - largest));
+    sum += x[first + i];
+  }
+  sum = sum_block(sum, shared);
+  for (int i = threadIdx.x; i < t; i += WIDE) x[first + i] /= sum;
+}
+
+// Its gradient from its output y, in the place of dy.
+KERNEL softmax_backward(const float* y, float* dy, float factor, int t) {
+  __shared__ float shared[WIDE + 8];
+  Long first = (Long)blockIdx.x * t;
+  float along = 0.0f;
+  for (int i = threadIdx.x; i < t; i += WIDE) along += y[first + i] * dy[first + i];
+  along = sum_block(along, shared);
+  for (int i = threadIdx.x; i < t; i += WIDE) dy[first + i] = factor * y[first + i] * (dy[first + i] - along);
+}

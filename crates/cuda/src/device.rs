@@ -1,0 +1,278 @@
+//! What the operations need of a device.
+
+use std::fmt;
+
+/// Why a device could not do something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It has too little memory.
+    Memory {
+        /// Bytes that were asked for.
+        wanted: usize,
+        /// Bytes that were free.
+        free: usize,
+    },
+    /// Anything else, in words.
+    Other(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Memory { wanted, free } => write!(f, "{wanted} bytes of device memory are not free, {free} are"),
+            Failure::Other(words) => f.write_str(words),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// A specialised result.
+pub type Result<T> = std::result::Result<T, Failure>;
+
+/// A device with one queue: what is asked of it is done in order, and only [`download`](Device::download) and
+/// [`synchronize`](Device::synchronize) wait.
+pub trait Device: Clone + Send + Sync + fmt::Debug + 'static {
+    /// Values in the device's memory, which goes back to a pool when dropped.
+    type Buffer: Send + Sync + fmt::Debug;
+
+    /// How many values the scratch memory of one operation may have, where it can work in pieces.
+    fn scratch(&self) -> usize;
+    /// How many values a buffer holds.
+    fn len(buffer: &Self::Buffer) -> usize;
+    /// A buffer of any values.
+    ///
+    /// # Errors
+    /// [`Failure::Memory`] where there is too little.
+    fn take(&self, len: usize) -> Result<Self::Buffer>;
+    /// A buffer with these values.
+    ///
+    /// # Errors
+    /// As of [`take`](Device::take).
+    fn upload(&self, values: &[f32]) -> Result<Self::Buffer>;
+    /// The values of several buffers; the host waits once.
+    ///
+    /// # Errors
+    /// What the device has met since it was last waited for.
+    fn download(&self, buffers: &[&Self::Buffer]) -> Result<Vec<Vec<f32>>>;
+    /// Waits until everything is done.
+    ///
+    /// # Errors
+    /// What the device has met since it was last waited for.
+    fn synchronize(&self) -> Result<()>;
+    /// Runs a kernel of `kernels/` in `grid` blocks of `block` threads.
+    ///
+    /// # Safety
+    /// The arguments are the kernel's parameters, and with them it reads and writes within its buffers.
+    ///
+    /// # Errors
+    /// Where the kernel could not be launched.
+    unsafe fn launch(
+        &self,
+        kernel: &'static str,
+        grid: [u32; 3],
+        block: [u32; 2],
+        arguments: &[Argument<'_, Self::Buffer>],
+    ) -> Result<()>;
+    /// See [`Product`].
+    ///
+    /// # Errors
+    /// Where the product could not be started.
+    ///
+    /// # Panics
+    /// If a matrix exceeds its buffer.
+    fn product(&self, product: &Product, a: &Self::Buffer, b: &Self::Buffer, c: &Self::Buffer) -> Result<()>;
+    /// One pass of a convolution: of `x` and the filters to `out = y`, of `dy` and the filters to `out = dx`, or of `x` and
+    /// `dy` to the filters' gradient, in the order of [`Pass`]. `false` where the device's library does not take it.
+    ///
+    /// # Errors
+    /// Where the pass could not be started.
+    ///
+    /// # Panics
+    /// If a buffer is too short.
+    fn convolve(&self, pass: Pass, shape: &Convolution, from: [&Self::Buffer; 2], out: &Self::Buffer) -> Result<bool>;
+}
+
+/// An argument of a kernel.
+#[derive(Clone, Copy, Debug)]
+pub enum Argument<'a, B> {
+    /// A pointer to the first value.
+    Buffer(&'a B),
+    /// A pointer to the value at this place.
+    At(&'a B, usize),
+    /// A null pointer.
+    Null,
+    /// An `int`.
+    Int(i32),
+    /// A `long long`.
+    Long(i64),
+    /// A `float`.
+    Float(f32),
+}
+
+impl<'a, B> From<&'a B> for Argument<'a, B> {
+    fn from(buffer: &'a B) -> Self {
+        Argument::Buffer(buffer)
+    }
+}
+
+impl<'a, B> From<Option<&'a B>> for Argument<'a, B> {
+    fn from(buffer: Option<&'a B>) -> Self {
+        buffer.map_or(Argument::Null, Argument::Buffer)
+    }
+}
+
+impl<B> From<i32> for Argument<'_, B> {
+    fn from(value: i32) -> Self {
+        Argument::Int(value)
+    }
+}
+
+impl<B> From<usize> for Argument<'_, B> {
+    fn from(value: usize) -> Self {
+        Argument::Long(value as i64)
+    }
+}
+
+impl<B> From<f32> for Argument<'_, B> {
+    fn from(value: f32) -> Self {
+        Argument::Float(value)
+    }
+}
+
+/// A matrix in a buffer, row-major: rows that begin `stride` values apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Matrix {
+    /// The place of the first value.
+    pub first: usize,
+    /// Values from one row to the next.
+    pub stride: usize,
+    /// Values from the matrix of one product of a batch to that of the next.
+    pub next: usize,
+    /// Whether the product takes its transpose.
+    pub transposed: bool,
+}
+
+impl Matrix {
+    /// Rows of `columns` values, one behind the other from the buffer's beginning.
+    pub fn rows(columns: usize) -> Self {
+        Matrix { first: 0, stride: columns, next: 0, transposed: false }
+    }
+
+    /// Its transpose.
+    pub fn transpose(self) -> Self {
+        Matrix { transposed: !self.transposed, ..self }
+    }
+}
+
+/// `C = A B + beta C` of `batch` matrices: `A [m, k]`, `B [k, n]`, `C [m, n]`, as they are after transposition.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Product {
+    /// Rows of A and C.
+    pub m: usize,
+    /// Columns of B and C.
+    pub n: usize,
+    /// Columns of A, rows of B.
+    pub k: usize,
+    /// Products.
+    pub batch: usize,
+    /// Where A is.
+    pub a: Matrix,
+    /// Where B is.
+    pub b: Matrix,
+    /// Where C is; never transposed.
+    pub c: Matrix,
+    /// 0, or 1 to add.
+    pub beta: f32,
+}
+
+impl Product {
+    /// Panics if a matrix exceeds its buffer.
+    #[track_caller]
+    pub fn check(&self, [a, b, c]: [usize; 3]) {
+        let reach = |matrix: &Matrix, rows: usize, columns: usize| {
+            let (rows, columns) = if matrix.transposed { (columns, rows) } else { (rows, columns) };
+            let last = (self.batch.max(1) - 1) * matrix.next + (rows.max(1) - 1) * matrix.stride + columns;
+            assert!(columns <= matrix.stride || rows <= 1, "a product's rows overlap: {self:?}");
+            matrix.first + last
+        };
+        assert!(!self.c.transposed, "a product's result is not transposed: {self:?}");
+        for (name, has, needs) in [
+            ("a", a, reach(&self.a, self.m, self.k)),
+            ("b", b, reach(&self.b, self.k, self.n)),
+            ("c", c, reach(&self.c, self.m, self.n)),
+        ] {
+            assert!(has >= needs, "product: {name} holds {has} values, not {needs}: {self:?}");
+        }
+    }
+}
+
+/// Which pass of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pass {
+    /// `x` and the filters to `y`.
+    Forward,
+    /// `dy` and the filters to `dx`.
+    Input,
+    /// `x` and `dy` to the gradient of the filters.
+    Filter,
+}
+
+/// A convolution as cuDNN describes it: `x [n, h, w, c_in]`, filters `[c_out, kernel_h, kernel_w, c_in / groups]`,
+/// `y [n, output_h, output_w, c_out]`, with as many zeros before as behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Convolution {
+    /// Images.
+    pub n: usize,
+    /// Height and width of the input.
+    pub input: [usize; 2],
+    /// Height and width of the output.
+    pub output: [usize; 2],
+    /// Channels of the input.
+    pub c_in: usize,
+    /// Channels of the output.
+    pub c_out: usize,
+    /// Height and width of the kernel.
+    pub kernel: [usize; 2],
+    /// Step between two windows.
+    pub stride: [usize; 2],
+    /// Zeros on each side.
+    pub padding: [usize; 2],
+    /// Step between two taps.
+    pub dilation: [usize; 2],
+    /// Groups of channels that do not mix.
+    pub groups: usize,
+}
+
+impl Convolution {
+    /// Values of x, of the filters and of y.
+    pub fn lengths(&self) -> [usize; 3] {
+        let pixels = |size: [usize; 2]| self.n * size[0] * size[1];
+        [
+            pixels(self.input) * self.c_in,
+            self.c_out * self.taps() * (self.c_in / self.groups),
+            pixels(self.output) * self.c_out,
+        ]
+    }
+
+    /// Positions of the kernel.
+    pub fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+
+    /// Panics if a buffer is too short.
+    #[track_caller]
+    pub fn check(&self, pass: Pass, from: [usize; 2], out: usize) {
+        let [x, filters, y] = self.lengths();
+        let needs = match pass {
+            Pass::Forward => [x, filters, y],
+            Pass::Input => [y, filters, x],
+            Pass::Filter => [x, y, filters],
+        };
+        let has = [from[0], from[1], out];
+        assert!(
+            has.iter().zip(needs).all(|(&has, needs)| has >= needs),
+            "{pass:?}: {has:?} values, not {needs:?}: {self:?}"
+        );
+    }
+}

@@ -1,0 +1,294 @@
+//! Convolutions with weights `[kernel_h, kernel_w, c_in / groups, c_out]`, on one of four ways:
+//!
+//! - depthwise: own kernels;
+//! - one tap, stride 1, no padding: a matrix product as it is;
+//! - the device's library, whose filters are the transpose of the weights. It knows no padding that differs between sides:
+//!   such a map gets its last zeros first;
+//! - where the library does not take it: columns of windows and a matrix product, a few images at a time.
+
+use super::elementwise::transpose;
+use super::{check, chunks, columns, finish_sums, flat, int, launch, with_rows};
+use crate::device::{Convolution, Device, Matrix, Pass, Product, Result};
+
+/// Launches a kernel with the size of the map, these channels of it, and the windows at its end.
+macro_rules! windows {
+    ($device:expr, $kernel:ident, $blocks:expr, $shape:expr, [$($argument:expr),*], $($channels:expr),*) => {{
+        let Convolution { input: [h, w], output: [output_h, output_w], kernel: [kernel_h, kernel_w], .. } = *$shape;
+        let Convolution { stride: [stride_h, stride_w], padding: [top, left], dilation: [apart_h, apart_w], .. } = *$shape;
+        launch!($device, $kernel, $blocks, [
+            $($argument,)* int(h), int(w), $(int($channels),)* int(output_h), int(output_w), int(kernel_h), int(kernel_w),
+            int(stride_h), int(stride_w), int(top), int(left), int(apart_h), int(apart_w),
+        ])
+    }};
+}
+
+fn is_depthwise(shape: &Convolution) -> bool {
+    shape.groups > 1 && shape.groups == shape.c_in && shape.groups == shape.c_out
+}
+
+fn is_product(shape: &Convolution, extra: [usize; 2]) -> bool {
+    let Convolution { kernel, stride, padding, groups, .. } = *shape;
+    kernel == [1; 2] && stride == [1; 2] && padding == [0; 2] && extra == [0; 2] && groups == 1
+}
+
+/// `x [n, h, w, c]` with another height and width: zeros behind, or cut off.
+fn resized<D: Device>(
+    device: &D,
+    x: &D::Buffer,
+    n: usize,
+    from: [usize; 2],
+    to: [usize; 2],
+    c: usize,
+) -> Result<D::Buffer> {
+    check::<D>("resize_map", &[("x", x, n * from[0] * from[1] * c)]);
+    let m = n * to[0] * to[1];
+    let y = device.take(m * c)?;
+    let [h, w, to_h, to_w] = [from[0], from[1], to[0], to[1]].map(int);
+    launch!(device, resize_map, columns(m, c), [x, &y, m, h, w, to_h, to_w, int(c)])?;
+    Ok(y)
+}
+
+/// The shape with the zeros behind as a part of the input, and the size of that.
+fn padded(shape: &Convolution, extra: [usize; 2]) -> (Convolution, [usize; 2]) {
+    let size = [shape.input[0] + extra[0], shape.input[1] + extra[1]];
+    (Convolution { input: size, ..*shape }, size)
+}
+
+/// The channels of one group, and the length of a window's columns.
+struct Groups {
+    inputs: usize,
+    outputs: usize,
+    /// Taps times inputs.
+    column: usize,
+    /// Pixels of an image of the output.
+    windows: usize,
+    /// Images at a time.
+    images: usize,
+}
+
+impl Groups {
+    fn of<D: Device>(device: &D, shape: &Convolution) -> Self {
+        let (inputs, outputs) = (shape.c_in / shape.groups, shape.c_out / shape.groups);
+        let (column, windows) = (shape.taps() * inputs, shape.output[0] * shape.output[1]);
+        let images = (device.scratch() / (column * windows).max(1)).clamp(1, shape.n.max(1));
+        Groups { inputs, outputs, column, windows, images }
+    }
+
+    /// The pieces of a batch: the first image and how many.
+    fn pieces(&self, n: usize) -> impl Iterator<Item = [usize; 2]> + use<> {
+        let images = self.images;
+        (0..n).step_by(images).map(move |first| [first, images.min(n - first)])
+    }
+}
+
+/// `x [n, h, w, c_in]` to `y [n, output_h, output_w, c_out]`; `extra` are rows and columns of zeros behind the padding.
+pub fn convolution<D: Device>(
+    device: &D,
+    shape: &Convolution,
+    extra: [usize; 2],
+    x: &D::Buffer,
+    weight: &D::Buffer,
+) -> Result<D::Buffer> {
+    let [input, filters, output] = shape.lengths();
+    check::<D>("convolution", &[("x", x, input), ("weight", weight, filters)]);
+    let y = device.take(output)?;
+    let &Convolution { n, c_in, c_out, groups, .. } = shape;
+    if is_depthwise(shape) {
+        let m = output / c_out;
+        windows!(device, depthwise, columns(m, c_out), shape, [x, weight, &y, m], c_out)?;
+        return Ok(y);
+    }
+    if is_product(shape, extra) {
+        let product = Product {
+            m: output / c_out,
+            n: c_out,
+            k: c_in,
+            batch: 1,
+            a: Matrix::rows(c_in),
+            b: Matrix::rows(c_out),
+            c: Matrix::rows(c_out),
+            beta: 0.0,
+        };
+        device.product(&product, x, weight, &y)?;
+        return Ok(y);
+    }
+    let transposed = transpose(device, weight, filters / c_out, c_out)?;
+    let taken = match extra {
+        [0, 0] => device.convolve(Pass::Forward, shape, [x, &transposed], &y)?,
+        _ => {
+            let (whole, size) = padded(shape, extra);
+            let x = resized(device, x, n, shape.input, size, c_in)?;
+            device.convolve(Pass::Forward, &whole, [&x, &transposed], &y)?
+        }
+    };
+    if taken {
+        return Ok(y);
+    }
+    let of = Groups::of(device, shape);
+    let scratch = device.take(of.images * of.windows * of.column)?;
+    for [first, images] in of.pieces(n) {
+        let m = images * of.windows;
+        for group in 0..groups {
+            gather(device, shape, &of, [first, m], group, x, &scratch)?;
+            let product = Product {
+                m,
+                n: of.outputs,
+                k: of.column,
+                batch: 1,
+                a: Matrix::rows(of.column),
+                b: Matrix { first: group * of.outputs, ..Matrix::rows(c_out) },
+                c: Matrix { first: first * of.windows * c_out + group * of.outputs, ..Matrix::rows(c_out) },
+                beta: 0.0,
+            };
+            device.product(&product, &scratch, weight, &y)?;
+        }
+    }
+    Ok(y)
+}
+
+/// The columns of m windows from the image `first` on.
+fn gather<D: Device>(
+    device: &D,
+    shape: &Convolution,
+    of: &Groups,
+    [first, m]: [usize; 2],
+    group: usize,
+    x: &D::Buffer,
+    scratch: &D::Buffer,
+) -> Result<()> {
+    let blocks = flat(m * of.column);
+    let first = first * of.windows;
+    let channel = group * of.inputs;
+    windows!(device, columns_of, blocks, shape, [x, scratch, first, m], shape.c_in, channel, of.inputs)
+}
+
+/// The gradient with respect to x.
+pub fn convolution_backward_input<D: Device>(
+    device: &D,
+    shape: &Convolution,
+    extra: [usize; 2],
+    weight: &D::Buffer,
+    dy: &D::Buffer,
+) -> Result<D::Buffer> {
+    let [input, filters, output] = shape.lengths();
+    check::<D>("convolution_backward_input", &[("weight", weight, filters), ("dy", dy, output)]);
+    let &Convolution { n, c_in, c_out, groups, .. } = shape;
+    if is_depthwise(shape) {
+        let (dx, m) = (device.take(input)?, input / c_in);
+        windows!(device, depthwise_backward_input, columns(m, c_in), shape, [dy, weight, &dx, m], c_in)?;
+        return Ok(dx);
+    }
+    if is_product(shape, extra) {
+        let dx = device.take(input)?;
+        let product = Product {
+            m: output / c_out,
+            n: c_in,
+            k: c_out,
+            batch: 1,
+            a: Matrix::rows(c_out),
+            b: Matrix::rows(c_out).transpose(),
+            c: Matrix::rows(c_in),
+            beta: 0.0,
+        };
+        device.product(&product, dy, weight, &dx)?;
+        return Ok(dx);
+    }
+    let transposed = transpose(device, weight, filters / c_out, c_out)?;
+    let (whole, size) = padded(shape, extra);
+    let dx = device.take(whole.lengths()[0])?;
+    if device.convolve(Pass::Input, &whole, [dy, &transposed], &dx)? {
+        return if extra == [0, 0] { Ok(dx) } else { resized(device, &dx, n, size, shape.input, c_in) };
+    }
+    let dx = device.take(input)?;
+    let of = Groups::of(device, shape);
+    let scratch = device.take(of.images * of.windows * of.column)?;
+    for [first, images] in of.pieces(n) {
+        for group in 0..groups {
+            let product = Product {
+                m: images * of.windows,
+                n: of.column,
+                k: of.outputs,
+                batch: 1,
+                a: Matrix { first: first * of.windows * c_out + group * of.outputs, ..Matrix::rows(c_out) },
+                b: Matrix { first: group * of.outputs, ..Matrix::rows(c_out) }.transpose(),
+                c: Matrix::rows(of.column),
+                beta: 0.0,
+            };
+            device.product(&product, dy, weight, &scratch)?;
+            let pixels = shape.input[0] * shape.input[1];
+            let (from, m) = (first * pixels, images * pixels);
+            let (blocks, channel) = (flat(m * of.inputs), group * of.inputs);
+            windows!(device, pixels_of, blocks, shape, [&scratch, &dx, from, m], c_in, channel, of.inputs)?;
+        }
+    }
+    Ok(dx)
+}
+
+/// The gradient with respect to the weight.
+pub fn convolution_backward_weight<D: Device>(
+    device: &D,
+    shape: &Convolution,
+    extra: [usize; 2],
+    x: &D::Buffer,
+    dy: &D::Buffer,
+) -> Result<D::Buffer> {
+    let [input, filters, output] = shape.lengths();
+    check::<D>("convolution_backward_weight", &[("x", x, input), ("dy", dy, output)]);
+    let &Convolution { n, c_in, c_out, groups, .. } = shape;
+    if is_depthwise(shape) {
+        let m = output / c_out;
+        let [chunk, count] = chunks(m);
+        let partial = device.take(count * filters)?;
+        let ([across, down, _], block) = with_rows(count, c_out);
+        let blocks = ([across, down, shape.taps() as u32], block);
+        windows!(device, depthwise_backward_weight, blocks, shape, [x, dy, &partial, m, chunk], c_out)?;
+        return finish_sums(device, &partial, filters, count);
+    }
+    if is_product(shape, extra) {
+        let dweight = device.take(filters)?;
+        let product = Product {
+            m: c_in,
+            n: c_out,
+            k: output / c_out,
+            batch: 1,
+            a: Matrix::rows(c_in).transpose(),
+            b: Matrix::rows(c_out),
+            c: Matrix::rows(c_out),
+            beta: 0.0,
+        };
+        device.product(&product, x, dy, &dweight)?;
+        return Ok(dweight);
+    }
+    let gradient = device.take(filters)?;
+    let taken = match extra {
+        [0, 0] => device.convolve(Pass::Filter, shape, [x, dy], &gradient)?,
+        _ => {
+            let (whole, size) = padded(shape, extra);
+            let x = resized(device, x, n, shape.input, size, c_in)?;
+            device.convolve(Pass::Filter, &whole, [&x, dy], &gradient)?
+        }
+    };
+    if taken {
+        return transpose(device, &gradient, c_out, filters / c_out);
+    }
+    let of = Groups::of(device, shape);
+    let scratch = device.take(of.images * of.windows * of.column)?;
+    for [first, images] in of.pieces(n) {
+        let m = images * of.windows;
+        for group in 0..groups {
+            gather(device, shape, &of, [first, m], group, x, &scratch)?;
+            let product = Product {
+                m: of.column,
+                n: of.outputs,
+                k: m,
+                batch: 1,
+                a: Matrix::rows(of.column).transpose(),
+                b: Matrix { first: first * of.windows * c_out + group * of.outputs, ..Matrix::rows(c_out) },
+                c: Matrix { first: group * of.outputs, ..Matrix::rows(c_out) },
+                beta: if first == 0 { 0.0 } else { 1.0 },
+            };
+            device.product(&product, &scratch, dy, &gradient)?;
+        }
+    }
+    Ok(gradient)
+}

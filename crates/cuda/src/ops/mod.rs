@@ -1,0 +1,119 @@
+//! The layer operations: each checks the lengths of its buffers and launches kernels. Sizes are in the order of the
+//! kernels: m rows (pixels of all images) of c channels, windows `[vertical, horizontal]`.
+//!
+//! An operation whose name ends in `_in_place` writes its first buffer, which no other may share.
+
+mod attention;
+mod channels;
+mod convolution;
+mod elementwise;
+mod maps;
+mod normalization;
+mod optimizer;
+mod pooling;
+
+pub use attention::{add_tokens, attention, attention_backward};
+pub use channels::{by_image, column_sums, finish_in_place, image_sums};
+pub use convolution::{convolution, convolution_backward_input, convolution_backward_weight};
+pub use elementwise::{
+    Columns, activate, activate_backward, add_in_place, blend_in_place, copy, copy_columns, fill, scale_in_place,
+    shift_in_place, sum, transpose,
+};
+pub use maps::{attention_map, average, average_backward, scale_rows, squared_error, squares};
+pub use normalization::{
+    Activated, LayerGradients, NormGradients, Statistics, batch_norm, batch_norm_backward, batch_statistics,
+    l2_normalize, l2_normalize_backward, layer_norm, layer_norm_backward, rstd,
+};
+pub use optimizer::{adam_in_place, clip_in_place, norms, sgd_in_place};
+pub use pooling::{Pool, max_pool, max_pool_backward};
+
+use crate::device::{Device, Result};
+
+use rkd_kernels::activation::Activation;
+
+/// Launches a kernel by its name.
+macro_rules! launch {
+    ($device:expr, $kernel:ident, $shape:expr, [$($argument:expr),* $(,)?]) => {{
+        let (grid, block): ([u32; 3], [u32; 2]) = $shape;
+        let arguments = [$($crate::device::Argument::from($argument)),*];
+        // SAFETY: the operation has checked the lengths of the buffers that this kernel reads and writes, and the twin
+        // compares the kinds of the arguments with the kernel's parameters.
+        unsafe { $device.launch(stringify!($kernel), grid, block, &arguments) }
+    }};
+}
+use launch;
+
+/// Blocks of a flat kernel at most: enough to fill any device.
+const MOST_BLOCKS: usize = 4096;
+/// Columns and rows of a block of a column kernel.
+const BLOCK: [usize; 2] = [32, 8];
+/// Threads of a block of a row kernel.
+const WIDE: u32 = 128;
+
+/// The blocks of a flat kernel over n values.
+fn flat(n: usize) -> ([u32; 3], [u32; 2]) {
+    ([n.div_ceil(256).clamp(1, MOST_BLOCKS) as u32, 1, 1], [256, 1])
+}
+
+/// The blocks of a column kernel over `m` rows of `c` columns.
+fn columns(m: usize, c: usize) -> ([u32; 3], [u32; 2]) {
+    with_rows(m.div_ceil(BLOCK[1]).clamp(1, MOST_BLOCKS), c)
+}
+
+/// As many rows of blocks of a column kernel as said.
+fn with_rows(rows: usize, c: usize) -> ([u32; 3], [u32; 2]) {
+    ([c.div_ceil(BLOCK[0]) as u32, rows as u32, 1], BLOCK.map(|size| size as u32))
+}
+
+/// The blocks of a row kernel.
+fn rows(rows: usize) -> ([u32; 3], [u32; 2]) {
+    ([rows as u32, 1, 1], [WIDE, 1])
+}
+
+/// Rows in a chunk of a sum over m rows, and chunks: by m alone, so that the device's size does not change a bit.
+fn chunks(m: usize) -> [usize; 2] {
+    let chunk = m.div_ceil(1024).max(64).next_multiple_of(BLOCK[1]);
+    [chunk, m.div_ceil(chunk).max(1)]
+}
+
+fn int(size: usize) -> i32 {
+    i32::try_from(size).expect("sizes of layers are far below 2^31")
+}
+
+/// The kernels' number of an activation.
+fn number(kind: Option<Activation>) -> i32 {
+    match kind {
+        None => 0,
+        Some(Activation::Relu) => 1,
+        Some(Activation::Relu6) => 2,
+        Some(Activation::HardSwish) => 3,
+        Some(Activation::Silu) => 4,
+        Some(Activation::HardSigmoid) => 5,
+        Some(Activation::Sigmoid) => 6,
+        Some(Activation::Gelu) => 7,
+    }
+}
+
+/// Panics, naming operation and buffer, unless each buffer has its length.
+#[track_caller]
+fn check<D: Device>(operation: &str, buffers: &[(&str, &D::Buffer, usize)]) {
+    for &(name, buffer, expected) in buffers {
+        let got = D::len(buffer);
+        assert!(got == expected, "{operation}: `{name}` must have {expected} values and has {got}");
+    }
+}
+
+/// As [`check`], of a buffer that may be left out.
+#[track_caller]
+fn check_given<D: Device>(operation: &str, name: &str, buffer: Option<&D::Buffer>, expected: usize) {
+    if let Some(buffer) = buffer {
+        check::<D>(operation, &[(name, buffer, expected)]);
+    }
+}
+
+/// The column sums of partial `[chunks, c]`.
+fn finish_sums<D: Device>(device: &D, partial: &D::Buffer, c: usize, chunks: usize) -> Result<D::Buffer> {
+    let sums = device.take(c)?;
+    launch!(device, finish_sums, with_rows(1, c), [partial, &sums, int(c), int(chunks)])?;
+    Ok(sums)
+}

@@ -1,0 +1,209 @@
+use rkd_kernels::activation::Activation;
+
+use super::{
+    check, check_given, chunks, column_sums, columns, finish_sums, flat, int, launch, number, rows, with_rows,
+};
+use crate::device::{Device, Result};
+
+/// Mean, (biased) variance and `1 / sqrt(variance + epsilon)` of each channel.
+#[derive(Debug)]
+pub struct Statistics<B> {
+    /// `[c]`.
+    pub mean: B,
+    /// `[c]`.
+    pub variance: B,
+    /// `[c]`.
+    pub rstd: B,
+}
+
+/// Those of `x [m, c]`.
+pub fn batch_statistics<D: Device>(device: &D, x: &D::Buffer, c: usize, epsilon: f64) -> Result<Statistics<D::Buffer>> {
+    let m = D::len(x) / c.max(1);
+    check::<D>("batch_statistics", &[("x", x, m * c)]);
+    let [chunk, count] = chunks(m);
+    let (means, squares) = (device.take(count * c)?, device.take(count * c)?);
+    launch!(device, chunk_statistics, with_rows(count, c), [x, &means, &squares, m, int(c), chunk])?;
+    let [mean, variance, rstd] = [device.take(c)?, device.take(c)?, device.take(c)?];
+    launch!(
+        device,
+        finish_statistics,
+        ([c.div_ceil(128) as u32, 1, 1], [128, 1]),
+        [&means, &squares, &mean, &variance, &rstd, m, int(c), chunk, int(count), epsilon as f32]
+    )?;
+    Ok(Statistics { mean, variance, rstd })
+}
+
+/// `1 / sqrt(variance + epsilon)`.
+pub fn rstd<D: Device>(device: &D, variance: &D::Buffer, epsilon: f64) -> Result<D::Buffer> {
+    let n = D::len(variance);
+    let rstd = device.take(n)?;
+    launch!(device, rstd_of, flat(n), [variance, &rstd, epsilon as f32, n])?;
+    Ok(rstd)
+}
+
+/// `activation((x - mean) rstd weight + bias + residual)` of `x [m, c]`; `channels` are mean, rstd, weight and bias.
+pub fn batch_norm<D: Device>(
+    device: &D,
+    x: &D::Buffer,
+    channels: [&D::Buffer; 4],
+    residual: Option<&D::Buffer>,
+    activation: Option<Activation>,
+) -> Result<D::Buffer> {
+    let [mean, rstd, weight, bias] = channels;
+    let (n, c) = (D::len(x), D::len(mean));
+    check::<D>("batch_norm", &[("rstd", rstd, c), ("weight", weight, c), ("bias", bias, c)]);
+    check_given::<D>("batch_norm", "residual", residual, n);
+    let m = n / c.max(1);
+    check::<D>("batch_norm", &[("x", x, m * c)]);
+    let y = device.take(n)?;
+    launch!(
+        device,
+        batch_norm,
+        columns(m, c),
+        [x, mean, rstd, weight, bias, residual, number(activation), &y, m, int(c)]
+    )?;
+    Ok(y)
+}
+
+/// Where the gradient of an activation behind a normalisation is read from.
+#[derive(Debug)]
+pub enum Activated<'a, B> {
+    /// There was none.
+    Not,
+    /// A ReLU's output.
+    Output(Activation, &'a B),
+    /// The input, by this shift `[c]`, of a normalisation without residual.
+    Shift(Activation, &'a B),
+}
+
+/// The gradients of a batch normalisation.
+#[derive(Debug)]
+pub struct NormGradients<B> {
+    /// Of the input.
+    pub dx: B,
+    /// Of the scale, `[c]`.
+    pub dweight: B,
+    /// Of the shift, `[c]`.
+    pub dbias: B,
+    /// Of the residual, where it was asked for.
+    pub dresidual: Option<B>,
+}
+
+/// The gradients of [`batch_norm`]; `channels` are mean, rstd and weight, and `batch` says whether the statistics were those
+/// of the batch.
+pub fn batch_norm_backward<D: Device>(
+    device: &D,
+    x: &D::Buffer,
+    channels: [&D::Buffer; 3],
+    activated: &Activated<'_, D::Buffer>,
+    dy: &D::Buffer,
+    residual: bool,
+    batch: bool,
+) -> Result<NormGradients<D::Buffer>> {
+    let [mean, rstd, weight] = channels;
+    let (n, c) = (D::len(x), D::len(mean));
+    let (kind, y, bias) = match *activated {
+        Activated::Not => (None, None, None),
+        Activated::Output(kind, y) => (Some(kind), Some(y), None),
+        Activated::Shift(kind, bias) => (Some(kind), None, Some(bias)),
+    };
+    let m = n / c.max(1);
+    let operation = "batch_norm_backward";
+    check::<D>(operation, &[("x", x, m * c), ("rstd", rstd, c), ("weight", weight, c), ("dy", dy, n)]);
+    check_given::<D>(operation, "y", y, n);
+    check_given::<D>(operation, "bias", bias, c);
+    let [chunk, count] = chunks(m);
+    let (biases, weights) = (device.take(count * c)?, device.take(count * c)?);
+    let kind = number(kind);
+    launch!(
+        device,
+        chunk_gradients,
+        with_rows(count, c),
+        [x, y, dy, mean, rstd, weight, bias, kind, &biases, &weights, m, int(c), chunk]
+    )?;
+    let (dbias, dweight) = (finish_sums(device, &biases, c, count)?, finish_sums(device, &weights, c, count)?);
+    let dx = device.take(n)?;
+    let dresidual = if residual { Some(device.take(n)?) } else { None };
+    let share = if batch { 1.0 / m as f32 } else { 0.0 };
+    let of_residual = dresidual.as_ref();
+    launch!(
+        device,
+        batch_norm_backward,
+        columns(m, c),
+        [x, y, dy, mean, rstd, weight, bias, kind, &dbias, &dweight, share, &dx, of_residual, m, int(c)]
+    )?;
+    Ok(NormGradients { dx, dweight, dbias, dresidual })
+}
+
+/// The output, mean and rstd of the rows of `x [rows, c]`; c is the length of `weight`.
+pub fn layer_norm<D: Device>(
+    device: &D,
+    x: &D::Buffer,
+    weight: &D::Buffer,
+    bias: &D::Buffer,
+    epsilon: f64,
+) -> Result<[D::Buffer; 3]> {
+    let (n, c) = (D::len(x), D::len(weight));
+    let count = n / c.max(1);
+    check::<D>("layer_norm", &[("x", x, count * c), ("bias", bias, c)]);
+    let [y, mean, rstd] = [device.take(n)?, device.take(count)?, device.take(count)?];
+    launch!(device, layer_norm, rows(count), [x, weight, bias, epsilon as f32, &y, &mean, &rstd, int(c)])?;
+    Ok([y, mean, rstd])
+}
+
+/// The gradients of a layer normalisation.
+#[derive(Debug)]
+pub struct LayerGradients<B> {
+    /// Of the input.
+    pub dx: B,
+    /// Of the scale, `[c]`.
+    pub dweight: B,
+    /// Of the shift, `[c]`.
+    pub dbias: B,
+}
+
+/// The gradients of [`layer_norm`], which gave `[mean, rstd]`; that of x plus `added`.
+pub fn layer_norm_backward<D: Device>(
+    device: &D,
+    x: &D::Buffer,
+    weight: &D::Buffer,
+    [mean, rstd]: [&D::Buffer; 2],
+    dy: &D::Buffer,
+    added: Option<&D::Buffer>,
+) -> Result<LayerGradients<D::Buffer>> {
+    let (n, c) = (D::len(x), D::len(weight));
+    let count = n / c.max(1);
+    let operation = "layer_norm_backward";
+    check::<D>(operation, &[("x", x, count * c), ("mean", mean, count), ("rstd", rstd, count), ("dy", dy, n)]);
+    check_given::<D>(operation, "added", added, n);
+    let dx = device.take(n)?;
+    launch!(device, layer_norm_backward, rows(count), [x, weight, mean, rstd, dy, added, &dx, int(c)])?;
+    let z = device.take(n)?;
+    launch!(device, standardize_rows, flat(n), [x, mean, rstd, &z, n, int(c)])?;
+    let (dweight, dbias) = (column_sums(device, dy, Some(&z), c)?, column_sums(device, dy, None, c)?);
+    Ok(LayerGradients { dx, dweight, dbias })
+}
+
+/// The rows of `x [n, d]` divided by `max(norm, 1e-12)`, and the norms `[n]`.
+pub fn l2_normalize<D: Device>(device: &D, x: &D::Buffer, d: usize) -> Result<[D::Buffer; 2]> {
+    let n = D::len(x) / d.max(1);
+    check::<D>("l2_normalize", &[("x", x, n * d)]);
+    let [y, norm] = [device.take(n * d)?, device.take(n)?];
+    launch!(device, l2_normalize, rows(n), [x, &y, &norm, int(d)])?;
+    Ok([y, norm])
+}
+
+/// The gradient of [`l2_normalize`] from its results.
+pub fn l2_normalize_backward<D: Device>(
+    device: &D,
+    y: &D::Buffer,
+    norm: &D::Buffer,
+    dy: &D::Buffer,
+) -> Result<D::Buffer> {
+    let (n, count) = (D::len(y), D::len(norm));
+    let d = n / count.max(1);
+    check::<D>("l2_normalize_backward", &[("y", y, count * d), ("dy", dy, n)]);
+    let dx = device.take(n)?;
+    launch!(device, l2_normalize_backward, rows(count), [y, norm, dy, &dx, int(d)])?;
+    Ok(dx)
+}

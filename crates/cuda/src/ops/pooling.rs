@@ -1,0 +1,57 @@
+use super::{check, columns, int, launch};
+use crate::device::{Device, Result};
+
+/// The windows of a max pool over `[n, h, w, c]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Images.
+    pub n: usize,
+    /// Height and width of the input.
+    pub input: [usize; 2],
+    /// Height and width of the output; each window sees a pixel.
+    pub output: [usize; 2],
+    /// Channels.
+    pub c: usize,
+    /// Height and width of a window.
+    pub kernel: [usize; 2],
+    /// Step between two windows.
+    pub stride: [usize; 2],
+    /// Padding on each side.
+    pub padding: [usize; 2],
+}
+
+impl Pool {
+    fn pixels(&self) -> [usize; 2] {
+        [self.input, self.output].map(|size| self.n * size[0] * size[1])
+    }
+}
+
+/// Launches a kernel with the windows at its end.
+macro_rules! pool {
+    ($device:expr, $kernel:ident, $pool:expr, [$($argument:expr),*], $m:expr) => {{
+        let Pool { input: [h, w], output: [output_h, output_w], c, .. } = *$pool;
+        let Pool { kernel: [kernel_h, kernel_w], stride: [stride_h, stride_w], padding: [top, left], .. } = *$pool;
+        launch!($device, $kernel, columns($m, c), [
+            $($argument,)* $m, int(h), int(w), int(c), int(output_h), int(output_w), int(kernel_h), int(kernel_w),
+            int(stride_h), int(stride_w), int(top), int(left),
+        ])
+    }};
+}
+
+/// The maxima and, as bits of integers, where in their images they are.
+pub fn max_pool<D: Device>(device: &D, pool: &Pool, x: &D::Buffer) -> Result<[D::Buffer; 2]> {
+    let [pixels, m] = pool.pixels();
+    check::<D>("max_pool", &[("x", x, pixels * pool.c)]);
+    let [y, at] = [device.take(m * pool.c)?, device.take(m * pool.c)?];
+    pool!(device, max_pool, pool, [x, &y, &at], m)?;
+    Ok([y, at])
+}
+
+/// The gradient of [`max_pool`], which gave `at`.
+pub fn max_pool_backward<D: Device>(device: &D, pool: &Pool, at: &D::Buffer, dy: &D::Buffer) -> Result<D::Buffer> {
+    let [m, windows] = pool.pixels();
+    check::<D>("max_pool_backward", &[("at", at, windows * pool.c), ("dy", dy, windows * pool.c)]);
+    let dx = device.take(m * pool.c)?;
+    pool!(device, max_pool_backward, pool, [dy, at, &dx], m)?;
+    Ok(dx)
+}
