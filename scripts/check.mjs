@@ -1,10 +1,11 @@
-// Every check of the project, each also alone: `node scripts/check.mjs [format|lint|types|docs|unused|rust|arm64|ts|browser|soak|package]...`.
+// Every check of the project, each also alone: `node scripts/check.mjs [format|lint|types|docs|unused|rust|arm64|cuda|ts|browser|soak|package]...`.
 // Warnings are errors. The last line is `N passed, N failed`: tests, and one for each step that is no test.
 import { spawn } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { target as arm64, emulation } from "./arm64.mjs";
 import { chromium } from "./chromium.mjs";
+import { toolkit } from "./cuda.mjs";
 import { cargoEnv, root, setUp, tool } from "./setup.mjs";
 
 const cargo = (...args) => ["cargo", ...args];
@@ -54,6 +55,16 @@ const steps = {
       cargo("test", "-p", "rkd-kernels", "--target", arm64, "--lib", "--tests", "--locked", "--no-fail-fast"),
       [process.execPath, "scripts/arm64.mjs"],
     ],
+    count: countCargo,
+  },
+  cuda: {
+    says: "the device cuda, without a GPU",
+    before: () => {
+      const { home, none } = toolkit();
+      if (home) return { RKD_CUDA_HOME: home };
+      console.log(`left out: ${none}`);
+    },
+    run: [[process.execPath, "scripts/cuda.mjs"]],
     count: countCargo,
   },
   ts: { says: "TypeScript tests", run: [vitest(vitestReport)], count: countVitest(vitestReport) },

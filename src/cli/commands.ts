@@ -221,7 +221,7 @@ function resumeCommand(): Command {
       toNumber,
     )
     .option("--threads <count>", "CPU threads (those of the run)", toNumber)
-    .option("--device <name>", "auto, cpu or candle-cpu; another one gives other bytes (that of the run)")
+    .option("--device <name>", "auto, cpu, candle-cpu, cuda or cuda:1; another one gives other bytes (that of the run)")
     .option("--distributed <how>", distributedWords)
     .option(...acceptFlag)
     .action(

@@ -9,7 +9,14 @@ import { json as toJson } from "../native/json.ts";
 import { platformInWords, thisPlatform } from "../native/platform.ts";
 import type { NativeSession } from "../native/session.ts";
 import { oneOf } from "../options/check.ts";
-import type { MemoryLimits, NetworkReport, SplitPlan, Teacher, VectorSummary } from "../protocol/protocol.ts";
+import type {
+  CudaReport,
+  MemoryLimits,
+  NetworkReport,
+  SplitPlan,
+  Teacher,
+  VectorSummary,
+} from "../protocol/protocol.ts";
 import { bytesInWords } from "../report/scores.ts";
 import { withSession } from "../run/command.ts";
 import { version } from "../version.ts";
@@ -118,21 +125,36 @@ function splitWords(split: SplitPlan): string {
 /** Prints the findings; throws the first problem, so that the exit code tells. */
 function installation(): void {
   const problem = attempt(() => addon()) ?? attempt(() => checkCache(addon().defaultCache()));
-  const limits: MemoryLimits | null = problem?.code === "ERR_NATIVE_LOAD" ? null : JSON.parse(addon().memoryLimits());
+  const loaded = problem?.code !== "ERR_NATIVE_LOAD";
+  const limits: MemoryLimits | null = loaded ? JSON.parse(addon().memoryLimits()) : null;
+  const cuda: CudaReport | null = loaded ? JSON.parse(addon().cudaDevices()) : null;
   const findings = {
     rkd: version,
     node: process.version,
     platform: platformInWords(thisPlatform()),
-    addon: problem?.code === "ERR_NATIVE_LOAD" ? "could not be loaded" : addonFile(),
+    addon: loaded ? addonFile() : "could not be loaded",
     cpu: `${cpus()[0]?.model.trim() ?? "unknown"}, ${availableParallelism()} threads`,
     memory: memoryLine(limits),
-    device: "cpu (this build has no CUDA)",
-    cache: problem?.code === "ERR_NATIVE_LOAD" ? "unknown without the native addon" : addon().defaultCache(),
+    device: deviceLine(cuda),
+    cache: loaded ? addon().defaultCache() : "unknown without the native addon",
   };
-  if (json) writeJsonLine({ type: "end", ...findings, memoryLimits: limits, healthy: problem === undefined });
+  if (json) writeJsonLine({ type: "end", ...findings, memoryLimits: limits, cuda, healthy: problem === undefined });
   else for (const [name, finding] of Object.entries(findings)) print(`${name.padEnd(9)} ${finding}`);
   if (problem) throw problem;
   if (!json) print("everything is in order");
+}
+
+/** The GPUs with what they need, or why the CPU is all there is. */
+function deviceLine(cuda: CudaReport | null): string {
+  if (!cuda) return "cpu";
+  const { driver, devices, libraries, problem } = cuda;
+  const gpus = devices.map(({ name, memory, capability, problem: own }, number) => {
+    const why = own ? `; cannot be used: ${own}` : "";
+    return `cuda:${number} (${name}, ${bytesInWords(memory)}, compute capability ${capability}${why})`;
+  });
+  const files = libraries.map(({ name, file }) => `${name} ${file ?? "not found"}`);
+  const beside = driver ? [`a driver of CUDA ${driver}`, ...files] : [];
+  return ["cpu", ...gpus, ...beside].join(", ") + (problem ? ` (${problem})` : "");
 }
 
 /** What the machine has, what of it is free, and what else limits this process. */

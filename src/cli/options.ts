@@ -200,7 +200,7 @@ export function addRunFlags(command: Command, job: "train" | "distill"): Command
     .option("--seed <number>", "seed of everything random (1)", toNumber)
     .option("--split-seed <number>", "seed of the split (the teacher's, on the same data; else --seed)", toNumber)
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
-    .option("--device <name>", "auto, cpu, candle-cpu or cuda (auto)")
+    .option("--device <name>", "auto, cpu, candle-cpu, cuda or cuda:1 (auto)")
     .option("--distributed <how>", distributedWords)
     .optionsGroup("Output:")
     .option("--out <folder>", "folder of the run")

@@ -649,8 +649,11 @@ export type ChoosingPart = "validation" | "test";
  */
 export type Keep = "best" | "last" | "both";
 
-/** Where a run computes. Devices agree but for rounding: the same plan gives the same bytes on one device only. */
-export type DeviceOption = "auto" | "cpu" | "candle-cpu" | "cuda";
+/**
+ * Where a run computes. Devices agree but for rounding: the same plan gives the same bytes on one device only. `"cuda"` is the
+ * first NVIDIA GPU, `"cuda:1"` the second.
+ */
+export type DeviceOption = "auto" | "cpu" | "candle-cpu" | "cuda" | `cuda:${number}`;
 
 /**
  * Whether processes, on one machine or several, train one network together: `mpirun -n 4 npx rkd train ...`. The same plan
@@ -1259,7 +1262,7 @@ export type SessionStart = {
 };
 
 /** Where a network runs. Losses, samplers and metrics run on the host. */
-export type Device = "cpu" | "candle-cpu";
+export type Device = "cpu" | "candle-cpu" | `cuda:${number}`;
 
 /** Where the images come from and how they reach the network. */
 export type DataPlan = {
@@ -1598,6 +1601,38 @@ export type MemoryLimits = {
   readonly limits: ReadonlyArray<MemoryLimit>;
   /** What the machine could give without swapping; none where it does not say. */
   readonly available: number | null;
+};
+
+/** What there is of CUDA. */
+export type CudaReport = {
+  /** The newest CUDA that the driver runs, for example "13.0"; null where there is no driver, or this build did not look. */
+  readonly driver: string | null;
+  /** In the driver's order: the first is "cuda:0". */
+  readonly devices: ReadonlyArray<CudaDevice>;
+  /** Those that are needed. */
+  readonly libraries: ReadonlyArray<CudaLibrary>;
+  /** Why no device can be used; null where one can. */
+  readonly problem: string | null;
+};
+
+/** A GPU. */
+export type CudaDevice = {
+  /** What its maker calls it. */
+  readonly name: string;
+  /** Bytes of its memory. */
+  readonly memory: number;
+  /** Its compute capability, for example "9.0". */
+  readonly capability: string;
+  /** Why it cannot be used; null where it can. */
+  readonly problem: string | null;
+};
+
+/** A library of NVIDIA's. */
+export type CudaLibrary = {
+  /** For example "cuDNN". */
+  readonly name: string;
+  /** Its file, or its name where the system's loader finds it; null where it is not to be had. */
+  readonly file: string | null;
 };
 
 /** Size of one network. */

@@ -9,6 +9,7 @@ pub mod artefact;
 pub mod backbones;
 pub mod bench;
 pub mod data;
+pub mod devices;
 pub mod error;
 pub mod export;
 pub mod input;

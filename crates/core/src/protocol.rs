@@ -11,8 +11,8 @@ use ts_rs::{Config, TS};
 
 use crate::losses::LossSpec;
 use crate::{
-    Code, backbones, bench, data, export, input, limits, losses, metrics, nn, onnx, optim, options, sampling, serve,
-    train, vectors,
+    Code, backbones, bench, data, devices, export, input, limits, losses, metrics, nn, onnx, optim, options, sampling,
+    serve, train, vectors,
 };
 
 /// A loss as TypeScript sees it.
@@ -238,7 +238,7 @@ fn protocol() -> String {
         options::PlanFile,
         train::Plan,
         train::Start,
-        train::Device,
+        devices::Device,
         data::DataPlan,
         data::BatchPlan,
         backbones::BackboneSpec,
@@ -261,6 +261,9 @@ fn protocol() -> String {
         train::report::MemoryEstimate,
         limits::Limit,
         limits::Limits,
+        devices::CudaReport,
+        devices::CudaDevice,
+        devices::CudaLibrary,
         train::report::NetworkSummary,
         train::report::TeacherSummary,
         train::report::SegmentReport,

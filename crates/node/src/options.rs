@@ -38,3 +38,10 @@ pub fn memory_limits() -> napi::Result<String> {
     let limits = serde_json::to_string(&rkd_core::limits::Limits::now());
     limits.map_err(|error| napi::Error::from_reason(error.to_string()))
 }
+
+/// What there is of CUDA, and whether it can be used.
+#[napi(ts_return_type = "Json<CudaReport>")]
+pub fn cuda_devices() -> napi::Result<String> {
+    let report = serde_json::to_string(&rkd_core::devices::cuda());
+    report.map_err(|error| napi::Error::from_reason(error.to_string()))
+}

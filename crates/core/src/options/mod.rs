@@ -17,10 +17,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::backbones::{self, BackboneSpec, Stem};
 use crate::data::{AugmentSpec, DataKind, EpisodePlan, Labels, Normalization, Part, SplitPlan};
+use crate::devices::Device;
 use crate::export::{Dtype, ExportInput, ExportTarget};
 use crate::input::{At, PathText, Positive, Share, Text, Unit, Whole, carry, invalid, one_of, show};
 use crate::losses::TermSpec;
@@ -282,19 +283,48 @@ pub enum Keep {
     Both,
 }
 
-/// Where a run computes. Devices agree but for rounding: the same plan gives the same bytes on one device only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Where a run computes. Devices agree but for rounding: the same plan gives the same bytes on one device only. `"cuda"` is the
+/// first NVIDIA GPU, `"cuda:1"` the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(ts_rs::TS))]
-#[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, ts(type = "\"auto\" | \"cpu\" | \"candle-cpu\" | \"cuda\" | `cuda:${number}`"))]
 pub enum DeviceOption {
     /// The best there is.
     Auto,
-    /// The CPU, by rkd's own kernels.
-    Cpu,
-    /// The CPU, by the candle library: slower, and what runs where there are no own kernels.
-    CandleCpu,
-    /// An NVIDIA GPU.
-    Cuda,
+    /// The CPU, by rkd's own kernels; the CPU, by the candle library: slower, and what runs where there are no own kernels;
+    /// or an NVIDIA GPU.
+    On(Device),
+}
+
+impl DeviceOption {
+    /// The device that is named; none where it is the best.
+    fn named(self) -> Option<Device> {
+        match self {
+            DeviceOption::Auto => None,
+            DeviceOption::On(device) => Some(device),
+        }
+    }
+}
+
+impl Serialize for DeviceOption {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            DeviceOption::Auto => serializer.serialize_str("auto"),
+            DeviceOption::On(device) => device.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for DeviceOption {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let known = match name.as_str() {
+            "auto" => Some(DeviceOption::Auto),
+            "cuda" => Some(DeviceOption::On(Device::Cuda(0))),
+            name => Device::named(name).map(DeviceOption::On),
+        };
+        known.ok_or_else(|| de::Error::unknown_variant(&name, &["auto", "cpu", "candle-cpu", "cuda", "cuda:1"]))
+    }
 }
 
 /// Whether processes, on one machine or several, train one network together: `mpirun -n 4 npx rkd train ...`. The same plan

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::backbones::{BackboneSpec, Stem, define};
 use crate::data::{AugmentSpec, BatchPlan, DataKind, DataPlan, Labels, SplitPlan, Stop};
+use crate::devices;
 use crate::error::{Code, Error, Result};
 use crate::input::{self, fields_of, invalid, needed, read, unknown};
 use crate::losses::{Feature, LinearHint, LossSpec, RkdAngle, RkdDistance, TermSpec, TripletSquared, Weight};
@@ -21,7 +22,7 @@ use crate::ranks;
 use crate::spelling::likely;
 use crate::train::objective::Objective;
 use crate::train::pass::cut;
-use crate::train::{Device, Plan, TeacherFeatures, TeacherPlan, WeightsPlan, check_labels, reads_labels, weights_of};
+use crate::train::{Plan, TeacherFeatures, TeacherPlan, WeightsPlan, check_labels, reads_labels, weights_of};
 use crate::vectors::VectorOptions;
 
 /// The whole plan of `train(options)` or `distill(options)`.
@@ -97,6 +98,9 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
             ranks.join(", ")
         ));
     }
+    let together = options.distributed.unwrap_or_default().is_asked_for();
+    let (device, warning) = devices::choose(options.device.and_then(DeviceOption::named), together)?;
+    warnings.extend(warning);
     let prefixes = options.prefixes.unwrap_or_default().0;
     let weights = options.weights.flatten().map(weights).transpose()?;
     let trained = weights.is_some();
@@ -129,7 +133,7 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
         seed,
         split_seed,
         threads: threads(options.threads),
-        device: device(options.device)?,
+        device,
         data: images.plan.clone(),
         losses,
     };
@@ -654,17 +658,6 @@ pub(super) fn threads(given: Option<Threads>) -> usize {
     match given.map_or(0, usize::from) {
         0 => ranks::cores(),
         threads => threads,
-    }
-}
-
-fn device(given: Option<DeviceOption>) -> Result<Device> {
-    match given.unwrap_or(DeviceOption::Auto) {
-        DeviceOption::Auto | DeviceOption::Cpu => Ok(Device::Cpu),
-        DeviceOption::CandleCpu => Ok(Device::CandleCpu),
-        DeviceOption::Cuda => Err(Error::new(Code::CudaUnavailable, "this build computes on the CPU only")
-            .with_subject("device")
-            .with_values("\"auto\", \"cpu\" or \"candle-cpu\"", "\"cuda\"")
-            .with_advice("say device: \"auto\", which takes the best there is")),
     }
 }
 

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::device::Device;
 use crate::artefact::file::sync_folder;
 use crate::artefact::tensors::TensorFile;
+use crate::devices::Device;
 use crate::error::{Code, Error, Result};
 use crate::tensor::HostTensor;
 

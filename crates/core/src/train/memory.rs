@@ -36,7 +36,6 @@
 
 use std::borrow::Cow;
 
-use super::device::Device;
 use super::evaluate::BATCH;
 use super::objective::{Objective, with_embedding};
 use super::pass::{add, cut};
@@ -45,6 +44,7 @@ use super::report::MemoryEstimate;
 use super::teacher::{Teacher, TeacherFeatures, TeacherPlan, numbers_of, shapes_of};
 use crate::backbones::{self, BackboneSpec};
 use crate::data::LoaderOptions;
+use crate::devices::Device;
 use crate::error::{Code, Error, Result};
 use crate::limits::{Limit, Limits, Process};
 use crate::losses::{Feature, FeatureMap, LossSpec, RkdAngle, TermSpec};

@@ -12,7 +12,6 @@ pub mod checkpoint;
 pub mod collapse;
 mod compatibility;
 mod cost;
-pub mod device;
 pub mod device_terms;
 pub mod embed;
 pub mod embedded;
@@ -44,7 +43,6 @@ pub mod together;
 pub mod training;
 
 pub use compatibility::{check_labels, reads_labels};
-pub use device::Device;
 pub use embed::{EmbedPlan, embed};
 pub use event::{Control, Event};
 pub use export::{ExportPlan, export};

@@ -1,12 +1,12 @@
 //! The one place that chooses what a session runs on.
 
-use super::device::Device;
 use super::event::Control;
 use super::host::Host;
 use super::plan::Plan;
 use super::session::Session;
 use super::start::Start;
 use super::training::Training;
+use crate::devices::{self, Device};
 use crate::error::{Code, Error, Result};
 use crate::nn::Portable;
 use crate::ranks::Ranks;
@@ -27,12 +27,16 @@ pub(super) fn open_on(ranks: &Ranks, plan: Plan, start: &Start, control: &Contro
     let host = Host::on(ranks.clone(), plan.threads);
     Ok(match plan.device {
         Device::Cpu => Box::new(Session::open(host.cpu(), host, plan, start, control)?),
-        Device::CandleCpu if ranks.size() > 1 => {
+        Device::CandleCpu | Device::Cuda(_) if ranks.size() > 1 => {
             return Err(Error::new(Code::InvalidOption, "this device does not train on several ranks")
                 .with_subject("device")
-                .with_values("cpu", plan.device.name())
+                .with_values("cpu", plan.device.to_string())
                 .with_advice("leave the device out, or start one process"));
         }
         Device::CandleCpu => Box::new(Session::open(Portable::cpu_f32(), host, plan, start, control)?),
+        #[cfg(all(feature = "cuda", target_os = "linux"))]
+        Device::Cuda(number) => Box::new(Session::open(devices::open(number)?, host, plan, start, control)?),
+        #[cfg(not(all(feature = "cuda", target_os = "linux")))]
+        Device::Cuda(_) => return Err(devices::not_built()),
     })
 }

@@ -5,11 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::device::Device;
 use super::initial_weights::WeightsPlan;
 use super::teacher::TeacherPlan;
 use crate::backbones::BackboneSpec;
 use crate::data::{BatchPlan, DataPlan};
+use crate::devices::Device;
 use crate::losses::TermSpec;
 use crate::nn::tuning::TuningPlan;
 use crate::optim::{OptimizerSpec, ScheduleSpec};

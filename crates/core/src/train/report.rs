@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::device::Device;
 use super::event::Term;
 use crate::data::{BrokenImage, DatasetSummary};
+use crate::devices::Device;
 use crate::metrics::Fidelity;
 
 /// What a session is about to do.

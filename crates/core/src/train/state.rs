@@ -8,11 +8,11 @@ use serde_json::Value;
 use super::balance::Balance;
 use super::checkpoint::Checkpoint;
 use super::collapse::CollapseAlarm;
-use super::device::Device;
 use super::event::{Control, Event};
 use super::plan::Plan;
 use super::teacher::TeacherPlan;
 use crate::data::{DataOutline, Normalization};
+use crate::devices::Device;
 use crate::error::{Code, Error, Result};
 use crate::input::show;
 use crate::optim::ScheduleSpec;
@@ -94,7 +94,7 @@ pub(super) fn load_checkpoint(path: &Path, plan: &Plan, control: &Control) -> Re
     }
     if stored == expected {
         if checkpoint.device != plan.device {
-            let (before, now) = (checkpoint.device.name(), plan.device.name());
+            let (before, now) = (checkpoint.device, plan.device);
             let message = format!(
                 "The checkpoint is from the device {before} and the run goes on on {now}: its result will not be the one \
                  of a run on one device, bit for bit."

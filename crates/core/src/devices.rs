@@ -1,0 +1,255 @@
+//! What a network runs on: the devices there are, which one a run takes, and in plain words why one cannot be used.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::error::{Code, Error, Result};
+
+/// Where a network runs. Losses, samplers and metrics run on the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(test, ts(type = "\"cpu\" | \"candle-cpu\" | `cuda:${number}`"))]
+pub enum Device {
+    /// The own kernels, on the plan's threads.
+    #[default]
+    Cpu,
+    /// candle on the CPU, in float32, on as many threads as `RAYON_NUM_THREADS` says or the machine has cores: what runs
+    /// where there are no own kernels.
+    CandleCpu,
+    /// The NVIDIA GPU of this number, from 0, as the driver counts.
+    Cuda(u32),
+}
+
+impl Device {
+    /// The device of a name in plans: "cpu", "candle-cpu", "cuda:0".
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "cpu" => Some(Device::Cpu),
+            "candle-cpu" => Some(Device::CandleCpu),
+            _ => {
+                let number = name.strip_prefix("cuda:")?;
+                // Digits alone, so that a name is written in one way.
+                let digits =
+                    number.bytes().all(|byte| byte.is_ascii_digit()) && (number == "0" || !number.starts_with('0'));
+                digits.then(|| number.parse().ok())?.map(Device::Cuda)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Cpu => f.write_str("cpu"),
+            Device::CandleCpu => f.write_str("candle-cpu"),
+            Device::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+impl Serialize for Device {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Device {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Device::named(&name).ok_or_else(|| de::Error::unknown_variant(&name, &["cpu", "candle-cpu", "cuda:0"]))
+    }
+}
+
+/// What there is of CUDA.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub struct CudaReport {
+    /// The newest CUDA that the driver runs, for example "13.0"; null where there is no driver, or this build did not look.
+    pub driver: Option<String>,
+    /// In the driver's order: the first is "cuda:0".
+    pub devices: Vec<CudaDevice>,
+    /// Those that are needed.
+    pub libraries: Vec<CudaLibrary>,
+    /// Why no device can be used; null where one can.
+    pub problem: Option<String>,
+}
+
+/// A GPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub struct CudaDevice {
+    /// What its maker calls it.
+    pub name: String,
+    /// Bytes of its memory.
+    pub memory: u64,
+    /// Its compute capability, for example "9.0".
+    pub capability: String,
+    /// Why it cannot be used; null where it can.
+    pub problem: Option<String>,
+}
+
+/// A library of NVIDIA's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub struct CudaLibrary {
+    /// For example "cuDNN".
+    pub name: String,
+    /// Its file, or its name where the system's loader finds it; null where it is not to be had.
+    pub file: Option<String>,
+}
+
+/// Looks at driver, devices and libraries; needs none of them, and never fails.
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+pub fn cuda() -> CudaReport {
+    use rkd_cuda::gpu::{Graphics, Library, look};
+    let found = look();
+    let device = |Graphics { name, memory, capability: [major, minor], problem }: Graphics| CudaDevice {
+        name,
+        memory: memory as u64,
+        capability: format!("{major}.{minor}"),
+        problem,
+    };
+    let library = |Library { name, file }: Library| CudaLibrary { name: name.into(), file };
+    CudaReport {
+        driver: found.driver,
+        devices: found.devices.into_iter().map(device).collect(),
+        libraries: found.libraries.into_iter().map(library).collect(),
+        problem: found.problem,
+    }
+}
+
+/// That this build has no CUDA.
+#[cfg(not(all(feature = "cuda", target_os = "linux")))]
+pub fn cuda() -> CudaReport {
+    let problem = Some("this build has no CUDA".into());
+    CudaReport { driver: None, devices: Vec::new(), libraries: Vec::new(), problem }
+}
+
+/// Whether this build has CUDA.
+pub const BUILT: bool = cfg!(all(feature = "cuda", target_os = "linux"));
+
+/// The error of a build without CUDA.
+pub fn not_built() -> Error {
+    Error::new(Code::CudaUnavailable, "this build computes on the CPU only")
+        .with_subject("device")
+        .with_values("\"auto\", \"cpu\" or \"candle-cpu\"", "\"cuda\"")
+        .with_advice("say device: \"auto\", which takes the best there is")
+}
+
+/// The device of a run, the best where none is `given`, and a sentence where there is a GPU that is not taken for a reason.
+/// `together` says that several processes train one network, which they do on the CPU.
+///
+/// # Errors
+/// `ERR_CUDA_UNAVAILABLE` where a GPU is asked for and cannot be used, with the reason.
+pub fn choose(given: Option<Device>, together: bool) -> Result<(Device, Option<String>)> {
+    match given {
+        Some(Device::Cuda(_)) if !BUILT => Err(not_built()),
+        Some(Device::Cuda(number)) => usable(&cuda(), number).map(|device| (device, None)),
+        Some(device) => Ok((device, None)),
+        None if together || !BUILT => Ok((Device::Cpu, None)),
+        None => Ok(best(&cuda())),
+    }
+}
+
+/// The GPU of this number.
+fn usable(report: &CudaReport, number: u32) -> Result<Device> {
+    let unusable = |why: &str| {
+        Error::new(Code::CudaUnavailable, format!("the GPU cannot be used: {why}"))
+            .with_subject("device")
+            .with_advice("see `rkd doctor`, or say device: \"cpu\"")
+    };
+    if let Some(problem) = &report.problem {
+        return Err(unusable(problem));
+    }
+    match report.devices.get(number as usize) {
+        Some(CudaDevice { problem: None, .. }) => Ok(Device::Cuda(number)),
+        Some(CudaDevice { problem: Some(problem), .. }) => Err(unusable(problem)),
+        None => Err(unusable(&format!("there are {} of them, counted from cuda:0", report.devices.len()))),
+    }
+}
+
+/// The first GPU that can be used, or the CPU; with a sentence where there are GPUs and none can.
+fn best(report: &CudaReport) -> (Device, Option<String>) {
+    let usable = report.devices.iter().position(|device| device.problem.is_none());
+    if let (None, Some(number)) = (&report.problem, usable) {
+        return (Device::Cuda(number as u32), None);
+    }
+    let reason = report.problem.as_ref().or_else(|| report.devices.first()?.problem.as_ref());
+    let warning = match (report.devices.is_empty(), reason) {
+        (false, Some(reason)) => Some(format!("The run computes on the CPU; the GPU cannot be used: {reason}.")),
+        _ => None,
+    };
+    (Device::Cpu, warning)
+}
+
+/// The backend on the GPU of this number.
+///
+/// # Errors
+/// `ERR_CUDA_UNAVAILABLE` with the reason.
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+pub fn open(number: u32) -> Result<crate::nn::Cuda<rkd_cuda::gpu::Gpu>> {
+    let gpu = rkd_cuda::gpu::Gpu::open(number as usize);
+    gpu.map(crate::nn::Cuda::new).map_err(|failure| {
+        Error::new(Code::CudaUnavailable, format!("the GPU cannot be used: {failure}"))
+            .with_subject("device")
+            .with_advice("see `rkd doctor`, or say device: \"cpu\"")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(devices: &[Option<&str>], problem: Option<&str>) -> CudaReport {
+        let device = |problem: &Option<&str>| CudaDevice {
+            name: "H200".into(),
+            memory: 1 << 37,
+            capability: "9.0".into(),
+            problem: problem.map(Into::into),
+        };
+        CudaReport {
+            driver: Some("13.0".into()),
+            devices: devices.iter().map(device).collect(),
+            libraries: Vec::new(),
+            problem: problem.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn the_best_device_is_the_first_gpu_that_can_be_used() {
+        assert_eq!(best(&report(&[Some("old"), None, None], None)), (Device::Cuda(1), None));
+        assert_eq!(best(&report(&[], Some("there is no driver"))), (Device::Cpu, None));
+        for unusable in [report(&[None], Some("cuDNN not found")), report(&[Some("cuDNN not found")], None)] {
+            let (device, warning) = best(&unusable);
+            assert_eq!(device, Device::Cpu);
+            assert!(warning.unwrap().contains("cuDNN not found"));
+        }
+    }
+
+    #[test]
+    fn a_gpu_that_is_asked_for_is_taken_or_the_reason_given() {
+        let two = report(&[None, Some("its compute capability is 7.5")], None);
+        assert_eq!(usable(&two, 0).unwrap(), Device::Cuda(0));
+        for (report, number, reason) in
+            [(&two, 1, "7.5"), (&two, 2, "there are 2"), (&report(&[None], Some("driver 580")), 0, "driver 580")]
+        {
+            let error = usable(report, number).unwrap_err();
+            assert_eq!(error.code, Code::CudaUnavailable);
+            assert!(error.to_string().contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for device in [Device::Cpu, Device::CandleCpu, Device::Cuda(0), Device::Cuda(12)] {
+            assert_eq!(Device::named(&device.to_string()), Some(device));
+        }
+        for other in ["cuda", "cuda:", "cuda:01", "cuda:+1", "cuda:-1", "cuda:99999999999", "gpu", "CPU"] {
+            assert_eq!(Device::named(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+// The device "cuda" as far as it can be checked without a GPU: builds it, and assembles its kernels for sm_80 and sm_90. nvcc is
+// that of RKD_CUDA_HOME or CUDA_HOME, else of NVIDIA's packages on PyPI, which pip puts into target/cuda-toolkit.
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, renameSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { cargoEnv, root } from "./setup.mjs";
+
+/** CUDA 13.0: its kernels run on driver 580 and later, those of 13.1 do not. Versions are exact, since the parts must fit. */
+const packages = [
+  "nvidia-cuda-nvcc==13.0.88",
+  "nvidia-nvvm==13.0.88",
+  "nvidia-cuda-crt==13.0.88",
+  "nvidia-cuda-runtime==13.0.96",
+  "nvidia-cuda-cccl==13.0.85",
+];
+const folder = join(root, "target", "cuda-toolkit");
+
+/** The folder of a toolkit, or a sentence that says why there is none. */
+export function toolkit() {
+  if (process.platform !== "linux" || process.arch !== "x64")
+    return { none: "the toolkit's wheels are for Linux on x64" };
+  const given = process.env.RKD_CUDA_HOME ?? process.env.CUDA_HOME;
+  if (given) return existsSync(join(given, "bin", "nvcc")) ? { home: given } : { none: `${given} has no bin/nvcc` };
+  const home = join(folder, "nvidia", "cu13");
+  if (existsSync(join(home, "bin", "nvcc"))) return { home };
+  const fresh = `${folder}.new`;
+  rmSync(fresh, { recursive: true, force: true });
+  const flags = ["--quiet", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--root-user-action=ignore"];
+  const pip = spawnSync("python3", ["-m", "pip", "install", ...flags, "--target", fresh, ...packages], {
+    encoding: "utf8",
+  });
+  if (pip.status !== 0)
+    return { none: `pip could not fetch nvcc: ${(pip.stderr ?? pip.error?.message ?? "").trim().split("\n").at(-1)}` };
+  rmSync(folder, { recursive: true, force: true });
+  renameSync(fresh, folder);
+  symlinkSync("lib", join(home, "lib64")); // where nvcc looks
+  return { home };
+}
+
+function run(command, args, env) {
+  console.log(`$ ${command} ${args.join(" ")}`);
+  const { status, error } = spawnSync(command, args, { cwd: root, stdio: "inherit", env: { ...process.env, ...env } });
+  if (status !== 0) throw new Error(`${command} failed${error ? `: ${error.message}` : ""}`);
+}
+
+if (process.argv[1] === import.meta.filename) {
+  const { home, none } = toolkit();
+  if (!home) throw new Error(none);
+  const env = { ...cargoEnv(), RKD_CUDA_HOME: home };
+  const out = mkdtempSync(join(tmpdir(), "rkd-cuda-"));
+  try {
+    const ptx = join(out, "kernels.ptx");
+    run(
+      join(home, "bin", "nvcc"),
+      ["-ptx", "-arch=compute_80", "-O3", "-o", ptx, "crates/cuda/kernels/module.cu"],
+      env,
+    );
+    for (const arch of ["sm_80", "sm_90"])
+      run(join(home, "bin", "ptxas"), [`-arch=${arch}`, "-o", join(out, arch), ptx], env);
+  } finally {
+    rmSync(out, { recursive: true, force: true });
+  }
+  const lints = ["--locked", "--", "-D", "warnings"];
+  run("cargo", ["clippy", "-p", "rkd-cuda", "--features", "gpu,twin", "--all-targets", ...lints], env);
+  run("cargo", ["test", "-p", "rkd-cuda", "--features", "gpu,twin", "--locked"], env);
+  run("cargo", ["clippy", "-p", "rkd-node", "--features", "cuda", ...lints], env);
+}
