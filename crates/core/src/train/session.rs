@@ -186,6 +186,7 @@ impl<B: Backend> Session<B> {
                 .map(|(teacher, plan)| OfTeacher::new(&**teacher, plan))
                 .collect(),
             threads: host.team().threads(),
+            ranks: ranks.size(),
             images: dataset.len(),
             parts: [Part::Train, Part::Validation, Part::Test].map(|part| split.items(part).len()),
         };
@@ -310,7 +311,8 @@ impl<B: Backend> Session<B> {
     }
 
     /// One training step: the whole way of a batch. The host waits for the device once, in `download`, and for other ranks
-    /// twice: in `exchange` and before the update.
+    /// twice: in `exchange` and before the update; for both once more at each layer, there and back, where batch normalisation is
+    /// synchronised.
     fn step(&mut self, batch: &Batch, control: &Control) -> Result<StepReport> {
         let pieces = self.images(&self.view, &batch.images)?;
         let images = |reader: &TeacherReader<B>| match reader.further {
@@ -321,7 +323,7 @@ impl<B: Backend> Session<B> {
         let teachers = self.teachers.iter().map(read).collect::<Result<Vec<_>>>()?;
         let at = |error| at_step(error, self.step + 1);
         let draw = Draw { seed: self.plan.seed, step: self.step, row: batch.rows.start };
-        let mut pass = Pass::forward(&self.student, pieces, &self.read, draw).map_err(at)?;
+        let mut pass = Pass::forward(&self.student, pieces, &self.read, draw, self.host.ranks()).map_err(at)?;
         let (objective, parameters) = (&self.objective, &self.loss_parameters);
         let device = evaluate_terms(&self.backend, objective, self.step, parameters, &pass.features, &teachers)?;
         let features = std::mem::take(&mut pass.features);
@@ -353,7 +355,8 @@ impl<B: Backend> Session<B> {
         let stop = control.is_cancelled();
         let (statistics, stops) = self.share.exchange(&self.backend, &mut features, statistics, stop)?;
         self.stops = stops;
-        statistics.iter().try_for_each(|piece| self.student.learn(piece))
+        let common = std::mem::take(&mut pass.common_statistics);
+        statistics.iter().chain([&common]).try_for_each(|learnt| self.student.learn(learnt))
     }
 
     /// This rank's `images` of a batch, as a view shows them, in the pieces that go through the network at once.
