@@ -499,6 +499,7 @@ fn in_words(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::tuning::TrainingStatistics;
     use serde_json::json;
 
     const MIB: u64 = 1 << 20;
@@ -587,6 +588,22 @@ mod tests {
         let grown = |part: fn(&MemoryEstimate) -> u64| part(&large) - part(&small);
         assert_eq!(grown(|e| e.activations), 1024 * 4 * (64 * 64 * 3 + 8));
         assert_eq!(grown(|e| e.gradients), small.best); // 16 pieces in place of 8, one more sum
+    }
+
+    #[test]
+    fn synchronised_pieces_are_in_memory_at_once_and_ranks_share_them() {
+        let mut plan = plan(512);
+        let cost = |estimate: &MemoryEstimate| (estimate.activations + estimate.gradients) as f64;
+        plan.micro_batch = Some(64);
+        let apart = cost(&estimate(&plan));
+        plan.tuning.batch_norm = TrainingStatistics::Sync;
+        let together = cost(&estimate(&plan));
+        assert!(together > 4.0 * apart, "{together} {apart}");
+        let shared = with(&plan, &[], |demand| Demand { ranks: 4, ..demand.clone() }.estimate(0).unwrap());
+        assert!((3.0..4.5).contains(&(together / cost(&shared))), "{together} {}", cost(&shared));
+        plan.micro_batch = None;
+        let whole = cost(&estimate(&plan));
+        assert!((0.8..1.25).contains(&(together / whole)), "{together} {whole}");
     }
 
     #[test]

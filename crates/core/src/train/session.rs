@@ -21,7 +21,7 @@ use super::compatibility::{
 };
 use super::cost::slow_losses;
 use super::device_terms::{DeviceLoss, evaluate_terms, weigh};
-use super::evaluate::{check_enough, embed_items, embed_part, measure, open_dataset, outputs, share_of_images};
+use super::evaluate::{check_enough, embed_part, measure, open_dataset, outputs, share_of_images};
 use super::event::{CollapseEvent, Control, Event, StepEvent};
 use super::host::Host;
 use super::initial_weights;
@@ -60,6 +60,7 @@ use crate::nn::parameters::Parameters;
 use crate::nn::{Backend, Network};
 use crate::optim::{GradientNorm, Optimizer, check_all_reached};
 use crate::random::Random;
+use crate::ranks::Ranks;
 use crate::tensor::HostTensor;
 
 /// One network being trained, on a device.
@@ -581,9 +582,8 @@ impl<B: Backend> Training for Session<B> {
             Who::Student => {
                 own = self.plan.backbone.classes.map(|_| class_names(&self.view.dataset, &self.split));
                 let student = self.student.clone().into_inference()?;
-                let progress = |done, total| Event::Embed { done, total };
-                let embedded = embed_items(backend, outputs(&student), &self.view, mine, progress, control)?;
-                (embedded.gathered(ranks)?, own.as_deref())
+                let embedded = embed_part(backend, outputs(&student), &self.view, items, ranks, control)?;
+                (embedded, own.as_deref())
             }
             Who::Teacher(place) => {
                 let reader = self.teachers.get(place);
@@ -622,7 +622,7 @@ impl<B: Backend> Training for Session<B> {
         let (dataset, all) = (&self.view.dataset, self.split.items(part));
         let items = look::sample(dataset, all, most, self.plan.seed);
         let student = self.student.clone().into_inference()?;
-        let student = embed_part(&self.backend, outputs(&student), &self.view, &items, control)?.values;
+        let student = embed_part(&self.backend, outputs(&student), &self.view, &items, &Ranks::one(), control)?.values;
         let images = items.iter().map(|&item| look::named(dataset, item)).collect();
         Ok(Look { images, student, teachers: Vec::new(), of: all.len() })
     }
