@@ -28,6 +28,9 @@ pub struct BatchStatistics<T> {
     pub count: usize,
 }
 
+/// What the running statistics learn from one pass, layer by layer.
+pub type PassStatistics<B> = Vec<BatchStatistics<<B as Backend>::Tensor>>;
+
 /// One forward pass.
 #[derive(Debug)]
 pub struct Forward<'a, B: Backend> {

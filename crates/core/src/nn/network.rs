@@ -7,7 +7,7 @@ use super::backend::Backend;
 use super::backward::Backward;
 use super::blocks::{Blocks, Stage};
 use super::dropout::Draw;
-use super::forward::{BatchStatistics, Forward};
+use super::forward::{BatchStatistics, Forward, PassStatistics};
 use super::layer::{Definition, Layer, ParameterId};
 use super::lowering::{Mode, Operation, Program};
 use super::parameters::{Layout, Parameters, Taken};
@@ -36,9 +36,6 @@ pub type Trained<B> = (FeatureMap<<B as Backend>::Tensor>, Tape<B>, PassStatisti
 /// What the pieces of a batch give that go through the network side by side: features and activations of each, and what the
 /// running statistics learn of all.
 pub type TrainedTogether<B> = (Vec<(FeatureMap<<B as Backend>::Tensor>, Tape<B>)>, PassStatistics<B>);
-
-/// What the running statistics learn from one pass, layer by layer.
-pub type PassStatistics<B> = Vec<BatchStatistics<<B as Backend>::Tensor>>;
 
 /// The names of what stands above the pooled feature in torchvision, timm and here: classifiers, embedding layers, and
 /// GoogLeNet's classifiers beside the trunk.

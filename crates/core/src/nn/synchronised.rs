@@ -20,10 +20,9 @@
 
 use super::backend::{Backend, BatchNorm, Statistics};
 use super::backward::{Backward, Pair, Pulled};
-use super::forward::{BatchStatistics, Forward, one_value, values_per_channel};
+use super::forward::{BatchStatistics, Forward, PassStatistics, one_value, values_per_channel};
 use super::layer::BatchNorm2d;
 use super::lowering::{BatchNormOperation, Last, Operation, ResidualBlock};
-use super::network::PassStatistics;
 use super::parameters::Parameters;
 use super::profile::{Category, Cost, Profile};
 use crate::error::Result;

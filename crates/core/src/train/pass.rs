@@ -21,7 +21,7 @@ use super::device_terms::DeviceLoss;
 use crate::error::{Code, Error, Result};
 use crate::losses::{Feature, FeatureMap, Matrix};
 use crate::nn::dropout::Draw;
-use crate::nn::network::PassStatistics;
+use crate::nn::forward::PassStatistics;
 use crate::nn::tape::Tape;
 use crate::nn::{Backend, Network};
 use crate::ranks::{Ranks, Tree};
