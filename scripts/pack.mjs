@@ -109,7 +109,7 @@ function staged(kind, folder, fill) {
 }
 
 /** Builds a platform's binary in the release profile; its path. */
-function build(platform) {
+export function build(platform) {
   const { command, env, file } = buildOf(platform);
   must(command, `building for ${platform.target}`, env);
   return file;

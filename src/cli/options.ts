@@ -96,7 +96,7 @@ interface TuningFlags {
   weightsStd?: number[];
   freeze?: string[];
   learningRates?: Record<string, number>;
-  batchNorm?: "batch" | "running";
+  batchNorm?: "batch" | "sync" | "running";
   dropout?: number;
   dropPath?: number;
 }
@@ -179,7 +179,7 @@ export function addRunFlags(command: Command, job: "train" | "distill"): Command
     .option("--weights-std <list>", "standard deviation of each channel (ImageNet's)", toNumbers)
     .option("--freeze <patterns>", "parameters that stay as they are: conv1,layer1 (none)", toPatterns)
     .option("--learning-rates <factors>", "factors on the learning rate: fc=10,layer4=0.1 (1)", toFactors)
-    .option("--batch-norm <which>", "statistics in training: batch or running (batch, with --weights running)")
+    .option("--batch-norm <which>", "statistics in training: batch, sync or running (batch, with --weights running)")
     .option("--dropout <share>", "numbers left out at random before the embedding layer, in training (0)", toNumber)
     .option("--drop-path <share>", "images for which the last residual block is left out, in training (0)", toNumber)
     .optionsGroup("Training:")

@@ -503,8 +503,9 @@ export type RunOptions = {
   /** Factors on the learning rate by pattern, each greater than 0: `{ fc: 10 }`. @default {} */
   readonly learningRates?: { readonly [key in string]: number };
   /**
-   * What batch norm subtracts and divides by in training: the statistics of the `"batch"`, which the running ones
-   * follow, or the `"running"` ones, which then stay as they are.
+   * What batch norm subtracts and divides by in training: the statistics of the `"batch"`, of each `microBatch` where
+   * there are any, which the running ones follow; `"sync"`, of the whole batch over all micro batches and processes, whose
+   * activations are then in memory at once; or the `"running"` ones, which then stay as they are.
    * @default "running" with `weights`, else "batch"
    */
   readonly batchNorm?: TrainingStatistics;
@@ -540,7 +541,7 @@ export type RunOptions = {
   /**
    * Images that go through the network at once, 2 to 65,536; `null` is the whole batch. Smaller ones save memory: the
    * loss still sees the whole batch, and its gradient is the same, for the price of a second forward pass. Batch
-   * normalisation takes its statistics from each such part. Of several processes (`distributed`) each has some of these
+   * normalisation takes its statistics from each such part, unless `batchNorm` is `"sync"`. Of several processes (`distributed`) each has some of these
    * parts. @default null; where processes train together eight parts of a batch
    */
   readonly microBatch?: number | null;
@@ -790,7 +791,7 @@ export type Normalization = {
 };
 
 /** The statistics of batch normalisation in training. */
-export type TrainingStatistics = "batch" | "running";
+export type TrainingStatistics = "batch" | "sync" | "running";
 
 /** A source of images, as glyphs(), imageFolder(), omniglot(), idx() and cifar100() make it. */
 export type Data = {

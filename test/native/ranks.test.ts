@@ -45,6 +45,21 @@ describe.each(launchers)("under the mpirun of %s", (bin) => {
     }
   });
 
+  it("normalises by the whole batch with the bytes of one process, and measures the file alike", patience, async () => {
+    const flags = (out: string, size: string) => [
+      ...["train", ...smallFlags(out), ...threads, "--batch-norm", "sync", "--micro-batch", size],
+    ];
+    const [one, two] = [at(`sync-one${name}`), at(`sync-two${name}`)];
+    const alone = await rkd(...flags(one, "2"));
+    expect(alone.code, alone.stderr).toBe(0);
+    const { code, stderr } = await ranks(2, ...flags(two, "2"));
+    expect(code, stderr).toBe(0);
+    expect(model(two)).toBe(model(one));
+    const metrics = (out: string) => JSON.parse(readFileSync(join(out, "metrics.json"), "utf8")).metrics;
+    expect(Object.keys(metrics(one))).toContain("recall@1");
+    expect(metrics(two)).toEqual(metrics(one));
+  });
+
   it.skipIf(process.platform !== "linux")(
     "goes on with fewer processes after one has died, the baseline too",
     patience,

@@ -76,7 +76,7 @@ const runTable: Record<string, Bad[]> = {
   weights: ["", 3, "no/such.pth", {}, { path: "a" }],
   freeze: ["conv1", [""], [1], null, {}],
   learningRates: [10, ["fc"], { fc: 0 }, { fc: "10" }, { fc: Number.NaN }],
-  batchNorm: ["eval", true],
+  batchNorm: ["eval", "synchronised", true],
   dropout: [1, -0.1, "0.2", null],
   dropPath: [1, -0.1, "0.2", null],
   patience: [0, -1, 1.5, "3"],

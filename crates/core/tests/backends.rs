@@ -202,6 +202,18 @@ fn batch_norms_in_every_combination<B: Backend>(both: &Both<B>) {
             let ((out, gradients), (expected, expected_gradients)) = (run!(both.tested, 0), run!(both.portable, 1));
             both.assert_equal(&format!("y: {what}"), &out.y, &expected.y);
             both.assert_equal(&format!("variance: {what}"), &out.variance, &expected.variance);
+            if batch {
+                let given = both.cpu.to_f32(&out.variance).unwrap();
+                let [_, variance] = both.cpu.moments(&x.0).unwrap();
+                assert_eq!(variance.iter().map(|&v| v as f32).collect::<Vec<_>>(), given, "{what}");
+                let found = [both.cpu.moments(&x.0).unwrap(), both.portable.moments(&x.1).unwrap()];
+                for (cpu, portable) in found[0].iter().flatten().zip(found[1].iter().flatten()) {
+                    assert!(
+                        (cpu - portable).abs() <= 1e-5 * portable.abs().max(0.1),
+                        "moments, {what}: {cpu} {portable}"
+                    );
+                }
+            }
             // Two values a channel leave a gradient of rounding only.
             if shape[..3].iter().product::<usize>() > 2 {
                 both.assert_equal(&format!("dx: {what}"), &gradients.dx, &expected_gradients.dx);

@@ -13,8 +13,10 @@ use rkd_core::nn::geometry::{Conv2d, Pool2d};
 use rkd_core::nn::layer::{BatchNorm2d, Definition, Layer, Residual};
 use rkd_core::nn::lowering::{Mode, lower};
 use rkd_core::nn::parameters::Parameters;
+use rkd_core::nn::synchronised::{BackwardTogether, ForwardTogether};
 use rkd_core::nn::tuning::TuningPlan;
 use rkd_core::nn::{Feature, FeatureMap, Network, Portable, Profile};
+use rkd_core::ranks::Ranks;
 
 const DRAW: Draw = Draw { seed: 11 };
 const ACTIVATIONS: [Activation; 7] = [
@@ -51,13 +53,10 @@ fn compare(what: &str, x: &[f64], analytic: &[f64], mut value: impl FnMut(&[f64]
     }
 }
 
-/// Checks the gradients of `layers` with respect to an input of `shape` and all their parameters.
-fn check(what: &str, layers: &[Layer], builder: Builder, shape: &[usize], mode: Mode) {
-    let backend = Portable::cpu_f64();
-    let specs = builder.finish();
-    let mut parameters = Parameters::draw(&backend, specs, 5).unwrap();
+/// Parameters off their special starts: scales near 1 (or where a ceiling is to be met, 8), shifts near 0, variances positive.
+fn parameters_of(backend: &Portable, builder: Builder) -> Parameters<Portable> {
+    let mut parameters = Parameters::draw(backend, builder.finish(), 5).unwrap();
     for (spec, value) in parameters.specs.iter().zip(&mut parameters.values) {
-        // Off their special starts: scales near 1 (or where a ceiling is to be met, 8), shifts near 0, variances positive.
         let noise = random(&spec.name, spec.count());
         let center = if spec.name == "steep.weight" {
             8.0
@@ -69,6 +68,13 @@ fn check(what: &str, layers: &[Layer], builder: Builder, shape: &[usize], mode: 
         let values: Vec<f64> = noise.iter().map(|v| center + 0.3 * v).collect();
         *value = backend.from_f64(&values, &spec.inner_shape()).unwrap();
     }
+    parameters
+}
+
+/// Checks the gradients of `layers` with respect to an input of `shape` and all their parameters.
+fn check(what: &str, layers: &[Layer], builder: Builder, shape: &[usize], mode: Mode) {
+    let backend = Portable::cpu_f64();
+    let parameters = parameters_of(&backend, builder);
     let x = random(what, shape.iter().product());
     let (operations, profile) = (lower(layers, mode), Profile::default());
     let run = |parameters: &Parameters<Portable>, x: &[f64]| {
@@ -94,6 +100,96 @@ fn check(what: &str, layers: &[Layer], builder: Builder, shape: &[usize], mode: 
             value(&changed, &x)
         });
     }
+}
+
+/// The same for pieces of so many `rows`, each of `shape`, whose normalisations are synchronised.
+fn check_together(what: &str, layers: &[Layer], builder: Builder, rows: &[usize], shape: [usize; 3]) {
+    let (backend, ranks, profile) = (Portable::cpu_f64(), Ranks::one(), Profile::default());
+    let parameters = parameters_of(&backend, builder);
+    let operations = lower(layers, Mode::Synchronised);
+    let length = shape.iter().product::<usize>();
+    let x = random(what, rows.iter().sum::<usize>() * length);
+    let run = |parameters: &Parameters<Portable>, x: &[f64]| {
+        let passes = rows.iter().map(|_| Forward::new(&backend, parameters, &profile, true)).collect();
+        let mut rest = x;
+        let pieces = rows.iter().map(|&rows| {
+            let (own, behind) = rest.split_at(rows * length);
+            rest = behind;
+            backend.from_f64(own, &[rows, shape[0], shape[1], shape[2]]).unwrap()
+        });
+        let pieces = pieces.collect();
+        let mut forward = ForwardTogether::new(&backend, parameters, &profile, &ranks, passes);
+        let y = forward.run(&operations, pieces).unwrap();
+        let tapes: Vec<_> = forward.passes.iter_mut().map(|pass| pass.tape.take().unwrap()).collect();
+        (y, tapes)
+    };
+    let upstream = |place: usize, y: &_| random(&format!("upstream {place}"), Portable::shape(y).iter().product());
+    let (y, tapes) = run(&parameters, &x);
+    let dy =
+        y.iter().enumerate().map(|(place, y)| Some(backend.from_f64(&upstream(place, y), Portable::shape(y)).unwrap()));
+    let passes = tapes.into_iter().map(|tape| Backward::new(&backend, &parameters, &profile, tape, FeatureMap::new()));
+    let mut backward = BackwardTogether::new(&backend, &parameters, &profile, &ranks, passes.collect());
+    let dx = backward.run(&operations, dy.collect(), true).unwrap();
+    let value = |parameters: &Parameters<Portable>, x: &[f64]| -> f64 {
+        let of_piece = |(place, y)| dot(&backend.to_f64(y).unwrap(), &upstream(place, y));
+        run(parameters, x).0.iter().enumerate().map(of_piece).sum()
+    };
+    let dx = dx.into_iter().flat_map(|dx| backend.to_f64(&dx.unwrap()).unwrap()).collect::<Vec<_>>();
+    compare(&format!("{what}: input"), &x, &dx, |x| value(&parameters, x));
+    let mut compared = 0;
+    for (index, spec) in parameters.specs.iter().enumerate() {
+        let parts = backward.passes.iter().filter_map(|pass| pass.gradients[index].as_ref());
+        let parts: Vec<Vec<f64>> = parts.map(|part| backend.to_f64(part).unwrap()).collect();
+        if parts.is_empty() {
+            continue;
+        }
+        let sum: Vec<f64> = (0..spec.count()).map(|i| parts.iter().map(|part| part[i]).sum()).collect();
+        let (center, mut changed) = (backend.to_f64(&parameters.values[index]).unwrap(), parameters.clone());
+        compare(&format!("{what}: {}", spec.name), &center, &sum, |values| {
+            changed.values[index] = backend.from_f64(values, &spec.inner_shape()).unwrap();
+            value(&changed, &x)
+        });
+        compared += 1;
+    }
+    let learning = parameters.specs.iter().filter(|spec| spec.is_trained()).count();
+    assert_eq!(compared, learning, "{what}: every parameter has a gradient");
+}
+
+#[test]
+fn synchronised_normalisations() {
+    for (what, relu) in [("alone", false), ("with a ReLU", true)] {
+        let mut builder = Builder::new();
+        let layer = Layer::BatchNorm2d(builder.batch_norm("bn", 3, relu));
+        // A piece of one value has no variance of its own.
+        check_together(what, std::slice::from_ref(&layer), builder, &[1, 1, 3], [1, 1, 3]);
+    }
+    let mut builder = Builder::new();
+    let steep = BatchNorm2d { activation: Some(Activation::Silu), ..builder.batch_norm("steep", 2, true) };
+    let layers = [Layer::BatchNorm2d(steep), builder.depthwise("depthwise", 2, Conv2d::same(3, 2, 4))];
+    check_together("before a depthwise convolution", &layers, builder, &[2, 1], [4, 4, 2]);
+    let mut builder = Builder::new();
+    let pool = Layer::MaxPool(Pool2d::square(3, 2, 1));
+    let block = Residual {
+        body: vec![
+            builder.convolution("1", 3, 2, Conv2d::square(3, 2, 1)),
+            Layer::BatchNorm2d(builder.batch_norm("bn1", 2, true)),
+            builder.convolution("2", 2, 2, Conv2d::square(3, 1, 1)),
+        ],
+        last: builder.batch_norm("bn2", 2, true),
+        shortcut: vec![
+            builder.convolution("around", 3, 2, Conv2d::square(1, 2, 0)),
+            Layer::BatchNorm2d(builder.batch_norm("bn3", 2, false)),
+        ],
+    };
+    let one = vec![
+        builder.convolution("one", 2, 1, Conv2d::square(1, 1, 0)),
+        Layer::BatchNorm2d(builder.batch_norm("bn4", 1, true)),
+    ];
+    let two = vec![builder.convolution("two", 2, 2, Conv2d::square(3, 1, 1))];
+    let last = Layer::BatchNorm2d(builder.batch_norm("bn5", 3, true));
+    let layers = [Layer::BatchNorm2d(builder.batch_norm("bn0", 3, true)), pool, Layer::Residual(block)];
+    let layers: Vec<Layer> = layers.into_iter().chain([Layer::Branches(vec![one, two]), last]).collect();
+    check_together("within blocks and branches", &layers, builder, &[2, 1, 2], [6, 5, 3]);
 }
 
 #[test]

@@ -4,9 +4,10 @@ use rkd_core::backbones::{BackboneSpec, Stem, build};
 use rkd_core::losses::{Feature, FeatureMap, LossInputs, Matrix, TermSpec, evaluate_loss};
 use rkd_core::nn::backend::Backend;
 use rkd_core::nn::dropout::Draw;
-use rkd_core::nn::tuning::TuningPlan;
+use rkd_core::nn::tuning::{TrainingStatistics, TuningPlan};
 use rkd_core::nn::{Network, Portable};
 use rkd_core::random::Random;
+use rkd_core::ranks::Ranks;
 use rkd_core::train::pass::{Pass, cut, matrices};
 use rkd_kernels::Team;
 use serde_json::json;
@@ -45,8 +46,9 @@ fn train(network: &mut Network<Portable>, images: &[f64], teacher: &Matrix, larg
     let pieces = cut(images.len() / length, largest).into_iter().map(|rows| {
         backend.from_f64(&images[rows.start * length..rows.end * length], &[rows.len(), SIDE, SIDE, 1]).unwrap()
     });
-    let pass = Pass::forward(network, pieces.collect(), &[Feature::Embedding, Feature::Pooled], DRAW).unwrap();
-    pass.statistics.iter().for_each(|piece| network.learn(piece).unwrap());
+    let ranks = &Ranks::one();
+    let pass = Pass::forward(network, pieces.collect(), &[Feature::Embedding, Feature::Pooled], DRAW, ranks).unwrap();
+    pass.statistics.iter().chain([&pass.common_statistics]).for_each(|learnt| network.learn(learnt).unwrap());
     let mut values = pass.features.values().flatten().map(|piece| backend.to_f64(piece).unwrap());
     let features = matrices::<Portable>("the student's", &pass.features, &mut values).unwrap();
     let team = Team::new(1);
@@ -146,4 +148,46 @@ fn with_batch_normalisation_each_piece_has_its_own_statistics() {
     // The running statistics have learnt from each half once, and not again on the way back.
     let batches = |network: &Network<Portable>| network.tensors().unwrap()["blocks.0.1.num_batches_tracked"].data[0];
     assert_eq!((batches(&whole), batches(&halves)), (1.0, 2.0));
+}
+
+#[test]
+fn synchronised_batch_normalisation_makes_pieces_the_batch_in_one_piece() {
+    // Max pools behind normalisations, residual blocks, branches, depthwise convolutions.
+    for kind in ["conv4", "resnet18", "googlenet", "mobilenet-v2"] {
+        let (images, teacher) = (images(0..7), teacher(0..7));
+        let mut whole = network(kind);
+        let synchronised = || {
+            let mut network = network(kind);
+            network.tune(&TuningPlan { batch_norm: TrainingStatistics::Sync, ..TuningPlan::default() }).unwrap();
+            network
+        };
+        let expected = train(&mut whole, &images, &teacher, None);
+        let learnt = |network: &Network<Portable>| network.tensors().unwrap();
+        for largest in [None, Some(4), Some(3), Some(1)] {
+            let mut network = synchronised();
+            let found = train(&mut network, &images, &teacher, largest);
+            let off = (found.value - expected.value).abs() / expected.value;
+            assert!(off < 1e-11, "{kind} {largest:?}: {} {}", found.value, expected.value);
+            let mut largest_gradient = 0.0f64;
+            for (found, expected) in found.gradients.iter().zip(&expected.gradients) {
+                let (Some(found), Some(expected)) = (found, expected) else {
+                    assert!(found.is_none() && expected.is_none());
+                    continue;
+                };
+                largest_gradient = expected.iter().fold(largest_gradient, |largest, g| largest.max(g.abs()));
+                let off = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+                assert!(off <= 1e-9 * largest_gradient.max(1e-3), "{kind} {largest:?}: {off}");
+            }
+            assert!(largest_gradient > 1e-4, "{kind}");
+            // The running statistics learn once, of the whole batch.
+            for (name, expected) in learnt(&whole) {
+                let found = &learnt(&network)[&name].data;
+                let off = found.iter().zip(&expected.data).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(off <= 1e-6, "{kind} {largest:?} {name}: {off}");
+            }
+        }
+        // And pieces with statistics of their own are something else.
+        let apart = train(&mut network(kind), &images, &teacher, Some(4));
+        assert!((apart.value - expected.value).abs() > 1e-3 * expected.value, "{kind}");
+    }
 }

@@ -15,7 +15,7 @@ use rkd_core::train::event::{Control, Event};
 use rkd_core::train::neighbours::Picture;
 use rkd_core::train::report::{Evaluation, SessionSummary};
 use rkd_core::train::{
-    EmbedPlan, Look, Plan, Start, Training, Who, embed, evaluate_model, export, lead, look, merge, neighbours,
+    EmbedPlan, Look, Plan, Start, Training, Who, embed, export, lead, lead_evaluation, look, merge, neighbours,
 };
 use rkd_core::{Code, Error};
 use serde::Serialize;
@@ -230,7 +230,7 @@ impl BindingSession {
         self.command(env, move |session, _| opened(session)?.save_model(&PathBuf::from(path), best))
     }
 
-    /// Measures a stored model.
+    /// Measures a stored model; within a run of several processes on all of them.
     #[napi(
         ts_args_type = "options: Json<EvaluateOptions>",
         ts_return_type = "Promise<Reply<Evaluation & { readonly model: string; readonly part: Part }>>"
@@ -238,7 +238,8 @@ impl BindingSession {
     pub fn evaluate_model<'env>(&self, env: &'env Env, options: String) -> Promised<'env> {
         self.command(env, move |_, control| {
             let plan = options::model::evaluate(&value(&options)?, &|| control.is_cancelled())?;
-            Ok(Measured { model: plan.model.clone(), part: plan.part, evaluation: evaluate_model(&plan, control)? })
+            let evaluation = lead_evaluation(&ranks::of_run(), &plan, control)?;
+            Ok(Measured { model: plan.model.clone(), part: plan.part, evaluation })
         })
     }
 

@@ -86,6 +86,22 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug + 'static {
         bias: bool,
     ) -> Result<(Self::Tensor, Option<Self::Tensor>)>;
 
+    /// Mean and biased variance of each channel of `x [n, h, w, c]`, as exact as the device has them. The host waits for them.
+    fn moments(&self, x: &Self::Tensor) -> Result<[Vec<f64>; 2]> {
+        let zeros = self.zeros(&Self::shape(x)[Self::shape(x).len() - 1..])?;
+        let operation = BatchNorm {
+            x,
+            weight: &zeros,
+            bias: &zeros,
+            residual: None,
+            activation: None,
+            epsilon: 1.0,
+            statistics: Statistics::Batch,
+        };
+        let Normalized { mean, variance, .. } = self.batch_norm(&operation)?;
+        let mut found = self.download(&[&mean, &variance])?.into_iter();
+        Ok([(); 2].map(|()| found.next().unwrap_or_default()))
+    }
     /// Batch normalisation over all axes but the last; see [`BatchNorm`].
     fn batch_norm(&self, operation: &BatchNorm<'_, Self::Tensor>) -> Result<Normalized<Self::Tensor>>;
     /// The gradients of [`batch_norm`](Backend::batch_norm).

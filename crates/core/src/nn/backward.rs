@@ -62,7 +62,12 @@ impl<'a, B: Backend> Backward<'a, B> {
         }
     }
 
-    fn operation(&mut self, operation: &Operation, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
+    pub(super) fn operation(
+        &mut self,
+        operation: &Operation,
+        dy: Option<B::Tensor>,
+        wanted: bool,
+    ) -> Result<Option<B::Tensor>> {
         match operation {
             Operation::Convolution(layer) => self.convolution(layer, dy, wanted),
             Operation::FusedConvolution(_) | Operation::FusedLinear(..) => Err(learns_no_more()),
@@ -299,11 +304,23 @@ impl<'a, B: Backend> Backward<'a, B> {
         wanted: bool,
         residual: bool,
     ) -> Result<Pair<B>> {
+        let pulled = self.pull_norm(layer, dy, wanted, residual)?;
+        Ok(pulled.map_or((None, None), |Pulled { dx, dresidual, .. }| (Some(dx), dresidual)))
+    }
+
+    /// The gradients of a normalisation whose own parameters have learnt of them.
+    pub(super) fn pull_norm(
+        &mut self,
+        layer: &BatchNorm2d,
+        dy: Option<B::Tensor>,
+        wanted: bool,
+        residual: bool,
+    ) -> Result<Option<Pulled<B>>> {
         let Saved::Norm { x, y, mean, rstd, batch } = self.tape.pop()? else {
             return Err(mismatch("the entry of a batch normalisation", "that of another operation"));
         };
         let Some(dy) = dy.filter(|_| wanted || self.any_learns(layer)) else {
-            return Ok((None, None));
+            return Ok(None);
         };
         let Parameters { specs, values } = self.parameters;
         let activation = match (layer.activation, &y) {
@@ -324,9 +341,19 @@ impl<'a, B: Backend> Backward<'a, B> {
                 Cost::of::<B>([&x, &dy, dx].into_iter().chain(&y).chain(dresidual))
             },
         )?;
-        self.learn(layer.weight, gradients.dweight)?;
-        self.learn(layer.bias(), gradients.dbias)?;
-        Ok((Some(gradients.dx), gradients.dresidual))
+        self.pulled(layer, x, [mean, rstd], gradients).map(Some)
+    }
+
+    fn pulled(
+        &mut self,
+        layer: &BatchNorm2d,
+        x: B::Tensor,
+        [mean, rstd]: [B::Tensor; 2],
+        NormGradients { dx, dweight, dbias, dresidual }: NormGradients<B::Tensor>,
+    ) -> Result<Pulled<B>> {
+        self.learn(layer.weight, dweight.clone())?;
+        self.learn(layer.bias(), dbias.clone())?;
+        Ok(Pulled { dx, dresidual, dweight, dbias, x, mean, rstd })
     }
 
     /// The gradient of the input of a normalisation that pools.
@@ -366,6 +393,17 @@ impl<'a, B: Backend> Backward<'a, B> {
         dy: Option<B::Tensor>,
         wanted: bool,
     ) -> Result<Option<B::Tensor>> {
+        Ok(self.pull_norm_depthwise(layer, convolution, dy, wanted)?.map(|pulled| pulled.dx))
+    }
+
+    /// The gradients of a normalisation with the depthwise convolution behind it; the parameters of both have learnt of them.
+    pub(super) fn pull_norm_depthwise(
+        &mut self,
+        layer: &BatchNorm2d,
+        convolution: &Convolution,
+        dy: Option<B::Tensor>,
+        wanted: bool,
+    ) -> Result<Option<Pulled<B>>> {
         let Saved::NormDepthwise { x, mean, rstd, variance, batch } = self.tape.pop()? else {
             return Err(mismatch("the entry of a normalisation and its convolution", "that of another operation"));
         };
@@ -396,27 +434,30 @@ impl<'a, B: Backend> Backward<'a, B> {
             },
         )?;
         self.learn(convolution.weight, dweight)?;
-        self.learn(layer.weight, gradients.dweight)?;
-        self.learn(layer.bias(), gradients.dbias)?;
-        Ok(Some(gradients.dx))
+        self.pulled(layer, x, [mean, rstd], gradients).map(Some)
     }
 
     fn residual(&mut self, block: &ResidualBlock, dy: Option<B::Tensor>, wanted: bool) -> Result<Option<B::Tensor>> {
         let below = wanted || self.any_trained(&block.body) || self.any_trained(&block.shortcut);
-        let (through, around) = match &block.last {
-            Last::BatchNorm2d(last) => self.batch_norm(last, dy, below, true)?,
+        let (through, around) = self.last(&block.last, dy, below)?;
+        let through = self.run(&block.body, through, wanted)?;
+        let around = self.run(&block.shortcut, around, wanted)?;
+        if wanted { self.sum(through, around) } else { Ok(None) }
+    }
+
+    /// The gradients of both ways through a residual block, of that of its end.
+    pub(super) fn last(&mut self, last: &Last, dy: Option<B::Tensor>, below: bool) -> Result<Pair<B>> {
+        match last {
+            Last::BatchNorm2d(last) => self.batch_norm(last, dy, below, true),
             Last::Add(activation) => {
                 let sum = match *activation {
                     Some(activation) => self.operation(&Operation::Activation(activation), dy, below)?,
                     None => dy,
                 };
-                (sum.clone(), sum)
+                Ok((sum.clone(), sum))
             }
-            Last::FusedConvolution(_) => return Err(learns_no_more()),
-        };
-        let through = self.run(&block.body, through, wanted)?;
-        let around = self.run(&block.shortcut, around, wanted)?;
-        if wanted { self.sum(through, around) } else { Ok(None) }
+            Last::FusedConvolution(_) => Err(learns_no_more()),
+        }
     }
 
     fn squeeze_excitation(
@@ -448,24 +489,29 @@ impl<'a, B: Backend> Backward<'a, B> {
         dy: Option<B::Tensor>,
         wanted: bool,
     ) -> Result<Option<B::Tensor>> {
-        let Saved::Channels(channels) = self.tape.pop()? else {
-            return Err(mismatch("the entry of branches", "that of another operation"));
-        };
-        let parts = match dy {
-            Some(dy) => {
-                let cost = |parts: &Vec<_>| Cost::of::<B>([&dy].into_iter().chain(parts));
-                let work = || self.backend.join_backward(&channels, &dy);
-                let parts = self.profile.time(Category::Elementwise, "join_backward", "", work, cost)?;
-                parts.into_iter().map(Some).collect()
-            }
-            None => vec![None; branches.len()],
-        };
+        let parts = self.split(branches.len(), dy)?;
         let mut gradient = None;
         for (operations, part) in branches.iter().zip(parts).rev() {
             let below = self.run(operations, part, wanted)?;
             gradient = self.sum(gradient, below)?;
         }
         Ok(gradient)
+    }
+
+    /// The gradient of each of so many branches.
+    pub(super) fn split(&mut self, branches: usize, dy: Option<B::Tensor>) -> Result<Vec<Option<B::Tensor>>> {
+        let Saved::Channels(channels) = self.tape.pop()? else {
+            return Err(mismatch("the entry of branches", "that of another operation"));
+        };
+        match dy {
+            Some(dy) => {
+                let cost = |parts: &Vec<_>| Cost::of::<B>([&dy].into_iter().chain(parts));
+                let work = || self.backend.join_backward(&channels, &dy);
+                let parts = self.profile.time(Category::Elementwise, "join_backward", "", work, cost)?;
+                Ok(parts.into_iter().map(Some).collect())
+            }
+            None => Ok(vec![None; branches]),
+        }
     }
 
     fn pop_input(&mut self) -> Result<B::Tensor> {
@@ -498,7 +544,7 @@ impl<'a, B: Backend> Backward<'a, B> {
     }
 
     /// Whether any of `operations` has a parameter that learns, so that a gradient must reach it.
-    fn any_trained(&self, operations: &[Operation]) -> bool {
+    pub(super) fn any_trained(&self, operations: &[Operation]) -> bool {
         operations.iter().any(|operation| match operation {
             Operation::Convolution(layer) => {
                 self.is_trained(layer.weight) || layer.bias.is_some_and(|b| self.is_trained(b))
@@ -550,4 +596,19 @@ fn learns_no_more() -> Error {
     Error::new(Code::Internal, "a network whose normalisations are folded does not learn")
 }
 
-type Pair<B> = (Option<<B as Backend>::Tensor>, Option<<B as Backend>::Tensor>);
+/// The gradients of the two ways through a residual block.
+pub(super) type Pair<B> = (Option<<B as Backend>::Tensor>, Option<<B as Backend>::Tensor>);
+
+/// What the way back through a normalisation has found, and what it was found of.
+pub(super) struct Pulled<B: Backend> {
+    pub dx: B::Tensor,
+    pub dresidual: Option<B::Tensor>,
+    /// Of scale and shift, `[c]`.
+    pub dweight: B::Tensor,
+    pub dbias: B::Tensor,
+    /// The input.
+    pub x: B::Tensor,
+    /// The statistics, `[c]`.
+    pub mean: B::Tensor,
+    pub rstd: B::Tensor,
+}

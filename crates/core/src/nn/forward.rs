@@ -11,6 +11,7 @@ use super::lowering::{
 use super::parameters::Parameters;
 use super::profile::{Category, Cost, Profile};
 use super::tape::{Saved, Tape};
+use super::tuning::TrainingStatistics;
 use crate::error::{Code, Error, Result};
 use crate::tensor::{Feature, FeatureMap};
 
@@ -26,6 +27,9 @@ pub struct BatchStatistics<T> {
     /// Values per channel.
     pub count: usize,
 }
+
+/// What the running statistics learn from one pass, layer by layer.
+pub type PassStatistics<B> = Vec<BatchStatistics<<B as Backend>::Tensor>>;
 
 /// One forward pass.
 #[derive(Debug)]
@@ -66,7 +70,7 @@ impl<'a, B: Backend> Forward<'a, B> {
         operations.iter().try_fold(x, |x, operation| self.operation(operation, x))
     }
 
-    fn operation(&mut self, operation: &Operation, x: B::Tensor) -> Result<B::Tensor> {
+    pub(super) fn operation(&mut self, operation: &Operation, x: B::Tensor) -> Result<B::Tensor> {
         let backend = self.backend;
         match operation {
             Operation::Convolution(layer) => self.convolution(layer, x),
@@ -262,15 +266,27 @@ impl<'a, B: Backend> Forward<'a, B> {
 
     fn batch_norm(
         &mut self,
-        &BatchNormOperation { ref layer, batch }: &BatchNormOperation,
+        operation: &BatchNormOperation,
         x: B::Tensor,
         residual: Option<&B::Tensor>,
     ) -> Result<B::Tensor> {
+        self.normalize(&operation.layer, self.own_statistics(operation)?, x, residual)
+    }
+
+    /// A normalisation by `statistics`.
+    pub(super) fn normalize(
+        &mut self,
+        layer: &BatchNorm2d,
+        statistics: Statistics<'_, B::Tensor>,
+        x: B::Tensor,
+        residual: Option<&B::Tensor>,
+    ) -> Result<B::Tensor> {
+        let batch = matches!(statistics, Statistics::Batch);
         let normalized = self.profile.time(
             Category::BatchNorm,
             "batch_norm",
             &self.parameters.specs[layer.weight].name,
-            || self.backend.batch_norm(&self.operands(layer, &x, residual, batch)?),
+            || self.backend.batch_norm(&self.operands(layer, &x, residual, statistics)?),
             |normalized| Cost::of::<B>([&x, &normalized.y].into_iter().chain(residual)),
         )?;
         let Normalized { y, mean, rstd, variance } = normalized;
@@ -295,7 +311,7 @@ impl<'a, B: Backend> Forward<'a, B> {
             Category::BatchNorm,
             "batch_norm_max_pool",
             &self.parameters.specs[layer.weight].name,
-            || self.backend.batch_norm_max_pool(&self.operands(layer, &x, None, true)?, windows),
+            || self.backend.batch_norm_max_pool(&self.operands(layer, &x, None, Statistics::Batch)?, windows),
             // Maxima, what won and where.
             |PooledNorm { normalized: Normalized { y, .. }, .. }| Cost::of::<B>([&x, y, y, y]),
         )?;
@@ -307,16 +323,28 @@ impl<'a, B: Backend> Forward<'a, B> {
 
     fn batch_norm_depthwise(
         &mut self,
-        &BatchNormOperation { ref layer, batch }: &BatchNormOperation,
+        operation: &BatchNormOperation,
+        convolution: &Convolution,
+        x: B::Tensor,
+    ) -> Result<B::Tensor> {
+        self.normalize_depthwise(&operation.layer, self.own_statistics(operation)?, convolution, x)
+    }
+
+    /// A normalisation by `statistics` and the depthwise convolution behind it.
+    pub(super) fn normalize_depthwise(
+        &mut self,
+        layer: &BatchNorm2d,
+        statistics: Statistics<'_, B::Tensor>,
         Convolution { weight, windows, .. }: &Convolution,
         x: B::Tensor,
     ) -> Result<B::Tensor> {
+        let batch = matches!(statistics, Statistics::Batch);
         let (name, weight) = (&self.parameters.specs[*weight].name, &self.parameters.values[*weight]);
         let normalized = self.profile.time(
             Category::Forward,
             "batch_norm_depthwise",
             name,
-            || self.backend.batch_norm_depthwise(&self.operands(layer, &x, None, batch)?, windows, weight),
+            || self.backend.batch_norm_depthwise(&self.operands(layer, &x, None, statistics)?, windows, weight),
             |Normalized { y, .. }| Cost::of::<B>([&x, y]).multiplying::<B>(y, weight),
         )?;
         let Normalized { y, mean, rstd, variance } = normalized;
@@ -327,19 +355,38 @@ impl<'a, B: Backend> Forward<'a, B> {
         Ok(y)
     }
 
+    /// The statistics of a normalisation that asks no other piece of the batch.
+    fn own_statistics(
+        &self,
+        BatchNormOperation { layer, statistics }: &BatchNormOperation,
+    ) -> Result<Statistics<'a, B::Tensor>> {
+        let values = &self.parameters.values;
+        match statistics {
+            TrainingStatistics::Batch => Ok(Statistics::Batch),
+            TrainingStatistics::Running => Ok(Statistics::Fixed {
+                mean: &values[layer.running_mean()],
+                variance: &values[layer.running_variance()],
+            }),
+            TrainingStatistics::Sync => {
+                let message =
+                    format!("{} is to be synchronised, and the other pieces of the batch are not here", layer.name);
+                Err(Error::new(Code::Internal, message))
+            }
+        }
+    }
+
     /// What the backend is asked for; by the batch's statistics only where there is a variance.
     fn operands<'x>(
         &'x self,
         layer: &BatchNorm2d,
         x: &'x B::Tensor,
         residual: Option<&'x B::Tensor>,
-        batch: bool,
+        statistics: Statistics<'x, B::Tensor>,
     ) -> Result<BatchNorm<'x, B::Tensor>> {
-        if batch && values_per_channel(B::shape(x)) < 2 {
+        if matches!(statistics, Statistics::Batch) && values_per_channel(B::shape(x)) < 2 {
             return Err(one_value(&layer.name, B::shape(x)));
         }
         let values = &self.parameters.values;
-        let (mean, variance) = (&values[layer.running_mean()], &values[layer.running_variance()]);
         Ok(BatchNorm {
             x,
             weight: &values[layer.weight],
@@ -347,7 +394,7 @@ impl<'a, B: Backend> Forward<'a, B> {
             residual,
             activation: layer.activation,
             epsilon: layer.epsilon,
-            statistics: if batch { Statistics::Batch } else { Statistics::Fixed { mean, variance } },
+            statistics,
         })
     }
 
@@ -360,11 +407,16 @@ impl<'a, B: Backend> Forward<'a, B> {
         // The way around goes first: where nothing is kept, `x` is free as soon as the body has used it.
         let around = self.run(&block.shortcut, x.clone())?;
         let through = self.run(&block.body, x)?;
-        match &block.last {
-            Last::BatchNorm2d(batch_norm) => self.batch_norm(batch_norm, through, Some(&around)),
-            Last::FusedConvolution(fused) => self.fused_convolution(fused, &through, Some(&around)),
+        self.last(&block.last, through, &around)
+    }
+
+    /// The end of a residual block.
+    pub(super) fn last(&mut self, last: &Last, through: B::Tensor, around: &B::Tensor) -> Result<B::Tensor> {
+        match last {
+            Last::BatchNorm2d(batch_norm) => self.batch_norm(batch_norm, through, Some(around)),
+            Last::FusedConvolution(fused) => self.fused_convolution(fused, &through, Some(around)),
             Last::Add(activation) => {
-                let sum = self.add(through, &around)?;
+                let sum = self.add(through, around)?;
                 match *activation {
                     Some(activation) => self.activation(activation, sum),
                     None => Ok(sum),
@@ -380,10 +432,15 @@ impl<'a, B: Backend> Forward<'a, B> {
 
     fn branches(&mut self, branches: &[Vec<Operation>], x: B::Tensor) -> Result<B::Tensor> {
         let outputs = branches.iter().map(|operations| self.run(operations, x.clone())).collect::<Result<Vec<_>>>()?;
+        self.join(&outputs)
+    }
+
+    /// The outputs of branches, side by side.
+    pub(super) fn join(&mut self, outputs: &[B::Tensor]) -> Result<B::Tensor> {
         let channels = outputs.iter().map(|output| B::shape(output).last().copied().unwrap_or(1));
         self.save(|| Saved::Channels(channels.collect()));
         let cost = |y: &_| Cost::of::<B>(outputs.iter().chain([y]));
-        self.profile.time(Category::Elementwise, "join", "", || self.backend.join(&outputs), cost)
+        self.profile.time(Category::Elementwise, "join", "", || self.backend.join(outputs), cost)
     }
 
     fn squeeze_excitation(&mut self, gate: &[Operation], x: B::Tensor) -> Result<B::Tensor> {
@@ -413,11 +470,11 @@ fn rows_and_channels<B: Backend>(x: &B::Tensor) -> [usize; 2] {
     [shape[0], shape[shape.len() - 1]]
 }
 
-fn values_per_channel(shape: &[usize]) -> usize {
+pub(super) fn values_per_channel(shape: &[usize]) -> usize {
     shape[..shape.len() - 1].iter().product()
 }
 
-fn one_value(name: &str, shape: &[usize]) -> Error {
+pub(super) fn one_value(name: &str, shape: &[usize]) -> Error {
     Error::new(Code::InvalidShape, format!("batch normalisation {name} sees one value per channel; its variance is 0"))
         .with_values("at least two values per channel in training", format!("an activation of shape {shape:?}"))
         .with_advice("train with more than one image in a batch, or with larger images")

@@ -18,6 +18,8 @@ use crate::tensor::Feature;
 pub enum Mode {
     /// The statistics of the batch; the pass reports them for the running statistics.
     Batch,
+    /// The statistics of all pieces of the batch: see [`super::synchronised`].
+    Synchronised,
     /// The running statistics.
     Running,
     /// The running statistics, folded into the convolution before it where there is one: for a network that does not
@@ -82,8 +84,8 @@ pub enum Operation {
 pub struct BatchNormOperation {
     /// The layer.
     pub layer: BatchNorm2d,
-    /// Whether the statistics are those of the batch; else they are the running ones.
-    pub batch: bool,
+    /// Whose the statistics are.
+    pub statistics: TrainingStatistics,
 }
 
 /// `activation?(convolution(x) + residual)`, where weight and bias of the convolution have taken in a normalisation.
@@ -207,6 +209,7 @@ impl Program {
     pub fn training(definition: &Definition, tuning: &TuningPlan, kept: Option<&[Feature]>) -> Result<Program> {
         let mode = match tuning.batch_norm {
             TrainingStatistics::Batch => Mode::Batch,
+            TrainingStatistics::Sync => Mode::Synchronised,
             TrainingStatistics::Running => Mode::Running,
         };
         let mut program = Program::new(definition, mode, kept);
@@ -291,8 +294,8 @@ pub fn lower(layers: &[Layer], mode: Mode) -> Vec<Operation> {
             {
                 (Operation::BatchNormMaxPool(layer.clone(), *windows), after)
             }
-            (Mode::Batch | Mode::Running, Layer::BatchNorm2d(layer), [Layer::Convolution(convolution), after @ ..])
-                if convolution.depthwise && convolution.bias.is_none() =>
+            (_, Layer::BatchNorm2d(layer), [Layer::Convolution(convolution), after @ ..])
+                if mode != Mode::Folded && convolution.depthwise && convolution.bias.is_none() =>
             {
                 (Operation::BatchNormDepthwise(batch_norm(layer, mode), *convolution), after)
             }
@@ -306,11 +309,11 @@ pub fn lower(layers: &[Layer], mode: Mode) -> Vec<Operation> {
             (Mode::Folded, Layer::Linear(linear), [Layer::Activation(activation), after @ ..]) => {
                 (Operation::FusedLinear(*linear, *activation), after)
             }
-            (Mode::Batch | Mode::Running, &Layer::LayerNorm(norm), &[Layer::Linear(layer), ref after @ ..]) => {
+            (_, &Layer::LayerNorm(norm), &[Layer::Linear(layer), ref after @ ..]) if mode != Mode::Folded => {
                 (Operation::Linear(LinearOperation { before: Some(Before::LayerNorm(norm)), layer }), after)
             }
-            (Mode::Batch | Mode::Running, &Layer::Activation(kind), &[Layer::Linear(layer), ref after @ ..])
-                if !kind.is_relu() =>
+            (_, &Layer::Activation(kind), &[Layer::Linear(layer), ref after @ ..])
+                if mode != Mode::Folded && !kind.is_relu() =>
             {
                 (Operation::Linear(LinearOperation { before: Some(Before::Activation(kind)), layer }), after)
             }
@@ -336,11 +339,11 @@ fn take_class_token_early(operations: &mut [Operation]) {
 fn drop_path(operation: &mut Operation, definition: &Definition, share: f64) {
     let (body, last, layer) = match operation {
         Operation::Residual(ResidualBlock { body, last, .. }) => {
-            let Last::BatchNorm2d(BatchNormOperation { layer, batch }) = last else { return };
-            let (name, layer, batch) = (layer.name.clone(), layer.clone(), *batch);
+            let Last::BatchNorm2d(BatchNormOperation { layer, statistics }) = last else { return };
+            let (name, layer, statistics) = (layer.name.clone(), layer.clone(), *statistics);
             *last = Last::Add(layer.activation);
             let layer = BatchNorm2d { activation: None, ..layer };
-            (body, Operation::BatchNorm2d(BatchNormOperation { layer, batch }), name)
+            (body, Operation::BatchNorm2d(BatchNormOperation { layer, statistics }), name)
         }
         Operation::Sum(SumBlock { body, last }) => {
             let Some(linear) = last.take() else { return };
@@ -403,7 +406,12 @@ fn residual(block: &Residual, mode: Mode) -> ResidualBlock {
 }
 
 fn batch_norm(layer: &BatchNorm2d, mode: Mode) -> BatchNormOperation {
-    BatchNormOperation { layer: layer.clone(), batch: mode == Mode::Batch }
+    let statistics = match mode {
+        Mode::Batch => TrainingStatistics::Batch,
+        Mode::Synchronised => TrainingStatistics::Sync,
+        Mode::Running | Mode::Folded => TrainingStatistics::Running,
+    };
+    BatchNormOperation { layer: layer.clone(), statistics }
 }
 
 fn fold(&convolution: &Convolution, layer: &BatchNorm2d) -> FusedConvolution {
@@ -439,8 +447,13 @@ mod tests {
         }
     }
 
-    fn normal(layer: &BatchNorm2d, batch: bool) -> BatchNormOperation {
-        BatchNormOperation { layer: layer.clone(), batch }
+    fn normal(layer: &BatchNorm2d, mode: Mode) -> BatchNormOperation {
+        let statistics = match mode {
+            Mode::Batch => TrainingStatistics::Batch,
+            Mode::Synchronised => TrainingStatistics::Sync,
+            Mode::Running | Mode::Folded => TrainingStatistics::Running,
+        };
+        BatchNormOperation { layer: layer.clone(), statistics }
     }
 
     fn fused(convolution: Convolution, folded: Option<&BatchNorm2d>, relu: bool) -> FusedConvolution {
@@ -453,8 +466,9 @@ mod tests {
         let (activation, linear) = (builder.batch_norm("relu", 2, true), builder.batch_norm("linear", 2, false));
         let layers = |layer: &BatchNorm2d| [Layer::BatchNorm2d(layer.clone()), Layer::MaxPool(POOL)];
         assert_eq!(lower(&layers(&activation), Mode::Batch), [Operation::BatchNormMaxPool(activation.clone(), POOL)]);
-        for (layer, mode) in [(&linear, Mode::Batch), (&activation, Mode::Running), (&activation, Mode::Folded)] {
-            let apart = [Operation::BatchNorm2d(normal(layer, mode == Mode::Batch)), Operation::MaxPool(POOL)];
+        let others = [Mode::Synchronised, Mode::Running, Mode::Folded].map(|mode| (&activation, mode));
+        for (layer, mode) in [(&linear, Mode::Batch)].into_iter().chain(others) {
+            let apart = [Operation::BatchNorm2d(normal(layer, mode)), Operation::MaxPool(POOL)];
             assert_eq!(lower(&layers(layer), mode), apart, "{layer:?} {mode:?}");
         }
     }
@@ -473,8 +487,8 @@ mod tests {
             Layer::Convolution(depthwise),
             Layer::GlobalAverage,
         ];
-        for mode in [Mode::Batch, Mode::Running] {
-            let together = Operation::BatchNormDepthwise(normal(&bn, mode == Mode::Batch), depthwise);
+        for mode in [Mode::Batch, Mode::Synchronised, Mode::Running] {
+            let together = Operation::BatchNormDepthwise(normal(&bn, mode), depthwise);
             let expected = [Operation::Convolution(before), together, Operation::GlobalAverage];
             assert_eq!(lower(&layers, mode), expected, "{mode:?}");
         }
@@ -506,19 +520,18 @@ mod tests {
             Operation::FusedConvolution(fused(two, None, true)),
             Operation::Convolution(three),
             Operation::MaxPool(POOL),
-            Operation::BatchNorm2d(normal(&other, false)),
+            Operation::BatchNorm2d(normal(&other, Mode::Folded)),
         ];
         assert_eq!(lower(&layers, Mode::Folded), folded);
-        for mode in [Mode::Batch, Mode::Running] {
-            let batch = mode == Mode::Batch;
+        for mode in [Mode::Batch, Mode::Synchronised, Mode::Running] {
             let apart = [
                 Operation::Convolution(one),
-                Operation::BatchNorm2d(normal(&bn, batch)),
+                Operation::BatchNorm2d(normal(&bn, mode)),
                 Operation::Convolution(two),
                 Operation::Activation(Activation::Relu),
                 Operation::Convolution(three),
                 Operation::MaxPool(POOL),
-                Operation::BatchNorm2d(normal(&other, batch)),
+                Operation::BatchNorm2d(normal(&other, mode)),
             ];
             assert_eq!(lower(&layers, mode), apart, "{mode:?}");
         }
@@ -537,7 +550,7 @@ mod tests {
             let expected = [
                 Operation::Convolution(convolution),
                 first_tap.clone(),
-                Operation::BatchNorm2d(normal(&bn, mode == Mode::Batch)),
+                Operation::BatchNorm2d(normal(&bn, mode)),
                 second_tap.clone(),
                 Operation::MaxPool(POOL),
             ];
@@ -563,11 +576,11 @@ mod tests {
         let trained = within(ResidualBlock {
             body: vec![
                 Operation::Convolution(one),
-                Operation::BatchNorm2d(normal(&bn1, true)),
+                Operation::BatchNorm2d(normal(&bn1, Mode::Batch)),
                 Operation::Convolution(two),
             ],
-            shortcut: vec![Operation::Convolution(around), Operation::BatchNorm2d(normal(&bn3, true))],
-            last: Last::BatchNorm2d(normal(&bn2, true)),
+            shortcut: vec![Operation::Convolution(around), Operation::BatchNorm2d(normal(&bn3, Mode::Batch))],
+            last: Last::BatchNorm2d(normal(&bn2, Mode::Batch)),
         });
         assert_eq!(lower(&layers, Mode::Batch), trained);
         assert!(fused_convolutions(&trained).is_empty());

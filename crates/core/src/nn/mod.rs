@@ -4,7 +4,7 @@
 //!   the tests), [`cpu`] runs them as kernels, [`cuda`] on a CUDA device.
 //! - [`layer`] is a network as plain data, built by [`builder`]; [`lowering`] makes of it the operations that [`forward`] and
 //!   [`backward`] run with a [`tape`]. A [`profile`] notes the time of each. What training leaves
-//!   out at random is in [`dropout`].
+//!   out at random is in [`dropout`], what the pieces of a batch have in common in [`synchronised`].
 //! - [`network`] puts it together: images in, [`Feature`]s out, feature gradients in, parameter gradients out;
 //!   [`inference`] is the faster form of one that does not learn, which takes images in [`blocks`].
 //!
@@ -27,6 +27,7 @@ pub mod parameters;
 pub mod pattern;
 pub mod portable;
 pub mod profile;
+pub mod synchronised;
 pub mod tape;
 pub mod tuning;
 

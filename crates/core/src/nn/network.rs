@@ -7,16 +7,17 @@ use super::backend::Backend;
 use super::backward::Backward;
 use super::blocks::{Blocks, Stage};
 use super::dropout::Draw;
-use super::forward::{BatchStatistics, Forward};
+use super::forward::{BatchStatistics, Forward, PassStatistics};
 use super::layer::{Definition, Layer, ParameterId};
 use super::lowering::{Mode, Operation, Program};
-use super::parameters::{Parameters, Taken};
+use super::parameters::{Layout, Parameters, Taken};
 use super::pattern::{choose, chooses};
 use super::profile::{Category, Cost, Profile};
+use super::synchronised::{BackwardTogether, ForwardTogether};
 use super::tape::Tape;
-use super::tuning::set_rates;
+use super::tuning::{TrainingStatistics, TuningPlan, set_rates};
 use crate::error::{Code, Error, Result};
-use crate::nn::tuning::TuningPlan;
+use crate::ranks::Ranks;
 use crate::tensor::{Feature, FeatureMap, HostTensor};
 
 /// The gradients of parameters, in the order of [`Definition::parameters`] and inside layout; `None` where no loss
@@ -32,8 +33,9 @@ pub struct Gradients<B: Backend> {
 /// What a training pass gives: features, activations, and what the running statistics learn.
 pub type Trained<B> = (FeatureMap<<B as Backend>::Tensor>, Tape<B>, PassStatistics<B>);
 
-/// What the running statistics learn from one pass, layer by layer.
-pub type PassStatistics<B> = Vec<BatchStatistics<<B as Backend>::Tensor>>;
+/// What the pieces of a batch give that go through the network side by side: features and activations of each, and what the
+/// running statistics learn of all.
+pub type TrainedTogether<B> = (Vec<(FeatureMap<<B as Backend>::Tensor>, Tape<B>)>, PassStatistics<B>);
 
 /// The names of what stands above the pooled feature in torchvision, timm and here: classifiers, embedding layers, and
 /// GoogLeNet's classifiers beside the trunk.
@@ -221,7 +223,44 @@ impl<B: Backend> Network<B> {
         statistics.iter().try_for_each(|batch| self.learn_statistics(batch))
     }
 
+    /// Whether the pieces of a batch have batch normalisation's statistics in common, so that they have to go through the
+    /// network side by side: [`forward_together`](Network::forward_together).
+    pub fn is_synchronised(&self) -> bool {
+        let normalises = self.parameters.specs.iter().any(|spec| spec.layout == Layout::Statistic);
+        self.tuning.batch_norm == TrainingStatistics::Sync && normalises
+    }
+
+    /// A training pass over `pieces` of a batch, those of this one of `ranks`: the features and activations of each, and what
+    /// the running statistics are to [learn](Network::learn) of the whole batch, the same on all ranks. All ranks must call it.
+    ///
+    /// # Errors
+    /// Those of the operations and of [`Ranks::gather`].
+    pub fn forward_together(&self, pieces: &[(B::Tensor, Draw)], ranks: &Ranks) -> Result<TrainedTogether<B>> {
+        let pass = |&(ref images, draw): &(B::Tensor, Draw)| {
+            self.check_images(B::shape(images))?;
+            let mut forward = self.pass(true);
+            forward.draw = draw;
+            Ok(forward)
+        };
+        let passes = pieces.iter().map(pass).collect::<Result<_>>()?;
+        let mut together = ForwardTogether::new(&self.backend, &self.parameters, &self.profile, ranks, passes);
+        let images = pieces.iter().map(|(images, _)| images.clone()).collect();
+        let pooled = together.run(&self.training.body, images)?;
+        // Above the pooled feature nothing is normalised by a batch.
+        let above = |(mut forward, pooled): (Forward<'_, B>, B::Tensor)| {
+            let features = self.above(&mut forward, &self.training, pooled)?;
+            Ok((features, forward.tape.take().unwrap_or_default()))
+        };
+        let found = together.passes.into_iter().zip(pooled).map(above).collect::<Result<_>>()?;
+        Ok((found, together.statistics))
+    }
+
     fn train(&self, images: &B::Tensor, draw: Draw, taped: bool) -> Result<Trained<B>> {
+        if self.is_synchronised() {
+            let (mut found, statistics) = self.forward_together(&[(images.clone(), draw)], &Ranks::one())?;
+            let (features, tape) = found.pop().unwrap_or_default();
+            return Ok((features, tape, statistics));
+        }
         let mut forward = self.pass(taped);
         forward.draw = draw;
         let features = self.features(&mut forward, &self.training, images)?;
@@ -235,7 +274,42 @@ impl<B: Backend> Network<B> {
     }
 
     /// The gradients of the parameters, given those of features; of the images too if `images`.
-    pub fn backward(&self, tape: Tape<B>, mut gradients: FeatureMap<B::Tensor>, images: bool) -> Result<Gradients<B>> {
+    pub fn backward(&self, tape: Tape<B>, gradients: FeatureMap<B::Tensor>, images: bool) -> Result<Gradients<B>> {
+        if self.is_synchronised() {
+            let mut found = self.backward_together(vec![(tape, gradients)], &Ranks::one(), images)?;
+            return found.pop().ok_or_else(|| Error::new(Code::Internal, "one piece has one gradient"));
+        }
+        let (mut backward, pooled) = self.backward_above(tape, gradients)?;
+        let images = backward.run(&self.training.body, pooled, images)?;
+        Ok(Gradients { parameters: backward.gradients, images })
+    }
+
+    /// The gradients of each piece of [`forward_together`](Network::forward_together), given its activations and the gradients
+    /// of its features: the same features of all pieces, on all ranks, which all must call it.
+    ///
+    /// # Errors
+    /// Those of the operations and of [`Ranks::gather`].
+    pub fn backward_together(
+        &self,
+        pieces: Vec<(Tape<B>, FeatureMap<B::Tensor>)>,
+        ranks: &Ranks,
+        images: bool,
+    ) -> Result<Vec<Gradients<B>>> {
+        let above = |(tape, gradients)| self.backward_above(tape, gradients);
+        let above = pieces.into_iter().map(above).collect::<Result<Vec<_>>>()?;
+        let (passes, pooled) = above.into_iter().unzip();
+        let mut together = BackwardTogether::new(&self.backend, &self.parameters, &self.profile, ranks, passes);
+        let images = together.run(&self.training.body, pooled, images)?;
+        let passes = together.passes.into_iter().zip(images);
+        Ok(passes.map(|(pass, images)| Gradients { parameters: pass.gradients, images }).collect())
+    }
+
+    /// The way back to the pooled feature, and its gradient.
+    fn backward_above(
+        &self,
+        tape: Tape<B>,
+        mut gradients: FeatureMap<B::Tensor>,
+    ) -> Result<(Backward<'_, B>, Option<B::Tensor>)> {
         let program = &self.training;
         let [embedding, logits, pooled] =
             [Feature::Embedding, Feature::Logits, Feature::Pooled].map(|feature| gradients.remove(&feature));
@@ -245,8 +319,7 @@ impl<B: Backend> Network<B> {
         let raw = backward.sum(output, logits)?;
         let above = backward.run(&program.embedding, raw, true)?;
         let pooled = backward.sum(above, pooled)?;
-        let images = backward.run(&program.body, pooled, images)?;
-        Ok(Gradients { parameters: backward.gradients, images })
+        Ok((backward, pooled))
     }
 
     fn features(
@@ -257,6 +330,16 @@ impl<B: Backend> Network<B> {
     ) -> Result<FeatureMap<B::Tensor>> {
         self.check_images(B::shape(images))?;
         let pooled = self.pooled(forward, &program.body, images)?;
+        self.above(forward, program, pooled)
+    }
+
+    /// The features of a pass that has come to the pooled one.
+    fn above(
+        &self,
+        forward: &mut Forward<'_, B>,
+        program: &Program,
+        pooled: B::Tensor,
+    ) -> Result<FeatureMap<B::Tensor>> {
         let raw = forward.run(&program.embedding, pooled.clone())?;
         let mut features = std::mem::take(&mut forward.taps);
         if !program.classifier.is_empty() {

@@ -33,9 +33,11 @@ pub struct TuningPlan {
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub enum TrainingStatistics {
-    /// Those of the batch; the running ones follow.
+    /// Those of the images that go through the network at once; the running ones follow.
     #[default]
     Batch,
+    /// Those of the whole batch, of all its micro batches on all ranks; the running ones follow. See [`super::synchronised`].
+    Sync,
     /// The running ones, which stay as they are.
     Running,
 }

@@ -94,8 +94,9 @@ pub struct RunOptions {
     /// Factors on the learning rate by pattern, each greater than 0: `{ fc: 10 }`. @default {}
     #[cfg_attr(test, ts(as = "Option<BTreeMap<String, f64>>"))]
     pub learning_rates: Option<BTreeMap<String, Positive>>,
-    /// What batch norm subtracts and divides by in training: the statistics of the `"batch"`, which the running ones
-    /// follow, or the `"running"` ones, which then stay as they are.
+    /// What batch norm subtracts and divides by in training: the statistics of the `"batch"`, of each `microBatch` where
+    /// there are any, which the running ones follow; `"sync"`, of the whole batch over all micro batches and processes, whose
+    /// activations are then in memory at once; or the `"running"` ones, which then stay as they are.
     /// @default "running" with `weights`, else "batch"
     pub batch_norm: Option<TrainingStatistics>,
     /// Share of the pooled feature's numbers that training leaves out at random before the embedding layer (without one,
@@ -125,7 +126,7 @@ pub struct RunOptions {
     pub batch: Option<BatchOptions>,
     /// Images that go through the network at once, 2 to 65,536; `null` is the whole batch. Smaller ones save memory: the
     /// loss still sees the whole batch, and its gradient is the same, for the price of a second forward pass. Batch
-    /// normalisation takes its statistics from each such part. Of several processes (`distributed`) each has some of these
+    /// normalisation takes its statistics from each such part, unless `batchNorm` is `"sync"`. Of several processes (`distributed`) each has some of these
     /// parts. @default null; where processes train together eight parts of a batch
     #[cfg_attr(test, ts(as = "Option<Option<u64>>"))]
     pub micro_batch: Option<Option<Whole<2, LARGEST_BATCH>>>,

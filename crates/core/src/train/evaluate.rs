@@ -176,16 +176,18 @@ pub(super) fn share_of_images(images: usize, ranks: &Ranks) -> Range<usize> {
     (batches.start * BATCH).min(images)..(batches.end * BATCH).min(images)
 }
 
-/// Embeds `items`, one part of the data, for an evaluation.
+/// Embeds `items`, one part of the data, for an evaluation; each of `ranks` a share of them, and all get all.
 pub(super) fn embed_part<B: Backend>(
     backend: &B,
     forward: impl Fn(&Images<'_, B::Tensor>) -> Result<FeatureMap<B::Tensor>>,
     view: &View,
     items: &[u32],
+    ranks: &Ranks,
     control: &Control,
 ) -> Result<Embeddings> {
     check_enough(items)?;
-    embed_items(backend, forward, view, items, |done, total| Event::Embed { done, total }, control)
+    let (mine, progress) = (share_of_images(items.len(), ranks), |done, total| Event::Embed { done, total });
+    embed_items(backend, forward, view, &items[mine], progress, control)?.gathered(ranks)
 }
 
 /// Retrieval wants two images at least.

@@ -54,7 +54,7 @@ use crate::nn::parameters::Parameters;
 use crate::nn::tape::Tape;
 use crate::nn::{Backend, Cpu, CpuTensor, Inference, Network};
 use crate::optim::Optimizer;
-use crate::ranks::Tree;
+use crate::ranks::{Ranks, Tree, share};
 
 /// The estimate over the measured peak lies well between 1 / `UNCERTAINTY` and `UNCERTAINTY`. So a run is refused only where
 /// the estimate divided by this exceeds a limit, and warned where the estimate itself does.
@@ -80,6 +80,8 @@ pub(super) struct Demand<'a> {
     pub teachers: Vec<OfTeacher<'a>>,
     /// Threads in use.
     pub threads: usize,
+    /// The ranks that share a batch.
+    pub ranks: usize,
     /// All images of the data.
     pub images: usize,
     /// Those of training, validation and test.
@@ -323,18 +325,26 @@ impl Counted {
         networks.try_for_each(|(network, spec)| look(&self.cpu, network, spec, &[train, test]))
     }
 
-    /// The pieces of a batch that are counted, the largest ones.
-    fn pieces(demand: &Demand<'_>) -> Vec<usize> {
+    /// The images of each piece that a rank has of a batch, the largest first.
+    fn all_pieces(demand: &Demand<'_>) -> Vec<usize> {
         let pieces = cut(demand.plan.batch.size, demand.plan.micro_batch);
-        let mut pieces: Vec<usize> = pieces.iter().map(|rows| rows.len()).collect();
+        // All ranks have as many; the last one's are the largest where they are not even.
+        let own = share(pieces.len(), demand.ranks - 1, demand.ranks);
+        let mut pieces: Vec<usize> = pieces[own].iter().map(|rows| rows.len()).collect();
         pieces.sort_unstable_by(|a, b| b.cmp(a));
-        pieces.truncate(PIECES);
+        pieces
+    }
+
+    /// Those that are counted: all where their activations are in memory at once.
+    fn pieces(&self, demand: &Demand<'_>) -> Vec<usize> {
+        let mut pieces = Self::all_pieces(demand);
+        pieces.truncate(if self.student.is_synchronised() { pieces.len() } else { PIECES });
         pieces
     }
 
     /// The images and features of the pieces that are not counted.
     fn further_pieces(&self, demand: &Demand<'_>) -> u64 {
-        let rows = demand.plan.batch.size - Self::pieces(demand).iter().sum::<usize>();
+        let rows = Self::all_pieces(demand).iter().sum::<usize>() - self.pieces(demand).iter().sum::<usize>();
         let BackboneSpec { image_size, in_channels, .. } = demand.plan.backbone;
         let features = numbers_of(&self.read, &self.shapes);
         4 * (rows * (image_size * image_size * in_channels + features)) as u64
@@ -342,13 +352,13 @@ impl Counted {
 
     /// The sums of gradients that the tree of all pieces keeps and that of the counted ones does not: one for each doubling.
     fn further_branches(&self, demand: &Demand<'_>) -> u64 {
-        let pieces = cut(demand.plan.batch.size, demand.plan.micro_batch).len();
-        u64::from((pieces / PIECES).checked_ilog2().unwrap_or_default()) * bytes_of(&self.student.parameters)
+        let doublings = (Self::all_pieces(demand).len() / self.pieces(demand).len().max(1)).checked_ilog2();
+        u64::from(doublings.unwrap_or_default()) * bytes_of(&self.student.parameters)
     }
 
     /// A batch through teachers and student: its pieces, and what the student's forward pass kept.
-    fn forward(&mut self, demand: &Demand<'_>) -> Result<(Vec<CpuTensor>, Option<Tape<Cpu>>)> {
-        let (cpu, sizes) = (self.cpu.clone(), Self::pieces(demand));
+    fn forward(&mut self, demand: &Demand<'_>) -> Result<(Vec<CpuTensor>, Vec<Tape<Cpu>>)> {
+        let (cpu, sizes) = (self.cpu.clone(), self.pieces(demand));
         let pieces = |spec| sizes.iter().map(|&rows| images(&cpu, spec, rows)).collect::<Result<Vec<_>>>();
         let own = pieces(&demand.plan.backbone)?;
         let mut features = Vec::new();
@@ -361,12 +371,18 @@ impl Counted {
                 features.push(all);
             }
         }
-        let mut tape = None;
+        if self.student.is_synchronised() {
+            let images: Vec<_> = own.iter().map(|images| (images.clone(), Draw::default())).collect();
+            let (found, learnt) = self.student.forward_together(&images, &Ranks::one())?;
+            self.student.learn(&learnt)?;
+            return Ok((own, found.into_iter().map(|(_, tape)| tape).collect()));
+        }
+        let mut tapes = Vec::new();
         for images in &own {
             let (mut all, learnt) = match own.len() {
                 1 => {
                     let (all, kept, learnt) = self.student.forward_taped(images, Draw::default())?;
-                    tape = Some(kept);
+                    tapes.push(kept);
                     (all, learnt)
                 }
                 _ => self.student.forward_untaped(images, Draw::default())?,
@@ -375,39 +391,47 @@ impl Counted {
             all.retain(|name, _| self.read.contains(name));
             features.push(all);
         }
-        Ok((own, tape))
+        Ok((own, tapes))
     }
 
     /// The way back, by way of each piece; and once more before it where weights are found by balancing.
     fn backward(
         &self,
         demand: &Demand<'_>,
-        (pieces, tape): (Vec<CpuTensor>, Option<Tape<Cpu>>),
+        (pieces, tapes): (Vec<CpuTensor>, Vec<Tape<Cpu>>),
     ) -> Result<Vec<Option<CpuTensor>>> {
-        let back = |tape, rows: usize| {
-            let features = demand.objective.student_features().into_iter();
+        let upstream = |images: &CpuTensor| {
+            let (rows, features) = (Cpu::shape(images)[0], demand.objective.student_features().into_iter());
             let upstream = features.filter_map(|name| {
                 let shape: Vec<usize> = [rows].iter().chain(self.shapes.get(&name)?.iter().skip(1)).copied().collect();
                 Some((name, self.cpu.zeros(&shape)))
             });
-            let upstream = upstream.map(|(name, tensor)| Ok((name, tensor?))).collect::<Result<FeatureMap<_>>>()?;
-            Ok::<_, Error>(self.student.backward(tape, upstream, false)?.parameters)
+            upstream.map(|(name, tensor)| Ok((name, tensor?))).collect::<Result<FeatureMap<_>>>()
         };
-        let all = |tape: Option<Tape<Cpu>>| match tape {
-            Some(tape) => back(tape, pieces.iter().map(|images| Cpu::shape(images)[0]).sum()),
-            None => {
-                let (mut sum, add) = (Tree::default(), |a, b| add(&self.cpu, a, b));
-                for images in &pieces {
-                    let (_, tape, _) = self.student.forward_taped(images, Draw::default())?;
-                    sum.push(back(tape, Cpu::shape(images)[0])?, add)?;
+        let all = |tapes: Vec<Tape<Cpu>>| {
+            let (mut sum, add) = (Tree::default(), |a, b| add(&self.cpu, a, b));
+            if self.student.is_synchronised() {
+                let tapes = tapes.into_iter().zip(&pieces);
+                let tapes = tapes.map(|(tape, images)| Ok((tape, upstream(images)?))).collect::<Result<_>>()?;
+                for found in self.student.backward_together(tapes, &Ranks::one(), false)? {
+                    sum.push(found.parameters, add)?;
                 }
-                Ok(sum.sum(add)?.unwrap_or_default())
+            } else {
+                let mut kept = tapes.into_iter();
+                for images in &pieces {
+                    let tape = match kept.next() {
+                        Some(tape) => tape,
+                        None => self.student.forward_taped(images, Draw::default())?.1,
+                    };
+                    sum.push(self.student.backward(tape, upstream(images)?, false)?.parameters, add)?;
+                }
             }
+            Ok::<_, Error>(sum.sum(add)?.unwrap_or_default())
         };
         if demand.objective.has_auto() {
-            all(tape.clone())?;
+            all(tapes.clone())?;
         }
-        all(tape)
+        all(tapes)
     }
 
     fn update(&mut self, demand: &Demand<'_>, mut gradients: Vec<Option<CpuTensor>>) -> Result<()> {
@@ -475,6 +499,7 @@ fn in_words(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::tuning::TrainingStatistics;
     use serde_json::json;
 
     const MIB: u64 = 1 << 20;
@@ -519,7 +544,15 @@ mod tests {
             OfTeacher { network: Some(spec), shapes, bytes: 0, image, is_live }
         });
         let teachers = teachers.collect();
-        ask(&Demand { plan, objective: &objective, teachers, threads: 2, images: 1000, parts: [700, 100, 200] })
+        ask(&Demand {
+            plan,
+            objective: &objective,
+            teachers,
+            threads: 2,
+            ranks: 1,
+            images: 1000,
+            parts: [700, 100, 200],
+        })
     }
 
     fn estimate(plan: &Plan) -> MemoryEstimate {
@@ -555,6 +588,22 @@ mod tests {
         let grown = |part: fn(&MemoryEstimate) -> u64| part(&large) - part(&small);
         assert_eq!(grown(|e| e.activations), 1024 * 4 * (64 * 64 * 3 + 8));
         assert_eq!(grown(|e| e.gradients), small.best); // 16 pieces in place of 8, one more sum
+    }
+
+    #[test]
+    fn synchronised_pieces_are_in_memory_at_once_and_ranks_share_them() {
+        let mut plan = plan(512);
+        let cost = |estimate: &MemoryEstimate| (estimate.activations + estimate.gradients) as f64;
+        plan.micro_batch = Some(64);
+        let apart = cost(&estimate(&plan));
+        plan.tuning.batch_norm = TrainingStatistics::Sync;
+        let together = cost(&estimate(&plan));
+        assert!(together > 4.0 * apart, "{together} {apart}");
+        let shared = with(&plan, &[], |demand| Demand { ranks: 4, ..demand.clone() }.estimate(0).unwrap());
+        assert!((3.0..4.5).contains(&(together / cost(&shared))), "{together} {}", cost(&shared));
+        plan.micro_batch = None;
+        let whole = cost(&estimate(&plan));
+        assert!((0.8..1.25).contains(&(together / whole)), "{together} {whole}");
     }
 
     #[test]

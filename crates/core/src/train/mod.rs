@@ -57,5 +57,5 @@ pub use shards::merge;
 pub use start::Start;
 pub use stored::{EvaluatePlan, evaluate_model};
 pub use teacher::{TeacherFeatures, TeacherPlan, weights_of};
-pub use together::{follow, lead};
+pub use together::{follow, lead, lead_evaluation};
 pub use training::{Training, Who};

@@ -11,6 +11,9 @@
 //! Batch normalisation takes its statistics from each piece. So for networks without it, or with running statistics,
 //! the gradient is that of the batch in one piece; with it, each piece is normalised on its own, as in training with a
 //! batch of the piece's size. Running statistics learn from each piece once, in order.
+//!
+//! Where it is synchronised ([`crate::nn::synchronised`]), the gradient is that of the batch in one piece again. The pieces go
+//! through the network side by side and are not computed twice, so their activations are all in memory.
 
 use std::ops::Range;
 
@@ -18,10 +21,10 @@ use super::device_terms::DeviceLoss;
 use crate::error::{Code, Error, Result};
 use crate::losses::{Feature, FeatureMap, Matrix};
 use crate::nn::dropout::Draw;
-use crate::nn::network::PassStatistics;
+use crate::nn::forward::PassStatistics;
 use crate::nn::tape::Tape;
 use crate::nn::{Backend, Network};
-use crate::ranks::Tree;
+use crate::ranks::{Ranks, Tree};
 
 /// A batch that went through a network, ready for the way back.
 #[derive(Clone)]
@@ -31,20 +34,31 @@ pub struct Pass<B: Backend> {
     pub features: FeatureMap<Vec<B::Tensor>>,
     /// What the running statistics are to learn of each piece.
     pub statistics: Vec<PassStatistics<B>>,
+    /// What they are to learn of the whole batch, where batch normalisation is synchronised: the same on all ranks.
+    pub common_statistics: PassStatistics<B>,
     /// The images of each piece, and what is drawn by, which has the row of the batch that the piece begins with.
     pieces: Vec<(B::Tensor, Draw)>,
     /// The shape of each feature for one piece.
     shapes: FeatureMap<Vec<usize>>,
-    /// The activations, where there is one piece.
-    tape: Option<Tape<B>>,
+    /// The activations of each piece, where there is one, or they went side by side; else none.
+    tapes: Vec<Tape<B>>,
+    ranks: Ranks,
 }
 
 impl<B: Backend> Pass<B> {
     /// Sends `pieces` of the images of a batch, which begin at `draw`, through `network` and keeps the features `names`.
+    /// Others of `ranks` have the rest of the batch; where batch normalisation is synchronised, they take part here and on the
+    /// way back.
     ///
     /// # Errors
-    /// `ERR_INVALID_OPTION` for a feature that the network has not.
-    pub fn forward(network: &Network<B>, pieces: Vec<B::Tensor>, names: &[Feature], mut draw: Draw) -> Result<Self> {
+    /// `ERR_INVALID_OPTION` for a feature that the network has not; those of [`Ranks::gather`].
+    pub fn forward(
+        network: &Network<B>,
+        pieces: Vec<B::Tensor>,
+        names: &[Feature],
+        mut draw: Draw,
+        ranks: &Ranks,
+    ) -> Result<Self> {
         let place = |images| {
             let own = draw;
             draw.row += B::shape(&images)[0];
@@ -52,23 +66,31 @@ impl<B: Backend> Pass<B> {
         };
         let pieces: Vec<(B::Tensor, Draw)> = pieces.into_iter().map(place).collect();
         let mut features: FeatureMap<Vec<B::Tensor>> = names.iter().map(|name| (name.clone(), Vec::new())).collect();
-        let (mut statistics, mut tape) = (Vec::new(), None);
-        for (images, draw) in &pieces {
-            let (piece, learnt) = match pieces.len() {
-                1 => {
-                    let (piece, activations, learnt) = network.forward_taped(images, *draw)?;
-                    tape = Some(activations);
-                    (piece, learnt)
-                }
-                _ => network.forward_untaped(images, *draw)?,
-            };
-            add_piece(&mut features, piece)?;
-            statistics.push(learnt);
+        let (mut statistics, mut common_statistics, mut tapes) = (Vec::new(), Vec::new(), Vec::new());
+        if network.is_synchronised() {
+            let found;
+            (found, common_statistics) = network.forward_together(&pieces, ranks)?;
+            let add = |(piece, tape)| add_piece(&mut features, piece).map(|()| tape);
+            tapes = found.into_iter().map(add).collect::<Result<_>>()?;
+        } else {
+            for (images, draw) in &pieces {
+                let (piece, learnt) = match pieces.len() {
+                    1 => {
+                        let (piece, activations, learnt) = network.forward_taped(images, *draw)?;
+                        tapes.push(activations);
+                        (piece, learnt)
+                    }
+                    _ => network.forward_untaped(images, *draw)?,
+                };
+                add_piece(&mut features, piece)?;
+                statistics.push(learnt);
+            }
         }
         let shape = |(name, pieces): (&Feature, &Vec<B::Tensor>)| {
             (name.clone(), pieces.first().map_or(Vec::new(), |piece| B::shape(piece).to_vec()))
         };
-        Ok(Pass { shapes: features.iter().map(shape).collect(), features, statistics, pieces, tape })
+        let (shapes, ranks) = (features.iter().map(shape).collect(), ranks.clone());
+        Ok(Pass { shapes, features, statistics, common_statistics, pieces, tapes, ranks })
     }
 
     /// The gradients of the network's parameters, from those of features: of the whole batch on the host, or in pieces on
@@ -80,7 +102,9 @@ impl<B: Backend> Pass<B> {
         device: &[DeviceLoss<B::Tensor>],
     ) -> Result<Vec<Option<B::Tensor>>> {
         let backend = network.backend();
-        let way_back = |tape: Tape<B>, rows: Range<usize>, piece: usize| -> Result<Vec<Option<B::Tensor>>> {
+        let upstream = |piece: usize| -> Result<FeatureMap<B::Tensor>> {
+            let (images, draw) = &self.pieces[piece];
+            let rows = draw.row..draw.row + B::shape(images)[0];
             let mut upstream = FeatureMap::new();
             for (feature, gradient) in host {
                 let shape = self.shapes.get(feature).ok_or_else(|| no_feature(feature))?;
@@ -97,16 +121,25 @@ impl<B: Backend> Pass<B> {
                 };
                 upstream.insert(feature.clone(), sum);
             }
-            Ok(network.backward(tape, upstream, false)?.parameters)
+            Ok(upstream)
         };
-        let (mut sum, mut kept) = (Tree::default(), self.tape);
-        for (piece, (images, draw)) in self.pieces.iter().enumerate() {
-            let rows = draw.row..draw.row + B::shape(images)[0];
-            let tape = match kept.take() {
-                Some(tape) => tape,
-                None => network.forward_taped(images, *draw)?.1,
-            };
-            sum.push(way_back(tape, rows, piece)?, |a, b| add(backend, a, b))?;
+        let mut sum = Tree::default();
+        if network.is_synchronised() {
+            let tapes = self.tapes.into_iter().enumerate();
+            let pieces = tapes.map(|(piece, tape)| Ok((tape, upstream(piece)?))).collect::<Result<_>>()?;
+            for found in network.backward_together(pieces, &self.ranks, false)? {
+                sum.push(found.parameters, |a, b| add(backend, a, b))?;
+            }
+        } else {
+            let mut kept = self.tapes.into_iter();
+            for (piece, (images, draw)) in self.pieces.iter().enumerate() {
+                let tape = match kept.next() {
+                    Some(tape) => tape,
+                    None => network.forward_taped(images, *draw)?.1,
+                };
+                let found = network.backward(tape, upstream(piece)?, false)?.parameters;
+                sum.push(found, |a, b| add(backend, a, b))?;
+            }
         }
         Ok(sum.sum(|a, b| add(backend, a, b))?.unwrap_or_default())
     }

@@ -21,7 +21,7 @@ use super::compatibility::{
 };
 use super::cost::slow_losses;
 use super::device_terms::{DeviceLoss, evaluate_terms, weigh};
-use super::evaluate::{check_enough, embed_items, embed_part, measure, open_dataset, outputs, share_of_images};
+use super::evaluate::{check_enough, embed_part, measure, open_dataset, outputs, share_of_images};
 use super::event::{CollapseEvent, Control, Event, StepEvent};
 use super::host::Host;
 use super::initial_weights;
@@ -60,6 +60,7 @@ use crate::nn::parameters::Parameters;
 use crate::nn::{Backend, Network};
 use crate::optim::{GradientNorm, Optimizer, check_all_reached};
 use crate::random::Random;
+use crate::ranks::Ranks;
 use crate::tensor::HostTensor;
 
 /// One network being trained, on a device.
@@ -186,6 +187,7 @@ impl<B: Backend> Session<B> {
                 .map(|(teacher, plan)| OfTeacher::new(&**teacher, plan))
                 .collect(),
             threads: host.team().threads(),
+            ranks: ranks.size(),
             images: dataset.len(),
             parts: [Part::Train, Part::Validation, Part::Test].map(|part| split.items(part).len()),
         };
@@ -310,7 +312,8 @@ impl<B: Backend> Session<B> {
     }
 
     /// One training step: the whole way of a batch. The host waits for the device once, in `download`, and for other ranks
-    /// twice: in `exchange` and before the update.
+    /// twice: in `exchange` and before the update; for both once more at each layer, there and back, where batch normalisation is
+    /// synchronised.
     fn step(&mut self, batch: &Batch, control: &Control) -> Result<StepReport> {
         let pieces = self.images(&self.view, &batch.images)?;
         let images = |reader: &TeacherReader<B>| match reader.further {
@@ -321,7 +324,7 @@ impl<B: Backend> Session<B> {
         let teachers = self.teachers.iter().map(read).collect::<Result<Vec<_>>>()?;
         let at = |error| at_step(error, self.step + 1);
         let draw = Draw { seed: self.plan.seed, step: self.step, row: batch.rows.start };
-        let mut pass = Pass::forward(&self.student, pieces, &self.read, draw).map_err(at)?;
+        let mut pass = Pass::forward(&self.student, pieces, &self.read, draw, self.host.ranks()).map_err(at)?;
         let (objective, parameters) = (&self.objective, &self.loss_parameters);
         let device = evaluate_terms(&self.backend, objective, self.step, parameters, &pass.features, &teachers)?;
         let features = std::mem::take(&mut pass.features);
@@ -353,7 +356,8 @@ impl<B: Backend> Session<B> {
         let stop = control.is_cancelled();
         let (statistics, stops) = self.share.exchange(&self.backend, &mut features, statistics, stop)?;
         self.stops = stops;
-        statistics.iter().try_for_each(|piece| self.student.learn(piece))
+        let common = std::mem::take(&mut pass.common_statistics);
+        statistics.iter().chain([&common]).try_for_each(|learnt| self.student.learn(learnt))
     }
 
     /// This rank's `images` of a batch, as a view shows them, in the pieces that go through the network at once.
@@ -578,9 +582,8 @@ impl<B: Backend> Training for Session<B> {
             Who::Student => {
                 own = self.plan.backbone.classes.map(|_| class_names(&self.view.dataset, &self.split));
                 let student = self.student.clone().into_inference()?;
-                let progress = |done, total| Event::Embed { done, total };
-                let embedded = embed_items(backend, outputs(&student), &self.view, mine, progress, control)?;
-                (embedded.gathered(ranks)?, own.as_deref())
+                let embedded = embed_part(backend, outputs(&student), &self.view, items, ranks, control)?;
+                (embedded, own.as_deref())
             }
             Who::Teacher(place) => {
                 let reader = self.teachers.get(place);
@@ -619,7 +622,7 @@ impl<B: Backend> Training for Session<B> {
         let (dataset, all) = (&self.view.dataset, self.split.items(part));
         let items = look::sample(dataset, all, most, self.plan.seed);
         let student = self.student.clone().into_inference()?;
-        let student = embed_part(&self.backend, outputs(&student), &self.view, &items, control)?.values;
+        let student = embed_part(&self.backend, outputs(&student), &self.view, &items, &Ranks::one(), control)?.values;
         let images = items.iter().map(|&item| look::named(dataset, item)).collect();
         Ok(Look { images, student, teachers: Vec::new(), of: all.len() })
     }

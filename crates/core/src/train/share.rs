@@ -13,7 +13,7 @@ use crate::error::{Code, Error, Result};
 use crate::losses::{FeatureMap, Matrix};
 use crate::nn::Backend;
 use crate::nn::forward::BatchStatistics;
-use crate::nn::network::PassStatistics;
+use crate::nn::forward::PassStatistics;
 use crate::ranks::{Ranks, can_share, share};
 
 /// The share of a rank.

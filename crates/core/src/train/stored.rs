@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::evaluate::{Embeddings, StoredNetwork, embed_part, measure, open_view, outputs};
+use super::evaluate::{Embeddings, StoredNetwork, embed_part, measure, open_view, outputs, share_of_images};
 use super::event::{Control, Event};
 use super::host::Host;
 use super::known::{self, Known, Whose, Wish};
@@ -15,7 +15,8 @@ use crate::artefact::model::ModelCard;
 use crate::data::{DataPlan, Dataset, InputSpec, Part, Split, View};
 use crate::error::{Code, Error, Result};
 use crate::metrics::{FewShotPlan, few_shot};
-use crate::nn::Cpu;
+use crate::nn::{Cpu, Inference};
+use crate::ranks::Ranks;
 
 /// What `evaluate` measures.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -103,17 +104,13 @@ impl<'a> Measuring<'a> {
         tell: impl Fn(String),
     ) -> Result<Self> {
         let backend = host.cpu();
-        let view = open_view(&plan.data, card.input(), 0, control)?;
+        let view = open_data(plan, host, card, control)?;
         let of = (card, plan.model.as_path());
         let mut split = split_for_model(of, &view.dataset, &plan.data, &plan.split, plan.part, control)?;
         view.dataset.notices().into_iter().chain(split.warnings.iter().cloned()).for_each(tell);
-        let open = |plan| teacher::open(plan, &backend, host, &[], control);
-        let mut teachers = plan.teachers.iter().map(open).collect::<Result<Vec<_>>>()?;
-        for (teacher, plan) in teachers.iter_mut().zip(&plan.teachers) {
-            teacher.meet(&view.dataset, &plan.about(control))?;
-            // As in training: what it says nothing of is not measured.
-            split.keep(|item| teacher.knows(item));
-        }
+        let teachers = open_teachers(plan, &backend, host, &view.dataset, control)?;
+        // As in training: what one says nothing of is not measured.
+        teachers.iter().for_each(|teacher| split.keep(|item| teacher.knows(item)));
         Ok(Measuring { plan, host: host.clone(), backend, view, split, teachers, said: Vec::new() })
     }
 
@@ -121,6 +118,13 @@ impl<'a> Measuring<'a> {
     pub(super) fn view_of(&self, input: InputSpec, control: &Control) -> Result<View> {
         let views = teacher_views(&self.plan.data, [Some(input)].into_iter(), &self.view.dataset, control)?;
         Ok(views.into_iter().flatten().next().unwrap_or_else(|| self.view.clone()))
+    }
+
+    /// The embeddings of the items by `network`, of which each rank makes a share; the other ranks [take part](take_part).
+    fn embed(&self, network: &Inference<Cpu>, control: &Control) -> Result<Embeddings> {
+        let (ranks, items) = (self.host.ranks(), self.items());
+        agree(ranks, items)?;
+        embed_part(&self.backend, outputs(network), &self.view, items, ranks, control)
     }
 
     /// Asks the teachers for their embeddings, and lets them go.
@@ -132,14 +136,7 @@ impl<'a> Measuring<'a> {
 
     /// The embeddings of `items` by each teacher.
     pub(super) fn said_of(&self, items: &[u32], control: &Control) -> Result<Vec<Embeddings>> {
-        let (plan, view) = (self.plan, &self.view);
-        let inputs = self.teachers.iter().map(|teacher| teacher.input());
-        let seen = teacher_views(&plan.data, inputs, &view.dataset, control)?;
-        let said = self.teachers.iter().zip(&plan.teachers).zip(&seen).map(|((teacher, of), seen)| {
-            let (seen, control) = (seen.as_ref().unwrap_or(view), &of.about(control));
-            embed_teacher(&self.backend, &**teacher, seen, &plan.data.cache, items, control)
-        });
-        said.collect()
+        ask(self.plan, &self.backend, &self.teachers, &self.view, items, self.host.ranks(), control)
     }
 
     /// Whether the images have labels.
@@ -174,20 +171,85 @@ impl<'a> Measuring<'a> {
     }
 }
 
+/// The images of `plan` as the model of `card` sees them: the same on all ranks.
+fn open_data(plan: &EvaluatePlan, host: &Host, card: &ModelCard, control: &Control) -> Result<View> {
+    let ranks = host.ranks();
+    let view = ranks.in_turn(|| open_view(&plan.data, card.input(), 0, control))?;
+    let advice = "leave the data as they are while a run is on them";
+    ranks.check_same(&[("data", view.dataset.fingerprint().into(), advice)])?;
+    Ok(view)
+}
+
+fn open_teachers(
+    plan: &EvaluatePlan,
+    backend: &Cpu,
+    host: &Host,
+    dataset: &Dataset,
+    control: &Control,
+) -> Result<Vec<Box<dyn Teacher<Cpu>>>> {
+    let open = |plan: &TeacherPlan| {
+        let mut teacher = teacher::open(plan, backend, host, &[], control)?;
+        teacher.meet(dataset, &plan.about(control))?;
+        Ok(teacher)
+    };
+    plan.teachers.iter().map(open).collect()
+}
+
+/// The embeddings of `items` by each teacher, of which each of `ranks` makes a share.
+fn ask(
+    plan: &EvaluatePlan,
+    backend: &Cpu,
+    teachers: &[Box<dyn Teacher<Cpu>>],
+    view: &View,
+    items: &[u32],
+    ranks: &Ranks,
+    control: &Control,
+) -> Result<Vec<Embeddings>> {
+    let inputs = teachers.iter().map(|teacher| teacher.input());
+    let seen = ranks.in_turn(|| teacher_views(&plan.data, inputs, &view.dataset, control))?;
+    let mine = &items[share_of_images(items.len(), ranks)];
+    let said = teachers.iter().zip(&plan.teachers).zip(&seen).map(|((teacher, of), seen)| {
+        let (seen, control) = (seen.as_ref().unwrap_or(view), &of.about(control));
+        embed_teacher(backend, &**teacher, seen, &plan.data.cache, mine, control)?.gathered(ranks)
+    });
+    said.collect()
+}
+
+/// The items that rank 0 measures, which it finds out alone: the split is a matter of the run's folder.
+fn agree(ranks: &Ranks, items: &[u32]) -> Result<Vec<u32>> {
+    let bytes = ranks.broadcast(items.iter().flat_map(|item| item.to_le_bytes()).collect())?;
+    Ok(bytes.as_chunks().0.iter().map(|four| u32::from_le_bytes(*four)).collect())
+}
+
+/// What the other ranks do where rank 0 does [`evaluate_on`]: their share of the embeddings. `plan` has the model, data and
+/// teachers at their places here.
+pub(super) fn take_part(host: &Host, plan: &EvaluatePlan, control: &Control) -> Result<()> {
+    let (backend, ranks) = (host.cpu(), host.ranks());
+    let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &backend)?;
+    let view = open_data(plan, host, &card, control)?;
+    let teachers = open_teachers(plan, &backend, host, &view.dataset, control)?;
+    let items = agree(ranks, &[])?;
+    embed_part(&backend, outputs(&network), &view, &items, ranks, control)?;
+    ask(plan, &backend, &teachers, &view, &items, ranks, control).map(drop)
+}
+
 /// Measures a stored model on one part of a data set: retrieval and few-shot accuracy where there are labels, and how well it
 /// keeps the relations of a teacher.
 ///
 /// # Errors
 /// Those of model, teacher and data; `ERR_INVALID_OPTION` without labels and without a teacher; `ERR_CANCELLED`.
 pub fn evaluate_model(plan: &EvaluatePlan, control: &Control) -> Result<Evaluation> {
-    let host = Host::new(plan.threads);
+    evaluate_on(&Host::new(plan.threads), plan, control)
+}
+
+/// The same on the ranks of `host`, of which this is the first; the others [take part](take_part). The bits are those of one.
+pub(super) fn evaluate_on(host: &Host, plan: &EvaluatePlan, control: &Control) -> Result<Evaluation> {
     let StoredNetwork { network, card } = StoredNetwork::load(&plan.model, &host.cpu())?;
-    let mut measuring = Measuring::open(plan, &host, &card, control)?;
+    let mut measuring = Measuring::open(plan, host, &card, control)?;
     if !measuring.is_labelled() {
         check_without_labels(plan)?;
     }
-    let (view, items) = (&measuring.view, measuring.items());
-    let embeddings = embed_part(&measuring.backend, outputs(&network), view, items, control)?;
+    let embeddings = measuring.embed(&network, control)?;
     measuring.ask_teachers(control)?;
     let mut evaluation = measuring.score(&embeddings, card.classes.as_deref())?;
     for &length in &card.prefixes {

@@ -4,7 +4,8 @@
 //! ranks what is asked of it, and [`follow`] does the same there with a session of their own, until the first says that it is
 //! the [`end`]. What no other rank is needed for (looking at images, writing files) rank 0 does alone.
 //!
-//! A follower needs the data and the teachers, and nothing of the run's folder: what stands there comes from rank 0.
+//! A follower needs the data and the teachers, and nothing of the run's folder: what stands there comes from rank 0, the finished
+//! model that all measure too.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,25 +18,49 @@ use serde_json::Value;
 
 use super::checkpoint::Checkpoint;
 use super::event::{Control, Event};
+use super::host::Host;
 use super::look::Look;
 use super::open::open_on;
 use super::plan::Plan;
 use super::report::{Evaluation, SegmentReport, SessionSummary};
 use super::start::Start;
 use super::state::{comparable, differences, in_words};
+use super::stored::{EvaluatePlan, evaluate_on, take_part};
+use super::teacher::TeacherPlan;
 use super::training::{Training, Who};
-use crate::data::Part;
+use crate::data::{DataPlan, Part};
 use crate::error::{Code, Error, Result};
 use crate::ranks::Ranks;
 
 /// What rank 0 asks of the others. A session has a number, since a run may have one inside another.
 #[derive(Serialize, Deserialize)]
 enum Command {
-    Open { session: u64, plan: Box<Plan>, accept_changed_data: bool, files: [bool; 2] },
-    Train { session: u64, until: u64 },
-    Evaluate { session: u64, who: Who, part: Part, ks: Vec<usize> },
-    Close { session: u64 },
-    End { outcome: Value },
+    Open {
+        session: u64,
+        plan: Box<Plan>,
+        accept_changed_data: bool,
+        files: [bool; 2],
+    },
+    Train {
+        session: u64,
+        until: u64,
+    },
+    Evaluate {
+        session: u64,
+        who: Who,
+        part: Part,
+        ks: Vec<usize>,
+    },
+    /// Of a stored model, which follows.
+    Measure {
+        plan: Box<EvaluatePlan>,
+    },
+    Close {
+        session: u64,
+    },
+    End {
+        outcome: Value,
+    },
 }
 
 fn tell(ranks: &Ranks, command: &Command) -> Result<()> {
@@ -73,6 +98,24 @@ pub fn lead(ranks: &Ranks, plan: Plan, start: &Start, control: &Control) -> Resu
         open_on(ranks, plan, start, control)
     })?;
     Ok(Box::new(Lead { ranks: ranks.clone(), number: session, session: opened }))
+}
+
+/// Measures a stored model as [`evaluate_model`](super::evaluate_model) does: on all ranks where there are several, of which
+/// this one has to be the first.
+///
+/// # Errors
+/// Those of [`evaluate_model`](super::evaluate_model), of any rank; `ERR_RANKS_DIFFER`.
+pub fn lead_evaluation(ranks: &Ranks, plan: &EvaluatePlan, control: &Control) -> Result<Evaluation> {
+    let host = Host::on(ranks.clone(), plan.threads);
+    if ranks.size() == 1 {
+        return evaluate_on(&host, plan, control);
+    }
+    ranks.together(|| {
+        let model = fs::read(&plan.model).map_err(|e| Error::io("reading", &plan.model, e))?;
+        tell(ranks, &Command::Measure { plan: Box::new(plan.clone()) })?;
+        ranks.broadcast(model)?;
+        evaluate_on(&host, plan, control)
+    })
 }
 
 /// The content of the checkpoint and of the record that a session starts from.
@@ -185,7 +228,7 @@ pub fn end(ranks: &Ranks, outcome: Value) -> Result<()> {
 /// Where the ranks cannot be reached any more. Errors of commands are rank 0's to tell.
 pub fn follow(ranks: &Ranks, own: impl FnOnce() -> Result<Option<Plan>>, control: &Control) -> Result<Value> {
     let mut sessions: BTreeMap<u64, Box<dyn Training>> = BTreeMap::new();
-    let mut own = Some(own);
+    let (mut own, mut here) = (Some(own), None);
     let mut failures = 0;
     loop {
         let mut outcome = None;
@@ -198,8 +241,9 @@ pub fn follow(ranks: &Ranks, own: impl FnOnce() -> Result<Option<Plan>>, control
                     let files = receive(ranks, files)?;
                     let own = own.take().map_or(Ok(None), |own| own())?;
                     check_ranks(ranks, &plan, own.as_ref())?;
-                    let plan = match own {
-                        Some(own) => at_own_places(*plan, own),
+                    here = own.or(here.take());
+                    let plan = match &here {
+                        Some(here) => at_own_places(*plan, here),
                         None => *plan,
                     };
                     let start = Start { accept_changed_data, ..files.start() };
@@ -211,6 +255,13 @@ pub fn follow(ranks: &Ranks, own: impl FnOnce() -> Result<Option<Plan>>, control
                 Command::Evaluate { session, who, part, ks } => {
                     let session = sessions.get_mut(&session).ok_or_else(|| missing(session))?;
                     session.evaluate(who, part, &ks, control)?;
+                }
+                Command::Measure { plan } => {
+                    let folder = temporary_folder()?;
+                    let model = folder.path().join("model.safetensors");
+                    fs::write(&model, ranks.broadcast(Vec::new())?).map_err(|e| Error::io("writing", &model, e))?;
+                    let plan = EvaluatePlan { model, ..measured_at_own_places(*plan, here.as_ref()) };
+                    take_part(&Host::on(ranks.clone(), plan.threads), &plan, control)?;
                 }
                 Command::Close { session } => drop(sessions.remove(&session)),
                 Command::End { outcome: end } => outcome = Some(end),
@@ -244,13 +295,17 @@ fn receive(ranks: &Ranks, files: [bool; 2]) -> Result<Received> {
     if files == [false; 2] {
         return Ok(Received { folder: None, files });
     }
-    let temporary = std::env::temp_dir();
-    let folder = tempfile::tempdir().map_err(|e| Error::io("making a folder", &temporary, e))?;
+    let folder = temporary_folder()?;
     for (name, _) in NAMES.iter().zip(files).filter(|(_, is_there)| *is_there) {
         let path = folder.path().join(name);
         fs::write(&path, ranks.broadcast(Vec::new())?).map_err(|e| Error::io("writing", &path, e))?;
     }
     Ok(Received { folder: Some(folder), files })
+}
+
+/// A folder that goes away.
+fn temporary_folder() -> Result<tempfile::TempDir> {
+    tempfile::tempdir().map_err(|e| Error::io("making a folder", &std::env::temp_dir(), e))
 }
 
 impl Received {
@@ -262,12 +317,28 @@ impl Received {
     }
 }
 
-/// The plan of rank 0, with data, teachers and caches where they lie here.
-fn at_own_places(mut plan: Plan, own: Plan) -> Plan {
-    (plan.data.source, plan.data.more, plan.data.cache) = (own.data.source, own.data.more, own.data.cache);
-    plan.threads = own.threads;
-    for (teacher, own) in plan.teachers.iter_mut().zip(own.teachers) {
-        (teacher.model, teacher.onnx, teacher.vectors) = (own.model, own.onnx, own.vectors);
+/// The plan of rank 0, with data, teachers and caches where they lie `here`.
+fn at_own_places(mut plan: Plan, here: &Plan) -> Plan {
+    move_here((&mut plan.data, &mut plan.teachers, &mut plan.threads), here);
+    plan
+}
+
+/// The same of an evaluation.
+fn measured_at_own_places(mut plan: EvaluatePlan, here: Option<&Plan>) -> EvaluatePlan {
+    if let Some(here) = here {
+        move_here((&mut plan.data, &mut plan.teachers, &mut plan.threads), here);
     }
     plan
+}
+
+fn move_here((data, teachers, threads): (&mut DataPlan, &mut [TeacherPlan], &mut usize), here: &Plan) {
+    let own = here.data.clone();
+    (data.source, data.more, data.cache) = (own.source, own.more, own.cache);
+    *threads = here.threads;
+    for teacher in teachers {
+        // A run that is measured without teachers has none, and the baseline neither.
+        if let Some(own) = here.teachers.iter().find(|own| own.name == teacher.name).cloned() {
+            (teacher.model, teacher.onnx, teacher.vectors) = (own.model, own.onnx, own.vectors);
+        }
+    }
 }

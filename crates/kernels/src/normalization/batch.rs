@@ -68,18 +68,25 @@ pub fn batch_norm_statistics(
     let lengths: [(&str, usize); 4] =
         [("gamma", gamma.len()), ("mean", mean.len()), ("rstd", rstd.len()), ("variance", variance.len())];
     lengths.iter().for_each(|&(name, length)| check::length("batch_norm_statistics", name, length, c));
-    let rows = x.len() / c.max(1);
     let mut scale = vec![0.0; c];
-    for (i, [sum, squares]) in columns::sums(team, rows, c, [x], [], Moments).into_iter().enumerate() {
-        let average = sum / rows as f64;
-        // `max` would turn a NaN into 0 and hide it.
-        let spread = squares / rows as f64 - average * average;
-        let spread = if spread < 0.0 { 0.0 } else { spread };
+    for (i, [average, spread]) in batch_norm_moments(team, c, x).into_iter().enumerate() {
         let inverse = 1.0 / (spread + eps).sqrt();
         (mean[i], rstd[i], variance[i]) = (average as f32, inverse as f32, spread as f32);
         scale[i] = gamma[i] * rstd[i];
     }
     scale
+}
+
+/// Mean and biased variance of each channel.
+pub fn batch_norm_moments(team: &Team, c: usize, x: &[f32]) -> Vec<[f64; 2]> {
+    let rows = x.len() / c.max(1);
+    let of_channel = |[sum, squares]: [f64; 2]| {
+        let average = sum / rows as f64;
+        // `max` would turn a NaN into 0 and hide it.
+        let spread = squares / rows as f64 - average * average;
+        [average, if spread < 0.0 { 0.0 } else { spread }]
+    };
+    columns::sums(team, rows, c, [x], [], Moments).into_iter().map(of_channel).collect()
 }
 
 /// Normalises by constant statistics: `y = activation?(x * scale + shift + residual)`, with `scale = gamma rstd` and

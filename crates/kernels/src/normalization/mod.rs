@@ -6,7 +6,8 @@ mod layer;
 mod pooled;
 
 pub use batch::{
-    Passed, batch_norm_backward, batch_norm_eval, batch_norm_eval_backward, batch_norm_statistics, batch_norm_train,
+    Passed, batch_norm_backward, batch_norm_eval, batch_norm_eval_backward, batch_norm_moments, batch_norm_statistics,
+    batch_norm_train,
 };
 pub(crate) use batch::{Saved, apply_block, block_input_gradient, block_sums};
 pub use l2::{l2_normalize, l2_normalize_backward};

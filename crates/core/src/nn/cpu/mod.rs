@@ -11,6 +11,7 @@ use rkd_kernels::attention::{self, Attention};
 use rkd_kernels::convolution::Pass;
 use rkd_kernels::finish::Finish;
 use rkd_kernels::linear::Linear;
+use rkd_kernels::normalization::batch_norm_moments;
 use rkd_kernels::{Isa, Team, channels, convolution, elementwise, excitation, linear, optimizer, pooling, tokens};
 
 use self::buffer::{Buffer, FreeList};
@@ -146,7 +147,9 @@ impl Backend for Cpu {
     }
 
     fn to_f32(&self, tensor: &CpuTensor) -> Result<Vec<f32>> {
-        Ok(tensor.values().to_vec())
+        let mut values = tensor.values().to_vec();
+        values.resize(tensor.shape.iter().product(), 0.0); // where memory is only counted there are none
+        Ok(values)
     }
 
     fn zeros(&self, shape: &[usize]) -> Result<CpuTensor> {
@@ -224,6 +227,15 @@ impl Backend for Cpu {
             convolution::backward_weight(&self.team, &shape, x.values(), dy.values(), dweight, dbias);
         });
         Ok((dweight, dbias))
+    }
+
+    fn moments(&self, x: &CpuTensor) -> Result<[Vec<f64>; 2]> {
+        let c = x.channels();
+        let moments = match self.floats.counts() {
+            true => vec![[0.0; 2]; c],
+            false => batch_norm_moments(&self.team, c, x.values()),
+        };
+        Ok([0, 1].map(|which| moments.iter().map(|of_channel| of_channel[which]).collect()))
     }
 
     fn batch_norm(&self, operation: &BatchNorm<'_, CpuTensor>) -> Result<Normalized<CpuTensor>> {

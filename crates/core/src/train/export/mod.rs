@@ -218,7 +218,14 @@ impl Subject<'_> {
         measuring.ask_teachers(control)?;
         let Some(measuring) = &self.measuring else { return Ok(None) };
         let own = self.model.network(measuring.backend.clone())?.into_inference()?;
-        let own = embed_part(&measuring.backend, outputs(&own), &measuring.view, measuring.items(), control)?;
+        let own = embed_part(
+            &measuring.backend,
+            outputs(&own),
+            &measuring.view,
+            measuring.items(),
+            self.host.ranks(),
+            control,
+        )?;
         let student = measuring.score(&own, None)?;
         for model in models {
             let (engine, found) = self.embeddings_of(measuring, &folder.place(&model.file), control)?;
@@ -236,7 +243,10 @@ impl Subject<'_> {
             let model = Model::load(file)?;
             let view = measuring.view_of(model.card.input(), control)?;
             let network = Timm::unnamed(model).network(backend.clone())?.into_inference()?;
-            return Ok(("rkd".into(), embed_part(backend, outputs(&network), &view, items, control)?));
+            return Ok((
+                "rkd".into(),
+                embed_part(backend, outputs(&network), &view, items, self.host.ranks(), control)?,
+            ));
         }
         let wanted = OnnxOptions {
             engine: self.plan.engine,
@@ -257,7 +267,7 @@ impl Subject<'_> {
         let input = exported.input().ok_or_else(|| Error::new(Code::Internal, "an ONNX model takes no images"))?;
         let view = measuring.view_of(input, control)?;
         let forward = |images: &super::evaluate::Images<'_, _>| exported.features(images, &[Feature::Embedding]);
-        Ok((engine, embed_part(backend, forward, &view, items, control)?))
+        Ok((engine, embed_part(backend, forward, &view, items, self.host.ranks(), control)?))
     }
 }
 
