@@ -36,10 +36,10 @@ fn a_launch_that_is_not_the_kernels_is_refused() {
         // SAFETY: the kernels are not run, but for the last, whose arguments are its own.
         unsafe { twin.launch(kernel, [1; 3], [32, 1], arguments) }
     };
-    let [buffer, factor, n] = [Argument::Buffer(&y), Argument::Float(2.0), Argument::Long(4)];
-    assert!(launch("shrink", &[buffer, factor, n]).unwrap_err().to_string().contains("no kernel shrink"));
-    assert!(launch("scale", &[buffer, n, factor]).unwrap_err().to_string().contains("plf"));
-    launch("scale", &[buffer, factor, n]).unwrap();
+    let (buffer, factor, n) = (|| Argument::Buffer(&y), || Argument::Float(2.0), || Argument::Long(4));
+    assert!(launch("shrink", &[buffer(), factor(), n()]).unwrap_err().to_string().contains("no kernel shrink"));
+    assert!(launch("scale", &[buffer(), n(), factor()]).unwrap_err().to_string().contains("plf"));
+    launch("scale", &[buffer(), factor(), n()]).unwrap();
     let doubled: Vec<f32> = values(4, 1).iter().map(|value| 2.0 * value).collect();
     assert_eq!(download(&twin, &y), doubled);
 }
