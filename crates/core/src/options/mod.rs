@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::backbones::{self, BackboneSpec, Stem};
 use crate::data::{AugmentSpec, DataKind, EpisodePlan, Labels, Normalization, Part, SplitPlan};
@@ -318,13 +318,18 @@ impl Serialize for DeviceOption {
 
 impl<'de> Deserialize<'de> for DeviceOption {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        let known = match name.as_str() {
-            "auto" => Some(DeviceOption::Auto),
-            "cuda" => Some(DeviceOption::On(Device::Cuda(0))),
-            name => Device::named(name).map(DeviceOption::On),
-        };
-        known.ok_or_else(|| de::Error::unknown_variant(&name, &["auto", "cpu", "candle-cpu", "cuda", "cuda:1"]))
+        let At { path, value } = At::deserialize(deserializer)?;
+        match value.as_str() {
+            Some("auto") => Ok(DeviceOption::Auto),
+            Some("cuda") => Ok(DeviceOption::On(Device::Cuda(0))),
+            name => match name.and_then(Device::named) {
+                Some(device) => Ok(DeviceOption::On(device)),
+                None => {
+                    let known = "\"auto\", \"cpu\", \"candle-cpu\", \"cuda\" or one such as \"cuda:1\"";
+                    Err(carry(invalid(&path, known, show(&value))))
+                }
+            },
+        }
     }
 }
 
