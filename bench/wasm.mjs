@@ -52,10 +52,11 @@ for (let round = 0; round < Number(values.rounds); round++) {
   for (const isa of sets) all[isa].push(rates([program], isa));
   all.wasm.push(rates([process.execPath, "--no-warnings", path.join(here, "wasm_run.mjs"), module]));
 }
-const medianRate = (column, i) => {
-  const measured = all[column].map((round) => ({ ...round[i] }));
-  return middle(measured, "rate").rate;
-};
+const medianRate = (column, i) =>
+  middle(
+    all[column].map((round) => round[i]),
+    "rate",
+  ).rate;
 const rows = all.wasm[0].map(({ name }, i) => {
   const each = columns.map((column) => medianRate(column, i));
   return `| ${name} | ${each.map(short).join(" | ")} | ${short(each[0] / each.at(-1))} |`;

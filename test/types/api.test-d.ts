@@ -133,6 +133,7 @@ export function mistakes(): void {
   triplet({ teacherFeature: "pooled" });
   // @ts-expect-error Adam has no momentum
   adam({ momentum: 0.9 });
+  train({ data: "glyphs", backbone: conv4(), out: "x", device: "cuda:1" });
   // @ts-expect-error a device that does not exist
   train({ data: "glyphs", backbone: conv4(), out: "x", device: "gpu" });
   // @ts-expect-error a network is an object

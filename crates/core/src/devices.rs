@@ -155,13 +155,15 @@ pub fn choose(given: Option<Device>, together: bool) -> Result<(Device, Option<S
     }
 }
 
+/// The error of a GPU that is asked for.
+fn unusable(why: &dyn fmt::Display) -> Error {
+    Error::new(Code::CudaUnavailable, format!("the GPU cannot be used: {why}"))
+        .with_subject("device")
+        .with_advice("see `rkd doctor`, or say device: \"cpu\"")
+}
+
 /// The GPU of this number.
 fn usable(report: &CudaReport, number: u32) -> Result<Device> {
-    let unusable = |why: &str| {
-        Error::new(Code::CudaUnavailable, format!("the GPU cannot be used: {why}"))
-            .with_subject("device")
-            .with_advice("see `rkd doctor`, or say device: \"cpu\"")
-    };
     if let Some(problem) = &report.problem {
         return Err(unusable(problem));
     }
@@ -193,11 +195,7 @@ fn best(report: &CudaReport) -> (Device, Option<String>) {
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 pub fn open(number: u32) -> Result<crate::nn::Cuda<rkd_cuda::gpu::Gpu>> {
     let gpu = rkd_cuda::gpu::Gpu::open(number as usize);
-    gpu.map(crate::nn::Cuda::new).map_err(|failure| {
-        Error::new(Code::CudaUnavailable, format!("the GPU cannot be used: {failure}"))
-            .with_subject("device")
-            .with_advice("see `rkd doctor`, or say device: \"cpu\"")
-    })
+    gpu.map(crate::nn::Cuda::new).map_err(|failure| unusable(&failure))
 }
 
 #[cfg(test)]

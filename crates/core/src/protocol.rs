@@ -122,8 +122,11 @@ fn fields_readonly(code: &str) -> String {
     let code = code.replace("Array<", "ReadonlyArray<").replace("{ [key in", "{ readonly [key in");
     let mut out = String::new();
     let mut word_start = None;
+    // What stands before a colon in a template is no field.
+    let mut in_template = false;
     for (i, letter) in code.char_indices() {
-        let is_word = letter.is_alphanumeric() || letter == '_' || letter == '"';
+        in_template ^= letter == '`';
+        let is_word = !in_template && (letter.is_alphanumeric() || letter == '_' || letter == '"');
         match word_start {
             None if is_word => word_start = Some(i),
             Some(start) if !is_word => {

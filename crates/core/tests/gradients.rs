@@ -13,7 +13,7 @@ use rkd_core::nn::geometry::{Conv2d, Pool2d};
 use rkd_core::nn::layer::{BatchNorm2d, Definition, Layer, Residual};
 use rkd_core::nn::lowering::{Mode, lower};
 use rkd_core::nn::parameters::Parameters;
-use rkd_core::nn::synchronised::{BackwardTogether, ForwardTogether};
+use rkd_core::nn::synchronised::{BackwardTogether, Common, ForwardTogether};
 use rkd_core::nn::tuning::TuningPlan;
 use rkd_core::nn::{Feature, FeatureMap, Network, Portable, Profile};
 use rkd_core::ranks::Ranks;
@@ -118,7 +118,8 @@ fn check_together(what: &str, layers: &[Layer], builder: Builder, rows: &[usize]
             backend.from_f64(own, &[rows, shape[0], shape[1], shape[2]]).unwrap()
         });
         let pieces = pieces.collect();
-        let mut forward = ForwardTogether::new(&backend, parameters, &profile, &ranks, passes);
+        let mut forward =
+            ForwardTogether::new(Common { backend: &backend, parameters, profile: &profile, ranks: &ranks }, passes);
         let y = forward.run(&operations, pieces).unwrap();
         let tapes: Vec<_> = forward.passes.iter_mut().map(|pass| pass.tape.take().unwrap()).collect();
         (y, tapes)
@@ -128,7 +129,10 @@ fn check_together(what: &str, layers: &[Layer], builder: Builder, rows: &[usize]
     let dy =
         y.iter().enumerate().map(|(place, y)| Some(backend.from_f64(&upstream(place, y), Portable::shape(y)).unwrap()));
     let passes = tapes.into_iter().map(|tape| Backward::new(&backend, &parameters, &profile, tape, FeatureMap::new()));
-    let mut backward = BackwardTogether::new(&backend, &parameters, &profile, &ranks, passes.collect());
+    let mut backward = BackwardTogether::new(
+        Common { backend: &backend, parameters: &parameters, profile: &profile, ranks: &ranks },
+        passes.collect(),
+    );
     let dx = backward.run(&operations, dy.collect(), true).unwrap();
     let value = |parameters: &Parameters<Portable>, x: &[f64]| -> f64 {
         let of_piece = |(place, y)| dot(&backend.to_f64(y).unwrap(), &upstream(place, y));

@@ -110,6 +110,21 @@ pub enum Argument<'a, B> {
     Float(f32),
 }
 
+impl<B> Argument<'_, B> {
+    /// Its value as a launch passes it, in the first of these bytes; `address` is that of a buffer's first value.
+    pub fn bytes(&self, address: impl Fn(&B) -> u64) -> [u8; 8] {
+        let four = |bytes: [u8; 4]| std::array::from_fn(|place| bytes.get(place).copied().unwrap_or(0));
+        match *self {
+            Argument::Buffer(buffer) => address(buffer).to_ne_bytes(),
+            Argument::At(buffer, place) => (address(buffer) + (size_of::<f32>() * place) as u64).to_ne_bytes(),
+            Argument::Null => [0; 8],
+            Argument::Int(value) => four(value.to_ne_bytes()),
+            Argument::Long(value) => value.to_ne_bytes(),
+            Argument::Float(value) => four(value.to_ne_bytes()),
+        }
+    }
+}
+
 impl<'a, B> From<&'a B> for Argument<'a, B> {
     fn from(buffer: &'a B) -> Self {
         Argument::Buffer(buffer)
@@ -187,6 +202,12 @@ pub struct Product {
 }
 
 impl Product {
+    /// One product of matrices that fill their buffers, `[m, k]` times `[k, n]`.
+    pub fn of([m, n, k]: [usize; 3]) -> Self {
+        let [a, b, c] = [k, n, n].map(Matrix::rows);
+        Product { m, n, k, batch: 1, a, b, c, beta: 0.0 }
+    }
+
     /// Panics if a matrix exceeds its buffer.
     #[track_caller]
     pub fn check(&self, [a, b, c]: [usize; 3]) {

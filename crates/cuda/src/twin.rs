@@ -106,23 +106,16 @@ impl Device for Twin {
         block: [u32; 2],
         arguments: &[Argument<'_, Memory>],
     ) -> Result<()> {
-        // A kernel's parameters of each kind, 8 bytes each, as the driver takes them: by their places.
-        let mut values = Vec::with_capacity(arguments.len());
-        let mut letters = Vec::with_capacity(arguments.len() + 1);
-        for argument in arguments {
-            let (letter, value) = match *argument {
-                Argument::Buffer(buffer) => (b'p', (buffer.pointer() as usize as u64).to_ne_bytes()),
-                Argument::At(buffer, place) => {
-                    (b'p', (buffer.pointer() as usize as u64 + (size_of::<f32>() * place) as u64).to_ne_bytes())
-                }
-                Argument::Null => (b'p', [0; 8]),
-                Argument::Int(value) => (b'i', first_bytes(value.to_ne_bytes())),
-                Argument::Long(value) => (b'l', value.to_ne_bytes()),
-                Argument::Float(value) => (b'f', first_bytes(value.to_ne_bytes())),
-            };
-            letters.push(letter);
-            values.push(u64::from_ne_bytes(value));
-        }
+        let address = |buffer: &Memory| buffer.pointer() as usize as u64;
+        // As words, so that each lies where its kind may.
+        let mut values: Vec<u64> = arguments.iter().map(|one| u64::from_ne_bytes(one.bytes(address))).collect();
+        let kind = |argument: &Argument<'_, Memory>| match argument {
+            Argument::Buffer(_) | Argument::At(..) | Argument::Null => b'p',
+            Argument::Int(_) => b'i',
+            Argument::Long(_) => b'l',
+            Argument::Float(_) => b'f',
+        };
+        let letters = arguments.iter().map(kind).collect();
         let mut places: Vec<*mut c_void> = values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
         let text = |bytes: Vec<u8>| CString::new(bytes).expect("letters have no zero");
         let (name, letters) = (text(kernel.into()), text(letters));
@@ -188,11 +181,4 @@ impl Device for Twin {
         }
         Ok(true)
     }
-}
-
-/// Four bytes and four zeros behind.
-fn first_bytes(bytes: [u8; 4]) -> [u8; 8] {
-    let mut all = [0; 8];
-    all[..4].copy_from_slice(&bytes);
-    all
 }

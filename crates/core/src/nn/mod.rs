@@ -27,6 +27,7 @@ pub mod parameters;
 pub mod pattern;
 pub mod portable;
 pub mod profile;
+pub mod shape;
 pub mod synchronised;
 pub mod tape;
 pub mod tuning;

@@ -13,7 +13,7 @@ use super::lowering::{Mode, Operation, Program};
 use super::parameters::{Layout, Parameters, Taken};
 use super::pattern::{choose, chooses};
 use super::profile::{Category, Cost, Profile};
-use super::synchronised::{BackwardTogether, ForwardTogether};
+use super::synchronised::{BackwardTogether, Common, ForwardTogether};
 use super::tape::Tape;
 use super::tuning::{TrainingStatistics, TuningPlan, set_rates};
 use crate::error::{Code, Error, Result};
@@ -243,7 +243,7 @@ impl<B: Backend> Network<B> {
             Ok(forward)
         };
         let passes = pieces.iter().map(pass).collect::<Result<_>>()?;
-        let mut together = ForwardTogether::new(&self.backend, &self.parameters, &self.profile, ranks, passes);
+        let mut together = ForwardTogether::new(self.common(ranks), passes);
         let images = pieces.iter().map(|(images, _)| images.clone()).collect();
         let pooled = together.run(&self.training.body, images)?;
         // Above the pooled feature nothing is normalised by a batch.
@@ -253,6 +253,10 @@ impl<B: Backend> Network<B> {
         };
         let found = together.passes.into_iter().zip(pooled).map(above).collect::<Result<_>>()?;
         Ok((found, together.statistics))
+    }
+
+    fn common<'a>(&'a self, ranks: &'a Ranks) -> Common<'a, B> {
+        Common { backend: &self.backend, parameters: &self.parameters, profile: &self.profile, ranks }
     }
 
     fn train(&self, images: &B::Tensor, draw: Draw, taped: bool) -> Result<Trained<B>> {
@@ -298,7 +302,7 @@ impl<B: Backend> Network<B> {
         let above = |(tape, gradients)| self.backward_above(tape, gradients);
         let above = pieces.into_iter().map(above).collect::<Result<Vec<_>>>()?;
         let (passes, pooled) = above.into_iter().unzip();
-        let mut together = BackwardTogether::new(&self.backend, &self.parameters, &self.profile, ranks, passes);
+        let mut together = BackwardTogether::new(self.common(ranks), passes);
         let images = together.run(&self.training.body, pooled, images)?;
         let passes = together.passes.into_iter().zip(images);
         Ok(passes.map(|(pass, images)| Gradients { parameters: pass.gradients, images }).collect())

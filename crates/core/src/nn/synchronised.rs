@@ -45,11 +45,15 @@ pub struct BackwardTogether<'a, B: Backend> {
 }
 
 /// What both ways have.
-struct Common<'a, B: Backend> {
-    backend: &'a B,
-    parameters: &'a Parameters<B>,
-    profile: &'a Profile,
-    ranks: &'a Ranks,
+pub struct Common<'a, B: Backend> {
+    /// Where the passes run.
+    pub backend: &'a B,
+    /// The network's.
+    pub parameters: &'a Parameters<B>,
+    /// Where the time of each operation is noted.
+    pub profile: &'a Profile,
+    /// Those that share the pieces.
+    pub ranks: &'a Ranks,
 }
 
 /// The activations of all pieces.
@@ -59,15 +63,9 @@ type Pieces<B> = Vec<<B as Backend>::Tensor>;
 type Gradients<B> = Vec<Option<<B as Backend>::Tensor>>;
 
 impl<'a, B: Backend> ForwardTogether<'a, B> {
-    /// The passes of the pieces of this one of `ranks`.
-    pub fn new(
-        backend: &'a B,
-        parameters: &'a Parameters<B>,
-        profile: &'a Profile,
-        ranks: &'a Ranks,
-        passes: Vec<Forward<'a, B>>,
-    ) -> Self {
-        ForwardTogether { common: Common { backend, parameters, profile, ranks }, passes, statistics: Vec::new() }
+    /// The passes of the pieces of this one of the ranks.
+    pub fn new(common: Common<'a, B>, passes: Vec<Forward<'a, B>>) -> Self {
+        ForwardTogether { common, passes, statistics: Vec::new() }
     }
 
     /// Runs `operations` in order, each for all pieces before the next.
@@ -153,15 +151,9 @@ impl<'a, B: Backend> ForwardTogether<'a, B> {
 }
 
 impl<'a, B: Backend> BackwardTogether<'a, B> {
-    /// The passes of the pieces of this one of `ranks`.
-    pub fn new(
-        backend: &'a B,
-        parameters: &'a Parameters<B>,
-        profile: &'a Profile,
-        ranks: &'a Ranks,
-        passes: Vec<Backward<'a, B>>,
-    ) -> Self {
-        BackwardTogether { common: Common { backend, parameters, profile, ranks }, passes }
+    /// The passes of the pieces of this one of the ranks.
+    pub fn new(common: Common<'a, B>, passes: Vec<Backward<'a, B>>) -> Self {
+        BackwardTogether { common, passes }
     }
 
     /// Runs `operations` from the last to the first, each for all pieces before the next. The gradients of their input are

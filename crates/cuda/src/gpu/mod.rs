@@ -200,18 +200,7 @@ impl Device for Gpu {
     ) -> Result<()> {
         self.bind()?;
         let function = self.function(kernel)?;
-        // The driver reads of each as many bytes as the kernel's parameter has, the first of these.
-        let mut values: Vec<[u8; 8]> = arguments
-            .iter()
-            .map(|argument| match *argument {
-                Argument::Buffer(buffer) => buffer.pointer.to_ne_bytes(),
-                Argument::At(buffer, place) => (buffer.pointer + (size_of::<f32>() * place) as u64).to_ne_bytes(),
-                Argument::Null => [0; 8],
-                Argument::Int(value) => i64::from(value).to_le_bytes(),
-                Argument::Long(value) => value.to_ne_bytes(),
-                Argument::Float(value) => u64::from(value.to_bits()).to_le_bytes(),
-            })
-            .collect();
+        let mut values: Vec<[u8; 8]> = arguments.iter().map(|one| one.bytes(|buffer| buffer.pointer)).collect();
         let mut places: Vec<*mut c_void> = values.iter_mut().map(|value| value.as_mut_ptr().cast()).collect();
         let ([x, y, z], [wide, tall]) = (grid, block);
         let stream = self.0.stream.cu_stream();

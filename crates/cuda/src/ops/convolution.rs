@@ -7,7 +7,7 @@
 //! - where the library does not take it: columns of windows and a matrix product, a few images at a time.
 
 use super::elementwise::transpose;
-use super::{check, chunks, columns, finish_sums, flat, int, launch, with_rows};
+use super::{between_sizes, check, chunks, columns, finish_sums, flat, int, launch, with_rows};
 use crate::device::{Convolution, Device, Matrix, Pass, Product, Result};
 
 /// Launches a kernel with the size of the map, these channels of it, and the windows at its end.
@@ -32,26 +32,30 @@ fn is_product(shape: &Convolution, extra: [usize; 2]) -> bool {
 }
 
 /// `x [n, h, w, c]` with another height and width: zeros behind, or cut off.
-fn resized<D: Device>(
-    device: &D,
-    x: &D::Buffer,
-    n: usize,
-    from: [usize; 2],
-    to: [usize; 2],
-    c: usize,
-) -> Result<D::Buffer> {
-    check::<D>("resize_map", &[("x", x, n * from[0] * from[1] * c)]);
-    let m = n * to[0] * to[1];
-    let y = device.take(m * c)?;
-    let [h, w, to_h, to_w] = [from[0], from[1], to[0], to[1]].map(int);
-    launch!(device, resize_map, columns(m, c), [x, &y, m, h, w, to_h, to_w, int(c)])?;
-    Ok(y)
+fn resized<D: Device>(device: &D, x: &D::Buffer, [from, to]: [[usize; 2]; 2], [n, c]: [usize; 2]) -> Result<D::Buffer> {
+    between_sizes!(device, resize_map, x, [from, to], [from, to], [n, c])
 }
 
 /// The shape with the zeros behind as a part of the input, and the size of that.
 fn padded(shape: &Convolution, extra: [usize; 2]) -> (Convolution, [usize; 2]) {
     let size = [shape.input[0] + extra[0], shape.input[1] + extra[1]];
     (Convolution { input: size, ..*shape }, size)
+}
+
+/// A pass that reads the map x, and what is behind it, by the device's library; `false` where it does not take it.
+fn convolved<D: Device>(
+    device: &D,
+    pass: Pass,
+    (shape, extra): (&Convolution, [usize; 2]),
+    [x, other]: [&D::Buffer; 2],
+    out: &D::Buffer,
+) -> Result<bool> {
+    if extra == [0, 0] {
+        return device.convolve(pass, shape, [x, other], out);
+    }
+    let (whole, size) = padded(shape, extra);
+    let x = resized(device, x, [shape.input, size], [shape.n, shape.c_in])?;
+    device.convolve(pass, &whole, [&x, other], out)
 }
 
 /// The channels of one group, and the length of a window's columns.
@@ -72,6 +76,12 @@ impl Groups {
         let (column, windows) = (shape.taps() * inputs, shape.output[0] * shape.output[1]);
         let images = (device.scratch() / (column * windows).max(1)).clamp(1, shape.n.max(1));
         Groups { inputs, outputs, column, windows, images }
+    }
+
+    /// The columns of a group in the weights, or in y from the image `first` on.
+    fn outputs_of(&self, shape: &Convolution, first: usize, group: usize) -> Matrix {
+        let rows = Matrix::rows(shape.c_out);
+        Matrix { first: first * self.windows * shape.c_out + group * self.outputs, ..rows }
     }
 
     /// The pieces of a batch: the first image and how many.
@@ -99,29 +109,11 @@ pub fn convolution<D: Device>(
         return Ok(y);
     }
     if is_product(shape, extra) {
-        let product = Product {
-            m: output / c_out,
-            n: c_out,
-            k: c_in,
-            batch: 1,
-            a: Matrix::rows(c_in),
-            b: Matrix::rows(c_out),
-            c: Matrix::rows(c_out),
-            beta: 0.0,
-        };
-        device.product(&product, x, weight, &y)?;
+        device.product(&Product::of([output / c_out, c_out, c_in]), x, weight, &y)?;
         return Ok(y);
     }
     let transposed = transpose(device, weight, filters / c_out, c_out)?;
-    let taken = match extra {
-        [0, 0] => device.convolve(Pass::Forward, shape, [x, &transposed], &y)?,
-        _ => {
-            let (whole, size) = padded(shape, extra);
-            let x = resized(device, x, n, shape.input, size, c_in)?;
-            device.convolve(Pass::Forward, &whole, [&x, &transposed], &y)?
-        }
-    };
-    if taken {
+    if convolved(device, Pass::Forward, (shape, extra), [x, &transposed], &y)? {
         return Ok(y);
     }
     let of = Groups::of(device, shape);
@@ -131,14 +123,9 @@ pub fn convolution<D: Device>(
         for group in 0..groups {
             gather(device, shape, &of, [first, m], group, x, &scratch)?;
             let product = Product {
-                m,
-                n: of.outputs,
-                k: of.column,
-                batch: 1,
-                a: Matrix::rows(of.column),
-                b: Matrix { first: group * of.outputs, ..Matrix::rows(c_out) },
-                c: Matrix { first: first * of.windows * c_out + group * of.outputs, ..Matrix::rows(c_out) },
-                beta: 0.0,
+                b: of.outputs_of(shape, 0, group),
+                c: of.outputs_of(shape, first, group),
+                ..Product::of([m, of.outputs, of.column])
             };
             device.product(&product, &scratch, weight, &y)?;
         }
@@ -180,16 +167,7 @@ pub fn convolution_backward_input<D: Device>(
     }
     if is_product(shape, extra) {
         let dx = device.take(input)?;
-        let product = Product {
-            m: output / c_out,
-            n: c_in,
-            k: c_out,
-            batch: 1,
-            a: Matrix::rows(c_out),
-            b: Matrix::rows(c_out).transpose(),
-            c: Matrix::rows(c_in),
-            beta: 0.0,
-        };
+        let product = Product { b: Matrix::rows(c_out).transpose(), ..Product::of([output / c_out, c_in, c_out]) };
         device.product(&product, dy, weight, &dx)?;
         return Ok(dx);
     }
@@ -197,7 +175,7 @@ pub fn convolution_backward_input<D: Device>(
     let (whole, size) = padded(shape, extra);
     let dx = device.take(whole.lengths()[0])?;
     if device.convolve(Pass::Input, &whole, [dy, &transposed], &dx)? {
-        return if extra == [0, 0] { Ok(dx) } else { resized(device, &dx, n, size, shape.input, c_in) };
+        return if extra == [0, 0] { Ok(dx) } else { resized(device, &dx, [size, shape.input], [n, c_in]) };
     }
     let dx = device.take(input)?;
     let of = Groups::of(device, shape);
@@ -205,14 +183,9 @@ pub fn convolution_backward_input<D: Device>(
     for [first, images] in of.pieces(n) {
         for group in 0..groups {
             let product = Product {
-                m: images * of.windows,
-                n: of.column,
-                k: of.outputs,
-                batch: 1,
-                a: Matrix { first: first * of.windows * c_out + group * of.outputs, ..Matrix::rows(c_out) },
-                b: Matrix { first: group * of.outputs, ..Matrix::rows(c_out) }.transpose(),
-                c: Matrix::rows(of.column),
-                beta: 0.0,
+                a: of.outputs_of(shape, first, group),
+                b: of.outputs_of(shape, 0, group).transpose(),
+                ..Product::of([images * of.windows, of.column, of.outputs])
             };
             device.product(&product, dy, weight, &scratch)?;
             let pixels = shape.input[0] * shape.input[1];
@@ -246,29 +219,12 @@ pub fn convolution_backward_weight<D: Device>(
     }
     if is_product(shape, extra) {
         let dweight = device.take(filters)?;
-        let product = Product {
-            m: c_in,
-            n: c_out,
-            k: output / c_out,
-            batch: 1,
-            a: Matrix::rows(c_in).transpose(),
-            b: Matrix::rows(c_out),
-            c: Matrix::rows(c_out),
-            beta: 0.0,
-        };
+        let product = Product { a: Matrix::rows(c_in).transpose(), ..Product::of([c_in, c_out, output / c_out]) };
         device.product(&product, x, dy, &dweight)?;
         return Ok(dweight);
     }
     let gradient = device.take(filters)?;
-    let taken = match extra {
-        [0, 0] => device.convolve(Pass::Filter, shape, [x, dy], &gradient)?,
-        _ => {
-            let (whole, size) = padded(shape, extra);
-            let x = resized(device, x, n, shape.input, size, c_in)?;
-            device.convolve(Pass::Filter, &whole, [&x, dy], &gradient)?
-        }
-    };
-    if taken {
+    if convolved(device, Pass::Filter, (shape, extra), [x, dy], &gradient)? {
         return transpose(device, &gradient, c_out, filters / c_out);
     }
     let of = Groups::of(device, shape);
@@ -278,14 +234,11 @@ pub fn convolution_backward_weight<D: Device>(
         for group in 0..groups {
             gather(device, shape, &of, [first, m], group, x, &scratch)?;
             let product = Product {
-                m: of.column,
-                n: of.outputs,
-                k: m,
-                batch: 1,
                 a: Matrix::rows(of.column).transpose(),
-                b: Matrix { first: first * of.windows * c_out + group * of.outputs, ..Matrix::rows(c_out) },
-                c: Matrix { first: group * of.outputs, ..Matrix::rows(c_out) },
+                b: of.outputs_of(shape, first, group),
+                c: of.outputs_of(shape, 0, group),
                 beta: if first == 0 { 0.0 } else { 1.0 },
+                ..Product::of([of.column, of.outputs, m])
             };
             device.product(&product, &scratch, dy, &gradient)?;
         }

@@ -1,5 +1,5 @@
 use super::normalization::l2_normalize;
-use super::{check, columns, flat, int, launch, rows};
+use super::{between_sizes, check, flat, int, launch, rows};
 use crate::device::{Device, Result};
 
 /// Blocks of a sum over all values, and so numbers that are added up at the end.
@@ -17,12 +17,7 @@ pub fn average<D: Device>(
     [from, to]: [[usize; 2]; 2],
     [n, c]: [usize; 2],
 ) -> Result<D::Buffer> {
-    check::<D>("average", &[("x", x, n * from[0] * from[1] * c)]);
-    let m = n * to[0] * to[1];
-    let y = device.take(m * c)?;
-    let [h, w, to_h, to_w] = [from[0], from[1], to[0], to[1]].map(int);
-    launch!(device, average, columns(m, c), [x, &y, m, h, w, to_h, to_w, int(c)])?;
-    Ok(y)
+    between_sizes!(device, average, x, [from, to], [from, to], [n, c])
 }
 
 /// The gradient of [`average`].
@@ -32,12 +27,7 @@ pub fn average_backward<D: Device>(
     [from, to]: [[usize; 2]; 2],
     [n, c]: [usize; 2],
 ) -> Result<D::Buffer> {
-    check::<D>("average_backward", &[("dy", dy, n * to[0] * to[1] * c)]);
-    let m = n * from[0] * from[1];
-    let dx = device.take(m * c)?;
-    let [h, w, to_h, to_w] = [from[0], from[1], to[0], to[1]].map(int);
-    launch!(device, average_backward, columns(m, c), [dy, &dx, m, h, w, to_h, to_w, int(c)])?;
-    Ok(dx)
+    between_sizes!(device, average_backward, dy, [to, from], [from, to], [n, c])
 }
 
 /// The mean square of each pixel's channels of `x [n, pixels, c]`, every image divided by `max(norm, 1e-12)`: `[n, pixels]`,

@@ -43,6 +43,23 @@ macro_rules! launch {
 }
 use launch;
 
+/// Launches a kernel from maps `[n, h, w, c]` of one size to such of another, each thread of which writes one value. `$sizes` are in
+/// the kernel's order.
+macro_rules! between_sizes {
+    ($device:expr, $kernel:ident, $x:expr, [$from:expr, $to:expr], $sizes:expr, [$n:expr, $c:expr]) => {{
+        let (n, c): (usize, usize) = ($n, $c);
+        let [from, to]: [[usize; 2]; 2] = [$from, $to];
+        $crate::ops::check::<D>(stringify!($kernel), &[("x", $x, n * from[0] * from[1] * c)]);
+        let m = n * to[0] * to[1];
+        let y = $device.take(m * c)?;
+        let [[h, w], [to_h, to_w]] = $sizes.map(|size: [usize; 2]| size.map($crate::ops::int));
+        let blocks = $crate::ops::columns(m, c);
+        $crate::ops::launch!($device, $kernel, blocks, [$x, &y, m, h, w, to_h, to_w, $crate::ops::int(c)])?;
+        Ok(y)
+    }};
+}
+use between_sizes;
+
 /// Blocks of a flat kernel at most: enough to fill any device.
 const MOST_BLOCKS: usize = 4096;
 /// Columns and rows of a block of a column kernel.

@@ -21,6 +21,7 @@ use super::backend::{
     SgdStep, Won,
 };
 use super::geometry::{Conv2d, Pool2d};
+use super::shape::check_filled;
 use crate::error::{Code, Error, Result};
 
 /// Values of maps that are computed together: 8 MiB, a part of the third-level cache that most machines have.
@@ -135,14 +136,7 @@ impl Backend for Cpu {
     }
 
     fn from_f32(&self, values: &[f32], shape: &[usize]) -> Result<CpuTensor> {
-        if values.len() != shape.iter().product::<usize>() {
-            return Err(Error::new(Code::InvalidShape, "the values do not fill the shape")
-                .with_values(
-                    format!("{} values for {shape:?}", shape.iter().product::<usize>()),
-                    values.len().to_string(),
-                )
-                .with_advice("give as many values as the product of the axes"));
-        }
+        check_filled(values.len(), shape)?;
         Ok(self.make(shape, |tensor| tensor.copy_from_slice(values)))
     }
 

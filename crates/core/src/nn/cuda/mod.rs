@@ -8,9 +8,9 @@ mod tensor;
 
 use std::sync::Arc;
 
-use rkd_cuda::device::{Convolution, Failure};
+use rkd_cuda::Device;
+use rkd_cuda::device::{Convolution, Failure, Matrix, Product};
 use rkd_cuda::ops::{self, Activated, Columns, Pool};
-use rkd_cuda::{Device, device};
 
 pub use self::tensor::CudaTensor;
 use super::backend::{
@@ -18,6 +18,7 @@ use super::backend::{
     SavedNorm, SgdStep, Statistics,
 };
 use super::geometry::{Conv2d, Pool2d};
+use super::shape::check_filled;
 use crate::error::{Code, Error, Result};
 
 impl From<Failure> for Error {
@@ -91,13 +92,14 @@ impl<D: Device> Cuda<D> {
         (a, a_transposed): (&CudaTensor<D>, bool),
         (b, b_transposed): (&CudaTensor<D>, bool),
     ) -> Result<D::Buffer> {
-        let matrix = |rows: usize, columns: usize, transposed: bool| match transposed {
-            false => device::Matrix::rows(columns),
-            true => device::Matrix::rows(rows).transpose(),
-        };
+        let mut product = Product::of([m, n, k]);
+        if a_transposed {
+            product.a = Matrix::rows(m).transpose();
+        }
+        if b_transposed {
+            product.b = Matrix::rows(k).transpose();
+        }
         let c = self.device.take(m * n)?;
-        let (of_a, of_b) = (matrix(m, k, a_transposed), matrix(k, n, b_transposed));
-        let product = device::Product { m, n, k, batch: 1, a: of_a, b: of_b, c: device::Matrix::rows(n), beta: 0.0 };
         self.device.product(&product, &a.buffer, &b.buffer, &c)?;
         Ok(c)
     }
@@ -112,14 +114,7 @@ impl<D: Device> Backend for Cuda<D> {
     }
 
     fn from_f32(&self, values: &[f32], shape: &[usize]) -> Result<CudaTensor<D>> {
-        if values.len() != shape.iter().product::<usize>() {
-            return Err(Error::new(Code::InvalidShape, "the values do not fill the shape")
-                .with_values(
-                    format!("{} values for {shape:?}", shape.iter().product::<usize>()),
-                    values.len().to_string(),
-                )
-                .with_advice("give as many values as the product of the axes"));
-        }
+        check_filled(values.len(), shape)?;
         Ok(Self::tensor(shape, self.device.upload(values)?))
     }
 
@@ -195,6 +190,12 @@ impl<D: Device> Backend for Cuda<D> {
         let of_weight = [height, width, shape.c_in / shape.groups, shape.c_out];
         let dbias = if bias { Some(self.column_sums(dy)?) } else { None };
         Ok((Self::tensor(&of_weight, dweight), dbias))
+    }
+
+    fn moments(&self, x: &CudaTensor<D>) -> Result<[Vec<f64>; 2]> {
+        let ops::Statistics { mean, variance, .. } = ops::batch_statistics(&self.device, &x.buffer, x.channels(), 1.0)?;
+        let mut found = self.device.download(&[&mean, &variance])?.into_iter();
+        Ok([(); 2].map(|()| found.next().unwrap_or_default().into_iter().map(f64::from).collect()))
     }
 
     fn batch_norm(&self, operation: &BatchNorm<'_, CudaTensor<D>>) -> Result<Normalized<CudaTensor<D>>> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rkd_cuda::Device;
 
 use crate::error::{Code, Error, Result};
+use crate::nn::shape;
 
 /// A handle; cloning copies no numbers.
 #[derive(Debug)]
@@ -36,17 +37,16 @@ impl<D: Device> CudaTensor<D> {
 
     /// The number of rows along the last axis.
     pub(super) fn rows(&self) -> usize {
-        self.shape.split_last().map_or(1, |(_, before)| before.iter().product())
+        shape::rows(&self.shape)
     }
 
     /// The shape with another last axis.
     pub(super) fn with_channels(&self, channels: usize) -> Vec<usize> {
-        let before = self.shape.split_last().map_or(&[][..], |(_, before)| before);
-        before.iter().copied().chain([channels]).collect()
+        shape::with_channels(&self.shape, channels)
     }
 
     /// The length of the last axis.
     pub(super) fn channels(&self) -> usize {
-        self.shape.last().copied().unwrap_or(1)
+        shape::channels(&self.shape)
     }
 }

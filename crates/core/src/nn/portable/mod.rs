@@ -22,6 +22,7 @@ use super::backend::{
     SavedNorm, SgdStep,
 };
 use super::geometry::{Conv2d, Pool2d};
+use super::shape::with_channels;
 use crate::error::Result;
 
 /// Layer operations on a candle device.
@@ -64,12 +65,6 @@ impl Portable {
 fn rows(x: &Tensor) -> Result<Tensor> {
     let c = x.dims().last().copied().unwrap_or(1);
     Ok(x.reshape((x.elem_count() / c.max(1), c))?)
-}
-
-/// The shape of `x` with another last axis.
-fn with_channels(x: &Tensor, channels: usize) -> Vec<usize> {
-    let before = x.dims().split_last().map_or(&[][..], |(_, before)| before);
-    before.iter().copied().chain([channels]).collect()
 }
 
 /// The sum of each column of `[m, c]`, `[c]`. A product with ones: it adds in blocks, which loses fewer digits than
@@ -352,12 +347,12 @@ impl Backend for Portable {
 
     fn linear(&self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
         let y = rows(x)?.matmul(&weight.t()?)?.broadcast_add(bias)?;
-        Ok(y.reshape(with_channels(x, y.dims()[1]))?)
+        Ok(y.reshape(with_channels(x.dims(), y.dims()[1]))?)
     }
 
     fn linear_backward_input(&self, weight: &Tensor, dy: &Tensor) -> Result<Tensor> {
         let dx = rows(dy)?.matmul(weight)?;
-        Ok(dx.reshape(with_channels(dy, dx.dims()[1]))?)
+        Ok(dx.reshape(with_channels(dy.dims(), dx.dims()[1]))?)
     }
 
     fn linear_backward_weight(&self, x: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
