@@ -1,11 +1,9 @@
 //! The CPU kernels and the CUDA kernels (on their CPU twin) against the portable form on many shapes, and the former against
 //! themselves on 1, 2 and 3 threads.
 
-mod common;
-
 use std::sync::Arc;
 
-use common::Draw;
+use crate::common::Draw;
 use rkd_core::backbones::{BackboneSpec, Stem, build};
 #[cfg(target_os = "linux")]
 use rkd_core::nn::Cuda;

@@ -1,12 +1,10 @@
 //! Exported graphs: what rten makes of them is what the network's own pass gives, for every backbone, input and dtype.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use common::Draw;
+use crate::common::Draw;
 use rkd_core::artefact::model::{Model, ModelCard, Origin};
 use rkd_core::backbones::{BackboneSpec, Stem, define, kinds};
 use rkd_core::data::{InputKind, Normalization};

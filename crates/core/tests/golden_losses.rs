@@ -1,8 +1,6 @@
 //! Losses, retrieval and the distance-weighted sampler against `golden/losses.json` (PyTorch, float64).
 
-mod common;
-
-use common::{golden, kinds, nhwc_shape, numbers, sizes, to_nhwc, with_all_negatives};
+use crate::common::{golden, kinds, nhwc_shape, numbers, sizes, to_nhwc, with_all_negatives};
 use rkd_core::losses::{LossInputs, Matrix, TermSpec, evaluate_loss};
 use rkd_core::metrics::retrieval;
 use rkd_core::random::Random;

@@ -6,9 +6,7 @@
 //! 0 may fall on the other side of a ReLU, which moves every gradient below it. PyTorch's own float32 is up to 8e-3 of
 //! a gradient's norm off in ResNet-50, 4e-4 in ResNet-34; see [`FLIPPED`].
 
-mod common;
-
-use common::{Draw, distance, golden, nhwc_shape, numbers, sizes, summary_distance, to_nhwc};
+use crate::common::{Draw, distance, golden, nhwc_shape, numbers, sizes, summary_distance, to_nhwc};
 use rkd_core::backbones::{BackboneSpec, Stem, adapt, define};
 use rkd_core::nn::backend::{Activation, Backend};
 use rkd_core::nn::backward::Backward;

@@ -9,12 +9,10 @@
 //! The losses here are naive on purpose, with numeric gradients in float64: these runs test networks and optimisers, and
 //! nothing of this project's losses goes into them.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use common::{Draw, golden, nhwc_shape, numbers, summary_distance};
+use crate::common::{Draw, golden, nhwc_shape, numbers, summary_distance};
 use rkd_core::backbones::{BackboneSpec, Stem, define};
 use rkd_core::nn::backend::Backend;
 use rkd_core::nn::{Cpu, Feature, Network, Portable};

@@ -1,9 +1,7 @@
 //! Every gradient against central differences in float64: each kind of layer alone, and a whole network through every
 //! feature at once. Inputs stay off the kinks (random numbers do).
 
-mod common;
-
-use common::Draw;
+use crate::common::Draw;
 use rkd_core::backbones::{BackboneSpec, Stem, build};
 use rkd_core::nn::backend::{Activation, Backend};
 use rkd_core::nn::backward::Backward;

@@ -1,10 +1,8 @@
 //! Inference against the evaluation pass that it folds: every backbone, every feature, any number of threads.
 
-mod common;
-
 use std::sync::Arc;
 
-use common::{Draw, distance};
+use crate::common::{Draw, distance};
 use rkd_core::backbones::{BackboneSpec, Stem, build, define};
 use rkd_core::nn::blocks::Blocks;
 use rkd_core::nn::{Backend, Cpu, Feature, FeatureMap, Network, Portable};

@@ -1,8 +1,6 @@
 //! Every loss against its own numeric gradient, its invariances, and the batches where formulas break.
 
-mod common;
-
-use common::{kinds, with_all_negatives};
+use crate::common::{kinds, with_all_negatives};
 use rkd_core::input;
 use rkd_core::losses::{LossInputs, LossValue, Matrix, TermSpec, evaluate_loss};
 use rkd_core::random::Random;

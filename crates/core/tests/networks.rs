@@ -1,10 +1,8 @@
 //! Networks and optimisers as a user meets them: partial losses, bad inputs, state that is saved and restored.
 
-mod common;
-
 use std::sync::Arc;
 
-use common::Draw;
+use crate::common::Draw;
 use rkd_core::Code;
 use rkd_core::backbones::{BackboneSpec, Stem, build, define, kinds};
 use rkd_core::nn::backend::Backend;

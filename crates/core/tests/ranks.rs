@@ -1,8 +1,6 @@
 //! Several ranks against one: the same bytes, and errors that reach all. Ranks are threads here; `mpi.rs` has processes.
 
-#[path = "ranks/run.rs"]
 mod run;
-#[path = "ranks/threads.rs"]
 mod threads;
 
 use std::fs;

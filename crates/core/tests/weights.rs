@@ -2,13 +2,11 @@
 //!
 //! The fixtures and the numbers beside them are made by `weights/make.py`.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read, Write};
 use std::path::PathBuf;
 
-use common::{Draw, distance, nhwc_shape, numbers, sizes};
+use crate::common::{Draw, distance, nhwc_shape, numbers, sizes};
 use rkd_core::Code;
 use rkd_core::artefact::model::{Model, ModelCard, Origin};
 use rkd_core::artefact::tensors::TensorFile;

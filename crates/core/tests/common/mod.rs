@@ -1,5 +1,4 @@
 //! Golden files and the hash that draws their tensors; see `test/golden/README.md`.
-#![allow(dead_code)] // Every test binary uses its own part.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
