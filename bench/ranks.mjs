@@ -41,6 +41,7 @@ if (launchers.length === 0) throw new Error("there is no mpirun in the PATH: apt
 const sizes = options.ranks.split(",").map(Number);
 const [rounds, kills] = [Number(options.rounds), Number(options.kills)];
 
+const cores = os.availableParallelism();
 const addon = process.env.RKD_NATIVE_PATH ? "of RKD_NATIVE_PATH" : "of the release profile";
 setUp();
 process.env.RKD_NATIVE_PATH ??= publishedAddon();
@@ -51,7 +52,9 @@ const command = path.join(root, "bin", "rkd.mjs");
 /** Starts `rkd` on so many ranks. */
 function start(bin, count, args) {
   const env = { ...allowed, PATH: `${bin}${path.delimiter}${process.env.PATH}` };
-  return begin(path.join(bin, "mpirun"), ["-n", String(count)], args, env);
+  // A core each, where there are enough.
+  const pinned = options.threads === "1" && count > 1 && count <= cores ? ["--bind-to", "core"] : [];
+  return begin(path.join(bin, "mpirun"), [...pinned, "-n", String(count)], args, env);
 }
 
 /** Starts `rkd` by a launcher. */
@@ -107,7 +110,6 @@ function measure(out) {
 }
 
 const median = (values) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)];
-const cores = os.availableParallelism();
 const rows = [];
 const hashes = new Set();
 try {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::common::Draw;
+use crate::common::{Draw, distance};
 use rkd_core::backbones::{BackboneSpec, Stem, build};
 #[cfg(target_os = "linux")]
 use rkd_core::nn::Cuda;
@@ -72,7 +72,7 @@ impl<B: Backend> Both<B> {
     fn assert_equal(&self, what: &str, tested: &B::Tensor, portable: &<Portable as Backend>::Tensor) {
         assert_eq!(B::shape(tested), Portable::shape(portable), "{what}");
         let (actual, expected) = (self.tested.to_f64(tested).unwrap(), self.portable.to_f64(portable).unwrap());
-        let distance = common::distance(&actual, &expected, 1e-3);
+        let distance = distance(&actual, &expected, 1e-3);
         assert!(distance < 2e-5, "{what}: the kernel is {distance:.1e} off");
     }
 }
