@@ -13,6 +13,7 @@ import { findingLines, metricsLine, prefixLines } from "../report/scores.ts";
 import { follows } from "../run/ranks.ts";
 import type { Run } from "../run/run.ts";
 import { exitCodeOf } from "./exit.ts";
+import { quoted } from "./flags.ts";
 import { jsonReporter, textReporter } from "./progress.ts";
 import { verdictTable } from "./table.ts";
 
@@ -172,9 +173,4 @@ export function printLines(lines: string): void {
 /** Writes a line for people beside the result. */
 export function say(line: string): void {
   process.stderr.write(`${printable(line)}\n`);
-}
-
-/** As a shell takes it. */
-function quoted(text: string): string {
-  return /^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

@@ -91,3 +91,8 @@ export function meantFlag(message: string, command: Command | undefined): string
   const found = meant(word, [...flags.keys()]);
   return found === undefined ? undefined : (flags.get(found) ?? flagOf(found, command));
 }
+
+/** A path as a shell takes it. */
+export function quoted(path: string): string {
+  return /^[\w./-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`;
+}

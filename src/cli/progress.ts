@@ -5,7 +5,7 @@ import type { DataEvent, EarlyStopEvent, EvaluationEvent, RunEvent, StartEvent, 
 import { printable } from "../printable.ts";
 import { bytesInWords, duration, metricsLine, shortMetrics } from "../report/scores.ts";
 import { goalOf } from "../run/state.ts";
-import { asTyped } from "./flags.ts";
+import { asTyped, quoted } from "./flags.ts";
 
 /** Shows events. */
 export interface Reporter {
@@ -122,6 +122,7 @@ class TextReporter implements Reporter {
     ranks,
     threads,
     plan,
+    out,
   }: StartEvent): void {
     this.#start = { time: performance.now(), step };
     this.#stepsPerEpoch = stepsPerEpoch;
@@ -144,7 +145,9 @@ class TextReporter implements Reporter {
     const before = teachers.map((teacher) => `${named(teacher.name)}: ${size(teacher)}; `).join("");
     this.#line(`${before}${teachers.length > 0 ? "student: " : "network: "}${size(student)}`);
     this.#line(memoryLine(memory));
-    if (ranks > 1) this.#line(`${ranks} ranks, ${threads} ${threads === 1 ? "thread" : "threads"} each`);
+    // Said now: where one is lost, its launcher ends the others before they can say anything.
+    const lost = `if one is lost, all end, and \`rkd resume ${quoted(out)}\` goes on`;
+    if (ranks > 1) this.#line(`${ranks} ranks, ${threads} ${threads === 1 ? "thread" : "threads"} each; ${lost}`);
     if (resumed) this.#line(`going on after step ${step} of ${totalSteps}`);
   }
 

@@ -99,5 +99,8 @@ describe.each(launchers)("under the mpirun of %s", (bin) => {
     const { code, stdout, stderr } = await ranks(3, "train", ...flags, ...threads);
     expect(code).not.toBe(0);
     expect(`${stdout}${stderr}`.match(/cannot be shared out over the ranks/g)).toHaveLength(1);
+    const fits = await ranks(2, "train", ...flags, ...threads, "--epochs", "1");
+    expect(fits.code, fits.stderr).toBe(0);
+    expect(fits.stderr).toContain(`if one is lost, all end, and \`rkd resume ${out}\` goes on`);
   });
 });
