@@ -1,12 +1,13 @@
 // What several processes under MPI are worth: time of a step and share of waiting on 1, 2, 4 and 8 ranks, the hash of what each number
 // of them trains, and runs in which one of them dies. `node bench/ranks.mjs [--mpirun BIN[:BIN]] [--ranks 1,2,4,8] [--rounds 3]
-// [--steps 40] [--backbone resnet18] [--image-size 32] [--batch 64] [--micro-batch 8] [--kills 50] [--link 5,1] [--threads 1] [--out FILE]`.
+// [--steps 40] [--backbone resnet18] [--image-size 32] [--batch 64] [--micro-batch 8] [--kills 50] [--link 5,1] [--threads 1] [--sync] [--out FILE]`.
 //
 // A BIN is the folder of an `mpirun`; without one it is that of the PATH. Numbers of ranks take turns, round by round; of the
 // milliseconds the table has the median. More ranks than cores share these, and say nothing about scaling: the table marks them.
 // The hashes of all runs are compared: one plan has one. Then each of `--kills` runs of 4 ranks loses one of them at a random
 // moment and goes on with 1, 2 or 4: its hash must be that of the run that nobody disturbed. `--link 5,1` (milliseconds of delay and
 // percent of packets lost) trains on two hosts, which are network namespaces with a cable of lossy_link.py: as root, by MPICH's mpirun.
+// `--sync` measures each once more with `batchNorm: "sync"`, whose runs have one hash of their own.
 // The addon is the published one, or RKD_NATIVE_PATH's. The table is printed and written to bench/record/.
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -32,6 +33,7 @@ const { values: options } = parseArgs({
     kills: { type: "string", default: "0" },
     link: { type: "string" },
     threads: { type: "string", default: "1" },
+    sync: { type: "boolean", default: false },
     out: { type: "string", default: path.join(here, "record", "ranks.md") },
   },
 });
@@ -111,18 +113,24 @@ function measure(out) {
 
 const median = (values) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)];
 const rows = [];
-const hashes = new Set();
+const [hashes, synchronisedHashes] = [new Set(), new Set()];
 try {
   for (const bin of launchers) {
     const found = new Map(sizes.map((size) => [size, []]));
     for (let round = 0; round < rounds; round++) {
       for (const size of sizes) {
         const out = path.join(folder, `${launchers.indexOf(bin)}-${size}-${round}`);
-        await must(bin, size, timed(out));
-        const hash = hashOf(out);
-        hashes.add(hash);
-        found.get(size).push({ ...measure(out), hash });
-        rmSync(out, { recursive: true });
+        const once = async (all, ...flags) => {
+          await must(bin, size, [...timed(out), ...flags]);
+          const hash = hashOf(out);
+          all.add(hash);
+          const measured = { ...measure(out), hash };
+          rmSync(out, { recursive: true });
+          return measured;
+        };
+        const plain = await once(hashes);
+        const synchronised = options.sync ? await once(synchronisedHashes, "--batch-norm", "sync") : undefined;
+        found.get(size).push({ ...plain, synchronised: synchronised?.milliseconds });
       }
     }
     const alone = median(found.get(sizes[0]).map(({ milliseconds }) => milliseconds));
@@ -131,7 +139,8 @@ try {
       const waiting = median(measured.map((each) => each.waiting));
       const crowded = size * Number(options.threads) > cores ? ` (of ${cores} cores)` : "";
       const cells = [await named(bin), `${size}${crowded}`, short(milliseconds), (alone / milliseconds).toFixed(2)];
-      rows.push([...cells, `${Math.round(100 * waiting)} %`, `\`${measured[0].hash}\``]);
+      const synchronised = options.sync ? [short(median(measured.map((each) => each.synchronised)))] : [];
+      rows.push([...cells, `${Math.round(100 * waiting)} %`, ...synchronised, `\`${measured[0].hash}\``]);
     }
   }
   const deaths = kills > 0 ? await die() : [];
@@ -256,7 +265,12 @@ async function onTwoHosts() {
   return found;
 }
 
+function sameness(found) {
+  return found.size === 1 ? "One hash in every run." : `**${found.size} hashes: ${[...found].join(", ")}.**`;
+}
+
 function render(deaths, hosts) {
+  const synchronised = options.sync ? ["the same, batch norm synchronised"] : [];
   const network = `${options.backbone} of ${options["image-size"]} pixels`;
   const said = process.argv.slice(2).map((word) => word.replaceAll(`${os.homedir()}/`, "~/"));
   const table = (head, body) => [head, head.map(() => "---"), ...body].map((cells) => `| ${cells.join(" | ")} |`);
@@ -267,9 +281,12 @@ function render(deaths, hosts) {
     `Command: \`node bench/ranks.mjs${said.length > 0 ? ` ${said.join(" ")}` : ""}\`.`,
     `${network}, batches of ${options.batch} in micro batches of ${options["micro-batch"]}, ${options.steps} steps, ${options.threads} thread${options.threads === "1" ? "" : "s"} a rank; median of ${rounds} rounds by turns. Ranks that are more than the cores share them.`,
     "",
-    ...table(["MPI", "ranks", "ms a step", "times as fast", "waiting for others", "hash of the model"], rows),
+    ...table(
+      ["MPI", "ranks", "ms a step", "times as fast", "waiting for others", ...synchronised, "hash of the model"],
+      rows,
+    ),
     "",
-    hashes.size === 1 ? "One hash in every run." : `**${hashes.size} hashes: ${[...hashes].join(", ")}.**`,
+    `${sameness(hashes)}${options.sync ? ` With synchronised batch normalisation: ${sameness(synchronisedHashes)}` : ""}`,
     "",
   ];
   if (deaths.length > 0) {

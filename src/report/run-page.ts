@@ -152,7 +152,7 @@ function ends({ result }: RunRecord): Block[] {
   const { epochs, epoch, steps, stoppedEarly, seconds, dataWaitShare } = result;
   const early = stoppedEarly ? " It ended early, as the validation had not been better for so long (patience)." : "";
   const waited = dataWaitShare >= 0.05 ? `, ${percent(dataWaitShare, 0)} of it waiting for data` : "";
-  const text = `Trained for ${epochs} epochs, ${steps.toLocaleString("en")} steps, in ${duration(seconds)}${waited}; the model has the weights after epoch ${epoch}.${early}`;
+  const text = `Trained for ${epochs} ${epochs === 1 ? "epoch" : "epochs"}, ${steps.toLocaleString("en")} steps, in ${duration(seconds)}${waited}; the model has the weights after epoch ${epoch}.${early}`;
   return [{ kind: "paragraph", text }];
 }
 
