@@ -200,7 +200,9 @@ function use(platform, { where, node }) {
     mkdirSync(app);
     writeFileSync(join(app, "package.json"), '{ "name": "user", "private": true }');
     const its = [`--os=${platform.os}`, `--cpu=${platform.cpu}`, ...(platform.abi === "musl" ? ["--libc=musl"] : [])];
-    output(npm("install", "--ignore-scripts", ...its, ...packed.map(({ tarball }) => tarball)), app);
+    // What is named is held against this machine whatever is said: hence `--force`.
+    const flags = ["--ignore-scripts", "--force", ...its];
+    output(npm("install", ...flags, ...packed.map(({ tarball }) => tarball)), app);
     copyFileSync(join(root, "scripts", "smoke.mjs"), join(app, "smoke.mjs"));
     if (onWindows) {
       writeFileSync(join(folder, "random.c"), randomBytes);

@@ -1,5 +1,5 @@
 /**
- * A run of several processes (`mpirun -n 4 npx rkd train ...`), *ranks*: the first one does the job, the others follow it and
+ * A run of several processes (`mpirun -n 4 rkd train ...`), *ranks*: the first one does the job, the others follow it and
  * get its outcome. So one process alone decides, tells and writes.
  */
 
@@ -49,11 +49,26 @@ export async function onFirstRank<R>(
   // UCX, by which MPICH talks, watches memory through the allocator; in Node that spoils the heap now and then: 8 of 340 runs
   // on two ranks ended by signal 11, and without it none of 320.
   process.env.UCX_MEM_EVENTS ??= "no";
-  const joined = await withSession(context, (session) => session.call((core) => core.joinRanks()));
+  const waiting = setTimeout(warnOfWaiting, patience, context);
+  const joined = await withSession(context, (session) => session.call((core) => core.joinRanks())).finally(() =>
+    clearTimeout(waiting),
+  );
   if (!joined) return await work();
   leaveAtExit();
   if (joined.rank === 0) warnOfBinding(joined.size, options, context);
   return joined.rank === 0 ? await lead(work) : await follow(joined.rank, { job, options }, context);
+}
+
+/** Milliseconds after which the first process says that it waits for others. */
+const patience = 10_000;
+
+/** Under MPICH and Intel MPI all wait for ever where one of them has ended before it could join. */
+function warnOfWaiting({ emit }: RunContext): void {
+  const { OMPI_COMM_WORLD_RANK, PMI_RANK = OMPI_COMM_WORLD_RANK, PMI_ID = PMI_RANK } = process.env;
+  if (PMI_ID !== undefined && PMI_ID !== "0") return;
+  const message =
+    "Still waiting for the other processes of the launcher. Where one has ended with an error, it does not come: end the launcher with Ctrl-C.";
+  emit({ type: "warning", message });
 }
 
 /** What to do instead, where something makes several runs. */

@@ -66,7 +66,7 @@ fn an_error_of_one_rank_is_that_of_all_at_their_next_call() {
     });
     let expected = |text: &str| (Code::Io, text.to_string());
     assert_eq!(errors[1], expected("a.bin: the disk is full"));
-    assert_eq!([&errors[0], &errors[2]], [&expected("a.bin: rank 1: the disk is full"); 2]);
+    assert_eq!([&errors[0], &errors[2]], [&expected("a.bin: rank 1 on here: the disk is full"); 2]);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn what_a_machine_has_once_its_first_rank_makes() {
         ranks.together(|| ranks.in_turn(fails)).unwrap_err().to_string()
     });
     assert_eq!(made.lock().unwrap()[0], 0);
-    assert_eq!(failing, ["no images", "rank 0: no images", "rank 0: no images"]);
+    assert_eq!(failing, ["no images", "rank 0 on here: no images", "rank 0 on here: no images"]);
 }
 
 #[test]
@@ -347,7 +347,7 @@ fn a_rank_with_another_plan_or_without_the_data_is_named() {
     );
     let (code, text) = led(|plan| plan.data.source = "no-such-folder".into());
     assert_eq!(code, Code::NotFound);
-    assert!(text.contains("rank 1: "), "{text}");
+    assert!(text.contains("rank 1 on here: "), "{text}");
     let (code, text) = led(|plan| plan.data.source = "glyphs:classes=11,writers=8".into());
     assert_eq!(code, Code::RanksDiffer);
     assert!(text.contains("differs from rank 0 in its data"), "{text}");

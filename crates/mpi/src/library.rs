@@ -35,7 +35,8 @@ pub fn names(variable: impl Fn(&str) -> Option<String>) -> Vec<String> {
         return vec![named];
     }
     let mut files = FILES;
-    if variable("OMPI_COMM_WORLD_SIZE").is_none() && variable("PMI_SIZE").is_some() {
+    let of_mpich = ["PMI_SIZE", "PMI_PORT"].into_iter().any(|name| variable(name).is_some());
+    if variable("OMPI_COMM_WORLD_SIZE").is_none() && of_mpich {
         files.rotate_left(1); // MPICH's launcher
     }
     let beside = launcher(variable("PATH").as_deref()).map(|bin| bin.with_file_name("lib"));
@@ -66,6 +67,7 @@ mod tests {
     fn the_library_of_the_launcher_comes_first() {
         let of = |launcher: &'static str| names(move |name| (name == launcher).then(|| "2".to_string()));
         assert_eq!(of("OMPI_COMM_WORLD_SIZE")[0], FILES[0]);
+        assert_eq!(of("PMI_PORT"), of("PMI_SIZE"));
         assert_eq!(of("PMI_SIZE"), [FILES[1], FILES[2], FILES[0]]);
     }
 

@@ -64,6 +64,7 @@ const LARGEST: usize = 1 << 24;
 /// An error on its way to other ranks.
 #[derive(Serialize, Deserialize)]
 struct Failure {
+    host: String,
     code: String,
     message: String,
     subject: Option<String>,
@@ -267,9 +268,9 @@ impl Several {
         if let Some(failed) = heads.iter().position(|head| head[0] == Call::Failure as u64) {
             let text = self.text(text, failed, lengths[failed])?;
             self.shared.store(true, Ordering::Relaxed);
-            let Failure { code, message, subject, expected, received, advice } = from_bytes(&text)?;
+            let Failure { host, code, message, subject, expected, received, advice } = from_bytes(&text)?;
             let code = Code::ALL.iter().copied().find(|known| known.as_str() == code).unwrap_or(Code::Internal);
-            let error = Error::new(code, format!("rank {failed}: {message}"));
+            let error = Error::new(code, format!("rank {failed} on {host}: {message}"));
             return Err(Error { subject, expected, received, advice, ..error });
         }
         if heads.iter().any(|head| head[..2] != [call as u64, number]) {
@@ -285,7 +286,8 @@ impl Several {
         let Error { message, subject, expected, received, advice, .. } = error;
         let (subject, expected, received) = (subject.clone(), expected.clone(), received.clone());
         let (code, message, advice) = (error.code.as_str().into(), message.clone(), advice.clone());
-        let text = to_bytes(&Failure { code, message, subject, expected, received, advice })?;
+        let host = self.transport.host().into();
+        let text = to_bytes(&Failure { host, code, message, subject, expected, received, advice })?;
         self.begin(Call::Failure, text.len(), &text).map(drop)
     }
 

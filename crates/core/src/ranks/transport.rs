@@ -92,11 +92,44 @@ fn launch_of(variable: impl Fn(&str) -> Option<String>) -> Option<Launch> {
     let sized = sizes.into_iter().find_map(|name| Some((variable(name)?.parse().ok()?, name)));
     match sized {
         Some((size, variable)) => Some(Launch { size: Some(size), variable }),
+        // MPICH's with `-pmi-port` says the rest by that port.
+        None if variable("PMI_PORT").is_some() => Some(Launch { size: None, variable: "PMI_PORT" }),
         None => variable("PMIX_RANK").map(|_| {
             let name = "SLURM_STEP_NUM_TASKS";
             Launch { size: variable(name).and_then(|size| size.parse().ok()), variable: name }
         }),
     }
+}
+
+/// Checks that the connection to a launcher of MPICH's kind has come to this process: an open file, whose number `PMI_FD` is.
+/// Without it MPI ends the process, or waits for ever.
+fn check_connection(variable: impl Fn(&str) -> Option<String>, is_socket: impl Fn(&str) -> bool) -> Result<()> {
+    let Some(number) = variable("PMI_FD") else { return Ok(()) };
+    // npx closes most such files, and leaves others: then some ranks would wait for those that cannot come.
+    let by_npx = variable("npm_command").is_some_and(|command| command == "exec");
+    if !by_npx && is_socket(&number) {
+        return Ok(());
+    }
+    let between = if by_npx { "npx between mpirun and rkd, which closes it" } else { "a closed or other file" };
+    Err(Error::new(Code::MpiFailed, "the launcher's connection has not come to this process")
+        .with_subject("PMI_FD")
+        .with_values(format!("the launcher's socket as open file {number}"), between)
+        .with_advice(
+            "start rkd without npx: mpirun -n 4 node_modules/.bin/rkd, or rkd with node_modules/.bin in the PATH",
+        ))
+}
+
+/// Whether an open file of this process is a socket.
+#[cfg(unix)]
+fn is_socket(number: &str) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::metadata(format!("/dev/fd/{number}")).is_ok_and(|file| file.file_type().is_socket())
+}
+
+/// As on Unix; there is no MPI.
+#[cfg(not(unix))]
+fn is_socket(_: &str) -> bool {
+    true
 }
 
 /// This process's MPI: joined once.
@@ -106,9 +139,10 @@ static WORLD: OnceLock<(Arc<World>, Ranks)> = OnceLock::new();
 ///
 /// # Errors
 /// `ERR_MPI_MISSING` where there is no MPI library, with what was tried and what to install; `ERR_MPI_MISMATCH` where the
-/// library is of another MPI than the launcher; `ERR_MPI_FAILED`.
+/// library is of another MPI than the launcher; `ERR_MPI_FAILED`, also where the launcher's connection was closed on the way.
 pub fn join() -> Result<(Ranks, &'static World)> {
     if WORLD.get().is_none() {
+        check_connection(|name| std::env::var(name).ok(), is_socket)?;
         let world = Arc::new(World::join().map_err(|missing| no_library(&missing))?);
         check_launch(launch().as_ref(), &world)?;
         let ranks = Ranks::over(Arc::clone(&world) as Arc<dyn Transport>)?;
@@ -167,8 +201,38 @@ mod tests {
         assert_eq!(of("OMPI_COMM_WORLD_SIZE", "4").unwrap().size, Some(4));
         assert_eq!(of("PMI_SIZE", "2").unwrap().size, Some(2));
         assert_eq!(of("PMIX_RANK", "0").unwrap().size, None);
+        assert_eq!(of("PMI_PORT", "node-a:40001").unwrap().size, None);
         let slurm = |asked: &str| ["PMIX_RANK", "SLURM_STEP_NUM_TASKS"].contains(&asked).then(|| "3".into());
         assert_eq!(launch_of(slurm).unwrap().size, Some(3));
+    }
+
+    #[test]
+    fn a_connection_that_was_lost_on_the_way_is_told_before_mpi_waits_for_it() {
+        let ask = |npx: bool, socket: bool| {
+            let variable = move |asked: &str| match asked {
+                "PMI_FD" => Some("9".to_string()),
+                "npm_command" => npx.then(|| "exec".into()),
+                _ => None,
+            };
+            check_connection(variable, move |number| socket && number == "9")
+        };
+        assert!(ask(false, true).is_ok());
+        assert!(check_connection(|_| None, |_| false).is_ok());
+        for (npx, socket, said) in [(true, true, "npx"), (true, false, "npx"), (false, false, "other file")] {
+            let error = ask(npx, socket).unwrap_err();
+            assert_eq!(error.code, Code::MpiFailed);
+            assert!(error.received.as_deref().unwrap().contains(said), "{error}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_socket_is_known_by_its_number() {
+        use std::os::fd::AsRawFd;
+        let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        assert!(is_socket(&socket.as_raw_fd().to_string()));
+        assert!(!is_socket(&file.as_raw_fd().to_string()) && !is_socket("987654"));
     }
 
     #[test]
