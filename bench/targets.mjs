@@ -1,7 +1,9 @@
 // The packages of other systems on this one: builds what can be built here, installs the packed packages in an empty folder, and
 // trains with them where they belong: under musl in a root of its own, on arm64 under qemu, on Windows under wine.
 //
-//   node bench/targets.mjs [NAME...]        for example linux-x64-musl; the record is written where all are asked for
+//   node bench/targets.mjs [--as-built] [NAME...]    for example linux-x64-musl; the record is written where all are asked for
+//
+// `--as-built` takes the binaries that lie in `target/` as they are: of thirty minutes that leaves three.
 //
 // Needs what stands in words beside a target that is left out: zig (pip install ziglang cargo-zigbuild), Rust's standard libraries
 // (rustup target add ...), and of Debian's packages qemu-user-static, libc6-arm64-cross, libstdc++6-arm64-cross,
@@ -22,9 +24,10 @@ import {
 } from "node:fs";
 import os from "node:os";
 import { join } from "node:path";
+import { parseArgs } from "node:util";
 import { emulation } from "../scripts/arm64.mjs";
 import { build, output, packBinary, packMain, runsWherePromised, systemOf } from "../scripts/pack.mjs";
-import { hasZig, obstacle, platforms } from "../scripts/platforms.mjs";
+import { buildOf, hasZig, obstacle, platforms } from "../scripts/platforms.mjs";
 import { must, npm, root, setUp } from "../scripts/setup.mjs";
 import { circumstances, here, record } from "./programs.mjs";
 
@@ -185,13 +188,23 @@ function buildForWindows({ library }) {
   });
   const command = ["cargo", "zigbuild", "--release", "--locked", "-p", "rkd-node", "--target", windows];
   must(command, `building for ${windows}`, { LIBNODE_PATH: stub });
-  return join(root, "target", windows, "release", library);
+  return windowsFile(library);
+}
+
+const windowsFile = (library) => join(root, "target", windows, "release", library);
+
+/** The binary of a platform: brought up to date, or what lies there. */
+function binaryOf(platform) {
+  const onWindows = platform.os === "win32";
+  if (values["as-built"]) return onWindows ? windowsFile(platform.library) : buildOf(platform).file;
+  return onWindows ? buildForWindows(platform) : build(platform);
 }
 
 /** Installs and uses the package of a platform; its size, what it needs, and the hash of a trained model by instruction set. */
 function use(platform, { where, node }) {
   const onWindows = platform.os === "win32";
-  const binary = onWindows ? buildForWindows(platform) : build(platform);
+  const binary = binaryOf(platform);
+  if (!existsSync(binary)) return "not built";
   if (!runsWherePromised(platform, binary)) throw new Error(`${platform.name} needs ${systemOf(platform, binary)}`);
   const folder = mkdtempSync(join(os.tmpdir(), "rkd-elsewhere-"));
   try {
@@ -241,10 +254,13 @@ function table(outcomes) {
   });
 }
 
+const { values, positionals: wanted } = parseArgs({
+  options: { "as-built": { type: "boolean", default: false } },
+  allowPositionals: true,
+});
 setUp();
 mkdirSync(fetched, { recursive: true });
 const started = new Date();
-const wanted = process.argv.slice(2);
 const outcomes = platforms
   .filter(({ name }) => wanted.length === 0 || wanted.includes(name))
   .map((platform) => {
@@ -255,7 +271,7 @@ const outcomes = platforms
 const lines = [
   "# The packages of each target, used",
   "",
-  `${circumstances(started)}. Command: \`node bench/targets.mjs\`.`,
+  `${circumstances(started)}. Command: \`node ${["bench/targets.mjs", ...process.argv.slice(2)].join(" ")}\`.`,
   "Each package was built, packed, and installed with the main one in an empty folder; there a teacher and a student were trained with",
   "each instruction set. Hashes are those of the student's `model.safetensors`; those of one instruction set are compared.",
   "",
