@@ -93,6 +93,14 @@ describe.each(launchers)("under the mpirun of %s", (bin) => {
     },
   );
 
+  it("trains under npx, or says that it stands between", patience, async () => {
+    const npx = { npm_command: "exec", npm_lifecycle_script: "rkd" };
+    const { code, stderr } = await startRanks(bin, 2, ["train", ...smallFlags(at(`npx${name}`)), ...threads], npx).done;
+    // Of Open MPI's launcher no open file is inherited.
+    if (stderr.includes("2 ranks")) expect(code, stderr).toBe(0);
+    else expect(stderr).toContain("Start rkd without npx: mpirun -n 4 node_modules/.bin/rkd");
+  });
+
   it("ends all with the error of one, told once", patience, async () => {
     const out = at(`bad${name}`);
     const flags = smallFlags(out);

@@ -106,7 +106,8 @@ fn launch_of(variable: impl Fn(&str) -> Option<String>) -> Option<Launch> {
 fn check_connection(variable: impl Fn(&str) -> Option<String>, is_socket: impl Fn(&str) -> bool) -> Result<()> {
     let Some(number) = variable("PMI_FD") else { return Ok(()) };
     // npx closes most such files, and leaves others: then some ranks would wait for those that cannot come.
-    let by_npx = variable("npm_command").is_some_and(|command| command == "exec");
+    let program = variable("npm_lifecycle_script").filter(|_| variable("npm_command").as_deref() == Some("exec"));
+    let by_npx = program.is_some_and(|script| script.split_whitespace().next() == Some("rkd"));
     if !by_npx && is_socket(&number) {
         return Ok(());
     }
@@ -208,18 +209,19 @@ mod tests {
 
     #[test]
     fn a_connection_that_was_lost_on_the_way_is_told_before_mpi_waits_for_it() {
-        let ask = |npx: bool, socket: bool| {
+        let ask = |script: &'static str, socket: bool| {
             let variable = move |asked: &str| match asked {
                 "PMI_FD" => Some("9".to_string()),
-                "npm_command" => npx.then(|| "exec".into()),
+                "npm_command" => Some("exec".into()),
+                "npm_lifecycle_script" => Some(script.into()),
                 _ => None,
             };
             check_connection(variable, move |number| socket && number == "9")
         };
-        assert!(ask(false, true).is_ok());
+        assert!(ask("mpirun -n 4 rkd", true).is_ok()); // npx before mpirun
         assert!(check_connection(|_| None, |_| false).is_ok());
-        for (npx, socket, said) in [(true, true, "npx"), (true, false, "npx"), (false, false, "other file")] {
-            let error = ask(npx, socket).unwrap_err();
+        for (script, socket, said) in [("rkd", true, "npx"), ("rkd", false, "npx"), ("vitest", false, "other file")] {
+            let error = ask(script, socket).unwrap_err();
             assert_eq!(error.code, Code::MpiFailed);
             assert!(error.received.as_deref().unwrap().contains(said), "{error}");
         }
