@@ -134,7 +134,7 @@ pub const BUILT: bool = cfg!(all(feature = "cuda", target_os = "linux"));
 
 /// The error of a build without CUDA.
 pub fn not_built() -> Error {
-    Error::new(Code::CudaUnavailable, "this build computes on the CPU only")
+    Error::new(Code::Device, "this build computes on the CPU only")
         .with_subject("device")
         .with_values("\"auto\", \"cpu\" or \"candle-cpu\"", "\"cuda\"")
         .with_advice("say device: \"auto\", which takes the best there is")
@@ -144,7 +144,7 @@ pub fn not_built() -> Error {
 /// `together` says that several processes train one network, which they do on the CPU.
 ///
 /// # Errors
-/// `ERR_CUDA_UNAVAILABLE` where a GPU is asked for and cannot be used, with the reason.
+/// `ERR_DEVICE` where a GPU is asked for and cannot be used, with the reason.
 pub fn choose(given: Option<Device>, together: bool) -> Result<(Device, Option<String>)> {
     match given {
         Some(Device::Cuda(_)) if !BUILT => Err(not_built()),
@@ -157,7 +157,7 @@ pub fn choose(given: Option<Device>, together: bool) -> Result<(Device, Option<S
 
 /// The error of a GPU that is asked for.
 fn unusable(why: &dyn fmt::Display) -> Error {
-    Error::new(Code::CudaUnavailable, format!("the GPU cannot be used: {why}"))
+    Error::new(Code::Device, format!("the GPU cannot be used: {why}"))
         .with_subject("device")
         .with_advice("see `rkd doctor`, or say device: \"cpu\"")
 }
@@ -191,7 +191,7 @@ fn best(report: &CudaReport) -> (Device, Option<String>) {
 /// The backend on the GPU of this number.
 ///
 /// # Errors
-/// `ERR_CUDA_UNAVAILABLE` with the reason.
+/// `ERR_DEVICE` with the reason.
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 pub fn open(number: u32) -> Result<crate::nn::Cuda<rkd_cuda::gpu::Gpu>> {
     let gpu = rkd_cuda::gpu::Gpu::open(number as usize);
@@ -236,7 +236,7 @@ mod tests {
             [(&two, 1, "7.5"), (&two, 2, "there are 2"), (&report(&[None], Some("driver 580")), 0, "driver 580")]
         {
             let error = usable(report, number).unwrap_err();
-            assert_eq!(error.code, Code::CudaUnavailable);
+            assert_eq!(error.code, Code::Device);
             assert!(error.to_string().contains(reason), "{error}");
         }
     }

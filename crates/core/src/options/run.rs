@@ -28,7 +28,7 @@ use crate::vectors::VectorOptions;
 /// The whole plan of `train(options)` or `distill(options)`.
 ///
 /// # Errors
-/// `ERR_INVALID_OPTION` and `ERR_UNKNOWN_OPTION` that name the option, `ERR_NOT_FOUND`, `ERR_CUDA_UNAVAILABLE`, and those of
+/// `ERR_INVALID_OPTION` and `ERR_UNKNOWN_OPTION` that name the option, `ERR_NOT_FOUND`, `ERR_DEVICE`, and those of
 /// looking at the data; when stopped.
 pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun> {
     check_keys(job, options)?;
@@ -1110,10 +1110,7 @@ mod tests {
             let found = message(more);
             assert!(found.contains(expected), "{found}\nlacks {expected}");
         }
-        assert_eq!(
-            resolve(Job::Train, &train(json!({ "device": "cuda" })), &|| false).unwrap_err().code,
-            Code::CudaUnavailable
-        );
+        assert_eq!(resolve(Job::Train, &train(json!({ "device": "cuda" })), &|| false).unwrap_err().code, Code::Device);
         assert!(
             resolve(Job::Train, &json!([]), &|| false)
                 .unwrap_err()
