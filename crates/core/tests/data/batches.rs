@@ -10,7 +10,7 @@ use rkd_core::data::{
 };
 use rkd_core::random::Random;
 
-use crate::common::{Place, open, plan, says};
+use crate::data::common::{Place, open, plan, says};
 
 fn glyphs(place: &Place, source: &str) -> Dataset {
     open(&plan(source, &place.cache())).unwrap()

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rkd_core::Code;
 use rkd_core::data::{DataPlan, Dataset, survey};
 
-use crate::common::{Place, content, open, plan, png};
+use crate::data::common::{Place, content, open, plan, png};
 
 fn small() -> Place {
     let place = Place::new();
@@ -121,7 +121,7 @@ fn a_cache_that_cannot_be_written_is_an_error_with_its_path() {
     let place = small();
     fs::write(place.cache(), b"a file where the folder should be").unwrap();
     let error = place.error();
-    crate::common::says(&error, &["cache", "writing the decoded cache failed"]);
+    crate::data::common::says(&error, &["cache", "writing the decoded cache failed"]);
 }
 
 #[test]
@@ -173,6 +173,6 @@ fn a_file_cut_while_it_is_read_is_an_error() {
     assert_eq!(data.pixels(3), [0; 64]);
     let error = data.intact().unwrap_err();
     assert_eq!(error.code, Code::Io);
-    crate::common::says(&error, &["rkdcache", "the decoded cache was cut", "Run again"]);
+    crate::data::common::says(&error, &["rkdcache", "the decoded cache was cut", "Run again"]);
     assert_eq!(place.open().unwrap().pixels(3)[0], 40, "it is made anew");
 }

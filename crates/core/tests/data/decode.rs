@@ -2,7 +2,7 @@
 
 use rkd_core::data::Decoder;
 
-use crate::common::{png, png_of};
+use crate::data::common::{png, png_of};
 
 fn decode(bytes: &[u8], size: usize, channels: usize) -> Result<Vec<u8>, String> {
     let mut out = vec![0; size * size * channels];

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rkd_core::data::{DataOutline, DataPlan, DataRecord, Dataset, KnownData, Part, Split, SplitPlan};
 
-use super::common::{Place, open, plan, png, zip_of};
+use crate::data::common::{Place, open, plan, png, zip_of};
 
 const IMAGES: [(&str, u8); 9] = [
     ("a/0.png", 1),

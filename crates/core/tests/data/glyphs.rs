@@ -3,7 +3,7 @@
 use rkd_core::Code;
 use rkd_core::data::glyphs::GlyphSpec;
 
-use crate::common::{Place, open, plan, says};
+use crate::data::common::{Place, open, plan, says};
 
 fn draw(spec: &GlyphSpec, class: usize, writer: usize, size: usize) -> Vec<u8> {
     let mut out = vec![0; size * size];

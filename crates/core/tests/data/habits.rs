@@ -4,7 +4,7 @@ use std::fs;
 
 use rkd_core::data::{Dataset, Part, Split, SplitPlan};
 
-use crate::common::{Place, content, open, png, says, tar_of, warns, zip_of};
+use crate::data::common::{Place, content, open, png, says, tar_of, warns, zip_of};
 
 fn classes(data: &Dataset) -> Vec<String> {
     (0..data.classes() as u32).map(|label| data.class_name(label).to_string()).collect()

@@ -6,7 +6,7 @@ use std::path::Path;
 use rkd_core::Code;
 use rkd_core::data::survey;
 
-use crate::common::{Place, gzip, open, png, says, tar_of, warns, zip_of};
+use crate::data::common::{Place, gzip, open, png, says, tar_of, warns, zip_of};
 
 fn idx(count: u32) -> Vec<u8> {
     let mut bytes = [2051u32, count, 8, 8].map(u32::to_be_bytes).concat();

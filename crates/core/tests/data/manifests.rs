@@ -2,7 +2,7 @@
 
 use rkd_core::data::{Dataset, Part};
 
-use crate::common::{Place, content, open, says, warns, zip_of};
+use crate::data::common::{Place, content, open, says, warns, zip_of};
 
 /// Opens the manifest `name` with `text` in the data folder.
 fn manifest(place: &Place, name: &str, text: &str) -> rkd_core::Result<Dataset> {
@@ -209,7 +209,7 @@ fn hugging_face_folders_have_their_labels_in_metadata() {
     assert_eq!(parts(&data), [Some(Part::Test), Some(Part::Test), Some(Part::Train), Some(Part::Train)]);
 
     // In an archive too.
-    let png = crate::common::png(7);
+    let png = crate::data::common::png(7);
     let zip =
         zip_of(&[("d/1.png", &png), ("d/2.png", &png), ("d/metadata.csv", b"file_name,label\n1.png,a\n2.png,b\n")]);
     let data = open(&place.plan_of(&place.write("../d.zip", &zip))).unwrap();

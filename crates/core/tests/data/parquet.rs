@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rkd_core::Code;
 use rkd_core::data::{Dataset, Labels, Part, survey};
 
-use crate::common::{Place, content, open, says, warns};
+use crate::data::common::{Place, content, open, says, warns};
 
 fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/parquet").join(name)

@@ -6,7 +6,7 @@ use rkd_core::data::SplitPlan;
 use rkd_core::data::{DataPlan, Dataset, Part, Split, Survey, survey};
 use rkd_core::input;
 
-use crate::common::{Place, content, gzip, open, png, says, tar_of, zip_of};
+use crate::data::common::{Place, content, gzip, open, png, says, tar_of, zip_of};
 
 /// Classes of the train, validation and test part.
 fn classes(data: &Dataset) -> [Vec<String>; 3] {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rkd_core::data::SplitPlan;
 use rkd_core::data::{Split, survey};
 
-use crate::common::{Place, open};
+use crate::data::common::{Place, open};
 
 /// The folder of a data set; `None` where there is none.
 fn folder(name: &str) -> Option<PathBuf> {

@@ -7,7 +7,7 @@ use rkd_core::Code;
 use rkd_core::data::SplitPlan;
 use rkd_core::data::{Part, Split};
 
-use crate::common::{Place, content, gzip, open, png, png_of, says, tar_of, warns, zip_of};
+use crate::data::common::{Place, content, gzip, open, png, png_of, says, tar_of, warns, zip_of};
 
 fn four() -> [(&'static str, u8); 4] {
     [("cat/1.png", 10), ("cat/2.png", 20), ("dog/1.png", 30), ("dog/2.PNG", 40)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rkd_core::data::SplitPlan;
 use rkd_core::data::{Dataset, Part, Split};
 
-use crate::common::{Place, open, plan, png, says, zip_of};
+use crate::data::common::{Place, open, plan, png, says, zip_of};
 
 fn glyphs(place: &Place, source: &str, rotations: bool) -> Dataset {
     let mut plan = plan(source, &place.cache());
@@ -117,7 +117,7 @@ fn turns_of_an_archive_are_read_in_one_pass() {
     let place = Place::new();
     let files = [("cat/1.png", png(10)), ("dog/1.png", png(20))];
     let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, &bytes[..])).collect();
-    for (name, bytes) in [("a.zip", zip_of(&files)), ("a.tar", crate::common::tar_of(&files))] {
+    for (name, bytes) in [("a.zip", zip_of(&files)), ("a.tar", crate::data::common::tar_of(&files))] {
         let mut plan = place.plan_of(&place.write(name, &bytes));
         plan.rotations = true;
         let data = open(&plan).unwrap();

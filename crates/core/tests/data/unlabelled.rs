@@ -6,7 +6,7 @@ use rkd_core::data::{DataPlan, Labels, Part, Split, SplitPlan};
 use rkd_core::options::{self, DataOption, DataSurvey};
 use serde_json::{Value, json};
 
-use crate::common::{Place, open, says};
+use crate::data::common::{Place, open, says};
 
 /// What the options make of the data folder with `more`.
 fn survey(place: &Place, more: Value) -> rkd_core::Result<DataSurvey> {
