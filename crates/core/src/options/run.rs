@@ -5,13 +5,12 @@ use serde_json::{Map, Value, json};
 
 use super::stored::{StoredTeacher, find_model, find_teacher, find_teachers};
 use super::{
-    BackboneOptions, BatchOptions, ChoosingPart, DeviceOption, EvaluationOptions, EvaluationPolicy, Job, Keep,
-    LARGEST_BATCH, Places, Policy, ResolvedRun, ResumeOptions, RunOptions, TeacherFeaturesOption, TeacherPlaces,
-    Threads, WeightsOption,
+    BackboneOptions, BatchOptions, ChoosingPart, EvaluationOptions, EvaluationPolicy, Job, Keep, LARGEST_BATCH, Places,
+    Policy, ResolvedRun, ResumeOptions, RunOptions, TeacherFeaturesOption, TeacherPlaces, Threads, WeightsOption,
 };
 use crate::backbones::{BackboneSpec, Stem, define};
 use crate::data::{AugmentSpec, BatchPlan, DataKind, DataPlan, Labels, SplitPlan, Stop};
-use crate::devices;
+use crate::devices::{self, Wish};
 use crate::error::{Code, Error, Result};
 use crate::input::{self, fields_of, invalid, needed, read, unknown};
 use crate::losses::{Feature, LinearHint, LossSpec, RkdAngle, RkdDistance, TermSpec, TripletSquared, Weight};
@@ -99,7 +98,7 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
         ));
     }
     let together = options.distributed.unwrap_or_default().is_asked_for();
-    let (device, warning) = devices::choose(options.device.and_then(DeviceOption::named), together)?;
+    let (device, warning) = devices::choose(options.device.map_or(Wish::Unsaid, Wish::from), together)?;
     warnings.extend(warning);
     let prefixes = options.prefixes.unwrap_or_default().0;
     let weights = options.weights.flatten().map(weights).transpose()?;
