@@ -87,13 +87,13 @@ fn memory(steps: usize) -> Outcome {
 
 fn bench() -> Outcome {
     let (gpu, team) = (Gpu::open(0)?, Arc::new(Team::new(0)));
-    let mut prepared = None;
+    let mut prepared: Option<Prepared> = None;
     for line in io::stdin().lock().lines() {
         let line = line?;
         let answer = match line.split_whitespace().collect::<Vec<_>>()[..] {
             ["prepare", name] => {
                 // What the last one had goes first.
-                prepared = None;
+                drop(prepared.take());
                 prepared = Some(Prepared::new(&Cuda::new(gpu.clone()), &team, name)?);
                 json!({ "prepared": name })
             }

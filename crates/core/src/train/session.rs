@@ -200,9 +200,11 @@ impl<B: Backend> Session<B> {
             control.emit(Event::Warning { message });
         }
         let mut student = backbones::build(backend.clone(), &plan.backbone, plan.seed)?;
-        let (rows, times) = ([plan.batch.size, student.embedding_size()], plan.prefixes.len() + 1);
-        if let Some(message) = slow_losses(&plan.losses, host.team(), rows, times) {
-            control.emit(Event::Warning { message });
+        // Beside prefixes the host computes the relations whatever the device can.
+        if backend.relations().is_none() || !plan.prefixes.is_empty() {
+            let (rows, times) = ([plan.batch.size, student.embedding_size()], plan.prefixes.len() + 1);
+            let message = slow_losses(&plan.losses, host.team(), rows, times);
+            message.into_iter().for_each(|message| control.emit(Event::Warning { message }));
         }
         let silent = Control::silent();
         let events = if start.checkpoint.is_none() { control } else { &silent };
