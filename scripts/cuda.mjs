@@ -1,12 +1,12 @@
 // The device "cuda" as far as it can be checked without a GPU: assembles its kernels for sm_80 and sm_90, runs its tests on the CPU
 // twin, builds the addon with it, and loads that here, where nothing of CUDA is needed. nvcc is that of RKD_CUDA_HOME or CUDA_HOME, else of
-// NVIDIA's packages on PyPI, which pip puts into target/cuda-toolkit.
+// NVIDIA's packages on PyPI, which pip puts into target/cuda-toolkit. The TypeScript is to be compiled (`npm run setup`).
 import { spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdtempSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { neededLibraries, undefinedSymbols } from "./elf.mjs";
-import { cargoEnv, root, setUp } from "./setup.mjs";
+import { cargoEnv, root } from "./setup.mjs";
 
 /** CUDA 13.0: its kernels run on driver 580 and later, those of 13.1 do not. Versions are exact, since the parts must fit. */
 const packages = [
@@ -67,7 +67,6 @@ if (process.argv[1] === import.meta.filename) {
   run("cargo", ["clippy", "-p", "rkd-cuda", "--features", "gpu,twin", "--all-targets", ...lints], env);
   run("cargo", ["test", "-p", "rkd-cuda", "--features", "gpu,twin", "--locked"], env);
   run("cargo", ["clippy", "-p", "rkd-node", "--features", "cuda", ...lints], env);
-  setUp();
   run("cargo", ["build", "-p", "rkd-node", "--features", "cuda", "--locked"], env);
   checkAddon(join(root, "target", env.CARGO_BUILD_TARGET ?? process.env.CARGO_BUILD_TARGET, "debug", "librkd_node.so"));
 }

@@ -5,6 +5,7 @@ import { execFileSync } from "node:child_process";
 import { chmodSync, copyFileSync, mkdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, join, relative } from "node:path";
 import { toolkit } from "./cuda.mjs";
+import { neededGlibc, neededVersions } from "./elf.mjs";
 import { cargoEnv, root } from "./setup.mjs";
 
 /** What travels to such a machine. */
@@ -46,5 +47,6 @@ const changed = git("status", "--porcelain") ? ", with changes" : "";
 writeFileSync(join(folder, "commit"), `${git("rev-parse", "--short", "HEAD")}${changed}\n`);
 execFileSync("tar", ["czf", packed, "-C", join(root, "target"), basename(folder)]);
 const { size } = statSync(packed);
-console.log(`${relative(root, packed)}: ${(size / 2 ** 20).toFixed(1)} MiB`);
+const glibc = neededGlibc(Object.keys(programs).flatMap((name) => neededVersions(join(folder, name))));
+console.log(`${relative(root, packed)}: ${(size / 2 ** 20).toFixed(1)} MiB; its programs need glibc ${glibc}`);
 if (size > most) throw new Error(`it is to be below ${most / 2 ** 20} MiB`);

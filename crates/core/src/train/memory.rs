@@ -363,7 +363,6 @@ impl<B: Backend> Counted<B> {
     }
 
     /// A batch through teachers and student: its pieces, and what the student's forward pass kept.
-    #[allow(clippy::type_complexity)]
     pub fn forward(&mut self, demand: &Demand<'_>) -> Result<(Vec<B::Tensor>, Vec<Tape<B>>)> {
         let (backend, sizes) = (self.backend.clone(), self.pieces(demand));
         let pieces = |spec| sizes.iter().map(|&rows| images(&backend, spec, rows)).collect::<Result<Vec<_>>>();
