@@ -82,12 +82,18 @@ function checkAddon(library) {
     copyFileSync(library, addon);
     const rkd = (...args) => {
       const env = { ...process.env, RKD_NATIVE_PATH: addon };
-      return spawnSync(process.execPath, [join(root, "bin", "rkd.mjs"), ...args], { cwd: folder, env, encoding: "utf8" });
+      return spawnSync(process.execPath, [join(root, "bin", "rkd.mjs"), ...args], {
+        cwd: folder,
+        env,
+        encoding: "utf8",
+      });
     };
     const doctor = rkd("doctor", "--json");
     check("rkd doctor with it is well", doctor.status === 0, doctor.stderr);
     const { cuda } = JSON.parse(doctor.stdout.trim().split("\n").at(-1));
-    const line = rkd("doctor").stdout.split("\n").find((line) => line.startsWith("device"));
+    const line = rkd("doctor")
+      .stdout.split("\n")
+      .find((line) => line.startsWith("device"));
     console.log(line);
     if (!cuda.problem) return console.log("left out: there is a GPU here, and what is said where there is none");
     check("its line says why there is no GPU", line.includes(cuda.problem), cuda.problem);
@@ -100,7 +106,11 @@ function checkAddon(library) {
     const says = asked.stderr.includes(cuda.problem) && asked.stderr.includes("ERR_DEVICE");
     check("--device cuda ends with ERR_DEVICE and the reason", asked.status === 4 && says, asked.stderr);
     const best = train("auto", "best");
-    check("--device auto trains on the CPU, and warns", best.status === 0 && best.stderr.includes(cuda.problem), best.stderr);
+    check(
+      "--device auto trains on the CPU, and warns",
+      best.status === 0 && best.stderr.includes(cuda.problem),
+      best.stderr,
+    );
     const said = train("cpu", "said");
     check("--device cpu warns of nothing", said.status === 0 && !said.stderr.includes(cuda.problem), said.stderr);
   } finally {

@@ -57,7 +57,10 @@ export function neededLibraries(file) {
 export function undefinedSymbols(file) {
   const { bytes, section, nameAt } = open(file, kinds.symbols);
   const symbols = Array.from({ length: (section?.bytes ?? 0) / 24 }, (_, index) => section.offset + 24 * index);
-  return symbols.filter((at) => bytes.readUInt16LE(at + 6) === 0).map((at) => nameAt(bytes.readUInt32LE(at))).filter(Boolean);
+  return symbols
+    .filter((at) => bytes.readUInt16LE(at + 6) === 0)
+    .map((at) => nameAt(bytes.readUInt32LE(at)))
+    .filter(Boolean);
 }
 
 /** The newest glibc that such versions ask for, as `2.17`; nothing where they ask for none. */

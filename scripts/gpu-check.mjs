@@ -20,8 +20,17 @@ const env = { ...process.env, ...cargoEnv(), RKD_CUDA_HOME: home };
 /** Builds a program with the feature `cuda`; its path. */
 function built(name, ...args) {
   const command = [...args, "--locked", "--message-format=json-render-diagnostics"];
-  const lines = execFileSync("cargo", command, { cwd: root, env, maxBuffer: 2 ** 28, stdio: ["ignore", "pipe", "inherit"] });
-  const messages = lines.toString().split("\n").filter(Boolean).map((line) => JSON.parse(line));
+  const lines = execFileSync("cargo", command, {
+    cwd: root,
+    env,
+    maxBuffer: 2 ** 28,
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const messages = lines
+    .toString()
+    .split("\n")
+    .filter(Boolean)
+    .map((line) => JSON.parse(line));
   const file = messages.find(({ target, executable }) => executable && target.name === name)?.executable;
   if (!file) throw new Error(`cargo made no program ${name}`);
   return file;

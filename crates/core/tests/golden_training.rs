@@ -2,9 +2,11 @@
 //!
 //! In float64 the losses must agree to 1e-4 (seen: 1e-9, and 1e-5 where the teacher's features are float32). In float32
 //! they stay within 1e-4, or three times the worst error of two plain float32 implementations, PyTorch's and candle's
-//! (the portable backend), whichever is largest; on the device of the CUDA tests PyTorch's error alone counts. A run is chaotic: an activation within rounding of 0 may pass a ReLU in
-//! one arithmetic and not in the other, which moves every gradient below it by 1e-3, and Adam's first steps are signs.
-//! Whether that happens depends on the seed, so golden files of another seed (`RKD_GOLDEN`) are allowed [`FLIPPED`].
+//! (the portable backend), whichever is largest; on the device of the CUDA tests PyTorch's error alone counts.
+//!
+//! A run is chaotic: an activation within rounding of 0 may pass a ReLU in one arithmetic and not in the other, which moves
+//! every gradient below it by 1e-3, and Adam's first steps are signs. Whether that happens depends on the seed, so golden
+//! files of another seed (`RKD_GOLDEN`) are allowed [`FLIPPED`].
 //!
 //! The losses here are naive on purpose, with numeric gradients in float64: these runs test networks and optimisers, and
 //! nothing of this project's losses goes into them.
