@@ -130,6 +130,9 @@ pub(super) struct Counted<B: Backend> {
     read: Vec<Feature>,
 }
 
+/// The images of a batch, piece by piece, and what the student's forward pass kept of each.
+type Passed<B> = (Vec<<B as Backend>::Tensor>, Vec<Tape<B>>);
+
 /// The pieces of a batch that are counted: further ones take the memory of those before them.
 const PIECES: usize = 4;
 
@@ -363,7 +366,7 @@ impl<B: Backend> Counted<B> {
     }
 
     /// A batch through teachers and student: its pieces, and what the student's forward pass kept.
-    pub fn forward(&mut self, demand: &Demand<'_>) -> Result<(Vec<B::Tensor>, Vec<Tape<B>>)> {
+    pub fn forward(&mut self, demand: &Demand<'_>) -> Result<Passed<B>> {
         let (backend, sizes) = (self.backend.clone(), self.pieces(demand));
         let pieces = |spec| sizes.iter().map(|&rows| images(&backend, spec, rows)).collect::<Result<Vec<_>>>();
         let own = pieces(&demand.plan.backbone)?;
@@ -401,11 +404,7 @@ impl<B: Backend> Counted<B> {
     }
 
     /// The way back, by way of each piece; and once more before it where weights are found by balancing.
-    pub fn backward(
-        &self,
-        demand: &Demand<'_>,
-        (pieces, tapes): (Vec<B::Tensor>, Vec<Tape<B>>),
-    ) -> Result<Vec<Option<B::Tensor>>> {
+    pub fn backward(&self, demand: &Demand<'_>, (pieces, tapes): Passed<B>) -> Result<Vec<Option<B::Tensor>>> {
         let upstream = |images: &B::Tensor| {
             let (rows, features) = (B::shape(images)[0], demand.objective.student_features().into_iter());
             let upstream = features.filter_map(|name| {
