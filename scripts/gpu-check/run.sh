@@ -139,7 +139,7 @@ for part in "${parts[@]}"; do
       outcome "memory over 1,000 steps" $? "$(tail -1 <<<"$text")"
       ;;
     resume)
-      tests "resume to the same bytes" 60 ./all sessions::cuda::resumes
+      tests "resume to the same bytes, and from the CPU" 60 ./all sessions::cuda::resumes sessions::cuda::goes_on
       ;;
     speed)
       if [ -n "$twin" ]; then outcome speed 1 "not run on the twin"; continue; fi

@@ -209,6 +209,11 @@ mod cuda {
     }
 
     #[test]
+    fn goes_on_where_the_cpu_stopped() {
+        super::goes_on_where_the_cpu_stopped("cuda:0", &open);
+    }
+
+    #[test]
     fn resumes_to_the_same_bytes() {
         let place = Place::new(28, 1);
         let plan = place.distillation(28, 1, "live", json!({ "clipGradientNorm": 0.5 }));
@@ -225,22 +230,24 @@ fn candle_resumes_to_the_same_bytes() {
 
 #[test]
 fn another_device_may_go_on_and_says_that_bytes_will_differ() {
+    goes_on_where_the_cpu_stopped("candle-cpu", &open);
+}
+
+/// Whether a session on `device`, which `of_device` opens, goes on from a checkpoint of the CPU with a word.
+fn goes_on_where_the_cpu_stopped(device: &str, of_device: &Open) {
     let place = Place::new(28, 1);
     let plan = place.distillation(28, 1, "live", json!({}));
     let (control, events) = listening();
     let mut session = open(plan.clone(), &Start::default(), &control).unwrap();
     session.train(2, &control).unwrap();
     session.save_checkpoint(&place.path("checkpoint"), json!("policy")).unwrap();
-    let other = Plan { device: serde_json::from_value(json!("candle-cpu")).unwrap(), ..plan.clone() };
-    let mut resumed = open(other, &at(&place.path("checkpoint")), &control).unwrap();
+    let other = Plan { device: serde_json::from_value(json!(device)).unwrap(), ..plan.clone() };
+    let mut resumed = of_device(other, &at(&place.path("checkpoint")), &control).unwrap();
     assert_eq!((resumed.summary().step, resumed.policy()), (2, &json!("policy")));
     let report = resumed.train(4, &control).unwrap();
     assert_eq!(report.step, 4);
-    let warnings = warnings(&events);
-    assert!(
-        warnings.iter().any(|w| w.contains("from the device cpu and the run goes on on candle-cpu")),
-        "{warnings:?}"
-    );
+    let (warnings, said) = (warnings(&events), format!("from the device cpu and the run goes on on {device}"));
+    assert!(warnings.iter().any(|warning| warning.contains(&said)), "{warnings:?}");
 }
 
 #[test]
