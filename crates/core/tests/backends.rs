@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::common::{self, Draw};
+use crate::common::{Draw, distance};
 use rkd_core::backbones::{BackboneSpec, Stem, build};
 use rkd_core::nn::backend::{
     Activation, AdamStep, Backend, BatchNorm, Norms, Passed, PooledNorm, SavedNorm, SgdStep, Statistics,
@@ -62,7 +62,7 @@ impl<B: Backend> Both<B> {
     fn assert_equal(&self, what: &str, tested: &B::Tensor, portable: &<Portable as Backend>::Tensor) {
         assert_eq!(B::shape(tested), Portable::shape(portable), "{what}");
         let (actual, expected) = (self.tested.to_f64(tested).unwrap(), self.portable.to_f64(portable).unwrap());
-        let distance = common::distance(&actual, &expected, 1e-3);
+        let distance = distance(&actual, &expected, 1e-3);
         assert!(distance < 2e-5, "{what}: the kernel is {distance:.1e} off");
     }
 }
@@ -80,7 +80,7 @@ macro_rules! compare {
         mod cuda {
             $(#[test]
             fn $test() {
-                super::$test(&super::Both::new(super::common::cuda(true)));
+                super::$test(&super::Both::new(crate::common::cuda(true)));
             })*
         }
     };
@@ -100,7 +100,7 @@ compare! {
 #[cfg(target_os = "linux")]
 #[test]
 fn cuda_convolutions_that_cudnn_does_not_take() {
-    convolutions_of_random_shapes(&Both::new(common::cuda(false)));
+    convolutions_of_random_shapes(&Both::new(crate::common::cuda(false)));
 }
 
 fn convolutions_of_random_shapes<B: Backend>(both: &Both<B>) {
@@ -487,7 +487,7 @@ fn not_a_number_is_passed_on_and_never_hidden() {
     check(&Portable::cpu_f32());
     check(&cpu(2));
     #[cfg(target_os = "linux")]
-    check(&common::cuda(true));
+    check(&crate::common::cuda(true));
 }
 
 /// The side of its images, which every network takes.
