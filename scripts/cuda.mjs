@@ -1,9 +1,11 @@
-// The device "cuda" as far as it can be checked without a GPU: builds it, and assembles its kernels for sm_80 and sm_90. nvcc is
-// that of RKD_CUDA_HOME or CUDA_HOME, else of NVIDIA's packages on PyPI, which pip puts into target/cuda-toolkit.
+// The device "cuda" as far as it can be checked without a GPU: assembles its kernels for sm_80 and sm_90, runs its tests on the CPU
+// twin, builds the addon with it, and loads that here, where nothing of CUDA is needed. nvcc is that of RKD_CUDA_HOME or CUDA_HOME, else of
+// NVIDIA's packages on PyPI, which pip puts into target/cuda-toolkit. The TypeScript is to be compiled (`npm run setup`).
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, renameSync, rmSync, symlinkSync } from "node:fs";
+import { copyFileSync, existsSync, mkdtempSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { neededLibraries, undefinedSymbols } from "./elf.mjs";
 import { cargoEnv, root } from "./setup.mjs";
 
 /** CUDA 13.0: its kernels run on driver 580 and later, those of 13.1 do not. Versions are exact, since the parts must fit. */
@@ -65,4 +67,59 @@ if (process.argv[1] === import.meta.filename) {
   run("cargo", ["clippy", "-p", "rkd-cuda", "--features", "gpu,twin", "--all-targets", ...lints], env);
   run("cargo", ["test", "-p", "rkd-cuda", "--features", "gpu,twin", "--locked"], env);
   run("cargo", ["clippy", "-p", "rkd-node", "--features", "cuda", ...lints], env);
+  run("cargo", ["build", "-p", "rkd-node", "--features", "cuda", "--locked"], env);
+  checkAddon(join(root, "target", env.CARGO_BUILD_TARGET ?? process.env.CARGO_BUILD_TARGET, "debug", "librkd_node.so"));
+}
+
+/** The addon with CUDA on this machine: it loads without anything of CUDA, and says in words why there is no GPU. */
+function checkAddon(library) {
+  const ofCuda = /^(lib)?(cuda|cublas|cudnn|curand|nvrtc|nvidia)|^cu[A-Z]/;
+  const found = [...neededLibraries(library), ...undefinedSymbols(library)].filter((name) => ofCuda.test(name));
+  check("the addon needs nothing of CUDA to be loaded", found.length === 0, found.join(", "));
+  const folder = mkdtempSync(join(tmpdir(), "rkd-addon-"));
+  try {
+    const addon = join(folder, "rkd.node");
+    copyFileSync(library, addon);
+    const rkd = (...args) => {
+      const env = { ...process.env, RKD_NATIVE_PATH: addon };
+      return spawnSync(process.execPath, [join(root, "bin", "rkd.mjs"), ...args], {
+        cwd: folder,
+        env,
+        encoding: "utf8",
+      });
+    };
+    const doctor = rkd("doctor", "--json");
+    check("rkd doctor with it is well", doctor.status === 0, doctor.stderr);
+    const { cuda } = JSON.parse(doctor.stdout.trim().split("\n").at(-1));
+    const line = rkd("doctor")
+      .stdout.split("\n")
+      .find((line) => line.startsWith("device"));
+    console.log(line);
+    if (!cuda.problem) return console.log("left out: there is a GPU here, and what is said where there is none");
+    check("its line says why there is no GPU", line.includes(cuda.problem), cuda.problem);
+    const train = (device, out) =>
+      rkd(
+        ...["train", "--data", "glyphs:classes=20,writers=8", "--backbone", "conv4", "--width", "4", "--epochs", "1"],
+        ...["--batch", "16", "--device", device, "--out", out, "--json"],
+      );
+    const asked = train("cuda", "asked");
+    const said = asked.stdout.trim().split("\n").at(-1);
+    const { code, message } = JSON.parse(said);
+    const refused = asked.status === 4 && code === "ERR_DEVICE" && message.includes(cuda.problem);
+    check("--device cuda ends with ERR_DEVICE and the reason", refused, said);
+    const warns = ({ stdout }) =>
+      stdout.split("\n").some((line) => line.includes('"warning"') && line.includes(cuda.problem));
+    const best = train("auto", "best");
+    check("--device auto trains on the CPU, and warns", best.status === 0 && warns(best), best.stdout);
+    const own = train("cpu", "own");
+    check("--device cpu warns of nothing", own.status === 0 && !warns(own), own.stdout);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** A line of its own, as a test's. */
+function check(what, holds, words) {
+  if (!holds) throw new Error(`not so: ${what}: ${words}`);
+  console.log(`it holds: ${what}`);
 }

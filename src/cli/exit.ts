@@ -37,7 +37,7 @@ export function exitCodeOf(code: RkdErrorCode): keyof typeof exitCodes {
     case "ERR_IO":
       return 3;
     case "ERR_NATIVE_LOAD":
-    case "ERR_CUDA_UNAVAILABLE":
+    case "ERR_DEVICE":
     case "ERR_MPI_MISSING":
     case "ERR_MPI_MISMATCH":
       return 4;

@@ -17,7 +17,7 @@ export const errorCodes = {
   ERR_CLOSED: "a model was used after it was closed",
   ERR_IO: "reading or writing failed for another reason",
   ERR_NATIVE_LOAD: "the native addon could not be loaded",
-  ERR_CUDA_UNAVAILABLE: "CUDA was asked for and is not available",
+  ERR_DEVICE: "the device that was asked for cannot be used",
   ERR_MPI_MISSING: "ranks are to train together, and there is no MPI library",
   ERR_MPI_MISMATCH: "the MPI library is of another vendor than the launcher that started the ranks",
   ERR_MPI_FAILED: "a call of MPI failed",

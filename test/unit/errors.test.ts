@@ -39,7 +39,7 @@ it("gives every code the exit code that scripts rely on", () => {
     ERR_INVALID_ARTEFACT: 3,
     ERR_IO: 3,
     ERR_NATIVE_LOAD: 4,
-    ERR_CUDA_UNAVAILABLE: 4,
+    ERR_DEVICE: 4,
     ERR_MPI_MISSING: 4,
     ERR_MPI_MISMATCH: 4,
     ERR_NON_FINITE: 5,

@@ -115,7 +115,7 @@ describe("train refuses", () => {
   });
 
   it("CUDA in a build without it", async () => {
-    await expect(train({ ...run, device: "cuda" })).rejects.toMatchObject({ code: "ERR_CUDA_UNAVAILABLE" });
+    await expect(train({ ...run, device: "cuda" })).rejects.toMatchObject({ code: "ERR_DEVICE" });
   });
 });
 

@@ -134,30 +134,41 @@ pub const BUILT: bool = cfg!(all(feature = "cuda", target_os = "linux"));
 
 /// The error of a build without CUDA.
 pub fn not_built() -> Error {
-    Error::new(Code::CudaUnavailable, "this build computes on the CPU only")
+    Error::new(Code::Device, "this build computes on the CPU only")
         .with_subject("device")
         .with_values("\"auto\", \"cpu\" or \"candle-cpu\"", "\"cuda\"")
         .with_advice("say device: \"auto\", which takes the best there is")
 }
 
-/// The device of a run, the best where none is `given`, and a sentence where there is a GPU that is not taken for a reason.
-/// `together` says that several processes train one network, which they do on the CPU.
+/// What a user says of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Nothing: the best there is.
+    Unsaid,
+    /// The best there is, and why it is no GPU.
+    Best,
+    /// This one.
+    This(Device),
+}
+
+/// The device of a run, and a sentence where it is no GPU although there is one, or although this build could use one and the
+/// best was asked for. `together` says that several processes train one network, which they do on the CPU.
 ///
 /// # Errors
-/// `ERR_CUDA_UNAVAILABLE` where a GPU is asked for and cannot be used, with the reason.
-pub fn choose(given: Option<Device>, together: bool) -> Result<(Device, Option<String>)> {
-    match given {
-        Some(Device::Cuda(_)) if !BUILT => Err(not_built()),
-        Some(Device::Cuda(number)) => usable(&cuda(), number).map(|device| (device, None)),
-        Some(device) => Ok((device, None)),
-        None if together || !BUILT => Ok((Device::Cpu, None)),
-        None => Ok(best(&cuda())),
+/// `ERR_DEVICE` where a GPU is asked for and cannot be used, with the reason.
+pub fn choose(wish: Wish, together: bool) -> Result<(Device, Option<String>)> {
+    match wish {
+        Wish::This(Device::Cuda(_)) if !BUILT => Err(not_built()),
+        Wish::This(Device::Cuda(number)) => usable(&cuda(), number).map(|device| (device, None)),
+        Wish::This(device) => Ok((device, None)),
+        _ if together || !BUILT => Ok((Device::Cpu, None)),
+        wish => Ok(best(&cuda(), wish == Wish::Best)),
     }
 }
 
 /// The error of a GPU that is asked for.
 fn unusable(why: &dyn fmt::Display) -> Error {
-    Error::new(Code::CudaUnavailable, format!("the GPU cannot be used: {why}"))
+    Error::new(Code::Device, format!("the GPU cannot be used: {why}"))
         .with_subject("device")
         .with_advice("see `rkd doctor`, or say device: \"cpu\"")
 }
@@ -174,24 +185,21 @@ fn usable(report: &CudaReport, number: u32) -> Result<Device> {
     }
 }
 
-/// The first GPU that can be used, or the CPU; with a sentence where there are GPUs and none can.
-fn best(report: &CudaReport) -> (Device, Option<String>) {
+/// The first GPU that can be used, or the CPU; with a sentence where there are GPUs and none can, and always where it `is_asked_for`.
+fn best(report: &CudaReport, is_asked_for: bool) -> (Device, Option<String>) {
     let usable = report.devices.iter().position(|device| device.problem.is_none());
     if let (None, Some(number)) = (&report.problem, usable) {
         return (Device::Cuda(number as u32), None);
     }
     let reason = report.problem.as_ref().or_else(|| report.devices.first()?.problem.as_ref());
-    let warning = match (report.devices.is_empty(), reason) {
-        (false, Some(reason)) => Some(format!("The run computes on the CPU; the GPU cannot be used: {reason}.")),
-        _ => None,
-    };
-    (Device::Cpu, warning)
+    let reason = reason.filter(|_| is_asked_for || !report.devices.is_empty());
+    (Device::Cpu, reason.map(|reason| format!("The run computes on the CPU; no GPU can be used: {reason}.")))
 }
 
 /// The backend on the GPU of this number.
 ///
 /// # Errors
-/// `ERR_CUDA_UNAVAILABLE` with the reason.
+/// `ERR_DEVICE` with the reason.
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 pub fn open(number: u32) -> Result<crate::nn::Cuda<rkd_cuda::gpu::Gpu>> {
     let gpu = rkd_cuda::gpu::Gpu::open(number as usize);
@@ -219,13 +227,18 @@ mod tests {
 
     #[test]
     fn the_best_device_is_the_first_gpu_that_can_be_used() {
-        assert_eq!(best(&report(&[Some("old"), None, None], None)), (Device::Cuda(1), None));
-        assert_eq!(best(&report(&[], Some("there is no driver"))), (Device::Cpu, None));
-        for unusable in [report(&[None], Some("cuDNN not found")), report(&[Some("cuDNN not found")], None)] {
-            let (device, warning) = best(&unusable);
-            assert_eq!(device, Device::Cpu);
-            assert!(warning.unwrap().contains("cuDNN not found"));
+        for is_asked_for in [false, true] {
+            assert_eq!(best(&report(&[Some("old"), None, None], None), is_asked_for), (Device::Cuda(1), None));
+            for unusable in [report(&[None], Some("cuDNN not found")), report(&[Some("cuDNN not found")], None)] {
+                let (device, warning) = best(&unusable, is_asked_for);
+                assert_eq!(device, Device::Cpu);
+                assert!(warning.unwrap().contains("cuDNN not found"));
+            }
         }
+        // Without a GPU, who asks for the best learns why it is none; others have nothing to learn.
+        let none = report(&[], Some("there is no driver"));
+        assert_eq!(best(&none, false), (Device::Cpu, None));
+        assert!(best(&none, true).1.unwrap().contains("there is no driver"));
     }
 
     #[test]
@@ -236,7 +249,7 @@ mod tests {
             [(&two, 1, "7.5"), (&two, 2, "there are 2"), (&report(&[None], Some("driver 580")), 0, "driver 580")]
         {
             let error = usable(report, number).unwrap_err();
-            assert_eq!(error.code, Code::CudaUnavailable);
+            assert_eq!(error.code, Code::Device);
             assert!(error.to_string().contains(reason), "{error}");
         }
     }

@@ -51,7 +51,7 @@ codes! {
     Closed = "ERR_CLOSED": "a model was used after it was closed",
     Io = "ERR_IO": "reading or writing failed for another reason",
     NativeLoad = "ERR_NATIVE_LOAD": "the native addon could not be loaded",
-    CudaUnavailable = "ERR_CUDA_UNAVAILABLE": "CUDA was asked for and is not available",
+    Device = "ERR_DEVICE": "the device that was asked for cannot be used",
     MpiMissing = "ERR_MPI_MISSING": "ranks are to train together, and there is no MPI library",
     MpiMismatch = "ERR_MPI_MISMATCH": "the MPI library is of another vendor than the launcher that started the ranks",
     MpiFailed = "ERR_MPI_FAILED": "a call of MPI failed",

@@ -1,12 +1,10 @@
-//! The CPU kernels and the CUDA kernels (on their CPU twin) against the portable form on many shapes, and the former against
+//! The CPU kernels and the CUDA kernels (on the device of the tests) against the portable form on many shapes, and the former against
 //! themselves on 1, 2 and 3 threads.
 
 use std::sync::Arc;
 
 use crate::common::{Draw, distance};
 use rkd_core::backbones::{BackboneSpec, Stem, build};
-#[cfg(target_os = "linux")]
-use rkd_core::nn::Cuda;
 use rkd_core::nn::backend::{
     Activation, AdamStep, Backend, BatchNorm, Norms, Passed, PooledNorm, SavedNorm, SgdStep, Statistics,
 };
@@ -14,8 +12,6 @@ use rkd_core::nn::geometry::{Conv2d, Pool2d};
 use rkd_core::nn::{Cpu, Feature, Portable};
 use rkd_core::optim::{Optimizer, OptimizerSpec};
 use rkd_core::random::Random;
-#[cfg(target_os = "linux")]
-use rkd_cuda::twin::Twin;
 use rkd_kernels::Team;
 
 const DRAW: Draw = Draw { seed: 23 };
@@ -39,12 +35,6 @@ fn squares<B: Backend>(backend: &B, tensors: &[&B::Tensor]) -> Vec<f64> {
         Norms::Known(squares) => squares,
         Norms::Pending(norms) => backend.to_f64(&norms).unwrap().iter().map(|norm| norm * norm).collect(),
     }
-}
-
-/// The twin of a CUDA device with or without a library of convolutions.
-#[cfg(target_os = "linux")]
-fn twin(convolutions: bool) -> Cuda<Twin> {
-    Cuda::new(Twin::new(convolutions))
 }
 
 /// The backend that is tested and the oracle, to be given the same values.
@@ -90,7 +80,7 @@ macro_rules! compare {
         mod cuda {
             $(#[test]
             fn $test() {
-                super::$test(&super::Both::new(super::twin(true)));
+                super::$test(&super::Both::new(crate::common::cuda(true)));
             })*
         }
     };
@@ -110,7 +100,7 @@ compare! {
 #[cfg(target_os = "linux")]
 #[test]
 fn cuda_convolutions_that_cudnn_does_not_take() {
-    convolutions_of_random_shapes(&Both::new(twin(false)));
+    convolutions_of_random_shapes(&Both::new(crate::common::cuda(false)));
 }
 
 fn convolutions_of_random_shapes<B: Backend>(both: &Both<B>) {
@@ -497,7 +487,7 @@ fn not_a_number_is_passed_on_and_never_hidden() {
     check(&Portable::cpu_f32());
     check(&cpu(2));
     #[cfg(target_os = "linux")]
-    check(&twin(true));
+    check(&crate::common::cuda(true));
 }
 
 /// The side of its images, which every network takes.

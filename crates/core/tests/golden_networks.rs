@@ -6,7 +6,9 @@
 //! 0 may fall on the other side of a ReLU, which moves every gradient below it. PyTorch's own float32 is up to 8e-3 of
 //! a gradient's norm off in ResNet-50, 4e-4 in ResNet-34; see [`FLIPPED`].
 
-use crate::common::{Draw, distance, golden, nhwc_shape, numbers, sizes, summary_distance, to_nhwc};
+use crate::common::{
+    Draw, distance, golden, is_of_another_seed, nhwc_shape, numbers, sizes, summary_distance, to_nhwc,
+};
 use rkd_core::backbones::{BackboneSpec, Stem, adapt, define};
 use rkd_core::nn::backend::{Activation, Backend};
 use rkd_core::nn::backward::Backward;
@@ -299,15 +301,68 @@ const FLIPPED: f64 = 8e-3;
 /// The tolerance of a ResNet's gradients: how many activations flip depends on the seed, so golden files of another one
 /// (`RKD_GOLDEN`) get more.
 fn gradients() -> f64 {
-    if std::env::var_os("RKD_GOLDEN").is_some() { 3e-2 } else { FLIPPED }
+    if is_of_another_seed(&golden("networks.json")) { 3e-2 } else { FLIPPED }
+}
+
+/// Layers and networks on the device of the CUDA tests, at the tolerances of the CPU's float32.
+#[cfg(target_os = "linux")]
+mod cuda {
+    use super::{NETWORK, check_layers, check_network, gradients};
+    use crate::common::cuda;
+
+    #[test]
+    fn layers() {
+        check_layers(&cuda(true), 1e-5);
+    }
+
+    #[test]
+    fn layers_without_a_library_of_convolutions() {
+        check_layers(&cuda(false), 1e-5);
+    }
+
+    macro_rules! networks {
+        ($($test:ident: $name:literal, $gradients:expr;)*) => {
+            $(#[test]
+            fn $test() {
+                check_network(cuda(true), $name, NETWORK, $gradients);
+            })*
+
+            #[test]
+            fn every_network_of_the_file_has_its_test() {
+                assert_eq!(super::names_in_the_file(), [$($name),*]);
+            }
+        };
+    }
+
+    networks! {
+        conv4: "conv4", NETWORK;
+        efficientnet_b0: "efficientnet_b0", gradients();
+        efficientnet_lite0: "efficientnet_lite0", gradients();
+        googlenet: "googlenet", gradients();
+        mobilenet_v2: "mobilenet_v2", 10.0 * gradients();
+        mobilenet_v3_large: "mobilenet_v3_large", gradients();
+        mobilenet_v3_small: "mobilenet_v3_small", gradients();
+        resnet18: "resnet18", gradients();
+        resnet18_with_the_small_stem: "resnet18 cifar stem", gradients();
+        resnet34: "resnet34", gradients();
+        resnet50: "resnet50", gradients();
+        vgg11_with_the_small_head: "vgg11_bn cifar", gradients();
+        vit_tiny: "vit_tiny", NETWORK;
+        vit_tiny_of_clips_form: "vit_tiny_clip", NETWORK;
+    }
+}
+
+/// Sorted.
+fn names_in_the_file() -> Vec<String> {
+    let file = golden("networks.json");
+    let networks = file["networks"].as_array().unwrap().iter();
+    let mut names: Vec<String> = networks.map(|case| case["name"].as_str().unwrap().into()).collect();
+    names.sort_unstable();
+    names
 }
 
 #[test]
 fn every_network_of_the_file_has_its_test() {
-    let file = golden("networks.json");
-    let mut names: Vec<&str> =
-        file["networks"].as_array().unwrap().iter().map(|case| case["name"].as_str().unwrap()).collect();
-    names.sort_unstable();
     let tested = [
         "conv4",
         "efficientnet_b0",
@@ -324,7 +379,7 @@ fn every_network_of_the_file_has_its_test() {
         "vit_tiny",
         "vit_tiny_clip",
     ];
-    assert_eq!(names, tested);
+    assert_eq!(names_in_the_file(), tested);
 }
 
 #[test]

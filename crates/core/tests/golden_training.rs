@@ -2,9 +2,11 @@
 //!
 //! In float64 the losses must agree to 1e-4 (seen: 1e-9, and 1e-5 where the teacher's features are float32). In float32
 //! they stay within 1e-4, or three times the worst error of two plain float32 implementations, PyTorch's and candle's
-//! (the portable backend), whichever is largest. A run is chaotic: an activation within rounding of 0 may pass a ReLU in
-//! one arithmetic and not in the other, which moves every gradient below it by 1e-3, and Adam's first steps are signs.
-//! Whether that happens depends on the seed, so golden files of another seed (`RKD_GOLDEN`) are allowed [`FLIPPED`].
+//! (the portable backend), whichever is largest; on the device of the CUDA tests PyTorch's error alone counts.
+//!
+//! A run is chaotic: an activation within rounding of 0 may pass a ReLU in one arithmetic and not in the other, which moves
+//! every gradient below it by 1e-3, and Adam's first steps are signs. Whether that happens depends on the seed, so golden
+//! files of another seed (`RKD_GOLDEN`) are allowed [`FLIPPED`].
 //!
 //! The losses here are naive on purpose, with numeric gradients in float64: these runs test networks and optimisers, and
 //! nothing of this project's losses goes into them.
@@ -12,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::common::{Draw, golden, nhwc_shape, numbers, summary_distance};
+use crate::common::{Draw, golden, is_of_another_seed, nhwc_shape, numbers, summary_distance};
 use rkd_core::backbones::{BackboneSpec, Stem, define};
 use rkd_core::nn::backend::Backend;
 use rkd_core::nn::{Cpu, Feature, Network, Portable};
@@ -25,20 +27,22 @@ fn cpu() -> Cpu {
 }
 
 /// A loss of the rows of an `[n, d]` embedding, in step `i`.
-type Loss<'a> = Box<dyn Fn(usize, &[f64]) -> f64 + 'a>;
+type Loss = Box<dyn Fn(usize, &[f64]) -> f64>;
 
 /// One golden run.
-struct Run<'a> {
-    name: &'a str,
+struct Run {
+    name: &'static str,
     spec: BackboneSpec,
     /// PyTorch's shape of a batch.
     shape: [usize; 4],
     optimizer: OptimizerSpec,
-    loss: Loss<'a>,
+    loss: Loss,
     /// How far a loss in float32 may be off, as a share of it, where three times PyTorch's own error is less.
     relative: f64,
-    /// The same for candle in float32, the device `candle-cpu`.
-    candle: f64,
+    /// The same for float32 in other orders of sums: candle's, the device `candle-cpu`, and a GPU's.
+    others: f64,
+    /// Steps in float64, and on the twin of the CUDA device.
+    float64_steps: usize,
 }
 
 fn spec(kind: &str, stem: Stem, embedding: Option<usize>, [_, channels, side, _]: [usize; 4]) -> BackboneSpec {
@@ -60,7 +64,7 @@ fn numeric_gradient(loss: impl Fn(&[f64]) -> f64, z: &[f64]) -> Vec<f64> {
     gradient
 }
 
-fn train<B: Backend>(backend: &B, draw: Draw, run: &Run<'_>, steps: usize) -> (Vec<f64>, Network<B>) {
+fn train<B: Backend>(backend: &B, draw: Draw, run: &Run, steps: usize) -> (Vec<f64>, Network<B>) {
     let tensors = draw.fill(&define(&run.spec).unwrap(), "");
     let mut network = Network::from_tensors(backend.clone(), define(&run.spec).unwrap(), &tensors).unwrap();
     let mut optimizer = Optimizer::new(&run.optimizer).unwrap();
@@ -87,36 +91,112 @@ fn train<B: Backend>(backend: &B, draw: Draw, run: &Run<'_>, steps: usize) -> (V
 /// The relative error of a loss that a few flipped ReLUs explain (seen: 2e-3).
 const FLIPPED: f64 = 1e-2;
 
-/// Runs on the CPU kernels, and the first `float64_steps` in float64, and compares.
-fn check(golden: &Value, run: &Run<'_>, float64_steps: usize) {
-    let case = golden["trajectories"].as_array().unwrap().iter().find(|case| case["name"] == run.name).unwrap();
-    let draw = Draw { seed: golden["seed"].as_u64().unwrap() };
-    let expected = numbers(&case["losses"]);
-    let theirs = numbers(&case["losses_float32"]);
-    let worst_of = |losses: &[f64]| losses.iter().zip(&expected).fold(0.0f64, |worst, (a, b)| worst.max((a - b).abs()));
-    let (plain, _) = train(&Portable::cpu_f32(), draw, run, expected.len());
-    let worst = worst_of(&theirs).max(worst_of(&plain));
-    let compare = |precision: &str, losses: &[f64], allowed: &dyn Fn(f64) -> f64| {
-        for (step, (loss, expected)) in losses.iter().zip(&expected).enumerate() {
+/// What PyTorch says of a run.
+struct Expected {
+    golden: Value,
+    name: &'static str,
+    losses: Vec<f64>,
+    /// The largest error of PyTorch's own float32.
+    worst: f64,
+    /// [`Run::relative`] and [`Run::others`].
+    relative: [f64; 2],
+}
+
+impl Expected {
+    fn of(run: &Run) -> Self {
+        let golden = golden("networks.json");
+        let relative = if is_of_another_seed(&golden) { [FLIPPED; 2] } else { [run.relative, run.others] };
+        let case = case(&golden, run.name);
+        let [losses, theirs] = ["losses", "losses_float32"].map(|key| numbers(&case[key]));
+        let worst = worst_of(&theirs, &losses);
+        Expected { name: run.name, losses, worst, relative, golden }
+    }
+
+    fn compare(&self, precision: &str, losses: &[f64], allowed: impl Fn(f64) -> f64) {
+        let Expected { name, worst, .. } = self;
+        for (step, (loss, expected)) in losses.iter().zip(&self.losses).enumerate() {
             let off = (loss - expected).abs();
-            println!("{} {precision} step {step}: {loss:.6}, off {off:.1e}, plain float32 {worst:.1e}", run.name);
-            assert!(off <= allowed(*expected), "{} {precision} step {step}: {loss} instead of {expected}", run.name);
+            println!("{name} {precision} step {step}: {loss:.6}, off {off:.1e}, PyTorch's float32 {worst:.1e}");
+            assert!(off <= allowed(*expected), "{name} {precision} step {step}: {loss} instead of {expected}");
         }
-    };
-    let [relative, candle] = match std::env::var_os("RKD_GOLDEN") {
-        Some(_) => [FLIPPED; 2],
-        None => [run.relative, run.candle],
-    };
+    }
+
+    /// The first `steps` of a run in float32, which may be off by three times `worst`, or by `relative`.
+    fn check_float32<B: Backend>(&self, backend: &B, run: &Run, steps: usize, [worst, relative]: [f64; 2]) {
+        let (losses, network) = train(backend, draw(&self.golden), run, steps);
+        self.compare("float32", &losses, |expected| (3.0 * worst).max(relative * expected.abs()));
+        if steps == self.losses.len() {
+            check_tensors(&network, case(&self.golden, self.name), 2e-2);
+        }
+    }
+}
+
+fn worst_of(losses: &[f64], expected: &[f64]) -> f64 {
+    losses.iter().zip(expected).fold(0.0f64, |worst, (a, b)| worst.max((a - b).abs()))
+}
+
+fn draw(golden: &Value) -> Draw {
+    Draw { seed: golden["seed"].as_u64().unwrap() }
+}
+
+fn case<'g>(golden: &'g Value, name: &str) -> &'g Value {
+    golden["trajectories"].as_array().unwrap().iter().find(|case| case["name"] == name).unwrap()
+}
+
+/// Runs on the CPU kernels and candle's, and the first steps in float64, and compares.
+fn check(run: &Run) {
+    let expected = Expected::of(run);
+    let (plain, _) = train(&Portable::cpu_f32(), draw(&expected.golden), run, expected.losses.len());
     // Only PyTorch's own error excuses candle's.
-    let alone = worst_of(&theirs);
-    compare("candle's float32", &plain, &|expected| (3.0 * alone).max(candle * expected.abs()));
-    let (losses, network) = train(&cpu(), draw, run, expected.len());
-    compare("float32", &losses, &|expected| (3.0 * worst).max(relative * expected.abs()));
-    check_tensors(&network, case, 2e-2);
-    let (losses, network) = train(&Portable::cpu_f64(), draw, run, float64_steps);
-    compare("float64", &losses, &|expected| 1e-4 * expected.abs());
-    if float64_steps == expected.len() {
-        check_tensors(&network, case, 1e-4);
+    let (alone, [relative, others]) = (expected.worst, expected.relative);
+    expected.compare("candle's float32", &plain, |loss| (3.0 * alone).max(others * loss.abs()));
+    let worst = alone.max(worst_of(&plain, &expected.losses));
+    expected.check_float32(&cpu(), run, expected.losses.len(), [worst, relative]);
+    let (losses, network) = train(&Portable::cpu_f64(), draw(&expected.golden), run, run.float64_steps);
+    expected.compare("float64", &losses, |loss| 1e-4 * loss.abs());
+    if run.float64_steps == expected.losses.len() {
+        check_tensors(&network, case(&expected.golden, run.name), 1e-4);
+    }
+}
+
+/// The runs on the device of the CUDA tests.
+#[cfg(target_os = "linux")]
+mod cuda {
+    use super::{Expected, Run, adamw_run, conv4_run, relational_run, sgd_run, vgg_run};
+    use crate::common::cuda;
+    use rkd_cuda::tested::is_gpu_wanted;
+
+    fn check(run: &Run) {
+        let expected = Expected::of(run);
+        // The twin takes minutes for all of them.
+        let steps = if is_gpu_wanted() { expected.losses.len() } else { run.float64_steps };
+        // Only PyTorch's own error excuses the device's.
+        expected.check_float32(&cuda(true), run, steps, [expected.worst, expected.relative[1]]);
+    }
+
+    #[test]
+    fn conv4_prototypical_with_adam() {
+        check(&conv4_run());
+    }
+
+    #[test]
+    fn cross_entropy_with_adamw() {
+        check(&adamw_run());
+    }
+
+    #[test]
+    fn cross_entropy_with_sgd() {
+        check(&sgd_run());
+    }
+
+    #[test]
+    fn relational_distillation_from_a_resnet34_with_adam() {
+        check(&relational_run());
+    }
+
+    #[test]
+    fn vgg_from_the_soft_targets_of_a_resnet18_with_nesterov() {
+        check(&vgg_run());
     }
 }
 
@@ -168,26 +248,31 @@ fn every_run_of_the_file_has_its_test() {
 }
 
 /// The two runs that train a ResNet-18 with the small stem to classify.
-fn check_classifier(name: &str, optimizer: OptimizerSpec) {
-    let golden = golden("networks.json");
-    let draw = Draw { seed: golden["seed"].as_u64().unwrap() };
+fn classifier(name: &'static str, optimizer: OptimizerSpec) -> Run {
+    let draw = draw(&golden("networks.json"));
     let shape = [8, 3, 32, 32];
-    let loss: Loss<'_> = Box::new(move |step, z| cross_entropy(z, &draw.labels(step, 8, 10)));
+    let loss: Loss = Box::new(move |step, z| cross_entropy(z, &draw.labels(step, 8, 10)));
     let spec = spec("resnet18", Stem::Small, Some(10), shape);
-    let run = Run { name, spec, shape, optimizer, loss, relative: 1e-4, candle: 1e-4 };
-    check(&golden, &run, 4);
+    Run { name, spec, shape, optimizer, loss, relative: 1e-4, others: 1e-4, float64_steps: 4 }
 }
 
 #[test]
 fn cross_entropy_with_sgd() {
+    check(&sgd_run());
+}
+
+fn sgd_run() -> Run {
     let spec = json!({ "kind": "sgd", "learningRate": 0.01, "momentum": 0.9, "nesterov": false, "weightDecay": 5e-4 });
-    check_classifier("resnet18 cifar stem, cross entropy, SGD", optimizer(spec));
+    classifier("resnet18 cifar stem, cross entropy, SGD", optimizer(spec))
 }
 
 #[test]
 fn cross_entropy_with_adamw() {
-    let spec = adam("adam-w", 0.05);
-    check_classifier("resnet18 cifar stem, cross entropy, AdamW", spec);
+    check(&adamw_run());
+}
+
+fn adamw_run() -> Run {
+    classifier("resnet18 cifar stem, cross entropy, AdamW", adam("adam-w", 0.05))
 }
 
 fn adam(kind: &str, weight_decay: f64) -> OptimizerSpec {
@@ -213,17 +298,21 @@ fn prototypical(z: &[f64]) -> f64 {
 
 #[test]
 fn conv4_prototypical_with_adam() {
+    check(&conv4_run());
+}
+
+fn conv4_run() -> Run {
     let shape = [25, 1, 28, 28];
-    let run = Run {
+    Run {
         name: "conv4, prototypical 5-way 2-shot 3-query, Adam",
         spec: spec("conv4", Stem::Small, None, shape),
         shape,
         optimizer: adam("adam", 0.0),
         loss: Box::new(|_, z| prototypical(z)),
         relative: 1e-4,
-        candle: 1e-4,
-    };
-    check(&golden("networks.json"), &run, 8);
+        others: 1e-4,
+        float64_steps: 8,
+    }
 }
 
 fn smooth_l1(difference: f64) -> f64 {
@@ -268,8 +357,11 @@ fn rkd(z: &[f64], teacher: &(Vec<f64>, Vec<f64>), n: usize) -> f64 {
 
 #[test]
 fn relational_distillation_from_a_resnet34_with_adam() {
-    let golden = golden("networks.json");
-    let draw = Draw { seed: golden["seed"].as_u64().unwrap() };
+    check(&relational_run());
+}
+
+fn relational_run() -> Run {
+    let draw = draw(&golden("networks.json"));
     let shape = [12, 3, 64, 64];
     let teacher_spec = BackboneSpec { normalize: true, ..spec("resnet34", Stem::Imagenet, Some(32), shape) };
     let backend = cpu();
@@ -281,18 +373,18 @@ fn relational_distillation_from_a_resnet34_with_adam() {
         let rows: Vec<&[f64]> = target.chunks_exact(32).collect();
         (relative_distances(&rows), cosines(&rows))
     });
-    let run = Run {
+    Run {
         name: "resnet18 student d=16 from a fixed resnet34 teacher d=32 (L2-normalised), RKD-DA 1:2, Adam",
         spec: spec("resnet18", Stem::Imagenet, Some(16), shape),
         shape,
         optimizer: adam("adam", 1e-5),
         loss: Box::new(move |step, z| rkd(z, &relations[step], 12)),
         relative: 1e-4,
-        // Activations flip in candle's order of sums, and Adam's first steps are signs: 1e-3 off after four steps, 9e-3 after
+        // Activations flip in other orders of sums, and Adam's first steps are signs: 1e-3 off after four steps, 9e-3 after
         // eight.
-        candle: 3e-2,
-    };
-    check(&golden, &run, 3);
+        others: 3e-2,
+        float64_steps: 3,
+    }
 }
 
 /// The mean over rows of T^2 KL(softmax(teacher / T) || softmax(student / T)), T = 4.
@@ -314,8 +406,11 @@ fn soft_target_kl(logits: &[f64], teacher: &[f64], classes: usize) -> f64 {
 
 #[test]
 fn vgg_from_the_soft_targets_of_a_resnet18_with_nesterov() {
-    let golden = golden("networks.json");
-    let draw = Draw { seed: golden["seed"].as_u64().unwrap() };
+    check(&vgg_run());
+}
+
+fn vgg_run() -> Run {
+    let draw = draw(&golden("networks.json"));
     let shape = [8, 3, 32, 32];
     let backend = cpu();
     let teacher_spec = spec("resnet18", Stem::Small, Some(10), shape);
@@ -328,7 +423,7 @@ fn vgg_from_the_soft_targets_of_a_resnet18_with_nesterov() {
     let optimizer = optimizer(json!({
         "kind": "sgd", "learningRate": 0.001, "momentum": 0.9, "nesterov": true, "weightDecay": 5e-4
     }));
-    let run = Run {
+    Run {
         name: "vgg11_bn cifar student from a fixed resnet18 (cifar stem), cross entropy + T^2 KL at T=4, SGD Nesterov",
         spec: BackboneSpec { classes: Some(10), ..spec("vgg11", Stem::Small, None, shape) },
         shape,
@@ -339,7 +434,7 @@ fn vgg_from_the_soft_targets_of_a_resnet18_with_nesterov() {
         // One activation flips in the third step under Winograd's rounding: the last loss is 1.1e-4 off. By direct
         // convolutions alone it is 3e-7 off, by the portable form in float32 4e-6.
         relative: 3e-4,
-        candle: 1e-4,
-    };
-    check(&golden, &run, 4);
+        others: 1e-4,
+        float64_steps: 4,
+    }
 }

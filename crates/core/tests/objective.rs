@@ -1,6 +1,6 @@
 //! The total loss: weights, features, terms of one kind, and what a network lacks.
 
-use rkd_core::losses::{Feature, FeatureMap, LossInputs, Matrix, TermSpec, evaluate_loss};
+use rkd_core::losses::{Feature, FeatureMap, LossInputs, Matrix, OnDevice, TermSpec, evaluate_loss};
 use rkd_core::nn::parameters::ParameterSpec;
 use rkd_core::random::Random;
 use rkd_core::ranks::Ranks;
@@ -227,7 +227,7 @@ fn prefixes_have_parameters_and_classifiers_of_their_own() {
         ("loss.cross-entropy.3.bias", &[1, 7]),
     ];
     assert_eq!(names, expected);
-    objective.leave_to_device();
+    objective.leave_to_device(|loss| matches!(loss, OnDevice::Map(_)));
     assert_eq!(objective.device_terms(0).count(), 0);
     assert_eq!(objective.host_student_features(), [Feature::Embedding, Feature::Logits]);
     let same = objective.check_prefixes(3).unwrap_err().to_string();

@@ -106,6 +106,14 @@ fn warnings(events: &Mutex<Vec<Event>>) -> Vec<String> {
 
 /// The model after `until` steps, by way of a checkpoint after `stop` of them if that is not 0.
 fn run(place: &Place, plan: &Plan, stop: u64, until: u64) -> Vec<u8> {
+    run_by(&open, place, plan, stop, until)
+}
+
+/// What opens a session.
+type Open = dyn Fn(Plan, &Start, &Control) -> rkd_core::Result<Box<dyn Training>>;
+
+/// As [`run`], by sessions that `open` opens.
+fn run_by(open: &Open, place: &Place, plan: &Plan, stop: u64, until: u64) -> Vec<u8> {
     let (silent, checkpoint) = (Control::silent(), place.path("checkpoint"));
     let mut session = open(plan.clone(), &Start::default(), &silent).unwrap();
     if stop > 0 {
@@ -148,10 +156,15 @@ fn a_step_waits_for_its_device_once() {
 
 #[test]
 fn candle_trains_as_the_kernels_do() {
+    trains_as_the_kernels_do("candle-cpu", &open);
+}
+
+/// Whether sessions on `device`, which `of_device` opens, have the losses of those on the CPU.
+fn trains_as_the_kernels_do(device: &str, of_device: &Open) {
     let place = Place::new(28, 1);
     for changes in [json!({}), json!({ "microBatch": 6, "clipGradientNorm": 0.5 })] {
         for features in ["live", "cached"] {
-            let report = |device: &str| {
+            let report = |device: &str, open: &Open| {
                 let mut changes = changes.clone();
                 changes["device"] = json!(device);
                 let plan = place.distillation(28, 1, features, changes);
@@ -165,18 +178,46 @@ fn candle_trains_as_the_kernels_do() {
                     session.evaluate(Who::Student, Part::Test, &[1], &Control::silent()),
                 )
             };
-            let (kernels, candle) = (report("cpu"), report("candle-cpu"));
+            let (kernels, other) = (report("cpu", &open), report(device, of_device));
             // The tolerance of golden trainings in float32.
             let near = |a: f64, b: f64| (a - b).abs() <= 1e-4 * a.abs();
-            assert!(near(kernels.0, candle.0), "{} {}", kernels.0, candle.0);
+            assert!(near(kernels.0, other.0), "{} {}", kernels.0, other.0);
             assert_eq!(kernels.1.len(), 4);
-            for (a, b) in kernels.1.iter().zip(&candle.1) {
+            for (a, b) in kernels.1.iter().zip(&other.1) {
                 assert!(a.name == b.name && near(a.value, b.value), "{a:?} {b:?}");
                 assert!((a.gradient_norm - b.gradient_norm).abs() <= 1e-3 * a.gradient_norm, "{a:?} {b:?}");
             }
             kernels.2.unwrap();
-            candle.2.unwrap();
+            other.2.unwrap();
         }
+    }
+}
+
+/// Whole sessions on the device of the CUDA tests.
+#[cfg(target_os = "linux")]
+mod cuda {
+    use super::*;
+
+    fn open(plan: Plan, start: &Start, control: &Control) -> rkd_core::Result<Box<dyn Training>> {
+        let host = Host::new(plan.threads);
+        Ok(Box::new(Session::open(crate::common::cuda(true), host, plan, start, control)?))
+    }
+
+    #[test]
+    fn trains_as_the_kernels_do() {
+        super::trains_as_the_kernels_do("cuda:0", &open);
+    }
+
+    #[test]
+    fn goes_on_where_the_cpu_stopped() {
+        super::goes_on_where_the_cpu_stopped("cuda:0", &open);
+    }
+
+    #[test]
+    fn resumes_to_the_same_bytes() {
+        let place = Place::new(28, 1);
+        let plan = place.distillation(28, 1, "live", json!({ "clipGradientNorm": 0.5 }));
+        assert!(run_by(&open, &place, &plan, 3, 6) == run_by(&open, &place, &plan, 0, 6));
     }
 }
 
@@ -189,22 +230,24 @@ fn candle_resumes_to_the_same_bytes() {
 
 #[test]
 fn another_device_may_go_on_and_says_that_bytes_will_differ() {
+    goes_on_where_the_cpu_stopped("candle-cpu", &open);
+}
+
+/// Whether a session on `device`, which `of_device` opens, goes on from a checkpoint of the CPU with a word.
+fn goes_on_where_the_cpu_stopped(device: &str, of_device: &Open) {
     let place = Place::new(28, 1);
     let plan = place.distillation(28, 1, "live", json!({}));
     let (control, events) = listening();
     let mut session = open(plan.clone(), &Start::default(), &control).unwrap();
     session.train(2, &control).unwrap();
     session.save_checkpoint(&place.path("checkpoint"), json!("policy")).unwrap();
-    let other = Plan { device: serde_json::from_value(json!("candle-cpu")).unwrap(), ..plan.clone() };
-    let mut resumed = open(other, &at(&place.path("checkpoint")), &control).unwrap();
+    let other = Plan { device: serde_json::from_value(json!(device)).unwrap(), ..plan.clone() };
+    let mut resumed = of_device(other, &at(&place.path("checkpoint")), &control).unwrap();
     assert_eq!((resumed.summary().step, resumed.policy()), (2, &json!("policy")));
     let report = resumed.train(4, &control).unwrap();
     assert_eq!(report.step, 4);
-    let warnings = warnings(&events);
-    assert!(
-        warnings.iter().any(|w| w.contains("from the device cpu and the run goes on on candle-cpu")),
-        "{warnings:?}"
-    );
+    let (warnings, said) = (warnings(&events), format!("from the device cpu and the run goes on on {device}"));
+    assert!(warnings.iter().any(|warning| warning.contains(&said)), "{warnings:?}");
 }
 
 #[test]

@@ -36,17 +36,17 @@ __device__ float sum_rows(float value, float (*shared)[COLUMNS]) {
 }
 
 // The sum over a block of WIDE threads, the same for all of them. `shared` holds WIDE + 8 values.
-__device__ float sum_block(float value, float* shared) {
+template <class Number> __device__ Number sum_block(Number value, Number* shared) {
   __syncthreads();
   shared[threadIdx.x] = value;
   __syncthreads();
   if (threadIdx.x < 8) {
-    float part = 0.0f;
+    Number part = 0;
     for (int i = 0; i < WIDE / 8; i++) part += shared[i * 8 + threadIdx.x];
     shared[WIDE + threadIdx.x] = part;
   }
   __syncthreads();
-  float sum = 0.0f;
+  Number sum = 0;
   for (int i = 0; i < 8; i++) sum += shared[WIDE + i];
   return sum;
 }

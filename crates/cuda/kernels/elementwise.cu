@@ -13,12 +13,6 @@ KERNEL scale(float* y, float factor, Long n) {
   FOR_FLAT(i, n) y[i] *= factor;
 }
 
-// By a factor that only the device knows.
-KERNEL scale_by(float* y, const float* factor, Long n) {
-  float by = factor[0];
-  FOR_FLAT(i, n) y[i] *= by;
-}
-
 KERNEL shift(float* y, float by, Long n) {
   FOR_FLAT(i, n) y[i] += by;
 }

@@ -15,6 +15,7 @@
 #include "normalization.cu"
 #include "optimizer.cu"
 #include "pooling.cu"
+#include "relations.cu"
 
 #ifdef RKD_TWIN
 #include "twin_table.h"

@@ -1,30 +1,66 @@
-// Optimiser steps as PyTorch defines them, and what clips gradients.
+// Optimiser steps as PyTorch defines them, and what clips gradients: of all parameters in one launch. A table has an entry for
+// each, which is that of the blocks of one blockIdx.y.
 
-KERNEL adam(float* parameter, const float* gradient, float* mean, float* square, float shrink, float decay, float beta1,
-            float rest1, float beta2, float rest2, float rate, float root2, float epsilon, Long n) {
-  FOR_FLAT(i, n) {
-    float p = parameter[i] * shrink;
-    float g = gradient[i] + decay * parameter[i];
-    float m = beta1 * mean[i] + rest1 * g;
-    float s = beta2 * square[i] + rest2 * g * g;
-    mean[i] = m;
-    square[i] = s;
-    parameter[i] = p - rate * (m / (sqrtf(s) / root2 + epsilon));
+struct AdamEntry {
+  float *parameter, *mean, *square;
+  const float* gradient;
+  Long n;
+  float shrink, rate, root2, unused;
+};
+
+KERNEL adam(const AdamEntry* table, float decay, float beta1, float rest1, float beta2, float rest2, float epsilon) {
+  AdamEntry entry = table[blockIdx.y];
+  FOR_FLAT(i, entry.n) {
+    float before = entry.parameter[i];
+    float g = entry.gradient[i] + decay * before;
+    float m = beta1 * entry.mean[i] + rest1 * g;
+    float s = beta2 * entry.square[i] + rest2 * g * g;
+    entry.mean[i] = m;
+    entry.square[i] = s;
+    entry.parameter[i] = before * entry.shrink - entry.rate * (m / (sqrtf(s) / entry.root2 + epsilon));
   }
 }
 
 // `velocity` is null without a momentum.
-KERNEL sgd(float* parameter, const float* gradient, float* velocity, float rate, float momentum, float decay, int nesterov,
-           Long n) {
-  FOR_FLAT(i, n) {
-    float change = gradient[i] + decay * parameter[i];
-    if (velocity) {
-      float v = momentum * velocity[i] + change;
-      velocity[i] = v;
+struct SgdEntry {
+  float *parameter, *velocity;
+  const float* gradient;
+  Long n;
+  float rate, unused;
+};
+
+KERNEL sgd(const SgdEntry* table, float momentum, float decay, int nesterov) {
+  SgdEntry entry = table[blockIdx.y];
+  FOR_FLAT(i, entry.n) {
+    float change = entry.gradient[i] + decay * entry.parameter[i];
+    if (entry.velocity) {
+      float v = momentum * entry.velocity[i] + change;
+      entry.velocity[i] = v;
       change = nesterov ? change + momentum * v : v;
     }
-    parameter[i] -= rate * change;
+    entry.parameter[i] -= entry.rate * change;
   }
+}
+
+struct Listed {
+  float* x;
+  Long n;
+};
+
+// The sums of squares of gridDim.x shares of each list: partial [lists, gridDim.x].
+KERNEL listed_squares(const Listed* table, float* partial) {
+  __shared__ float shared[WIDE + 8];
+  Listed list = table[blockIdx.y];
+  float sum = 0.0f;
+  FOR_FLAT(i, list.n) sum += list.x[i] * list.x[i];
+  sum = sum_block(sum, shared);
+  if (threadIdx.x == 0) partial[blockIdx.y * gridDim.x + blockIdx.x] = sum;
+}
+
+KERNEL scale_listed(const Listed* table, const float* factor) {
+  Listed list = table[blockIdx.y];
+  float by = *factor;
+  FOR_FLAT(i, list.n) list.x[i] *= by;
 }
 
 // min(1, largest / (norm + 1e-6)), where norm is that of all n norms together; NaN stays NaN.

@@ -21,19 +21,27 @@ static thread_local Place threadIdx, blockIdx, blockDim, gridDim;
 
 namespace twin {
 
-enum { MOST_THREADS = 1024, STACK = 64 * 1024 };
+// Of stacks that lie a power of two apart, the first lines would all want the same places of a cache.
+enum { MOST_THREADS = 1024, STACK = 32 * 1024, APART = 256, PLACES = 16 };
 
+// What the compiler's own jumps keep: they are a few instructions, where contexts call the system.
+typedef void* Jump[5];
+
+// Not in the function that has made `to` or another one: the compiler forbids that.
+__attribute__((noinline, noreturn)) static void jump(void** to) { __builtin_longjmp(to, 1); }
+
+// Entered by a context once, then left and entered by jumps.
 struct Fiber {
-  ucontext_t context;
-  char* stack;
+  Jump at;
+  char* stack; // Null before the first use.
   Place thread;
-  bool waits;
 };
 
 struct Block {
-  ucontext_t host;
+  Jump host;
   Fiber* fibers;     // Kept from launch to launch.
   int fibers_in_use; // Fibers that have begun in this block.
+  int waiting;       // Of them, those that wait at a barrier.
   unsigned started, threads;
   int current;
   void (*body)(void**);
@@ -41,42 +49,60 @@ struct Block {
 };
 static thread_local Block block;
 
+// Back to the host, until it resumes the fiber.
+__attribute__((noinline)) static void leave() {
+  if (!__builtin_setjmp(block.fibers[block.current].at)) jump(block.host);
+}
+
 static void run_fiber() {
-  while (block.started < block.threads) {
-    unsigned i = block.started++;
-    threadIdx = Place{i % blockDim.x, i / blockDim.x, 0};
-    block.body(block.arguments);
+  for (;;) {
+    while (block.started < block.threads) {
+      unsigned i = block.started++;
+      threadIdx = Place{i % blockDim.x, i / blockDim.x, 0};
+      block.body(block.arguments);
+    }
+    leave();
   }
-  block.fibers[block.current].waits = false;
 }
 
-static void resume(int fiber) {
-  block.current = fiber;
-  threadIdx = block.fibers[fiber].thread;
-  swapcontext(&block.host, &block.fibers[fiber].context);
+__attribute__((noinline)) static void begin(Fiber& fiber, int number) {
+  ucontext_t context;
+  fiber.stack = (char*)malloc(STACK);
+  getcontext(&context);
+  context.uc_stack.ss_sp = fiber.stack;
+  context.uc_stack.ss_size = STACK - APART * (number % PLACES);
+  makecontext(&context, run_fiber, 0);
+  setcontext(&context);
 }
 
-// Whether all threads of the block came to every barrier.
+__attribute__((noinline)) static void resume(int number) {
+  block.current = number;
+  Fiber& fiber = block.fibers[number];
+  threadIdx = fiber.thread;
+  if (__builtin_setjmp(block.host)) return;
+  if (fiber.stack) jump(fiber.at);
+  begin(fiber, number);
+}
+
+// Whether all threads of the block came to every barrier. Where they did not, fibers are left waiting, and new ones are made.
 static bool run_block() {
   block.started = 0;
+  block.waiting = 0;
   block.fibers_in_use = 0;
-  while (block.started < block.threads) {
-    Fiber& fiber = block.fibers[block.fibers_in_use];
-    if (!fiber.stack) fiber.stack = (char*)malloc(STACK);
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack;
-    fiber.context.uc_stack.ss_size = STACK;
-    fiber.context.uc_link = &block.host;
-    makecontext(&fiber.context, run_fiber, 0);
-    resume(block.fibers_in_use++);
+  while (block.started < block.threads) resume(block.fibers_in_use++);
+  for (bool forwards = false; block.waiting > 0; forwards = !forwards) {
+    int fibers = block.fibers_in_use;
+    if (block.waiting != (int)block.threads) {
+      for (int i = 0; i < fibers; i++) {
+        free(block.fibers[i].stack);
+        block.fibers[i] = Fiber();
+      }
+      return false;
+    }
+    block.waiting = 0;
+    for (int i = 0; i < fibers; i++) resume(forwards ? i : fibers - 1 - i);
   }
-  for (bool forwards = false;; forwards = !forwards) {
-    int waiting = 0;
-    for (int i = 0; i < block.fibers_in_use; i++) waiting += block.fibers[i].waits;
-    if (waiting == 0) return true;
-    if (waiting != (int)block.threads) return false;
-    for (int i = 0; i < waiting; i++) resume(forwards ? i : waiting - 1 - i);
-  }
+  return true;
 }
 
 // A kernel's parameters as letters, p for a pointer, and the call of it with them.
@@ -85,6 +111,7 @@ template <class T> struct Letter<T*> { static const char value = 'p'; };
 template <> struct Letter<int> { static const char value = 'i'; };
 template <> struct Letter<long long> { static const char value = 'l'; };
 template <> struct Letter<float> { static const char value = 'f'; };
+template <> struct Letter<double> { static const char value = 'd'; };
 
 template <int... I> struct Indices {};
 template <int N, int... I> struct Count : Count<N - 1, N - 1, I...> {};
@@ -111,10 +138,8 @@ struct Entry {
 } // namespace twin
 
 static inline void __syncthreads() {
-  twin::Fiber& fiber = twin::block.fibers[twin::block.current];
-  fiber.thread = threadIdx;
-  fiber.waits = true;
-  swapcontext(&fiber.context, &twin::block.host);
-  // `resume` has given this thread its place back.
-  fiber.waits = false;
+  twin::block.fibers[twin::block.current].thread = threadIdx;
+  twin::block.waiting++;
+  // `resume` gives this thread its place back.
+  twin::leave();
 }

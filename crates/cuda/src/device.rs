@@ -30,6 +30,15 @@ impl std::error::Error for Failure {}
 /// A specialised result.
 pub type Result<T> = std::result::Result<T, Failure>;
 
+/// Values of scratch memory of a GPU: 256 MiB.
+pub const SCRATCH: usize = 64 << 20;
+
+/// Bytes that are taken for so many: eight sizes for each power of two, so that pieces fit again.
+pub(crate) fn rounded(bytes: usize) -> usize {
+    let step = (bytes.next_power_of_two() / 8).max(512);
+    bytes.max(1).next_multiple_of(step)
+}
+
 /// A device with one queue: what is asked of it is done in order, and only [`download`](Device::download) and
 /// [`synchronize`](Device::synchronize) wait.
 pub trait Device: Clone + Send + Sync + fmt::Debug + 'static {
@@ -40,6 +49,13 @@ pub trait Device: Clone + Send + Sync + fmt::Debug + 'static {
     fn scratch(&self) -> usize;
     /// How many values a buffer holds.
     fn len(buffer: &Self::Buffer) -> usize;
+    /// Bytes that nobody has; `None` where the device's memory is the host's.
+    ///
+    /// # Errors
+    /// Where the device does not say.
+    fn free_memory(&self) -> Result<Option<usize>>;
+    /// Where a buffer's first value is, for tables that kernels read.
+    fn address(&self, buffer: &Self::Buffer) -> u64;
     /// A buffer of any values.
     ///
     /// # Errors
@@ -108,9 +124,24 @@ pub enum Argument<'a, B> {
     Long(i64),
     /// A `float`.
     Float(f32),
+    /// A `double`.
+    Double(f64),
 }
 
-impl<B> Argument<'_, B> {
+impl<'a, B> Argument<'a, B> {
+    /// The same with the buffer that `of` makes of this one.
+    pub fn map<C>(&self, of: impl FnOnce(&'a B) -> &'a C) -> Argument<'a, C> {
+        match *self {
+            Argument::Buffer(buffer) => Argument::Buffer(of(buffer)),
+            Argument::At(buffer, place) => Argument::At(of(buffer), place),
+            Argument::Null => Argument::Null,
+            Argument::Int(value) => Argument::Int(value),
+            Argument::Long(value) => Argument::Long(value),
+            Argument::Float(value) => Argument::Float(value),
+            Argument::Double(value) => Argument::Double(value),
+        }
+    }
+
     /// Its value as a launch passes it, in the first of these bytes; `address` is that of a buffer's first value.
     pub fn bytes(&self, address: impl Fn(&B) -> u64) -> [u8; 8] {
         let four = |bytes: [u8; 4]| std::array::from_fn(|place| bytes.get(place).copied().unwrap_or(0));
@@ -121,6 +152,7 @@ impl<B> Argument<'_, B> {
             Argument::Int(value) => four(value.to_ne_bytes()),
             Argument::Long(value) => value.to_ne_bytes(),
             Argument::Float(value) => four(value.to_ne_bytes()),
+            Argument::Double(value) => value.to_ne_bytes(),
         }
     }
 }
@@ -152,6 +184,12 @@ impl<B> From<usize> for Argument<'_, B> {
 impl<B> From<f32> for Argument<'_, B> {
     fn from(value: f32) -> Self {
         Argument::Float(value)
+    }
+}
+
+impl<B> From<f64> for Argument<'_, B> {
+    fn from(value: f64) -> Self {
+        Argument::Double(value)
     }
 }
 
@@ -295,5 +333,19 @@ impl Convolution {
             has.iter().zip(needs).all(|(&has, needs)| has >= needs),
             "{pass:?}: {has:?} values, not {needs:?}: {self:?}"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rounded;
+
+    #[test]
+    fn sizes_are_rounded_up_by_a_quarter_at_most() {
+        assert_eq!([0, 1, 512, 513, 5000].map(rounded), [512, 512, 512, 1024, 5120]);
+        for bytes in (4096..3_000_000).step_by(997) {
+            let taken = rounded(bytes);
+            assert!(taken >= bytes && (taken - bytes) as f64 <= 0.25 * bytes as f64, "{bytes}: {taken}");
+        }
     }
 }

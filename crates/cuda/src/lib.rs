@@ -2,19 +2,24 @@
 //!
 //! - [`device`] is what the operations need of a device: memory, launches of kernels by name, matrix products, convolutions.
 //! - [`ops`] are the operations: safe functions that check lengths and launch kernels, which are in `kernels/`.
+//! - [`counting`] is a device that computes nothing, and says how much memory a GPU would need.
 //! - `gpu` (feature `gpu`) is the device: the driver, cuBLAS and cuDNN, found and loaded at run time. One binary runs with
 //!   and without them.
-//! - `twin` (feature `twin`) is its twin for tests: the same kernels compiled for the CPU.
+//! - `twin` (feature `twin`) is its twin for tests: the same kernels compiled for the CPU; `tested` is the one of both that tests
+//!   run on.
 //!
 //! Activations are NHWC, convolution weights `[kernel_h, kernel_w, c_in / groups, c_out]`. This crate knows nothing of
 //! tensors with shapes, of candle or of Node; `rkd-core` makes a backend of it.
 //!
 //! A buffer of the wrong length is a defect of the caller and panics with the name of the operation and both lengths.
 
+pub mod counting;
 pub mod device;
 #[cfg(all(feature = "gpu", target_os = "linux"))]
 pub mod gpu;
 pub mod ops;
+#[cfg(all(feature = "twin", target_os = "linux"))]
+pub mod tested;
 #[cfg(all(feature = "twin", target_os = "linux"))]
 pub mod twin;
 

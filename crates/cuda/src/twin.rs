@@ -1,14 +1,16 @@
-//! The CPU twin of the device, for tests: the kernels' own text, compiled for the CPU; products as plain loops, and
-//! convolutions by `rkd-kernels`. Everything is done at once, so nothing of queues and copies is tested by it.
+//! The CPU twin of the device, for tests: the kernels' own text, compiled for the CPU; products and convolutions by
+//! `rkd-kernels`. Everything is done at once, so nothing of queues and copies is tested by it.
 
 use std::cell::UnsafeCell;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::fmt;
+use std::slice;
 use std::sync::Arc;
 
+use rkd_kernels::matrix::{Operand, gemm};
 use rkd_kernels::{Team, convolution};
 
-use crate::device::{Argument, Convolution, Device, Failure, Pass, Product, Result};
+use crate::device::{Argument, Convolution, Device, Failure, Matrix, Pass, Product, Result};
 
 unsafe extern "C" {
     fn rkd_twin_launch(
@@ -24,49 +26,53 @@ unsafe extern "C" {
 #[derive(Clone)]
 pub struct Twin {
     team: Arc<Team>,
-    convolutions: bool,
 }
 
-impl Twin {
-    /// A device with a library of convolutions, as cuDNN is one, or without: then the operations' own are tested.
-    pub fn new(convolutions: bool) -> Self {
-        Twin { team: Arc::new(Team::new(1)), convolutions }
+impl Default for Twin {
+    /// Of one thread.
+    fn default() -> Self {
+        Twin { team: Arc::new(Team::new(1)) }
     }
 }
 
 impl fmt::Debug for Twin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Twin({} convolutions)", if self.convolutions { "with" } else { "without" })
+        f.write_str("Twin")
     }
 }
 
 /// A buffer of the twin.
 #[derive(Debug)]
-pub struct Memory(UnsafeCell<Box<[f32]>>);
+pub struct Memory {
+    /// Two values in each, so that they lie where float64 numbers may.
+    words: UnsafeCell<Box<[u64]>>,
+    len: usize,
+}
 
 // SAFETY: as on the device, who shares a buffer does not read it while another operation writes it; the operations take
 // buffers that are written from one owner.
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    fn new(values: Box<[f32]>) -> Self {
-        Memory(UnsafeCell::new(values))
-    }
-
-    fn values(&self) -> &[f32] {
-        // SAFETY: nothing writes it meanwhile; see the implementation of `Sync`.
-        unsafe { &*self.0.get() }
+    fn filled(value: f32, len: usize) -> Self {
+        let bits = u64::from(value.to_bits());
+        Memory { words: UnsafeCell::new(vec![bits << 32 | bits; len.div_ceil(2)].into()), len }
     }
 
     fn pointer(&self) -> *mut f32 {
         // SAFETY: only the place of the values is read.
-        unsafe { (*self.0.get()).as_mut_ptr() }
+        unsafe { (*self.words.get()).as_mut_ptr().cast() }
+    }
+
+    fn values(&self) -> &[f32] {
+        // SAFETY: there are so many, and nothing writes them meanwhile; see the implementation of `Sync`.
+        unsafe { slice::from_raw_parts(self.pointer(), self.len) }
     }
 
     #[allow(clippy::mut_from_ref)] // As kernels have it: what is written is chosen by the operation, not by the type.
     fn values_mut(&self) -> &mut [f32] {
-        // SAFETY: an operation writes what no other reads or writes; see the implementation of `Sync`.
-        unsafe { &mut *self.0.get() }
+        // SAFETY: there are so many, and an operation writes what no other reads or writes; see the implementation of `Sync`.
+        unsafe { slice::from_raw_parts_mut(self.pointer(), self.len) }
     }
 }
 
@@ -79,16 +85,26 @@ impl Device for Twin {
     }
 
     fn len(buffer: &Memory) -> usize {
-        buffer.values().len()
+        buffer.len
+    }
+
+    fn free_memory(&self) -> Result<Option<usize>> {
+        Ok(None)
+    }
+
+    fn address(&self, buffer: &Memory) -> u64 {
+        buffer.pointer() as usize as u64
     }
 
     /// Values that no operation may count on: each is NaN.
     fn take(&self, len: usize) -> Result<Memory> {
-        Ok(Memory::new(vec![f32::NAN; len].into()))
+        Ok(Memory::filled(f32::NAN, len))
     }
 
     fn upload(&self, values: &[f32]) -> Result<Memory> {
-        Ok(Memory::new(values.into()))
+        let memory = Memory::filled(0.0, values.len());
+        memory.values_mut().copy_from_slice(values);
+        Ok(memory)
     }
 
     fn download(&self, buffers: &[&Memory]) -> Result<Vec<Vec<f32>>> {
@@ -106,7 +122,7 @@ impl Device for Twin {
         block: [u32; 2],
         arguments: &[Argument<'_, Memory>],
     ) -> Result<()> {
-        let address = |buffer: &Memory| buffer.pointer() as usize as u64;
+        let address = |buffer: &Memory| self.address(buffer);
         // As words, so that each lies where its kind may.
         let mut values: Vec<u64> = arguments.iter().map(|one| u64::from_ne_bytes(one.bytes(address))).collect();
         let kind = |argument: &Argument<'_, Memory>| match argument {
@@ -114,6 +130,7 @@ impl Device for Twin {
             Argument::Int(_) => b'i',
             Argument::Long(_) => b'l',
             Argument::Float(_) => b'f',
+            Argument::Double(_) => b'd',
         };
         let letters = arguments.iter().map(kind).collect();
         let mut places: Vec<*mut c_void> = values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
@@ -134,23 +151,16 @@ impl Device for Twin {
     fn product(&self, product: &Product, a: &Memory, b: &Memory, c: &Memory) -> Result<()> {
         product.check([a, b, c].map(Self::len));
         let &Product { m, n, k, batch, .. } = product;
+        let mut found = vec![0.0; m * n];
         for place in 0..batch {
-            let [a, b] = [(a, product.a, m, k), (b, product.b, k, n)].map(|(buffer, matrix, rows, columns)| {
-                let values = &buffer.values()[matrix.first + place * matrix.next..];
-                let at = |row: usize, column: usize| match matrix.transposed {
-                    false => values[row * matrix.stride + column],
-                    true => values[column * matrix.stride + row],
-                };
-                (0..rows * columns).map(|i| at(i / columns, i % columns)).collect::<Vec<f32>>()
-            });
+            let (a, b) = (operand(a, &product.a, place), operand(b, &product.b, place));
+            gemm(&self.team, [m, n, k], a, b, None, &mut found);
             let to = &mut c.values_mut()[product.c.first + place * product.c.next..];
-            for row in 0..m {
-                let sums = &mut to[row * product.c.stride..][..n];
-                if product.beta == 0.0 {
-                    sums.fill(0.0);
-                }
-                for (inner, &factor) in a[row * k..][..k].iter().enumerate() {
-                    sums.iter_mut().zip(&b[inner * n..][..n]).for_each(|(sum, value)| *sum += factor * value);
+            for (sums, found) in to.chunks_mut(product.c.stride).zip(found.chunks_exact(n)) {
+                let sums = sums.iter_mut().zip(found);
+                match product.beta {
+                    0.0 => sums.for_each(|(sum, found)| *sum = *found),
+                    beta => sums.for_each(|(sum, found)| *sum = beta * *sum + found),
                 }
             }
         }
@@ -159,15 +169,11 @@ impl Device for Twin {
 
     fn convolve(&self, pass: Pass, shape: &Convolution, from: [&Memory; 2], out: &Memory) -> Result<bool> {
         shape.check(pass, from.map(Self::len), Self::len(out));
-        if !self.convolutions {
-            return Ok(false);
-        }
         let &Convolution { n, input: [h, w], c_in, c_out, kernel, stride, padding, dilation, groups, .. } = shape;
         let of = convolution::Conv2d { n, h, w, c_in, c_out, kernel, stride, padding, extra: [0; 2], dilation, groups };
         let (team, rest) = (&*self.team, shape.taps() * (c_in / groups));
         // cuDNN's filters, [c_out, rest], are the transpose of ours.
-        let filters =
-            |values: &[f32]| -> Vec<f32> { (0..rest * c_out).map(|i| values[i % c_out * rest + i / c_out]).collect() };
+        let filters = |values: &[f32]| transposed(values, c_out, rest);
         let [first, second] = from.map(Memory::values);
         match pass {
             Pass::Forward => convolution::forward(team, &of, first, &filters(second), None, out.values_mut()),
@@ -175,10 +181,32 @@ impl Device for Twin {
             Pass::Filter => {
                 let mut gradient = vec![0.0; rest * c_out];
                 convolution::backward_weight(team, &of, first, second, &mut gradient, None);
-                let to = out.values_mut();
-                (0..rest * c_out).for_each(|i| to[i % c_out * rest + i / c_out] = gradient[i]);
+                out.values_mut()[..rest * c_out].copy_from_slice(&transposed(&gradient, rest, c_out));
             }
         }
         Ok(true)
     }
+}
+
+/// A matrix of the product at `place` in a batch.
+fn operand<'a>(buffer: &'a Memory, matrix: &Matrix, place: usize) -> Operand<'a> {
+    let data = &buffer.values()[matrix.first + place * matrix.next..];
+    let (row, column) = if matrix.transposed { (1, matrix.stride) } else { (matrix.stride, 1) };
+    Operand { data, row, column }
+}
+
+/// The transpose of a matrix, by tiles that stay in the cache.
+fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    const TILE: usize = 16;
+    let mut transposed = vec![0.0; rows * columns];
+    for top in (0..rows).step_by(TILE) {
+        for left in (0..columns).step_by(TILE) {
+            for row in top..rows.min(top + TILE) {
+                for column in left..columns.min(left + TILE) {
+                    transposed[column * rows + row] = values[row * columns + column];
+                }
+            }
+        }
+    }
+    transposed
 }

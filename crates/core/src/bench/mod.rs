@@ -15,11 +15,11 @@ use rkd_kernels::peak::peak_gflops;
 use serde::{Deserialize, Serialize};
 
 pub use self::memory::PeakMemory;
-pub use self::workloads::names as workloads;
 use self::workloads::{Step, Work};
+pub use self::workloads::{names as workloads, names_of_gpu as workloads_of_gpu};
 use crate::error::Result;
 use crate::nn::profile::{Category, Record};
-use crate::nn::{Cpu, Profile};
+use crate::nn::{Backend, Cpu, Profile};
 
 /// The cargo profile this is compiled in: `release`, as published binaries are, or `dev`, as tests and a source build
 /// are.
@@ -114,6 +114,30 @@ pub struct CategoryTotal {
     pub bytes: f64,
 }
 
+/// A workload on any backend, for a caller who takes the time.
+pub struct Prepared {
+    step: Step,
+}
+
+impl Prepared {
+    /// Makes networks and inputs of a workload, one of [`workloads()`] or [`workloads_of_gpu()`]; the losses of the host run on
+    /// `team`.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_OPTION` for another name; those of the backend, where it has too little memory for example.
+    pub fn new<B: Backend>(backend: &B, team: &Arc<Team>, workload: &str) -> Result<Self> {
+        Ok(Prepared { step: Work::find(workload)?.prepare(backend, team, &Arc::default())? })
+    }
+
+    /// Takes a step.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn step(&mut self) -> Result<()> {
+        (self.step)()
+    }
+}
+
 /// Measures one workload: one step to warm up, then as many as fit.
 ///
 /// # Errors
@@ -121,7 +145,7 @@ pub struct CategoryTotal {
 pub fn run(plan: &BenchPlan) -> Result<BenchReport> {
     let work = Work::find(&plan.workload)?;
     let memory = PeakMemory::start();
-    let Prepared { backend, profile, mut step } = prepare(&work, plan)?;
+    let OnCpu { backend, profile, mut step } = prepare(&work, plan)?;
     profile.set_recording(true);
     step()?;
     profile.set_recording(false);
@@ -153,7 +177,7 @@ pub fn run(plan: &BenchPlan) -> Result<BenchReport> {
 /// # Errors
 /// As [`run`].
 pub fn profile(plan: &BenchPlan) -> Result<ProfileReport> {
-    let Prepared { backend, profile, mut step } = prepare(&Work::find(&plan.workload)?, plan)?;
+    let OnCpu { backend, profile, mut step } = prepare(&Work::find(&plan.workload)?, plan)?;
     step()?;
     profile.set_recording(true);
     let steps = measure(plan, || Ok((timed(&mut step)?, profile.take())))?;
@@ -179,18 +203,18 @@ pub fn profile(plan: &BenchPlan) -> Result<ProfileReport> {
     })
 }
 
-/// A workload that is ready for its first step.
-struct Prepared {
+/// A workload on the CPU's kernels that is ready for its first step.
+struct OnCpu {
     backend: Cpu,
     /// What a step tells what it does; off.
     profile: Arc<Profile>,
     step: Step,
 }
 
-fn prepare(work: &Work, plan: &BenchPlan) -> Result<Prepared> {
+fn prepare(work: &Work, plan: &BenchPlan) -> Result<OnCpu> {
     let (backend, profile) = (Cpu::new(Arc::new(Team::new(plan.threads))), Arc::default());
-    let step = work.prepare(&backend, &profile)?;
-    Ok(Prepared { backend, profile, step })
+    let step = work.prepare(&backend, backend.team(), &profile)?;
+    Ok(OnCpu { backend, profile, step })
 }
 
 /// Repeats `once` for the plan's time: at least 3 and at most 1000 times.

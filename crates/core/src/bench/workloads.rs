@@ -6,17 +6,24 @@
 
 use std::sync::Arc;
 
+use rkd_kernels::Team;
+
 use crate::backbones::{self, BackboneSpec, Stem};
 use crate::error::{Code, Error, Result};
 use crate::losses::{CrossEntropy, Feature, FeatureMap, LossSpec, Matrix, RkdAngle, RkdDistance, TermSpec, Weight};
+use crate::nn::dropout::Draw;
 use crate::nn::profile::{Category, Cost};
-use crate::nn::{Backend, Cpu, Network, Profile};
+use crate::nn::{Backend, Network, Profile};
 use crate::optim::{Optimizer, OptimizerSpec};
 use crate::random::Random;
 use crate::ranks::Ranks;
 use crate::spelling::nearest;
 use crate::train::balance::Balance;
-use crate::train::objective::{BatchFeatures, Objective};
+use crate::train::device_terms::{DeviceLoss, computes, evaluate_terms, evaluated, weigh};
+use crate::train::loss_parameters::LossParameters;
+use crate::train::objective::{BatchFeatures, Objective, ObjectiveValue};
+use crate::train::pass::{Pass, matrices};
+use crate::train::teacher::TeacherBatch;
 
 /// What a workload does in a step.
 pub(super) enum Work {
@@ -78,6 +85,24 @@ fn table() -> Vec<(&'static str, Work)> {
     ]
 }
 
+/// Those of a GPU, whose batches keep it busy; the peer's program is `scripts/gpu-check/speed.py`.
+fn table_of_gpu() -> Vec<(&'static str, Work)> {
+    use Stem::{Imagenet, Small};
+    let distil = |network, batch, teacher| Work::Train { network, batch, loss: TrainLoss::Distil { teacher } };
+    vec![
+        ("resnet18-224px-b256-distil", distil(("resnet18", Imagenet, Some(64)), [256, 3, 224], 512)),
+        ("resnet50-224px-b128-train", distil(("resnet50", Imagenet, Some(512)), [128, 3, 224], 512)),
+        ("conv4-84px-b512-train", distil(("conv4", Small, None), [512, 3, 84], 64)),
+        ("rkd-da-n512-d128", Work::Relational { n: 512, d: 128 }),
+        ("rkd-da-n2048-d128", Work::Relational { n: 2048, d: 128 }),
+    ]
+}
+
+/// The names of the workloads of a GPU.
+pub fn names_of_gpu() -> Vec<&'static str> {
+    table_of_gpu().into_iter().map(|(name, _)| name).collect()
+}
+
 /// The names of the workloads, in the order of the peer's program.
 pub fn names() -> Vec<&'static str> {
     table().into_iter().map(|(name, _)| name).collect()
@@ -89,7 +114,8 @@ pub(super) type Step = Box<dyn FnMut() -> Result<()>>;
 impl Work {
     /// The workload of this name.
     pub(super) fn find(name: &str) -> Result<Work> {
-        table().into_iter().find(|(known, _)| *known == name).map(|(_, work)| work).ok_or_else(|| {
+        let mut all = table().into_iter().chain(table_of_gpu());
+        all.find(|(known, _)| *known == name).map(|(_, work)| work).ok_or_else(|| {
             let near = nearest(name, names().into_iter(), 1);
             Error::new(Code::InvalidOption, "there is no such workload")
                 .with_subject("workload")
@@ -103,11 +129,13 @@ impl Work {
         !matches!(self, Work::Relational { .. })
     }
 
-    /// Makes networks and inputs, so that a step does nothing but the step, and tells `profile` what it does.
-    pub(super) fn prepare(&self, backend: &Cpu, profile: &Arc<Profile>) -> Result<Step> {
+    /// Makes networks and inputs, so that a step does nothing but the step, and tells `profile` what it does. The losses of
+    /// the host run on `team`.
+    pub(super) fn prepare<B: Backend>(&self, backend: &B, team: &Arc<Team>, profile: &Arc<Profile>) -> Result<Step> {
         match *self {
             Work::Train { network: (kind, stem, embedding), batch, ref loss } => {
-                training(build(backend, profile, kind, stem, embedding, batch)?, Arc::clone(profile), batch, loss)
+                let network = build(backend, profile, kind, stem, embedding, batch)?;
+                training(network, Arc::clone(team), Arc::clone(profile), batch, loss)
             }
             Work::Embed { network: (kind, stem, embedding), batch } => {
                 let mut network = build(backend, profile, kind, stem, embedding, batch)?.into_inference()?;
@@ -115,92 +143,131 @@ impl Work {
                 let images = images(backend, batch)?;
                 Ok(Box::new(move || network.forward(&images).map(|_| ())))
             }
-            Work::Relational { n, d } => relations(backend.clone(), Arc::clone(profile), n, d),
+            Work::Relational { n, d } => {
+                let losses = Losses::new(backend, Arc::clone(team), Arc::clone(profile), relational()?, [n, d, d])?;
+                let student = [(Feature::Embedding, vec![backend.from_f32(&draw(n * d, "student"), &[n, d])?])].into();
+                Ok(Box::new(move || losses.evaluate(&student).map(|_| ())))
+            }
         }
     }
 }
 
-fn relations(backend: Cpu, profile: Arc<Profile>, n: usize, d: usize) -> Result<Step> {
-    let (student, teacher, objective) = (draw(n * d, "student"), draw(n * d, "teacher"), relational()?);
-    Ok(Box::new(move || {
-        let features = BatchFeatures {
-            student: &[(Feature::Embedding, Matrix::new("student", &student, n, d)?)].into(),
-            teachers: &[[(Feature::Embedding, Matrix::new("teacher", &teacher, n, d)?)].into()],
-            labels: &[],
+/// The losses of a step as a session computes them: on the device those that it takes, the others on the host.
+struct Losses<B: Backend> {
+    backend: B,
+    team: Arc<Team>,
+    profile: Arc<Profile>,
+    objective: Objective,
+    parameters: LossParameters<B>,
+    teachers: [TeacherBatch<B::Tensor>; 1],
+    labels: Vec<u32>,
+}
+
+impl<B: Backend> Losses<B> {
+    /// Of n items, whose embeddings have d numbers and those of the teacher e.
+    fn new(
+        backend: &B,
+        team: Arc<Team>,
+        profile: Arc<Profile>,
+        mut objective: Objective,
+        [n, d, e]: [usize; 3],
+    ) -> Result<Self> {
+        objective.leave_to_device(|loss| computes(backend, loss));
+        let shapes: FeatureMap<Vec<usize>> =
+            [Feature::Embedding, Feature::Logits].into_iter().map(|feature| (feature, vec![n, d])).collect();
+        let teacher_shapes = [(Feature::Embedding, vec![n, e])].into();
+        let parameters = objective.parameters(&shapes, &[&teacher_shapes])?;
+        let parameters = LossParameters::draw(backend, parameters, 1)?;
+        let teacher = draw(n * e, "teacher");
+        let teachers = [TeacherBatch {
+            device: [(Feature::Embedding, vec![backend.from_f32(&teacher, &[n, e])?])].into(),
+            host: [(Feature::Embedding, Matrix::new("teacher", &teacher, n, e)?)].into(),
+        }];
+        let labels = (0..n).map(|i| (i * 7 % d) as u32).collect();
+        Ok(Losses { backend: backend.clone(), team, profile, objective, parameters, teachers, labels })
+    }
+
+    /// The value with the gradients of the host, and the weighted terms of the device. Waits for the device once.
+    fn evaluate(&self, student: &FeatureMap<Vec<B::Tensor>>) -> Result<(ObjectiveValue, Vec<DeviceLoss<B::Tensor>>)> {
+        let Losses { backend, objective, profile, .. } = self;
+        let device = evaluate_terms(backend, objective, 0, &self.parameters, student, &self.teachers)?;
+        let numbers = device.iter().flat_map(|loss| &loss.value.numbers);
+        let tensors: Vec<&B::Tensor> = student.values().flatten().chain(numbers).collect();
+        let cost = |_: &_| Cost::of::<B>(tensors.iter().copied().chain(tensors.iter().copied()));
+        let values = profile.time(Category::Data, "download", "", || backend.download(&tensors), cost)?;
+        let mut values = values.into_iter();
+        let student = matrices::<B>("the student's", student, &mut values)?;
+        let numbers: Vec<f64> = values.flatten().collect();
+        let batch = BatchFeatures {
+            student: &student,
+            teachers: &[self.teachers[0].host.clone()],
+            labels: &self.labels,
             parameters: &[],
-            team: backend.team(),
+            team: &self.team,
             ranks: Ranks::one(),
             random: Random::keyed(1, 0, 0, "loss"),
         };
-        let evaluate = || objective.evaluate(&features, 0).map(|_| ());
-        profile.time(Category::Loss, "objective", "", evaluate, |()| Cost::default())
-    }))
+        let on_host = || {
+            let mut terms = objective.evaluate(&batch, 0)?;
+            terms.extend(evaluated(objective, &device, &numbers, 0)?);
+            Ok(objective.weigh(terms, &Balance::default(), 0))
+        };
+        let value = profile.time(Category::Loss, "objective", "", on_host, |_| Cost::default())?;
+        Ok((value, weigh(device, backend, |term| objective.weight(term, &Balance::default(), 0))?))
+    }
 }
 
-fn training(mut network: Network<Cpu>, profile: Arc<Profile>, batch: [usize; 3], loss: &TrainLoss) -> Result<Step> {
+fn training<B: Backend>(
+    mut network: Network<B>,
+    team: Arc<Team>,
+    profile: Arc<Profile>,
+    batch: [usize; 3],
+    loss: &TrainLoss,
+) -> Result<Step> {
     network.keep_taps(&[]);
     let (backend, n, d) = (network.backend().clone(), batch[0], network.embedding_size());
     let images = images(&backend, batch)?;
-    let (spec, objective, read) = match loss {
-        TrainLoss::Distil { .. } => (adam(), relational()?, Feature::Embedding),
-        TrainLoss::Classify => (
-            sgd(),
-            Objective::new(&[TermSpec::new(LossSpec::CrossEntropy(CrossEntropy::default()))], &[])?,
-            Feature::Logits,
-        ),
-    };
-    let teacher = match *loss {
-        TrainLoss::Distil { teacher } => {
-            [(Feature::Embedding, Matrix::new("teacher", &draw(n * teacher, "teacher"), n, teacher)?)].into()
+    let (spec, objective, teacher) = match *loss {
+        TrainLoss::Distil { teacher } => (adam(), relational()?, teacher),
+        TrainLoss::Classify => {
+            let term = TermSpec {
+                student_feature: Some(Feature::Embedding),
+                ..TermSpec::new(LossSpec::CrossEntropy(CrossEntropy::default()))
+            };
+            (sgd(), Objective::new(&[term], &[])?, d)
         }
-        TrainLoss::Classify => FeatureMap::new(),
     };
-    let labels: Vec<u32> = (0..n).map(|i| (i * 7 % d) as u32).collect();
+    let losses = Losses::new(&backend, team, Arc::clone(&profile), objective, [n, d, teacher])?;
     let mut optimizer = Optimizer::new(&spec)?;
     optimizer.set_profile(&profile);
     Ok(Box::new(move || {
-        let (features, tape) = network.forward_train(&images)?;
-        let embedding = features[&Feature::Embedding].clone();
+        let (draw, ranks) = (Draw { seed: 1, step: 0, row: 0 }, Ranks::one());
+        let mut pass = Pass::forward(&network, vec![images.clone()], &[Feature::Embedding], draw, &ranks)?;
+        let features = std::mem::take(&mut pass.features);
+        let (value, device) = losses.evaluate(&features)?;
         drop(features);
-        // What is read here is written there.
-        let cost = || Cost::of::<Cpu>([&embedding; 2]);
-        let values = profile.time(Category::Data, "to_f32", "", || backend.to_f32(&embedding), |_| cost())?;
-        let batch = BatchFeatures {
-            student: &[(read.clone(), Matrix::new("student", &values, n, d)?)].into(),
-            teachers: std::slice::from_ref(&teacher),
-            labels: &labels,
-            parameters: &[],
-            team: backend.team(),
-            ranks: Ranks::one(),
-            random: Random::keyed(1, 0, 0, "loss"),
-        };
-        let evaluate = || Ok(objective.weigh(objective.evaluate(&batch, 0)?, &Balance::default(), 0));
-        let value = profile.time(Category::Loss, "objective", "", evaluate, |_| Cost::default())?;
-        let gradient: Vec<f32> = value.gradients[&read].iter().map(|&g| g as f32).collect();
-        let upload = || backend.from_f32(&gradient, Cpu::shape(&embedding));
-        let gradient = profile.time(Category::Data, "from_f32", "", upload, |_| cost())?;
-        drop(embedding);
-        let gradients = network.backward(tape, [(Feature::Embedding, gradient)].into(), false)?;
+        std::mem::take(&mut pass.statistics).iter().try_for_each(|learnt| network.learn(learnt))?;
+        let gradients = pass.backward(&network, &value.gradients, &device)?;
         let rate = spec.learning_rate();
-        optimizer.step(&backend, &mut [&mut network.parameters], gradients.parameters, rate, None).map(|_| ())
+        optimizer.step(&backend, &mut [&mut network.parameters], gradients, rate, None).map(|_| ())
     }))
 }
 
-fn build(
-    backend: &Cpu,
+fn build<B: Backend>(
+    backend: &B,
     profile: &Arc<Profile>,
     kind: &str,
     stem: Stem,
     embedding: Option<usize>,
     [_, channels, side]: [usize; 3],
-) -> Result<Network<Cpu>> {
+) -> Result<Network<B>> {
     let spec = BackboneSpec { stem, embedding, in_channels: channels, ..BackboneSpec::published(kind, side) };
     let mut network = backbones::build(backend.clone(), &spec, 1)?;
     network.set_profile(profile);
     Ok(network)
 }
 
-fn images(backend: &Cpu, [n, channels, side]: [usize; 3]) -> Result<<Cpu as Backend>::Tensor> {
+fn images<B: Backend>(backend: &B, [n, channels, side]: [usize; 3]) -> Result<B::Tensor> {
     backend.from_f32(&draw(n * side * side * channels, "images"), &[n, side, side, channels])
 }
 

@@ -12,7 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::maps::{self, Maps};
-use super::{Loss, LossInputs, LossValue, MapLoss, Matrix};
+use super::{Loss, LossInputs, LossValue, MapLoss, Matrix, OnDevice};
 use crate::error::{Code, Error, Result};
 
 /// Smallest norm that divides, PyTorch's.
@@ -37,8 +37,8 @@ impl Loss for AttentionTransfer {
         true
     }
 
-    fn map_loss(&self) -> Option<MapLoss> {
-        Some(MapLoss::AttentionTransfer)
+    fn on_device(&self) -> Option<OnDevice> {
+        Some(OnDevice::Map(MapLoss::AttentionTransfer))
     }
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {

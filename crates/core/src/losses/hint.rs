@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::maps::{self, row_shape};
 use super::projection::{self, Projection};
-use super::{Loss, LossInputs, LossParameter, LossValue, MapLoss};
+use super::{Loss, LossInputs, LossParameter, LossValue, MapLoss, OnDevice};
 use crate::error::Result;
 
 /// Where the authors' regressors start, and stay.
@@ -49,8 +49,8 @@ impl Loss for Hint {
         self.frozen
     }
 
-    fn map_loss(&self) -> Option<MapLoss> {
-        Some(MapLoss::Hint)
+    fn on_device(&self) -> Option<OnDevice> {
+        Some(OnDevice::Map(MapLoss::Hint))
     }
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {

@@ -116,15 +116,33 @@ pub trait Loss: Send + Sync {
     fn needs_maps(&self) -> bool {
         false
     }
-    /// The form that a device computes where its features stay, for losses on maps that are too large to be moved.
-    fn map_loss(&self) -> Option<MapLoss> {
+    /// The form that a device computes where its features stay.
+    fn on_device(&self) -> Option<OnDevice> {
         None
     }
     /// The value and the gradients for one batch.
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue>;
 }
 
-/// A loss that devices compute too, by [`MapOperations`](crate::nn::backend::MapOperations).
+/// A loss that devices compute too.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OnDevice {
+    /// Of maps, which are too large to be moved.
+    Map(MapLoss),
+    /// Of the relations of embeddings, whose triples are many.
+    Relation(RelationLoss),
+}
+
+/// A loss that devices compute by [`RelationOperations`](crate::nn::backend::RelationOperations).
+#[derive(Clone, Debug, PartialEq)]
+pub enum RelationLoss {
+    /// Of distances.
+    Distance(RkdDistance),
+    /// Of angles.
+    Angle(RkdAngle),
+}
+
+/// A loss that devices compute by [`MapOperations`](crate::nn::backend::MapOperations).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapLoss {
     /// [`Hint`].

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::embedding::Embedding;
 use super::relational::{Reduction, huber};
-use super::{Loss, LossInputs, LossValue};
+use super::{Loss, LossInputs, LossValue, OnDevice, RelationLoss};
 use crate::error::Result;
 use crate::input;
 use crate::ranks::{Tree, added, share};
@@ -51,6 +51,10 @@ impl Default for RkdAngle {
 impl Loss for RkdAngle {
     fn needs_teacher(&self) -> bool {
         true
+    }
+
+    fn on_device(&self) -> Option<OnDevice> {
+        Some(OnDevice::Relation(RelationLoss::Angle(self.clone())))
     }
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {

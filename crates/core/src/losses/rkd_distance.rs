@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::embedding::Embedding;
 use super::relational::Reduction;
-use super::{Loss, LossInputs, LossValue};
+use super::{Loss, LossInputs, LossValue, OnDevice, RelationLoss};
 use crate::error::Result;
 use crate::input;
 
@@ -42,6 +42,10 @@ impl Default for RkdDistance {
 impl Loss for RkdDistance {
     fn needs_teacher(&self) -> bool {
         true
+    }
+
+    fn on_device(&self) -> Option<OnDevice> {
+        Some(OnDevice::Relation(RelationLoss::Distance(self.clone())))
     }
 
     fn evaluate(&self, inputs: &LossInputs<'_>) -> Result<LossValue> {

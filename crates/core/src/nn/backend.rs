@@ -289,6 +289,16 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug + 'static {
         None
     }
 
+    /// Bytes of the device's own memory that are free; `None` where it has none beside the host's.
+    fn free_memory(&self) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
+    /// The relational losses on the device; `None` where the host computes them.
+    fn relations(&self) -> Option<&dyn RelationOperations<Self::Tensor>> {
+        None
+    }
+
     /// `target = (1 - share) target + share * factor * source`: running statistics.
     fn blend(&self, target: &mut Self::Tensor, source: &Self::Tensor, share: f64, factor: f64) -> Result<()>;
     /// `tensor += 1`: a counter.
@@ -319,6 +329,51 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug + 'static {
         gradient: &Self::Tensor,
         velocity: Option<&mut Self::Tensor>,
     ) -> Result<()>;
+    /// Whether [`adam_all`](Backend::adam_all) and [`sgd_all`](Backend::sgd_all) do their work at once, and not one parameter after
+    /// the other.
+    fn updates_at_once(&self) -> bool {
+        false
+    }
+    /// [`adam`](Backend::adam) on each of some parameters. What their steps have in common is all but rate and count.
+    fn adam_all(&self, updates: Vec<AdamUpdate<'_, Self::Tensor>>) -> Result<()> {
+        let adam = |AdamUpdate { step, parameter, gradient, state: [mean, square] }: AdamUpdate<'_, _>| {
+            self.adam(&step, parameter, gradient, mean, square)
+        };
+        updates.into_iter().try_for_each(adam)
+    }
+    /// [`sgd`](Backend::sgd) on each of some parameters. What their steps have in common is all but the rate.
+    fn sgd_all(&self, updates: Vec<SgdUpdate<'_, Self::Tensor>>) -> Result<()> {
+        let sgd = |SgdUpdate { step, parameter, gradient, velocity }: SgdUpdate<'_, _>| {
+            self.sgd(&step, parameter, gradient, velocity)
+        };
+        updates.into_iter().try_for_each(sgd)
+    }
+}
+
+/// A parameter that Adam changes.
+#[derive(Debug)]
+pub struct AdamUpdate<'a, T> {
+    /// Its step.
+    pub step: AdamStep,
+    /// What is changed.
+    pub parameter: &'a mut T,
+    /// Its gradient.
+    pub gradient: &'a T,
+    /// The means of the gradient and of its square.
+    pub state: [&'a mut T; 2],
+}
+
+/// A parameter that stochastic gradient descent changes.
+#[derive(Debug)]
+pub struct SgdUpdate<'a, T> {
+    /// Its step.
+    pub step: SgdStep,
+    /// What is changed.
+    pub parameter: &'a mut T,
+    /// Its gradient.
+    pub gradient: &'a T,
+    /// Only read with a momentum.
+    pub velocity: Option<&'a mut T>,
 }
 
 /// The norms of some tensors.
@@ -350,6 +405,16 @@ pub trait MapOperations<T> {
     fn squared_error(&self, a: &T, b: &T, count: f64) -> Result<(T, T)>;
     /// The sum of squares, a single number.
     fn squares(&self, x: &T) -> Result<T>;
+}
+
+/// The relational losses where the embeddings are, computed in float64: a student's `[n, d]` and a teacher's `[n, e]`. Each gives
+/// the value, a single number, and its gradient with respect to the student's. The maths is that of `losses::RkdDistance` and
+/// `losses::RkdAngle`; `delta` is Huber's threshold, and sums are divided by `divisor`.
+pub trait RelationOperations<T> {
+    /// The distance loss.
+    fn rkd_distance(&self, student: &T, teacher: &T, delta: f64, divisor: f64) -> Result<(T, T)>;
+    /// The angle loss; `same_leg` says that the sum is over b = c too.
+    fn rkd_angle(&self, student: &T, teacher: &T, delta: f64, divisor: f64, same_leg: bool) -> Result<(T, T)>;
 }
 
 /// Which statistics a batch normalisation subtracts and divides by.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::OptimizerSpec;
 use crate::error::{Code, Error, Result};
-use crate::nn::backend::{AdamStep, Backend, Norms, SgdStep};
+use crate::nn::backend::{AdamStep, AdamUpdate, Backend, Norms, SgdStep, SgdUpdate};
 use crate::nn::parameters::{ParameterSpec, Parameters};
 use crate::nn::profile::{Category, Cost, Profile};
 use crate::tensor::HostTensor;
@@ -106,10 +106,16 @@ impl<B: Backend> Optimizer<B> {
         self.allocate(backend, &specs)?;
         self.step += 1;
         let parameters = groups.iter_mut().flat_map(|group| group.specs.iter().zip(&mut group.values));
-        for (index, ((spec, value), gradient)) in parameters.zip(&gradients).enumerate() {
+        let places = self.counts.iter_mut().zip(&mut self.state);
+        let mut updates = Vec::new();
+        for (((spec, parameter), gradient), (count, state)) in parameters.zip(&gradients).zip(places) {
             let Some(gradient) = gradient else { continue };
-            self.counts[index] += 1;
-            self.update(backend, index, spec, value, gradient, learning_rate * spec.rate)?;
+            *count += 1;
+            updates.push(Update { spec, parameter, gradient, state, rate: learning_rate * spec.rate, count: *count });
+        }
+        match backend.updates_at_once() {
+            true => update(backend, &self.spec, &self.profile, updates)?,
+            false => updates.into_iter().try_for_each(|one| update(backend, &self.spec, &self.profile, vec![one]))?,
         }
         Ok(norm)
     }
@@ -150,38 +156,6 @@ impl<B: Backend> Optimizer<B> {
                     backend.clip(&mut tensors, &norms, largest)?;
                 }
                 Ok(GradientNorm::Pending { norms, names })
-            }
-        }
-    }
-
-    fn update(
-        &mut self,
-        backend: &B,
-        index: usize,
-        spec: &ParameterSpec,
-        parameter: &mut B::Tensor,
-        gradient: &B::Tensor,
-        learning_rate: f64,
-    ) -> Result<()> {
-        // The gradient is read, the parameter and its state are read and written.
-        let arrays = 1 + 2 * (1 + self.state[index].len());
-        let cost = |&(): &()| Cost::array(B::shape(gradient), arrays);
-        let decoupled = matches!(self.spec, OptimizerSpec::AdamW { .. });
-        match self.spec {
-            OptimizerSpec::Adam { beta1, beta2, epsilon, weight_decay, .. }
-            | OptimizerSpec::AdamW { beta1, beta2, epsilon, weight_decay, .. } => {
-                let step = self.counts[index];
-                let step = AdamStep { learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step };
-                let [mean, square] = self.state[index].as_mut_slice() else {
-                    return Err(Error::new(Code::Internal, "Adam's state has two tensors for each parameter"));
-                };
-                let work = || backend.adam(&step, parameter, gradient, mean, square);
-                self.profile.time(Category::Optimizer, "adam", &spec.name, work, cost)
-            }
-            OptimizerSpec::Sgd { momentum, nesterov, weight_decay, .. } => {
-                let step = SgdStep { learning_rate, momentum, nesterov, weight_decay };
-                let work = || backend.sgd(&step, parameter, gradient, self.state[index].first_mut());
-                self.profile.time(Category::Optimizer, "sgd", &spec.name, work, cost)
             }
         }
     }
@@ -253,6 +227,57 @@ impl<B: Backend> Optimizer<B> {
             self.counts = specs.map(count).collect::<Result<_>>()?;
         }
         Ok(())
+    }
+}
+
+/// A parameter and what changes it.
+struct Update<'a, T> {
+    spec: &'a ParameterSpec,
+    parameter: &'a mut T,
+    gradient: &'a T,
+    state: &'a mut [T],
+    rate: f64,
+    /// Steps that it has taken, with this one.
+    count: u64,
+}
+
+/// Changes parameters, at once where the backend does so.
+fn update<B: Backend>(
+    backend: &B,
+    spec: &OptimizerSpec,
+    profile: &Profile,
+    updates: Vec<Update<'_, B::Tensor>>,
+) -> Result<()> {
+    let Some(Update { spec: ParameterSpec { name, .. }, .. }) = updates.first() else { return Ok(()) };
+    let name = if updates.len() == 1 { name.as_str() } else { "" };
+    // The gradient is read, the parameter and its state are read and written.
+    let arrays = 1 + 2 * (1 + slots(spec).len());
+    let numbers: usize = updates.iter().map(|one| B::shape(one.gradient).iter().product::<usize>()).sum();
+    let cost = |&(): &()| Cost::array(&[numbers], arrays);
+    let decoupled = matches!(spec, OptimizerSpec::AdamW { .. });
+    match *spec {
+        OptimizerSpec::Adam { beta1, beta2, epsilon, weight_decay, .. }
+        | OptimizerSpec::AdamW { beta1, beta2, epsilon, weight_decay, .. } => {
+            let adam = |Update { parameter, gradient, state, rate: learning_rate, count: step, .. }| {
+                let state: &mut [B::Tensor] = state;
+                let [mean, square] = state else {
+                    return Err(Error::new(Code::Internal, "Adam's state has two tensors for each parameter"));
+                };
+                let step = AdamStep { learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step };
+                Ok(AdamUpdate { step, parameter, gradient, state: [mean, square] })
+            };
+            let updates = updates.into_iter().map(adam).collect::<Result<_>>()?;
+            profile.time(Category::Optimizer, "adam", name, || backend.adam_all(updates), cost)
+        }
+        OptimizerSpec::Sgd { momentum, nesterov, weight_decay, .. } => {
+            let sgd = |Update { parameter, gradient, state, rate: learning_rate, .. }| {
+                let state: &mut [B::Tensor] = state;
+                let step = SgdStep { learning_rate, momentum, nesterov, weight_decay };
+                SgdUpdate { step, parameter, gradient, velocity: state.first_mut() }
+            };
+            let updates = updates.into_iter().map(sgd).collect();
+            profile.time(Category::Optimizer, "sgd", name, || backend.sgd_all(updates), cost)
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::backbones::{self, BackboneSpec, Stem};
 use crate::data::{AugmentSpec, DataKind, EpisodePlan, Labels, Normalization, Part, SplitPlan};
-use crate::devices::Device;
+use crate::devices::{Device, Wish};
 use crate::export::{Dtype, ExportInput, ExportTarget};
 use crate::input::{At, PathText, Positive, Share, Text, Unit, Whole, carry, invalid, one_of, show};
 use crate::losses::TermSpec;
@@ -290,19 +290,18 @@ pub enum Keep {
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[cfg_attr(test, ts(type = "\"auto\" | \"cpu\" | \"candle-cpu\" | \"cuda\" | `cuda:${number}`"))]
 pub enum DeviceOption {
-    /// The best there is.
+    /// The best there is; where it is no GPU, a build with CUDA warns why.
     Auto,
     /// The CPU, by rkd's own kernels; the CPU, by the candle library: slower, and what runs where there are no own kernels;
     /// or an NVIDIA GPU.
     On(Device),
 }
 
-impl DeviceOption {
-    /// The device that is named; none where it is the best.
-    fn named(self) -> Option<Device> {
-        match self {
-            DeviceOption::Auto => None,
-            DeviceOption::On(device) => Some(device),
+impl From<DeviceOption> for Wish {
+    fn from(option: DeviceOption) -> Self {
+        match option {
+            DeviceOption::Auto => Wish::Best,
+            DeviceOption::On(device) => Wish::This(device),
         }
     }
 }

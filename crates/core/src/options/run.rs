@@ -5,13 +5,12 @@ use serde_json::{Map, Value, json};
 
 use super::stored::{StoredTeacher, find_model, find_teacher, find_teachers};
 use super::{
-    BackboneOptions, BatchOptions, ChoosingPart, DeviceOption, EvaluationOptions, EvaluationPolicy, Job, Keep,
-    LARGEST_BATCH, Places, Policy, ResolvedRun, ResumeOptions, RunOptions, TeacherFeaturesOption, TeacherPlaces,
-    Threads, WeightsOption,
+    BackboneOptions, BatchOptions, ChoosingPart, EvaluationOptions, EvaluationPolicy, Job, Keep, LARGEST_BATCH, Places,
+    Policy, ResolvedRun, ResumeOptions, RunOptions, TeacherFeaturesOption, TeacherPlaces, Threads, WeightsOption,
 };
 use crate::backbones::{BackboneSpec, Stem, define};
 use crate::data::{AugmentSpec, BatchPlan, DataKind, DataPlan, Labels, SplitPlan, Stop};
-use crate::devices;
+use crate::devices::{self, Wish};
 use crate::error::{Code, Error, Result};
 use crate::input::{self, fields_of, invalid, needed, read, unknown};
 use crate::losses::{Feature, LinearHint, LossSpec, RkdAngle, RkdDistance, TermSpec, TripletSquared, Weight};
@@ -28,7 +27,7 @@ use crate::vectors::VectorOptions;
 /// The whole plan of `train(options)` or `distill(options)`.
 ///
 /// # Errors
-/// `ERR_INVALID_OPTION` and `ERR_UNKNOWN_OPTION` that name the option, `ERR_NOT_FOUND`, `ERR_CUDA_UNAVAILABLE`, and those of
+/// `ERR_INVALID_OPTION` and `ERR_UNKNOWN_OPTION` that name the option, `ERR_NOT_FOUND`, `ERR_DEVICE`, and those of
 /// looking at the data; when stopped.
 pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun> {
     check_keys(job, options)?;
@@ -99,7 +98,7 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
         ));
     }
     let together = options.distributed.unwrap_or_default().is_asked_for();
-    let (device, warning) = devices::choose(options.device.and_then(DeviceOption::named), together)?;
+    let (device, warning) = devices::choose(options.device.map_or(Wish::Unsaid, Wish::from), together)?;
     warnings.extend(warning);
     let prefixes = options.prefixes.unwrap_or_default().0;
     let weights = options.weights.flatten().map(weights).transpose()?;
@@ -1110,10 +1109,7 @@ mod tests {
             let found = message(more);
             assert!(found.contains(expected), "{found}\nlacks {expected}");
         }
-        assert_eq!(
-            resolve(Job::Train, &train(json!({ "device": "cuda" })), &|| false).unwrap_err().code,
-            Code::CudaUnavailable
-        );
+        assert_eq!(resolve(Job::Train, &train(json!({ "device": "cuda" })), &|| false).unwrap_err().code, Code::Device);
         assert!(
             resolve(Job::Train, &json!([]), &|| false)
                 .unwrap_err()

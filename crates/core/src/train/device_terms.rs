@@ -1,6 +1,6 @@
-//! The losses on maps where the features are: on the device.
+//! The losses that are computed where the features are: on the device.
 //!
-//! A map of 64 images of 56x56 pixels and 256 channels is 205 MB, and another 411 MB as the host's losses want it. Where
+//! Losses on maps: a map of 64 images of 56x56 pixels and 256 channels is 205 MB, and another 411 MB as the host's losses want it. Where
 //! features are not the host's anyway ([`Backend::maps`]), hint and attention transfer are computed by the device, and two
 //! numbers of each come to the host: the value and the square of the gradient's norm. The maths is that of
 //! [`losses::Hint`](crate::losses::Hint) and [`losses::AttentionTransfer`](crate::losses::AttentionTransfer). Both are
@@ -10,12 +10,15 @@
 use std::borrow::Cow;
 
 use super::loss_parameters::LossParameters;
-use super::objective::{Beside, DeviceTerm, Objective};
+use super::objective::{Beside, DeviceTerm, Evaluated, Objective};
 use super::teacher::TeacherBatch;
 use crate::error::{Code, Error, Result};
-use crate::losses::{Feature, FeatureMap, MapLoss, Matrix, check_pixels, common_size};
+use crate::losses::{
+    Feature, FeatureMap, MapLoss, Matrix, OnDevice, Reduction, RelationLoss, RkdAngle, RkdDistance, check_pixels,
+    common_size,
+};
 use crate::nn::Backend;
-use crate::nn::backend::MapOperations;
+use crate::nn::backend::{MapOperations, RelationOperations};
 
 /// A loss of one batch.
 pub struct DeviceValue<T> {
@@ -47,8 +50,16 @@ pub struct Compared<'a, T> {
     pub share: f64,
 }
 
+/// Whether a backend computes a loss.
+pub fn computes<B: Backend>(backend: &B, loss: &OnDevice) -> bool {
+    match loss {
+        OnDevice::Map(_) => backend.maps().is_some(),
+        OnDevice::Relation(_) => backend.relations().is_some() && backend.maps().is_some(),
+    }
+}
+
 /// The terms of `objective` that the device computes in step `step`.
-pub(super) fn evaluate_terms<B: Backend>(
+pub(crate) fn evaluate_terms<B: Backend>(
     backend: &B,
     objective: &Objective,
     step: u64,
@@ -73,7 +84,15 @@ pub(super) fn evaluate_terms<B: Backend>(
             Compared { pieces, projection: projections.get(place), share: *share }
         });
         let compared: Vec<_> = compared.collect();
-        let value = evaluate(backend, maps, loss, student, &compared)?;
+        let value = match (loss, backend.relations()) {
+            (OnDevice::Map(loss), _) => evaluate(backend, maps, *loss, student, &compared)?,
+            (OnDevice::Relation(loss), Some(relations)) => {
+                evaluate_relation(backend, (maps, relations), loss, student, &compared)?
+            }
+            (OnDevice::Relation(_), None) => {
+                return Err(Error::new(Code::Internal, "the device computes no relations"));
+            }
+        };
         Ok(DeviceLoss { term, feature: feature.clone(), value })
     };
     objective.device_terms(step).map(evaluate_one).collect()
@@ -92,8 +111,29 @@ fn upload<B: Backend>(backend: &B, matrix: &Matrix, like: &[B::Tensor]) -> Resul
     like.iter().map(piece).collect()
 }
 
+/// The terms as the objective has them, from their [`numbers`](DeviceValue::numbers) in step `step`.
+///
+/// # Errors
+/// Those of [`Objective::evaluated`].
+pub(crate) fn evaluated<T>(
+    objective: &Objective,
+    terms: &[DeviceLoss<T>],
+    numbers: &[f64],
+    step: u64,
+) -> Result<Vec<Evaluated>> {
+    let mut numbers = numbers.chunks_exact(2);
+    let one = |loss: &DeviceLoss<T>| {
+        let (mut value, mut squares) = (0.0, 0.0);
+        for piece in numbers.by_ref().take(loss.value.gradients.len()) {
+            (value, squares) = (value + piece[0], squares + piece[1]);
+        }
+        objective.evaluated(loss.term, value, squares.sqrt(), step)
+    };
+    terms.iter().map(one).collect()
+}
+
 /// The terms with their weights.
-pub(super) fn weigh<B: Backend>(
+pub(crate) fn weigh<B: Backend>(
     mut terms: Vec<DeviceLoss<B::Tensor>>,
     backend: &B,
     weight: impl Fn(usize) -> f64,
@@ -135,11 +175,64 @@ pub fn evaluate<B: Backend>(
                 Some([value, gradient]) => [backend.add(value, &found.value)?, backend.add(gradient, &found.gradient)?],
             });
         }
-        let [value, gradient] = sum.ok_or_else(|| Error::new(Code::Internal, "a term compares with no teacher"))?;
+        let [value, gradient] = sum.ok_or_else(no_teacher)?;
         total.numbers.extend([value, maps.squares(&gradient)?]);
         total.gradients.push(gradient);
     }
     Ok(total)
+}
+
+/// Computes a relational `loss` of the whole batch, the average over the teachers.
+///
+/// # Errors
+/// Those of the device.
+pub fn evaluate_relation<B: Backend>(
+    backend: &B,
+    (maps, relations): (&dyn MapOperations<B::Tensor>, &dyn RelationOperations<B::Tensor>),
+    loss: &RelationLoss,
+    student: &[B::Tensor],
+    teachers: &[Compared<'_, B::Tensor>],
+) -> Result<DeviceValue<B::Tensor>> {
+    let whole = |pieces: &[B::Tensor]| match pieces {
+        [one] => Ok(one.clone()),
+        several => backend.stack(several),
+    };
+    let embedding = whole(student)?;
+    let n = B::shape(&embedding)[0];
+    let mut sum: Option<[B::Tensor; 2]> = None;
+    for Compared { pieces, share, .. } in teachers {
+        let teacher = whole(pieces)?;
+        let (value, gradient) = match *loss {
+            RelationLoss::Distance(RkdDistance { delta, reduction }) => {
+                relations.rkd_distance(&embedding, &teacher, delta, reduction.divisor(n, 2) / share)?
+            }
+            RelationLoss::Angle(RkdAngle { delta, reduction }) => {
+                let same_leg = reduction == Reduction::Reference;
+                relations.rkd_angle(&embedding, &teacher, delta, reduction.divisor(n, 3) / share, same_leg)?
+            }
+        };
+        sum = Some(match sum {
+            None => [value, gradient],
+            Some([sum, gradients]) => [backend.add(sum, &value)?, backend.add(gradients, &gradient)?],
+        });
+    }
+    let [value, gradient] = sum.ok_or_else(no_teacher)?;
+    let mut total = DeviceValue { gradients: Vec::new(), parameters: Vec::new(), numbers: Vec::new() };
+    let (mut row, mut value) = (0, Some(value));
+    for piece in student {
+        let end = row + B::shape(piece)[0];
+        let own = if student.len() == 1 { gradient.clone() } else { backend.images(&gradient, [row, end])? };
+        // The value is that of all: the first piece has it.
+        let of_piece = value.take().map_or_else(|| backend.zeros(&[]), Ok)?;
+        total.numbers.extend([of_piece, maps.squares(&own)?]);
+        total.gradients.push(own);
+        row = end;
+    }
+    Ok(total)
+}
+
+fn no_teacher() -> Error {
+    Error::new(Code::Internal, "a term compares with no teacher")
 }
 
 /// A loss of one piece beside one teacher.

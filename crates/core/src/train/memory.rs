@@ -17,7 +17,8 @@
 //! | moment | the largest of what comes and goes: a checkpoint (8 (2 P + S)), reading a teacher (12 T), the final evaluation (networks of its own with their passes, embeddings and a tile of 512 x images), new best weights (8 P) |
 //!
 //! Decoded images count nothing: they stay in a file and are read one by one. A network on another device than the own
-//! kernels is estimated as if it were on them, and never refused.
+//! kernels is estimated as if it were on them, and never refused for that; what a GPU's own memory has to hold is counted by
+//! `device_memory.rs`.
 //!
 //! How exact: the estimate over the measured peak (`VmHWM` of `rkd train` and `rkd distill` with 2 threads, 4 steps, evaluations
 //! and checkpoints; glyphs of 60 classes):
@@ -52,7 +53,7 @@ use crate::metrics::FidelityOptions;
 use crate::nn::dropout::Draw;
 use crate::nn::parameters::Parameters;
 use crate::nn::tape::Tape;
-use crate::nn::{Backend, Cpu, CpuTensor, Inference, Network};
+use crate::nn::{Backend, Cpu, Inference, Network};
 use crate::optim::Optimizer;
 use crate::ranks::{Ranks, Tree, share};
 
@@ -117,17 +118,20 @@ impl<'a> OfTeacher<'a> {
 }
 
 /// The passes of a run, on a backend that counts.
-struct Counted {
-    cpu: Cpu,
-    student: Network<Cpu>,
+pub(super) struct Counted<B: Backend> {
+    backend: B,
+    student: Network<B>,
     /// Those that are networks of rkd.
-    teachers: Vec<Option<Inference<Cpu>>>,
-    losses: Parameters<Cpu>,
-    optimizer: Optimizer<Cpu>,
+    teachers: Vec<Option<Inference<B>>>,
+    losses: Parameters<B>,
+    optimizer: Optimizer<B>,
     /// The student's features, each with its shape for one image.
-    shapes: FeatureMap<Vec<usize>>,
+    pub shapes: FeatureMap<Vec<usize>>,
     read: Vec<Feature>,
 }
+
+/// The images of a batch, piece by piece, and what the student's forward pass kept of each.
+type Passed<B> = (Vec<<B as Backend>::Tensor>, Vec<Tape<B>>);
 
 /// The pieces of a batch that are counted: further ones take the memory of those before them.
 const PIECES: usize = 4;
@@ -140,10 +144,10 @@ impl Demand<'_> {
     pub fn estimate(&self, process: u64) -> Result<MemoryEstimate> {
         let Plan { batch, .. } = &*self.plan;
         let mut estimate = MemoryEstimate { process, ..MemoryEstimate::default() };
-        let mut counted = Counted::new(self)?;
+        let mut counted = Counted::new(self, Cpu::counting())?;
         let mut last = 0;
-        let mut more = |counted: &Counted| {
-            let now = counted.cpu.allocated() as u64;
+        let mut more = |counted: &Counted<Cpu>| {
+            let now = counted.backend.allocated() as u64;
             now - std::mem::replace(&mut last, now)
         };
         estimate.networks = more(&counted);
@@ -164,7 +168,7 @@ impl Demand<'_> {
         estimate.gradients += counted.further_branches(self);
         counted.evaluate(self)?;
         estimate.evaluation += more(&counted);
-        estimate.kernels = counted.cpu.working_memory() as u64 + UNIT_BYTES * self.threads as u64;
+        estimate.kernels = counted.backend.working_memory() as u64 + UNIT_BYTES * self.threads as u64;
 
         let n = batch.size as u64;
         let read = |names: Vec<Feature>, shapes: &FeatureMap<Vec<usize>>| numbers_of(&names, shapes) as u64;
@@ -259,12 +263,16 @@ impl Demand<'_> {
 
     /// What would fit into `room`, computed anew with each change alone.
     fn advice(&self, room: u64) -> String {
+        self.advice_by(|changed| changed.estimate(0).is_ok_and(|estimate| estimate.needed() <= room))
+    }
+
+    /// What would fit, computed anew with each change alone by what `fits`.
+    pub fn advice_by(&self, fits_so: impl Fn(&Demand<'_>) -> bool) -> String {
         let Plan { batch, backbone, micro_batch, .. } = &*self.plan;
         let fits = |change: &dyn Fn(&mut Plan)| {
             let mut plan = self.plan.clone().into_owned();
             change(&mut plan);
-            let changed = Demand { plan: Cow::Owned(plan), ..self.clone() };
-            changed.estimate(0).is_ok_and(|estimate| estimate.needed() <= room)
+            fits_so(&Demand { plan: Cow::Owned(plan), ..self.clone() })
         };
         let mut found = Vec::new();
         let pieces = largest(2, micro_batch.unwrap_or(batch.size), |size| fits(&|plan| plan.micro_batch = Some(size)));
@@ -289,17 +297,18 @@ impl Demand<'_> {
     }
 }
 
-impl Counted {
-    fn new(demand: &Demand<'_>) -> Result<Counted> {
-        let (plan, objective, cpu) = (&demand.plan, demand.objective, Cpu::counting());
-        let mut student = Network::zeros(cpu.clone(), backbones::define(&plan.backbone)?)?;
+impl<B: Backend> Counted<B> {
+    /// Of the run's networks on `backend`.
+    pub fn new(demand: &Demand<'_>, backend: B) -> Result<Self> {
+        let (plan, objective) = (&demand.plan, demand.objective);
+        let mut student = Network::zeros(backend.clone(), backbones::define(&plan.backbone)?)?;
         student.tune(&plan.tuning)?;
-        let shapes = shapes_of::<Cpu>(&student.forward_eval(&images(&cpu, &plan.backbone, 1)?)?);
+        let shapes = shapes_of::<B>(&student.forward_eval(&images(&backend, &plan.backbone, 1)?)?);
         let network = |(place, teacher): (usize, &OfTeacher<'_>)| {
             let Some(spec) = teacher.network else { return Ok(None) };
-            let network = Network::zeros(cpu.clone(), backbones::define(spec)?)?;
+            let network = Network::zeros(backend.clone(), backbones::define(spec)?)?;
             let mut network = network.into_inference_without_values()?;
-            network.forward(&images(&cpu, spec, 1)?)?;
+            network.forward(&images(&backend, spec, 1)?)?;
             network.keep_taps(&objective.teacher_features(place));
             Ok::<_, Error>(Some(network))
         };
@@ -307,22 +316,22 @@ impl Counted {
         let teacher_shapes: Vec<_> = demand.teachers.iter().map(|teacher| teacher.shapes).collect();
         objective.check(&shapes, &teacher_shapes)?;
         let specs = objective.parameters(&shapes, &teacher_shapes)?.concat();
-        let losses = Parameters::zeros(&cpu, specs)?;
+        let losses = Parameters::zeros(&backend, specs)?;
         let read = with_embedding(objective.student_features());
         student.keep_taps(&read);
         let optimizer = Optimizer::new(&plan.optimizer)?;
-        Ok(Counted { cpu, student, teachers, losses, optimizer, shapes, read })
+        Ok(Counted { backend, student, teachers, losses, optimizer, shapes, read })
     }
 
     /// An evaluation during training, and the teachers' features if they are computed once.
-    fn evaluate(&self, demand: &Demand<'_>) -> Result<()> {
+    pub fn evaluate(&self, demand: &Demand<'_>) -> Result<()> {
         let ([train, validation, test], network) =
             (demand.parts, self.student.clone().into_inference_without_values()?);
         let before = if self.teachers.is_empty() { 0 } else { test };
-        look(&self.cpu, &network, &demand.plan.backbone, &[validation, before])?;
+        look(&self.backend, &network, &demand.plan.backbone, &[validation, before])?;
         let networks = self.teachers.iter().zip(&demand.teachers);
         let mut networks = networks.filter_map(|(network, teacher)| network.as_ref().zip(teacher.network));
-        networks.try_for_each(|(network, spec)| look(&self.cpu, network, spec, &[train, test]))
+        networks.try_for_each(|(network, spec)| look(&self.backend, network, spec, &[train, test]))
     }
 
     /// The images of each piece that a rank has of a batch, the largest first.
@@ -336,7 +345,7 @@ impl Counted {
     }
 
     /// Those that are counted: all where their activations are in memory at once.
-    fn pieces(&self, demand: &Demand<'_>) -> Vec<usize> {
+    pub fn pieces(&self, demand: &Demand<'_>) -> Vec<usize> {
         let mut pieces = Self::all_pieces(demand);
         pieces.truncate(if self.student.is_synchronised() { pieces.len() } else { PIECES });
         pieces
@@ -357,9 +366,9 @@ impl Counted {
     }
 
     /// A batch through teachers and student: its pieces, and what the student's forward pass kept.
-    fn forward(&mut self, demand: &Demand<'_>) -> Result<(Vec<CpuTensor>, Vec<Tape<Cpu>>)> {
-        let (cpu, sizes) = (self.cpu.clone(), self.pieces(demand));
-        let pieces = |spec| sizes.iter().map(|&rows| images(&cpu, spec, rows)).collect::<Result<Vec<_>>>();
+    pub fn forward(&mut self, demand: &Demand<'_>) -> Result<Passed<B>> {
+        let (backend, sizes) = (self.backend.clone(), self.pieces(demand));
+        let pieces = |spec| sizes.iter().map(|&rows| images(&backend, spec, rows)).collect::<Result<Vec<_>>>();
         let own = pieces(&demand.plan.backbone)?;
         let mut features = Vec::new();
         for (place, (network, teacher)) in self.teachers.iter().zip(&demand.teachers).enumerate() {
@@ -395,21 +404,17 @@ impl Counted {
     }
 
     /// The way back, by way of each piece; and once more before it where weights are found by balancing.
-    fn backward(
-        &self,
-        demand: &Demand<'_>,
-        (pieces, tapes): (Vec<CpuTensor>, Vec<Tape<Cpu>>),
-    ) -> Result<Vec<Option<CpuTensor>>> {
-        let upstream = |images: &CpuTensor| {
-            let (rows, features) = (Cpu::shape(images)[0], demand.objective.student_features().into_iter());
+    pub fn backward(&self, demand: &Demand<'_>, (pieces, tapes): Passed<B>) -> Result<Vec<Option<B::Tensor>>> {
+        let upstream = |images: &B::Tensor| {
+            let (rows, features) = (B::shape(images)[0], demand.objective.student_features().into_iter());
             let upstream = features.filter_map(|name| {
                 let shape: Vec<usize> = [rows].iter().chain(self.shapes.get(&name)?.iter().skip(1)).copied().collect();
-                Some((name, self.cpu.zeros(&shape)))
+                Some((name, self.backend.zeros(&shape)))
             });
             upstream.map(|(name, tensor)| Ok((name, tensor?))).collect::<Result<FeatureMap<_>>>()
         };
-        let all = |tapes: Vec<Tape<Cpu>>| {
-            let (mut sum, add) = (Tree::default(), |a, b| add(&self.cpu, a, b));
+        let all = |tapes: Vec<Tape<B>>| {
+            let (mut sum, add) = (Tree::default(), |a, b| add(&self.backend, a, b));
             if self.student.is_synchronised() {
                 let tapes = tapes.into_iter().zip(&pieces);
                 let tapes = tapes.map(|(tape, images)| Ok((tape, upstream(images)?))).collect::<Result<_>>()?;
@@ -434,18 +439,18 @@ impl Counted {
         all(tapes)
     }
 
-    fn update(&mut self, demand: &Demand<'_>, mut gradients: Vec<Option<CpuTensor>>) -> Result<()> {
+    pub fn update(&mut self, demand: &Demand<'_>, mut gradients: Vec<Option<B::Tensor>>) -> Result<()> {
         for spec in &self.losses.specs {
-            let gradient = spec.is_trained().then(|| self.cpu.zeros(&spec.inner_shape()));
+            let gradient = spec.is_trained().then(|| self.backend.zeros(&spec.inner_shape()));
             gradients.push(gradient.transpose()?);
         }
         let groups = &mut [&mut self.student.parameters, &mut self.losses];
-        self.optimizer.step(&self.cpu, groups, gradients, 0.0, demand.plan.clip_gradient_norm).map(drop)
+        self.optimizer.step(&self.backend, groups, gradients, 0.0, demand.plan.clip_gradient_norm).map(drop)
     }
 }
 
 /// Bytes of parameters on the host.
-fn bytes_of(parameters: &Parameters<Cpu>) -> u64 {
+fn bytes_of<B: Backend>(parameters: &Parameters<B>) -> u64 {
     4 * parameters.specs.iter().map(|spec| spec.count() as u64).sum::<u64>()
 }
 
@@ -461,18 +466,18 @@ fn fidelity(images: u64) -> u64 {
 }
 
 /// Evaluation of so many images each: batches of one size, and a last one that is smaller.
-fn look(cpu: &Cpu, network: &Inference<Cpu>, spec: &BackboneSpec, counts: &[usize]) -> Result<()> {
+fn look<B: Backend>(backend: &B, network: &Inference<B>, spec: &BackboneSpec, counts: &[usize]) -> Result<()> {
     for &count in counts {
         let batches = [count.min(BATCH), if count > BATCH { count % BATCH } else { 0 }];
         for size in batches.into_iter().filter(|&size| size > 0) {
-            network.forward(&images(cpu, spec, size)?)?;
+            network.forward(&images(backend, spec, size)?)?;
         }
     }
     Ok(())
 }
 
-fn images(cpu: &Cpu, spec: &BackboneSpec, n: usize) -> Result<CpuTensor> {
-    cpu.zeros(&[n, spec.image_size, spec.image_size, spec.in_channels])
+fn images<B: Backend>(backend: &B, spec: &BackboneSpec, n: usize) -> Result<B::Tensor> {
+    backend.zeros(&[n, spec.image_size, spec.image_size, spec.in_channels])
 }
 
 /// The largest value from `least` on below `end` that `fits`, where smaller ones fit if larger ones do.
@@ -491,13 +496,13 @@ fn largest(least: usize, end: usize, fits: impl Fn(usize) -> bool) -> Option<usi
 }
 
 /// Bytes for people.
-fn in_words(bytes: u64) -> String {
+pub(super) fn in_words(bytes: u64) -> String {
     let mebibytes = bytes as f64 / f64::from(1 << 20);
     if mebibytes < 1024.0 { format!("{mebibytes:.0} MiB") } else { format!("{:.1} GiB", mebibytes / 1024.0) }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::nn::tuning::TrainingStatistics;
     use serde_json::json;
@@ -507,7 +512,7 @@ mod tests {
     /// A change of a plan to a value.
     type Change = fn(&mut Plan, usize);
 
-    fn plan(size: usize) -> Plan {
+    pub fn plan(size: usize) -> Plan {
         serde_json::from_value(json!({
             "data": {
                 "source": "glyphs", "imageSize": 64, "channels": 3, "cache": "cache",
@@ -528,7 +533,7 @@ mod tests {
     }
 
     /// Asks of a run with `teachers`, each with its network and whether it sees batches.
-    fn with<T>(plan: &Plan, teachers: &[(&BackboneSpec, bool)], ask: impl FnOnce(&Demand<'_>) -> T) -> T {
+    pub fn with<T>(plan: &Plan, teachers: &[(&BackboneSpec, bool)], ask: impl FnOnce(&Demand<'_>) -> T) -> T {
         let names: Vec<(&str, f64)> = teachers.iter().zip(["a", "b", "c"]).map(|(_, name)| (name, 1.0)).collect();
         let objective = Objective::new(&plan.losses, &names).unwrap();
         let plan = Cow::Borrowed(plan);

@@ -5,13 +5,15 @@
 //! [`device_terms`] are those that the device computes, [`balance`] finds weights, [`teacher`] gives what they compare with,
 //! [`evaluate`](mod@evaluate), [`stored`], [`embed`](mod@embed), [`embedded`], [`shards`], [`export`](mod@export) and [`look`](mod@look) use a stored network, `reference` measures by a teacher,
 //! [`checkpoint`] is the file between two steps, [`together`] a session on several ranks and `share` what each does of a step. `cost` tells beforehand when a step would be slow, [`memory`] what a run
-//! takes, `known` whether data are still those of an earlier job.
+//! takes and `device_memory` what of a GPU, `known` whether data are still those of an earlier job.
 
 pub mod balance;
 pub mod checkpoint;
 pub mod collapse;
 mod compatibility;
 mod cost;
+#[cfg(any(test, feature = "cuda"))]
+mod device_memory;
 pub mod device_terms;
 pub mod embed;
 pub mod embedded;

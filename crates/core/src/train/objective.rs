@@ -20,7 +20,7 @@ use super::event::{ChosenWeight, Term};
 use crate::error::{Code, Error, Result};
 use crate::input;
 use crate::losses::{
-    Feature, FeatureMap, Loss, LossInputs, LossParameter, LossValue, MapLoss, Matrix, Prefixes, TermSpec, Weight,
+    Feature, FeatureMap, Loss, LossInputs, LossParameter, LossValue, Matrix, OnDevice, Prefixes, TermSpec, Weight,
 };
 use crate::nn::parameters::{Layout, ParameterSpec};
 use crate::random::Random;
@@ -47,7 +47,7 @@ struct WeightedTerm {
     /// The prefixes of the student's embedding that it is evaluated on besides.
     prefixes: Option<Prefixes>,
     /// The form in which the device computes it; `None`: the host does.
-    on_device: Option<MapLoss>,
+    on_device: Option<OnDevice>,
 }
 
 /// One of those that a term is the average over.
@@ -64,7 +64,7 @@ pub struct DeviceTerm<'o> {
     /// Its place among the terms.
     pub term: usize,
     /// The loss.
-    pub loss: MapLoss,
+    pub loss: &'o OnDevice,
     /// The student's feature.
     pub student: &'o Feature,
     /// The teachers' feature.
@@ -196,10 +196,11 @@ impl Objective {
             .with_advice("the whole embedding is trained anyway; leave its length out, or make the embedding longer"))
     }
 
-    /// Leaves the terms that have a form for devices to the device from now on.
-    pub fn leave_to_device(&mut self) {
-        let hosts = |term: &&mut WeightedTerm| term.prefixes.is_none();
-        self.terms.iter_mut().filter(hosts).for_each(|term| term.on_device = term.loss.map_loss());
+    /// Leaves the terms whose form for devices the device `computes` to it from now on.
+    pub fn leave_to_device(&mut self, computes: impl Fn(&OnDevice) -> bool) {
+        for term in self.terms.iter_mut().filter(|term| term.prefixes.is_none()) {
+            term.on_device = term.loss.on_device().filter(&computes);
+        }
     }
 
     /// Whether any term reads the teacher.
@@ -235,7 +236,7 @@ impl Objective {
     pub fn device_terms(&self, step: u64) -> impl Iterator<Item = DeviceTerm<'_>> {
         let terms = self.terms.iter().enumerate().filter(move |(_, term)| term.weight.at(step) != Some(0.0));
         terms.filter_map(|(index, WeightedTerm { student, teacher, beside, on_device, .. })| {
-            let (loss, teacher) = ((*on_device)?, teacher.as_ref()?);
+            let (loss, teacher) = (on_device.as_ref()?, teacher.as_ref()?);
             Some(DeviceTerm { term: index, loss, student, teacher, beside })
         })
     }

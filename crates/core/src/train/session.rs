@@ -20,7 +20,9 @@ use super::compatibility::{
     check_class_pairs, check_classes, check_episode, check_labels, check_micro_batch, check_teacher,
 };
 use super::cost::slow_losses;
-use super::device_terms::{DeviceLoss, evaluate_terms, weigh};
+#[cfg(feature = "cuda")]
+use super::device_memory;
+use super::device_terms::{self, DeviceLoss, computes, evaluate_terms, weigh};
 use super::evaluate::{check_enough, embed_part, measure, open_dataset, outputs, share_of_images};
 use super::event::{CollapseEvent, Control, Event, StepEvent};
 use super::host::Host;
@@ -129,11 +131,11 @@ impl<B: Backend> Session<B> {
     /// are no longer those of the run or of a teacher.
     pub fn open(backend: B, host: Host, mut plan: Plan, start: &Start, control: &Control) -> Result<Self> {
         let before = (Process::now(), Limits::now());
+        #[cfg(feature = "cuda")]
+        let free = backend.free_memory()?;
         let mut objective = Objective::new(&plan.losses, &weights_of(&plan.teachers))?
             .with_prefixes(&plan.prefixes, plan.backbone.normalize)?;
-        if backend.maps().is_some() {
-            objective.leave_to_device();
-        }
+        objective.leave_to_device(|loss| computes(&backend, loss));
         plan.schedule.validate()?;
         check_micro_batch(&plan)?;
         let share = Share::new(host.ranks().clone(), &plan)?;
@@ -193,10 +195,16 @@ impl<B: Backend> Session<B> {
         };
         let (memory, warning) = demand.check(before.0, &before.1)?;
         warning.into_iter().for_each(|message| control.emit(Event::Warning { message }));
-        let mut student = backbones::build(backend.clone(), &plan.backbone, plan.seed)?;
-        let (rows, times) = ([plan.batch.size, student.embedding_size()], plan.prefixes.len() + 1);
-        if let Some(message) = slow_losses(&plan.losses, host.team(), rows, times) {
+        #[cfg(feature = "cuda")]
+        if let Some(message) = free.map(|free| device_memory::check(&demand, free)).transpose()?.flatten() {
             control.emit(Event::Warning { message });
+        }
+        let mut student = backbones::build(backend.clone(), &plan.backbone, plan.seed)?;
+        // Beside prefixes the host computes the relations whatever the device can.
+        if backend.relations().is_none() || !plan.prefixes.is_empty() {
+            let (rows, times) = ([plan.batch.size, student.embedding_size()], plan.prefixes.len() + 1);
+            let message = slow_losses(&plan.losses, host.team(), rows, times);
+            message.into_iter().for_each(|message| control.emit(Event::Warning { message }));
         }
         let silent = Control::silent();
         let events = if start.checkpoint.is_none() { control } else { &silent };
@@ -427,14 +435,7 @@ impl<B: Backend> Session<B> {
             random: Random::keyed(self.plan.seed, self.step, 0, "loss"),
         };
         let mut evaluated = self.objective.evaluate(&features, self.step)?;
-        let mut numbers = on_host.numbers.chunks_exact(2);
-        for loss in device {
-            let (mut value, mut squares) = (0.0, 0.0);
-            for piece in numbers.by_ref().take(loss.value.gradients.len()) {
-                (value, squares) = (value + piece[0], squares + piece[1]);
-            }
-            evaluated.push(self.objective.evaluated(loss.term, value, squares.sqrt(), self.step)?);
-        }
+        evaluated.extend(device_terms::evaluated(&self.objective, device, &on_host.numbers, self.step)?);
         evaluated.sort_by_key(|term| term.term);
         Ok(evaluated)
     }

@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use rkd_core::losses::LossSpec;
+#[cfg(target_os = "linux")]
+use rkd_core::nn::Cuda;
 use rkd_core::nn::layer::Definition;
 use rkd_core::nn::parameters::ParameterSpec;
 use rkd_core::random::{fnv1a64, splitmix64};
 use rkd_core::tensor::HostTensor;
+#[cfg(target_os = "linux")]
+use rkd_cuda::tested::Tested;
 use serde_json::Value;
 
 /// The golden file `name`, from `RKD_GOLDEN` or from the repository.
@@ -17,6 +21,17 @@ pub fn golden(name: &str) -> Value {
     let path = folder.join(name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Whether `networks.json` is drawn by another seed than that of the repository, with which other activations flip.
+pub fn is_of_another_seed(networks: &Value) -> bool {
+    networks["seed"] != 20_261_123
+}
+
+/// The CUDA backend on the device of the tests, with or without a library of convolutions: see [`Tested`].
+#[cfg(target_os = "linux")]
+pub fn cuda(convolutions: bool) -> Cuda<Tested> {
+    Cuda::new(Tested::new(convolutions))
 }
 
 /// Every kind of loss there is.

@@ -15,10 +15,10 @@ use cudarc::driver::sys::{CUevent, CUevent_flags, CUresult};
 use cudarc::driver::{CudaStream, DriverError};
 
 use super::{failed, lock};
-use crate::device::{Failure, Result};
+use crate::device::{Failure, Result, rounded};
 
 /// Pieces of pinned memory that are kept: of as many uploads the host may be ahead of the device.
-const STAGES: usize = 4;
+const STAGES: usize = 8;
 
 /// Values in the device's memory.
 pub struct Buffer {
@@ -59,12 +59,6 @@ impl Drop for Pool {
         self.release();
         lock(&self.stages).drain(..).for_each(|stage| stage.free());
     }
-}
-
-/// Bytes that are taken for so many: eight sizes for each power of two, so that pieces fit again.
-fn rounded(bytes: usize) -> usize {
-    let step = (bytes.next_power_of_two() / 8).max(512);
-    bytes.max(1).next_multiple_of(step)
 }
 
 impl Pool {
@@ -212,19 +206,5 @@ impl Stage {
     fn free(self) {
         // SAFETY: both were made by `take_stage`, and this is the end of them. Nothing can be done about a failure.
         let _ = unsafe { (event::destroy(self.event), free_host(self.pointer.cast())) };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::rounded;
-
-    #[test]
-    fn sizes_are_rounded_up_by_a_quarter_at_most() {
-        assert_eq!([0, 1, 512, 513, 5000].map(rounded), [512, 512, 512, 1024, 5120]);
-        for bytes in (4096..3_000_000).step_by(997) {
-            let taken = rounded(bytes);
-            assert!(taken >= bytes && (taken - bytes) as f64 <= 0.25 * bytes as f64, "{bytes}: {taken}");
-        }
     }
 }

@@ -21,13 +21,10 @@ use self::convolution::Convolutions;
 pub use self::memory::Buffer;
 use self::memory::Pool;
 pub use self::probe::{Found, Graphics, Library, look};
-use crate::device::{Argument, Convolution, Device, Failure, Matrix, Pass, Product, Result};
+use crate::device::{Argument, Convolution, Device, Failure, Matrix, Pass, Product, Result, SCRATCH};
 
 /// The kernels for compute capability 8.0 and later, which the driver compiles when they are loaded.
 const KERNELS: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
-
-/// Values of scratch memory: 256 MiB.
-const SCRATCH: usize = 64 << 20;
 
 /// A CUDA device. Clones share its memory and its stream.
 #[derive(Clone)]
@@ -170,6 +167,16 @@ impl Device for Gpu {
         buffer.len
     }
 
+    fn free_memory(&self) -> Result<Option<usize>> {
+        self.bind()?;
+        let (free, _) = driver::result::mem_get_info().map_err(|error| failed("the device's memory", error))?;
+        Ok(Some(free))
+    }
+
+    fn address(&self, buffer: &Buffer) -> u64 {
+        buffer.pointer
+    }
+
     fn take(&self, len: usize) -> Result<Buffer> {
         self.bind()?;
         self.0.pool.take(len)
@@ -200,7 +207,7 @@ impl Device for Gpu {
     ) -> Result<()> {
         self.bind()?;
         let function = self.function(kernel)?;
-        let mut values: Vec<[u8; 8]> = arguments.iter().map(|one| one.bytes(|buffer| buffer.pointer)).collect();
+        let mut values: Vec<[u8; 8]> = arguments.iter().map(|one| one.bytes(|buffer| self.address(buffer))).collect();
         let mut places: Vec<*mut c_void> = values.iter_mut().map(|value| value.as_mut_ptr().cast()).collect();
         let ([x, y, z], [wide, tall]) = (grid, block);
         let stream = self.0.stream.cu_stream();

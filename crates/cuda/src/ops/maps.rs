@@ -3,10 +3,10 @@ use super::{between_sizes, check, flat, int, launch, rows};
 use crate::device::{Device, Result};
 
 /// Blocks of a sum over all values, and so numbers that are added up at the end.
-pub(super) const SQUARES: usize = 64;
+const SQUARES: usize = 64;
 
 /// The blocks of a sum of n squares: by n alone.
-pub(super) fn square_blocks(n: usize) -> ([u32; 3], [u32; 2]) {
+fn square_blocks(n: usize) -> ([u32; 3], [u32; 2]) {
     ([n.div_ceil(1024).clamp(1, SQUARES) as u32, 1, 1], [super::WIDE, 1])
 }
 

@@ -11,6 +11,7 @@ mod maps;
 mod normalization;
 mod optimizer;
 mod pooling;
+mod relations;
 
 pub use attention::{add_tokens, attention, attention_backward};
 pub use channels::{by_image, column_sums, finish_in_place, image_sums};
@@ -24,8 +25,9 @@ pub use normalization::{
     Activated, LayerGradients, NormGradients, Statistics, batch_norm, batch_norm_backward, batch_statistics,
     l2_normalize, l2_normalize_backward, layer_norm, layer_norm_backward, rstd,
 };
-pub use optimizer::{adam_in_place, clip_in_place, norms, sgd_in_place};
+pub use optimizer::{AdamUpdate, SgdUpdate, adam_in_place, clip_in_place, norms, sgd_in_place};
 pub use pooling::{Pool, max_pool, max_pool_backward};
+pub use relations::{Relation, rkd_angle, rkd_distance};
 
 use crate::device::{Device, Result};
 

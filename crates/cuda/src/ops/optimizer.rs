@@ -1,66 +1,126 @@
+//! What works on all parameters at once: a table on the device has an entry for each, see `kernels/optimizer.cu`.
+
 use rkd_kernels::optimizer::{AdamStep, SgdStep};
 
-use super::elementwise::fill;
-use super::maps::{SQUARES, square_blocks};
-use super::{check, check_given, flat, int, launch};
-use crate::device::{Argument, Device, Result};
+use super::{WIDE, check, check_given, flat, int, launch};
+use crate::device::{Device, Result};
 
-/// A step of Adam or AdamW on a parameter and its state.
-pub fn adam_in_place<D: Device>(
-    device: &D,
-    step: &AdamStep,
-    parameter: &D::Buffer,
-    gradient: &D::Buffer,
-    [mean, square]: [&D::Buffer; 2],
-) -> Result<()> {
-    let n = D::len(parameter);
-    check::<D>("adam", &[("gradient", gradient, n), ("mean", mean, n), ("square", square, n)]);
-    let correction = |beta: f64| 1.0 - beta.powf(step.step as f64);
-    let (shrink, decay) = match step.decoupled {
-        true => (1.0 - step.learning_rate * step.weight_decay, 0.0),
-        false => (1.0, step.weight_decay),
-    };
-    let rate = step.learning_rate / correction(step.beta1);
-    let root2 = correction(step.beta2).sqrt();
-    let constants =
-        [shrink, decay, step.beta1, 1.0 - step.beta1, step.beta2, 1.0 - step.beta2, rate, root2, step.epsilon];
-    let [shrink, decay, beta1, rest1, beta2, rest2, rate, root2, epsilon] = constants.map(|value| value as f32);
-    launch!(
-        device,
-        adam,
-        flat(n),
-        [parameter, gradient, mean, square, shrink, decay, beta1, rest1, beta2, rest2, rate, root2, epsilon, n]
-    )
+/// Shares of a buffer's sum of squares at most: by the lengths alone, so that the same buffers give the same bits.
+const SHARES: usize = 64;
+/// Blocks of an entry at most; those of small buffers end at once.
+const MOST_BLOCKS: usize = 256;
+
+/// A parameter, its gradient, and Adam's means of the gradient and of its square.
+#[derive(Debug)]
+pub struct AdamUpdate<'a, B> {
+    /// This parameter's step: its rate and its count may be its own, the rest is that of all.
+    pub step: AdamStep,
+    /// What is changed.
+    pub parameter: &'a B,
+    /// Of as many values as the parameter, as all that follow.
+    pub gradient: &'a B,
+    /// Changed too.
+    pub mean: &'a B,
+    /// Changed too.
+    pub square: &'a B,
 }
 
-/// A step of stochastic gradient descent on a parameter and, with a momentum, its velocity.
-pub fn sgd_in_place<D: Device>(
-    device: &D,
-    step: &SgdStep,
-    parameter: &D::Buffer,
-    gradient: &D::Buffer,
-    velocity: Option<&D::Buffer>,
-) -> Result<()> {
-    let n = D::len(parameter);
-    check::<D>("sgd", &[("gradient", gradient, n)]);
-    check_given::<D>("sgd", "velocity", velocity, n);
-    let [rate, momentum, decay] = [step.learning_rate, step.momentum, step.weight_decay].map(|value| value as f32);
-    let nesterov = i32::from(step.nesterov);
-    launch!(device, sgd, flat(n), [parameter, gradient, velocity, rate, momentum, decay, nesterov, n])
+/// A parameter, its gradient and, with a momentum, its velocity.
+#[derive(Debug)]
+pub struct SgdUpdate<'a, B> {
+    /// This parameter's step: its rate may be its own, the rest is that of all.
+    pub step: SgdStep,
+    /// What is changed.
+    pub parameter: &'a B,
+    /// Of as many values as the parameter.
+    pub gradient: &'a B,
+    /// Changed too.
+    pub velocity: Option<&'a B>,
+}
+
+/// The bytes of a table, as the values of a buffer.
+#[derive(Default)]
+struct Table {
+    values: Vec<f32>,
+    entries: usize,
+    longest: usize,
+}
+
+impl Table {
+    fn word(&mut self, word: u64) {
+        self.values.extend([word as u32, (word >> 32) as u32].map(f32::from_bits));
+    }
+
+    /// Adds an entry: places of buffers, 0 for none, then their length and an even number of constants.
+    fn entry<const P: usize, const C: usize>(&mut self, places: [u64; P], n: usize, constants: [f64; C]) {
+        const { assert!(C.is_multiple_of(2), "an entry is made of words") };
+        places.into_iter().for_each(|place| self.word(place));
+        self.word(n as u64);
+        self.values.extend(constants.map(|value| value as f32));
+        self.entries += 1;
+        self.longest = self.longest.max(n);
+    }
+
+    /// The blocks of a flat kernel for each entry.
+    fn blocks(&self) -> ([u32; 3], [u32; 2]) {
+        let blocks = self.longest.div_ceil(1024).clamp(1, MOST_BLOCKS);
+        ([blocks as u32, self.entries as u32, 1], [256, 1])
+    }
+
+    fn upload<D: Device>(&self, device: &D) -> Result<D::Buffer> {
+        device.upload(&self.values)
+    }
+}
+
+/// A step of Adam or AdamW on parameters and their state, in one launch. Betas, epsilon and decay are those of the first.
+pub fn adam_in_place<D: Device>(device: &D, updates: &[AdamUpdate<'_, D::Buffer>]) -> Result<()> {
+    let Some(AdamUpdate { step: common, .. }) = updates.first() else { return Ok(()) };
+    let mut table = Table::default();
+    for AdamUpdate { step, parameter, gradient, mean, square } in updates {
+        let n = D::len(parameter);
+        check::<D>("adam", &[("gradient", gradient, n), ("mean", mean, n), ("square", square, n)]);
+        let correction = |beta: f64| 1.0 - beta.powf(step.step as f64);
+        let shrink = if step.decoupled { 1.0 - step.learning_rate * step.weight_decay } else { 1.0 };
+        let (rate, root2) = (step.learning_rate / correction(step.beta1), correction(step.beta2).sqrt());
+        let places = [*parameter, *mean, *square, *gradient].map(|buffer| device.address(buffer));
+        table.entry(places, n, [shrink, rate, root2, 0.0]);
+    }
+    let (on_device, decay) = (table.upload(device)?, if common.decoupled { 0.0 } else { common.weight_decay });
+    let constants = [decay, common.beta1, 1.0 - common.beta1, common.beta2, 1.0 - common.beta2, common.epsilon];
+    let [decay, beta1, rest1, beta2, rest2, epsilon] = constants.map(|value| value as f32);
+    launch!(device, adam, table.blocks(), [&on_device, decay, beta1, rest1, beta2, rest2, epsilon])
+}
+
+/// A step of stochastic gradient descent on parameters and their velocities, in one launch. Momentum and decay are those of the
+/// first.
+pub fn sgd_in_place<D: Device>(device: &D, updates: &[SgdUpdate<'_, D::Buffer>]) -> Result<()> {
+    let Some(SgdUpdate { step: common, .. }) = updates.first() else { return Ok(()) };
+    let mut table = Table::default();
+    for SgdUpdate { step, parameter, gradient, velocity } in updates {
+        let n = D::len(parameter);
+        check::<D>("sgd", &[("gradient", gradient, n)]);
+        check_given::<D>("sgd", "velocity", *velocity, n);
+        let velocity = velocity.map_or(0, |velocity| device.address(velocity));
+        table.entry([device.address(parameter), velocity, device.address(gradient)], n, [step.learning_rate, 0.0]);
+    }
+    let on_device = table.upload(device)?;
+    let [momentum, decay] = [common.momentum, common.weight_decay].map(|value| value as f32);
+    launch!(device, sgd, table.blocks(), [&on_device, momentum, decay, i32::from(common.nesterov)])
+}
+
+fn listed<D: Device>(device: &D, buffers: &[&D::Buffer]) -> Table {
+    let mut table = Table::default();
+    buffers.iter().for_each(|&buffer| table.entry([device.address(buffer)], D::len(buffer), []));
+    table
 }
 
 /// The norm of each buffer, `[k]`.
 pub fn norms<D: Device>(device: &D, buffers: &[&D::Buffer]) -> Result<D::Buffer> {
-    let (k, norms) = (buffers.len(), device.take(buffers.len())?);
-    // Small buffers have fewer blocks.
-    let partial = fill(device, 0.0, k * SQUARES)?;
-    for (place, &buffer) in buffers.iter().enumerate() {
-        let n = D::len(buffer);
-        let none = None::<&D::Buffer>;
-        let to = Argument::At(&partial, place * SQUARES);
-        launch!(device, block_squares, square_blocks(n), [buffer, none, none, 0.0f32, to, n])?;
-    }
-    launch!(device, finish_squares, flat(k), [&partial, &norms, 1.0f32, 1, int(k), int(SQUARES)])?;
+    let (k, norms, table) = (buffers.len(), device.take(buffers.len())?, listed(device, buffers));
+    let shares = table.longest.div_ceil(1024).clamp(1, SHARES);
+    let (table, partial) = (table.upload(device)?, device.take(k * shares)?);
+    launch!(device, listed_squares, ([shares as u32, k as u32, 1], [WIDE, 1]), [&table, &partial])?;
+    launch!(device, finish_squares, flat(k), [&partial, &norms, 1.0f32, 1, int(k), int(shares)])?;
     Ok(norms)
 }
 
@@ -68,9 +128,7 @@ pub fn norms<D: Device>(device: &D, buffers: &[&D::Buffer]) -> Result<D::Buffer>
 pub fn clip_in_place<D: Device>(device: &D, buffers: &[&D::Buffer], norms: &D::Buffer, largest: f64) -> Result<()> {
     let factor = device.take(1)?;
     launch!(device, clip_factor, flat(1), [norms, &factor, largest as f32, int(D::len(norms))])?;
-    for &buffer in buffers {
-        let n = D::len(buffer);
-        launch!(device, scale_by, flat(n), [buffer, &factor, n])?;
-    }
-    Ok(())
+    let table = listed(device, buffers);
+    let on_device = table.upload(device)?;
+    launch!(device, scale_listed, table.blocks(), [&on_device, &factor])
 }

@@ -4,6 +4,7 @@
 //! Generic over the [`Device`], so that the tests run all of it on the CPU twin, with the device's own kernels.
 
 mod maps;
+mod relations;
 mod tensor;
 
 use std::sync::Arc;
@@ -14,8 +15,8 @@ use rkd_cuda::ops::{self, Activated, Columns, Pool};
 
 pub use self::tensor::CudaTensor;
 use super::backend::{
-    Activation, AdamStep, Backend, BatchNorm, LayerNormalized, MapOperations, NormGradients, Normalized, Norms, Passed,
-    SavedNorm, SgdStep, Statistics,
+    Activation, AdamStep, AdamUpdate, Backend, BatchNorm, LayerNormalized, MapOperations, NormGradients, Normalized,
+    Norms, Passed, RelationOperations, SavedNorm, SgdStep, SgdUpdate, Statistics,
 };
 use super::geometry::{Conv2d, Pool2d};
 use super::shape::check_filled;
@@ -474,6 +475,14 @@ impl<D: Device> Backend for Cuda<D> {
         Some(self)
     }
 
+    fn free_memory(&self) -> Result<Option<u64>> {
+        Ok(self.device.free_memory()?.map(|bytes| bytes as u64))
+    }
+
+    fn relations(&self) -> Option<&dyn RelationOperations<CudaTensor<D>>> {
+        Some(self)
+    }
+
     fn blend(&self, target: &mut CudaTensor<D>, source: &CudaTensor<D>, share: f64, factor: f64) -> Result<()> {
         let (keep, take) = ((1.0 - share) as f32, (share * factor) as f32);
         Ok(ops::blend_in_place(&self.device, self.own(target)?, &source.buffer, keep, take)?)
@@ -508,8 +517,7 @@ impl<D: Device> Backend for Cuda<D> {
         mean: &mut CudaTensor<D>,
         square: &mut CudaTensor<D>,
     ) -> Result<()> {
-        let state = [self.own(mean)?, self.own(square)?];
-        Ok(ops::adam_in_place(&self.device, step, self.own(parameter)?, &gradient.buffer, state)?)
+        self.adam_all(vec![AdamUpdate { step: *step, parameter, gradient, state: [mean, square] }])
     }
 
     fn sgd(
@@ -519,8 +527,29 @@ impl<D: Device> Backend for Cuda<D> {
         gradient: &CudaTensor<D>,
         velocity: Option<&mut CudaTensor<D>>,
     ) -> Result<()> {
-        let velocity = velocity.map(|velocity| self.own(velocity)).transpose()?;
-        Ok(ops::sgd_in_place(&self.device, step, self.own(parameter)?, &gradient.buffer, velocity)?)
+        self.sgd_all(vec![SgdUpdate { step: *step, parameter, gradient, velocity }])
+    }
+
+    fn updates_at_once(&self) -> bool {
+        true
+    }
+
+    fn adam_all(&self, updates: Vec<AdamUpdate<'_, CudaTensor<D>>>) -> Result<()> {
+        let update = |AdamUpdate { step, parameter, gradient, state: [mean, square] }| {
+            let (parameter, mean, square) = (self.own(parameter)?, self.own(mean)?, self.own(square)?);
+            let gradient: &CudaTensor<D> = gradient;
+            Ok(ops::AdamUpdate { step, parameter, gradient: &gradient.buffer, mean, square })
+        };
+        Ok(ops::adam_in_place(&self.device, &updates.into_iter().map(update).collect::<Result<Vec<_>>>()?)?)
+    }
+
+    fn sgd_all(&self, updates: Vec<SgdUpdate<'_, CudaTensor<D>>>) -> Result<()> {
+        let update = |SgdUpdate { step, parameter, gradient, velocity }| {
+            let gradient: &CudaTensor<D> = gradient;
+            let velocity = velocity.map(|velocity| self.own(velocity)).transpose()?;
+            Ok(ops::SgdUpdate { step, parameter: self.own(parameter)?, gradient: &gradient.buffer, velocity })
+        };
+        Ok(ops::sgd_in_place(&self.device, &updates.into_iter().map(update).collect::<Result<Vec<_>>>()?)?)
     }
 }
 

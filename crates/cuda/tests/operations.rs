@@ -1,9 +1,10 @@
-//! The twin itself, and operations on two ways that must agree. What each operation computes is held against the portable
-//! form by `crates/core/tests/backends.rs`.
+//! The twin itself, and operations on two ways that must agree, on the device of the tests. What each operation computes is
+//! held against the portable form by `crates/core/tests/backends.rs`.
 #![cfg(all(feature = "twin", target_os = "linux"))]
 
 use rkd_cuda::device::{Argument, Convolution, Device};
 use rkd_cuda::ops;
+use rkd_cuda::tested::{Tested, TestedBuffer};
 use rkd_cuda::twin::{Memory, Twin};
 
 /// Numbers that repeat nowhere near.
@@ -11,12 +12,12 @@ fn values(n: usize, seed: usize) -> Vec<f32> {
     (0..n).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.5 - 1.0).collect()
 }
 
-fn upload(twin: &Twin, n: usize, seed: usize) -> Memory {
-    twin.upload(&values(n, seed)).unwrap()
+fn upload(device: &Tested, n: usize, seed: usize) -> TestedBuffer {
+    device.upload(&values(n, seed)).unwrap()
 }
 
-fn download(twin: &Twin, buffer: &Memory) -> Vec<f32> {
-    twin.download(&[buffer]).unwrap().pop().unwrap()
+fn download(device: &Tested, buffer: &TestedBuffer) -> Vec<f32> {
+    device.download(&[buffer]).unwrap().pop().unwrap()
 }
 
 #[track_caller]
@@ -29,9 +30,9 @@ fn assert_near(what: &str, actual: &[f32], expected: &[f32]) {
 }
 
 #[test]
-fn a_launch_that_is_not_the_kernels_is_refused() {
-    let twin = Twin::new(true);
-    let y = upload(&twin, 4, 1);
+fn a_launch_that_is_not_the_kernels_is_refused_by_the_twin() {
+    let twin = Twin::default();
+    let y = twin.upload(&values(4, 1)).unwrap();
     let launch = |kernel, arguments: &[Argument<'_, Memory>]| {
         // SAFETY: the kernels are not run, but for the last, whose arguments are its own.
         unsafe { twin.launch(kernel, [1; 3], [32, 1], arguments) }
@@ -41,15 +42,15 @@ fn a_launch_that_is_not_the_kernels_is_refused() {
     assert!(launch("scale", &[buffer(), n(), factor()]).unwrap_err().to_string().contains("plf"));
     launch("scale", &[buffer(), factor(), n()]).unwrap();
     let doubled: Vec<f32> = values(4, 1).iter().map(|value| 2.0 * value).collect();
-    assert_eq!(download(&twin, &y), doubled);
+    assert_eq!(twin.download(&[&y]).unwrap(), [doubled]);
 }
 
 #[test]
 fn sums_over_blocks_with_barriers_are_those_of_a_loop() {
-    let twin = Twin::new(true);
+    let device = Tested::new(true);
     for (m, c) in [(1, 1), (7, 3), (70, 33), (1000, 40), (3000, 5)] {
-        let x = upload(&twin, m * c, 3);
-        let sums = download(&twin, &ops::column_sums(&twin, &x, None, c).unwrap());
+        let x = upload(&device, m * c, 3);
+        let sums = download(&device, &ops::column_sums(&device, &x, None, c).unwrap());
         let all = values(m * c, 3);
         let expected: Vec<f32> =
             (0..c).map(|k| all.iter().skip(k).step_by(c).map(|&value| f64::from(value)).sum::<f64>() as f32).collect();
@@ -61,10 +62,10 @@ fn sums_over_blocks_with_barriers_are_those_of_a_loop() {
 
 #[test]
 fn matrices_are_transposed_at_any_size() {
-    let twin = Twin::new(true);
+    let device = Tested::new(true);
     for (rows, columns) in [(1, 1), (3, 70), (33, 31), (64, 65)] {
-        let x = upload(&twin, 2 * rows * columns, 5);
-        let y = download(&twin, &ops::transpose(&twin, &x, rows, columns).unwrap());
+        let x = upload(&device, 2 * rows * columns, 5);
+        let y = download(&device, &ops::transpose(&device, &x, rows, columns).unwrap());
         let all = values(2 * rows * columns, 5);
         for (place, &value) in y.iter().enumerate() {
             let (matrix, column, row) = (place / (rows * columns), place / rows % columns, place % rows);
@@ -75,7 +76,7 @@ fn matrices_are_transposed_at_any_size() {
 
 #[test]
 fn convolutions_by_the_library_and_by_columns_agree() {
-    let (library, columns) = (Twin::new(true), Twin::new(false));
+    let (library, columns) = (Tested::new(true), Tested::new(false));
     for (place, (n, input, c_in, c_out, kernel, stride, padding, dilation, groups, extra)) in [
         (2, [9, 7], 3, 4, [3, 3], [1, 1], [1, 1], [1, 1], 1, [0, 0]),
         (3, [13, 12], 8, 6, [3, 5], [2, 1], [1, 2], [1, 1], 2, [0, 0]),
@@ -92,12 +93,12 @@ fn convolutions_by_the_library_and_by_columns_agree() {
         });
         let shape = Convolution { n, input, output, c_in, c_out, kernel, stride, padding, dilation, groups };
         let [x, weight, dy] = [0, 1, 2].map(|which| values(shape.lengths()[which], which + 10 * place));
-        let run = |twin: &Twin| {
-            let [x, weight, dy] = [&x, &weight, &dy].map(|values| twin.upload(values).unwrap());
-            let y = ops::convolution(twin, &shape, extra, &x, &weight).unwrap();
-            let dx = ops::convolution_backward_input(twin, &shape, extra, &weight, &dy).unwrap();
-            let dweight = ops::convolution_backward_weight(twin, &shape, extra, &x, &dy).unwrap();
-            [y, dx, dweight].map(|buffer| download(twin, &buffer))
+        let run = |device: &Tested| {
+            let [x, weight, dy] = [&x, &weight, &dy].map(|values| device.upload(values).unwrap());
+            let y = ops::convolution(device, &shape, extra, &x, &weight).unwrap();
+            let dx = ops::convolution_backward_input(device, &shape, extra, &weight, &dy).unwrap();
+            let dweight = ops::convolution_backward_weight(device, &shape, extra, &x, &dy).unwrap();
+            [y, dx, dweight].map(|buffer| download(device, &buffer))
         };
         let (expected, actual) = (run(&library), run(&columns));
         for (what, (actual, expected)) in ["y", "dx", "dweight"].iter().zip(actual.iter().zip(&expected)) {
