@@ -657,7 +657,7 @@ export type Keep = "best" | "last" | "both";
 export type DeviceOption = "auto" | "cpu" | "candle-cpu" | "cuda" | `cuda:${number}`;
 
 /**
- * Whether processes, on one machine or several, train one network together: `mpirun -n 4 npx rkd train ...`. The same plan
+ * Whether processes, on one machine or several, train one network together: `mpirun -n 4 rkd train ...`. The same plan
  * gives the same bytes on any number of them.
  */
 export type Distributed = "auto" | "mpi" | "none";

@@ -332,7 +332,7 @@ impl<'de> Deserialize<'de> for DeviceOption {
     }
 }
 
-/// Whether processes, on one machine or several, train one network together: `mpirun -n 4 npx rkd train ...`. The same plan
+/// Whether processes, on one machine or several, train one network together: `mpirun -n 4 rkd train ...`. The same plan
 /// gives the same bytes on any number of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
