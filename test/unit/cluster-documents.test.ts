@@ -127,7 +127,9 @@ describe("the scripts", () => {
       ...Object.values(mpiJob.spec.mpiReplicaSpecs).map(({ template }) => template),
     ].flatMap(({ spec }) => spec.containers);
     const typed = pods.map(({ command = [], args = [] }) => [...command, ...args].join(" "));
-    const all = [...scripts, ...typed].flatMap((code) => [...code.matchAll(/\bnpx,? rkd (\w+)([^\n#"]*)/g)]);
+    const all = [...scripts, ...typed].flatMap((code) => [
+      ...code.matchAll(/(?:\bnpx |node_modules\/\.bin\/)rkd (\w+)([^\n#"]*)/g),
+    ]);
     expect(all.length).toBeGreaterThan(10);
     for (const [line, name, rest = ""] of all) {
       const command = commands().find((each) => each.name() === name);
