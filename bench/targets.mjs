@@ -87,7 +87,7 @@ function muslOfItsSource(folder) {
     fetchTo(source, muslSource, "musl.tar.gz");
     output(["tar", "--extract", "--strip-components=1", "--file", "musl.tar.gz"], source);
     output(["./configure", "--host=aarch64-linux-gnu"], source, { CC: "aarch64-linux-gnu-gcc" });
-    output(["make", `-j${os.availableParallelism()}`, "lib/libc.so"], source);
+    output(["make", "--silent", `-j${os.availableParallelism()}`, "lib/libc.so"], source);
     mkdirSync(join(folder, "usr", "lib"), { recursive: true });
     copyFileSync(join(source, "lib", "libc.so"), join(folder, "usr", "lib", "libc.so"));
     rmSync(source, { recursive: true });
@@ -204,7 +204,6 @@ function binaryOf(platform) {
 function use(platform, { where, node }) {
   const onWindows = platform.os === "win32";
   const binary = binaryOf(platform);
-  if (!existsSync(binary)) return "not built";
   if (!runsWherePromised(platform, binary)) throw new Error(`${platform.name} needs ${systemOf(platform, binary)}`);
   const folder = mkdtempSync(join(os.tmpdir(), "rkd-elsewhere-"));
   try {
@@ -265,7 +264,8 @@ const outcomes = platforms
   .filter(({ name }) => wanted.length === 0 || wanted.includes(name))
   .map((platform) => {
     const hindered = platform.name === "win32-x64-msvc" ? windowsObstacle() : obstacle(platform);
-    const place = hindered ?? places[platform.name]?.() ?? "cannot be used on this machine";
+    const absent = values["as-built"] && !existsSync(binaryOf(platform)) ? "not this time" : undefined;
+    const place = hindered ?? absent ?? places[platform.name]?.() ?? "cannot be used on this machine";
     return [platform.name, typeof place === "string" ? place : use(platform, place)];
   });
 const lines = [
