@@ -123,10 +123,14 @@ impl Store {
 
 /// Files that others may read as far as the user's mask lets them, like those of decoded images.
 fn readable() -> tempfile::Builder<'static, 'static> {
-    let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder
+    {
+        let mut builder = tempfile::Builder::new();
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        builder
+    }
+    #[cfg(not(unix))]
+    tempfile::Builder::new()
 }
 
 /// Items, rows and time of a file; `None` for one that is damaged or has rows of another length.
