@@ -27,7 +27,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { emulation } from "../scripts/arm64.mjs";
 import { build, output, packBinary, packMain, runsWherePromised, systemOf } from "../scripts/pack.mjs";
-import { buildOf, hasZig, obstacle, platforms } from "../scripts/platforms.mjs";
+import { buildOf, missingLibrary, missingZig, obstacle, platforms } from "../scripts/platforms.mjs";
 import { must, npm, root, setUp } from "../scripts/setup.mjs";
 import { circumstances, here, record } from "./programs.mjs";
 
@@ -171,13 +171,7 @@ __declspec(dllimport) unsigned char __stdcall SystemFunction036(void *, unsigned
 __declspec(dllexport) int __stdcall ProcessPrng(void *bytes, size_t count) { return SystemFunction036(bytes, count); }
 `;
 
-/** What stands between a Windows binary and this machine, whose linker is not Microsoft's. */
-function windowsObstacle() {
-  const libraries = output(["rustc", "--print", "target-libdir", "--target", windows], root).trim();
-  if (!existsSync(libraries)) return `needs Rust's standard library for it: rustup target add ${windows}`;
-  return hasZig() ? undefined : "needs zig: pip install ziglang cargo-zigbuild";
-}
-
+/** Windows by GNU's tools, as Microsoft's linker is not on this machine. */
 const windows = "x86_64-pc-windows-gnu";
 
 /** The addon for Windows, linked with a libnode that is there for the linker alone: the running program has what it calls. */
@@ -263,7 +257,8 @@ const started = new Date();
 const outcomes = platforms
   .filter(({ name }) => wanted.length === 0 || wanted.includes(name))
   .map((platform) => {
-    const hindered = platform.name === "win32-x64-msvc" ? windowsObstacle() : obstacle(platform);
+    const hindered =
+      platform.name === "win32-x64-msvc" ? (missingLibrary(windows) ?? missingZig()) : obstacle(platform);
     const absent = values["as-built"] && !existsSync(binaryOf(platform)) ? "not this time" : undefined;
     const place = hindered ?? absent ?? places[platform.name]?.() ?? "cannot be used on this machine";
     return [platform.name, typeof place === "string" ? place : use(platform, place)];

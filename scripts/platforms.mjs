@@ -44,12 +44,19 @@ export function hasZig() {
 export function obstacle({ target, os }) {
   if (os === "darwin" && process.platform !== "darwin") return "needs a Mac, for Apple's SDK";
   if (os === "win32" && process.platform !== "win32") return "needs Windows, for Microsoft's linker";
+  return missingLibrary(target) ?? (os === "linux" ? missingZig() : undefined);
+}
+
+/** Why nothing can be built for a target of Rust: its standard library is not here. */
+export function missingLibrary(target) {
   const { status, stdout } = spawnSync("rustc", ["--print", "target-libdir", "--target", target], { encoding: "utf8" });
-  if (status !== 0 || !existsSync(stdout.trim())) {
-    return `needs Rust's standard library for it: rustup target add ${target}`;
-  }
-  if (os === "linux" && !hasZig()) return "needs zig: pip install ziglang cargo-zigbuild";
-  return undefined;
+  if (status === 0 && existsSync(stdout.trim())) return undefined;
+  return `needs Rust's standard library for it: rustup target add ${target}`;
+}
+
+/** Why nothing can be linked for another system: there is no zig. */
+export function missingZig() {
+  return hasZig() ? undefined : "needs zig: pip install ziglang cargo-zigbuild";
 }
 
 /** The command that builds a platform's binary in the release profile, its environment, and the file that it leaves. */

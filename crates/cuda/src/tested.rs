@@ -88,18 +88,19 @@ impl TestedBuffer {
     }
 }
 
-/// Calls a device's own function, with its own buffers: `$of` says how it has them of those of the tests.
+/// Calls a device's own function, with its own buffers: `$of` says how it has them of those of the tests, and `$wrap` how its own
+/// become one of those. Each call has both and few use both, hence `unused_variables`.
 macro_rules! on {
     ($tested:expr, |$device:ident, $of:ident, $wrap:ident| $call:expr) => {
         match &$tested.hardware {
             Hardware::Twin($device) => {
-                #[allow(unused)]
+                #[allow(unused_variables)]
                 let ($of, $wrap) = (TestedBuffer::twin, |memory: Memory| TestedBuffer(Place::Twin(memory)));
                 $call
             }
             #[cfg(feature = "gpu")]
             Hardware::Gpu($device) => {
-                #[allow(unused)]
+                #[allow(unused_variables)]
                 let ($of, $wrap) = (TestedBuffer::gpu, |buffer: Buffer| TestedBuffer(Place::Gpu(buffer)));
                 $call
             }
