@@ -39,7 +39,7 @@ pub(crate) fn rounded(bytes: usize) -> usize {
     bytes.max(1).next_multiple_of(step)
 }
 
-/// A device with one queue: what is asked of it is done in order, and only [`download`](Device::download) and
+/// A device with one queue: what is asked of it is done in order, not always at once, and only [`download`](Device::download) and
 /// [`synchronize`](Device::synchronize) wait.
 pub trait Device: Clone + Send + Sync + fmt::Debug + 'static {
     /// Values in the device's memory, which goes back to a pool when dropped.
@@ -71,6 +71,11 @@ pub trait Device: Clone + Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// What the device has met since it was last waited for.
     fn download(&self, buffers: &[&Self::Buffer]) -> Result<Vec<Vec<f32>>>;
+    /// Lets the device begin with all it was asked for. Without this it may wait for more, until somebody waits for it.
+    ///
+    /// # Errors
+    /// Where something could not be started.
+    fn flush(&self) -> Result<()>;
     /// Waits until everything is done.
     ///
     /// # Errors
@@ -142,6 +147,17 @@ impl<'a, B> Argument<'a, B> {
         }
     }
 
+    /// Its kind: p for a pointer, i and l for an `int` and a `long long`, f and d for a `float` and a `double`.
+    pub fn letter(&self) -> u8 {
+        match self {
+            Argument::Buffer(_) | Argument::At(..) | Argument::Null => b'p',
+            Argument::Int(_) => b'i',
+            Argument::Long(_) => b'l',
+            Argument::Float(_) => b'f',
+            Argument::Double(_) => b'd',
+        }
+    }
+
     /// Its value as a launch passes it, in the first of these bytes; `address` is that of a buffer's first value.
     pub fn bytes(&self, address: impl Fn(&B) -> u64) -> [u8; 8] {
         let four = |bytes: [u8; 4]| std::array::from_fn(|place| bytes.get(place).copied().unwrap_or(0));
@@ -194,7 +210,7 @@ impl<B> From<f64> for Argument<'_, B> {
 }
 
 /// A matrix in a buffer, row-major: rows that begin `stride` values apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Matrix {
     /// The place of the first value.
     pub first: usize,
@@ -246,21 +262,25 @@ impl Product {
         Product { m, n, k, batch: 1, a, b, c, beta: 0.0 }
     }
 
+    /// How many values each buffer must have.
+    pub fn reaches(&self) -> [usize; 3] {
+        let &Product { m, n, k, batch, a, b, c, .. } = self;
+        [(a, m, k), (b, k, n), (c, m, n)].map(|(matrix, rows, columns)| {
+            let (rows, columns) = if matrix.transposed { (columns, rows) } else { (rows, columns) };
+            matrix.first + (batch.max(1) - 1) * matrix.next + (rows.max(1) - 1) * matrix.stride + columns
+        })
+    }
+
     /// Panics if a matrix exceeds its buffer.
     #[track_caller]
-    pub fn check(&self, [a, b, c]: [usize; 3]) {
-        let reach = |matrix: &Matrix, rows: usize, columns: usize| {
-            let (rows, columns) = if matrix.transposed { (columns, rows) } else { (rows, columns) };
-            let last = (self.batch.max(1) - 1) * matrix.next + (rows.max(1) - 1) * matrix.stride + columns;
-            assert!(columns <= matrix.stride || rows <= 1, "a product's rows overlap: {self:?}");
-            matrix.first + last
-        };
+    pub fn check(&self, has: [usize; 3]) {
         assert!(!self.c.transposed, "a product's result is not transposed: {self:?}");
-        for (name, has, needs) in [
-            ("a", a, reach(&self.a, self.m, self.k)),
-            ("b", b, reach(&self.b, self.k, self.n)),
-            ("c", c, reach(&self.c, self.m, self.n)),
-        ] {
+        let &Product { m, n, k, .. } = self;
+        for (matrix, [rows, columns]) in [(self.a, [m, k]), (self.b, [k, n]), (self.c, [m, n])] {
+            let [rows, columns] = if matrix.transposed { [columns, rows] } else { [rows, columns] };
+            assert!(columns <= matrix.stride || rows <= 1, "a product's rows overlap: {self:?}");
+        }
+        for ((name, has), needs) in ["a", "b", "c"].into_iter().zip(has).zip(self.reaches()) {
             assert!(has >= needs, "product: {name} holds {has} values, not {needs}: {self:?}");
         }
     }
@@ -319,16 +339,20 @@ impl Convolution {
         self.kernel[0] * self.kernel[1]
     }
 
-    /// Panics if a buffer is too short.
-    #[track_caller]
-    pub fn check(&self, pass: Pass, from: [usize; 2], out: usize) {
+    /// How many values the buffers of a pass must have: the two that it reads, and the one that it writes.
+    pub fn lengths_of(&self, pass: Pass) -> [usize; 3] {
         let [x, filters, y] = self.lengths();
-        let needs = match pass {
+        match pass {
             Pass::Forward => [x, filters, y],
             Pass::Input => [y, filters, x],
             Pass::Filter => [x, y, filters],
-        };
-        let has = [from[0], from[1], out];
+        }
+    }
+
+    /// Panics if a buffer is too short.
+    #[track_caller]
+    pub fn check(&self, pass: Pass, from: [usize; 2], out: usize) {
+        let (has, needs) = ([from[0], from[1], out], self.lengths_of(pass));
         assert!(
             has.iter().zip(needs).all(|(&has, needs)| has >= needs),
             "{pass:?}: {has:?} values, not {needs:?}: {self:?}"

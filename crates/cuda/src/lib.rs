@@ -18,9 +18,14 @@ pub mod device;
 #[cfg(all(feature = "gpu", target_os = "linux"))]
 pub mod gpu;
 pub mod ops;
+mod pieces;
+#[cfg(all(any(feature = "gpu", feature = "twin"), target_os = "linux"))]
+mod queue;
 #[cfg(all(feature = "twin", target_os = "linux"))]
 pub mod tested;
 #[cfg(all(feature = "twin", target_os = "linux"))]
 pub mod twin;
 
 pub use device::{Device, Failure};
+#[cfg(all(any(feature = "gpu", feature = "twin"), target_os = "linux"))]
+pub use {pieces::Buffer, queue::Counts};

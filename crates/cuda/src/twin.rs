@@ -1,37 +1,50 @@
 //! The CPU twin of the device, for tests: the kernels' own text, compiled for the CPU; products and convolutions by
-//! `rkd-kernels`. Everything is done at once, so nothing of queues and copies is tested by it.
+//! `rkd-kernels`. It has the device's queue and takes memory as that does: work is done later than it was asked for, and what comes
+//! again is done from a recording. Nothing of streams and copies is tested by it.
 
-use std::cell::UnsafeCell;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::fmt;
 use std::slice;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rkd_kernels::matrix::{Operand, gemm};
 use rkd_kernels::{Team, convolution};
 
 use crate::device::{Argument, Convolution, Device, Failure, Matrix, Pass, Product, Result};
+use crate::pieces::{Buffer, Pieces, lock};
+use crate::queue::{Counts, Engine, Passed, Queue, Work};
 
 unsafe extern "C" {
+    fn rkd_twin_check(name: *const c_char, letters: *const c_char) -> c_int;
     fn rkd_twin_launch(
         name: *const c_char,
         grid: *const u32,
         threads: *const u32,
-        letters: *const c_char,
         arguments: *mut *mut c_void,
     ) -> c_int;
 }
 
-/// The twin. Clones share its threads.
+/// The twin. Clones share its memory, its queue and its threads.
 #[derive(Clone)]
-pub struct Twin {
-    team: Arc<Team>,
+pub struct Twin(Arc<Inner>);
+
+struct Inner {
+    queue: Mutex<Queue<Processor>>,
+    pieces: Arc<Pieces>,
+    /// Words of two values, so that these lie where float64 numbers may. None goes before the twin does.
+    memory: Mutex<Vec<Box<[u64]>>>,
+}
+
+/// What does the work.
+struct Processor {
+    team: Team,
 }
 
 impl Default for Twin {
     /// Of one thread.
     fn default() -> Self {
-        Twin { team: Arc::new(Team::new(1)) }
+        let queue = Mutex::new(Queue::new(Processor { team: Team::new(1) }, true));
+        Twin(Arc::new(Inner { queue, pieces: Arc::default(), memory: Mutex::default() }))
     }
 }
 
@@ -41,50 +54,51 @@ impl fmt::Debug for Twin {
     }
 }
 
-/// A buffer of the twin.
-#[derive(Debug)]
-pub struct Memory {
-    /// Two values in each, so that they lie where float64 numbers may.
-    words: UnsafeCell<Box<[u64]>>,
-    len: usize,
+impl Twin {
+    /// How often work was started.
+    pub fn counts(&self) -> Counts {
+        lock(&self.0.queue).counts()
+    }
+
+    /// The values of a buffer, when all work is done.
+    fn values(&self, buffer: &Buffer) -> Result<&[f32]> {
+        self.flush()?;
+        // SAFETY: they are the buffer's, whose piece is the twin's.
+        Ok(unsafe { at(buffer.pointer, buffer.len) })
+    }
 }
 
-// SAFETY: as on the device, who shares a buffer does not read it while another operation writes it; the operations take
-// buffers that are written from one owner.
-unsafe impl Sync for Memory {}
+fn text(bytes: impl Into<Vec<u8>>) -> CString {
+    CString::new(bytes).expect("names have no zero")
+}
 
-impl Memory {
-    fn filled(value: f32, len: usize) -> Self {
-        let bits = u64::from(value.to_bits());
-        Memory { words: UnsafeCell::new(vec![bits << 32 | bits; len.div_ceil(2)].into()), len }
-    }
+/// The values at an address.
+///
+/// # Safety
+/// So many are there as long as the twin is, and nothing writes them meanwhile.
+unsafe fn at<'a>(address: u64, len: usize) -> &'a [f32] {
+    // SAFETY: this function's contract.
+    unsafe { slice::from_raw_parts(address as *const f32, len) }
+}
 
-    fn pointer(&self) -> *mut f32 {
-        // SAFETY: only the place of the values is read.
-        unsafe { (*self.words.get()).as_mut_ptr().cast() }
-    }
-
-    fn values(&self) -> &[f32] {
-        // SAFETY: there are so many, and nothing writes them meanwhile; see the implementation of `Sync`.
-        unsafe { slice::from_raw_parts(self.pointer(), self.len) }
-    }
-
-    #[allow(clippy::mut_from_ref)] // As kernels have it: what is written is chosen by the operation, not by the type.
-    fn values_mut(&self) -> &mut [f32] {
-        // SAFETY: there are so many, and an operation writes what no other reads or writes; see the implementation of `Sync`.
-        unsafe { slice::from_raw_parts_mut(self.pointer(), self.len) }
-    }
+/// The values at an address, to be written.
+///
+/// # Safety
+/// So many are there as long as the twin is, and nothing else reads or writes them meanwhile.
+unsafe fn at_mut<'a>(address: u64, len: usize) -> &'a mut [f32] {
+    // SAFETY: this function's contract.
+    unsafe { slice::from_raw_parts_mut(address as *mut f32, len) }
 }
 
 impl Device for Twin {
-    type Buffer = Memory;
+    type Buffer = Buffer;
 
     /// Little, so that small shapes are worked on in several pieces.
     fn scratch(&self) -> usize {
         5000
     }
 
-    fn len(buffer: &Memory) -> usize {
+    fn len(buffer: &Buffer) -> usize {
         buffer.len
     }
 
@@ -92,27 +106,43 @@ impl Device for Twin {
         Ok(None)
     }
 
-    fn address(&self, buffer: &Memory) -> u64 {
-        buffer.pointer() as usize as u64
+    fn address(&self, buffer: &Buffer) -> u64 {
+        buffer.pointer
     }
 
     /// Values that no operation may count on: each is NaN.
-    fn take(&self, len: usize) -> Result<Memory> {
-        Ok(Memory::filled(f32::NAN, len))
+    fn take(&self, len: usize) -> Result<Buffer> {
+        let buffer = self.0.pieces.take(len, |bytes| {
+            let mut words = vec![0u64; bytes / size_of::<u64>()].into_boxed_slice();
+            let pointer = words.as_mut_ptr() as u64;
+            lock(&self.0.memory).push(words);
+            Ok(pointer)
+        })?;
+        // Not at once: work that is listed may still read what was there.
+        let arguments = [Argument::Buffer(&buffer), Argument::Float(f32::NAN), Argument::from(len)];
+        // SAFETY: these are the kernel's arguments, and the buffer has so many values.
+        unsafe { self.launch("fill", [1; 3], [1, 1], &arguments) }?;
+        Ok(buffer)
     }
 
-    fn upload(&self, values: &[f32]) -> Result<Memory> {
-        let memory = Memory::filled(0.0, values.len());
-        memory.values_mut().copy_from_slice(values);
-        Ok(memory)
+    fn upload(&self, values: &[f32]) -> Result<Buffer> {
+        let buffer = self.take(values.len())?;
+        self.flush()?;
+        // SAFETY: the buffer has so many values, and all work that was asked for is done.
+        unsafe { at_mut(buffer.pointer, buffer.len) }.copy_from_slice(values);
+        Ok(buffer)
     }
 
-    fn download(&self, buffers: &[&Memory]) -> Result<Vec<Vec<f32>>> {
-        Ok(buffers.iter().map(|buffer| buffer.values().to_vec()).collect())
+    fn download(&self, buffers: &[&Buffer]) -> Result<Vec<Vec<f32>>> {
+        buffers.iter().map(|buffer| self.values(buffer).map(<[f32]>::to_vec)).collect()
+    }
+
+    fn flush(&self) -> Result<()> {
+        lock(&self.0.queue).flush()
     }
 
     fn synchronize(&self) -> Result<()> {
-        Ok(())
+        self.flush()
     }
 
     unsafe fn launch(
@@ -120,42 +150,83 @@ impl Device for Twin {
         kernel: &'static str,
         grid: [u32; 3],
         block: [u32; 2],
-        arguments: &[Argument<'_, Memory>],
+        arguments: &[Argument<'_, Buffer>],
     ) -> Result<()> {
-        let address = |buffer: &Memory| self.address(buffer);
-        // As words, so that each lies where its kind may.
-        let mut values: Vec<u64> = arguments.iter().map(|one| u64::from_ne_bytes(one.bytes(address))).collect();
-        let kind = |argument: &Argument<'_, Memory>| match argument {
-            Argument::Buffer(_) | Argument::At(..) | Argument::Null => b'p',
-            Argument::Int(_) => b'i',
-            Argument::Long(_) => b'l',
-            Argument::Float(_) => b'f',
-            Argument::Double(_) => b'd',
-        };
-        let letters = arguments.iter().map(kind).collect();
-        let mut places: Vec<*mut c_void> = values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
-        let text = |bytes: Vec<u8>| CString::new(bytes).expect("letters have no zero");
-        let (name, letters) = (text(kernel.into()), text(letters));
-        // SAFETY: the function compares the kinds of the arguments with the kernel's; the rest is this function's contract.
-        let answer = unsafe {
-            rkd_twin_launch(name.as_ptr(), grid.as_ptr(), block.as_ptr(), letters.as_ptr(), places.as_mut_ptr())
-        };
-        match answer {
-            0 => Ok(()),
+        let pass =
+            |one: &Argument<'_, Buffer>| Passed { bytes: one.bytes(|buffer| buffer.pointer), letter: one.letter() };
+        let arguments: Vec<Passed> = arguments.iter().map(pass).collect();
+        let letters = text(arguments.iter().map(|one| one.letter).collect::<Vec<u8>>());
+        // SAFETY: the function reads both texts.
+        match unsafe { rkd_twin_check(text(kernel).as_ptr(), letters.as_ptr()) } {
+            0 => lock(&self.0.queue).push(Work::Launch { kernel, grid, block, arguments }),
             1 => Err(Failure::Other(format!("there is no kernel {kernel}"))),
-            2 => Err(Failure::Other(format!("the arguments {letters:?} are not those of {kernel}"))),
-            _ => Err(Failure::Other(format!("threads of a block of {kernel} part at a barrier"))),
+            _ => Err(Failure::Other(format!("the arguments {letters:?} are not those of {kernel}"))),
         }
     }
 
-    fn product(&self, product: &Product, a: &Memory, b: &Memory, c: &Memory) -> Result<()> {
+    fn product(&self, product: &Product, a: &Buffer, b: &Buffer, c: &Buffer) -> Result<()> {
         product.check([a, b, c].map(Self::len));
+        let [a, b, c] = [a, b, c].map(|buffer| buffer.pointer);
+        lock(&self.0.queue).push(Work::Product { product: *product, a, b, c })
+    }
+
+    fn convolve(&self, pass: Pass, shape: &Convolution, from: [&Buffer; 2], out: &Buffer) -> Result<bool> {
+        shape.check(pass, from.map(Self::len), Self::len(out));
+        let (from, out) = (from.map(|buffer| buffer.pointer), out.pointer);
+        lock(&self.0.queue).push(Work::Convolve { pass, shape: *shape, from, out, workspace: 0 })?;
+        Ok(true)
+    }
+}
+
+impl Engine for Processor {
+    type Recording = Vec<Work>;
+
+    fn run(&mut self, works: &[Work]) -> Result<()> {
+        works.iter().try_for_each(|work| match work {
+            Work::Launch { kernel, grid, block, arguments } => launch(kernel, grid, block, arguments),
+            Work::Product { product, a, b, c } => {
+                self.product(product, [*a, *b, *c]);
+                Ok(())
+            }
+            Work::Convolve { pass, shape, from, out, .. } => {
+                self.convolve(*pass, shape, *from, *out);
+                Ok(())
+            }
+        })
+    }
+
+    fn record(&mut self, works: &[Work]) -> Result<Option<Vec<Work>>> {
+        Ok(Some(works.to_vec()))
+    }
+
+    fn replay(&mut self, recording: &Vec<Work>) -> Result<()> {
+        self.run(recording)
+    }
+}
+
+fn launch(kernel: &str, grid: &[u32; 3], block: &[u32; 2], arguments: &[Passed]) -> Result<()> {
+    // As words, so that each lies where its kind may.
+    let mut values: Vec<u64> = arguments.iter().map(|one| u64::from_ne_bytes(one.bytes)).collect();
+    let mut places: Vec<*mut c_void> = values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
+    // SAFETY: the kinds of the arguments were compared with the kernel's; the rest is the contract of `Device::launch`.
+    let answer = unsafe { rkd_twin_launch(text(kernel).as_ptr(), grid.as_ptr(), block.as_ptr(), places.as_mut_ptr()) };
+    match answer {
+        0 => Ok(()),
+        _ => Err(Failure::Other(format!("threads of a block of {kernel} part at a barrier"))),
+    }
+}
+
+impl Processor {
+    fn product(&self, product: &Product, [a, b, c]: [u64; 3]) {
         let &Product { m, n, k, batch, .. } = product;
+        let [reach_a, reach_b, reach_c] = product.reaches();
+        // SAFETY: the buffers were found long enough; operations write what no other reads or writes.
+        let (a, b, c) = unsafe { (at(a, reach_a), at(b, reach_b), at_mut(c, reach_c)) };
         let mut found = vec![0.0; m * n];
         for place in 0..batch {
             let (a, b) = (operand(a, &product.a, place), operand(b, &product.b, place));
             gemm(&self.team, [m, n, k], a, b, None, &mut found);
-            let to = &mut c.values_mut()[product.c.first + place * product.c.next..];
+            let to = &mut c[product.c.first + place * product.c.next..];
             for (sums, found) in to.chunks_mut(product.c.stride).zip(found.chunks_exact(n)) {
                 let sums = sums.iter_mut().zip(found);
                 match product.beta {
@@ -164,33 +235,32 @@ impl Device for Twin {
                 }
             }
         }
-        Ok(())
     }
 
-    fn convolve(&self, pass: Pass, shape: &Convolution, from: [&Memory; 2], out: &Memory) -> Result<bool> {
-        shape.check(pass, from.map(Self::len), Self::len(out));
+    fn convolve(&self, pass: Pass, shape: &Convolution, from: [u64; 2], out: u64) {
         let &Convolution { n, input: [h, w], c_in, c_out, kernel, stride, padding, dilation, groups, .. } = shape;
         let of = convolution::Conv2d { n, h, w, c_in, c_out, kernel, stride, padding, extra: [0; 2], dilation, groups };
-        let (team, rest) = (&*self.team, shape.taps() * (c_in / groups));
+        let (team, rest) = (&self.team, shape.taps() * (c_in / groups));
         // cuDNN's filters, [c_out, rest], are the transpose of ours.
         let filters = |values: &[f32]| transposed(values, c_out, rest);
-        let [first, second] = from.map(Memory::values);
+        let [first, second, last] = shape.lengths_of(pass);
+        // SAFETY: as in `product`.
+        let (first, second, out) = unsafe { (at(from[0], first), at(from[1], second), at_mut(out, last)) };
         match pass {
-            Pass::Forward => convolution::forward(team, &of, first, &filters(second), None, out.values_mut()),
-            Pass::Input => convolution::backward_input(team, &of, first, &filters(second), out.values_mut()),
+            Pass::Forward => convolution::forward(team, &of, first, &filters(second), None, out),
+            Pass::Input => convolution::backward_input(team, &of, first, &filters(second), out),
             Pass::Filter => {
                 let mut gradient = vec![0.0; rest * c_out];
                 convolution::backward_weight(team, &of, first, second, &mut gradient, None);
-                out.values_mut()[..rest * c_out].copy_from_slice(&transposed(&gradient, rest, c_out));
+                out.copy_from_slice(&transposed(&gradient, rest, c_out));
             }
         }
-        Ok(true)
     }
 }
 
 /// A matrix of the product at `place` in a batch.
-fn operand<'a>(buffer: &'a Memory, matrix: &Matrix, place: usize) -> Operand<'a> {
-    let data = &buffer.values()[matrix.first + place * matrix.next..];
+fn operand<'a>(values: &'a [f32], matrix: &Matrix, place: usize) -> Operand<'a> {
+    let data = &values[matrix.first + place * matrix.next..];
     let (row, column) = if matrix.transposed { (1, matrix.stride) } else { (matrix.stride, 1) };
     Operand { data, row, column }
 }

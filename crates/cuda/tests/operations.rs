@@ -2,21 +2,22 @@
 //! held against the portable form by `crates/core/tests/backends.rs`.
 #![cfg(all(feature = "twin", target_os = "linux"))]
 
+use rkd_cuda::Buffer;
 use rkd_cuda::device::{Argument, Convolution, Device};
 use rkd_cuda::ops;
-use rkd_cuda::tested::{Tested, TestedBuffer};
-use rkd_cuda::twin::{Memory, Twin};
+use rkd_cuda::tested::Tested;
+use rkd_cuda::twin::Twin;
 
 /// Numbers that repeat nowhere near.
 fn values(n: usize, seed: usize) -> Vec<f32> {
     (0..n).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.5 - 1.0).collect()
 }
 
-fn upload(device: &Tested, n: usize, seed: usize) -> TestedBuffer {
+fn upload(device: &Tested, n: usize, seed: usize) -> Buffer {
     device.upload(&values(n, seed)).unwrap()
 }
 
-fn download(device: &Tested, buffer: &TestedBuffer) -> Vec<f32> {
+fn download(device: &Tested, buffer: &Buffer) -> Vec<f32> {
     device.download(&[buffer]).unwrap().pop().unwrap()
 }
 
@@ -33,7 +34,7 @@ fn assert_near(what: &str, actual: &[f32], expected: &[f32]) {
 fn a_launch_that_is_not_the_kernels_is_refused_by_the_twin() {
     let twin = Twin::default();
     let y = twin.upload(&values(4, 1)).unwrap();
-    let launch = |kernel, arguments: &[Argument<'_, Memory>]| {
+    let launch = |kernel, arguments: &[Argument<'_, Buffer>]| {
         // SAFETY: the kernels are not run, but for the last, whose arguments are its own.
         unsafe { twin.launch(kernel, [1; 3], [32, 1], arguments) }
     };

@@ -11,8 +11,7 @@ use cudarc::cudnn::sys::{self, cudnnStatus_t as Status};
 use cudarc::driver::CudaStream;
 
 use super::failed;
-use super::memory::{Buffer, Pool};
-use crate::device::{Convolution, Pass, Result};
+use crate::device::{Convolution, Failure, Pass, Result};
 
 /// Bytes that an algorithm may work in.
 const WORKSPACE: usize = 1 << 30;
@@ -51,6 +50,7 @@ struct Plan {
     described: Described,
     algorithm: Algorithm,
     workspace: usize,
+    has_run: bool,
 }
 
 /// The descriptors of a shape.
@@ -134,17 +134,10 @@ impl Convolutions {
         Ok(Convolutions { plans: HashMap::new(), handle })
     }
 
-    /// Runs a pass, whose buffers are long enough; `false` where cuDNN does not take it.
-    pub(super) fn run(
-        &mut self,
-        pool: &Pool,
-        pass: Pass,
-        shape: &Convolution,
-        from: [&Buffer; 2],
-        out: &Buffer,
-    ) -> Result<bool> {
+    /// The bytes that a pass works in, and whether it has run before; nothing where cuDNN does not take it.
+    pub(super) fn plan(&mut self, pass: Pass, shape: &Convolution) -> Result<Option<(usize, bool)>> {
         let handle = self.handle.0;
-        let entry = match self.plans.entry((pass, *shape)) {
+        let plan = match self.plans.entry((pass, *shape)) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => match plan(handle, pass, shape) {
                 Ok(plan) => entry.insert(plan),
@@ -152,16 +145,22 @@ impl Convolutions {
                 Err(error) => return Err(failed("cuDNN", error)),
             },
         };
-        let Some(plan) = entry else { return Ok(false) };
-        let workspace = pool.take(plan.workspace.div_ceil(size_of::<f32>()))?;
-        match start(handle, plan, [from[0], from[1], out, &workspace]) {
-            Ok(()) => Ok(true),
-            Err(error) if is_unsupported(error) => {
-                *entry = None;
-                Ok(false)
-            }
-            Err(error) => Err(failed("cuDNN", error)),
+        Ok(plan.as_ref().map(|plan| (plan.workspace, plan.has_run)))
+    }
+
+    /// Starts a pass that is planned, with the addresses of what it reads, of what it writes and of what it works in, which are
+    /// long enough. Where it is the first time and cuDNN does not take it after all, the plan is gone.
+    pub(super) fn start(&mut self, pass: Pass, shape: &Convolution, addresses: [u64; 4]) -> Result<()> {
+        let key = (pass, *shape);
+        let Some(plan) = self.plans.get_mut(&key).and_then(Option::as_mut) else {
+            return Err(Failure::Other(format!("no plan of {pass:?} of {shape:?}")));
+        };
+        match start(self.handle.0, plan, addresses) {
+            Ok(()) => plan.has_run = true,
+            Err(error) if is_unsupported(error) && !plan.has_run => drop(self.plans.insert(key, None)),
+            Err(error) => return Err(failed("cuDNN", error)),
         }
+        Ok(())
     }
 }
 
@@ -187,18 +186,13 @@ fn plan(handle: sys::cudnnHandle_t, pass: Pass, shape: &Convolution) -> std::res
             }
         }),
     };
-    Ok(found.map(|(algorithm, workspace)| Plan { described, algorithm, workspace }))
+    Ok(found.map(|(algorithm, workspace)| Plan { described, algorithm, workspace, has_run: false }))
 }
 
 /// Queues a pass.
-fn start(
-    handle: sys::cudnnHandle_t,
-    plan: &Plan,
-    [first, second, out, workspace]: [&Buffer; 4],
-) -> std::result::Result<(), CudnnError> {
+fn start(handle: sys::cudnnHandle_t, plan: &Plan, addresses: [u64; 4]) -> std::result::Result<(), CudnnError> {
     let Described { x, y, filters, windows } = plan.described;
-    let pointer = |buffer: &Buffer| buffer.pointer as *mut c_void;
-    let [first, second, out, work] = [first, second, out, workspace].map(pointer);
+    let [first, second, out, work] = addresses.map(|address| address as *mut c_void);
     let (one, zero) = (1.0f32, 0.0f32);
     let (one, zero) = ((&raw const one).cast(), (&raw const zero).cast());
     let bytes = plan.workspace;
