@@ -119,6 +119,8 @@ for part in "${parts[@]}"; do
       tests "parity, operations and losses" 120 ./all $operations
       # shellcheck disable=SC2086
       tests "parity, networks and trainings" 180 ./all $networks sessions::cuda::trains
+      tests "CUDA graphs in a session" 30 ./all sessions::cuda::steps_are
+      tests "a session without CUDA graphs" 30 env RKD_CUDA_GRAPHS=off ./all sessions::cuda::trains sessions::cuda::resumes
       ;;
     sanitizer)
       tool=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -1)
