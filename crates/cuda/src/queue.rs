@@ -75,10 +75,11 @@ pub struct Counts {
 
 /// The list, and those that were before.
 pub(crate) struct Queue<E: Engine> {
-    engine: E,
-    list: Vec<Work>,
+    // Recordings go before what made them.
     /// By their hash.
     before: HashMap<u64, Before<E::Recording>>,
+    engine: E,
+    list: Vec<Work>,
     records: bool,
     lists: u64,
     counts: Counts,
@@ -100,7 +101,7 @@ enum Recorded<R> {
 impl<E: Engine> Queue<E> {
     /// An empty one; `records` says whether lists are recorded.
     pub(crate) fn new(engine: E, records: bool) -> Self {
-        Queue { engine, list: Vec::new(), before: HashMap::new(), records, lists: 0, counts: Counts::default() }
+        Queue { before: HashMap::new(), engine, list: Vec::new(), records, lists: 0, counts: Counts::default() }
     }
 
     /// What does the work. What is started by it is not in the list's order.

@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_int, c_void};
 use std::sync::Arc;
 
-use cudarc::cublas::{self, sys::cublasOperation_t as Operation};
+use cudarc::cublas::{self, result::CublasError, sys::cublasOperation_t as Operation};
+use cudarc::driver::result::free_sync;
 use cudarc::driver::sys::{CUfunction, CUgraphInstantiate_flags, CUmodule, CUstreamCaptureMode};
 use cudarc::driver::{self, CudaGraph, CudaStream, DriverError};
 
 use super::convolution::Convolutions;
+use super::memory::allocate;
 use super::{failed, guarded};
 use crate::device::{Matrix, Product, Result};
 use crate::queue::{Engine, Passed, Work};
@@ -113,27 +115,38 @@ impl Engine for Launcher {
     }
 }
 
-/// cuBLAS's handle.
-pub(super) struct Products(cublas::sys::cublasHandle_t);
+/// Bytes that cuBLAS works in: what NVIDIA recommends for compute capability 9.0.
+const WORKSPACE: usize = 32 << 20;
+
+/// cuBLAS's handle, and the memory it works in: without its own, a graph would take some whenever it is started.
+pub(super) struct Products {
+    handle: cublas::sys::cublasHandle_t,
+    workspace: u64,
+}
 
 // SAFETY: cuBLAS allows a handle to be used by any thread, by one at a time, which the mutex around the queue sees to.
 unsafe impl Send for Products {}
 
 impl Drop for Products {
     fn drop(&mut self) {
-        // SAFETY: it was created and not destroyed before. Nothing can be done about a failure.
-        let _ = unsafe { cublas::result::destroy_handle(self.0) };
+        // SAFETY: both were made and not given back before. Nothing can be done about a failure.
+        let _ = unsafe { (cublas::result::destroy_handle(self.handle), free_sync(self.workspace)) };
     }
 }
 
 impl Products {
     /// On a stream of the calling thread's device.
     pub(super) fn open(stream: &CudaStream) -> Result<Self> {
-        let handle = Products(cublas::result::create_handle().map_err(|error| failed("cuBLAS", error))?);
+        let said = |error: CublasError| failed("cuBLAS", error);
+        let handle = cublas::result::create_handle().map_err(said)?;
+        let mut products = Products { handle, workspace: 0 };
         // SAFETY: handle and stream live; that of the stream is one type by two names.
-        unsafe { cublas::result::set_stream(handle.0, stream.cu_stream().cast()) }
-            .map_err(|error| failed("cuBLAS", error))?;
-        Ok(handle)
+        unsafe { cublas::result::set_stream(handle, stream.cu_stream().cast()) }.map_err(said)?;
+        products.workspace = allocate(WORKSPACE)?;
+        // SAFETY: so many bytes are there, as long as the handle is.
+        let set = unsafe { cublas::sys::cublasSetWorkspace_v2(handle, products.workspace as *mut c_void, WORKSPACE) };
+        set.result().map_err(said)?;
+        Ok(products)
     }
 
     /// Starts a product of matrices at these addresses, which are within their buffers.
@@ -149,7 +162,7 @@ impl Products {
         // SAFETY: this function's contract, and the handle lives.
         unsafe {
             cublas::result::sgemm_strided_batched(
-                self.0,
+                self.handle,
                 operation(&product.b),
                 operation(&product.a),
                 int(n),

@@ -129,7 +129,8 @@ impl Memory {
     }
 }
 
-fn allocate(bytes: usize) -> Result<u64> {
+/// So many bytes of any values.
+pub(super) fn allocate(bytes: usize) -> Result<u64> {
     // SAFETY: any values will do.
     unsafe { malloc_sync(bytes) }.map_err(|error| match error {
         DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY) => {
