@@ -2,11 +2,8 @@
 
 import { createHash } from "node:crypto";
 import {
-  accessSync,
   closeSync,
-  constants,
   createReadStream,
-  existsSync,
   fsyncSync,
   lstatSync,
   openSync,
@@ -18,7 +15,7 @@ import {
   writeSync,
 } from "node:fs";
 import { mkdir, readdir, rm, rmdir } from "node:fs/promises";
-import { dirname, join, relative, resolve } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { RkdError, type RkdErrorCode } from "../errors.ts";
 import type { PlanFile } from "../protocol/protocol.ts";
 
@@ -305,11 +302,11 @@ export function withErrors<T>(subject: string, work: () => T): T {
   }
 }
 
-function fromSystem(subject: string, thrown: unknown): RkdError {
-  if (thrown instanceof RkdError) return thrown;
-  const cause = whyNotMade(thrown as NodeJS.ErrnoException);
-  const { kind, advice } = told.find(({ codes }) => codes.includes(cause.code ?? "")) ?? unforeseen;
-  return new RkdError(kind, `reading or writing failed: ${cause.message}`, { subject, advice, cause });
+function fromSystem(subject: string, cause: unknown): RkdError {
+  if (cause instanceof RkdError) return cause;
+  const { code = "", message } = cause as NodeJS.ErrnoException;
+  const { kind, advice } = told.find(({ codes }) => codes.includes(code)) ?? unforeseen;
+  return new RkdError(kind, `reading or writing failed: ${message}`, { subject, advice, cause });
 }
 
 /** What errors of the system are, and what to do. */
@@ -324,9 +321,13 @@ const told: readonly { codes: readonly string[]; kind: RkdErrorCode; advice: str
     kind: "ERR_PERMISSION_DENIED",
     advice: "let Node do it: --allow-fs-read and --allow-fs-write with the folder, beside --permission",
   },
-  { codes: ["EEXIST"], kind: "ERR_NOT_FOUND", advice: "a file stands there: give the path of a folder" },
   {
-    codes: ["ENOENT", "ENOTDIR"],
+    codes: ["EEXIST", "ENOTDIR"],
+    kind: "ERR_NOT_FOUND",
+    advice: "a file stands where a folder has to be: give another path",
+  },
+  {
+    codes: ["ENOENT"],
     kind: "ERR_NOT_FOUND",
     advice: "check the path: every part but the last must be a folder",
   },
@@ -336,16 +337,3 @@ const unforeseen = {
   kind: "ERR_IO",
   advice: "see the cause; a full disk or a broken mount are the usual ones",
 } as const;
-
-/** Why a folder was not made: Node says that it is not there, too where the file system cannot be written. */
-function whyNotMade(error: NodeJS.ErrnoException): NodeJS.ErrnoException {
-  if (error.code !== "ENOENT" || error.syscall !== "mkdir" || !error.path) return error;
-  let folder = resolve(error.path);
-  while (!existsSync(folder) && dirname(folder) !== folder) folder = dirname(folder);
-  try {
-    accessSync(folder, constants.W_OK);
-    return error;
-  } catch (cause) {
-    return cause as NodeJS.ErrnoException;
-  }
-}
