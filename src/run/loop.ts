@@ -190,7 +190,10 @@ class Loop {
     this.#state.dataWaitSeconds += report.dataWaitSeconds;
     this.#step = report.step;
     this.#signal.throwIfAborted();
-    if (report.cancelled) throw new RkdError("ERR_CANCELLED", "another process of the run was stopped");
+    if (report.cancelled) {
+      const advice = "go on with resume(), from the step where all of them stopped";
+      throw new RkdError("ERR_CANCELLED", "another process of the run was stopped", { advice });
+    }
     const { checkpointEverySteps: every } = this.#job.policy;
     // Where something is to be decided, the checkpoint comes behind it.
     const decides = this.#step % this.#summary.stepsPerEpoch === 0 || this.#isDueByStep();

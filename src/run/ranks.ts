@@ -36,28 +36,43 @@ export function isTold(error: unknown): boolean {
   return typeof error === "object" && error !== null && told.has(error);
 }
 
-/** Does `work` where this is the first process or the only one; else follows the first to its end, with its outcome. */
-export async function onFirstRank<R>(
-  { job, distributed, options }: Started,
-  context: RunContext,
-  work: () => Promise<R>,
-): Promise<R> {
+/**
+ * Does `work` where this is the first process or the only one; else follows the first to its end, with its outcome. Runs that a
+ * program starts at once come one after the other where there are several processes, which then have to start them in one order.
+ */
+export async function onFirstRank<R>(started: Started, context: RunContext, work: () => Promise<R>): Promise<R> {
   // At once: a process of its own keeps to the folder in which it was called.
-  const asked = addon().BindingSession.asksForRanks(json(distributed ?? "auto"));
+  const asked = addon().BindingSession.asksForRanks(json(started.distributed ?? "auto"));
   if (asked.error) throw fromNative(asked.error);
   if (!JSON.parse(asked.value)) return await work();
+  const run = before.then(() => onRanks(started, context, work));
+  before = run.then(
+    () => {},
+    () => {},
+  );
+  return await run;
+}
+
+/** Settles when the run before this one has ended. */
+let before: Promise<void> = Promise.resolve();
+
+async function onRanks<R>({ job, options }: Started, context: RunContext, work: () => Promise<R>): Promise<R> {
   // UCX, by which MPICH talks, watches memory through the allocator; in Node that spoils the heap now and then: 8 of 340 runs
   // on two ranks ended by signal 11, and without it none of 320.
   process.env.UCX_MEM_EVENTS ??= "no";
   const waiting = setTimeout(warnOfWaiting, patience, context);
-  const joined = await withSession(context, (session) => session.call((core) => core.joinRanks())).finally(() =>
-    clearTimeout(waiting),
-  );
+  // Also where this process is to stop already: only together can they stop.
+  const joined = await withSession({ ...context, signal: never }, (session) =>
+    session.call((core) => core.joinRanks()),
+  ).finally(() => clearTimeout(waiting));
   if (!joined) return await work();
   leaveAtExit();
   if (joined.rank === 0) warnOfBinding(joined.size, options, context);
-  return joined.rank === 0 ? await lead(work) : await follow(joined.rank, { job, options }, context);
+  return joined.rank === 0 ? await lead(context, work) : await follow(joined.rank, { job, options }, context);
 }
+
+/** A signal that does not come. */
+const never = new AbortController().signal;
 
 /** Milliseconds after which the first process says that it waits for others. */
 const patience = 10_000;
@@ -101,13 +116,15 @@ export function refuseRanks(
   });
 }
 
-async function lead<R>(work: () => Promise<R>): Promise<R> {
+async function lead<R>({ signal }: RunContext, work: () => Promise<R>): Promise<R> {
   try {
     const result = await work();
     await end({ result });
     return result;
   } catch (error) {
-    const { code, message } = error instanceof RkdError ? error : new RkdError("ERR_INTERNAL", String(error));
+    const stopped = signal.aborted && error === signal.reason;
+    const other = new RkdError(stopped ? "ERR_CANCELLED" : "ERR_INTERNAL", String(error));
+    const { code, message } = error instanceof RkdError ? error : other;
     await end({ error: { code, message } });
     throw error;
   }
@@ -117,7 +134,7 @@ type Outcome = { readonly result: unknown } | { readonly error: Pick<RkdError, "
 
 /** Says to the others how it ended, also where the run was stopped. */
 async function end(outcome: Outcome): Promise<void> {
-  const context: RunContext = { emit: () => {}, signal: new AbortController().signal };
+  const context: RunContext = { emit: () => {}, signal: never };
   await withSession(context, (session) => session.call((core) => core.endRanks(json(outcome))));
 }
 
@@ -127,9 +144,21 @@ async function follow<R>(
   context: RunContext,
 ): Promise<R> {
   follower = rank;
-  const outcome = await withSession(context, (session) => session.call((core) => core.followRanks(job, options)));
+  const { signal } = context;
+  const outcome = await withSession({ ...context, signal: never }, async (session) => {
+    const stop = () => session.cancel();
+    signal.addEventListener("abort", stop, { once: true });
+    if (signal.aborted) stop();
+    return await session
+      .call((core) => core.followRanks(job, options))
+      .finally(() => signal.removeEventListener("abort", stop));
+  });
   if (!outcome.error) return outcome.result as R;
   const { code, message } = outcome.error;
+  if (code === "ERR_CANCELLED" && signal.aborted) {
+    if (signal.reason instanceof Error) told.add(signal.reason);
+    throw signal.reason;
+  }
   const error = new RkdError(code, message);
   told.add(error);
   throw error;

@@ -133,10 +133,10 @@ pub fn cuda() -> CudaReport {
 pub const BUILT: bool = cfg!(all(feature = "cuda", target_os = "linux"));
 
 /// The error of a build without CUDA.
-pub fn not_built() -> Error {
+pub fn not_built(device: Device) -> Error {
     Error::new(Code::Device, "this build computes on the CPU only")
         .with_subject("device")
-        .with_values("\"auto\", \"cpu\" or \"candle-cpu\"", "\"cuda\"")
+        .with_values("\"auto\", \"cpu\" or \"candle-cpu\"", format!("\"{device}\""))
         .with_advice("say device: \"auto\", which takes the best there is")
 }
 
@@ -158,7 +158,7 @@ pub enum Wish {
 /// `ERR_DEVICE` where a GPU is asked for and cannot be used, with the reason.
 pub fn choose(wish: Wish, together: bool) -> Result<(Device, Option<String>)> {
     match wish {
-        Wish::This(Device::Cuda(_)) if !BUILT => Err(not_built()),
+        Wish::This(device @ Device::Cuda(_)) if !BUILT => Err(not_built(device)),
         Wish::This(Device::Cuda(number)) => usable(&cuda(), number).map(|device| (device, None)),
         Wish::This(device) => Ok((device, None)),
         _ if together || !BUILT => Ok((Device::Cpu, None)),

@@ -365,6 +365,7 @@ fn count(length: usize) -> Result<c_int, String> {
 
 /// The loader's words, without the name that stands beside them.
 fn reason(error: &libloading::Error) -> String {
-    let text = error.to_string();
+    // The words are in what the error wraps.
+    let text = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
     text.rsplit_once(": ").map_or(text.clone(), |(_, last)| last.to_string())
 }

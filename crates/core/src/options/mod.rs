@@ -701,9 +701,8 @@ pub enum SplitOption {
 impl<'de> Deserialize<'de> for SplitOption {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let at = At::deserialize(deserializer)?;
-        let shares =
-            ["validation", "test"].iter().any(|share| at.value.get(share).is_some_and(serde_json::Value::is_number));
-        if shares && at.value.get("kind").is_none() {
+        let has = |name: &str| at.value.get(name).is_some();
+        if (has("validation") || has("test")) && !has("kind") && !has("train") {
             return at.read().map(SplitOption::Shares).map_err(carry);
         }
         at.read().map(SplitOption::Exactly).map_err(carry)

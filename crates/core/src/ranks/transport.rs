@@ -87,6 +87,8 @@ pub fn launch() -> Option<Launch> {
     launch_of(|name| std::env::var(name).ok())
 }
 
+const SLURM_TASKS: &str = "SLURM_STEP_NUM_TASKS";
+
 fn launch_of(variable: impl Fn(&str) -> Option<String>) -> Option<Launch> {
     let sizes = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"];
     let sized = sizes.into_iter().find_map(|name| Some((variable(name)?.parse().ok()?, name)));
@@ -94,10 +96,13 @@ fn launch_of(variable: impl Fn(&str) -> Option<String>) -> Option<Launch> {
         Some((size, variable)) => Some(Launch { size: Some(size), variable }),
         // MPICH's with `-pmi-port` says the rest by that port.
         None if variable("PMI_PORT").is_some() => Some(Launch { size: None, variable: "PMI_PORT" }),
-        None => variable("PMIX_RANK").map(|_| {
-            let name = "SLURM_STEP_NUM_TASKS";
-            Launch { size: variable(name).and_then(|size| size.parse().ok()), variable: name }
-        }),
+        // Without --mpi=... srun starts several, and connects none.
+        None => {
+            let size: Option<usize> = variable(SLURM_TASKS).and_then(|size| size.parse().ok());
+            let started = variable("SLURM_PROCID").is_some() && size.is_some_and(|size| size > 1);
+            let connected = variable("PMIX_RANK").is_some();
+            (connected || started).then_some(Launch { size, variable: SLURM_TASKS })
+        }
     }
 }
 
@@ -184,10 +189,17 @@ fn check_launch(launch: Option<&Launch>, world: &World) -> Result<()> {
     if *size == world.size() {
         return Ok(());
     }
+    let library = format!("name the library of the launcher's MPI by {}", rkd_mpi::VARIABLE);
+    let advice = match *variable {
+        SLURM_TASKS => {
+            format!("start them with srun --mpi=pmix or --mpi=pmi2 (srun --mpi=list names what there is), or {library}")
+        }
+        _ => library,
+    };
     Err(Error::new(Code::MpiMismatch, "the MPI library is not the launcher's")
         .with_subject(rkd_mpi::VARIABLE)
         .with_values(format!("{size} ranks, as {variable} says"), format!("{} of {}", world.size(), world.version()))
-        .with_advice(format!("name the library of the mpirun that you use by {}", rkd_mpi::VARIABLE)))
+        .with_advice(advice))
 }
 
 #[cfg(test)]
@@ -205,6 +217,15 @@ mod tests {
         assert_eq!(of("PMI_PORT", "node-a:40001").unwrap().size, None);
         let slurm = |asked: &str| ["PMIX_RANK", "SLURM_STEP_NUM_TASKS"].contains(&asked).then(|| "3".into());
         assert_eq!(launch_of(slurm).unwrap().size, Some(3));
+        let tasks = |size: &'static str| {
+            launch_of(move |asked| match asked {
+                SLURM_TASKS => Some(size.into()),
+                "SLURM_PROCID" => Some("0".into()),
+                _ => None,
+            })
+        };
+        assert_eq!(tasks("4"), Some(Launch { size: Some(4), variable: SLURM_TASKS }));
+        assert_eq!(tasks("1"), None);
     }
 
     #[test]

@@ -37,6 +37,6 @@ pub(super) fn open_on(ranks: &Ranks, plan: Plan, start: &Start, control: &Contro
         #[cfg(all(feature = "cuda", target_os = "linux"))]
         Device::Cuda(number) => Box::new(Session::open(devices::open(number)?, host, plan, start, control)?),
         #[cfg(not(all(feature = "cuda", target_os = "linux")))]
-        Device::Cuda(_) => return Err(devices::not_built()),
+        device @ Device::Cuda(_) => return Err(devices::not_built(device)),
     })
 }

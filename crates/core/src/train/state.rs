@@ -150,14 +150,33 @@ pub(super) struct Change {
 
 /// The first few of `changes`, each with one of its values.
 pub(super) fn in_words(changes: &[Change], which: fn(&Change) -> &Value) -> String {
-    let words = |change: &Change| format!("{}: {}", change.name, show(which(change)));
+    let words = |change: &Change| format!("{}: {}", change.name, brief(which(change)));
     let more = changes.len().saturating_sub(3);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     changes.iter().take(3).map(words).collect::<Vec<_>>().join(", ") + &more
 }
 
+/// A value in a few words; of lists and objects their beginning.
+fn brief(value: &Value) -> String {
+    const MOST: usize = 80;
+    match value {
+        Value::Array(_) | Value::Object(_) => {
+            let text = value.to_string();
+            let end = text.char_indices().nth(MOST).map(|(end, _)| end);
+            end.map_or(text.clone(), |end| format!("{}...", &text[..end]))
+        }
+        other => show(other),
+    }
+}
+
 /// The fields in which two plans differ, by their whole names.
 pub(super) fn differences(name: &str, before: &Value, now: &Value, into: &mut Vec<Change>) {
+    if let (Value::Array(old), Value::Array(new)) = (before, now)
+        && old.len() == new.len()
+    {
+        let pairs = old.iter().zip(new).enumerate();
+        return pairs.for_each(|(place, (old, new))| differences(&format!("{name}[{place}]"), old, new, into));
+    }
     let (Value::Object(old), Value::Object(new)) = (before, now) else {
         if before != now {
             into.push(Change { name: name.into(), before: before.clone(), now: now.clone() });
@@ -175,6 +194,19 @@ pub(super) fn differences(name: &str, before: &Value, now: &Value, into: &mut Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_differs_between_two_plans_is_named_to_its_place_in_a_list() {
+        let plan = |weight: f64, teachers: &[&str]| serde_json::json!({ "losses": [{ "kind": "rkd-angle", "weight": weight }], "teachers": teachers });
+        let found = |other: Value| {
+            let mut changes = Vec::new();
+            differences("", &plan(1.0, &["a"]), &other, &mut changes);
+            in_words(&changes, |change| &change.now)
+        };
+        assert_eq!(found(plan(1.0, &["a"])), "");
+        assert_eq!(found(plan(2.0, &["b"])), "losses[0].weight: 2.0, teachers[0]: \"b\"");
+        assert_eq!(found(plan(1.0, &["a", "b"])), "teachers: [\"a\",\"b\"]");
+    }
 
     #[test]
     fn a_run_that_goes_on_with_other_roundings_is_told_so() {

@@ -143,9 +143,13 @@ fn check_ranks(ranks: &Ranks, plan: &Plan, own: Option<&Plan>) -> Result<()> {
     if let Some(own) = &own {
         differences("", &plan, own, &mut changes);
     }
+    // Rank 0 has none of them; who differs says what rank 0 has.
     let values = match changes[..] {
-        [] => "no other option".into(),
-        _ => in_words(&changes, |change| &change.now),
+        [] => "the same options on all ranks".into(),
+        _ => {
+            let (now, first) = (in_words(&changes, |change| &change.now), in_words(&changes, |change| &change.before));
+            format!("{now}; rank 0 has {first}")
+        }
     };
     ranks.check_same(&[
         ("version", env!("CARGO_PKG_VERSION").into(), "install the same version of rkd on all machines"),

@@ -198,7 +198,9 @@ fn table(text: &str, delimiter: u8) -> Result<Vec<Row>> {
         } else {
             let more = if names.len() > MAX_COLUMNS { ", ..." } else { "" };
             let columns = format!("the columns {}{more}", names[..names.len().min(MAX_COLUMNS)].join(", "));
-            return Err(strange(&at, format!("a column of paths: {}", PATHS.join(", ")), columns));
+            return Err(strange(&at, format!("a column of paths: {}", PATHS.join(", ")), columns).with_advice(
+                "where its rows are vectors: data: { kind: \"vectors\" }, on the command line --vectors",
+            ));
         }
     }
     Ok(found)

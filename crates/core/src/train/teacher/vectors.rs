@@ -30,8 +30,12 @@ impl<B: Backend> VectorTeacher<B> {
     /// # Errors
     /// Those of [`read`] and [`judge`].
     pub fn load(path: &Path, options: &VectorOptions, backend: B, control: &Control) -> Result<Self> {
-        let table = read(path, options)?;
-        let judged = judge(&table).map_err(|error| error.with_subject(path.display().to_string()))?;
+        let named = |error: Error| match error.subject {
+            None => error.with_subject(path.display().to_string()),
+            Some(_) => error,
+        };
+        let table = read(path, options).map_err(named)?;
+        let judged = judge(&table).map_err(named)?;
         for message in judged.warnings {
             control.emit(Event::Warning { message });
         }
