@@ -36,6 +36,14 @@ ${Object.entries(exitCodes)
   .map(([code, meaning]) => `  ${code.padStart(3)}  ${meaning}`)
   .join("\n")}`;
 
+/** What nothing has expected; of it one thing can befall anybody. */
+function unforeseen(cause: unknown): RkdError {
+  if ((cause as NodeJS.ErrnoException | undefined)?.syscall !== "uv_cwd")
+    return new RkdError("ERR_INTERNAL", String(cause), { cause });
+  const advice = "go to a folder that is there, and start again";
+  return new RkdError("ERR_NOT_FOUND", "the folder in which rkd was started is gone", { advice, cause });
+}
+
 /** Shows a failure and returns the exit code. */
 function fail(error: unknown): number {
   if (error instanceof CommanderError) {
@@ -47,11 +55,12 @@ function fail(error: unknown): number {
     if (json) writeJsonLine({ type: "error", code: "ERR_UNKNOWN_OPTION", message });
     return 2;
   }
-  const known = error instanceof RkdError ? error : new RkdError("ERR_INTERNAL", String(error), { cause: error });
+  const known = error instanceof RkdError ? error : unforeseen(error);
   const message = messageOf(known, typed);
   if (json && !isTold(error)) writeJsonLine({ type: "error", ...known.toJSON(), message });
   if (!isStop(known) && !isTold(error)) say(`rkd: ${message}`);
-  if (known !== error && error instanceof Error) process.stderr.write(`${printableLines(String(error.stack))}\n`);
+  if (known.code === "ERR_INTERNAL" && error instanceof Error && known !== error)
+    process.stderr.write(`${printableLines(String(error.stack))}\n`);
   const stopped = isStop(known) || (isTold(error) && known.code === "ERR_CANCELLED");
   return stopped && stoppedBy ? exitCodeOfStop(stoppedBy) : exitCodeOf(known.code);
 }

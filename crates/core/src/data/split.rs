@@ -137,7 +137,10 @@ fn without_classes() -> Error {
 fn too_few_classes(dataset: &Dataset, left: usize) -> Error {
     Error::new(Code::InvalidData, "there are too few classes to train on")
         .with_values("at least 2 classes in the train part", format!("{left} of the {} in all", dataset.classes()))
-        .with_advice("add images of other classes (one folder each), or give smaller shares to validation and test")
+        .with_advice(
+            "add images of other classes (one folder each), or hold out images of each class instead of whole classes, of which two \
+             at least are held out: split: { kind: \"images\", validation, test }, on the command line --split images",
+        )
 }
 
 /// The labels that belong together, the turns of one character, in the order of the labels.

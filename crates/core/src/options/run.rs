@@ -628,8 +628,13 @@ fn batch(
     if let Some(term) = on().find(|term| term.build().needs_class_pairs())
         && !per_class.is_some_and(|count| (2..size).contains(&count))
     {
+        let loss = term.loss.name();
+        if size < 3 {
+            return Err(invalid("batch.size", format!("at least 3 with {loss}"), size.to_string())
+                .with_advice("this loss needs two images of one class and one of another"));
+        }
         let received = per_class.map_or("null".into(), |count| count.to_string());
-        let expected = format!("2 to {} with {}", size - 1, term.loss.name());
+        let expected = format!("2 to {} with {loss}", size - 1);
         return Err(invalid("batch.perClass", expected, received)
             .with_advice("this loss needs two images of one class and one of another"));
     }

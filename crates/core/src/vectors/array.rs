@@ -135,12 +135,16 @@ impl Header {
             (Type::Float(element), &[rows, dimension]) if !self.fortran_order => Ok((rows, dimension, *element)),
             _ => {
                 let order = if self.fortran_order { ", in Fortran's order" } else { "" };
+                let advice = match self.shape.len() {
+                    2 => "write it so: numpy.save(path, numpy.ascontiguousarray(vectors, \"<f4\"))",
+                    _ => "make a row of each vector, for example by vectors.reshape(len(vectors), -1)",
+                };
                 Err(damaged("the array holds no vectors")
                     .with_values(
                         "float16, float32 or float64 of shape [vectors, numbers], little-endian, in C order",
                         format!("{}{order}", self.type_name()),
                     )
-                    .with_advice("write it so: numpy.save(path, numpy.ascontiguousarray(vectors, \"<f4\"))"))
+                    .with_advice(advice))
             }
         }
     }
