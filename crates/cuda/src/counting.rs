@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::device::{Argument, Convolution, Device, Failure, Pass, Product, Result, SCRATCH, rounded};
+use crate::device::{Argument, Convolution, Device, Failure, Kind, Pass, Product, Result, SCRATCH, rounded};
 
 /// The device. Clones count together.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +19,7 @@ struct Counts {
 #[derive(Debug)]
 pub struct Nothing {
     len: usize,
+    kind: Kind,
     counts: Arc<Counts>,
 }
 
@@ -31,7 +32,7 @@ impl Counter {
 
 impl Nothing {
     fn bytes(&self) -> usize {
-        rounded(size_of::<f32>() * self.len)
+        rounded(self.kind.bytes() * self.len)
     }
 }
 
@@ -52,6 +53,14 @@ impl Device for Counter {
         buffer.len
     }
 
+    fn kind(buffer: &Nothing) -> Kind {
+        buffer.kind
+    }
+
+    fn with_tf32(self, _: bool) -> Self {
+        self
+    }
+
     fn free_memory(&self) -> Result<Option<usize>> {
         Ok(None)
     }
@@ -60,8 +69,8 @@ impl Device for Counter {
         0
     }
 
-    fn take(&self, len: usize) -> Result<Nothing> {
-        let buffer = Nothing { len, counts: Arc::clone(&self.0) };
+    fn take_as(&self, kind: Kind, len: usize) -> Result<Nothing> {
+        let buffer = Nothing { len, kind, counts: Arc::clone(&self.0) };
         let before = self.0.in_use.fetch_add(buffer.bytes(), Ordering::Relaxed);
         self.0.peak.fetch_max(before + buffer.bytes(), Ordering::Relaxed);
         Ok(buffer)
@@ -84,12 +93,12 @@ impl Device for Counter {
     }
 
     fn product(&self, product: &Product, a: &Nothing, b: &Nothing, c: &Nothing) -> Result<()> {
-        product.check([a, b, c].map(Self::len));
+        product.check::<Self>([a, b, c]);
         Ok(())
     }
 
     fn convolve(&self, pass: Pass, shape: &Convolution, from: [&Nothing; 2], out: &Nothing) -> Result<bool> {
-        shape.check(pass, from.map(Self::len), Self::len(out));
+        shape.check::<Self>(pass, from, out);
         Ok(true)
     }
 }
@@ -109,5 +118,9 @@ mod tests {
         let more = counter.take(1 << 20).unwrap();
         assert_eq!(counter.peak(), 6 << 20);
         drop((both, more));
+        // Two bytes of each.
+        let halves = counter.take_as(Kind::Bfloat16, 1 << 22).unwrap();
+        assert_eq!(counter.peak(), 8 << 20);
+        drop(halves);
     }
 }

@@ -5,7 +5,7 @@ use std::env;
 
 #[cfg(feature = "gpu")]
 use crate::device::Failure;
-use crate::device::{Argument, Convolution, Device, Pass, Product, Result};
+use crate::device::{Argument, Convolution, Device, Kind, Pass, Product, Result};
 #[cfg(feature = "gpu")]
 use crate::gpu::{Buffer, Gpu};
 use crate::twin::{Memory, Twin};
@@ -123,6 +123,23 @@ impl Device for Tested {
         }
     }
 
+    fn kind(buffer: &TestedBuffer) -> Kind {
+        match &buffer.0 {
+            Place::Twin(memory) => Twin::kind(memory),
+            #[cfg(feature = "gpu")]
+            Place::Gpu(buffer) => Gpu::kind(buffer),
+        }
+    }
+
+    fn with_tf32(self, tf32: bool) -> Self {
+        let hardware = match self.hardware {
+            Hardware::Twin(twin) => Hardware::Twin(twin.with_tf32(tf32)),
+            #[cfg(feature = "gpu")]
+            Hardware::Gpu(gpu) => Hardware::Gpu(gpu.with_tf32(tf32)),
+        };
+        Tested { hardware, ..self }
+    }
+
     fn free_memory(&self) -> Result<Option<usize>> {
         on!(self, |device, of, wrap| device.free_memory())
     }
@@ -131,8 +148,8 @@ impl Device for Tested {
         on!(self, |device, of, wrap| device.address(of(buffer)))
     }
 
-    fn take(&self, len: usize) -> Result<TestedBuffer> {
-        on!(self, |device, of, wrap| device.take(len).map(wrap))
+    fn take_as(&self, kind: Kind, len: usize) -> Result<TestedBuffer> {
+        on!(self, |device, of, wrap| device.take_as(kind, len).map(wrap))
     }
 
     fn upload(&self, values: &[f32]) -> Result<TestedBuffer> {

@@ -15,7 +15,7 @@ use cudarc::driver::sys::{CUevent, CUevent_flags, CUresult};
 use cudarc::driver::{CudaStream, DriverError};
 
 use super::{failed, lock};
-use crate::device::{Failure, Result, rounded};
+use crate::device::{Failure, Kind, Result, rounded};
 
 /// Pieces of pinned memory that are kept: of as many uploads the host may be ahead of the device.
 const STAGES: usize = 8;
@@ -24,13 +24,14 @@ const STAGES: usize = 8;
 pub struct Buffer {
     pub(super) pointer: u64,
     pub(super) len: usize,
+    pub(super) kind: Kind,
     bytes: usize,
     pool: Arc<Free>,
 }
 
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Buffer({} values)", self.len)
+        write!(f, "Buffer({} values, {:?})", self.len, self.kind)
     }
 }
 
@@ -71,14 +72,14 @@ impl Pool {
     }
 
     /// A buffer of any values. The device is the calling thread's.
-    pub(super) fn take(&self, len: usize) -> Result<Buffer> {
-        let bytes = rounded(size_of::<f32>() * len);
+    pub(super) fn take(&self, kind: Kind, len: usize) -> Result<Buffer> {
+        let bytes = rounded(kind.bytes() * len);
         let kept = lock(&self.free.0).get_mut(&bytes).and_then(Vec::pop);
         let pointer = match kept {
             Some(pointer) => pointer,
             None => self.allocate(bytes)?,
         };
-        Ok(Buffer { pointer, len, bytes, pool: Arc::clone(&self.free) })
+        Ok(Buffer { pointer, len, kind, bytes, pool: Arc::clone(&self.free) })
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {
@@ -129,6 +130,7 @@ impl Pool {
     /// The values of buffers, by one wait.
     pub(super) fn download(&self, buffers: &[&Buffer]) -> Result<Vec<Vec<f32>>> {
         let said = |error: DriverError| failed("a download", error);
+        assert!(buffers.iter().all(|buffer| buffer.kind == Kind::Float32), "what comes to the host is float32");
         let total: usize = buffers.iter().map(|buffer| buffer.len).sum();
         let mut stages = lock(&self.stages);
         let mut stage = take_stage(&mut stages, size_of::<f32>() * total)?;

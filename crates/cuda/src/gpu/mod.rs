@@ -1,6 +1,7 @@
 //! The device: the CUDA driver, cuBLAS and cuDNN by cudarc, loaded at run time.
 //!
-//! One context and one stream. Float32 without TF32; algorithms that give the same bits from run to run. cudarc panics where
+//! One context and one stream. Products and convolutions of float32 without TF32 unless a handle allows it, and of bfloat16 with sums
+//! in float32; algorithms that give the same bits from run to run. cudarc panics where
 //! a library or one of its functions is missing, so whatever calls it first is [`guarded`].
 
 mod convolution;
@@ -14,21 +15,24 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cudarc::cublas::{self, sys::cublasOperation_t as Operation};
+use cudarc::cublas::sys::{
+    cublasComputeType_t as Compute, cublasMath_t, cublasOperation_t as Operation, cudaDataType_t,
+};
+use cudarc::cublas::{self, sys::cublasGemmAlgo_t};
 use cudarc::driver::{self, CudaContext, CudaStream, DriverError};
 
-use self::convolution::Convolutions;
+use self::convolution::{Convolutions, Numbers};
 pub use self::memory::Buffer;
 use self::memory::Pool;
 pub use self::probe::{Found, Graphics, Library, look};
-use crate::device::{Argument, Convolution, Device, Failure, Matrix, Pass, Product, Result, SCRATCH};
+use crate::device::{Argument, Convolution, Device, Failure, Kind, Matrix, Pass, Product, Result, SCRATCH};
 
 /// The kernels for compute capability 8.0 and later, which the driver compiles when they are loaded.
 const KERNELS: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 
-/// A CUDA device. Clones share its memory and its stream.
+/// A CUDA device, and whether products of float32 may be of TF32. Clones share its memory and its stream.
 #[derive(Clone)]
-pub struct Gpu(Arc<Inner>);
+pub struct Gpu(Arc<Inner>, bool);
 
 struct Inner {
     // Dropped in this order: what needs the stream before the stream.
@@ -118,12 +122,19 @@ impl Gpu {
             // SAFETY: handle and stream live; that of the stream is one type by two names.
             unsafe { cublas::result::set_stream(handle, stream.cu_stream().cast()) }
                 .map_err(|error| failed("cuBLAS", error))?;
+            // What is added up of parts of a product is float32, whatever its result is.
+            let math = cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
+            // SAFETY: the handle lives.
+            unsafe { cublas::sys::cublasSetMathMode(handle, math) }
+                .result()
+                .map_err(|error| failed("cuBLAS", error))?;
             let convolutions = Convolutions::open(&stream)?;
             let name = context.name().map_err(said("the name"))?;
             let pool = Arc::new(Pool::new(Arc::clone(&stream)));
             let (convolutions, products, functions) =
                 (Mutex::new(convolutions), Mutex::new(products), Mutex::default());
-            Ok(Gpu(Arc::new(Inner { convolutions, products, functions, module, pool, stream, context, name })))
+            let inner = Inner { convolutions, products, functions, module, pool, stream, context, name };
+            Ok(Gpu(Arc::new(inner), false))
         })
     }
 
@@ -167,6 +178,14 @@ impl Device for Gpu {
         buffer.len
     }
 
+    fn kind(buffer: &Buffer) -> Kind {
+        buffer.kind
+    }
+
+    fn with_tf32(self, tf32: bool) -> Self {
+        Gpu(self.0, tf32)
+    }
+
     fn free_memory(&self) -> Result<Option<usize>> {
         self.bind()?;
         let (free, _) = driver::result::mem_get_info().map_err(|error| failed("the device's memory", error))?;
@@ -177,9 +196,9 @@ impl Device for Gpu {
         buffer.pointer
     }
 
-    fn take(&self, len: usize) -> Result<Buffer> {
+    fn take_as(&self, kind: Kind, len: usize) -> Result<Buffer> {
         self.bind()?;
-        self.0.pool.take(len)
+        self.0.pool.take(kind, len)
     }
 
     fn upload(&self, values: &[f32]) -> Result<Buffer> {
@@ -217,13 +236,22 @@ impl Device for Gpu {
     }
 
     fn product(&self, product: &Product, a: &Buffer, b: &Buffer, c: &Buffer) -> Result<()> {
-        product.check([a, b, c].map(Self::len));
+        product.check::<Self>([a, b, c]);
         let &Product { m, n, k, batch, beta, .. } = product;
         if m * n * batch == 0 {
             return Ok(());
         }
         self.bind()?;
-        let place = |buffer: &Buffer, matrix: &Matrix| buffer.pointer + (size_of::<f32>() * matrix.first) as u64;
+        let place = |buffer: &Buffer, matrix: &Matrix| buffer.pointer + (buffer.kind.bytes() * matrix.first) as u64;
+        let numbers = |buffer: &Buffer| match buffer.kind {
+            Kind::Float32 => cudaDataType_t::CUDA_R_32F,
+            Kind::Bfloat16 => cudaDataType_t::CUDA_R_16BF,
+        };
+        let compute = match (a.kind, self.1) {
+            (Kind::Float32, true) => Compute::CUBLAS_COMPUTE_32F_FAST_TF32,
+            _ => Compute::CUBLAS_COMPUTE_32F,
+        };
+        let (one, beta) = (1.0f32, beta);
         let operation = |matrix: &Matrix| match matrix.transposed {
             false => Operation::CUBLAS_OP_N,
             true => Operation::CUBLAS_OP_T,
@@ -233,33 +261,43 @@ impl Device for Gpu {
         // cuBLAS has columns where we have rows: it sees the transposes, and C^T = B^T A^T.
         // SAFETY: the matrices are within their buffers, which was checked, and the handle lives.
         guarded(|| unsafe {
-            cublas::result::sgemm_strided_batched(
+            cublas::result::gemm_strided_batched_ex(
                 handle.0,
                 operation(&product.b),
                 operation(&product.a),
                 int(n),
                 int(m),
                 int(k),
-                &1.0,
-                place(b, &product.b) as *const f32,
+                (&raw const one).cast(),
+                place(b, &product.b) as *const c_void,
+                numbers(b),
                 int(product.b.stride),
                 product.b.next as i64,
-                place(a, &product.a) as *const f32,
+                place(a, &product.a) as *const c_void,
+                numbers(a),
                 int(product.a.stride),
                 product.a.next as i64,
-                &beta,
-                place(c, &product.c) as *mut f32,
+                (&raw const beta).cast(),
+                place(c, &product.c) as *mut c_void,
+                numbers(c),
                 int(product.c.stride),
                 product.c.next as i64,
                 int(batch),
+                compute,
+                cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
             )
             .map_err(|error| failed("cuBLAS", error))
         })
     }
 
     fn convolve(&self, pass: Pass, shape: &Convolution, from: [&Buffer; 2], out: &Buffer) -> Result<bool> {
-        shape.check(pass, from.map(Self::len), Self::len(out));
+        shape.check::<Self>(pass, from, out);
         self.bind()?;
-        guarded(|| lock(&self.0.convolutions).run(&self.0.pool, pass, shape, from, out))
+        let numbers = match (out.kind, self.1) {
+            (Kind::Bfloat16, _) => Numbers::Bfloat16,
+            (Kind::Float32, true) => Numbers::Tf32,
+            (Kind::Float32, false) => Numbers::Float32,
+        };
+        guarded(|| lock(&self.0.convolutions).run(&self.0.pool, (pass, *shape, numbers), from, out))
     }
 }
