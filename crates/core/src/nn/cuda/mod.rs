@@ -573,7 +573,8 @@ impl<D: Device> Backend for Cuda<D> {
         if tensors.is_empty() {
             return Ok(Norms::Known(Vec::new()));
         }
-        let buffers: Vec<&D::Buffer> = tensors.iter().map(|tensor| &*tensor.buffer).collect();
+        let buffers = tensors.iter().map(|tensor| self.wide(tensor)).collect::<Result<Vec<_>>>()?;
+        let buffers: Vec<&D::Buffer> = buffers.iter().map(|buffer| &**buffer).collect();
         Ok(Norms::Pending(Self::tensor(&[tensors.len()], ops::norms(&self.device, &buffers)?)))
     }
 
