@@ -1,5 +1,5 @@
 // Every check of the project, each also alone: `node scripts/check.mjs [format|lint|types|docs|unused|rust|arm64|cuda|ts|browser|soak|package]...`.
-// Warnings are errors; `cuda` runs only where it is named. The last line is `N passed, N failed`: tests, and one for each step that is no test.
+// Warnings are errors. `cuda` fetches the compiler it needs only where it is named. The last line is `N passed, N failed`: tests, and one for each step that is no test.
 import { spawn } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -59,9 +59,8 @@ const steps = {
   },
   cuda: {
     says: "the device cuda, without a GPU",
-    onlyByName: true, // some minutes, most of them for what CUDA's libraries look like
-    before: () => {
-      const { home, none } = toolkit();
+    before: (isNamed) => {
+      const { home, none } = toolkit(isNamed);
       if (home) return { RKD_CUDA_HOME: home };
       console.log(`left out: ${none}`);
     },
@@ -122,13 +121,13 @@ function countVitest(report) {
   };
 }
 
-async function runStep(name, env) {
+async function runStep(name, env, isNamed) {
   const { says, before, run, count } = steps[name];
   console.log(`\n== ${says}`);
   const start = performance.now();
   let passed = 0;
   const failed = [];
-  const needed = before ? before() : {};
+  const needed = before ? before(isNamed) : {};
   if (!needed) {
     console.log(`== ${says}: NOT RUN, for the reason above`);
     return { passed, failed, says };
@@ -164,8 +163,8 @@ const env = {
   FORCE_COLOR: process.stdout.isTTY ? "1" : "0",
 };
 const outcomes = [];
-const usual = Object.keys(steps).filter((name) => !steps[name].onlyByName);
-for (const name of wanted.length > 0 ? wanted : usual) outcomes.push(await runStep(name, env));
+const isNamed = wanted.length > 0;
+for (const name of isNamed ? wanted : Object.keys(steps)) outcomes.push(await runStep(name, env, isNamed));
 const passed = outcomes.reduce((sum, outcome) => sum + outcome.passed, 0);
 const failed = outcomes.reduce((sum, outcome) => sum + outcome.failed.length, 0);
 for (const { says, failed } of outcomes) for (const what of failed) console.log(`\nFailed, ${says}: ${what}`);

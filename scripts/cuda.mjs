@@ -18,14 +18,16 @@ const packages = [
 ];
 const folder = join(root, "target", "cuda-toolkit");
 
-/** The folder of a toolkit, or a sentence that says why there is none. */
-export function toolkit() {
+/** The folder of a toolkit, or a sentence that says why there is none; `fetches` says that pip may get one. */
+export function toolkit(fetches) {
   if (process.platform !== "linux" || process.arch !== "x64")
     return { none: "the toolkit's wheels are for Linux on x64" };
   const given = process.env.RKD_CUDA_HOME ?? process.env.CUDA_HOME;
   if (given) return existsSync(join(given, "bin", "nvcc")) ? { home: given } : { none: `${given} has no bin/nvcc` };
   const home = join(folder, "nvidia", "cu13");
   if (existsSync(join(home, "bin", "nvcc"))) return { home };
+  if (!fetches)
+    return { none: "there is no nvcc: name a toolkit in RKD_CUDA_HOME, or get one by `npm run check cuda` (105 MB)" };
   const fresh = `${folder}.new`;
   rmSync(fresh, { recursive: true, force: true });
   const flags = ["--quiet", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--root-user-action=ignore"];
@@ -47,7 +49,7 @@ function run(command, args, env) {
 }
 
 if (process.argv[1] === import.meta.filename) {
-  const { home, none } = toolkit();
+  const { home, none } = toolkit(true);
   if (!home) throw new Error(none);
   const env = { ...cargoEnv(), RKD_CUDA_HOME: home };
   const out = mkdtempSync(join(tmpdir(), "rkd-cuda-"));

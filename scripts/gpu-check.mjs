@@ -13,7 +13,7 @@ const most = 64 * 1024 * 1024;
 const folder = join(root, "target", "gpu-check");
 const packed = `${folder}.tar.gz`;
 
-const { home, none } = toolkit();
+const { home, none } = toolkit(true);
 if (!home) throw new Error(none);
 const env = { ...process.env, ...cargoEnv(), RKD_CUDA_HOME: home };
 

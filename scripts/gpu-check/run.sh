@@ -123,6 +123,8 @@ for part in "${parts[@]}"; do
         tests "parity, networks in $precision" 90 ./all golden_networks::cuda::in_$precision
       done
       tests "parity, learning in every precision" 60 ./all sessions::cuda::learns
+      tests "CUDA graphs in a session" 30 ./all sessions::cuda::steps_are
+      tests "a session without CUDA graphs" 30 env RKD_CUDA_GRAPHS=off ./all sessions::cuda::trains sessions::cuda::resumes
       ;;
     sanitizer)
       tool=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -1)

@@ -79,6 +79,8 @@ fn memory(steps: usize) -> Outcome {
         Ok([gpu.allocated() as u64, host])
     };
     let [first, last] = [now(FIRST)?, now(steps.saturating_sub(FIRST))?];
+    let counts = gpu.counts();
+    println!("{} kernels by {} graphs, {} by themselves", counts.recorded, counts.recordings, counts.single);
     if last[0] > first[0] || last[1] > first[1] + KEPT {
         return Err(format!("memory has grown from {first:?} to {last:?} bytes (device, host)").into());
     }

@@ -20,26 +20,32 @@ static bool fit(const char* parameters, const char* arguments) {
 
 static const twin::Entry twin_entries[] = {TWIN_ENTRIES};
 
-// 0: it ran; 1: there is no such kernel; 2: its parameters are not of these kinds; 3: threads of a block parted at a barrier.
-extern "C" int rkd_twin_launch(const char* name, const unsigned* grid, const unsigned* threads, const char* letters,
-                               void** arguments) {
-  for (const twin::Entry& entry : twin_entries) {
-    if (strcmp(entry.name, name)) continue;
-    if (!twin::fit(entry.letters(), letters)) return 2;
-    twin::Block& block = twin::block;
-    if (!block.fibers) block.fibers = (twin::Fiber*)calloc(twin::MOST_THREADS, sizeof(twin::Fiber));
-    gridDim = Place{grid[0], grid[1], grid[2]};
-    blockDim = Place{threads[0], threads[1], 1};
-    block.threads = threads[0] * threads[1];
-    block.body = entry.body;
-    block.arguments = arguments;
-    for (unsigned z = 0; z < grid[2]; z++)
-      for (unsigned y = 0; y < grid[1]; y++)
-        for (unsigned x = 0; x < grid[0]; x++) {
-          blockIdx = Place{x, y, z};
-          if (!twin::run_block()) return 3;
-        }
-    return 0;
-  }
-  return 1;
+static const twin::Entry* entry_of(const char* name) {
+  for (const twin::Entry& entry : twin_entries)
+    if (!strcmp(entry.name, name)) return &entry;
+  return 0;
+}
+
+// 0: there is a kernel with parameters of these kinds; 1: there is no such kernel; 2: its parameters are of other kinds.
+extern "C" int rkd_twin_check(const char* name, const char* letters) {
+  const twin::Entry* entry = entry_of(name);
+  return !entry ? 1 : twin::fit(entry->letters(), letters) ? 0 : 2;
+}
+
+// Runs a kernel of the table. 0: it ran; 1: threads of a block parted at a barrier.
+extern "C" int rkd_twin_launch(const char* name, const unsigned* grid, const unsigned* threads, void** arguments) {
+  twin::Block& block = twin::block;
+  if (!block.fibers) block.fibers = (twin::Fiber*)calloc(twin::MOST_THREADS, sizeof(twin::Fiber));
+  gridDim = Place{grid[0], grid[1], grid[2]};
+  blockDim = Place{threads[0], threads[1], 1};
+  block.threads = threads[0] * threads[1];
+  block.body = entry_of(name)->body;
+  block.arguments = arguments;
+  for (unsigned z = 0; z < grid[2]; z++)
+    for (unsigned y = 0; y < grid[1]; y++)
+      for (unsigned x = 0; x < grid[0]; x++) {
+        blockIdx = Place{x, y, z};
+        if (!twin::run_block()) return 1;
+      }
+  return 0;
 }

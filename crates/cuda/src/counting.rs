@@ -13,6 +13,7 @@ pub struct Counter(Arc<Counts>);
 struct Counts {
     in_use: AtomicUsize,
     peak: AtomicUsize,
+    largest_upload: AtomicUsize,
 }
 
 /// A buffer without values.
@@ -24,9 +25,10 @@ pub struct Nothing {
 }
 
 impl Counter {
-    /// The most bytes that were in use at once. What a GPU keeps in other sizes it gives back where it needs them.
+    /// The most bytes that were in use at once, and where the largest upload arrives twice, while one is used and the next one
+    /// comes. What a GPU keeps in other sizes it gives back where it needs them.
     pub fn peak(&self) -> usize {
-        self.0.peak.load(Ordering::Relaxed)
+        self.0.peak.load(Ordering::Relaxed) + 2 * self.0.largest_upload.load(Ordering::Relaxed)
     }
 }
 
@@ -77,11 +79,17 @@ impl Device for Counter {
     }
 
     fn upload(&self, values: &[f32]) -> Result<Nothing> {
-        self.take(values.len())
+        let buffer = self.take(values.len())?;
+        self.0.largest_upload.fetch_max(buffer.bytes(), Ordering::Relaxed);
+        Ok(buffer)
     }
 
     fn download(&self, _: &[&Nothing]) -> Result<Vec<Vec<f32>>> {
         Err(Failure::Other("a device that counts has no values".into()))
+    }
+
+    fn flush(&self) -> Result<()> {
+        Ok(())
     }
 
     fn synchronize(&self) -> Result<()> {
@@ -118,9 +126,11 @@ mod tests {
         let more = counter.take(1 << 20).unwrap();
         assert_eq!(counter.peak(), 6 << 20);
         drop((both, more));
+        counter.upload(&[0.0; 1 << 18]).unwrap();
+        assert_eq!(counter.peak(), 8 << 20);
         // Two bytes of each.
         let halves = counter.take_as(Kind::Bfloat16, 1 << 22).unwrap();
-        assert_eq!(counter.peak(), 8 << 20);
+        assert_eq!(counter.peak(), 10 << 20);
         drop(halves);
     }
 }

@@ -53,13 +53,43 @@ impl Kind {
     }
 }
 
+/// What a product or a convolution multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Numbers {
+    /// Float32 as it is.
+    Float32,
+    /// Float32, of which the hardware may take TF32.
+    Tf32,
+    /// Bfloat16.
+    Bfloat16,
+}
+
+impl Numbers {
+    /// Those of buffers of this kind, on a device that allows TF32 or not.
+    pub(crate) fn of(kind: Kind, tf32: bool) -> Self {
+        match (kind, tf32) {
+            (Kind::Float32, false) => Numbers::Float32,
+            (Kind::Float32, true) => Numbers::Tf32,
+            (Kind::Bfloat16, _) => Numbers::Bfloat16,
+        }
+    }
+
+    /// How they lie in memory.
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Numbers::Float32 | Numbers::Tf32 => Kind::Float32,
+            Numbers::Bfloat16 => Kind::Bfloat16,
+        }
+    }
+}
+
 /// Bytes that are taken for so many: eight sizes for each power of two, so that pieces fit again.
 pub(crate) fn rounded(bytes: usize) -> usize {
     let step = (bytes.next_power_of_two() / 8).max(512);
     bytes.max(1).next_multiple_of(step)
 }
 
-/// A device with one queue: what is asked of it is done in order, and only [`download`](Device::download) and
+/// A device with one queue: what is asked of it is done in order, not always at once, and only [`download`](Device::download) and
 /// [`synchronize`](Device::synchronize) wait.
 pub trait Device: Clone + Send + Sync + fmt::Debug + 'static {
     /// Values in the device's memory, which goes back to a pool when dropped.
@@ -106,6 +136,11 @@ pub trait Device: Clone + Send + Sync + fmt::Debug + 'static {
     /// # Panics
     /// If a buffer is of another kind.
     fn download(&self, buffers: &[&Self::Buffer]) -> Result<Vec<Vec<f32>>>;
+    /// Lets the device begin with all it was asked for. Without this it may wait for more, until somebody waits for it.
+    ///
+    /// # Errors
+    /// Where something could not be started.
+    fn flush(&self) -> Result<()>;
     /// Waits until everything is done.
     ///
     /// # Errors
@@ -178,6 +213,22 @@ impl<'a, B> Argument<'a, B> {
         }
     }
 
+    /// Its kind: p for a pointer, h for one to bfloat16, 0 for one to nothing, i and l for an `int` and a `long long`, f and d for a
+    /// `float` and a `double`; `kind` is that of a buffer.
+    pub fn letter(&self, kind: impl Fn(&B) -> Kind) -> u8 {
+        match self {
+            Argument::Buffer(buffer) | Argument::At(buffer, _) => match kind(buffer) {
+                Kind::Float32 => b'p',
+                Kind::Bfloat16 => b'h',
+            },
+            Argument::Null => b'0',
+            Argument::Int(_) => b'i',
+            Argument::Long(_) => b'l',
+            Argument::Float(_) => b'f',
+            Argument::Double(_) => b'd',
+        }
+    }
+
     /// Its value as a launch passes it, in the first of these bytes; `address` is that of a buffer's first value.
     pub fn bytes(&self, address: impl Fn(&B) -> u64) -> [u8; 8] {
         let four = |bytes: [u8; 4]| std::array::from_fn(|place| bytes.get(place).copied().unwrap_or(0));
@@ -230,7 +281,7 @@ impl<B> From<f64> for Argument<'_, B> {
 }
 
 /// A matrix in a buffer, row-major: rows that begin `stride` values apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Matrix {
     /// The place of the first value.
     pub first: usize,
@@ -282,25 +333,28 @@ impl Product {
         Product { m, n, k, batch: 1, a, b, c, beta: 0.0 }
     }
 
+    /// How many values each buffer must have.
+    pub fn reaches(&self) -> [usize; 3] {
+        let &Product { m, n, k, batch, a, b, c, .. } = self;
+        [(a, m, k), (b, k, n), (c, m, n)].map(|(matrix, rows, columns)| {
+            let (rows, columns) = if matrix.transposed { (columns, rows) } else { (rows, columns) };
+            matrix.first + (batch.max(1) - 1) * matrix.next + (rows.max(1) - 1) * matrix.stride + columns
+        })
+    }
+
     /// Panics if a matrix exceeds its buffer, or is of a kind that does not go with the others.
     #[track_caller]
     pub fn check<D: Device>(&self, buffers: [&D::Buffer; 3]) {
         let [left, right, result] = buffers.map(D::kind);
         let goes = left == right && (result == left || result == Kind::Float32);
         assert!(goes, "a product of {left:?} and {right:?} is not {result:?}");
-        let [a, b, c] = buffers.map(D::len);
-        let reach = |matrix: &Matrix, rows: usize, columns: usize| {
-            let (rows, columns) = if matrix.transposed { (columns, rows) } else { (rows, columns) };
-            let last = (self.batch.max(1) - 1) * matrix.next + (rows.max(1) - 1) * matrix.stride + columns;
-            assert!(columns <= matrix.stride || rows <= 1, "a product's rows overlap: {self:?}");
-            matrix.first + last
-        };
         assert!(!self.c.transposed, "a product's result is not transposed: {self:?}");
-        for (name, has, needs) in [
-            ("a", a, reach(&self.a, self.m, self.k)),
-            ("b", b, reach(&self.b, self.k, self.n)),
-            ("c", c, reach(&self.c, self.m, self.n)),
-        ] {
+        let &Product { m, n, k, .. } = self;
+        for (matrix, [rows, columns]) in [(self.a, [m, k]), (self.b, [k, n]), (self.c, [m, n])] {
+            let [rows, columns] = if matrix.transposed { [columns, rows] } else { [rows, columns] };
+            assert!(columns <= matrix.stride || rows <= 1, "a product's rows overlap: {self:?}");
+        }
+        for ((name, has), needs) in ["a", "b", "c"].into_iter().zip(buffers.map(D::len)).zip(self.reaches()) {
             assert!(has >= needs, "product: {name} holds {has} values, not {needs}: {self:?}");
         }
     }
@@ -359,19 +413,23 @@ impl Convolution {
         self.kernel[0] * self.kernel[1]
     }
 
+    /// How many values the buffers of a pass must have: the two that it reads, and the one that it writes.
+    pub fn lengths_of(&self, pass: Pass) -> [usize; 3] {
+        let [x, filters, y] = self.lengths();
+        match pass {
+            Pass::Forward => [x, filters, y],
+            Pass::Input => [y, filters, x],
+            Pass::Filter => [x, y, filters],
+        }
+    }
+
     /// Panics if a buffer is too short, or the buffers are not of one kind.
     #[track_caller]
     pub fn check<D: Device>(&self, pass: Pass, [first, second]: [&D::Buffer; 2], out: &D::Buffer) {
         let buffers = [first, second, out];
         let kinds = buffers.map(D::kind);
         assert!(kinds.iter().all(|&kind| kind == kinds[0]), "{pass:?} of a convolution: {kinds:?} are not one kind");
-        let [x, filters, y] = self.lengths();
-        let needs = match pass {
-            Pass::Forward => [x, filters, y],
-            Pass::Input => [y, filters, x],
-            Pass::Filter => [x, y, filters],
-        };
-        let has = buffers.map(D::len);
+        let (has, needs) = (buffers.map(D::len), self.lengths_of(pass));
         assert!(
             has.iter().zip(needs).all(|(&has, needs)| has >= needs),
             "{pass:?}: {has:?} values, not {needs:?}: {self:?}"

@@ -7,8 +7,21 @@ use std::env;
 use crate::device::Failure;
 use crate::device::{Argument, Convolution, Device, Kind, Pass, Product, Result};
 #[cfg(feature = "gpu")]
-use crate::gpu::{Buffer, Gpu};
-use crate::twin::{Memory, Twin};
+use crate::gpu::Gpu;
+use crate::pieces::Buffer;
+use crate::queue::Counts;
+use crate::twin::Twin;
+
+/// Calls a device's own function.
+macro_rules! on {
+    ($tested:expr, |$device:ident| $call:expr) => {
+        match &$tested.hardware {
+            Hardware::Twin($device) => $call,
+            #[cfg(feature = "gpu")]
+            Hardware::Gpu($device) => $call,
+        }
+    };
+}
 
 /// The device of the tests.
 #[derive(Clone, Debug)]
@@ -25,17 +38,6 @@ enum Hardware {
     Gpu(Gpu),
 }
 
-/// A buffer of the device of the tests.
-#[derive(Debug)]
-pub struct TestedBuffer(Place);
-
-#[derive(Debug)]
-enum Place {
-    Twin(Memory),
-    #[cfg(feature = "gpu")]
-    Gpu(Buffer),
-}
-
 /// Whether `RKD_TEST_GPU` asks for a GPU.
 pub fn is_gpu_wanted() -> bool {
     env::var_os("RKD_TEST_GPU").is_some_and(|value| !value.is_empty() && value != "0")
@@ -49,6 +51,11 @@ impl Tested {
     pub fn new(convolutions: bool) -> Self {
         let hardware = if is_gpu_wanted() { Hardware::gpu() } else { Hardware::Twin(Twin::default()) };
         Tested { hardware, convolutions }
+    }
+
+    /// How often work was started.
+    pub fn counts(&self) -> Counts {
+        on!(self, |device| device.counts())
     }
 }
 
@@ -70,65 +77,19 @@ impl Hardware {
     }
 }
 
-impl TestedBuffer {
-    fn twin(&self) -> &Memory {
-        match &self.0 {
-            Place::Twin(memory) => memory,
-            #[cfg(feature = "gpu")]
-            Place::Gpu(_) => panic!("a buffer of the GPU came to the twin"),
-        }
-    }
-
-    #[cfg(feature = "gpu")]
-    fn gpu(&self) -> &Buffer {
-        match &self.0 {
-            Place::Gpu(buffer) => buffer,
-            Place::Twin(_) => panic!("a buffer of the twin came to the GPU"),
-        }
-    }
-}
-
-/// Calls a device's own function, with its own buffers: `$of` says how it has them of those of the tests, and `$wrap` how its own
-/// become one of those. Each call has both and few use both, hence `unused_variables`.
-macro_rules! on {
-    ($tested:expr, |$device:ident, $of:ident, $wrap:ident| $call:expr) => {
-        match &$tested.hardware {
-            Hardware::Twin($device) => {
-                #[allow(unused_variables)]
-                let ($of, $wrap) = (TestedBuffer::twin, |memory: Memory| TestedBuffer(Place::Twin(memory)));
-                $call
-            }
-            #[cfg(feature = "gpu")]
-            Hardware::Gpu($device) => {
-                #[allow(unused_variables)]
-                let ($of, $wrap) = (TestedBuffer::gpu, |buffer: Buffer| TestedBuffer(Place::Gpu(buffer)));
-                $call
-            }
-        }
-    };
-}
-
 impl Device for Tested {
-    type Buffer = TestedBuffer;
+    type Buffer = Buffer;
 
     fn scratch(&self) -> usize {
-        on!(self, |device, of, wrap| device.scratch())
+        on!(self, |device| device.scratch())
     }
 
-    fn len(buffer: &TestedBuffer) -> usize {
-        match &buffer.0 {
-            Place::Twin(memory) => Twin::len(memory),
-            #[cfg(feature = "gpu")]
-            Place::Gpu(buffer) => Gpu::len(buffer),
-        }
+    fn len(buffer: &Buffer) -> usize {
+        buffer.len
     }
 
-    fn kind(buffer: &TestedBuffer) -> Kind {
-        match &buffer.0 {
-            Place::Twin(memory) => Twin::kind(memory),
-            #[cfg(feature = "gpu")]
-            Place::Gpu(buffer) => Gpu::kind(buffer),
-        }
+    fn kind(buffer: &Buffer) -> Kind {
+        buffer.kind
     }
 
     fn with_tf32(self, tf32: bool) -> Self {
@@ -141,30 +102,31 @@ impl Device for Tested {
     }
 
     fn free_memory(&self) -> Result<Option<usize>> {
-        on!(self, |device, of, wrap| device.free_memory())
+        on!(self, |device| device.free_memory())
     }
 
-    fn address(&self, buffer: &TestedBuffer) -> u64 {
-        on!(self, |device, of, wrap| device.address(of(buffer)))
+    fn address(&self, buffer: &Buffer) -> u64 {
+        on!(self, |device| device.address(buffer))
     }
 
-    fn take_as(&self, kind: Kind, len: usize) -> Result<TestedBuffer> {
-        on!(self, |device, of, wrap| device.take_as(kind, len).map(wrap))
+    fn take_as(&self, kind: Kind, len: usize) -> Result<Buffer> {
+        on!(self, |device| device.take_as(kind, len))
     }
 
-    fn upload(&self, values: &[f32]) -> Result<TestedBuffer> {
-        on!(self, |device, of, wrap| device.upload(values).map(wrap))
+    fn upload(&self, values: &[f32]) -> Result<Buffer> {
+        on!(self, |device| device.upload(values))
     }
 
-    fn download(&self, buffers: &[&TestedBuffer]) -> Result<Vec<Vec<f32>>> {
-        on!(self, |device, of, wrap| {
-            let buffers: Vec<_> = buffers.iter().map(|buffer| of(buffer)).collect();
-            device.download(&buffers)
-        })
+    fn download(&self, buffers: &[&Buffer]) -> Result<Vec<Vec<f32>>> {
+        on!(self, |device| device.download(buffers))
+    }
+
+    fn flush(&self) -> Result<()> {
+        on!(self, |device| device.flush())
     }
 
     fn synchronize(&self) -> Result<()> {
-        on!(self, |device, of, wrap| device.synchronize())
+        on!(self, |device| device.synchronize())
     }
 
     unsafe fn launch(
@@ -172,23 +134,20 @@ impl Device for Tested {
         kernel: &'static str,
         grid: [u32; 3],
         block: [u32; 2],
-        arguments: &[Argument<'_, TestedBuffer>],
+        arguments: &[Argument<'_, Buffer>],
     ) -> Result<()> {
-        on!(self, |device, of, wrap| {
-            let arguments: Vec<_> = arguments.iter().map(|argument| argument.map(of)).collect();
-            // SAFETY: the contract is this function's own.
-            unsafe { device.launch(kernel, grid, block, &arguments) }
-        })
+        // SAFETY: the contract is this function's own.
+        on!(self, |device| unsafe { device.launch(kernel, grid, block, arguments) })
     }
 
-    fn product(&self, product: &Product, a: &TestedBuffer, b: &TestedBuffer, c: &TestedBuffer) -> Result<()> {
-        on!(self, |device, of, wrap| device.product(product, of(a), of(b), of(c)))
+    fn product(&self, product: &Product, a: &Buffer, b: &Buffer, c: &Buffer) -> Result<()> {
+        on!(self, |device| device.product(product, a, b, c))
     }
 
-    fn convolve(&self, pass: Pass, shape: &Convolution, from: [&TestedBuffer; 2], out: &TestedBuffer) -> Result<bool> {
+    fn convolve(&self, pass: Pass, shape: &Convolution, from: [&Buffer; 2], out: &Buffer) -> Result<bool> {
         if !self.convolutions {
             return Ok(false);
         }
-        on!(self, |device, of, wrap| device.convolve(pass, shape, from.map(of), of(out)))
+        on!(self, |device| device.convolve(pass, shape, from, out))
     }
 }

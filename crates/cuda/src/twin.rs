@@ -1,40 +1,52 @@
 //! The CPU twin of the device, for tests: the kernels' own text, compiled for the CPU; products and convolutions by
-//! `rkd-kernels`, of operands that are rounded as a GPU does: to bfloat16 where that is their kind, and to TF32 where it may be.
-//! Everything is done at once, so nothing of queues and copies is tested by it.
+//! `rkd-kernels`, of operands that are rounded as a GPU does: to bfloat16 where that is their kind, and to TF32 where it may be. It has
+//! the device's queue and takes memory as that does: work is done later than it was asked for, and what comes
+//! again is done from a recording. Nothing of streams and copies is tested by it.
 
 use std::borrow::Cow;
-use std::cell::UnsafeCell;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::fmt;
 use std::slice;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rkd_kernels::matrix::{Operand, gemm};
 use rkd_kernels::{Team, convolution};
 
-use crate::device::{Argument, Convolution, Device, Failure, Kind, Matrix, Pass, Product, Result};
+use crate::device::{Argument, Convolution, Device, Failure, Kind, Matrix, Numbers, Pass, Product, Result};
+use crate::pieces::{Buffer, Pieces, lock};
+use crate::queue::{Counts, Engine, Passed, Queue, Work};
 
 unsafe extern "C" {
+    fn rkd_twin_check(name: *const c_char, letters: *const c_char) -> c_int;
     fn rkd_twin_launch(
         name: *const c_char,
         grid: *const u32,
         threads: *const u32,
-        letters: *const c_char,
         arguments: *mut *mut c_void,
     ) -> c_int;
 }
 
-/// The twin. Clones share its threads.
+/// The twin, and whether its products of float32 may be of TF32. Clones share its memory, its queue and its threads.
 #[derive(Clone)]
-pub struct Twin {
-    team: Arc<Team>,
-    tf32: bool,
+pub struct Twin(Arc<Inner>, bool);
+
+struct Inner {
+    queue: Mutex<Queue<Processor>>,
+    pieces: Arc<Pieces>,
+    /// Words of two values, so that these lie where float64 numbers may. None goes before the twin does.
+    memory: Mutex<Vec<Box<[u64]>>>,
+}
+
+/// What does the work.
+struct Processor {
+    team: Team,
 }
 
 impl Default for Twin {
     /// Of one thread.
     fn default() -> Self {
-        Twin { team: Arc::new(Team::new(1)), tf32: false }
+        let queue = Mutex::new(Queue::new(Processor { team: Team::new(1) }, true));
+        Twin(Arc::new(Inner { queue, pieces: Arc::default(), memory: Mutex::default() }), false)
     }
 }
 
@@ -44,78 +56,79 @@ impl fmt::Debug for Twin {
     }
 }
 
-/// A buffer of the twin.
-#[derive(Debug)]
-pub struct Memory {
-    /// Eight bytes each, so that values lie where float64 numbers may.
-    words: UnsafeCell<Box<[u64]>>,
-    len: usize,
-    kind: Kind,
-}
-
-// SAFETY: as on the device, who shares a buffer does not read it while another operation writes it; the operations take
-// buffers that are written from one owner.
-unsafe impl Sync for Memory {}
-
-/// What a value is for the host.
-trait Bits {
-    const KIND: Kind;
-}
-
-impl Bits for f32 {
-    const KIND: Kind = Kind::Float32;
-}
-
-impl Bits for u16 {
-    const KIND: Kind = Kind::Bfloat16;
-}
-
-impl Memory {
-    /// Values that are NaN.
-    fn of_nothing(kind: Kind, len: usize) -> Self {
-        let word = match kind {
-            Kind::Float32 => 0x7fc0_0000_7fc0_0000,
-            Kind::Bfloat16 => 0x7fc0_7fc0_7fc0_7fc0,
-        };
-        Memory { words: UnsafeCell::new(vec![word; (kind.bytes() * len).div_ceil(8)].into()), len, kind }
+impl Twin {
+    /// How often work was started.
+    pub fn counts(&self) -> Counts {
+        lock(&self.0.queue).counts()
     }
 
-    fn pointer<T>(&self) -> *mut T {
-        // SAFETY: only the place of the values is read.
-        unsafe { (*self.words.get()).as_mut_ptr().cast() }
+    /// The values of a buffer, when all work is done.
+    fn values(&self, buffer: &Buffer) -> Result<&[f32]> {
+        assert_eq!(buffer.kind, Kind::Float32, "what comes to the host is float32");
+        self.flush()?;
+        // SAFETY: they are the buffer's, whose piece is the twin's.
+        Ok(unsafe { at(buffer.pointer, buffer.len) })
     }
+}
 
-    /// The values, as f32 or as the bits of bfloat16.
-    #[track_caller]
-    fn values<T: Bits>(&self) -> &[T] {
-        assert_eq!(self.kind, T::KIND, "the values are of another kind");
-        // SAFETY: there are so many, of which any bits are one, and nothing writes them meanwhile; see the implementation of `Sync`.
-        unsafe { slice::from_raw_parts(self.pointer(), self.len) }
-    }
+fn text(bytes: impl Into<Vec<u8>>) -> CString {
+    CString::new(bytes).expect("names have no zero")
+}
 
-    #[allow(clippy::mut_from_ref)] // As kernels have it: what is written is chosen by the operation, not by the type.
-    #[track_caller]
-    fn values_mut<T: Bits>(&self) -> &mut [T] {
-        assert_eq!(self.kind, T::KIND, "the values are of another kind");
-        // SAFETY: as of `values`, and an operation writes what no other reads or writes.
-        unsafe { slice::from_raw_parts_mut(self.pointer(), self.len) }
-    }
+/// The values at an address.
+///
+/// # Safety
+/// So many are there as long as the twin is, and nothing writes them meanwhile.
+unsafe fn at<'a, T: Bits>(address: u64, len: usize) -> &'a [T] {
+    // SAFETY: this function's contract.
+    unsafe { slice::from_raw_parts(address as *const T, len) }
+}
 
-    /// The values as a product takes them.
-    fn operands(&self, tf32: bool) -> Cow<'_, [f32]> {
-        match self.kind {
-            Kind::Float32 if tf32 => self.values().iter().map(|&value| to_tf32(value)).collect(),
-            Kind::Float32 => Cow::Borrowed(self.values()),
-            Kind::Bfloat16 => self.values().iter().map(|&half: &u16| f32::from_bits(u32::from(half) << 16)).collect(),
+/// The values at an address, to be written.
+///
+/// # Safety
+/// So many are there as long as the twin is, and nothing else reads or writes them meanwhile.
+unsafe fn at_mut<'a, T: Bits>(address: u64, len: usize) -> &'a mut [T] {
+    // SAFETY: this function's contract.
+    unsafe { slice::from_raw_parts_mut(address as *mut T, len) }
+}
+
+/// What a value is for the host: an f32, or the bits of a bfloat16. Any bits are one.
+trait Bits {}
+
+impl Bits for f32 {}
+
+impl Bits for u16 {}
+
+/// The numbers at an address as a product takes them.
+///
+/// # Safety
+/// As of [`at`].
+unsafe fn operands<'a>(address: u64, len: usize, numbers: Numbers) -> Cow<'a, [f32]> {
+    // SAFETY: this function's contract.
+    unsafe {
+        match numbers {
+            Numbers::Float32 => Cow::Borrowed(at(address, len)),
+            Numbers::Tf32 => at(address, len).iter().map(|&value| to_tf32(value)).collect(),
+            Numbers::Bfloat16 => {
+                at(address, len).iter().map(|&half: &u16| f32::from_bits(u32::from(half) << 16)).collect()
+            }
         }
     }
+}
 
-    /// Writes values from the place `first` on, as this kind has them.
-    fn write(&self, first: usize, values: impl Iterator<Item = f32>) {
-        match self.kind {
-            Kind::Float32 => self.values_mut()[first..].iter_mut().zip(values).for_each(|(to, value)| *to = value),
+/// Writes values from an address on, as this kind has them.
+///
+/// # Safety
+/// As of [`at_mut`].
+unsafe fn write(address: u64, kind: Kind, values: &[f32]) {
+    // SAFETY: this function's contract.
+    unsafe {
+        match kind {
+            Kind::Float32 => at_mut(address, values.len()).copy_from_slice(values),
             Kind::Bfloat16 => {
-                self.values_mut()[first..].iter_mut().zip(values).for_each(|(to, value)| *to = to_bfloat16(value));
+                let to = at_mut(address, values.len()).iter_mut();
+                to.zip(values).for_each(|(to, &value)| *to = to_bfloat16(value));
             }
         }
     }
@@ -142,50 +155,70 @@ pub fn to_bfloat16(value: f32) -> u16 {
 }
 
 impl Device for Twin {
-    type Buffer = Memory;
+    type Buffer = Buffer;
 
     /// Little, so that small shapes are worked on in several pieces.
     fn scratch(&self) -> usize {
         5000
     }
 
-    fn len(buffer: &Memory) -> usize {
+    fn len(buffer: &Buffer) -> usize {
         buffer.len
     }
 
-    fn kind(buffer: &Memory) -> Kind {
+    fn kind(buffer: &Buffer) -> Kind {
         buffer.kind
     }
 
     fn with_tf32(self, tf32: bool) -> Self {
-        Twin { tf32, ..self }
+        Twin(self.0, tf32)
     }
 
     fn free_memory(&self) -> Result<Option<usize>> {
         Ok(None)
     }
 
-    fn address(&self, buffer: &Memory) -> u64 {
-        buffer.pointer::<u8>() as usize as u64
+    fn address(&self, buffer: &Buffer) -> u64 {
+        buffer.pointer
     }
 
     /// Values that no operation may count on: each is NaN.
-    fn take_as(&self, kind: Kind, len: usize) -> Result<Memory> {
-        Ok(Memory::of_nothing(kind, len))
+    fn take_as(&self, kind: Kind, len: usize) -> Result<Buffer> {
+        let buffer = self.0.pieces.take(kind, len, |bytes| {
+            let mut words = vec![0u64; bytes / size_of::<u64>()].into_boxed_slice();
+            let pointer = words.as_mut_ptr() as u64;
+            lock(&self.0.memory).push(words);
+            Ok(pointer)
+        })?;
+        // Not at once: work that is listed may still read what was there.
+        let arguments = [Argument::Buffer(&buffer), Argument::Float(f32::NAN), Argument::from(len)];
+        let fill = match kind {
+            Kind::Float32 => "fill",
+            Kind::Bfloat16 => "fill_bf16",
+        };
+        // SAFETY: these are the kernel's arguments, and the buffer has so many values.
+        unsafe { self.launch(fill, [1; 3], [1, 1], &arguments) }?;
+        Ok(buffer)
     }
 
-    fn upload(&self, values: &[f32]) -> Result<Memory> {
-        let memory = self.take(values.len())?;
-        memory.values_mut().copy_from_slice(values);
-        Ok(memory)
+    fn upload(&self, values: &[f32]) -> Result<Buffer> {
+        let buffer = self.take(values.len())?;
+        self.flush()?;
+        // SAFETY: the buffer has so many values, and all work that was asked for is done.
+        unsafe { at_mut(buffer.pointer, buffer.len) }.copy_from_slice(values);
+        Ok(buffer)
     }
 
-    fn download(&self, buffers: &[&Memory]) -> Result<Vec<Vec<f32>>> {
-        Ok(buffers.iter().map(|buffer| buffer.values().to_vec()).collect())
+    fn download(&self, buffers: &[&Buffer]) -> Result<Vec<Vec<f32>>> {
+        buffers.iter().map(|buffer| self.values(buffer).map(<[f32]>::to_vec)).collect()
+    }
+
+    fn flush(&self) -> Result<()> {
+        lock(&self.0.queue).flush()
     }
 
     fn synchronize(&self) -> Result<()> {
-        Ok(())
+        self.flush()
     }
 
     unsafe fn launch(
@@ -193,67 +226,111 @@ impl Device for Twin {
         kernel: &'static str,
         grid: [u32; 3],
         block: [u32; 2],
-        arguments: &[Argument<'_, Memory>],
+        arguments: &[Argument<'_, Buffer>],
     ) -> Result<()> {
-        let address = |buffer: &Memory| self.address(buffer);
-        // As words, so that each lies where its kind may.
-        let mut values: Vec<u64> = arguments.iter().map(|one| u64::from_ne_bytes(one.bytes(address))).collect();
-        let kind = |argument: &Argument<'_, Memory>| match argument {
-            Argument::Buffer(buffer) | Argument::At(buffer, _) => match buffer.kind {
-                Kind::Float32 => b'p',
-                Kind::Bfloat16 => b'h',
-            },
-            Argument::Null => b'0',
-            Argument::Int(_) => b'i',
-            Argument::Long(_) => b'l',
-            Argument::Float(_) => b'f',
-            Argument::Double(_) => b'd',
+        let pass = |one: &Argument<'_, Buffer>| Passed {
+            bytes: one.bytes(|buffer| buffer.pointer),
+            letter: one.letter(|buffer| buffer.kind),
         };
-        let letters = arguments.iter().map(kind).collect();
-        let mut places: Vec<*mut c_void> = values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
-        let text = |bytes: Vec<u8>| CString::new(bytes).expect("letters have no zero");
-        let (name, letters) = (text(kernel.into()), text(letters));
-        // SAFETY: the function compares the kinds of the arguments with the kernel's; the rest is this function's contract.
-        let answer = unsafe {
-            rkd_twin_launch(name.as_ptr(), grid.as_ptr(), block.as_ptr(), letters.as_ptr(), places.as_mut_ptr())
-        };
-        match answer {
-            0 => Ok(()),
+        let arguments: Vec<Passed> = arguments.iter().map(pass).collect();
+        let letters = text(arguments.iter().map(|one| one.letter).collect::<Vec<u8>>());
+        // SAFETY: the function reads both texts.
+        match unsafe { rkd_twin_check(text(kernel).as_ptr(), letters.as_ptr()) } {
+            0 => lock(&self.0.queue).push(Work::Launch { kernel, grid, block, arguments }),
             1 => Err(Failure::Other(format!("there is no kernel {kernel}"))),
-            2 => Err(Failure::Other(format!("the arguments {letters:?} are not those of {kernel}"))),
-            _ => Err(Failure::Other(format!("threads of a block of {kernel} part at a barrier"))),
+            _ => Err(Failure::Other(format!("the arguments {letters:?} are not those of {kernel}"))),
         }
     }
 
-    fn product(&self, product: &Product, a: &Memory, b: &Memory, c: &Memory) -> Result<()> {
+    fn product(&self, product: &Product, a: &Buffer, b: &Buffer, c: &Buffer) -> Result<()> {
         product.check::<Self>([a, b, c]);
+        let (numbers, kind) = (Numbers::of(a.kind, self.1), c.kind);
+        let [a, b, c] = [a, b, c].map(|buffer| buffer.pointer);
+        lock(&self.0.queue).push(Work::Product { product: *product, numbers, kind, a, b, c })
+    }
+
+    fn convolve(&self, pass: Pass, shape: &Convolution, from: [&Buffer; 2], out: &Buffer) -> Result<bool> {
+        shape.check::<Self>(pass, from, out);
+        let numbers = Numbers::of(out.kind, self.1);
+        let (from, out) = (from.map(|buffer| buffer.pointer), out.pointer);
+        lock(&self.0.queue).push(Work::Convolve { pass, shape: *shape, numbers, from, out, workspace: 0 })?;
+        Ok(true)
+    }
+}
+
+impl Engine for Processor {
+    type Recording = Vec<Work>;
+
+    fn run(&mut self, works: &[Work]) -> Result<()> {
+        works.iter().try_for_each(|work| match work {
+            Work::Launch { kernel, grid, block, arguments } => launch(kernel, grid, block, arguments),
+            Work::Product { product, numbers, kind, a, b, c } => {
+                self.product(product, (*numbers, *kind), [*a, *b, *c]);
+                Ok(())
+            }
+            Work::Convolve { pass, shape, numbers, from, out, .. } => {
+                self.convolve(*pass, shape, *numbers, *from, *out);
+                Ok(())
+            }
+        })
+    }
+
+    fn record(&mut self, works: &[Work]) -> Result<Option<Vec<Work>>> {
+        Ok(Some(works.to_vec()))
+    }
+
+    fn replay(&mut self, recording: &Vec<Work>) -> Result<()> {
+        self.run(recording)
+    }
+}
+
+fn launch(kernel: &str, grid: &[u32; 3], block: &[u32; 2], arguments: &[Passed]) -> Result<()> {
+    // As words, so that each lies where its kind may.
+    let mut values: Vec<u64> = arguments.iter().map(|one| u64::from_ne_bytes(one.bytes)).collect();
+    let mut places: Vec<*mut c_void> = values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
+    // SAFETY: the kinds of the arguments were compared with the kernel's; the rest is the contract of `Device::launch`.
+    let answer = unsafe { rkd_twin_launch(text(kernel).as_ptr(), grid.as_ptr(), block.as_ptr(), places.as_mut_ptr()) };
+    match answer {
+        0 => Ok(()),
+        _ => Err(Failure::Other(format!("threads of a block of {kernel} part at a barrier"))),
+    }
+}
+
+impl Processor {
+    fn product(&self, product: &Product, (numbers, kind): (Numbers, Kind), [a, b, c]: [u64; 3]) {
         let &Product { m, n, k, batch, beta, .. } = product;
-        let [a, b] = [a, b].map(|memory| memory.operands(self.tf32));
+        let [reach_a, reach_b, _] = product.reaches();
+        // SAFETY: the buffers were found long enough; operations write what no other reads or writes.
+        let (a, b) = unsafe { (operands(a, reach_a, numbers), operands(b, reach_b, numbers)) };
         let mut found = vec![0.0; m * n];
         for place in 0..batch {
             let (a, b) = (operand(&a, &product.a, place), operand(&b, &product.b, place));
             gemm(&self.team, [m, n, k], a, b, None, &mut found);
-            let first = |row: usize| product.c.first + place * product.c.next + row * product.c.stride;
-            if beta != 0.0 {
-                let before = c.operands(false);
-                for (row, sums) in found.chunks_exact_mut(n).enumerate() {
-                    sums.iter_mut().zip(&before[first(row)..]).for_each(|(sum, before)| *sum += beta * before);
+            for (row, sums) in found.chunks_exact_mut(n).enumerate() {
+                let first = product.c.first + place * product.c.next + row * product.c.stride;
+                let to = c + (kind.bytes() * first) as u64;
+                // SAFETY: as above.
+                unsafe {
+                    if beta != 0.0 {
+                        let before = operands(to, n, Numbers::of(kind, false));
+                        sums.iter_mut().zip(before.iter()).for_each(|(sum, before)| *sum += beta * before);
+                    }
+                    write(to, kind, sums);
                 }
             }
-            found.chunks_exact(n).enumerate().for_each(|(row, sums)| c.write(first(row), sums.iter().copied()));
         }
-        Ok(())
     }
 
-    fn convolve(&self, pass: Pass, shape: &Convolution, from: [&Memory; 2], out: &Memory) -> Result<bool> {
-        shape.check::<Self>(pass, from, out);
+    fn convolve(&self, pass: Pass, shape: &Convolution, numbers: Numbers, from: [u64; 2], out: u64) {
         let &Convolution { n, input: [h, w], c_in, c_out, kernel, stride, padding, dilation, groups, .. } = shape;
         let of = convolution::Conv2d { n, h, w, c_in, c_out, kernel, stride, padding, extra: [0; 2], dilation, groups };
-        let (team, rest) = (&*self.team, shape.taps() * (c_in / groups));
+        let (team, rest) = (&self.team, shape.taps() * (c_in / groups));
         // cuDNN's filters, [c_out, rest], are the transpose of ours.
         let filters = |values: &[f32]| transposed(values, c_out, rest);
-        let [first, second] = from.map(|memory| memory.operands(self.tf32));
-        let mut found = vec![0.0; Self::len(out)];
+        let [first, second, last] = shape.lengths_of(pass);
+        // SAFETY: as in `product`.
+        let (first, second) = unsafe { (operands(from[0], first, numbers), operands(from[1], second, numbers)) };
+        let mut found = vec![0.0; last];
         match pass {
             Pass::Forward => convolution::forward(team, &of, &first, &filters(&second), None, &mut found),
             Pass::Input => convolution::backward_input(team, &of, &first, &filters(&second), &mut found),
@@ -263,8 +340,8 @@ impl Device for Twin {
                 found = transposed(&gradient, rest, c_out);
             }
         }
-        out.write(0, found.into_iter());
-        Ok(true)
+        // SAFETY: as in `product`.
+        unsafe { write(out, numbers.kind(), &found) }
     }
 }
 

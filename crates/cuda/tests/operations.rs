@@ -2,26 +2,27 @@
 //! held against the portable form by `crates/core/tests/backends.rs`.
 #![cfg(all(feature = "twin", target_os = "linux"))]
 
+use rkd_cuda::Buffer;
 use rkd_cuda::device::{Argument, Convolution, Device, Kind, Matrix, Product};
 use rkd_cuda::ops;
-use rkd_cuda::tested::{Tested, TestedBuffer, is_gpu_wanted};
-use rkd_cuda::twin::{Memory, Twin, to_bfloat16, to_tf32};
+use rkd_cuda::tested::{Tested, is_gpu_wanted};
+use rkd_cuda::twin::{Twin, to_bfloat16, to_tf32};
 
 /// Numbers that repeat nowhere near.
 fn values(n: usize, seed: usize) -> Vec<f32> {
     (0..n).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.5 - 1.0).collect()
 }
 
-fn upload(device: &Tested, n: usize, seed: usize) -> TestedBuffer {
+fn upload(device: &Tested, n: usize, seed: usize) -> Buffer {
     device.upload(&values(n, seed)).unwrap()
 }
 
-fn narrow(device: &Tested, values: &[f32]) -> TestedBuffer {
+fn narrow(device: &Tested, values: &[f32]) -> Buffer {
     ops::as_kind(device, &device.upload(values).unwrap(), Kind::Bfloat16).unwrap()
 }
 
 /// The values of a buffer of any kind.
-fn download(device: &Tested, buffer: &TestedBuffer) -> Vec<f32> {
+fn download(device: &Tested, buffer: &Buffer) -> Vec<f32> {
     let wide = match Tested::kind(buffer) {
         Kind::Float32 => return device.download(&[buffer]).unwrap().pop().unwrap(),
         Kind::Bfloat16 => ops::as_kind(device, buffer, Kind::Float32).unwrap(),
@@ -52,7 +53,7 @@ fn assert_near(what: &str, actual: &[f32], expected: &[f32], tolerance: f32) {
 fn a_launch_that_is_not_the_kernels_is_refused_by_the_twin() {
     let twin = Twin::default();
     let y = twin.upload(&values(4, 1)).unwrap();
-    let launch = |kernel, arguments: &[Argument<'_, Memory>]| {
+    let launch = |kernel, arguments: &[Argument<'_, Buffer>]| {
         // SAFETY: the kernels are not run, but for the last, whose arguments are its own.
         unsafe { twin.launch(kernel, [1; 3], [32, 1], arguments) }
     };
@@ -206,7 +207,7 @@ fn convolution(place: usize) -> (Convolution, [usize; 2], [Vec<f32>; 3]) {
 fn convolved(
     device: &Tested,
     (shape, extra, operands): &(Convolution, [usize; 2], [Vec<f32>; 3]),
-    make: impl Fn(&[f32]) -> TestedBuffer,
+    make: impl Fn(&[f32]) -> Buffer,
 ) -> [Vec<f32>; 3] {
     let [x, weight, dy] = [0, 1, 2].map(|which| make(&operands[which]));
     let y = ops::convolution(device, shape, *extra, &x, &weight).unwrap();

@@ -1,4 +1,4 @@
-//! Convolutions by cuDNN, NHWC, with sums in float32 of float32, of TF32 or of bfloat16. Descriptors and the algorithm of each shape are kept; only algorithms
+//! Convolutions by cuDNN, NHWC, with sums in float32 of float32, TF32 or bfloat16. Descriptors and the algorithm of each shape are kept; only algorithms
 //! that give the same bits from run to run are taken, the one that cuDNN expects to be fastest first.
 
 use std::collections::HashMap;
@@ -11,25 +11,13 @@ use cudarc::cudnn::sys::{self, cudnnStatus_t as Status};
 use cudarc::driver::CudaStream;
 
 use super::failed;
-use super::memory::{Buffer, Pool};
-use crate::device::{Convolution, Kind, Pass, Result};
+use crate::device::{Convolution, Failure, Numbers, Pass, Result};
 
 /// Bytes that an algorithm may work in.
 const WORKSPACE: usize = 1 << 30;
 
 /// Algorithms that are asked for: all that there are of any pass.
 const ALGORITHMS: usize = 8;
-
-/// What is multiplied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Numbers {
-    /// Float32 as it is.
-    Float32,
-    /// Float32, of which the hardware may take TF32.
-    Tf32,
-    /// Bfloat16.
-    Bfloat16,
-}
 
 /// A pass of a shape on these numbers.
 type Asked = (Pass, Convolution, Numbers);
@@ -65,6 +53,7 @@ struct Plan {
     described: Described,
     algorithm: Algorithm,
     workspace: usize,
+    has_run: bool,
 }
 
 /// The descriptors of a shape.
@@ -155,10 +144,10 @@ impl Convolutions {
         Ok(Convolutions { plans: HashMap::new(), handle })
     }
 
-    /// Runs a pass, whose buffers are long enough; `false` where cuDNN does not take it.
-    pub(super) fn run(&mut self, pool: &Pool, asked: Asked, from: [&Buffer; 2], out: &Buffer) -> Result<bool> {
+    /// The bytes that a pass works in, and whether it has run before; nothing where cuDNN does not take it.
+    pub(super) fn plan(&mut self, asked: Asked) -> Result<Option<(usize, bool)>> {
         let handle = self.handle.0;
-        let entry = match self.plans.entry(asked) {
+        let plan = match self.plans.entry(asked) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => match plan(handle, asked) {
                 Ok(plan) => entry.insert(plan),
@@ -166,16 +155,21 @@ impl Convolutions {
                 Err(error) => return Err(failed("cuDNN", error)),
             },
         };
-        let Some(plan) = entry else { return Ok(false) };
-        let workspace = pool.take(Kind::Float32, plan.workspace.div_ceil(Kind::Float32.bytes()))?;
-        match start(handle, plan, [from[0], from[1], out, &workspace]) {
-            Ok(()) => Ok(true),
-            Err(error) if is_unsupported(error) => {
-                *entry = None;
-                Ok(false)
-            }
-            Err(error) => Err(failed("cuDNN", error)),
+        Ok(plan.as_ref().map(|plan| (plan.workspace, plan.has_run)))
+    }
+
+    /// Starts a pass that is planned, with the addresses of what it reads, of what it writes and of what it works in, which are
+    /// long enough. Where it is the first time and cuDNN does not take it after all, the plan is gone.
+    pub(super) fn start(&mut self, asked: Asked, addresses: [u64; 4]) -> Result<()> {
+        let Some(plan) = self.plans.get_mut(&asked).and_then(Option::as_mut) else {
+            return Err(Failure::Other(format!("no plan of {asked:?}")));
+        };
+        match start(self.handle.0, plan, addresses) {
+            Ok(()) => plan.has_run = true,
+            Err(error) if is_unsupported(error) && !plan.has_run => drop(self.plans.insert(asked, None)),
+            Err(error) => return Err(failed("cuDNN", error)),
         }
+        Ok(())
     }
 }
 
@@ -207,18 +201,13 @@ fn plan(handle: sys::cudnnHandle_t, (pass, shape, numbers): Asked) -> std::resul
         // SAFETY: the descriptor lives.
         unsafe { result::set_convolution_math_type(windows, math) }?;
     }
-    Ok(Some(Plan { described, algorithm, workspace }))
+    Ok(Some(Plan { described, algorithm, workspace, has_run: false }))
 }
 
 /// Queues a pass.
-fn start(
-    handle: sys::cudnnHandle_t,
-    plan: &Plan,
-    [first, second, out, workspace]: [&Buffer; 4],
-) -> std::result::Result<(), CudnnError> {
+fn start(handle: sys::cudnnHandle_t, plan: &Plan, addresses: [u64; 4]) -> std::result::Result<(), CudnnError> {
     let Described { x, y, filters, windows } = plan.described;
-    let pointer = |buffer: &Buffer| buffer.pointer as *mut c_void;
-    let [first, second, out, work] = [first, second, out, workspace].map(pointer);
+    let [first, second, out, work] = addresses.map(|address| address as *mut c_void);
     let (one, zero) = (1.0f32, 0.0f32);
     let (one, zero) = ((&raw const one).cast(), (&raw const zero).cast());
     let bytes = plan.workspace;

@@ -72,7 +72,8 @@ impl Table {
     }
 }
 
-/// A step of Adam or AdamW on parameters and their state, in one launch. Betas, epsilon and decay are those of the first.
+/// A step of Adam or AdamW on parameters and their state, in one launch, and the end of a step of training: the device begins with
+/// all it was asked for. Betas, epsilon and decay are those of the first.
 pub fn adam_in_place<D: Device>(device: &D, updates: &[AdamUpdate<'_, D::Buffer>]) -> Result<()> {
     let Some(AdamUpdate { step: common, .. }) = updates.first() else { return Ok(()) };
     let mut table = Table::default();
@@ -91,11 +92,12 @@ pub fn adam_in_place<D: Device>(device: &D, updates: &[AdamUpdate<'_, D::Buffer>
     let (on_device, decay) = (table.upload(device)?, if common.decoupled { 0.0 } else { common.weight_decay });
     let constants = [decay, common.beta1, 1.0 - common.beta1, common.beta2, 1.0 - common.beta2, common.epsilon];
     let [decay, beta1, rest1, beta2, rest2, epsilon] = constants.map(|value| value as f32);
-    launch!(device, adam, table.blocks(), [&on_device, decay, beta1, rest1, beta2, rest2, epsilon])
+    launch!(device, adam, table.blocks(), [&on_device, decay, beta1, rest1, beta2, rest2, epsilon])?;
+    device.flush()
 }
 
-/// A step of stochastic gradient descent on parameters and their velocities, in one launch. Momentum and decay are those of the
-/// first.
+/// A step of stochastic gradient descent on parameters and their velocities, in one launch, and the end of a step of training, as of
+/// [`adam_in_place`]. Momentum and decay are those of the first.
 pub fn sgd_in_place<D: Device>(device: &D, updates: &[SgdUpdate<'_, D::Buffer>]) -> Result<()> {
     let Some(SgdUpdate { step: common, .. }) = updates.first() else { return Ok(()) };
     let mut table = Table::default();
@@ -108,7 +110,8 @@ pub fn sgd_in_place<D: Device>(device: &D, updates: &[SgdUpdate<'_, D::Buffer>])
     }
     let on_device = table.upload(device)?;
     let [momentum, decay] = [common.momentum, common.weight_decay].map(|value| value as f32);
-    launch!(device, sgd, table.blocks(), [&on_device, momentum, decay, i32::from(common.nesterov)])
+    launch!(device, sgd, table.blocks(), [&on_device, momentum, decay, i32::from(common.nesterov)])?;
+    device.flush()
 }
 
 fn listed<D: Device>(device: &D, buffers: &[&D::Buffer]) -> Table {
