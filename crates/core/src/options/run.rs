@@ -1119,7 +1119,7 @@ mod tests {
         for device in ["cpu", "candle-cpu"] {
             let found = message(json!({ "device": device, "precision": "bf16" }));
             let expected =
-                format!("precision: invalid value: expected \"float32\" on the device {device}, got \"bf16\"");
+                format!("precision: invalid value: expected \"float32\" on the device {device}, received \"bf16\"");
             assert!(found.contains(&expected) && found.contains("device: \"cuda\""), "{found}");
         }
         assert!(
