@@ -53,36 +53,6 @@ impl Kind {
     }
 }
 
-/// What a product or a convolution multiplies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Numbers {
-    /// Float32 as it is.
-    Float32,
-    /// Float32, of which the hardware may take TF32.
-    Tf32,
-    /// Bfloat16.
-    Bfloat16,
-}
-
-impl Numbers {
-    /// Those of buffers of this kind, on a device that allows TF32 or not.
-    pub(crate) fn of(kind: Kind, tf32: bool) -> Self {
-        match (kind, tf32) {
-            (Kind::Float32, false) => Numbers::Float32,
-            (Kind::Float32, true) => Numbers::Tf32,
-            (Kind::Bfloat16, _) => Numbers::Bfloat16,
-        }
-    }
-
-    /// How they lie in memory.
-    pub(crate) fn kind(self) -> Kind {
-        match self {
-            Numbers::Float32 | Numbers::Tf32 => Kind::Float32,
-            Numbers::Bfloat16 => Kind::Bfloat16,
-        }
-    }
-}
-
 /// Bytes that are taken for so many: eight sizes for each power of two, so that pieces fit again.
 pub(crate) fn rounded(bytes: usize) -> usize {
     let step = (bytes.next_power_of_two() / 8).max(512);

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::device::{Convolution, Kind, Numbers, Pass, Product, Result};
+use crate::device::{Convolution, Kind, Pass, Product, Result};
 
 /// Pieces of work in a list. A longer one would let the device wait for its end.
 const MOST: usize = 64;
@@ -17,6 +17,36 @@ const MOST: usize = 64;
 const LEAST: usize = 6;
 /// Lists that are remembered.
 const REMEMBERED: usize = 128;
+
+/// What a product or a convolution multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Numbers {
+    /// Float32 as it is.
+    Float32,
+    /// Float32, of which the hardware may take TF32.
+    Tf32,
+    /// Bfloat16.
+    Bfloat16,
+}
+
+impl Numbers {
+    /// Those of buffers of this kind, on a device that allows TF32 or not.
+    pub(crate) fn of(kind: Kind, tf32: bool) -> Self {
+        match (kind, tf32) {
+            (Kind::Float32, false) => Numbers::Float32,
+            (Kind::Float32, true) => Numbers::Tf32,
+            (Kind::Bfloat16, _) => Numbers::Bfloat16,
+        }
+    }
+
+    /// How they lie in memory.
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Numbers::Float32 | Numbers::Tf32 => Kind::Float32,
+            Numbers::Bfloat16 => Kind::Bfloat16,
+        }
+    }
+}
 
 /// A piece of work; buffers are the addresses of their first values.
 #[derive(Clone, Debug, PartialEq)]

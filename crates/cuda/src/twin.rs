@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex};
 use rkd_kernels::matrix::{Operand, gemm};
 use rkd_kernels::{Team, convolution};
 
-use crate::device::{Argument, Convolution, Device, Failure, Kind, Matrix, Numbers, Pass, Product, Result};
+use crate::device::{Argument, Convolution, Device, Failure, Kind, Matrix, Pass, Product, Result};
 use crate::pieces::{Buffer, Pieces, lock};
-use crate::queue::{Counts, Engine, Passed, Queue, Work};
+use crate::queue::{Counts, Engine, Numbers, Passed, Queue, Work};
 
 unsafe extern "C" {
     fn rkd_twin_check(name: *const c_char, letters: *const c_char) -> c_int;

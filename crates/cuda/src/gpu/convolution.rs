@@ -11,7 +11,8 @@ use cudarc::cudnn::sys::{self, cudnnStatus_t as Status};
 use cudarc::driver::CudaStream;
 
 use super::failed;
-use crate::device::{Convolution, Failure, Numbers, Pass, Result};
+use crate::device::{Convolution, Failure, Pass, Result};
+use crate::queue::Numbers;
 
 /// Bytes that an algorithm may work in.
 const WORKSPACE: usize = 1 << 30;

@@ -16,8 +16,8 @@ use cudarc::driver::{self, CudaGraph, CudaStream, DriverError};
 use super::convolution::Convolutions;
 use super::memory::allocate;
 use super::{failed, guarded};
-use crate::device::{Kind, Matrix, Numbers, Product, Result};
-use crate::queue::{Engine, Passed, Work};
+use crate::device::{Kind, Matrix, Product, Result};
+use crate::queue::{Engine, Numbers, Passed, Work};
 
 /// What starts work on a stream. The device is the calling thread's.
 pub(super) struct Launcher {

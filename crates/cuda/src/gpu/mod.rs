@@ -23,9 +23,9 @@ use self::convolution::Convolutions;
 use self::engine::{Launcher, Products};
 use self::memory::Memory;
 pub use self::probe::{Found, Graphics, Library, look};
-use crate::device::{Argument, Convolution, Device, Failure, Kind, Numbers, Pass, Product, Result, SCRATCH};
+use crate::device::{Argument, Convolution, Device, Failure, Kind, Pass, Product, Result, SCRATCH};
 use crate::pieces::{Buffer, lock};
-use crate::queue::{Counts, Engine as _, Passed, Queue, Work};
+use crate::queue::{Counts, Engine as _, Numbers, Passed, Queue, Work};
 
 /// The kernels for compute capability 8.0 and later, which the driver compiles when they are loaded.
 const KERNELS: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
