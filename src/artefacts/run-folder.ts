@@ -16,7 +16,7 @@ import {
 } from "node:fs";
 import { mkdir, readdir, rm, rmdir } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
-import { RkdError } from "../errors.ts";
+import { RkdError, type RkdErrorCode } from "../errors.ts";
 import type { PlanFile } from "../protocol/protocol.ts";
 
 /** Names in a run's folder. */
@@ -304,17 +304,36 @@ export function withErrors<T>(subject: string, work: () => T): T {
 
 function fromSystem(subject: string, cause: unknown): RkdError {
   if (cause instanceof RkdError) return cause;
-  const { code, message } = cause as NodeJS.ErrnoException;
-  const rights = code === "EACCES" || code === "EPERM" || code === "EROFS";
-  const missing = code === "ENOENT" || code === "ENOTDIR" || code === "EEXIST";
-  const folder = code === "EISDIR" || code === "ENOTEMPTY";
-  const kind = rights ? "ERR_PERMISSION_DENIED" : missing ? "ERR_NOT_FOUND" : "ERR_IO";
-  const advice = rights
-    ? "give this user the right to it, or choose another path"
-    : missing
-      ? "check the path: every part but the last must be a folder"
-      : folder
-        ? "a folder stands there: give the path of a file"
-        : "see the cause; a full disk or a broken mount are the usual ones";
+  const { code = "", message } = cause as NodeJS.ErrnoException;
+  const { kind, advice } = told.find(({ codes }) => codes.includes(code)) ?? unforeseen;
   return new RkdError(kind, `reading or writing failed: ${message}`, { subject, advice, cause });
 }
+
+/** What errors of the system are, and what to do. */
+const told: readonly { codes: readonly string[]; kind: RkdErrorCode; advice: string }[] = [
+  {
+    codes: ["EACCES", "EPERM", "EROFS"],
+    kind: "ERR_PERMISSION_DENIED",
+    advice: "give this user the right to it, or choose another path",
+  },
+  {
+    codes: ["ERR_ACCESS_DENIED"],
+    kind: "ERR_PERMISSION_DENIED",
+    advice: "let Node do it: --allow-fs-read and --allow-fs-write with the folder, beside --permission",
+  },
+  {
+    codes: ["EEXIST", "ENOTDIR"],
+    kind: "ERR_NOT_FOUND",
+    advice: "a file stands where a folder has to be: give another path",
+  },
+  {
+    codes: ["ENOENT"],
+    kind: "ERR_NOT_FOUND",
+    advice: "check the path: every part but the last must be a folder",
+  },
+  { codes: ["EISDIR", "ENOTEMPTY"], kind: "ERR_IO", advice: "a folder stands there: give the path of a file" },
+];
+const unforeseen = {
+  kind: "ERR_IO",
+  advice: "see the cause; a full disk or a broken mount are the usual ones",
+} as const;

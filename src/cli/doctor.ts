@@ -1,11 +1,11 @@
 /** `rkd doctor`: what this installation is, and what is wrong with it. `rkd doctor data PATH`: the same of a data set. */
 
-import { accessSync, constants, existsSync } from "node:fs";
+import { accessSync, constants, existsSync, statSync } from "node:fs";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { dirname } from "node:path";
-import { RkdError } from "../errors.ts";
+import { fromNative, RkdError } from "../errors.ts";
 import { addon, addonFile } from "../native/addon.ts";
-import { json as toJson } from "../native/json.ts";
+import { parse, json as toJson } from "../native/json.ts";
 import { platformInWords, thisPlatform } from "../native/platform.ts";
 import type { NativeSession } from "../native/session.ts";
 import { oneOf } from "../options/check.ts";
@@ -124,8 +124,10 @@ function splitWords(split: SplitPlan): string {
 
 /** Prints the findings; throws the first problem, so that the exit code tells. */
 function installation(): void {
-  const problem = attempt(() => addon()) ?? attempt(() => checkCache(addon().defaultCache()));
+  const problem =
+    attempt(() => addon()) ?? attempt(instructionSet) ?? attempt(() => checkCache(addon().defaultCache()));
   const loaded = problem?.code !== "ERR_NATIVE_LOAD";
+  const instructions = problem ? [] : [instructionSet()];
   const limits: MemoryLimits | null = loaded ? JSON.parse(addon().memoryLimits()) : null;
   const cuda: CudaReport | null = loaded ? JSON.parse(addon().cudaDevices()) : null;
   const findings = {
@@ -133,7 +135,7 @@ function installation(): void {
     node: process.version,
     platform: platformInWords(thisPlatform()),
     addon: loaded ? addonFile() : "could not be loaded",
-    cpu: `${cpus()[0]?.model.trim() ?? "unknown"}, ${availableParallelism()} threads`,
+    cpu: [cpus()[0]?.model.trim() ?? "unknown", `${availableParallelism()} threads`, ...instructions].join(", "),
     memory: memoryLine(limits),
     device: deviceLine(cuda),
     cache: loaded ? addon().defaultCache() : "unknown without the native addon",
@@ -176,16 +178,26 @@ function attempt(check: () => unknown): RkdError | undefined {
   }
 }
 
+/** The instruction set of the kernels, which RKD_ISA may name. */
+function instructionSet(): string {
+  const reply = addon().instructionSet();
+  if (reply.error) throw fromNative(reply.error);
+  return parse(reply.value);
+}
+
 /** The cache, or the nearest folder above it that exists, must be writable. */
 function checkCache(cache: string): void {
   let folder = cache;
   while (!existsSync(folder) && dirname(folder) !== folder) folder = dirname(folder);
+  const details = {
+    subject: cache,
+    advice: "give this user the right to it, or choose another folder for decoded images with --cache or RKD_CACHE",
+  };
+  const where = folder === cache ? "it" : `it cannot be made: ${folder}`;
+  if (!statSync(folder).isDirectory()) throw new RkdError("ERR_PERMISSION_DENIED", `${where} is a file`, details);
   try {
     accessSync(folder, constants.W_OK);
   } catch (cause) {
-    const message = folder === cache ? "it cannot be written" : `it cannot be made: ${folder} may not be written`;
-    const advice =
-      "give this user the right to it, or choose another folder for decoded images with --cache or RKD_CACHE";
-    throw new RkdError("ERR_PERMISSION_DENIED", message, { subject: cache, advice, cause });
+    throw new RkdError("ERR_PERMISSION_DENIED", `${where} may not be written`, { ...details, cause });
   }
 }

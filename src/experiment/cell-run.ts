@@ -1,8 +1,9 @@
 /** Brings one run of the experiment to its end: read if it is finished, gone on with if it was stopped, else started. */
 
-import { createReadStream, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { createReadStream, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { makeFolder } from "../artefacts/make-folder.ts";
 import { files, readPlanFile, removeAbandoned, withErrors, writeJson } from "../artefacts/run-folder.ts";
 import { distill } from "../distill.ts";
 import { RkdError } from "../errors.ts";
@@ -87,7 +88,7 @@ export async function runCell(planned: PlannedRun, context: CellRunContext): Pro
     failed: outcome.failed,
     measures: done,
   };
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   await removeAbandoned(folder, [RESULT]);
   writeJson(join(folder, RESULT), result);
   return withBaseline(folder, result);

@@ -2,7 +2,7 @@
 
 import { resolve } from "node:path";
 import { ownRequire, type Require, version } from "../version.ts";
-import { bundled, loadFailure } from "./load-failure.ts";
+import { bundled, checkWhole, loadFailure } from "./load-failure.ts";
 import { type Platform, thisPlatform } from "./platform.ts";
 
 type Addon = typeof import("#native");
@@ -50,7 +50,14 @@ function load(): { addon: Addon; file: string } {
       const found = (ownRequire(`${name}/package.json`) as { readonly version: string }).version;
       if (found !== version) other = found;
     }
-    if (other === undefined) return { addon: ownRequire(file) as Addon, file };
+    if (other === undefined) {
+      checkWhole(file);
+      const addon = ownRequire(file) as Addon;
+      // Another addon, or a script, where RKD_NATIVE_PATH names one.
+      if (typeof addon?.instructionSet !== "function")
+        throw new Error("it is not the addon of rkd, or one of another version");
+      return { addon, file };
+    }
   } catch (cause) {
     throw loadFailure({ platform, name, file, given: Boolean(given), cause });
   }

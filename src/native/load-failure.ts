@@ -1,6 +1,6 @@
 /** Why the native addon could not be loaded, and the cure, told from what is installed and from the words of the system's loader. */
 
-import { existsSync, readFileSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync } from "node:fs";
 import { dirname, join, sep } from "node:path";
 import { RkdError } from "../errors.ts";
 import { ownRequire, version } from "../version.ts";
@@ -39,6 +39,30 @@ export function loadFailure(attempt: Attempt): RkdError {
     cause,
   });
 }
+
+/**
+ * Checks that a file of Linux is as long as its header says: the system would load one that was cut off, and end the process when it
+ * comes to what is not there. Any other file is left to the system's loader.
+ * @throws {Error} how long it is, and how long it should be
+ */
+export function checkWhole(file: string): void {
+  if (!existsSync(file)) return;
+  const header = Buffer.alloc(64);
+  const opened = openSync(file, "r");
+  try {
+    const read = readSync(opened, header, 0, header.length, 0);
+    if (read < header.length || header.readUInt32BE(0) !== elf) return;
+    // The table of sections is what linkers write last.
+    const end = Number(header.readBigUInt64LE(0x28)) + header.readUInt16LE(0x3a) * header.readUInt16LE(0x3c);
+    const { size } = fstatSync(opened);
+    if (size < end) throw new Error(`file too short: ${size} bytes, and its header speaks of ${end}`);
+  } finally {
+    closeSync(opened);
+  }
+}
+
+/** The first four bytes of a file for Linux. */
+const elf = 0x7f454c46;
 
 /** The error of a bundle that lies far from the installed package. */
 export function bundled(): RkdError {

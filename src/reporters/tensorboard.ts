@@ -6,9 +6,10 @@
  * with a time, a step, and a summary of named floats. All numbers are in little-endian order.
  */
 
-import { closeSync, mkdirSync, openSync } from "node:fs";
+import { closeSync, openSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { makeFolder } from "../artefacts/make-folder.ts";
 import { withErrors, writeAll } from "../artefacts/run-folder.ts";
 import { path } from "../options/check.ts";
 import type { Reporter } from "../options/reporter.ts";
@@ -35,7 +36,7 @@ export function tensorboard({ folder }: TensorBoardOptions = {}): Reporter {
         const place = given ?? join(event.out, "tensorboard");
         const name = `events.out.tfevents.${Math.floor(seconds)}.${hostname()}.${process.pid}.rkd`;
         descriptor = withErrors(place, () => {
-          mkdirSync(place, { recursive: true });
+          makeFolder(place);
           return openSync(join(place, name), "w");
         });
         write(Buffer.concat([double(1, seconds), bytes(3, Buffer.from("brain.Event:2"))]));

@@ -1,8 +1,9 @@
 /** A run's folder, held by one process at a time. */
 
-import { mkdirSync, realpathSync, rmdirSync } from "node:fs";
+import { realpathSync, rmdirSync } from "node:fs";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
+import { makeFolder } from "../artefacts/make-folder.ts";
 import { withErrors } from "../artefacts/run-folder.ts";
 import { fromNative, RkdError } from "../errors.ts";
 import { addon } from "../native/addon.ts";
@@ -23,7 +24,7 @@ export class FolderLock {
    */
   constructor(folder: string) {
     this.#folder = folder;
-    this.#made = withErrors(folder, () => mkdirSync(folder, { recursive: true }));
+    this.#made = withErrors(folder, () => makeFolder(folder));
     const holder = `process ${process.pid} on ${hostname()}, since ${new Date().toISOString()}`;
     const failure = this.#native.acquire(folder, holder);
     if (failure) throw fromNative(failure);

@@ -22,7 +22,7 @@ interface Case {
   /** The folder of the installation, below which is `node_modules`. */
   readonly at?: string;
   /** Packages of platforms, each with its version and the error that loading it throws, or a file of no use. */
-  readonly packages?: Readonly<Record<string, { version?: string; throws?: string; file?: string | null }>>;
+  readonly packages?: Readonly<Record<string, { version?: string; throws?: string; file?: string | Buffer | null }>>;
   readonly files?: Readonly<Record<string, string>>;
   readonly os?: string;
   readonly cpu?: string;
@@ -74,6 +74,16 @@ try {
   const { stdout, stderr } = spawnSync(process.execPath, [...flags, "main.mjs"], options);
   expect(stderr).toBe("");
   return JSON.parse(stdout);
+}
+
+/** The beginning of a file for Linux whose table of sections is at byte 1,000. */
+function cutOff(): Buffer {
+  const header = Buffer.alloc(64);
+  header.write("\x7fELF", "latin1");
+  header.writeBigUInt64LE(1000n, 0x28);
+  header.writeUInt16LE(64, 0x3a);
+  header.writeUInt16LE(9, 0x3c);
+  return header;
 }
 
 const lock = (...names: string[]) =>
@@ -166,6 +176,11 @@ it.each<[string, Case, RegExp[]]>([
     [/damaged or of another processor: /, /npm install --force rkd-linux-x64-gnu@/],
   ],
   [
+    "with a file that was cut off, which the system would load",
+    { packages: { "linux-x64-gnu": { file: cutOff() } } },
+    [/damaged or of another processor: file too short: 64 bytes, and its header speaks of 1576/, /npm install --force/],
+  ],
+  [
     "with a file for musl in a process with glibc",
     { packages: { "linux-x64-gnu": { throws: "libc.musl-x86_64.so.1: cannot open shared object file" } } },
     [/for another C library than this Node's/],
@@ -208,6 +223,11 @@ it.each<[string, Case, RegExp[]]>([
     "by a file that RKD_NATIVE_PATH names",
     { env: { RKD_NATIVE_PATH: "none.node" } },
     [/^RKD_NATIVE_PATH: /, /tried \/.+none\.node\)/, /Correct or unset RKD_NATIVE_PATH$/],
+  ],
+  [
+    "by another module that RKD_NATIVE_PATH names",
+    { files: { "other.cjs": "module.exports = {};" }, env: { RKD_NATIVE_PATH: "other.cjs" } },
+    [/^RKD_NATIVE_PATH: .+ it is not the addon of rkd, or one of another version/, /Correct or unset RKD_NATIVE_PATH$/],
   ],
 ])("says what is wrong %s", (_, given, wanted) => {
   const { code, message } = said(given);

@@ -1,7 +1,8 @@
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { expect, it } from "vitest";
+import { makeFolder } from "../../src/artefacts/make-folder.ts";
 import {
   checkFree,
   hasBaseline,
@@ -117,7 +118,18 @@ it("says what is in the way of a folder", async () => {
     code: "ERR_NOT_FOUND",
     subject: join(file, "run"),
   });
-  expect(() => writeJson(join(file, "plan.json"), {})).toThrow(/every part but the last must be a folder/);
+  expect(() => writeJson(join(file, "plan.json"), {})).toThrow(/file stands where a folder has to be/);
+  await expect(prepareFolder(file, false, plan)).rejects.toThrow(/file stands where a folder has to be/);
+});
+
+it("makes a folder and those above it, or says why not", () => {
+  const folder = temporaryFolder();
+  expect(makeFolder(join(folder, "a", "b"))).toBe(join(folder, "a"));
+  expect(makeFolder(join(folder, "a", "b"))).toBeUndefined();
+  symlinkSync(join(folder, "nowhere"), join(folder, "link"));
+  expect(() => makeFolder(join(folder, "link"))).toThrow(/EEXIST/);
+  // Where Node's own way never ends.
+  if (existsSync("/proc/self")) expect(() => makeFolder("/proc/rkd/run")).toThrow(/ENOENT/);
 });
 
 it.each(["", "[]", "{}", '{"form":2}', '{"form":1}', "\0"])("refuses %j as plan.json", (text) => {

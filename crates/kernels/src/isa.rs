@@ -102,6 +102,11 @@ impl Isa {
         }
     }
 
+    /// Whether it multiplies and adds with one rounding. Those that do give the same bits, and so do those that do not.
+    pub fn is_fused(self) -> bool {
+        !matches!(self.0, Level::Portable | Level::PortableWide)
+    }
+
     pub(crate) fn level(self) -> Level {
         self.0
     }

@@ -6,7 +6,7 @@ use rkd_core::{Code, Error};
 use tokio::sync::oneshot;
 
 use crate::panics::guard;
-use crate::worker::check_instruction_set;
+use crate::worker::instruction_set;
 
 /// Does `work` on a new thread; the promise is of what `reply` makes of its outcome, and never rejects.
 pub fn in_background<'env, T: Send + 'static, R: ToNapiValue + Send + 'static>(
@@ -17,7 +17,7 @@ pub fn in_background<'env, T: Send + 'static, R: ToNapiValue + Send + 'static>(
     let (sender, receiver) = oneshot::channel();
     let thread = std::thread::Builder::new().name("rkd-background".to_string());
     let started = thread.spawn(move || {
-        let _ = sender.send(guard(|| check_instruction_set().and_then(|()| work())));
+        let _ = sender.send(guard(|| instruction_set().and_then(|_| work())));
     });
     started.map_err(|e| napi::Error::from_reason(format!("no thread could be started: {e}")))?;
     env.spawn_future(async move {

@@ -66,7 +66,7 @@ type Gradients = Vec<(String, Vec<f32>)>;
 
 fn evaluate(spec: &str, inputs: &BindingLossInputs) -> Result<(f64, Gradients)> {
     let spec: TermSpec = input::read("loss", &value(spec)?)?;
-    crate::worker::check_instruction_set()?;
+    crate::worker::instruction_set()?;
     let student = matrix("student", inputs)?;
     let teacher = if inputs.tensors.contains_key("teacher") { Some(matrix("teacher", inputs)?) } else { None };
     let loss = spec.build();

@@ -20,7 +20,7 @@ use crate::background::in_background;
 use crate::error::BindingError;
 use crate::panics::guard;
 use crate::reply::{BindingReply, value};
-use crate::worker::check_instruction_set;
+use crate::worker::instruction_set;
 
 /// An image: a file, the content of one, or pixels.
 #[napi(object)]
@@ -160,7 +160,7 @@ impl Server {
 
     /// The thread.
     fn run(&self, plan: &ServePlan) {
-        let model = guard(|| check_instruction_set().and_then(|()| ServedModel::open(plan)));
+        let model = guard(|| instruction_set().and_then(|_| ServedModel::open(plan)));
         let (model, opened) = match model {
             Ok(model) => {
                 let about = model.about().clone();

@@ -6,6 +6,7 @@ use rkd_core::options::check::{OptionPart, check};
 
 use crate::panics::guard;
 use crate::reply::{BindingReply, value};
+use crate::worker;
 
 /// Checks a part of the options, which errors call `name`, and gives it with the defaults that do not depend on others.
 #[napi(ts_args_type = "part: OptionPart, name: string, given: Json<unknown>", ts_return_type = "Reply<unknown>")]
@@ -30,6 +31,12 @@ pub fn likely(word: String, choices: Vec<String>) -> Option<String> {
 #[napi]
 pub fn default_cache() -> String {
     rkd_core::options::default_cache().display().to_string()
+}
+
+/// The instruction set of the kernels: the widest of this processor, or that of `RKD_ISA`.
+#[napi(ts_return_type = "Reply<string>")]
+pub fn instruction_set() -> BindingReply {
+    guard(worker::instruction_set).into()
 }
 
 /// What memory this process may take.

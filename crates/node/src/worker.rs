@@ -52,7 +52,7 @@ impl Worker {
         let command: Command = Box::new(move |session, control| {
             // The process may have gone elsewhere since.
             input::start_paths_at(folder);
-            let outcome = guard(|| check_instruction_set().and_then(|()| work(session, control)));
+            let outcome = guard(|| instruction_set().and_then(|_| work(session, control)));
             let whole = outcome.as_ref().err().is_none_or(|error| error.code != Code::Internal);
             events.mark();
             let _ = reply.send(outcome);
@@ -91,9 +91,12 @@ fn serve(inbox: &Receiver<Command>, control: &Control) {
     });
 }
 
-/// An instruction set that is forced by the environment must be one of this processor's.
-pub fn check_instruction_set() -> Result<()> {
-    rkd_kernels::Isa::chosen().map(|_| ()).map_err(|message| Error::new(Code::InvalidOption, message))
+/// The name of the instruction set of the kernels. One that is forced by the environment must be one of this processor's.
+pub fn instruction_set() -> Result<&'static str> {
+    rkd_kernels::Isa::chosen().map(|isa| isa.name()).map_err(|message| {
+        let advice = "correct or unset RKD_ISA";
+        Error::new(Code::InvalidOption, message).with_advice(advice)
+    })
 }
 
 /// The error of a command that came after [`Worker::close`].

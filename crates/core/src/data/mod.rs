@@ -71,6 +71,7 @@ pub(crate) use source::glob::is_pattern;
 pub(crate) use source::published::splits_by_classes;
 pub(crate) use source::walk::read as read_image;
 pub use split::Split;
+pub use split::TrainingPart;
 pub(crate) use split::training_part;
 pub use statistics::Normalization;
 pub use stop::Stop;

@@ -236,13 +236,7 @@ fn by_share(
     let mut parts = Vec::new();
     for (label, mut items) in classes {
         Random::keyed(seed, 0, u64::from(label), "split images").shuffle(&mut items);
-        let count = |share: f64| match dataset.is_labelled() {
-            true => (share * items.len() as f64).round() as usize,
-            false => share_of(share, items.len()),
-        };
-        let share = |share: f64, left: usize| count(share).min(left);
-        let tests = share(test, items.len() - 1);
-        let validations = share(validation, items.len() - 1 - tests);
+        let [tests, validations] = held_out(items.len(), dataset.is_labelled(), validation, test);
         let part = |i: usize| match i {
             i if i < tests => Part::Test,
             i if i < tests + validations => Part::Validation,
@@ -351,32 +345,69 @@ fn check_share(option: &str, share: f64) -> Result<()> {
         .with_values("a number from 0 up to, but not including, 1", share.to_string()))
 }
 
-/// Images and classes that `plan`'s split leaves to train on, by what a look at the source `found`, without turns. The classes
-/// are exact but for lists, of which all classes are counted; the images are those of classes of equal size.
-pub(crate) fn training_part(plan: &DataPlan, found: &Survey) -> (usize, usize) {
-    let by_classes = |(images, classes): (usize, usize), held_out: &[f64]| {
-        let left = classes.saturating_sub(held_out.iter().map(|&share| share_of(share, classes)).sum());
-        (images * left / classes.max(1), left)
+/// What a split leaves to train on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrainingPart {
+    /// Images; where classes are held out, and it is not known which, those of classes of equal size.
+    pub images: usize,
+    /// Classes; 0 without labels.
+    pub classes: usize,
+    /// The least images that each class has, the smallest first: which classes are held out is not known. Without labels all images are
+    /// of one class.
+    pub sizes: Vec<usize>,
+}
+
+impl TrainingPart {
+    /// Images that a batch can have which takes at most so many of a class.
+    pub fn most(&self, per_class: usize) -> usize {
+        self.sizes.iter().map(|&size| size.min(per_class)).sum()
+    }
+}
+
+/// What `plan`'s split leaves to train on, by what a look at the source `found`, without turns. All is exact but for lists, of which all
+/// classes are counted.
+pub(crate) fn training_part(plan: &DataPlan, found: &Survey) -> TrainingPart {
+    let (labelled, sizes) = (plan.labels != Labels::None, &found.class_sizes);
+    let whole = |sizes: Vec<usize>| {
+        let (images, classes) = (sizes.iter().sum(), if labelled { sizes.len() } else { 0 });
+        TrainingPart { images, classes, sizes }
     };
-    let by_images = |(images, classes): (usize, usize), held_out: f64| {
-        (((1.0 - held_out) * images as f64).round() as usize, classes)
+    let by_classes = |shares: &[f64]| {
+        let held_out = shares.iter().map(|&share| share_of(share, sizes.len())).sum();
+        let left = sizes.len().saturating_sub(held_out);
+        let images = sizes.iter().sum::<usize>() * left / sizes.len().max(1);
+        TrainingPart { images, ..whole(sizes[..left].to_vec()) }
     };
-    let all = (found.images, found.classes);
-    let own = |part| found.parts.iter().find(|count| count.part == part).map(|count| (count.images, count.classes));
-    let (images, classes) = match (&plan.split, own(Part::Train)) {
-        (SplitPlan::Classes { validation, test }, _) => by_classes(all, &[*validation, *test]),
-        (SplitPlan::Images { validation, test }, _) => by_images(all, validation + test),
-        (SplitPlan::Source { .. }, Some(train)) if own(Part::Test).is_some() && own(Part::Validation).is_some() => {
-            train
+    let by_images = |validation: f64, test: f64| {
+        let left = |&size: &usize| size - held_out(size, labelled, validation, test).iter().sum::<usize>();
+        let mut sizes: Vec<usize> = sizes.iter().map(left).collect();
+        sizes.sort_unstable();
+        whole(sizes)
+    };
+    let has = |part| found.parts.iter().any(|count| count.part == part);
+    let part = match plan.split {
+        SplitPlan::Classes { validation, test } => by_classes(&[validation, test]),
+        SplitPlan::Images { validation, test } => by_images(validation, test),
+        SplitPlan::Source { .. } if !has(Part::Train) || (has(Part::Test) && has(Part::Validation)) => {
+            whole(sizes.clone())
         }
-        (SplitPlan::Source { validation }, Some(train)) if found.shared_classes || plan.labels == Labels::None => {
-            by_images(train, *validation)
-        }
-        (SplitPlan::Source { validation }, Some(train)) => by_classes(train, &[*validation]),
-        (SplitPlan::Source { .. } | SplitPlan::Lists { .. }, _) => all,
+        SplitPlan::Source { validation } if found.shared_classes || !labelled => by_images(validation, 0.0),
+        SplitPlan::Source { validation } => by_classes(&[validation]),
+        SplitPlan::Lists { .. } => whole(sizes.clone()),
     };
     let turns = if plan.rotations { TURNS.len() } else { 1 };
-    (images * turns, classes * turns)
+    let sizes = part.sizes.iter().flat_map(|&size| std::iter::repeat_n(size, turns)).collect();
+    TrainingPart { images: part.images * turns, classes: part.classes * turns, sizes }
+}
+
+/// Images of a class of so many that go to test and to validation; without labels all images are one class.
+fn held_out(size: usize, labelled: bool, validation: f64, test: f64) -> [usize; 2] {
+    let count = |share: f64| match labelled {
+        true => (share * size as f64).round() as usize,
+        false => share_of(share, size),
+    };
+    let tests = count(test).min(size - 1);
+    [tests, count(validation).min(size - 1 - tests)]
 }
 
 /// How many of `count` classes, or images without labels, a share is.

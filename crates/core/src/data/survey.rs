@@ -32,6 +32,10 @@ pub struct Survey {
     pub parts: Vec<PartCount>,
     /// Whether a class occurs in more than one part.
     pub shared_classes: bool,
+    /// Images of each class, the smallest first: of the source's own train part where it has one. Without labels all are of one class.
+    #[serde(skip)]
+    #[cfg_attr(test, ts(skip))]
+    pub(crate) class_sizes: Vec<usize>,
     /// Files and folders that cannot be read.
     pub broken: Vec<BrokenImage>,
     /// What is missing, and other things a user should know.
@@ -72,7 +76,15 @@ pub(crate) fn survey_of(source: &Source, labels: Option<Labels>, rotations: bool
     let parts = count_parts(images());
     let in_parts: usize = parts.iter().map(|part| part.classes).sum();
     let distinct = images().filter(|(_, part)| part.is_some()).map(|(class, _)| class).collect::<BTreeSet<_>>().len();
+    let has_train = parts.iter().any(|count| count.part == Part::Train);
+    let mut by_class: BTreeMap<&str, usize> = BTreeMap::new();
+    for (class, _) in images().filter(|(_, part)| !has_train || *part == Some(Part::Train)) {
+        *by_class.entry(class).or_default() += 1;
+    }
+    let mut class_sizes: Vec<usize> = by_class.into_values().collect();
+    class_sizes.sort_unstable();
     Ok(Survey {
+        class_sizes,
         kind: source.kind.into(),
         name: name.map(str::to_string),
         sentence: sentence(source.kind, name, &source.reason, samples.len(), classes, parts.len() > 1),

@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::{AugmentOption, Channels, DataOption, DataOptions, Shares, SplitOption};
 use crate::data::survey::survey_of;
 use crate::data::{
-    AugmentSpec, DataKind, DataPlan, Labels, Part, Source, SplitPlan, Stop, Survey, is_pattern, splits_by_classes,
-    training_part,
+    AugmentSpec, DataKind, DataPlan, Labels, Part, Source, SplitPlan, Stop, Survey, TrainingPart, is_pattern,
+    splits_by_classes, training_part,
 };
 use crate::error::{Code, Error, Result};
 use crate::input::{absolute, invalid, read, write};
@@ -64,9 +64,9 @@ pub(super) struct ListedData {
 }
 
 impl ListedData {
-    /// Images and classes to train on, without decoding; see [`training_part`]. Nothing where the source cannot be read,
-    /// which opening it says better.
-    pub fn training_part(&mut self, stop: Stop<'_>) -> Option<(usize, usize)> {
+    /// What there is to train on, without decoding; see [`training_part`]. Nothing where the source cannot be read, which opening
+    /// it says better.
+    pub fn training_part(&mut self, stop: Stop<'_>) -> Option<TrainingPart> {
         if self.found.is_none() {
             self.found = survey_of(&self.source, Some(self.plan.labels), false, stop).ok();
         }
@@ -334,18 +334,20 @@ mod tests {
             let mut option = serde_json::json!({ "source": folder.path().display().to_string() });
             option.as_object_mut().unwrap().extend(split.as_object().unwrap().clone());
             let option: DataOption = read("data", &option).unwrap();
-            option.look(None, &|| false).unwrap().training_part(&|| false)
+            let TrainingPart { images, classes, sizes } =
+                option.look(None, &|| false).unwrap().training_part(&|| false).unwrap();
+            (images, classes, sizes)
         };
         let train = ["train/a", "train/b", "train/c", "train/d", "train/e"];
         let with = |more: &[&'static str]| [&train[..], more].concat();
         let own = serde_json::json!({});
-        assert_eq!(part(&with(&["test/x"]), own.clone()), Some((6, 3))); // two classes choose the weights
-        assert_eq!(part(&with(&["test/a"]), own.clone()), Some((9, 5))); // a tenth of the images does
-        assert_eq!(part(&with(&["test/x", "val/y"]), own), Some((10, 5)));
-        let images = serde_json::json!({ "split": { "kind": "images", "validation": 0.1, "test": 0.2 } });
-        assert_eq!(part(&["a", "b", "c", "d", "e"], images), Some((7, 5)));
+        assert_eq!(part(&with(&["test/x"]), own.clone()), (6, 3, vec![2; 3])); // two classes choose the weights
+        assert_eq!(part(&with(&["test/a"]), own.clone()), (10, 5, vec![2; 5])); // a tenth of two is none
+        assert_eq!(part(&with(&["test/x", "val/y"]), own), (10, 5, vec![2; 5]));
+        let images = serde_json::json!({ "split": { "kind": "images", "validation": 0.1, "test": 0.4 } });
+        assert_eq!(part(&["a", "b", "c", "d", "e"], images), (5, 5, vec![1; 5]));
         let unlabelled = serde_json::json!({ "labels": "none" });
-        assert_eq!(part(&["a", "b", "c", "d", "e"], unlabelled), Some((8, 0)));
+        assert_eq!(part(&["a", "b", "c", "d", "e"], unlabelled), (6, 0, vec![6])); // two at least
     }
 
     #[test]

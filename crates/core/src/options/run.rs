@@ -9,7 +9,7 @@ use super::{
     Policy, ResolvedRun, ResumeOptions, RunOptions, TeacherFeaturesOption, TeacherPlaces, Threads, WeightsOption,
 };
 use crate::backbones::{BackboneSpec, Stem, define};
-use crate::data::{AugmentSpec, BatchPlan, DataKind, DataPlan, Labels, SplitPlan, Stop};
+use crate::data::{AugmentSpec, BatchPlan, DataKind, DataPlan, Labels, SplitPlan, Stop, TrainingPart};
 use crate::devices::{self, Wish};
 use crate::error::{Code, Error, Result};
 use crate::input::{self, fields_of, invalid, needed, read, unknown};
@@ -80,7 +80,7 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
         (None, Job::Train) => 20,
         (None, Job::Distill) => match steps_per_epoch {
             Some(steps) => usual_epochs(steps.saturating_mul(batch.size as u64), alone),
-            None => part().map_or(20, |(images, _)| usual_epochs(images as u64, alone)),
+            None => part().map_or(20, |part| usual_epochs(part.images as u64, alone)),
         },
     };
     let micro_batch = match options.micro_batch {
@@ -466,19 +466,22 @@ fn usual_keep(data: &DataPlan, behind: bool) -> Keep {
     if alike || behind { Keep::Best } else { Keep::Last }
 }
 
-/// Images of each class in a batch of `size`: 4, or as many as it takes to fill it from `classes`, where they are known. One
-/// class is too few to train on, which opening the data says.
-fn usual_per_class(size: usize, classes: Option<usize>) -> usize {
-    let needed = classes.filter(|&classes| classes > 1).map_or(0, |classes| size.div_ceil(classes));
-    size.min(4).max(needed)
+/// Images of a batch: 64, or as many as there are with at most `per_class` of a class. Two are the least that a batch can have.
+fn usual_batch(part: Option<&TrainingPart>, per_class: Option<usize>) -> usize {
+    part.map_or(64, |part| part.most(per_class.unwrap_or(64)).clamp(2, 64))
 }
 
-/// Images and classes of the train part, where they can be known.
-type TrainingPart = Option<(usize, usize)>;
+/// Images of each class in a batch of `size`: 4, or as many as it takes to fill it, where the classes are known. One
+/// class is too few to train on, which opening the data says.
+fn usual_per_class(size: usize, part: Option<&TrainingPart>) -> usize {
+    let usual = size.min(4);
+    let filling = |part: &TrainingPart| (usual..=size).find(|&per_class| part.most(per_class) >= size);
+    part.filter(|part| part.classes > 1).and_then(filling).unwrap_or(usual)
+}
 
 /// The plan of the same student without its teacher: the losses of labels that are left, each with the largest weight that
 /// it has; where there is none, the triplet loss on embeddings of norm 1, which is what its options assume.
-fn by_labels_alone(plan: &Plan, part: impl FnOnce() -> TrainingPart) -> Result<Plan> {
+fn by_labels_alone(plan: &Plan, part: impl FnOnce() -> Option<TrainingPart>) -> Result<Plan> {
     if plan.data.labels == Labels::None {
         return Err(invalid("baseline", "false with images without labels", "true")
             .with_advice("only the teacher says there what is alike, so there is nothing to learn without it"));
@@ -491,7 +494,7 @@ fn by_labels_alone(plan: &Plan, part: impl FnOnce() -> TrainingPart) -> Result<P
         plan.losses.push(triplet());
         plan.backbone.normalize = true;
         if plan.batch.episode.is_none() && plan.batch.per_class.is_none_or(|count| count < 2) {
-            plan.batch.per_class = Some(usual_per_class(plan.batch.size, part().map(|(_, classes)| classes)));
+            plan.batch.per_class = Some(usual_per_class(plan.batch.size, part().as_ref()));
         }
     }
     Ok(plan)
@@ -568,7 +571,7 @@ fn batch(
     given: BatchOptions,
     losses: &[TermSpec],
     labels: Labels,
-    part: &mut dyn FnMut() -> TrainingPart,
+    part: &mut dyn FnMut() -> Option<TrainingPart>,
 ) -> Result<BatchPlan> {
     let by_class = |name: &str, received: String| {
         Err(invalid(format!("batch.{name}"), "nothing with images without labels", received)
@@ -613,17 +616,13 @@ fn batch(
         return Err(invalid("batch.episode", "an episode with prototypical", "undefined")
             .with_advice("for example batch: { episode: { way: 5, shots: 1, queries: 5 } }"));
     }
-    let size = match (given.size, labels) {
-        (Some(size), _) => size.into(),
-        // A few images are one batch. With labels their classes are what counts.
-        (None, Labels::None) => part().map_or(64, |(images, _)| images.clamp(2, 64)),
-        (None, Labels::Classes) => 64,
-    };
+    let per_class = given.per_class.flatten().map(usize::from);
+    let size = given.size.map_or_else(|| usual_batch(part().as_ref(), per_class), Into::into);
     let alone = losses.iter().all(|term| term.build().sees_images_alone());
     let per_class = match given.per_class {
         Some(count) => count.map(Into::into),
         None if alone || labels == Labels::None => None,
-        None => Some(usual_per_class(size, part().map(|(_, classes)| classes))),
+        None => Some(usual_per_class(size, part().as_ref())),
     };
     if let Some(count) = per_class.filter(|count| *count > size) {
         return Err(invalid(

@@ -88,6 +88,9 @@ fn scheduled(said: Option<usize>, variable: &dyn Fn(&str) -> Option<String>) -> 
     };
     let index = number(scheduler.index)?.unwrap_or_default();
     let counted = scheduler.count.map(number).transpose()?.flatten();
+    if let (Some(name), Some(0)) = (scheduler.count, counted) {
+        return Err(invalid(name, "a whole number at least 1", "0"));
+    }
     if scheduler.name == SLURM {
         let bounds = [number("SLURM_ARRAY_TASK_MIN")?, number("SLURM_ARRAY_TASK_MAX")?];
         return of_array(index, bounds, counted, said);
@@ -192,7 +195,9 @@ mod tests {
     fn what_does_not_add_up_is_refused_with_the_way_out() {
         let both = [AWS[0], AWS[1], CLOUD_RUN[0], CLOUD_RUN[1]];
         type Case<'a> = (Value, &'a [(&'a str, &'a str)], &'a str);
-        let table: [Case<'_>; 15] = [
+        let none = [("CLOUD_RUN_TASK_INDEX", "0"), ("CLOUD_RUN_TASK_COUNT", "0")];
+        let table: [Case<'_>; 16] = [
+            (json!({}), &none, "CLOUD_RUN_TASK_COUNT: invalid value: expected a whole number at least 1, received 0"),
             (json!({ "index": 4, "count": 3 }), &[], "shard.index: invalid value: expected a whole number from 0 to 2"),
             (json!({ "index": 1, "count": 1 }), &[], "expected 0, as there is one shard, received 1"),
             (json!({ "index": 0, "count": 0 }), &[], "shard.count: invalid value: expected a whole number at least 1"),

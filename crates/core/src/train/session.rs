@@ -41,7 +41,7 @@ use super::report::{
 use super::segment::{Rates, Segment};
 use super::share::Share;
 use super::start::Start;
-use super::state::{State, check_teacher_hashes, comparable, load_checkpoint, read_state, to_json};
+use super::state::{Instructions, State, check_teacher_hashes, comparable, load_checkpoint, read_state, to_json};
 use super::teacher::{
     self, Teacher, TeacherBatch, TeacherFeatures, TeacherPlan, TeacherReader, embed_teacher, shapes_of, teacher_views,
     weights_of,
@@ -53,6 +53,7 @@ use crate::data::{
     Batch, BatchSampler, DataOutline, DataRecord, Dataset, Loader, LoaderOptions, Normalization, Part, Position, Split,
     View,
 };
+use crate::devices::Device;
 use crate::error::{Code, Error, Result};
 use crate::limits::{Limits, Process};
 use crate::losses::{Feature, FeatureMap, Matrix};
@@ -143,6 +144,12 @@ impl<B: Backend> Session<B> {
         let mut checkpoint =
             start.checkpoint.as_deref().map(|path| load_checkpoint(path, &plan, control)).transpose()?;
         let stored = checkpoint.as_mut().map(|checkpoint| read_state(checkpoint.state.take())).transpose()?;
+        let instructions = Instructions::of(host.team().isa());
+        let made_with = stored.as_ref().and_then(|state| state.instructions.as_ref());
+        let made_with = made_with.filter(|_| plan.device == Device::Cpu);
+        if let Some(message) = made_with.and_then(|made_with| instructions.differs(made_with)) {
+            control.emit(Event::Warning { message });
+        }
         check_teacher(&objective, &plan)?;
         check_labels(plan.data.labels, &plan.losses, !plan.teachers.is_empty())?;
         let open = |(place, plan)| teacher::open(plan, &backend, &host, &objective.teacher_features(place), control);
@@ -261,7 +268,7 @@ impl<B: Backend> Session<B> {
             check_classes_stay(plan.backbone.classes.is_some(), state.data.as_ref(), &view.dataset, &split)?;
         }
         let steps_per_epoch = stored.as_ref().filter(|_| kept).and_then(|state| state.steps_per_epoch);
-        let mut state = State { teachers: hashes, ..stored.unwrap_or_default() };
+        let mut state = State { teachers: hashes, instructions: Some(instructions), ..stored.unwrap_or_default() };
         if let Some(mut checkpoint) = checkpoint {
             student.set_tensors(&checkpoint.take("model."))?;
             let losses = &mut loss_parameters.list;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use rkd_kernels::Isa;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -32,6 +33,32 @@ pub(super) struct State {
     pub normalization: Option<Normalization>,
     /// The batches of an epoch. Data that have changed would make it another number, and step and epoch would not agree.
     pub steps_per_epoch: Option<u64>,
+    /// The instruction set of the last processor.
+    pub instructions: Option<Instructions>,
+}
+
+/// An instruction set of the kernels, as far as it shows in the bits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Instructions {
+    name: String,
+    is_fused: bool,
+}
+
+impl Instructions {
+    pub(super) fn of(isa: Isa) -> Self {
+        Instructions { name: isa.name().into(), is_fused: isa.is_fused() }
+    }
+
+    /// A sentence where a run that was computed with `before` goes on with these and gets other bits.
+    pub(super) fn differs(&self, before: &Instructions) -> Option<String> {
+        (self.is_fused != before.is_fused).then(|| {
+            format!(
+                "The checkpoint is from the instruction set {} and the run goes on with {}, which rounds otherwise: its result will not \
+                 be the one of a run on one of them, bit for bit. RKD_ISA names one for all.",
+                before.name, self.name
+            )
+        })
+    }
 }
 
 /// The plan as a checkpoint compares it: threads and the cache's place do not change a run, and another device may go on
@@ -152,5 +179,22 @@ pub(super) fn differences(name: &str, before: &Value, now: &Value, into: &mut Ve
         let name = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
         let of = |fields: &serde_json::Map<String, Value>| fields.get(key).cloned().unwrap_or_default();
         differences(&name, &of(old), &of(new), into);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_goes_on_with_other_roundings_is_told_so() {
+        let [widest, portable] = [Isa::supported()[0], Isa::PORTABLE].map(Instructions::of);
+        let wide = Instructions::of(Isa::PORTABLE_WIDE);
+        assert_eq!((widest.differs(&widest), portable.differs(&wide)), (None, None));
+        if widest.is_fused {
+            let said = portable.differs(&widest).unwrap();
+            assert!(said.contains(&format!("{} and the run goes on with portable", widest.name)), "{said}");
+            assert_eq!(widest.differs(&portable).is_some(), portable.differs(&widest).is_some());
+        }
     }
 }
