@@ -149,6 +149,8 @@ export interface TrainResult {
   readonly network: NetworkSummary;
   /** Where it was trained. */
   readonly device: Plan["device"];
+  /** In which numbers it computed there. */
+  readonly precision: Plan["precision"];
   /** The epoch whose weights the model has. */
   readonly epoch: number;
   /** The steps after which it had them. */

@@ -142,6 +142,7 @@ export type {
   Plan,
   PlanFile,
   Policy,
+  Precision,
   PrefixEvaluation,
   Reduction,
   Schedule,

@@ -45,9 +45,16 @@ fn twin(out: &Path) {
     files.sort();
     for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "cu")) {
         let text = fs::read_to_string(file).expect("a kernel");
-        for line in text.lines().filter_map(|line| line.strip_prefix("KERNEL ")) {
-            let name = line.split('(').next().expect("a name");
-            entries += &format!("  TWIN_ENTRY({name}), \\\n");
+        let mut entry = |name: &str| entries += &format!("  TWIN_ENTRY({name}), \\\n");
+        for line in text.lines() {
+            if let Some((name, _)) = line.strip_prefix("KERNEL ").and_then(|line| line.split_once('(')) {
+                entry(name);
+            }
+            // One for each kind of activations: module.cu names them so.
+            if let Some((name, _)) = line.strip_prefix("REAL_KERNEL(").and_then(|line| line.split_once(')')) {
+                entry(name);
+                entry(&format!("{name}_bf16"));
+            }
         }
     }
     fs::write(out.join("twin_entries.h"), entries + "\n").expect("the table");

@@ -118,7 +118,11 @@ for part in "${parts[@]}"; do
       # shellcheck disable=SC2086 # names, each a word
       tests "parity, operations and losses" 120 ./all $operations
       # shellcheck disable=SC2086
-      tests "parity, networks and trainings" 180 ./all $networks sessions::cuda::trains
+      tests "parity, networks and trainings" 180 ./all $networks sessions::cuda::trains --skip in_tf32 --skip in_bf16
+      for precision in tf32 bf16; do
+        tests "parity, networks in $precision" 90 ./all golden_networks::cuda::in_$precision
+      done
+      tests "parity, learning in every precision" 60 ./all sessions::cuda::learns
       tests "CUDA graphs in a session" 30 ./all sessions::cuda::steps_are
       tests "a session without CUDA graphs" 30 env RKD_CUDA_GRAPHS=off ./all sessions::cuda::trains sessions::cuda::resumes
       ;;
@@ -132,7 +136,7 @@ for part in "${parts[@]}"; do
         flags=(--tool "$check" --error-exitcode 9 --print-limit 5)
         tests "$check, the crate's operations" 30 "$tool" "${flags[@]}" ./operations --test-threads 1
         # shellcheck disable=SC2086
-        tests "$check, operations and losses" 60 "$tool" "${flags[@]}" ./all --test-threads 1 $operations
+        tests "$check, operations and losses" 60 "$tool" "${flags[@]}" ./all --test-threads 1 $operations --skip in_tf32
       done
       ;;
     memory)
@@ -141,7 +145,7 @@ for part in "${parts[@]}"; do
       outcome "memory over 1,000 steps" $? "$(tail -1 <<<"$text")"
       ;;
     resume)
-      tests "resume to the same bytes, and from the CPU" 60 ./all sessions::cuda::resumes sessions::cuda::goes_on
+      tests "resume to the same bytes, and elsewhere" 60 ./all sessions::cuda::resumes sessions::cuda::goes_on
       ;;
     speed)
       if [ -n "$twin" ]; then outcome speed 1 "not run on the twin"; continue; fi

@@ -2,10 +2,10 @@
 
 Run: python3 speed.py [--program ./gpu_check] [--seconds 240] [--out speed.md] [--only WORKLOAD ...]     (needs torch; run.sh calls it)
 Every step is forward, loss, backward and optimiser step on fixed random data that lie on the GPU; network, batch, loss and optimiser of
-a name are those of crates/core/src/bench/workloads.rs. rkd computes in float32 without TF32. PyTorch runs channels_last with a fused
-optimiser, eagerly and by torch.compile, in float32, with TF32 and under bfloat16 autocast. The relational losses are written without
-what would make the host wait. A first pass has what is to be compared, float32; a second one the others, as far as the time goes: rkd takes
-its turns in both, and a ratio is of one pass. What could not be measured says why. The table is written anew after each workload.
+a name are those of crates/core/src/bench/workloads.rs. PyTorch runs channels_last with a fused optimiser, eagerly and by torch.compile.
+The relational losses are written without what would make the host wait. A pass for each precision, as far as the time goes: rkd in float32,
+with TF32 and in bf16, each beside PyTorch in float32, with TF32 and under bfloat16 autocast; a ratio is of one pass. What could not be
+measured says why. The table is written anew after each workload.
 """
 import argparse
 import gc
@@ -16,8 +16,13 @@ import time
 
 ROUNDS = 5
 TURN = 0.4  # seconds
-FIRST = ["eager float32", "compiled float32"]
-SECOND = ["eager TF32", "compiled TF32", "eager bfloat16", "compiled bfloat16"]
+# rkd's precision, and PyTorch's ways beside it.
+PASSES = {
+    "float32": ["eager float32", "compiled float32"],
+    "tf32": ["eager TF32", "compiled TF32"],
+    "bf16": ["eager bfloat16", "compiled bfloat16"],
+}
+LATE = "no time was left"
 
 
 class Ours:
@@ -173,21 +178,22 @@ def in_words(error):
     return "out of memory" if "out of memory" in str(error).lower() else text[0][:160]
 
 
-def measure(name, modes, ours, torch, deadline):
-    """Rows (who, median, lowest and highest ms of a step, or why none): rkd and PyTorch's modes in turns."""
+def measure(name, precision, ours, torch, deadline):
+    """Rows (who, the ms of a step in each turn, or why there are none): rkd and PyTorch's ways in turns."""
+    own, modes = f"rkd {precision}", PASSES[precision] if torch is not None else []
+    # What is to be compared is float32.
+    if precision != "float32" and time.monotonic() > deadline:
+        return [(who, None, LATE) for who in [own, *modes]]
     rows, runners = [], {}
     try:
-        ours.tell(f"prepare {name}")
+        ours.tell(f"prepare {name} {precision}")
         ours.run(3)
-        runners["rkd float32"] = ours.run
+        runners[own] = ours.run
     except (RuntimeError, OSError) as error:
-        rows.append(("rkd float32", None, in_words(error)))
+        rows.append((own, None, in_words(error)))
     for mode in modes:
-        # Relations have no layers for autocast.
-        if torch is None or (WORKLOADS[name]["kind"] == "relations" and "bfloat16" in mode):
-            continue
         if time.monotonic() > deadline:
-            rows.append((mode, None, "no time was left"))
+            rows.append((mode, None, LATE))
             continue
         try:
             runners[mode] = torch.prepare(WORKLOADS[name], mode)
@@ -218,15 +224,16 @@ def render(results, problem, head):
     if problem:
         lines += [f"PyTorch was not measured: {problem}.", ""]
     lines += ["| workload | who | ms a step | range | rkd's speed as a share of it |", "| --- | --- | --- | --- | --- |"]
-    for name, rows in results:
-        own = next((statistics.median(times) for who, times, _ in rows if who == "rkd float32" and times), None)
-        order = ["rkd float32", *FIRST, *SECOND]
+    for name, precision, rows in results:
+        first = f"rkd {precision}"
+        own = next((statistics.median(times) for who, times, _ in rows if who == first and times), None)
+        order = [first, *PASSES[precision]]
         for who, times, why in sorted(rows, key=lambda row: order.index(row[0])):
             if not times:
                 lines.append(f"| {name} | {who} | {why} | | |")
                 continue
             middle = statistics.median(times)
-            ratio = "" if own is None or who == "rkd float32" else f"{middle / own:.2f}"
+            ratio = "" if own is None or who == first else f"{middle / own:.2f}"
             lines.append(f"| {name} | {who} | {middle:.3f} | {min(times):.3f} to {max(times):.3f} | {ratio} |")
     return "\n".join(lines) + "\n"
 
@@ -244,17 +251,20 @@ def main():
     if torch is not None:
         head += f" PyTorch {torch.torch.__version__} on {torch.torch.cuda.get_device_name()}, channels_last, fused Adam."
     results = []
-    for modes in [FIRST, SECOND] if torch is not None else [FIRST]:
+    for precision in PASSES:
         for name in options.only or WORKLOADS:
+            # Relations have no layers for autocast, and are float64 here.
+            if WORKLOADS[name]["kind"] == "relations" and precision == "bf16":
+                continue
             # A program that ended takes no turns any more: each workload has its own.
             ours = Ours(options.program)
             try:
-                results.append((name, measure(name, modes, ours, torch, deadline)))
+                results.append((name, precision, measure(name, precision, ours, torch, deadline)))
             finally:
                 ours.close()
             with open(options.out, "w") as file:
                 file.write(render(results, problem, head))
-    measured = all(times for _, rows in results for who, times, _ in rows if who == "rkd float32")
+    measured = all(times or why == LATE for _, _, rows in results for who, times, why in rows if who.startswith("rkd "))
     raise SystemExit(0 if measured and torch is not None else 1)
 
 

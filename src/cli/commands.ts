@@ -222,6 +222,10 @@ function resumeCommand(): Command {
     )
     .option("--threads <count>", "CPU threads (those of the run)", toNumber)
     .option("--device <name>", "auto, cpu, candle-cpu, cuda or cuda:1; another one gives other bytes (that of the run)")
+    .option(
+      "--precision <name>",
+      "in which numbers a GPU computes: float32, tf32 or bf16; another one gives other bytes (that of the run)",
+    )
     .option("--distributed <how>", distributedWords)
     .option(...acceptFlag)
     .action(
@@ -231,10 +235,10 @@ function resumeCommand(): Command {
           Pick<TeacherFlags, "teacher"> &
           Pick<RunFlags, "report" | "reporter">,
       ) => {
-        const { data, epochs, threads, device, distributed, acceptChangedData } = flags;
+        const { data, epochs, threads, device, precision, distributed, acceptChangedData } = flags;
         const teacher = placesOf(flags.teacher);
         const options = {
-          ...defined({ data, teacher, epochs, threads, device, distributed, acceptChangedData }),
+          ...defined({ data, teacher, epochs, threads, device, precision, distributed, acceptChangedData }),
           ...shownOf(flags),
         };
         return finish(resume(out, { signal, ...options }), out, () => true);

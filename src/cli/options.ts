@@ -17,6 +17,7 @@ import {
   lossKinds,
   type Normalization,
   type OptimizerOptions,
+  type Precision,
   type ScheduleOptions,
   type Shares,
   type Split,
@@ -51,6 +52,7 @@ export interface RunFlags extends DataFlags, NetworkFlags, TuningFlags {
   threads?: number;
   distributed?: Distributed;
   device?: DeviceOption;
+  precision?: Precision;
   keep?: RunOptions["keep"];
   patience?: number;
   evaluateEvery?: number;
@@ -201,6 +203,7 @@ export function addRunFlags(command: Command, job: "train" | "distill"): Command
     .option("--split-seed <number>", "seed of the split (the teacher's, on the same data; else --seed)", toNumber)
     .option("--threads <count>", "CPU threads, 0 is all cores (0)", toNumber)
     .option("--device <name>", "auto, cpu, candle-cpu, cuda or cuda:1 (auto)")
+    .option("--precision <name>", "in which numbers a GPU computes: float32, tf32 or bf16 (float32)")
     .option("--distributed <how>", distributedWords)
     .optionsGroup("Output:")
     .option("--out <folder>", "folder of the run")
@@ -281,6 +284,7 @@ export function runOptions(
     splitSeed: flags.splitSeed,
     threads: flags.threads,
     device: flags.device,
+    precision: flags.precision,
     distributed: flags.distributed,
     evaluation: unless(config.evaluation, says("evaluateEvery", "evaluateEverySteps", "ks"), () =>
       defined({ everyEpochs: evaluateEvery, everySteps: evaluateEverySteps, ks }),

@@ -572,6 +572,8 @@ export type RunOptions = {
   readonly threads?: number;
   /** Where to compute. `"auto"` is the best there is. @default "auto" */
   readonly device?: DeviceOption;
+  /** In which numbers a GPU computes; the CPU does so in float32. @default "float32" */
+  readonly precision?: Precision;
   /** Whether the processes that a launcher has started train together. @default "auto" */
   readonly distributed?: Distributed;
   /** Evaluation during training. */
@@ -609,6 +611,8 @@ export type ResumeOptions = {
   readonly threads?: number;
   /** Where to compute. Another device than the run's gives other bytes. @default the run's */
   readonly device?: DeviceOption;
+  /** In which numbers a GPU computes. Another precision than the run's gives other bytes. @default the run's */
+  readonly precision?: Precision;
   /** Whether the processes that a launcher has started train together, as many as now. @default "auto" */
   readonly distributed?: Distributed;
   /**
@@ -1250,6 +1254,8 @@ export type Plan = {
   readonly threads: number;
   /** Where the network runs. */
   readonly device: Device;
+  /** In which numbers it runs there. */
+  readonly precision: Precision;
 };
 
 /** Where a session starts. */
@@ -1264,6 +1270,12 @@ export type SessionStart = {
 
 /** Where a network runs. Losses, samplers and metrics run on the host. */
 export type Device = "cpu" | "candle-cpu" | `cuda:${number}`;
+
+/**
+ * In which numbers a GPU computes a network. Parameters, what the optimiser keeps, statistics, losses and whatever comes to the host
+ * are float32 in all of them, and sums of products too.
+ */
+export type Precision = "float32" | "tf32" | "bf16";
 
 /** Where the images come from and how they reach the network. */
 export type DataPlan = {
@@ -1477,6 +1489,8 @@ export type SessionSummary = {
   readonly step: number;
   /** Where the student runs. */
   readonly device: Device;
+  /** In which numbers it computes there. */
+  readonly precision: Precision;
   /** Processes that train together, see [`crate::ranks`]. */
   readonly ranks: number;
   /** CPU threads in use, in this process. */

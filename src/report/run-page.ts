@@ -220,7 +220,7 @@ function dataBlocks({ log: { start }, plan: { plan } }: RunRecord): Block[] {
 
 function planBlocks({ out, plan, log: { start, from, to } }: RunRecord): Block[] {
   const machine = start
-    ? `${start.device}, ${start.threads} ${start.threads === 1 ? "thread" : "threads"}, ${start.instructionSet}; memory about ${bytesInWords(start.memory.total)} at its peak.`
+    ? `${start.device} in ${start.precision}, ${start.threads} ${start.threads === 1 ? "thread" : "threads"}, ${start.instructionSet}; memory about ${bytesInWords(start.memory.total)} at its peak.`
     : "";
   const time =
     from && to

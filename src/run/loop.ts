@@ -313,11 +313,12 @@ class Loop {
     last: TrainResult["last"],
   ): Promise<TrainResult | DistillResult> {
     const { history, epochsDone: epochs, seconds, dataWaitSeconds, stoppedEarly, before, collapsed } = this.#state;
-    const { student, teachers, device } = this.#summary;
+    const { student, teachers, device, precision } = this.#summary;
     const dataWaitShare = seconds > 0 ? dataWaitSeconds / seconds : 0;
     const metrics: Metrics | null = after?.metrics ?? null;
     const { job, out } = this.#job;
-    const core = { job, out, model, metrics, network: student, device, ...chosen, epochs, steps: this.#step, seconds };
+    const where = { network: student, device, precision };
+    const core = { job, out, model, metrics, ...where, ...chosen, epochs, steps: this.#step, seconds };
     const { learningRate } = this.#job.plan.optimizer;
     const testImages = this.#summary.test.images;
     const evidence = { history, collapsed, learningRate, hasTeacher: teachers.length > 0, testImages };

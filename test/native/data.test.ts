@@ -361,5 +361,7 @@ describe("a plan that was edited between stop and resume", () => {
     writeFileSync(join(out, "plan.json"), JSON.stringify(plan));
     expect(await warningsOf(resume(out, { device: "candle-cpu" }))).toContain("goes on on candle-cpu");
     expect(planOf(out).plan.device).toBe("cpu");
+    const refused = { code: "ERR_INVALID_OPTION", subject: "precision" };
+    await expect(resume(out, { precision: "bf16" })).rejects.toMatchObject(refused);
   });
 });

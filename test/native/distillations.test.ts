@@ -159,6 +159,7 @@ describe("candle on the CPU", () => {
       const metrics = JSON.parse(readFileSync(join(options.out, "metrics.json"), "utf8"));
       const start = events.find((event) => event.type === "start");
       expect([start?.device, start?.plan.device, metrics.device]).toEqual([device, device, device]);
+      expect([start?.precision, metrics.precision]).toEqual(["float32", "float32"]);
       return result.history[0]?.terms ?? [];
     });
     const [kernels, candle] = await Promise.all(runs);

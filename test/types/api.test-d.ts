@@ -47,6 +47,7 @@ export async function everything(signal: AbortSignal): Promise<void> {
     batch: { size: 128, perClass: 5 },
     seed: 1,
     device: "auto",
+    precision: "bf16",
     out: "runs/student",
     signal,
   });
@@ -136,6 +137,8 @@ export function mistakes(): void {
   train({ data: "glyphs", backbone: conv4(), out: "x", device: "cuda:1" });
   // @ts-expect-error a device that does not exist
   train({ data: "glyphs", backbone: conv4(), out: "x", device: "gpu" });
+  // @ts-expect-error a precision that does not exist
+  train({ data: "glyphs", backbone: conv4(), out: "x", precision: "fp16" });
   // @ts-expect-error a network is an object
   train({ data: "glyphs", backbone: "conv4", out: "x", optimizer: sgd() });
 }

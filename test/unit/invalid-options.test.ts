@@ -68,6 +68,7 @@ const runTable: Record<string, Bad[]> = {
   seed: [-1, 0.5, "1", 2 ** 53],
   threads: [-1, 0.5, 2000, "2"],
   device: ["gpu", "tpu", 0],
+  precision: ["fp16", "float16", "tf32", "bf16", 16],
   distributed: ["slurm", true, 4],
   "evaluation.everyEpochs": notCounts,
   "evaluation.everySteps": notCounts.filter((value) => value !== null),

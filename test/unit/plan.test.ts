@@ -87,6 +87,7 @@ describe("the plan of train", () => {
         splitSeed: 1,
         threads: availableParallelism(),
         device: "cpu",
+        precision: "float32",
       },
       policy: {
         evaluation: { everyEpochs: 1, everySteps: null, ks: [1, 2, 4, 8], part: "validation" },

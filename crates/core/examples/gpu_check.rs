@@ -3,8 +3,8 @@
 //! ```text
 //! gpu_check doctor           the GPUs, driver and libraries; fails where none can be used, with the reason
 //! gpu_check memory STEPS     trains so many steps and fails if the device's memory or the host's has grown since the first
-//! gpu_check bench            waits for lines: "prepare WORKLOAD" makes networks and inputs, "run STEPS" takes steps and prints
-//!                            the milliseconds of each; answers are lines of JSON
+//! gpu_check bench            waits for lines: "prepare WORKLOAD PRECISION" makes networks and inputs, "run STEPS" takes steps and
+//!                            prints the milliseconds of each; answers are lines of JSON
 //! gpu_check workloads        the names of the workloads, a line each
 //! ```
 use std::error::Error;
@@ -16,7 +16,7 @@ use std::time::Instant;
 use rkd_core::bench::{Prepared, workloads_of_gpu};
 use rkd_core::devices::{self, Device, Wish};
 use rkd_core::limits::Process;
-use rkd_core::nn::Cuda;
+use rkd_core::nn::{Cuda, Precision};
 use rkd_cuda::Device as _;
 use rkd_cuda::gpu::Gpu;
 use rkd_kernels::Team;
@@ -93,11 +93,12 @@ fn bench() -> Outcome {
     for line in io::stdin().lock().lines() {
         let line = line?;
         let answer = match line.split_whitespace().collect::<Vec<_>>()[..] {
-            ["prepare", name] => {
+            ["prepare", name, precision] => {
+                let precision: Precision = serde_json::from_value(json!(precision))?;
                 // What the last one had goes first.
                 drop(prepared.take());
-                prepared = Some(Prepared::new(&Cuda::new(gpu.clone()), &team, name)?);
-                json!({ "prepared": name })
+                prepared = Some(Prepared::new(&Cuda::new(gpu.clone()).with_precision(precision), &team, name)?);
+                json!({ "prepared": name, "precision": precision })
             }
             ["run", steps] => {
                 let work = prepared.as_mut().ok_or("there is nothing to run")?;

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::error::{Code, Error, Result};
+use crate::input::invalid;
+use crate::nn::Precision;
 
 /// Where a network runs. Losses, samplers and metrics run on the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -166,6 +168,21 @@ pub fn choose(wish: Wish, together: bool) -> Result<(Device, Option<String>)> {
     }
 }
 
+/// Checks that a device computes in this precision: all do in float32, GPUs in the others too.
+///
+/// # Errors
+/// `ERR_INVALID_OPTION` for another one on the CPU.
+pub fn check_precision(device: Device, precision: Precision) -> Result<()> {
+    match (device, precision) {
+        (Device::Cuda(_), _) | (_, Precision::Float32) => Ok(()),
+        _ => {
+            let expected = format!("\"float32\" on the device {device}");
+            Err(invalid("precision", expected, format!("\"{precision}\""))
+                .with_advice("leave the precision out, or compute on a GPU with device: \"cuda\""))
+        }
+    }
+}
+
 /// The error of a GPU that is asked for.
 fn unusable(why: &dyn fmt::Display) -> Error {
     Error::new(Code::Device, format!("the GPU cannot be used: {why}"))
@@ -196,7 +213,7 @@ fn best(report: &CudaReport, is_asked_for: bool) -> (Device, Option<String>) {
     (Device::Cpu, reason.map(|reason| format!("The run computes on the CPU; no GPU can be used: {reason}.")))
 }
 
-/// The backend on the GPU of this number.
+/// The backend on the GPU of this number, in float32.
 ///
 /// # Errors
 /// `ERR_DEVICE` with the reason.

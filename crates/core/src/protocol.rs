@@ -242,6 +242,7 @@ fn protocol() -> String {
         train::Plan,
         train::Start,
         devices::Device,
+        nn::Precision,
         data::DataPlan,
         data::BatchPlan,
         backbones::BackboneSpec,

@@ -200,7 +200,78 @@ mod cuda {
 
     fn open(plan: Plan, start: &Start, control: &Control) -> rkd_core::Result<Box<dyn Training>> {
         let host = Host::new(plan.threads);
-        Ok(Box::new(Session::open(crate::common::cuda(true), host, plan, start, control)?))
+        let backend = crate::common::cuda(true).with_precision(plan.precision);
+        Ok(Box::new(Session::open(backend, host, plan, start, control)?))
+    }
+
+    const ROUGHER: [&str; 2] = ["tf32", "bf16"];
+
+    /// The mean loss of each epoch of a distillation.
+    fn losses(place: &Place, precision: &str, features: &str, epochs: u64) -> Vec<f64> {
+        let changes = json!({ "device": "cuda:0", "precision": precision, "epochs": epochs });
+        let mut session =
+            open(place.distillation(28, 1, features, changes), &Start::default(), &Control::silent()).unwrap();
+        assert_eq!(serde_json::to_value(session.summary()).unwrap()["precision"], precision);
+        (1..=epochs).map(|epoch| session.train(8 * epoch, &Control::silent()).unwrap().loss).collect()
+    }
+
+    #[test]
+    fn learns_in_every_precision_as_in_float32() {
+        let place = Place::new(28, 1);
+        let exact = losses(&place, "float32", "live", 3);
+        assert!(exact[2] < exact[0], "{exact:?}");
+        // Seen: 1e-3 and 1e-2.
+        for (precision, allowed) in ROUGHER.iter().zip([3e-3, 3e-2]) {
+            let found = losses(&place, precision, "live", 3);
+            let near = found.iter().zip(&exact).all(|(a, b)| (a - b).abs() <= allowed * b);
+            assert!(near && found[2] < found[0] && found != exact, "{precision}: {found:?} {exact:?}");
+        }
+    }
+
+    #[test]
+    fn resumes_to_the_same_bytes_in_every_precision() {
+        let place = Place::new(28, 1);
+        let models = ROUGHER.map(|precision| {
+            let changes = json!({ "device": "cuda:0", "precision": precision, "clipGradientNorm": 0.5 });
+            let plan = place.distillation(28, 1, "live", changes);
+            let whole = run_by(&open, &place, &plan, 0, 6);
+            assert!(run_by(&open, &place, &plan, 3, 6) == whole, "{precision}");
+            whole
+        });
+        assert!(models[0] != models[1]);
+    }
+
+    #[test]
+    fn goes_on_in_another_precision_with_a_word() {
+        let place = Place::new(28, 1);
+        let plan = |device: &str, precision: &str| {
+            place.distillation(28, 1, "live", json!({ "device": device, "precision": precision }))
+        };
+        let (control, events) = listening();
+        let mut session = open(plan("cuda:0", "bf16"), &Start::default(), &control).unwrap();
+        session.train(2, &control).unwrap();
+        session.save_checkpoint(&place.path("checkpoint"), Value::Null).unwrap();
+        let again = |open: &Open, device: &str, precision: &str| {
+            open(plan(device, precision), &at(&place.path("checkpoint")), &control)
+        };
+        again(&open, "cuda:0", "bf16").unwrap();
+        assert_eq!(warnings(&events), Vec::<String>::new());
+        again(&super::open, "cpu", "float32").unwrap().train(4, &control).unwrap();
+        let said =
+            ["from the device cuda:0 and the run goes on on cpu", "computed in bf16 and the run goes on in float32"];
+        let found = warnings(&events);
+        assert!(found.len() == 2 && found.iter().zip(said).all(|(found, said)| found.contains(said)), "{found:?}");
+        let error = again(&super::open, "cpu", "bf16").err().unwrap();
+        assert_eq!((error.code, error.subject.as_deref()), (rkd_core::Code::InvalidOption, Some("precision")));
+    }
+
+    #[test]
+    fn what_a_teacher_said_in_bfloat16_is_not_what_it_says_in_float32() {
+        let place = Place::new(28, 1);
+        let first = |precision: &str| losses(&place, precision, "cached", 1)[0];
+        let before = first("float32");
+        assert!(first("bf16") != before);
+        assert_eq!(first("float32"), before);
     }
 
     #[test]

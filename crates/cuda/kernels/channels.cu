@@ -4,7 +4,7 @@
 // float64: two launches, no atomics.
 
 // y = activation(y + bias + residual), either left out where it is null.
-KERNEL finish(float* y, const float* bias, const float* residual, int kind, Long m, int c) {
+REAL_KERNEL(finish)(Real* y, const float* bias, const Real* residual, int kind, Long m, int c) {
   int column = COLUMN;
   if (column >= c) return;
   float add = bias ? bias[column] : 0.0f;
@@ -17,7 +17,7 @@ KERNEL finish(float* y, const float* bias, const float* residual, int kind, Long
 }
 
 // The sums of chunks of rows of x, or of x times `other` where it is not null: partial [chunks, c].
-KERNEL chunk_sums(const float* x, const float* other, float* partial, Long m, int c, Long chunk) {
+REAL_KERNEL(chunk_sums)(const Real* x, const float* other, float* partial, Long m, int c, Long chunk) {
   __shared__ float shared[ROWS][COLUMNS];
   int column = COLUMN;
   Long first = blockIdx.y * chunk, end = first + chunk < m ? first + chunk : m;
@@ -31,24 +31,9 @@ KERNEL chunk_sums(const float* x, const float* other, float* partial, Long m, in
   if (column < c && threadIdx.y == 0) partial[(Long)blockIdx.y * c + column] = sum;
 }
 
-// The sums down partial [chunks, c].
-KERNEL finish_sums(const float* partial, float* sums, int c, int chunks) {
-  __shared__ double shared[ROWS][COLUMNS];
-  int column = COLUMN;
-  double sum = 0.0;
-  if (column < c)
-    for (int chunk = threadIdx.y; chunk < chunks; chunk += ROWS) sum += partial[(Long)chunk * c + column];
-  shared[threadIdx.y][threadIdx.x] = sum;
-  __syncthreads();
-  if (column < c && threadIdx.y == 0) {
-    for (int y = 1; y < ROWS; y++) sum += shared[y][threadIdx.x];
-    sums[column] = (float)sum;
-  }
-}
-
 // factor times the sum over the pixels of each image of x [n, pixels, c], or of x times `other`: [n, c]. A block is of one
 // image.
-KERNEL image_sums(const float* x, const float* other, float* sums, int pixels, int c, float factor) {
+REAL_KERNEL(image_sums)(const Real* x, const Real* other, float* sums, int pixels, int c, float factor) {
   __shared__ float shared[ROWS][COLUMNS];
   int column = COLUMN;
   Long image = (Long)blockIdx.y * pixels * c;
@@ -63,7 +48,7 @@ KERNEL image_sums(const float* x, const float* other, float* sums, int pixels, i
 }
 
 // y = x gate + factor added, of which x, gate [n, c] and added [n, c] are left out where they are null.
-KERNEL by_image(const float* x, const float* gate, const float* added, float factor, float* y, Long m, int pixels, int c) {
+REAL_KERNEL(by_image)(const Real* x, const float* gate, const float* added, float factor, Real* y, Long m, int pixels, int c) {
   int column = COLUMN;
   if (column >= c) return;
   FOR_ROWS(row, m) {

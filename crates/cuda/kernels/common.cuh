@@ -3,12 +3,27 @@
 // barrier, and there are no warp intrinsics and no atomics. Sums are taken in a fixed order, so the same inputs give the
 // same bits.
 //
+// Arithmetic is float32 (float64 where it is said), whatever kind of numbers is read and written.
+//
 // A matrix [rows, columns] is row-major; an activation [n, h, w, c] is one of n h w rows. "Flat" kernels run over n values
 // in blocks of 256 threads; "column" kernels in blocks of 32 columns by 8 rows, so that a warp reads neighbouring channels
 // and a thread keeps its channel; "row" kernels take a block of 128 threads for each row.
 #pragma once
 
 typedef long long Long;
+
+// Bfloat16: the first half of the bits of a float32. It is read as the float that it is, and written rounded to the nearest, of two
+// the even one; NaN stays NaN.
+struct Bfloat {
+  unsigned short bits;
+
+  MEMBER operator float() const { return __uint_as_float((unsigned)bits << 16); }
+  MEMBER Bfloat& operator=(float value) {
+    unsigned all = __float_as_uint(value);
+    bits = (unsigned short)(value != value ? 0x7fc0 : (all + 0x7fff + (all >> 16 & 1)) >> 16);
+    return *this;
+  }
+};
 
 #define COLUMNS 32
 #define ROWS 8

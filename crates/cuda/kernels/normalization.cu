@@ -1,8 +1,8 @@
-// Batch, layer and L2 normalisation; the formulas are at the head of nn/portable/normalization.rs in rkd-core.
+// Batch and layer normalisation; the formulas are at the head of nn/portable/normalization.rs in rkd-core.
 
 // Mean and sum of squared deviations of chunks of rows of x [m, c]: [chunks, c] each. Two passes over a chunk, the second
 // in the cache, lose no digits where the mean is large.
-KERNEL chunk_statistics(const float* x, float* means, float* squares, Long m, int c, Long chunk) {
+REAL_KERNEL(chunk_statistics)(const Real* x, float* means, float* squares, Long m, int c, Long chunk) {
   __shared__ float shared[ROWS][COLUMNS];
   int column = COLUMN;
   Long first = blockIdx.y * chunk, end = first + chunk < m ? first + chunk : m;
@@ -23,33 +23,9 @@ KERNEL chunk_statistics(const float* x, float* means, float* squares, Long m, in
   }
 }
 
-// Mean, biased variance and 1 / sqrt(variance + epsilon) of all m rows from those of chunks (Chan et al. 1979).
-KERNEL finish_statistics(const float* means, const float* squares, float* mean, float* variance, float* rstd, Long m, int c,
-                         Long chunk, int chunks, float epsilon) {
-  int column = blockIdx.x * blockDim.x + threadIdx.x;
-  if (column >= c) return;
-  double count = 0.0, middle = 0.0, square = 0.0;
-  for (int k = 0; k < chunks; k++) {
-    Long left = m - k * chunk;
-    double more = (double)(left < chunk ? left : chunk);
-    double apart = means[(Long)k * c + column] - middle;
-    square += squares[(Long)k * c + column] + apart * apart * count * more / (count + more);
-    middle += apart * more / (count + more);
-    count += more;
-  }
-  mean[column] = (float)middle;
-  variance[column] = (float)(square / count);
-  rstd[column] = (float)(1.0 / sqrt(square / count + (double)epsilon));
-}
-
-// 1 / sqrt(variance + epsilon).
-KERNEL rstd_of(const float* variance, float* rstd, float epsilon, Long n) {
-  FOR_FLAT(i, n) rstd[i] = 1.0f / sqrtf(variance[i] + epsilon);
-}
-
 // y = activation((x - mean) rstd weight + bias + residual).
-KERNEL batch_norm(const float* x, const float* mean, const float* rstd, const float* weight, const float* bias,
-                  const float* residual, int kind, float* y, Long m, int c) {
+REAL_KERNEL(batch_norm)(const Real* x, const float* mean, const float* rstd, const float* weight, const float* bias,
+                  const Real* residual, int kind, Real* y, Long m, int c) {
   int column = COLUMN;
   if (column >= c) return;
   float middle = mean[column], factor = rstd[column] * weight[column], add = bias[column];
@@ -62,13 +38,13 @@ KERNEL batch_norm(const float* x, const float* mean, const float* rstd, const fl
 }
 
 // What of dy passes the activation: by its output y where that is not null, else by its input, which is computed again.
-__device__ float passed(int kind, const float* y, Long i, float z, float weight, float bias, float dy) {
+__device__ float passed(int kind, const Real* y, Long i, float z, float weight, float bias, float dy) {
   if (kind == 0) return dy;
   return activation_gradient(kind, y ? y[i] : z * weight + bias, dy);
 }
 
 // Of chunks of rows the sums of g and of g z, [chunks, c] each.
-KERNEL chunk_gradients(const float* x, const float* y, const float* dy, const float* mean, const float* rstd,
+REAL_KERNEL(chunk_gradients)(const Real* x, const Real* y, const Real* dy, const float* mean, const float* rstd,
                        const float* weight, const float* bias, int kind, float* dbias, float* dweight, Long m, int c,
                        Long chunk) {
   __shared__ float shared[ROWS][COLUMNS];
@@ -94,9 +70,9 @@ KERNEL chunk_gradients(const float* x, const float* y, const float* dy, const fl
 }
 
 // dx, and g as the residual's gradient where `dresidual` is not null; `share` is 1 / m, or 0 where the statistics were given.
-KERNEL batch_norm_backward(const float* x, const float* y, const float* dy, const float* mean, const float* rstd,
+REAL_KERNEL(batch_norm_backward)(const Real* x, const Real* y, const Real* dy, const float* mean, const float* rstd,
                            const float* weight, const float* bias, int kind, const float* dbias, const float* dweight,
-                           float share, float* dx, float* dresidual, Long m, int c) {
+                           float share, Real* dx, Real* dresidual, Long m, int c) {
   int column = COLUMN;
   if (column >= c) return;
   float middle = mean[column], factor = rstd[column], by = weight[column], add = bias ? bias[column] : 0.0f;
@@ -111,7 +87,7 @@ KERNEL batch_norm_backward(const float* x, const float* y, const float* dy, cons
 }
 
 // Rows of x [rows, c] with mean 0 and variance 1, times weight, plus bias.
-KERNEL layer_norm(const float* x, const float* weight, const float* bias, float epsilon, float* y, float* mean, float* rstd,
+REAL_KERNEL(layer_norm)(const Real* x, const float* weight, const float* bias, float epsilon, Real* y, float* mean, float* rstd,
                   int c) {
   __shared__ float shared[WIDE + 8];
   Long first = (Long)blockIdx.x * c;
@@ -129,8 +105,8 @@ KERNEL layer_norm(const float* x, const float* weight, const float* bias, float 
 }
 
 // dx plus `added`, where it is not null.
-KERNEL layer_norm_backward(const float* x, const float* weight, const float* mean, const float* rstd, const float* dy,
-                           const float* added, float* dx, int c) {
+REAL_KERNEL(layer_norm_backward)(const Real* x, const float* weight, const float* mean, const float* rstd, const Real* dy,
+                           const Real* added, Real* dx, int c) {
   __shared__ float shared[WIDE + 8];
   Long first = (Long)blockIdx.x * c;
   float middle = mean[blockIdx.x], factor = rstd[blockIdx.x];
@@ -150,36 +126,6 @@ KERNEL layer_norm_backward(const float* x, const float* weight, const float* mea
 }
 
 // (x - mean) rstd of every row: what the gradient of the weight is summed with.
-KERNEL standardize_rows(const float* x, const float* mean, const float* rstd, float* z, Long n, int c) {
+REAL_KERNEL(standardize_rows)(const Real* x, const float* mean, const float* rstd, float* z, Long n, int c) {
   FOR_FLAT(i, n) z[i] = (x[i] - mean[i / c]) * rstd[i / c];
-}
-
-// PyTorch's smallest norm.
-#define SMALLEST_NORM 1e-12f
-
-// Rows divided by max(norm, 1e-12), and the norms.
-KERNEL l2_normalize(const float* x, float* y, float* norm, int d) {
-  __shared__ float shared[WIDE + 8];
-  Long first = (Long)blockIdx.x * d;
-  float square = 0.0f;
-  for (int i = threadIdx.x; i < d; i += WIDE) square += x[first + i] * x[first + i];
-  float length = sqrtf(sum_block(square, shared));
-  // Written so that a NaN divides.
-  float divisor = length < SMALLEST_NORM ? SMALLEST_NORM : length;
-  for (int i = threadIdx.x; i < d; i += WIDE) y[first + i] = x[first + i] / divisor;
-  if (threadIdx.x == 0) norm[blockIdx.x] = length;
-}
-
-// dx = (dy - y (y . dy)) / norm; below the smallest norm the divisor is a constant, and dx = dy / 1e-12.
-KERNEL l2_normalize_backward(const float* y, const float* norm, const float* dy, float* dx, int d) {
-  __shared__ float shared[WIDE + 8];
-  Long first = (Long)blockIdx.x * d;
-  float along = 0.0f;
-  for (int i = threadIdx.x; i < d; i += WIDE) along += y[first + i] * dy[first + i];
-  along = sum_block(along, shared);
-  float length = norm[blockIdx.x];
-  bool small = length <= SMALLEST_NORM;
-  float divisor = small ? SMALLEST_NORM : length;
-  for (int i = threadIdx.x; i < d; i += WIDE)
-    dx[first + i] = (dy[first + i] - (small ? 0.0f : y[first + i] * along)) / divisor;
 }

@@ -1,6 +1,6 @@
 // Max pool of x [n, h, w, c]. `at` is the place of the first maximum in its image, row times w plus column.
 
-KERNEL max_pool(const float* x, float* y, int* at, Long m, int h, int w, int c, int output_h, int output_w, int kernel_h,
+REAL_KERNEL(max_pool)(const Real* x, Real* y, int* at, Long m, int h, int w, int c, int output_h, int output_w, int kernel_h,
                 int kernel_w, int stride_h, int stride_w, int padding_h, int padding_w) {
   int column = COLUMN;
   if (column >= c) return;
@@ -25,7 +25,7 @@ KERNEL max_pool(const float* x, float* y, int* at, Long m, int h, int w, int c, 
 }
 
 // Every pixel takes the gradients of the windows it has won: no atomics.
-KERNEL max_pool_backward(const float* dy, const int* at, float* dx, Long m, int h, int w, int c, int output_h, int output_w,
+REAL_KERNEL(max_pool_backward)(const Real* dy, const int* at, Real* dx, Long m, int h, int w, int c, int output_h, int output_w,
                          int kernel_h, int kernel_w, int stride_h, int stride_w, int padding_h, int padding_w) {
   int column = COLUMN;
   if (column >= c) return;

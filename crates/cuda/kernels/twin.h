@@ -16,8 +16,21 @@ struct Place {
 static thread_local Place threadIdx, blockIdx, blockDim, gridDim;
 
 #define KERNEL static void
+#define MEMBER inline
 #define __device__ static inline
 #define __shared__ static thread_local
+
+static inline unsigned __float_as_uint(float value) {
+  unsigned bits;
+  memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+static inline float __uint_as_float(unsigned bits) {
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
 
 namespace twin {
 
@@ -105,7 +118,7 @@ static bool run_block() {
   return true;
 }
 
-// A kernel's parameters as letters, p for a pointer, and the call of it with them.
+// A kernel's parameters as letters, p for a pointer (h for one to halves, in twin_table.h), and the call of it with them.
 template <class T> struct Letter;
 template <class T> struct Letter<T*> { static const char value = 'p'; };
 template <> struct Letter<int> { static const char value = 'i'; };

@@ -2,6 +2,22 @@
 
 #include "twin_entries.h"
 
+namespace twin {
+
+template <> struct Letter<Bfloat*> { static const char value = 'h'; };
+template <> struct Letter<const Bfloat*> { static const char value = 'h'; };
+
+// Whether a launch has arguments of these kinds; 0 is a null pointer, to any kind.
+static bool fit(const char* parameters, const char* arguments) {
+  for (; *parameters && *arguments; parameters++, arguments++) {
+    bool pointer = *parameters == 'p' || *parameters == 'h';
+    if (*parameters != *arguments && !(pointer && *arguments == '0')) return false;
+  }
+  return *parameters == *arguments;
+}
+
+} // namespace twin
+
 static const twin::Entry twin_entries[] = {TWIN_ENTRIES};
 
 static const twin::Entry* entry_of(const char* name) {
@@ -13,7 +29,7 @@ static const twin::Entry* entry_of(const char* name) {
 // 0: there is a kernel with parameters of these kinds; 1: there is no such kernel; 2: its parameters are of other kinds.
 extern "C" int rkd_twin_check(const char* name, const char* letters) {
   const twin::Entry* entry = entry_of(name);
-  return !entry ? 1 : strcmp(entry->letters(), letters) ? 2 : 0;
+  return !entry ? 1 : twin::fit(entry->letters(), letters) ? 0 : 2;
 }
 
 // Runs a kernel of the table. 0: it ran; 1: threads of a block parted at a barrier.

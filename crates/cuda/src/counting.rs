@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::device::{Argument, Convolution, Device, Failure, Pass, Product, Result, SCRATCH, rounded};
+use crate::device::{Argument, Convolution, Device, Failure, Kind, Pass, Product, Result, SCRATCH, rounded};
 
 /// The device. Clones count together.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,7 @@ struct Counts {
 #[derive(Debug)]
 pub struct Nothing {
     len: usize,
+    kind: Kind,
     counts: Arc<Counts>,
 }
 
@@ -33,7 +34,7 @@ impl Counter {
 
 impl Nothing {
     fn bytes(&self) -> usize {
-        rounded(size_of::<f32>() * self.len)
+        rounded(self.kind.bytes() * self.len)
     }
 }
 
@@ -54,6 +55,14 @@ impl Device for Counter {
         buffer.len
     }
 
+    fn kind(buffer: &Nothing) -> Kind {
+        buffer.kind
+    }
+
+    fn with_tf32(self, _: bool) -> Self {
+        self
+    }
+
     fn free_memory(&self) -> Result<Option<usize>> {
         Ok(None)
     }
@@ -62,8 +71,8 @@ impl Device for Counter {
         0
     }
 
-    fn take(&self, len: usize) -> Result<Nothing> {
-        let buffer = Nothing { len, counts: Arc::clone(&self.0) };
+    fn take_as(&self, kind: Kind, len: usize) -> Result<Nothing> {
+        let buffer = Nothing { len, kind, counts: Arc::clone(&self.0) };
         let before = self.0.in_use.fetch_add(buffer.bytes(), Ordering::Relaxed);
         self.0.peak.fetch_max(before + buffer.bytes(), Ordering::Relaxed);
         Ok(buffer)
@@ -92,12 +101,12 @@ impl Device for Counter {
     }
 
     fn product(&self, product: &Product, a: &Nothing, b: &Nothing, c: &Nothing) -> Result<()> {
-        product.check([a, b, c].map(Self::len));
+        product.check::<Self>([a, b, c]);
         Ok(())
     }
 
     fn convolve(&self, pass: Pass, shape: &Convolution, from: [&Nothing; 2], out: &Nothing) -> Result<bool> {
-        shape.check(pass, from.map(Self::len), Self::len(out));
+        shape.check::<Self>(pass, from, out);
         Ok(true)
     }
 }
@@ -119,5 +128,9 @@ mod tests {
         drop((both, more));
         counter.upload(&[0.0; 1 << 18]).unwrap();
         assert_eq!(counter.peak(), 8 << 20);
+        // Two bytes of each.
+        let halves = counter.take_as(Kind::Bfloat16, 1 << 22).unwrap();
+        assert_eq!(counter.peak(), 10 << 20);
+        drop(halves);
     }
 }

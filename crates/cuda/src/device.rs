@@ -33,6 +33,26 @@ pub type Result<T> = std::result::Result<T, Failure>;
 /// Values of scratch memory of a GPU: 256 MiB.
 pub const SCRATCH: usize = 64 << 20;
 
+/// How a buffer holds its values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Four bytes each.
+    #[default]
+    Float32,
+    /// Bfloat16, two bytes each: the first half of the bits of a float32.
+    Bfloat16,
+}
+
+impl Kind {
+    /// Bytes of a value.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Kind::Float32 => 4,
+            Kind::Bfloat16 => 2,
+        }
+    }
+}
+
 /// Bytes that are taken for so many: eight sizes for each power of two, so that pieces fit again.
 pub(crate) fn rounded(bytes: usize) -> usize {
     let step = (bytes.next_power_of_two() / 8).max(512);
@@ -49,6 +69,11 @@ pub trait Device: Clone + Send + Sync + fmt::Debug + 'static {
     fn scratch(&self) -> usize;
     /// How many values a buffer holds.
     fn len(buffer: &Self::Buffer) -> usize;
+    /// How it holds them.
+    fn kind(buffer: &Self::Buffer) -> Kind;
+    /// The same device. Where `tf32`, its products and convolutions of float32 may round their operands to TF32, of 10 bits behind
+    /// the point; at first they do not.
+    fn with_tf32(self, tf32: bool) -> Self;
     /// Bytes that nobody has; `None` where the device's memory is the host's.
     ///
     /// # Errors
@@ -56,20 +81,30 @@ pub trait Device: Clone + Send + Sync + fmt::Debug + 'static {
     fn free_memory(&self) -> Result<Option<usize>>;
     /// Where a buffer's first value is, for tables that kernels read.
     fn address(&self, buffer: &Self::Buffer) -> u64;
-    /// A buffer of any values.
+    /// A buffer of any values of this kind.
     ///
     /// # Errors
     /// [`Failure::Memory`] where there is too little.
-    fn take(&self, len: usize) -> Result<Self::Buffer>;
+    fn take_as(&self, kind: Kind, len: usize) -> Result<Self::Buffer>;
+    /// A buffer of any values in float32.
+    ///
+    /// # Errors
+    /// As of [`take_as`](Device::take_as).
+    fn take(&self, len: usize) -> Result<Self::Buffer> {
+        self.take_as(Kind::Float32, len)
+    }
     /// A buffer with these values.
     ///
     /// # Errors
-    /// As of [`take`](Device::take).
+    /// As of [`take_as`](Device::take_as).
     fn upload(&self, values: &[f32]) -> Result<Self::Buffer>;
-    /// The values of several buffers; the host waits once.
+    /// The values of several buffers of float32; the host waits once.
     ///
     /// # Errors
     /// What the device has met since it was last waited for.
+    ///
+    /// # Panics
+    /// If a buffer is of another kind.
     fn download(&self, buffers: &[&Self::Buffer]) -> Result<Vec<Vec<f32>>>;
     /// Lets the device begin with all it was asked for. Without this it may wait for more, until somebody waits for it.
     ///
@@ -95,22 +130,23 @@ pub trait Device: Clone + Send + Sync + fmt::Debug + 'static {
         block: [u32; 2],
         arguments: &[Argument<'_, Self::Buffer>],
     ) -> Result<()>;
-    /// See [`Product`].
+    /// See [`Product`]. A and B are of one kind; sums are float32, and C is that or as A and B are.
     ///
     /// # Errors
     /// Where the product could not be started.
     ///
     /// # Panics
-    /// If a matrix exceeds its buffer.
+    /// If a matrix exceeds its buffer, or is of another kind.
     fn product(&self, product: &Product, a: &Self::Buffer, b: &Self::Buffer, c: &Self::Buffer) -> Result<()>;
     /// One pass of a convolution: of `x` and the filters to `out = y`, of `dy` and the filters to `out = dx`, or of `x` and
-    /// `dy` to the filters' gradient, in the order of [`Pass`]. `false` where the device's library does not take it.
+    /// `dy` to the filters' gradient, in the order of [`Pass`]; all three of one kind, sums in float32. `false` where the device's
+    /// library does not take it.
     ///
     /// # Errors
     /// Where the pass could not be started.
     ///
     /// # Panics
-    /// If a buffer is too short.
+    /// If a buffer is too short, or of another kind.
     fn convolve(&self, pass: Pass, shape: &Convolution, from: [&Self::Buffer; 2], out: &Self::Buffer) -> Result<bool>;
 }
 
@@ -119,7 +155,7 @@ pub trait Device: Clone + Send + Sync + fmt::Debug + 'static {
 pub enum Argument<'a, B> {
     /// A pointer to the first value.
     Buffer(&'a B),
-    /// A pointer to the value at this place.
+    /// A pointer to the float32 value at this place.
     At(&'a B, usize),
     /// A null pointer.
     Null,
@@ -147,10 +183,15 @@ impl<'a, B> Argument<'a, B> {
         }
     }
 
-    /// Its kind: p for a pointer, i and l for an `int` and a `long long`, f and d for a `float` and a `double`.
-    pub fn letter(&self) -> u8 {
+    /// Its kind: p for a pointer, h for one to bfloat16, 0 for one to nothing, i and l for an `int` and a `long long`, f and d for a
+    /// `float` and a `double`; `kind` is that of a buffer.
+    pub fn letter(&self, kind: impl Fn(&B) -> Kind) -> u8 {
         match self {
-            Argument::Buffer(_) | Argument::At(..) | Argument::Null => b'p',
+            Argument::Buffer(buffer) | Argument::At(buffer, _) => match kind(buffer) {
+                Kind::Float32 => b'p',
+                Kind::Bfloat16 => b'h',
+            },
+            Argument::Null => b'0',
             Argument::Int(_) => b'i',
             Argument::Long(_) => b'l',
             Argument::Float(_) => b'f',
@@ -271,16 +312,19 @@ impl Product {
         })
     }
 
-    /// Panics if a matrix exceeds its buffer.
+    /// Panics if a matrix exceeds its buffer, or is of a kind that does not go with the others.
     #[track_caller]
-    pub fn check(&self, has: [usize; 3]) {
+    pub fn check<D: Device>(&self, buffers: [&D::Buffer; 3]) {
+        let [left, right, result] = buffers.map(D::kind);
+        let goes = left == right && (result == left || result == Kind::Float32);
+        assert!(goes, "a product of {left:?} and {right:?} is not {result:?}");
         assert!(!self.c.transposed, "a product's result is not transposed: {self:?}");
         let &Product { m, n, k, .. } = self;
         for (matrix, [rows, columns]) in [(self.a, [m, k]), (self.b, [k, n]), (self.c, [m, n])] {
             let [rows, columns] = if matrix.transposed { [columns, rows] } else { [rows, columns] };
             assert!(columns <= matrix.stride || rows <= 1, "a product's rows overlap: {self:?}");
         }
-        for ((name, has), needs) in ["a", "b", "c"].into_iter().zip(has).zip(self.reaches()) {
+        for ((name, has), needs) in ["a", "b", "c"].into_iter().zip(buffers.map(D::len)).zip(self.reaches()) {
             assert!(has >= needs, "product: {name} holds {has} values, not {needs}: {self:?}");
         }
     }
@@ -349,10 +393,13 @@ impl Convolution {
         }
     }
 
-    /// Panics if a buffer is too short.
+    /// Panics if a buffer is too short, or the buffers are not of one kind.
     #[track_caller]
-    pub fn check(&self, pass: Pass, from: [usize; 2], out: usize) {
-        let (has, needs) = ([from[0], from[1], out], self.lengths_of(pass));
+    pub fn check<D: Device>(&self, pass: Pass, [first, second]: [&D::Buffer; 2], out: &D::Buffer) {
+        let buffers = [first, second, out];
+        let kinds = buffers.map(D::kind);
+        assert!(kinds.iter().all(|&kind| kind == kinds[0]), "{pass:?} of a convolution: {kinds:?} are not one kind");
+        let (has, needs) = (buffers.map(D::len), self.lengths_of(pass));
         assert!(
             has.iter().zip(needs).all(|(&has, needs)| has >= needs),
             "{pass:?}: {has:?} values, not {needs:?}: {self:?}"

@@ -1,4 +1,4 @@
-//! Layer operations of `rkd` on a CUDA device, over buffers of float32.
+//! Layer operations of `rkd` on a CUDA device, over buffers of float32 and bfloat16.
 //!
 //! - [`device`] is what the operations need of a device: memory, launches of kernels by name, matrix products, convolutions.
 //! - [`ops`] are the operations: safe functions that check lengths and launch kernels, which are in `kernels/`.

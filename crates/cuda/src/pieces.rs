@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::device::rounded;
+use crate::device::{Kind, rounded};
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -18,13 +18,14 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Buffer {
     pub(crate) pointer: u64,
     pub(crate) len: usize,
+    pub(crate) kind: Kind,
     bytes: usize,
     pieces: Arc<Pieces>,
 }
 
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Buffer({} values)", self.len)
+        write!(f, "Buffer({} values, {:?})", self.len, self.kind)
     }
 }
 
@@ -44,13 +45,14 @@ impl Pieces {
     /// A buffer of any values, in a piece that is free or one that `allocate` gives, which is told the bytes.
     pub(crate) fn take<E>(
         self: &Arc<Self>,
+        kind: Kind,
         len: usize,
         allocate: impl FnOnce(usize) -> Result<u64, E>,
     ) -> Result<Buffer, E> {
-        let bytes = rounded(size_of::<f32>() * len);
+        let bytes = rounded(kind.bytes() * len);
         let free = lock(&self.free).get_mut(&bytes).and_then(BTreeSet::pop_first);
         let pointer = free.map_or_else(|| allocate(bytes), Ok)?;
-        Ok(Buffer { pointer, len, bytes, pieces: Arc::clone(self) })
+        Ok(Buffer { pointer, len, kind, bytes, pieces: Arc::clone(self) })
     }
 
     /// Forgets the pieces that are free, and tells each with its bytes.
@@ -74,7 +76,7 @@ mod tests {
                 next += bytes as u64;
                 Ok::<_, ()>(next)
             };
-            pieces.take(len, allocate).unwrap()
+            pieces.take(Kind::Float32, len, allocate).unwrap()
         };
         let mut step = |kept: Option<Buffer>, first_goes_first: bool| {
             let (a, b, small) = (take(1000), take(1000), take(10));

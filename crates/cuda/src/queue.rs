@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::device::{Convolution, Pass, Product, Result};
+use crate::device::{Convolution, Kind, Pass, Product, Result};
 
 /// Pieces of work in a list. A longer one would let the device wait for its end.
 const MOST: usize = 64;
@@ -18,15 +18,45 @@ const LEAST: usize = 6;
 /// Lists that are remembered.
 const REMEMBERED: usize = 128;
 
+/// What a product or a convolution multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Numbers {
+    /// Float32 as it is.
+    Float32,
+    /// Float32, of which the hardware may take TF32.
+    Tf32,
+    /// Bfloat16.
+    Bfloat16,
+}
+
+impl Numbers {
+    /// Those of buffers of this kind, on a device that allows TF32 or not.
+    pub(crate) fn of(kind: Kind, tf32: bool) -> Self {
+        match (kind, tf32) {
+            (Kind::Float32, false) => Numbers::Float32,
+            (Kind::Float32, true) => Numbers::Tf32,
+            (Kind::Bfloat16, _) => Numbers::Bfloat16,
+        }
+    }
+
+    /// How they lie in memory.
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Numbers::Float32 | Numbers::Tf32 => Kind::Float32,
+            Numbers::Bfloat16 => Kind::Bfloat16,
+        }
+    }
+}
+
 /// A piece of work; buffers are the addresses of their first values.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Work {
     /// A kernel.
     Launch { kernel: &'static str, grid: [u32; 3], block: [u32; 2], arguments: Vec<Passed> },
-    /// A product of matrices.
-    Product { product: Product, a: u64, b: u64, c: u64 },
+    /// A product of matrices of these numbers; its result is of `kind`.
+    Product { product: Product, numbers: Numbers, kind: Kind, a: u64, b: u64, c: u64 },
     /// A pass of a convolution, with the memory its algorithm works in.
-    Convolve { pass: Pass, shape: Convolution, from: [u64; 2], out: u64, workspace: u64 },
+    Convolve { pass: Pass, shape: Convolution, numbers: Numbers, from: [u64; 2], out: u64, workspace: u64 },
 }
 
 /// An argument as a kernel gets it: its first bytes, and the letter of its kind, see [`Argument::letter`](crate::device::Argument::letter).
@@ -40,11 +70,14 @@ impl Hash for Work {
     fn hash<H: Hasher>(&self, state: &mut H) {
         match self {
             Work::Launch { kernel, grid, block, arguments } => (kernel, grid, block, arguments).hash(state),
-            Work::Product { product, a, b, c } => {
+            Work::Product { product, numbers, kind, a, b, c } => {
                 let Product { m, n, k, batch, a: from_a, b: from_b, c: from_c, beta } = product;
-                (m, n, k, batch, from_a, from_b, from_c, beta.to_bits(), a, b, c).hash(state);
+                (m, n, k, batch, from_a, from_b, from_c, beta.to_bits()).hash(state);
+                (numbers, kind, a, b, c).hash(state);
             }
-            Work::Convolve { pass, shape, from, out, workspace } => (pass, shape, from, out, workspace).hash(state),
+            Work::Convolve { pass, shape, numbers, from, out, workspace } => {
+                (pass, shape, numbers, from, out, workspace).hash(state);
+            }
         }
     }
 }

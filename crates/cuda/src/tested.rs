@@ -5,7 +5,7 @@ use std::env;
 
 #[cfg(feature = "gpu")]
 use crate::device::Failure;
-use crate::device::{Argument, Convolution, Device, Pass, Product, Result};
+use crate::device::{Argument, Convolution, Device, Kind, Pass, Product, Result};
 #[cfg(feature = "gpu")]
 use crate::gpu::Gpu;
 use crate::pieces::Buffer;
@@ -88,6 +88,19 @@ impl Device for Tested {
         buffer.len
     }
 
+    fn kind(buffer: &Buffer) -> Kind {
+        buffer.kind
+    }
+
+    fn with_tf32(self, tf32: bool) -> Self {
+        let hardware = match self.hardware {
+            Hardware::Twin(twin) => Hardware::Twin(twin.with_tf32(tf32)),
+            #[cfg(feature = "gpu")]
+            Hardware::Gpu(gpu) => Hardware::Gpu(gpu.with_tf32(tf32)),
+        };
+        Tested { hardware, ..self }
+    }
+
     fn free_memory(&self) -> Result<Option<usize>> {
         on!(self, |device| device.free_memory())
     }
@@ -96,8 +109,8 @@ impl Device for Tested {
         on!(self, |device| device.address(buffer))
     }
 
-    fn take(&self, len: usize) -> Result<Buffer> {
-        on!(self, |device| device.take(len))
+    fn take_as(&self, kind: Kind, len: usize) -> Result<Buffer> {
+        on!(self, |device| device.take_as(kind, len))
     }
 
     fn upload(&self, values: &[f32]) -> Result<Buffer> {

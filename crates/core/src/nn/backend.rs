@@ -8,6 +8,7 @@ pub use rkd_kernels::activation::{Activation, CEILING};
 pub use rkd_kernels::optimizer::{AdamStep, SgdStep};
 
 use super::geometry::{Conv2d, Pool2d};
+use super::precision::Precision;
 use crate::error::{Code, Error, Result};
 
 /// A device that runs layer operations.
@@ -18,6 +19,10 @@ pub trait Backend: Clone + Send + Sync + std::fmt::Debug + 'static {
     /// Positions of the maxima that [`max_pool`](Backend::max_pool) found; cheap to clone.
     type Indices: Clone + Send + Sync + std::fmt::Debug;
 
+    /// In which numbers it computes.
+    fn precision(&self) -> Precision {
+        Precision::Float32
+    }
     /// The lengths of a tensor's axes.
     fn shape(tensor: &Self::Tensor) -> &[usize];
     /// A tensor with these values, row-major.

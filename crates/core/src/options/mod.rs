@@ -26,6 +26,7 @@ use crate::export::{Dtype, ExportInput, ExportTarget};
 use crate::input::{At, PathText, Positive, Share, Text, Unit, Whole, carry, invalid, one_of, show};
 use crate::losses::TermSpec;
 use crate::metrics::{self, FewShotPlan};
+use crate::nn::Precision;
 use crate::nn::tuning::TrainingStatistics;
 use crate::onnx::{EngineChoice, OnnxOptions, OnnxReport};
 use crate::optim::{OptimizerSpec, ScheduleSpec};
@@ -153,6 +154,8 @@ pub struct RunOptions {
     pub threads: Option<Threads>,
     /// Where to compute. `"auto"` is the best there is. @default "auto"
     pub device: Option<DeviceOption>,
+    /// In which numbers a GPU computes; the CPU does so in float32. @default "float32"
+    pub precision: Option<Precision>,
     /// Whether the processes that a launcher has started train together. @default "auto"
     pub distributed: Option<Distributed>,
     /// Evaluation during training.
@@ -191,6 +194,8 @@ pub struct ResumeOptions {
     pub threads: Option<Threads>,
     /// Where to compute. Another device than the run's gives other bytes. @default the run's
     pub device: Option<DeviceOption>,
+    /// In which numbers a GPU computes. Another precision than the run's gives other bytes. @default the run's
+    pub precision: Option<Precision>,
     /// Whether the processes that a launcher has started train together, as many as now. @default "auto"
     pub distributed: Option<Distributed>,
     /// Whether the data may have changed. Then the run goes on with its stored split: what was trained on stays trained

@@ -100,6 +100,8 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
     let together = options.distributed.unwrap_or_default().is_asked_for();
     let (device, warning) = devices::choose(options.device.map_or(Wish::Unsaid, Wish::from), together)?;
     warnings.extend(warning);
+    let precision = options.precision.unwrap_or_default();
+    devices::check_precision(device, precision)?;
     let prefixes = options.prefixes.unwrap_or_default().0;
     let weights = options.weights.flatten().map(weights).transpose()?;
     let trained = weights.is_some();
@@ -133,6 +135,7 @@ pub fn resolve(job: Job, options: &Value, stop: Stop<'_>) -> Result<ResolvedRun>
         split_seed,
         threads: threads(options.threads),
         device,
+        precision,
         data: images.plan.clone(),
         losses,
     };
@@ -215,6 +218,9 @@ pub fn resolve_stored(
     resume.threads.into_iter().for_each(|threads| put("threads", threads.0.into()));
     if let Some(device) = resume.device {
         put("device", input::write(&device)?);
+    }
+    if let Some(precision) = resume.precision {
+        put("precision", input::write(&precision)?);
     }
     let places = ["data", "teachers"].map(|name| options.get(name).cloned().unwrap_or_default());
     let found = resolve(job, &Value::Object(options), stop).map_err(|error| with_way_out(error, &places))?;
@@ -1114,6 +1120,12 @@ mod tests {
             assert!(found.contains(expected), "{found}\nlacks {expected}");
         }
         assert_eq!(resolve(Job::Train, &train(json!({ "device": "cuda" })), &|| false).unwrap_err().code, Code::Device);
+        for device in ["cpu", "candle-cpu"] {
+            let found = message(json!({ "device": device, "precision": "bf16" }));
+            let expected =
+                format!("precision: invalid value: expected \"float32\" on the device {device}, received \"bf16\"");
+            assert!(found.contains(&expected) && found.contains("device: \"cuda\""), "{found}");
+        }
         assert!(
             resolve(Job::Train, &json!([]), &|| false)
                 .unwrap_err()

@@ -16,6 +16,7 @@ use crate::artefact::file::sync_folder;
 use crate::artefact::tensors::TensorFile;
 use crate::devices::Device;
 use crate::error::{Code, Error, Result};
+use crate::nn::Precision;
 use crate::tensor::HostTensor;
 
 /// The form of this file; another number is refused.
@@ -29,6 +30,8 @@ pub struct Checkpoint {
     pub step: u64,
     /// Where the run went on to this step; on another device the same plan gives other bytes.
     pub device: Device,
+    /// In which numbers it did; in others it gives other bytes too.
+    pub precision: Precision,
     /// The plan the run was started with, as JSON.
     pub plan: Value,
     /// What the session keeps beside tensors: measured gradient norms, the alarm.
@@ -45,6 +48,8 @@ struct Document {
     checkpoint: u32,
     step: u64,
     device: Device,
+    #[serde(default)]
+    precision: Precision,
     plan: Value,
     state: Value,
     policy: Value,
@@ -54,8 +59,8 @@ impl Checkpoint {
     /// Writes the checkpoint: whole or not at all. The one that was there becomes the [`previous`] one, once the new
     /// one is on the disk; in between there are three.
     pub fn save(self, path: &Path) -> Result<()> {
-        let Checkpoint { step, device, plan, state, policy, tensors } = self;
-        let document = Document { checkpoint: VERSION, step, device, plan, state, policy };
+        let Checkpoint { step, device, precision, plan, state, policy, tensors } = self;
+        let document = Document { checkpoint: VERSION, step, device, precision, plan, state, policy };
         let document = serde_json::to_value(document)
             .map_err(|e| Error::new(Code::Internal, format!("encoding the checkpoint failed: {e}")))?;
         let next = path.with_file_name("next.safetensors");
@@ -105,8 +110,8 @@ impl Checkpoint {
         if document.checkpoint != VERSION {
             return Err(refuse(format!("form {}", document.checkpoint)));
         }
-        let Document { step, device, plan, state, policy, .. } = document;
-        Ok(Checkpoint { step, device, plan, state, policy, tensors: file.tensors })
+        let Document { step, device, precision, plan, state, policy, .. } = document;
+        Ok(Checkpoint { step, device, precision, plan, state, policy, tensors: file.tensors })
     }
 
     /// Adds `tensors` under `prefix` (with its dot).
@@ -142,6 +147,7 @@ mod tests {
         let mut checkpoint = Checkpoint {
             step: 7,
             device: Device::CandleCpu,
+            precision: Precision::Bf16,
             plan: json!({"seed": 1}),
             state: json!(0.1),
             policy: json!([1, 2]),
@@ -163,6 +169,7 @@ mod tests {
         let at = |step| Checkpoint {
             step,
             device: Device::Cpu,
+            precision: Precision::Float32,
             plan: Value::Null,
             state: Value::Null,
             policy: Value::Null,

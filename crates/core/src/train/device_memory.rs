@@ -23,7 +23,7 @@ const LIBRARIES: u64 = 1 << 30;
 /// Those of building the networks, and of losses that do not fit them.
 fn estimate(demand: &Demand<'_>) -> Result<u64> {
     let counter = Counter::default();
-    let backend = Cuda::new(counter.clone());
+    let backend = Cuda::new(counter.clone()).with_precision(demand.plan.precision);
     let mut counted = Counted::new(demand, backend.clone())?;
     counted.evaluate(demand)?;
     for _ in 0..2 {
@@ -81,7 +81,9 @@ pub(super) fn check(demand: &Demand<'_>, free: u64) -> Result<Option<String>> {
 mod tests {
     use super::super::memory::tests::{plan, with};
     use super::super::objective::Objective;
+    use super::super::plan::Plan;
     use super::*;
+    use crate::nn::Precision;
 
     const MIB: u64 = 1 << 20;
 
@@ -99,6 +101,15 @@ mod tests {
         assert!(whole > least + LIBRARIES, "{whole}");
         assert!(of(512, None) - LIBRARIES > 19 * (whole - LIBRARIES) / 10);
         assert!(of(256, Some(32)) - LIBRARIES < (whole - LIBRARIES) / 3);
+    }
+
+    #[test]
+    fn bfloat16_halves_what_maps_take() {
+        let plan = Plan { precision: Precision::Bf16, ..plan(256) };
+        let narrow = with(&plan, &[], |demand| estimate(demand).unwrap()) - LIBRARIES;
+        let wide = of(256, None) - LIBRARIES;
+        // Images and parameters are float32.
+        assert!(narrow > wide * 45 / 100 && narrow < wide * 65 / 100, "{narrow} {wide}");
     }
 
     #[test]

@@ -22,8 +22,10 @@ pub fn open(plan: Plan, start: &Start, control: &Control) -> Result<Box<dyn Trai
 /// Opens the session of one of `ranks`, all of which do so.
 ///
 /// # Errors
-/// Those of [`Session::open`]; `ERR_INVALID_OPTION` for a device that several ranks do not train on.
+/// Those of [`Session::open`]; `ERR_INVALID_OPTION` for a device that several ranks do not train on, or that does not compute in
+/// the plan's precision.
 pub(super) fn open_on(ranks: &Ranks, plan: Plan, start: &Start, control: &Control) -> Result<Box<dyn Training>> {
+    devices::check_precision(plan.device, plan.precision)?;
     let host = Host::on(ranks.clone(), plan.threads);
     Ok(match plan.device {
         Device::Cpu => Box::new(Session::open(host.cpu(), host, plan, start, control)?),
@@ -35,7 +37,10 @@ pub(super) fn open_on(ranks: &Ranks, plan: Plan, start: &Start, control: &Contro
         }
         Device::CandleCpu => Box::new(Session::open(Portable::cpu_f32(), host, plan, start, control)?),
         #[cfg(all(feature = "cuda", target_os = "linux"))]
-        Device::Cuda(number) => Box::new(Session::open(devices::open(number)?, host, plan, start, control)?),
+        Device::Cuda(number) => {
+            let backend = devices::open(number)?.with_precision(plan.precision);
+            Box::new(Session::open(backend, host, plan, start, control)?)
+        }
         #[cfg(not(all(feature = "cuda", target_os = "linux")))]
         device @ Device::Cuda(_) => return Err(devices::not_built(device)),
     })

@@ -11,6 +11,7 @@ use crate::backbones::BackboneSpec;
 use crate::data::{BatchPlan, DataPlan};
 use crate::devices::Device;
 use crate::losses::TermSpec;
+use crate::nn::Precision;
 use crate::nn::tuning::TuningPlan;
 use crate::optim::{OptimizerSpec, ScheduleSpec};
 
@@ -62,4 +63,7 @@ pub struct Plan {
     /// Where the network runs.
     #[serde(default)]
     pub device: Device,
+    /// In which numbers it runs there.
+    #[serde(default)]
+    pub precision: Precision,
 }

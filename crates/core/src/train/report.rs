@@ -8,6 +8,7 @@ use super::event::Term;
 use crate::data::{BrokenImage, DatasetSummary};
 use crate::devices::Device;
 use crate::metrics::Fidelity;
+use crate::nn::Precision;
 
 /// What a session is about to do.
 #[derive(Clone, Debug, Serialize)]
@@ -34,6 +35,8 @@ pub struct SessionSummary {
     pub step: u64,
     /// Where the student runs.
     pub device: Device,
+    /// In which numbers it computes there.
+    pub precision: Precision,
     /// Processes that train together, see [`crate::ranks`].
     pub ranks: usize,
     /// CPU threads in use, in this process.

@@ -522,6 +522,7 @@ impl<B: Backend> Training for Session<B> {
             total_steps: self.total_steps(),
             step: self.step,
             device: self.plan.device,
+            precision: self.plan.precision,
             ranks: self.host.ranks().size(),
             threads: self.host.team().threads(),
             instruction_set: self.host.team().isa().name().to_string(),
@@ -642,8 +643,8 @@ impl<B: Backend> Training for Session<B> {
 
     fn save_checkpoint(&mut self, path: &Path, policy: Value) -> Result<()> {
         let (plan, state) = (comparable(&self.plan)?, to_json(&self.state)?);
-        let (step, device) = (self.step, self.plan.device);
-        let mut checkpoint = Checkpoint { step, device, plan, state, policy, tensors: BTreeMap::new() };
+        let (step, device, precision) = (self.step, self.plan.device, self.plan.precision);
+        let mut checkpoint = Checkpoint { step, device, precision, plan, state, policy, tensors: BTreeMap::new() };
         checkpoint.insert("model.", self.student.tensors()?);
         let groups = [&self.student.parameters, &self.loss_parameters.list];
         checkpoint.insert("losses.", self.loss_parameters.list.to_tensors(&self.backend)?);

@@ -16,6 +16,7 @@ use crate::data::{DataOutline, Normalization};
 use crate::devices::Device;
 use crate::error::{Code, Error, Result};
 use crate::input::show;
+use crate::nn::Precision;
 use crate::optim::ScheduleSpec;
 
 /// What a session remembers between steps beside tensors.
@@ -61,12 +62,13 @@ impl Instructions {
 }
 
 /// The plan as a checkpoint compares it: threads and the cache's place do not change a run, and another device may go on
-/// with it. Where data and teachers lie says nothing either: what they are is compared by fingerprint and hash. The classes
+/// with it, or the same in another precision. Where data and teachers lie says nothing either: what they are is compared by fingerprint and hash. The classes
 /// of the classifier are not the plan's, they follow from the data.
 pub(super) fn comparable(plan: &Plan) -> Result<Value> {
     let mut plan = plan.clone();
     plan.threads = 0;
     plan.device = Device::default();
+    plan.precision = Precision::default();
     plan.data.cache = Default::default();
     plan.data.source.clear();
     plan.data.more.clear();
@@ -125,6 +127,14 @@ pub(super) fn load_checkpoint(path: &Path, plan: &Plan, control: &Control) -> Re
             let message = format!(
                 "The checkpoint is from the device {before} and the run goes on on {now}: its result will not be the one \
                  of a run on one device, bit for bit."
+            );
+            control.emit(Event::Warning { message });
+        }
+        if checkpoint.precision != plan.precision {
+            let (before, now) = (checkpoint.precision, plan.precision);
+            let message = format!(
+                "The checkpoint was computed in {before} and the run goes on in {now}: its result will not be the one of a \
+                 run in one precision."
             );
             control.emit(Event::Warning { message });
         }

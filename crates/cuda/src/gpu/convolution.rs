@@ -1,4 +1,4 @@
-//! Convolutions by cuDNN, NHWC float32 without TF32. Descriptors and the algorithm of each shape are kept; only algorithms
+//! Convolutions by cuDNN, NHWC, with sums in float32 of float32, TF32 or bfloat16. Descriptors and the algorithm of each shape are kept; only algorithms
 //! that give the same bits from run to run are taken, the one that cuDNN expects to be fastest first.
 
 use std::collections::HashMap;
@@ -12,6 +12,7 @@ use cudarc::driver::CudaStream;
 
 use super::failed;
 use crate::device::{Convolution, Failure, Pass, Result};
+use crate::queue::Numbers;
 
 /// Bytes that an algorithm may work in.
 const WORKSPACE: usize = 1 << 30;
@@ -19,9 +20,12 @@ const WORKSPACE: usize = 1 << 30;
 /// Algorithms that are asked for: all that there are of any pass.
 const ALGORITHMS: usize = 8;
 
+/// A pass of a shape on these numbers.
+type Asked = (Pass, Convolution, Numbers);
+
 /// cuDNN's handle, and what it takes to run each shape; `None` where it does not take it.
 pub(super) struct Convolutions {
-    plans: HashMap<(Pass, Convolution), Option<Plan>>,
+    plans: HashMap<Asked, Option<Plan>>,
     handle: Handle,
 }
 
@@ -74,7 +78,7 @@ impl Drop for Described {
 }
 
 impl Described {
-    fn new(shape: &Convolution) -> std::result::Result<Self, CudnnError> {
+    fn new(shape: &Convolution, numbers: Numbers) -> std::result::Result<Self, CudnnError> {
         let described = Described {
             x: result::create_tensor_descriptor()?,
             y: result::create_tensor_descriptor()?,
@@ -83,21 +87,28 @@ impl Described {
         };
         let int = |size: usize| size as c_int;
         let (float, nhwc) = (sys::cudnnDataType_t::CUDNN_DATA_FLOAT, sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC);
+        let (data, math) = match numbers {
+            Numbers::Float32 => (float, sys::cudnnMathType_t::CUDNN_FMA_MATH),
+            // From Ampere on this takes TF32.
+            Numbers::Tf32 => (float, sys::cudnnMathType_t::CUDNN_DEFAULT_MATH),
+            Numbers::Bfloat16 => {
+                (sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16, sys::cudnnMathType_t::CUDNN_TENSOR_OP_MATH)
+            }
+        };
         let map = |size: [usize; 2], c: usize| [shape.n, c, size[0], size[1]].map(int);
         let [kernel_h, kernel_w] = shape.kernel;
         let filters = [shape.c_out, shape.c_in / shape.groups, kernel_h, kernel_w].map(int);
         let [padding, stride, dilation] = [shape.padding, shape.stride, shape.dilation].map(|pair| pair.map(int));
         // SAFETY: the descriptors have just been created; the arrays have two entries, as is said.
         unsafe {
-            result::set_tensor4d_descriptor(described.x, nhwc, float, map(shape.input, shape.c_in))?;
-            result::set_tensor4d_descriptor(described.y, nhwc, float, map(shape.output, shape.c_out))?;
-            result::set_filter4d_descriptor(described.filters, float, nhwc, filters)?;
+            result::set_tensor4d_descriptor(described.x, nhwc, data, map(shape.input, shape.c_in))?;
+            result::set_tensor4d_descriptor(described.y, nhwc, data, map(shape.output, shape.c_out))?;
+            result::set_filter4d_descriptor(described.filters, data, nhwc, filters)?;
             let cross = sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
             let (padding, stride, dilation) = (padding.as_ptr(), stride.as_ptr(), dilation.as_ptr());
             result::set_convolutionnd_descriptor(described.windows, 2, padding, stride, dilation, cross, float)?;
             result::set_convolution_group_count(described.windows, int(shape.groups))?;
-            // Products in float32; the default would let Ampere and later take TF32.
-            result::set_convolution_math_type(described.windows, sys::cudnnMathType_t::CUDNN_FMA_MATH)?;
+            result::set_convolution_math_type(described.windows, math)?;
         }
         Ok(described)
     }
@@ -121,7 +132,7 @@ macro_rules! first {
                 && one.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC
                 && one.memory <= WORKSPACE
         });
-        usable.map(|one| (Algorithm::$variant(one.algo), one.memory))
+        usable.map(|one| (Algorithm::$variant(one.algo), one.memory, one.mathType))
     }};
 }
 
@@ -135,11 +146,11 @@ impl Convolutions {
     }
 
     /// The bytes that a pass works in, and whether it has run before; nothing where cuDNN does not take it.
-    pub(super) fn plan(&mut self, pass: Pass, shape: &Convolution) -> Result<Option<(usize, bool)>> {
+    pub(super) fn plan(&mut self, asked: Asked) -> Result<Option<(usize, bool)>> {
         let handle = self.handle.0;
-        let plan = match self.plans.entry((pass, *shape)) {
+        let plan = match self.plans.entry(asked) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => match plan(handle, pass, shape) {
+            Entry::Vacant(entry) => match plan(handle, asked) {
                 Ok(plan) => entry.insert(plan),
                 Err(error) if is_unsupported(error) => entry.insert(None),
                 Err(error) => return Err(failed("cuDNN", error)),
@@ -150,14 +161,13 @@ impl Convolutions {
 
     /// Starts a pass that is planned, with the addresses of what it reads, of what it writes and of what it works in, which are
     /// long enough. Where it is the first time and cuDNN does not take it after all, the plan is gone.
-    pub(super) fn start(&mut self, pass: Pass, shape: &Convolution, addresses: [u64; 4]) -> Result<()> {
-        let key = (pass, *shape);
-        let Some(plan) = self.plans.get_mut(&key).and_then(Option::as_mut) else {
-            return Err(Failure::Other(format!("no plan of {pass:?} of {shape:?}")));
+    pub(super) fn start(&mut self, asked: Asked, addresses: [u64; 4]) -> Result<()> {
+        let Some(plan) = self.plans.get_mut(&asked).and_then(Option::as_mut) else {
+            return Err(Failure::Other(format!("no plan of {asked:?}")));
         };
         match start(self.handle.0, plan, addresses) {
             Ok(()) => plan.has_run = true,
-            Err(error) if is_unsupported(error) && !plan.has_run => drop(self.plans.insert(key, None)),
+            Err(error) if is_unsupported(error) && !plan.has_run => drop(self.plans.insert(asked, None)),
             Err(error) => return Err(failed("cuDNN", error)),
         }
         Ok(())
@@ -165,8 +175,8 @@ impl Convolutions {
 }
 
 /// How to run a pass, if cuDNN has an algorithm that can be taken.
-fn plan(handle: sys::cudnnHandle_t, pass: Pass, shape: &Convolution) -> std::result::Result<Option<Plan>, CudnnError> {
-    let described = Described::new(shape)?;
+fn plan(handle: sys::cudnnHandle_t, (pass, shape, numbers): Asked) -> std::result::Result<Option<Plan>, CudnnError> {
+    let described = Described::new(&shape, numbers)?;
     let Described { x, y, filters, windows } = described;
     let found = match pass {
         Pass::Forward => first!(sys::cudnnConvolutionFwdAlgoPerf_t, Forward, |most, count: &mut c_int, list| {
@@ -186,7 +196,13 @@ fn plan(handle: sys::cudnnHandle_t, pass: Pass, shape: &Convolution) -> std::res
             }
         }),
     };
-    Ok(found.map(|(algorithm, workspace)| Plan { described, algorithm, workspace, has_run: false }))
+    let Some((algorithm, workspace, math)) = found else { return Ok(None) };
+    if numbers != Numbers::Float32 {
+        // An algorithm is one with and another one without tensor cores.
+        // SAFETY: the descriptor lives.
+        unsafe { result::set_convolution_math_type(windows, math) }?;
+    }
+    Ok(Some(Plan { described, algorithm, workspace, has_run: false }))
 }
 
 /// Queues a pass.

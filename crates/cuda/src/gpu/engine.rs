@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_int, c_void};
 use std::sync::Arc;
 
-use cudarc::cublas::{self, result::CublasError, sys::cublasOperation_t as Operation};
+use cudarc::cublas::sys::{
+    cublasComputeType_t, cublasGemmAlgo_t, cublasMath_t, cublasOperation_t as Operation, cudaDataType_t,
+};
+use cudarc::cublas::{self, result::CublasError};
 use cudarc::driver::result::free_sync;
 use cudarc::driver::sys::{CUfunction, CUgraphInstantiate_flags, CUmodule, CUstreamCaptureMode};
 use cudarc::driver::{self, CudaGraph, CudaStream, DriverError};
@@ -13,8 +16,8 @@ use cudarc::driver::{self, CudaGraph, CudaStream, DriverError};
 use super::convolution::Convolutions;
 use super::memory::allocate;
 use super::{failed, guarded};
-use crate::device::{Matrix, Product, Result};
-use crate::queue::{Engine, Passed, Work};
+use crate::device::{Kind, Matrix, Product, Result};
+use crate::queue::{Engine, Numbers, Passed, Work};
 
 /// What starts work on a stream. The device is the calling thread's.
 pub(super) struct Launcher {
@@ -89,9 +92,12 @@ impl Engine for Launcher {
     fn run(&mut self, works: &[Work]) -> Result<()> {
         works.iter().try_for_each(|work| match work {
             Work::Launch { kernel, grid, block, arguments } => self.launch(kernel, *grid, *block, arguments),
-            Work::Product { product, a, b, c } => guarded(|| self.products.start(product, [*a, *b, *c])),
-            Work::Convolve { pass, shape, from, out, workspace } => {
-                guarded(|| self.convolutions.start(*pass, shape, [from[0], from[1], *out, *workspace]))
+            Work::Product { product, numbers, kind, a, b, c } => {
+                guarded(|| self.products.start(product, (*numbers, *kind), [*a, *b, *c]))
+            }
+            Work::Convolve { pass, shape, numbers, from, out, workspace } => {
+                let asked = (*pass, *shape, *numbers);
+                guarded(|| self.convolutions.start(asked, [from[0], from[1], *out, *workspace]))
             }
         })
     }
@@ -146,13 +152,27 @@ impl Products {
         // SAFETY: so many bytes are there, as long as the handle is.
         let set = unsafe { cublas::sys::cublasSetWorkspace_v2(handle, products.workspace as *mut c_void, WORKSPACE) };
         set.result().map_err(said)?;
+        // Parts of a product are added up in float32, whatever its result is.
+        let math = cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
+        // SAFETY: the handle lives.
+        unsafe { cublas::sys::cublasSetMathMode(handle, math) }.result().map_err(said)?;
         Ok(products)
     }
 
-    /// Starts a product of matrices at these addresses, which are within their buffers.
-    fn start(&self, product: &Product, [a, b, c]: [u64; 3]) -> Result<()> {
-        let &Product { m, n, k, batch, beta, .. } = product;
-        let place = |buffer: u64, matrix: &Matrix| buffer + (size_of::<f32>() * matrix.first) as u64;
+    /// Starts a product of matrices of these numbers at these addresses, which are within their buffers; the result is of `kind`.
+    fn start(&self, product: &Product, (numbers, kind): (Numbers, Kind), [a, b, c]: [u64; 3]) -> Result<()> {
+        let &Product { m, n, k, batch, ref beta, .. } = product;
+        let from = numbers.kind();
+        let place = |buffer: u64, kind: Kind, matrix: &Matrix| buffer + (kind.bytes() * matrix.first) as u64;
+        let kept_as = |kind: Kind| match kind {
+            Kind::Float32 => cudaDataType_t::CUDA_R_32F,
+            Kind::Bfloat16 => cudaDataType_t::CUDA_R_16BF,
+        };
+        let compute = match numbers {
+            Numbers::Float32 | Numbers::Bfloat16 => cublasComputeType_t::CUBLAS_COMPUTE_32F,
+            Numbers::Tf32 => cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+        };
+        let one = 1.0f32;
         let operation = |matrix: &Matrix| match matrix.transposed {
             false => Operation::CUBLAS_OP_N,
             true => Operation::CUBLAS_OP_T,
@@ -161,25 +181,30 @@ impl Products {
         // cuBLAS has columns where we have rows: it sees the transposes, and C^T = B^T A^T.
         // SAFETY: this function's contract, and the handle lives.
         unsafe {
-            cublas::result::sgemm_strided_batched(
+            cublas::result::gemm_strided_batched_ex(
                 self.handle,
                 operation(&product.b),
                 operation(&product.a),
                 int(n),
                 int(m),
                 int(k),
-                &1.0,
-                place(b, &product.b) as *const f32,
+                (&raw const one).cast(),
+                place(b, from, &product.b) as *const c_void,
+                kept_as(from),
                 int(product.b.stride),
                 product.b.next as i64,
-                place(a, &product.a) as *const f32,
+                place(a, from, &product.a) as *const c_void,
+                kept_as(from),
                 int(product.a.stride),
                 product.a.next as i64,
-                &beta,
-                place(c, &product.c) as *mut f32,
+                (&raw const *beta).cast(),
+                place(c, kind, &product.c) as *mut c_void,
+                kept_as(kind),
                 int(product.c.stride),
                 product.c.next as i64,
                 int(batch),
+                compute,
+                cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
             )
         }
         .map_err(|error| failed("cuBLAS", error))

@@ -14,7 +14,7 @@ use cudarc::driver::sys::{CUevent, CUevent_flags, CUevent_wait_flags, CUresult};
 use cudarc::driver::{CudaStream, DriverError};
 
 use super::failed;
-use crate::device::{Failure, Result, rounded};
+use crate::device::{Failure, Kind, Result, rounded};
 use crate::pieces::{Buffer, Pieces, lock};
 
 /// Pieces of pinned memory that are kept: of as many uploads the host may be ahead of the device.
@@ -53,8 +53,8 @@ impl Memory {
     }
 
     /// A buffer of any values. The device is the calling thread's.
-    pub(super) fn take(&self, len: usize) -> Result<Buffer> {
-        self.pieces.take(len, |bytes| {
+    pub(super) fn take(&self, kind: Kind, len: usize) -> Result<Buffer> {
+        self.pieces.take(kind, len, |bytes| {
             let pointer = allocate(bytes)?;
             self.allocated.fetch_add(bytes, Ordering::Relaxed);
             Ok(pointer)
@@ -103,6 +103,7 @@ impl Memory {
 
     /// The values of buffers, by one wait. All work that was asked for has been started.
     pub(super) fn download(&self, buffers: &[&Buffer]) -> Result<Vec<Vec<f32>>> {
+        assert!(buffers.iter().all(|buffer| buffer.kind == Kind::Float32), "what comes to the host is float32");
         let said = |error: DriverError| failed("a download", error);
         let total: usize = buffers.iter().map(|buffer| buffer.len).sum();
         let mut stages = lock(&self.stages);

@@ -1,7 +1,8 @@
 //! The device: the CUDA driver, cuBLAS and cuDNN by cudarc, loaded at run time.
 //!
 //! One context, a stream for the work and one for large uploads. Work that comes again is recorded as a CUDA graph, unless
-//! `RKD_CUDA_GRAPHS` is "off". Float32 without TF32; algorithms that give the same bits from run to run. cudarc panics where
+//! `RKD_CUDA_GRAPHS` is "off". Products and convolutions are of float32, with TF32 where a handle allows it, or of bfloat16, with
+//! sums in float32; algorithms that give the same bits from run to run. cudarc panics where
 //! a library or one of its functions is missing, so whatever calls it first is [`guarded`].
 
 mod convolution;
@@ -22,16 +23,16 @@ use self::convolution::Convolutions;
 use self::engine::{Launcher, Products};
 use self::memory::Memory;
 pub use self::probe::{Found, Graphics, Library, look};
-use crate::device::{Argument, Convolution, Device, Failure, Pass, Product, Result, SCRATCH};
+use crate::device::{Argument, Convolution, Device, Failure, Kind, Pass, Product, Result, SCRATCH};
 use crate::pieces::{Buffer, lock};
-use crate::queue::{Counts, Engine as _, Passed, Queue, Work};
+use crate::queue::{Counts, Engine as _, Numbers, Passed, Queue, Work};
 
 /// The kernels for compute capability 8.0 and later, which the driver compiles when they are loaded.
 const KERNELS: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 
-/// A CUDA device. Clones share its memory and its streams.
+/// A CUDA device, and whether its products of float32 may be of TF32. Clones share its memory and its streams.
 #[derive(Clone)]
-pub struct Gpu(Arc<Inner>);
+pub struct Gpu(Arc<Inner>, bool);
 
 struct Inner {
     // Dropped in this order: what needs the stream before the stream.
@@ -95,7 +96,7 @@ impl Gpu {
             let queue = Mutex::new(Queue::new(launcher, records));
             let name = context.name().map_err(said("the name"))?;
             let memory = Memory::new(Arc::clone(&stream), arrivals);
-            Ok(Gpu(Arc::new(Inner { queue, memory, stream, context, name })))
+            Ok(Gpu(Arc::new(Inner { queue, memory, stream, context, name }), false))
         })
     }
 
@@ -150,6 +151,14 @@ impl Device for Gpu {
         buffer.len
     }
 
+    fn kind(buffer: &Buffer) -> Kind {
+        buffer.kind
+    }
+
+    fn with_tf32(self, tf32: bool) -> Self {
+        Gpu(self.0, tf32)
+    }
+
     fn free_memory(&self) -> Result<Option<usize>> {
         self.bind()?;
         let (free, _) = driver::result::mem_get_info().map_err(|error| failed("the device's memory", error))?;
@@ -160,9 +169,9 @@ impl Device for Gpu {
         buffer.pointer
     }
 
-    fn take(&self, len: usize) -> Result<Buffer> {
+    fn take_as(&self, kind: Kind, len: usize) -> Result<Buffer> {
         self.bind()?;
-        self.with_room(|| self.0.memory.take(len))
+        self.with_room(|| self.0.memory.take(kind, len))
     }
 
     fn upload(&self, values: &[f32]) -> Result<Buffer> {
@@ -199,29 +208,34 @@ impl Device for Gpu {
         block: [u32; 2],
         arguments: &[Argument<'_, Buffer>],
     ) -> Result<()> {
-        let pass =
-            |one: &Argument<'_, Buffer>| Passed { bytes: one.bytes(|buffer| buffer.pointer), letter: one.letter() };
+        let pass = |one: &Argument<'_, Buffer>| Passed {
+            bytes: one.bytes(|buffer| buffer.pointer),
+            letter: one.letter(|buffer| buffer.kind),
+        };
         self.push(Work::Launch { kernel, grid, block, arguments: arguments.iter().map(pass).collect() })
     }
 
     fn product(&self, product: &Product, a: &Buffer, b: &Buffer, c: &Buffer) -> Result<()> {
-        product.check([a, b, c].map(Self::len));
+        product.check::<Self>([a, b, c]);
         if product.m * product.n * product.batch == 0 {
             return Ok(());
         }
+        let (numbers, kind) = (Numbers::of(a.kind, self.1), c.kind);
         let [a, b, c] = [a, b, c].map(|buffer| buffer.pointer);
-        self.push(Work::Product { product: *product, a, b, c })
+        self.push(Work::Product { product: *product, numbers, kind, a, b, c })
     }
 
     fn convolve(&self, pass: Pass, shape: &Convolution, from: [&Buffer; 2], out: &Buffer) -> Result<bool> {
-        shape.check(pass, from.map(Self::len), Self::len(out));
+        shape.check::<Self>(pass, from, out);
         self.bind()?;
-        let plan = guarded(|| lock(&self.0.queue).engine().convolutions.plan(pass, shape))?;
+        let numbers = Numbers::of(out.kind, self.1);
+        let asked = (pass, *shape, numbers);
+        let plan = guarded(|| lock(&self.0.queue).engine().convolutions.plan(asked))?;
         let Some((bytes, has_run)) = plan else { return Ok(false) };
         // Taken now, since what is free now may not be when the work is started.
-        let workspace = self.take(bytes.div_ceil(size_of::<f32>()))?;
+        let workspace = self.take(bytes.div_ceil(Kind::Float32.bytes()))?;
         let (from, out, workspace) = (from.map(|buffer| buffer.pointer), out.pointer, workspace.pointer);
-        let work = Work::Convolve { pass, shape: *shape, from, out, workspace };
+        let work = Work::Convolve { pass, shape: *shape, numbers, from, out, workspace };
         let mut queue = lock(&self.0.queue);
         if has_run {
             return queue.push(work).map(|()| true);
@@ -229,6 +243,6 @@ impl Device for Gpu {
         // Only by running it is it known whether cuDNN takes it.
         queue.flush()?;
         queue.engine().run(&[work])?;
-        Ok(queue.engine().convolutions.plan(pass, shape)?.is_some())
+        Ok(queue.engine().convolutions.plan(asked)?.is_some())
     }
 }

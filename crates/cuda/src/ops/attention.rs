@@ -1,5 +1,5 @@
-use super::{check, flat, int, launch, rows};
-use crate::device::{Device, Matrix, Product, Result};
+use super::{check, check_as, flat, int, launch, rows};
+use crate::device::{Device, Kind, Matrix, Product, Result};
 
 /// Tokens `[n, tokens, c]`: a class token `[c]` before those of `x [n, tokens - 1, c]`, plus `position [tokens, c]`.
 pub fn add_tokens<D: Device>(
@@ -9,10 +9,11 @@ pub fn add_tokens<D: Device>(
     position: &D::Buffer,
     n: usize,
 ) -> Result<D::Buffer> {
-    let (c, all) = (D::len(class), D::len(position));
-    check::<D>("add_tokens", &[("x", x, n * (all - c))]);
-    let y = device.take(n * all)?;
-    launch!(device, add_tokens, flat(n * all), [x, class, position, &y, n, all / c.max(1), int(c)])?;
+    let (c, all, kind) = (D::len(class), D::len(position), D::kind(x));
+    check::<D>("add_tokens", &[("class", class, c), ("position", position, all)]);
+    check_as::<D>("add_tokens", kind, &[("x", x, n * (all - c))]);
+    let y = device.take_as(kind, n * all)?;
+    launch!(device, add_tokens of kind, flat(n * all), [x, class, position, &y, n, all / c.max(1), int(c)])?;
     Ok(y)
 }
 
@@ -56,25 +57,32 @@ fn heads(shape: [usize; 4]) -> impl Iterator<Item = Head> {
     (0..shape[2]).map(move |head| Head { shape, head })
 }
 
-/// `softmax(Q K^T / sqrt d)`, `[n, heads, t, t]`, and the factor.
+/// `softmax(Q K^T / sqrt d)`, `[n, heads, t, t]`, and the factor. Softmax is of float32, and its result of the kind of x.
 fn probabilities<D: Device>(device: &D, x: &D::Buffer, shape: [usize; 4]) -> Result<(D::Buffer, f32)> {
-    let [n, t, count, d] = shape;
-    check::<D>("attention", &[("x", x, n * t * 3 * count * d)]);
+    let ([n, t, count, d], kind) = (shape, D::kind(x));
+    check_as::<D>("attention", kind, &[("x", x, n * t * 3 * count * d)]);
     let scores = device.take(n * count * t * t)?;
     for head in heads(shape) {
         let product = head.product(t, d, head.part(0), head.part(1).transpose(), head.pairs());
         device.product(&product, x, x, &scores)?;
     }
     let factor = 1.0 / (d as f32).sqrt();
-    launch!(device, softmax, rows(n * count * t), [&scores, factor, int(t)])?;
-    Ok((scores, factor))
+    let found = other_form(device, kind, &scores)?;
+    let y = found.as_ref().unwrap_or(&scores);
+    launch!(device, softmax of kind, rows(n * count * t), [&scores, y, factor, int(t)])?;
+    Ok((found.unwrap_or(scores), factor))
+}
+
+/// Where a kernel writes, in this kind of numbers, what it makes of `scores`: none where that is in their place.
+fn other_form<D: Device>(device: &D, kind: Kind, scores: &D::Buffer) -> Result<Option<D::Buffer>> {
+    if kind == Kind::Float32 { Ok(None) } else { device.take_as(kind, D::len(scores)).map(Some) }
 }
 
 /// Of `x [n, t, 3, heads, d]` (shape `[n, t, heads, d]`) for each head `softmax(Q K^T / sqrt d) V`, `[n, t, heads, d]`.
 pub fn attention<D: Device>(device: &D, x: &D::Buffer, shape: [usize; 4]) -> Result<D::Buffer> {
     let [n, t, count, d] = shape;
     let (scores, _) = probabilities(device, x, shape)?;
-    let y = device.take(n * t * count * d)?;
+    let y = device.take_as(D::kind(x), n * t * count * d)?;
     for head in heads(shape) {
         device.product(&head.product(d, t, head.pairs(), head.part(2), head.output()), &scores, x, &y)?;
     }
@@ -88,22 +96,24 @@ pub fn attention_backward<D: Device>(
     shape: [usize; 4],
     dy: &D::Buffer,
 ) -> Result<D::Buffer> {
-    let [n, t, count, d] = shape;
-    check::<D>("attention_backward", &[("dy", dy, n * t * count * d)]);
+    let ([n, t, count, d], kind) = (shape, D::kind(x));
+    check_as::<D>("attention_backward", kind, &[("dy", dy, n * t * count * d)]);
     let (scores, factor) = probabilities(device, x, shape)?;
     let slopes = device.take(n * count * t * t)?;
-    let dx = device.take(n * t * 3 * count * d)?;
+    let dx = device.take_as(kind, n * t * 3 * count * d)?;
     for head in heads(shape) {
         let product = head.product(d, t, head.pairs().transpose(), head.output(), head.part(2));
         device.product(&product, &scores, dy, &dx)?;
         let product = head.product(t, d, head.output(), head.part(2).transpose(), head.pairs());
         device.product(&product, dy, x, &slopes)?;
     }
-    launch!(device, softmax_backward, rows(n * count * t), [&scores, &slopes, factor, int(t)])?;
+    let found = other_form(device, kind, &slopes)?;
+    let of_scores = found.as_ref().unwrap_or(&slopes);
+    launch!(device, softmax_backward of kind, rows(n * count * t), [&scores, &slopes, of_scores, factor, int(t)])?;
     for head in heads(shape) {
-        device.product(&head.product(d, t, head.pairs(), head.part(1), head.part(0)), &slopes, x, &dx)?;
+        device.product(&head.product(d, t, head.pairs(), head.part(1), head.part(0)), of_scores, x, &dx)?;
         let product = head.product(d, t, head.pairs().transpose(), head.part(0), head.part(1));
-        device.product(&product, &slopes, x, &dx)?;
+        device.product(&product, of_scores, x, &dx)?;
     }
     Ok(dx)
 }

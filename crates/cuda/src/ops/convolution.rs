@@ -4,18 +4,21 @@
 //! - one tap, stride 1, no padding: a matrix product as it is;
 //! - the device's library, whose filters are the transpose of the weights. It knows no padding that differs between sides:
 //!   such a map gets its last zeros first;
-//! - where the library does not take it: columns of windows and a matrix product, a few images at a time.
+//! - where the library does not take it: in float32, if it is not yet, for which the library has more; else columns of windows and a
+//!   matrix product, a few images at a time.
+//!
+//! Maps and weights are of one kind, and so are the gradients of maps; those of weights are float32.
 
-use super::elementwise::transpose;
-use super::{between_sizes, check, chunks, columns, finish_sums, flat, int, launch, with_rows};
-use crate::device::{Convolution, Device, Matrix, Pass, Product, Result};
+use super::elementwise::{as_kind, transpose};
+use super::{between_sizes, check_as, chunks, columns, finish_sums, flat, int, launch, with_rows};
+use crate::device::{Convolution, Device, Kind, Matrix, Pass, Product, Result};
 
 /// Launches a kernel with the size of the map, these channels of it, and the windows at its end.
 macro_rules! windows {
-    ($device:expr, $kernel:ident, $blocks:expr, $shape:expr, [$($argument:expr),*], $($channels:expr),*) => {{
+    ($device:expr, $kernel:ident $(of $kind:ident)?, $blocks:expr, $shape:expr, [$($argument:expr),*], $($channels:expr),*) => {{
         let Convolution { input: [h, w], output: [output_h, output_w], kernel: [kernel_h, kernel_w], .. } = *$shape;
         let Convolution { stride: [stride_h, stride_w], padding: [top, left], dilation: [apart_h, apart_w], .. } = *$shape;
-        launch!($device, $kernel, $blocks, [
+        launch!($device, $kernel $(of $kind)?, $blocks, [
             $($argument,)* int(h), int(w), $(int($channels),)* int(output_h), int(output_w), int(kernel_h), int(kernel_w),
             int(stride_h), int(stride_w), int(top), int(left), int(apart_h), int(apart_w),
         ])
@@ -33,7 +36,7 @@ fn is_product(shape: &Convolution, extra: [usize; 2]) -> bool {
 
 /// `x [n, h, w, c]` with another height and width: zeros behind, or cut off.
 fn resized<D: Device>(device: &D, x: &D::Buffer, [from, to]: [[usize; 2]; 2], [n, c]: [usize; 2]) -> Result<D::Buffer> {
-    between_sizes!(device, resize_map, x, [from, to], [from, to], [n, c])
+    between_sizes!(device, resize_map of D::kind(x), x, [from, to], [from, to], [n, c])
 }
 
 /// The shape with the zeros behind as a part of the input, and the size of that.
@@ -99,13 +102,13 @@ pub fn convolution<D: Device>(
     x: &D::Buffer,
     weight: &D::Buffer,
 ) -> Result<D::Buffer> {
-    let [input, filters, output] = shape.lengths();
-    check::<D>("convolution", &[("x", x, input), ("weight", weight, filters)]);
-    let y = device.take(output)?;
+    let ([input, filters, output], kind) = (shape.lengths(), D::kind(x));
+    check_as::<D>("convolution", kind, &[("x", x, input), ("weight", weight, filters)]);
+    let y = device.take_as(kind, output)?;
     let &Convolution { n, c_in, c_out, groups, .. } = shape;
     if is_depthwise(shape) {
         let m = output / c_out;
-        windows!(device, depthwise, columns(m, c_out), shape, [x, weight, &y, m], c_out)?;
+        windows!(device, depthwise of kind, columns(m, c_out), shape, [x, weight, &y, m], c_out)?;
         return Ok(y);
     }
     if is_product(shape, extra) {
@@ -115,6 +118,11 @@ pub fn convolution<D: Device>(
     let transposed = transpose(device, weight, filters / c_out, c_out)?;
     if convolved(device, Pass::Forward, (shape, extra), [x, &transposed], &y)? {
         return Ok(y);
+    }
+    if kind != Kind::Float32 {
+        drop((y, transposed));
+        let y = convolution(device, shape, extra, &wide(device, x)?, &wide(device, weight)?)?;
+        return as_kind(device, &y, kind);
     }
     let of = Groups::of(device, shape);
     let scratch = device.take(of.images * of.windows * of.column)?;
@@ -131,6 +139,11 @@ pub fn convolution<D: Device>(
         }
     }
     Ok(y)
+}
+
+/// The same values in float32.
+fn wide<D: Device>(device: &D, x: &D::Buffer) -> Result<D::Buffer> {
+    as_kind(device, x, Kind::Float32)
 }
 
 /// The columns of m windows from the image `first` on.
@@ -157,25 +170,30 @@ pub fn convolution_backward_input<D: Device>(
     weight: &D::Buffer,
     dy: &D::Buffer,
 ) -> Result<D::Buffer> {
-    let [input, filters, output] = shape.lengths();
-    check::<D>("convolution_backward_input", &[("weight", weight, filters), ("dy", dy, output)]);
+    let ([input, filters, output], kind) = (shape.lengths(), D::kind(dy));
+    check_as::<D>("convolution_backward_input", kind, &[("weight", weight, filters), ("dy", dy, output)]);
     let &Convolution { n, c_in, c_out, groups, .. } = shape;
     if is_depthwise(shape) {
-        let (dx, m) = (device.take(input)?, input / c_in);
-        windows!(device, depthwise_backward_input, columns(m, c_in), shape, [dy, weight, &dx, m], c_in)?;
+        let (dx, m) = (device.take_as(kind, input)?, input / c_in);
+        windows!(device, depthwise_backward_input of kind, columns(m, c_in), shape, [dy, weight, &dx, m], c_in)?;
         return Ok(dx);
     }
     if is_product(shape, extra) {
-        let dx = device.take(input)?;
+        let dx = device.take_as(kind, input)?;
         let product = Product { b: Matrix::rows(c_out).transpose(), ..Product::of([output / c_out, c_in, c_out]) };
         device.product(&product, dy, weight, &dx)?;
         return Ok(dx);
     }
     let transposed = transpose(device, weight, filters / c_out, c_out)?;
     let (whole, size) = padded(shape, extra);
-    let dx = device.take(whole.lengths()[0])?;
+    let dx = device.take_as(kind, whole.lengths()[0])?;
     if device.convolve(Pass::Input, &whole, [dy, &transposed], &dx)? {
         return if extra == [0, 0] { Ok(dx) } else { resized(device, &dx, [size, shape.input], [n, c_in]) };
+    }
+    if kind != Kind::Float32 {
+        drop((dx, transposed));
+        let dx = convolution_backward_input(device, shape, extra, &wide(device, weight)?, &wide(device, dy)?)?;
+        return as_kind(device, &dx, kind);
     }
     let dx = device.take(input)?;
     let of = Groups::of(device, shape);
@@ -197,7 +215,7 @@ pub fn convolution_backward_input<D: Device>(
     Ok(dx)
 }
 
-/// The gradient with respect to the weight.
+/// The gradient with respect to the weight, in float32.
 pub fn convolution_backward_weight<D: Device>(
     device: &D,
     shape: &Convolution,
@@ -205,8 +223,8 @@ pub fn convolution_backward_weight<D: Device>(
     x: &D::Buffer,
     dy: &D::Buffer,
 ) -> Result<D::Buffer> {
-    let [input, filters, output] = shape.lengths();
-    check::<D>("convolution_backward_weight", &[("x", x, input), ("dy", dy, output)]);
+    let ([input, filters, output], kind) = (shape.lengths(), D::kind(x));
+    check_as::<D>("convolution_backward_weight", kind, &[("x", x, input), ("dy", dy, output)]);
     let &Convolution { n, c_in, c_out, groups, .. } = shape;
     if is_depthwise(shape) {
         let m = output / c_out;
@@ -214,7 +232,7 @@ pub fn convolution_backward_weight<D: Device>(
         let partial = device.take(count * filters)?;
         let ([across, down, _], block) = with_rows(count, c_out);
         let blocks = ([across, down, shape.taps() as u32], block);
-        windows!(device, depthwise_backward_weight, blocks, shape, [x, dy, &partial, m, chunk], c_out)?;
+        windows!(device, depthwise_backward_weight of kind, blocks, shape, [x, dy, &partial, m, chunk], c_out)?;
         return finish_sums(device, &partial, filters, count);
     }
     if is_product(shape, extra) {
@@ -223,9 +241,14 @@ pub fn convolution_backward_weight<D: Device>(
         device.product(&product, x, dy, &dweight)?;
         return Ok(dweight);
     }
-    let gradient = device.take(filters)?;
+    let gradient = device.take_as(kind, filters)?;
     if convolved(device, Pass::Filter, (shape, extra), [x, dy], &gradient)? {
-        return transpose(device, &gradient, c_out, filters / c_out);
+        let gradient = transpose(device, &gradient, c_out, filters / c_out)?;
+        return if kind == Kind::Float32 { Ok(gradient) } else { wide(device, &gradient) };
+    }
+    if kind != Kind::Float32 {
+        drop(gradient);
+        return convolution_backward_weight(device, shape, extra, &wide(device, x)?, &wide(device, dy)?);
     }
     let of = Groups::of(device, shape);
     let scratch = device.take(of.images * of.windows * of.column)?;

@@ -43,7 +43,7 @@ pub fn attention_map<D: Device>(device: &D, x: &D::Buffer, [n, pixels, c]: [usiz
 pub fn scale_rows<D: Device>(device: &D, x: &D::Buffer, by: &D::Buffer, factor: f32) -> Result<D::Buffer> {
     let (n, count) = (D::len(x), D::len(by));
     let c = n / count.max(1);
-    check::<D>("scale_rows", &[("x", x, count * c)]);
+    check::<D>("scale_rows", &[("x", x, count * c), ("by", by, count)]);
     let y = device.take(n)?;
     launch!(device, scale_rows, flat(n), [x, by, factor, &y, n, int(c)])?;
     Ok(y)
@@ -52,7 +52,7 @@ pub fn scale_rows<D: Device>(device: &D, x: &D::Buffer, by: &D::Buffer, factor: 
 /// `sum (a - b)^2 / count`, and its gradient `2 (a - b) / count`.
 pub fn squared_error<D: Device>(device: &D, a: &D::Buffer, b: &D::Buffer, count: f64) -> Result<[D::Buffer; 2]> {
     let n = D::len(a);
-    check::<D>("squared_error", &[("b", b, n)]);
+    check::<D>("squared_error", &[("a", a, n), ("b", b, n)]);
     let gradient = device.take(n)?;
     let blocks = square_blocks(n);
     let partial = device.take(blocks.0[0] as usize)?;
@@ -64,6 +64,7 @@ pub fn squared_error<D: Device>(device: &D, a: &D::Buffer, b: &D::Buffer, count:
 /// The sum of squares, one number.
 pub fn squares<D: Device>(device: &D, x: &D::Buffer) -> Result<D::Buffer> {
     let n = D::len(x);
+    check::<D>("squares", &[("x", x, n)]);
     let blocks = square_blocks(n);
     let partial = device.take(blocks.0[0] as usize)?;
     let none = None::<&D::Buffer>;

@@ -1,6 +1,9 @@
 //! The layer operations: each checks the lengths of its buffers and launches kernels. Sizes are in the order of the
 //! kernels: m rows (pixels of all images) of c channels, windows `[vertical, horizontal]`.
 //!
+//! Activations and their gradients may be float32 or bfloat16 ([`Kind`]); those of one operation are of one kind, which is that of
+//! its results, unless it says otherwise. Everything else is float32.
+//!
 //! An operation whose name ends in `_in_place` writes its first buffer, which no other may share.
 
 mod attention;
@@ -17,8 +20,8 @@ pub use attention::{add_tokens, attention, attention_backward};
 pub use channels::{by_image, column_sums, finish_in_place, image_sums};
 pub use convolution::{convolution, convolution_backward_input, convolution_backward_weight};
 pub use elementwise::{
-    Columns, activate, activate_backward, add_in_place, blend_in_place, copy, copy_columns, fill, scale_in_place,
-    shift_in_place, sum, transpose,
+    Columns, activate, activate_backward, add_in_place, as_kind, blend_in_place, copy, copy_columns, fill,
+    scale_in_place, shift_in_place, sum, transpose,
 };
 pub use maps::{attention_map, average, average_backward, scale_rows, squared_error, squares};
 pub use normalization::{
@@ -29,18 +32,28 @@ pub use optimizer::{AdamUpdate, SgdUpdate, adam_in_place, clip_in_place, norms, 
 pub use pooling::{Pool, max_pool, max_pool_backward};
 pub use relations::{Relation, rkd_angle, rkd_distance};
 
-use crate::device::{Device, Result};
+use crate::device::{Device, Kind, Result};
 
 use rkd_kernels::activation::Activation;
 
-/// Launches a kernel by its name.
+/// Launches a kernel by its name; `kernel of kind` is its form for activations of that kind.
 macro_rules! launch {
-    ($device:expr, $kernel:ident, $shape:expr, [$($argument:expr),* $(,)?]) => {{
+    (@ $device:expr, $name:expr, $shape:expr, [$($argument:expr),* $(,)?]) => {{
         let (grid, block): ([u32; 3], [u32; 2]) = $shape;
         let arguments = [$($crate::device::Argument::from($argument)),*];
-        // SAFETY: the operation has checked the lengths of the buffers that this kernel reads and writes, and the twin
+        // SAFETY: the operation has checked lengths and kinds of the buffers that this kernel reads and writes, and the twin
         // compares the kinds of the arguments with the kernel's parameters.
-        unsafe { $device.launch(stringify!($kernel), grid, block, &arguments) }
+        unsafe { $device.launch($name, grid, block, &arguments) }
+    }};
+    ($device:expr, $kernel:ident, $shape:expr, [$($argument:expr),* $(,)?]) => {
+        launch!(@ $device, stringify!($kernel), $shape, [$($argument),*])
+    };
+    ($device:expr, $kernel:ident of $kind:expr, $shape:expr, [$($argument:expr),* $(,)?]) => {{
+        let name = match $kind {
+            $crate::device::Kind::Float32 => stringify!($kernel),
+            $crate::device::Kind::Bfloat16 => concat!(stringify!($kernel), "_bf16"),
+        };
+        launch!(@ $device, name, $shape, [$($argument),*])
     }};
 }
 use launch;
@@ -48,15 +61,21 @@ use launch;
 /// Launches a kernel from maps `[n, h, w, c]` of one size to such of another, each thread of which writes one value. `$sizes` are in
 /// the kernel's order.
 macro_rules! between_sizes {
-    ($device:expr, $kernel:ident, $x:expr, [$from:expr, $to:expr], $sizes:expr, [$n:expr, $c:expr]) => {{
+    ($device:expr, $kernel:ident of $kind:expr, $x:expr, [$from:expr, $to:expr], $sizes:expr, [$n:expr, $c:expr]) => {
+        between_sizes!(@ $device, $kernel [of $kind], $kind, $x, [$from, $to], $sizes, [$n, $c])
+    };
+    ($device:expr, $kernel:ident, $x:expr, [$from:expr, $to:expr], $sizes:expr, [$n:expr, $c:expr]) => {
+        between_sizes!(@ $device, $kernel [], $crate::device::Kind::Float32, $x, [$from, $to], $sizes, [$n, $c])
+    };
+    (@ $device:expr, $kernel:ident [$($form:tt)*], $kind:expr, $x:expr, [$from:expr, $to:expr], $sizes:expr, [$n:expr, $c:expr]) => {{
         let (n, c): (usize, usize) = ($n, $c);
         let [from, to]: [[usize; 2]; 2] = [$from, $to];
-        $crate::ops::check::<D>(stringify!($kernel), &[("x", $x, n * from[0] * from[1] * c)]);
+        $crate::ops::check_as::<D>(stringify!($kernel), $kind, &[("x", $x, n * from[0] * from[1] * c)]);
         let m = n * to[0] * to[1];
-        let y = $device.take(m * c)?;
+        let y = $device.take_as($kind, m * c)?;
         let [[h, w], [to_h, to_w]] = $sizes.map(|size: [usize; 2]| size.map($crate::ops::int));
         let blocks = $crate::ops::columns(m, c);
-        $crate::ops::launch!($device, $kernel, blocks, [$x, &y, m, h, w, to_h, to_w, $crate::ops::int(c)])?;
+        $crate::ops::launch!($device, $kernel $($form)*, blocks, [$x, &y, m, h, w, to_h, to_w, $crate::ops::int(c)])?;
         Ok(y)
     }};
 }
@@ -113,20 +132,27 @@ fn number(kind: Option<Activation>) -> i32 {
     }
 }
 
-/// Panics, naming operation and buffer, unless each buffer has its length.
+/// Panics, naming operation and buffer, unless each buffer has its length and is of this kind.
 #[track_caller]
-fn check<D: Device>(operation: &str, buffers: &[(&str, &D::Buffer, usize)]) {
+fn check_as<D: Device>(operation: &str, kind: Kind, buffers: &[(&str, &D::Buffer, usize)]) {
     for &(name, buffer, expected) in buffers {
-        let got = D::len(buffer);
+        let (got, own) = (D::len(buffer), D::kind(buffer));
         assert!(got == expected, "{operation}: `{name}` must have {expected} values and has {got}");
+        assert!(own == kind, "{operation}: `{name}` must be {kind:?} and is {own:?}");
     }
 }
 
-/// As [`check`], of a buffer that may be left out.
+/// As [`check_as`], of float32.
 #[track_caller]
-fn check_given<D: Device>(operation: &str, name: &str, buffer: Option<&D::Buffer>, expected: usize) {
+fn check<D: Device>(operation: &str, buffers: &[(&str, &D::Buffer, usize)]) {
+    check_as::<D>(operation, Kind::Float32, buffers);
+}
+
+/// As [`check_as`], of a buffer that may be left out.
+#[track_caller]
+fn check_given<D: Device>(operation: &str, kind: Kind, name: &str, buffer: Option<&D::Buffer>, expected: usize) {
     if let Some(buffer) = buffer {
-        check::<D>(operation, &[(name, buffer, expected)]);
+        check_as::<D>(operation, kind, &[(name, buffer, expected)]);
     }
 }
 

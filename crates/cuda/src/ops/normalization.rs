@@ -1,9 +1,9 @@
 use rkd_kernels::activation::Activation;
 
 use super::{
-    check, check_given, chunks, column_sums, columns, finish_sums, flat, int, launch, number, rows, with_rows,
+    check, check_as, check_given, chunks, column_sums, columns, finish_sums, flat, int, launch, number, rows, with_rows,
 };
-use crate::device::{Device, Result};
+use crate::device::{Device, Kind, Result};
 
 /// Mean, (biased) variance and `1 / sqrt(variance + epsilon)` of each channel.
 #[derive(Debug)]
@@ -18,11 +18,11 @@ pub struct Statistics<B> {
 
 /// Those of `x [m, c]`.
 pub fn batch_statistics<D: Device>(device: &D, x: &D::Buffer, c: usize, epsilon: f64) -> Result<Statistics<D::Buffer>> {
-    let m = D::len(x) / c.max(1);
-    check::<D>("batch_statistics", &[("x", x, m * c)]);
+    let (m, kind) = (D::len(x) / c.max(1), D::kind(x));
+    check_as::<D>("batch_statistics", kind, &[("x", x, m * c)]);
     let [chunk, count] = chunks(m);
     let (means, squares) = (device.take(count * c)?, device.take(count * c)?);
-    launch!(device, chunk_statistics, with_rows(count, c), [x, &means, &squares, m, int(c), chunk])?;
+    launch!(device, chunk_statistics of kind, with_rows(count, c), [x, &means, &squares, m, int(c), chunk])?;
     let [mean, variance, rstd] = [device.take(c)?, device.take(c)?, device.take(c)?];
     launch!(
         device,
@@ -36,6 +36,7 @@ pub fn batch_statistics<D: Device>(device: &D, x: &D::Buffer, c: usize, epsilon:
 /// `1 / sqrt(variance + epsilon)`.
 pub fn rstd<D: Device>(device: &D, variance: &D::Buffer, epsilon: f64) -> Result<D::Buffer> {
     let n = D::len(variance);
+    check::<D>("rstd", &[("variance", variance, n)]);
     let rstd = device.take(n)?;
     launch!(device, rstd_of, flat(n), [variance, &rstd, epsilon as f32, n])?;
     Ok(rstd)
@@ -50,15 +51,15 @@ pub fn batch_norm<D: Device>(
     activation: Option<Activation>,
 ) -> Result<D::Buffer> {
     let [mean, rstd, weight, bias] = channels;
-    let (n, c) = (D::len(x), D::len(mean));
-    check::<D>("batch_norm", &[("rstd", rstd, c), ("weight", weight, c), ("bias", bias, c)]);
-    check_given::<D>("batch_norm", "residual", residual, n);
+    let (n, c, kind) = (D::len(x), D::len(mean), D::kind(x));
+    check::<D>("batch_norm", &[("mean", mean, c), ("rstd", rstd, c), ("weight", weight, c), ("bias", bias, c)]);
+    check_given::<D>("batch_norm", kind, "residual", residual, n);
     let m = n / c.max(1);
-    check::<D>("batch_norm", &[("x", x, m * c)]);
-    let y = device.take(n)?;
+    check_as::<D>("batch_norm", kind, &[("x", x, m * c)]);
+    let y = device.take_as(kind, n)?;
     launch!(
         device,
-        batch_norm,
+        batch_norm of kind,
         columns(m, c),
         [x, mean, rstd, weight, bias, residual, number(activation), &y, m, int(c)]
     )?;
@@ -101,7 +102,7 @@ pub fn batch_norm_backward<D: Device>(
     batch: bool,
 ) -> Result<NormGradients<D::Buffer>> {
     let [mean, rstd, weight] = channels;
-    let (n, c) = (D::len(x), D::len(mean));
+    let (n, c, held) = (D::len(x), D::len(mean), D::kind(x));
     let (kind, y, bias) = match *activated {
         Activated::Not => (None, None, None),
         Activated::Output(kind, y) => (Some(kind), Some(y), None),
@@ -109,26 +110,27 @@ pub fn batch_norm_backward<D: Device>(
     };
     let m = n / c.max(1);
     let operation = "batch_norm_backward";
-    check::<D>(operation, &[("x", x, m * c), ("rstd", rstd, c), ("weight", weight, c), ("dy", dy, n)]);
-    check_given::<D>(operation, "y", y, n);
-    check_given::<D>(operation, "bias", bias, c);
+    check::<D>(operation, &[("mean", mean, c), ("rstd", rstd, c), ("weight", weight, c)]);
+    check_as::<D>(operation, held, &[("x", x, m * c), ("dy", dy, n)]);
+    check_given::<D>(operation, held, "y", y, n);
+    check_given::<D>(operation, Kind::Float32, "bias", bias, c);
     let [chunk, count] = chunks(m);
     let (biases, weights) = (device.take(count * c)?, device.take(count * c)?);
     let kind = number(kind);
     launch!(
         device,
-        chunk_gradients,
+        chunk_gradients of held,
         with_rows(count, c),
         [x, y, dy, mean, rstd, weight, bias, kind, &biases, &weights, m, int(c), chunk]
     )?;
     let (dbias, dweight) = (finish_sums(device, &biases, c, count)?, finish_sums(device, &weights, c, count)?);
-    let dx = device.take(n)?;
-    let dresidual = if residual { Some(device.take(n)?) } else { None };
+    let dx = device.take_as(held, n)?;
+    let dresidual = if residual { Some(device.take_as(held, n)?) } else { None };
     let share = if batch { 1.0 / m as f32 } else { 0.0 };
     let of_residual = dresidual.as_ref();
     launch!(
         device,
-        batch_norm_backward,
+        batch_norm_backward of held,
         columns(m, c),
         [x, y, dy, mean, rstd, weight, bias, kind, &dbias, &dweight, share, &dx, of_residual, m, int(c)]
     )?;
@@ -143,11 +145,12 @@ pub fn layer_norm<D: Device>(
     bias: &D::Buffer,
     epsilon: f64,
 ) -> Result<[D::Buffer; 3]> {
-    let (n, c) = (D::len(x), D::len(weight));
+    let (n, c, kind) = (D::len(x), D::len(weight), D::kind(x));
     let count = n / c.max(1);
-    check::<D>("layer_norm", &[("x", x, count * c), ("bias", bias, c)]);
-    let [y, mean, rstd] = [device.take(n)?, device.take(count)?, device.take(count)?];
-    launch!(device, layer_norm, rows(count), [x, weight, bias, epsilon as f32, &y, &mean, &rstd, int(c)])?;
+    check::<D>("layer_norm", &[("weight", weight, c), ("bias", bias, c)]);
+    check_as::<D>("layer_norm", kind, &[("x", x, count * c)]);
+    let [y, mean, rstd] = [device.take_as(kind, n)?, device.take(count)?, device.take(count)?];
+    launch!(device, layer_norm of kind, rows(count), [x, weight, bias, epsilon as f32, &y, &mean, &rstd, int(c)])?;
     Ok([y, mean, rstd])
 }
 
@@ -171,15 +174,16 @@ pub fn layer_norm_backward<D: Device>(
     dy: &D::Buffer,
     added: Option<&D::Buffer>,
 ) -> Result<LayerGradients<D::Buffer>> {
-    let (n, c) = (D::len(x), D::len(weight));
+    let (n, c, kind) = (D::len(x), D::len(weight), D::kind(x));
     let count = n / c.max(1);
     let operation = "layer_norm_backward";
-    check::<D>(operation, &[("x", x, count * c), ("mean", mean, count), ("rstd", rstd, count), ("dy", dy, n)]);
-    check_given::<D>(operation, "added", added, n);
-    let dx = device.take(n)?;
-    launch!(device, layer_norm_backward, rows(count), [x, weight, mean, rstd, dy, added, &dx, int(c)])?;
+    check::<D>(operation, &[("weight", weight, c), ("mean", mean, count), ("rstd", rstd, count)]);
+    check_as::<D>(operation, kind, &[("x", x, count * c), ("dy", dy, n)]);
+    check_given::<D>(operation, kind, "added", added, n);
+    let dx = device.take_as(kind, n)?;
+    launch!(device, layer_norm_backward of kind, rows(count), [x, weight, mean, rstd, dy, added, &dx, int(c)])?;
     let z = device.take(n)?;
-    launch!(device, standardize_rows, flat(n), [x, mean, rstd, &z, n, int(c)])?;
+    launch!(device, standardize_rows of kind, flat(n), [x, mean, rstd, &z, n, int(c)])?;
     let (dweight, dbias) = (column_sums(device, dy, Some(&z), c)?, column_sums(device, dy, None, c)?);
     Ok(LayerGradients { dx, dweight, dbias })
 }
@@ -202,7 +206,7 @@ pub fn l2_normalize_backward<D: Device>(
 ) -> Result<D::Buffer> {
     let (n, count) = (D::len(y), D::len(norm));
     let d = n / count.max(1);
-    check::<D>("l2_normalize_backward", &[("y", y, count * d), ("dy", dy, n)]);
+    check::<D>("l2_normalize_backward", &[("y", y, count * d), ("norm", norm, count), ("dy", dy, n)]);
     let dx = device.take(n)?;
     launch!(device, l2_normalize_backward, rows(count), [y, norm, dy, &dx, int(d)])?;
     Ok(dx)

@@ -3,7 +3,7 @@
 use rkd_kernels::optimizer::{AdamStep, SgdStep};
 
 use super::{WIDE, check, check_given, flat, int, launch};
-use crate::device::{Device, Result};
+use crate::device::{Device, Kind, Result};
 
 /// Shares of a buffer's sum of squares at most: by the lengths alone, so that the same buffers give the same bits.
 const SHARES: usize = 64;
@@ -79,7 +79,10 @@ pub fn adam_in_place<D: Device>(device: &D, updates: &[AdamUpdate<'_, D::Buffer>
     let mut table = Table::default();
     for AdamUpdate { step, parameter, gradient, mean, square } in updates {
         let n = D::len(parameter);
-        check::<D>("adam", &[("gradient", gradient, n), ("mean", mean, n), ("square", square, n)]);
+        check::<D>(
+            "adam",
+            &[("parameter", parameter, n), ("gradient", gradient, n), ("mean", mean, n), ("square", square, n)],
+        );
         let correction = |beta: f64| 1.0 - beta.powf(step.step as f64);
         let shrink = if step.decoupled { 1.0 - step.learning_rate * step.weight_decay } else { 1.0 };
         let (rate, root2) = (step.learning_rate / correction(step.beta1), correction(step.beta2).sqrt());
@@ -100,8 +103,8 @@ pub fn sgd_in_place<D: Device>(device: &D, updates: &[SgdUpdate<'_, D::Buffer>])
     let mut table = Table::default();
     for SgdUpdate { step, parameter, gradient, velocity } in updates {
         let n = D::len(parameter);
-        check::<D>("sgd", &[("gradient", gradient, n)]);
-        check_given::<D>("sgd", "velocity", *velocity, n);
+        check::<D>("sgd", &[("parameter", parameter, n), ("gradient", gradient, n)]);
+        check_given::<D>("sgd", Kind::Float32, "velocity", *velocity, n);
         let velocity = velocity.map_or(0, |velocity| device.address(velocity));
         table.entry([device.address(parameter), velocity, device.address(gradient)], n, [step.learning_rate, 0.0]);
     }
@@ -113,7 +116,10 @@ pub fn sgd_in_place<D: Device>(device: &D, updates: &[SgdUpdate<'_, D::Buffer>])
 
 fn listed<D: Device>(device: &D, buffers: &[&D::Buffer]) -> Table {
     let mut table = Table::default();
-    buffers.iter().for_each(|&buffer| table.entry([device.address(buffer)], D::len(buffer), []));
+    for &buffer in buffers {
+        check::<D>("a list", &[("buffer", buffer, D::len(buffer))]);
+        table.entry([device.address(buffer)], D::len(buffer), []);
+    }
     table
 }
 

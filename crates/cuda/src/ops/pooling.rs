@@ -1,4 +1,4 @@
-use super::{check, columns, int, launch};
+use super::{check, check_as, columns, int, launch};
 use crate::device::{Device, Result};
 
 /// The windows of a max pool over `[n, h, w, c]`.
@@ -28,10 +28,10 @@ impl Pool {
 
 /// Launches a kernel with the windows at its end.
 macro_rules! pool {
-    ($device:expr, $kernel:ident, $pool:expr, [$($argument:expr),*], $m:expr) => {{
+    ($device:expr, $kernel:ident of $kind:expr, $pool:expr, [$($argument:expr),*], $m:expr) => {{
         let Pool { input: [h, w], output: [output_h, output_w], c, .. } = *$pool;
         let Pool { kernel: [kernel_h, kernel_w], stride: [stride_h, stride_w], padding: [top, left], .. } = *$pool;
-        launch!($device, $kernel, columns($m, c), [
+        launch!($device, $kernel of $kind, columns($m, c), [
             $($argument,)* $m, int(h), int(w), int(c), int(output_h), int(output_w), int(kernel_h), int(kernel_w),
             int(stride_h), int(stride_w), int(top), int(left),
         ])
@@ -40,18 +40,19 @@ macro_rules! pool {
 
 /// The maxima and, as bits of integers, where in their images they are.
 pub fn max_pool<D: Device>(device: &D, pool: &Pool, x: &D::Buffer) -> Result<[D::Buffer; 2]> {
-    let [pixels, m] = pool.pixels();
-    check::<D>("max_pool", &[("x", x, pixels * pool.c)]);
-    let [y, at] = [device.take(m * pool.c)?, device.take(m * pool.c)?];
-    pool!(device, max_pool, pool, [x, &y, &at], m)?;
+    let ([pixels, m], kind) = (pool.pixels(), D::kind(x));
+    check_as::<D>("max_pool", kind, &[("x", x, pixels * pool.c)]);
+    let [y, at] = [device.take_as(kind, m * pool.c)?, device.take(m * pool.c)?];
+    pool!(device, max_pool of kind, pool, [x, &y, &at], m)?;
     Ok([y, at])
 }
 
 /// The gradient of [`max_pool`], which gave `at`.
 pub fn max_pool_backward<D: Device>(device: &D, pool: &Pool, at: &D::Buffer, dy: &D::Buffer) -> Result<D::Buffer> {
-    let [m, windows] = pool.pixels();
-    check::<D>("max_pool_backward", &[("at", at, windows * pool.c), ("dy", dy, windows * pool.c)]);
-    let dx = device.take(m * pool.c)?;
-    pool!(device, max_pool_backward, pool, [dy, at, &dx], m)?;
+    let ([m, windows], kind) = (pool.pixels(), D::kind(dy));
+    check::<D>("max_pool_backward", &[("at", at, windows * pool.c)]);
+    check_as::<D>("max_pool_backward", kind, &[("dy", dy, windows * pool.c)]);
+    let dx = device.take_as(kind, m * pool.c)?;
+    pool!(device, max_pool_backward of kind, pool, [dy, at, &dx], m)?;
     Ok(dx)
 }

@@ -1,5 +1,6 @@
-//! The operations of the losses on maps.
+//! The operations of the losses on maps, which they take in any kind of numbers and compute in float32.
 
+use rkd_cuda::device::Kind;
 use rkd_cuda::{Device, ops};
 
 use super::super::backend::MapOperations;
@@ -9,19 +10,19 @@ use crate::error::Result;
 impl<D: Device> MapOperations<CudaTensor<D>> for Cuda<D> {
     fn average(&self, x: &CudaTensor<D>, size: [usize; 2]) -> Result<CudaTensor<D>> {
         let [n, h, w, c] = four(&x.shape)?;
-        let y = ops::average(&self.device, &x.buffer, [[h, w], size], [n, c])?;
+        let y = ops::average(&self.device, &*self.wide(x)?, [[h, w], size], [n, c])?;
         Ok(Self::tensor(&[n, size[0], size[1], c], y))
     }
 
     fn average_backward(&self, from: [usize; 2], dy: &CudaTensor<D>) -> Result<CudaTensor<D>> {
         let [n, h, w, c] = four(&dy.shape)?;
-        let dx = ops::average_backward(&self.device, &dy.buffer, [from, [h, w]], [n, c])?;
+        let dx = ops::average_backward(&self.device, &*self.wide(dy)?, [from, [h, w]], [n, c])?;
         Ok(Self::tensor(&[n, from[0], from[1], c], dx))
     }
 
     fn project(&self, x: &CudaTensor<D>, weight: &CudaTensor<D>) -> Result<CudaTensor<D>> {
         let [b, a] = [weight.shape[0], weight.shape[1]];
-        let y = self.multiply([x.rows(), b, a], (x, false), (weight, true))?;
+        let y = self.multiply([x.rows(), b, a], (&*self.wide(x)?, false), (&weight.buffer, true), Kind::Float32)?;
         Ok(Self::tensor(&x.with_channels(b), y))
     }
 
@@ -32,14 +33,15 @@ impl<D: Device> MapOperations<CudaTensor<D>> for Cuda<D> {
         dy: &CudaTensor<D>,
     ) -> Result<(CudaTensor<D>, CudaTensor<D>)> {
         let ([b, a], rows) = ([weight.shape[0], weight.shape[1]], x.rows());
-        let dx = self.multiply([rows, a, b], (dy, false), (weight, false))?;
-        let dweight = self.multiply([b, a, rows], (dy, true), (x, false))?;
+        let (own, dy) = (self.wide(x)?, self.wide(dy)?);
+        let dx = self.multiply([rows, a, b], (&dy, false), (&weight.buffer, false), Kind::Float32)?;
+        let dweight = self.multiply([b, a, rows], (&dy, true), (&own, false), Kind::Float32)?;
         Ok((Self::tensor(&x.shape, dx), Self::tensor(&[b, a], dweight)))
     }
 
     fn attention(&self, x: &CudaTensor<D>) -> Result<(CudaTensor<D>, CudaTensor<D>)> {
         let [n, pixels, c] = images(&x.shape)?;
-        let [map, norm] = ops::attention_map(&self.device, &x.buffer, [n, pixels, c])?;
+        let [map, norm] = ops::attention_map(&self.device, &*self.wide(x)?, [n, pixels, c])?;
         Ok((Self::tensor(&[n, pixels], map), Self::tensor(&[n], norm)))
     }
 
@@ -52,7 +54,7 @@ impl<D: Device> MapOperations<CudaTensor<D>> for Cuda<D> {
     ) -> Result<CudaTensor<D>> {
         let slopes = ops::l2_normalize_backward(&self.device, &attention.buffer, &norm.buffer, &dy.buffer)?;
         let factor = 2.0 / x.channels() as f32;
-        Ok(Self::tensor(&x.shape, ops::scale_rows(&self.device, &x.buffer, &slopes, factor)?))
+        Ok(Self::tensor(&x.shape, ops::scale_rows(&self.device, &*self.wide(x)?, &slopes, factor)?))
     }
 
     fn squared_error(
@@ -61,11 +63,11 @@ impl<D: Device> MapOperations<CudaTensor<D>> for Cuda<D> {
         b: &CudaTensor<D>,
         count: f64,
     ) -> Result<(CudaTensor<D>, CudaTensor<D>)> {
-        let [value, gradient] = ops::squared_error(&self.device, &a.buffer, &b.buffer, count)?;
+        let [value, gradient] = ops::squared_error(&self.device, &*self.wide(a)?, &*self.wide(b)?, count)?;
         Ok((Self::tensor(&[], value), Self::tensor(&a.shape, gradient)))
     }
 
     fn squares(&self, x: &CudaTensor<D>) -> Result<CudaTensor<D>> {
-        Ok(Self::tensor(&[], ops::squares(&self.device, &x.buffer)?))
+        Ok(Self::tensor(&[], ops::squares(&self.device, &*self.wide(x)?)?))
     }
 }

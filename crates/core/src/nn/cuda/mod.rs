@@ -1,5 +1,8 @@
-//! The CUDA backend: float32 tensors in a device's memory. Every operation is queued; the host waits only where values come
-//! to it.
+//! The CUDA backend: tensors in a device's memory. Every operation is queued; the host waits only where values come to it.
+//!
+//! In [`Precision::Bf16`] convolutions and linear layers multiply bfloat16 and add up in float32, and maps `[n, h, w, c]` and their
+//! gradients are bfloat16 from the first convolution on; whatever reads them computes in float32 and rounds what it writes. Vectors
+//! `[n, d]` are float32, and so are parameters, their gradients and statistics: a weight is rounded where it is multiplied.
 //!
 //! Generic over the [`Device`], so that the tests run all of it on the CPU twin, with the device's own kernels.
 
@@ -10,7 +13,7 @@ mod tensor;
 use std::sync::Arc;
 
 use rkd_cuda::Device;
-use rkd_cuda::device::{Convolution, Failure, Matrix, Product};
+use rkd_cuda::device::{Convolution, Failure, Kind, Matrix, Product};
 use rkd_cuda::ops::{self, Activated, Columns, Pool};
 
 pub use self::tensor::CudaTensor;
@@ -19,6 +22,7 @@ use super::backend::{
     Norms, Passed, RelationOperations, SavedNorm, SgdStep, SgdUpdate, Statistics,
 };
 use super::geometry::{Conv2d, Pool2d};
+use super::precision::Precision;
 use super::shape::check_filled;
 use crate::error::{Code, Error, Result};
 
@@ -36,10 +40,11 @@ impl From<Failure> for Error {
     }
 }
 
-/// Layer operations on a CUDA device. Clones share its memory and its queue.
+/// Layer operations on a CUDA device, in one precision. Clones share its memory and its queue.
 #[derive(Clone, Debug)]
 pub struct Cuda<D: Device> {
     device: D,
+    precision: Precision,
 }
 
 /// The convolution as the device describes it, and the zeros behind the padding.
@@ -64,9 +69,14 @@ fn four(shape: &[usize]) -> Result<[usize; 4]> {
 }
 
 impl<D: Device> Cuda<D> {
-    /// Operations on `device`.
+    /// Operations on `device`, in float32.
     pub fn new(device: D) -> Self {
-        Cuda { device }
+        Cuda { device, precision: Precision::Float32 }
+    }
+
+    /// The same operations in another precision.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Cuda { device: self.device.with_tf32(precision == Precision::Tf32), precision }
     }
 
     /// The device.
@@ -75,7 +85,43 @@ impl<D: Device> Cuda<D> {
     }
 
     fn tensor(shape: &[usize], buffer: D::Buffer) -> CudaTensor<D> {
-        CudaTensor { shape: shape.to_vec(), buffer: Arc::new(buffer) }
+        CudaTensor { shape: shape.to_vec(), buffer: Arc::new(buffer), operand: None }
+    }
+
+    /// The kind of maps, and of what products multiply.
+    fn kind(&self) -> Kind {
+        match self.precision {
+            Precision::Float32 | Precision::Tf32 => Kind::Float32,
+            Precision::Bf16 => Kind::Bfloat16,
+        }
+    }
+
+    /// The values of a tensor in this kind of numbers; a copy only where they are of another.
+    fn as_kind(&self, x: &CudaTensor<D>, kind: Kind) -> Result<Arc<D::Buffer>> {
+        if D::kind(&x.buffer) == kind {
+            return Ok(Arc::clone(&x.buffer));
+        }
+        Ok(Arc::new(ops::as_kind(&self.device, &x.buffer, kind)?))
+    }
+
+    /// The values of a map, or what a product multiplies.
+    fn narrow(&self, x: &CudaTensor<D>) -> Result<Arc<D::Buffer>> {
+        self.as_kind(x, self.kind())
+    }
+
+    /// The values in float32.
+    fn wide(&self, x: &CudaTensor<D>) -> Result<Arc<D::Buffer>> {
+        self.as_kind(x, Kind::Float32)
+    }
+
+    /// The values in the kind that `other` is of.
+    fn like(&self, x: &CudaTensor<D>, other: &D::Buffer) -> Result<Arc<D::Buffer>> {
+        self.as_kind(x, D::kind(other))
+    }
+
+    /// A weight as convolutions and products take it.
+    fn operand(&self, weight: &CudaTensor<D>) -> Result<Arc<D::Buffer>> {
+        weight.operand.clone().map_or_else(|| self.narrow(weight), Ok)
     }
 
     /// The buffer of a tensor, to be changed in place; copied first if another handle shares it.
@@ -83,15 +129,18 @@ impl<D: Device> Cuda<D> {
         if Arc::get_mut(&mut tensor.buffer).is_none() {
             tensor.buffer = Arc::new(ops::copy(&self.device, &tensor.buffer)?);
         }
+        tensor.operand = None;
         Ok(&tensor.buffer)
     }
 
-    /// One matrix product: `[m, k]` of `a` times `[k, n]` of `b`, either of which may be transposed.
+    /// One matrix product: `[m, k]` of `a` times `[k, n]` of `b`, either of which may be transposed. `kind` is that of the result:
+    /// float32, or as `a` and `b` are.
     fn multiply(
         &self,
         [m, n, k]: [usize; 3],
-        (a, a_transposed): (&CudaTensor<D>, bool),
-        (b, b_transposed): (&CudaTensor<D>, bool),
+        (a, a_transposed): (&D::Buffer, bool),
+        (b, b_transposed): (&D::Buffer, bool),
+        kind: Kind,
     ) -> Result<D::Buffer> {
         let mut product = Product::of([m, n, k]);
         if a_transposed {
@@ -100,8 +149,8 @@ impl<D: Device> Cuda<D> {
         if b_transposed {
             product.b = Matrix::rows(k).transpose();
         }
-        let c = self.device.take(m * n)?;
-        self.device.product(&product, &a.buffer, &b.buffer, &c)?;
+        let c = self.device.take_as(kind, m * n)?;
+        self.device.product(&product, a, b, &c)?;
         Ok(c)
     }
 }
@@ -109,6 +158,10 @@ impl<D: Device> Cuda<D> {
 impl<D: Device> Backend for Cuda<D> {
     type Tensor = CudaTensor<D>;
     type Indices = Arc<D::Buffer>;
+
+    fn precision(&self) -> Precision {
+        self.precision
+    }
 
     fn shape(tensor: &CudaTensor<D>) -> &[usize] {
         &tensor.shape
@@ -120,23 +173,26 @@ impl<D: Device> Backend for Cuda<D> {
     }
 
     fn to_f32(&self, tensor: &CudaTensor<D>) -> Result<Vec<f32>> {
-        Ok(self.device.download(&[&tensor.buffer])?.pop().unwrap_or_default())
+        Ok(self.device.download(&[&*self.wide(tensor)?])?.pop().unwrap_or_default())
     }
 
     fn download(&self, tensors: &[&CudaTensor<D>]) -> Result<Vec<Vec<f64>>> {
-        let buffers: Vec<&D::Buffer> = tensors.iter().map(|tensor| &*tensor.buffer).collect();
+        let buffers = tensors.iter().map(|tensor| self.wide(tensor)).collect::<Result<Vec<_>>>()?;
+        let buffers: Vec<&D::Buffer> = buffers.iter().map(|buffer| &**buffer).collect();
         let values = self.device.download(&buffers)?;
         Ok(values.into_iter().map(|values| values.into_iter().map(f64::from).collect()).collect())
     }
 
     fn zeros(&self, shape: &[usize]) -> Result<CudaTensor<D>> {
-        Ok(Self::tensor(shape, ops::fill(&self.device, 0.0, shape.iter().product())?))
+        Ok(Self::tensor(shape, ops::fill(&self.device, Kind::Float32, 0.0, shape.iter().product())?))
     }
 
     fn add(&self, mut a: CudaTensor<D>, b: &CudaTensor<D>) -> Result<CudaTensor<D>> {
+        let b = self.like(b, &a.buffer)?;
+        a.operand = None;
         match Arc::get_mut(&mut a.buffer) {
-            Some(buffer) => ops::add_in_place(&self.device, buffer, &b.buffer)?,
-            None => a.buffer = Arc::new(ops::sum(&self.device, &a.buffer, &b.buffer)?),
+            Some(buffer) => ops::add_in_place(&self.device, buffer, &b)?,
+            None => a.buffer = Arc::new(ops::sum(&self.device, &a.buffer, &b)?),
         }
         Ok(a)
     }
@@ -161,7 +217,7 @@ impl<D: Device> Backend for Cuda<D> {
         activation: Option<Activation>,
     ) -> Result<CudaTensor<D>> {
         let (shape, extra) = convolution_shape(windows, &x.shape, weight.channels())?;
-        let y = ops::convolution(&self.device, &shape, extra, &x.buffer, &weight.buffer)?;
+        let y = ops::convolution(&self.device, &shape, extra, &*self.narrow(x)?, &*self.operand(weight)?)?;
         let y = Self::tensor(&[shape.n, shape.output[0], shape.output[1], shape.c_out], y);
         self.finished(y, bias, residual, activation)
     }
@@ -174,7 +230,8 @@ impl<D: Device> Backend for Cuda<D> {
         dy: &CudaTensor<D>,
     ) -> Result<CudaTensor<D>> {
         let (shape, extra) = convolution_shape(windows, input, weight.channels())?;
-        let dx = ops::convolution_backward_input(&self.device, &shape, extra, &weight.buffer, &dy.buffer)?;
+        let (weight, dy) = (self.operand(weight)?, self.narrow(dy)?);
+        let dx = ops::convolution_backward_input(&self.device, &shape, extra, &weight, &dy)?;
         Ok(Self::tensor(input, dx))
     }
 
@@ -186,7 +243,8 @@ impl<D: Device> Backend for Cuda<D> {
         bias: bool,
     ) -> Result<(CudaTensor<D>, Option<CudaTensor<D>>)> {
         let (shape, extra) = convolution_shape(windows, &x.shape, dy.channels())?;
-        let dweight = ops::convolution_backward_weight(&self.device, &shape, extra, &x.buffer, &dy.buffer)?;
+        let (x, slopes) = (self.narrow(x)?, self.narrow(dy)?);
+        let dweight = ops::convolution_backward_weight(&self.device, &shape, extra, &x, &slopes)?;
         let [height, width] = shape.kernel;
         let of_weight = [height, width, shape.c_in / shape.groups, shape.c_out];
         let dbias = if bias { Some(self.column_sums(dy)?) } else { None };
@@ -214,8 +272,8 @@ impl<D: Device> Backend for Cuda<D> {
             }
         };
         let channels = [&*mean.buffer, &rstd.buffer, &weight.buffer, &bias.buffer];
-        let residual = residual.map(|residual| &*residual.buffer);
-        let y = ops::batch_norm(&self.device, &x.buffer, channels, residual, activation)?;
+        let residual = residual.map(|residual| self.like(residual, &x.buffer)).transpose()?;
+        let y = ops::batch_norm(&self.device, &x.buffer, channels, residual.as_deref(), activation)?;
         Ok(Normalized { y: Self::tensor(&x.shape, y), mean, rstd, variance })
     }
 
@@ -224,14 +282,15 @@ impl<D: Device> Backend for Cuda<D> {
         saved: &SavedNorm<'_, CudaTensor<D>>,
         dy: &CudaTensor<D>,
     ) -> Result<NormGradients<CudaTensor<D>>> {
+        let x = &saved.x.buffer;
         let activated = match saved.activation {
             Passed::All => Activated::Not,
             Passed::Output(kind, y) => Activated::Output(kind, &*y.buffer),
             Passed::Shift(kind, bias) => Activated::Shift(kind, &*bias.buffer),
         };
         let channels = [&*saved.mean.buffer, &saved.rstd.buffer, &saved.weight.buffer];
-        let (x, dy, residual) = (&saved.x.buffer, &dy.buffer, saved.residual);
-        let found = ops::batch_norm_backward(&self.device, x, channels, &activated, dy, residual, saved.batch)?;
+        let (dy, residual) = (self.like(dy, x)?, saved.residual);
+        let found = ops::batch_norm_backward(&self.device, x, channels, &activated, &dy, residual, saved.batch)?;
         let of_channels = [saved.x.channels()];
         Ok(NormGradients {
             dx: Self::tensor(&saved.x.shape, found.dx),
@@ -246,7 +305,7 @@ impl<D: Device> Backend for Cuda<D> {
     }
 
     fn activate_backward(&self, kind: Activation, x: &CudaTensor<D>, dy: &CudaTensor<D>) -> Result<CudaTensor<D>> {
-        Ok(Self::tensor(&x.shape, ops::activate_backward(&self.device, kind, &x.buffer, &dy.buffer)?))
+        Ok(Self::tensor(&x.shape, ops::activate_backward(&self.device, kind, &x.buffer, &*self.like(dy, &x.buffer)?)?))
     }
 
     fn max_pool(&self, windows: &Pool2d, x: &CudaTensor<D>) -> Result<(CudaTensor<D>, Arc<D::Buffer>)> {
@@ -263,7 +322,7 @@ impl<D: Device> Backend for Cuda<D> {
         dy: &CudaTensor<D>,
     ) -> Result<CudaTensor<D>> {
         let pool = pool_shape(windows, input)?;
-        Ok(Self::tensor(input, ops::max_pool_backward(&self.device, &pool, indices, &dy.buffer)?))
+        Ok(Self::tensor(input, ops::max_pool_backward(&self.device, &pool, indices, &*self.narrow(dy)?)?))
     }
 
     fn global_average(&self, x: &CudaTensor<D>) -> Result<CudaTensor<D>> {
@@ -273,9 +332,9 @@ impl<D: Device> Backend for Cuda<D> {
     }
 
     fn global_average_backward(&self, input: &[usize], dy: &CudaTensor<D>) -> Result<CudaTensor<D>> {
-        let shape = images(input)?;
-        let added = Some((&*dy.buffer, 1.0 / shape[1] as f32));
-        Ok(Self::tensor(input, ops::by_image(&self.device, None, added, shape)?))
+        let (shape, dy) = (images(input)?, self.wide(dy)?);
+        let added = Some((&*dy, 1.0 / shape[1] as f32));
+        Ok(Self::tensor(input, ops::by_image(&self.device, self.kind(), None, added, shape)?))
     }
 
     fn reshape(&self, x: &CudaTensor<D>, shape: &[usize]) -> Result<CudaTensor<D>> {
@@ -283,13 +342,15 @@ impl<D: Device> Backend for Cuda<D> {
     }
 
     fn scale_channels(&self, x: &CudaTensor<D>, gate: &CudaTensor<D>) -> Result<CudaTensor<D>> {
-        let y = ops::by_image(&self.device, Some([&x.buffer, &gate.buffer]), None, images(&x.shape)?)?;
+        let (kind, gate) = (D::kind(&x.buffer), self.wide(gate)?);
+        let y = ops::by_image(&self.device, kind, Some([&x.buffer, &gate]), None, images(&x.shape)?)?;
         Ok(Self::tensor(&x.shape, y))
     }
 
     fn scale_channels_backward_gate(&self, x: &CudaTensor<D>, dy: &CudaTensor<D>) -> Result<CudaTensor<D>> {
         let [n, pixels, c] = images(&x.shape)?;
-        let sums = ops::image_sums(&self.device, &x.buffer, Some(&dy.buffer), [n, pixels, c], 1.0)?;
+        let dy = self.like(dy, &x.buffer)?;
+        let sums = ops::image_sums(&self.device, &x.buffer, Some(&dy), [n, pixels, c], 1.0)?;
         Ok(Self::tensor(&[n, 1, 1, c], sums))
     }
 
@@ -299,10 +360,19 @@ impl<D: Device> Backend for Cuda<D> {
         gate: &CudaTensor<D>,
         dmean: &CudaTensor<D>,
     ) -> Result<CudaTensor<D>> {
-        let shape = images(&dy.shape)?;
-        let added = Some((&*dmean.buffer, 1.0 / shape[1] as f32));
-        let dx = ops::by_image(&self.device, Some([&dy.buffer, &gate.buffer]), added, shape)?;
+        let (shape, kind) = (images(&dy.shape)?, D::kind(&dy.buffer));
+        let (gate, dmean) = (self.wide(gate)?, self.wide(dmean)?);
+        let added = Some((&*dmean, 1.0 / shape[1] as f32));
+        let dx = ops::by_image(&self.device, kind, Some([&dy.buffer, &gate]), added, shape)?;
         Ok(Self::tensor(&dy.shape, dx))
+    }
+
+    /// Of weights, what products take.
+    fn constant(&self, tensor: &CudaTensor<D>) -> CudaTensor<D> {
+        let is_weight = matches!(tensor.shape.len(), 2 | 4) && self.kind() != Kind::Float32;
+        // Where there is no memory for it now, an operation will say so.
+        let operand = is_weight.then(|| self.narrow(tensor).ok()).flatten();
+        CudaTensor { operand, ..tensor.clone() }
     }
 
     fn images(&self, x: &CudaTensor<D>, [first, end]: [usize; 2]) -> Result<CudaTensor<D>> {
@@ -310,7 +380,7 @@ impl<D: Device> Backend for Cuda<D> {
         shape[0] = end - first;
         let (all, image) = (x.len(), shape[1..].iter().product::<usize>());
         let columns = (end - first) * image;
-        let y = self.device.take(columns)?;
+        let y = self.device.take_as(D::kind(&x.buffer), columns)?;
         let from = (&*x.buffer, Columns { of: all, first: first * image });
         ops::copy_columns(&self.device, [from, (&y, Columns { of: columns, first: 0 })], columns, 1)?;
         Ok(Self::tensor(&shape, y))
@@ -337,7 +407,7 @@ impl<D: Device> Backend for Cuda<D> {
     fn join_backward(&self, channels: &[usize], dy: &CudaTensor<D>) -> Result<Vec<CudaTensor<D>>> {
         let (of, rows, mut first) = (dy.channels(), dy.rows(), 0);
         let part = |&c: &usize| {
-            let part = self.device.take(rows * c)?;
+            let part = self.device.take_as(D::kind(&dy.buffer), rows * c)?;
             let from = (&*dy.buffer, Columns { of, first });
             ops::copy_columns(&self.device, [from, (&part, Columns { of: c, first: 0 })], c, rows)?;
             first += c;
@@ -368,8 +438,9 @@ impl<D: Device> Backend for Cuda<D> {
         added: Option<&CudaTensor<D>>,
     ) -> Result<NormGradients<CudaTensor<D>>> {
         let statistics = statistics.map(|tensor| &*tensor.buffer);
-        let added = added.map(|added| &*added.buffer);
-        let found = ops::layer_norm_backward(&self.device, &x.buffer, &weight.buffer, statistics, &dy.buffer, added)?;
+        let (dy, added) = (self.like(dy, &x.buffer)?, added.map(|added| self.like(added, &x.buffer)).transpose()?);
+        let added = added.as_deref();
+        let found = ops::layer_norm_backward(&self.device, &x.buffer, &weight.buffer, statistics, &dy, added)?;
         let c = [x.channels()];
         let [dweight, dbias] = [found.dweight, found.dbias].map(|buffer| Self::tensor(&c, buffer));
         Ok(NormGradients { dx: Self::tensor(&x.shape, found.dx), dweight, dbias, dresidual: None })
@@ -377,19 +448,20 @@ impl<D: Device> Backend for Cuda<D> {
 
     fn attention(&self, x: &CudaTensor<D>, heads: usize) -> Result<CudaTensor<D>> {
         let [n, t, _, c] = four(&x.shape)?;
-        let y = ops::attention(&self.device, &x.buffer, [n, t, heads, c / 3 / heads])?;
+        let y = ops::attention(&self.device, &*self.narrow(x)?, [n, t, heads, c / 3 / heads])?;
         Ok(Self::tensor(&[n, t, 1, c / 3], y))
     }
 
     fn attention_backward(&self, x: &CudaTensor<D>, heads: usize, dy: &CudaTensor<D>) -> Result<CudaTensor<D>> {
         let [n, t, _, c] = four(&x.shape)?;
-        let dx = ops::attention_backward(&self.device, &x.buffer, [n, t, heads, c / 3 / heads], &dy.buffer)?;
+        let (own, dy) = (self.narrow(x)?, self.narrow(dy)?);
+        let dx = ops::attention_backward(&self.device, &own, [n, t, heads, c / 3 / heads], &dy)?;
         Ok(Self::tensor(&x.shape, dx))
     }
 
     fn add_tokens(&self, x: &CudaTensor<D>, class: &CudaTensor<D>, position: &CudaTensor<D>) -> Result<CudaTensor<D>> {
         let [n, pixels, c] = images(&x.shape)?;
-        let y = ops::add_tokens(&self.device, &x.buffer, &class.buffer, &position.buffer, n)?;
+        let y = ops::add_tokens(&self.device, &*self.narrow(x)?, &class.buffer, &position.buffer, n)?;
         Ok(Self::tensor(&[n, 1 + pixels, 1, c], y))
     }
 
@@ -399,7 +471,7 @@ impl<D: Device> Backend for Cuda<D> {
         let dposition = ops::column_sums(&self.device, &dy.buffer, None, all)?;
         let dposition = Self::tensor(&[1, t, c], dposition);
         let dclass = self.first_columns(&dposition, all, c, 1)?;
-        let dx = self.device.take(n * pixels * c)?;
+        let dx = self.device.take_as(D::kind(&dy.buffer), n * pixels * c)?;
         let (from, to) = (Columns { of: all, first: c }, Columns { of: pixels * c, first: 0 });
         ops::copy_columns(&self.device, [(&dy.buffer, from), (&dx, to)], pixels * c, n)?;
         Ok([Self::tensor(input, dx), Self::tensor(&[1, 1, c], dclass), dposition])
@@ -407,25 +479,25 @@ impl<D: Device> Backend for Cuda<D> {
 
     fn class_token(&self, x: &CudaTensor<D>) -> Result<CudaTensor<D>> {
         let [n, t, c] = images(&x.shape)?;
-        Ok(Self::tensor(&[n, c], self.first_columns(x, t * c, c, n)?))
+        self.vectors(&[n, c], self.first_columns(x, t * c, c, n)?)
     }
 
     fn class_token_backward(&self, input: &[usize], dy: &CudaTensor<D>) -> Result<CudaTensor<D>> {
         let [n, t, c] = images(input)?;
-        let dx = self.zeros(input)?;
+        let (dx, dy) = (ops::fill(&self.device, self.kind(), 0.0, n * t * c)?, self.narrow(dy)?);
         let (from, to) = (Columns { of: c, first: 0 }, Columns { of: t * c, first: 0 });
-        ops::copy_columns(&self.device, [(&dy.buffer, from), (&dx.buffer, to)], c, n)?;
-        Ok(dx)
+        ops::copy_columns(&self.device, [(&dy, from), (&dx, to)], c, n)?;
+        Ok(Self::tensor(input, dx))
     }
 
     fn flatten(&self, x: &CudaTensor<D>) -> Result<CudaTensor<D>> {
         let [n, pixels, c] = images(&x.shape)?;
-        Ok(Self::tensor(&[n, c * pixels], ops::transpose(&self.device, &x.buffer, pixels, c)?))
+        self.vectors(&[n, c * pixels], ops::transpose(&self.device, &x.buffer, pixels, c)?)
     }
 
     fn flatten_backward(&self, input: &[usize], dy: &CudaTensor<D>) -> Result<CudaTensor<D>> {
         let [_, pixels, c] = images(input)?;
-        Ok(Self::tensor(input, ops::transpose(&self.device, &dy.buffer, c, pixels)?))
+        Ok(Self::tensor(input, ops::transpose(&self.device, &*self.narrow(dy)?, c, pixels)?))
     }
 
     fn linear(&self, x: &CudaTensor<D>, weight: &CudaTensor<D>, bias: &CudaTensor<D>) -> Result<CudaTensor<D>> {
@@ -440,24 +512,29 @@ impl<D: Device> Backend for Cuda<D> {
         residual: Option<&CudaTensor<D>>,
         activation: Option<Activation>,
     ) -> Result<CudaTensor<D>> {
-        let y = self.project(x, weight)?;
-        self.finished(y, Some(bias), residual, activation)
+        let ([outputs, inputs], kind) = ([weight.shape[0], weight.shape[1]], D::kind(&x.buffer));
+        let (own, weight) = (self.narrow(x)?, self.operand(weight)?);
+        let y = self.multiply([x.rows(), outputs, inputs], (&own, false), (&weight, true), kind)?;
+        self.finished(Self::tensor(&x.with_channels(outputs), y), Some(bias), residual, activation)
     }
 
     fn linear_backward_input(&self, weight: &CudaTensor<D>, dy: &CudaTensor<D>) -> Result<CudaTensor<D>> {
         let [outputs, inputs] = [weight.shape[0], weight.shape[1]];
-        let dx = self.multiply([dy.rows(), inputs, outputs], (dy, false), (weight, false))?;
+        let (own, weight, kind) = (self.narrow(dy)?, self.operand(weight)?, D::kind(&dy.buffer));
+        let dx = self.multiply([dy.rows(), inputs, outputs], (&own, false), (&weight, false), kind)?;
         Ok(Self::tensor(&dy.with_channels(inputs), dx))
     }
 
     fn linear_backward_weight(&self, x: &CudaTensor<D>, dy: &CudaTensor<D>) -> Result<(CudaTensor<D>, CudaTensor<D>)> {
         let [outputs, inputs] = [dy.channels(), x.channels()];
-        let dweight = self.multiply([outputs, inputs, x.rows()], (dy, true), (x, false))?;
+        let (own, slopes) = (self.narrow(x)?, self.narrow(dy)?);
+        let sizes = [outputs, inputs, x.rows()];
+        let dweight = self.multiply(sizes, (&slopes, true), (&own, false), Kind::Float32)?;
         Ok((Self::tensor(&[outputs, inputs], dweight), self.column_sums(dy)?))
     }
 
     fn l2_normalize(&self, x: &CudaTensor<D>) -> Result<(CudaTensor<D>, CudaTensor<D>)> {
-        let [y, norm] = ops::l2_normalize(&self.device, &x.buffer, x.channels())?;
+        let [y, norm] = ops::l2_normalize(&self.device, &*self.wide(x)?, x.channels())?;
         Ok((Self::tensor(&x.shape, y), Self::tensor(&[x.rows()], norm)))
     }
 
@@ -467,7 +544,7 @@ impl<D: Device> Backend for Cuda<D> {
         norm: &CudaTensor<D>,
         dy: &CudaTensor<D>,
     ) -> Result<CudaTensor<D>> {
-        let dx = ops::l2_normalize_backward(&self.device, &y.buffer, &norm.buffer, &dy.buffer)?;
+        let dx = ops::l2_normalize_backward(&self.device, &y.buffer, &norm.buffer, &*self.wide(dy)?)?;
         Ok(Self::tensor(&y.shape, dx))
     }
 
@@ -496,7 +573,8 @@ impl<D: Device> Backend for Cuda<D> {
         if tensors.is_empty() {
             return Ok(Norms::Known(Vec::new()));
         }
-        let buffers: Vec<&D::Buffer> = tensors.iter().map(|tensor| &*tensor.buffer).collect();
+        let buffers = tensors.iter().map(|tensor| self.wide(tensor)).collect::<Result<Vec<_>>>()?;
+        let buffers: Vec<&D::Buffer> = buffers.iter().map(|buffer| &**buffer).collect();
         Ok(Norms::Pending(Self::tensor(&[tensors.len()], ops::norms(&self.device, &buffers)?)))
     }
 
@@ -563,7 +641,8 @@ impl<D: Device> Cuda<D> {
         activation: Option<Activation>,
     ) -> Result<CudaTensor<D>> {
         if bias.is_some() || residual.is_some() || activation.is_some() {
-            let [bias, residual] = [bias, residual].map(|tensor| tensor.map(|tensor| &*tensor.buffer));
+            let residual = residual.map(|residual| self.like(residual, &y.buffer)).transpose()?;
+            let (bias, residual) = (bias.map(|bias| &*bias.buffer), residual.as_deref());
             ops::finish_in_place(&self.device, &y.buffer, bias, residual, activation, y.channels())?;
         }
         Ok(y)
@@ -576,20 +655,28 @@ impl<D: Device> Cuda<D> {
 
     /// The first `columns` of `of` columns of every row.
     fn first_columns(&self, x: &CudaTensor<D>, of: usize, columns: usize, rows: usize) -> Result<D::Buffer> {
-        let y = self.device.take(rows * columns)?;
+        let y = self.device.take_as(D::kind(&x.buffer), rows * columns)?;
         let (from, to) = (Columns { of, first: 0 }, Columns { of: columns, first: 0 });
         ops::copy_columns(&self.device, [(&x.buffer, from), (&y, to)], columns, rows)?;
         Ok(y)
     }
 
-    /// Matrices of as many rows side by side, of so many columns each.
+    /// A tensor of vectors that were taken from a map.
+    fn vectors(&self, shape: &[usize], taken: D::Buffer) -> Result<CudaTensor<D>> {
+        let taken = Self::tensor(shape, taken);
+        let buffer = self.wide(&taken)?;
+        Ok(CudaTensor { buffer, ..taken })
+    }
+
+    /// Matrices of as many rows side by side, of so many columns each, in the kind of the first.
     fn side_by_side(&self, parts: &[CudaTensor<D>], columns: &[usize], rows: usize) -> Result<D::Buffer> {
-        let of = columns.iter().sum::<usize>();
-        let y = self.device.take(rows * of)?;
+        let (of, kind) =
+            (columns.iter().sum::<usize>(), parts.first().map_or(Kind::Float32, |part| D::kind(&part.buffer)));
+        let y = self.device.take_as(kind, rows * of)?;
         let mut first = 0;
         for (part, &columns) in parts.iter().zip(columns) {
             let (from, to) = (Columns { of: columns, first: 0 }, Columns { of, first });
-            ops::copy_columns(&self.device, [(&part.buffer, from), (&y, to)], columns, rows)?;
+            ops::copy_columns(&self.device, [(&*self.as_kind(part, kind)?, from), (&y, to)], columns, rows)?;
             first += columns;
         }
         Ok(y)

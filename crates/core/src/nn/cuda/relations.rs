@@ -19,7 +19,8 @@ impl<D: Device> RelationOperations<CudaTensor<D>> for Cuda<D> {
             return Ok((self.zeros(&[])?, self.zeros(&student.shape)?));
         }
         let relation = ops::Relation { n, delta, divisor };
-        let [value, gradient] = ops::rkd_distance(&self.device, &relation, &student.buffer, &teacher.buffer)?;
+        let (x, t) = (self.wide(student)?, self.wide(teacher)?);
+        let [value, gradient] = ops::rkd_distance(&self.device, &relation, &x, &t)?;
         Ok((Self::tensor(&[], value), Self::tensor(&student.shape, gradient)))
     }
 
@@ -32,7 +33,8 @@ impl<D: Device> RelationOperations<CudaTensor<D>> for Cuda<D> {
         same_leg: bool,
     ) -> Result<(CudaTensor<D>, CudaTensor<D>)> {
         let relation = ops::Relation { n: student.rows(), delta, divisor };
-        let [value, gradient] = ops::rkd_angle(&self.device, &relation, same_leg, &student.buffer, &teacher.buffer)?;
+        let (x, t) = (self.wide(student)?, self.wide(teacher)?);
+        let [value, gradient] = ops::rkd_angle(&self.device, &relation, same_leg, &x, &t)?;
         Ok((Self::tensor(&[], value), Self::tensor(&student.shape, gradient)))
     }
 }

@@ -1,4 +1,4 @@
-//! A float32 tensor in a device's memory: a shape on the host and a shared buffer.
+//! A tensor in a device's memory: a shape on the host and a shared buffer.
 
 use std::sync::Arc;
 
@@ -12,11 +12,13 @@ use crate::nn::shape;
 pub struct CudaTensor<D: Device> {
     pub(super) shape: Vec<usize>,
     pub(super) buffer: Arc<D::Buffer>,
+    /// The same values as products take them, of a weight that stays as it is.
+    pub(super) operand: Option<Arc<D::Buffer>>,
 }
 
 impl<D: Device> Clone for CudaTensor<D> {
     fn clone(&self) -> Self {
-        CudaTensor { shape: self.shape.clone(), buffer: Arc::clone(&self.buffer) }
+        CudaTensor { shape: self.shape.clone(), buffer: Arc::clone(&self.buffer), operand: self.operand.clone() }
     }
 }
 
@@ -27,7 +29,7 @@ impl<D: Device> CudaTensor<D> {
             return Err(Error::new(Code::Internal, "a tensor keeps its values")
                 .with_values(format!("{:?}", self.shape), format!("{shape:?}")));
         }
-        Ok(CudaTensor { shape: shape.to_vec(), buffer: Arc::clone(&self.buffer) })
+        Ok(CudaTensor { shape: shape.to_vec(), ..self.clone() })
     }
 
     /// The number of values.

@@ -7,7 +7,7 @@ use super::spec::{CACHE_LIMIT, Teacher, TeacherFeatures, numbers_of};
 use super::store::Store;
 use crate::data::{Batch, EvaluationBatches, View};
 use crate::error::{Code, Error, Result};
-use crate::nn::{Backend, Feature, FeatureMap};
+use crate::nn::{Backend, Feature, FeatureMap, Precision};
 use crate::ranks::Ranks;
 use crate::tensor::Matrix;
 use crate::train::evaluate::{BATCH, Embeddings, Images, features_of, share_of_images};
@@ -231,7 +231,10 @@ impl<B: Backend> Asked<'_, B> {
         if self.teacher.input().is_none() || length(names) * items.len() * size_of::<f32>() > STORE_LIMIT {
             return compute(items, 0);
         }
-        let about = format!("{} {} {mirrored}", self.teacher.hash(), dataset.pixels_key());
+        let mut about = format!("{} {} {mirrored}", self.teacher.hash(), dataset.pixels_key());
+        if self.backend.precision() != Precision::Float32 {
+            about += &format!(" {}", self.backend.precision());
+        }
         let store = |name: &Feature| {
             Store::open(self.folder, &format!("{about} {}", name.name()), length(std::slice::from_ref(name)))
         };

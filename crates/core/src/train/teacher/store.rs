@@ -13,7 +13,7 @@
 //!
 //! Its name is the hash of the teacher with its preprocessing, the feature, the decoded images
 //! ([`Dataset::pixels_key`](crate::data::Dataset::pixels_key): their bytes, and what makes pixels of them) and whether they
-//! are mirrored: another teacher or another picture finds no file. It is written under another name and renamed; a
+//! are mirrored, and the precision where that is not float32: another teacher or another picture finds no file. It is written under another name and renamed; a
 //! damaged one counts as none, and of two processes the later wins, which costs time and nothing else.
 
 use std::collections::HashMap;
