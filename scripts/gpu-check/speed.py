@@ -4,7 +4,7 @@ Run: python3 speed.py [--program ./gpu_check] [--seconds 240] [--out speed.md] [
 Every step is forward, loss, backward and optimiser step on fixed random data that lie on the GPU; network, batch, loss and optimiser of
 a name are those of crates/core/src/bench/workloads.rs. PyTorch runs channels_last with a fused optimiser, eagerly and by torch.compile.
 The relational losses are written without what would make the host wait. A pass for each precision, as far as the time goes: rkd in float32,
-with TF32 and in bf16, each beside PyTorch in float32, with TF32 and under bfloat16 autocast; a ratio is of one pass. What could not be
+in bf16 and with TF32, each beside PyTorch in float32, under bfloat16 autocast and with TF32; a ratio is of one pass. What could not be
 measured says why. The table is written anew after each workload.
 """
 import argparse
@@ -19,8 +19,8 @@ TURN = 0.4  # seconds
 # rkd's precision, and PyTorch's ways beside it.
 PASSES = {
     "float32": ["eager float32", "compiled float32"],
-    "tf32": ["eager TF32", "compiled TF32"],
     "bf16": ["eager bfloat16", "compiled bfloat16"],
+    "tf32": ["eager TF32", "compiled TF32"],
 }
 LATE = "no time was left"
 
