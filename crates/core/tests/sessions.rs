@@ -197,6 +197,9 @@ fn trains_as_the_kernels_do(device: &str, of_device: &Open) {
 #[cfg(target_os = "linux")]
 mod cuda {
     use super::*;
+    use rkd_core::artefact::model::Model;
+    use rkd_core::backbones::define;
+    use rkd_core::nn::{Backend, Feature, Network, Precision};
 
     fn open(plan: Plan, start: &Start, control: &Control) -> rkd_core::Result<Box<dyn Training>> {
         let host = Host::new(plan.threads);
@@ -239,6 +242,33 @@ mod cuda {
             whole
         });
         assert!(models[0] != models[1]);
+    }
+
+    #[test]
+    fn what_was_trained_in_bf16_has_float32_weights_and_embeds_on_the_cpu() {
+        let place = Place::new(28, 1);
+        let plan = place.distillation(28, 1, "live", json!({ "device": "cuda:0", "precision": "bf16" }));
+        run_by(&open, &place, &plan, 0, 6);
+        let model = Model::load(&place.path("model")).unwrap();
+        let halves = |values: &[f32]| values.iter().all(|value| value.to_bits() & 0xffff == 0);
+        let trained = model.tensors.iter().filter(|(name, _)| name.ends_with("weight"));
+        assert!(trained.clone().count() > 4 && trained.clone().all(|(_, tensor)| !halves(&tensor.data)));
+        // Each on its own backend, in the same numbers but for their roundings.
+        let images: Vec<f32> = (0..4 * 28 * 28).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect();
+        let device = embedded(crate::common::cuda(true).with_precision(Precision::Bf16), &model, &images);
+        let cpu = embedded(Portable::cpu_f32(), &model, &images);
+        let off = crate::common::distance(&device, &cpu, 1e-3);
+        assert!(off > 0.0 && off < 3e-2, "{off}");
+        assert!(!halves(&device.iter().map(|&value| value as f32).collect::<Vec<_>>()));
+    }
+
+    /// The embeddings of four images.
+    fn embedded<B: Backend>(backend: B, model: &Model, images: &[f32]) -> Vec<f64> {
+        let definition = define(&model.card.backbone).unwrap();
+        let network = Network::from_tensors(backend.clone(), definition, &model.tensors).unwrap();
+        let images = backend.from_f32(images, &[4, 28, 28, 1]).unwrap();
+        let features = network.into_inference().unwrap().forward(&images).unwrap();
+        backend.to_f64(&features[&Feature::Embedding]).unwrap()
     }
 
     #[test]
