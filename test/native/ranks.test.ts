@@ -1,8 +1,9 @@
 /** Runs of several processes under MPI: the same bytes, one voice, errors of all. Where there is no MPI a line says so. */
 
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { lines, rkd, smallFlags, start } from "../support/cli.ts";
 import { temporaryFolder } from "../support/folders.ts";
@@ -99,6 +100,31 @@ describe.each(launchers)("under the mpirun of %s", (bin) => {
     // Of Open MPI's launcher no open file is inherited.
     if (stderr.includes("2 ranks")) expect(code, stderr).toBe(0);
     else expect(stderr).toContain("Start rkd without npx: mpirun -n 4 node_modules/.bin/rkd");
+  });
+
+  it("lets runs that a program starts at once take turns, and stops all where one is told to", patience, async () => {
+    const program = at(`program${name}.mjs`);
+    const index = fileURLToPath(new URL("../../dist/index.js", import.meta.url));
+    writeFileSync(
+      program,
+      `import { conv4, train } from ${JSON.stringify(index)};
+const { PMI_RANK, OMPI_COMM_WORLD_RANK = PMI_RANK, PMI_ID = OMPI_COMM_WORLD_RANK } = process.env;
+const data = { source: "glyphs:classes=20,writers=8" };
+const common = { data, backbone: conv4({ width: 4, embedding: 8 }), batch: { size: 16 }, microBatch: 8, threads: 1 };
+const run = (name, more) =>
+  train({ ...common, epochs: 1, stepsPerEpoch: 3, report: false, out: ${JSON.stringify(at(name))} + name, ...more }).then(
+    () => "done",
+    ({ name, code }) => (name === "AbortError" ? name : code),
+  );
+const both = await Promise.all([run("a"), run("b", { seed: 2 })]);
+const stopped = await run("c", { signal: PMI_ID === "1" ? AbortSignal.abort() : undefined });
+console.log("told: " + [...both, stopped].join(" "));
+`,
+    );
+    const { code, stdout, stderr } = await startRanks(bin, 2, [], {}, program).done;
+    expect(code, stderr).toBe(0);
+    const told = stdout.split("\n").flatMap((line) => /told: (.+)/.exec(line)?.[1] ?? []);
+    expect(told.sort()).toEqual(["done done AbortError", "done done ERR_CANCELLED"]);
   });
 
   it("ends all with the error of one, told once", patience, async () => {

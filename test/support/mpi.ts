@@ -18,12 +18,13 @@ export const launchers: readonly string[] = (() => {
   return RKD_TEST_MPI === undefined ? found.slice(0, 1) : found;
 })();
 
-/** Starts so many processes of `rkd` with `args` by the `mpirun` in `bin`. */
+/** Starts so many processes of `rkd`, or of another `program`, with `args` by the `mpirun` in `bin`. */
 export function startRanks(
   bin: string,
   count: number,
   args: readonly string[],
   env: NodeJS.ProcessEnv = {},
+  program = command,
 ): ChildProcess & { done: Promise<Outcome> } {
   const own = {
     ...process.env,
@@ -32,7 +33,7 @@ export function startRanks(
     NO_COLOR: "1",
     ...env,
   };
-  const child = spawn(join(bin, "mpirun"), ["-n", String(count), process.execPath, command, ...args], { env: own });
+  const child = spawn(join(bin, "mpirun"), ["-n", String(count), process.execPath, program, ...args], { env: own });
   return Object.assign(child, { done: outcome(child) });
 }
 

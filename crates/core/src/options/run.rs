@@ -466,15 +466,17 @@ fn usual_keep(data: &DataPlan, behind: bool) -> Keep {
     if alike || behind { Keep::Best } else { Keep::Last }
 }
 
-/// Images of a batch: 64, or as many as there are with at most `per_class` of a class. Two are the least that a batch can have.
-fn usual_batch(part: Option<&TrainingPart>, per_class: Option<usize>) -> usize {
-    part.map_or(64, |part| part.most(per_class.unwrap_or(64)).clamp(2, 64))
+/// Images of a batch: 64, or as many as there are with at most `per_class` of a class; where that is too little to train on, opening
+/// the data says so.
+fn usual_batch(labels: Labels, part: Option<&TrainingPart>, per_class: Option<usize>) -> usize {
+    let least = if labels == Labels::Classes { 4 } else { 2 };
+    part.map_or(64, |part| part.most(per_class.unwrap_or(64)).clamp(least, 64))
 }
 
-/// Images of each class in a batch of `size`: 4, or as many as it takes to fill it, where the classes are known. One
-/// class is too few to train on, which opening the data says.
+/// Images of each class in a batch of `size`: 4, so that there are two classes at least, or as many as it takes to fill it, where
+/// the classes are known. One class is too few to train on, which opening the data says.
 fn usual_per_class(size: usize, part: Option<&TrainingPart>) -> usize {
-    let usual = size.min(4);
+    let usual = (size / 2).clamp(1, 4);
     let filling = |part: &TrainingPart| (usual..=size).find(|&per_class| part.most(per_class) >= size);
     part.filter(|part| part.classes > 1).and_then(filling).unwrap_or(usual)
 }
@@ -617,7 +619,7 @@ fn batch(
             .with_advice("for example batch: { episode: { way: 5, shots: 1, queries: 5 } }"));
     }
     let per_class = given.per_class.flatten().map(usize::from);
-    let size = given.size.map_or_else(|| usual_batch(part().as_ref(), per_class), Into::into);
+    let size = given.size.map_or_else(|| usual_batch(labels, part().as_ref(), per_class), Into::into);
     let alone = losses.iter().all(|term| term.build().sees_images_alone());
     let per_class = match given.per_class {
         Some(count) => count.map(Into::into),
