@@ -448,6 +448,6 @@ mod tests {
         }
         let head = "x,".repeat(MAX_ROW_BYTES / 4);
         let error = rows(Form::Table { delimiter: b',' }, &head).unwrap_err().to_string();
-        assert!(error.len() < 400 && error.ends_with("x, ..."), "{error}");
+        assert!(error.len() < 500 && error.contains("x, ..."), "{error}");
     }
 }
