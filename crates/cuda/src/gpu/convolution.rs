@@ -1,5 +1,5 @@
-//! Convolutions by cuDNN, NHWC, with sums in float32 of float32, TF32 or bfloat16. Descriptors and the algorithm of each shape are kept; only algorithms
-//! that give the same bits from run to run are taken, the one that cuDNN expects to be fastest first.
+//! Convolutions by cuDNN, NHWC, with sums in float32 of float32, TF32 or bfloat16. Descriptors and the algorithm of each shape are
+//! kept; only algorithms that give the same bits from run to run are taken, the one that cuDNN expects to be fastest first.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

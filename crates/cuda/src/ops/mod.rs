@@ -29,7 +29,7 @@ pub use normalization::{
     l2_normalize, l2_normalize_backward, layer_norm, layer_norm_backward, rstd,
 };
 pub use optimizer::{AdamUpdate, SgdUpdate, adam_in_place, clip_in_place, norms, sgd_in_place};
-pub use pooling::{Pool, max_pool, max_pool_backward};
+pub use pooling::{Pool, PooledNorm, batch_norm_max_pool, batch_norm_max_pool_backward, max_pool, max_pool_backward};
 pub use relations::{Relation, rkd_angle, rkd_distance};
 
 use crate::device::{Device, Kind, Result};

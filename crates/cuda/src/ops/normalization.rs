@@ -114,16 +114,8 @@ pub fn batch_norm_backward<D: Device>(
     check_as::<D>(operation, held, &[("x", x, m * c), ("dy", dy, n)]);
     check_given::<D>(operation, held, "y", y, n);
     check_given::<D>(operation, Kind::Float32, "bias", bias, c);
-    let [chunk, count] = chunks(m);
-    let (biases, weights) = (device.take(count * c)?, device.take(count * c)?);
     let kind = number(kind);
-    launch!(
-        device,
-        chunk_gradients of held,
-        with_rows(count, c),
-        [x, y, dy, mean, rstd, weight, bias, kind, &biases, &weights, m, int(c), chunk]
-    )?;
-    let (dbias, dweight) = (finish_sums(device, &biases, c, count)?, finish_sums(device, &weights, c, count)?);
+    let [dbias, dweight] = sums_of_gradients(device, x, [y, bias], dy, channels, kind)?;
     let dx = device.take_as(held, n)?;
     let dresidual = if residual { Some(device.take_as(held, n)?) } else { None };
     let share = if batch { 1.0 / m as f32 } else { 0.0 };
@@ -135,6 +127,29 @@ pub fn batch_norm_backward<D: Device>(
         [x, y, dy, mean, rstd, weight, bias, kind, &dbias, &dweight, share, &dx, of_residual, m, int(c)]
     )?;
     Ok(NormGradients { dx, dweight, dbias, dresidual })
+}
+
+/// The gradients of shift and scale of a normalisation of `x [m, c]`: the sums of what of `dy` passes the activation, by its output or by
+/// the shift, and of that times the normalised x. `channels` are mean, rstd and weight.
+pub(super) fn sums_of_gradients<D: Device>(
+    device: &D,
+    x: &D::Buffer,
+    [y, bias]: [Option<&D::Buffer>; 2],
+    dy: &D::Buffer,
+    [mean, rstd, weight]: [&D::Buffer; 3],
+    activation: i32,
+) -> Result<[D::Buffer; 2]> {
+    let c = D::len(mean);
+    let m = D::len(x) / c.max(1);
+    let [chunk, count] = chunks(m);
+    let [biases, weights] = [device.take(count * c)?, device.take(count * c)?];
+    launch!(
+        device,
+        chunk_gradients of D::kind(x),
+        with_rows(count, c),
+        [x, y, dy, mean, rstd, weight, bias, activation, &biases, &weights, m, int(c), chunk]
+    )?;
+    Ok([finish_sums(device, &biases, c, count)?, finish_sums(device, &weights, c, count)?])
 }
 
 /// The output, mean and rstd of the rows of `x [rows, c]`; c is the length of `weight`.

@@ -1,4 +1,7 @@
-use super::{check, check_as, columns, int, launch};
+use rkd_kernels::activation::Activation;
+
+use super::normalization::{NormGradients, sums_of_gradients};
+use super::{check, check_as, columns, int, launch, number};
 use crate::device::{Device, Result};
 
 /// The windows of a max pool over `[n, h, w, c]`.
@@ -55,4 +58,63 @@ pub fn max_pool_backward<D: Device>(device: &D, pool: &Pool, at: &D::Buffer, dy:
     let dx = device.take_as(kind, m * pool.c)?;
     pool!(device, max_pool_backward of kind, pool, [dy, at, &dx], m)?;
     Ok(dx)
+}
+
+/// A batch normalisation with its activation and the max pool behind it.
+#[derive(Debug)]
+pub struct PooledNorm<B> {
+    /// The maxima.
+    pub y: B,
+    /// The inputs of the maxima.
+    pub won: B,
+    /// As bits of integers, where in their images they are.
+    pub at: B,
+}
+
+/// The max pool of `activation((x - mean) rstd weight + bias)`; `channels` are mean, rstd, weight and bias.
+pub fn batch_norm_max_pool<D: Device>(
+    device: &D,
+    pool: &Pool,
+    x: &D::Buffer,
+    channels: [&D::Buffer; 4],
+    activation: Option<Activation>,
+) -> Result<PooledNorm<D::Buffer>> {
+    let ([pixels, m], c, kind) = (pool.pixels(), pool.c, D::kind(x));
+    let [mean, rstd, weight, bias] = channels;
+    let operation = "batch_norm_max_pool";
+    check_as::<D>(operation, kind, &[("x", x, pixels * c)]);
+    check::<D>(operation, &[("mean", mean, c), ("rstd", rstd, c), ("weight", weight, c), ("bias", bias, c)]);
+    let [y, won, at] = [device.take_as(kind, m * c)?, device.take_as(kind, m * c)?, device.take(m * c)?];
+    let activation = number(activation);
+    pool!(device, batch_norm_max_pool of kind, pool, [x, mean, rstd, weight, bias, activation, &y, &won, &at], m)?;
+    Ok(PooledNorm { y, won, at })
+}
+
+/// The gradients of [`batch_norm_max_pool`] by the batch's statistics, which gave `won` and `at`: only what has won has a gradient.
+pub fn batch_norm_max_pool_backward<D: Device>(
+    device: &D,
+    pool: &Pool,
+    x: &D::Buffer,
+    channels: [&D::Buffer; 4],
+    activation: Option<Activation>,
+    [won, at]: [&D::Buffer; 2],
+    dy: &D::Buffer,
+) -> Result<NormGradients<D::Buffer>> {
+    let ([m, windows], c, kind) = (pool.pixels(), pool.c, D::kind(x));
+    let [mean, rstd, weight, bias] = channels;
+    let operation = "batch_norm_max_pool_backward";
+    check_as::<D>(operation, kind, &[("x", x, m * c), ("won", won, windows * c), ("dy", dy, windows * c)]);
+    check::<D>(operation, &[("at", at, windows * c), ("bias", bias, c)]);
+    let activation = number(activation);
+    let [dbias, dweight] = sums_of_gradients(device, won, [None, Some(bias)], dy, [mean, rstd, weight], activation)?;
+    let dx = device.take_as(kind, m * c)?;
+    let share = 1.0 / m as f32;
+    pool!(
+        device,
+        batch_norm_max_pool_backward of kind,
+        pool,
+        [x, dy, at, mean, rstd, weight, bias, activation, &dbias, &dweight, share, &dx],
+        m
+    )?;
+    Ok(NormGradients { dx, dweight, dbias, dresidual: None })
 }

@@ -19,7 +19,7 @@ use rkd_cuda::ops::{self, Activated, Columns, Pool};
 pub use self::tensor::CudaTensor;
 use super::backend::{
     Activation, AdamStep, AdamUpdate, Backend, BatchNorm, LayerNormalized, MapOperations, NormGradients, Normalized,
-    Norms, Passed, RelationOperations, SavedNorm, SgdStep, SgdUpdate, Statistics,
+    Norms, Passed, PooledNorm, RelationOperations, SavedNorm, SgdStep, SgdUpdate, Statistics, Won,
 };
 use super::geometry::{Conv2d, Pool2d};
 use super::precision::Precision;
@@ -298,6 +298,43 @@ impl<D: Device> Backend for Cuda<D> {
             dbias: Self::tensor(&of_channels, found.dbias),
             dresidual: found.dresidual.map(|residual| Self::tensor(&saved.x.shape, residual)),
         })
+    }
+
+    fn batch_norm_max_pool(
+        &self,
+        operation: &BatchNorm<'_, CudaTensor<D>>,
+        windows: &Pool2d,
+    ) -> Result<PooledNorm<CudaTensor<D>, Arc<D::Buffer>>> {
+        let &BatchNorm { x, weight, bias, activation, epsilon, .. } = operation;
+        let (pool, c) = (pool_shape(windows, &x.shape)?, x.channels());
+        let found = ops::batch_statistics(&self.device, &x.buffer, c, epsilon)?;
+        let channels = [&found.mean, &found.rstd, &*weight.buffer, &*bias.buffer];
+        let ops::PooledNorm { y, won, at } =
+            ops::batch_norm_max_pool(&self.device, &pool, &x.buffer, channels, activation)?;
+        let pooled = |buffer| Self::tensor(&[pool.n, pool.output[0], pool.output[1], c], buffer);
+        let of_channels = |buffer| Self::tensor(&[c], buffer);
+        let [mean, rstd, variance] = [found.mean, found.rstd, found.variance].map(of_channels);
+        let normalized = Normalized { y: pooled(y), mean, rstd, variance };
+        Ok(PooledNorm { normalized, won: Won { inputs: Some(pooled(won)), indices: Arc::new(at) } })
+    }
+
+    fn batch_norm_max_pool_backward(
+        &self,
+        saved: &SavedNorm<'_, CudaTensor<D>>,
+        windows: &Pool2d,
+        won: &Won<CudaTensor<D>, Arc<D::Buffer>>,
+        dy: &CudaTensor<D>,
+    ) -> Result<NormGradients<CudaTensor<D>>> {
+        let (&Passed::Shift(activation, bias), Some(inputs)) = (&saved.activation, &won.inputs) else {
+            return Err(Error::new(Code::Internal, "a pooled normalisation keeps its shift and what has won"));
+        };
+        let (pool, x) = (pool_shape(windows, &saved.x.shape)?, &saved.x.buffer);
+        let channels = [&*saved.mean.buffer, &*saved.rstd.buffer, &*saved.weight.buffer, &*bias.buffer];
+        let (won, dy) = ([&*inputs.buffer, &*won.indices], self.like(dy, x)?);
+        let found = ops::batch_norm_max_pool_backward(&self.device, &pool, x, channels, Some(activation), won, &dy)?;
+        let of_channels = |buffer| Self::tensor(&[pool.c], buffer);
+        let dx = Self::tensor(&saved.x.shape, found.dx);
+        Ok(NormGradients { dx, dweight: of_channels(found.dweight), dbias: of_channels(found.dbias), dresidual: None })
     }
 
     fn activate(&self, kind: Activation, x: &CudaTensor<D>) -> Result<CudaTensor<D>> {
