@@ -143,8 +143,10 @@ export async function finish(
   try {
     result = await watch(run);
   } catch (error) {
-    if (isStop(error) && resumable() && !follows()) {
-      say(`Go on with: rkd resume ${quoted(out)}`);
+    if (isStop(error) && !follows()) {
+      const again =
+        "Nothing was trained yet: the same command begins again, and takes what is decoded and embedded already.";
+      say(resumable() ? `Go on with: rkd resume ${quoted(out)}` : again);
     }
     throw error;
   }
