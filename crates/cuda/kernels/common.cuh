@@ -125,3 +125,25 @@ __device__ float activation_gradient(int kind, float x, float g) {
     default: return g;
   }
 }
+
+// The first maximum of a window, and its place in its image: row times w plus column.
+struct Maximum {
+  float value;
+  int place;
+};
+
+// That of value(pixel) over a window of images of h x w pixels. NaN wins over everything, as in PyTorch.
+template <class Value>
+__device__ Maximum first_maximum(Value value, Long window, int h, int w, int output_h, int output_w, int kernel_h, int kernel_w,
+                                 int stride_h, int stride_w, int padding_h, int padding_w) {
+  int across = (int)(window % output_w) * stride_w - padding_w;
+  int down = (int)(window / output_w % output_h) * stride_h - padding_h;
+  Long image = window / output_w / output_h * h * w;
+  Maximum best = {0.0f, -1};
+  for (int i = down < 0 ? 0 : down; i < down + kernel_h && i < h; i++)
+    for (int j = across < 0 ? 0 : across; j < across + kernel_w && j < w; j++) {
+      float found = value(image + i * w + j);
+      if (best.place < 0 || found > best.value || found != found) best = {found, i * w + j};
+    }
+  return best;
+}

@@ -5,22 +5,11 @@ REAL_KERNEL(max_pool)(const Real* x, Real* y, int* at, Long m, int h, int w, int
   int column = COLUMN;
   if (column >= c) return;
   FOR_ROWS(window, m) {
-    int across = (int)(window % output_w) * stride_w - padding_w;
-    int down = (int)(window / output_w % output_h) * stride_h - padding_h;
-    Long image = window / output_w / output_h * h * w;
-    float best = 0.0f;
-    int place = -1;
-    for (int i = down < 0 ? 0 : down; i < down + kernel_h && i < h; i++)
-      for (int j = across < 0 ? 0 : across; j < across + kernel_w && j < w; j++) {
-        float value = x[(image + i * w + j) * c + column];
-        // The first maximum wins; NaN wins over everything, as in PyTorch.
-        if (place < 0 || value > best || value != value) {
-          best = value;
-          place = i * w + j;
-        }
-      }
-    y[window * c + column] = best;
-    at[window * c + column] = place;
+    auto value = [&](Long pixel) { return (float)x[pixel * c + column]; };
+    Maximum best = first_maximum(value, window, h, w, output_h, output_w, kernel_h, kernel_w, stride_h, stride_w, padding_h,
+                                 padding_w);
+    y[window * c + column] = best.value;
+    at[window * c + column] = best.place;
   }
 }
 
@@ -32,23 +21,12 @@ REAL_KERNEL(batch_norm_max_pool)(const Real* x, const float* mean, const float* 
   if (column >= c) return;
   float middle = mean[column], factor = rstd[column] * weight[column], add = bias[column];
   FOR_ROWS(window, m) {
-    int across = (int)(window % output_w) * stride_w - padding_w;
-    int down = (int)(window / output_w % output_h) * stride_h - padding_h;
-    Long image = window / output_w / output_h * h * w;
-    float best = 0.0f;
-    int place = -1;
-    for (int i = down < 0 ? 0 : down; i < down + kernel_h && i < h; i++)
-      for (int j = across < 0 ? 0 : across; j < across + kernel_w && j < w; j++) {
-        float value = activation(kind, (x[(image + i * w + j) * c + column] - middle) * factor + add);
-        // As in `max_pool`.
-        if (place < 0 || value > best || value != value) {
-          best = value;
-          place = i * w + j;
-        }
-      }
-    y[window * c + column] = best;
-    won[window * c + column] = x[(image + place) * c + column];
-    at[window * c + column] = place;
+    auto value = [&](Long pixel) { return activation(kind, (x[pixel * c + column] - middle) * factor + add); };
+    Maximum best = first_maximum(value, window, h, w, output_h, output_w, kernel_h, kernel_w, stride_h, stride_w, padding_h,
+                                 padding_w);
+    y[window * c + column] = best.value;
+    won[window * c + column] = x[(window / output_w / output_h * h * w + best.place) * c + column];
+    at[window * c + column] = best.place;
   }
 }
 

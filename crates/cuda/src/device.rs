@@ -303,12 +303,18 @@ impl Product {
         Product { m, n, k, batch: 1, a, b, c, beta: 0.0 }
     }
 
+    /// A, B and C with their rows and columns as they lie in their buffers.
+    fn stored(&self) -> [(Matrix, [usize; 2]); 3] {
+        let &Product { m, n, k, a, b, c, .. } = self;
+        [(a, [m, k]), (b, [k, n]), (c, [m, n])].map(|(matrix, [rows, columns])| {
+            (matrix, if matrix.transposed { [columns, rows] } else { [rows, columns] })
+        })
+    }
+
     /// How many values each buffer must have.
     pub fn reaches(&self) -> [usize; 3] {
-        let &Product { m, n, k, batch, a, b, c, .. } = self;
-        [(a, m, k), (b, k, n), (c, m, n)].map(|(matrix, rows, columns)| {
-            let (rows, columns) = if matrix.transposed { (columns, rows) } else { (rows, columns) };
-            matrix.first + (batch.max(1) - 1) * matrix.next + (rows.max(1) - 1) * matrix.stride + columns
+        self.stored().map(|(matrix, [rows, columns])| {
+            matrix.first + (self.batch.max(1) - 1) * matrix.next + (rows.max(1) - 1) * matrix.stride + columns
         })
     }
 
@@ -319,9 +325,7 @@ impl Product {
         let goes = left == right && (result == left || result == Kind::Float32);
         assert!(goes, "a product of {left:?} and {right:?} is not {result:?}");
         assert!(!self.c.transposed, "a product's result is not transposed: {self:?}");
-        let &Product { m, n, k, .. } = self;
-        for (matrix, [rows, columns]) in [(self.a, [m, k]), (self.b, [k, n]), (self.c, [m, n])] {
-            let [rows, columns] = if matrix.transposed { [columns, rows] } else { [rows, columns] };
+        for (matrix, [rows, columns]) in self.stored() {
             assert!(columns <= matrix.stride || rows <= 1, "a product's rows overlap: {self:?}");
         }
         for ((name, has), needs) in ["a", "b", "c"].into_iter().zip(buffers.map(D::len)).zip(self.reaches()) {

@@ -370,7 +370,12 @@ impl TrainingPart {
 /// What `plan`'s split leaves to train on, by what a look at the source `found`, without turns. All is exact but for lists, of which all
 /// classes are counted.
 pub(crate) fn training_part(plan: &DataPlan, found: &Survey) -> TrainingPart {
-    let (labelled, sizes) = (plan.labels != Labels::None, &found.class_sizes);
+    let has = |part| found.parts.iter().any(|count| count.part == part);
+    let labelled = plan.labels != Labels::None;
+    let sizes = match plan.split {
+        SplitPlan::Source { .. } if has(Part::Train) => &found.train_class_sizes,
+        _ => &found.class_sizes,
+    };
     let whole = |sizes: Vec<usize>| {
         let (images, classes) = (sizes.iter().sum(), if labelled { sizes.len() } else { 0 });
         TrainingPart { images, classes, sizes }
@@ -387,7 +392,6 @@ pub(crate) fn training_part(plan: &DataPlan, found: &Survey) -> TrainingPart {
         sizes.sort_unstable();
         whole(sizes)
     };
-    let has = |part| found.parts.iter().any(|count| count.part == part);
     let part = match plan.split {
         SplitPlan::Classes { validation, test } => by_classes(&[validation, test]),
         SplitPlan::Images { validation, test } => by_images(validation, test),

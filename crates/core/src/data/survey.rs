@@ -32,10 +32,14 @@ pub struct Survey {
     pub parts: Vec<PartCount>,
     /// Whether a class occurs in more than one part.
     pub shared_classes: bool,
-    /// Images of each class, the smallest first: of the source's own train part where it has one. Without labels all are of one class.
+    /// Images of each class, the smallest first. Without labels all are of one class.
     #[serde(skip)]
     #[cfg_attr(test, ts(skip))]
     pub(crate) class_sizes: Vec<usize>,
+    /// The same of the source's own train part.
+    #[serde(skip)]
+    #[cfg_attr(test, ts(skip))]
+    pub(crate) train_class_sizes: Vec<usize>,
     /// Files and folders that cannot be read.
     pub broken: Vec<BrokenImage>,
     /// What is missing, and other things a user should know.
@@ -76,15 +80,9 @@ pub(crate) fn survey_of(source: &Source, labels: Option<Labels>, rotations: bool
     let parts = count_parts(images());
     let in_parts: usize = parts.iter().map(|part| part.classes).sum();
     let distinct = images().filter(|(_, part)| part.is_some()).map(|(class, _)| class).collect::<BTreeSet<_>>().len();
-    let has_train = parts.iter().any(|count| count.part == Part::Train);
-    let mut by_class: BTreeMap<&str, usize> = BTreeMap::new();
-    for (class, _) in images().filter(|(_, part)| !has_train || *part == Some(Part::Train)) {
-        *by_class.entry(class).or_default() += 1;
-    }
-    let mut class_sizes: Vec<usize> = by_class.into_values().collect();
-    class_sizes.sort_unstable();
     Ok(Survey {
-        class_sizes,
+        class_sizes: class_sizes(images()),
+        train_class_sizes: class_sizes(images().filter(|(_, part)| *part == Some(Part::Train))),
         kind: source.kind.into(),
         name: name.map(str::to_string),
         sentence: sentence(source.kind, name, &source.reason, samples.len(), classes, parts.len() > 1),
@@ -96,6 +94,15 @@ pub(crate) fn survey_of(source: &Source, labels: Option<Labels>, rotations: bool
         broken: diagnostics.broken,
         warnings: diagnostics.warnings,
     })
+}
+
+/// Images of each class that occurs, the smallest first.
+fn class_sizes<'a>(images: impl Iterator<Item = (&'a str, Option<Part>)>) -> Vec<usize> {
+    let mut by_class: BTreeMap<&str, usize> = BTreeMap::new();
+    images.for_each(|(class, _)| *by_class.entry(class).or_default() += 1);
+    let mut sizes: Vec<usize> = by_class.into_values().collect();
+    sizes.sort_unstable();
+    sizes
 }
 
 /// Images and classes of every part that occurs.

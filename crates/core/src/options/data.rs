@@ -344,6 +344,8 @@ mod tests {
         assert_eq!(part(&with(&["test/x"]), own.clone()), (6, 3, vec![2; 3])); // two classes choose the weights
         assert_eq!(part(&with(&["test/a"]), own.clone()), (10, 5, vec![2; 5])); // a tenth of two is none
         assert_eq!(part(&with(&["test/x", "val/y"]), own), (10, 5, vec![2; 5]));
+        let classes = serde_json::json!({ "split": { "kind": "classes", "validation": 0.2, "test": 0.2 } });
+        assert_eq!(part(&with(&["test/x", "test/y"]), classes), (6, 3, vec![2; 3])); // of all seven
         let images = serde_json::json!({ "split": { "kind": "images", "validation": 0.1, "test": 0.4 } });
         assert_eq!(part(&["a", "b", "c", "d", "e"], images), (5, 5, vec![1; 5]));
         let unlabelled = serde_json::json!({ "labels": "none" });
